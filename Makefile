@@ -1,0 +1,58 @@
+# Everything a contributor or a newcomer runs. Each target sets itself up in .venv; the first run needs a package index.
+PYTHON ?= python3
+VENV   ?= .venv
+SPEC   ?= openapi.yaml
+BIN    := $(VENV)/bin
+PY     := $(BIN)/python
+STAMP  := $(VENV)/.installed
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check generate generate-check spec-diff format bench build clean
+
+help:  ## say what each target does
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## run real guarded work against an embedded Cycles server
+	@$(PY) examples/demo.py
+
+test: $(STAMP)  ## run the tests
+	$(PY) -m pytest -n $(WORKERS)
+
+check: $(STAMP)  ## format, lint, types, import rules, generated tree, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory generate-check
+	$(MAKE) --no-print-directory test
+
+generate: $(STAMP)  ## regenerate cycles_client from SPEC (default openapi.yaml)
+	$(PY) -m generator $(SPEC)
+
+generate-check: $(STAMP)  ## fail when cycles_client is not what openapi.yaml gives
+	$(PY) -m generator openapi.yaml --check
+
+spec-diff: $(STAMP)  ## say what changed between OLD=... and NEW=... and what it breaks
+	@$(PY) -m generator.diff $(OLD) $(NEW)
+
+format: $(STAMP)  ## format and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## measure, side by side, in one interleaved run
+	$(PY) -m benchmarks
+
+build: $(STAMP)  ## build sdist and wheel into dist/
+	$(PY) -m pip install --quiet build
+	$(PY) -m build
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) dist build .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

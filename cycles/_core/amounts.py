@@ -1,0 +1,253 @@
+"""Money and its units: exact integers, never floats.
+
+An `Amount` is a number of one unit of the protocol (semantics 2): microcents of a dollar, tokens, credits or risk
+points. Arithmetic and order stay within one unit; crossing units is refused, never converted.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation, localcontext
+from enum import StrEnum
+from typing import Any, Final, Self
+
+from cycles._errors import InvalidRequestError
+
+INT64_MAX: Final = 2**63 - 1
+MICROCENTS_PER_USD: Final = 100_000_000
+
+
+class Unit(StrEnum):
+    """The units budgets are kept in."""
+
+    USD_MICROCENTS = "USD_MICROCENTS"
+    TOKENS = "TOKENS"
+    CREDITS = "CREDITS"
+    RISK_POINTS = "RISK_POINTS"
+
+
+_NOUNS: Final = {Unit.TOKENS: "tokens", Unit.CREDITS: "credits", Unit.RISK_POINTS: "risk points"}
+
+
+class UnitsDifferError(InvalidRequestError, TypeError):
+    """Two amounts of different units were added, subtracted or ordered."""
+
+
+class SignedAmount:
+    """An amount that may be below zero: what a budget has left once it is overdrawn.
+
+    Attributes:
+        unit: One of `Unit`, or a newer unit of the server as plain text.
+        amount: Signed 64-bit integer, in that unit.
+    """
+
+    __slots__ = ("amount", "unit")
+    _minimum = -(2**63)
+
+    unit: str
+    amount: int
+
+    def __init__(self, unit: str, amount: int) -> None:
+        if isinstance(amount, bool) or not isinstance(amount, int):
+            raise InvalidRequestError(f"an amount is a whole number, got {amount!r}")
+        if not self._minimum <= amount <= INT64_MAX:
+            what = "negative" if amount < 0 else "more than a signed 64-bit number holds"
+            raise InvalidRequestError(f"amount {amount} {unit} is {what}")
+        object.__setattr__(self, "unit", unit)
+        object.__setattr__(self, "amount", amount)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable; make a new one")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable; make a new one")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.unit, self.amount))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SignedAmount):
+            return NotImplemented
+        return self.unit == other.unit and self.amount == other.amount
+
+    def __hash__(self) -> int:
+        return hash((self.unit, self.amount))
+
+    def _same_unit(self, other: SignedAmount, what: str) -> None:
+        if self.unit != other.unit:
+            raise UnitsDifferError(
+                f"cannot {what} {self} and {other}: their units differ; convert one of them yourself"
+            )
+
+    def __lt__(self, other: SignedAmount) -> bool:
+        if not isinstance(other, SignedAmount):
+            return NotImplemented
+        self._same_unit(other, "compare")
+        return self.amount < other.amount
+
+    def __le__(self, other: SignedAmount) -> bool:
+        if not isinstance(other, SignedAmount):
+            return NotImplemented
+        self._same_unit(other, "compare")
+        return self.amount <= other.amount
+
+    def __gt__(self, other: SignedAmount) -> bool:
+        if not isinstance(other, SignedAmount):
+            return NotImplemented
+        return other < self
+
+    def __ge__(self, other: SignedAmount) -> bool:
+        if not isinstance(other, SignedAmount):
+            return NotImplemented
+        return other <= self
+
+    def __add__(self, other: SignedAmount) -> Self:
+        if not isinstance(other, SignedAmount):
+            return NotImplemented
+        self._same_unit(other, "add")
+        return type(self)(self.unit, self.amount + other.amount)
+
+    def __sub__(self, other: SignedAmount) -> Self:
+        if not isinstance(other, SignedAmount):
+            return NotImplemented
+        self._same_unit(other, "subtract")
+        return type(self)(self.unit, self.amount - other.amount)
+
+    def __mul__(self, times: int) -> Self:
+        if isinstance(times, bool) or not isinstance(times, int):
+            return NotImplemented
+        return type(self)(self.unit, self.amount * times)
+
+    __rmul__ = __mul__
+
+    def __bool__(self) -> bool:
+        return self.amount != 0
+
+    def __str__(self) -> str:
+        if self.unit == Unit.USD_MICROCENTS:
+            whole, fraction = divmod(abs(self.amount), MICROCENTS_PER_USD)
+            digits = f"{fraction:08d}".rstrip("0").ljust(2, "0")
+            return f"{'-' if self.amount < 0 else ''}${whole}.{digits}"
+        return f"{self.amount} {_NOUNS.get(self.unit, self.unit)}"  # type: ignore[call-overload]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The amount as it goes over the wire."""
+        return {"unit": str(self.unit), "amount": self.amount}
+
+
+class Amount(SignedAmount):
+    """An amount of zero or more: what is estimated, reserved, spent. Immutable and hashable.
+
+    Raises:
+        InvalidRequestError: (a ValueError) for a fraction, a negative number or more than int64.
+    """
+
+    __slots__ = ()
+    _minimum = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Amount:
+        """Read ``"$0.50"``, ``"0.5 USD"``, ``"2500 tokens"``, ``"50000TOKENS"`` or ``"3 USD_MICROCENTS"``.
+
+        Raises:
+            InvalidRequestError: if the text is none of these, or not a whole number of the unit.
+        """
+        match = re.fullmatch(r"\s*(\$?)\s*([-+0-9.,eE_]+?)\s*([A-Za-z][A-Za-z _]*?)?\s*", text)
+        if match is None:
+            raise InvalidRequestError(f"cannot read an amount from {text!r}; write it like '$0.50' or '2500 tokens'")
+        dollar, number, word = match.groups()
+        number = number.replace(",", "")
+        unit = (word or "").strip().upper().replace(" ", "_")
+        if dollar and unit in ("", "USD"):
+            return usd(number)
+        if not dollar and unit in ("USD", "DOLLAR", "DOLLARS"):
+            return usd(number)
+        full = _WORDS.get(unit)
+        if dollar or full is None:
+            raise InvalidRequestError(f"{text!r} names no unit; use USD, {', '.join(Unit)}")
+        return _whole(full, number, text)
+
+
+_WORDS: Final = {
+    **{unit.value: unit for unit in Unit},
+    "TOKEN": Unit.TOKENS,
+    "CREDIT": Unit.CREDITS,
+    "RISK_POINT": Unit.RISK_POINTS,
+    "MICROCENTS": Unit.USD_MICROCENTS,
+}
+
+
+def _whole(unit: Unit, number: str, shown: str) -> Amount:
+    try:
+        value = Decimal(number)
+    except InvalidOperation:
+        raise InvalidRequestError(f"{shown!r} is not a number") from None
+    return Amount(unit, _scaled(value, 0, shown, unit.value))
+
+
+def _scaled(value: Decimal, places: int, shown: object, smallest: str) -> int:
+    """`value` times ten to the power of `places`, which must be a whole int64 at or above zero."""
+    if not value.is_finite():
+        raise InvalidRequestError(f"{shown!r} is not a finite amount")
+    if value < 0:
+        raise InvalidRequestError(f"{shown!r} is negative; amounts are zero or more")
+    if value.adjusted() + places > 19:  # also keeps 1e999999999 from being spelled out
+        raise InvalidRequestError(f"{shown!r} is more than a signed 64-bit number holds")
+    if value and value.adjusted() + places < 0:  # and 1e-999999999 from being rounded to nothing
+        raise InvalidRequestError(f"{shown!r} has a fraction of a {smallest}; round it up or down first")
+    with localcontext() as context:
+        context.prec = max(40, len(value.as_tuple().digits) + 20)
+        scaled = value.scaleb(places)
+        whole = scaled.to_integral_value()
+        if whole != scaled:
+            raise InvalidRequestError(f"{shown!r} has a fraction of a {smallest}; round it up or down first")
+    return int(whole)
+
+
+def usd(value: str | Decimal | int | float) -> Amount:
+    """Dollars as exact microcents (1 USD = 100,000,000). A float goes through its shortest repr: 0.1 means $0.10.
+
+    Raises:
+        InvalidRequestError: (a ValueError) for a fraction of a microcent, a negative, NaN, or more than int64.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | Decimal | int | float):
+        raise InvalidRequestError(f"usd takes a str, Decimal, int or float, got {value!r}")
+    try:
+        number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    except InvalidOperation:
+        raise InvalidRequestError(f"{value!r} is not a number of dollars; write it like '0.05'") from None
+    return Amount(Unit.USD_MICROCENTS, _scaled(number, 8, value, "microcent"))
+
+
+def usd_microcents(n: int) -> Amount:
+    """`n` microcents of a dollar (100,000,000 make one dollar)."""
+    return Amount(Unit.USD_MICROCENTS, n)
+
+
+def tokens(n: int) -> Amount:
+    """`n` model tokens."""
+    return Amount(Unit.TOKENS, n)
+
+
+def credits(n: int) -> Amount:  # noqa: A001 - the protocol's word; the builtin is for interactive shells only
+    """`n` credits."""
+    return Amount(Unit.CREDITS, n)
+
+
+def risk_points(n: int) -> Amount:
+    """`n` risk points."""
+    return Amount(Unit.RISK_POINTS, n)
+
+
+def to_usd(amount: SignedAmount) -> Decimal:
+    """An amount of microcents as dollars, exactly.
+
+    Raises:
+        InvalidRequestError: if the amount is not in USD_MICROCENTS.
+    """
+    if amount.unit != Unit.USD_MICROCENTS:
+        raise InvalidRequestError(f"{amount} is not an amount of dollars")
+    return Decimal(amount.amount).scaleb(-8)

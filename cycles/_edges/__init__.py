@@ -1,0 +1,1 @@
+"""Where the SDK touches the world: sockets (`wire` and what it sends through) and files (`journal`)."""

@@ -1,0 +1,217 @@
+"""Every error users can meet, in one tree.
+
+Inside the SDK outcomes are values; the facade turns them into these exactly once. All of them pickle and copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class CyclesError(Exception):
+    """Base of everything this SDK raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keyword-only constructors do not survive the default protocol; state does.
+        return (_rebuild, (type(self), self.args, self.__dict__))
+
+
+def _rebuild(cls: type[CyclesError], args: tuple[Any, ...], state: dict[str, Any]) -> CyclesError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(CyclesError, ValueError):
+    """The client cannot work as configured; the message names the setting and how to give it."""
+
+
+class InvalidRequestError(CyclesError, ValueError):
+    """Refused before anything was sent: the message names the field and the bound it breaks."""
+
+
+class TransportError(CyclesError):
+    """No usable answer came back. For a write the outcome is unknown; a retry must reuse its idempotency key.
+
+    Attributes:
+        cause: What the connection reported, or None.
+        request_id: The server's id of the request, if an answer carried one.
+        trace_id: The trace id of the request, if one is known (32 hex digits).
+        status: HTTP status of the unusable answer, or None if none came.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        cause: BaseException | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        trace_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.status = status
+        self.request_id = request_id
+        self.trace_id = trace_id
+
+
+class AmbiguousResponseError(TransportError):
+    """An answer came that proves nothing: a 2xx off the schema, HTML, a truncated body, a redirect."""
+
+
+class ProtocolError(CyclesError):
+    """The server understood the request and refused it. An unknown error code is this class itself.
+
+    Attributes:
+        status: HTTP status.
+        code: The protocol's error code, for example ``BUDGET_EXCEEDED``; None where the body carried none.
+        reason_code: Why a decision was DENY, where the refusal came as a decision.
+        message: The server's own words (with the API key redacted, should the server echo it).
+        request_id: The server's id of the request, for its logs.
+        trace_id: W3C trace id of the request (32 hex digits).
+        details: Further facts the server gave, an empty mapping if none.
+        retry_after_ms: When the server wants to be asked again at the earliest, in milliseconds.
+        evidence: Reference to the signed evidence of the refusal, or None.
+        retryable: True where the same request may succeed later without being changed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        reason_code: str | None = None,
+        request_id: str | None = None,
+        trace_id: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        retry_after_ms: int | None = None,
+        evidence: Any = None,
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.code = code
+        self.reason_code = reason_code
+        self.request_id = request_id
+        self.trace_id = trace_id
+        self.details: dict[str, Any] = dict(details or {})
+        self.retry_after_ms = retry_after_ms
+        self.evidence = evidence
+        self.retryable = retryable
+
+    def __str__(self) -> str:
+        facts = [
+            str(fact)
+            for fact in (
+                self.code or self.reason_code,
+                f"HTTP {self.status}" if self.status is not None else None,
+                f"request {self.request_id}" if self.request_id else None,
+            )
+            if fact
+        ]
+        return f"{self.message} [{', '.join(facts)}]" if facts else self.message
+
+
+class ReservationDeniedError(ProtocolError):
+    """The server said no to a reservation; the action must not run."""
+
+
+class BudgetExceededError(ReservationDeniedError):
+    """A scope has less budget left than was asked for."""
+
+
+class OverdraftLimitExceededError(ReservationDeniedError):
+    """A scope is over its limit, or the debt would exceed what is allowed."""
+
+
+class DebtOutstandingError(ReservationDeniedError):
+    """A scope has debt and no overdraft allowed; it must be funded first."""
+
+
+class BudgetFrozenError(ReservationDeniedError):
+    """An operator froze the budget of a scope."""
+
+
+class BudgetClosedError(ReservationDeniedError):
+    """The budget of a scope is closed for good."""
+
+
+class TenantClosedError(ReservationDeniedError):
+    """The tenant itself is closed."""
+
+
+class UnauthorizedError(ProtocolError):
+    """The API key is missing, unknown, revoked or expired."""
+
+
+class ForbiddenError(ProtocolError):
+    """The API key is valid, but the tenant or the reservation is somebody else's."""
+
+
+class NotFoundError(ProtocolError):
+    """No such reservation, or no budget at any scope of the subject."""
+
+
+class UnitMismatchError(ProtocolError):
+    """The budget is kept in another unit; `details` names the scope and the expected units."""
+
+
+class IdempotencyMismatchError(ProtocolError):
+    """The idempotency key was used before with another payload."""
+
+
+class ReservationExpiredError(ProtocolError):
+    """The lease (and its grace period) is over."""
+
+
+class ReservationFinalizedError(ProtocolError):
+    """The reservation is already committed or released."""
+
+
+class MaxExtensionsExceededError(ProtocolError):
+    """The server will not extend this lease any more."""
+
+
+class RateLimitedError(ProtocolError):
+    """The server throttles; `retry_after_ms` says for how long, if it told."""
+
+
+class ServerError(ProtocolError):
+    """The server failed (5xx). The outcome of a write is unknown."""
+
+
+class GuardFinalizedError(CyclesError):
+    """This guard was already committed or released; nothing was sent."""
+
+
+class LeaseLostError(CyclesError):
+    """The heartbeat gave the lease up while the work was going on; `__cause__` tells why."""
+
+    def __init__(self, message: str, *, reservation_id: str | None = None) -> None:
+        super().__init__(message)
+        self.reservation_id = reservation_id
+
+
+class ToolNotAllowedError(CyclesError):
+    """The caps of the reservation do not allow this tool."""
+
+    def __init__(self, message: str, *, tool: str | None = None) -> None:
+        super().__init__(message)
+        self.tool = tool
+
+
+class ReservationNotActiveError(CyclesError):
+    """The idempotency key replayed a reservation that is no longer active; the block does not run a second time."""
+
+    def __init__(self, message: str, *, reservation_id: str | None = None) -> None:
+        super().__init__(message)
+        self.reservation_id = reservation_id
+
+
+class UncommittedGuardWarning(UserWarning):
+    """A block ended without anyone saying what the action cost; its budget was released."""

@@ -1,0 +1,1 @@
+"""Fixtures for testing agents against the embedded server."""
