@@ -1,0 +1,99 @@
+"""Who acts and what it does: the subject and the action of a request (semantics 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from cycles._errors import InvalidRequestError
+
+LEVELS: Final = ("tenant", "workspace", "app", "workflow", "agent", "toolset")
+"""The standard levels, outermost first; the server derives its scopes in this order."""
+
+
+def _texts(value: Mapping[str, str] | None) -> dict[str, str]:
+    return dict(value) if value is not None else {}
+
+
+@frozen(kw_only=True)
+class Subject:
+    """Whose budget pays: up to six levels, outermost first, and free-form dimensions that never select a budget.
+
+    Each level is at most 128 characters of letters, digits, ``_``, ``.`` and ``-``; at least one level must be known
+    when a request is made, from here, from `cycles.subject(...)` or from the client's configuration.
+    """
+
+    tenant: str | None = None
+    workspace: str | None = None
+    app: str | None = None
+    workflow: str | None = None
+    agent: str | None = None
+    toolset: str | None = None
+    dimensions: Mapping[str, str] = field(factory=dict, converter=_texts, hash=False)
+
+    def over(self, base: Subject) -> Subject:
+        """This subject, with what it leaves out taken from `base`; dimensions are merged key by key."""
+        levels = {level: getattr(self, level) or getattr(base, level) for level in LEVELS}
+        return Subject(**levels, dimensions={**base.dimensions, **self.dimensions})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The subject as it goes over the wire: levels that are known, dimensions if there are any."""
+        wire: dict[str, Any] = {level: value for level in LEVELS if (value := getattr(self, level)) is not None}
+        if self.dimensions:
+            wire["dimensions"] = dict(self.dimensions)
+        return wire
+
+
+def as_subject(value: Subject | Mapping[str, Any] | None) -> Subject:
+    """A `Subject` from what users may pass for one.
+
+    Raises:
+        InvalidRequestError: naming the member that no subject has.
+    """
+    if value is None:
+        return Subject()
+    if isinstance(value, Subject):
+        return value
+    if not isinstance(value, Mapping):
+        raise InvalidRequestError(f"subject: give a cycles.Subject or a mapping, got {value!r}")
+    unknown = set(value) - {*LEVELS, "dimensions"}
+    if unknown:
+        raise InvalidRequestError(f"subject.{min(unknown, key=str)}: no such level; there are {', '.join(LEVELS)}")
+    return Subject(**value)
+
+
+def _tags(value: Sequence[str] | None) -> list[str]:
+    if isinstance(value, str):
+        raise InvalidRequestError(f"action.tags: give a list of tags, got the single text {value!r}")
+    return list(value or ())
+
+
+@frozen
+class Action:
+    """What is about to be done: its kind (up to 64 characters), its name (up to 256) and up to ten tags."""
+
+    kind: str
+    name: str
+    tags: list[str] = field(default=None, converter=_tags, hash=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The action as it goes over the wire."""
+        wire: dict[str, Any] = {"kind": self.kind, "name": self.name}
+        if self.tags:
+            wire["tags"] = list(self.tags)
+        return wire
+
+
+def as_action(value: Action | tuple[str, str]) -> Action:
+    """An `Action` from what users may pass for one.
+
+    Raises:
+        InvalidRequestError: if it is neither an Action nor a (kind, name) pair.
+    """
+    if isinstance(value, Action):
+        return value
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
+        return Action(*value)
+    raise InvalidRequestError(f"action: give a cycles.Action or a (kind, name) pair, got {value!r}")
