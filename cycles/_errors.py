@@ -205,6 +205,14 @@ class ToolNotAllowedError(CyclesError):
         self.tool = tool
 
 
+class StepsExhaustedError(CyclesError):
+    """The caps of the reservation grant no further step; `limit` is how many they granted."""
+
+    def __init__(self, message: str, *, limit: int | None = None) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
 class ReservationNotActiveError(CyclesError):
     """The idempotency key replayed a reservation that is no longer active; the block does not run a second time."""
 

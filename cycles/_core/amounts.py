@@ -6,6 +6,7 @@ points. Arithmetic and order stay within one unit; crossing units is refused, ne
 
 from __future__ import annotations
 
+import operator
 import re
 from decimal import Decimal, InvalidOperation, localcontext
 from enum import StrEnum
@@ -48,8 +49,9 @@ class SignedAmount:
     amount: int
 
     def __init__(self, unit: str, amount: int) -> None:
-        if isinstance(amount, bool) or not isinstance(amount, int):
-            raise InvalidRequestError(f"an amount is a whole number, got {amount!r}")
+        amount = _integer(amount)
+        if not isinstance(unit, str) or not unit:
+            raise InvalidRequestError(f"a unit is one of {', '.join(Unit)}, got {unit!r}")
         if not self._minimum <= amount <= INT64_MAX:
             what = "negative" if amount < 0 else "more than a signed 64-bit number holds"
             raise InvalidRequestError(f"amount {amount} {unit} is {what}")
@@ -107,6 +109,9 @@ class SignedAmount:
         self._same_unit(other, "add")
         return type(self)(self.unit, self.amount + other.amount)
 
+    def __radd__(self, other: int) -> Self:
+        return self if other == 0 and isinstance(other, int) else NotImplemented  # `sum` starts from 0
+
     def __sub__(self, other: SignedAmount) -> Self:
         if not isinstance(other, SignedAmount):
             return NotImplemented
@@ -129,6 +134,9 @@ class SignedAmount:
             digits = f"{fraction:08d}".rstrip("0").ljust(2, "0")
             return f"{'-' if self.amount < 0 else ''}${whole}.{digits}"
         return f"{self.amount} {_NOUNS.get(self.unit, self.unit)}"  # type: ignore[call-overload]
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"
@@ -159,7 +167,8 @@ class Amount(SignedAmount):
         if match is None:
             raise InvalidRequestError(f"cannot read an amount from {text!r}; write it like '$0.50' or '2500 tokens'")
         dollar, number, word = match.groups()
-        number = number.replace(",", "")
+        if "," in number:
+            number = _without_thousands_commas(number, text)
         unit = (word or "").strip().upper().replace(" ", "_")
         if dollar and unit in ("", "USD"):
             return usd(number)
@@ -178,6 +187,26 @@ _WORDS: Final = {
     "RISK_POINT": Unit.RISK_POINTS,
     "MICROCENTS": Unit.USD_MICROCENTS,
 }
+
+
+# "0,50" is half a dollar to half of the world: a comma is taken only where it can separate nothing but thousands.
+_THOUSANDS: Final = re.compile(r"[-+]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?")
+
+
+def _without_thousands_commas(number: str, shown: str) -> str:
+    if _THOUSANDS.fullmatch(number) is None:
+        raise InvalidRequestError(f"{shown!r} has a comma that separates no thousands; write 0.50, 1,000 or 1000")
+    return number.replace(",", "")
+
+
+def _integer(amount: int) -> int:
+    """A whole number as a plain int; other libraries' integers are taken, floats and booleans are not."""
+    if not isinstance(amount, bool):
+        try:
+            return operator.index(amount)
+        except TypeError:
+            pass
+    raise InvalidRequestError(f"an amount is a whole number, got {amount!r}; round it up or down first")
 
 
 def _whole(unit: Unit, number: str, shown: str) -> Amount:
@@ -216,7 +245,7 @@ def usd(value: str | Decimal | int | float) -> Amount:
     if isinstance(value, bool) or not isinstance(value, str | Decimal | int | float):
         raise InvalidRequestError(f"usd takes a str, Decimal, int or float, got {value!r}")
     try:
-        number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+        number = Decimal(float.__repr__(value)) if isinstance(value, float) else Decimal(value)
     except InvalidOperation:
         raise InvalidRequestError(f"{value!r} is not a number of dollars; write it like '0.05'") from None
     return Amount(Unit.USD_MICROCENTS, _scaled(number, 8, value, "microcent"))

@@ -1,0 +1,134 @@
+"""Plain JSON values: what may stand in metadata and custom metrics.
+
+The rule: None, booleans, finite numbers (whole ones within 64 bits), text, lists and mappings with text keys. Anything
+else (datetimes, Decimals, bytes, sets, NaN, own classes) is refused where it is given, with a hint how to write it,
+and left out where a settlement would fail for it: an amount must never be lost for the sake of a label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from cycles._errors import InvalidRequestError
+
+# Deeper than anything written by hand, far from the recursion limit, and the end of a value that contains itself.
+MAX_DEPTH: Final = 32
+_INT64: Final = 2**63
+_LEFT_OUT: Final = object()
+
+_HINTS: Final = {
+    "datetime": "write it as text with .isoformat()",
+    "date": "write it as text with .isoformat()",
+    "time": "write it as text with .isoformat()",
+    "timedelta": "write it as a number, .total_seconds()",
+    "Decimal": "write it as text with str(), or as a float",
+    "bytes": "decode it, or write it as base64 text",
+    "bytearray": "decode it, or write it as base64 text",
+    "set": "write it as a sorted list",
+    "frozenset": "write it as a sorted list",
+    "UUID": "write it as text with str()",
+}
+
+Refuse = Callable[[str, str], None]
+
+
+def clean_json(value: Any, where: str) -> Any:
+    """A plain copy of a JSON value: later changes to the original do not reach it.
+
+    Args:
+        value: What a caller gave.
+        where: What to call it in the error, for example ``metadata``.
+
+    Raises:
+        InvalidRequestError: naming the place (``metadata.run.started``), what is wrong and what to write instead.
+    """
+
+    def refuse(path: str, why: str) -> None:
+        raise InvalidRequestError(f"{path} {why}")
+
+    return _copy(value, where, refuse, 0)
+
+
+def clean_object(value: Any, where: str) -> dict[str, Any]:
+    """`clean_json` for what must be a mapping, as metadata must.
+
+    Raises:
+        InvalidRequestError: as `clean_json`, and if the value is no mapping.
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidRequestError(f"{where} is a mapping with text keys, got {type(value).__name__}")
+    cleaned: dict[str, Any] = clean_json(value, where)
+    return cleaned
+
+
+def salvage_json(value: Any, where: str = "metadata") -> tuple[Any, list[str]]:
+    """What can be sent of a value, and the places that were left out. Never raises.
+
+    A bad member of a mapping is dropped, a bad item of a list becomes None (the others keep their places), and a value
+    that is bad as a whole becomes None.
+    """
+    left_out: list[str] = []
+
+    def leave_out(path: str, why: str) -> None:
+        left_out.append(path)
+
+    try:
+        kept = _copy(value, where, leave_out, 0)
+    except Exception:  # a caller's own class failed while it was read; the amount goes out without it
+        return None, [where]
+    return (None if kept is _LEFT_OUT else kept), left_out
+
+
+def _copy(value: Any, path: str, refuse: Refuse, depth: int) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if depth > MAX_DEPTH:
+        refuse(path, f"is nested more than {MAX_DEPTH} levels deep, or contains itself")
+    elif isinstance(value, str):
+        return _text(value, path, refuse)
+    elif isinstance(value, int | float):
+        return _number(value, path, refuse)
+    elif isinstance(value, Mapping):
+        return _mapping(value, path, refuse, depth)
+    elif isinstance(value, list | tuple):
+        items = [_copy(item, f"{path}[{i}]", refuse, depth + 1) for i, item in enumerate(value)]
+        return [None if item is _LEFT_OUT else item for item in items]
+    else:
+        kind = type(value).__name__
+        refuse(path, f"is a {kind}, which JSON has no form for; {_HINTS.get(kind, 'give text, a number or a list')}")
+    return _LEFT_OUT
+
+
+def _mapping(value: Mapping[Any, Any], path: str, refuse: Refuse, depth: int) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, member in list(value.items()):
+        if not isinstance(key, str) or _text(key, f"a key of {path}", refuse) is _LEFT_OUT:
+            refuse(f"{path}[{key!r}]", "has a key that is not text")
+            continue
+        copied = _copy(member, f"{path}.{key}", refuse, depth + 1)
+        if copied is not _LEFT_OUT:
+            kept[str.__str__(key)] = copied
+    return kept
+
+
+def _number(value: float, path: str, refuse: Refuse) -> Any:
+    if isinstance(value, int):
+        if -_INT64 <= value < _INT64:
+            return int(value)
+        refuse(path, "is a whole number of more than 64 bits; write it as text")
+    elif math.isfinite(value):
+        return float(value)
+    else:
+        refuse(path, f"is {value!r}, which JSON has no form for; leave it out or give a number")
+    return _LEFT_OUT
+
+
+def _text(value: str, path: str, refuse: Refuse) -> Any:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        refuse(path, "has half of a surrogate pair, which is no Unicode text")
+        return _LEFT_OUT
+    return str.__str__(value)

@@ -1,0 +1,286 @@
+"""What a model used: `Metrics`, stated once with a settlement, and `Usage`, a guard's running account for streams.
+
+Both check what they are given when it is given. `settlement_metrics` makes the wire form and never raises: what
+became unusable since then is left out, for the amount matters more.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Self, TypeVar
+
+from attrs import field, frozen
+
+from cycles._core.amounts import INT64_MAX
+from cycles._core.plain import clean_object, salvage_json
+from cycles._errors import InvalidRequestError
+
+T = TypeVar("T")
+
+MAX_MODEL_VERSION: Final = 128
+_MEMBERS: Final = ("tokens_input", "tokens_output", "latency_ms", "model_version", "custom")
+_COUNTS: Final = ("tokens_input", "tokens_output", "tokens_cached_input", "tokens_cache_write")
+# The protocol's metrics have no place of their own for these two; they travel in `custom`.
+_CUSTOM_MEMBERS: Final = ("tokens_input", "tokens_output", "latency_ms", "model_version", "custom")
+_COUNTS: Final = ("tokens_cached_input", "tokens_cache_write")
+
+
+def checked_count(value: Any, where: str) -> int:
+    """A count of tokens or milliseconds.
+
+    Raises:
+        InvalidRequestError: if it is not a whole number from 0 to 2**63 - 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidRequestError(f"{where} is a whole number, got {value!r}")
+    if not 0 <= value <= INT64_MAX:
+        raise InvalidRequestError(f"{where} is from 0 to 2**63 - 1, got {value}")
+    return int(value)
+
+
+def checked_model(value: Any, where: str = "model_version") -> str:
+    """A model's name and version.
+
+    Raises:
+        InvalidRequestError: if it is not text of at most 128 characters.
+    """
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"{where} is text, got {value!r}")
+    if len(value) > MAX_MODEL_VERSION:
+        raise InvalidRequestError(f"{where} is at most {MAX_MODEL_VERSION} characters, got {len(value)}")
+    return value
+
+
+def _optional(check: Callable[[Any, str], T], where: str) -> Any:
+    def convert(value: Any) -> T | None:
+        return None if value is None else check(value, where)
+
+    return field(default=None, converter=convert)
+
+
+@frozen(kw_only=True)
+class Metrics:
+    """What an action used, beside what it cost. Members left out are not sent.
+
+    Attributes:
+        tokens_input: Tokens read by the model, >= 0.
+        tokens_output: Tokens written by the model, >= 0.
+        latency_ms: How long the action took, in milliseconds, >= 0.
+        model_version: The model that answered, at most 128 characters.
+        custom: Anything more, as plain JSON values; copied when given.
+
+    Raises:
+        InvalidRequestError: (a ValueError) naming the field and its bound.
+    """
+
+    tokens_input: int | None = _optional(checked_count, "metrics.tokens_input")
+    tokens_output: int | None = _optional(checked_count, "metrics.tokens_output")
+    latency_ms: int | None = _optional(checked_count, "metrics.latency_ms")
+    model_version: str | None = _optional(checked_model, "metrics.model_version")
+    custom: Mapping[str, Any] | None = _optional(clean_object, "metrics.custom")
+
+    @classmethod
+    def of(cls, value: Metrics | Usage | Mapping[str, Any] | None) -> Metrics | None:
+        """Metrics as callers give them: made, as a mapping of the same names, or as a `Usage`.
+
+        Raises:
+            InvalidRequestError: for anything else, for an unknown name, and for a value off its bounds.
+        """
+        if value is None or isinstance(value, Metrics):
+            return value
+        if isinstance(value, Usage):
+            return value.metrics()
+        if not isinstance(value, Mapping):
+            raise InvalidRequestError(f"metrics is a cycles.Metrics or a mapping, got {type(value).__name__}")
+        if unknown := sorted(str(name) for name in value if name not in _MEMBERS):
+            raise InvalidRequestError(f"metrics has no {', '.join(unknown)}; put what is your own into metrics.custom")
+        return cls(**value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The metrics as they go over the wire."""
+        return {name: value for name in _MEMBERS if (value := getattr(self, name)) is not None}
+
+
+class _Account:
+    """What the views of one `Usage` share."""
+
+    __slots__ = ("answers", "counts", "custom", "lock", "model")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.counts: dict[str, int] = {}
+        self.answers: dict[object, dict[str, int]] = {}
+        self.model: str | None = None
+        self.custom: dict[str, Any] = {}
+
+
+class Usage:
+    """What a guard's work has used so far; it becomes the commit's metrics unless others are given.
+
+    ``usage.add(tokens_output=12)`` counts; it may be called from several threads. The counts and `model_version` can
+    be set as well, and `custom` takes anything more, as plain JSON values.
+    """
+
+    __slots__ = ("_account", "_answer")
+
+    def __init__(self) -> None:
+        self._account = _Account()
+        self._answer: object = None
+
+    def add(
+        self,
+        *,
+        tokens_input: int = 0,
+        tokens_output: int = 0,
+        tokens_cached_input: int = 0,
+        tokens_cache_write: int = 0,
+        model_version: str | None = None,
+        custom: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Add to the counts.
+
+        Args:
+            tokens_input: Tokens the model read, all of them.
+            tokens_output: Tokens the model wrote.
+            tokens_cached_input: How many of `tokens_input` came from the provider's cache.
+            tokens_cache_write: How many of `tokens_input` were written to the provider's cache.
+            model_version: The model that answered, at most 128 characters.
+            custom: Laid over `custom`.
+
+        Raises:
+            InvalidRequestError: for a negative or fractional count; then nothing is added.
+        """
+        given = zip(_COUNTS, (tokens_input, tokens_output, tokens_cached_input, tokens_cache_write), strict=True)
+        counts = {name: checked_count(n, f"usage.{name}") for name, n in given if n != 0}
+        laid = {} if custom is None else clean_object(custom, "usage.custom")
+        if model_version is not None:
+            self.model_version = model_version
+        account = self._account
+        with account.lock:
+            for name, more in counts.items():
+                account.counts[name] = account.counts.get(name, 0) + more
+            account.custom.update(laid)
+        return self
+
+    def see_answer(self, answer: object, counts: Mapping[str, int]) -> None:
+        """Take what one answer reports so far: it replaces what that answer reported before, nothing counts twice.
+
+        Args:
+            answer: What names the answer (its id), or None for the one seen last.
+            counts: Totals of that answer by count name; one that is smaller than before is ignored.
+        """
+        if answer is not None:
+            self._answer = answer
+        account = self._account
+        with account.lock:
+            seen = account.answers.setdefault(self._answer, {})
+            for name, total in counts.items():
+                if (more := total - seen.get(name, 0)) > 0:
+                    seen[name] = total
+                    account.counts[name] = account.counts.get(name, 0) + more
+
+    def for_stream(self) -> Usage:
+        """The same account for one more stream: answers without ids of their own are told apart by their stream."""
+        view = object.__new__(Usage)
+        view._account = self._account
+        view._answer = object()
+        return view
+
+    def metrics(self) -> Metrics:
+        """The account as metrics, without a latency.
+
+        Raises:
+            InvalidRequestError: if something that is no plain JSON value was put into `custom`.
+        """
+        wire, _ = self._wire()
+        return Metrics(**wire | {"custom": self._all_custom() or None})
+
+    @property
+    def is_filled(self) -> bool:
+        """True once anything was counted or told."""
+        return bool(self._account.counts or self._account.custom)
+
+    @property
+    def custom(self) -> dict[str, Any]:
+        """Anything more to tell, as plain JSON values."""
+        return self._account.custom
+
+    @custom.setter
+    def custom(self, value: Mapping[str, Any]) -> None:
+        self._account.custom = clean_object(value, "usage.custom")
+
+    @property
+    def tokens_input(self) -> int:
+        """Tokens the model read so far."""
+        return self._account.counts.get("tokens_input", 0)
+
+    @tokens_input.setter
+    def tokens_input(self, value: int) -> None:
+        self._account.counts["tokens_input"] = checked_count(value, "usage.tokens_input")
+
+    @property
+    def tokens_output(self) -> int:
+        """Tokens the model wrote so far."""
+        return self._account.counts.get("tokens_output", 0)
+
+    @tokens_output.setter
+    def tokens_output(self, value: int) -> None:
+        self._account.counts["tokens_output"] = checked_count(value, "usage.tokens_output")
+
+    @property
+    def tokens_cached_input(self) -> int:
+        """How many of `tokens_input` came from the provider's cache."""
+        return self._account.counts.get("tokens_cached_input", 0)
+
+    @property
+    def tokens_cache_write(self) -> int:
+        """How many of `tokens_input` were written to the provider's cache."""
+        return self._account.counts.get("tokens_cache_write", 0)
+
+    @property
+    def model_version(self) -> str | None:
+        """The model that answered, at most 128 characters."""
+        return self._account.model
+
+    @model_version.setter
+    def model_version(self, value: str | None) -> None:
+        self._account.model = None if value is None else checked_model(value, "usage.model_version")
+
+    def __repr__(self) -> str:
+        model = f", {self.model_version}" if self.model_version else ""
+        return f"<Usage {self.tokens_input} tokens in, {self.tokens_output} out{model}>"
+
+    def _all_custom(self) -> dict[str, Any]:
+        counts = self._account.counts
+        return {name: counts[name] for name in _CUSTOM_COUNTS if name in counts} | self._account.custom
+
+    def _wire(self) -> tuple[dict[str, Any], list[str]]:
+        account = self._account
+        wire: dict[str, Any] = {name: n for name, n in account.counts.items() if name in _MEMBERS and n <= INT64_MAX}
+        left_out = [f"metrics.{name}" for name, n in account.counts.items() if n > INT64_MAX]
+        if account.model is not None:
+            wire["model_version"] = account.model
+        return wire, left_out
+
+
+def settlement_metrics(
+    given: Metrics | None, usage: Usage, latency_ms: int | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """The metrics of a settlement as they go over the wire, and the places that had to be left out. Never raises.
+
+    Args:
+        given: What the caller stated; it wins as a whole.
+        usage: The guard's running account, used where nothing was stated.
+        latency_ms: The measured time of the block, used where nothing else states one.
+    """
+    wire, left_out = usage._wire() if given is None else (given.to_dict(), [])
+    custom = usage._all_custom() if given is None else wire.pop("custom", None)
+    if custom:
+        wire["custom"], lost = salvage_json(custom, "metrics.custom")
+        left_out += lost
+        if not wire["custom"]:
+            del wire["custom"]
+    if latency_ms is not None and latency_ms >= 0:
+        wire.setdefault("latency_ms", latency_ms)
+    return wire, left_out
