@@ -110,7 +110,9 @@ class SignedAmount:
         return type(self)(self.unit, self.amount + other.amount)
 
     def __radd__(self, other: int) -> Self:
-        return self if other == 0 and isinstance(other, int) else NotImplemented  # `sum` starts from 0
+        if isinstance(other, int) and other == 0:  # `sum` starts from 0
+            return self
+        return NotImplemented
 
     def __sub__(self, other: SignedAmount) -> Self:
         if not isinstance(other, SignedAmount):

@@ -112,9 +112,7 @@ class PriceBook:
 
     __slots__ = ("_prices", "default_model")
 
-    def __init__(
-        self, prices: Mapping[str, Price | Mapping[str, Number]], *, default_model: str | None = None
-    ) -> None:
+    def __init__(self, prices: Mapping[str, Price | Mapping[str, Number]], *, default_model: str | None = None) -> None:
         """Keep a copy of the prices.
 
         Args:

@@ -22,8 +22,7 @@ MAX_MODEL_VERSION: Final = 128
 _MEMBERS: Final = ("tokens_input", "tokens_output", "latency_ms", "model_version", "custom")
 _COUNTS: Final = ("tokens_input", "tokens_output", "tokens_cached_input", "tokens_cache_write")
 # The protocol's metrics have no place of their own for these two; they travel in `custom`.
-_CUSTOM_MEMBERS: Final = ("tokens_input", "tokens_output", "latency_ms", "model_version", "custom")
-_COUNTS: Final = ("tokens_cached_input", "tokens_cache_write")
+_CUSTOM_COUNTS: Final = ("tokens_cached_input", "tokens_cache_write")
 
 
 def checked_count(value: Any, where: str) -> int:
@@ -194,7 +193,8 @@ class Usage:
             InvalidRequestError: if something that is no plain JSON value was put into `custom`.
         """
         wire, _ = self._wire()
-        return Metrics(**wire | {"custom": self._all_custom() or None})
+        wire["custom"] = self._all_custom() or None
+        return Metrics(**wire)
 
     @property
     def is_filled(self) -> bool:
