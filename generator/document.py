@@ -1,0 +1,193 @@
+"""Reads a protocol document and finds one's way in it: references, operations, places where a schema may stand.
+
+A document is plain JSON data here, whatever it was written in; YAML is read as YAML 1.2, so `NO` and `on` are strings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from openapi_python_client.strings import PythonIdentifier
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from generator import GenerationError
+
+Json = dict[str, Any]
+
+METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+NOT_METHODS: Final = ("summary", "description", "servers", "parameters", "$ref")
+
+# Where JSON Schema keeps further schemas: as one schema, as a list of them, as a mapping to them.
+ONE_SCHEMA: Final = ("items", "additionalProperties", "not", "contains", "propertyNames")
+LISTS_OF_SCHEMAS: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
+MAPS_OF_SCHEMAS: Final = ("properties", "patternProperties")
+
+
+def read(path: Path) -> Json:
+    """Read YAML or JSON into plain JSON data: text keys (also of unquoted status codes), no dates, no anchors."""
+    try:
+        loaded = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GenerationError(f"cannot read {path}: {error.strerror}") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise GenerationError(f"{path} is neither YAML nor JSON: {error}") from error
+    if not isinstance(loaded, dict) or "openapi" not in loaded or "paths" not in loaded:
+        raise GenerationError(f"{path} is no OpenAPI 3 document: it needs the members openapi, info and paths")
+    document: Json = json.loads(json.dumps(loaded, default=_plain))
+    document["openapi"] = str(document["openapi"])
+    info = document.setdefault("info", {})
+    info["version"] = str(info.get("version", "0"))
+    info.setdefault("title", "API")
+    return document
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    raise GenerationError(f"{value!r} has no place in an OpenAPI document; put it in quotes")
+
+
+def resolve(document: Json, node: Json) -> Json:
+    """Follow `$ref`s, within this document, until something that is not one."""
+    seen: set[str] = set()
+    while "$ref" in node:
+        reference = node["$ref"]
+        if reference in seen:
+            raise GenerationError(f"$ref {reference} leads back to itself")
+        seen.add(reference)
+        node = lookup(document, reference)
+    return node
+
+
+def lookup(document: Json, reference: str) -> Json:
+    """What a reference points to."""
+    if not reference.startswith("#/"):
+        raise GenerationError(f"$ref {reference} leaves the document; bundle the documents into one file first")
+    node: Any = document
+    for part in reference[2:].split("/"):
+        key = part.replace("~1", "/").replace("~0", "~")
+        node = node[int(key)] if isinstance(node, list) and key.isdigit() else (node or {}).get(key)
+        if node is None:
+            raise GenerationError(f"$ref {reference} points to nothing")
+    if not isinstance(node, dict):
+        raise GenerationError(f"$ref {reference} does not point to an object")
+    return node
+
+
+def schemas_of(document: Json) -> Json:
+    """The component schemas."""
+    components: Json = document.setdefault("components", {})
+    schemas: Json = components.setdefault("schemas", {})
+    return schemas
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation, with the parameters of its path merged in and everything but schemas dereferenced."""
+
+    operation_id: str
+    method: str
+    path: str
+    tag: str
+    parameters: list[Json]
+    body: Json | None
+    responses: dict[str, Json]
+    security: list[str]
+
+    @property
+    def name(self) -> str:
+        """Name of the generated module."""
+        return str(PythonIdentifier(self.operation_id, "field_"))
+
+    @property
+    def module(self) -> str:
+        """Where the generated functions live, below the package."""
+        return f"api.{PythonIdentifier(self.tag, 'tag')}.{self.name}"
+
+
+def operations_of(document: Json) -> Iterator[Operation]:
+    """Every operation, in the order of the document."""
+    for path, item in document["paths"].items():
+        item = resolve(document, item)
+        for method, operation in item.items():
+            if method not in NOT_METHODS and not method.startswith("x-"):
+                yield _operation(document, path, method, item, operation)
+
+
+def _operation(document: Json, path: str, method: str, item: Json, operation: Json) -> Operation:
+    if method not in METHODS:
+        raise GenerationError(
+            f"{path}: the generator knows no method {method!r}; take the operation out of the document"
+        )
+    body = operation.get("requestBody")
+    return Operation(
+        operation_id=operation.get("operationId") or derived_operation_id(path, method),
+        method=method,
+        path=path,
+        tag=(operation.get("tags") or ["default"])[0],
+        parameters=_parameters(document, item, operation),
+        body=resolve(document, body) if body else None,
+        responses={status: resolve(document, response) for status, response in operation.get("responses", {}).items()},
+        security=_security(document, operation),
+    )
+
+
+def derived_operation_id(path: str, method: str) -> str:
+    """The id of an operation that has none, as the generator makes it."""
+    return f"{method}_{path.translate({ord('{'): None, ord('}'): None}).replace('/', '_').strip('_')}"
+
+
+def _parameters(document: Json, item: Json, operation: Json) -> list[Json]:
+    merged: dict[tuple[str, str], Json] = {}
+    for parameter in [*operation.get("parameters", []), *item.get("parameters", [])]:
+        parameter = resolve(document, parameter)
+        merged.setdefault((parameter["name"], parameter["in"]), parameter)
+    return list(merged.values())
+
+
+def _security(document: Json, operation: Json) -> list[str]:
+    requirements: list[Json] = operation.get("security", document.get("security", []))
+    return list(dict.fromkeys(scheme for requirement in requirements for scheme in requirement))
+
+
+def json_schema(content: Json | None) -> Json | None:
+    """The schema of the JSON variant of a body or an answer, None where there is none."""
+    variants: Json = content or {}
+    for media_type, variant in variants.items():
+        bare = media_type.split(";")[0].strip().lower()
+        if bare == "application/json" or bare.endswith("+json"):
+            schema: Json | None = variant.get("schema")
+            return schema
+    return None
+
+
+def success_of(operation: Operation) -> tuple[int, Json | None]:
+    """The status of a success, and what its body has to satisfy."""
+    for status in sorted(operation.responses):
+        if status.startswith("2"):
+            return int(status.upper().replace("X", "0")), json_schema(operation.responses[status].get("content"))
+    default = operation.responses.get("default", {})
+    return 200, json_schema(default.get("content"))
+
+
+def children(schema: Json) -> Iterator[Json]:
+    """The schemas directly inside a schema."""
+    for keyword in ONE_SCHEMA:
+        if isinstance(schema.get(keyword), dict):
+            yield schema[keyword]
+    for keyword in LISTS_OF_SCHEMAS:
+        yield from (part for part in schema.get(keyword, []) if isinstance(part, dict))
+    for keyword in MAPS_OF_SCHEMAS:
+        yield from (part for part in schema.get(keyword, {}).values() if isinstance(part, dict))
+
+
+def copy_of(document: Json) -> Json:
+    """A copy that may be changed freely."""
+    return deepcopy(document)

@@ -1,0 +1,136 @@
+"""Writes `protocol.py`: the operations and the schemas of the document as plain literals.
+
+The handwritten layer drives its requests and its judgement of answers from these two tables, so they come from the
+document as it was published, not from the prepared one, and hold everything that decides validity. Importing them must
+cost next to nothing: no code, no import but `typing`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Final
+
+from openapi_python_client.strings import ClassName
+
+from generator.document import (
+    LISTS_OF_SCHEMAS,
+    MAPS_OF_SCHEMAS,
+    ONE_SCHEMA,
+    Json,
+    Operation,
+    json_schema,
+    operations_of,
+    schemas_of,
+    success_of,
+)
+
+_PLAIN_KEYWORDS: Final = (
+    "type", "required", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
+    "minLength", "maxLength", "pattern", "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties",
+)  # fmt: skip
+# Formats that narrow what is valid beyond the type; the others are remarks.
+_CHECKED_FORMATS: Final = ("int32", "int64", "date", "date-time")
+_COMPONENT: Final = re.compile(r"#/components/schemas/([^/]+)")
+
+_HEADER: Final = '''"""The protocol as data: every operation and schema of the document this client was generated from.
+
+Plain literals, quick to import. A `$ref` names an entry of `SCHEMAS`. Generated; change the document instead.
+"""
+
+from typing import Any
+
+'''
+
+
+def reduced(schema: Any) -> Any:
+    """A schema with nothing left but what decides validity, references shortened to the bare name."""
+    if not isinstance(schema, dict):
+        return schema
+    kept: Json = {}
+    if "$ref" in schema:
+        kept["$ref"] = bare_name(schema["$ref"])
+    kept.update({keyword: schema[keyword] for keyword in _PLAIN_KEYWORDS if keyword in schema})
+    if schema.get("format") in _CHECKED_FORMATS:
+        kept["format"] = schema["format"]
+    kept.update({keyword: reduced(schema[keyword]) for keyword in ONE_SCHEMA if keyword in schema})
+    kept.update(
+        {keyword: [reduced(part) for part in schema[keyword]] for keyword in LISTS_OF_SCHEMAS if keyword in schema}
+    )
+    for keyword in MAPS_OF_SCHEMAS:
+        if keyword in schema:
+            kept[keyword] = {name: reduced(part) for name, part in schema[keyword].items()}
+    return _with_null(kept) if schema.get("nullable") else kept
+
+
+def bare_name(reference: str) -> str:
+    """The name of the component schema a reference points to, or the reference itself."""
+    match = _COMPONENT.fullmatch(reference)
+    return match[1] if match else reference
+
+
+def _with_null(schema: Json) -> Json:
+    """The 3.0 way to allow null, said in the 3.1 way."""
+    if isinstance(schema.get("type"), str):
+        return {**schema, "type": [schema["type"], "null"]}
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+class Tables:
+    """Both tables of one document. Bodies without a name of their own get the one the generator gives their class."""
+
+    def __init__(self, document: Json) -> None:
+        self.schemas: dict[str, Any] = {name: reduced(schema) for name, schema in schemas_of(document).items()}
+        self.operations: dict[str, Json] = {op.operation_id: self._entry(op) for op in operations_of(document)}
+
+    def _entry(self, operation: Operation) -> Json:
+        status, answer = success_of(operation)
+        return {
+            "method": operation.method.upper(),
+            "path": operation.path,
+            "parameters": [_parameter(parameter) for parameter in operation.parameters],
+            "request": self._named(json_schema((operation.body or {}).get("content")), f"{operation.name}_body"),
+            "success": status,
+            "response": self._named(answer, f"{operation.name}_response_{status}"),
+            "security": operation.security,
+            "module": operation.module,
+        }
+
+    def _named(self, schema: Json | None, name: str) -> str | None:
+        if schema is None:
+            return None
+        if set(schema) - {"description", "summary"} == {"$ref"}:
+            return bare_name(schema["$ref"])
+        class_name = str(ClassName(name, "field_"))
+        self.schemas[class_name] = reduced(schema)
+        return class_name
+
+
+def _parameter(parameter: Json) -> Json:
+    entry: Json = {
+        "name": parameter["name"],
+        "in": parameter["in"],
+        "required": parameter.get("required", False),
+        "schema": reduced(parameter.get("schema", {"type": "string"})),
+    }
+    if "explode" in parameter:
+        entry["explode"] = parameter["explode"]
+    return entry
+
+
+def render(document: Json) -> str:
+    """The text of `protocol.py`, before formatting."""
+    tables = Tables(document)
+    parts = [
+        f"SPEC_VERSION = {document['info']['version']!r}",
+        f"SPEC_SHA256 = {fingerprint(document)!r}",
+        f"SCHEMAS: dict[str, Any] = {tables.schemas!r}",
+        f"OPERATIONS: dict[str, dict[str, Any]] = {tables.operations!r}",
+    ]
+    return _HEADER + "\n\n".join(parts) + "\n"
+
+
+def fingerprint(document: Json) -> str:
+    """SHA-256 of the document's content: neither comments, nor layout, nor YAML against JSON change it."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
