@@ -1,0 +1,112 @@
+"""The words of the lease planner: what goes into it and what comes out. All times are monotonic milliseconds."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from attrs import frozen
+
+
+class FailureKind(StrEnum):
+    """What became of an extend attempt that granted nothing."""
+
+    TRANSPORT = "transport"  # time-out, connection error: the outcome is unknown
+    AMBIGUOUS = "ambiguous"  # an answer that proves nothing (semantics 10.1)
+    SERVER = "server"  # 5xx
+    RATE_LIMITED = "rate_limited"  # 429
+    REJECTED = "rejected"  # any other 4xx
+
+
+class StopReason(StrEnum):
+    """Why no further attempt is made."""
+
+    TOO_SHORT = "too_short"
+    NO_SAFE_RETRY = "no_safe_retry"
+    NO_PROGRESS = "no_progress"
+    RATE_LIMITED = "rate_limited"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    FINALIZED = "finalized"
+    MAX_EXTENSIONS = "max_extensions"
+    TENANT_CLOSED = "tenant_closed"
+    NOT_FOUND = "not_found"
+
+
+# semantics 10.3: these never get better
+PERMANENT: Final = {
+    "RESERVATION_EXPIRED": StopReason.EXPIRED,
+    "RESERVATION_FINALIZED": StopReason.FINALIZED,
+    "MAX_EXTENSIONS_EXCEEDED": StopReason.MAX_EXTENSIONS,
+    "TENANT_CLOSED": StopReason.TENANT_CLOSED,
+    "NOT_FOUND": StopReason.NOT_FOUND,
+}
+
+
+class NoticeKind(StrEnum):
+    """What a driver tells the user once in the life of a lease."""
+
+    SHORT_LEASE = "short_lease"
+    FALLBACK = "fallback"
+    EXTENSION_BUDGET = "extension_budget"
+
+
+@frozen
+class Grant:
+    """One schema-valid answer to a create or an extend (semantics 10.1).
+
+    Attributes:
+        remaining_ttl_ms: What the server says is left; None where it does not say (null counts as absent).
+        expires_at_ms: Server time; only ever compared with other values of itself.
+        sent_ms: Monotonic, just before the attempt; None where the timing is unknown.
+        received_ms: Monotonic, after the complete valid body.
+    """
+
+    remaining_ttl_ms: int | None
+    expires_at_ms: int | None
+    sent_ms: float | None
+    received_ms: float
+
+
+@frozen
+class Failure:
+    """One failed extend attempt, already judged. `retry_after_ms` is None where it is missing or malformed."""
+
+    kind: FailureKind
+    detail: str
+    code: str | None = None
+    retry_after_ms: int | None = None
+
+
+@frozen
+class Beat:
+    """Make the next extend attempt at `due_ms` (monotonic; the past means now).
+
+    Attributes:
+        fresh_key: True for a new idempotency key; False repeats the last attempt, key and payload.
+        cut_ms: How long the whole attempt may take, counted from its own start, before it is cut off.
+    """
+
+    due_ms: float
+    fresh_key: bool
+    cut_ms: float
+
+
+@frozen
+class Stop:
+    """Make no further attempt. `permanent` means that the server said so; `detail` is for the user."""
+
+    reason: StopReason
+    detail: str
+    permanent: bool
+
+
+@frozen
+class Notice:
+    """Something the user should know, although the heartbeat goes on."""
+
+    kind: NoticeKind
+    detail: str
+
+
+Step = Beat | Stop

@@ -1,0 +1,427 @@
+"""The lease planner as plain tables: every rule of semantics 10 with its numbers. Times are milliseconds."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from cycles._core import lease_arithmetic as arithmetic
+from cycles._core.lease import Beat, Failure, FailureKind, Grant, Lease, NoticeKind, Step, Stop, StopReason
+
+TRANSPORT = Failure(FailureKind.TRANSPORT, "timed out")
+DAY = 86_400_000
+
+
+def answer(
+    remaining: int | None, received: float = 0.0, *, rtt: float | None = 0.0, expires: int | None = None
+) -> Grant:
+    return Grant(remaining, expires, None if rtt is None else received - rtt, received)
+
+
+def opened(
+    remaining: int | None,
+    *,
+    ttl: int = 60_000,
+    timeout: float = 5_000.0,
+    rtt: float | None = 0.0,
+    expires: int | None = None,
+) -> tuple[Lease, Step]:
+    return Lease.opened(ttl_ms=ttl, timeout_ms=timeout, grant=answer(remaining, rtt=rtt, expires=expires))
+
+
+def beat(step: Step) -> tuple[float, bool]:
+    assert isinstance(step, Beat), step
+    return step.due_ms, step.fresh_key
+
+
+def stop(step: Step) -> StopReason:
+    assert isinstance(step, Stop), step
+    return step.reason
+
+
+def throttled(after_ms: int | None) -> Failure:
+    return Failure(FailureKind.RATE_LIMITED, "HTTP 429", "LIMIT_EXCEEDED", after_ms)
+
+
+# -- the formulas (10.2) ---
+
+
+@pytest.mark.parametrize(
+    ("lead", "timeout", "largest_rtt", "budget", "margin", "reserve", "delay"),
+    [
+        (60_000, 10_000, 1_500, 10_000, 3_000, 23_000, 37_000),  # the worked example
+        (60_000, 30_000, 0, 30_000, 1_000, 61_000, 0),
+        (60_000, 30_000, 1_500, 30_000, 3_000, 63_000, 0),
+        (10_000, 250, 0, 1_000, 1_000, 3_000, 7_000),  # nothing is budgeted below a second
+        (60_000, 1_000, 20_000, 40_000, 40_000, 120_000, 0),  # a slow answer counts more than the time-out
+        (60_000, math.inf, 0, math.inf, 1_000, math.inf, 0),
+        (math.inf, math.inf, 0, math.inf, 1_000, math.inf, 0),
+        (math.inf, 1_000, 0, 1_000, 1_000, 3_000, math.inf),
+        (10_000.7, 1_250.2, 600.1, 1_251, 1_201, 3_703, 6_297),  # budgets and margins up, delays down
+    ],
+)
+def test_formulas(
+    lead: float, timeout: float, largest_rtt: float, budget: float, margin: float, reserve: float, delay: float
+) -> None:
+    assert arithmetic.attempt_budget_ms(timeout, largest_rtt) == budget
+    assert arithmetic.safety_margin_ms(largest_rtt) == margin
+    assert arithmetic.retry_reserve_ms(timeout, largest_rtt) == reserve
+    assert arithmetic.next_delay_ms(lead, reserve) == delay
+
+
+@pytest.mark.parametrize(
+    ("remaining", "rtt", "lead"),
+    [(60_000, 0.0, 60_000), (60_000, 1.2, 59_998), (100, 500.0, 0), (60_000, None, 0), (10**400, 1.0, math.inf)],
+)
+def test_lead_floor(remaining: int, rtt: float | None, lead: float) -> None:
+    assert arithmetic.lead_floor_ms(remaining, rtt) == lead
+
+
+@pytest.mark.parametrize(
+    ("sent", "received", "rtt"), [(10.0, 12.5, 2.5), (None, 12.5, None), (13.0, 12.5, None), (-math.inf, 1.0, None)]
+)
+def test_rtt_is_unknown_without_a_sane_clock(sent: float | None, received: float, rtt: float | None) -> None:
+    assert arithmetic.rtt_ms(sent, received) == rtt
+
+
+@pytest.mark.parametrize(
+    ("timeout", "lead", "deadline", "cut"),
+    [
+        (5_000, 60_000, 5_000, 4_900),
+        (5_000, 10_000, 1_250, 1_150),
+        (5_000, 1_000, 1_000, 900),
+        (500, 60_000, 500, 400),
+        (100, 60_000, 100, 50),  # cutting 100 ms early would leave nothing
+        (math.inf, 80_000, 10_000, 9_900),
+    ],
+)
+def test_deadline_of_an_attempt_comes_from_its_lease(timeout: float, lead: float, deadline: float, cut: float) -> None:
+    assert arithmetic.deadline_ms(timeout, lead) == deadline
+    assert arithmetic.cut_ms(deadline) == cut
+
+
+# -- the primary algorithm (10.2) ---
+
+
+@pytest.mark.parametrize(
+    ("ttl", "remaining", "rtt", "delay", "cut"),
+    [
+        (60_000, 60_000, 0.0, 49_000, 4_900),
+        (60_000, 60_000, 10.0, 48_990, 4_900),
+        (10_000, 10_000, 0.0, 6_500, 1_150),
+        (10_000, 8_000, 0.0, 5_000, 900),  # the lease of the performance bar: clamped to 8 s
+        (DAY, DAY, 0.0, DAY - 11_000, 4_900),
+    ],
+)
+def test_first_beat_comes_from_the_create_answer(
+    ttl: int, remaining: int, rtt: float, delay: float, cut: float
+) -> None:
+    lease, step = opened(remaining, ttl=ttl, rtt=rtt)
+    assert step == Beat(due_ms=delay, fresh_key=True, cut_ms=cut)
+    assert lease.notices == ()
+    assert lease.lasts_until_ms() == remaining - rtt
+
+
+def test_each_answer_counts_alone_but_for_the_largest_rtt() -> None:
+    lease, _ = opened(60_000, rtt=2_000.0)  # lead 58,000, budget 5,000, margin 4,000
+    lease, step = lease.granted(answer(10_000, 44_000.0, rtt=0.0))
+    # lead 10,000; budget max(1,250, 2 * 2,000), margin 4,000: reserve 12,000
+    assert beat(step) == (44_000, True)
+    lease, step = lease.granted(answer(60_000, 45_000.0))
+    assert beat(step) == (45_000 + 60_000 - (2 * 5_000 + 4_000), True)
+
+
+def test_an_infinite_lead_never_beats() -> None:
+    _, step = opened(10**400)
+    assert beat(step) == (math.inf, True)
+
+
+def test_zero_delay_allows_one_immediate_fresh_extension_then_stops() -> None:
+    lease, step = opened(2_500, ttl=2_500)
+    assert beat(step) == (0.0, True)
+    assert [notice.kind for notice in lease.notices] == [NoticeKind.SHORT_LEASE]
+    lease, step = lease.granted(answer(2_500, 5.0, rtt=5.0))
+    assert stop(step) is StopReason.TOO_SHORT
+    assert isinstance(step, Stop)
+    assert "retry-safety budget" in step.detail
+    assert not step.permanent
+
+
+def test_a_short_lease_lives_where_the_server_adds() -> None:
+    lease, step = opened(2_000, ttl=2_000)
+    lease, step = lease.granted(answer(4_000, 0.0))
+    assert beat(step) == (1_000, True)
+    lease, step = lease.granted(answer(5_000, 1_000.0))
+    assert beat(step) == (3_000, True)
+    assert lease.notices == ()
+
+
+def test_the_zero_delay_guard_counts_successive_zeros_only() -> None:
+    lease, step = opened(2_500)
+    for now in (10_000.0, 20_000.0, 30_000.0):
+        lease, step = lease.granted(answer(60_000, now))
+        assert beat(step) == (now + 49_000, True)
+        lease, step = lease.granted(answer(2_500, now + 5_000))
+        assert beat(step) == (now + 5_000, True)
+        assert lease.notices == ()  # said once, at the start
+
+
+def test_unknown_timing_is_no_lead() -> None:
+    lease, step = opened(60_000, rtt=None)
+    assert beat(step) == (0.0, True)
+    assert "timing" in lease.notices[0].detail
+    assert stop(lease.failed(TRANSPORT, 1.0)[1]) is StopReason.NO_SAFE_RETRY
+    _, step = lease.granted(answer(60_000, 3.0, rtt=None))
+    assert stop(step) is StopReason.TOO_SHORT
+
+
+# -- recovery (10.3) ---
+
+
+@pytest.mark.parametrize("kind", [FailureKind.TRANSPORT, FailureKind.AMBIGUOUS, FailureKind.SERVER])
+@pytest.mark.parametrize(
+    ("failed_at", "due"),
+    [
+        (6_500, 6_500 + 3_500 / 4),  # window 1,250, a quarter of the lead is less
+        (7_650, 7_650 + 100),  # a whole attempt was cut at its time: window 100
+        (7_650.4, 7_650.4 + 99),
+        (7_750, 7_750),  # window 0: one immediate retry
+    ],
+)
+def test_recovery_repeats_the_key_within_the_window(kind: FailureKind, failed_at: float, due: float) -> None:
+    lease, _ = opened(10_000, ttl=10_000)
+    lease, step = lease.failed(Failure(kind, "x"), failed_at)
+    assert beat(step) == (math.floor(due - failed_at) + failed_at, False)
+
+
+def test_recovery_waits_thirty_seconds_at_most() -> None:
+    lease, _ = opened(DAY, ttl=DAY)
+    assert beat(lease.failed(TRANSPORT, 1_000.0)[1]) == (31_000, False)
+
+
+def test_no_window_no_retry() -> None:
+    lease, _ = opened(10_000, ttl=10_000)
+    _, step = lease.failed(TRANSPORT, 7_751.0)
+    assert stop(step) is StopReason.NO_SAFE_RETRY
+    assert isinstance(step, Stop)
+    assert "timed out" in step.detail
+    assert not step.permanent
+
+
+def test_window_zero_allows_one_retry() -> None:
+    lease, _ = opened(10_000, ttl=10_000)
+    lease, step = lease.failed(TRANSPORT, 7_749.5)
+    assert beat(step) == (7_749.5, False)
+    _, step = lease.failed(TRANSPORT, 7_749.75)
+    assert stop(step) is StopReason.NO_SAFE_RETRY
+
+
+def test_no_progress_stops() -> None:
+    lease, _ = opened(60_000)
+    lease, step = lease.failed(TRANSPORT, 50_000.0)
+    assert beat(step) == (52_500, False)
+    assert beat(lease.failed(TRANSPORT, 50_001.0)[1])
+    assert stop(lease.failed(TRANSPORT, 50_000.0)[1]) is StopReason.NO_PROGRESS
+
+
+def test_a_success_ends_the_recovery() -> None:
+    lease, _ = opened(10_000, ttl=10_000)
+    lease, _ = lease.failed(TRANSPORT, 7_750.0)
+    lease, step = lease.granted(answer(10_000, 8_000.0))
+    assert beat(step) == (14_500, True)
+    lease, step = lease.failed(TRANSPORT, 15_750.0)
+    assert beat(step) == (15_750, False)
+
+
+@pytest.mark.parametrize("after", [0, 1_000, 4_000])
+def test_throttled_waits_exactly_what_was_asked(after: int) -> None:
+    lease, _ = opened(60_000)
+    assert beat(lease.failed(throttled(after), 50_000.0)[1]) == (50_000 + after, False)  # window 4,000
+
+
+@pytest.mark.parametrize("after", [None, -1, 4_001, 10**400])
+def test_throttled_without_a_usable_time_stops(after: int | None) -> None:
+    lease, _ = opened(60_000)
+    assert stop(lease.failed(throttled(after), 50_000.0)[1]) is StopReason.RATE_LIMITED
+
+
+def test_retry_after_zero_is_no_busy_loop() -> None:
+    lease, _ = opened(60_000)
+    now, attempts = 49_000.0, 0
+    step: Step = Beat(now, fresh_key=True, cut_ms=0)
+    while isinstance(step, Beat):
+        now = max(now + 1, step.due_ms)
+        lease, step = lease.failed(throttled(0), now)
+        attempts += 1
+    assert attempts < 20
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "permanent"),
+    [
+        ("RESERVATION_EXPIRED", StopReason.EXPIRED, True),
+        ("RESERVATION_FINALIZED", StopReason.FINALIZED, True),
+        ("MAX_EXTENSIONS_EXCEEDED", StopReason.MAX_EXTENSIONS, True),
+        ("TENANT_CLOSED", StopReason.TENANT_CLOSED, True),
+        ("NOT_FOUND", StopReason.NOT_FOUND, True),
+        ("IDEMPOTENCY_MISMATCH", StopReason.REJECTED, False),
+        ("FORBIDDEN", StopReason.REJECTED, False),
+        (None, StopReason.REJECTED, False),
+    ],
+)
+@pytest.mark.parametrize("remaining", [60_000, None])
+def test_any_other_4xx_stops(code: str | None, reason: StopReason, permanent: bool, remaining: int | None) -> None:
+    lease, _ = opened(remaining)
+    _, step = lease.failed(Failure(FailureKind.REJECTED, "HTTP 4xx", code), 50_000.0)
+    assert isinstance(step, Stop)
+    assert (step.reason, step.permanent) == (reason, permanent)
+    assert "HTTP 4xx" in step.detail
+
+
+def test_a_code_without_its_status_is_not_permanent() -> None:
+    lease, _ = opened(60_000)
+    _, step = lease.failed(Failure(FailureKind.SERVER, "HTTP 503", "NOT_FOUND"), 49_100.0)
+    assert beat(step)[1] is False
+
+
+def test_used_up_extensions_say_how_long_the_lease_lasts() -> None:
+    lease, _ = opened(60_000)
+    lease, _ = lease.granted(answer(60_000, 49_000.0))
+    _, step = lease.failed(Failure(FailureKind.REJECTED, "HTTP 409", "MAX_EXTENSIONS_EXCEEDED"), 98_000.0)
+    assert isinstance(step, Stop)
+    assert "after 1 extensions" in step.detail
+    assert "another 11 s" in step.detail
+
+
+# -- fallback (10.4) ---
+
+
+def falling_back(*grants: tuple[float, int], ttl: int = 60_000) -> tuple[Lease, Step]:
+    """A lease whose server sends expiries only: `grants` are (received, expires_at_ms) of the extends."""
+    lease, step = opened(None, ttl=ttl, expires=1_000_000)
+    for received, expires in grants:
+        lease, step = lease.granted(answer(None, received, expires=expires))
+    return lease, step
+
+
+def test_fallback_extends_at_once_and_says_it_is_best_effort() -> None:
+    lease, step = falling_back()
+    assert step == Beat(0.0, fresh_key=True, cut_ms=4_900)
+    assert [notice.kind for notice in lease.notices] == [NoticeKind.FALLBACK]
+    lease, _ = lease.granted(answer(None, 100.0, expires=1_060_000))
+    assert lease.notices == ()
+
+
+@pytest.mark.parametrize(
+    ("ttl", "grant", "elapsed", "delay", "clamped"),
+    [
+        (60_000, 60_000, 50, 30_000, False),  # normal
+        (60_000, 54_000, 50, 27_000, False),  # 0.9 of the ttl
+        (60_000, 54_000, 54_000, 27_000, False),  # normal, although it looks like a clamp
+        (60_000, 20_000, 50, 10_000, False),  # genuinely smaller
+        (60_000, 1_500, 30_000, 1_000, False),  # not faster than once a second
+        (60_000, 0, 50, 30_000, True),
+        (60_000, -5, 50, 30_000, True),
+        (60_000, 30_000, 30_000, 30_000, True),
+        (60_000, 22_500, 30_000, 30_000, True),  # 0.75
+        (60_000, 22_400, 30_000, 11_200, False),
+        (60_000, 37_500, 30_000, 30_000, True),  # 1.25
+        (60_000, 37_600, 30_000, 18_800, False),
+        (60_000, 2, 5, 30_000, True),  # two answers 5 ms apart: noise, not a grant of 2 ms
+        (10_000, 0, 50, 5_000, True),  # hold ttl / 2
+    ],
+)
+def test_fallback_pace(ttl: int, grant: int, elapsed: float, delay: float, clamped: bool) -> None:
+    lease, step = falling_back((elapsed, 1_000_000 + grant), ttl=ttl)
+    assert beat(step) == (elapsed + delay, True)
+    assert [notice.kind for notice in lease.notices] == ([NoticeKind.EXTENSION_BUDGET] if clamped else [])
+
+
+def test_fallback_warns_of_the_extension_budget_once() -> None:
+    lease, step = falling_back((50, 1_000_050))
+    assert lease.notices
+    lease, step = lease.granted(answer(None, 30_050.0, expires=1_030_050))
+    assert lease.notices == ()
+    assert beat(step) == (60_050, True)
+
+
+def test_fallback_skips_beats_while_the_lead_is_large() -> None:
+    _, step = falling_back((0, 1_060_000), (0, 1_120_000))
+    # lead_min 120,000 now; at 30,000 it is 90,000 >= 1.5 * 60,000: skipped; at 60,000 it is not
+    assert beat(step) == (60_000, True)
+    _, step = falling_back((0, 1_060_000), (1, 1_120_000))
+    assert beat(step) == (30_001, True)  # a millisecond less than enough
+    _, step = falling_back((0, 1_060_000), (0, 1_180_000))
+    # a grant of 120,000: beat at 60,000, where 120,000 < 1.5 * 120,000 are left
+    assert beat(step) == (60_000, True)
+
+
+def test_fallback_never_skips_past_what_is_proven() -> None:
+    # 60 s granted, then a grant of nothing: a skipped beat must not outlive the proven lead
+    _, step = falling_back((0, 1_060_000), (0, 1_060_000))
+    assert beat(step) == (60_000, True)
+    _, step = falling_back((0, 1_050_000), (0, 1_050_000))
+    assert beat(step) == (30_000, True)
+
+
+@pytest.mark.parametrize("kind", [FailureKind.TRANSPORT, FailureKind.AMBIGUOUS, FailureKind.SERVER])
+def test_fallback_failure_waits_the_held_delay_with_the_same_key(kind: FailureKind) -> None:
+    lease, _ = falling_back()
+    assert beat(lease.failed(Failure(kind, "x"), 100.0)[1]) == (30_100, False)
+    lease, _ = falling_back((50, 1_020_000))
+    assert beat(lease.failed(Failure(kind, "x"), 10_050.0)[1]) == (20_050, False)
+
+
+def test_fallback_never_retries_earlier_than_asked() -> None:
+    lease, _ = falling_back((0, 1_060_000))
+    assert beat(lease.failed(throttled(5_000), 30_000.0)[1]) == (60_000, False)
+    assert beat(lease.failed(throttled(45_000), 30_000.0)[1]) == (75_000, False)
+    assert beat(lease.failed(throttled(None), 30_000.0)[1]) == (60_000, False)
+    assert stop(lease.failed(throttled(91_000), 30_000.0)[1]) is StopReason.RATE_LIMITED
+
+
+def test_fallback_without_any_expiry_at_create_holds() -> None:
+    lease, step = opened(None)
+    lease, step = lease.granted(answer(None, 10.0, expires=1_000_000))
+    assert beat(step) == (30_010, True)
+    lease, step = lease.granted(answer(None, 30_010.0, expires=1_060_000))
+    assert beat(step) == (60_010, True)
+
+
+# -- hand-over ---
+
+
+def test_primary_takes_over_when_the_server_starts_to_tell() -> None:
+    lease, _ = falling_back((50, 1_060_000))
+    lease, step = lease.granted(answer(60_000, 30_050.0, expires=1_090_000))
+    assert beat(step) == (79_050, True)
+    lease, step = lease.failed(TRANSPORT, 79_050.0)
+    assert beat(step) == (79_050 + 11_000 / 4, False)
+
+
+def test_primary_after_fallback_has_its_own_zero_delay_allowance() -> None:
+    lease, _ = falling_back()
+    lease, step = lease.granted(answer(2_000, 10.0, expires=1_002_000))
+    assert beat(step) == (10, True)
+    _, step = lease.granted(answer(2_000, 20.0, expires=1_002_000))
+    assert stop(step) is StopReason.TOO_SHORT
+
+
+def test_fallback_takes_over_when_the_server_stops_telling() -> None:
+    lease, _ = opened(60_000, expires=1_000_000)
+    lease, step = lease.granted(answer(None, 49_000.0, expires=1_060_000))  # added 60 s
+    assert beat(step) == (79_000, True)
+    assert [notice.kind for notice in lease.notices] == [NoticeKind.FALLBACK]
+    assert lease.lasts_until_ms() == 120_000
+    lease, _ = opened(60_000, expires=1_000_000)
+    lease, step = lease.granted(answer(None, 49_000.0, expires=1_049_000))  # only topped up
+    assert beat(step) == (79_000, True)
+    assert [notice.kind for notice in lease.notices] == [NoticeKind.FALLBACK, NoticeKind.EXTENSION_BUDGET]
+    assert beat(lease.failed(TRANSPORT, 79_000.0)[1]) == (109_000, False)
+
+
+def test_the_expiry_follows_the_answers() -> None:
+    lease, _ = opened(60_000, expires=1_060_000)
+    lease, _ = lease.granted(answer(60_000, 49_000.0, expires=1_109_000))
+    assert (lease.expires_at_ms, lease.extensions) == (1_109_000, 1)
