@@ -1,0 +1,184 @@
+"""The journal's record: what it looks like as bytes, what is refused, and how files and directories are named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cycles._core.records import (
+    MAX_PARKED_MS,
+    Record,
+    RecordError,
+    decode,
+    encode,
+    event_record_id,
+    file_name,
+    partition,
+)
+
+KNOWN = {
+    "version": 1,
+    "reservation_id": "rsv_1",
+    "base_url": "http://localhost",
+    "mode": "commit",
+    "commit_body": {"idempotency_key": "k", "actual": {"unit": "TOKENS", "amount": 5}},
+    "event_fallback_body": {"idempotency_key": "k", "actual": {"unit": "TOKENS", "amount": 5}},
+    "recorded_at_ms": 1_700_000_000_000,
+    "not_before_ms": None,
+}
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+bodies = st.dictionaries(st.text(), json_values, max_size=4)
+times = st.integers(min_value=0, max_value=2**63 - 1)
+texts = st.text(st.characters(), min_size=1)
+records = st.builds(
+    Record,
+    reservation_id=texts,
+    base_url=st.text(),
+    mode=st.sampled_from(["commit", "event"]),
+    commit_body=bodies,
+    event_fallback_body=bodies,
+    recorded_at_ms=times,
+    not_before_ms=st.none() | times,
+    extra=st.dictionaries(st.text().filter(lambda name: name not in KNOWN), json_values, max_size=2),
+)
+
+
+@given(records)
+def test_every_record_comes_back_as_it_was_written(record: Record) -> None:
+    assert decode(encode(record)) == record
+
+
+@given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
+def test_bytes_that_are_no_record_are_refused_with_the_one_error(raw: bytes) -> None:
+    with pytest.raises(RecordError):
+        decode(raw)
+
+
+@given(
+    st.sampled_from(sorted(KNOWN)),
+    json_values.filter(lambda value: not isinstance(value, dict | str | int | None)),
+)
+def test_a_member_of_the_wrong_type_is_refused(member: str, value: Any) -> None:
+    with pytest.raises(RecordError):
+        decode(json.dumps({**KNOWN, member: value}).encode())
+
+
+def test_the_members_have_the_names_of_the_sibling_sdks() -> None:
+    record = decode(json.dumps(KNOWN).encode())
+    assert json.loads(encode(record)) == KNOWN
+
+
+def test_a_record_of_a_sibling_sdk_is_read() -> None:
+    # The shape that runcycles 0.5.3 leaves behind: spaces after separators, its own order, floats in metadata.
+    raw = json.dumps({**KNOWN, "mode": "event", "commit_body": None, "not_before_ms": 1_700_000_060_000})
+    record = decode(raw.encode())
+    assert (record.mode, record.not_before_ms) == ("event", 1_700_000_060_000)
+
+
+def test_the_least_a_writer_may_leave() -> None:
+    record = decode(b'{"version": 1, "reservation_id": "r", "commit_body": {"idempotency_key": "k"}}')
+    assert record == Record(reservation_id="r", base_url="", commit_body={"idempotency_key": "k"})
+
+
+def test_members_of_a_newer_writer_are_kept() -> None:
+    record = decode(json.dumps({**KNOWN, "trace": {"id": 7}}).encode())
+    assert json.loads(encode(record.to_event_mode()))["trace"] == {"id": 7}
+
+
+@pytest.mark.parametrize("version", [None, 0, 2, True, 1.0, "1"])
+def test_an_unknown_version_is_refused_and_named(version: object) -> None:
+    with pytest.raises(RecordError, match="version"):
+        decode(json.dumps({**KNOWN, "version": version}).encode())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reservation_id": ""},
+        {"reservation_id": None},
+        {"mode": "release"},
+        {"commit_body": None},
+        {"mode": "event", "event_fallback_body": None},
+        {"recorded_at_ms": -1},
+        {"not_before_ms": True},
+        {"base_url": None},
+    ],
+)
+def test_a_record_that_could_not_be_settled_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(RecordError):
+        decode(json.dumps({**KNOWN, **change}).encode())
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_numbers_that_json_does_not_have_are_refused(number: str) -> None:
+    with pytest.raises(RecordError, match=number):
+        decode(json.dumps({**KNOWN, "extra": "?"}).replace('"?"', number).encode())
+
+
+def test_nesting_beyond_the_interpreters_depth_is_refused() -> None:
+    with pytest.raises(RecordError):
+        decode(b'{"a":' + b"[" * 200_000)
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1, 2}, b"raw", object()])
+def test_a_record_that_json_cannot_express_is_refused_on_writing(value: object) -> None:
+    with pytest.raises(RecordError, match="rsv_1"):
+        encode(Record(reservation_id="rsv_1", base_url="", commit_body={"metadata": value}))
+
+
+def test_event_mode_owes_the_event_now() -> None:
+    record = decode(json.dumps({**KNOWN, "not_before_ms": 5}).encode()).to_event_mode()
+    assert (record.mode, record.not_before_ms, record.commit_body) == ("event", None, KNOWN["commit_body"])
+
+
+def test_a_throttled_record_waits_as_long_as_asked_but_not_for_ever() -> None:
+    record = decode(json.dumps(KNOWN).encode())
+    assert record.wait_ms(now_ms=0) == 0
+    parked = record.parked_until(5_000, now_ms=2_000)
+    assert (parked.wait_ms(now_ms=2_000), parked.wait_ms(now_ms=9_000)) == (3_000, 0)
+    assert record.parked_until(10**15, now_ms=2_000).not_before_ms == 2_000 + MAX_PARKED_MS
+    # A floor that a broken clock wrote does not park spend for days either.
+    assert decode(json.dumps({**KNOWN, "not_before_ms": 10**15}).encode()).wait_ms(now_ms=0) == MAX_PARKED_MS
+
+
+@given(texts)
+def test_the_name_is_the_hash_of_the_exact_id(reservation_id: str) -> None:
+    assert file_name(reservation_id) == f"v2-{hashlib.sha256(reservation_id.encode()).hexdigest()}.json"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("a/b", "a_b"), ("A", "a"), ("é", "e\u0301"), ("x" * 300, "x" * 301), ("event:k", "event_k"), ("a", "a ")],
+)
+def test_ids_that_a_naive_name_would_confuse_have_distinct_names(one: str, other: str) -> None:
+    assert file_name(one) != file_name(other)
+
+
+def test_an_id_without_a_utf8_form_still_has_a_name() -> None:
+    assert file_name("\ud800") != file_name("\ud801")
+
+
+def test_an_event_without_a_reservation_is_named_by_its_key() -> None:
+    assert event_record_id("k1") == "event:k1"
+
+
+def test_the_partition_has_the_published_values() -> None:
+    assert partition("http://localhost", "acme", "test-key") == "8baba538fb970da4"
+    assert partition("http://localhost", None, "test-key") == "68c905017df7dbfc"
+    assert partition("http://localhost", " ", "test-key") == "68c905017df7dbfc"
+
+
+def test_the_partition_survives_a_new_key_of_the_same_tenant_only() -> None:
+    assert partition("http://localhost", "acme", "old") == partition("http://localhost", "acme", "new")
+    assert partition("http://localhost", None, "old") != partition("http://localhost", None, "new")
+    assert partition("http://localhost", "acme", "k") != partition("http://localhost/", "acme", "k")

@@ -1,0 +1,144 @@
+"""Threads, forked children and separate processes on one journal: nothing is lost, torn or mixed up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cycles._core.records import Record
+from cycles._edges.journal import Journal, JournalProblem
+
+WRITER = """
+import sys
+from pathlib import Path
+from cycles._core.records import Record
+from cycles._edges.journal import Journal
+root, name, shared = sys.argv[1:]
+journal = Journal(Path(root), base_url="b", tenant="t", api_key="k", report=lambda problem: print(problem, flush=True))
+number = 0
+print("ready", flush=True)
+while True:
+    body = {"idempotency_key": f"{name}-{number}", "fill": "x" * 3000}
+    owed = Record(reservation_id=f"{name}-{number}", base_url="b", commit_body=body)
+    both = Record(reservation_id=shared, base_url="b", commit_body={"idempotency_key": "same", "fill": "y" * 3000})
+    assert journal.save(owed) and journal.save(both)
+    if number % 3:
+        journal.forget(owed)
+        journal.forget(both)
+    number += 1
+"""
+
+
+def open_journal(root: Path, problems: list[JournalProblem] | None = None) -> Journal:
+    report = (problems if problems is not None else []).append
+    return Journal(root, base_url="b", tenant="t", api_key="k", report=report)
+
+
+def owed(number: object) -> Record:
+    return Record(reservation_id=f"r{number}", base_url="b", commit_body={"idempotency_key": f"k{number}"})
+
+
+def test_readers_meet_whole_records_only_while_writers_die(tmp_path: Path) -> None:
+    """Two processes write and are killed in the middle of it; a third reads all the time, and cleans up after them."""
+    problems: list[JournalProblem] = []
+    reader = open_journal(tmp_path, problems)
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    writers = [subprocess.Popen([*command, name, "shared"], stdout=subprocess.PIPE) for name in ("one", "two")]
+    try:
+        for writer in writers:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"ready\n"
+        loaded = 0
+        while loaded < 2_000:
+            loaded += sum(reader.load(entry) is not None for entry in reader.pending())
+    finally:
+        for writer in writers:
+            writer.send_signal(signal.SIGKILL) if os.name == "posix" else writer.kill()
+    for writer in writers:
+        output, _ = writer.communicate()
+        assert output == b""  # no writer was told of a problem, though its temporary files were taken away
+    for entry in reader.pending():
+        record = reader.load(entry)
+        assert record is not None
+        reader.forget(record)
+    assert list(Path(reader.directory).iterdir()) == []
+    assert problems == []
+
+
+@pytest.mark.parametrize("durability", ["process", "disk"])
+def test_threads_share_one_journal(tmp_path: Path, durability: str) -> None:
+    problems: list[JournalProblem] = []
+    journal = Journal(
+        tmp_path,
+        base_url="b",
+        tenant="t",
+        api_key="k",
+        durability=durability,  # type: ignore[arg-type]
+        report=problems.append,
+    )
+    start = threading.Barrier(16)
+
+    def work(thread: int) -> None:
+        start.wait(timeout=10)
+        for number in range(10):
+            mine = owed(f"{thread}-{number}")
+            assert journal.save(mine)
+            assert journal.save(owed("shared"))
+            if number % 2:
+                journal.forget(mine)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(work, range(16)))
+    assert len(journal.pending()) == 16 * 5 + 1
+    assert problems == []
+
+
+def test_the_partition_is_computed_once_for_all_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr("cycles._edges.journal.partition", lambda *_: calls.append(1) or "p")  # type: ignore[func-returns-value]
+    journal = open_journal(tmp_path)
+    assert calls == []  # making a client costs nothing of it
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: journal.save(owed(number)), range(32)))
+    assert len(calls) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_uses_the_same_journal(tmp_path: Path) -> None:
+    """Also when another thread of the parent was inside the journal at that moment: its lock is not inherited."""
+    program = """
+import os, sys, threading, time
+from pathlib import Path
+import cycles._edges.journal as module
+from cycles._core.records import Record
+inside, go_on = threading.Event(), threading.Event()
+real = module.partition
+def slow(*args):
+    inside.set()
+    if threading.current_thread() is not threading.main_thread():
+        go_on.wait(10)
+    return real(*args)
+module.partition = slow
+journal = module.Journal(Path(sys.argv[1]), base_url="b", tenant="t", api_key="k", report=print)
+record = lambda name: Record(reservation_id=name, base_url="b", commit_body={"idempotency_key": name})
+thread = threading.Thread(target=journal.save, args=(record("thread"),))
+thread.start(); inside.wait(10)
+child = os.fork()
+if child == 0:
+    os._exit(0 if journal.save(record("child")) else 1)
+_, status = os.waitpid(child, 0)
+go_on.set(); thread.join()
+journal.save(record("parent"))
+print(status, sorted(journal.load(e).reservation_id for e in journal.pending()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=30
+    )
+    assert done.stdout.split("\n")[0] == "0 ['child', 'parent', 'thread']", done.stderr
