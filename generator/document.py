@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -153,7 +152,7 @@ def _parameters(document: Json, item: Json, operation: Json) -> list[Json]:
 
 
 def _security(document: Json, operation: Json) -> list[str]:
-    requirements: list[Json] = operation.get("security", document.get("security", []))
+    requirements: list[Json] = operation.get("security", document.get("security")) or []
     return list(dict.fromkeys(scheme for requirement in requirements for scheme in requirement))
 
 
@@ -175,19 +174,3 @@ def success_of(operation: Operation) -> tuple[int, Json | None]:
             return int(status.upper().replace("X", "0")), json_schema(operation.responses[status].get("content"))
     default = operation.responses.get("default", {})
     return 200, json_schema(default.get("content"))
-
-
-def children(schema: Json) -> Iterator[Json]:
-    """The schemas directly inside a schema."""
-    for keyword in ONE_SCHEMA:
-        if isinstance(schema.get(keyword), dict):
-            yield schema[keyword]
-    for keyword in LISTS_OF_SCHEMAS:
-        yield from (part for part in schema.get(keyword, []) if isinstance(part, dict))
-    for keyword in MAPS_OF_SCHEMAS:
-        yield from (part for part in schema.get(keyword, {}).values() if isinstance(part, dict))
-
-
-def copy_of(document: Json) -> Json:
-    """A copy that may be changed freely."""
-    return deepcopy(document)

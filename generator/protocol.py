@@ -119,12 +119,12 @@ def _parameter(parameter: Json) -> Json:
     return entry
 
 
-def render(document: Json) -> str:
+def render(document: Json, *, fingerprint: str) -> str:
     """The text of `protocol.py`, before formatting."""
     tables = Tables(document)
     parts = [
         f"SPEC_VERSION = {document['info']['version']!r}",
-        f"SPEC_SHA256 = {fingerprint(document)!r}",
+        f"SPEC_SHA256 = {fingerprint!r}",
         f"SCHEMAS: dict[str, Any] = {tables.schemas!r}",
         f"OPERATIONS: dict[str, dict[str, Any]] = {tables.operations!r}",
     ]
@@ -133,4 +133,9 @@ def render(document: Json) -> str:
 
 def fingerprint(document: Json) -> str:
     """SHA-256 of the document's content: neither comments, nor layout, nor YAML against JSON change it."""
-    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(as_json(document, sort_keys=True).encode()).hexdigest()
+
+
+def as_json(document: Json, *, sort_keys: bool = False) -> str:
+    """The document as compact JSON."""
+    return json.dumps(document, sort_keys=sort_keys, separators=(",", ":"))

@@ -1,0 +1,249 @@
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from ... import errors
+from ...client import AuthenticatedClient, Client
+from ...models.commit_request import CommitRequest
+from ...models.commit_response import CommitResponse
+from ...models.error_response import ErrorResponse
+from ...types import PARSE_ERRORS, UNSET, Response, Unset
+
+
+def _get_kwargs(
+    reservation_id: str,
+    *,
+    body: CommitRequest,
+    x_idempotency_key: str | Unset = UNSET,
+) -> dict[str, Any]:
+    headers: dict[str, Any] = {}
+    if not isinstance(x_idempotency_key, Unset):
+        headers["X-Idempotency-Key"] = x_idempotency_key
+
+    _kwargs: dict[str, Any] = {
+        "method": "post",
+        "url": "/v1/reservations/{reservation_id}/commit".format(
+            reservation_id=quote(str(reservation_id), safe=""),
+        ),
+    }
+
+    _kwargs["json"] = body.to_dict()
+
+    headers["Content-Type"] = "application/json"
+
+    _kwargs["headers"] = headers
+    return _kwargs
+
+
+def _parse_response(
+    *, client: AuthenticatedClient | Client, response: httpx.Response
+) -> CommitResponse | ErrorResponse | None:
+    if response.status_code == 200:
+        response_200 = CommitResponse.from_dict(response.json())
+
+        return response_200
+
+    if response.status_code == 400:
+        response_400 = ErrorResponse.from_dict(response.json())
+
+        return response_400
+
+    if response.status_code == 401:
+        response_401 = ErrorResponse.from_dict(response.json())
+
+        return response_401
+
+    if response.status_code == 403:
+        response_403 = ErrorResponse.from_dict(response.json())
+
+        return response_403
+
+    if response.status_code == 404:
+        response_404 = ErrorResponse.from_dict(response.json())
+
+        return response_404
+
+    if response.status_code == 409:
+        response_409 = ErrorResponse.from_dict(response.json())
+
+        return response_409
+
+    if response.status_code == 410:
+        response_410 = ErrorResponse.from_dict(response.json())
+
+        return response_410
+
+    if response.status_code == 500:
+        response_500 = ErrorResponse.from_dict(response.json())
+
+        return response_500
+
+    if client.raise_on_unexpected_status:
+        raise errors.UnexpectedStatus(response.status_code, response.content)
+    else:
+        return None
+
+
+def _build_response(
+    *, client: AuthenticatedClient | Client, response: httpx.Response
+) -> Response[CommitResponse | ErrorResponse]:
+    parsed = None
+    parse_error: Exception | None = None
+    try:
+        parsed = _parse_response(client=client, response=response)
+    except PARSE_ERRORS as error:
+        parse_error = error
+    return Response(
+        status_code=response.status_code,
+        content=response.content,
+        headers=response.headers,
+        parsed=parsed,
+        parse_error=parse_error,
+    )
+
+
+def sync_detailed(
+    reservation_id: str,
+    *,
+    client: AuthenticatedClient,
+    body: CommitRequest,
+    x_idempotency_key: str | Unset = UNSET,
+) -> Response[CommitResponse | ErrorResponse]:
+    """Settle a reservation with what it cost
+
+     Charges the actual amount and gives back what was held and not used; taken until the grace period
+    ends.
+
+    Args:
+        reservation_id (str): Id of the reservation, as the server gave it.
+        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
+            takes effect once.
+        body (CommitRequest): Reports what the action cost; what was held and not used goes back.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        Response[CommitResponse | ErrorResponse]
+    """
+
+    kwargs = _get_kwargs(
+        reservation_id=reservation_id,
+        body=body,
+        x_idempotency_key=x_idempotency_key,
+    )
+
+    response = client.get_httpx_client().request(
+        **kwargs,
+    )
+
+    return _build_response(client=client, response=response)
+
+
+def sync(
+    reservation_id: str,
+    *,
+    client: AuthenticatedClient,
+    body: CommitRequest,
+    x_idempotency_key: str | Unset = UNSET,
+) -> CommitResponse | ErrorResponse | None:
+    """Settle a reservation with what it cost
+
+     Charges the actual amount and gives back what was held and not used; taken until the grace period
+    ends.
+
+    Args:
+        reservation_id (str): Id of the reservation, as the server gave it.
+        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
+            takes effect once.
+        body (CommitRequest): Reports what the action cost; what was held and not used goes back.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        CommitResponse | ErrorResponse
+    """
+
+    return sync_detailed(
+        reservation_id=reservation_id,
+        client=client,
+        body=body,
+        x_idempotency_key=x_idempotency_key,
+    ).parsed
+
+
+async def asyncio_detailed(
+    reservation_id: str,
+    *,
+    client: AuthenticatedClient,
+    body: CommitRequest,
+    x_idempotency_key: str | Unset = UNSET,
+) -> Response[CommitResponse | ErrorResponse]:
+    """Settle a reservation with what it cost
+
+     Charges the actual amount and gives back what was held and not used; taken until the grace period
+    ends.
+
+    Args:
+        reservation_id (str): Id of the reservation, as the server gave it.
+        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
+            takes effect once.
+        body (CommitRequest): Reports what the action cost; what was held and not used goes back.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        Response[CommitResponse | ErrorResponse]
+    """
+
+    kwargs = _get_kwargs(
+        reservation_id=reservation_id,
+        body=body,
+        x_idempotency_key=x_idempotency_key,
+    )
+
+    response = await client.get_async_httpx_client().request(**kwargs)
+
+    return _build_response(client=client, response=response)
+
+
+async def asyncio(
+    reservation_id: str,
+    *,
+    client: AuthenticatedClient,
+    body: CommitRequest,
+    x_idempotency_key: str | Unset = UNSET,
+) -> CommitResponse | ErrorResponse | None:
+    """Settle a reservation with what it cost
+
+     Charges the actual amount and gives back what was held and not used; taken until the grace period
+    ends.
+
+    Args:
+        reservation_id (str): Id of the reservation, as the server gave it.
+        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
+            takes effect once.
+        body (CommitRequest): Reports what the action cost; what was held and not used goes back.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        CommitResponse | ErrorResponse
+    """
+
+    return (
+        await asyncio_detailed(
+            reservation_id=reservation_id,
+            client=client,
+            body=body,
+            x_idempotency_key=x_idempotency_key,
+        )
+    ).parsed

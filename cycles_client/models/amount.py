@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from attrs import define as _attrs_define
+from attrs import field as _attrs_field
+
+from ..models.unit_enum import UnitEnum
+
+T = TypeVar("T", bound="Amount")
+
+
+@_attrs_define
+class Amount:
+    """A quantity of one unit, zero or more.
+
+    Attributes:
+        unit (UnitEnum): What is counted.
+        amount (int): How many, a signed 64-bit integer that is not negative.
+    """
+
+    unit: UnitEnum
+    amount: int
+    additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        unit = self.unit.value
+
+        amount = self.amount
+
+        field_dict: dict[str, Any] = {}
+        field_dict.update(self.additional_properties)
+        field_dict.update(
+            {
+                "unit": unit,
+                "amount": amount,
+            }
+        )
+
+        return field_dict
+
+    @classmethod
+    def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
+        d = dict(src_dict)
+        unit = UnitEnum(d.pop("unit"))
+
+        amount = d.pop("amount")
+
+        amount = cls(
+            unit=unit,
+            amount=amount,
+        )
+
+        amount.additional_properties = d
+        return amount
+
+    @property
+    def additional_keys(self) -> list[str]:
+        return list(self.additional_properties.keys())
+
+    def __getitem__(self, key: str) -> Any:
+        return self.additional_properties[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.additional_properties[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self.additional_properties[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.additional_properties

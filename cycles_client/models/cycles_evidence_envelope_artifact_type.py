@@ -1,0 +1,28 @@
+from enum import StrEnum
+
+from ..types import is_known_member, unknown_member
+
+
+class CyclesEvidenceEnvelopeArtifactType(StrEnum):
+    """Which kind of answer was recorded.
+
+    A value newer than this client is kept: it equals its text, and `is_known` is False.
+    """
+
+    COMMIT = "commit"
+    DECIDE = "decide"
+    ERROR = "error"
+    RELEASE = "release"
+    RESERVE = "reserve"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this client was generated from a document that has this value."""
+        return is_known_member(self)
+
+    @classmethod
+    def _missing_(cls, value: object) -> "CyclesEvidenceEnvelopeArtifactType | None":
+        return unknown_member(cls, str, value)

@@ -1,0 +1,138 @@
+"""Runs the generator on a prepared document in a temporary folder, and formats what comes out.
+
+Nothing here touches the committed tree; `__main__` swaps or compares once everything is verified.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import openapi_python_client
+from openapi_python_client.config import Config, ConfigFile, MetaType
+from openapi_python_client.parser.errors import GeneratorError, ParseError
+from ruamel.yaml import YAML
+
+from generator import GenerationError, document, prepare, protocol, templates, verify
+
+ROOT: Final = Path(__file__).parent.parent
+CONFIG: Final = ROOT / "generator-config.yml"
+PACKAGE: Final = "cycles_client"
+# Both decide bytes of the result; the edits are made for exactly this generator.
+PINNED: Final = {"openapi-python-client": "0.29.1", "ruff": "0.17.6"}
+LINE_LENGTH: Final = 100
+
+
+@dataclass(frozen=True)
+class Result:
+    """A verified tree, in a folder that ends with the context that made it."""
+
+    tree: Path
+    version: str
+    counts: Counter[str]
+
+
+@contextlib.contextmanager
+def built(spec: Path, *, near: Path | None = None) -> Iterator[Result]:
+    """Generate from a document into a temporary folder (beside `near`, so that a rename can move it) and verify it."""
+    check_versions()
+    published = document.read(spec)
+    ready, counts = prepare.prepared(published)
+    with TemporaryDirectory(prefix=".generating-", dir=near) as folder:
+        tree = Path(folder) / PACKAGE
+        run_generator(published, ready, Path(folder))
+        (tree / "py.typed").touch()
+        laid_out = prepare.laid_out(published)
+        text = protocol.render(laid_out, fingerprint=protocol.fingerprint(published))
+        (tree / "protocol.py").write_text(text, encoding="utf-8")
+        run_ruff(tree)
+        verify.check(tree, ready, protocol.Tables(laid_out), class_names())
+        yield Result(tree, published["info"]["version"], counts)
+
+
+def check_versions() -> None:
+    """Refuse other versions of the tools than the ones this pipeline was made for."""
+    for name, wanted in PINNED.items():
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            found = "not installed"
+        if found != wanted:
+            raise GenerationError(
+                f"this pipeline needs {name} {wanted}, found {found}. Run it in the project's environment "
+                "(make generate), or follow 'Upgrading the generator' in docs/regenerating.md"
+            )
+
+
+def settings() -> ConfigFile:
+    """generator-config.yml, with unknown keys refused: the generator itself would ignore them."""
+    given = YAML(typ="safe", pure=True).load(CONFIG.read_text(encoding="utf-8")) or {}
+    unknown = sorted(set(given) - set(ConfigFile.model_fields))
+    if unknown:
+        raise GenerationError(f"{CONFIG.name} has keys the generator does not know: {', '.join(unknown)}")
+    return ConfigFile(**given)
+
+
+def class_names() -> dict[str, str]:
+    """Class names that generator-config.yml changes."""
+    overrides = settings().class_overrides or {}
+    return {name: str(one.class_name.get_untrusted_value()) for name, one in overrides.items() if one.class_name}
+
+
+def run_generator(published: document.Json, ready: document.Json, folder: Path) -> None:
+    """The stock generator on the prepared document; every warning of it means a missing piece, and stops the run."""
+    source, own_templates = folder / "prepared.json", folder / "templates"
+    own_templates.mkdir()
+    templates.write(published, own_templates)
+    source.write_text(protocol.as_json(ready), encoding="utf-8")
+    config = Config.from_sources(
+        settings(), MetaType.NONE, source, "utf-8", overwrite=True, output_path=folder / PACKAGE
+    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            problems = openapi_python_client.generate(config=config, custom_template_path=own_templates)
+        except Exception as error:  # whatever the generator trips over, the person needs to know it was this document
+            raise GenerationError(f"the generator cannot read the document: {type(error).__name__}: {error}") from error
+    if problems:
+        raise GenerationError("\n".join(["the generator left something out:", *map(_problem, problems)]))
+
+
+def _problem(problem: GeneratorError) -> str:
+    where = ""
+    if isinstance(problem, ParseError) and problem.data is not None:
+        where = problem.data.model_dump_json(exclude_unset=True, by_alias=True)[:300]
+    return "  " + " ".join(part for part in (problem.header, problem.detail, where) if part).replace("\n", " ")
+
+
+def run_ruff(tree: Path) -> None:
+    """Sort imports, drop unused ones and format, by the pinned ruff, whatever settings lie around."""
+    ruff = [sys.executable, "-m", "ruff"]
+    common = ["--isolated", "--no-cache", "--line-length", str(LINE_LENGTH), "--target-version", "py311", tree.name]
+    for command in (["check", "--quiet", "--fix-only", "--select", "F401,F811,I"], ["format", "--quiet"]):
+        done = subprocess.run([*ruff, *command, *common], cwd=tree.parent, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise GenerationError(f"ruff cannot read the generated code:\n{done.stderr or done.stdout}")
+
+
+def swap(tree: Path, output: Path) -> None:
+    """Put a finished tree in the place of the old one, which stays whole until the new one is there."""
+    retired = tree.parent / "retired"
+    if output.exists():
+        output.rename(retired)
+    try:
+        tree.rename(output)
+    except OSError:
+        if retired.exists():
+            retired.rename(output)
+        raise
+    shutil.rmtree(retired, ignore_errors=True)

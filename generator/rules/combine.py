@@ -1,0 +1,189 @@
+"""anyOf, oneOf and allOf: reduced to what a class can say, never dropped without a word.
+
+A branch that only requires members says nothing about structure. Alternatives beside `properties` become one superset.
+Alternatives the generator could only guess between become a plain dict, and are counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
+
+from generator import GenerationError
+from generator.document import Json, resolve
+from generator.rules.places import Place, become, everywhere
+
+_ALTERNATIVES: Final = ("anyOf", "oneOf")
+_SAYS_STRUCTURE: Final = frozenset(
+    ("$ref", "properties", "allOf", "anyOf", "oneOf", "enum", "const", "items", "additionalProperties", "format")
+)  # fmt: skip
+_CONDITIONS: Final = (
+    "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "dependencies", "contains", "propertyNames",
+    "patternProperties", "unevaluatedProperties", "unevaluatedItems", "discriminator",
+)  # fmt: skip
+
+
+def drop_conditions(document: Json, counts: Counter[str]) -> None:
+    """Conditions narrow what is valid; a class cannot say them, and the published schema still does."""
+
+    def rule(schema: Json, place: Place) -> None:
+        for keyword in _CONDITIONS:
+            if schema.pop(keyword, None) is not None:
+                counts["conditions left to the schema"] += 1
+
+    everywhere(document, rule)
+
+
+def merge_alternatives(document: Json, counts: Counter[str]) -> None:
+    """Alternatives beside members: drop those that only require something, merge the others into a superset."""
+
+    def rule(schema: Json, place: Place) -> None:
+        for keyword in _ALTERNATIVES:
+            branches = schema.get(keyword)
+            if branches is None:
+                continue
+            kept = [branch for branch in branches if not _only_requires(branch)]
+            counts["required-only alternatives dropped"] += len(branches) - len(kept)
+            schema[keyword] = kept
+            if not kept:
+                del schema[keyword]
+            elif "properties" in schema or "allOf" in schema or len(kept) < len(branches):
+                _merge_into(document, schema, keyword, place)
+                counts["alternatives merged into a superset"] += len(kept)
+
+    everywhere(document, rule)
+
+
+def _only_requires(branch: Json) -> bool:
+    structure = {key for key in branch if key in _SAYS_STRUCTURE}
+    if structure == {"properties"} and "required" in branch:
+        return all(not member for member in branch["properties"].values())
+    return not structure and branch.get("type", "object") == "object" and ("required" in branch or not branch)
+
+
+def _merge_into(document: Json, schema: Json, keyword: str, place: Place) -> None:
+    branches = schema.pop(keyword)
+    members: Json = schema.setdefault("properties", {})
+    own = set(members)
+    for branch in branches:
+        if resolve(document, branch).get("type") == "null":
+            continue
+        for name, member in members_of(document, branch, place):
+            if name not in members:
+                members[name] = member
+            elif name not in own and members[name] != member:
+                members[name] = {"anyOf": [*_alternatives(members[name]), member]}
+    schema["type"] = "object"
+
+
+def _alternatives(member: Json) -> list[Json]:
+    return list(member["anyOf"]) if set(member) == {"anyOf"} else [member]
+
+
+def members_of(document: Json, schema: Json, place: Place) -> Iterator[tuple[str, Json]]:
+    """The members an object has by itself and through what it refers to."""
+    schema = resolve(document, schema)
+    if schema.get("type", "object") != "object":
+        raise GenerationError(
+            f"{place.name}: an alternative of type {schema['type']} stands beside members; no class can be both. "
+            "Move the members into an alternative of their own"
+        )
+    for keyword in ("allOf", *_ALTERNATIVES):
+        for part in schema.get(keyword, []):
+            yield from members_of(document, part, place)
+    yield from schema.get("properties", {}).items()
+
+
+def flatten_compositions(document: Json, counts: Counter[str]) -> None:
+    """allOf: nested ones are spliced, parts that only constrain are folded in, so that what is left has members."""
+
+    def rule(schema: Json, place: Place) -> None:
+        if "$ref" in schema and ("properties" in schema or "allOf" in schema):
+            schema["allOf"] = [{"$ref": schema.pop("$ref")}, *schema.get("allOf", [])]
+        if "allOf" not in schema:
+            return
+        parts = [part for part in _spliced(schema["allOf"]) if not _is_map(document, part)]
+        structured = [part for part in parts if _SAYS_STRUCTURE & set(part)]
+        required = [name for part in parts if part not in structured for name in part.get("required", [])]
+        counts["constraining parts of allOf folded in"] += len(parts) - len(structured)
+        if required:
+            schema["required"] = list(dict.fromkeys([*schema.get("required", []), *required]))
+        _recompose(document, schema, structured)
+
+    everywhere(document, rule)
+
+
+def _spliced(parts: list[Json]) -> Iterator[Json]:
+    for part in parts:
+        nested = part.get("allOf")
+        if nested is None:
+            yield part
+            continue
+        yield from _spliced(nested)
+        rest = {key: value for key, value in part.items() if key not in ("allOf", "description")}
+        if rest:
+            yield rest
+
+
+def _is_map(document: Json, part: Json) -> bool:
+    target = resolve(document, part)
+    return (
+        "$ref" in part
+        and target.get("type") == "object"
+        and not (_SAYS_STRUCTURE - {"additionalProperties"}) & set(target)
+    )
+
+
+def _recompose(document: Json, schema: Json, parts: list[Json]) -> None:
+    references = [part for part in parts if "$ref" in part]
+    scalar = [part for part in references if not _has_members(document, part)]
+    if scalar:  # allOf of a plain type and what constrains it: the type alone
+        rest = {key: value for key, value in schema.items() if key in ("description",)}
+        become(schema, {**rest, "allOf": [scalar[0]]})
+    elif not parts:
+        del schema["allOf"]
+    elif len(parts) == 1 and not references and "properties" not in schema:
+        del schema["allOf"]
+        for key, value in parts[0].items():
+            schema.setdefault(key, value)
+    else:
+        # One reference alone is an alias; an own `required` or own members make it a class.
+        own = "properties" in schema or "required" in schema
+        schema["allOf"] = [*parts, {"type": "object"}] if own and len(parts) == 1 else parts
+
+
+def _has_members(document: Json, part: Json) -> bool:
+    target = resolve(document, part)
+    return any(key in target for key in ("properties", "allOf", "anyOf", "oneOf")) or target.get("type") == "object"
+
+
+def settle_guesses(document: Json, counts: Counter[str]) -> None:
+    """Alternatives of objects that the generator would tell apart by guessing: a plain dict says the truth."""
+
+    def rule(schema: Json, place: Place) -> None:
+        for keyword in _ALTERNATIVES:
+            branches = schema.get(keyword, [])
+            objects = [branch for branch in branches if _has_members(document, branch)]
+            if not _distinct(document, objects, place):
+                rest = {key: value for key, value in schema.items() if key == "description"}
+                become(schema, rest)
+                counts["alternatives left as plain dicts"] += 1
+                return
+
+    everywhere(document, rule)
+
+
+def _distinct(document: Json, objects: list[Json], place: Place) -> bool:
+    """Each one must require a member that no later one has: the generator takes the first that parses."""
+    members: list[set[str]] = [{name for name, _ in members_of(document, one, place)} for one in objects]
+    required: list[set[str]] = [set(_required(document, one)) for one in objects]
+    pairs: list[tuple[int, int]] = [(i, j) for i in range(len(objects)) for j in range(i + 1, len(objects))]
+    return all(required[i] - members[j] for i, j in pairs)
+
+
+def _required(document: Json, schema: Any) -> Iterator[str]:
+    schema = resolve(document, schema)
+    yield from schema.get("required", [])
+    for part in schema.get("allOf", []):
+        yield from _required(document, part)

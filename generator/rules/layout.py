@@ -1,0 +1,100 @@
+"""Lays the document out as the generator expects it: references it cannot follow, operations it would misread."""
+
+from __future__ import annotations
+
+from collections import Counter
+from copy import deepcopy
+from typing import Any, Final
+
+from generator import GenerationError
+from generator.document import METHODS, Json, derived_operation_id, lookup, resolve, schemas_of
+
+# Referenced kinds the generator follows, but only one step far.
+_FOLLOWED: Final = ("parameters", "requestBodies", "responses")
+
+
+def inline_path_items(document: Json, counts: Counter[str]) -> None:
+    """A path that is a `$ref` would be skipped without a word."""
+    for path, item in document["paths"].items():
+        if "$ref" in item:
+            document["paths"][path] = {
+                **deepcopy(resolve(document, item)),
+                **{k: v for k, v in item.items() if k != "$ref"},
+            }
+            counts["path items inlined"] += 1
+    document.pop("webhooks", None)
+
+
+def lower_version(document: Json, counts: Counter[str]) -> None:
+    """3.2 adds nothing this pipeline needs, and the generator refuses its number."""
+    version: str = document["openapi"]
+    minor = version.split(".")[1:2]
+    if version.startswith("3.") and int(minor[0]) > 1:
+        document["openapi"] = "3.1.0"
+        counts["versions lowered to 3.1"] += 1
+
+
+def complete_operations(document: Json, counts: Counter[str]) -> None:
+    """Give every operation its id and its security, so that neither depends on what is around it."""
+    for path, item in document["paths"].items():
+        shared = item.pop("parameters", [])
+        for method in METHODS:
+            if method in item:
+                _complete(document, item[method], shared)
+                item[method].setdefault("operationId", derived_operation_id(path, method))
+                counts["operations"] += 1
+
+
+def _complete(document: Json, operation: Json, shared: list[Json]) -> None:
+    if "security" not in operation and document.get("security"):
+        operation["security"] = deepcopy(document["security"])
+    own = [resolve(document, parameter) for parameter in operation.get("parameters", [])]
+    taken = {(parameter["name"], parameter["in"]) for parameter in own}
+    inherited = [deepcopy(resolve(document, parameter)) for parameter in shared]
+    extra = [parameter for parameter in inherited if (parameter["name"], parameter["in"]) not in taken]
+    if extra:
+        operation["parameters"] = [*operation.get("parameters", []), *extra]
+
+
+def shorten_reference_chains(document: Json, counts: Counter[str]) -> None:
+    """A component that is itself a `$ref` becomes what it points to."""
+    for kind in _FOLLOWED:
+        for name, component in document["components"].get(kind, {}).items():
+            if "$ref" in component:
+                document["components"][kind][name] = deepcopy(resolve(document, component))
+                counts["reference chains shortened"] += 1
+
+
+def redirect_references(document: Json, counts: Counter[str]) -> None:
+    """A reference to anything but a component (a `$defs` entry, a member) is replaced by a copy of its target."""
+    for _ in range(10):  # a copy may hold further references; deeper nesting than this is a loop
+        if not _inline_once(document, document, counts):
+            return
+    raise GenerationError("a schema outside components/schemas contains itself; make it a component schema")
+
+
+def _inline_once(document: Json, node: Any, counts: Counter[str]) -> bool:
+    if isinstance(node, list):
+        return sum(_inline_once(document, part, counts) for part in node) > 0
+    if not isinstance(node, dict):
+        return False
+    changed = False
+    reference = node.get("$ref")
+    if isinstance(reference, str) and not _is_component(reference):
+        node.pop("$ref")
+        node.update({**deepcopy(lookup(document, reference)), **node})
+        counts["references inlined"] += 1
+        changed = True
+    return sum(_inline_once(document, part, counts) for part in node.values()) > 0 or changed
+
+
+def _is_component(reference: str) -> bool:
+    parts = reference.split("/")
+    return len(parts) == 4 and parts[:2] == ["#", "components"]
+
+
+def drop_definitions(document: Json, counts: Counter[str]) -> None:
+    """Once nothing refers to them, local definitions are dead weight."""
+    for schema in schemas_of(document).values():
+        if isinstance(schema, dict) and (schema.pop("$defs", None) or schema.pop("definitions", None)):
+            counts["local definitions resolved"] += 1

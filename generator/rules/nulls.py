@@ -1,0 +1,114 @@
+"""Null and other things a schema may say in more than one way, said in the one way the generator reads well."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from openapi_python_client.strings import ClassName
+
+from generator.document import LISTS_OF_SCHEMAS, MAPS_OF_SCHEMAS, Json, schemas_of
+from generator.rules.places import Place, become, everywhere
+
+NULL: Json = {"type": "null"}
+_STRUCTURE = ("object", "array")
+
+
+def replace_booleans(document: Json, counts: Counter[str]) -> None:
+    """`true` and `false` are schemas in 3.1; the generator wants an object (but for `additionalProperties`)."""
+
+    def rule(schema: Json, place: Place) -> None:
+        for keyword in MAPS_OF_SCHEMAS:
+            for name, part in schema.get(keyword, {}).items():
+                if isinstance(part, bool):
+                    schema[keyword][name] = {}
+                    counts["boolean schemas replaced"] += 1
+        for keyword in LISTS_OF_SCHEMAS:
+            if keyword in schema:
+                schema[keyword] = [{} if isinstance(part, bool) else part for part in schema[keyword]]
+        if isinstance(schema.get("items"), bool):
+            schema["items"] = {}
+
+    for name, schema in schemas_of(document).items():
+        if isinstance(schema, bool):
+            schemas_of(document)[name] = {}
+    everywhere(document, rule)
+
+
+def name_types(document: Json, counts: Counter[str]) -> None:
+    """Untyped arrays and one-element type lists get the plain form; 3.0's `nullable` becomes 3.1's null type."""
+
+    def rule(schema: Json, place: Place) -> None:
+        if schema.pop("nullable", False):
+            _allow_null(schema)
+            counts["nullable rewritten"] += 1
+        types = schema.get("type")
+        if isinstance(types, list) and len(types) == 1:
+            schema["type"] = types[0]
+        if "prefixItems" in schema:
+            schema.pop("prefixItems")
+            schema["items"] = {}
+            counts["tuples made plain lists"] += 1
+        if schema.get("type") == "array":
+            schema.setdefault("items", {})
+
+    everywhere(document, rule)
+
+
+def _allow_null(schema: Json) -> None:
+    if isinstance(schema.get("type"), str) and "enum" not in schema:
+        schema["type"] = [schema["type"], "null"]
+        return
+    inner = {key: value for key, value in schema.items() if key != "description"}
+    outer = {key: value for key, value in schema.items() if key == "description"}
+    become(schema, {**outer, "oneOf": [inner, dict(NULL)]})
+
+
+def separate_null(document: Json, counts: Counter[str]) -> None:
+    """An object, array or enum that may be null: the structure keeps its name, and null stands beside it.
+
+    Left alone, the generator would name the class `...Type0`, or make an enum three times over.
+    """
+    nullable = {name for name, schema in schemas_of(document).items() if _strip_null(schema)}
+    counts["nullable components"] += len(nullable)
+
+    references: list[Json] = []
+
+    def rule(schema: Json, place: Place) -> None:
+        if schema.get("$ref", "").rsplit("/", 1)[-1] in nullable and place.kind != "composed":
+            references.append(schema)
+        elif place.kind in ("member", "part", "body") and _strip_null(schema):
+            _move_to_component(document, schema, place)
+            counts["nullable structures separated"] += 1
+        elif place.kind == "parameter":
+            _strip_null(schema)
+
+    everywhere(document, rule)
+    for schema in references:  # afterwards: the walk would go on into what is written here
+        rest = {key: value for key, value in schema.items() if key != "$ref"}
+        become(schema, {**rest, "oneOf": [{"$ref": schema["$ref"]}, dict(NULL)]})
+
+
+def _strip_null(schema: Json) -> bool:
+    """Take null out of an object, array or enum. True if there was one."""
+    found = False
+    if isinstance(schema.get("enum"), list) and None in schema["enum"]:
+        schema["enum"] = [value for value in schema["enum"] if value is not None]
+        found = True
+    types = schema.get("type")
+    structured = "enum" in schema or "properties" in schema or any(kind in (types or []) for kind in _STRUCTURE)
+    if isinstance(types, list) and "null" in types and structured:
+        rest = [kind for kind in types if kind != "null"]
+        schema["type"] = rest[0] if len(rest) == 1 else rest
+        found = True
+    return found
+
+
+def _move_to_component(document: Json, schema: Json, place: Place) -> None:
+    inner: dict[str, Any] = {key: value for key, value in schema.items() if key != "description"}
+    outer = {key: value for key, value in schema.items() if key == "description"}
+    name = str(ClassName(place.name, "field_"))
+    if schema.get("type") != "array" and name not in schemas_of(document):
+        schemas_of(document)[name] = inner
+        inner = {"$ref": f"#/components/schemas/{name}"}
+    become(schema, {**outer, "oneOf": [inner, dict(NULL)]})

@@ -1,0 +1,78 @@
+"""Makes a value that satisfies a schema: every member filled, or only the required ones."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from generator.document import Json
+
+# Deep enough for every member of real documents; optional members of recursive schemas end here.
+DEEPEST: Final = 8
+_TEXTS: Final = {
+    "date-time": "2026-01-02T03:04:05+00:00",
+    "date": "2026-01-02",
+    "uuid": "00000000-0000-4000-8000-000000000000",
+}
+_SCALARS: Final[dict[str, Any]] = {"integer": 7, "number": 1.5, "boolean": True, "null": None}
+
+
+class Samples:
+    """Values for the schemas of one document (the published one, so formats that the tables leave out still count)."""
+
+    def __init__(self, schemas: dict[str, Json]) -> None:
+        self.schemas = schemas
+
+    def of(self, schema: Json, *, full: bool, depth: int = 0) -> Any:
+        """A value for a schema whose `$ref`s are bare names or pointers to components."""
+        if "$ref" in schema:
+            return self.of(self.schemas[schema["$ref"].rsplit("/", 1)[-1]], full=full, depth=depth)
+        if "const" in schema:
+            return schema["const"]
+        if "enum" in schema:
+            return next(value for value in schema["enum"] if value is not None)
+        if self._is_object(schema):
+            return self._object(schema, full=full, depth=depth)
+        for keyword in ("oneOf", "anyOf", "allOf"):
+            if schema.get(keyword):
+                return self.of(schema[keyword][0], full=full, depth=depth)
+        return self._plain(schema, full=full, depth=depth)
+
+    def _is_object(self, schema: Json) -> bool:
+        return "properties" in schema or len(schema.get("allOf", [])) > 1
+
+    def _object(self, schema: Json, *, full: bool, depth: int) -> Json:
+        members, required = self._members(schema)
+        wanted = members if full and depth < DEEPEST else required
+        return {name: self.of(member, full=full, depth=depth + 1) for name, member in members.items() if name in wanted}
+
+    def _members(self, schema: Json) -> tuple[Json, set[str]]:
+        """Members and required names of an object, including what it is composed of and one alternative."""
+        members: Json = {}
+        required: set[str] = set()
+        alternatives = [*schema.get("anyOf", [])[:1], *schema.get("oneOf", [])[:1]]
+        for part in [*schema.get("allOf", []), *alternatives]:
+            target = self.schemas[part["$ref"].rsplit("/", 1)[-1]] if "$ref" in part else part
+            inner, needed = self._members(target)
+            members.update(inner)
+            required |= needed
+        members.update(schema.get("properties", {}))
+        return members, required | set(schema.get("required", []))
+
+    def _plain(self, schema: Json, *, full: bool, depth: int) -> Any:
+        kind = schema.get("type", "object" if "additionalProperties" in schema else None)
+        if isinstance(kind, list):
+            kind = next((name for name in kind if name != "null"), "null")
+        if kind == "array":
+            items = schema.get("items", True)
+            return [self.of(items, full=full, depth=depth + 1)] if full and isinstance(items, dict) else []
+        if kind == "object":
+            return self._map(schema, full=full, depth=depth)
+        if kind in _SCALARS:
+            return _SCALARS[kind]
+        return _TEXTS.get(schema.get("format", ""), "text")
+
+    def _map(self, schema: Json, *, full: bool, depth: int) -> Json:
+        inner = schema.get("additionalProperties", True)
+        if not full or inner is False or depth >= DEEPEST:
+            return {}
+        return {"a": self.of(inner, full=full, depth=depth + 1) if isinstance(inner, dict) else "text"}

@@ -1,0 +1,233 @@
+"""Proves that nothing of the document is missing from a generated tree, by using it.
+
+Every schema gives a class that has its members and returns what it was given; every operation gives a module that
+builds its request, with all parameters in it, and reads its answer. A piece that is missing, or that has become `Any`
+where the document says more, is an error that names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import json
+import re
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from enum import Enum
+from pathlib import Path
+from types import ModuleType, UnionType
+from typing import Any, Final, get_args, get_origin
+
+import attrs
+import httpx
+from openapi_python_client.strings import ClassName
+
+from generator import GenerationError
+from generator.document import Json, Operation, json_schema, operations_of, resolve, schemas_of, success_of
+from generator.protocol import Tables
+from generator.samples import Samples
+
+_ARGUMENTS: Final[dict[Any, Any]] = {
+    str: "text",
+    int: 7,
+    float: 1.5,
+    bool: True,
+    date: date(2026, 1, 2),
+    datetime: datetime.fromisoformat("2026-01-02T03:04:05+00:00"),
+    uuid.UUID: uuid.UUID(int=7),
+}
+_ANY: Final = re.compile(r"\bAny\b")
+# What marks a prepared schema as saying more than "anything".
+_SAYS_SOMETHING: Final = ("type", "$ref", "properties", "allOf", "anyOf", "oneOf", "enum")
+
+
+def check(tree: Path, ready: Json, tables: Tables, class_names: dict[str, str]) -> None:
+    """Raise a `GenerationError` that lists everything that is missing or does not work."""
+    with imported(tree) as package:
+        inspector = Inspector(package, ready, tables, class_names)
+        problems = [*inspector.schema_problems(), *inspector.operation_problems()]
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise GenerationError(
+            f"the generated code is not sound:\n{lines}\n"
+            "Rename or reshape what is named, or teach generator/rules/ about its shape (docs/regenerating.md)"
+        )
+
+
+@contextmanager
+def imported(tree: Path) -> Iterator[str]:
+    """Import a tree under a name of its own, so that an installed one with the same name stays what it is."""
+    name = f"generated_{uuid.uuid4().hex}"
+    spec = importlib.util.spec_from_file_location(name, tree / "__init__.py", submodule_search_locations=[str(tree)])
+    if spec is None or spec.loader is None:
+        raise GenerationError(f"{tree} holds no package")
+    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    package = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(package)
+        yield name
+    finally:
+        sys.dont_write_bytecode = writes_bytecode
+        for loaded in [module for module in sys.modules if module.partition(".")[0] == name]:
+            del sys.modules[loaded]
+
+
+class Inspector:
+    """Looks at one imported tree from the side of its document."""
+
+    def __init__(self, package: str, ready: Json, tables: Tables, class_names: dict[str, str]) -> None:
+        self.package = package
+        self.ready = ready
+        self.class_names = class_names
+        self.samples = Samples(tables.schemas)
+        self.ready_samples = Samples(schemas_of(ready))
+
+    def module(self, name: str) -> ModuleType:
+        """A module of the tree."""
+        return importlib.import_module(f"{self.package}.{name}")
+
+    def schema_problems(self) -> Iterator[str]:
+        """What is wrong with the models."""
+        for name, schema in schemas_of(self.ready).items():
+            if _is_model(schema):
+                yield from self._model_problems(name, schema)
+            elif "enum" in schema and "$ref" not in schema:
+                yield from self._enum_problems(name, schema)
+
+    def _class(self, name: str) -> Any:
+        generated = str(ClassName(name, "field_"))
+        return getattr(self.module("models"), self.class_names.get(generated, generated), None)
+
+    def _enum_problems(self, name: str, schema: Json) -> Iterator[str]:
+        enum = self._class(name)
+        if enum is None:
+            yield f"schema {name}: no class came out of it"
+            return
+        known = {member.value for member in enum}
+        yield from (f"schema {name}: value {value!r} is missing" for value in schema["enum"] if value not in known)
+
+    def _model_problems(self, name: str, schema: Json) -> Iterator[str]:
+        model = self._class(name)
+        if model is None:
+            yield f"schema {name}: no class came out of it"
+            return
+        yield from self._degraded(name, model, schema)
+        for full in (True, False):
+            if problem := self._does_not_return(model, self.ready_samples.of(schema, full=full)):
+                yield f"schema {name}: {problem}"
+                return
+
+    def _degraded(self, name: str, model: Any, schema: Json) -> Iterator[str]:
+        types = [str(field.type) for field in attrs.fields(model)]
+        free = [type_name for type_name in types if _ANY.search(type_name) and not type_name.startswith("dict[")]
+        allowed = [member for member in schema.get("properties", {}).values() if self._may_be_any(member)]
+        if "allOf" not in schema and len(free) > len(allowed):
+            yield f"schema {name}: {len(free) - len(allowed)} of its members became Any"
+
+    def _may_be_any(self, member: Json) -> bool:
+        target = resolve(self.ready, member)
+        if not any(key in target for key in _SAYS_SOMETHING):
+            return True
+        parts = [target.get("items"), *(part for key in ("allOf", "anyOf", "oneOf") for part in target.get(key, []))]
+        return any(self._may_be_any(part) for part in parts if isinstance(part, dict))
+
+    def _does_not_return(self, model: Any, sample: Json) -> str | None:
+        try:
+            returned = model.from_dict(json.loads(json.dumps(sample))).to_dict()
+        except Exception as error:  # a generated class that trips over a valid value, in whatever way
+            return f"cannot read a valid value ({type(error).__name__}: {error})"
+        if returned != sample:
+            lost = sorted(set(sample) ^ set(returned)) or sorted(key for key in sample if sample[key] != returned[key])
+            return f"does not give back what it was given (look at: {', '.join(lost)})"
+        return None
+
+    def operation_problems(self) -> Iterator[str]:
+        """What is wrong with the endpoint functions."""
+        modules: dict[str, str] = {}
+        for operation in operations_of(self.ready):
+            where = f"operation {operation.operation_id}"
+            if operation.module in modules:
+                yield f"{where}: shares its module with {modules[operation.module]}; give one another operationId"
+            modules[operation.module] = operation.operation_id
+            try:
+                module = self.module(operation.module)
+            except (ImportError, SyntaxError) as error:
+                yield f"{where}: no module came out of it ({error})"
+                continue
+            yield from (f"{where}: {problem}" for problem in self._request_problems(module, operation))
+            yield from (f"{where}: {problem}" for problem in self._answer_problems(module, operation))
+
+    def _request_problems(self, module: ModuleType, operation: Operation) -> Iterator[str]:
+        try:
+            request = module._get_kwargs(**self._arguments(module._get_kwargs, operation))
+        except Exception as error:  # as above: generated code, a valid call
+            yield f"cannot build a request ({type(error).__name__}: {error})"
+            return
+        if request["method"] != operation.method:
+            yield f"sends {request['method']}"
+        sent = {
+            "query": set(request.get("params", {})),
+            "header": set(request.get("headers", {})),
+            "cookie": set(request.get("cookies", {})),
+        }
+        for parameter in operation.parameters:
+            if (
+                parameter["in"] in sent
+                and parameter["name"] not in sent[parameter["in"]]
+                and not self._is_spread(parameter)
+            ):
+                yield f"parameter {parameter['name']} is not sent"
+
+    def _is_spread(self, parameter: Json) -> bool:
+        return _is_model(resolve(self.ready, parameter.get("schema", {})))
+
+    def _arguments(self, function: Callable[..., Any], operation: Operation) -> Json:
+        """An argument for every parameter, of the type its annotation names."""
+        hints = inspect.signature(function).parameters
+        return {name: self._argument(_first_type(hint.annotation), operation) for name, hint in hints.items()}
+
+    def _argument(self, kind: Any, operation: Operation) -> Any:
+        if get_origin(kind) is list:
+            return [self._argument(_first_type(get_args(kind)[0]), operation)]
+        if kind is Any:
+            return "text"
+        if kind in _ARGUMENTS:
+            return _ARGUMENTS[kind]
+        if issubclass(kind, Enum):
+            return next(iter(kind))
+        schema = json_schema((operation.body or {}).get("content")) or {}
+        return kind.from_dict(self.ready_samples.of(schema, full=True))
+
+    def _answer_problems(self, module: ModuleType, operation: Operation) -> Iterator[str]:
+        status, schema = success_of(operation)
+        if schema is None or not _is_model(resolve(self.ready, schema)):
+            return
+        sample = self.samples_for_answer(schema)
+        client = self.module("client").Client(base_url="http://localhost")
+        answer = module._build_response(client=client, response=httpx.Response(status, json=sample))
+        if answer.parse_error is not None or answer.parsed is None:
+            yield f"cannot read a valid answer ({answer.parse_error!r})"
+        elif answer.parsed.to_dict() != sample:
+            yield "does not give back the answer it was given"
+
+    def samples_for_answer(self, schema: Json) -> Any:
+        """A full answer."""
+        return self.ready_samples.of(schema, full=True)
+
+
+def _first_type(annotation: Any) -> Any:
+    """The first alternative of an annotation, which the generator never writes as text in endpoint modules."""
+    return get_args(annotation)[0] if isinstance(annotation, UnionType) else annotation
+
+
+def _is_model(schema: Json) -> bool:
+    """Whether the generator makes a class with members of it."""
+    if "$ref" in schema or "anyOf" in schema or "oneOf" in schema:
+        return False
+    parts = schema.get("allOf", [])
+    alias = len(parts) == 1 and "$ref" in parts[0]
+    return not alias and (bool(parts) or "properties" in schema or schema.get("type") == "object")
