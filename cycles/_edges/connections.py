@@ -1,0 +1,76 @@
+"""What sends one HTTP exchange and returns raw bytes: which of the four it is, for a given server and environment.
+
+Connections of our own where nothing stands between; an httpx client where the user brought one, or where the
+environment (HTTP_PROXY and its siblings) names a proxy.
+"""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Sequence
+from typing import Protocol
+
+import httpx
+
+from cycles._edges.exchange import Endpoint, Reply
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Blocking(Protocol):
+    """Sends exchanges from threads. Raises ExchangeError and nothing else."""
+
+    def send(self, method: str, target: str, headers: Headers, body: bytes, timeout_s: float) -> Reply: ...
+
+    def close(self) -> None: ...
+
+
+class Async(Protocol):
+    """Sends exchanges from the tasks of one event loop. Raises ExchangeError and nothing else."""
+
+    async def send(self, method: str, target: str, headers: Headers, body: bytes, timeout_s: float) -> Reply: ...
+
+    async def aclose(self) -> None: ...
+
+
+def blocking(
+    endpoint: Endpoint, *, connect_timeout_s: float, max_connections: int, client: httpx.Client | None = None
+) -> Blocking:
+    """What threads send through: over the user's `client` if there is one."""
+    if client is None and not goes_through_a_proxy(endpoint):
+        from cycles._edges.blocking_http import BlockingConnections
+
+        return BlockingConnections(endpoint, connect_timeout_s=connect_timeout_s, max_connections=max_connections)
+    from cycles._edges.httpx_client import BlockingClient
+
+    ours = client is None
+    if client is None:
+        client = httpx.Client(limits=_limits(max_connections), verify=endpoint.tls or True)
+    return BlockingClient(endpoint, client, connect_timeout_s=connect_timeout_s, is_ours=ours)
+
+
+def asynchronous(
+    endpoint: Endpoint, *, connect_timeout_s: float, max_connections: int, client: httpx.AsyncClient | None = None
+) -> Async:
+    """What the tasks of one event loop send through: over the user's `client` if there is one."""
+    if client is None and not goes_through_a_proxy(endpoint):
+        from cycles._edges.async_http import AsyncConnections
+
+        return AsyncConnections(endpoint, connect_timeout_s=connect_timeout_s, max_connections=max_connections)
+    from cycles._edges.httpx_client import AsyncClient
+
+    ours = client is None
+    if client is None:
+        client = httpx.AsyncClient(limits=_limits(max_connections), verify=endpoint.tls or True)
+    return AsyncClient(endpoint, client, connect_timeout_s=connect_timeout_s, is_ours=ours)
+
+
+def goes_through_a_proxy(endpoint: Endpoint) -> bool:
+    """Whether the environment names a proxy for this server (HTTPS_PROXY, ALL_PROXY, but for NO_PROXY)."""
+    proxies = urllib.request.getproxies()
+    named = endpoint.scheme in proxies or "all" in proxies
+    return named and not urllib.request.proxy_bypass(f"{endpoint.host}:{endpoint.port}")
+
+
+def _limits(max_connections: int) -> httpx.Limits:
+    return httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)

@@ -1,0 +1,87 @@
+"""Who may use which connection: a fixed number of seats, most recently used first, and a fair queue for them.
+
+No lock, no thread, no socket. Fewer, busier connections are what keeps a client cheap under load, so an idle
+connection is always preferred to a new one, and the one used last to all others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, Protocol, TypeVar
+
+
+class Idle(Protocol):
+    idle_since: float
+
+
+L = TypeVar("L", bound=Idle)
+
+
+class Seat(Generic[L]):
+    """The right to have one connection; `line` is None until it is opened, and after it was lost."""
+
+    __slots__ = ("line",)
+
+    def __init__(self) -> None:
+        self.line: L | None = None
+
+
+class Turn(Protocol[L]):
+    """Someone in the queue."""
+
+    def give(self, seat: Seat[L] | None) -> bool:
+        """Hands over a seat (None: there will be none, the stack is closed); False if nobody waits any more."""
+        ...
+
+
+class Stack(Generic[L]):
+    def __init__(self, seats: int) -> None:
+        self._empty: list[Seat[L]] = [Seat() for _ in range(seats)]
+        self._idle: deque[Seat[L]] = deque()
+        self._queue: deque[Turn[L]] = deque()
+        self.closed = False
+
+    def take(self) -> Seat[L] | None:
+        """A seat, if one is free; whoever gets none joins the queue."""
+        if self._idle:
+            return self._idle.pop()
+        return self._empty.pop() if self._empty else None
+
+    def join(self, turn: Turn[L]) -> None:
+        self._queue.append(turn)
+
+    def leave(self, turn: Turn[L]) -> None:
+        """Out of the queue; no harm if the turn has come meanwhile."""
+        if turn in self._queue:
+            self._queue.remove(turn)
+
+    def put(self, seat: Seat[L]) -> None:
+        """Gives a seat back: to whoever waits longest, else to the stack."""
+        while self._queue:
+            if self._queue.popleft().give(seat):
+                return
+        if seat.line is None:
+            self._empty.append(seat)
+        else:
+            self._idle.append(seat)
+
+    def expired(self, before: float) -> list[L]:
+        """Takes out the lines that nobody has used since `before`, for their owner to close."""
+        lines: list[L] = []
+        while self._idle:
+            line = self._idle[0].line
+            assert line is not None
+            if line.idle_since >= before:
+                break
+            lines.append(line)
+            seat = self._idle.popleft()
+            seat.line = None
+            self._empty.append(seat)
+        return lines
+
+    def close(self) -> list[L]:
+        """Sends the queue home and hands out every idle line, for their owner to close."""
+        self.closed = True
+        while self._queue:
+            self._queue.popleft().give(None)
+        return self.expired(float("inf"))

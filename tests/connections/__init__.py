@@ -1,0 +1,1 @@
+"""HTTP exchanges over real sockets: deadlines, broken peers, reuse, fairness, cancellation, forks."""
