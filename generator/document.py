@@ -37,7 +37,7 @@ def read(path: Path) -> Json:
         raise GenerationError(f"cannot read {path}: {error.strerror}") from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise GenerationError(f"{path} is neither YAML nor JSON: {error}") from error
-    if not isinstance(loaded, dict) or "openapi" not in loaded or "paths" not in loaded:
+    if not isinstance(loaded, dict) or "openapi" not in loaded or not isinstance(loaded.get("paths"), dict):
         raise GenerationError(f"{path} is no OpenAPI 3 document: it needs the members openapi, info and paths")
     document: Json = json.loads(json.dumps(loaded, default=_plain))
     document["openapi"] = str(document["openapi"])
@@ -74,7 +74,7 @@ def lookup(document: Json, reference: str) -> Json:
         key = part.replace("~1", "/").replace("~0", "~")
         node = node[int(key)] if isinstance(node, list) and key.isdigit() else (node or {}).get(key)
         if node is None:
-            raise GenerationError(f"$ref {reference} points to nothing")
+            raise GenerationError(f"$ref {reference} points to nothing in the document")
     if not isinstance(node, dict):
         raise GenerationError(f"$ref {reference} does not point to an object")
     return node

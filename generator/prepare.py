@@ -7,6 +7,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Final
 
+from generator import GenerationError
 from generator.document import Json
 from generator.rules import combine, layout, nulls, parameters, values, words
 
@@ -14,6 +15,7 @@ Rule = Callable[[Json, "Counter[str]"], None]
 
 # First what later rules rely on: references that resolve, operations that are complete.
 LAYOUT: Final[tuple[Rule, ...]] = (
+    layout.check_references,
     layout.lower_version,
     layout.redirect_references,
     layout.inline_path_items,
@@ -55,6 +57,12 @@ def prepared(document: Json) -> tuple[Json, Counter[str]]:
     copy = deepcopy(document)
     copy.setdefault("components", {}).setdefault("schemas", {})
     counts: Counter[str] = Counter()
-    for rule in (*LAYOUT, *STRUCTURE, *WORDS):
-        rule(copy, counts)
+    try:
+        for rule in (*LAYOUT, *STRUCTURE, *WORDS):
+            rule(copy, counts)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise GenerationError(
+            f"the document is not shaped like OpenAPI 3 ({type(error).__name__}: {error}); "
+            "`python -m openapi_spec_validator` on it says where"
+        ) from error
     return copy, counts

@@ -25,6 +25,21 @@ def inline_path_items(document: Json, counts: Counter[str]) -> None:
     document.pop("webhooks", None)
 
 
+def check_references(document: Json, counts: Counter[str]) -> None:
+    """Every reference leads somewhere, within the document and not in a circle."""
+    _check_references(document, document)
+
+
+def _check_references(document: Json, node: Any) -> None:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            resolve(document, {"$ref": node["$ref"]})
+        node = list(node.values())
+    if isinstance(node, list):
+        for part in node:
+            _check_references(document, part)
+
+
 def lower_version(document: Json, counts: Counter[str]) -> None:
     """3.2 adds nothing this pipeline needs, and the generator refuses its number."""
     version: str = document["openapi"]

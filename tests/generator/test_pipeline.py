@@ -1,0 +1,145 @@
+"""What an engineer sees of `make generate`: a current tree, or one clear message and the old tree untouched."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from generator import GenerationError, __main__, build, templates
+from generator.document import read
+from generator.protocol import fingerprint
+
+SPEC = build.ROOT / "openapi.yaml"
+MINIMAL: dict[str, Any] = {
+    "openapi": "3.1.0",
+    "info": {"title": "Small", "version": "1"},
+    "paths": {"/things": {"get": {"operationId": "listThings", "responses": {"204": {"description": "none"}}}}},
+}
+
+
+def written(tmp_path: Path, document: dict[str, Any]) -> Path:
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
+def test_the_committed_tree_is_what_the_document_gives(capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["--check"]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("interpreter", [sys.executable, "python3.12", "python3.13", "python3.14"])
+def test_the_tree_depends_on_nothing_but_the_document(interpreter: str) -> None:
+    """The order of sets, and the interpreter, where another one with the generator is installed on this machine."""
+    python = shutil.which(interpreter)
+    probe = "import openapi_python_client, ruff, httpx, attrs"
+    if python is None or subprocess.run([python, "-c", probe], capture_output=True, check=False).returncode:
+        pytest.skip(f"{interpreter} with the generator is not installed here")
+    environment = {**os.environ, "PYTHONHASHSEED": "4711"}
+    done = subprocess.run(
+        [python, "-m", "generator", "--check"],
+        cwd=build.ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_tree_that_was_touched_is_found_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec, output = written(tmp_path, MINIMAL), tmp_path / "client"
+    assert __main__.main([str(spec), "--output", str(output)]) == 0
+    assert __main__.main([str(spec), "--output", str(output), "--check"]) == 0
+    (output / "errors.py").write_text("", encoding="utf-8")
+    (output / "mine.py").write_text("", encoding="utf-8")
+    (output / "py.typed").unlink()
+    assert __main__.main([str(spec), "--output", str(output), "--check"]) == 1
+    said = capsys.readouterr().err
+    for line in ("differs: errors.py", "not generated: mine.py", "missing: py.typed", "make generate"):
+        assert line in said
+
+
+def test_a_second_run_replaces_the_tree_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    spec, output = written(tmp_path, MINIMAL), tmp_path / "client"
+    for _ in range(2):
+        assert __main__.main([str(spec), "--output", str(output)]) == 0
+        (output / "stale.py").touch()
+    assert __main__.main([str(spec), "--output", str(output)]) == 0
+    assert not (output / "stale.py").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["client", "spec.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"paths": None}, "paths"),
+        ({"paths": {"/x": ["get"]}}, "not shaped like OpenAPI 3"),
+        ({"paths": {"/x": {"query": {"responses": {}}}}}, "no method 'query'"),
+        ({"paths": {"/x": {"$ref": "other.yaml#/x"}}}, "bundle the documents"),
+        ({"paths": {"/x": {"get": {"responses": {"200": {"$ref": "#/components/responses/Gone"}}}}}}, "Gone points to"),
+        ({"components": {"schemas": {"A": {"$ref": "#/components/schemas/A"}}}}, "back to itself"),
+        ({"components": {"schemas": {"Bad": {"type": "object", "properties": {"d": {}, "e": {}}}}}}, "schema Bad"),
+        (
+            {"paths": {"/x": {"get": {"operationId": "x", "responses": {"200": {"content": {"image/png": {}}}}}}}},
+            "image/png",
+        ),
+    ],
+)  # fmt: skip
+def test_a_document_that_cannot_be_read_completely_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], said: str
+) -> None:
+    output = tmp_path / "client"
+    output.mkdir()
+    (output / "old.py").write_text("kept", encoding="utf-8")
+    assert __main__.main([str(written(tmp_path, {**MINIMAL, **change})), "--output", str(output)]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert "nothing was changed" in error
+    assert "Traceback" not in error
+    assert [path.read_text(encoding="utf-8") for path in output.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("content", ["openapi: [", "just text", "\x00", "openapi: 3.1.0"])
+def test_a_file_that_is_no_document_is_said_to_be_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(content, encoding="utf-8")
+    assert __main__.main([str(spec), "--output", str(tmp_path / "client")]) == 1
+    assert "spec.yaml" in capsys.readouterr().err
+
+
+def test_a_template_that_moved_is_named_with_the_reason_of_its_edit() -> None:
+    edit = templates.edits(MINIMAL)[0]
+    with pytest.raises(GenerationError, match="0 times instead of once") as raised:
+        templates.applied(edit, "a template of another version")
+    assert edit.template in str(raised.value)
+    assert edit.why in str(raised.value)
+
+
+def test_a_setting_the_generator_does_not_know_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "generator-config.yml"
+    config.write_text("package_nam_override: cycles_client\n", encoding="utf-8")
+    monkeypatch.setattr(build, "CONFIG", config)
+    with pytest.raises(GenerationError, match="package_nam_override"):
+        build.settings()
+
+
+def test_another_version_of_a_tool_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(build.PINNED, "ruff", "0.0.1")
+    with pytest.raises(GenerationError, match=r"needs ruff 0\.0\.1, found"):
+        build.check_versions()
+
+
+def test_comments_layout_and_json_do_not_change_the_fingerprint(tmp_path: Path) -> None:
+    twin = tmp_path / "twin.json"
+    twin.write_text(json.dumps(read(SPEC), indent=3), encoding="utf-8")
+    assert fingerprint(read(twin)) == fingerprint(read(SPEC))
+    assert fingerprint(MINIMAL) != fingerprint({**MINIMAL, "openapi": "3.1.1"})
