@@ -509,3 +509,42 @@ def test_entries_are_light(journal: Journal) -> None:
     assert len(entries) == 1_000
     assert held < 300 * len(entries)
     assert peak < 600 * len(entries)
+
+
+def test_a_record_that_names_no_server_belongs_to_the_partition_it_lies_in(journal: Journal) -> None:
+    journal.save(a_record(base_url=""))
+    assert settle_all(journal) == [a_record(base_url="")]
+
+
+@pytest.mark.parametrize(
+    ("durability", "expected"),
+    [("process", ["write", "replace"]), ("disk", ["write", "fsync file", "replace", "fsync folder"])],
+)
+def test_on_disk_the_content_comes_before_the_name_and_the_name_before_the_request(
+    open_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch, durability: str, expected: list[str]
+) -> None:
+    journal = open_journal(durability=durability)
+    journal.save(a_record())
+    calls: list[str] = []
+    for name in ("write", "replace", "fsync"):
+        real = getattr(os, name)
+
+        def call(*args: Any, name: str = name, real: Any = real) -> Any:
+            is_folder = name == "fsync" and stat.S_ISDIR(os.fstat(args[0]).st_mode)
+            calls.append(name if name != "fsync" else f"fsync {'folder' if is_folder else 'file'}")
+            return real(*args)
+
+        monkeypatch.setattr(os, name, call)
+    journal.save(a_record())
+    monkeypatch.undo()
+    assert calls == expected
+
+
+@posix_only
+def test_new_directories_are_made_to_last_too(
+    open_journal: Callable[..., Journal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr("cycles._edges.files.sync_folder", synced.append)
+    open_journal(tmp_path / "new", durability="disk").save(a_record())
+    assert synced[:2] == [str(tmp_path), str(tmp_path / "new")]

@@ -101,13 +101,20 @@ def test_threads_share_one_journal(tmp_path: Path, durability: str) -> None:
 
 
 def test_the_partition_is_computed_once_for_all_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
-    monkeypatch.setattr("cycles._edges.journal.partition", lambda *_: calls.append(1) or "p")  # type: ignore[func-returns-value]
+    calls: list[str] = []
+    others_came = threading.Event()
+
+    def slow_partition(*_: object) -> str:
+        calls.append("partition")
+        others_came.wait(0.1)  # holds the first thread until the others have asked too; nobody sets it
+        return "partition"
+
+    monkeypatch.setattr("cycles._edges.journal.partition", slow_partition)
     journal = open_journal(tmp_path)
     assert calls == []  # making a client costs nothing of it
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: journal.save(owed(number)), range(32)))
-    assert len(calls) == 1
+    assert calls == ["partition"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
