@@ -9,9 +9,9 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import cast
 
-from cycles._edges.blocking_http import KEEPALIVE_S
 from cycles._edges.exchange import MAX_BODY, Endpoint, ExchangeError, Reply, broken, closed, not_connected, timed_out
 from cycles._edges.http11 import Http11
+from cycles._edges.idle import KEEPALIVE_S, has_something_to_say
 from cycles._edges.stack import Seat, Stack
 
 
@@ -27,6 +27,7 @@ class _Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._descriptor: int = transport.get_extra_info("socket").fileno()
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_open = True
 
@@ -71,7 +72,10 @@ class _Line(asyncio.Protocol):
             answer.set_result(outcome)
 
     def is_alive(self, now: float) -> bool:
-        return self.is_open and now - self.idle_since < KEEPALIVE_S
+        if not self.is_open or now - self.idle_since >= KEEPALIVE_S:
+            return False
+        # The loop may have been held up, and the end of the connection not have been noticed yet.
+        return not has_something_to_say(self._descriptor)
 
     def next_exchange(self) -> bool:
         return self.is_open and not self._transport.get_write_buffer_size() and self.http.next_exchange()

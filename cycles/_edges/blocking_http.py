@@ -4,7 +4,6 @@ every wait on the socket gets what is left of it.
 
 from __future__ import annotations
 
-import select
 import socket
 import threading
 import time
@@ -12,10 +11,9 @@ from collections.abc import Sequence
 
 from cycles._edges.exchange import MAX_BODY, Endpoint, Reply, broken, closed, not_connected, timed_out
 from cycles._edges.http11 import Http11
+from cycles._edges.idle import KEEPALIVE_S, has_something_to_say
 from cycles._edges.stack import Seat, Stack
 
-KEEPALIVE_S = 30.0
-"""Seconds an idle connection is kept: below the 60 s after which common load balancers drop one without a word."""
 READ_SIZE = 64 * 1024
 
 
@@ -30,8 +28,7 @@ class _Line:
         self.idle_since = 0.0
 
     def is_alive(self, now: float) -> bool:
-        """Whether an idle line can be used. A server says nothing unasked, so anything to read is its goodbye."""
-        return now - self.idle_since < KEEPALIVE_S and not _readable(self.socket)
+        return now - self.idle_since < KEEPALIVE_S and not has_something_to_say(self.socket.fileno())
 
     def close(self) -> None:
         # close() alone, never shutdown() or unwrap(): after a fork, the parent's side must not notice.
@@ -219,11 +216,3 @@ def _left(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError("the deadline of the attempt has passed")
     return left
-
-
-def _readable(sock: socket.socket) -> bool:
-    if not hasattr(select, "poll"):  # Windows
-        return bool(select.select([sock], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))

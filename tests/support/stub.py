@@ -199,7 +199,7 @@ class Stub:
                 while (request := _read_request(stream, number)) is not None:
                     if not self._take(request)(sock, self._ended):
                         return
-        except OSError:
+        except (OSError, ValueError):  # the peer left, or speaks no HTTP
             pass
         finally:
             sock.close()

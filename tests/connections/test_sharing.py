@@ -1,0 +1,367 @@
+"""Many callers, few connections: reuse, the queue, closing, interrupts, forks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
+
+import pytest
+
+from cycles._edges import async_http, blocking_http, http11
+from cycles._edges.async_http import AsyncConnections
+from cycles._edges.blocking_http import BlockingConnections
+from cycles._edges.exchange import Endpoint, ExchangeError, FailureKind, Reply
+from tests.support.stub import Stub, after, ok, reply, stall
+
+
+def threads(url: str, max_connections: int = 2) -> BlockingConnections:
+    return BlockingConnections(Endpoint(url), connect_timeout_s=1, max_connections=max_connections)
+
+
+def tasks(url: str, max_connections: int = 2) -> AsyncConnections:
+    return AsyncConnections(Endpoint(url), connect_timeout_s=1, max_connections=max_connections)
+
+
+def post(connections: BlockingConnections, body: bytes = b"{}", timeout_s: float = 5.0) -> Reply:
+    return connections.send("POST", "/v1/x", [], body, timeout_s)
+
+
+def apost(connections: AsyncConnections, body: bytes = b"{}", timeout_s: float = 5.0) -> asyncio.Task[Reply]:
+    return asyncio.ensure_future(connections.send("POST", "/v1/x", [], body, timeout_s))
+
+
+def test_sixteen_threads_share_four_connections_and_each_gets_its_own_answer() -> None:
+    def echo(sock: socket.socket, ended: threading.Event) -> bool:
+        return ok(stub.requests[-1].body)(sock, ended)
+
+    with Stub() as stub:
+        connections = threads(stub.url, 4)
+        with ThreadPoolExecutor(16) as pool:
+            replies = list(pool.map(lambda n: post(connections, b"%d" % n), range(320)))
+        connections.close()
+        assert len(replies) == len(stub.requests) == 320
+        assert sorted(int(request.body) for request in stub.requests) == list(range(320))
+        assert 1 <= stub.connections <= 4
+
+
+def test_one_caller_after_the_other_needs_one_connection() -> None:
+    with Stub() as stub:
+        connections = threads(stub.url, 8)
+        for _ in range(5):
+            post(connections)
+        connections.close()
+        assert stub.connections == 1
+
+
+def test_the_connection_used_last_is_used_first() -> None:
+    gate = threading.Event()
+    with Stub(after(gate, ok()), ok()) as stub:
+        connections = threads(stub.url, 2)
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(post, connections)
+            stub.wait_for(lambda stub: len(stub.requests) == 1)
+            post(connections)
+            gate.set()
+            first.result()
+            post(connections)
+        connections.close()
+        assert [request.connection for request in stub.requests] == [1, 2, 1]
+
+
+def test_waiting_threads_are_served_in_their_order() -> None:
+    gate = threading.Event()
+    with Stub(after(gate, ok()), ok()) as stub:
+        connections = threads(stub.url, 1)
+        with ThreadPoolExecutor(4) as pool:
+            pool.submit(post, connections, b"0")
+            stub.wait_for(lambda stub: len(stub.requests) == 1)
+            for number in (b"1", b"2", b"3"):
+                pool.submit(post, connections, number)
+                _until(lambda number=number: len(connections._stack._queue) == int(number))
+            gate.set()
+        connections.close()
+        assert [request.body for request in stub.requests] == [b"0", b"1", b"2", b"3"]
+
+
+def _until(condition: object) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_the_wait_for_a_connection_counts_in_the_deadline_and_sends_nothing() -> None:
+    gate = threading.Event()
+    with Stub(after(gate, ok()), ok()) as stub:
+        connections = threads(stub.url, 1)
+        with ThreadPoolExecutor(1) as pool:
+            busy = pool.submit(post, connections)
+            stub.wait_for(lambda stub: len(stub.requests) == 1)
+            with pytest.raises(ExchangeError) as caught:
+                post(connections, timeout_s=0.1)
+            gate.set()
+            assert busy.result().status == 200
+        assert (caught.value.kind, caught.value.request_sent) == (FailureKind.TIMEOUT, False)
+        assert post(connections).status == 200  # nothing of the failed wait is left in the queue
+        assert len(stub.requests) == 2
+        connections.close()
+
+
+def test_the_wait_for_a_connection_counts_in_a_tasks_deadline_too() -> None:
+    async def main(stub: Stub, gate: threading.Event) -> None:
+        connections = tasks(stub.url, 1)
+        busy = apost(connections)
+        await asyncio.to_thread(stub.wait_for, lambda stub: len(stub.requests) == 1)
+        with pytest.raises(ExchangeError) as caught:
+            await apost(connections, timeout_s=0.1)
+        assert (caught.value.kind, caught.value.request_sent) == (FailureKind.TIMEOUT, False)
+        gate.set()
+        assert (await busy).status == 200
+        assert (await apost(connections)).status == 200
+        await connections.aclose()
+
+    gate = threading.Event()
+    with Stub(after(gate, ok()), ok()) as stub:
+        asyncio.run(main(stub, gate))
+
+
+def test_time_in_the_queue_is_not_round_trip_time() -> None:
+    gate = threading.Event()
+    with Stub(after(gate, ok()), ok()) as stub:
+        connections = threads(stub.url, 1)
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(post, connections)
+            stub.wait_for(lambda stub: len(stub.requests) == 1)
+            second = pool.submit(post, connections)
+            _until(lambda: len(connections._stack._queue) == 1)
+            gate.set()
+            assert second.result().sent >= first.result().received
+        connections.close()
+
+
+def test_sixty_four_tasks_share_their_connections() -> None:
+    async def main(stub: Stub) -> None:
+        connections = tasks(stub.url, 4)
+        replies = await asyncio.gather(*(apost(connections, b"%d" % n) for n in range(64)))
+        assert {reply.status for reply in replies} == {200}
+        await connections.aclose()
+        assert sorted(int(request.body) for request in stub.requests) == list(range(64))
+        assert stub.connections <= 4
+
+    with Stub() as stub:
+        asyncio.run(main(stub))
+
+
+def test_a_cancelled_task_spoils_its_connection_only() -> None:
+    async def main(stub: Stub) -> None:
+        connections = tasks(stub.url, 2)
+        task = apost(connections, b"cancelled")
+        await asyncio.to_thread(stub.wait_for, lambda stub: len(stub.requests) == 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        stub.then(ok(b"mine"))
+        for _ in range(3):
+            assert (await apost(connections)).body == b"mine"
+        await connections.aclose()
+        assert [request.connection for request in stub.requests] == [1, 2, 2, 2]
+
+    with Stub(stall()) as stub:
+        asyncio.run(main(stub))
+
+
+def test_a_cancelled_task_in_the_queue_gives_its_turn_to_the_next() -> None:
+    async def main(stub: Stub, gate: threading.Event) -> None:
+        connections = tasks(stub.url, 1)
+        busy = apost(connections)
+        await asyncio.to_thread(stub.wait_for, lambda stub: len(stub.requests) == 1)
+        gone, next_one = apost(connections), apost(connections, b"next")
+        await asyncio.sleep(0)
+        gate.set()
+        await busy  # hands its seat to `gone`, which is cancelled before it can use it
+        gone.cancel()
+        assert (await next_one).status == 200
+        await connections.aclose()
+        assert len(stub.requests) <= 3
+
+    gate = threading.Event()
+    with Stub(after(gate, ok()), ok()) as stub:
+        asyncio.run(main(stub, gate))
+
+
+def test_an_interrupt_spoils_its_connection_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Stub(ok(b"theirs"), ok(b"mine")) as stub:
+        connections = threads(stub.url, 1)
+
+        def interrupted(*_: object) -> NoReturn:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(http11.Http11, "feed", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                post(connections)
+        assert post(connections).body == b"mine"
+        connections.close()
+        assert [request.connection for request in stub.requests] == [1, 2]
+
+
+def test_an_interrupt_in_the_queue_gives_its_turn_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    with Stub(after(gate, ok()), ok()) as stub:
+        connections = threads(stub.url, 1)
+        with ThreadPoolExecutor(1) as pool:
+            busy = pool.submit(post, connections)
+            stub.wait_for(lambda stub: len(stub.requests) == 1)
+
+            def interrupted(turn: object, seconds: float) -> NoReturn:
+                gate.set()
+                busy.result()  # the seat has come, and then the interrupt
+                raise KeyboardInterrupt
+
+            with monkeypatch.context() as patch:
+                patch.setattr(blocking_http._Turn, "wait", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    post(connections)
+        assert post(connections).status == 200
+        connections.close()
+
+
+def test_a_closed_client_says_so() -> None:
+    with Stub() as stub:
+        connections = threads(stub.url)
+        post(connections)
+        connections.close()
+        connections.close()
+        stub.wait_for(lambda stub: stub.open == 0)
+        with pytest.raises(ExchangeError) as caught:
+            post(connections)
+        assert (caught.value.kind, caught.value.request_sent) == (FailureKind.CLOSED, False)
+
+
+def test_closing_sends_the_queue_home_and_lets_the_exchange_end() -> None:
+    gate = threading.Event()
+    with Stub(after(gate, ok())) as stub:
+        connections = threads(stub.url, 1)
+        with ThreadPoolExecutor(2) as pool:
+            busy = pool.submit(post, connections)
+            stub.wait_for(lambda stub: len(stub.requests) == 1)
+            waiting = pool.submit(post, connections)
+            _until(lambda: len(connections._stack._queue) == 1)
+            connections.close()
+            error = waiting.exception()
+            assert isinstance(error, ExchangeError)
+            assert error.kind is FailureKind.CLOSED
+            gate.set()
+            assert busy.result().status == 200
+        stub.wait_for(lambda stub: stub.open == 0)
+
+
+def test_a_closed_async_client_says_so_and_its_queue_too() -> None:
+    async def main(stub: Stub, gate: threading.Event) -> None:
+        connections = tasks(stub.url, 1)
+        busy, waiting = apost(connections), apost(connections)
+        await asyncio.to_thread(stub.wait_for, lambda stub: len(stub.requests) == 1)
+        await connections.aclose()
+        for late in (waiting, apost(connections)):
+            with pytest.raises(ExchangeError) as caught:
+                await late
+            assert caught.value.kind is FailureKind.CLOSED
+        gate.set()
+        assert (await busy).status == 200
+        await connections.aclose()
+
+    gate = threading.Event()
+    with Stub(after(gate, ok())) as stub:
+        asyncio.run(main(stub, gate))
+        stub.wait_for(lambda stub: stub.open == 0)
+
+
+def test_the_end_of_the_loop_closes_what_nobody_closed() -> None:
+    """No ResourceWarning either: pytest would turn it into a failure."""
+
+    async def main(stub: Stub) -> AsyncConnections:
+        connections = tasks(stub.url)
+        await apost(connections)
+        return connections
+
+    with Stub() as stub:
+        connections = asyncio.run(main(stub))
+        stub.wait_for(lambda stub: stub.open == 0)
+        assert connections._stack.closed
+
+
+def test_a_loop_that_was_held_up_sees_first_that_the_server_hung_up() -> None:
+    blocked = threading.Event()
+
+    def answer_and_leave_later(sock: socket.socket, ended: threading.Event) -> bool:
+        sock.sendall(reply(b"one"))
+        return not blocked.wait(5)
+
+    async def main(stub: Stub) -> None:
+        connections = tasks(stub.url)
+        assert (await apost(connections)).body == b"one"
+        blocked.set()
+        stub.wait_for(lambda stub: stub.open == 0)  # blocks the loop, as a user's own code may
+        assert (await connections.send("POST", "/v1/x", [], b"{}", 5.0)).body == b"two"
+        await connections.aclose()
+
+    with Stub(answer_and_leave_later, ok(b"two")) as stub:
+        asyncio.run(main(stub))
+
+
+def test_connections_nobody_uses_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    with Stub(after(gate, ok()), ok()) as stub:
+        connections = threads(stub.url, 2)
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(post, connections)
+            stub.wait_for(lambda stub: len(stub.requests) == 1)
+            post(connections)
+            gate.set()
+            first.result()
+        assert stub.open == 2
+        monkeypatch.setattr(blocking_http, "KEEPALIVE_S", 0.0)
+        post(connections)  # its own is too old to be used, the other too old to be kept
+        stub.wait_for(lambda stub: stub.open <= 1)
+        assert stub.connections == 3
+        connections.close()
+
+
+def test_an_old_connection_is_not_used_by_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main(stub: Stub) -> None:
+        connections = tasks(stub.url)
+        await apost(connections)
+        monkeypatch.setattr(async_http, "KEEPALIVE_S", 0.0)
+        await apost(connections)
+        await connections.aclose()
+        assert [request.connection for request in stub.requests] == [1, 2]
+
+    with Stub() as stub:
+        asyncio.run(main(stub))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_that_drops_the_connections_disturbs_nothing() -> None:
+    with Stub() as stub:
+        connections = threads(stub.url)
+        post(connections, b"before")
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                connections.close()
+                fresh = threads(stub.url)
+                code = 0 if post(fresh, b"child").status == 200 else 2
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        post(connections, b"after")
+        connections.close()
+        numbers = {request.body: request.connection for request in stub.requests}
+        assert numbers == {b"before": 1, b"child": 2, b"after": 1}

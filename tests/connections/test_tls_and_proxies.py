@@ -1,0 +1,254 @@
+"""What stands between: TLS, proxies of the environment, clients that users bring."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cycles._edges.async_http import AsyncConnections
+from cycles._edges.blocking_http import BlockingConnections
+from cycles._edges.connections import asynchronous, blocking
+from cycles._edges.exchange import Endpoint, ExchangeError, FailureKind
+from cycles._edges.httpx_client import AsyncClient, BlockingClient
+from tests.connections.conftest import Open
+from tests.support.stub import Stub, drip, ok, ok_then_hang_up, raw, reply, stall
+
+TLS = Path(__file__).parent.parent / "support" / "tls"
+OURS = {"connect_timeout_s": 1.0, "max_connections": 2}
+
+
+@pytest.fixture
+def secure() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
+    return context
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(TLS / "cert.pem"))
+
+
+@pytest.fixture(params=["threads", "tasks"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("trusted")
+def test_tls_connections_are_checked_used_and_used_again(connect: Open, secure: ssl.SSLContext) -> None:
+    with Stub(ok(b"1"), ok_then_hang_up(b"2"), ok(b"3"), tls=secure) as stub:
+        send = connect(stub.url.replace("127.0.0.1", "localhost"))
+        assert send().body + send().body == b"12"
+        stub.wait_for(lambda stub: stub.open == 0)
+        assert send().body == b"3"
+        assert [request.connection for request in stub.requests] == [1, 1, 2]
+
+
+def test_a_certificate_nobody_vouches_for_is_a_connection_never_had(connect: Open, secure: ssl.SSLContext) -> None:
+    with Stub(tls=secure) as stub:
+        with pytest.raises(ExchangeError) as caught:
+            connect(stub.url)()
+        assert (caught.value.kind, caught.value.request_sent) == (FailureKind.CONNECT, False)
+        assert "certificate" in str(caught.value).lower()
+        assert stub.requests == []
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_tls_handshake_that_stalls_ends_with_the_connect_timeout(connect: Open) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        started = time.monotonic()
+        with pytest.raises(ExchangeError) as caught:
+            connect(f"https://127.0.0.1:{mute.getsockname()[1]}")(timeout_s=0.2)
+        assert time.monotonic() - started < 0.6
+        assert (caught.value.kind, caught.value.request_sent) == (FailureKind.CONNECT, False)
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_tls_answer_that_drips_has_the_same_deadline(connect: Open, secure: ssl.SSLContext) -> None:
+    with Stub(drip(reply(b"x" * 900), 0.01), tls=secure) as stub:
+        started = time.monotonic()
+        with pytest.raises(ExchangeError) as caught:
+            connect(stub.url)(timeout_s=0.25)
+        assert time.monotonic() - started < 0.6
+        assert (caught.value.kind, caught.value.request_sent) == (FailureKind.TIMEOUT, True)
+
+
+@contextlib.contextmanager
+def environment(monkeypatch: pytest.MonkeyPatch, **values: str) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+            patch.delenv(name, raising=False)
+            patch.delenv(name.upper(), raising=False)
+        for name, value in values.items():
+            patch.setenv(name, value)
+        yield
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Stub(ok(b"from the proxy")) as proxy, environment(monkeypatch, http_proxy=proxy.url):
+        sync = blocking(Endpoint("http://cycles.example"), **OURS)  # type: ignore[arg-type]
+        assert sync.send("POST", "/v1/x", [(b"X-Cycles-API-Key", b"k")], b"{}", 2.0).body == b"from the proxy"
+        sync.close()
+
+        async def main() -> bytes:
+            tasks = asynchronous(Endpoint("http://cycles.example"), **OURS)  # type: ignore[arg-type]
+            answer = await tasks.send("POST", "/v1/x", [(b"X-Cycles-API-Key", b"k")], b"{}", 2.0)
+            await tasks.aclose()
+            return answer.body
+
+        assert asyncio.run(main()) == b"from the proxy"
+        assert [request.target for request in proxy.requests] == ["http://cycles.example/v1/x"] * 2
+
+
+@pytest.mark.parametrize("exempt", ["cycles.example", "*", ".example"])
+def test_no_proxy_is_heeded(monkeypatch: pytest.MonkeyPatch, exempt: str) -> None:
+    with environment(monkeypatch, http_proxy="http://127.0.0.1:9", no_proxy=exempt):
+        assert isinstance(blocking(Endpoint("http://cycles.example"), **OURS), BlockingConnections)  # type: ignore[arg-type]
+        assert isinstance(asynchronous(Endpoint("http://cycles.example"), **OURS), AsyncConnections)  # type: ignore[arg-type]
+
+
+def test_a_proxy_for_the_other_scheme_is_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    with environment(monkeypatch, https_proxy="http://127.0.0.1:9"):
+        assert isinstance(blocking(Endpoint("http://cycles.example"), **OURS), BlockingConnections)  # type: ignore[arg-type]
+
+
+def test_a_users_client_keeps_its_base_url_params_and_cookies_to_itself() -> None:
+    with (
+        Stub() as stub,
+        httpx.Client(
+            base_url="http://elsewhere.invalid/deep/",
+            params={"tracking": "1"},
+            cookies={"session": "s"},
+            headers={"X-Gateway": "g", "User-Agent": "theirs"},
+            auth=("user", "pass"),
+            follow_redirects=True,
+        ) as client,
+    ):
+        connections = blocking(Endpoint(stub.url), client=client, **OURS)  # type: ignore[arg-type]
+        connections.send("POST", "/v1/x", [(b"User-Agent", b"ours"), (b"X-Cycles-API-Key", b"k")], b"{}", 2.0)
+        connections.close()
+        assert not client.is_closed
+    (request,) = stub.requests
+    assert request.target == "/v1/x"
+    assert "cookie" not in request.headers
+    assert (request.headers["user-agent"], request.headers["x-gateway"]) == ("ours", "g")
+    assert request.headers["authorization"].startswith("Basic ")
+    assert request.headers["accept-encoding"] == "identity"
+
+
+def test_a_client_that_follows_redirects_does_not_follow_ours() -> None:
+    with Stub() as elsewhere, Stub(ok(b"", 302, [("Location", elsewhere.url)])) as stub:
+        with httpx.Client(follow_redirects=True) as client:
+            connections = BlockingClient(Endpoint(stub.url), client, connect_timeout_s=1)
+            assert connections.send("POST", "/v1/x", [(b"X-Cycles-API-Key", b"k")], b"{}", 2.0).status == 302
+        assert elsewhere.connections == 0
+
+
+def test_a_transport_that_answers_from_memory_will_do() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(201, json={"path": request.url.path, "key": request.headers["x-cycles-api-key"]})
+
+    key = [(b"X-Cycles-API-Key", b"k")]
+    with httpx.Client(transport=httpx.MockTransport(handler)) as client:
+        connections = BlockingClient(Endpoint("http://in.memory/p"), client, connect_timeout_s=1)
+        answer = connections.send("POST", "/v1/x", key, b"{}", 2.0)
+    assert (answer.status, answer.body) == (201, b'{"path":"/p/v1/x","key":"k"}')
+
+    async def main() -> bytes:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as client:
+            tasks = AsyncClient(Endpoint("http://in.memory/p"), client, connect_timeout_s=1)
+            return (await tasks.send("POST", "/v1/x", key, b"{}", 2.0)).body
+
+    assert asyncio.run(main()) == b'{"path":"/p/v1/x","key":"k"}'
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "sent"),
+    [
+        (httpx.ConnectError("refused"), FailureKind.CONNECT, False),
+        (httpx.PoolTimeout("busy"), FailureKind.TIMEOUT, False),
+        (httpx.ConnectTimeout("who knows"), FailureKind.TIMEOUT, True),
+        (httpx.ReadTimeout("slow"), FailureKind.TIMEOUT, True),
+        (httpx.RemoteProtocolError("garbage"), FailureKind.BROKEN, True),
+        (httpx.UnsupportedProtocol("ftp"), FailureKind.INVALID, False),
+        (ConnectionResetError("gone"), FailureKind.BROKEN, True),
+        (RuntimeError("their transport is odd"), FailureKind.BROKEN, True),
+    ],
+)
+def test_whatever_a_transport_raises_is_an_exchange_error(raised: Exception, kind: FailureKind, sent: bool) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise raised
+
+    with httpx.Client(transport=httpx.MockTransport(handler)) as client:
+        connections = BlockingClient(Endpoint("http://in.memory"), client, connect_timeout_s=1)
+        with pytest.raises(ExchangeError) as caught:
+            connections.send("POST", "/v1/x", [], b"{}", 2.0)
+    assert (caught.value.kind, caught.value.request_sent, caught.value.__cause__) == (kind, sent, raised)
+
+
+def test_a_users_closed_client_says_so() -> None:
+    client = httpx.Client()
+    client.close()
+    with pytest.raises(ExchangeError) as caught:
+        BlockingClient(Endpoint("http://x.invalid"), client, connect_timeout_s=1).send("POST", "/", [], b"", 1.0)
+    assert caught.value.kind is FailureKind.CLOSED
+
+
+def test_a_users_client_takes_its_times_with_a_connection_in_hand() -> None:
+    with Stub() as stub, httpx.Client(limits=httpx.Limits(max_connections=1)) as client:
+        connections = BlockingClient(Endpoint(stub.url), client, connect_timeout_s=1)
+        with client.stream("GET", stub.url) as held:  # the one connection is in use
+            late = threading.Timer(0.05, held.read)  # and becomes free a little later
+            late.start()
+            started = time.monotonic()
+            answer = connections.send("POST", "/v1/x", [], b"{}", 2.0)
+            late.join()
+        assert answer.sent - started > 0.03
+
+
+def test_any_async_transport_will_do() -> None:
+    aiohttp = pytest.importorskip("httpx_aiohttp")
+
+    async def main(stub: Stub, slow: Stub) -> None:
+        async with httpx.AsyncClient(transport=aiohttp.AiohttpTransport()) as client:
+            tasks = AsyncClient(Endpoint(stub.url), client, connect_timeout_s=1)
+            assert (await tasks.send("POST", "/v1/x", [], b"{}", 2.0)).body == b"hello"
+            tasks = AsyncClient(Endpoint(slow.url), client, connect_timeout_s=1)
+            with pytest.raises(ExchangeError) as caught:
+                await tasks.send("POST", "/v1/x", [], b"{}", 0.1)
+            assert (caught.value.kind, caught.value.request_sent) == (FailureKind.TIMEOUT, True)
+
+    with Stub(ok(b"hello")) as stub, Stub(stall()) as slow:
+        asyncio.run(main(stub, slow))
+
+
+@pytest.mark.parametrize(
+    "base_url", ["", "cycles.example.com", "ftp://x", "http://", "http://x:notaport", "http://[::1"]
+)
+def test_a_base_url_that_leads_nowhere_is_refused(base_url: str) -> None:
+    with pytest.raises(ValueError, match="base_url"):
+        Endpoint(base_url)
+
+
+def test_a_base_url_may_have_credentials_that_are_never_shown() -> None:
+    endpoint = Endpoint("https://user:secret@cycles.example.com:8443/p/")
+    assert (endpoint.name, endpoint.port) == ("https://cycles.example.com:8443", 8443)
+    assert endpoint.url("/v1/x") == "https://cycles.example.com:8443/p/v1/x"
+
+
+def test_an_international_name_is_one() -> None:
+    assert Endpoint("https://bücher.example").host == "xn--bcher-kva.example"
+
+
+def test_a_raw_reply_is_not_judged(connect: Open) -> None:
+    with Stub(raw(reply(b"\xff\xfe<html>", 200))) as stub:
+        assert connect(stub.url)().body == b"\xff\xfe<html>"
