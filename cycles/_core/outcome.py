@@ -1,0 +1,199 @@
+"""What an answer proves: the one place where status and body become an outcome (semantics 8).
+
+Status first, then body. Only the exact success status with a body that satisfies the schema is a success; a refusal
+is whatever has a status of 400 to 599, with the protocol's code if the body carries one; everything else is
+ambiguous. Nothing here raises for anything a server, or a proxy in front of it, can send.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+from attrs import frozen
+
+from cycles._core.schema import Check
+
+CODE_STATUS: Final = {
+    "INVALID_REQUEST": 400,
+    "UNIT_MISMATCH": 400,
+    "UNAUTHORIZED": 401,
+    "FORBIDDEN": 403,
+    "NOT_FOUND": 404,
+    "BUDGET_EXCEEDED": 409,
+    "BUDGET_FROZEN": 409,
+    "BUDGET_CLOSED": 409,
+    "OVERDRAFT_LIMIT_EXCEEDED": 409,
+    "DEBT_OUTSTANDING": 409,
+    "TENANT_CLOSED": 409,
+    "RESERVATION_FINALIZED": 409,
+    "IDEMPOTENCY_MISMATCH": 409,
+    "MAX_EXTENSIONS_EXCEEDED": 409,
+    "RESERVATION_EXPIRED": 410,
+    "LIMIT_EXCEEDED": 429,
+    "INTERNAL_ERROR": 500,
+}
+"""The codes of semantics 8, each with the status it belongs to."""
+
+_NOT_A_VERDICT: Final = frozenset({401, 403, 429, 500})
+"""Statuses whose codes say nothing about the settlement itself (decisions 10)."""
+
+_RETRY_AFTER_DIGITS: Final = 12  # more seconds than any server can mean; keeps int() from being fed a novel
+
+
+@frozen
+class Success:
+    """The exact success status and a body that satisfies the schema. Times are monotonic seconds."""
+
+    body: Mapping[str, Any]
+    request_id: str | None
+    trace_id: str | None
+    sent: float | None
+    received: float
+
+
+@frozen
+class Refusal:
+    """A status of 400 to 599. `code` is the protocol's code, or None where the body carried none.
+
+    `conformant` tells whether the body satisfied the error schema: only then is it a verdict that ends a settlement.
+    """
+
+    status: int
+    code: str | None
+    message: str
+    request_id: str | None = None
+    trace_id: str | None = None
+    details: Mapping[str, Any] | None = None
+    evidence: Mapping[str, Any] | None = None
+    retry_after_ms: int | None = None
+    conformant: bool = True
+
+    @property
+    def transient(self) -> bool:
+        """5xx and 429: the same request, with the same key, may succeed later."""
+        return self.status >= 500 or self.status == 429
+
+    @property
+    def understood(self) -> bool:
+        """A known code with its own status that is a verdict on the request itself (decisions 10)."""
+        known = self.code is not None and CODE_STATUS.get(self.code) == self.status
+        return known and self.conformant and self.status not in _NOT_A_VERDICT
+
+    @property
+    def expired(self) -> bool:
+        """410 alone, or RESERVATION_EXPIRED alone (decisions 10)."""
+        return self.status == 410 or (self.code == "RESERVATION_EXPIRED" and not self.transient)
+
+
+@frozen
+class Ambiguous:
+    """An answer that proves nothing; the outcome of a write is unknown, as after a timeout."""
+
+    status: int
+    message: str
+    request_id: str | None = None
+    trace_id: str | None = None
+
+
+@frozen
+class Unreachable:
+    """No answer at all. `sent` is False where not a byte of the request can have left."""
+
+    message: str
+    cause: BaseException | None = None
+    sent: bool = True
+    trace_id: str | None = None
+
+
+Outcome: TypeAlias = Success | Refusal | Ambiguous | Unreachable
+NoSuccess: TypeAlias = Refusal | Ambiguous | Unreachable
+
+
+def judge(
+    *,
+    success: int,
+    check: Check | None,
+    error_check: Check,
+    status: int,
+    header: Callable[[str], str | None],
+    body: bytes,
+    sent: float | None,
+    received: float,
+    redact: Callable[[str], str],
+) -> Outcome:
+    """What `status` and `body` prove, where `success` and a body passing `check` would be success.
+
+    `header` looks a response header up by its lower-case name; `redact` takes secrets out of the server's words.
+    """
+    request_id, trace_id = header("x-request-id"), header("x-cycles-trace-id")
+    if 400 <= status <= 599:
+        return _refusal(status, body, error_check, header, redact)
+    if status != success:
+        what = "a redirect, which is never followed" if 300 <= status <= 399 else f"not {success}"
+        return Ambiguous(status, f"the server answered {status}, {what}; nothing is proven by it", request_id, trace_id)
+    value, problem = _object(body)
+    if problem is None and check is not None:
+        problem = check(value, "")
+    if problem is not None:
+        problem = redact(problem)
+        return Ambiguous(status, f"the answer does not satisfy the protocol: {problem}", request_id, trace_id)
+    return Success(value, request_id, trace_id, sent, received)
+
+
+def _refusal(
+    status: int, body: bytes, error_check: Check, header: Callable[[str], str | None], redact: Callable[[str], str]
+) -> Refusal:
+    value, problem = _object(body)
+    request_id, trace_id = header("x-request-id"), header("x-cycles-trace-id")
+    message = _text(value.get("message"))
+    return Refusal(
+        status,
+        _text(value.get("error")),
+        redact(message) if message else f"the server answered {status} without an error of the protocol",
+        _text(value.get("request_id")) or request_id,
+        _text(value.get("trace_id")) or trace_id,
+        _details(value.get("details"), redact),
+        value.get("cycles_evidence") if isinstance(value.get("cycles_evidence"), dict) else None,
+        parse_retry_after(header("retry-after")),
+        conformant=problem is None and error_check(value, "") is None,
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _details(value: Any, redact: Callable[[str], str]) -> Mapping[str, Any] | None:
+    try:
+        return _redacted(value, redact) if isinstance(value, dict) else None
+    except RecursionError:
+        return None
+
+
+def _object(body: bytes) -> tuple[dict[str, Any], str | None]:
+    """The JSON object in `body`, or what is wrong with it."""
+    try:
+        value = json.loads(body)
+    except RecursionError:
+        return {}, "its body is nested too deeply"
+    except ValueError:
+        return {}, "its body is not JSON" if body.strip() else "its body is empty"
+    return (value, None) if isinstance(value, dict) else ({}, "its body is not a JSON object")
+
+
+def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {redact(str(name)): _redacted(item, redact) for name, item in value.items()}
+    return [_redacted(item, redact) for item in value] if isinstance(value, list) else value
+
+
+def parse_retry_after(text: str | None) -> int | None:
+    """Milliseconds from a `Retry-After` in whole seconds; None where it is missing or anything else (semantics 8)."""
+    text = (text or "").strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= _RETRY_AFTER_DIGITS):
+        return None
+    return int(text) * 1000

@@ -1,0 +1,122 @@
+"""Outcomes to exceptions: the one table from which every error of the server becomes a typed one."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from cycles import _errors as errors
+from cycles._core.outcome import Ambiguous, NoSuccess, Refusal, Unreachable
+
+_BY_CODE: Final[dict[str, type[errors.ProtocolError]]] = {
+    "INVALID_REQUEST": errors.ProtocolError,
+    "UNIT_MISMATCH": errors.UnitMismatchError,
+    "UNAUTHORIZED": errors.UnauthorizedError,
+    "FORBIDDEN": errors.ForbiddenError,
+    "NOT_FOUND": errors.NotFoundError,
+    "BUDGET_EXCEEDED": errors.BudgetExceededError,
+    "BUDGET_FROZEN": errors.BudgetFrozenError,
+    "BUDGET_CLOSED": errors.BudgetClosedError,
+    "OVERDRAFT_LIMIT_EXCEEDED": errors.OverdraftLimitExceededError,
+    "DEBT_OUTSTANDING": errors.DebtOutstandingError,
+    "TENANT_CLOSED": errors.TenantClosedError,
+    "RESERVATION_FINALIZED": errors.ReservationFinalizedError,
+    "IDEMPOTENCY_MISMATCH": errors.IdempotencyMismatchError,
+    "MAX_EXTENSIONS_EXCEEDED": errors.MaxExtensionsExceededError,
+    "RESERVATION_EXPIRED": errors.ReservationExpiredError,
+    "LIMIT_EXCEEDED": errors.RateLimitedError,
+    "INTERNAL_ERROR": errors.ServerError,
+}
+_BY_STATUS: Final[dict[int, type[errors.ProtocolError]]] = {
+    401: errors.UnauthorizedError,
+    403: errors.ForbiddenError,
+    404: errors.NotFoundError,
+    410: errors.ReservationExpiredError,
+    429: errors.RateLimitedError,
+}
+_HINTS: Final = {
+    errors.UnauthorizedError: "check api_key / CYCLES_API_KEY",
+    errors.ForbiddenError: "the key belongs to another tenant than the request; check tenant / CYCLES_TENANT",
+}
+CREATE: Final = "createReservation"
+
+
+def error_of(outcome: NoSuccess, operation: str) -> errors.CyclesError:
+    """The exception that tells a user about an outcome that is no success.
+
+    By the code if it is known, else by the status; any 409 on a create is a denial (decisions 5).
+    """
+    if isinstance(outcome, Refusal):
+        return _refused(outcome, operation)
+    if isinstance(outcome, Ambiguous):
+        return errors.AmbiguousResponseError(
+            outcome.message, status=outcome.status, request_id=outcome.request_id, trace_id=outcome.trace_id
+        )
+    assert isinstance(outcome, Unreachable)
+    return errors.TransportError(outcome.message, cause=outcome.cause, trace_id=outcome.trace_id)
+
+
+def _refused(refusal: Refusal, operation: str) -> errors.ProtocolError:
+    kind = _kind(refusal)
+    if operation == CREATE and refusal.status == 409 and not issubclass(kind, errors.ReservationDeniedError):
+        kind = errors.ReservationDeniedError if kind is errors.ProtocolError else kind
+    hint = _HINTS.get(kind)
+    message = f"{refusal.message}; {hint}" if hint else refusal.message
+    return kind(
+        message,
+        status=refusal.status,
+        code=refusal.code,
+        request_id=refusal.request_id,
+        trace_id=refusal.trace_id,
+        details=refusal.details,
+        retry_after_ms=refusal.retry_after_ms,
+        evidence=_evidence(refusal),
+        retryable=refusal.transient,
+    )
+
+
+def _kind(refusal: Refusal) -> type[errors.ProtocolError]:
+    if refusal.status >= 500:
+        return errors.ServerError
+    if refusal.status == 429:
+        return errors.RateLimitedError
+    if refusal.code is not None:
+        return _BY_CODE.get(refusal.code, errors.ProtocolError)
+    return _BY_STATUS.get(refusal.status, errors.ProtocolError)
+
+
+def _evidence(refusal: Refusal) -> Any:
+    body = refusal.evidence
+    if body is None or not all(isinstance(body.get(name), str) for name in ("evidence_id", "cycles_evidence_url")):
+        return None
+    from cycles._core.results import EvidenceRef
+
+    return EvidenceRef.read(body)
+
+
+def denial(
+    decision: str,
+    reason_code: str | None,
+    *,
+    request_id: str | None,
+    trace_id: str | None,
+    retry_after_ms: int | None,
+    evidence: Any = None,
+) -> errors.ReservationDeniedError:
+    """The exception for a create answered 200 with anything but ALLOW or ALLOW_WITH_CAPS (decisions 5)."""
+    kind = _BY_CODE.get(reason_code or "", errors.ReservationDeniedError)
+    if not issubclass(kind, errors.ReservationDeniedError):
+        kind = errors.ReservationDeniedError
+    if decision == "DENY":
+        message = f"the reservation was denied: {reason_code or 'no reason given'}"
+    else:
+        message = f"the server decided {decision!r}, which this SDK does not know; it counts as a denial"
+    return kind(
+        message,
+        status=200,
+        code=reason_code,
+        reason_code=reason_code,
+        request_id=request_id,
+        trace_id=trace_id,
+        retry_after_ms=retry_after_ms,
+        evidence=evidence,
+    )

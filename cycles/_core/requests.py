@@ -1,0 +1,104 @@
+"""What goes over the wire: calls as values, built from what users say.
+
+A `Call` names an operation of the protocol and carries its path, query and body as plain data; `_edges.wire` turns it
+into bytes and checks it against the schema first. Idempotency keys are made here, and only here.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from cycles._errors import InvalidRequestError
+
+DEFAULT_TTL_MS: Final = 60_000
+
+
+@frozen
+class Call:
+    """One request. `timeout_s` bounds the whole attempt in seconds; None is the client's own time-out."""
+
+    operation: str
+    path: Mapping[str, str] = field(factory=dict)
+    query: Mapping[str, Any] = field(factory=dict)
+    body: Mapping[str, Any] | None = None
+    trace_id: str | None = None
+    timeout_s: float | None = None
+
+
+def new_key() -> str:
+    """A fresh idempotency key."""
+    return uuid.uuid4().hex
+
+
+def check_key(key: str) -> str:
+    """A caller's idempotency key, if it can be used as one.
+
+    Raises:
+        InvalidRequestError: if it is not 1 to 256 characters, or holds control characters (decisions 8).
+    """
+    if not isinstance(key, str) or not 1 <= len(key) <= 256:
+        raise InvalidRequestError(f"idempotency_key: must be a text of 1 to 256 characters, got {key!r:.80}")
+    if any(ord(character) < 32 or ord(character) == 127 for character in key):
+        raise InvalidRequestError("idempotency_key: must not hold control characters")
+    return key
+
+
+def check_id(name: str, value: str) -> str:
+    """An id that is going to be one segment of a path.
+
+    Raises:
+        InvalidRequestError: for ``""``, ``"."`` and ``".."``, which a URL would swallow (decisions 8).
+    """
+    if not isinstance(value, str) or value in ("", ".", ".."):
+        raise InvalidRequestError(f"{name}: {value!r} is not an id")
+    return value
+
+
+def aware(name: str, value: datetime) -> datetime:
+    """A moment that means the same everywhere.
+
+    Raises:
+        InvalidRequestError: for a naive datetime, saying how to make it aware.
+    """
+    if not isinstance(value, datetime):
+        raise InvalidRequestError(f"{name}: give an aware datetime, got {value!r}")
+    if value.utcoffset() is None:
+        raise InvalidRequestError(
+            f"{name}: {value.isoformat()} has no time zone; write datetime(..., tzinfo=timezone.utc) or .astimezone()"
+        )
+    return value
+
+
+def without_none(**members: Any) -> dict[str, Any]:
+    """The members that are given; an absent member is never sent as null."""
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def commit_call(reservation_id: str, body: Mapping[str, Any], trace_id: str | None = None) -> Call:
+    """Report the actual of a reservation."""
+    return Call("commitReservation", {"reservation_id": reservation_id}, body=body, trace_id=trace_id)
+
+
+def event_call(body: Mapping[str, Any], trace_id: str | None = None) -> Call:
+    """Debit an actual without a reservation."""
+    return Call("createEvent", body=body, trace_id=trace_id)
+
+
+def release_call(reservation_id: str, key: str, reason: str | None, trace_id: str | None = None) -> Call:
+    """Give the budget back. A reason longer than the protocol's 256 characters is cut: it must never stop a release."""
+    body = without_none(idempotency_key=key, reason=reason[:256] if reason else None)
+    return Call("releaseReservation", {"reservation_id": reservation_id}, body=body, trace_id=trace_id)
+
+
+def extend_call(
+    reservation_id: str, key: str, extend_by_ms: int, timeout_s: float | None = None, trace_id: str | None = None
+) -> Call:
+    """Move the end of the lease `extend_by_ms` milliseconds further."""
+    body = {"idempotency_key": key, "extend_by_ms": extend_by_ms}
+    path = {"reservation_id": reservation_id}
+    return Call("extendReservation", path, body=body, timeout_s=timeout_s, trace_id=trace_id)

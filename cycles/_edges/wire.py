@@ -1,0 +1,211 @@
+"""Calls to bytes, bytes to outcomes: the only importer of `cycles_client`, and the only place that knows the API key.
+
+What an operation looks like and what its answer must satisfy comes from the tables generated with `cycles_client`
+(`protocol.py`), so that a new version of the protocol is a regeneration, not an edit here. The wire sends nothing
+itself; drivers hand its bytes to their connections and the reply back to it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+from urllib.parse import quote, urlencode
+
+from attrs import field, frozen
+
+from cycles._core.outcome import Outcome, judge
+from cycles._core.requests import Call, aware, check_id
+from cycles._core.schema import Check, Checkers
+from cycles._errors import InvalidRequestError
+from cycles._version import __version__
+
+USER_AGENT: Final = f"cycles-sdk/{__version__} python/{sys.version_info[0]}.{sys.version_info[1]}"
+
+_KEY_HEADER: Final = b"X-Cycles-API-Key"
+_ONE_BY_ONE: Final = {
+    "CyclesEvidenceJwks": {"type": "object", "required": ["keys"], "properties": {"keys": {"type": "array"}}}
+}
+"""Answers whose items are judged one by one by their reader: one foreign key must not hide the others."""
+
+
+class ReplyLike(Protocol):
+    """What connections answer: see `_edges.connections.Reply`."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def sent(self) -> float | None: ...
+    @property
+    def received(self) -> float: ...
+    def header(self, name: str, /) -> str | None: ...
+
+
+@frozen
+class Prepared:
+    """One request, ready to be written. `target` is path and query, below the path of the base URL."""
+
+    method: str
+    target: str
+    headers: list[tuple[bytes, bytes]]
+    content: bytes = field(repr=False)
+
+
+@frozen
+class _Operation:
+    method: str
+    path: str
+    parameters: dict[str, Mapping[str, Any]]
+    request: str | None
+    success: int
+    response: str | None
+    public: bool
+
+
+class Wire:
+    """One key: how its requests look and what the answers to them prove."""
+
+    def __init__(self, api_key: str) -> None:
+        self._key = api_key
+        self._key_bytes = api_key.encode()
+        common = [(b"User-Agent", USER_AGENT.encode())]
+        self._public_headers = common
+        self._headers = [*common, (_KEY_HEADER, self._key_bytes)]
+        self._operations: dict[str, _Operation] = {}
+        self._requests: Checkers | None = None
+        self._answers: Checkers | None = None
+
+    def __repr__(self) -> str:
+        return "<Wire>"
+
+    def check(self, call: Call) -> None:
+        """Hold a call against the schema of its operation.
+
+        Raises:
+            InvalidRequestError: naming the member and the bound it breaks. Nothing has been sent.
+        """
+        operation = self._operation(call.operation)
+        assert self._requests is not None
+        for name, value in {**call.path, **call.query}.items():
+            schema = operation.parameters[name]["schema"]
+            if schema.get("type") == "array" or schema.get("format") == "date-time":
+                continue
+            _raise(self._requests.inline(schema)(value, name))
+        if operation.request is not None:
+            _raise(self._requests[operation.request](call.body, ""))
+
+    def prepare(self, call: Call) -> Prepared:
+        """The bytes of a call.
+
+        Raises:
+            InvalidRequestError: for an id that is not one, or a body that is not JSON.
+        """
+        operation = self._operation(call.operation)
+        target = operation.path
+        for name, value in call.path.items():
+            target = target.replace(f"{{{name}}}", quote(check_id(name, value), safe=""))
+        if call.query:
+            target += "?" + urlencode(self._query(operation, call.query))
+        headers = list(self._public_headers if operation.public else self._headers)
+        if call.trace_id is not None:
+            headers.append((b"traceparent", f"00-{call.trace_id}-{call.trace_id[16:]}-01".encode()))
+        content = b""
+        if operation.request is not None:
+            content = _json(call.body)
+            headers.append((b"Content-Type", b"application/json"))
+        return Prepared(operation.method, target, headers, content)
+
+    def judge(self, call: Call, reply: ReplyLike) -> Outcome:
+        """What the reply to a call proves (semantics 8)."""
+        operation = self._operation(call.operation)
+        answers = self._answers
+        assert answers is not None
+        return judge(
+            success=operation.success,
+            check=answers[operation.response] if operation.response is not None else None,
+            error_check=answers["ErrorResponse"],
+            status=reply.status,
+            header=reply.header,
+            body=reply.body,
+            sent=reply.sent,
+            received=reply.received,
+            redact=self.redact if self._key_bytes in reply.body else _as_it_is,
+        )
+
+    def redact(self, text: str) -> str:
+        """`text` without the API key, should somebody echo it (decisions 18)."""
+        return text.replace(self._key, "[api key]")
+
+    def answer_check(self, schema: str) -> Check:
+        """The tolerant checker of one schema, for answers that are read item by item."""
+        self._load()
+        assert self._answers is not None
+        return self._answers[schema]
+
+    def _operation(self, name: str) -> _Operation:
+        try:
+            return self._operations[name]
+        except KeyError:
+            self._load()
+            return self._operations[name]
+
+    def _load(self) -> None:
+        # The tables are read when the first call is made, not when the client is.
+        from cycles_client import protocol
+
+        if self._requests is None:
+            self._answers = Checkers({**protocol.SCHEMAS, **_ONE_BY_ONE}, answers=True)
+            self._operations = {name: _operation(table) for name, table in protocol.OPERATIONS.items()}
+            self._requests = Checkers(protocol.SCHEMAS, answers=False)
+
+    def _query(self, operation: _Operation, query: Mapping[str, Any]) -> list[tuple[str, str]]:
+        pairs: list[tuple[str, str]] = []
+        for name, value in query.items():
+            if isinstance(value, list | tuple):
+                exploded = operation.parameters[name].get("explode", True)
+                texts = [str(item) for item in value]
+                pairs += [(name, text) for text in (texts if exploded else [",".join(texts)])]
+            else:
+                pairs.append((name, _query_text(name, value)))
+        return pairs
+
+
+def _operation(table: Mapping[str, Any]) -> _Operation:
+    parameters = {parameter["name"]: parameter for parameter in table["parameters"]}
+    return _Operation(
+        table["method"],
+        table["path"],
+        parameters,
+        table["request"],
+        table["success"],
+        table["response"],
+        public=not table["security"],
+    )
+
+
+def _query_text(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return aware(name, value).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return str(value)
+
+
+def _json(body: Any) -> bytes:
+    try:
+        return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"the request is not JSON: {error}") from error
+
+
+def _raise(problem: str | None) -> None:
+    if problem is not None:
+        raise InvalidRequestError(problem.removeprefix(": "))
+
+
+def _as_it_is(text: str) -> str:
+    return text

@@ -1,0 +1,63 @@
+"""Sending a call until its outcome is known, as far as the protocol allows it to be repeated."""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+from attrs import evolve
+
+from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Refusal, Success, Unreachable
+from cycles._core.refusals import error_of
+from cycles._core.requests import Call
+from cycles._core.results import Result
+from cycles._io import Io
+
+R = TypeVar("R", bound=Result)
+
+_FIRST_PAUSE_S: Final = 0.1  # between tries of a read; doubled each time, and small against the time-out of a read
+
+
+def uncertain(outcome: Outcome) -> bool:
+    """True where nothing is known about what a request did: no answer, an ambiguous one, a failing server."""
+    return isinstance(outcome, Unreachable | Ambiguous) or (isinstance(outcome, Refusal) and outcome.status >= 500)
+
+
+def why(outcome: NoSuccess) -> str:
+    """An outcome in a few words, for events."""
+    if isinstance(outcome, Refusal):
+        return f"{outcome.message} (HTTP {outcome.status}{f', {outcome.code}' if outcome.code else ''})"
+    return outcome.message
+
+
+async def send_twice(io: Io, call: Call) -> Outcome:
+    """One immediate retry with the same key where the first attempt proved nothing (semantics 10.5)."""
+    outcome = await io.send(call)
+    return await io.send(call) if uncertain(outcome) else outcome
+
+
+async def send_read(io: Io, call: Call) -> Outcome:
+    """Repeat a read on transient failures, and wait out a 429, all within one time-out."""
+    deadline, pause = io.now_ms() + io.timeout_s * 1000, _FIRST_PAUSE_S
+    while True:
+        left = (deadline - io.now_ms()) / 1000
+        outcome = await io.send(evolve(call, timeout_s=max(left, 0.001)))
+        wait: float | None = pause * (0.5 + io.random())
+        if isinstance(outcome, Refusal) and outcome.status == 429:
+            wait = None if outcome.retry_after_ms is None else outcome.retry_after_ms / 1000
+        elif not uncertain(outcome):
+            return outcome
+        if wait is None or io.now_ms() + wait * 1000 >= deadline:
+            return outcome
+        await io.pause(wait)
+        pause *= 2
+
+
+def read(outcome: Outcome, operation: str, result: type[R]) -> R:
+    """The answer as a value.
+
+    Raises:
+        CyclesError: the typed error of any outcome that is no success.
+    """
+    if isinstance(outcome, Success):
+        return result.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)
+    raise error_of(outcome, operation) from getattr(outcome, "cause", None)

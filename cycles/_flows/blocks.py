@@ -1,0 +1,110 @@
+"""How a block ends: settle what is known, give back what is not, and never hide the block's own exception."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Final
+
+from cycles._core.amounts import Amount
+from cycles._core.ending import Ask, GiveBack, ending
+from cycles._errors import CyclesError, UncommittedGuardWarning
+from cycles._flows.settling import commit, release
+from cycles._hold import Hold
+from cycles._io import Io
+
+_HERE: Final = str(Path(__file__).parent.parent)
+
+
+async def end_block(io: Io, hold: Hold, raised: BaseException | None) -> None:
+    """Settle a guard whose block has ended, by the table of api.md, then apply its lease policy.
+
+    Raises:
+        ProtocolError: where the settlement was refused and the block itself did not raise.
+        LeaseLostError: under ``fail_on_finalize`` and ``cancel``, after settlement was attempted (decisions 3).
+    """
+    forgotten = False
+    if not hold.finalized:
+        try:
+            forgotten = await _settle(io, hold, raised)
+        except CyclesError as error:
+            if raised is None:
+                raise
+            raised.add_note(f"cycles: the guard could not be settled either: {error}")
+    _apply_policy(hold, raised)
+    if forgotten:
+        _warn(hold)
+
+
+async def _settle(io: Io, hold: Hold, raised: BaseException | None) -> bool:
+    """Do what the ending asks for; True where nobody said what the block cost."""
+    plan = hold.plan
+    owed = ending(raised, hold.spent, plan.actual, hold.usage.is_filled)
+    if isinstance(owed, GiveBack):
+        if owed.forgotten and io.listens(logging.WARNING):
+            from cycles._events import GuardForgotten
+
+            why = "the block ended without commit, spend or actual="
+            io.report(GuardForgotten(reservation_id=hold.reservation_id, trace_id=hold.trace_id, why=why))
+        await release(io, hold, owed.reason, quiet=True)
+        return owed.forgotten and not plan.shadow
+    marks = {} if owed.outcome is None else {"outcome": owed.outcome}
+    amount = owed.amount if not isinstance(owed, Ask) else None
+    if isinstance(owed, Ask):
+        amount = _asked(io, hold, owed)
+        if amount is None:
+            amount, marks = plan.estimate, {**marks, "actual_source": "estimate"}
+    await commit(io, hold, amount, marks=marks)
+    return False
+
+
+def _asked(io: Io, hold: Hold, ask: Ask) -> Amount | None:
+    """What the caller's `actual` says, or None if it fails: then the estimate is as much as anybody knows."""
+    try:
+        amount = ask.actual(hold.usage)
+        hold.check_unit(amount)
+    except Exception as error:  # the caller's own code; its failure must not lose the spend (decisions 12)
+        if io.listens(logging.WARNING):
+            from cycles._events import ActualFailed
+
+            io.report(
+                ActualFailed(
+                    reservation_id=hold.reservation_id,
+                    trace_id=hold.trace_id,
+                    estimate=hold.plan.estimate,
+                    why=f"{type(error).__name__}: {error}",
+                )
+            )
+        return None
+    return amount
+
+
+def _apply_policy(hold: Hold, raised: BaseException | None) -> None:
+    heartbeat = hold.heartbeat
+    if heartbeat is None or not heartbeat.lost:
+        return
+    loss = heartbeat.lost_error()
+    if raised is not None:
+        if not hold.cancelled_by_lease:
+            raised.add_note(f"cycles: {loss}")
+        return
+    if hold.plan.lease_policy != "warn":
+        raise loss
+
+
+def _warn(hold: Hold) -> None:
+    message = (
+        f"{hold.name} ended without anyone saying what it cost, so its {hold.plan.estimate} were released; "
+        "call guard.commit(amount) or guard.spend(amount), or give actual= to reserve()"
+    )
+    warnings.warn(message, UncommittedGuardWarning, stacklevel=_user_frame())
+
+
+def _user_frame() -> int:
+    """How far up the first frame outside this package is, as `stacklevel` counts."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame, level = frame.f_back, level + 1
+    return level - 1 or 1

@@ -1,0 +1,345 @@
+"""From a known amount to the ledger, exactly once; and giving budget back (recovery.md, decisions 9 to 14).
+
+The record is written before the first request leaves, and goes only after a success or an understood rejection.
+Whatever interrupts a flow here, the background of the client goes on with the same key.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attrs import evolve
+
+from cycles._core.amounts import Amount
+from cycles._core.outcome import Outcome, Refusal, Success
+from cycles._core.plain import clean_object, salvage_json
+from cycles._core.records import Record, event_record_id
+from cycles._core.refusals import error_of
+from cycles._core.requests import Call, new_key, release_call
+from cycles._core.results import ReleaseResponse
+from cycles._core.settlement import (
+    RECOVERY_REASON,
+    Expired,
+    Owed,
+    Rejected,
+    Settled,
+    Settlement,
+    Verdict,
+    actual_of,
+    call_of,
+    verdict,
+)
+from cycles._core.usage import Metrics, settlement_metrics
+from cycles._errors import InvalidRequestError
+from cycles._flows.asking import why
+from cycles._hold import Hold, Release
+from cycles._io import Io
+
+RELEASE: Final = "releaseReservation"
+_OPTIONAL: Final = ("metrics", "metadata")
+
+
+async def commit(
+    io: Io,
+    hold: Hold,
+    actual: Amount | None,
+    metrics: Metrics | Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    marks: Mapping[str, str] | None = None,
+) -> Settlement:
+    """End a guard with what it cost.
+
+    Raises:
+        InvalidRequestError: for something that cannot be settled; the guard stays active.
+        GuardFinalizedError: if the guard has ended; nothing is sent.
+        ProtocolError: for an understood rejection; the amount is in no ledger then.
+    """
+    amount = hold.spent if actual is None else actual
+    if amount is None:
+        raise InvalidRequestError("commit: say what it cost, commit(amount), or tell guard.spend(amount) before")
+    hold.check_unit(amount)
+    given = Metrics.of(metrics)
+    labels = clean_object(metadata, "metadata") if metadata is not None else {}
+    record = _record(io, hold, amount, given, {**labels, **hold.plan.marks, **(marks or {})})
+    io.check(call_of(record))
+    hold.claim("commit")
+    if hold.plan.shadow:
+        return _settle_shadow(io, hold, amount)
+    settlement = await _settle(io, hold, record)
+    hold.raise_loss_outside_a_block()
+    return settlement
+
+
+def _record(io: Io, hold: Hold, amount: Amount, metrics: Metrics | None, metadata: dict[str, Any]) -> Record:
+    """Everything that is needed to settle this amount, in another process too."""
+    latency_ms = max(0, round(io.now_ms() - hold.opened_ms))
+    used, left_out = settlement_metrics(metrics, hold.usage, latency_ms if metrics is None else None)
+    labels, lost = salvage_json(metadata, "metadata")
+    _report_left_out(io, hold.reservation_id, (*left_out, *lost))
+    body: dict[str, Any] = {"idempotency_key": new_key(), "actual": amount.to_dict()}
+    if used:
+        body["metrics"] = used
+    event = {**body, "subject": hold.plan.subject.to_dict(), "action": hold.plan.action.to_dict()}
+    if labels:
+        body["metadata"] = labels
+    if hold.reservation_id is None:
+        event["metadata"] = labels or {}
+        if not labels:
+            del event["metadata"]
+        return _event_record(io, event)
+    recovered = {"recovered_reservation_id": hold.reservation_id, "recovery_reason": RECOVERY_REASON}
+    event["metadata"] = {**(labels or {}), **recovered}
+    return Record(
+        reservation_id=hold.reservation_id,
+        base_url=io.base_url,
+        commit_body=body,
+        event_fallback_body=event,
+        recorded_at_ms=io.wall_ms(),
+    )
+
+
+def _event_record(io: Io, body: dict[str, Any]) -> Record:
+    return Record(
+        reservation_id=event_record_id(body["idempotency_key"]),
+        base_url=io.base_url,
+        mode="event",
+        event_fallback_body=body,
+        recorded_at_ms=io.wall_ms(),
+    )
+
+
+def _settle_shadow(io: Io, hold: Hold, amount: Amount | None) -> Settlement:
+    created = hold.created
+    if io.listens(logging.INFO):
+        from cycles._events import ShadowSettled
+
+        io.report(
+            ShadowSettled(
+                trace_id=hold.trace_id,
+                estimate=hold.plan.estimate,
+                actual=amount,
+                action=hold.plan.action.name,
+                would_deny=created is not None and not created.allowed,
+            )
+        )
+    hold.state = "committed" if amount is not None else "released"
+    hold.settlement = Settlement(status="shadow", actual=amount or Amount(hold.plan.estimate.unit, 0))
+    return hold.settlement
+
+
+async def _settle(io: Io, hold: Hold, record: Record) -> Settlement:
+    try:
+        await io.save(record)
+        record, judged = await attempt(io, record, hold.trace_id)
+    except BaseException:  # interrupted or cancelled: the amount is known, so it is owed
+        hold.state = "pending"
+        hold.settlement = Settlement(status="pending", actual=actual_of(record), trace_id=hold.trace_id)
+        io.finish_settling(record, hold)
+        raise
+    conclude(io, record, judged, hold)
+    if isinstance(judged, Rejected):
+        raise error_of(judged.refusal, "commitReservation")
+    assert hold.settlement is not None
+    return hold.settlement
+
+
+def conclude(io: Io, record: Record, judged: Verdict, hold: Hold | None, *, recovered: bool = False) -> None:
+    """Put down what a settlement came to: in the guard, for observers, and in the background if it is still owed."""
+    if isinstance(judged, Owed):
+        if hold is not None and not recovered:
+            hold.state = "pending"
+            hold.settlement = _pending(record, judged, hold.trace_id)
+        io.keep_settling(record, hold, why(judged.outcome))
+        return
+    if hold is not None and hold.heartbeat is not None:
+        io.still(hold.heartbeat)
+    if isinstance(judged, Settled):
+        if hold is not None:
+            hold.settlement, hold.state = judged.settlement, "committed"
+        _report_settled(io, record, judged.settlement, recovered)
+    elif isinstance(judged, Rejected):
+        if hold is not None:
+            hold.state = "rejected"
+        _report_rejected(io, record, judged.refusal)
+
+
+def _pending(record: Record, owed: Owed, trace_id: str | None) -> Settlement:
+    request_id = getattr(owed.outcome, "request_id", None)
+    return Settlement(status="pending", actual=actual_of(record), request_id=request_id, trace_id=trace_id)
+
+
+async def attempt(io: Io, record: Record, trace_id: str | None = None) -> tuple[Record, Verdict]:
+    """One try at a record that is already saved: the commit, and if its lease was over the event.
+
+    Answers the record as it is now, and the verdict; the record is forgotten where the verdict is final.
+    """
+    judged = verdict(record, await io.send(call_of(record, trace_id)))
+    if isinstance(judged, Expired):
+        record = record.to_event_mode()
+        await io.save(record)  # on disk before the first event request (recovery.md, durable)
+        judged = verdict(record, await io.send(call_of(record, trace_id)))
+    if isinstance(judged, Rejected) and (bare := _bare(judged.refusal, record)) is not None:
+        _report_left_out(io, record.reservation_id, _OPTIONAL)
+        record = bare
+        await io.save(record)
+        judged = verdict(record, await io.send(call_of(record, trace_id)))
+    if isinstance(judged, Owed):
+        if judged.retry_after_ms is not None:
+            now_ms = io.wall_ms()
+            record = record.parked_until(now_ms + judged.retry_after_ms, now_ms=now_ms)
+            await io.save(record)
+    elif not isinstance(judged, Expired):
+        await io.forget(record)
+    return record, judged
+
+
+def _bare(refusal: Refusal, record: Record) -> Record | None:
+    """The record without metrics and metadata, if those may be why the server found the request invalid.
+
+    A refusal leaves nothing behind under its key, so the payload may change here, and only here (semantics 5).
+    """
+    body = (record.commit_body if record.mode == "commit" else record.event_fallback_body) or {}
+    if refusal.code != "INVALID_REQUEST" or not any(name in body for name in _OPTIONAL):
+        return None
+    bare = {name: value for name, value in body.items() if name not in _OPTIONAL}
+    return evolve(record, commit_body=bare) if record.mode == "commit" else evolve(record, event_fallback_body=bare)
+
+
+async def record_event(io: Io, body: dict[str, Any], trace_id: str) -> Settlement:
+    """Debit an actual that no reservation was made for; journaled like a commit.
+
+    Raises:
+        ProtocolError: for an understood rejection.
+    """
+    record = _event_record(io, body)
+    io.check(call_of(record))
+    try:
+        await io.save(record)
+        record, judged = await attempt(io, record, trace_id)
+    except BaseException:
+        io.finish_settling(record, None)
+        raise
+    conclude(io, record, judged, None)
+    if isinstance(judged, Rejected):
+        raise error_of(judged.refusal, "createEvent")
+    return judged.settlement if isinstance(judged, Settled) else _pending(record, _owed(judged), trace_id)
+
+
+def _owed(judged: Verdict) -> Owed:
+    assert isinstance(judged, Owed)  # Expired is never the last word of an attempt
+    return judged
+
+
+async def release(io: Io, hold: Hold, reason: str | None, *, quiet: bool = False) -> ReleaseResponse | None:
+    """End a guard and give its budget back. None where nothing was held, or where the background goes on trying.
+
+    Raises:
+        GuardFinalizedError: if the guard has ended; nothing is sent.
+        ProtocolError: for an understood refusal, unless `quiet`.
+    """
+    hold.claim("release")
+    reservation_id = hold.reservation_id
+    if hold.plan.shadow:
+        _settle_shadow(io, hold, None)
+        return None
+    hold.state = "released"
+    if reservation_id is None:
+        return None
+    if hold.heartbeat is not None:
+        io.still(hold.heartbeat)
+    response = await give_back(io, Release(reservation_id, hold.release_key, reason, hold.trace_id), quiet=quiet)
+    hold.raise_loss_outside_a_block()
+    return response
+
+
+async def give_back(io: Io, owed: Release, *, quiet: bool) -> ReleaseResponse | None:
+    """One try at a release; what is not understood as final goes on in the background.
+
+    Raises:
+        ProtocolError: for an understood refusal, unless `quiet`.
+    """
+    try:
+        outcome = await io.send(release_call_of(owed))
+    except BaseException:  # interrupted or cancelled: the budget must come back all the same
+        io.finish_releasing(owed)
+        raise
+    if isinstance(outcome, Success):
+        report_released(io, owed)
+        return ReleaseResponse.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)
+    final = is_final(outcome)
+    report_release_failed(io, owed, why(outcome), retrying=not final)
+    if not final:
+        io.keep_releasing(owed)
+    elif not quiet:
+        raise error_of(outcome, RELEASE)
+    return None
+
+
+def release_call_of(owed: Release) -> Call:
+    """The request of a release that is owed."""
+    return release_call(owed.reservation_id, owed.key, owed.reason, owed.trace_id)
+
+
+def is_final(outcome: Outcome) -> bool:
+    """True where no repetition would change the answer to a release."""
+    return isinstance(outcome, Success) or (isinstance(outcome, Refusal) and (outcome.understood or outcome.expired))
+
+
+def report_released(io: Io, owed: Release) -> None:
+    """Tell that budget went back."""
+    if io.listens(logging.INFO):
+        from cycles._events import Released
+
+        io.report(Released(reservation_id=owed.reservation_id, trace_id=owed.trace_id, reason=owed.reason))
+
+
+def report_release_failed(io: Io, owed: Release, why: str, *, retrying: bool) -> None:
+    """Tell that budget did not go back, and what happens next."""
+    if io.listens(logging.WARNING):
+        from cycles._events import ReleaseFailed
+
+        event = ReleaseFailed(reservation_id=owed.reservation_id, trace_id=owed.trace_id, why=why, retrying=retrying)
+        io.report(event)
+
+
+def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: bool) -> None:
+    ids = {"reservation_id": record.reservation_id, "trace_id": settlement.trace_id}
+    if io.listens(logging.INFO):
+        from cycles import _events
+
+        io.report(
+            _events.Settled(
+                **ids,
+                status=settlement.status,
+                actual=settlement.actual,
+                charged=settlement.charged,
+                recovered=recovered,
+            )
+        )
+    if settlement.capped and settlement.charged is not None and io.listens(logging.WARNING):
+        from cycles import _events
+
+        io.report(_events.Capped(**ids, actual=settlement.actual, charged=settlement.charged))
+
+
+def _report_rejected(io: Io, record: Record, refusal: Refusal) -> None:
+    if io.listens(logging.ERROR):
+        from cycles._events import SettlementRejected
+
+        io.report(
+            SettlementRejected(
+                reservation_id=record.reservation_id,
+                trace_id=refusal.trace_id,
+                actual=actual_of(record),
+                why=why(refusal),
+            )
+        )
+
+
+def _report_left_out(io: Io, reservation_id: str | None, names: tuple[str, ...]) -> None:
+    if names and io.listens(logging.WARNING):
+        from cycles._events import ValuesLeftOut
+
+        io.report(ValuesLeftOut(reservation_id=reservation_id, names=names))

@@ -1,0 +1,271 @@
+"""The state of one guard and of its heartbeat: what flows read and change, and nothing that acts.
+
+A `Plan` is what the user asked for, a `Hold` what became of it. Both worlds use the same objects; the locks keep two
+threads that race on one guard from settling it twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias
+
+from attrs import field, frozen
+
+from cycles._config import LeasePolicy
+from cycles._core.amounts import Amount
+from cycles._core.ending import Actual
+from cycles._core.lease import Beat, Lease, Step, Stop
+from cycles._core.requests import new_key
+from cycles._core.results import ReservationCreateResponse
+from cycles._core.settlement import Settlement
+from cycles._core.subjects import Action, Subject
+from cycles._core.usage import Usage
+from cycles._errors import CyclesError, GuardFinalizedError, InvalidRequestError, LeaseLostError
+
+GuardState: TypeAlias = Literal["active", "committed", "pending", "released", "lost", "unreserved", "rejected"]
+Unavailable: TypeAlias = Literal["raise", "allow"]
+
+
+@frozen(kw_only=True)
+class Plan:
+    """One described reservation; nothing has been sent for it. Durations are milliseconds, `wait` is seconds."""
+
+    estimate: Amount
+    action: Action
+    subject: Subject
+    ttl_ms: int
+    grace_period_ms: int | None = None
+    overage_policy: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    idempotency_key: str | None = None
+    actual: Actual = None
+    lease_policy: LeasePolicy = "warn"
+    shadow: bool = False
+    on_unavailable: Unavailable = "raise"
+    wait: float | None = None
+    marks: Mapping[str, str] = field(factory=dict)
+
+    def body(self, key: str) -> dict[str, Any]:
+        """The body of the create request; what was not asked for is left to the server's defaults."""
+        body: dict[str, Any] = {
+            "idempotency_key": key,
+            "subject": self.subject.to_dict(),
+            "action": self.action.to_dict(),
+            "estimate": self.estimate.to_dict(),
+            "ttl_ms": self.ttl_ms,
+        }
+        if self.grace_period_ms is not None:
+            body["grace_period_ms"] = self.grace_period_ms
+        if self.overage_policy is not None:
+            body["overage_policy"] = self.overage_policy
+        if self.shadow:
+            body["dry_run"] = True
+        if self.metadata:
+            body["metadata"] = dict(self.metadata)
+        return body
+
+
+@frozen
+class Release:
+    """One release that is owed: repeated with the same key, it gives the budget back at most once."""
+
+    reservation_id: str
+    key: str
+    reason: str | None
+    trace_id: str | None = None
+
+
+class Heartbeat:
+    """The lease of one reservation while somebody keeps it: the planner's value, its next step, and why it ended."""
+
+    __slots__ = (
+        "_lock",
+        "ended",
+        "error",
+        "extend_by_ms",
+        "handle",
+        "key",
+        "late_told",
+        "lease",
+        "on_lost",
+        "reservation_id",
+        "step",
+        "stop",
+        "trace_id",
+    )
+
+    def __init__(self, reservation_id: str, extend_by_ms: int, lease: Lease, step: Step, trace_id: str | None) -> None:
+        self.reservation_id = reservation_id
+        self.extend_by_ms = extend_by_ms
+        self.trace_id = trace_id
+        self.lease = lease
+        self.step: Step | None = step
+        self.key = ""
+        self.error: CyclesError | None = None
+        self.stop: Stop | None = None
+        self.ended = False
+        self.handle: Any = None  # the driver's timer
+        self.late_told = False
+        self.on_lost: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+
+    def begin(self) -> Beat | None:
+        """The beat to make now, with its key in place; None if the heartbeat has ended meanwhile."""
+        with self._lock:
+            step = self.step
+            if self.ended or not isinstance(step, Beat):
+                return None
+            if step.fresh_key or not self.key:
+                self.key = new_key()
+            return step
+
+    def advance(self, lease: Lease, step: Step) -> None:
+        """The planner's word on what happened."""
+        with self._lock:
+            self.lease = lease
+            self.step = step
+            if isinstance(step, Stop) and self.stop is None:
+                self.stop = step
+
+    @property
+    def lost(self) -> bool:
+        """True once the heartbeat has stopped for good while somebody still wanted it."""
+        return self.stop is not None
+
+    @property
+    def expires_at_ms(self) -> int | None:
+        """Server time of the end of the lease, as far as it is known."""
+        return self.lease.expires_at_ms
+
+    def end(self) -> None:
+        """Nobody needs the lease any more."""
+        with self._lock:
+            self.ended = True
+            self.on_lost = None
+
+    def lost_error(self) -> LeaseLostError:
+        """What a user is told about the loss."""
+        detail = self.stop.detail if self.stop is not None else "the heartbeat stopped"
+        error = LeaseLostError(
+            f"the lease of reservation {self.reservation_id} was lost: {detail}", reservation_id=self.reservation_id
+        )
+        error.__cause__ = self.error
+        return error
+
+
+class Hold:
+    """What one guard holds, from the answer to its reserve to its settlement."""
+
+    __slots__ = (
+        "_claimed",
+        "_lock",
+        "_state",
+        "cancelled_by_lease",
+        "created",
+        "heartbeat",
+        "in_block",
+        "key",
+        "opened_ms",
+        "plan",
+        "release_key",
+        "settlement",
+        "shadow_why",
+        "spent",
+        "steps",
+        "trace_id",
+        "usage",
+    )
+
+    def __init__(
+        self, plan: Plan, key: str, trace_id: str, opened_ms: float, created: ReservationCreateResponse | None
+    ) -> None:
+        self.plan = plan
+        self.key = key
+        self.trace_id = trace_id
+        self.opened_ms = opened_ms
+        self.created = created
+        self.heartbeat: Heartbeat | None = None
+        self.usage = Usage()
+        self.spent: Amount | None = None
+        self.settlement: Settlement | None = None
+        self.release_key = new_key()
+        self.steps = 0
+        self.cancelled_by_lease = False
+        self.shadow_why: str | None = None
+        self.in_block = False
+        self._claimed: str | None = None
+        self._state: GuardState = "active" if created is not None or plan.shadow else "unreserved"
+        self._lock = threading.Lock()
+
+    @property
+    def reservation_id(self) -> str | None:
+        """The server's id; None for a guard that holds nothing (shadow, unreserved)."""
+        return self.created.reservation_id if self.created is not None else None
+
+    @property
+    def name(self) -> str:
+        """What to call this guard in an error."""
+        return f"reservation {self.reservation_id}" if self.reservation_id else f"guard of {self.plan.action.name!r}"
+
+    @property
+    def state(self) -> GuardState:
+        """Where in its life the guard is; ``lost`` only while nothing has been settled (decisions 2)."""
+        if self._state == "active" and self.heartbeat is not None and self.heartbeat.lost:
+            return "lost"
+        return self._state
+
+    @state.setter
+    def state(self, state: GuardState) -> None:
+        self._state = state
+
+    @property
+    def finalized(self) -> bool:
+        """True once somebody has begun to commit or release it."""
+        return self._claimed is not None
+
+    def claim(self, what: str) -> None:
+        """Become the one who ends this guard.
+
+        Raises:
+            GuardFinalizedError: if somebody else already is; nothing has been sent.
+        """
+        with self._lock:
+            if self._claimed is not None:
+                raise GuardFinalizedError(
+                    f"cannot {what}: {self.name} already ended ({self._claimed}); nothing was sent"
+                )
+            self._claimed = what
+
+    def raise_loss_outside_a_block(self) -> None:
+        """A guard without a block has no end of its own: what it was told to fail on fails here (decisions 3).
+
+        Raises:
+            LeaseLostError: under ``fail_on_finalize`` and ``cancel``, if the lease was lost.
+        """
+        heartbeat = self.heartbeat
+        if not self.in_block and self.plan.lease_policy != "warn" and heartbeat is not None and heartbeat.lost:
+            raise heartbeat.lost_error()
+
+    def spend(self, amount: Amount) -> Amount:
+        """Add to what is known to have been spent.
+
+        Raises:
+            InvalidRequestError: for another unit than the estimate's.
+            GuardFinalizedError: once the guard has ended: the addition would reach no ledger.
+        """
+        self.check_unit(amount)
+        with self._lock:
+            if self._claimed is not None:
+                raise GuardFinalizedError(f"cannot spend: {self.name} already ended ({self._claimed})")
+            self.spent = amount if self.spent is None else self.spent + amount
+            return self.spent
+
+    def check_unit(self, amount: Amount) -> None:
+        """One reservation lives in one unit (semantics 2)."""
+        if not isinstance(amount, Amount):
+            raise InvalidRequestError(f"actual: give an amount such as cycles.usd('0.05'), got {amount!r}")
+        if amount.unit != self.plan.estimate.unit:
+            raise InvalidRequestError(
+                f"actual: {amount} is in {amount.unit}, but the reservation is in {self.plan.estimate.unit}"
+            )
