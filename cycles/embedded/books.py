@@ -1,0 +1,74 @@
+"""All records of a server, in memory, and in a store if there is one. Every change is applied whole or not at all."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Protocol, cast
+
+from cycles.embedded.records import KINDS, ApiKey, Budget, Key, Record, Remembered, Reservation, Tenant
+
+
+class Store(Protocol):
+    """Where records outlive the process."""
+
+    def load(self) -> Iterable[Record]:
+        """Every record that was kept."""
+        ...
+
+    def write(self, kept: Iterable[Record], gone: Iterable[Record]) -> None:
+        """Keep and forget these, all of them or none."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file."""
+        ...
+
+
+class Books:
+    """Tables of records by kind and key, in the order in which they first came.
+
+    Not safe for threads by itself: the ledger holds its lock around each operation.
+    """
+
+    def __init__(self, store: Store | None = None) -> None:
+        self._store = store
+        self._tables: dict[str, dict[Key, Record]] = {kind: {} for kind in KINDS}
+        self._due: list[tuple[int, int, Record]] = []
+        self._order = itertools.count()
+        self.budgets = cast(dict[Key, Budget], self._tables[Budget.kind])
+        self.reservations = cast(dict[Key, Reservation], self._tables[Reservation.kind])
+        self.remembered = cast(dict[Key, Remembered], self._tables[Remembered.kind])
+        self.tenants = cast(dict[Key, Tenant], self._tables[Tenant.kind])
+        self.api_keys = cast(dict[Key, ApiKey], self._tables[ApiKey.kind])
+        for record in store.load() if store is not None else ():
+            self._keep(record)
+
+    def apply(self, *kept: Record, gone: Iterable[Record] = ()) -> None:
+        """Keep the given records, in place of older ones with their keys, and forget the `gone` ones."""
+        gone = tuple(gone)
+        if self._store is not None:
+            self._store.write(kept, gone)  # first: if it fails, nothing has changed here either
+        for record in kept:
+            self._keep(record)
+        for record in gone:
+            self._tables[record.kind].pop(record.key, None)
+
+    def overdue(self, now_ms: int) -> Iterator[Record]:
+        """The records whose time is over, one by one, earliest first; the caller changes or forgets each."""
+        while self._due and self._due[0][0] < now_ms:
+            _, _, record = heapq.heappop(self._due)
+            if self._tables[record.kind].get(record.key) is record:
+                yield record
+
+    def close(self) -> None:
+        """Close the store, if there is one."""
+        if self._store is not None:
+            self._store.close()
+
+    def _keep(self, record: Record) -> None:
+        self._tables[record.kind][record.key] = record
+        due_ms = record.due_ms
+        if due_ms is not None:
+            heapq.heappush(self._due, (due_ms, next(self._order), record))

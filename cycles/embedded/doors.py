@@ -1,0 +1,127 @@
+"""Who is asking: API keys, the operator's key, and the request limit of the public paths (authentication rules).
+
+The order of the checks is the reference server's, so a wrong secret for a revoked key is told that it is revoked.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from attrs import frozen
+
+from cycles.embedded.books import Books
+from cycles.embedded.records import ApiKey
+from cycles.embedded.refusals import Refusal
+from cycles.embedded.routes import ADMIN_OPERATIONS, Route
+
+# Keys are looked up by this many characters, the secret is compared only then.
+PREFIX_LENGTH: Final = 14
+PUBLIC_REQUESTS: Final = 300
+PUBLIC_WINDOW_MS: Final = 60_000
+
+
+@frozen
+class Caller:
+    """Whose request it is: a tenant, an operator (no tenant), or nobody in particular on a public path."""
+
+    tenant: str | None = None
+
+
+class Doors:
+    """Lets callers in, or refuses with 401 (500 where an operator's key is used and none is configured)."""
+
+    def __init__(self, books: Books, admin_api_key: str | None) -> None:
+        self._books = books
+        self._admin_api_key = admin_api_key
+
+    def admit(self, route: Route, headers: Mapping[str, str], now_ms: int) -> Caller:
+        """The caller of a request, by its headers (names in lower case)."""
+        if route.public:
+            return Caller()
+        admin = headers.get("x-admin-api-key", "")
+        if admin.strip() and route.operation in ADMIN_OPERATIONS:
+            self._check_admin(admin)
+            return Caller()
+        return Caller(self._tenant_of(headers.get("x-cycles-api-key", ""), now_ms))
+
+    def _check_admin(self, given: str) -> None:
+        if self._admin_api_key is None or not self._admin_api_key.strip():
+            raise Refusal("INTERNAL_ERROR", "no admin API key is configured; give admin_api_key= to the server")
+        if not _same(given, self._admin_api_key):
+            raise Refusal("UNAUTHORIZED", "the admin API key is wrong")
+
+    def _tenant_of(self, secret: str, now_ms: int) -> str:
+        if not secret.strip():
+            raise _unauthorized("the API key is missing; send it as X-Cycles-API-Key")
+        record = self._lookup(secret)
+        if record is None:
+            raise _unauthorized("KEY_NOT_FOUND")
+        _check_status(record, now_ms)
+        if not _same(record.secret, secret):
+            raise _unauthorized("INVALID_KEY")
+        if not record.tenant or not record.tenant.strip():
+            raise _unauthorized("KEY_NOT_OWNED_BY_TENANT")
+        tenant = self._books.tenants.get((record.tenant,))
+        if tenant is not None and tenant.status in ("SUSPENDED", "CLOSED"):
+            raise _unauthorized(f"TENANT_{tenant.status}")
+        return record.tenant
+
+    def _lookup(self, secret: str) -> ApiKey | None:
+        exact = self._books.api_keys.get((secret,))
+        return exact if exact is not None else _last(self._books.api_keys.values(), secret[:PREFIX_LENGTH])
+
+
+def _last(records: Iterable[ApiKey], prefix: str) -> ApiKey | None:
+    found = None
+    for record in records:
+        if record.secret[:PREFIX_LENGTH] == prefix:
+            found = record
+    return found
+
+
+def _check_status(record: ApiKey, now_ms: int) -> None:
+    if record.status in ("REVOKED", "EXPIRED"):
+        raise _unauthorized(f"KEY_{record.status}")
+    if record.status != "ACTIVE":
+        raise _unauthorized("INTERNAL_ERROR")  # a record that cannot be read still answers 401
+    if record.expires_at_ms is not None and now_ms > record.expires_at_ms:
+        raise _unauthorized("KEY_EXPIRED")
+
+
+def _unauthorized(message: str) -> Refusal:
+    return Refusal("UNAUTHORIZED", message)
+
+
+def _same(left: str, right: str) -> bool:
+    return hmac.compare_digest(left.encode("utf-8", "surrogatepass"), right.encode("utf-8", "surrogatepass"))
+
+
+class PublicLimit:
+    """At most 300 requests a minute from one address on the paths that need no key."""
+
+    def __init__(self) -> None:
+        self._windows: dict[str, tuple[int, int]] = {}
+
+    def count(self, address: str, now_ms: int) -> None:
+        """Count one request.
+
+        Raises:
+            Refusal: LIMIT_EXCEEDED, with when to come back.
+        """
+        start_ms, seen = self._windows.get(address, (now_ms, 0))
+        if now_ms >= start_ms + PUBLIC_WINDOW_MS:
+            start_ms, seen = now_ms, 0
+        self._windows[address] = (start_ms, seen + 1)
+        if seen >= PUBLIC_REQUESTS:
+            end_ms = start_ms + PUBLIC_WINDOW_MS
+            raise Refusal(
+                "LIMIT_EXCEEDED",
+                f"more than {PUBLIC_REQUESTS} requests in a minute",
+                headers={
+                    "Retry-After": str(max(1, -(-(end_ms - now_ms) // 1000))),
+                    "X-RateLimit-Remaining": "0",
+                    "X-RateLimit-Reset": str(-(-end_ms // 1000)),
+                },
+            )

@@ -1,0 +1,197 @@
+"""The server as a function: a request in, a response out. No socket, no thread; all it changes is the ledger.
+
+The order of the checks is the protocol's: key, route, body, fields, path id, subject, idempotency header, tenant, and
+then the ledger's own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import uuid
+from collections.abc import Mapping
+from email.utils import formatdate
+from functools import lru_cache
+from typing import Any, Final
+
+from attrs import frozen
+
+from cycles.embedded import listing, query, validation
+from cycles.embedded.doors import Caller, Doors, PublicLimit
+from cycles.embedded.ledger import Ledger
+from cycles.embedded.records import Body
+from cycles.embedded.refusals import Refusal
+from cycles.embedded.routes import Route, find
+
+
+@frozen(kw_only=True)
+class Request:
+    """A request as it arrived. `target` is the raw path with its query; header names are in lower case."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+    address: str = "127.0.0.1"
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
+
+
+@frozen
+class Response:
+    """What goes back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+_TRACEPARENT: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+_TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
+_EVIDENCE_ID: Final = re.compile(r"[0-9a-f]{64}")
+_JSON_TYPE: Final = re.compile(r"application/(json|[a-z0-9.!#$&^_-]+\+json)", re.IGNORECASE)
+_HARDENING: Final = {
+    "Cache-Control": "no-cache, no-store, max-age=0, must-revalidate",
+    "Pragma": "no-cache",
+    "Expires": "0",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "X-XSS-Protection": "0",
+}
+# What the reference server says on every answer: there is no limit here.
+_NO_LIMIT: Final = {"X-RateLimit-Remaining": "-1", "X-RateLimit-Reset": "0"}
+
+
+# By whom they are called: a tenant with a subject, or whoever owns the reservation.
+_OPENING: Final = {"decide": Ledger.decide, "reserve": Ledger.reserve, "event": Ledger.event}
+_SETTLING: Final = {"commit": Ledger.commit, "release": Ledger.release, "extend": Ledger.extend}
+
+
+class Counter:
+    """Where requests are handed in."""
+
+    def __init__(self, ledger: Ledger, admin_api_key: str | None = None) -> None:
+        self._ledger = ledger
+        self._doors = Doors(ledger.books, admin_api_key)
+        self._public = PublicLimit()
+
+    def handle(self, request: Request) -> Response:
+        """Answer one request."""
+        request_id, trace_id = str(uuid.uuid4()), trace_id_of(request.headers)
+        now_ms = self._ledger.clock.now_ms()
+        headers = {
+            "X-Request-Id": request_id,
+            "X-Cycles-Trace-Id": trace_id,
+            "Date": _http_date(now_ms // 1000),
+            "Content-Type": "application/json",
+            **_HARDENING,
+        }
+        try:
+            route = find(request.method, request.path)
+            caller = self._admit(route, request, now_ms, headers)
+            if request.path.startswith("/v1/"):
+                headers |= _NO_LIMIT
+            if caller.tenant is not None:
+                headers["X-Cycles-Tenant"] = caller.tenant
+            status, body = self._answer(route, caller, request)
+        except Refusal as refusal:
+            status, body = refusal.status, _error_body(refusal, request_id, trace_id)
+            headers |= refusal.headers
+        return Response(status, headers, json.dumps(body, separators=(",", ":")).encode())
+
+    def _admit(self, route: Route, request: Request, now_ms: int, headers: dict[str, str]) -> Caller:
+        try:
+            if route.public:
+                self._public.count(request.address, now_ms)
+            with self._ledger.open():
+                return self._doors.admit(route, request.headers, now_ms)
+        except Refusal:
+            headers["Content-Type"] = "application/json;charset=UTF-8"  # filters say so, controllers do not
+            raise
+
+    def _answer(self, route: Route, caller: Caller, request: Request) -> tuple[int, Body]:
+        if route.operation is None:
+            raise _unrouted(route, request)
+        if route.operation in validation.SHAPES:
+            return self._write(route.operation, route.path_id, caller, request)
+        return 200, self._read(route.operation, route.path_id or "", caller, request)
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def _write(self, operation: str, path_id: str | None, caller: Caller, request: Request) -> tuple[int, Body]:
+        if not _JSON_TYPE.fullmatch(request.headers.get("content-type", "").partition(";")[0].strip()):
+            raise Refusal("INVALID_REQUEST", "send the body as Content-Type: application/json", status=415)
+        form = validation.checked(operation, validation.decode(request.body))
+        if path_id is not None:
+            validation.require_id_length(path_id)
+        if "subject" in form:
+            validation.require_level(form["subject"])
+        header_key = request.headers.get("x-idempotency-key")
+        if header_key is not None and header_key != form["idempotency_key"]:
+            raise Refusal("INVALID_REQUEST", "X-Idempotency-Key: must equal idempotency_key of the body")
+        if path_id is not None:
+            return 200, _SETTLING[operation](self._ledger, caller.tenant, path_id, form)
+        tenant = caller.tenant or ""
+        if form["subject"].get("tenant", tenant) != tenant:
+            raise Refusal("FORBIDDEN", "subject.tenant: the API key belongs to another tenant")
+        return (201 if operation == "event" else 200), _OPENING[operation](self._ledger, tenant, form)
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def _read(self, operation: str, path_id: str, caller: Caller, request: Request) -> Body:
+        if operation == "get":
+            validation.require_id_length(path_id)
+            return listing.row_of(self._ledger.get(caller.tenant, path_id))
+        if operation == "evidence":
+            if not _EVIDENCE_ID.fullmatch(path_id):
+                raise Refusal("INVALID_REQUEST", "evidence_id: must be 64 lower-case hex digits")
+            raise Refusal("NOT_FOUND", f"no evidence {path_id}; this server signs none")
+        if operation == "jwks":
+            raise Refusal("NOT_FOUND", "no signing key is configured; this server signs no evidence")
+        parameters = query.parse(request.target.partition("?")[2])
+        with self._ledger.open():
+            books = self._ledger.books
+            if operation == "list":
+                return listing.reservations(books.reservations.values(), caller, parameters)
+            return listing.balances(books.budgets.values(), caller, parameters)
+
+
+def trace_id_of(headers: Mapping[str, str]) -> str:
+    """The trace a request belongs to: its traceparent, else its X-Cycles-Trace-Id, else a new one."""
+    parent = _TRACEPARENT.fullmatch(headers.get("traceparent", "").lower())
+    if parent is not None and all(part.strip("0") for part in parent.groups()):
+        return parent[1]
+    given = headers.get("x-cycles-trace-id", "").lower()
+    if _TRACE_ID.fullmatch(given) and given.strip("0"):
+        return given
+    return secrets.token_hex(16)
+
+
+def _error_body(refusal: Refusal, request_id: str, trace_id: str) -> Body:
+    body: dict[str, Any] = {
+        "error": refusal.code,
+        "message": refusal.message,
+        "request_id": request_id,
+        "trace_id": trace_id,
+    }
+    if refusal.details is not None:
+        body["details"] = dict(refusal.details)
+    return body
+
+
+def _unrouted(route: Route, request: Request) -> Refusal:
+    if not route.allow:
+        return Refusal("NOT_FOUND", f"there is nothing at {request.path[:200]}")
+    allow = ", ".join(route.allow)
+    return Refusal(
+        "INVALID_REQUEST", f"{request.method} does not go here; {allow} does", status=405, headers={"Allow": allow}
+    )
+
+
+@lru_cache(maxsize=1)  # writing the date costs as much as half an operation
+def _http_date(second: int) -> str:
+    return formatdate(second, usegmt=True)

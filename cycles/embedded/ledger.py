@@ -1,0 +1,317 @@
+"""The operations of the ledger. Each takes the lock, sweeps what has lapsed, checks in the reference server's order,
+and applies its change in one step, so what it refuses has changed nothing."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from attrs import evolve
+
+from cycles._core.amounts import Unit
+from cycles.embedded import overage, scopes
+from cycles.embedded.books import Books
+from cycles.embedded.clock import Clock
+from cycles.embedded.memory import Memory
+from cycles.embedded.records import Body, Budget, Record, Reservation
+from cycles.embedded.refusals import Refusal
+from cycles.embedded.tenancy import Tenancy
+
+
+class Ledger:
+    """Budgets, reservations and what is remembered of them.
+
+    `caller` is the tenant of the API key, or None for an operator, who may touch any tenant's reservations.
+    """
+
+    def __init__(self, books: Books, clock: Clock) -> None:
+        self.books = books
+        self.clock = clock
+        self._lock = threading.RLock()
+        self._memory = Memory(books)
+        self._tenancy = Tenancy(books)
+        self._numbers = max((row.number for row in books.reservations.values()), default=0)
+
+    @contextmanager
+    def open(self) -> Iterator[int]:
+        """Hold the ledger still, swept up to now; gives the time in milliseconds."""
+        with self._lock:
+            now = self.clock.now_ms()
+            for record in self.books.overdue(now):
+                self._let_go(record)
+            yield now
+
+    def _let_go(self, record: Record) -> None:
+        if isinstance(record, Reservation) and record.status == "ACTIVE":
+            returned = [budget.moved(reserved=-record.reserved) for budget in self._held(record)]
+            self.books.apply(evolve(record, status="EXPIRED"), *returned)
+        else:
+            self.books.apply(gone=[record])
+
+    # --- asking -------------------------------------------------------------------------------------------------
+
+    def decide(self, tenant: str, request: Body) -> Body:
+        """Would this be allowed? Changes nothing but what is remembered under its key."""
+        with self.open() as now:
+            replay = self._memory.recall("decide", tenant, request, now)
+            if replay is not None:
+                return replay
+            derived = scopes.derive(request["subject"])
+            response = self._evaluate(tenant, derived, request["estimate"])
+            response = {"decision": response.pop("decision"), **response, "affected_scopes": list(derived)}
+            self.books.apply(self._memory.note("decide", tenant, request, response, now))
+            return response
+
+    def reserve(self, tenant: str, request: Body) -> Body:
+        """Hold budget for an action, or say what would happen if `dry_run` is true."""
+        with self.open() as now:
+            dry_run = request["dry_run"] is True
+            policy = None if dry_run else self._tenancy.policy(tenant, request)
+            replay = self._memory.recall("reserve", tenant, request, now, dry_run=dry_run)
+            if replay is not None:
+                return replay
+            if policy is None:
+                return self._dry_run(tenant, request, now)
+            return self._hold(tenant, request, policy, now)
+
+    def _dry_run(self, tenant: str, request: Body, now: int) -> Body:
+        derived = scopes.derive(request["subject"])
+        estimate = request["estimate"]
+        response = self._evaluate(tenant, derived, estimate)
+        response |= {"affected_scopes": list(derived), "scope_path": derived[-1]}
+        if response["decision"] != "DENY":
+            response["reserved"] = dict(estimate)
+            response["balances"] = _balances(self._budgeted(derived, estimate["unit"]))
+        self.books.apply(self._memory.note("reserve", tenant, request, response, now, dry_run=True))
+        return response
+
+    def _evaluate(self, tenant: str, derived: Sequence[str], estimate: Body) -> Body:
+        """The decision with its reason or caps; a wrong unit and a corrupt tenant are refused, not denied."""
+        try:
+            self._tenancy.require_open(tenant)
+            self._require_room(derived, estimate)
+        except Refusal as refusal:
+            if refusal.code == "NOT_FOUND":
+                return {"decision": "DENY", "reason_code": "BUDGET_NOT_FOUND"}
+            if refusal.status != 409:
+                raise
+            return {"decision": "DENY", "reason_code": refusal.code}
+        return self._allowed(derived, estimate["unit"])
+
+    def _allowed(self, derived: Sequence[str], unit: str) -> Body:
+        deepest = self.books.budgets.get((derived[-1], unit))
+        if deepest is None or deepest.caps is None:
+            return {"decision": "ALLOW"}
+        return {"decision": "ALLOW_WITH_CAPS", "caps": dict(deepest.caps)}
+
+    # --- leases -------------------------------------------------------------------------------------------------
+
+    def _hold(self, tenant: str, request: Body, policy: str, now: int) -> Body:
+        self._tenancy.require_open(tenant)
+        derived = scopes.derive(request["subject"])
+        estimate = request["estimate"]
+        unit, amount = estimate["unit"], estimate["amount"]
+        budgeted = self._require_room(derived, estimate)
+        held = [budget.moved(reserved=amount) for budget in budgeted]
+        ttl_ms = self._tenancy.ttl_ms(tenant, request.get("ttl_ms"))
+        grace_ms = request["grace_period_ms"]
+        reservation = Reservation(
+            reservation_id=str(uuid.uuid4()),
+            number=self._numbers + 1,
+            tenant=tenant,
+            idempotency_key=request["idempotency_key"],
+            subject=request["subject"],
+            action=request["action"],
+            unit=unit,
+            reserved=amount,
+            overage_policy=policy,
+            scopes=derived,
+            budgeted=tuple(budget.scope for budget in budgeted),
+            created_at_ms=now,
+            expires_at_ms=now + ttl_ms,
+            grace_period_ms=DEFAULT_GRACE_MS if grace_ms is None else grace_ms,
+            max_extensions=self._tenancy.max_extensions(tenant),
+            metadata=request.get("metadata"),
+        )
+        response = {
+            **self._allowed(derived, unit),
+            "reservation_id": reservation.reservation_id,
+            "affected_scopes": list(derived),
+            "expires_at_ms": reservation.expires_at_ms,
+            "remaining_ttl_ms": ttl_ms,
+            "scope_path": derived[-1],
+            "reserved": dict(estimate),
+            "balances": _balances(held),
+        }
+        note = self._memory.note("reserve", tenant, request, response, now, reservation=reservation)
+        self.books.apply(reservation, *held, note)
+        self._numbers += 1
+        return response
+
+    def commit(self, caller: str | None, reservation_id: str, request: Body) -> Body:
+        """Charge what the action really cost and give the rest of the hold back."""
+        with self.open() as now:
+            row = self._owned(caller, reservation_id)
+            replay = self._memory.recall("commit", reservation_id, request, now)
+            if replay is not None:
+                return replay
+            self._require_active(row)
+            actual = request["actual"]
+            if actual["unit"] != row.unit:
+                raise Refusal("UNIT_MISMATCH", f"the reservation is in {row.unit}, the actual in {actual['unit']}")
+            charge = overage.settle(self._held(row), row.reserved, actual["amount"], row.overage_policy)
+            response: Body = {"status": "COMMITTED", "charged": row.amount(charge.amount)}
+            if actual["amount"] < row.reserved:
+                response["released"] = row.amount(row.reserved - actual["amount"])
+            response["balances"] = _balances(charge.budgets)
+            metadata = request.get("metadata")
+            done = evolve(
+                row, status="COMMITTED", finalized_at_ms=now, charged=charge.amount, committed_metadata=metadata
+            )
+            note = self._memory.note("commit", reservation_id, request, response, now)
+            self.books.apply(done, *charge.budgets, note)
+            return response
+
+    def release(self, caller: str | None, reservation_id: str, request: Body) -> Body:
+        """Give the whole hold back."""
+        with self.open() as now:
+            row = self._owned(caller, reservation_id)
+            replay = self._memory.recall("release", reservation_id, request, now)
+            if replay is not None:
+                return replay
+            self._require_active(row)
+            returned = [budget.moved(reserved=-row.reserved) for budget in self._held(row)]
+            response: Body = {
+                "status": "RELEASED",
+                "released": row.amount(row.reserved),
+                "balances": _balances(returned),
+            }
+            note = self._memory.note("release", reservation_id, request, response, now)
+            self.books.apply(evolve(row, status="RELEASED", finalized_at_ms=now), *returned, note)
+            return response
+
+    def extend(self, caller: str | None, reservation_id: str, request: Body) -> Body:
+        """Move the expiry of a live lease further into the future, counted from where it is."""
+        with self.open() as now:
+            row = self._owned(caller, reservation_id)
+            replay = self._memory.recall("extend", reservation_id, request, now)
+            if replay is not None:
+                return replay
+            self._require_active(row)
+            if now > row.expires_at_ms:  # the grace period is for settling, not for going on
+                raise Refusal("RESERVATION_EXPIRED", f"reservation {reservation_id} has expired")
+            if row.extensions >= row.max_extensions:
+                raise Refusal("MAX_EXTENSIONS_EXCEEDED", f"all {row.max_extensions} extensions are used up")
+            expires_at_ms = row.expires_at_ms + request["extend_by_ms"]
+            extended = evolve(row, expires_at_ms=expires_at_ms, extensions=row.extensions + 1)
+            response: Body = {
+                "status": "ACTIVE",
+                "expires_at_ms": expires_at_ms,
+                "remaining_ttl_ms": expires_at_ms - now,
+                "balances": _balances(self._held(row)),
+            }
+            note = self._memory.note("extend", reservation_id, request, response, now, reservation=extended)
+            self.books.apply(extended, note)
+            return response
+
+    def get(self, caller: str | None, reservation_id: str) -> Reservation:
+        """One reservation; an expired one is refused."""
+        with self.open():
+            row = self._owned(caller, reservation_id)
+            if row.status == "EXPIRED":
+                raise Refusal("RESERVATION_EXPIRED", f"reservation {reservation_id} has expired")
+            return row
+
+    # --- direct debits ------------------------------------------------------------------------------------------
+
+    def event(self, tenant: str, request: Body) -> Body:
+        """Charge what was spent without a reservation."""
+        with self.open() as now:
+            policy = self._tenancy.policy(tenant, request)
+            replay = self._memory.recall("event", tenant, request, now)
+            if replay is not None:
+                return replay
+            self._tenancy.require_open(tenant)
+            derived = scopes.derive(request["subject"])
+            actual = request["actual"]
+            budgeted = self._budgeted(derived, actual["unit"])
+            for budget in budgeted:
+                _require_usable(budget)
+                if policy == "REJECT":
+                    overage.refuse_if_short(budget, actual["amount"])
+            if not budgeted:
+                self._refuse_unbudgeted(derived, actual["unit"])
+            charge = overage.charge(budgeted, actual["amount"], policy)
+            response: Body = {"status": "APPLIED", "event_id": str(uuid.uuid4())}
+            if charge.amount < actual["amount"]:
+                response["charged"] = {"unit": actual["unit"], "amount": charge.amount}
+            response["balances"] = _balances(charge.budgets)
+            self.books.apply(*charge.budgets, self._memory.note("event", tenant, request, response, now))
+            return response
+
+    # --- rules shared by the operations -------------------------------------------------------------------------
+
+    def _budgeted(self, derived: Sequence[str], unit: str) -> list[Budget]:
+        found = (self.books.budgets.get((scope, unit)) for scope in derived)
+        return [budget for budget in found if budget is not None]
+
+    def _held(self, row: Reservation) -> list[Budget]:
+        return self._budgeted(row.budgeted, row.unit)
+
+    def _require_room(self, derived: Sequence[str], estimate: Body) -> list[Budget]:
+        """The budgeted scopes, each checked fully before the next, shallowest first."""
+        budgeted = self._budgeted(derived, estimate["unit"])
+        for budget in budgeted:
+            _require_usable(budget)
+            if budget.is_over_limit:
+                raise Refusal("OVERDRAFT_LIMIT_EXCEEDED", f"{budget.scope} is over its limit")
+            if budget.debt > 0 and budget.overdraft_limit == 0:
+                raise Refusal("DEBT_OUTSTANDING", f"{budget.scope} has debt and no overdraft limit")
+            overage.refuse_if_short(budget, estimate["amount"])
+        if not budgeted:
+            self._refuse_unbudgeted(derived, estimate["unit"])
+        return budgeted
+
+    def _refuse_unbudgeted(self, derived: Sequence[str], unit: str) -> None:
+        for scope in derived:
+            units = [other.value for other in Unit if (scope, other.value) in self.books.budgets]
+            if units:
+                raise Refusal(
+                    "UNIT_MISMATCH",
+                    f"{scope} has no budget in {unit}",
+                    details={"scope": scope, "requested_unit": unit, "expected_units": units},
+                )
+        raise Refusal("NOT_FOUND", f"no budget for {derived[-1]}")
+
+    def _owned(self, caller: str | None, reservation_id: str) -> Reservation:
+        row = self.books.reservations.get((reservation_id,))
+        if row is None:
+            raise Refusal("NOT_FOUND", f"no reservation {reservation_id}")
+        if caller is not None and row.tenant != caller:
+            raise Refusal("FORBIDDEN", "the reservation belongs to another tenant")
+        return row
+
+    def _require_active(self, row: Reservation) -> None:
+        # The sweep has run: an active reservation is not past its grace period here.
+        self._tenancy.require_open(row.tenant)
+        if row.status == "EXPIRED":
+            raise Refusal("RESERVATION_EXPIRED", f"reservation {row.reservation_id} has expired")
+        if row.status != "ACTIVE":
+            raise Refusal("RESERVATION_FINALIZED", f"reservation {row.reservation_id} is {row.status}")
+
+
+DEFAULT_GRACE_MS: Final = 5_000
+
+
+def _require_usable(budget: Budget) -> None:
+    if budget.status == "FROZEN":
+        raise Refusal("BUDGET_FROZEN", f"the budget of {budget.scope} is frozen")
+    if budget.status == "CLOSED":
+        raise Refusal("BUDGET_CLOSED", f"the budget of {budget.scope} is closed")
+
+
+def _balances(budgets: Sequence[Budget]) -> list[Any]:
+    return [budget.balance() for budget in budgets]

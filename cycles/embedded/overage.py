@@ -1,0 +1,92 @@
+"""The overage arithmetic: what is charged when the actual is more than what was held. Pure numbers, no clock, no store.
+
+Every budgeted scope is charged the same amount. `remaining` here is what is left besides the reservation's own hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from attrs import frozen
+
+from cycles.embedded.records import Budget
+from cycles.embedded.refusals import Refusal
+
+POLICIES = ("REJECT", "ALLOW_IF_AVAILABLE", "ALLOW_WITH_OVERDRAFT")
+
+
+@frozen
+class Charge:
+    """What was charged, in the unit of the budgets, and the budgets after it."""
+
+    amount: int
+    budgets: list[Budget]
+
+
+def settle(budgets: Sequence[Budget], held: int, actual: int, policy: str) -> Charge:
+    """Charge `actual` against a hold of `held`: what was not needed goes back, what is missing follows the policy.
+
+    Raises:
+        Refusal: BUDGET_EXCEEDED or OVERDRAFT_LIMIT_EXCEEDED; nothing was charged then.
+    """
+    if actual <= held:
+        return Charge(actual, [budget.moved(reserved=-held, spent=actual) for budget in budgets])
+    if policy == "REJECT":
+        raise Refusal("BUDGET_EXCEEDED", "the actual amount is more than was reserved, and the policy is REJECT")
+    extra = charge(budgets, actual - held, policy)
+    return Charge(held + extra.amount, [budget.moved(reserved=-held, spent=held) for budget in extra.budgets])
+
+
+def charge(budgets: Sequence[Budget], wanted: int, policy: str) -> Charge:
+    """Charge what no hold covers; REJECT wants it in full from every scope.
+
+    Raises:
+        Refusal: BUDGET_EXCEEDED or OVERDRAFT_LIMIT_EXCEEDED; nothing was charged then.
+    """
+    if policy == "ALLOW_WITH_OVERDRAFT":
+        return _with_overdraft(budgets, wanted)
+    if policy == "REJECT":
+        for budget in budgets:
+            refuse_if_short(budget, wanted)
+        return Charge(wanted, [budget.moved(spent=wanted) for budget in budgets])
+    return _if_available(budgets, wanted)
+
+
+def refuse_if_short(budget: Budget, wanted: int) -> None:
+    """Raise BUDGET_EXCEEDED if the budget has less left than is wanted."""
+    if budget.remaining < wanted:
+        raise Refusal("BUDGET_EXCEEDED", "BUDGET_EXCEEDED")
+
+
+def _if_available(budgets: Sequence[Budget], wanted: int) -> Charge:
+    amount = _capped(wanted, budgets)
+    capped = amount < wanted
+    return Charge(
+        amount,
+        [budget.moved(spent=amount, over_limit=capped and budget.remaining < wanted) for budget in budgets],
+    )
+
+
+def _with_overdraft(budgets: Sequence[Budget], wanted: int) -> Charge:
+    # A scope that may not go into debt caps the charge for all; the others then need debt for the capped charge only.
+    amount = _capped(wanted, (budget for budget in budgets if budget.overdraft_limit == 0))
+    for budget in budgets:
+        needs_debt = budget.overdraft_limit > 0 and budget.remaining < amount
+        if needs_debt and budget.debt + _deficit(budget, amount) > budget.overdraft_limit:
+            raise Refusal("OVERDRAFT_LIMIT_EXCEEDED", "the debt would be more than the overdraft limit")
+    capped = amount < wanted
+    return Charge(amount, [_overdrawn(budget, amount, wanted, capped) for budget in budgets])
+
+
+def _overdrawn(budget: Budget, amount: int, wanted: int, capped: bool) -> Budget:
+    debt = _deficit(budget, amount)
+    over_limit = capped and budget.overdraft_limit == 0 and budget.remaining < wanted
+    return budget.moved(spent=amount - debt, debt=debt, over_limit=over_limit)
+
+
+def _deficit(budget: Budget, amount: int) -> int:
+    return max(0, amount - max(budget.remaining, 0))
+
+
+def _capped(wanted: int, budgets: Iterable[Budget]) -> int:
+    return min((min(wanted, max(budget.remaining, 0)) for budget in budgets), default=wanted)

@@ -1,0 +1,57 @@
+"""Which operation a method and a path mean, and who may call it how."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import unquote
+
+from attrs import frozen
+
+
+@frozen
+class Route:
+    """Where a request goes. `operation` is None where nothing answers; `allow` then names the methods that would."""
+
+    operation: str | None
+    path_id: str | None = None
+    public: bool = False
+    allow: tuple[str, ...] = ()
+
+
+# Path below /v1 with "*" for an id -> method -> operation.
+_TABLE: Final[dict[tuple[str, ...], dict[str, str]]] = {
+    ("decide",): {"POST": "decide"},
+    ("reservations",): {"POST": "reserve", "GET": "list"},
+    ("reservations", "*"): {"GET": "get"},
+    ("reservations", "*", "commit"): {"POST": "commit"},
+    ("reservations", "*", "release"): {"POST": "release"},
+    ("reservations", "*", "extend"): {"POST": "extend"},
+    ("balances",): {"GET": "balances"},
+    ("events",): {"POST": "event"},
+    ("evidence", "*"): {"GET": "evidence"},
+    (".well-known", "cycles-jwks.json"): {"GET": "jwks"},
+}
+OPERATIONS: Final = tuple(operation for methods in _TABLE.values() for operation in methods.values())
+# Only here does X-Admin-API-Key count.
+ADMIN_OPERATIONS: Final = frozenset({"list", "get", "release"})
+PUBLIC_OPERATIONS: Final = frozenset({"evidence", "jwks"})
+
+
+def find(method: str, path: str) -> Route:
+    """The route of a request; ids are one percent-encoded segment each."""
+    segments = tuple(path.split("/"))
+    if segments[:2] != ("", "v1"):
+        return Route(None)
+    below = segments[2:]
+    methods = _TABLE.get(below)
+    path_id = None
+    if methods is None and len(below) > 1 and below[1]:
+        methods = _TABLE.get((below[0], "*", *below[2:]))
+        path_id = unquote(below[1])
+    if methods is None:
+        return Route(None)
+    public = not PUBLIC_OPERATIONS.isdisjoint(methods.values())
+    operation = methods.get(method)
+    if operation is None:
+        return Route(None, public=public, allow=tuple(methods))
+    return Route(operation, path_id, public)

@@ -1,0 +1,204 @@
+"""`EmbeddedServer`: ledger, HTTP rules, faults and transports together. For development and tests, not production."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+
+import httpx
+from attrs import evolve
+
+from cycles._core.amounts import Amount
+from cycles.embedded.books import Books
+from cycles.embedded.clock import Clock, SystemClock
+from cycles.embedded.faults import Fault, Faults
+from cycles.embedded.http import Counter, Request, Response
+from cycles.embedded.ledger import Ledger
+from cycles.embedded.operator import Operator
+from cycles.embedded.received import Received, Requests
+from cycles.embedded.routes import find
+from cycles.embedded.transports import EmbeddedTransport
+
+if TYPE_CHECKING:
+    from cycles.embedded.serve import Listener
+
+Budgets: TypeAlias = Mapping[str, Amount | Iterable[Amount]]
+
+# Clients in this process need some address; names below .invalid belong to nobody (RFC 2606).
+BASE_URL: Final = "http://embedded.cycles.invalid"
+DEFAULT_TENANT: Final = "default"
+
+
+class EmbeddedServer:
+    """A Cycles server inside this process.
+
+    Args:
+        budgets: What scopes may spend: an Amount, or several of different units, per scope
+            (``{"tenant:acme": usd(10)}``). Budgets that a kept ledger already has stay as they are.
+        path: A file that keeps the ledger (SQLite); in memory without one.
+        clock: What tells the time; `ManualClock` for tests, the machine's own by default.
+        admin_api_key: The operator's key for list, get and release; without one operators are not let in.
+        api_keys: Further API keys and their tenants.
+
+    Raises:
+        InvalidRequestError: (a ValueError) if a scope is not written like ``tenant:acme/agent:bot``.
+        ConfigurationError: if the file is no ledger, or another server has it open.
+    """
+
+    def __init__(
+        self,
+        budgets: Budgets | None = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        clock: Clock | None = None,
+        admin_api_key: str | None = None,
+        api_keys: Mapping[str, str] | None = None,
+    ) -> None:
+        self._books = Books(_store(path))
+        ledger = Ledger(self._books, clock or SystemClock())
+        self._counter = Counter(ledger, admin_api_key)
+        self._closed = False
+        self.ledger = Operator(ledger)
+        self.faults = Faults()
+        self.requests = Requests()
+        self._first_tenant = _first_tenant(budgets or {})
+        self._seed(budgets or {}, api_keys or {})
+
+    def _seed(self, budgets: Budgets, api_keys: Mapping[str, str]) -> None:
+        for scope, amounts in budgets.items():
+            for amount in [amounts] if isinstance(amounts, Amount) else amounts:
+                if not self.ledger.has_budget(scope, str(amount.unit)):
+                    self.ledger.set_budget(scope, amount)
+        for key, tenant in api_keys.items():
+            self.ledger.set_api_key(key, tenant=tenant)
+
+    # --- being a server -----------------------------------------------------------------------------------------
+
+    def handle(self, request: Request) -> tuple[Response | None, Fault | None]:
+        """Answer a request: the answer (None if a fault kept the ledger from it), and what goes wrong on its way."""
+        if self._closed:
+            return None, None
+        operation = find(request.method, request.path).operation
+        fault = self.faults.take(operation)
+        if fault is not None and fault.lost and not fault.reaches_ledger:
+            return None, fault
+        response = None
+        if fault is None or fault.reaches_ledger:
+            response = self._counter.handle(request)
+        self.requests.add(
+            Received(
+                operation=operation,
+                method=request.method,
+                target=request.target,
+                headers=request.headers,
+                body=request.body,
+                status=None if response is None else response.status,
+            )
+        )
+        return (response if fault is None else _replaced(response, fault)), fault
+
+    def listen(self, host: str = "127.0.0.1", port: int = 0) -> Listener:
+        """Serve over real HTTP: ``with server.listen() as url: ...``. Leaving closes the socket, not the ledger.
+
+        Args:
+            host: Loopback unless told otherwise. Whoever can reach it can use it: this is no production server.
+            port: 0 for any free one.
+
+        Raises:
+            ConfigurationError: if the `embedded` extra is not installed, or the address cannot be had.
+        """
+        from cycles.embedded.serve import Listener
+
+        return Listener(self, host, port)
+
+    def transport(self) -> EmbeddedTransport:
+        """An httpx transport to this server, for a client of one's own, blocking or asyncio."""
+        return EmbeddedTransport(self)
+
+    def client(self, *, tenant: str | None = None, **options: Any) -> Any:
+        """A client of this server, in this process, for blocking and asyncio code.
+
+        Args:
+            tenant: Whose key it uses and who its subjects belong to; the first tenant of the budgets by default.
+            options: What `cycles.Cycles` takes. Nothing is journaled on disk unless `journal` or `journal_dir` says so.
+        """
+        cycles: Any = import_module("cycles")
+        tenant = tenant if tenant is not None else self.tenant
+        if "journal_dir" not in options:
+            options.setdefault("journal", False)
+        options.setdefault("base_url", BASE_URL)
+        options.setdefault("api_key", self.api_key_for(tenant))
+        options.setdefault("http_client", httpx.Client(transport=self.transport()))
+        options.setdefault("async_http_client", httpx.AsyncClient(transport=self.transport()))
+        return cycles.Cycles(tenant=tenant, **options)
+
+    # --- for tests ----------------------------------------------------------------------------------------------
+
+    @property
+    def tenant(self) -> str:
+        """The first tenant named in the budgets, ``default`` if there is none."""
+        return self._first_tenant or self.ledger.first_tenant() or DEFAULT_TENANT
+
+    @property
+    def api_key(self) -> str:
+        """A working key of `tenant`."""
+        return self.api_key_for(self.tenant)
+
+    def api_key_for(self, tenant: str) -> str:
+        """A working key of any tenant, always the same one."""
+        return self.ledger.api_key_for(tenant)
+
+    def spent(self, scope: str, unit: str | None = None) -> Amount:
+        """What a scope has spent. `unit` may be left out where the scope has one budget only.
+
+        Raises:
+            KeyError: if the scope has no budget (in that unit).
+        """
+        spent = self.ledger.balance(scope, unit).spent
+        assert spent is not None  # the operator's view fills every field
+        return spent
+
+    # --- its life -----------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the store. Requests find no server after that; closing twice does no harm."""
+        if not self._closed:
+            self._closed = True
+            self._books.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _store(path: str | os.PathLike[str] | None) -> Any:
+    if path is None:
+        return None
+    from cycles.embedded.store import SqliteStore
+
+    return SqliteStore(path)
+
+
+def _first_tenant(budgets: Budgets) -> str | None:
+    for scope in budgets:
+        level, _, value = scope.partition("/")[0].partition(":")
+        if level == "tenant":
+            return value
+    return None
+
+
+def _replaced(response: Response | None, fault: Fault) -> Response | None:
+    """The answer as a fault leaves it; in place of none, it is made up."""
+    response = response or Response(fault.status or 200, {"Content-Type": "application/json"}, b"")
+    if fault.status is not None:
+        response = evolve(response, status=fault.status)
+    if fault.body is not None:
+        response = evolve(response, body=fault.body)
+    return evolve(response, headers=response.headers | dict(fault.headers))

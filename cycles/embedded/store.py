@@ -1,0 +1,113 @@
+"""The ledger in a file: one row per record, and one transaction per operation.
+
+What an operation changed is written whole before it is answered, so a process may be killed at any moment: what was
+answered is there, and what was not is there whole or not at all. (A power failure may take the last moments.)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from cycles._errors import ConfigurationError
+from cycles.embedded.records import KINDS, Record
+from cycles.embedded.refusals import Refusal
+
+# "CYCL" in the header of the file tells a ledger from any other database; the version, what its rows look like.
+APPLICATION_ID: Final = 0x4359434C
+VERSION: Final = 1
+# How long a start waits for a process that is about to let go of the file.
+LOCK_WAIT_S: Final = 2.0
+
+_SCHEMA: Final = f"""
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+CREATE TABLE IF NOT EXISTS records (
+    place INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
+    UNIQUE (kind, key)
+);
+"""
+_KEEP: Final = """
+INSERT INTO records (kind, key, value) VALUES (?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value
+"""
+_FORGET: Final = "DELETE FROM records WHERE kind = ? AND key = ?"
+
+
+class SqliteStore:
+    """Keeps records in an SQLite file, which one server at a time may have open.
+
+    Raises:
+        ConfigurationError: if the file cannot be opened, is no ledger, or another server has it open.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        try:
+            self._file = self._open()
+        except sqlite3.DatabaseError as wrong:
+            raise ConfigurationError(self._explain(wrong)) from wrong
+
+    def _open(self) -> sqlite3.Connection:
+        # The ledger holds its lock around every call, so threads never meet in here.
+        file = sqlite3.connect(self._path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
+        try:
+            file.execute("PRAGMA locking_mode = EXCLUSIVE")  # two ledgers over one file would each be wrong
+            file.execute("PRAGMA journal_mode = WAL")
+            file.execute("PRAGMA synchronous = NORMAL")
+            file.execute("BEGIN EXCLUSIVE")
+            self._require_ledger(file)
+            file.execute("COMMIT")
+            file.executescript(_SCHEMA)
+            self._path.chmod(0o600)  # API keys are in it
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _require_ledger(self, file: sqlite3.Connection) -> None:
+        ((tables,),) = file.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        ((application,),) = file.execute("PRAGMA application_id").fetchall()
+        ((version,),) = file.execute("PRAGMA user_version").fetchall()
+        if tables and application != APPLICATION_ID:
+            raise ConfigurationError(f"{self._path} is a database, but not the ledger of an embedded Cycles server")
+        if tables and version != VERSION:
+            raise ConfigurationError(f"{self._path} was written by another version of this server (layout {version})")
+
+    def _explain(self, wrong: sqlite3.DatabaseError) -> str:
+        if "locked" in str(wrong):
+            return f"another server has {self._path} open; stop it, or give this one a file of its own"
+        return f"cannot keep a ledger in {self._path}: {wrong}"
+
+    def load(self) -> Iterable[Record]:
+        """Every record, in the order in which they first came."""
+        rows = self._file.execute("SELECT kind, value FROM records ORDER BY place").fetchall()
+        return [KINDS[kind].of(json.loads(value)) for kind, value in rows]
+
+    def write(self, kept: Iterable[Record], gone: Iterable[Record]) -> None:
+        """Keep and forget these, all of them or none.
+
+        Raises:
+            Refusal: INTERNAL_ERROR if the file cannot be written; nothing has changed then.
+        """
+        rows = [(record.kind, _key(record), json.dumps(record.plain())) for record in kept]
+        try:
+            self._file.execute("BEGIN")
+            self._file.executemany(_KEEP, rows)
+            self._file.executemany(_FORGET, [(record.kind, _key(record)) for record in gone])
+            self._file.execute("COMMIT")
+        except sqlite3.Error as wrong:
+            if self._file.in_transaction:
+                self._file.execute("ROLLBACK")
+            raise Refusal("INTERNAL_ERROR", f"the ledger's file cannot be written: {wrong}") from wrong
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+def _key(record: Record) -> str:
+    return json.dumps(record.key)

@@ -1,0 +1,277 @@
+"""Request bodies: decoded strictly, checked field by field, and brought into one form.
+
+The form has the fixed fields in the protocol's order, nulls dropped and defaults filled, so that two requests that mean
+the same are equal (idempotency). Every problem is named with the path of its field. The reference server also takes
+numbers as text, fractions for whole numbers and the like; here those are refused, as a strict server may.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NoReturn, TypeAlias
+
+from attrs import frozen
+
+from cycles._core.amounts import INT64_MAX, Unit
+from cycles._core.subjects import LEVELS
+from cycles.embedded.overage import POLICIES
+from cycles.embedded.records import Body
+from cycles.embedded.refusals import Refusal
+
+INT32_MAX: Final = 2**31 - 1
+# Far more than anything useful, far below what the JSON parser and our own answers can take.
+MAX_NESTING: Final = 200
+MAX_BODY_BYTES: Final = 1024 * 1024
+MAX_ID_LENGTH: Final = 128
+# A body of a thousand wrong fields is not answered with a thousand lines.
+MAX_MESSAGE: Final = 2_000
+
+Problems: TypeAlias = list[str]
+Check: TypeAlias = Callable[[Any, str, Problems], Any]
+
+_LEVEL_VALUE: Final = re.compile(r"[a-zA-Z0-9_.-]+")
+_ABSENT: Final = object()
+
+
+# --- decoding -----------------------------------------------------------------------------------------------------
+
+
+def decode(body: bytes) -> Any:
+    """The JSON value of a request body.
+
+    Raises:
+        Refusal: INVALID_REQUEST (400; 413 if it is too big) saying what is wrong.
+    """
+    if len(body) > MAX_BODY_BYTES:
+        raise Refusal("INVALID_REQUEST", f"the body is larger than {MAX_BODY_BYTES} bytes", status=413)
+    try:
+        value = _DECODER.decode(body.decode("utf-8-sig"))
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as wrong:
+        raise Refusal("INVALID_REQUEST", f"the body is not JSON: {wrong}") from None
+    # Counting brackets is cheap and nearly always settles it.
+    if body.count(b"{") + body.count(b"[") > MAX_NESTING and _nesting(value) > MAX_NESTING:
+        raise _too_deep()
+    return value
+
+
+def _too_deep() -> Refusal:
+    return Refusal("INVALID_REQUEST", f"the body is nested more than {MAX_NESTING} levels deep")
+
+
+def _nesting(value: Any) -> int:
+    level, depth = [value], 0
+    while level:
+        containers = [item for item in level if isinstance(item, dict | list)]
+        level = [member for item in containers for member in (item.values() if isinstance(item, dict) else item)]
+        depth += bool(containers)
+    return depth
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is more than a number can hold")
+    return value
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON value")
+
+
+_DECODER: Final = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
+
+
+# --- checks: each gives the value in its one form and adds to the problems what is wrong with it --------------------
+
+
+def _text(most: int, least: int = 0, *, pattern: re.Pattern[str] | None = None, blank: bool = True) -> Check:
+    def check(value: Any, path: str, problems: Problems) -> Any:
+        if not isinstance(value, str):
+            problems.append(f"{path}: must be text")
+        elif not least <= _length(value) <= most:
+            problems.append(f"{path}: must have {least} to {most} characters")
+        elif pattern is not None and not pattern.fullmatch(value):
+            problems.append(f"{path}: may only have letters, digits, '_', '.' and '-', and must not be empty")
+        elif not blank and all(character <= " " for character in value):
+            problems.append(f"{path}: must not be blank")
+        return value
+
+    return check
+
+
+def _length(value: str) -> int:
+    # The protocol's limits count UTF-16 units, so what lies beyond the basic plane counts twice.
+    return len(value) if value.isascii() else len(value.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _whole(least: int, most: int = INT64_MAX) -> Check:
+    def check(value: Any, path: str, problems: Problems) -> Any:
+        if not isinstance(value, int) or isinstance(value, bool):
+            problems.append(f"{path}: must be a whole number")
+        elif not least <= value <= most:
+            problems.append(f"{path}: must be between {least} and {most}")
+        return value
+
+    return check
+
+
+def _one_of(words: Sequence[str]) -> Check:
+    def check(value: Any, path: str, problems: Problems) -> Any:
+        if not isinstance(value, str) or value not in words:
+            problems.append(f"{path}: must be one of {', '.join(words)}")
+        return value
+
+    return check
+
+
+def _flag(value: Any, path: str, problems: Problems) -> Any:
+    if not isinstance(value, bool):
+        problems.append(f"{path}: must be true or false")
+    return value
+
+
+def _free(value: Any, path: str, problems: Problems) -> Any:
+    if not isinstance(value, dict):
+        problems.append(f"{path}: must be an object")
+    return value
+
+
+def _texts(most: int, each: Check) -> Check:
+    def check(value: Any, path: str, problems: Problems) -> Any:
+        if not isinstance(value, list) or len(value) > most:
+            problems.append(f"{path}: must be a list of at most {most} texts")
+            return value
+        return [each(item, f"{path}[{place}]", problems) for place, item in enumerate(value)]
+
+    return check
+
+
+def _dimensions(value: Any, path: str, problems: Problems) -> Any:
+    if not isinstance(value, dict) or len(value) > 16:
+        problems.append(f"{path}: must be an object of at most 16 entries")
+        return value
+    return {name: _DIMENSION(item, f"{path}.{name}", problems) for name, item in value.items()}
+
+
+_DIMENSION: Final = _text(256)
+
+
+@frozen
+class _Field:
+    check: Check
+    required: bool = False
+    default: Any = _ABSENT
+    # Null counts as absent, but for the two fields whose null the reference server remembers as different.
+    null_stays: bool = False
+
+
+def _object(**fields: _Field) -> Check:
+    def check(value: Any, path: str, problems: Problems) -> Any:
+        if not isinstance(value, dict):
+            problems.append(f"{path or 'body'}: must be an object")
+            return value
+        prefix = f"{path}." if path else ""
+        problems.extend(f"{prefix}{name}: is not known here" for name in value if name not in fields)
+        form: Body = {}
+        for name, field in fields.items():
+            member = value.get(name, field.default)
+            if member is not None and member is not _ABSENT:
+                form[name] = field.check(member, prefix + name, problems)
+            elif field.required:
+                problems.append(f"{prefix}{name}: is required")
+            elif field.null_stays:
+                form[name] = None
+        return form
+
+    return check
+
+
+# --- the protocol's shapes ------------------------------------------------------------------------------------------
+
+_AMOUNT: Final = _object(
+    unit=_Field(_one_of([unit.value for unit in Unit]), required=True), amount=_Field(_whole(0), required=True)
+)
+_SUBJECT: Final = _object(
+    **{level: _Field(_text(128, pattern=_LEVEL_VALUE)) for level in LEVELS}, dimensions=_Field(_dimensions)
+)
+_ACTION: Final = _object(
+    kind=_Field(_text(64, blank=False), required=True),
+    name=_Field(_text(256, blank=False), required=True),
+    tags=_Field(_texts(10, _text(64))),
+)
+_METRICS: Final = _object(
+    tokens_input=_Field(_whole(0, INT32_MAX)),
+    tokens_output=_Field(_whole(0, INT32_MAX)),
+    latency_ms=_Field(_whole(0, INT32_MAX)),
+    model_version=_Field(_text(128)),
+    custom=_Field(_free),
+)
+_DAY_MS: Final = 86_400_000
+_KEY: Final = _Field(_text(256, 1), required=True)
+_WHO: Final = {"idempotency_key": _KEY, "subject": _Field(_SUBJECT, required=True), "action": _Field(_ACTION, True)}
+_METADATA: Final = _Field(_free)
+_POLICY: Final = _Field(_one_of(POLICIES))
+
+SHAPES: Final[Mapping[str, Check]] = {
+    "reserve": _object(
+        **_WHO,
+        estimate=_Field(_AMOUNT, required=True),
+        ttl_ms=_Field(_whole(1_000, _DAY_MS)),
+        grace_period_ms=_Field(_whole(0, 60_000), default=5_000, null_stays=True),
+        overage_policy=_POLICY,
+        dry_run=_Field(_flag, default=False, null_stays=True),
+        metadata=_METADATA,
+    ),
+    "decide": _object(**_WHO, estimate=_Field(_AMOUNT, required=True), metadata=_METADATA),
+    "commit": _object(
+        idempotency_key=_KEY, actual=_Field(_AMOUNT, required=True), metrics=_Field(_METRICS), metadata=_METADATA
+    ),
+    "release": _object(idempotency_key=_KEY, reason=_Field(_text(256))),
+    "extend": _object(idempotency_key=_KEY, extend_by_ms=_Field(_whole(1, _DAY_MS), required=True), metadata=_METADATA),
+    "event": _object(
+        **_WHO,
+        actual=_Field(_AMOUNT, required=True),
+        overage_policy=_POLICY,
+        metrics=_Field(_METRICS),
+        client_time_ms=_Field(_whole(0)),
+        metadata=_METADATA,
+    ),
+}
+
+
+def checked(operation: str, value: Any) -> Body:
+    """A decoded request body in its one form.
+
+    Raises:
+        Refusal: INVALID_REQUEST, listing every field that is wrong and why.
+    """
+    problems: Problems = []
+    form: Body = SHAPES[operation](value, "", problems)
+    if problems:
+        raise Refusal("INVALID_REQUEST", "; ".join(problems)[:MAX_MESSAGE])
+    return form
+
+
+def require_level(subject: Body) -> None:
+    """Refuse a subject that has dimensions only.
+
+    Raises:
+        Refusal: INVALID_REQUEST.
+    """
+    if not any(level in subject for level in LEVELS):
+        raise Refusal("INVALID_REQUEST", f"subject: at least one of {', '.join(LEVELS)} is required")
+
+
+def require_id_length(reservation_id: str) -> None:
+    """Refuse an id in a path that is too long to be one.
+
+    Raises:
+        Refusal: INVALID_REQUEST.
+    """
+    if not 1 <= _length(reservation_id) <= MAX_ID_LENGTH:
+        raise Refusal("INVALID_REQUEST", f"reservation_id: must have 1 to {MAX_ID_LENGTH} characters")
