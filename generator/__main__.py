@@ -65,7 +65,7 @@ def _files(tree: Path) -> set[str]:
 
 
 def _tell(result: build.Result, output: Path) -> None:
-    for rule, times in sorted(result.counts.items()):
+    for rule, times in sorted((+result.counts).items()):
         print(f"{times:5}  {rule}")
     print(f"{output.name}/ is generated from version {result.version}")
 

@@ -37,6 +37,7 @@ STRUCTURE: Final[tuple[Rule, ...]] = (
     parameters.send_as_text,
     values.drop_defaults,
     values.allow_unknown_members,
+    values.keep_clashing_closed,
     values.free_maps,
 )
 # Words last: some rules above leave a remark for them.

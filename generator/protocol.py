@@ -52,6 +52,7 @@ def reduced(schema: Any) -> Any:
     if "$ref" in schema:
         kept["$ref"] = bare_name(schema["$ref"])
     kept.update({keyword: schema[keyword] for keyword in _PLAIN_KEYWORDS if keyword in schema})
+    _exclude_bounds(kept)
     if schema.get("format") in _CHECKED_FORMATS:
         kept["format"] = schema["format"]
     kept.update({keyword: reduced(schema[keyword]) for keyword in ONE_SCHEMA if keyword in schema})
@@ -68,6 +69,13 @@ def bare_name(reference: str) -> str:
     """The name of the component schema a reference points to, or the reference itself."""
     match = _COMPONENT.fullmatch(reference)
     return match[1] if match else reference
+
+
+def _exclude_bounds(schema: Json) -> None:
+    """The 3.0 way to exclude a bound (true beside it), said in the 3.1 way (the bound itself)."""
+    for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if isinstance(schema.get(exclusive), bool) and schema.pop(exclusive) and bound in schema:
+            schema[exclusive] = schema.pop(bound)
 
 
 def _with_null(schema: Json) -> Json:

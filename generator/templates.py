@@ -156,6 +156,12 @@ PARSE_ERRORS = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 """,
             _BUILD_RESPONSE,
         ),
+        Edit(
+            "endpoint_module.py.jinja",
+            "httpx warns of cookies per request, also of none",
+            '"cookies": cookies,',
+            '**({"cookies": cookies} if cookies else {}),',
+        ),
         Edit("endpoint_module.py.jinja", "no longer used", "from http import HTTPStatus\n", ""),
         Edit(
             "endpoint_module.py.jinja",

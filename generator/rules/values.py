@@ -105,6 +105,17 @@ def allow_unknown_members(document: Json, counts: Counter[str]) -> None:
         open_up(schema)
 
 
+def keep_clashing_closed(document: Json, counts: Counter[str]) -> None:
+    """Where a member is itself called `additional_properties`, unknown members have no attribute to be kept in."""
+
+    def rule(schema: Json, place: Place) -> None:
+        if "additional_properties" in schema.get("properties", {}):
+            schema["additionalProperties"] = False
+            counts["objects closed for a clash of names"] += 1
+
+    everywhere(document, rule)
+
+
 def _inside(schema: Json) -> list[Json]:
     parts = [*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")]
     for keyword in ("allOf", "anyOf", "oneOf"):

@@ -1,0 +1,100 @@
+"""Documents nobody has published yet: small changes of `openapi.yaml`, each with what has to be true afterwards.
+
+A mutation is a function that changes a document and returns its check. Mutations of one group do not touch the same
+places, so one run of the generator serves all of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import httpx
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """An imported tree, seen by a check."""
+
+    package: str
+
+    def module(self, name: str) -> ModuleType:
+        return importlib.import_module(f"{self.package}.{name}")
+
+    def model(self, name: str) -> Any:
+        """A class of the tree; AttributeError if it has none of that name."""
+        return getattr(self.module("models"), name)
+
+    @property
+    def protocol(self) -> Any:
+        return self.module("protocol")
+
+    def call(self, operation_id: str, answer: httpx.Response, **arguments: Any) -> tuple[httpx.Request, Any]:
+        """Call an operation through the generated functions; the request that was sent, and the `Response`."""
+        sent: list[httpx.Request] = []
+
+        def handle(request: httpx.Request) -> httpx.Response:
+            sent.append(request)
+            return answer
+
+        module = self.module(self.protocol.OPERATIONS[operation_id]["module"])
+        client = self.module("client").AuthenticatedClient("http://localhost", token="t")
+        with httpx.Client(base_url="http://localhost", transport=httpx.MockTransport(handle)) as http:
+            client.set_httpx_client(http)
+            return sent_and(sent, module.sync_detailed(client=client, **arguments))
+
+
+def sent_and(sent: list[httpx.Request], response: Any) -> tuple[httpx.Request, Any]:
+    return sent[0], response
+
+
+Check = Callable[[Tree], None]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A change, and which run of the generator it takes part in."""
+
+    name: str
+    group: str
+    change: Callable[[Json], Check]
+
+
+MUTATIONS: list[Mutation] = []
+
+
+def mutation(group: str) -> Callable[[Callable[[Json], Check]], Callable[[Json], Check]]:
+    """Add a change to the matrix."""
+
+    def add(change: Callable[[Json], Check]) -> Callable[[Json], Check]:
+        MUTATIONS.append(Mutation(change.__name__, group, change))
+        return change
+
+    return add
+
+
+def schemas(spec: Json) -> Json:
+    found: Json = spec["components"]["schemas"]
+    return found
+
+
+def members(spec: Json, name: str) -> Json:
+    found: Json = schemas(spec)[name]["properties"]
+    return found
+
+
+def reads(tree: Tree, name: str, value: Json) -> Any:
+    """A model that was read from a value and gives the same value back."""
+    model = tree.model(name).from_dict(value)
+    assert model.to_dict() == value
+    return model
+
+
+def answering(schema: Json) -> Json:
+    """A minimal set of responses."""
+    return {"200": {"description": "fine", "content": {"application/json": {"schema": schema}}}}
