@@ -1,0 +1,275 @@
+"""The keeper of a client: one thread that knows when which job is due, and small pools of workers that run them.
+
+Jobs (a beat of a lease, another try of a settlement) are cheap to schedule and to cancel: neither wakes nor starts
+anything but for the first one. A lane is a pool with a bound; a job that hangs holds up one worker of its own lane.
+Nothing here knows what a job does, and nothing keeps it alive once it ran.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from cycles._drivers.timetable import Timetable
+
+GROW_AFTER_S: Final = 0.02  # a job that waits this long for a worker shows that the workers at hand are too few
+IDLE_S: Final = 15.0  # threads end after idling this long: longer than the pause between beats of a short lease
+RETRY_START_S: Final = 1.0  # when the process cannot have another thread right now
+LONGEST_WAIT_S: Final = 3600.0  # condition variables refuse some of the larger numbers
+
+_log = logging.getLogger("cycles")
+
+Job = Callable[[], object]
+
+
+class Handle:
+    """One scheduled job."""
+
+    __slots__ = ("_in_table", "_job", "_lane", "when_s")
+
+    def __init__(self, when_s: float, job: Job, lane: Lane) -> None:
+        self.when_s = when_s
+        self._job: Job | None = job
+        self._lane = lane
+        self._in_table = False
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the job was cancelled, dropped, or taken by a worker."""
+        return self._job is None
+
+    def cancel(self) -> bool:
+        """Keep the job from starting. False if it is too late for that; a running job is not interrupted."""
+        with self._lane.keeper._lock:
+            if self._job is None:
+                return False
+            self._job = None
+            if self._in_table:
+                self._lane.keeper._timetable.note_cancelled()
+            return True
+
+    def _take(self) -> Job | None:
+        job, self._job = self._job, None
+        return job
+
+
+class Lane:
+    """A pool of at most `max_workers` threads. It grows while jobs wait, and shrinks when there are none."""
+
+    def __init__(self, keeper: Keeper, name: str, max_workers: int) -> None:
+        self.keeper = keeper
+        self.name = name
+        self.max_workers = max_workers
+        self._waiting: deque[Handle] = deque()  # due, in the order of their time
+        self._workers: set[threading.Thread] = set()
+        self._idle = 0
+        self._grow_at_s = -math.inf
+        self._more = keeper._new_condition(keeper._lock)
+        self._started = 0
+
+    # All of these are called with the keeper's lock held.
+
+    def _offer(self, handle: Handle) -> None:
+        self._waiting.append(handle)
+        if len(self._waiting) <= self._idle:
+            self._more.notify()
+
+    def _grow(self, now_s: float) -> float:
+        """Start workers if jobs wait for too long. Returns when to look again."""
+        while self._waiting and self._waiting[0].cancelled:
+            self._waiting.popleft()
+        if len(self._waiting) <= self._idle or len(self._workers) >= self.max_workers:
+            return math.inf
+        if self._workers:
+            look_at_s = max(self._grow_at_s, self._waiting[0].when_s + GROW_AFTER_S)
+            if now_s < look_at_s:
+                return look_at_s
+        room = self.max_workers - len(self._workers)
+        unserved = len(self._waiting) - self._idle
+        wanted = max(1, min(room, len(self._workers) // 2, unserved))
+        started = all(self._start_worker() for _ in range(wanted))
+        self._grow_at_s = now_s + (GROW_AFTER_S if started else RETRY_START_S)
+        return math.inf if started and unserved <= wanted else self._grow_at_s
+
+    def _start_worker(self) -> bool:
+        self._started += 1
+        worker = self.keeper._start_thread(self._work, f"{self.name}-{self._started}")
+        if worker is None:
+            return False
+        self._workers.add(worker)
+        return True
+
+    def _next_job(self) -> Job | None:
+        """The next job for this worker; None when it has idled long enough or the keeper closes."""
+        while not self.keeper._closed:
+            while self._waiting:
+                job = self._waiting.popleft()._take()
+                if job is not None:
+                    return job
+            self._idle += 1
+            woken = self._more.wait(IDLE_S)
+            self._idle -= 1
+            if not woken and not self._waiting:
+                break
+        return None
+
+    def _work(self) -> None:
+        while True:
+            with self.keeper._lock:
+                job = self._next_job()
+                if job is None:
+                    self._workers.discard(threading.current_thread())
+                    return
+            _run(job)
+            del job  # an idle worker keeps nothing alive
+
+
+class Keeper:
+    """The threads of one client. It has none until the first job is scheduled, and none after `close`.
+
+    Args:
+        name: Part of the threads' names, `cycles-keeper-...`; they are daemons.
+        monotonic: The clock of `at`, in seconds.
+        condition: What threads wait with; tests put a virtual one here.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        condition: Callable[[threading.Lock], threading.Condition] = threading.Condition,
+    ) -> None:
+        self._name = name
+        self._now = monotonic
+        self._new_condition = condition
+        self._lock = threading.Lock()
+        self._sooner = condition(self._lock)
+        self._timetable: Timetable[Handle] = Timetable()
+        self._lanes: list[Lane] = []
+        self._thread: threading.Thread | None = None
+        self._wakes_at_s = math.inf
+        self._closed = False
+
+    def lane(self, name: str, max_workers: int) -> Lane:
+        """A new pool; pools never delay each other."""
+        lane = Lane(self, name, max_workers)
+        with self._lock:
+            self._lanes.append(lane)
+        return lane
+
+    def at(self, when_s: float, job: Job, lane: Lane) -> Handle:
+        """Run `job` on a worker of `lane` once the clock shows `when_s` (infinity: never)."""
+        handle = Handle(when_s, job, lane)
+        with self._lock:
+            if self._closed or when_s == math.inf or not self._running():
+                handle._job = None
+                return handle
+            handle._in_table = True
+            self._timetable.add(when_s, handle)
+            if when_s < self._wakes_at_s:
+                self._wakes_at_s = when_s
+                self._sooner.notify()
+        return handle
+
+    def soon(self, job: Job, lane: Lane) -> Handle:
+        """Run `job` on a worker of `lane` as soon as there is one."""
+        return self.at(self._now(), job, lane)
+
+    @property
+    def scheduled(self) -> int:
+        """How many jobs are still to come or wait for a worker."""
+        with self._lock:
+            waiting = sum(not handle.cancelled for lane in self._lanes for handle in lane._waiting)
+            return len(self._timetable) + waiting
+
+    @property
+    def threads(self) -> int:
+        """How many threads there are now."""
+        with self._lock:
+            return len(self._all_threads())
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Drop what has not started and end the threads, waiting at most `timeout_s` for jobs that run.
+
+        Returns whether all threads have ended. May be called again, and from a job (which does not wait for itself).
+        """
+        with self._lock:
+            self._closed = True
+            dropped = self._timetable.clear() + [handle for lane in self._lanes for handle in lane._waiting]
+            for handle in dropped:
+                handle._job = None
+            for lane in self._lanes:
+                lane._waiting.clear()
+                lane._more.notify_all()
+            self._sooner.notify_all()
+            threads = self._all_threads() - {threading.current_thread()}
+        return _join(threads, timeout_s)
+
+    # What follows is called with the lock held, but for the body of the thread.
+
+    def _all_threads(self) -> set[threading.Thread]:
+        workers = {worker for lane in self._lanes for worker in lane._workers}
+        return workers if self._thread is None else workers | {self._thread}
+
+    def _running(self) -> bool:
+        if self._thread is None:
+            self._thread = self._start_thread(self._keep, "timer")
+            self._wakes_at_s = math.inf
+        return self._thread is not None
+
+    def _start_thread(self, body: Callable[[], None], name: str) -> threading.Thread | None:
+        thread = threading.Thread(target=body, name=f"cycles-keeper-{self._name}-{name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the interpreter shuts down, or the process is at its limit of threads
+            _log.warning("cycles: no thread for background work, a job is dropped or late: %s", error)
+            return None
+        return thread
+
+    def _keep(self) -> None:
+        with self._lock:
+            ends_at_s = math.inf
+            while not self._closed:
+                now_s = self._now()
+                next_s = self._hand_out(now_s)
+                if next_s < math.inf:
+                    ends_at_s = math.inf
+                elif ends_at_s == math.inf:
+                    ends_at_s = now_s + IDLE_S
+                elif now_s >= ends_at_s:
+                    break
+                self._wakes_at_s = min(next_s, ends_at_s)
+                self._sooner.wait(min(self._wakes_at_s - now_s, LONGEST_WAIT_S))
+            self._thread = None
+
+    def _hand_out(self, now_s: float) -> float:
+        """Give what is due to its lane. Returns when there is something to do next."""
+        while (handle := self._timetable.pop_due(now_s)) is not None:
+            handle._in_table = False
+            handle._lane._offer(handle)
+        return min([self._timetable.next_s(), *(lane._grow(now_s) for lane in self._lanes)])
+
+
+def _run(job: Job) -> None:
+    try:
+        job()
+    except BaseException:  # whatever a job does, its worker serves the next one
+        _log.exception("cycles: a background job failed")
+
+
+def _join(threads: set[threading.Thread], timeout_s: float | None) -> bool:
+    """Wait for the threads, in real time."""
+    deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+    for thread in threads:
+        thread.join(None if deadline_s is None else max(0.0, deadline_s - time.monotonic()))
+    return not any(thread.is_alive() for thread in threads)

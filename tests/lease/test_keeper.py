@@ -1,0 +1,327 @@
+"""The keeper: few threads, nothing started or woken without need, and no job that keeps another from running."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+import subprocess
+import sys
+import threading
+import tracemalloc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from cycles._drivers.keeper import GROW_AFTER_S, IDLE_S, Keeper
+from tests.lease.virtual import PATIENCE_S, VirtualTime
+
+
+@pytest.fixture
+def time() -> VirtualTime:
+    return VirtualTime()
+
+
+@pytest.fixture
+def keeper(time: VirtualTime) -> Iterator[Keeper]:
+    keeper = Keeper("test", monotonic=time.monotonic, condition=time.condition)
+    yield keeper
+    assert keeper.close(PATIENCE_S)
+
+
+def keeper_threads() -> list[str]:
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("cycles-keeper-test"))
+
+
+def grow(time: VirtualTime) -> None:
+    time.advance(GROW_AFTER_S)
+
+
+def test_no_thread_before_the_first_job(keeper: Keeper) -> None:
+    keeper.lane("beats", 4)
+    assert keeper_threads() == []
+    assert keeper.close()
+
+
+def test_a_far_job_costs_one_thread_and_the_next_ones_nothing(time: VirtualTime, keeper: Keeper) -> None:
+    lane = keeper.lane("beats", 4)
+    keeper.at(1040.0, lambda: None, lane)
+    time.until(lambda: keeper._wakes_at_s == 1040.0)
+    for later in range(100):
+        keeper.at(1041.0 + later, lambda: None, lane).cancel()
+        keeper.at(1040.0, lambda: None, lane)
+    assert keeper_threads() == ["cycles-keeper-test-timer"]
+    assert time.wakes == {}
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name in keeper_threads())
+
+
+def test_an_earlier_job_wakes_the_keeper(time: VirtualTime, keeper: Keeper) -> None:
+    lane = keeper.lane("beats", 4)
+    ran = threading.Event()
+    keeper.at(1040.0, lambda: None, lane)
+    time.until(lambda: keeper._wakes_at_s == 1040.0)
+    keeper.at(1010.0, ran.set, lane)
+    time.until(lambda: keeper._wakes_at_s == 1010.0)
+    time.advance(9.5)
+    assert not ran.is_set()
+    time.advance(0.5)
+    assert ran.wait(PATIENCE_S)
+
+
+def test_jobs_run_in_the_order_of_their_time(time: VirtualTime, keeper: Keeper) -> None:
+    lane = keeper.lane("beats", 1)
+    order: list[int] = []
+    for when in (5, 3, 4, 1, 2):
+        keeper.at(1000.0 + when, lambda when=when: order.append(when), lane)  # type: ignore[misc]
+    time.advance(10)
+    time.until(lambda: len(order) == 5)
+    assert order == [1, 2, 3, 4, 5]
+
+
+def test_a_cancelled_job_does_not_run(time: VirtualTime, keeper: Keeper) -> None:
+    lane = keeper.lane("beats", 1)
+    ran, last = threading.Event(), threading.Event()
+    handle = keeper.at(1001.0, ran.set, lane)
+    keeper.at(1002.0, last.set, lane)
+    assert handle.cancel()
+    assert not handle.cancel()
+    time.advance(2)
+    assert last.wait(PATIENCE_S)
+    assert not ran.is_set()
+
+
+def test_a_job_that_waits_for_a_worker_can_still_be_cancelled(time: VirtualTime, keeper: Keeper) -> None:
+    lane = keeper.lane("beats", 1)
+    go, ran, last = threading.Event(), threading.Event(), threading.Event()
+    keeper.soon(lambda: go.wait(PATIENCE_S), lane)
+    waiting = keeper.soon(ran.set, lane)
+    keeper.soon(last.set, lane)
+    time.until(lambda: keeper.scheduled == 2 and len(keeper._timetable) == 0)
+    assert waiting.cancel()
+    go.set()
+    assert last.wait(PATIENCE_S)
+    assert not ran.is_set()
+
+
+def test_cancelled_jobs_leave_memory(keeper: Keeper) -> None:
+    lane = keeper.lane("beats", 1)
+    keeper.at(1001.0, lambda: None, lane)
+    for _ in range(10_000):
+        keeper.at(5000.0, lambda: None, lane).cancel()
+    assert keeper.scheduled == 1
+    assert keeper._timetable.kept < 200
+
+
+def test_a_hung_job_delays_no_other(time: VirtualTime, keeper: Keeper) -> None:
+    beats, recovery = keeper.lane("beats", 3), keeper.lane("recovery", 1)
+    release, ran, other = threading.Event(), threading.Semaphore(0), threading.Event()
+    keeper.soon(lambda: release.wait(PATIENCE_S), beats)
+    keeper.soon(lambda: release.wait(PATIENCE_S), recovery)
+    keeper.soon(ran.release, beats)
+    time.until(lambda: math.isclose(keeper._wakes_at_s, 1000.0 + GROW_AFTER_S))
+    assert keeper.threads == 3  # the pool grows only when the second job has waited for a moment
+    grow(time)
+    assert ran.acquire(timeout=PATIENCE_S)
+    keeper.soon(other.set, recovery)
+    for _ in range(3):
+        keeper.soon(ran.release, beats)
+        assert ran.acquire(timeout=PATIENCE_S)
+    assert not other.is_set()
+    assert keeper.threads == 4
+    release.set()
+    assert other.wait(PATIENCE_S)
+
+
+def test_a_burst_is_spread_over_the_workers_and_no_more(time: VirtualTime, keeper: Keeper) -> None:
+    lane = keeper.lane("beats", 8)
+    lock, running, most, ran = threading.Lock(), set[str](), 0, 0
+    gate = threading.Semaphore(0)
+
+    def beat() -> None:
+        nonlocal most, ran
+        with lock:
+            running.add(threading.current_thread().name)
+            most = max(most, len(running))
+        assert gate.acquire(timeout=PATIENCE_S)
+        with lock:
+            running.discard(threading.current_thread().name)
+            ran += 1
+
+    for _ in range(1000):
+        keeper.at(1010.0, beat, lane)
+    time.advance(10)
+    for _ in range(12):
+        time.until(lambda: keeper._wakes_at_s > time.now_s)
+        grow(time)
+    time.until(lambda: len(running) == 8)
+    assert keeper.threads == 9
+    gate.release(1000)
+    time.until(lambda: ran == 1000)
+    assert most == 8
+
+
+def test_quick_jobs_need_one_worker(time: VirtualTime, keeper: Keeper) -> None:
+    lane = keeper.lane("beats", 8)
+    ran = 0
+
+    def beat() -> None:
+        nonlocal ran
+        ran += 1
+
+    for _ in range(1000):
+        keeper.at(1010.0, beat, lane)
+    time.advance(10)
+    time.until(lambda: ran == 1000)
+    assert keeper.threads == 2
+
+
+@pytest.mark.parametrize("error", [ValueError("boom"), SystemExit(3), KeyboardInterrupt()])
+def test_a_job_that_raises_is_logged_and_its_worker_goes_on(
+    time: VirtualTime, keeper: Keeper, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    lane = keeper.lane("beats", 1)
+    names: list[str] = []
+
+    def fail() -> None:
+        names.append(threading.current_thread().name)
+        raise error
+
+    keeper.soon(fail, lane)
+    keeper.soon(lambda: names.append(threading.current_thread().name), lane)
+    time.until(lambda: len(names) == 2)
+    assert names[0] == names[1] == "cycles-keeper-test-beats-1"
+    (record,) = [record for record in caplog.records if record.name == "cycles"]
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+def test_threads_end_after_idling_and_come_back(time: VirtualTime, keeper: Keeper) -> None:
+    lane = keeper.lane("beats", 1)
+    ran = threading.Semaphore(0)
+    keeper.soon(ran.release, lane)
+    assert ran.acquire(timeout=PATIENCE_S)
+    time.until(lambda: keeper._wakes_at_s == time.now_s + IDLE_S and lane._idle == 1)
+    time.advance(IDLE_S)
+    time.until(lambda: keeper_threads() == [])
+    assert keeper.threads == 0
+    keeper.soon(ran.release, lane)
+    assert ran.acquire(timeout=PATIENCE_S)
+
+
+def test_the_timer_stays_while_a_job_is_to_come(time: VirtualTime, keeper: Keeper) -> None:
+    lane = keeper.lane("beats", 1)
+    ran = threading.Event()
+    keeper.at(2000.0, ran.set, lane)
+    time.until(lambda: keeper._wakes_at_s == 2000.0)
+    time.advance(999)
+    assert keeper.threads == 1
+    time.advance(1)
+    assert ran.wait(PATIENCE_S)
+
+
+def test_a_job_that_ran_is_not_kept_alive(time: VirtualTime, keeper: Keeper) -> None:
+    class Guard:
+        def beat(self) -> None: ...
+
+    lane = keeper.lane("beats", 1)
+    guard = Guard()
+    gone = weakref.ref(guard)
+    handle = keeper.soon(guard.beat, lane)
+    time.until(lambda: handle.cancelled and lane._idle == 1)
+    del guard
+    gc.collect()
+    assert gone() is None
+
+
+def test_close_drops_what_has_not_started(time: VirtualTime, keeper: Keeper) -> None:
+    lane = keeper.lane("beats", 1)
+    go, started, ran = threading.Event(), threading.Event(), threading.Event()
+
+    def slow() -> None:
+        started.set()
+        go.wait(PATIENCE_S)
+
+    keeper.soon(slow, lane)
+    assert started.wait(PATIENCE_S)
+    waiting, far = keeper.soon(ran.set, lane), keeper.at(2000.0, ran.set, lane)
+    assert not keeper.close(0.0)  # one job still runs
+    assert waiting.cancelled
+    assert far.cancelled
+    go.set()
+    assert keeper.close(PATIENCE_S)
+    assert keeper_threads() == []
+    assert keeper.soon(ran.set, lane).cancelled
+    assert not ran.is_set()
+    assert keeper.scheduled == 0
+
+
+def test_a_job_may_close_its_own_keeper(time: VirtualTime, keeper: Keeper) -> None:
+    lane = keeper.lane("beats", 1)
+    closed = threading.Event()
+
+    def end() -> None:
+        assert keeper.close(PATIENCE_S)
+        closed.set()
+
+    keeper.soon(end, lane)
+    assert closed.wait(PATIENCE_S)
+
+
+def test_never_is_never(keeper: Keeper) -> None:
+    assert keeper.at(math.inf, lambda: None, keeper.lane("beats", 1)).cancelled
+    assert keeper.threads == 0
+
+
+def test_without_threads_jobs_are_dropped_with_a_log(
+    keeper: Keeper, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    lane = keeper.lane("beats", 1)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert keeper.soon(lambda: None, lane).cancelled
+    assert "can't start new thread" in caplog.text
+
+
+def test_a_worker_that_cannot_start_is_tried_again(
+    time: VirtualTime, keeper: Keeper, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, ran = threading.Thread.start, threading.Event()
+
+    def refuse(thread: threading.Thread) -> None:
+        if "beats" in thread.name and not caplog.records:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    keeper.soon(ran.set, keeper.lane("beats", 1))
+    time.until(lambda: keeper._wakes_at_s == time.now_s + 1.0)
+    assert not ran.is_set()
+    time.advance(1.0)
+    assert ran.wait(PATIENCE_S)
+
+
+def test_an_entry_is_small() -> None:
+    keeper = Keeper("test-size")
+    lane = keeper.lane("beats", 1)
+
+    class Guard:
+        def beat(self) -> None: ...
+
+    guards = [Guard() for _ in range(2000)]
+    keeper.at(1e9, guards[0].beat, lane)
+    tracemalloc.start()
+    handles = [keeper.at(1e9, guard.beat, lane) for guard in guards]
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    keeper.close()
+    assert size / len(handles) < 500
+
+
+def test_a_process_ends_with_jobs_to_come() -> None:
+    code = "from cycles._drivers.keeper import Keeper; k = Keeper('x'); k.at(1e9, print, k.lane('beats', 1))"
+    done = subprocess.run([sys.executable, "-c", code], timeout=PATIENCE_S, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
