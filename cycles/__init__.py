@@ -1,1 +1,180 @@
-"""Cycles: budget authority for AI agents. Reserve before you act, commit what it really cost."""
+"""Cycles: budget authority for AI agents. Reserve before you act, commit what it really cost.
+
+    import cycles
+
+    client = cycles.Cycles()
+    with client.reserve(cycles.usd("0.05"), action=("llm.completion", "gpt-4o")) as guard:
+        ...
+        guard.commit(cycles.usd("0.032"))
+
+The public names, and nothing else. Each is loaded when it is first used, so that importing the package is cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from cycles._version import __version__
+
+if TYPE_CHECKING:
+    from cycles import _events as events
+    from cycles import usage
+    from cycles._config import Config
+    from cycles._context import subject
+    from cycles._core.amounts import (
+        Amount,
+        SignedAmount,
+        Unit,
+        credits,  # noqa: A004 - the protocol's word
+        risk_points,
+        to_usd,
+        tokens,
+        usd,
+        usd_microcents,
+    )
+    from cycles._core.pricing import PriceBook
+    from cycles._core.results import (
+        Balance,
+        Caps,
+        CommitResponse,
+        DecisionResponse,
+        EventCreateResponse,
+        EvidenceEnvelope,
+        EvidenceKey,
+        EvidenceKeys,
+        EvidenceRef,
+        ReleaseResponse,
+        ReservationCreateResponse,
+        ReservationDetail,
+        ReservationEvidence,
+        ReservationExtendResponse,
+        ReservationSummary,
+    )
+    from cycles._core.settlement import FlushReport, PendingSettlement, Settlement
+    from cycles._core.subjects import Action, Subject
+    from cycles._core.usage import Metrics, Usage
+    from cycles._errors import (
+        AmbiguousResponseError,
+        BudgetClosedError,
+        BudgetExceededError,
+        BudgetFrozenError,
+        ConfigurationError,
+        CyclesError,
+        DebtOutstandingError,
+        ForbiddenError,
+        GuardFinalizedError,
+        IdempotencyMismatchError,
+        InvalidRequestError,
+        LeaseLostError,
+        MaxExtensionsExceededError,
+        NotFoundError,
+        OverdraftLimitExceededError,
+        ProtocolError,
+        RateLimitedError,
+        ReservationDeniedError,
+        ReservationExpiredError,
+        ReservationFinalizedError,
+        ReservationNotActiveError,
+        ServerError,
+        StepsExhaustedError,
+        TenantClosedError,
+        ToolNotAllowedError,
+        TransportError,
+        UnauthorizedError,
+        UncommittedGuardWarning,
+        UnitMismatchError,
+    )
+    from cycles._facade import Cycles
+    from cycles._guard import AsyncGuard, Guard, Reservation, current_guard
+    from cycles.embedded import EmbeddedServer, ManualClock
+
+_HOMES = {
+    "cycles._config": ("Config",),
+    "cycles._context": ("subject",),
+    "cycles._core.amounts": (
+        "Amount",
+        "SignedAmount",
+        "Unit",
+        "credits",
+        "risk_points",
+        "to_usd",
+        "tokens",
+        "usd",
+        "usd_microcents",
+    ),
+    "cycles._core.pricing": ("PriceBook",),
+    "cycles._core.results": (
+        "Balance",
+        "Caps",
+        "CommitResponse",
+        "DecisionResponse",
+        "EventCreateResponse",
+        "EvidenceEnvelope",
+        "EvidenceKey",
+        "EvidenceKeys",
+        "EvidenceRef",
+        "ReleaseResponse",
+        "ReservationCreateResponse",
+        "ReservationDetail",
+        "ReservationEvidence",
+        "ReservationExtendResponse",
+        "ReservationSummary",
+    ),
+    "cycles._core.settlement": ("FlushReport", "PendingSettlement", "Settlement"),
+    "cycles._core.subjects": ("Action", "Subject"),
+    "cycles._core.usage": ("Metrics", "Usage"),
+    "cycles._errors": (
+        "AmbiguousResponseError",
+        "BudgetClosedError",
+        "BudgetExceededError",
+        "BudgetFrozenError",
+        "ConfigurationError",
+        "CyclesError",
+        "DebtOutstandingError",
+        "ForbiddenError",
+        "GuardFinalizedError",
+        "IdempotencyMismatchError",
+        "InvalidRequestError",
+        "LeaseLostError",
+        "MaxExtensionsExceededError",
+        "NotFoundError",
+        "OverdraftLimitExceededError",
+        "ProtocolError",
+        "RateLimitedError",
+        "ReservationDeniedError",
+        "ReservationExpiredError",
+        "ReservationFinalizedError",
+        "ReservationNotActiveError",
+        "ServerError",
+        "StepsExhaustedError",
+        "TenantClosedError",
+        "ToolNotAllowedError",
+        "TransportError",
+        "UnauthorizedError",
+        "UncommittedGuardWarning",
+        "UnitMismatchError",
+    ),
+    "cycles._facade": ("Cycles",),
+    "cycles._guard": ("AsyncGuard", "Guard", "Reservation", "current_guard"),
+    "cycles.embedded": ("EmbeddedServer", "ManualClock"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = {"events": "cycles._events", "usage": "cycles.usage"}
+
+__all__ = sorted([*_HOME_OF, *_MODULES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value: Any = importlib.import_module(_MODULES[name])
+    elif name in _HOME_OF:
+        value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    else:
+        raise AttributeError(f"module 'cycles' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

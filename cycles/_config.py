@@ -100,7 +100,15 @@ class Config:
             text = os.environ.get(variable, "").strip()
             if text:
                 values[name] = _from_text(variable, text, attribute.default)
-        return evolve(cls(**_without_none(cls, values)), **_without_none(cls, overrides))
+        return cls(**_without_none(cls, values)).with_settings(**overrides)
+
+    def with_settings(self, **settings: Any) -> Config:
+        """A copy with these settings; None counts as not given.
+
+        Raises:
+            ConfigurationError: naming the setting that does not exist, or is wrong.
+        """
+        return evolve(self, **_without_none(type(self), settings))
 
     @property
     def usable_connect_timeout(self) -> float:

@@ -108,7 +108,7 @@ class ProtocolError(CyclesError):
         facts = [
             str(fact)
             for fact in (
-                self.code or self.reason_code,
+                (self.code or self.reason_code) if self.message != self.code else None,
                 f"HTTP {self.status}" if self.status is not None else None,
                 f"request {self.request_id}" if self.request_id else None,
             )

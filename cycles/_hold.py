@@ -107,7 +107,7 @@ class Heartbeat:
         self.ended = False
         self.handle: Any = None  # the driver's timer
         self.late_told = False
-        self.on_lost: Callable[[], None] | None = None
+        self.on_lost: Callable[[], object] | None = None
         self._lock = threading.Lock()
 
     def begin(self) -> Beat | None:

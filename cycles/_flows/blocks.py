@@ -10,7 +10,7 @@ from typing import Final
 
 from cycles._core.amounts import Amount
 from cycles._core.ending import Ask, GiveBack, ending
-from cycles._errors import CyclesError, UncommittedGuardWarning
+from cycles._errors import CyclesError, LeaseLostError, UncommittedGuardWarning
 from cycles._flows.settling import commit, release
 from cycles._hold import Hold
 from cycles._io import Io
@@ -87,7 +87,7 @@ def _apply_policy(hold: Hold, raised: BaseException | None) -> None:
         return
     loss = heartbeat.lost_error()
     if raised is not None:
-        if not hold.cancelled_by_lease:
+        if not isinstance(raised, LeaseLostError):
             raised.add_note(f"cycles: {loss}")
         return
     if hold.plan.lease_policy != "warn":

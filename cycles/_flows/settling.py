@@ -213,7 +213,15 @@ async def record_event(io: Io, body: dict[str, Any], trace_id: str) -> Settlemen
     Raises:
         ProtocolError: for an understood rejection.
     """
-    record = _event_record(io, body)
+    return await settle_record(io, _event_record(io, body), trace_id, "createEvent")
+
+
+async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -> Settlement:
+    """Settle what no guard holds: the same order, without a lease.
+
+    Raises:
+        ProtocolError: for an understood rejection.
+    """
     io.check(call_of(record))
     try:
         await io.save(record)
@@ -223,7 +231,7 @@ async def record_event(io: Io, body: dict[str, Any], trace_id: str) -> Settlemen
         raise
     conclude(io, record, judged, None)
     if isinstance(judged, Rejected):
-        raise error_of(judged.refusal, "createEvent")
+        raise error_of(judged.refusal, operation)
     return judged.settlement if isinstance(judged, Settled) else _pending(record, _owed(judged), trace_id)
 
 

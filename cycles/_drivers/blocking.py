@@ -1,0 +1,81 @@
+"""The blocking driver: verbs that never suspend, for code that runs in threads, and for the keeper's own work."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cycles._core.lease import Beat
+from cycles._core.outcome import Outcome
+from cycles._core.records import Record
+from cycles._core.requests import Call
+from cycles._drivers.verbs import EXTEND, Verbs
+from cycles._edges.exchange import ExchangeError
+from cycles._flows.leases import beat
+from cycles._hold import Heartbeat, Hold, Release
+from cycles._io import run
+
+if TYPE_CHECKING:
+    from cycles._drivers.runtime import Runtime
+
+
+class BlockingIo(Verbs):
+    """`Io` for one client in one process; any number of threads use it at once."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime)
+
+    async def send(self, call: Call) -> Outcome:
+        """Make one attempt in this thread."""
+        request, timeout_s = self._prepare(call)
+        try:
+            connections = self._runtime.connections(beats=call.operation == EXTEND)
+            reply = connections.send(request.method, request.target, request.headers, request.content, timeout_s)
+        except ExchangeError as error:
+            return self._unreachable(call, error)
+        return self._judge(call, reply)
+
+    async def save(self, record: Record) -> bool:
+        """Write the record down in this thread."""
+        return self._runtime.save(record)
+
+    async def forget(self, record: Record) -> None:
+        """Remove the record in this thread."""
+        self._runtime.forget(record)
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep; a KeyboardInterrupt ends it."""
+        time.sleep(seconds)  # noqa: ASYNC251 - no verb of this driver suspends; that is what it is for
+
+    def beat(self, heartbeat: Heartbeat) -> None:
+        """Let the keeper make the next beat when it is due."""
+        step = heartbeat.step
+        assert isinstance(step, Beat)
+        if heartbeat.handle is not None:
+            heartbeat.handle.cancel()
+        job = partial(self._make_beat, heartbeat, step.due_ms)
+        heartbeat.handle = self._runtime.keeper.at(step.due_ms / 1000, job, self._runtime.beats)
+
+    def still(self, heartbeat: Heartbeat) -> None:
+        """No more beats."""
+        heartbeat.end()
+        if heartbeat.handle is not None:
+            heartbeat.handle.cancel()
+            heartbeat.handle = None
+
+    def finish_settling(self, record: Record, hold: Hold | None) -> None:
+        """The keeper goes on at once."""
+        self.keep_settling(record, hold, "the caller was interrupted while settling")
+
+    def finish_releasing(self, release: Release) -> None:
+        """The keeper goes on at once."""
+        self._runtime.recovery.owe_release(release, at_once=True)
+
+    def give_up_create(self, call: Call) -> None:
+        """The keeper finds out what became of it."""
+        self._runtime.recovery.clean_up(call)
+
+    def _make_beat(self, heartbeat: Heartbeat, due_ms: float) -> None:
+        self._runtime.note_late_beat(heartbeat, self.now_ms() - due_ms, blocked_loop=False)
+        run(beat(self, heartbeat))

@@ -1,0 +1,179 @@
+"""The asyncio driver: verbs that await, for the tasks of one event loop.
+
+A flow runs in the caller's own task; no task is made for it. Only where the caller is cancelled in the middle of one
+does a task of the client's own go on with the same key, and if its loop ends as well, the keeper does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Coroutine, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from cycles._core.lease import Beat
+from cycles._core.outcome import Outcome
+from cycles._core.records import Record
+from cycles._core.requests import Call
+from cycles._drivers.verbs import EXTEND, Verbs
+from cycles._edges.exchange import ExchangeError
+from cycles._flows.leases import beat, clean_up_create
+from cycles._flows.settling import attempt, conclude, give_back
+from cycles._hold import Heartbeat, Hold, Release
+
+if TYPE_CHECKING:
+    from cycles._drivers.runtime import Runtime
+
+T = TypeVar("T")
+
+BEATS_IN_FLIGHT: Final = 32  # more would wait for each other's connections and inflate the rtt that the planner sees
+LINGER_S: Final = 0.5  # what a cancelled caller may be kept for its settlement to finish; then it goes on alone
+
+
+class TaskIo(Verbs):
+    """`Io` for one client on one event loop."""
+
+    def __init__(self, runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(runtime)
+        self._loop = loop
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gate = asyncio.Semaphore(BEATS_IN_FLIGHT)
+
+    async def send(self, call: Call) -> Outcome:
+        """Make one attempt on this loop."""
+        request, timeout_s = self._prepare(call)
+        try:
+            connections = self._runtime.async_connections(self._loop, beats=call.operation == EXTEND)
+            reply = await connections.send(request.method, request.target, request.headers, request.content, timeout_s)
+        except ExchangeError as error:
+            return self._unreachable(call, error)
+        return self._judge(call, reply)
+
+    async def save(self, record: Record) -> bool:
+        """Write the record down, on the journal's thread."""
+        if self._runtime.journal is None:
+            return False
+        try:
+            written = self._loop.run_in_executor(self._runtime.files, self._runtime.save, record)
+        except RuntimeError:  # the interpreter is ending and starts no thread: better late than lost
+            return self._runtime.save(record)
+        return await written
+
+    async def forget(self, record: Record) -> None:
+        """Remove the record, on the journal's thread; nobody needs to wait for that."""
+        if self._runtime.journal is None:
+            return
+        try:
+            self._runtime.files.submit(self._runtime.forget, record)
+        except RuntimeError:
+            self._runtime.forget(record)
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep; a cancellation ends it."""
+        await asyncio.sleep(seconds)
+
+    def beat(self, heartbeat: Heartbeat) -> None:
+        """Make the next beat when it is due: a timer until then, a task for the attempt."""
+        step = heartbeat.step
+        assert isinstance(step, Beat)
+        if heartbeat.handle is not None:
+            heartbeat.handle.cancel()
+        delay = step.due_ms / 1000 - time.monotonic()
+        heartbeat.handle = self._loop.call_later(max(0.0, delay), self._start_beat, heartbeat, step.due_ms)
+
+    def still(self, heartbeat: Heartbeat) -> None:
+        """No more beats."""
+        heartbeat.end()
+        if heartbeat.handle is not None:
+            heartbeat.handle.cancel()
+            heartbeat.handle = None
+
+    def finish_settling(self, record: Record, hold: Hold | None) -> None:
+        """A task of the client goes on at once; if the loop does not let it, the keeper does."""
+        self._go_on(self._finish_settling(record, hold), partial(self.keep_settling, record, hold, "cancelled"))
+
+    def finish_releasing(self, release: Release) -> None:
+        """A task of the client goes on at once; if the loop does not let it, the keeper does."""
+        again = partial(self._runtime.recovery.owe_release, release, at_once=True)
+        self._go_on(self._finish_releasing(release), again)
+
+    def give_up_create(self, call: Call) -> None:
+        """A task of the client finds out what became of it; if the loop does not let it, the keeper does."""
+        self._go_on(clean_up_create(self, call), partial(self._runtime.recovery.clean_up, call))
+
+    async def to_the_end(self, flow: Coroutine[Any, Any, T]) -> T:
+        """Run a flow in the caller's task; if the caller is cancelled, wait a moment for what goes on without it."""
+        before = set(self._tasks)
+        try:
+            return await flow
+        except asyncio.CancelledError:
+            await self._linger(self._tasks - before, LINGER_S)
+            raise
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for what goes on without its callers."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=timeout_s)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task of the client's own; the loop keeps only weak references."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _go_on(self, work: Coroutine[Any, Any, None], otherwise: partial[None]) -> None:
+        if self._loop.is_closed():
+            work.close()
+            otherwise()
+        elif asyncio.current_task() in self._tasks:
+            work.close()  # this is such a task already: when it is cancelled too, its own `otherwise` is next
+        else:
+            self.start(self._or_else(work, otherwise))
+
+    async def _or_else(self, work: Coroutine[Any, Any, None], otherwise: partial[None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:  # the loop is ending
+            otherwise()
+            raise
+
+    async def _finish_settling(self, record: Record, hold: Hold | None) -> None:
+        await self.save(record)
+        record, judged = await attempt(self, record, hold.trace_id if hold is not None else None)
+        conclude(self, record, judged, hold)
+
+    async def _finish_releasing(self, release: Release) -> None:
+        await give_back(self, release, quiet=True)
+
+    async def _linger(self, tasks: set[asyncio.Task[None]], seconds: float) -> None:
+        end = time.monotonic() + seconds
+        with _shielded():
+            while tasks and (left := end - time.monotonic()) > 0:
+                try:
+                    _, tasks = await asyncio.wait(tasks, timeout=left)
+                except asyncio.CancelledError:
+                    continue  # cancelled again; the first cancellation is raised when we are done
+
+    def _start_beat(self, heartbeat: Heartbeat, due_ms: float) -> None:
+        heartbeat.handle = None
+        self._runtime.note_late_beat(heartbeat, self.now_ms() - due_ms, blocked_loop=True)
+        self.start(self._make_beat(heartbeat))
+
+    async def _make_beat(self, heartbeat: Heartbeat) -> None:
+        async with self._gate:
+            await beat(self, heartbeat)
+
+
+@contextlib.contextmanager
+def _shielded() -> Iterator[None]:
+    """Keep an anyio cancel scope around us from cancelling at each await, which would spin; nothing without anyio."""
+    anyio = sys.modules.get("anyio")
+    if anyio is None:
+        yield
+        return
+    with anyio.CancelScope(shield=True):
+        yield

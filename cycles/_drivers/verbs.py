@@ -1,0 +1,71 @@
+"""The verbs both drivers share: whatever needs neither a thread nor a task of its own."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+from cycles._core.outcome import Outcome, Unreachable
+from cycles._core.records import Record
+from cycles._core.requests import Call
+from cycles._edges.exchange import ExchangeError
+from cycles._edges.wire import Prepared
+from cycles._hold import Hold, Release
+
+if TYPE_CHECKING:
+    from cycles._drivers.runtime import Runtime
+    from cycles._events import Event
+
+EXTEND = "extendReservation"
+
+
+class Verbs:
+    """The part of `Io` that is the same in both worlds."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.base_url = runtime.base_url
+        self.timeout_s = runtime.config.timeout
+        self.listens = runtime.reporter.listens
+        self.check = runtime.wire.check
+
+    def now_ms(self) -> float:
+        """Monotonic milliseconds."""
+        return time.monotonic() * 1000
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return time.time_ns() // 1_000_000
+
+    def random(self) -> float:
+        """A random number from 0 to 1, for jitter."""
+        return random.random()  # noqa: S311 - jitter keeps no secret
+
+    def report(self, event: Event) -> None:
+        """Tell observers and the log."""
+        self._runtime.reporter.report(event)
+
+    def keep_settling(self, record: Record, hold: Hold | None, why: str) -> None:
+        """Hand a settlement that is still owed to the background."""
+        self._runtime.recovery.owe(record, hold, why)
+
+    def keep_releasing(self, release: Release) -> None:
+        """Hand a release to the background."""
+        self._runtime.recovery.owe_release(release)
+
+    def _prepare(self, call: Call) -> tuple[Prepared, float]:
+        timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
+        return self._runtime.wire.prepare(call), timeout_s
+
+    def _judge(self, call: Call, reply: Any) -> Outcome:
+        return self._runtime.wire.judge(call, reply)
+
+    def _unreachable(self, call: Call, error: ExchangeError) -> Unreachable:
+        where = self._runtime.base_url
+        message = f"no usable answer from {where}: {error}"
+        if not error.request_sent:
+            message += "; is the server running, and is base_url / CYCLES_BASE_URL right?"
+        return Unreachable(
+            self._runtime.wire.redact(message), error.__cause__ or error, error.request_sent, call.trace_id
+        )

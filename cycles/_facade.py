@@ -1,0 +1,311 @@
+"""The client: one object for scripts and services. It owns the configuration and, in each process, a runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+
+from cycles import _operations as operations
+from cycles._config import LEASE_POLICIES, Config, Durability, LeasePolicy
+from cycles._core.amounts import Amount
+from cycles._core.ending import Actual
+from cycles._core.plain import clean_object
+from cycles._core.requests import DEFAULT_TTL_MS, check_key
+from cycles._core.settlement import FlushReport, PendingSettlement
+from cycles._core.subjects import as_action
+from cycles._errors import CyclesError, InvalidRequestError
+from cycles._flows.leases import create_call
+from cycles._guard import Reservation
+from cycles._hold import Plan, Unavailable
+from cycles._operations import AnyAction, AnySubject, Here
+from cycles._reporting import Observer, Reporter
+
+if TYPE_CHECKING:
+    import httpx
+
+    from cycles._drivers.runtime import Runtime
+
+
+class Settings(TypedDict, total=False):
+    """What a client can be told by keyword; see `Config` for what each means."""
+
+    base_url: str | None
+    api_key: str | None
+    tenant: str | None
+    workspace: str | None
+    app: str | None
+    workflow: str | None
+    agent: str | None
+    toolset: str | None
+    timeout: float | None
+    connect_timeout: float | None
+    max_connections: int | None
+    retry_initial_delay: float | None
+    retry_max_delay: float | None
+    journal: bool | None
+    journal_dir: str | os.PathLike[str] | None
+    durability: Durability | None
+    flush_timeout: float | None
+    lease_policy: LeasePolicy | None
+    shadow: bool | None
+
+
+class Cycles:
+    """A client of one Cycles server, for threads and for any number of event loops, side by side.
+
+    Args:
+        config: A whole configuration; without one it is read from the environment (``CYCLES_BASE_URL``, ...).
+        http_client: Your own `httpx.Client`, for proxies, mTLS and tests. Serves blocking calls, their heartbeats and
+            the background settlement of both worlds; it stays yours to close.
+        async_http_client: Your own `httpx.AsyncClient`; serves async calls. Give both where a proxy or mTLS is needed.
+        settings: Any attribute of `Config`; these win over `config` and the environment.
+
+    Raises:
+        ConfigurationError: saying which setting is missing or wrong, and how to give it.
+    """
+
+    decide = operations.blocking(operations.decide)
+    preview = operations.blocking(operations.preview)
+    record = operations.blocking(operations.record)
+    balances = operations.iterating(operations.balances)
+    reservations = operations.iterating(operations.reservations)
+    reservation = operations.blocking(operations.reservation)
+    commit_reservation = operations.blocking(operations.commit_reservation)
+    release_reservation = operations.blocking(operations.release_reservation)
+    extend_reservation = operations.blocking(operations.extend_reservation)
+    evidence = operations.blocking(operations.evidence)
+    evidence_keys = operations.blocking(operations.evidence_keys)
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        http_client: httpx.Client | None = None,
+        async_http_client: httpx.AsyncClient | None = None,
+        **settings: Unpack[Settings],
+    ) -> None:
+        given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+        self._config = Config.from_env(**given) if config is None else config.with_settings(**given)
+        self._config.endpoint()  # say at once what is missing
+        self._http_clients = (http_client, async_http_client)
+        self._reporter = Reporter()
+        self._lock = threading.Lock()
+        self._runtime_: Runtime | None = None
+        self.aio = AsyncOperations(self)
+        if self._config.journal:
+            self._runtime()  # what an earlier process left is settled from now on, in the background
+
+    @classmethod
+    def embedded(cls, budgets: Mapping[str, Any], tenant: str | None = None, **settings: Any) -> Cycles:
+        """A client with an embedded server of its own, in this process: for trying things out, and for tests.
+
+        Args:
+            budgets: What each scope has, for example ``{"tenant:acme": cycles.usd(10)}``.
+            tenant: The tenant the client acts for; the first one in `budgets` if left out.
+            settings: As for `Cycles`.
+        """
+        from cycles.embedded import EmbeddedServer
+
+        client: Cycles = EmbeddedServer(budgets=budgets).client(tenant=tenant, **settings)
+        return client
+
+    @property
+    def config(self) -> Config:
+        """The configuration; its repr hides the key."""
+        return self._config
+
+    def reserve(
+        self,
+        estimate: Amount,
+        *,
+        action: AnyAction,
+        subject: AnySubject = None,
+        ttl_ms: int = DEFAULT_TTL_MS,
+        grace_period_ms: int | None = None,
+        overage_policy: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        actual: Actual = None,
+        lease_policy: LeasePolicy | None = None,
+        shadow: bool | None = None,
+        on_unavailable: Unavailable | None = None,
+        wait: float | None = None,
+    ) -> Reservation:
+        """Describe a reservation; nothing is sent until it is entered, acquired or awaited.
+
+        Args:
+            estimate: What the action may cost; held until it is settled.
+            action: What is done: an `Action` or a ``(kind, name)`` pair.
+            subject: Whose budget pays; what it leaves out comes from `cycles.subject(...)` and the configuration.
+            ttl_ms: How long the lease lasts without a heartbeat, 1,000 to 86,400,000 milliseconds.
+            grace_period_ms: How long after its end a commit is still taken, 0 to 60,000 milliseconds.
+            overage_policy: REJECT, ALLOW_IF_AVAILABLE or ALLOW_WITH_OVERDRAFT: what happens when it costs more.
+            metadata: Plain JSON values to keep with the reservation.
+            idempotency_key: A key of your own makes a re-run safe: the work does not run a second time.
+            actual: What it cost, for blocks that do not say it: an amount, or a callable of ``guard.usage``.
+            lease_policy: ``"warn"``, ``"fail_on_finalize"`` or ``"cancel"``: what a lost lease does.
+            shadow: Only evaluate, hold nothing, and run the block whatever the answer.
+            on_unavailable: ``"raise"``, or ``"allow"``: run unreserved where no server can be reached.
+            wait: Seconds to wait for budget where the answer is no; None raises at once.
+
+        Raises:
+            InvalidRequestError: naming the member and the bound it breaks; nothing was sent.
+        """
+        if not isinstance(estimate, Amount):
+            raise InvalidRequestError(f"estimate: give an amount such as cycles.usd('0.05'), got {estimate!r}")
+        runtime = self._runtime()
+        here = Here(runtime.blocking, self._config, runtime.wire)
+        plan = Plan(
+            estimate=estimate,
+            action=as_action(action),
+            subject=here.subject(subject),
+            ttl_ms=ttl_ms,
+            grace_period_ms=grace_period_ms,
+            overage_policy=overage_policy,
+            metadata=clean_object(metadata, "metadata") if metadata is not None else None,
+            idempotency_key=None if idempotency_key is None else check_key(idempotency_key),
+            actual=_checked_actual(actual, estimate),
+            lease_policy=_checked_policy(lease_policy or self._config.lease_policy),
+            shadow=self._config.shadow if shadow is None else shadow,
+            on_unavailable=_checked_unavailable(on_unavailable or "raise"),
+            wait=wait,
+        )
+        runtime.wire.check(create_call(plan, "k"))
+        return Reservation(self._runtime, plan)
+
+    def on_event(self, observer: Observer) -> Callable[[], None]:
+        """Call `observer` with each event (see `cycles.events`); the callable that comes back ends that.
+
+        Observers run where the event happens: keep them short. What they raise is logged and breaks nothing.
+        """
+        return self._reporter.add(observer)
+
+    def pending(self) -> list[PendingSettlement]:
+        """The settlements that are known here and not yet proven at the server, oldest first."""
+        return self._runtime().recovery.pending()
+
+    def flush(self, timeout: float = 10.0) -> FlushReport:
+        """Settle what is pending now, waiting `timeout` seconds at most; what is left stays where it is."""
+        return self._runtime().recovery.flush(timeout)
+
+    def close(self) -> None:
+        """Settle what is pending, waiting `flush_timeout` seconds at most, and let go of threads and connections."""
+        runtime = self._own_runtime()
+        if runtime is not None:
+            runtime.close()
+
+    async def aclose(self) -> None:
+        """The same from async code."""
+        runtime = self._own_runtime()
+        if runtime is not None:
+            await runtime.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        tenant = f", tenant {self._config.tenant}" if self._config.tenant else ""
+        return f"<Cycles {self._config.base_url}{tenant}>"
+
+    def _own_runtime(self) -> Runtime | None:
+        """The runtime of this process, if it has one: never that of a parent."""
+        runtime = self._runtime_
+        return runtime if runtime is not None and runtime.pid == os.getpid() else None
+
+    def _runtime(self) -> Runtime:
+        runtime = self._runtime_
+        if runtime is None or runtime.pid != os.getpid():
+            runtime = self._make_runtime()
+        if runtime.closed:
+            raise CyclesError("this client is closed; make a new one")
+        return runtime
+
+    def _make_runtime(self) -> Runtime:
+        from cycles._drivers.runtime import Runtime
+
+        inherited = self._runtime_
+        if inherited is not None and inherited.pid != os.getpid():
+            self._lock = threading.Lock()  # a thread of the parent may have held it at the fork
+        with self._lock:
+            runtime = self._own_runtime()
+            if runtime is None:
+                runtime = self._runtime_ = Runtime(self._config, self._reporter, *self._http_clients)
+            return runtime
+
+    def _here(self) -> Here:
+        runtime = self._runtime()
+        return Here(runtime.blocking, self._config, runtime.wire)
+
+
+class AsyncOperations:
+    """The client's operations as coroutines, and its lists as async iterators: ``await client.aio.decide(...)``."""
+
+    decide = operations.suspending(operations.decide)
+    preview = operations.suspending(operations.preview)
+    record = operations.suspending(operations.record)
+    balances = operations.iterating_async(operations.balances)
+    reservations = operations.iterating_async(operations.reservations)
+    reservation = operations.suspending(operations.reservation)
+    commit_reservation = operations.suspending(operations.commit_reservation)
+    release_reservation = operations.suspending(operations.release_reservation)
+    extend_reservation = operations.suspending(operations.extend_reservation)
+    evidence = operations.suspending(operations.evidence)
+    evidence_keys = operations.suspending(operations.evidence_keys)
+
+    def __init__(self, client: Cycles) -> None:
+        self._client = client
+
+    async def pending(self) -> list[PendingSettlement]:
+        """As `Cycles.pending`."""
+        return await asyncio.to_thread(self._client.pending)
+
+    async def flush(self, timeout: float = 10.0) -> FlushReport:
+        """As `Cycles.flush`; the loop goes on meanwhile."""
+        return await asyncio.to_thread(self._client.flush, timeout)
+
+    async def aclose(self) -> None:
+        """As `Cycles.aclose`."""
+        await self._client.aclose()
+
+    def _here(self) -> Here:
+        runtime = self._client._runtime()
+        return Here(runtime.tasks(), self._client.config, runtime.wire)
+
+
+def _checked_actual(actual: Actual, estimate: Amount) -> Actual:
+    if actual is None or callable(actual):
+        return actual
+    if not isinstance(actual, Amount):
+        raise InvalidRequestError(f"actual: give an amount or a callable, got {actual!r}")
+    if actual.unit != estimate.unit:
+        raise InvalidRequestError(f"actual: {actual} is in {actual.unit}, but the estimate is in {estimate.unit}")
+    return actual
+
+
+def _checked_policy(policy: LeasePolicy) -> LeasePolicy:
+    if policy not in LEASE_POLICIES:
+        raise InvalidRequestError(f"lease_policy: must be one of {', '.join(LEASE_POLICIES)}, got {policy!r}")
+    return policy
+
+
+def _checked_unavailable(choice: Unavailable) -> Unavailable:
+    if choice not in ("raise", "allow"):
+        raise InvalidRequestError(f"on_unavailable: must be 'raise' or 'allow', got {choice!r}")
+    return choice

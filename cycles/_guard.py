@@ -1,0 +1,528 @@
+"""A described reservation, and the guards that hold it: what users have in their hands.
+
+Everything that happens is a flow; here it is only put into blocks, in both worlds. What both guards read and do
+without waiting is written once, in `_Readable`.
+"""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import contextlib
+import os
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextvars import ContextVar, Token
+from datetime import UTC, datetime
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from cycles._core import caps as rules
+from cycles._core.amounts import Amount, SignedAmount
+from cycles._core.ending import DROPPED
+from cycles._core.results import Balance, Caps, ReleaseResponse, ReservationExtendResponse
+from cycles._core.settlement import Settlement
+from cycles._core.subjects import Action, Subject
+from cycles._core.usage import Metrics, Usage
+from cycles._errors import CyclesError, InvalidRequestError
+from cycles._flows import leases, settling
+from cycles._flows.blocks import end_block
+from cycles._hold import GuardState, Hold, Plan, Release
+from cycles._io import run
+
+if TYPE_CHECKING:
+    from cycles._drivers.runtime import Runtime
+
+T = TypeVar("T")
+G = TypeVar("G", bound="_Readable")
+
+_current: Final[ContextVar[Guard | AsyncGuard | None]] = ContextVar("cycles_guard", default=None)
+
+
+def current_guard() -> Guard | AsyncGuard | None:
+    """The innermost guard whose block this thread or task is in, or None. Tasks started in a block inherit it."""
+    return _current.get()
+
+
+class _Readable:
+    """What can be read of a guard, and done with it without waiting."""
+
+    __slots__ = ("__weakref__", "_hold", "_runtime", "_token")
+
+    def __init__(self, runtime: Runtime, hold: Hold) -> None:
+        self._runtime = runtime
+        self._hold = hold
+        self._token: Token[Any] | None = None
+
+    @property
+    def reservation_id(self) -> str | None:
+        """The server's id; None where nothing is held (shadow, unreserved)."""
+        return self._hold.reservation_id
+
+    @property
+    def decision(self) -> str | None:
+        """ALLOW, ALLOW_WITH_CAPS, or in shadow mode anything the server said; None where it could not be asked."""
+        created = self._hold.created
+        return None if created is None else created.decision
+
+    @property
+    def reason_code(self) -> str | None:
+        """Why the decision is DENY, in shadow mode; else None."""
+        created = self._hold.created
+        return None if created is None else created.reason_code
+
+    @property
+    def caps(self) -> Caps | None:
+        """The limits under which the action is allowed; None where there are none."""
+        created = self._hold.created
+        return None if created is None else created.caps
+
+    @property
+    def is_capped(self) -> bool:
+        """True where the server allowed the action under caps."""
+        return self.caps is not None
+
+    @property
+    def expires_at_ms(self) -> int | None:
+        """When the lease ends, in milliseconds of server time; follows the heartbeat. None where nothing is held."""
+        heartbeat = self._hold.heartbeat
+        return None if heartbeat is None else heartbeat.expires_at_ms
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """The same as an aware datetime (UTC)."""
+        at_ms = self.expires_at_ms
+        return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
+
+    @property
+    def affected_scopes(self) -> list[str]:
+        """Every scope of the subject, outermost first."""
+        created = self._hold.created
+        return [] if created is None else created.affected_scopes
+
+    @property
+    def scope_path(self) -> str | None:
+        """The innermost of them, or None if the server did not say."""
+        created = self._hold.created
+        return None if created is None else created.scope_path
+
+    @property
+    def reserved(self) -> Amount | None:
+        """What is held; None where nothing is."""
+        created = self._hold.created
+        if created is None or created.reservation_id is None:
+            return None
+        return created.reserved or self._hold.plan.estimate
+
+    @property
+    def balances(self) -> list[Balance]:
+        """The budgets as the last answer told them: of the settlement, else of the reserve."""
+        hold = self._hold
+        if hold.settlement is not None and hold.settlement.balances is not None:
+            return hold.settlement.balances
+        return [] if hold.created is None else hold.created.balances or []
+
+    @property
+    def estimate(self) -> Amount:
+        """What was estimated."""
+        return self._hold.plan.estimate
+
+    @property
+    def state(self) -> GuardState:
+        """``active``, ``committed``, ``pending``, ``released``, ``lost``, ``unreserved`` or ``rejected``."""
+        return self._hold.state
+
+    @property
+    def lease_error(self) -> CyclesError | None:
+        """The heartbeat failure that stopped the lease, or None."""
+        heartbeat = self._hold.heartbeat
+        if heartbeat is None or not heartbeat.lost:
+            return None
+        return heartbeat.error or heartbeat.lost_error()
+
+    @property
+    def usage(self) -> Usage:
+        """A running account of tokens; it becomes the commit's metrics unless others are given."""
+        return self._hold.usage
+
+    @property
+    def subject(self) -> Subject:
+        """Whose budget pays."""
+        return self._hold.plan.subject
+
+    @property
+    def action(self) -> Action:
+        """What is done."""
+        return self._hold.plan.action
+
+    @property
+    def settlement(self) -> Settlement | None:
+        """How the guard was settled; None until it is."""
+        return self._hold.settlement
+
+    @property
+    def spent(self) -> Amount | None:
+        """What `spend` added up to; None if it was never called."""
+        return self._hold.spent
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's id of the reserve request."""
+        created = self._hold.created
+        return None if created is None else created.request_id
+
+    @property
+    def trace_id(self) -> str:
+        """Trace id of every request of this guard (32 hex digits)."""
+        return self._hold.trace_id
+
+    @property
+    def idempotency_key(self) -> str:
+        """The key of the reserve."""
+        return self._hold.key
+
+    def spend(self, amount: Amount) -> Amount:
+        """Add to what is known to have been spent so far; `commit()` without an amount commits the sum.
+
+        Returns:
+            The sum.
+
+        Raises:
+            InvalidRequestError: for another unit than the estimate's.
+            GuardFinalizedError: once the guard has ended.
+        """
+        return self._hold.spend(amount)
+
+    def raise_if_lost(self) -> None:
+        """Raise if the heartbeat has given the lease up: the cancellation point of blocking code.
+
+        Raises:
+            LeaseLostError: its `__cause__` is the failure that stopped the heartbeat.
+        """
+        heartbeat = self._hold.heartbeat
+        if heartbeat is not None and heartbeat.lost:
+            raise heartbeat.lost_error()
+
+    def allows_tool(self, name: str) -> bool:
+        """Whether the caps allow a tool; names are compared exactly (semantics 6)."""
+        return rules.allows_tool(self.caps, name)
+
+    def require_tool(self, name: str) -> None:
+        """Go on only if the caps allow a tool.
+
+        Raises:
+            ToolNotAllowedError: if they do not.
+        """
+        rules.require_tool(self.caps, name)
+
+    def filter_tools(self, tools: Iterable[T], name: Callable[[T], str] | None = None) -> list[T]:
+        """Those of `tools` that the caps allow; `name` tells a tool's name where it is not obvious."""
+        return rules.filter_tools(self.caps, tools, name)
+
+    def max_tokens(self, default: int | None = None) -> int | None:
+        """How many tokens a model may be asked for: the cap, `default`, or the smaller of the two."""
+        return rules.max_tokens(self.caps, default)
+
+    def step(self) -> int:
+        """Begin the next step of the work and answer its number, from 1.
+
+        Raises:
+            StepsExhaustedError: if the caps grant no further step.
+        """
+        self._hold.steps = rules.next_step(self.caps, self._hold.steps)
+        return self._hold.steps
+
+    def _inert(self) -> bool:
+        """In a forked child the parent's guards are only to look at."""
+        return self._runtime.pid != os.getpid()
+
+    def _not_mine(self) -> None:
+        if self._inert():
+            raise InvalidRequestError(
+                f"{self._hold.name} belongs to the parent process, which settles it; reserve anew in the child"
+            )
+
+    def _enter(self) -> None:
+        self._hold.in_block = True
+        self._token = _current.set(self)  # type: ignore[arg-type]
+
+    def _leave(self) -> None:
+        token, self._token = self._token, None
+        self._hold.in_block = False
+        if token is not None:
+            with contextlib.suppress(ValueError):  # left in another context than entered: that one keeps its own
+                _current.reset(token)
+
+    def _left_s(self) -> float | None:
+        heartbeat = self._hold.heartbeat
+        return None if heartbeat is None else heartbeat.lease.lasts_until_ms() / 1000 - time.monotonic()
+
+    def __repr__(self) -> str:
+        hold = self._hold
+        name = f"{hold.reservation_id[:8]}…" if hold.reservation_id else "without reservation"
+        facts = f"{hold.state} {_money(hold)}"
+        left = self._left_s()
+        if left is not None and not hold.finalized:
+            facts += f", {max(0, round(left))} s left"
+        return f"<{type(self).__name__} {name} {facts}>"
+
+    def __del__(self) -> None:
+        hold = getattr(self, "_hold", None)  # absent if __init__ did not get far
+        if hold is None or hold.finalized or hold.reservation_id is None or self._inert() or self._runtime.closed:
+            return
+        with contextlib.suppress(CyclesError):
+            hold.claim("release")
+            # Not from here: a finalizer may run inside any lock, the keeper's own included.
+            with contextlib.suppress(RuntimeError):  # the interpreter ends; so will the lease
+                _thread.start_new_thread(_give_back_dropped, (self._runtime, hold))
+            message = f"{hold.name} was dropped without commit or release; its budget is given back"
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
+
+
+def _money(hold: Hold) -> str:
+    settlement = hold.settlement
+    if settlement is not None and settlement.charged is not None:
+        return f"{settlement.charged} charged"
+    held: SignedAmount = hold.plan.estimate
+    return f"{held} reserved" if hold.reservation_id else f"{held} estimated"
+
+
+def _give_back_dropped(runtime: Runtime, hold: Hold) -> None:
+    import logging
+
+    hold.state = "released"
+    if hold.heartbeat is not None:
+        hold.heartbeat.end()
+    if runtime.reporter.listens(logging.WARNING):
+        from cycles._events import GuardForgotten
+
+        why = "the guard was dropped without commit or release"
+        event = GuardForgotten(reservation_id=hold.reservation_id, trace_id=hold.trace_id, why=why)
+        runtime.reporter.report(event)
+    assert hold.reservation_id is not None
+    owed = Release(hold.reservation_id, hold.release_key, DROPPED, hold.trace_id)
+    runtime.recovery.owe_release(owed, at_once=True)
+
+
+class Guard(_Readable):
+    """Holding it means holding budget. `commit` or `release` ends it, once; dropping it gives the budget back."""
+
+    __slots__ = ()
+
+    def commit(
+        self,
+        actual: Amount | None = None,
+        *,
+        metrics: Metrics | Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Settlement:
+        """End the guard with what the action cost; without an amount, with what `spend` added up to.
+
+        One attempt is made, and one event if the lease is over; where the outcome stays unknown the settlement is
+        ``pending`` and the client goes on with it, with the same key.
+
+        Raises:
+            InvalidRequestError: for something that cannot be settled; nothing was sent and the guard stays active.
+            GuardFinalizedError: if it was committed or released before; nothing is sent.
+            ProtocolError: for an understood rejection, such as BudgetExceededError under REJECT.
+        """
+        self._not_mine()
+        return run(settling.commit(self._runtime.blocking, self._hold, actual, metrics, metadata))
+
+    def release(self, reason: str | None = None) -> ReleaseResponse | None:
+        """End the guard and give the budget back; None where the client goes on trying in the background.
+
+        Raises:
+            GuardFinalizedError: if it was committed or released before; nothing is sent.
+            ProtocolError: for an understood refusal.
+        """
+        self._not_mine()
+        return run(settling.release(self._runtime.blocking, self._hold, reason))
+
+    def extend(self, extend_by_ms: int | None = None) -> ReservationExtendResponse | None:
+        """Move the end of the lease, by the guard's `ttl_ms` if nothing else is said. The heartbeat does it otherwise.
+
+        Raises:
+            GuardFinalizedError: once the guard has ended.
+            CyclesError: where the server does not extend it.
+        """
+        self._not_mine()
+        return run(leases.extend(self._runtime.blocking, self._hold, extend_by_ms))
+
+    def cooldown(self) -> None:
+        """Wait as long as the caps ask for between actions."""
+        if wait_ms := rules.cooldown_ms(self.caps):
+            time.sleep(wait_ms / 1000)
+
+    def __enter__(self) -> Self:
+        self._enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._leave_block(raised)
+
+    def _leave_block(self, raised: BaseException | None) -> None:
+        if self._inert():
+            self._leave()
+            return
+        try:
+            run(end_block(self._runtime.blocking, self._hold, raised))
+        finally:
+            self._leave()
+
+
+class AsyncGuard(_Readable):
+    """The guard of async code: the same, with coroutines where something is sent."""
+
+    __slots__ = ("_cancelling", "_task")
+
+    def __init__(self, runtime: Runtime, hold: Hold) -> None:
+        super().__init__(runtime, hold)
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelling = 0
+
+    async def commit(
+        self,
+        actual: Amount | None = None,
+        *,
+        metrics: Metrics | Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Settlement:
+        """As `Guard.commit`. If the caller is cancelled meanwhile, the client goes on with the settlement."""
+        self._not_mine()
+        io = self._runtime.tasks()
+        return await io.to_the_end(settling.commit(io, self._hold, actual, metrics, metadata))
+
+    async def release(self, reason: str | None = None) -> ReleaseResponse | None:
+        """As `Guard.release`. If the caller is cancelled meanwhile, the client goes on with the release."""
+        self._not_mine()
+        io = self._runtime.tasks()
+        return await io.to_the_end(settling.release(io, self._hold, reason))
+
+    async def extend(self, extend_by_ms: int | None = None) -> ReservationExtendResponse | None:
+        """As `Guard.extend`."""
+        self._not_mine()
+        return await leases.extend(self._runtime.tasks(), self._hold, extend_by_ms)
+
+    async def cooldown(self) -> None:
+        """Wait as long as the caps ask for between actions."""
+        if wait_ms := rules.cooldown_ms(self.caps):
+            await asyncio.sleep(wait_ms / 1000)
+
+    async def __aenter__(self) -> Self:
+        self._enter()
+        heartbeat = self._hold.heartbeat
+        if self._hold.plan.lease_policy == "cancel" and heartbeat is not None:
+            self._task = asyncio.current_task()
+            assert self._task is not None
+            self._cancelling = self._task.cancelling()
+            heartbeat.on_lost = partial(asyncio.get_running_loop().call_soon_threadsafe, self._cancel_block)
+            if heartbeat.lost:
+                self._cancel_block()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._inert():
+            self._leave()
+            return
+        raised, loss = self._told_apart(raised)
+        try:
+            io = self._runtime.tasks()
+            await io.to_the_end(end_block(io, self._hold, loss or raised))
+        finally:
+            self._leave()
+        if loss is not None:
+            raise loss
+
+    def _cancel_block(self) -> None:
+        """The lease is lost under the policy ``cancel``: the block's task is cancelled, while the block is running."""
+        task, hold = self._task, self._hold
+        if task is not None and not hold.finalized and not hold.cancelled_by_lease:
+            hold.cancelled_by_lease = True
+            task.cancel("cycles: the lease was lost")
+
+    def _told_apart(self, raised: BaseException | None) -> tuple[BaseException | None, BaseException | None]:
+        """Whose cancellation this is: ours becomes a LeaseLostError, anybody else's stays what it is."""
+        task, self._task = self._task, None
+        heartbeat = self._hold.heartbeat
+        if heartbeat is not None:
+            heartbeat.on_lost = None
+        if task is None or heartbeat is None or not self._hold.cancelled_by_lease:
+            return raised, None
+        others = task.uncancel() > self._cancelling
+        if others or not isinstance(raised, asyncio.CancelledError):
+            return raised, None
+        return raised, heartbeat.lost_error()
+
+
+class Reservation:
+    """A described reservation; nothing is sent for it until it is entered, acquired or awaited. May be used again.
+
+    ``with`` gives a `Guard`, ``async with`` an `AsyncGuard`; without a block `acquire()` and ``await`` give them.
+    """
+
+    __slots__ = ("_guard", "_plan", "_runtime")
+
+    def __init__(self, runtime: Callable[[], Runtime], plan: Plan) -> None:
+        self._runtime = runtime
+        self._plan = plan
+        self._guard: Guard | AsyncGuard | None = None
+
+    def acquire(self) -> Guard:
+        """Reserve now; the guard that comes back is yours to commit or release.
+
+        Raises:
+            ReservationDeniedError: where the answer is no.
+            ReservationNotActiveError: where `idempotency_key` replays a reservation that is over.
+            CyclesError: for anything else that is no reservation.
+        """
+        runtime = self._runtime()
+        return Guard(runtime, run(leases.open_hold(runtime.blocking, self._plan)))
+
+    async def _acquire_async(self) -> AsyncGuard:
+        runtime = self._runtime()
+        io = runtime.tasks()
+        return AsyncGuard(runtime, await io.to_the_end(leases.open_hold(io, self._plan)))
+
+    def __await__(self) -> Generator[Any, None, AsyncGuard]:
+        return self._acquire_async().__await__()
+
+    def __enter__(self) -> Guard:
+        self._not_twice()
+        guard = self.acquire()
+        self._guard = guard
+        return guard.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        guard, self._guard = self._guard, None
+        assert isinstance(guard, Guard)
+        guard.__exit__(kind, raised, tb)
+
+    async def __aenter__(self) -> AsyncGuard:
+        self._not_twice()
+        guard = await self._acquire_async()
+        self._guard = guard
+        return await guard.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        guard, self._guard = self._guard, None
+        assert isinstance(guard, AsyncGuard)
+        await guard.__aexit__(kind, raised, tb)
+
+    def _not_twice(self) -> None:
+        if self._guard is not None:
+            raise InvalidRequestError("this reservation is in use; call client.reserve(...) again for another one")
+
+    def __repr__(self) -> str:
+        plan = self._plan
+        return f"<Reservation of {plan.estimate} for {plan.action.kind} {plan.action.name}, nothing sent>"
