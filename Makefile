@@ -39,8 +39,8 @@ generate: $(STAMP)  ## regenerate cycles_client from SPEC (default openapi.yaml)
 generate-check: $(STAMP)  ## fail when cycles_client is not what openapi.yaml gives
 	$(PY) -m generator openapi.yaml --check
 
-spec-diff: $(STAMP)  ## say what changed between OLD=... and NEW=... and what it breaks
-	@$(PY) -m generator.diff $(OLD) $(NEW)
+spec-diff: $(STAMP)  ## say what changed between OLD=... and NEW=... and what breaks (JSON=1: as JSON)
+	@$(PY) -m generator.diff $(OLD) $(NEW) $(if $(JSON),--json)
 
 format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .

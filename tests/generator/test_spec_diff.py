@@ -1,0 +1,246 @@
+"""What `make spec-diff` says of a change: what it is, whether it breaks users, which module to look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from generator.build import ROOT
+from generator.diff.__main__ import main, tables
+from generator.diff.operations import changes
+from generator.document import Json, read
+
+from .mutations.evolving import rename_schema
+
+PUBLISHED = read(ROOT / "openapi.yaml")
+OLD = tables(PUBLISHED)
+
+
+def edit(path: str, value: Any) -> Callable[[Json], None]:
+    """Set a value at `a.b.c` below the component schemas, or delete it (None)."""
+    *way, last = path.split(".")
+
+    def apply(spec: Json) -> None:
+        node = spec["components"]["schemas"]
+        for key in way:
+            node = node[key]
+        if value is None:
+            del node[last]
+        else:
+            node[last] = value
+
+    return apply
+
+
+def require(name: str, members: list[str]) -> Callable[[Json], None]:
+    def apply(spec: Json) -> None:
+        required = spec["components"]["schemas"][name].setdefault("required", [])
+        required[:] = [*[member for member in required if member not in members]]
+        required += [member for member in members if not member.startswith("-")]
+        required[:] = [member for member in required if f"-{member}" not in members]
+
+    return apply
+
+
+def operation(path: str, method: str, change: Callable[[Json], Any]) -> Callable[[Json], None]:
+    return lambda spec: change(spec["paths"][path][method])
+
+
+def added_operation(spec: Json) -> None:
+    spec["paths"]["/v1/quotas"] = {"get": {"operationId": "listQuotas", "responses": {"204": {"description": ""}}}}
+
+
+def removed_operation(spec: Json) -> None:
+    del spec["paths"]["/v1/decide"]
+
+
+ITEM: Json = {"type": "string"}
+Expected = tuple[str, str, str, bool]
+
+CASES: dict[str, tuple[Callable[[Json], Any], Expected]] = {
+    "an operation more": (added_operation, ("operation", "added", "listQuotas", False)),
+    "an operation less": (removed_operation, ("operation", "removed", "decide", True)),
+    "an operation with another id": (
+        operation("/v1/decide", "post", lambda op: op.update(operationId="ask")),
+        ("operation", "renamed", "decide", True),
+    ),
+    "an operation with another tag": (
+        operation("/v1/decide", "post", lambda op: op.update(tags=["Policy"])),
+        ("operation", "changed", "decide", True),
+    ),
+    "another success": (
+        operation("/v1/events", "post", lambda op: op["responses"].update({"200": op["responses"].pop("201")})),
+        ("operation", "changed", "createEvent", True),
+    ),
+    "a public read that wants a key": (
+        operation("/v1/evidence/{evidence_id}", "get", lambda op: op.update(security=[{"ApiKeyAuth": []}])),
+        ("security", "changed", "getEvidence", True),
+    ),
+    "one more way in": (
+        operation("/v1/decide", "post", lambda op: op.update(security=[{"ApiKeyAuth": []}, {"AdminKeyAuth": []}])),
+        ("security", "changed", "decide", False),
+    ),
+    "an optional parameter more": (
+        operation(
+            "/v1/balances", "get", lambda op: op["parameters"].append({"name": "x", "in": "query", "schema": ITEM})
+        ),
+        ("parameter", "added", "getBalances, query parameter x", False),
+    ),
+    "a required parameter more": (
+        operation(
+            "/v1/balances",
+            "get",
+            lambda op: op["parameters"].append({"name": "x", "in": "query", "required": True, "schema": ITEM}),
+        ),
+        ("parameter", "added", "getBalances, query parameter x", True),
+    ),
+    "a parameter less": (
+        operation("/v1/balances", "get", lambda op: op["parameters"].pop(0)),
+        ("parameter", "removed", "getBalances, query parameter tenant", True),
+    ),
+    "an optional member of an answer more": (
+        edit("Balance.properties.tier", ITEM),
+        ("member", "added", "Balance.tier", False),
+    ),
+    "an optional member of an answer less": (
+        edit("Balance.properties.debt", None),
+        ("member", "removed", "Balance.debt", False),
+    ),
+    "a required member of an answer less": (
+        edit("ReservationExtendResponse.properties.expires_at_ms", None),
+        ("member", "removed", "ReservationExtendResponse.expires_at_ms", True),
+    ),
+    "an answer that may leave a member out": (
+        require("CommitResponse", ["-charged"]),
+        ("member", "changed", "CommitResponse.charged", True),
+    ),
+    "an answer that always has a member": (
+        require("Balance", ["debt"]),
+        ("member", "changed", "Balance.debt", False),
+    ),
+    "an optional member of a request more": (
+        edit("ReleaseRequest.properties.ticket", ITEM),
+        ("member", "added", "ReleaseRequest.ticket", False),
+    ),
+    "a member of a request less": (
+        edit("ReleaseRequest.properties.reason", None),
+        ("member", "removed", "ReleaseRequest.reason", True),
+    ),
+    "a request that needs a member": (
+        require("ReleaseRequest", ["reason"]),
+        ("member", "changed", "ReleaseRequest.reason", True),
+    ),
+    "an enum value more": (
+        edit("DecisionEnum.enum", ["ALLOW", "ALLOW_WITH_CAPS", "DENY", "DEFER"]),
+        ("enum value", "added", "DecisionEnum", False),
+    ),
+    "a value that is only read less": (
+        edit("DecisionEnum.enum", ["ALLOW", "DENY"]),
+        ("enum value", "removed", "DecisionEnum", False),
+    ),
+    "a value that is sent less": (
+        edit("CommitOveragePolicy.enum", ["REJECT", "ALLOW_IF_AVAILABLE"]),
+        ("enum value", "removed", "CommitOveragePolicy", True),
+    ),
+    "a request allowed more": (
+        edit("ReservationExtendRequest.properties.extend_by_ms.maximum", 10**9),
+        ("bound", "changed", "ReservationExtendRequest.extend_by_ms", False),
+    ),
+    "a request allowed less": (
+        edit("ReservationExtendRequest.properties.extend_by_ms.maximum", 1000),
+        ("bound", "changed", "ReservationExtendRequest.extend_by_ms", True),
+    ),
+    "an answer with wider values": (
+        edit("ReservationExtendResponse.properties.remaining_ttl_ms.minimum", -1),
+        ("bound", "changed", "ReservationExtendResponse.remaining_ttl_ms", True),
+    ),
+    "another type": (
+        edit("ReservationExtendResponse.properties.expires_at_ms.type", "string"),
+        ("type", "changed", "ReservationExtendResponse.expires_at_ms", True),
+    ),
+    "a number that may be a fraction": (
+        edit("StandardMetrics.properties.latency_ms.type", "number"),
+        ("type", "changed", "StandardMetrics.latency_ms", False),
+    ),
+    "an optional member of an answer that may be null": (
+        edit("DecisionResponse.properties.retry_after_ms.type", ["integer", "null"]),
+        ("type", "changed", "DecisionResponse.retry_after_ms", False),
+    ),
+    "a required member of an answer that may be null": (
+        edit("ReservationExtendResponse.properties.expires_at_ms.type", ["integer", "null"]),
+        ("type", "changed", "ReservationExtendResponse.expires_at_ms", True),
+    ),
+    "a schema with another name": (
+        lambda spec: rename_schema(spec, "Caps", "SoftLimits"),
+        ("schema", "renamed", "Caps", True),
+    ),
+    "a schema more": (edit("Quota", {"type": "object"}), ("schema", "added", "Quota", False)),
+    "a list of something else": (
+        edit("Action.properties.tags.items.maxLength", 32),
+        ("bound", "changed", "Action.tags[]", True),
+    ),
+    "a subject that needs less": (edit("Subject.anyOf", None), ("alternatives", "changed", "Subject", True)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_change_is_named_and_judged(case: str) -> None:
+    change, expected = CASES[case]
+    spec = deepcopy(PUBLISHED)
+    change(spec)
+    found = [(one.subject, one.action, one.where, one.breaking) for one in changes(OLD, tables(spec))]
+    assert found == [expected]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_breaks_says_why(case: str) -> None:
+    spec = deepcopy(PUBLISHED)
+    CASES[case][0](spec)
+    assert all(one.reason for one in changes(OLD, tables(spec)) if one.breaking)
+
+
+def written(tmp_path: Path, change: Callable[[Json], Any]) -> str:
+    spec = deepcopy(PUBLISHED)
+    change(spec)
+    (tmp_path / "new.json").write_text(json.dumps(spec), encoding="utf-8")
+    return str(tmp_path / "new.json")
+
+
+def test_words_and_order_are_no_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def reword(spec: Json) -> None:
+        spec["components"]["schemas"] = dict(reversed(spec["components"]["schemas"].items()))
+        spec["components"]["schemas"]["Amount"]["description"] = "Something else."
+
+    assert main([str(ROOT / "openapi.yaml"), written(tmp_path, reword)]) == 0
+    assert "no difference" in capsys.readouterr().out
+
+
+def test_a_person_reads_what_breaks_first_and_where_to_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def change(spec: Json) -> None:
+        edit("Balance.properties.tier", ITEM)(spec)
+        edit("Balance.properties.remaining", None)(spec)
+
+    assert main([str(ROOT / "openapi.yaml"), written(tmp_path, change)]) == 1
+    text = capsys.readouterr().out
+    assert "2 changes, 1 of them breaking" in text
+    assert text.index("member removed: Balance.remaining") < text.index("member added: Balance.tier")
+    assert "cycles/_core/results.py" in text
+
+
+def test_a_program_reads_the_same_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(ROOT / "openapi.yaml"), written(tmp_path, removed_operation), "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert (said["old"], said["breaking"]) == (PUBLISHED["info"]["version"], True)
+    removed = [change for change in said["changes"] if change["subject"] == "operation"]
+    assert [(change["where"], change["breaking"]) for change in removed] == [("decide", True)]
+    assert "cycles/embedded/routes.py" in removed[0]["modules"]
+
+
+def test_a_document_that_is_none_is_another_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(ROOT / "openapi.yaml"), str(tmp_path / "gone.yaml")]) == 2
+    assert "cannot read" in capsys.readouterr().err
