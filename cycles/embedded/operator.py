@@ -194,24 +194,20 @@ class Operator:
 
     # --- looking around -----------------------------------------------------------------------------------------
 
-    def first_tenant(self) -> str | None:
-        """The tenant of the oldest budget that has one."""
+    def scopes(self) -> list[str]:
+        """Every scope that has a budget, oldest first."""
         with self._ledger.open():
-            for budget in self._books.budgets.values():
-                level, _, value = budget.scope.partition("/")[0].partition(":")
-                if level == "tenant":
-                    return value
-        return None
+            return list(dict.fromkeys(budget.scope for budget in self._books.budgets.values()))
+
+    def tenants(self) -> list[str]:
+        """The tenants that budgets name, oldest first, in lower case as scopes are."""
+        outermost = (scope.partition("/")[0].partition(":") for scope in self.scopes())
+        return list(dict.fromkeys(value for level, _, value in outermost if level == "tenant"))
 
     def active_reservations(self) -> list[str]:
         """The ids of the reservations that hold budget now."""
         with self._ledger.open():
             return [row.reservation_id for row in self._books.reservations.values() if row.status == "ACTIVE"]
-
-    def has_budget(self, scope: str, unit: str) -> bool:
-        """True if the scope has a budget in that unit."""
-        with self._ledger.open():
-            return (_scope(scope), unit) in self._books.budgets
 
 
 def _scope(scope: str) -> str:

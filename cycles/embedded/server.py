@@ -64,13 +64,14 @@ class EmbeddedServer:
         self.ledger = Operator(ledger)
         self.faults = Faults()
         self.requests = Requests()
-        self._first_tenant = _first_tenant(budgets or {})
+        self._named_tenants = _tenants(budgets or {})
         self._seed(budgets or {}, api_keys or {})
 
     def _seed(self, budgets: Budgets, api_keys: Mapping[str, str]) -> None:
+        kept = set(self._books.budgets)
         for scope, amounts in budgets.items():
             for amount in [amounts] if isinstance(amounts, Amount) else amounts:
-                if not self.ledger.has_budget(scope, str(amount.unit)):
+                if (scope.lower(), str(amount.unit)) not in kept:
                     self.ledger.set_budget(scope, amount)
         for key, tenant in api_keys.items():
             self.ledger.set_api_key(key, tenant=tenant)
@@ -138,9 +139,17 @@ class EmbeddedServer:
     # --- for tests ----------------------------------------------------------------------------------------------
 
     @property
+    def tenants(self) -> list[str]:
+        """The tenants named in the budgets: first those the server was made with, as they were written there."""
+        found: dict[str, str] = {}
+        for tenant in [*self._named_tenants, *self.ledger.tenants()]:
+            found.setdefault(tenant.lower(), tenant)
+        return list(found.values())
+
+    @property
     def tenant(self) -> str:
         """The first tenant named in the budgets, ``default`` if there is none."""
-        return self._first_tenant or self.ledger.first_tenant() or DEFAULT_TENANT
+        return next(iter(self.tenants), DEFAULT_TENANT)
 
     @property
     def api_key(self) -> str:
@@ -186,12 +195,10 @@ def _store(path: str | os.PathLike[str] | None) -> Any:
     return SqliteStore(path)
 
 
-def _first_tenant(budgets: Budgets) -> str | None:
-    for scope in budgets:
-        level, _, value = scope.partition("/")[0].partition(":")
-        if level == "tenant":
-            return value
-    return None
+def _tenants(budgets: Budgets) -> list[str]:
+    """The tenants as the caller wrote them: a key and a subject have to agree to the letter, scopes do not."""
+    outermost = (scope.partition("/")[0].partition(":") for scope in budgets)
+    return [value for level, _, value in outermost if level == "tenant"]
 
 
 def _replaced(response: Response | None, fault: Fault) -> Response | None:

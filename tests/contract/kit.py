@@ -97,30 +97,30 @@ class Api:
             "action": {"kind": "llm.completion", "name": "gpt-4o"},
         } | fields
 
-    def reserve(self, estimate: int = 1000, unit: str = "TOKENS", *, headers: Any = None, **fields: Any) -> Answer:
+    def reserve(self, estimate: int = 1000, unit: str = "TOKENS", /, *, headers: Any = None, **fields: Any) -> Answer:
         """POST /v1/reservations, with policy REJECT and a ttl of a minute."""
         body = self.who({"estimate": amount(estimate, unit), "ttl_ms": 60_000, "overage_policy": "REJECT"} | fields)
         return self.post("/v1/reservations", without_absent(body), headers=headers)
 
-    def held(self, estimate: int = 1000, unit: str = "TOKENS", **fields: Any) -> str:
+    def held(self, estimate: int = 1000, unit: str = "TOKENS", /, **fields: Any) -> str:
         """The id of a new reservation."""
         answer = self.reserve(estimate, unit, **fields)
         assert answer.status == 200, answer.body
         reservation_id: str = answer.body["reservation_id"]
         return reservation_id
 
-    def decide(self, estimate: int = 1000, unit: str = "TOKENS", *, headers: Any = None, **fields: Any) -> Answer:
+    def decide(self, estimate: int = 1000, unit: str = "TOKENS", /, *, headers: Any = None, **fields: Any) -> Answer:
         """POST /v1/decide."""
         body = self.who({"estimate": amount(estimate, unit)} | fields)
         return self.post("/v1/decide", without_absent(body), headers=headers)
 
-    def event(self, actual: int = 1000, unit: str = "TOKENS", *, headers: Any = None, **fields: Any) -> Answer:
+    def event(self, actual: int = 1000, unit: str = "TOKENS", /, *, headers: Any = None, **fields: Any) -> Answer:
         """POST /v1/events."""
         body = self.who({"actual": amount(actual, unit)} | fields)
         return self.post("/v1/events", without_absent(body), headers=headers)
 
     def commit(
-        self, rid: str, actual: int = 1000, unit: str = "TOKENS", *, headers: Any = None, **fields: Any
+        self, rid: str, actual: int = 1000, unit: str = "TOKENS", /, *, headers: Any = None, **fields: Any
     ) -> Answer:
         """POST .../commit."""
         body = {"idempotency_key": fresh_key(), "actual": amount(actual, unit)} | fields
@@ -131,7 +131,7 @@ class Api:
         body = {"idempotency_key": fresh_key()} | fields
         return self.post(f"/v1/reservations/{rid}/release", without_absent(body), headers=headers)
 
-    def extend(self, rid: str, by_ms: int = 30_000, *, headers: Any = None, **fields: Any) -> Answer:
+    def extend(self, rid: str, by_ms: int = 30_000, /, *, headers: Any = None, **fields: Any) -> Answer:
         """POST .../extend."""
         body = {"idempotency_key": fresh_key(), "extend_by_ms": by_ms} | fields
         return self.post(f"/v1/reservations/{rid}/extend", without_absent(body), headers=headers)

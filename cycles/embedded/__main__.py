@@ -1,0 +1,95 @@
+"""``python -m cycles.embedded``: the server as a process, for development. It stops at Ctrl-C and at SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+from cycles._core.amounts import Amount
+from cycles._errors import ConfigurationError, InvalidRequestError
+from cycles.embedded.server import EmbeddedServer
+
+DEFAULT_PORT: Final = 7878
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m cycles.embedded",
+        description="A Cycles server for development and tests. Production runs on the Cycles server.",
+    )
+    parser.add_argument(
+        "--budget",
+        action="append",
+        default=[],
+        metavar="SCOPE=AMOUNT",
+        help="what a scope may spend, like tenant:acme=10USD or tenant:acme/agent:bot=50000TOKENS; may be repeated",
+    )
+    parser.add_argument(
+        "--api-key", action="append", default=[], metavar="KEY=TENANT", help="an API key of your own; may be repeated"
+    )
+    parser.add_argument("--admin-api-key", metavar="KEY", help="the operator's key for list, get and release")
+    parser.add_argument("--db", metavar="FILE", help="keep the ledger in this SQLite file (default: in memory)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port, 0 for any (default: %(default)s)")
+    return parser
+
+
+def _budgets(texts: Sequence[str]) -> dict[str, list[Amount]]:
+    budgets: dict[str, list[Amount]] = {}
+    for text in texts:
+        scope, equals, amount = text.partition("=")
+        if not equals:
+            raise InvalidRequestError(f"--budget {text}: write it like tenant:acme=10USD")
+        budgets.setdefault(scope, []).append(Amount.parse(amount))
+    return budgets
+
+
+def _keys(texts: Sequence[str]) -> dict[str, str]:
+    keys: dict[str, str] = {}
+    for text in texts:
+        key, equals, tenant = text.rpartition("=")
+        if not equals or not key or not tenant:
+            raise InvalidRequestError("--api-key: write it like KEY=TENANT")
+        keys[key] = tenant
+    return keys
+
+
+def _announce(server: EmbeddedServer, url: str, own_keys: dict[str, str]) -> None:
+    keys = {tenant: key for key, tenant in own_keys.items()}
+    for tenant in server.tenants or [server.tenant]:
+        keys.setdefault(tenant, server.api_key_for(tenant))
+    print(f"Cycles embedded server, for development and tests: {url}")
+    for tenant, key in keys.items():
+        print(f"tenant {tenant}: {key}")
+    tenant, key = next(iter(keys.items()))
+    print(f"export CYCLES_BASE_URL={url} CYCLES_API_KEY={key} CYCLES_TENANT={tenant}", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until told to stop; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        keys = _keys(options.api_key)
+        with EmbeddedServer(
+            _budgets(options.budget), path=options.db, admin_api_key=options.admin_api_key, api_keys=keys
+        ) as server:
+            if not server.ledger.scopes():
+                raise ConfigurationError("there is no budget to spend; add one with --budget tenant:acme=10USD")
+            with server.listen(options.host, options.port) as url:
+                _announce(server, url, keys)
+                stop.wait()
+    except (ConfigurationError, InvalidRequestError) as wrong:
+        print(f"error: {wrong}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

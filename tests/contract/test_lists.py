@@ -1,0 +1,368 @@
+"""Reading: one reservation, the list with its filters, order and pages, and balances."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from .kit import Answer, Api, World, amount, fresh_key
+
+A = "tenant:tenant-a"
+INVALID = (400, "INVALID_REQUEST")
+AT = "2023-11-14T22:13:20Z"  # where the tests' clock starts
+
+
+def ids(answer: Answer) -> list[str]:
+    assert answer.status == 200, answer.body
+    return [row["reservation_id"] for row in answer.body["reservations"]]
+
+
+# --- one row ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_has_exactly_these_members(world: World) -> None:
+    key = fresh_key()
+    made = world.api.reserve(
+        77, idempotency_key=key, subject={"tenant": "tenant-a", "agent": "Bot"}, action={"kind": "k", "name": "n"}
+    ).body
+    assert world.api.row(made["reservation_id"]).body == {
+        "reservation_id": made["reservation_id"],
+        "status": "ACTIVE",
+        "idempotency_key": key,
+        "subject": {
+            "tenant": "tenant-a",
+            "workspace": None,
+            "app": None,
+            "workflow": None,
+            "agent": "Bot",
+            "toolset": None,
+            "dimensions": None,
+        },
+        "action": {"kind": "k", "name": "n", "tags": None},
+        "reserved": amount(77),
+        "created_at_ms": world.clock.now_ms(),
+        "expires_at_ms": world.clock.now_ms() + 60_000,
+        "scope_path": f"{A}/agent:bot",
+        "affected_scopes": [A, f"{A}/agent:bot"],
+    }
+
+
+def test_a_row_through_its_life(world: World) -> None:
+    start = world.clock.now_ms()
+    rid, released = world.api.held(), world.api.held()
+    world.api.extend(rid, 5_000)
+    assert world.api.row(rid).body["expires_at_ms"] == start + 65_000
+    world.clock.advance(3_000)
+    world.api.commit(rid, 800)
+    world.api.release(released)
+    row = world.api.row(rid).body
+    assert (row["status"], row["committed"], row["finalized_at_ms"]) == ("COMMITTED", amount(800), start + 3_000)
+    assert row["reserved"] == amount(1000)
+    gone = world.api.row(released).body
+    assert (gone["status"], gone["finalized_at_ms"]) == ("RELEASED", start + 3_000)
+    assert "committed" not in gone
+
+
+def test_committed_is_what_was_charged(world: World) -> None:
+    world.seed(allocated=1000)
+    rid = world.api.held(1000, overage_policy="ALLOW_IF_AVAILABLE")
+    world.api.commit(rid, 5000)
+    assert world.api.row(rid).body["committed"] == amount(1000)
+
+
+@pytest.mark.parametrize(("given", "shown"), [({}, {}), ({"a": None}, {"a": None}), (None, "absent")])
+def test_metadata_comes_back_as_it_was(world: World, given: Any, shown: Any) -> None:
+    assert world.api.row(world.api.held(metadata=given)).body.get("metadata", "absent") == shown
+
+
+def test_who_may_read_a_row(world: World) -> None:
+    rid = world.api.held()
+    assert world.other.row(rid).outcome == (403, "FORBIDDEN")
+    assert world.other.row("unknown").outcome == (404, "NOT_FOUND")
+    assert world.api.row("x" * 129).outcome == INVALID
+
+
+# --- filters ----------------------------------------------------------------------------------------------------------
+
+
+def test_only_ones_own_rows(world: World) -> None:
+    mine = world.api.held()
+    world.other.held()
+    world.seed("agent:bot", 5000)
+    no_tenant = world.api.held(subject={"agent": "bot"})
+    assert ids(world.api.rows()) == [mine, no_tenant]
+    assert ids(world.api.rows(tenant="tenant-a")) == [mine, no_tenant]
+    assert ids(world.api.rows(tenant="")) == []
+    assert world.api.rows(tenant="tenant-b").outcome == (403, "FORBIDDEN")
+    assert world.api.rows(tenant="Tenant-A").outcome == (403, "FORBIDDEN")
+
+
+def test_filters_are_all_anded(world: World) -> None:
+    world.seed(f"{A}/agent:bot", 5000)
+    key = fresh_key()
+    bot = {"tenant": "tenant-a", "workspace": "Prod", "agent": "bot"}
+    first = world.api.held(subject=bot, idempotency_key=key)
+    second = world.api.held(subject=bot)
+    third = world.api.held(subject={"tenant": "tenant-a", "agent": "bots"})
+    world.api.commit(second)
+    assert ids(world.api.rows(agent="BOT")) == [first, second]
+    assert ids(world.api.rows(agent="bots")) == [third]
+    assert ids(world.api.rows(agent="bot", workspace="prod", status="COMMITTED")) == [second]
+    assert ids(world.api.rows(idempotency_key=key)) == [first]
+    assert ids(world.api.rows(idempotency_key=key.upper())) == []
+    assert ids(world.api.rows(agent="")) == []
+    assert ids(world.api.rows(agent="bo")) == []
+    assert ids(world.api.rows(unknown="x")) == [first, second, third]
+
+
+@pytest.mark.parametrize("status", ["active", "", "DONE", "ACTIVE,COMMITTED"])
+def test_a_status_is_one_exact_word(api: Api, status: str) -> None:
+    assert api.rows(status=status).outcome == INVALID
+
+
+def test_windows_are_inclusive_and_drop_rows_without_the_time(world: World) -> None:
+    rid = world.api.held(ttl_ms=60_000)
+    world.clock.advance(1_500)
+    other = world.api.held(ttl_ms=60_000)
+    world.api.commit(other)
+    assert ids(world.api.rows(from_=AT, to=AT)) == [rid]
+    assert ids(world.api.rows(from_="2023-11-14T22:13:20.001Z")) == [other]
+    assert ids(world.api.rows(to="2023-11-14T22:13:21.4999Z")) == [rid]
+    assert ids(world.api.rows(to="2023-11-14T22:13:21.500000999Z")) == [rid, other]
+    assert ids(world.api.rows(from_="2023-11-14T23:13:20.5+01:00")) == [other]
+    assert ids(world.api.rows(from_="2023-11-14t17:13:20-05:00", from_to="x")) == [rid, other]
+    assert ids(world.api.rows(expires_from="2023-11-14T22:14:20.500Z")) == [other]
+    assert ids(world.api.rows(expires_to="2023-11-14T22:14:20Z")) == [rid]
+    assert ids(world.api.rows(finalized_from="2000-01-01T00:00:00Z")) == [other]
+    assert ids(world.api.rows(finalized_to="2000-01-01T00:00:00Z")) == []
+    assert ids(world.api.rows(from_=" ", finalized_to="")) == [rid, other]
+
+
+@pytest.mark.parametrize(
+    "instant",
+    [
+        "2023-11-14",
+        "2023-11-14T22:13:20",
+        "2023-11-14T22:13Z",
+        "2023-11-14T22:13+01:00",
+        "2023-11-14 22:13:20Z",
+        "2023-02-30T00:00:00Z",
+        "2023-11-14T25:00:00Z",
+        "2023-11-14T22:13:20+99:00",
+        "1700000000000",
+        "yesterday",
+    ],
+)
+@pytest.mark.parametrize("name", ["from", "to", "expires_from", "expires_to", "finalized_from", "finalized_to"])
+def test_an_instant_needs_seconds_and_a_zone(api: Api, name: str, instant: str) -> None:
+    assert api.rows(**{name: instant}).outcome == INVALID
+
+
+@pytest.mark.parametrize("prefix", ["", "expires_", "finalized_"])
+def test_a_window_is_not_turned_around(api: Api, prefix: str) -> None:
+    later = "2023-11-14T22:13:21Z"
+    assert api.rows(**{f"{prefix}from": later, f"{prefix}to": AT}).outcome == INVALID
+    assert api.rows(**{f"{prefix}from": AT, f"{prefix}to": AT}).status == 200
+
+
+def test_maps_are_shown_when_asked_for(world: World) -> None:
+    rid = world.api.held(metadata={"a": 1})
+    world.api.commit(rid, metadata={"b": 2})
+
+    def shown(**query: str) -> set[str]:
+        (row,) = world.api.rows(**query).body["reservations"]
+        assert row["committed"] == amount(1000)
+        return {"metadata", "committed_metadata", "evidence"} & set(row)
+
+    assert shown() == set()
+    assert shown(include="metadata") == {"metadata"}
+    assert shown(include=" Committed_Metadata ,evidence,,x") == {"committed_metadata"}
+    assert shown(include="metadata,committed_metadata") == {"metadata", "committed_metadata"}
+
+
+# --- limits, order, pages ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", ["0", "201", "-1", "x", "1.5", "1e1", "99999999999999999999"])
+def test_limits_outside_their_range(api: Api, limit: str) -> None:
+    assert api.rows(limit=limit).outcome == INVALID
+    assert api.balances(tenant=api.tenant, limit=limit).outcome == INVALID
+
+
+def test_the_default_limit_is_fifty_also_when_empty(world: World) -> None:
+    for _ in range(51):
+        world.api.held(1)
+    for query in ({}, {"limit": ""}):
+        answer = world.api.rows(**query)
+        assert (len(ids(answer)), answer.body["has_more"]) == (50, True)
+    assert len(ids(world.api.rows(limit="200"))) == 51
+
+
+@pytest.mark.parametrize("query", [{"sort_by": "age"}, {"sort_by": ""}, {"sort_dir": "up"}, {"sort_dir": ""}])
+def test_unknown_orders(api: Api, query: dict[str, str]) -> None:
+    assert api.rows(**query).outcome == INVALID
+
+
+def three(world: World) -> list[str]:
+    found = []
+    for size in (300, 100, 100):
+        found.append(world.api.held(size, ttl_ms=60_000 + size * 1000))
+        world.clock.advance(1000)
+    return found
+
+
+def test_orders(world: World) -> None:
+    first, second, third = three(world)
+    low, high = sorted((second, third))
+    assert ids(world.api.rows(sort_by="created_at_ms", sort_dir="asc")) == [first, second, third]
+    assert ids(world.api.rows(sort_by="CREATED_AT_MS")) == [third, second, first]
+    assert ids(world.api.rows(sort_dir="ASC")) == [first, second, third]
+    assert ids(world.api.rows(sort_by="reserved", sort_dir="asc")) == [low, high, first]
+    assert ids(world.api.rows(sort_by="reserved", sort_dir="desc")) == [first, low, high]  # ties: by id, both ways
+    assert ids(world.api.rows(sort_by="expires_at_ms", sort_dir="desc")) == [first, third, second]
+    assert ids(world.api.rows(sort_by="reservation_id", sort_dir="asc")) == sorted((first, second, third))
+    for word in ("tenant", "scope_path", "status"):
+        assert ids(world.api.rows(sort_by=word)) == sorted((first, second, third))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{}, {"sort_by": "reserved"}, {"sort_by": "status", "sort_dir": "asc"}, {"sort_by": "created_at_ms"}],
+)
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_pages_add_up_to_the_list(world: World, query: dict[str, str], limit: int) -> None:
+    three(world)
+    whole = ids(world.api.rows(**query))
+    found: list[str] = []
+    cursor: dict[str, str] = {}
+    for _ in range(10):
+        answer = world.api.rows(limit=limit, **query, **cursor)
+        found += ids(answer)
+        assert answer.body["has_more"] == (answer.body["next_cursor"] is not None)
+        if not answer.body["has_more"]:
+            break
+        cursor = {"cursor": answer.body["next_cursor"]}
+    assert found == whole
+
+
+def test_a_page_does_not_shift_when_rows_come(world: World) -> None:
+    three(world)
+    page = world.api.rows(limit=1, sort_by="created_at_ms", sort_dir="desc")
+    world.api.held()
+    rest = world.api.rows(sort_by="created_at_ms", sort_dir="desc", cursor=page.body["next_cursor"])
+    assert len(ids(rest)) == 2
+
+
+def test_a_cursor_belongs_to_its_order_and_filters(world: World) -> None:
+    three(world)
+    cursor = world.api.rows(limit=1, sort_by="reserved", sort_dir="asc", status="ACTIVE").body["next_cursor"]
+    same = {"sort_by": "reserved", "sort_dir": "asc", "status": "ACTIVE", "cursor": cursor}
+    assert len(ids(world.api.rows(**same))) == 2
+    assert len(ids(world.api.rows(**same | {"include": "metadata", "limit": "1"}))) == 1
+    assert len(ids(world.api.rows(status="ACTIVE", cursor=cursor))) == 2  # alone, it goes on in its own order
+    for change in (
+        {"sort_by": "status"},
+        {"sort_dir": "desc"},
+        {"status": "COMMITTED"},
+        {"agent": "x"},
+        {"idempotency_key": "x"},
+        {"from": AT},
+        {"expires_to": "2030-01-01T00:00:00Z"},
+    ):
+        assert world.api.rows(**same | change).outcome == INVALID, change
+    del same["status"]
+    assert world.api.rows(**same).outcome == INVALID
+
+
+def test_cursors_that_are_none(world: World) -> None:
+    three(world)
+    number = world.api.rows(limit=1).body["next_cursor"]
+    assert world.api.rows(cursor=number, sort_by="reserved").outcome == INVALID
+    forged = [json.dumps(value) for value in (5, [], ["", "status", "asc", "", ""], ["", [], "asc", 1, None])]
+    for garbage in ("garbage", "é", "====", *(base64.urlsafe_b64encode(text.encode()).decode() for text in forged)):
+        assert world.api.rows(cursor=garbage).outcome == INVALID
+        assert world.api.rows(cursor=garbage, sort_by="status").outcome == INVALID
+        assert world.api.balances(tenant="tenant-a", cursor=garbage).outcome == INVALID
+    assert len(ids(world.api.rows(cursor=""))) == 3
+
+
+def test_the_order_of_checks_of_a_list(world: World) -> None:
+    query = {
+        "limit": "0",
+        "status": "x",
+        "sort_by": "x",
+        "sort_dir": "x",
+        "from": "x",
+        "expires_from": "x",
+        "finalized_from": "x",
+        "tenant": "tenant-b",
+        "cursor": "x",
+    }
+    for name in list(query):
+        answer = world.api.rows(**query)
+        expected = (403, "FORBIDDEN") if name == "tenant" else INVALID
+        assert answer.outcome == expected
+        assert name in answer.body["message"]
+        del query[name]
+    assert world.api.rows(**query).status == 200
+
+
+# --- balances ---------------------------------------------------------------------------------------------------------
+
+
+def paths(answer: Answer) -> set[tuple[str, str]]:
+    assert answer.status == 200, answer.body
+    return {(item["scope_path"], item["remaining"]["unit"]) for item in answer.body["balances"]}
+
+
+def test_a_balance_shows_debt_limit_and_mark_only_where_there_are_any(world: World) -> None:
+    world.seed()
+    plain = {"scope", "scope_path", "remaining", "reserved", "spent", "allocated"}
+    assert world.api.balances().body["balances"][0].keys() == plain
+    world.seed(debt=5, overdraft_limit=9, is_over_limit=True)
+    item = world.api.balances().body["balances"][0]
+    assert item.keys() == plain | {"debt", "overdraft_limit", "is_over_limit"}
+    assert (item["debt"], item["overdraft_limit"], item["is_over_limit"]) == (amount(5), amount(9), True)
+
+
+def test_which_budgets_a_query_finds(world: World) -> None:
+    prod, bot = f"{A}/workspace:prod", f"{A}/workspace:prod/agent:bot"
+    world.seed(prod, 5)
+    world.seed(bot, 5, unit="CREDITS")
+    world.seed(bot, 5)
+    world.seed("agent:bot", 5)
+    everything = {(A, "TOKENS"), (prod, "TOKENS"), (bot, "CREDITS"), (bot, "TOKENS")}
+    assert paths(world.api.balances(tenant="tenant-a")) == everything
+    assert paths(world.api.balances(tenant="tenant-a", include_children="false")) == everything
+    assert paths(world.api.balances(workspace="PROD")) == everything - {(A, "TOKENS")}
+    assert paths(world.api.balances(agent="bot")) == {(bot, "CREDITS"), (bot, "TOKENS")}
+    assert paths(world.api.balances(agent="bot", workspace="other")) == set()
+    assert paths(world.api.balances(agent="bo")) == set()
+    assert paths(world.api.balances(agent="")) == set()
+    assert paths(world.api.balances(tenant="")) == set()
+    assert paths(world.api.balances(toolset="none")) == set()
+    assert world.api.balances(toolset="none").body == {"balances": [], "has_more": False, "next_cursor": None}
+
+
+def test_the_order_of_checks_of_balances(world: World) -> None:
+    assert "limit" in world.api.get("/v1/balances?limit=0").body["message"]
+    assert world.api.get("/v1/balances?include_children=true").outcome == INVALID
+    assert world.api.balances(tenant="tenant-a", include_children="maybe").outcome == INVALID
+    assert world.api.balances(tenant="tenant-b").outcome == (403, "FORBIDDEN")
+    assert world.api.balances(tenant="tenant-b", limit="0").outcome == INVALID
+
+
+def test_pages_of_balances(world: World) -> None:
+    for number in range(5):
+        world.seed(f"{A}/agent:{number}", 5)
+    found: set[tuple[str, str]] = set()
+    cursor: dict[str, str] = {}
+    for size in (2, 2, 2):
+        answer = world.api.balances(tenant="tenant-a", limit=2, **cursor)
+        assert len(paths(answer) - found) == size
+        found |= paths(answer)
+        cursor = {"cursor": answer.body["next_cursor"] or ""}
+    assert (len(found), answer.body["has_more"], answer.body["next_cursor"]) == (6, False, None)

@@ -1,0 +1,460 @@
+"""What a request must look like, who may send it, which check comes first, and what every answer carries."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .kit import ABSENT, Answer, Api, World, fresh_key
+
+INVALID = (400, "INVALID_REQUEST")
+UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+HEX32 = re.compile(r"[0-9a-f]{32}")
+
+
+# --- fields -----------------------------------------------------------------------------------------------------------
+
+KINDS = ("reserve", "decide", "event")
+BAD_SHARED: list[tuple[str, dict[str, Any]]] = [
+    ("idempotency_key", {"idempotency_key": ABSENT}),
+    ("idempotency_key", {"idempotency_key": None}),
+    ("idempotency_key", {"idempotency_key": ""}),
+    ("idempotency_key", {"idempotency_key": "k" * 257}),
+    ("idempotency_key", {"idempotency_key": "\N{ROCKET}" * 129}),  # counted in UTF-16 units
+    ("idempotency_key", {"idempotency_key": 12}),
+    ("subject", {"subject": ABSENT}),
+    ("subject", {"subject": None}),
+    ("subject", {"subject": "tenant-a"}),
+    ("subject", {"subject": {}}),
+    ("subject", {"subject": {"dimensions": {"a": "b"}}}),
+    ("subject.team", {"subject": {"tenant": "tenant-a", "team": "x"}}),
+    ("subject.agent", {"subject": {"tenant": "tenant-a", "agent": ""}}),
+    ("subject.agent", {"subject": {"tenant": "tenant-a", "agent": "a b"}}),
+    ("subject.agent", {"subject": {"tenant": "tenant-a", "agent": "a/b"}}),
+    ("subject.agent", {"subject": {"tenant": "tenant-a", "agent": "a\n"}}),
+    ("subject.agent", {"subject": {"tenant": "tenant-a", "agent": "é"}}),
+    ("subject.agent", {"subject": {"tenant": "tenant-a", "agent": "a" * 129}}),
+    ("subject.agent", {"subject": {"tenant": "tenant-a", "agent": 7}}),
+    ("subject.dimensions", {"subject": {"tenant": "tenant-a", "dimensions": {str(n): "" for n in range(17)}}}),
+    ("subject.dimensions.k", {"subject": {"tenant": "tenant-a", "dimensions": {"k": "v" * 257}}}),
+    ("subject.dimensions.k", {"subject": {"tenant": "tenant-a", "dimensions": {"k": 1}}}),
+    ("action", {"action": ABSENT}),
+    ("action.kind", {"action": {"name": "n"}}),
+    ("action.name", {"action": {"kind": "k"}}),
+    ("action.kind", {"action": {"kind": " \t", "name": "n"}}),
+    ("action.name", {"action": {"kind": "k", "name": ""}}),
+    ("action.kind", {"action": {"kind": "k" * 65, "name": "n"}}),
+    ("action.name", {"action": {"kind": "k", "name": "n" * 257}}),
+    ("action.tags", {"action": {"kind": "k", "name": "n", "tags": ["t"] * 11}}),
+    ("action.tags[1]", {"action": {"kind": "k", "name": "n", "tags": ["", "t" * 65]}}),
+    ("action.tags", {"action": {"kind": "k", "name": "n", "tags": "t"}}),
+    ("action.extra", {"action": {"kind": "k", "name": "n", "extra": 1}}),
+    ("metadata", {"metadata": []}),
+    ("metadata", {"metadata": "text"}),
+    ("surprise", {"surprise": 1}),
+]
+BAD_AMOUNTS: list[Any] = [
+    None,
+    5,
+    {"unit": "TOKENS"},
+    {"amount": 5},
+    {"unit": "tokens", "amount": 5},
+    {"unit": "", "amount": 5},
+    {"unit": "EUR", "amount": 5},
+    {"unit": 1, "amount": 5},
+    {"unit": "TOKENS", "amount": -1},
+    {"unit": "TOKENS", "amount": 2**63},
+    {"unit": "TOKENS", "amount": True},
+    {"unit": "TOKENS", "amount": "5"},
+    {"unit": "TOKENS", "amount": 5.0},
+    {"unit": "TOKENS", "amount": [5]},
+    {"unit": "TOKENS", "amount": 5, "currency": "x"},
+]
+BAD_METRICS: list[tuple[str, Any]] = [
+    ("metrics", []),
+    ("metrics.tokens_input", {"tokens_input": -1}),
+    ("metrics.tokens_output", {"tokens_output": 2**31}),
+    ("metrics.latency_ms", {"latency_ms": 1.5}),
+    ("metrics.model_version", {"model_version": "m" * 129}),
+    ("metrics.custom", {"custom": []}),
+    ("metrics.cost", {"cost": 1}),
+]
+
+
+def assert_invalid(answer: Answer, field: str) -> None:
+    assert answer.outcome == INVALID, answer.body
+    assert field in answer.body["message"]
+    assert answer.body.keys() == {"error", "message", "request_id", "trace_id"}
+
+
+@pytest.mark.parametrize(("field", "fields"), BAD_SHARED)
+def test_fields_of_every_request_with_a_subject(api: Api, field: str, fields: dict[str, Any]) -> None:
+    for kind in KINDS:
+        assert_invalid(getattr(api, kind)(**fields), field)
+
+
+@pytest.mark.parametrize("bad", BAD_AMOUNTS)
+def test_amounts(api: Api, bad: Any) -> None:
+    assert_invalid(api.reserve(estimate=bad), "estimate")
+    assert_invalid(api.decide(estimate=bad), "estimate")
+    assert_invalid(api.event(actual=bad), "actual")
+    assert_invalid(api.commit("x", actual=bad), "actual")
+
+
+@pytest.mark.parametrize(("field", "metrics"), BAD_METRICS)
+def test_metrics(api: Api, field: str, metrics: Any) -> None:
+    assert_invalid(api.commit("x", metrics=metrics), field)
+    assert_invalid(api.event(metrics=metrics), field)
+
+
+@pytest.mark.parametrize(
+    ("operation", "fields"),
+    [
+        ("reserve", {"ttl_ms": 999}),
+        ("reserve", {"ttl_ms": 86_400_001}),
+        ("reserve", {"ttl_ms": "60000"}),
+        ("reserve", {"grace_period_ms": -1}),
+        ("reserve", {"grace_period_ms": 60_001}),
+        ("reserve", {"overage_policy": "reject"}),
+        ("reserve", {"overage_policy": ""}),
+        ("reserve", {"dry_run": "true"}),
+        ("reserve", {"dry_run": 1}),
+        ("reserve", {"actual": {"unit": "TOKENS", "amount": 1}}),
+        ("decide", {"ttl_ms": 60_000}),
+        ("decide", {"overage_policy": "REJECT"}),
+        ("decide", {"dry_run": False}),
+        ("event", {"client_time_ms": -1}),
+        ("event", {"client_time_ms": 2**63}),
+        ("event", {"ttl_ms": 60_000}),
+        ("event", {"overage_policy": "SOMETIMES"}),
+    ],
+)
+def test_fields_of_one_operation(api: Api, operation: str, fields: dict[str, Any]) -> None:
+    assert_invalid(getattr(api, operation)(**fields), next(iter(fields)))
+
+
+def test_fields_of_settling(api: Api) -> None:
+    assert_invalid(api.commit("x", overage_policy="REJECT"), "overage_policy")
+    assert_invalid(api.release("x", reason="r" * 257), "reason")
+    assert_invalid(api.release("x", metadata={}), "metadata")
+    for bad in (0, 86_400_001, None, "1", 1.0, ABSENT):
+        assert_invalid(api.extend("x", extend_by_ms=bad), "extend_by_ms")
+    for settle in (api.commit, api.release, api.extend):
+        assert_invalid(settle("x", idempotency_key=ABSENT), "idempotency_key")
+
+
+def test_what_is_legal_at_the_edges(world: World) -> None:
+    fields = {
+        "idempotency_key": " " * 256,
+        "subject": {"tenant": "tenant-a", "agent": "A-z_0.9" + "x" * 121, "dimensions": {" any key ": "v" * 256}},
+        "action": {"kind": "k" * 64, "name": "n" * 256, "tags": ["t" * 64] * 10},
+    }
+    assert world.api.reserve(0, ttl_ms=1000, grace_period_ms=60_000, metadata={}, **fields).status == 200
+    assert world.api.event(0, client_time_ms=2**63 - 1, metrics={}, metadata=None, **fields).status == 201
+    assert world.api.decide(0, metadata={"deep": [[[{}]]]}, **fields).status == 200
+
+
+def test_every_problem_is_named_at_once(api: Api) -> None:
+    answer = api.reserve(idempotency_key=ABSENT, ttl_ms=1, surprise=True)
+    for field in ("idempotency_key", "ttl_ms", "surprise"):
+        assert_invalid(answer, field)
+
+
+# --- bodies -----------------------------------------------------------------------------------------------------------
+
+NOT_JSON = [
+    b"",
+    b"null",
+    b"[]",
+    b'"text"',
+    b"5",
+    b"{",
+    b"{} {}",
+    b"{'a': 1}",
+    b'{"a": NaN}',
+    b'{"metadata": {"a": 1e999}}',
+    b'{"metadata": ' + b"9" * 5000 + b"}",
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b'{"metadata": ' + b'{"a":' * 300 + b"1" + b"}" * 300 + b"}",
+]
+
+
+def raw(api: Api, content: bytes, content_type: str | None = "application/json", path: str = "/v1/events") -> Answer:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    response = api.http.post(path, content=content, headers=headers)
+    return Answer(response.status_code, response.json(), response.headers)
+
+
+@pytest.mark.parametrize("content", NOT_JSON, ids=range(len(NOT_JSON)))
+def test_what_is_no_json_object_is_a_400(api: Api, content: bytes) -> None:
+    assert raw(api, content).outcome == INVALID
+
+
+def test_a_body_that_is_too_big(world: World) -> None:
+    assert raw(world.api, b" " * (1024 * 1024 + 1)).outcome == (413, "INVALID_REQUEST")
+    assert world.api.balances().status == 200
+
+
+def test_the_last_of_repeated_members_counts(world: World) -> None:
+    body = json.dumps(world.api.who({"actual": {"unit": "TOKENS", "amount": 7}}))
+    answer = raw(world.api, (body[:-1] + ', "actual": {"unit": "TOKENS", "amount": 9}}').encode())
+    assert answer.numbers == (999_991, 0, 9, 0)
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
+def test_a_body_that_does_not_say_it_is_json(world: World, content_type: str | None) -> None:
+    answer = raw(world.api, b"{}", content_type)
+    assert answer.outcome == (415, "INVALID_REQUEST")
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON", "application/x+json"])
+def test_a_body_that_does(api: Api, content_type: str) -> None:
+    assert raw(api, b"{}", content_type).outcome == INVALID
+
+
+# --- routes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/nothing", "/v2/decide", "/v1/decide/", "/v1/admin/budgets"])
+def test_unknown_paths(world: World, path: str) -> None:
+    assert world.api.get(path).outcome == (404, "NOT_FOUND")
+    assert world.anonymous.get(path).outcome == (401, "UNAUTHORIZED")  # the key is asked for first
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/v1/decide", "POST"),
+        ("DELETE", "/v1/reservations", "POST, GET"),
+        ("POST", "/v1/balances", "GET"),
+        ("PUT", "/v1/reservations/x/commit", "POST"),
+        ("PATCH", "/v1/reservations/x", "GET"),
+    ],
+)
+def test_wrong_methods(world: World, method: str, path: str, allow: str) -> None:
+    answer = world.api.call(method, path)
+    assert (answer.status, answer.headers["Allow"]) == (405, allow)
+    assert world.anonymous.call(method, path).status == 401
+
+
+def test_an_id_is_one_segment(api: Api) -> None:
+    assert api.row("a%2Fcommit").outcome == (404, "NOT_FOUND")
+    assert "a/commit" in api.row("a%2Fcommit").body["message"]
+
+
+# --- which check comes first ------------------------------------------------------------------------------------------
+
+
+def test_the_header_key_must_equal_the_body_key(world: World) -> None:
+    key = fresh_key()
+    assert world.api.reserve(idempotency_key=key, headers={"X-Idempotency-Key": key}).status == 200
+    for other in (fresh_key(), ""):
+        assert world.api.reserve(headers={"X-Idempotency-Key": other}).outcome == INVALID
+        assert world.api.commit("unknown", headers={"X-Idempotency-Key": other}).outcome == INVALID
+    assert world.api.reserve(idempotency_key=ABSENT, headers={"X-Idempotency-Key": key}).outcome == INVALID
+    # and it is no part of what is remembered
+    assert world.api.reserve(idempotency_key=key).status == 200
+
+
+def test_a_header_mismatch_beats_403_and_404(world: World) -> None:
+    wrong = {"X-Idempotency-Key": "other"}
+    rid = world.api.held()
+    assert world.other.commit(rid, headers=wrong).outcome == INVALID
+    assert world.api.reserve(subject={"tenant": "tenant-b"}, headers=wrong).outcome == INVALID
+
+
+def test_a_bad_body_beats_a_bad_id_and_both_beat_the_tenant(world: World) -> None:
+    assert "actual" in world.api.commit("x" * 129, actual=None).body["message"]
+    assert "reservation_id" in world.api.commit("x" * 129).body["message"]
+    subject = {"tenant": "tenant-b", "agent": "a b"}
+    assert world.api.reserve(subject=subject).outcome == INVALID
+
+
+def test_another_tenants_subject_is_403_before_the_ledger(world: World) -> None:
+    for kind in KINDS:
+        for tenant in ("tenant-b", "Tenant-A", "nobody"):
+            assert getattr(world.api, kind)(subject={"tenant": tenant}).outcome == (403, "FORBIDDEN")
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+def keyed(world: World, key: str | None) -> Answer:
+    headers = {} if key is None else {"X-Cycles-API-Key": key}
+    return world.anonymous.get("/v1/balances?tenant=tenant-a", headers=headers)
+
+
+def test_why_a_key_is_refused_in_order(world: World) -> None:
+    now = world.clock.now_ms()
+    secret = "cyc_live_abcdefghij"
+    wrong = secret[:14] + "-wrong"
+    assert "missing" in keyed(world, None).body["message"]
+    assert "missing" in keyed(world, "").body["message"]
+    steps: list[tuple[dict[str, Any], str, str]] = [
+        ({"tenant": "tenant-a", "status": "REVOKED", "expires_at_ms": 0}, wrong, "KEY_REVOKED"),
+        ({"tenant": "tenant-a", "status": "EXPIRED"}, wrong, "KEY_EXPIRED"),
+        ({"tenant": "tenant-a", "expires_at_ms": now - 1}, wrong, "KEY_EXPIRED"),
+        ({"tenant": None}, wrong, "INVALID_KEY"),
+        ({"tenant": None}, secret, "KEY_NOT_OWNED_BY_TENANT"),
+        ({"tenant": "tenant-s"}, secret, "TENANT_SUSPENDED"),
+        ({"tenant": "tenant-c"}, secret, "TENANT_CLOSED"),
+        ({"tenant": "tenant-a", "status": "SLEEPY"}, secret, "INTERNAL_ERROR"),
+    ]
+    world.ledger.set_tenant("tenant-s", status="SUSPENDED")
+    world.ledger.set_tenant("tenant-c", status="CLOSED")
+    for record, key, message in steps:
+        world.ledger.set_api_key(secret, **record)
+        answer = keyed(world, key)
+        assert (*answer.outcome, answer.body["message"]) == (401, "UNAUTHORIZED", message)
+    world.ledger.set_api_key(secret, tenant="tenant-a", expires_at_ms=now)
+    assert keyed(world, secret).status == 200
+    assert keyed(world, "cyc_live_zzzzzzzz").body["message"] == "KEY_NOT_FOUND"
+
+
+def test_keys_with_a_common_beginning_are_told_apart(world: World) -> None:
+    world.ledger.set_api_key("cyc_live_same_beginning_1", tenant="tenant-a")
+    world.ledger.set_api_key("cyc_live_same_beginning_2", tenant="tenant-b", status="REVOKED")
+    assert keyed(world, "cyc_live_same_beginning_1").status == 200
+    assert keyed(world, "cyc_live_same_beginning_2").body["message"] == "KEY_REVOKED"
+
+
+def test_a_key_of_a_corrupt_tenant_still_opens_the_door(world: World) -> None:
+    world.ledger.set_tenant("tenant-a", status="???")
+    assert world.api.balances().status == 200
+
+
+def test_the_key_is_checked_before_the_body(world: World) -> None:
+    assert raw(world.anonymous, b"{").outcome == (401, "UNAUTHORIZED")
+
+
+# --- the operator's key -----------------------------------------------------------------------------------------------
+
+ADMIN_CALLS: list[Callable[[Api, dict[str, str]], Answer]] = [
+    lambda api, headers: api.get("/v1/reservations?tenant=tenant-a", headers=headers),
+    lambda api, headers: api.get("/v1/reservations/x", headers=headers),
+    lambda api, headers: api.release("x", headers=headers),
+]
+
+
+def test_the_operators_key_opens_list_get_and_release(world: World) -> None:
+    mine, theirs = world.api.held(), world.other.held()
+    for rid in (mine, theirs):
+        assert world.admin.row(rid).status == 200
+        released = world.admin.release(rid)
+        assert released.status == 200
+        assert "X-Cycles-Tenant" not in released.headers
+    assert [row["reservation_id"] for row in world.admin.rows(tenant="tenant-b").body["reservations"]] == [theirs]
+    for missing in ({}, {"tenant": " "}):
+        assert world.admin.rows(**missing).outcome == INVALID
+
+
+@pytest.mark.parametrize("call", ADMIN_CALLS)
+def test_a_wrong_operators_key_is_401_even_with_a_good_api_key(world: World, call: Callable[..., Answer]) -> None:
+    assert call(world.api, {"X-Admin-API-Key": "wrong"}).outcome == (401, "UNAUTHORIZED")
+    assert call(world.api, {"X-Admin-API-Key": ""}).status != 401  # blank is none
+
+
+def test_elsewhere_the_operators_key_counts_for_nothing(world: World) -> None:
+    rid = world.api.held()
+    for answer in (
+        world.admin.reserve(),
+        world.admin.decide(),
+        world.admin.event(),
+        world.admin.commit(rid),
+        world.admin.extend(rid),
+        world.admin.balances(),
+    ):
+        assert answer.outcome == (401, "UNAUTHORIZED")
+    assert world.api.reserve(headers={"X-Admin-API-Key": "wrong"}).status == 200
+
+
+# --- what every answer carries ----------------------------------------------------------------------------------------
+
+
+def test_headers_of_a_good_answer(world: World) -> None:
+    headers = world.api.reserve(headers={"X-Request-Id": "mine"}).headers
+    assert UUID4.fullmatch(headers["X-Request-Id"])
+    assert HEX32.fullmatch(headers["X-Cycles-Trace-Id"])
+    assert headers["X-Cycles-Tenant"] == "tenant-a"
+    assert (headers["X-RateLimit-Remaining"], headers["X-RateLimit-Reset"]) == ("-1", "0")
+    assert headers["Content-Type"] == "application/json"
+    assert headers["Date"].endswith("GMT")
+
+
+@pytest.mark.parametrize("path", ["/v1/balances", "/v1/nothing", "/v1/reservations/unknown"])
+def test_headers_of_a_refusal_with_a_key(world: World, path: str) -> None:
+    answer = world.api.get(path)
+    assert answer.body["request_id"] == answer.headers["X-Request-Id"]
+    assert answer.body["trace_id"] == answer.headers["X-Cycles-Trace-Id"]
+    assert answer.headers["X-Cycles-Tenant"] == "tenant-a"
+    assert answer.headers["X-RateLimit-Remaining"] == "-1"
+
+
+def test_headers_of_a_401(world: World) -> None:
+    answer = world.anonymous.balances()
+    assert answer.body["request_id"] == answer.headers["X-Request-Id"]
+    assert answer.body["trace_id"] == answer.headers["X-Cycles-Trace-Id"]
+    for absent in ("X-Cycles-Tenant", "X-RateLimit-Remaining", "WWW-Authenticate", "Set-Cookie"):
+        assert absent not in answer.headers
+    assert answer.headers["Content-Type"] == "application/json;charset=UTF-8"
+
+
+GOOD = "0af7651916cd43dd8448eb211c80319c"
+OTHER = "11111111111111111111111111111111"
+SPAN = "b7ad6b7169203331"
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"traceparent": f"00-{GOOD}-{SPAN}-01"}, GOOD),
+        ({"traceparent": f"00-{GOOD}-{SPAN}-01", "X-Cycles-Trace-Id": OTHER}, GOOD),
+        ({"traceparent": f"00-{GOOD.upper()}-{SPAN}-01"}, GOOD),
+        ({"X-Cycles-Trace-Id": GOOD}, GOOD),
+        ({"X-Cycles-Trace-Id": GOOD.upper()}, GOOD),
+        ({"traceparent": f"01-{GOOD}-{SPAN}-01", "X-Cycles-Trace-Id": OTHER}, OTHER),
+        ({"traceparent": f"00-{'0' * 32}-{SPAN}-01", "X-Cycles-Trace-Id": OTHER}, OTHER),
+        ({"traceparent": f"00-{GOOD}-{'0' * 16}-01", "X-Cycles-Trace-Id": OTHER}, OTHER),
+        ({"traceparent": f"00-{GOOD}-{SPAN}-1", "X-Cycles-Trace-Id": OTHER}, OTHER),
+        ({"traceparent": f"00-{GOOD}-{SPAN}-01-x", "X-Cycles-Trace-Id": OTHER}, OTHER),
+        ({"X-Cycles-Trace-Id": "0" * 32}, None),
+        ({"X-Cycles-Trace-Id": GOOD[:-1]}, None),
+        ({"X-Cycles-Trace-Id": GOOD[:-1] + "g"}, None),
+    ],
+)
+def test_the_trace_an_answer_belongs_to(api: Api, headers: dict[str, str], expected: str | None) -> None:
+    for answer in (api.get("/v1/reservations?limit=1", headers=headers), api.get("/v1/balances", headers=headers)):
+        trace = answer.headers["X-Cycles-Trace-Id"]
+        assert HEX32.fullmatch(trace)
+        assert (trace == expected) if expected else (trace not in (GOOD, OTHER, "0" * 32))
+
+
+# --- paths that need no key -------------------------------------------------------------------------------------------
+
+
+def test_evidence_and_keys_are_not_there(world: World) -> None:
+    for api in (world.anonymous, world.api):
+        assert api.get("/v1/.well-known/cycles-jwks.json").outcome == (404, "NOT_FOUND")
+        answer = api.get(f"/v1/evidence/{'0' * 64}")
+        assert answer.outcome == (404, "NOT_FOUND")
+        assert "X-Cycles-Tenant" not in answer.headers
+    for bad in ("0" * 63, "0" * 65, "A" * 64, "g" * 64):
+        assert world.anonymous.get(f"/v1/evidence/{bad}").outcome == INVALID
+
+
+def test_three_hundred_a_minute(world: World) -> None:
+    for _ in range(300):
+        assert world.anonymous.get("/v1/evidence/x").status == 400
+    answer = world.anonymous.get("/v1/.well-known/cycles-jwks.json")
+    assert answer.outcome == (429, "LIMIT_EXCEEDED")
+    assert answer.headers["X-RateLimit-Remaining"] == "0"
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    assert int(answer.headers["X-RateLimit-Reset"]) > world.clock.now_ms() // 1000
+    assert world.api.balances().status == 200
+    world.clock.advance(60_000)
+    assert world.anonymous.get("/v1/evidence/x").status == 400

@@ -1,0 +1,147 @@
+"""Commit, release and extend: what they answer, what they move, and what they refuse in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from .kit import Answer, Api, World, amount, fresh_key
+
+A = "tenant:tenant-a"
+Act = Callable[[Api, str], Answer]
+ACTS: dict[str, Act] = {
+    "commit": lambda api, rid: api.commit(rid),
+    "release": lambda api, rid: api.release(rid),
+    "extend": lambda api, rid: api.extend(rid),
+}
+each_act = pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+
+
+def test_a_commit_of_the_whole_estimate_shows_no_released(world: World) -> None:
+    answer = world.api.commit(world.api.held(1000), 1000)
+    assert answer.body.keys() == {"status", "charged", "balances"}
+    assert answer.numbers == (999_000, 0, 1000, 0)
+
+
+def test_a_commit_of_nothing(world: World) -> None:
+    answer = world.api.commit(world.api.held(1000), 0)
+    assert (answer.body["charged"], answer.body["released"]) == (amount(0), amount(1000))
+    assert answer.numbers == (1_000_000, 0, 0, 0)
+
+
+def test_release_gives_everything_back_and_says_so(world: World) -> None:
+    answer = world.api.release(world.api.held(1000), reason="no longer needed")
+    assert answer.body.keys() == {"status", "released", "balances"}
+    assert answer.body["released"] == amount(1000)
+    assert answer.numbers == (1_000_000, 0, 0, 0)
+    assert world.api.release(world.api.held(0)).body["released"] == amount(0)
+
+
+def test_only_scopes_that_had_a_budget_at_reserve_time_are_touched(world: World) -> None:
+    subject = {"tenant": "tenant-a", "agent": "late"}
+    rid = world.api.held(1000, subject=subject)
+    world.seed(f"{A}/agent:late", 5_000)
+    assert len(world.api.commit(rid, 900).body["balances"]) == 1
+    assert world.numbers(f"{A}/agent:late") == (5_000, 0, 0, 0)
+
+
+@pytest.mark.parametrize("status", ["FROZEN", "CLOSED"])
+def test_a_blocked_budget_still_settles(world: World, status: str) -> None:
+    committed, released, extended = world.api.held(), world.api.held(), world.api.held()
+    world.seed(status=status)
+    assert world.numbers() == (997_000, 3000, 0, 0)  # the holds stay
+    assert world.api.commit(committed, 400).numbers == (997_600, 2000, 400, 0)
+    assert world.api.release(released).numbers == (998_600, 1000, 400, 0)
+    assert world.api.extend(extended).numbers == (998_600, 1000, 400, 0)
+
+
+def test_a_budget_that_is_gone_does_not_keep_a_reservation_from_ending(world: World) -> None:
+    rid, key = world.api.held(), fresh_key()
+    world.ledger.delete_budget(A, unit="TOKENS")
+    first = world.api.commit(rid, 900, idempotency_key=key)
+    assert (first.status, first.body["charged"]) == (200, amount(900))
+    assert world.api.commit(rid, 900, idempotency_key=key).body == first.body
+
+
+@each_act
+def test_an_unknown_id_is_404_for_everybody(world: World, act: Act) -> None:
+    assert act(world.api, "00000000-0000-4000-8000-000000000000").outcome == (404, "NOT_FOUND")
+    assert act(world.other, "nothing").outcome == (404, "NOT_FOUND")
+
+
+@each_act
+def test_a_reservation_of_another_tenant_is_403(world: World, act: Act) -> None:
+    rid = world.api.held()
+    assert act(world.other, rid).outcome == (403, "FORBIDDEN")
+    assert world.api.row(rid).body["status"] == "ACTIVE"
+
+
+@each_act
+@pytest.mark.parametrize(("length", "outcome"), [(128, (404, "NOT_FOUND")), (129, (400, "INVALID_REQUEST"))])
+def test_the_length_of_an_id(api: Api, act: Act, length: int, outcome: tuple[int, str]) -> None:
+    assert act(api, "x" * length).outcome == outcome
+
+
+@each_act
+def test_expired_beats_the_unit_and_everything_after_it(world: World, act: Act) -> None:
+    rid = world.api.held(ttl_ms=1000, grace_period_ms=0)
+    world.clock.advance(1001)
+    assert act(world.api, rid).outcome == (410, "RESERVATION_EXPIRED")
+    assert world.api.commit(rid, 1, "CREDITS").outcome == (410, "RESERVATION_EXPIRED")
+
+
+def test_the_unit_is_checked_after_finalization(api: Api) -> None:
+    rid = api.held()
+    api.commit(rid, 1)
+    assert api.commit(rid, 1, "CREDITS").outcome == (409, "RESERVATION_FINALIZED")
+
+
+def test_extend_counts_from_the_expiry_and_is_not_clamped(world: World) -> None:
+    made = world.api.reserve(ttl_ms=60_000).body
+    world.clock.advance(10_000)
+    answer = world.api.extend(made["reservation_id"], 86_400_000)
+    assert answer.body.keys() == {"status", "expires_at_ms", "remaining_ttl_ms", "balances"}
+    assert answer.body["expires_at_ms"] == made["expires_at_ms"] + 86_400_000
+    assert answer.body["remaining_ttl_ms"] == 86_450_000
+
+
+def test_ten_extensions_and_no_more(world: World) -> None:
+    rid, key = world.api.held(), fresh_key()
+    assert world.api.extend(rid, 1, idempotency_key=key).status == 200
+    for _ in range(9):
+        assert world.api.extend(rid, 0).status == 400  # failures do not count
+        assert world.api.extend(rid, 1, idempotency_key=key).status == 200  # replays neither
+        assert world.api.extend(rid, 1).status == 200
+    assert world.api.extend(rid, 1).outcome == (409, "MAX_EXTENSIONS_EXCEEDED")
+    world.clock.advance(60_000 + 5_000)
+    assert world.api.extend(rid, 1).outcome == (410, "RESERVATION_EXPIRED")  # time is asked first
+
+
+def test_metrics_and_metadata_of_a_commit(world: World) -> None:
+    rid = world.api.held(metadata={"run": 1})
+    metrics = {"tokens_input": 2**31 - 1, "tokens_output": 0, "latency_ms": 5, "model_version": "m", "custom": {"a": 1}}
+    assert world.api.commit(rid, metrics=metrics, metadata={"b": [1, None]}).status == 200
+    row = world.api.row(rid).body
+    assert (row["metadata"], row["committed_metadata"]) == ({"run": 1}, {"b": [1, None]})
+    assert "metrics" not in row
+
+
+# --- the closed tenant, met by an operator's release ------------------------------------------------------------------
+
+
+def test_an_operator_cannot_release_in_a_closed_tenant_but_replays_stay(world: World) -> None:
+    released, held, key = world.api.held(), world.api.held(), fresh_key()
+    first = world.admin.release(released, idempotency_key=key)
+    world.ledger.set_tenant("tenant-a", status="CLOSED")
+    assert world.admin.release(held).outcome == (409, "TENANT_CLOSED")
+    assert world.admin.release(released).outcome == (409, "TENANT_CLOSED")  # before "finalized"
+    assert world.admin.release(released, idempotency_key=key).body == first.body
+    assert world.admin.row(held).body["status"] == "ACTIVE"
+
+
+def test_a_suspended_tenant_is_stopped_at_the_door_only(world: World) -> None:
+    rid = world.api.held()
+    world.ledger.set_tenant("tenant-a", status="SUSPENDED")
+    assert world.api.release(rid).outcome == (401, "UNAUTHORIZED")
+    assert world.admin.release(rid).status == 200
