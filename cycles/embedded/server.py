@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
@@ -23,6 +22,7 @@ from cycles.embedded.routes import find
 from cycles.embedded.transports import EmbeddedTransport
 
 if TYPE_CHECKING:
+    import cycles
     from cycles.embedded.serve import Listener
 
 Budgets: TypeAlias = Mapping[str, Amount | Iterable[Amount]]
@@ -119,14 +119,15 @@ class EmbeddedServer:
         """An httpx transport to this server, for a client of one's own, blocking or asyncio."""
         return EmbeddedTransport(self)
 
-    def client(self, *, tenant: str | None = None, **options: Any) -> Any:
+    def client(self, *, tenant: str | None = None, **options: Any) -> cycles.Cycles:
         """A client of this server, in this process, for blocking and asyncio code.
 
         Args:
             tenant: Whose key it uses and who its subjects belong to; the first tenant of the budgets by default.
             options: What `cycles.Cycles` takes. Nothing is journaled on disk unless `journal` or `journal_dir` says so.
         """
-        cycles: Any = import_module("cycles")
+        import cycles
+
         tenant = tenant if tenant is not None else self.tenant
         if "journal_dir" not in options:
             options.setdefault("journal", False)
