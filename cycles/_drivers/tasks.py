@@ -40,6 +40,7 @@ class TaskIo(Verbs):
         super().__init__(runtime)
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
+        self._going_on: asyncio.Task[None] | None = None  # what the last cancelled caller left behind
         self._gate = asyncio.Semaphore(BEATS_IN_FLIGHT)
 
     async def send(self, call: Call) -> Outcome:
@@ -106,11 +107,12 @@ class TaskIo(Verbs):
 
     async def to_the_end(self, flow: Coroutine[Any, Any, T]) -> T:
         """Run a flow in the caller's task; if the caller is cancelled, wait a moment for what goes on without it."""
-        before = set(self._tasks)
         try:
             return await flow
         except asyncio.CancelledError:
-            await self._linger(self._tasks - before, LINGER_S)
+            going_on, self._going_on = self._going_on, None  # set, if at all, just before this was raised
+            if going_on is not None:
+                await self._linger(going_on, LINGER_S)
             raise
 
     async def drain(self, timeout_s: float) -> None:
@@ -132,7 +134,7 @@ class TaskIo(Verbs):
         elif asyncio.current_task() in self._tasks:
             work.close()  # this is such a task already: when it is cancelled too, its own `otherwise` is next
         else:
-            self.start(self._or_else(work, otherwise))
+            self._going_on = self.start(self._or_else(work, otherwise))
 
     async def _or_else(self, work: Coroutine[Any, Any, None], otherwise: partial[None]) -> None:
         try:
@@ -149,12 +151,12 @@ class TaskIo(Verbs):
     async def _finish_releasing(self, release: Release) -> None:
         await give_back(self, release, quiet=True)
 
-    async def _linger(self, tasks: set[asyncio.Task[None]], seconds: float) -> None:
+    async def _linger(self, task: asyncio.Task[None], seconds: float) -> None:
         end = time.monotonic() + seconds
         with _shielded():
-            while tasks and (left := end - time.monotonic()) > 0:
+            while not task.done() and (left := end - time.monotonic()) > 0:
                 try:
-                    _, tasks = await asyncio.wait(tasks, timeout=left)
+                    await asyncio.wait([task], timeout=left)
                 except asyncio.CancelledError:
                     continue  # cancelled again; the first cancellation is raised when we are done
 
