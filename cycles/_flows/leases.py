@@ -92,11 +92,12 @@ def _allows(decision: str) -> bool:
     return decision in ("ALLOW", "ALLOW_WITH_CAPS")
 
 
-async def clean_up_create(io: Io, call: Call) -> None:
+async def clean_up_create(io: Io, call: Call) -> Outcome:
     """Ask a create that nobody waits for once more, with its own key, and release what it reserved."""
     outcome = await send_twice(io, call)
     if isinstance(outcome, Success) and (reservation_id := outcome.body.get("reservation_id")):
         await give_back(io, Release(reservation_id, new_key(), CALLER_GONE, call.trace_id), quiet=True)
+    return outcome
 
 
 async def _opened(io: Io, plan: Plan, key: str, trace_id: str, outcome: Outcome) -> Hold:
