@@ -254,6 +254,17 @@ async def reservation(here: Here, reservation_id: str) -> ReservationDetail:
     return await _get(here, call, ReservationDetail)
 
 
+async def find(here: Here, *, idempotency_key: str) -> ReservationSummary | None:
+    """Find the reservation that was made with a key of yours; None if there is none. `attach` goes on with it.
+
+    Raises:
+        CyclesError: where the server does not say.
+    """
+    rows = reservations(here, idempotency_key=check_key(idempotency_key), include=("metadata", "committed_metadata"))
+    items, _ = await rows.fetch(here.io, None)
+    return items[0] if items else None
+
+
 async def commit_reservation(
     here: Here,
     reservation_id: str,

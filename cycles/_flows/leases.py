@@ -118,7 +118,7 @@ async def _opened(io: Io, plan: Plan, key: str, trace_id: str, outcome: Outcome)
             reservation_id=created.reservation_id,
         )
     hold = Hold(plan, key, trace_id, io.now_ms(), created)
-    _begin_heartbeat(io, hold, created.reservation_id, outcome)
+    begin_heartbeat(io, hold, created.reservation_id, outcome)
     if io.listens(logging.DEBUG):
         from cycles._events import Reserved
 
@@ -149,7 +149,8 @@ async def _refuse(io: Io, created: ReservationCreateResponse, trace_id: str) -> 
     )
 
 
-def _begin_heartbeat(io: Io, hold: Hold, reservation_id: str, success: Success) -> None:
+def begin_heartbeat(io: Io, hold: Hold, reservation_id: str, success: Success) -> None:
+    """Keep the lease that an answer granted, from that answer alone."""
     plan = hold.plan
     lease, step = Lease.opened(ttl_ms=plan.ttl_ms, timeout_ms=io.timeout_s * 1000, grant=_grant(success))
     hold.heartbeat = Heartbeat(reservation_id, plan.ttl_ms, lease, step, hold.trace_id)
