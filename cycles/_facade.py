@@ -25,6 +25,7 @@ from cycles._flows.leases import create_call
 from cycles._guard import Reservation
 from cycles._hold import Plan, Unavailable
 from cycles._operations import AnyAction, AnySubject, Here
+from cycles._raw import raw
 from cycles._reporting import Observer, Reporter
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Cycles:
     extend_reservation = operations.blocking(operations.extend_reservation)
     evidence = operations.blocking(operations.evidence)
     evidence_keys = operations.blocking(operations.evidence_keys)
+    raw = operations.blocking(raw)
 
     def __init__(
         self,
@@ -326,6 +328,7 @@ class AsyncOperations:
     extend_reservation = operations.suspending(operations.extend_reservation)
     evidence = operations.suspending(operations.evidence)
     evidence_keys = operations.suspending(operations.evidence_keys)
+    raw = operations.suspending(raw)
 
     def __init__(self, client: Cycles) -> None:
         self._client = client

@@ -345,7 +345,7 @@ async def evidence_keys(here: Here) -> EvidenceKeys:
     """
     answer = await send_read(here.io, Call("getEvidenceJwks"))
     read_ = read(answer, "getEvidenceJwks", _KeySet)
-    check = here.wire.answer_check("CyclesEvidenceJwk")
+    check = here.wire.item_check("getEvidenceJwks")
     keys = [EvidenceKey.read(key) for key in read_.keys if isinstance(key, dict) and check(key, "") is None]
     usable = [key for key in keys if key.kty == "OKP" and key.crv == "Ed25519" and key.alg in (None, "EdDSA")]
     return EvidenceKeys(keys=usable, request_id=read_.request_id, trace_id=read_.trace_id, raw=read_.raw)

@@ -64,9 +64,23 @@ class Checkers:
             checks.append(self._object(schema))
         if "items" in schema:
             checks.append(self._array(schema["items"]))
-        if "anyOf" in schema and not self._answers:
-            checks.append(_any_required(schema["anyOf"]))
+        checks += [self._compile(part, bounds=bounds) for part in schema.get("allOf", ())]
+        for word in ("anyOf", "oneOf"):
+            if word in schema:
+                checks.append(self._alternatives(schema[word], bounds))
         return _all(checks)
+
+    def _alternatives(self, branches: list[Mapping[str, Any]], bounds: bool) -> Check:
+        """At least one branch holds; that not more than one of `oneOf` does is for the server to know."""
+        if all(set(branch) == {"required"} for branch in branches):
+            return _anything if self._answers else _any_required(branches)
+        tests = [self._compile(branch, bounds=bounds) for branch in branches]
+
+        def check(value: Any, path: str) -> str | None:
+            problems = [test(value, path) for test in tests]
+            return None if None in problems else problems[0]
+
+        return check
 
     def _reference(self, name: str, bounds: bool) -> Check:
         # Looked up when used, so that a schema may refer to itself.
