@@ -133,11 +133,11 @@ def judge(
     if status != success:
         what = "a redirect, which is never followed" if 300 <= status <= 399 else f"not {success}"
         return Ambiguous(status, f"the server answered {status}, {what}; nothing is proven by it", request_id, trace_id)
-    value, problem = _value(body) if check is not None else ({}, None)
+    value, problem = _object(body)
     if problem is None and check is not None:
         problem = check(value, "")
     if problem is not None:
-        problem = redact(problem.removeprefix(": "))
+        problem = redact(problem)
         return Ambiguous(status, f"the answer does not satisfy the protocol: {problem}", request_id, trace_id)
     return Success(value, request_id, trace_id, sent, received)
 
@@ -172,20 +172,15 @@ def _details(value: Any, redact: Callable[[str], str]) -> Mapping[str, Any] | No
         return None
 
 
-def _value(body: bytes) -> tuple[Any, str | None]:
-    """The JSON value in `body`, or what is wrong with it."""
+def _object(body: bytes) -> tuple[dict[str, Any], str | None]:
+    """The JSON object in `body`, or what is wrong with it."""
     try:
-        return json.loads(body), None
+        value = json.loads(body)
     except RecursionError:
         return {}, "its body is nested too deeply"
     except ValueError:
         return {}, "its body is not JSON" if body.strip() else "its body is empty"
-
-
-def _object(body: bytes) -> tuple[dict[str, Any], str | None]:
-    """The JSON object in `body`, or what is wrong with it."""
-    value, problem = _value(body)
-    return (value, problem) if isinstance(value, dict) else ({}, "its body is not a JSON object")
+    return (value, None) if isinstance(value, dict) else ({}, "its body is not a JSON object")
 
 
 def _redacted(value: Any, redact: Callable[[str], str]) -> Any:

@@ -15,7 +15,6 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from cycles._config import Config
 from cycles._core.records import Record
@@ -57,7 +56,7 @@ class Runtime:
         self.pid = os.getpid()
         self.wire = Wire(api_key)
         self.endpoint = Endpoint(self.base_url)
-        self.keeper = Keeper(urlsplit(self.base_url).netloc)
+        self.keeper = Keeper("cycles-keeper")
         self.beats = self.keeper.lane("beats", BEAT_WORKERS)
         self.background = self.keeper.lane("background", WORKERS)
         self.journal = self._open_journal(api_key) if config.journal else None
