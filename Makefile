@@ -5,6 +5,7 @@ SPEC   ?= openapi.yaml
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
 STAMP  := $(VENV)/.installed
+BENCH  := $(VENV)/bench
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
@@ -46,8 +47,16 @@ format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## measure, side by side, in one interleaved run
-	$(PY) -m benchmarks
+bench: $(BENCH)/.installed  ## measure, side by side, in one interleaved run (BENCH_ARGS=--quick for a short one)
+	$(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)
+
+$(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@for package in $$(cat benchmarks/requirements.txt); do \
+	  $(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check $$package \
+	    || echo "bench: $$package is not to be had here; its rows are skipped"; done
+	@touch $@
 
 build: $(STAMP)  ## build sdist and wheel into dist/
 	$(PY) -m pip install --quiet build

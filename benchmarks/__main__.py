@@ -1,0 +1,64 @@
+"""Run the benchmarks: `python -m benchmarks [--quick] [--only sync,async,processes] [--json FILE] [--write]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks import process, sibling, suite
+from benchmarks.report import text
+
+README = Path(__file__).with_name("README.md")
+MARK = "<!-- results -->"
+
+
+def main() -> None:
+    """Measure what was asked for and show it."""
+    options = _options()
+    scale = suite.Scale(options.quick)
+    results: dict[str, Any] = {"machine": suite.machine(), "notes": [], "series": {}}
+    if not sibling.IS_HERE:
+        results["notes"].append(sibling.MISSING)
+    with process.stub() as port, tempfile.TemporaryDirectory(prefix="cycles-bench-") as journal:
+        results |= suite.per_call(port, journal)
+        if "sync" in options.only:
+            _add(results, suite.sync(port, journal, scale, _say))
+        if "async" in options.only:
+            _add(results, asyncio.run(suite.asynchronous(port, journal, scale, _say)))
+        if "processes" in options.only:
+            _add(results, suite.processes(port, journal, scale, _say))
+    results["machine"]["load_after"] = os.getloadavg()[0]
+    shown = text(results)
+    print(shown)
+    if options.json is not None:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    if options.write:
+        README.write_text(README.read_text().partition(MARK)[0] + MARK + "\n\n" + shown)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a minute in place of several; for trying a change")
+    parser.add_argument("--only", default="sync,async,processes", type=lambda given: given.split(","))
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--write", action="store_true", help="keep the results in benchmarks/README.md")
+    return parser.parse_args()
+
+
+def _add(results: dict[str, Any], more: dict[str, Any]) -> None:
+    results["series"] |= more.pop("series", {})
+    results |= more
+
+
+def _say(what: str) -> None:
+    print(f"... {what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

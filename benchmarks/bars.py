@@ -1,0 +1,66 @@
+"""The bars a run is held against, each with where in the results its figure is. Missing rows are shown as such."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+Results = dict[str, Any]
+
+
+class Bar(NamedTuple):
+    """One line of the verdict: `figure` over `limit` is a miss (under it, where `at_least`)."""
+
+    what: str
+    limit: float
+    figure: Callable[[Results], float]
+    at_least: bool = False
+
+    def holds(self, figure: float) -> bool:
+        return figure >= self.limit if self.at_least else figure <= self.limit
+
+
+def _ratio(series: str, name: str, to: str) -> Callable[[Results], float]:
+    return lambda results: float(results["series"][series]["ratios"][f"{name} / {to}"]["median"])
+
+
+def _difference(series: str, name: str, less: str) -> Callable[[Results], float]:
+    def figure(results: Results) -> float:
+        rows = results["series"][series]["cases"]
+        return float(rows[name]["cpu_us"] - rows[less]["cpu_us"])
+
+    return figure
+
+
+def _at(*path: Any) -> Callable[[Results], float]:
+    def figure(results: Results) -> float:
+        found: Any = results
+        for step in path:
+            found = found[step]
+        return float(found)
+
+    return figure
+
+
+BARS = [
+    Bar("CPU, sync guard / two httpx posts", 1.00, _ratio("sync 1", "guard", "httpx posts")),
+    Bar("CPU, sync guard, journal off / two httpx posts", 0.85, _ratio("sync 1", "guard, no journal", "httpx posts")),
+    Bar("CPU, sync guard / runcycles, journals on", 0.50, _ratio("sync 1", "guard", "runcycles")),
+    Bar("CPU, journal on / off", 1.08, _ratio("sync 1", "guard", "guard, no journal")),
+    Bar("CPU us, decorator - guard", 40, _difference("sync 1", "decorator", "guard")),
+    Bar("CPU, sync guard, 16 threads / posts", 0.95, _ratio("sync 16", "guard", "httpx posts")),
+    Bar("calls/s, 16 threads, disk / process", 0.80, _at("disk_ratio", "median"), at_least=True),
+    Bar("CPU, async guard / two httpx posts", 1.00, _ratio("async 1", "guard", "httpx posts")),
+    Bar("CPU, async guard, 64 tasks / posts", 0.30, _ratio("async 64", "guard", "httpx posts")),
+    Bar("CPU, 64 tasks, aiohttp client / posts", 0.20, _ratio("async 64", "guard, aiohttp", "httpx posts")),
+    Bar("CPU, 64 tasks, guard / stack of transports", 0.80, _ratio("async 64", "guard", "httpx stack")),
+    Bar("CPU, import cycles / import httpx, attrs", 1.15, _at("imports", "cycles", "ratio")),
+    Bar("CPU, cold first committed call / two posts", 1.40, _at("first_call", "cpu_ratio")),
+    Bar("bytes sent per guarded call", 1138, _at("per_call", "bytes")),
+    Bar("requests per guarded call", 2, _at("per_call", "requests")),
+    Bar("KiB per live sync guard (5,000)", 4, _at("live", "sync 5000", "kib_per_guard")),
+    Bar("threads with 5,000 live sync guards", 40, _at("live", "sync 5000", "threads")),
+    Bar("KiB per live async guard (5,000)", 8, _at("live", "async 5000", "kib_per_guard")),
+    Bar("threads for 10,000 journal records", 8, _at("backlog", "10000", "threads")),
+    Bar("MiB for 10,000 journal records", 30, _at("backlog", "10000", "mib")),
+]

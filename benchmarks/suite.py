@@ -1,0 +1,137 @@
+"""Which cases are measured together."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from benchmarks import backlog, floors, live, ours, process, sibling, startup
+from benchmarks.measure import AsyncCase, Case, Series, interleave, interleave_async
+from benchmarks.report import AGAIN, as_values
+
+POSTS = "httpx posts"
+Say = Callable[[str], None]
+
+
+class Scale:
+    """How long to measure: calls per round and rounds."""
+
+    def __init__(self, quick: bool) -> None:
+        self.rounds = 3 if quick else 11
+        self.calls = 60 if quick else 300
+        self.busy_calls = 320 if quick else 1280
+        self.processes = 3 if quick else 9
+        self.live = [10, 100] if quick else [10, 1000, 5000]
+        self.records = [10, 100] if quick else [10, 1000, 10_000]
+
+
+def machine() -> dict[str, Any]:
+    what = f"{platform.system()} {platform.machine()}"
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "what": what,
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def sync(port: int, journal: str, scale: Scale, say: Say) -> dict[str, Any]:
+    """One thread, 16 and 64; journal on, off and on disk; decorator; sibling; floors."""
+    with contextlib.ExitStack() as stack:
+        enter = stack.enter_context
+        cases = [
+            Case(POSTS, enter(floors.httpx_posts(port))),
+            Case(AGAIN, enter(floors.httpx_posts(port))),
+            Case("bare socket", enter(floors.bare_socket(port))),
+            Case("guard", enter(ours.guard(port, journal + "/ours"))),
+            Case("guard, no journal", enter(ours.guard(port, None))),
+            Case("decorator", enter(ours.decorator(port, journal + "/decorated"))),
+        ]
+        if sibling.IS_HERE:
+            cases.append(Case("runcycles", enter(sibling.decorator(port, journal + "/sibling"))))
+        busy = [case for case in cases if case.name not in ("bare socket", "decorator")]
+        disk = Case("guard, disk", enter(ours.guard(port, journal + "/disk", durability="disk")))
+        found: dict[str, Series] = {}
+        for workers, chosen in ((1, [*cases, disk]), (16, [*busy, disk]), (64, busy)):
+            say(f"sync, {workers} threads")
+            calls = scale.calls if workers == 1 else scale.busy_calls
+            found[f"sync {workers}"] = interleave(chosen, workers=workers, calls=calls, rounds=scale.rounds)
+    speed = found["sync 16"].ratio("guard, disk", "guard", lambda sample: sample.calls / sample.wall_s)
+    values: dict[str, Any] = {"series": {title: as_values(series, POSTS) for title, series in found.items()}}
+    if speed is not None:
+        values["disk_ratio"] = speed._asdict()
+    return values
+
+
+async def asynchronous(port: int, journal: str, scale: Scale, say: Say) -> dict[str, Any]:
+    """One task, 16 and 64."""
+    async with contextlib.AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        cases = [
+            AsyncCase(POSTS, await enter(floors.async_httpx_posts(port))),
+            AsyncCase(AGAIN, await enter(floors.async_httpx_posts(port))),
+            AsyncCase("httpx stack", await enter(floors.async_httpx_posts(port, floors.Stack(16)))),
+            AsyncCase("guard", await enter(ours.async_guard(port, journal + "/async"))),
+            AsyncCase("guard, no journal", await enter(ours.async_guard(port, None))),
+        ]
+        if importlib.util.find_spec("httpx_aiohttp") is not None:
+            from httpx_aiohttp import AiohttpTransport
+
+            cases.append(
+                AsyncCase("httpx-aiohttp posts", await enter(floors.async_httpx_posts(port, AiohttpTransport())))
+            )
+            theirs = await enter(httpx.AsyncClient(transport=AiohttpTransport()))
+            guard = ours.async_guard(port, journal + "/aiohttp", async_http_client=theirs)
+            cases.append(AsyncCase("guard, aiohttp", await enter(guard)))
+        if sibling.IS_HERE:
+            cases.append(AsyncCase("runcycles", await enter(sibling.async_decorator(port, journal + "/asibling"))))
+        found: dict[str, Series] = {}
+        for workers in (1, 16, 64):
+            say(f"async, {workers} tasks")
+            calls = scale.calls if workers == 1 else scale.busy_calls
+            found[f"async {workers}"] = await interleave_async(cases, workers=workers, calls=calls, rounds=scale.rounds)
+    return {"series": {title: as_values(series, POSTS) for title, series in found.items()}}
+
+
+def per_call(port: int, journal: str) -> dict[str, dict[str, float]]:
+    """Requests and bytes of one guarded call, ours and bare httpx, counted by the server."""
+    found = {}
+    for name, make in (
+        ("per_call", lambda: ours.guard(port, journal + "/count")),
+        ("per_call_bare", lambda: floors.httpx_posts(port)),
+    ):
+        with make() as call:
+            call()
+            process.counts(port)
+            for _ in range(100):
+                call()
+            seen = process.counts(port)
+        found[name] = {what: seen[what] / 100 for what in ("requests", "bytes")}
+    return found
+
+
+def processes(port: int, journal: str, scale: Scale, say: Say) -> dict[str, Any]:
+    """What takes processes of its own: import, first call, live guards, a full journal."""
+    say("import and first call")
+    values: dict[str, Any] = {
+        "imports": startup.imports(scale.processes),
+        "first_call": startup.first_call(port, journal + "/first", scale.processes),
+        "live": {},
+        "backlog": {},
+    }
+    for count in scale.live:
+        for kind in ["sync", "async"] + (["sibling"] if sibling.IS_HERE and count <= 1000 else []):
+            say(f"{count} live guards, {kind}")
+            values["live"][f"{kind} {count}"] = live.measure(kind, port, count, f"{journal}/live-{kind}-{count}")
+    for count in scale.records:
+        say(f"{count} journal records")
+        values["backlog"][str(count)] = backlog.measure(port, count, f"{journal}/backlog-{count}")
+    return values
