@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         usd,
         usd_microcents,
     )
-    from cycles._core.pricing import PriceBook
+    from cycles._core.pricing import Price, PriceBook
     from cycles._core.results import (
         Balance,
         Caps,
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from cycles._core.settlement import FlushReport, PendingSettlement, Settlement
     from cycles._core.subjects import Action, Subject
     from cycles._core.usage import Metrics, Usage
+    from cycles._default import get_default_client, guarded, set_default_client
     from cycles._errors import (
         AmbiguousResponseError,
         BudgetClosedError,
@@ -87,6 +88,8 @@ if TYPE_CHECKING:
     )
     from cycles._facade import Cycles
     from cycles._guard import AsyncGuard, Guard, Reservation, current_guard
+    from cycles._pools import copy_context_to
+    from cycles._streams import AsyncGuardedStream, GuardedStream
     from cycles.embedded import EmbeddedServer, ManualClock
 
 _HOMES = {
@@ -103,7 +106,7 @@ _HOMES = {
         "usd",
         "usd_microcents",
     ),
-    "cycles._core.pricing": ("PriceBook",),
+    "cycles._core.pricing": ("Price", "PriceBook"),
     "cycles._core.results": (
         "Balance",
         "Caps",
@@ -155,8 +158,11 @@ _HOMES = {
         "UncommittedGuardWarning",
         "UnitMismatchError",
     ),
+    "cycles._default": ("get_default_client", "guarded", "set_default_client"),
     "cycles._facade": ("Cycles",),
     "cycles._guard": ("AsyncGuard", "Guard", "Reservation", "current_guard"),
+    "cycles._pools": ("copy_context_to",),
+    "cycles._streams": ("AsyncGuardedStream", "GuardedStream"),
     "cycles.embedded": ("EmbeddedServer", "ManualClock"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -168,6 +174,7 @@ __all__ = [
     "AmbiguousResponseError",
     "Amount",
     "AsyncGuard",
+    "AsyncGuardedStream",
     "Balance",
     "BudgetClosedError",
     "BudgetExceededError",
@@ -190,6 +197,7 @@ __all__ = [
     "ForbiddenError",
     "Guard",
     "GuardFinalizedError",
+    "GuardedStream",
     "IdempotencyMismatchError",
     "InvalidRequestError",
     "LeaseLostError",
@@ -199,6 +207,7 @@ __all__ = [
     "NotFoundError",
     "OverdraftLimitExceededError",
     "PendingSettlement",
+    "Price",
     "PriceBook",
     "ProtocolError",
     "RateLimitedError",
@@ -227,10 +236,14 @@ __all__ = [
     "UnitMismatchError",
     "Usage",
     "__version__",
+    "copy_context_to",
     "credits",
     "current_guard",
     "events",
+    "get_default_client",
+    "guarded",
     "risk_points",
+    "set_default_client",
     "subject",
     "to_usd",
     "tokens",

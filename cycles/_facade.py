@@ -15,13 +15,17 @@ from cycles._core.amounts import Amount
 from cycles._core.ending import Actual
 from cycles._core.plain import clean_object
 from cycles._core.requests import DEFAULT_TTL_MS, check_key
+from cycles._core.results import ReservationSummary
 from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._core.subjects import as_action
+from cycles._decorator import AskedAction, AskedActual, AskedAmount, F, GuardedOptions, guarded_by
 from cycles._errors import CyclesError, InvalidRequestError
+from cycles._flows import handover
 from cycles._flows.leases import create_call
 from cycles._guard import Reservation
 from cycles._hold import Plan, Unavailable
 from cycles._operations import AnyAction, AnySubject, Here
+from cycles._raw import raw
 from cycles._reporting import Observer, Reporter
 
 if TYPE_CHECKING:
@@ -74,11 +78,13 @@ class Cycles:
     balances = operations.iterating(operations.balances)
     reservations = operations.iterating(operations.reservations)
     reservation = operations.blocking(operations.reservation)
+    find = operations.blocking(operations.find)
     commit_reservation = operations.blocking(operations.commit_reservation)
     release_reservation = operations.blocking(operations.release_reservation)
     extend_reservation = operations.blocking(operations.extend_reservation)
     evidence = operations.blocking(operations.evidence)
     evidence_keys = operations.blocking(operations.evidence_keys)
+    raw = operations.blocking(raw)
 
     def __init__(
         self,
@@ -177,6 +183,59 @@ class Cycles:
         runtime.wire.check(create_call(plan, "k"))
         return Reservation(self._runtime, plan)
 
+    def guarded(
+        self,
+        estimate: AskedAmount,
+        *,
+        action: AskedAction,
+        actual: AskedActual = None,
+        **options: Unpack[GuardedOptions],
+    ) -> Callable[[F], F]:
+        """Guard every call of a function, a coroutine function, a generator function or an async generator function.
+
+        A generator reserves at its first step and settles when it is exhausted or closed. `current_guard()` is the
+        guard of the call that is running.
+
+        Args:
+            estimate: An amount, or a callable that gets the call's arguments by their names.
+            action: What is done; likewise.
+            actual: What the call cost: an amount, or a callable that gets what the function returned (a generator's
+                gets ``guard.usage``), and arguments by name if it asks. Left out, the estimate is committed, marked
+                ``actual_source: "estimate"``; so it is where the callable fails.
+            options: Any other option of `reserve`, or a callable of the call's arguments that answers one.
+
+        Raises:
+            InvalidRequestError: at decoration time, for what cannot be guarded or what no call could satisfy.
+        """
+        return guarded_by(lambda: self, estimate, action, actual, options)
+
+    def attach(
+        self,
+        token: str | ReservationSummary,
+        *,
+        actual: Actual = None,
+        lease_policy: LeasePolicy | None = None,
+    ) -> Reservation:
+        """Go on with a guard that `detach` gave away, or with a reservation that `find` told of.
+
+        To be entered, acquired or awaited like a new one; that extends the lease once, which proves that it is alive.
+
+        Args:
+            token: What `guard.detach()` answered, or a row of `find`, `reservation` or `reservations`.
+            actual: As for `reserve`; it cannot travel with a token.
+            lease_policy: Another policy than the one it was made with.
+
+        Raises:
+            InvalidRequestError: if it is no token.
+        """
+        policy = None if lease_policy is None else _checked_policy(lease_policy)
+        if isinstance(token, ReservationSummary):
+            parked = handover.found(token, actual, policy or self._config.lease_policy)
+        else:
+            parked = handover.unpark(token, actual, policy)
+        _checked_actual(actual, parked.plan.estimate)
+        return Reservation(self._runtime, parked.plan, lambda io, _: handover.attach(io, parked))
+
     def on_event(self, observer: Observer) -> Callable[[], None]:
         """Call `observer` with each event (see `cycles.events`); the callable that comes back ends that.
 
@@ -263,11 +322,13 @@ class AsyncOperations:
     balances = operations.iterating_async(operations.balances)
     reservations = operations.iterating_async(operations.reservations)
     reservation = operations.suspending(operations.reservation)
+    find = operations.suspending(operations.find)
     commit_reservation = operations.suspending(operations.commit_reservation)
     release_reservation = operations.suspending(operations.release_reservation)
     extend_reservation = operations.suspending(operations.extend_reservation)
     evidence = operations.suspending(operations.evidence)
     evidence_keys = operations.suspending(operations.evidence_keys)
+    raw = operations.suspending(raw)
 
     def __init__(self, client: Cycles) -> None:
         self._client = client

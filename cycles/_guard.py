@@ -12,12 +12,12 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, overload
 
 from cycles._core import caps as rules
 from cycles._core.amounts import Amount, SignedAmount
@@ -27,18 +27,30 @@ from cycles._core.settlement import Settlement
 from cycles._core.subjects import Action, Subject
 from cycles._core.usage import Metrics, Usage
 from cycles._errors import CyclesError, InvalidRequestError
-from cycles._flows import leases, settling
+from cycles._flows import handover, leases, settling
 from cycles._flows.blocks import end_block
-from cycles._hold import GuardState, Hold, Plan, Release
-from cycles._io import run
+from cycles._hold import GuardState, Heartbeat, Hold, Plan, Release
+from cycles._io import Io, run
+from cycles._streams import AsyncGuardedStream, GuardedStream, UsageReader
 
 if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime
 
 T = TypeVar("T")
+Opens: TypeAlias = Callable[[Io, Plan], Coroutine[Any, Any, Hold]]
 G = TypeVar("G", bound="_Readable")
 
 _current: Final[ContextVar[Guard | AsyncGuard | None]] = ContextVar("cycles_guard", default=None)
+
+
+@contextlib.contextmanager
+def running(guard: Guard | AsyncGuard) -> Iterator[None]:
+    """Make it the current guard while a step of its generator runs."""
+    token = _current.set(guard)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def current_guard() -> Guard | AsyncGuard | None:
@@ -221,6 +233,12 @@ class _Readable:
         """Those of `tools` that the caps allow; `name` tells a tool's name where it is not obvious."""
         return rules.filter_tools(self.caps, tools, name)
 
+    @overload
+    def max_tokens(self, default: int) -> int: ...
+
+    @overload
+    def max_tokens(self, default: None = None) -> int | None: ...
+
     def max_tokens(self, default: int | None = None) -> int | None:
         """How many tokens a model may be asked for: the cap, `default`, or the smaller of the two."""
         return rules.max_tokens(self.caps, default)
@@ -231,8 +249,25 @@ class _Readable:
         Raises:
             StepsExhaustedError: if the caps grant no further step.
         """
-        self._hold.steps = rules.next_step(self.caps, self._hold.steps)
-        return self._hold.steps
+        return self._hold.next_step(self.caps)
+
+    def detach(self) -> str:
+        """Give the guard away, unsettled: plain text to go on from with `client.attach` in another thread or process.
+
+        This guard ends (`state` is ``detached``) and nobody keeps the lease until it is attached; make `ttl_ms` long
+        enough for the way. The token holds no secret: whoever attaches needs a key of the same tenant.
+
+        Raises:
+            GuardFinalizedError: if the guard has ended.
+        """
+        self._not_mine()
+        token = handover.park(self._hold)
+        if self._hold.heartbeat is not None:
+            self._still(self._hold.heartbeat)
+        return token
+
+    def _still(self, heartbeat: Heartbeat) -> None:
+        raise NotImplementedError
 
     def _inert(self) -> bool:
         """In a forked child the parent's guards are only to look at."""
@@ -351,6 +386,21 @@ class Guard(_Readable):
         self._not_mine()
         return run(leases.extend(self._runtime.blocking, self._hold, extend_by_ms))
 
+    def wrap(self, stream: Iterable[T], *, usage: UsageReader | None = None, settle: bool = True) -> GuardedStream[T]:
+        """Pass a stream's chunks on, and settle this guard when it is exhausted, closed early or broken off.
+
+        Args:
+            stream: Any iterable of chunks; closed with the wrapper, if it can be.
+            usage: Reads each chunk, for example `cycles.usage.openai`; gets the chunk, and `guard.usage` if it takes
+                a second argument. A mapping it answers is added to `guard.usage`.
+            settle: False leaves the settling to you, for several streams under one guard.
+
+        Raises:
+            InvalidRequestError: for something that cannot be iterated, an async stream for instance.
+        """
+        self._not_mine()
+        return GuardedStream(self, stream, usage, settle)
+
     def cooldown(self) -> None:
         """Wait as long as the caps ask for between actions."""
         if wait_ms := rules.cooldown_ms(self.caps):
@@ -366,13 +416,18 @@ class Guard(_Readable):
         self._leave_block(raised)
 
     def _leave_block(self, raised: BaseException | None) -> None:
-        if self._inert():
-            self._leave()
-            return
         try:
-            run(end_block(self._runtime.blocking, self._hold, raised))
+            self._end(raised)
         finally:
             self._leave()
+
+    def _end(self, raised: BaseException | None) -> None:
+        """What the guard was for is over: settle it, if nobody has, and apply its lease policy."""
+        if not self._inert():
+            run(end_block(self._runtime.blocking, self._hold, raised))
+
+    def _still(self, heartbeat: Heartbeat) -> None:
+        self._runtime.blocking.still(heartbeat)
 
 
 class AsyncGuard(_Readable):
@@ -408,6 +463,13 @@ class AsyncGuard(_Readable):
         self._not_mine()
         return await leases.extend(self._runtime.tasks(), self._hold, extend_by_ms)
 
+    def wrap(
+        self, stream: AsyncIterable[T], *, usage: UsageReader | None = None, settle: bool = True
+    ) -> AsyncGuardedStream[T]:
+        """As `Guard.wrap`, for streams that are read with ``async for``."""
+        self._not_mine()
+        return AsyncGuardedStream(self, stream, usage, settle)
+
     async def cooldown(self) -> None:
         """Wait as long as the caps ask for between actions."""
         if wait_ms := rules.cooldown_ms(self.caps):
@@ -433,12 +495,20 @@ class AsyncGuard(_Readable):
             return
         raised, loss = self._told_apart(raised)
         try:
-            io = self._runtime.tasks()
-            await io.to_the_end(end_block(io, self._hold, loss or raised))
+            await self._end(loss or raised)
         finally:
             self._leave()
         if loss is not None:
             raise loss
+
+    async def _end(self, raised: BaseException | None) -> None:
+        """What the guard was for is over: settle it, if nobody has, and apply its lease policy."""
+        if not self._inert():
+            io = self._runtime.tasks()
+            await io.to_the_end(end_block(io, self._hold, raised))
+
+    def _still(self, heartbeat: Heartbeat) -> None:
+        self._runtime.tasks().still(heartbeat)
 
     def _cancel_block(self) -> None:
         """The lease is lost under the policy ``cancel``: the block's task is cancelled, while the block is running."""
@@ -467,11 +537,12 @@ class Reservation:
     ``with`` gives a `Guard`, ``async with`` an `AsyncGuard`; without a block `acquire()` and ``await`` give them.
     """
 
-    __slots__ = ("_guard", "_plan", "_runtime")
+    __slots__ = ("_guard", "_open", "_plan", "_runtime")
 
-    def __init__(self, runtime: Callable[[], Runtime], plan: Plan) -> None:
+    def __init__(self, runtime: Callable[[], Runtime], plan: Plan, open_: Opens = leases.open_hold) -> None:
         self._runtime = runtime
         self._plan = plan
+        self._open = open_
         self._guard: Guard | AsyncGuard | None = None
 
     def acquire(self) -> Guard:
@@ -483,12 +554,12 @@ class Reservation:
             CyclesError: for anything else that is no reservation.
         """
         runtime = self._runtime()
-        return Guard(runtime, run(leases.open_hold(runtime.blocking, self._plan)))
+        return Guard(runtime, run(self._open(runtime.blocking, self._plan)))
 
     async def _acquire_async(self) -> AsyncGuard:
         runtime = self._runtime()
         io = runtime.tasks()
-        return AsyncGuard(runtime, await io.to_the_end(leases.open_hold(io, self._plan)))
+        return AsyncGuard(runtime, await io.to_the_end(self._open(io, self._plan)))
 
     def __await__(self) -> Generator[Any, None, AsyncGuard]:
         return self._acquire_async().__await__()

@@ -14,6 +14,7 @@ from attrs import field, frozen
 
 from cycles._config import LeasePolicy
 from cycles._core.amounts import Amount
+from cycles._core.caps import CapsLike, next_step
 from cycles._core.ending import Actual
 from cycles._core.lease import Beat, Lease, Step, Stop
 from cycles._core.requests import new_key
@@ -23,7 +24,9 @@ from cycles._core.subjects import Action, Subject
 from cycles._core.usage import Usage
 from cycles._errors import CyclesError, GuardFinalizedError, InvalidRequestError, LeaseLostError
 
-GuardState: TypeAlias = Literal["active", "committed", "pending", "released", "lost", "unreserved", "rejected"]
+GuardState: TypeAlias = Literal[
+    "active", "committed", "pending", "released", "lost", "unreserved", "rejected", "detached"
+]
 Unavailable: TypeAlias = Literal["raise", "allow"]
 
 
@@ -260,6 +263,16 @@ class Hold:
                 raise GuardFinalizedError(f"cannot spend: {self.name} already ended ({self._claimed})")
             self.spent = amount if self.spent is None else self.spent + amount
             return self.spent
+
+    def next_step(self, limit: CapsLike | None) -> int:
+        """Count one more step.
+
+        Raises:
+            StepsExhaustedError: if the caps grant none.
+        """
+        with self._lock:
+            self.steps = next_step(limit, self.steps)
+            return self.steps
 
     def check_unit(self, amount: Amount) -> None:
         """One reservation lives in one unit (semantics 2)."""

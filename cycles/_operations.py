@@ -254,6 +254,17 @@ async def reservation(here: Here, reservation_id: str) -> ReservationDetail:
     return await _get(here, call, ReservationDetail)
 
 
+async def find(here: Here, *, idempotency_key: str) -> ReservationSummary | None:
+    """Find the reservation that was made with a key of yours; None if there is none. `attach` goes on with it.
+
+    Raises:
+        CyclesError: where the server does not say.
+    """
+    rows = reservations(here, idempotency_key=check_key(idempotency_key), include=("metadata", "committed_metadata"))
+    items, _ = await rows.fetch(here.io, None)
+    return items[0] if items else None
+
+
 async def commit_reservation(
     here: Here,
     reservation_id: str,
@@ -334,7 +345,7 @@ async def evidence_keys(here: Here) -> EvidenceKeys:
     """
     answer = await send_read(here.io, Call("getEvidenceJwks"))
     read_ = read(answer, "getEvidenceJwks", _KeySet)
-    check = here.wire.answer_check("CyclesEvidenceJwk")
+    check = here.wire.item_check("getEvidenceJwks")
     keys = [EvidenceKey.read(key) for key in read_.keys if isinstance(key, dict) and check(key, "") is None]
     usable = [key for key in keys if key.kty == "OKP" and key.crv == "Ed25519" and key.alg in (None, "EdDSA")]
     return EvidenceKeys(keys=usable, request_id=read_.request_id, trace_id=read_.trace_id, raw=read_.raw)

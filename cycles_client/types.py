@@ -15,6 +15,9 @@ class Unset:
         # By name: copies and pickles are the one UNSET, which is compared by identity.
         return "UNSET"
 
+    def __repr__(self) -> str:
+        return "UNSET"
+
 
 UNSET: Unset = Unset()
 

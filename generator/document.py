@@ -174,3 +174,13 @@ def success_of(operation: Operation) -> tuple[int, Json | None]:
             return int(status.upper().replace("X", "0")), json_schema(operation.responses[status].get("content"))
     default = operation.responses.get("default", {})
     return 200, json_schema(default.get("content"))
+
+
+def error_of(operation: Operation) -> Json | None:
+    """What the body of a refusal has to satisfy: the first one documented."""
+    refusals = [status for status in sorted(operation.responses) if status[0] in "45"]
+    for status in [*refusals, "default"]:
+        schema = json_schema(operation.responses.get(status, {}).get("content"))
+        if schema is not None:
+            return schema
+    return None

@@ -20,6 +20,7 @@ from generator.document import (
     ONE_SCHEMA,
     Json,
     Operation,
+    error_of,
     json_schema,
     operations_of,
     schemas_of,
@@ -53,6 +54,7 @@ def reduced(schema: Any) -> Any:
         kept["$ref"] = bare_name(schema["$ref"])
     kept.update({keyword: schema[keyword] for keyword in _PLAIN_KEYWORDS if keyword in schema})
     _exclude_bounds(kept)
+    _name_type(kept, schema)
     if schema.get("format") in _CHECKED_FORMATS:
         kept["format"] = schema["format"]
     kept.update({keyword: reduced(schema[keyword]) for keyword in ONE_SCHEMA if keyword in schema})
@@ -69,6 +71,13 @@ def bare_name(reference: str) -> str:
     """The name of the component schema a reference points to, or the reference itself."""
     match = _COMPONENT.fullmatch(reference)
     return match[1] if match else reference
+
+
+def _name_type(kept: Json, schema: Json) -> None:
+    """Members say object and items say array, also where the document leaves the type out."""
+    for keyword, name in (("properties", "object"), ("items", "array")):
+        if keyword in schema and "$ref" not in schema:
+            kept.setdefault("type", name)
 
 
 def _exclude_bounds(schema: Json) -> None:
@@ -101,6 +110,7 @@ class Tables:
             "request": self._named(json_schema((operation.body or {}).get("content")), f"{operation.name}_body"),
             "success": status,
             "response": self._named(answer, f"{operation.name}_response_{status}"),
+            "error": self._named(error_of(operation), f"{operation.name}_error"),
             "security": operation.security,
             "module": operation.module,
         }

@@ -34,6 +34,9 @@ _HELPERS: Final = '''
         # By name: copies and pickles are the one UNSET, which is compared by identity.
         return "UNSET"
 
+    def __repr__(self) -> str:
+        return "UNSET"
+
 
 UNSET: Unset = Unset()
 

@@ -133,11 +133,11 @@ def judge(
     if status != success:
         what = "a redirect, which is never followed" if 300 <= status <= 399 else f"not {success}"
         return Ambiguous(status, f"the server answered {status}, {what}; nothing is proven by it", request_id, trace_id)
-    value, problem = _object(body)
+    value, problem = _value(body) if check is not None else ({}, None)
     if problem is None and check is not None:
         problem = check(value, "")
     if problem is not None:
-        problem = redact(problem)
+        problem = redact(problem.removeprefix(": "))
         return Ambiguous(status, f"the answer does not satisfy the protocol: {problem}", request_id, trace_id)
     return Success(value, request_id, trace_id, sent, received)
 
@@ -172,15 +172,20 @@ def _details(value: Any, redact: Callable[[str], str]) -> Mapping[str, Any] | No
         return None
 
 
-def _object(body: bytes) -> tuple[dict[str, Any], str | None]:
-    """The JSON object in `body`, or what is wrong with it."""
+def _value(body: bytes) -> tuple[Any, str | None]:
+    """The JSON value in `body`, or what is wrong with it."""
     try:
-        value = json.loads(body)
+        return json.loads(body), None
     except RecursionError:
         return {}, "its body is nested too deeply"
     except ValueError:
         return {}, "its body is not JSON" if body.strip() else "its body is empty"
-    return (value, None) if isinstance(value, dict) else ({}, "its body is not a JSON object")
+
+
+def _object(body: bytes) -> tuple[dict[str, Any], str | None]:
+    """The JSON object in `body`, or what is wrong with it."""
+    value, problem = _value(body)
+    return (value, problem) if isinstance(value, dict) else ({}, "its body is not a JSON object")
 
 
 def _redacted(value: Any, redact: Callable[[str], str]) -> Any:

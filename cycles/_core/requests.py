@@ -20,12 +20,16 @@ DEFAULT_TTL_MS: Final = 60_000
 
 @frozen
 class Call:
-    """One request. `timeout_s` bounds the whole attempt in seconds; None is the client's own time-out."""
+    """One request. `timeout_s` bounds the whole attempt in seconds; None is the client's own time-out.
+
+    `headers` go besides those every request has; only operations called by `client.raw` have any.
+    """
 
     operation: str
     path: Mapping[str, str] = field(factory=dict)
     query: Mapping[str, Any] = field(factory=dict)
     body: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(factory=dict, kw_only=True, repr=False)
     trace_id: str | None = None
     timeout_s: float | None = None
 

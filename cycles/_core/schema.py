@@ -15,12 +15,6 @@ from typing import Any, Final, TypeAlias
 Check: TypeAlias = Callable[[Any, str], str | None]
 """Takes a value and its path; answers what is wrong with it, or None."""
 
-_Test: TypeAlias = Callable[[Any], str | None]
-"""The same without a path: what is wrong begins where the value is (`.name: ...`, `[0]: ...`, `: ...`).
-
-Most values are right, so places are put together on the way out of a failure, never on the way in.
-"""
-
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "string": (str,),
     "integer": (int,),
@@ -30,7 +24,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "object": (dict,),
     "null": (type(None),),
 }
-_LOWEST, _HIGHEST = -(2**63), 2**63 - 1
+_INT64: Final = (-(2**63), 2**63 - 1)
 
 
 class Checkers:
@@ -39,57 +33,79 @@ class Checkers:
     def __init__(self, schemas: Mapping[str, Mapping[str, Any]], *, answers: bool) -> None:
         self._schemas = schemas
         self._answers = answers
-        self._compiled: dict[tuple[str, bool], _Test] = {}
-        self._checks: dict[str, Check] = {}
+        self._compiled: dict[tuple[str, bool], Check] = {}
 
     def __getitem__(self, name: str) -> Check:
-        try:
-            return self._checks[name]
-        except KeyError:
-            return self._checks.setdefault(name, _placed(self._named(name, True)))
+        return self._named(name, True)
 
     def inline(self, schema: Mapping[str, Any]) -> Check:
         """The checker of a schema that has no name, such as a parameter's."""
-        return _placed(self._compile(schema))
+        return self._compile(schema)
 
-    def _named(self, name: str, bounds: bool) -> _Test:
+    def _named(self, name: str, bounds: bool) -> Check:
         try:
             return self._compiled[name, bounds]
         except KeyError:
             return self._compiled.setdefault((name, bounds), self._compile(self._schemas[name], bounds=bounds))
 
-    def _compile(self, schema: Mapping[str, Any], *, bounds: bool = True) -> _Test:
+    def _compile(self, schema: Mapping[str, Any], *, bounds: bool = True) -> Check:
         if "$ref" in schema:
             return self._reference(schema["$ref"], bounds)
-        tests = [_type(schema)] if "type" in schema else []
+        checks = [self._type(schema)]
         if bounds:
-            tests += _bounds(schema)
+            checks += _bounds(schema)
         if "pattern" in schema and bounds:
-            tests.append(_pattern(schema["pattern"]))
+            checks.append(_pattern(schema["pattern"]))
         if "enum" in schema and not self._answers:
-            tests.append(_enum(schema["enum"]))
+            checks.append(_enum(schema["enum"]))
         if "const" in schema and not self._answers:
-            tests.append(_enum([schema["const"]]))
+            checks.append(_enum([schema["const"]]))
         if "properties" in schema or "additionalProperties" in schema or "required" in schema:
-            tests.append(self._object(schema))
+            checks.append(self._object(schema))
         if "items" in schema:
-            tests.append(self._array(schema["items"]))
-        if "anyOf" in schema and not self._answers:
-            tests.append(_any_required(schema["anyOf"]))
-        return _all(tests)
+            checks.append(self._array(schema["items"]))
+        checks += [self._compile(part, bounds=bounds) for part in schema.get("allOf", ())]
+        for word in ("anyOf", "oneOf"):
+            if word in schema:
+                checks.append(self._alternatives(schema[word], bounds))
+        return _all(checks)
 
-    def _reference(self, name: str, bounds: bool) -> _Test:
-        target: _Test | None = None
+    def _alternatives(self, branches: list[Mapping[str, Any]], bounds: bool) -> Check:
+        """At least one branch holds; that not more than one of `oneOf` does is for the server to know."""
+        if all(set(branch) == {"required"} for branch in branches):
+            return _anything if self._answers else _any_required(branches)
+        tests = [self._compile(branch, bounds=bounds) for branch in branches]
 
-        def test(value: Any) -> str | None:
-            nonlocal target
-            if target is None:  # looked up when used, so that a schema may refer to itself
-                target = self._named(name, bounds)
-            return target(value)
+        def check(value: Any, path: str) -> str | None:
+            problems = [test(value, path) for test in tests]
+            return None if None in problems else problems[0]
 
-        return test
+        return check
 
-    def _object(self, schema: Mapping[str, Any]) -> _Test:
+    def _reference(self, name: str, bounds: bool) -> Check:
+        # Looked up when used, so that a schema may refer to itself.
+        return lambda value, path: self._named(name, bounds)(value, path)
+
+    def _type(self, schema: Mapping[str, Any]) -> Check:
+        names = schema.get("type")
+        if names is None:
+            return _anything
+        wanted = [names] if isinstance(names, str) else list(names)
+        allowed = tuple(kind for name in wanted for kind in _TYPES[name])
+        no_bool = bool not in allowed
+        int64 = "integer" in wanted
+        shown = " or ".join(wanted)
+
+        def check(value: Any, path: str) -> str | None:
+            if not isinstance(value, allowed) or (no_bool and isinstance(value, bool)):
+                return f"{path}: must be {shown}, got {_short(value)}"
+            if int64 and isinstance(value, int) and not _INT64[0] <= value <= _INT64[1]:
+                return f"{path}: {value} does not fit in 64 bits"
+            return None
+
+        return check
+
+    def _object(self, schema: Mapping[str, Any]) -> Check:
         required = tuple(schema.get("required", ()))
         strict = not self._answers
         members = {
@@ -100,100 +116,73 @@ class Checkers:
         others = self._compile(rest) if isinstance(rest, Mapping) and rest else None
         closed = rest is False and strict
 
-        def test(value: Any) -> str | None:
+        def check(value: Any, path: str) -> str | None:
             for name in required:
                 if value.get(name) is None:
-                    return f".{name}: is required"
+                    return f"{_join(path, name)}: is required"
             for name, item in value.items():
-                member = members.get(name, others)
-                if member is None:
+                test = members.get(name, others)
+                if test is None:
                     if closed:
-                        return f".{name}: no such member"
+                        return f"{_join(path, name)}: no such member"
                 elif item is not None or (strict and name in members):
-                    problem = member(item)
+                    problem = test(item, _join(path, name))
                     if problem is not None:
-                        return f".{name}{problem}"
+                        return problem
             return None
 
-        return test
+        return check
 
-    def _array(self, items: Mapping[str, Any]) -> _Test:
-        each = self._compile(items)
+    def _array(self, items: Mapping[str, Any]) -> Check:
+        test = self._compile(items)
 
-        def test(value: Any) -> str | None:
+        def check(value: Any, path: str) -> str | None:
             for index, item in enumerate(value):
-                problem = each(item)
+                problem = test(item, f"{path}[{index}]")
                 if problem is not None:
-                    return f"[{index}]{problem}"
+                    return problem
             return None
 
-        return test
+        return check
 
 
-def _placed(test: _Test) -> Check:
+def _all(checks: list[Check]) -> Check:
+    checks = [check for check in checks if check is not _anything]
+    if len(checks) == 1:
+        return checks[0]
+
     def check(value: Any, path: str) -> str | None:
-        problem = test(value)
-        if problem is None:
-            return None
-        return path + problem if path else problem.removeprefix(".")
+        for test in checks:
+            problem = test(value, path)
+            if problem is not None:
+                return problem
+        return None
 
     return check
 
 
-def _all(tests: list[_Test]) -> _Test:
-    """Every test in turn. A problem is never an empty text, so `or` stops at the first."""
-    if not tests:
-        return _anything
-    first, *others = tests
-    if not others:
-        return first
-    then = _all(others)
-    return lambda value: first(value) or then(value)
-
-
-def _anything(value: Any) -> str | None:
+def _anything(value: Any, path: str) -> str | None:
     return None
 
 
-def _type(schema: Mapping[str, Any]) -> _Test:
-    names = schema["type"]
-    wanted = [names] if isinstance(names, str) else list(names)
-    allowed = tuple(kind for name in wanted for kind in _TYPES[name])
-    plain = frozenset(allowed) - {int}
-    number, int64 = int in allowed, "integer" in wanted
-    shown = " or ".join(wanted)
-
-    def test(value: Any) -> str | None:
-        kind = type(value)  # exact types first: that is all JSON makes, and it tells a bool from an int
-        if kind in plain:
-            return None
-        if number and isinstance(value, int) and kind is not bool:
-            return None if not int64 or _LOWEST <= value <= _HIGHEST else f": {value} does not fit in 64 bits"
-        if isinstance(value, allowed) and kind is not bool:
-            return None
-        return f": must be {shown}, got {_short(value)}"
-
-    return test
-
-
-def _bounds(schema: Mapping[str, Any]) -> list[_Test]:
-    def number(limit: Any, low: bool) -> _Test:
-        def test(value: Any) -> str | None:
+def _bounds(schema: Mapping[str, Any]) -> list[Check]:
+    def number(limit: Any, low: bool) -> Check:
+        def check(value: Any, path: str) -> str | None:
             if isinstance(value, int | float) and (value < limit if low else value > limit):
-                return f": must be {limit} or {'more' if low else 'less'}, got {value}"
+                return f"{path}: must be {limit} or {'more' if low else 'less'}, got {value}"
             return None
 
-        return test
+        return check
 
-    def size(limit: int, low: bool, kind: type, what: str) -> _Test:
-        def test(value: Any) -> str | None:
+    def size(limit: int, low: bool, kind: type, what: str) -> Check:
+        def check(value: Any, path: str) -> str | None:
             if isinstance(value, kind) and (len(value) < limit if low else len(value) > limit):  # type: ignore[arg-type]
-                return f": must have at {'least' if low else 'most'} {limit} {what}, has {len(value)}"  # type: ignore[arg-type]
+                return f"{path}: must have at {'least' if low else 'most'} {limit} {what}, has {len(value)}"  # type: ignore[arg-type]
             return None
 
-        return test
+        return check
 
-    made: list[_Test] = []
+    made: list[Check] = []
     for word, low in (("minimum", True), ("maximum", False)):
         if word in schema:
             made.append(number(schema[word], low))
@@ -208,36 +197,40 @@ def _bounds(schema: Mapping[str, Any]) -> list[_Test]:
     return made
 
 
-def _pattern(pattern: str) -> _Test:
+def _pattern(pattern: str) -> Check:
     search = re.compile(pattern).search
 
-    def test(value: Any) -> str | None:
+    def check(value: Any, path: str) -> str | None:
         if isinstance(value, str) and not search(value):
-            return f": must match {pattern}, got {_short(value)}"
+            return f"{path}: must match {pattern}, got {_short(value)}"
         return None
 
-    return test
+    return check
 
 
-def _enum(values: list[Any]) -> _Test:
-    def test(value: Any) -> str | None:
+def _enum(values: list[Any]) -> Check:
+    def check(value: Any, path: str) -> str | None:
         if value not in values:
-            return f": must be one of {', '.join(map(str, values))}, got {_short(value)}"
+            return f"{path}: must be one of {', '.join(map(str, values))}, got {_short(value)}"
         return None
 
-    return test
+    return check
 
 
-def _any_required(branches: list[Mapping[str, Any]]) -> _Test:
+def _any_required(branches: list[Mapping[str, Any]]) -> Check:
     alternatives = [tuple(branch.get("required", ())) for branch in branches]
 
-    def test(value: Any) -> str | None:
+    def check(value: Any, path: str) -> str | None:
         if any(all(name in value for name in names) for names in alternatives):
             return None
         wanted = ", ".join(" and ".join(names) for names in alternatives)
-        return f": give at least one of {wanted}"
+        return f"{path}: give at least one of {wanted}"
 
-    return test
+    return check
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 def _short(value: Any) -> str:

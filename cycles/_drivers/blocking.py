@@ -66,7 +66,7 @@ class BlockingIo(Verbs):
 
     def finish_settling(self, record: Record, hold: Hold | None) -> None:
         """The keeper goes on at once."""
-        self.keep_settling(record, hold, "the caller was interrupted while settling")
+        self._runtime.recovery.owe(record, hold, "the caller was interrupted while settling", at_once=True)
 
     def finish_releasing(self, release: Release) -> None:
         """The keeper goes on at once."""

@@ -15,6 +15,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from cycles._config import Config
 from cycles._core.records import Record
@@ -56,7 +57,7 @@ class Runtime:
         self.pid = os.getpid()
         self.wire = Wire(api_key)
         self.endpoint = Endpoint(self.base_url)
-        self.keeper = Keeper("cycles-keeper")
+        self.keeper = Keeper(urlsplit(self.base_url).netloc)
         self.beats = self.keeper.lane("beats", BEAT_WORKERS)
         self.background = self.keeper.lane("background", WORKERS)
         self.journal = self._open_journal(api_key) if config.journal else None

@@ -20,6 +20,7 @@ from cycles._core.records import Record
 from cycles._core.requests import Call
 from cycles._drivers.verbs import EXTEND, Verbs
 from cycles._edges.exchange import ExchangeError
+from cycles._flows.asking import uncertain
 from cycles._flows.leases import beat, clean_up_create
 from cycles._flows.settling import attempt, conclude, give_back
 from cycles._hold import Heartbeat, Hold, Release
@@ -94,7 +95,9 @@ class TaskIo(Verbs):
 
     def finish_settling(self, record: Record, hold: Hold | None) -> None:
         """A task of the client goes on at once; if the loop does not let it, the keeper does."""
-        self._go_on(self._finish_settling(record, hold), partial(self.keep_settling, record, hold, "cancelled"))
+        why = "the caller was cancelled while settling"
+        otherwise = partial(self._runtime.recovery.owe, record, hold, why, at_once=True)
+        self._go_on(self._finish_settling(record, hold), otherwise)
 
     def finish_releasing(self, release: Release) -> None:
         """A task of the client goes on at once; if the loop does not let it, the keeper does."""
@@ -103,7 +106,7 @@ class TaskIo(Verbs):
 
     def give_up_create(self, call: Call) -> None:
         """A task of the client finds out what became of it; if the loop does not let it, the keeper does."""
-        self._go_on(clean_up_create(self, call), partial(self._runtime.recovery.clean_up, call))
+        self._go_on(self._clean_up(call), partial(self._runtime.recovery.clean_up, call))
 
     async def to_the_end(self, flow: Coroutine[Any, Any, T]) -> T:
         """Run a flow in the caller's task; if the caller is cancelled, wait a moment for what goes on without it."""
@@ -147,6 +150,10 @@ class TaskIo(Verbs):
         await self.save(record)
         record, judged = await attempt(self, record, hold.trace_id if hold is not None else None)
         conclude(self, record, judged, hold)
+
+    async def _clean_up(self, call: Call) -> None:
+        if uncertain(await clean_up_create(self, call)):
+            self._runtime.recovery.clean_up(call)
 
     async def _finish_releasing(self, release: Release) -> None:
         await give_back(self, release, quiet=True)

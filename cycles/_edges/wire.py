@@ -25,9 +25,7 @@ from cycles._version import __version__
 USER_AGENT: Final = f"cycles-sdk/{__version__} python/{sys.version_info[0]}.{sys.version_info[1]}"
 
 _KEY_HEADER: Final = b"X-Cycles-API-Key"
-_ONE_BY_ONE: Final = {
-    "CyclesEvidenceJwks": {"type": "object", "required": ["keys"], "properties": {"keys": {"type": "array"}}}
-}
+_ONE_BY_ONE: Final = {"getEvidenceJwks": "keys"}
 """Answers whose items are judged one by one by their reader: one foreign key must not hide the others."""
 
 
@@ -63,6 +61,7 @@ class _Operation:
     request: str | None
     success: int
     response: str | None
+    error: str | None
     public: bool
 
 
@@ -91,11 +90,13 @@ class Wire:
         operation = self._operation(call.operation)
         assert self._requests is not None
         for name, value in {**call.path, **call.query}.items():
+            if name not in operation.parameters:
+                raise InvalidRequestError(f"{name}: the protocol has no such parameter of {call.operation}")
             schema = operation.parameters[name]["schema"]
             if schema.get("type") == "array" or schema.get("format") == "date-time":
                 continue
             _raise(self._requests.inline(schema)(value, name))
-        if operation.request is not None:
+        if operation.request is not None and call.body is not None:
             _raise(self._requests[operation.request](call.body, ""))
 
     def prepare(self, call: Call) -> Prepared:
@@ -114,7 +115,8 @@ class Wire:
         if call.trace_id is not None:
             headers.append((b"traceparent", f"00-{call.trace_id}-{call.trace_id[16:]}-01".encode()))
         content = b""
-        if operation.request is not None:
+        headers += [_header(name, value) for name, value in call.headers.items()]
+        if call.body is not None:
             content = _json(call.body)
             headers.append((b"Content-Type", b"application/json"))
         return Prepared(operation.method, target, headers, content)
@@ -127,7 +129,7 @@ class Wire:
         return judge(
             success=operation.success,
             check=answers[operation.response] if operation.response is not None else None,
-            error_check=answers["ErrorResponse"],
+            error_check=answers[operation.error] if operation.error is not None else _anything,
             status=reply.status,
             header=reply.header,
             body=reply.body,
@@ -140,25 +142,30 @@ class Wire:
         """`text` without the API key, should somebody echo it (decisions 18)."""
         return text.replace(self._key, "[api key]")
 
-    def answer_check(self, schema: str) -> Check:
-        """The tolerant checker of one schema, for answers that are read item by item."""
+    def item_check(self, operation: str) -> Check:
+        """The tolerant checker of one item of a list that is read item by item."""
+        from cycles_client import protocol
+
         self._load()
         assert self._answers is not None
-        return self._answers[schema]
+        members = protocol.SCHEMAS[protocol.OPERATIONS[operation]["response"]]["properties"]
+        return self._answers.inline(members[_ONE_BY_ONE[operation]]["items"])
 
     def _operation(self, name: str) -> _Operation:
         try:
             return self._operations[name]
         except KeyError:
             self._load()
-            return self._operations[name]
+        if name not in self._operations:
+            raise InvalidRequestError(f"the protocol this client was generated from has no operation {name}")
+        return self._operations[name]
 
     def _load(self) -> None:
         # The tables are read when the first call is made, not when the client is.
         from cycles_client import protocol
 
         if self._requests is None:
-            self._answers = Checkers({**protocol.SCHEMAS, **_ONE_BY_ONE}, answers=True)
+            self._answers = Checkers(_without_items(protocol.SCHEMAS, protocol.OPERATIONS), answers=True)
             self._operations = {name: _operation(table) for name, table in protocol.OPERATIONS.items()}
             self._requests = Checkers(protocol.SCHEMAS, answers=False)
 
@@ -183,8 +190,20 @@ def _operation(table: Mapping[str, Any]) -> _Operation:
         table["request"],
         table["success"],
         table["response"],
+        table["error"],
         public=not table["security"],
     )
+
+
+def _without_items(schemas: Mapping[str, Any], operations: Mapping[str, Any]) -> dict[str, Any]:
+    """The schemas, where lists that are judged one by one are plain lists."""
+    changed: dict[str, Any] = dict(schemas)
+    for operation, member in _ONE_BY_ONE.items():
+        if operation in operations:
+            name = operations[operation]["response"]
+            members = {**changed[name]["properties"], member: {"type": "array"}}
+            changed[name] = {**changed[name], "properties": members}
+    return changed
 
 
 def _query_text(name: str, value: Any) -> str:
@@ -193,6 +212,13 @@ def _query_text(name: str, value: Any) -> str:
     if isinstance(value, datetime):
         return aware(name, value).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return str(value)
+
+
+def _header(name: str, value: str) -> tuple[bytes, bytes]:
+    try:
+        return name.encode("ascii"), value.encode("ascii")
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(f"header {name}: HTTP headers are ASCII") from error
 
 
 def _json(body: Any) -> bytes:
@@ -209,3 +235,7 @@ def _raise(problem: str | None) -> None:
 
 def _as_it_is(text: str) -> str:
     return text
+
+
+def _anything(value: Any, path: str) -> str | None:
+    return None

@@ -92,11 +92,12 @@ def _allows(decision: str) -> bool:
     return decision in ("ALLOW", "ALLOW_WITH_CAPS")
 
 
-async def clean_up_create(io: Io, call: Call) -> None:
+async def clean_up_create(io: Io, call: Call) -> Outcome:
     """Ask a create that nobody waits for once more, with its own key, and release what it reserved."""
     outcome = await send_twice(io, call)
     if isinstance(outcome, Success) and (reservation_id := outcome.body.get("reservation_id")):
         await give_back(io, Release(reservation_id, new_key(), CALLER_GONE, call.trace_id), quiet=True)
+    return outcome
 
 
 async def _opened(io: Io, plan: Plan, key: str, trace_id: str, outcome: Outcome) -> Hold:
@@ -117,7 +118,7 @@ async def _opened(io: Io, plan: Plan, key: str, trace_id: str, outcome: Outcome)
             reservation_id=created.reservation_id,
         )
     hold = Hold(plan, key, trace_id, io.now_ms(), created)
-    _begin_heartbeat(io, hold, created.reservation_id, outcome)
+    begin_heartbeat(io, hold, created.reservation_id, outcome)
     if io.listens(logging.DEBUG):
         from cycles._events import Reserved
 
@@ -148,7 +149,8 @@ async def _refuse(io: Io, created: ReservationCreateResponse, trace_id: str) -> 
     )
 
 
-def _begin_heartbeat(io: Io, hold: Hold, reservation_id: str, success: Success) -> None:
+def begin_heartbeat(io: Io, hold: Hold, reservation_id: str, success: Success) -> None:
+    """Keep the lease that an answer granted, from that answer alone."""
     plan = hold.plan
     lease, step = Lease.opened(ttl_ms=plan.ttl_ms, timeout_ms=io.timeout_s * 1000, grant=_grant(success))
     hold.heartbeat = Heartbeat(reservation_id, plan.ttl_ms, lease, step, hold.trace_id)

@@ -19,7 +19,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 Answer = Callable[[socket.socket, threading.Event], bool]
 
@@ -134,7 +134,7 @@ class Stub:
         self.connections = 0
         self.open = 0
 
-    def __enter__(self) -> Stub:
+    def __enter__(self) -> Self:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         self._listener = socket.create_server((self._host, 0), family=family, backlog=128)
         self.port: int = self._listener.getsockname()[1]

@@ -1,0 +1,146 @@
+"""What a client can still owe the server: a settlement, a release, or the answer to what a lost create reserved.
+
+Each knows how to make one attempt, by running a flow in the calling thread; when and how often is the recovery's
+business.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+from attrs import evolve, frozen
+
+from cycles._core.outcome import Success
+from cycles._core.records import Record
+from cycles._core.refusals import CREATE
+from cycles._core.requests import Call
+from cycles._core.settlement import Owed, Settled
+from cycles._edges.journal import Entry
+from cycles._flows.asking import uncertain, why
+from cycles._flows.leases import clean_up_create
+from cycles._flows.settling import attempt, conclude, is_final, release_call_of, report_release_failed, report_released
+from cycles._hold import Hold, Release
+from cycles._io import run
+
+if TYPE_CHECKING:
+    from cycles._drivers.runtime import Runtime
+
+RELEASE_TRIES: Final = 4  # then the end of the lease must give the budget back
+
+
+@frozen
+class Done:
+    """Nothing is owed any more. `settled` is True where an amount reached the ledger."""
+
+    settled: bool = False
+
+
+@frozen
+class Later:
+    """Still owed, as `debt`. `outage` means the server as a whole fails; `floor_s` (monotonic) is what a 429 asked."""
+
+    debt: Debt
+    why: str
+    outage: bool
+    floor_s: float = 0.0
+
+
+Gone: TypeAlias = None
+Step: TypeAlias = Done | Later | Gone
+"""What one attempt came to; `Gone` learnt nothing about the server."""
+
+
+class Debt(Protocol):
+    """One thing that is owed."""
+
+    @property
+    def is_settlement(self) -> bool:
+        """Whether an amount is at stake; only those are counted and listed for users."""
+        ...
+
+    def attempt(self, runtime: Runtime) -> Step:
+        """Try it once, in this thread."""
+        ...
+
+
+@frozen
+class OwedSettlement:
+    """An amount that is known: a record in hand, or the name of one in the journal that has not been read yet."""
+
+    record: Record | None = None
+    entry: Entry | None = None
+    hold: Hold | None = None
+
+    is_settlement = True
+
+    def read(self, runtime: Runtime) -> Record | None:
+        """The record; None where the journal has none any more, or set it aside."""
+        if self.record is not None:
+            return self.record
+        return None if runtime.journal is None or self.entry is None else runtime.journal.load(self.entry)
+
+    def attempt(self, runtime: Runtime) -> Step:
+        """Settle it, unless a guard of this process is at it right now or a 429 of an earlier process holds it back."""
+        record = self.read(runtime)
+        if record is None or (self.record is None and runtime.in_hand(record.reservation_id)):
+            return None
+        if self.record is None and record.wait_ms(runtime.wall_ms()) > 0:
+            return self._parked(runtime, record, "waiting as the server asked", outage=False)
+        trace_id = self.hold.trace_id if self.hold is not None else None
+        record, judged = run(attempt(runtime.blocking, record, trace_id))
+        if isinstance(judged, Owed):
+            # 401 and 403 concern the key, hence every record alike: as good as an outage.
+            outage = uncertain(judged.outcome) or getattr(judged.outcome, "status", None) in (401, 403)
+            return self._parked(runtime, record, why(judged.outcome), outage=outage)
+        conclude(runtime.blocking, record, judged, self.hold, recovered=True)
+        return Done(settled=isinstance(judged, Settled))
+
+    def _parked(self, runtime: Runtime, record: Record, reason: str, *, outage: bool) -> Later:
+        wait_s = record.wait_ms(runtime.wall_ms()) / 1000
+        floor_s = time.monotonic() + wait_s if wait_s > 0 else 0.0
+        # A record read from the journal is not kept in memory between tries: there may be ten thousand.
+        debt = self if self.entry is not None else evolve(self, record=record)
+        return Later(debt, reason, outage, floor_s)
+
+
+@frozen
+class OwedRelease:
+    """A release that did not get through: a few tries, then the end of the lease must do."""
+
+    release: Release
+    tries: int = 0
+
+    is_settlement = False
+
+    def attempt(self, runtime: Runtime) -> Step:
+        """Release it."""
+        io = runtime.blocking
+        outcome = run(io.send(release_call_of(self.release)))
+        if isinstance(outcome, Success):
+            report_released(io, self.release)
+            return Done()
+        if is_final(outcome) or self.tries + 1 >= RELEASE_TRIES:
+            report_release_failed(io, self.release, why(outcome), retrying=False)
+            return Done() if is_final(outcome) else None
+        return Later(evolve(self, tries=self.tries + 1), why(outcome), uncertain(outcome))
+
+
+@frozen
+class OwedCleanUp:
+    """A create that nobody waits for any more: what it reserved, if anything, is released."""
+
+    call: Call
+    tries: int = 0
+
+    is_settlement = False
+
+    def attempt(self, runtime: Runtime) -> Step:
+        """Ask the create once more, with its own key, and release what it reserved."""
+        outcome = run(clean_up_create(runtime.blocking, self.call))
+        if not uncertain(outcome):
+            return Done()
+        if self.tries + 1 >= RELEASE_TRIES:
+            return None
+        assert not isinstance(outcome, Success)
+        return Later(evolve(self, tries=self.tries + 1), f"{CREATE}: {why(outcome)}", outage=True)

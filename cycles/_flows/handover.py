@@ -1,0 +1,165 @@
+"""Giving a guard away and going on with it elsewhere: another thread, task, process or machine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from cycles._config import LeasePolicy
+from cycles._core.amounts import Amount
+from cycles._core.ending import Actual
+from cycles._core.handover import facts_of, token_of
+from cycles._core.outcome import Refusal, Success
+from cycles._core.refusals import error_of
+from cycles._core.requests import DEFAULT_TTL_MS, extend_call, new_key
+from cycles._core.results import ReservationCreateResponse, ReservationSummary
+from cycles._core.subjects import Action, Subject
+from cycles._core.usage import settlement_metrics
+from cycles._errors import InvalidRequestError
+from cycles._flows.asking import send_twice, why
+from cycles._flows.leases import EXTEND, begin_heartbeat, new_trace_id
+from cycles._hold import Hold, Plan
+from cycles._io import Io
+
+_LATER: frozenset[str] = frozenset({"balances", "remaining_ttl_ms", "cycles_evidence"})  # not true any more elsewhere
+
+
+@frozen
+class Parked:
+    """A guard on its way: what a token, or a row of the server's list, tells of it."""
+
+    plan: Plan
+    key: str
+    trace_id: str
+    created: ReservationCreateResponse | None
+    spent: Amount | None = None
+    usage: Mapping[str, Any] | None = None
+
+
+def park(hold: Hold) -> str:
+    """End a guard here, settling nothing, and answer the token it goes on from.
+
+    Raises:
+        GuardFinalizedError: if it has already ended.
+    """
+    hold.claim("detach")
+    hold.state = "detached"
+    plan, created = hold.plan, hold.created
+    used, _ = settlement_metrics(None, hold.usage)
+    return token_of(
+        {
+            "key": hold.key,
+            "trace_id": hold.trace_id,
+            "estimate": plan.estimate.to_dict(),
+            "subject": plan.subject.to_dict(),
+            "action": plan.action.to_dict(),
+            "ttl_ms": plan.ttl_ms,
+            "lease_policy": plan.lease_policy,
+            "shadow": plan.shadow,
+            "created": None if created is None else {n: v for n, v in created.raw.items() if n not in _LATER},
+            "spent": None if hold.spent is None else hold.spent.to_dict(),
+            "usage": used,
+        }
+    )
+
+
+def unpark(token: str, actual: Actual, lease_policy: LeasePolicy | None) -> Parked:
+    """What a token tells.
+
+    Raises:
+        InvalidRequestError: if it is none of `park`.
+    """
+    facts = facts_of(token)
+    try:
+        plan = Plan(
+            estimate=_amount(facts["estimate"]),
+            action=Action(**facts["action"]),
+            subject=Subject(**facts["subject"]),
+            ttl_ms=facts["ttl_ms"],
+            actual=actual,
+            lease_policy=lease_policy or facts["lease_policy"],
+            shadow=facts["shadow"],
+        )
+        created = None if facts["created"] is None else ReservationCreateResponse.read(facts["created"])
+        spent = None if facts["spent"] is None else _amount(facts["spent"])
+        return Parked(plan, facts["key"], facts["trace_id"], created, spent, facts["usage"])
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise InvalidRequestError(f"token: not one of guard.detach() ({problem!r}); pass it on unchanged") from None
+
+
+def found(row: ReservationSummary, actual: Actual, lease_policy: LeasePolicy) -> Parked:
+    """A reservation that `client.find` or `client.reservation` told of."""
+    plan = Plan(
+        estimate=row.reserved,
+        action=row.action,
+        subject=row.subject,
+        ttl_ms=DEFAULT_TTL_MS,
+        actual=actual,
+        lease_policy=lease_policy,
+    )
+    body = {
+        "decision": "ALLOW",
+        "reservation_id": row.reservation_id,
+        "reserved": row.reserved.to_dict(),
+        "expires_at_ms": row.expires_at_ms,
+        "scope_path": row.scope_path,
+        "affected_scopes": row.affected_scopes,
+    }
+    return Parked(plan, row.idempotency_key or new_key(), new_trace_id(), ReservationCreateResponse.read(body))
+
+
+async def attach(io: Io, parked: Parked) -> Hold:
+    """Go on with a guard. One extension proves that it is still alive, and times its lease anew.
+
+    Raises:
+        ReservationExpiredError, ReservationFinalizedError: if there is nothing left to go on with.
+        CyclesError: for every other answer that proves nothing.
+    """
+    hold = Hold(parked.plan, parked.key, parked.trace_id, io.now_ms(), parked.created)
+    hold.spent = parked.spent
+    _restore(hold, parked.usage or {})
+    if hold.reservation_id is None or parked.plan.shadow:
+        return hold
+    call = extend_call(hold.reservation_id, new_key(), parked.plan.ttl_ms, None, parked.trace_id)
+    outcome = await send_twice(io, call)
+    if isinstance(outcome, Success):
+        begin_heartbeat(io, hold, hold.reservation_id, outcome)
+    elif isinstance(outcome, Refusal) and outcome.code == "MAX_EXTENSIONS_EXCEEDED":
+        _without_heartbeat(io, hold, why(outcome))
+    else:
+        raise error_of(outcome, EXTEND) from getattr(outcome, "cause", None)
+    return hold
+
+
+def _without_heartbeat(io: Io, hold: Hold, reason: str) -> None:
+    """It lives until the end it already has; nothing can move that."""
+    if io.listens(logging.WARNING):
+        from cycles._events import LeaseNotice
+
+        io.report(
+            LeaseNotice(
+                reservation_id=hold.reservation_id,
+                trace_id=hold.trace_id,
+                kind="not_extendable",
+                why=f"attached, but its lease cannot be extended any more: {reason}",
+            )
+        )
+
+
+def _restore(hold: Hold, usage: Mapping[str, Any]) -> None:
+    custom = dict(usage.get("custom") or {})
+    counts = {name: custom.pop(name, 0) for name in ("tokens_cached_input", "tokens_cache_write")}
+    hold.usage.add(
+        tokens_input=usage.get("tokens_input", 0),
+        tokens_output=usage.get("tokens_output", 0),
+        model_version=usage.get("model_version"),
+        custom=custom,
+        **counts,
+    )
+
+
+def _amount(wire: Mapping[str, Any]) -> Amount:
+    return Amount(wire["unit"], wire["amount"])

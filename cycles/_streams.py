@@ -1,0 +1,209 @@
+"""`guard.wrap(stream)`: chunks pass through, are read for their counts, and the guard settles when the stream ends.
+
+A stream ends by exhaustion, by an error, by `close`, or by being dropped. Each wrapper holds a generator that is
+started at once, so that Python itself closes it, and with it the guard, when nobody iterates any more.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
+
+from cycles._core.usage import Usage
+from cycles._errors import InvalidRequestError
+
+T = TypeVar("T")
+UsageReader: TypeAlias = Callable[..., Any]
+
+
+class Ends(Protocol):
+    """What a blocking stream needs of its guard."""
+
+    @property
+    def usage(self) -> Usage: ...
+    def _end(self, raised: BaseException | None) -> None: ...
+
+
+class EndsLater(Protocol):
+    """What an async stream needs of its guard."""
+
+    @property
+    def usage(self) -> Usage: ...
+    async def _end(self, raised: BaseException | None) -> None: ...
+
+
+def reader(given: UsageReader | None, usage: Usage) -> Callable[[Any], None]:
+    """What is done with each chunk.
+
+    Args:
+        given: The caller's ``usage=``. It gets the chunk, and the account as well if it takes a second argument; a
+            mapping it answers is added to the account (``{"tokens_output": 3}``).
+        usage: The guard's account.
+
+    Raises:
+        InvalidRequestError: if it is not callable.
+    """
+    if given is None:
+        return lambda chunk: None
+    if not callable(given):
+        raise InvalidRequestError(f"usage: give a callable such as cycles.usage.openai, got {given!r}")
+    account = usage.for_stream()
+    both = _takes_two(given)
+
+    def read(chunk: Any) -> None:
+        told = given(chunk, account) if both else given(chunk)
+        if isinstance(told, Mapping):
+            account.add(**told)
+
+    return read
+
+
+def _takes_two(given: UsageReader) -> bool:
+    try:
+        inspect.signature(given).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # a built-in whose parameters are unknown
+        return False
+    return True
+
+
+class _Wrapped:
+    """The stream underneath stays reachable: whatever a wrapper does not have, the stream has."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._stream, name)
+
+
+class GuardedStream(_Wrapped, Generic[T]):
+    """An iterator over a stream whose end settles a guard."""
+
+    def __init__(self, guard: Ends, stream: Iterable[T], usage: UsageReader | None, settle: bool) -> None:
+        if not isinstance(stream, Iterable):
+            hint = "; an async stream needs `async with client.reserve(...)`" if hasattr(stream, "__aiter__") else ""
+            raise InvalidRequestError(f"stream: {stream!r} cannot be iterated{hint}")
+        super().__init__(stream)
+        self._chunks = _chunks(guard if settle else None, stream, reader(usage, guard.usage))
+        next(self._chunks)
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        return cast(T, next(self._chunks))  # only the first one, taken above, is no chunk
+
+    def close(self) -> None:
+        """End early: the stream is closed, spend that is known is committed, else the budget is released."""
+        self._chunks.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _chunks(guard: Ends | None, stream: Iterable[T], read: Callable[[Any], None]) -> Generator[T | None, None, None]:
+    try:
+        yield None
+        for chunk in stream:
+            read(chunk)
+            yield chunk
+    except BaseException as raised:
+        try:
+            _close(stream)
+        finally:
+            if guard is not None:
+                guard._end(raised)
+        raise
+    if guard is not None:
+        guard._end(None)
+
+
+def _close(stream: Any) -> None:
+    close = getattr(stream, "close", None)
+    if callable(close):
+        close()
+
+
+class AsyncGuardedStream(_Wrapped, Generic[T]):
+    """An async iterator over a stream whose end settles a guard."""
+
+    def __init__(self, guard: EndsLater, stream: AsyncIterable[T], usage: UsageReader | None, settle: bool) -> None:
+        if not isinstance(stream, AsyncIterable):
+            hint = "; a blocking stream needs `with client.reserve(...)`" if isinstance(stream, Iterable) else ""
+            raise InvalidRequestError(f"stream: {stream!r} cannot be iterated with `async for`{hint}")
+        super().__init__(stream)
+        self._chunks = _async_chunks(guard if settle else None, stream, reader(usage, guard.usage))
+        _start(self._chunks)
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        chunk = await anext(self._chunks)
+        return cast(T, chunk)  # only the first one, taken above, is no chunk
+
+    async def aclose(self) -> None:
+        """End early: the stream is closed, spend that is known is committed, else the budget is released."""
+        await self._chunks.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+async def _async_chunks(
+    guard: EndsLater | None, stream: AsyncIterable[T], read: Callable[[Any], None]
+) -> AsyncGenerator[T | None, None]:
+    try:
+        yield None
+        async for chunk in stream:
+            read(chunk)
+            yield chunk
+    except BaseException as raised:
+        try:
+            await _aclose(stream)
+        finally:
+            if guard is not None:
+                await guard._end(raised)
+        raise
+    if guard is not None:
+        await guard._end(None)
+
+
+async def _aclose(stream: Any) -> None:
+    close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
+    if callable(close):
+        closing = close()
+        if inspect.isawaitable(closing):
+            await closing
+
+
+def _start(chunks: AsyncGenerator[Any, None]) -> None:
+    """Run the generator to its first ``yield``, which comes before its first ``await``."""
+    try:
+        chunks.__anext__().send(None)
+    except StopIteration:
+        return
+    raise RuntimeError("an async stream must start without waiting")  # a bug in `_async_chunks`

@@ -1,0 +1,115 @@
+"""The schedule of what is owed, on virtual time: nobody is forgotten, an outage costs little, a 429 is waited out."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cycles._core.backlog import Backlog
+
+INITIAL, LONGEST = 0.5, 60.0
+
+
+def make(seed: int = 1) -> Backlog[str]:
+    return Backlog(INITIAL, LONGEST, random.Random(seed).random)
+
+
+def advance(backlog: Backlog[str], now: float) -> float:
+    due = backlog.next_due(now)
+    assert due is not None
+    return max(now, due)
+
+
+def test_an_outage_of_an_hour_costs_a_request_now_and_then_and_one_success_opens_the_gate_for_all() -> None:
+    backlog, now, requests = make(), 0.0, 0
+    for n in range(2000):
+        backlog.add(f"r{n}", "debt", now)
+    while now < 3600:
+        now = advance(backlog, now)
+        item = backlog.take(now)
+        if item is not None:
+            requests += 1
+            backlog.failed(item, now + 0.01, "down", outage=True)
+    assert requests < 3600 / (LONGEST / 2) + 20  # a probe each 30 to 60 s, after the first quick ones
+    back = now
+    while len(backlog):
+        now = advance(backlog, now)
+        item = backlog.take(now)
+        assert item is not None
+        backlog.settled(item, now)
+    assert now - back <= LONGEST  # one probe had to come round, then all of them were due
+
+
+def test_while_the_server_fails_only_one_probe_is_under_way() -> None:
+    backlog = make()
+    backlog.add("a", "debt", 0.0)
+    backlog.add("b", "debt", 0.0)
+    first = backlog.take(0.0)
+    assert first is not None
+    backlog.failed(first, 0.0, "down", outage=True)
+    assert backlog.take(0.0) is None
+    probe = backlog.take(100.0)
+    assert probe is not None
+    assert backlog.take(100.0) is None
+    assert backlog.next_due(100.0) is None  # nothing to wait for but the probe itself
+    backlog.settled(probe, 100.0)
+    assert backlog.take(100.0) is not None
+
+
+def test_a_healthy_server_is_asked_by_many_at_once() -> None:
+    backlog = make()
+    for name in "abc":
+        backlog.add(name, "debt", 0.0)
+    assert all(backlog.take(0.0) is not None for _ in range(3))
+    assert backlog.take(0.0) is None
+
+
+def test_what_a_429_holds_back_is_not_hurried() -> None:
+    backlog = make()
+    backlog.add("a", "debt", 0.0)
+    item = backlog.take(0.0)
+    assert item is not None
+    backlog.failed(item, 0.0, "throttled", outage=False, floor=30.0)
+    backlog.hurry(1.0)
+    assert backlog.take(29.9) is None
+    assert backlog.take(30.0) is item
+
+
+def test_owing_the_same_thing_twice_owes_it_once() -> None:
+    backlog = make()
+    assert backlog.add("a", "old", 0.0)
+    assert not backlog.add("a", "new", 0.0)
+    item = backlog.take(0.0)
+    assert item is not None
+    assert item.value == "new"
+    backlog.settled(item, 0.0)
+    assert len(backlog) == 0
+    assert backlog.take(1e9) is None
+
+
+@given(st.lists(st.tuples(st.sampled_from(["ok", "down", "busy", "gone"]), st.floats(0.0, 120.0)), max_size=60))
+def test_every_item_is_tried_again_until_it_is_settled(script: list[tuple[str, float]]) -> None:
+    backlog, now = make(), 0.0
+    for n in range(5):
+        backlog.add(f"r{n}", "debt", 0.0)
+    for answer, floor in script:
+        if not len(backlog):
+            return
+        now = advance(backlog, now)
+        item = backlog.take(now)
+        assert item is not None, "what is due can be taken"
+        assert now >= item.floor
+        if answer == "ok":
+            backlog.settled(item, now)
+        elif answer == "gone":
+            backlog.drop(item)
+        else:
+            backlog.failed(item, now, answer, outage=answer == "down", floor=now + floor if answer == "busy" else 0.0)
+            assert now < item.due <= now + max(LONGEST, floor) + 1e-9
+    while len(backlog):  # the server recovers: everything gets through
+        now = advance(backlog, now)
+        item = backlog.take(now)
+        assert item is not None
+        backlog.settled(item, now)

@@ -1,0 +1,67 @@
+"""Clients of a scripted server, and what they told their observer and the log."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import cycles
+from tests.lease.server import LeaseServer
+
+TTL_MS = 3_200  # the shortest lease with a safe schedule, and a pause before its first beat
+
+
+class Heard:
+    """The events of one client, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self._news = threading.Condition()
+
+    def __call__(self, event: Any) -> None:
+        with self._news:
+            self.events.append(event)
+            self._news.notify_all()
+
+    def of(self, name: str) -> list[Any]:
+        with self._news:
+            return [event for event in self.events if type(event).__name__ == name]
+
+    def wait_for(self, name: str, count: int = 1, timeout_s: float = 8.0) -> list[Any]:
+        with self._news:
+            found = self._news.wait_for(
+                lambda: sum(type(event).__name__ == name for event in self.events) >= count, timeout_s
+            )
+            assert found, f"no {name} among {self.events}"
+        return self.of(name)
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def client_of(heard: Heard) -> Iterator[Callable[..., cycles.Cycles]]:
+    """Makes clients of a server; they are closed at the end."""
+    clients: list[cycles.Cycles] = []
+
+    def make(server: LeaseServer, **settings: Any) -> cycles.Cycles:
+        client = cycles.Cycles(
+            base_url=server.url, api_key="cyc_test", tenant="acme", journal=False, flush_timeout=0.0, **settings
+        )
+        client.on_event(heard)
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+def reserve(client: cycles.Cycles, **options: Any) -> Any:
+    """One reservation of the usual kind."""
+    return client.reserve(cycles.tokens(1), action=("test", "work"), **{"ttl_ms": TTL_MS, **options})

@@ -1,0 +1,298 @@
+"""The heartbeat as a server sees it, over real sockets. Leases are as short as the protocol's margins allow."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+import cycles
+from tests.lease.conftest import TTL_MS, Heard, reserve
+from tests.lease.server import LeaseServer, Seen, gated, grant, hang, refuse
+from tests.support.stub import ok
+
+Make = Callable[..., cycles.Cycles]
+SLACK_MS = 80  # a busy machine; far less than what would hide a wrong formula
+
+
+def gaps(seen: list[Seen]) -> list[float]:
+    return [after.at_ms - before.at_ms for before, after in itertools.pairwise(seen)]
+
+
+def keys(seen: list[Seen]) -> list[str]:
+    return [each.body["idempotency_key"] for each in seen]
+
+
+def test_beats_come_when_the_lease_needs_them(client_of: Make, heard: Heard) -> None:
+    with LeaseServer() as server, client_of(server) as client:
+        guard = reserve(client).acquire()
+        at_first = guard.expires_at_ms
+        extends = server.wait_for_extends(3)
+        (created,) = server.of("reservations")
+        heard.wait_for("LeaseExtended", 3)
+        assert guard.expires_at_ms > at_first
+        guard.commit(cycles.tokens(1))
+        for gap in gaps([created, *extends]):
+            assert 200 - SLACK_MS <= gap <= 200 + SLACK_MS  # 3,200 of lead, 3,000 of reserve
+        assert len(set(keys(extends))) == 3
+        assert {each.body["extend_by_ms"] for each in extends} == {TTL_MS}
+        count = len(server.of("extend"))
+        assert client._runtime().keeper.scheduled == 0
+    assert len(server.of("extend")) == count
+    assert [event for event in heard.events if event.level >= 30] == []
+
+
+def test_async_beats_come_when_the_lease_needs_them(client_of: Make, heard: Heard) -> None:
+    async def main() -> None:
+        async with reserve(client) as guard:
+            at_first = guard.expires_at_ms
+            await asyncio.to_thread(heard.wait_for, "LeaseExtended", 3)
+            assert guard.expires_at_ms > at_first
+            await guard.commit(cycles.tokens(1))
+
+    with LeaseServer() as server, client_of(server) as client:
+        asyncio.run(main())
+        extends = server.of("extend")
+        for gap in gaps([*server.of("reservations"), *extends]):
+            assert 200 - SLACK_MS <= gap <= 200 + SLACK_MS
+        assert len(set(keys(extends))) == len(extends)
+
+
+def test_a_failed_beat_is_repeated_with_its_key_within_the_window(client_of: Make, heard: Heard) -> None:
+    with LeaseServer(refuse(503), grant()) as server, client_of(server) as client:
+        guard = reserve(client).acquire()
+        extends = server.wait_for_extends(2)
+        heard.wait_for("LeaseExtended")
+        assert guard.state == "active"
+        assert guard.lease_error is None
+        guard.commit(cycles.tokens(1))
+    assert extends[0].body == extends[1].body
+    (gap,) = gaps(extends[:2])
+    assert 750 - SLACK_MS <= gap <= 750 + SLACK_MS  # a quarter of the 3,000 that are left
+    (retrying,) = heard.of("LeaseRetrying")
+    assert retrying.reservation_id == "r1"
+    assert retrying.disposition == "retrying in 0.7 s"
+
+
+def test_an_attempt_is_cut_so_that_one_retry_fits(client_of: Make, heard: Heard) -> None:
+    with LeaseServer(hang(), hang()) as server, client_of(server) as client:
+        guard = reserve(client).acquire()
+        extends = server.wait_for_extends(2)
+        (lost,) = heard.wait_for("LeaseLost")
+        guard.commit(cycles.tokens(1))
+    assert keys(extends)[0] == keys(extends)[1]
+    (gap,) = gaps(extends)
+    assert 900 <= gap <= 1_000 + SLACK_MS  # cut 100 ms before its deadline of a second, then the rest of the window
+    assert lost.disposition.startswith("stopped: no usable answer")
+    assert len(server.of("extend")) == 2
+
+
+@pytest.mark.parametrize("retry_after", [None, "1", "Wed, 21 Oct 2026 07:28:00 GMT", "99999999999999999999"])
+def test_throttled_for_longer_than_the_window_stops(client_of: Make, heard: Heard, retry_after: str | None) -> None:
+    with LeaseServer(refuse(429, "LIMIT_EXCEEDED", retry_after=retry_after)) as server, client_of(server) as client:
+        guard = reserve(client).acquire()
+        (lost,) = heard.wait_for("LeaseLost")
+        assert "Retry-After" in lost.why
+        assert isinstance(guard.lease_error, cycles.RateLimitedError)
+        guard.commit(cycles.tokens(1))
+    assert len(server.of("extend")) == 1
+
+
+def test_throttled_for_no_time_is_tried_at_once(client_of: Make, heard: Heard) -> None:
+    throttle = refuse(429, "LIMIT_EXCEEDED", retry_after="0")
+    with LeaseServer(throttle, grant()) as server, client_of(server) as client:
+        guard = reserve(client).acquire()
+        heard.wait_for("LeaseExtended")
+        guard.commit(cycles.tokens(1))
+        extends = server.of("extend")[:2]
+    assert gaps(extends)[0] < SLACK_MS
+    assert keys(extends)[0] == keys(extends)[1]
+
+
+def test_an_answer_that_proves_nothing_is_a_failure(client_of: Make, heard: Heard) -> None:
+    with LeaseServer(lambda server: ok({"status": "ACTIVE"}), grant()) as server, client_of(server) as client:
+        guard = reserve(client).acquire()
+        heard.wait_for("LeaseExtended")
+        guard.commit(cycles.tokens(1))
+        assert len(set(keys(server.of("extend")[:2]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (404, "NOT_FOUND", cycles.NotFoundError),
+        (409, "RESERVATION_FINALIZED", cycles.ReservationFinalizedError),
+        (409, "MAX_EXTENSIONS_EXCEEDED", cycles.MaxExtensionsExceededError),
+        (410, "RESERVATION_EXPIRED", cycles.ReservationExpiredError),
+        (403, "FORBIDDEN", cycles.ForbiddenError),
+    ],
+)
+def test_a_refusal_stops_at_once_and_is_said_once(
+    client_of: Make,
+    heard: Heard,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    code: str,
+    error: type[cycles.CyclesError],
+) -> None:
+    with LeaseServer(refuse(status, code)) as server, client_of(server) as client:
+        with reserve(client) as guard:
+            (lost,) = heard.wait_for("LeaseLost")
+            assert guard.state == "lost"
+            assert isinstance(guard.lease_error, error)
+            with pytest.raises(cycles.LeaseLostError) as raised:
+                guard.raise_if_lost()
+            assert raised.value.__cause__ is guard.lease_error
+            settlement = guard.commit(cycles.tokens(1))  # warn: the commit is not suppressed
+        assert settlement.status == "committed"
+        assert guard.state == "committed"
+    assert lost.reservation_id == "r1"
+    assert lost.disposition.startswith("stopped: ")
+    warnings = [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+    assert [getattr(record, "reservation_id", None) for record in warnings] == ["r1"]
+    assert len(server.of("extend")) == 1
+
+
+def test_a_lease_too_short_for_a_safe_schedule_says_so_at_once(client_of: Make, heard: Heard) -> None:
+    with LeaseServer(remaining_ms=2_000) as server, client_of(server) as client:
+        guard = reserve(client, ttl_ms=2_000).acquire()
+        (lost,) = heard.wait_for("LeaseLost")
+        assert len(server.of("extend")) == 1  # one immediate fresh extension, and no loop
+        (notice,) = heard.of("LeaseNotice")
+        assert "retry-safety budget" in notice.why
+        assert "retry-safety budget" in lost.why
+        guard.commit(cycles.tokens(1))
+
+
+def test_a_server_that_does_not_tell_is_kept_by_its_expiries(client_of: Make, heard: Heard) -> None:
+    with LeaseServer(remaining_ms=None) as server, client_of(server) as client:
+        guard = reserve(client, ttl_ms=60_000).acquire()
+        heard.wait_for("LeaseExtended")
+        created, extended = server.of("reservations") + server.of("extend")
+        assert extended.at_ms - created.at_ms < SLACK_MS  # at once: it measures the first grant
+        assert "best effort" in heard.of("LeaseNotice")[0].why
+        guard.commit(cycles.tokens(1))
+
+
+def test_an_extension_by_hand_moves_the_next_beat(client_of: Make, heard: Heard) -> None:
+    with LeaseServer(grant(60_000)) as server, client_of(server) as client:
+        guard = reserve(client).acquire()
+        assert guard.extend(60_000).remaining_ttl_ms == 60_000
+        assert client._runtime().keeper.scheduled == 1
+        assert guard._left_s() > 59
+        guard.commit(cycles.tokens(1))
+        assert [each.body["extend_by_ms"] for each in server.of("extend")] == [60_000]
+
+
+def test_a_hung_extend_delays_no_other_lease(client_of: Make, heard: Heard) -> None:
+    with LeaseServer() as server, client_of(server) as client:
+        server.by_reservation["r1"] = [hang()]
+        stuck, live = reserve(client).acquire(), reserve(client).acquire()
+        heard.wait_for("LeaseExtended", 4)
+        assert {event.reservation_id for event in heard.of("LeaseExtended")} == {"r2"}
+        mine = [each for each in server.requests if each.target.endswith("r2/extend")]
+        assert len(mine) >= 4
+        assert heard.of("LateBeat") == []
+        stuck.commit(cycles.tokens(1))
+        live.commit(cycles.tokens(1))
+
+
+def test_beats_go_on_while_a_settlement_is_pending(client_of: Make, heard: Heard) -> None:
+    fail = ok({"error": "INTERNAL_ERROR", "message": "scripted", "request_id": "req-1"}, 503)
+    with LeaseServer() as server, client_of(server, retry_initial_delay=0.5) as client:
+        server.commits.insert(0, fail)
+        guard = reserve(client).acquire()
+        assert guard.commit(cycles.tokens(1)).status == "pending"
+        heard.wait_for("LeaseExtended", 1)
+        heard.wait_for("Settled")
+        assert client._runtime().keeper.scheduled == 0
+        assert {each["idempotency_key"] for each in (seen.body for seen in server.of("commit"))} == {
+            server.of("commit")[0].body["idempotency_key"]
+        }
+    assert heard.of("LeaseLost") == []
+
+
+def test_beats_go_on_while_an_async_settlement_is_pending_and_its_loop_gone(client_of: Make, heard: Heard) -> None:
+    fail = ok({"error": "INTERNAL_ERROR", "message": "scripted", "request_id": "req-1"}, 503)
+
+    async def main() -> None:
+        guard = await reserve(client)
+        assert (await guard.commit(cycles.tokens(1))).status == "pending"
+
+    with LeaseServer() as server, client_of(server, retry_initial_delay=0.5) as client:
+        server.commits.insert(0, fail)
+        asyncio.run(main())
+        heard.wait_for("LeaseExtended", 1)
+        heard.wait_for("Settled")
+
+
+def test_a_short_guard_costs_two_requests_and_no_wake_up(client_of: Make) -> None:
+    with LeaseServer(remaining_ms=60_000) as server, client_of(server) as client:
+        with reserve(client, ttl_ms=60_000) as guard:
+            guard.commit(cycles.tokens(1))
+        before = {thread.name for thread in threading.enumerate()}
+        for _ in range(20):
+            with reserve(client, ttl_ms=60_000) as guard:
+                guard.commit(cycles.tokens(1))
+        assert {thread.name for thread in threading.enumerate()} == before
+        assert len(server.requests) == 42
+        assert client._runtime().keeper.scheduled == 0
+
+
+def test_a_short_async_guard_makes_no_task(client_of: Make) -> None:
+    async def main() -> None:
+        for _ in range(5):
+            async with reserve(client, ttl_ms=60_000) as guard:
+                assert len(asyncio.all_tasks()) == 1
+                await guard.commit(cycles.tokens(1))
+        assert len(asyncio.all_tasks()) == 1
+
+    with LeaseServer(remaining_ms=60_000) as server, client_of(server) as client:
+        asyncio.run(main())
+        assert len(server.requests) == 10
+
+
+def test_no_keeper_is_left_after_close(client_of: Make) -> None:
+    def mine() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if str(server.port) in thread.name]
+
+    with LeaseServer(remaining_ms=60_000) as server:
+        client = client_of(server)
+        guard = reserve(client, ttl_ms=60_000).acquire()
+        assert mine() == [f"cycles-keeper-127.0.0.1:{server.port}-timer"]
+        guard.commit(cycles.tokens(1))
+        client.close()
+        client.close()
+        assert mine() == []
+
+
+def test_a_blocked_event_loop_is_named(client_of: Make, heard: Heard, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with reserve(client, actual=cycles.tokens(1)):
+            time.sleep(0.6)  # what a user does by mistake
+            await asyncio.to_thread(heard.wait_for, "LeaseExtended")
+
+    with LeaseServer() as server, client_of(server) as client:
+        asyncio.run(main())
+    (late,) = heard.of("LateBeat")
+    assert late.blocked_loop
+    assert 300 <= late.late_ms <= 1_000
+    assert "blocking code in an async block" in caplog.text
+
+
+def test_the_process_of_a_slow_commit_keeps_its_lease(client_of: Make, heard: Heard) -> None:
+    gate = threading.Event()
+    with LeaseServer() as server, client_of(server) as client:
+        server.commits.insert(0, gated(gate, {"status": "COMMITTED", "charged": {"unit": "TOKENS", "amount": 1}}))
+        guard = reserve(client).acquire()
+        committing = threading.Thread(target=guard.commit, args=(cycles.tokens(1),))
+        committing.start()
+        server.wait_for(lambda stub: bool(server.of("commit")))
+        server.wait_for_extends(len(server.of("extend")) + 2)
+        gate.set()
+        committing.join(5)
+        assert guard.state == "committed"

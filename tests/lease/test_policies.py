@@ -1,0 +1,262 @@
+"""What a lost lease does to the work under each `lease_policy`, in both worlds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import cycles
+from tests.lease.conftest import Heard, reserve
+from tests.lease.server import LeaseServer, gated, grant, refuse
+
+Make = Callable[..., cycles.Cycles]
+LOSING = (refuse(404, "NOT_FOUND"),)
+ONE = cycles.tokens(1)
+
+
+def settled(server: LeaseServer) -> list[str]:
+    return [seen.what for seen in server.seen if seen.what in ("commit", "release")]
+
+
+def cause(raised: pytest.ExceptionInfo[cycles.LeaseLostError]) -> BaseException | None:
+    assert raised.value.reservation_id == "r1"
+    return raised.value.__cause__
+
+
+def test_warn_lets_the_block_end_as_it_would(client_of: Make, heard: Heard) -> None:
+    with LeaseServer(*LOSING) as server, client_of(server) as client:
+        with reserve(client, actual=ONE) as guard:
+            heard.wait_for("LeaseLost")
+        assert guard.state == "committed"
+    assert settled(server) == ["commit"]
+
+
+@pytest.mark.parametrize("policy", ["fail_on_finalize", "cancel"])
+def test_a_block_of_blocking_code_raises_at_its_end_after_it_settled(
+    client_of: Make, heard: Heard, policy: str
+) -> None:
+    with LeaseServer(*LOSING) as server, client_of(server) as client:
+        with pytest.raises(cycles.LeaseLostError) as raised, reserve(client, actual=ONE, lease_policy=policy):
+            heard.wait_for("LeaseLost")
+        assert isinstance(cause(raised), cycles.NotFoundError)
+    assert settled(server) == ["commit"]
+
+
+def test_blocking_code_stops_where_it_looks(client_of: Make, heard: Heard) -> None:
+    went_on = False
+    with LeaseServer(*LOSING) as server, client_of(server) as client:
+        with pytest.raises(cycles.LeaseLostError) as raised, reserve(client, lease_policy="cancel") as guard:
+            guard.raise_if_lost()
+            guard.spend(ONE)
+            heard.wait_for("LeaseLost")
+            guard.raise_if_lost()
+            went_on = True
+        assert isinstance(cause(raised), cycles.NotFoundError)
+        assert not getattr(raised.value, "__notes__", [])  # the loss is no note of itself
+    assert not went_on
+    assert settled(server) == ["commit"]
+
+
+@pytest.mark.parametrize("policy", ["fail_on_finalize", "cancel"])
+def test_a_guard_without_a_block_raises_from_its_commit_after_it_settled(
+    client_of: Make, heard: Heard, policy: str
+) -> None:
+    with LeaseServer(*LOSING) as server, client_of(server) as client:
+        guard = reserve(client, lease_policy=policy).acquire()
+        heard.wait_for("LeaseLost")
+        with pytest.raises(cycles.LeaseLostError):
+            guard.commit(ONE)
+        assert guard.state == "committed"
+        assert guard.settlement.status == "committed"
+
+
+@pytest.mark.parametrize("policy", ["warn", "fail_on_finalize", "cancel"])
+def test_the_exception_of_the_block_wins(client_of: Make, heard: Heard, policy: str) -> None:
+    with LeaseServer(*LOSING) as server, client_of(server) as client:
+        with pytest.raises(ValueError, match="mine") as raised, reserve(client, lease_policy=policy) as guard:
+            guard.spend(ONE)
+            heard.wait_for("LeaseLost")
+            raise ValueError("mine")
+        assert any("lease of reservation r1 was lost" in note for note in raised.value.__notes__)
+    assert settled(server) == ["commit"]
+
+
+@pytest.mark.parametrize("policy", ["fail_on_finalize", "cancel"])
+def test_the_policy_of_the_client_is_the_default(client_of: Make, heard: Heard, policy: Any) -> None:
+    with LeaseServer(*LOSING) as server, client_of(server, lease_policy=policy) as client:
+        reservation = reserve(client, actual=ONE)
+        with pytest.raises(cycles.LeaseLostError), reservation:
+            heard.wait_for("LeaseLost")
+
+
+# -- async ---
+
+
+def run(main: Callable[[], Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(main(), 10))
+
+
+def test_cancel_ends_the_block_at_its_await(client_of: Make, heard: Heard) -> None:
+    async def main() -> None:
+        with pytest.raises(cycles.LeaseLostError) as raised:
+            async with reserve(client, lease_policy="cancel") as guard:
+                await asyncio.sleep(60)
+        assert isinstance(cause(raised), cycles.NotFoundError)
+        assert guard.state == "released"
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        await asyncio.sleep(0)  # nothing of the cancellation is left
+
+    with LeaseServer(*LOSING) as server, client_of(server) as client:
+        run(main)
+        (release,) = server.of("release")
+        assert release.body["reason"] == "lease_lost"
+
+
+def test_cancel_commits_what_is_known_to_be_spent(client_of: Make) -> None:
+    async def main() -> None:
+        async with reserve(client, lease_policy="cancel") as guard:
+            guard.spend(ONE)
+            await asyncio.sleep(60)
+
+    with LeaseServer(*LOSING) as server, client_of(server) as client:
+        with pytest.raises(cycles.LeaseLostError):
+            run(main)
+        (commit,) = server.of("commit")
+        assert commit.body["metadata"] == {"outcome": "error"}
+
+
+def test_a_loss_after_the_block_has_ended_cancels_nothing(client_of: Make, heard: Heard) -> None:
+    async def main() -> str:
+        async with reserve(client, lease_policy="cancel") as guard:
+            await asyncio.to_thread(server.wait_for_extends, 1)
+            await guard.commit(ONE)
+        answer_it.set()  # the beat that was under way is answered 404 now
+        await client._runtime().tasks().drain(5)
+        await asyncio.sleep(0)
+        return "went on"
+
+    answer_it = threading.Event()
+    with LeaseServer(lambda server: gated(answer_it, {"error": "NOT_FOUND"}, 404)) as server:
+        client = client_of(server)
+        assert run(main) == "went on"
+        client.close()
+    assert heard.of("LeaseLost") == []
+
+
+def test_without_a_block_nothing_is_cancelled(client_of: Make, heard: Heard) -> None:
+    async def main() -> str:
+        guard = await reserve(client, lease_policy="cancel")
+        await asyncio.to_thread(heard.wait_for, "LeaseLost")
+        with pytest.raises(cycles.LeaseLostError):
+            await guard.commit(ONE)
+        return "went on"
+
+    with LeaseServer(*LOSING) as server, client_of(server) as client:
+        assert run(main) == "went on"
+
+
+def test_a_cancellation_from_outside_stays_one(client_of: Make) -> None:
+    async def block() -> None:
+        async with reserve(client, lease_policy="cancel"):
+            inside.set()
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        task = asyncio.create_task(block())
+        await inside.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+
+    inside = asyncio.Event()
+    with LeaseServer(grant()) as server, client_of(server) as client:
+        run(main)
+        assert settled(server) == ["release"]
+
+
+def test_a_cancellation_from_outside_beside_a_loss_stays_one(client_of: Make, heard: Heard) -> None:
+    async def block() -> None:
+        async with reserve(client, lease_policy="cancel"):
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:  # the loss; the outside follows before the block is left
+                stopping.set()
+                await asyncio.sleep(60)
+
+    async def main() -> None:
+        task = asyncio.create_task(block())
+        await stopping.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+
+    stopping = asyncio.Event()
+    with LeaseServer(*LOSING) as server, client_of(server) as client:
+        run(main)
+    assert heard.of("LeaseLost")
+
+
+def test_a_block_that_swallows_the_cancellation_still_raises_at_its_end(client_of: Make) -> None:
+    async def main() -> None:
+        async with reserve(client, lease_policy="cancel", actual=ONE):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+    with LeaseServer(*LOSING) as server, client_of(server) as client:
+        with pytest.raises(cycles.LeaseLostError):
+            run(main)
+        assert settled(server) == ["commit"]
+
+
+def test_a_timeout_around_the_block_is_not_mistaken_for_the_loss(client_of: Make) -> None:
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), reserve(client, lease_policy="cancel"):
+                await asyncio.sleep(60)
+        with pytest.raises(cycles.LeaseLostError):
+            async with asyncio.timeout(5), reserve(client, lease_policy="cancel"):
+                await asyncio.sleep(60)
+
+    with LeaseServer(*LOSING) as server, client_of(server) as client:
+        run(main)
+
+
+def test_nested_blocks_each_raise_their_own_loss(client_of: Make, heard: Heard) -> None:
+    async def main() -> None:
+        async with reserve(client) as outer:
+            with pytest.raises(cycles.LeaseLostError) as raised:
+                async with reserve(client, lease_policy="cancel"):
+                    await asyncio.sleep(60)
+            assert raised.value.reservation_id == "r2"
+            assert outer.state == "active"
+            await outer.commit(ONE)
+
+    with LeaseServer(grant()) as server, client_of(server) as client:
+        server.by_reservation["r2"] = list(LOSING)
+        run(main)
+
+
+@pytest.mark.parametrize("policy", ["warn", "fail_on_finalize"])
+def test_the_other_policies_cancel_nothing(client_of: Make, heard: Heard, policy: str) -> None:
+    async def main() -> str:
+        async with reserve(client, lease_policy=policy, actual=ONE):
+            await asyncio.to_thread(heard.wait_for, "LeaseLost")
+            await asyncio.sleep(0.01)
+        return "went on"
+
+    with LeaseServer(*LOSING) as server, client_of(server) as client:
+        if policy == "warn":
+            assert run(main) == "went on"
+        else:
+            with pytest.raises(cycles.LeaseLostError):
+                run(main)
+        assert settled(server) == ["commit"]

@@ -1,0 +1,85 @@
+"""Callables given to the decorator get arguments by parameter name, and are checked when a function is decorated."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from cycles._core.binding import Call, by_name, by_result
+from cycles._errors import InvalidRequestError
+
+
+def sample(prompt: str, n: int = 1, *rest: str, temperature: float = 0.2, **options: Any) -> None: ...
+
+
+def strict(prompt: str, n: int = 1) -> None: ...
+
+
+def ask(given: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+    signature = inspect.signature(function)
+    return by_name("estimate", given, signature)(Call(signature, args, kwargs))
+
+
+@pytest.mark.parametrize(
+    ("given", "args", "kwargs", "value"),
+    [
+        (lambda prompt: prompt, ("p",), {}, "p"),
+        (lambda prompt: prompt, (), {"prompt": "p"}, "p"),
+        (lambda n: n, ("p",), {}, 1),
+        (lambda n, prompt: (n, prompt), ("p", 3), {}, (3, "p")),
+        (lambda temperature: temperature, ("p",), {}, 0.2),
+        (lambda temperature: temperature, ("p",), {"temperature": 1}, 1),
+        (lambda rest: rest, ("p", 1, "a", "b"), {}, ("a", "b")),
+        (lambda seed: seed, ("p",), {"seed": 7}, 7),
+        (lambda seed=0: seed, ("p",), {}, 0),
+        (lambda prompt, **others: sorted(others), ("p",), {"seed": 7}, ["n", "rest", "seed", "temperature"]),
+        (lambda *args, **kwargs: (args, kwargs), ("p",), {"seed": 7}, (("p",), {"seed": 7})),
+        (lambda: 5, ("p",), {}, 5),
+        (lambda n, /, prompt: (n, prompt), ("p",), {}, (1, "p")),
+    ],
+)
+def test_arguments_are_found_by_name_wherever_they_stood(given: Any, args: Any, kwargs: Any, value: Any) -> None:
+    assert ask(given, sample, *args, **kwargs) == value
+
+
+@pytest.mark.parametrize("given", [lambda promt: 1, lambda prompt, m: 1])
+def test_a_name_the_function_does_not_have_is_refused_at_decoration_time(given: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=r"estimate asks for '(promt|m)'.*parameters are \(prompt"):
+        by_name("estimate", given, inspect.signature(strict))
+
+
+def test_a_wrong_call_is_the_functions_own_type_error() -> None:
+    with pytest.raises(TypeError, match="missing a required argument: 'prompt'"):
+        ask(lambda prompt: prompt, strict)
+
+
+@pytest.mark.parametrize(
+    ("given", "value", "needs_result"),
+    [
+        (lambda answer: answer, "R", True),
+        (lambda prompt: prompt, "R", True),
+        (lambda answer, prompt: (answer, prompt), ("R", "p"), True),
+        (lambda prompt, result: (prompt, result), ("p", "R"), True),
+        (lambda answer, n, usage: (answer, n, usage), ("R", 1, "U"), True),
+        (lambda answer, *, extra=3: (answer, extra), ("R", 3), True),
+        (lambda answer, /: answer, "R", True),
+        (lambda usage: usage, "U", False),
+        (lambda: 5, 5, False),
+        (lambda *args: args, ("R",), True),
+        (len, 1, True),
+        (int, 7, True),
+    ],
+)
+def test_actual_gets_the_result_and_more_by_name_if_it_asks(given: Any, value: Any, needs_result: bool) -> None:
+    signature = inspect.signature(strict)
+    actual, needs = by_result(given, signature)
+    result = "7" if given is int else "R"
+    assert actual(Call(signature, ("p",), {}), result, "U") == value
+    assert needs is needs_result
+
+
+def test_actual_may_not_ask_for_what_no_call_has() -> None:
+    with pytest.raises(InvalidRequestError, match="actual asks for 'cost'"):
+        by_result(lambda answer, cost: 1, inspect.signature(strict))

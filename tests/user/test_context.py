@@ -1,0 +1,40 @@
+"""Thread pools see the context of the code that submits to them."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import pytest
+
+from cycles._context import subject, surrounding_subject
+from cycles._errors import InvalidRequestError
+from cycles._pools import copy_context_to
+
+
+def agent() -> str | None:
+    surrounding = surrounding_subject()
+    return None if surrounding is None else surrounding.agent
+
+
+def test_jobs_see_the_subject_of_the_code_that_submits_them() -> None:
+    with copy_context_to(ThreadPoolExecutor(2)) as pool:
+        with subject(agent="planner"):
+            inside = [pool.submit(agent), *[pool.submit(agent) for _ in range(3)]]
+            mapped = list(pool.map(lambda _: agent(), range(4)))
+        outside = pool.submit(agent)
+    assert [job.result() for job in inside] + mapped == ["planner"] * 8
+    assert outside.result() is None
+
+
+def test_leaving_the_pool_ends_its_threads() -> None:
+    with copy_context_to(ThreadPoolExecutor(1)) as pool:
+        thread = pool.submit(threading.current_thread).result()
+    assert not thread.is_alive()
+    with pytest.raises(RuntimeError, match="shutdown"):
+        pool.submit(agent)
+
+
+def test_a_process_pool_is_refused_with_the_way_to_go() -> None:
+    with ProcessPoolExecutor(1) as pool, pytest.raises(InvalidRequestError, match=r"guard\.detach"):
+        copy_context_to(pool)

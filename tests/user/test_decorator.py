@@ -1,0 +1,399 @@
+"""`@client.guarded`: functions, methods, coroutines and generators, guarded by one line."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+import cycles
+
+from .conftest import ACTION, World, held, spent
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_call_reserves_its_estimate_and_commits_its_actual(world: World, server: Any) -> None:
+    def ask(prompt: str, n: int = 1) -> str:
+        """Ask it."""
+        assert held(server) == 500 * n
+        return prompt * n
+
+    guarded = world.client.guarded(
+        estimate=lambda prompt, n: cycles.tokens(n * 500),
+        action=lambda prompt: ("llm.completion", prompt),
+        subject=lambda n: {"agent": f"bot-{n}"},
+        metadata=lambda prompt: {"prompt": prompt},
+        actual=lambda answer, n: cycles.tokens(len(answer) + n),
+    )(world.function(ask))
+    assert await world.get(guarded("hello", n=2)) == "hellohello"
+    assert (spent(server), held(server)) == (12, 0)
+    [row] = await world.all(world.operations.reservations(include=["metadata"]))
+    assert (row.action.name, row.subject.agent, row.metadata) == ("hello", "bot-2", {"prompt": "hello"})
+
+
+async def test_without_actual_the_estimate_is_committed_and_says_so(world: World, server: Any) -> None:
+    guarded = world.client.guarded(cycles.tokens(50), action=ACTION)(world.function(lambda: "x"))
+    await world.get(guarded())
+    assert spent(server) == 50
+    [row] = await world.all(world.operations.reservations())
+    detail = await world.get(world.operations.reservation(row.reservation_id))
+    assert detail.committed_metadata == {"actual_source": "estimate"}
+
+
+@pytest.mark.parametrize("wrong", [lambda answer: 1 / 0, lambda answer: 5, lambda answer: cycles.usd(1)])
+async def test_a_failing_actual_never_loses_the_spend(world: World, server: Any, log: Any, wrong: Any) -> None:
+    guarded = world.client.guarded(cycles.tokens(50), action=ACTION, actual=wrong)(world.function(lambda: "x"))
+    assert await world.get(guarded()) == "x"
+    assert spent(server) == 50
+    assert "actual= callable failed" in log.text
+
+
+async def test_a_call_that_raises_is_released(world: World, server: Any) -> None:
+    def fail() -> None:
+        raise KeyError("mine")
+
+    guarded = world.client.guarded(cycles.tokens(50), action=ACTION)(world.function(fail))
+    with pytest.raises(KeyError, match="mine"):
+        await world.get(guarded())
+    assert (spent(server), held(server)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "actual", "charged"),
+    [
+        (lambda guard: guard.spend(cycles.tokens(7)), None, 7),
+        (lambda guard: guard.usage.add(tokens_output=9), lambda usage: cycles.tokens(usage.tokens_output), 9),
+        (lambda guard: guard.usage.add(tokens_output=9), lambda answer: cycles.tokens(1), 0),
+        (lambda guard: None, lambda usage: cycles.tokens(1), 0),
+    ],
+)
+async def test_what_was_spent_before_the_failure_stays_spent(
+    world: World, server: Any, body: Any, actual: Any, charged: int
+) -> None:
+    def fail() -> None:
+        body(cycles.current_guard())
+        raise RuntimeError("half way")
+
+    guarded = world.client.guarded(cycles.tokens(50), action=ACTION, actual=actual)(world.function(fail))
+    with pytest.raises(RuntimeError, match="half way"):
+        await world.get(guarded())
+    assert (spent(server), held(server)) == (charged, 0)
+
+
+async def test_a_denied_call_does_not_run(world: World) -> None:
+    ran: list[int] = []
+    guarded = world.client.guarded(cycles.tokens(2_000_000), action=ACTION)(world.function(lambda: ran.append(1)))
+    with pytest.raises(cycles.BudgetExceededError):
+        await world.get(guarded())
+    assert not ran
+
+
+async def test_a_call_may_settle_itself(world: World, server: Any) -> None:
+    async def alater() -> None:
+        guard = cycles.current_guard()
+        assert isinstance(guard, cycles.AsyncGuard)
+        await guard.commit(cycles.tokens(3))
+
+    def now() -> None:
+        guard = cycles.current_guard()
+        assert isinstance(guard, cycles.Guard)
+        guard.commit(cycles.tokens(3))
+
+    guarded = world.client.guarded(cycles.tokens(50), action=ACTION)(alater if world.is_async else now)
+    await world.get(guarded())
+    assert spent(server) == 3
+
+
+async def test_calls_nest_and_each_sees_its_own_guard(world: World) -> None:
+    seen: list[Any] = []
+
+    def inner() -> None:
+        seen.append(cycles.current_guard())
+
+    guarded = world.client.guarded(cycles.tokens(5), action=ACTION)(inner)
+    async with world.block(world.client.reserve(cycles.tokens(50), action=ACTION, actual=cycles.tokens(1))) as outer:
+        assert cycles.current_guard() is outer
+        guarded()
+        assert cycles.current_guard() is outer
+    assert cycles.current_guard() is None
+    assert seen[0] not in (None, outer)
+
+
+async def test_child_tasks_inherit_the_guard_and_see_when_it_has_ended(client: cycles.Cycles) -> None:
+    go = asyncio.Event()
+
+    async def child() -> Any:
+        before = cycles.current_guard()
+        await go.wait()
+        return before, cycles.current_guard()
+
+    async with client.reserve(cycles.tokens(50), action=ACTION, actual=cycles.tokens(1)) as guard:
+        task = asyncio.create_task(child())
+        await asyncio.sleep(0)
+    go.set()
+    before, after = await task
+    assert before is after is guard
+    assert after.state == "committed"
+
+
+class Agent:
+    """Methods of every kind."""
+
+    name = "agent"
+
+    def __init__(self, client: cycles.Cycles, *, is_async: bool) -> None:
+        guard = partial(client.guarded, action=ACTION, actual=lambda answer: cycles.tokens(len(answer)))
+
+        class Bound:
+            name = "bound"
+
+            @guard(estimate=lambda self, text: cycles.tokens(100))
+            def method(self, text: str) -> str:
+                return self.name + text
+
+            @guard(estimate=lambda text: cycles.tokens(100))
+            @staticmethod
+            def static(text: str) -> str:
+                return text
+
+            @guard(estimate=lambda cls: cycles.tokens(len(cls.name)))
+            @classmethod
+            def made(cls, text: str) -> str:
+                return cls.name + text
+
+            @guard(estimate=cycles.tokens(100))
+            async def later(self, text: str) -> str:
+                return self.name + text
+
+        self.bound = Bound
+
+
+async def test_methods_of_every_kind(client: cycles.Cycles, server: Any) -> None:
+    bound = Agent(client, is_async=False).bound
+    assert bound().method("!") == "bound!"
+    assert bound.static("x") == bound().static("x") == "x"
+    assert bound.made("?") == bound().made("?") == "bound?"
+    assert await bound().later("!") == "bound!"
+    assert spent(server) == 6 + 1 + 1 + 6 + 6 + 6
+
+
+async def test_inspect_still_sees_what_is_decorated(client: cycles.Cycles) -> None:
+    guard = client.guarded(cycles.tokens(5), action=ACTION)
+
+    @guard
+    def plain(prompt: str, *, n: int = 1) -> str:
+        """Says it."""
+        return prompt
+
+    @guard
+    async def later() -> None: ...
+
+    @guard
+    def chunks() -> Iterator[int]:
+        yield 1
+
+    @guard
+    async def later_chunks() -> AsyncIterator[int]:
+        yield 1
+
+    assert (plain.__name__, plain.__doc__, str(inspect.signature(plain))) == (
+        "plain",
+        "Says it.",
+        "(prompt: 'str', *, n: 'int' = 1) -> 'str'",
+    )
+    assert inspect.iscoroutinefunction(later)
+    assert inspect.isgeneratorfunction(chunks)
+    assert inspect.isasyncgenfunction(later_chunks)
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        (5, "function"),
+        (property(lambda self: 1), "property"),
+        (type("Thing", (), {}), "class"),
+    ],
+)
+def test_what_cannot_be_guarded_is_refused_at_decoration_time(client: cycles.Cycles, what: Any, says: str) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match=says):
+        client.guarded(cycles.tokens(5), action=ACTION)(what)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"estimate": lambda promt: cycles.tokens(1)},
+        {"estimate": 5},
+        {"estimate": cycles.tokens(1), "action": "llm"},
+        {"estimate": cycles.tokens(1), "actual": 7},
+        {"estimate": cycles.tokens(1), "actual": cycles.usd(1)},
+        {"estimate": cycles.tokens(1), "metadata": {"at": object()}},
+        {"estimate": cycles.tokens(1), "subject": {"team": "x"}},
+        {"estimate": cycles.tokens(1), "nonsense": 5},
+    ],
+)
+def test_wrong_options_are_refused_at_decoration_time(client: cycles.Cycles, wrong: dict[str, Any]) -> None:
+    def ask(prompt: str) -> None: ...
+
+    with pytest.raises((cycles.InvalidRequestError, TypeError)):
+        client.guarded(**{"action": ACTION, **wrong})(ask)
+
+
+async def test_a_plain_function_that_hands_out_a_coroutine_is_told(client: cycles.Cycles, server: Any) -> None:
+    async def later() -> None: ...
+
+    def hands_out() -> Any:
+        return later()
+
+    with pytest.raises(cycles.InvalidRequestError, match="coroutine"):
+        client.guarded(cycles.tokens(5), action=ACTION)(hands_out)()
+    assert (spent(server), held(server)) == (0, 0)
+
+
+def test_the_default_client_is_made_from_the_environment_once(
+    server: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @cycles.guarded(cycles.tokens(5), action=ACTION, actual=lambda answer: cycles.tokens(answer))
+    def ask() -> int:
+        return 4
+
+    monkeypatch.setenv("CYCLES_JOURNAL_DIR", str(tmp_path))
+    monkeypatch.setenv("CYCLES_API_KEY", server.api_key)
+    monkeypatch.setenv("CYCLES_TENANT", "acme")
+    with server.listen(port=0) as url:
+        monkeypatch.setenv("CYCLES_BASE_URL", url)
+        try:
+            assert ask() == ask() == 4
+            assert cycles.get_default_client() is cycles.get_default_client()
+        finally:
+            cycles.get_default_client().close()
+            cycles.set_default_client(None)
+    assert spent(server) == 8
+
+
+def test_a_default_client_may_be_set(client: cycles.Cycles, server: Any) -> None:
+    cycles.set_default_client(client)
+    try:
+        cycles.guarded(cycles.tokens(5), action=ACTION)(lambda: None)()
+    finally:
+        cycles.set_default_client(None)
+    assert spent(server) == 5
+
+
+# Generators
+
+
+def words(n: int = 3) -> Iterator[str]:
+    for i in range(n):
+        guard = cycles.current_guard()
+        assert guard is not None
+        guard.usage.add(tokens_output=1)
+        yield f"word {i}"
+
+
+def counted(usage: cycles.Usage) -> cycles.Amount:
+    return cycles.tokens(usage.tokens_output)
+
+
+async def test_a_generator_holds_its_reservation_until_it_is_exhausted(world: World, server: Any) -> None:
+    guarded = world.client.guarded(cycles.tokens(50), action=ACTION, actual=counted)(world.generator(words))
+    stream = guarded(n=2)
+    assert held(server) == 0
+    assert await world.next(stream) == "word 0"
+    assert held(server) == 50
+    assert cycles.current_guard() is None
+    assert await world.all(stream) == ["word 1"]
+    assert (spent(server), held(server)) == (2, 0)
+
+
+async def test_a_generator_without_actual_commits_its_estimate(world: World, server: Any) -> None:
+    guarded = world.client.guarded(cycles.tokens(50), action=ACTION)(world.generator(words))
+    await world.all(guarded())
+    assert spent(server) == 50
+
+
+@pytest.mark.parametrize(("actual", "charged", "mark"), [(counted, 2, {"outcome": "closed"}), (None, 0, None)])
+async def test_a_generator_that_is_closed_early_settles_what_is_known(
+    world: World, server: Any, actual: Any, charged: int, mark: Any
+) -> None:
+    stream = world.client.guarded(cycles.tokens(50), action=ACTION, actual=actual)(world.generator(words))()
+    await world.next(stream)
+    await world.next(stream)
+    await world.close(stream)
+    assert (spent(server), held(server)) == (charged, 0)
+    [row] = await world.all(world.operations.reservations())
+    assert (await world.get(world.operations.reservation(row.reservation_id))).committed_metadata == mark
+
+
+async def test_a_generator_that_fails_settles_what_is_known(world: World, server: Any) -> None:
+    def fail() -> Iterator[int]:
+        cycles.current_guard().spend(cycles.tokens(4))  # type: ignore[union-attr]
+        yield 1
+        raise KeyError("mine")
+
+    stream = world.client.guarded(cycles.tokens(50), action=ACTION)(world.generator(fail))()
+    await world.next(stream)
+    with pytest.raises(KeyError, match="mine"):
+        await world.next(stream)
+    assert (spent(server), held(server)) == (4, 0)
+
+
+def test_send_throw_and_return_pass_through(client: cycles.Cycles, server: Any) -> None:
+    @client.guarded(cycles.tokens(50), action=ACTION, actual=cycles.tokens(1))
+    def talk() -> Any:
+        said = yield "hello"
+        try:
+            yield said
+        except KeyError as error:
+            yield f"caught {error}"
+        return "bye"
+
+    stream = talk()
+    assert next(stream) == "hello"
+    assert stream.send("hi") == "hi"
+    assert stream.throw(KeyError("x")) == "caught 'x'"
+    with pytest.raises(StopIteration) as end:
+        next(stream)
+    assert end.value.value == "bye"
+    assert spent(server) == 1
+
+
+async def test_asend_athrow_and_aclose_pass_through(client: cycles.Cycles, server: Any) -> None:
+    closed: list[str] = []
+
+    @client.guarded(cycles.tokens(50), action=ACTION, actual=cycles.tokens(1))
+    async def talk() -> Any:
+        try:
+            said = yield "hello"
+            try:
+                yield said
+            except KeyError as error:
+                yield f"caught {error}"
+        finally:
+            closed.append("closed")
+
+    stream = talk()
+    assert await anext(stream) == "hello"
+    assert await stream.asend("hi") == "hi"
+    assert await stream.athrow(KeyError("x")) == "caught 'x'"
+    await stream.aclose()
+    assert closed == ["closed"]
+    assert (spent(server), held(server)) == (0, 0)
+
+
+async def test_generators_side_by_side_keep_their_guards_apart(world: World) -> None:
+    def mine() -> Iterator[Any]:
+        for _ in range(2):
+            yield cycles.current_guard()
+
+    guarded = world.client.guarded(cycles.tokens(5), action=ACTION)(world.generator(mine))
+    first, second = guarded(), guarded()
+    seen = [await world.next(stream) for stream in (first, second, first, second)]
+    assert seen[0] is seen[2] is not seen[1] is seen[3]
+    await world.close(first)
+    await world.close(second)

@@ -1,0 +1,265 @@
+"""What a guard does besides reserving and settling: caps, shadow, outages, waiting, hand-over, reprs."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cycles
+
+from .conftest import ACTION, BUDGETS, World, held, spent
+
+pytestmark = pytest.mark.anyio
+
+CAPS = {"max_tokens": 500, "max_steps_remaining": 2, "tool_allowlist": ["search"], "cooldown_ms": 20}
+
+
+def reserve(world: World, **options: Any) -> Any:
+    return world.client.reserve(cycles.tokens(100), action=ACTION, **{"actual": cycles.tokens(1), **options})
+
+
+# Caps
+
+
+@pytest.fixture
+def capped(server: Any) -> None:
+    server.ledger.set_budget("tenant:acme", cycles.tokens(1_000_000), caps=CAPS)
+
+
+@pytest.mark.usefixtures("capped")
+async def test_caps_limit_the_guard(world: World) -> None:
+    async with world.block(reserve(world)) as guard:
+        assert guard.is_capped
+        assert (guard.max_tokens(1024), guard.max_tokens(100), guard.max_tokens()) == (500, 100, 500)
+        assert guard.filter_tools(["search", "shell"]) == ["search"]
+        assert not guard.allows_tool("shell")
+        with pytest.raises(cycles.ToolNotAllowedError):
+            guard.require_tool("shell")
+        assert (guard.step(), guard.step()) == (1, 2)
+        with pytest.raises(cycles.StepsExhaustedError):
+            guard.step()
+
+
+async def test_without_caps_nothing_is_limited(world: World) -> None:
+    async with world.block(reserve(world)) as guard:
+        assert not guard.is_capped
+        assert (guard.max_tokens(1024), guard.max_tokens()) == (1024, None)
+        assert guard.filter_tools(["search", "shell"]) == ["search", "shell"]
+        assert guard.step() == 1
+        await world.get(guard.cooldown())
+
+
+@pytest.mark.usefixtures("capped")
+async def test_cooldown_waits_as_long_as_the_caps_ask(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    async with world.block(reserve(world)) as guard:
+        before = time.monotonic()
+        await world.get(guard.cooldown())
+        assert time.monotonic() - before >= 0.02
+
+
+@pytest.mark.usefixtures("capped")
+def test_steps_are_counted_across_threads(client: cycles.Cycles) -> None:
+    refused: list[Exception] = []
+
+    def step() -> None:
+        try:
+            guard.step()
+        except cycles.StepsExhaustedError as error:
+            refused.append(error)
+
+    with client.reserve(cycles.tokens(5), action=ACTION, actual=cycles.tokens(1)) as guard:
+        threads = [threading.Thread(target=step) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(refused) == 4
+
+
+# Rollout
+
+
+async def test_shadow_runs_the_block_whatever_the_server_says(world: World, server: Any, events: list[Any]) -> None:
+    async with world.block(reserve(world, shadow=True)) as guard:
+        assert guard.decision == "ALLOW"
+    too_much = world.client.reserve(cycles.tokens(10**9), action=ACTION, shadow=True)
+    async with world.block(too_much) as guard:
+        assert guard.decision == "DENY"
+        await world.get(guard.commit(cycles.tokens(40)))
+    assert (spent(server), held(server)) == (0, 0)
+    assert guard.reservation_id is None
+    assert [type(event).__name__ for event in events] == ["ShadowDecided", "ShadowSettled"] * 2
+    assert [event.would_deny for event in events] == [False, False, True, True]
+    assert (events[-1].estimate, events[-1].actual) == (cycles.tokens(10**9), cycles.tokens(40))
+
+
+async def test_shadow_may_be_a_setting_and_a_call_may_opt_out(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CYCLES_SHADOW", "1")
+    with server.client(tenant="acme", journal_dir=tmp_path) as client:
+        with client.reserve(cycles.tokens(10**9), action=ACTION, actual=cycles.tokens(1)) as guard:
+            assert guard.decision == "DENY"
+        with client.reserve(cycles.tokens(5), action=ACTION, actual=cycles.tokens(1), shadow=False):
+            assert held(server) == 5
+    assert spent(server) == 1
+
+
+async def test_an_outage_lets_the_block_run_and_its_actual_is_recorded_later(tmp_path: Path) -> None:
+    for kind in ("sync", "async"):
+        client = cycles.Cycles(
+            base_url="http://127.0.0.1:9",
+            api_key="k",
+            tenant="acme",
+            timeout=0.5,
+            flush_timeout=0.0,
+            journal_dir=tmp_path / kind,
+        )
+        world = World(kind, client)
+        seen: list[Any] = []
+        client.on_event(seen.append)
+        async with world.block(reserve(world, on_unavailable="allow")) as guard:
+            assert guard.state == "unreserved"
+            settlement = await world.get(guard.commit(cycles.tokens(9)))
+        assert (settlement.status, guard.state) == ("pending", "pending")
+        assert [record.amount for record in client.pending()] == [cycles.tokens(9)]
+        assert [type(event).__name__ for event in seen[:2]] == ["Unreserved", "SettlementPending"]
+        with pytest.raises(cycles.TransportError):
+            await world.acquire(reserve(world))
+        if world.is_async:
+            await client.aclose()
+        else:
+            client.close()
+
+
+async def test_a_run_that_was_settled_does_not_run_again(world: World) -> None:
+    async with world.block(reserve(world, idempotency_key="job-1")):
+        pass
+    with pytest.raises(cycles.ReservationNotActiveError, match="does not run again"):
+        async with world.block(reserve(world, idempotency_key="job-1")):
+            raise AssertionError("ran twice")
+
+
+async def test_waiting_for_budget(world: World, server: Any) -> None:
+    async with world.block(world.client.reserve(cycles.tokens(999_950), action=ACTION)) as first:
+        timer = threading.Timer(0.05, server.ledger.fund, ("tenant:acme", cycles.tokens(500)))
+        timer.start()
+        async with world.block(reserve(world, wait=10.0)) as second:
+            assert second.state == "active"
+        timer.join()
+        with pytest.raises(cycles.BudgetExceededError):
+            await world.acquire(world.client.reserve(cycles.tokens(10**9), action=ACTION, wait=0.01))
+        await world.get(first.release())
+
+
+# Hand-over
+
+
+async def test_a_guard_goes_on_elsewhere(world: World, server: Any, tmp_path: Path) -> None:
+    guard = await world.acquire(reserve(world, ttl_ms=120_000, metadata={"job": 1}))
+    guard.spend(cycles.tokens(5))
+    token = guard.detach()
+    assert json.loads(json.dumps(token)) == token
+    assert world.client.config.api_key not in token
+    with pytest.raises(cycles.GuardFinalizedError):
+        await world.get(guard.commit(cycles.tokens(1)))
+    with server.client(tenant="acme", journal_dir=tmp_path / "other") as other:
+        there = World("async" if world.is_async else "sync", other)
+        async with there.block(other.attach(token)) as attached:
+            assert attached.reservation_id == guard.reservation_id
+            assert (attached.state, attached.estimate, attached.spent) == ("active", guard.estimate, cycles.tokens(5))
+            assert attached.action == guard.action
+            assert attached.scope_path == guard.scope_path
+            attached.spend(cycles.tokens(7))
+    assert (spent(server), held(server)) == (12, 0)
+
+
+async def test_what_was_settled_meanwhile_cannot_be_attached(world: World) -> None:
+    guard = await world.acquire(reserve(world))
+    token = guard.detach()
+    await world.get(world.operations.release_reservation(guard.reservation_id))
+    with pytest.raises(cycles.ReservationFinalizedError):
+        await world.acquire(world.client.attach(token))
+
+
+async def test_a_block_does_not_settle_a_guard_it_gave_away(world: World, server: Any) -> None:
+    async with world.block(reserve(world)) as guard:
+        token = guard.detach()
+    assert (spent(server), held(server)) == (0, 100)
+    attached = await world.acquire(world.client.attach(token, actual=cycles.tokens(2)))
+    await world.get(attached.commit(cycles.tokens(2)))
+    assert (spent(server), held(server)) == (2, 0)
+
+
+@pytest.mark.parametrize("token", ["", "x", "cycles-guard-1:!!", "cycles-guard-1:e30", 5])
+def test_a_damaged_token_is_refused(client: cycles.Cycles, token: Any) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match="token"):
+        client.attach(token)
+
+
+async def test_a_lost_reservation_is_found_by_its_key(world: World) -> None:
+    guard = await world.acquire(reserve(world, idempotency_key="job-7"))
+    found = await world.get(world.operations.find(idempotency_key="job-7"))
+    assert (found.reservation_id, found.status) == (guard.reservation_id, "ACTIVE")
+    assert await world.get(world.operations.find(idempotency_key="job-8")) is None
+    again = await world.acquire(world.client.attach(found))
+    await world.get(again.commit(cycles.tokens(3)))
+    assert (await world.get(world.operations.find(idempotency_key="job-7"))).status == "COMMITTED"
+    guard.detach()
+
+
+# What people see
+
+
+async def test_reprs_help_and_hide_the_key(world: World, server: Any) -> None:
+    reservation = world.client.reserve(cycles.usd("0.05"), action=ACTION, actual=cycles.usd("0.03"))
+    assert "$0.05" in repr(reservation)
+    assert "llm.completion" in repr(reservation)
+    async with world.block(reservation) as guard:
+        text = repr(guard)
+        assert text.startswith("<AsyncGuard " if world.is_async else "<Guard ")
+        assert guard.reservation_id[:8] in text
+        assert "active" in text
+        assert "$0.05 reserved" in text
+        assert " s left" in text
+    assert "committed $0.03 charged" in repr(guard)
+    assert server.api_key not in repr(world.client) + repr(world.client.config) + text
+
+
+async def test_one_line_per_fact(world: World, log: Any, events: list[Any]) -> None:
+    async with world.block(reserve(world)) as guard:
+        pass
+    with pytest.raises(cycles.BudgetExceededError):
+        await world.acquire(world.client.reserve(cycles.tokens(10**9), action=ACTION))
+    with pytest.raises(KeyError):
+        async with world.block(reserve(world)):
+            raise KeyError("a user's own")
+    lines = [record for record in log.records if record.name == "cycles"]
+    assert [record.levelname for record in lines] == ["INFO"] * 3
+    assert lines[0].reservation_id == guard.reservation_id
+    assert not any(record.exc_info for record in lines)
+    assert [type(event).__name__ for event in events] == ["Reserved", "Settled", "Denied", "Reserved", "Released"]
+
+
+async def test_an_observer_that_fails_breaks_nothing(world: World, server: Any, log: Any) -> None:
+    def fail(event: Any) -> None:
+        raise RuntimeError("observer")
+
+    world.client.on_event(fail)
+    async with world.block(reserve(world)):
+        pass
+    assert spent(server) == 1
+    assert "observer failed" in log.text
+
+
+async def test_budgets_of_several_units_are_apart(world: World, server: Any) -> None:
+    async with world.block(world.client.reserve(cycles.credits(2), action=ACTION, actual=cycles.credits(2))):
+        pass
+    assert (spent(server, "CREDITS"), spent(server)) == (2, 0)
+    assert len(BUDGETS) == len(await world.all(world.operations.balances()))

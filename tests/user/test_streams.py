@@ -1,0 +1,226 @@
+"""`guard.wrap(stream)`: chunks pass through, usage is read, and the guard settles however the stream ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import cycles
+
+from .conftest import ACTION, World, held, spent
+
+pytestmark = pytest.mark.anyio
+
+
+class Source:
+    """A stream as SDKs have them: chunks with usage at the end, closable, with attributes of its own."""
+
+    status = 200
+
+    def __init__(self, world: World, *, fail: bool = False) -> None:
+        self.closed = False
+        self.fail = fail
+        self.world = world
+
+    def chunks(self) -> Iterator[Any]:
+        for written in (1, 2, 3):
+            yield {"id": "a", "model": "small-model", "usage": {"prompt_tokens": 10, "completion_tokens": written}}
+            if self.fail and written == 2:
+                raise ConnectionError("broken off")
+
+    def __call__(self) -> Any:
+        source = self
+
+        class Blocking:
+            status = Source.status
+
+            def __init__(self) -> None:
+                self.items = source.chunks()
+
+            def __iter__(self) -> Any:
+                return self
+
+            def __next__(self) -> Any:
+                return next(self.items)
+
+            def close(self) -> None:
+                source.closed = True
+
+        class Later(Blocking):
+            def __aiter__(self) -> Any:
+                return self
+
+            async def __anext__(self) -> Any:
+                await asyncio.sleep(0)
+                try:
+                    return next(self.items)
+                except StopIteration:
+                    raise StopAsyncIteration from None
+
+            async def aclose(self) -> None:
+                source.closed = True
+
+        return Later() if self.world.is_async else Blocking()
+
+
+def total(usage: cycles.Usage) -> cycles.Amount:
+    return cycles.tokens(usage.tokens_input + usage.tokens_output)
+
+
+def reserve(world: World, **options: Any) -> Any:
+    return world.client.reserve(cycles.tokens(100), action=ACTION, **{"actual": total, **options})
+
+
+async def test_an_exhausted_stream_settles_its_guard(world: World, server: Any) -> None:
+    async with world.block(reserve(world)) as guard:
+        stream = guard.wrap(Source(world)(), usage=cycles.usage.openai)
+        assert stream.status == 200
+        assert len(await world.all(stream)) == 3
+        assert guard.state == "committed"
+    assert guard.settlement.charged == cycles.tokens(13)
+    assert (spent(server), held(server)) == (13, 0)
+    detail = await world.get(world.operations.reservation(guard.reservation_id))
+    assert detail.status == "COMMITTED"
+
+
+async def test_a_stream_needs_no_block(world: World, server: Any) -> None:
+    guard = await world.acquire(reserve(world))
+    await world.all(guard.wrap(Source(world)(), usage=cycles.usage.openai))
+    assert spent(server) == 13
+
+
+@pytest.mark.parametrize("taken", [0, 2])
+async def test_a_stream_closed_early_settles_what_is_known(world: World, server: Any, taken: int) -> None:
+    source = Source(world)
+    guard = await world.acquire(reserve(world))
+    stream = guard.wrap(source(), usage=cycles.usage.openai)
+    for _ in range(taken):
+        await world.next(stream)
+    await world.close(stream)
+    await world.close(stream)
+    assert source.closed
+    assert (spent(server), held(server)) == ((12, 0) if taken else (0, 0))
+    assert guard.state == ("committed" if taken else "released")
+
+
+async def test_a_stream_that_breaks_off_settles_and_its_error_goes_on(world: World, server: Any) -> None:
+    guard = await world.acquire(reserve(world))
+    with pytest.raises(ConnectionError, match="broken off"):
+        await world.all(guard.wrap(Source(world, fail=True)(), usage=cycles.usage.openai))
+    assert (spent(server), held(server)) == (12, 0)
+
+
+def test_a_stream_that_is_dropped_settles(client: cycles.Cycles, server: Any) -> None:
+    world = World("sync", client)
+    guard = reserve(world).acquire()
+    for _ in guard.wrap(Source(world)(), usage=cycles.usage.openai):
+        break
+    gc.collect()
+    assert (spent(server), held(server)) == (11, 0)
+
+
+async def test_an_async_stream_that_is_dropped_settles(client: cycles.Cycles, server: Any) -> None:
+    world = World("async", client)
+    guard = await reserve(world)
+    async for _ in guard.wrap(Source(world)(), usage=cycles.usage.openai):
+        break
+    gc.collect()
+    async with asyncio.timeout(5):
+        while guard.state == "active":
+            await asyncio.sleep(0)
+        while not spent(server):
+            await asyncio.sleep(0)
+    assert (spent(server), held(server)) == (11, 0)
+
+
+async def test_a_cancelled_reader_settles_what_is_known(client: cycles.Cycles, server: Any) -> None:
+    started = asyncio.Event()
+
+    async def slow() -> Any:
+        yield {"usage": {"prompt_tokens": 10, "completion_tokens": 2}}
+        started.set()
+        await asyncio.Event().wait()
+
+    guard = await reserve(World("async", client))
+
+    async def read() -> None:
+        async for _ in guard.wrap(slow(), usage=cycles.usage.openai):
+            pass
+
+    task = asyncio.create_task(read())
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (spent(server), held(server)) == (12, 0)
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [
+        lambda chunk, usage: usage.add(tokens_output=1),
+        lambda chunk: {"tokens_output": 1},
+        lambda chunk, usage=None: usage.add(tokens_output=1),
+    ],
+)
+async def test_a_reader_of_ones_own(world: World, server: Any, reader: Any) -> None:
+    guard = await world.acquire(reserve(world))
+    await world.all(guard.wrap(Source(world)(), usage=reader))
+    assert spent(server) == 3
+
+
+async def test_several_streams_under_one_guard_add_up(world: World, server: Any) -> None:
+    async with world.block(reserve(world)) as guard:
+        first = guard.wrap(Source(world)(), usage=lambda chunk: {"tokens_output": 1}, settle=False)
+        assert len(await world.all(first)) == 3
+        assert guard.state == "active"
+        await world.all(guard.wrap(Source(world)(), usage=lambda chunk: {"tokens_output": 1}))
+    assert spent(server) == 6
+
+
+async def test_spend_in_the_loop_wins(world: World, server: Any) -> None:
+    guard = await world.acquire(reserve(world))
+    stream = guard.wrap(Source(world)())
+    await world.next(stream)
+    guard.spend(cycles.tokens(5))
+    await world.all(stream)
+    assert spent(server) == 5
+
+
+async def test_a_guard_settled_in_the_loop_is_left_alone(world: World, server: Any) -> None:
+    guard = await world.acquire(reserve(world))
+    stream = guard.wrap(Source(world)(), usage=cycles.usage.openai)
+    await world.next(stream)
+    await world.get(guard.commit(cycles.tokens(8)))
+    await world.all(stream)
+    assert spent(server) == 8
+
+
+async def test_streams_of_the_wrong_world_are_refused(world: World) -> None:
+    async def later() -> Any:
+        yield 1
+
+    guard = await world.acquire(reserve(world))
+    with pytest.raises(cycles.InvalidRequestError, match=r"with client\.reserve"):
+        guard.wrap(iter([1]) if world.is_async else later())
+    with pytest.raises(cycles.InvalidRequestError, match="usage"):
+        guard.wrap(Source(world)(), usage=5)
+    await world.get(guard.release())
+
+
+async def test_a_price_book_settles_a_stream(world: World, server: Any) -> None:
+    prices = cycles.PriceBook({"small-model": cycles.Price(input="1", output="2")})
+    reservation = world.client.reserve(cycles.usd("0.01"), action=ACTION, actual=prices)
+    async with world.block(reservation) as guard:
+        await world.all(guard.wrap(Source(world)(), usage=cycles.usage.openai))
+    assert guard.settlement.charged == cycles.usd("0.000016")
+
+
+def test_objects_are_read_like_mappings() -> None:
+    usage = cycles.usage.openai(SimpleNamespace(usage=SimpleNamespace(prompt_tokens=1, completion_tokens=2)))
+    assert (usage.tokens_input, usage.tokens_output) == (1, 2)
