@@ -50,6 +50,8 @@ class Response:
     body: bytes
 
 
+# More than any honest client sends; the reference server's container has such a bound, too.
+MAX_HEADER_BYTES: Final = 32 * 1024
 _TRACEPARENT: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 _TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _EVIDENCE_ID: Final = re.compile(r"[0-9a-f]{64}")
@@ -105,6 +107,8 @@ class Counter:
 
     def _admit(self, route: Route, request: Request, now_ms: int, headers: dict[str, str]) -> Caller:
         try:
+            if sum(map(len, request.headers.values())) > MAX_HEADER_BYTES:
+                raise Refusal("INVALID_REQUEST", f"the headers are larger than {MAX_HEADER_BYTES} bytes", status=431)
             if route.public:
                 self._public.count(request.address, now_ms)
             with self._ledger.open():

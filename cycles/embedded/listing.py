@@ -150,36 +150,51 @@ def _page_in_order_of_creation(rows: Sequence[Reservation], cursor: str, limit: 
     return _Page(rest[:limit], str(rest[limit - 1].number) if len(rest) > limit else None)
 
 
+@frozen
+class _Place:
+    """Where a page of an ordered list ended: what its cursor holds."""
+
+    digest: str
+    sort_by: str
+    sort_dir: str
+    value: int | str
+    reservation_id: str
+
+    @classmethod
+    def of(cls, cursor: str) -> _Place:
+        place = cls(*queries.unseal(cursor, 5))
+        words = (place.digest, place.sort_by, place.sort_dir, place.reservation_id)
+        numeric = place.sort_by in ("reserved", "created_at_ms", "expires_at_ms")
+        if not all(isinstance(word, str) for word in words) or type(place.value) is not (int if numeric else str):
+            raise queries.bad_cursor()
+        return place
+
+    def comes_before(self, value: Any, reservation_id: str) -> bool:
+        if value == self.value:
+            return reservation_id > self.reservation_id  # ties go by id, in both directions
+        return bool(value < self.value if self.sort_dir == "desc" else value > self.value)
+
+
 def _sorted_page(
     rows: Sequence[Reservation], digest: str, sort_by: str | None, sort_dir: str | None, cursor: str, limit: int
 ) -> _Page:
-    place = None
-    if cursor:
-        of_digest, of_sort, of_dir, *place = queries.unseal(cursor, 5)
-        if of_sort not in tuple(_SORTS):
-            raise queries.bad_cursor()
-        if not sort_by and not sort_dir:
-            sort_by, sort_dir = of_sort, of_dir
+    place = _Place.of(cursor) if cursor else None
+    if place is not None and not sort_by and not sort_dir:
+        sort_by, sort_dir = place.sort_by, place.sort_dir
     sort_by, sort_dir = sort_by or "created_at_ms", sort_dir or "desc"
-    if place is not None and (of_digest, of_sort, of_dir) != (digest, sort_by, sort_dir):
+    if place is not None and (place.digest, place.sort_by, place.sort_dir) != (digest, sort_by, sort_dir):
         raise queries.bad_cursor()
-    at, descending = _SORTS[sort_by], sort_dir == "desc"
-    ordered = sorted(rows, key=lambda row: row.reservation_id)  # ties stay in this order, both ways
-    ordered.sort(key=at, reverse=descending)
+    if sort_by not in _SORTS:
+        raise queries.bad_cursor()
+    at = _SORTS[sort_by]
+    ordered = sorted(rows, key=lambda row: row.reservation_id)
+    ordered.sort(key=at, reverse=sort_dir == "desc")  # all ints or all texts
     if place is not None:
-        ordered = [row for row in ordered if _after(at(row), row.reservation_id, place, descending)]
+        ordered = [row for row in ordered if place.comes_before(at(row), row.reservation_id)]
     if len(ordered) <= limit:
         return _Page(ordered, None)
     last = ordered[limit - 1]
     return _Page(ordered[:limit], queries.seal(digest, sort_by, sort_dir, at(last), last.reservation_id))
-
-
-def _after(value: Any, reservation_id: str, place: Sequence[Any], descending: bool) -> bool:
-    if type(value) is not type(place[0]) or not isinstance(place[1], str):
-        raise queries.bad_cursor()
-    if value == place[0]:
-        return reservation_id > place[1]
-    return bool(value < place[0]) if descending else bool(value > place[0])
 
 
 # --- balances -------------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ class Operator:
                 scope=path,
                 unit=unit,
                 allocated=allocated.amount,
-                reserved=max(reserved, self._held(path, unit)),
+                reserved=max(reserved, self._held(path, unit)) if reserved >= 0 else reserved,
                 spent=spent,
                 debt=debt,
                 overdraft_limit=overdraft_limit,

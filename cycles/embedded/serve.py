@@ -14,9 +14,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
 from typing import Any, Final, TypeAlias
 
+from attrs import evolve
+
 from cycles._errors import ConfigurationError
 from cycles.embedded.faults import Fault
-from cycles.embedded.http import Request, Response
+from cycles.embedded.http import MAX_HEADER_BYTES, Request, Response
 from cycles.embedded.transports import Handler
 from cycles.embedded.validation import MAX_BODY_BYTES
 
@@ -32,7 +34,6 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
-MAX_HEADER_BYTES: Final = 32 * 1024
 # What is read and thrown away of a body that is too big, so that its sender gets to read the refusal.
 MAX_DRAINED_BYTES: Final = 8 * MAX_BODY_BYTES
 # As the reference server's container: longer answers are worth compressing.
@@ -54,35 +55,23 @@ class App:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
-        if scope["type"] != "http":
-            return
-        headers = _headers(scope)
         body = await _body(receive)
         if body is None:
             return
-        query = scope["query_string"].decode("latin-1")
-        request = Request(
-            method=scope["method"],
-            target=scope["raw_path"].decode("latin-1") + (f"?{query}" if query else ""),
-            headers=headers,
-            body=body,
-            address=(scope.get("client") or ("unknown",))[0],
-        )
+        request = _request(scope, body)
         response, fault = self._server.handle(request)
-        if response is None or (fault is not None and fault.lost):
+        fault = fault or Fault()
+        if response is None or fault.lost:
             self._abort(scope["client"])
             await receive()  # returns once the connection is known to be gone
             return
-        if fault is not None and fault.delay_s:
-            await asyncio.sleep(fault.delay_s)
-        await _send(response, fault, len(body) > MAX_BODY_BYTES, _takes_gzip(headers), send)
-
-
-def _headers(scope: Message) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for name, value in scope["headers"]:
-        headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
-    return headers
+        if fault.delay_s and await _gone_within(fault.delay_s, receive):
+            return
+        if len(response.body) >= MIN_GZIP_BYTES and "gzip" in request.headers.get("accept-encoding", "").lower():
+            response = _packed(response)
+        if len(body) > MAX_BODY_BYTES:
+            response = evolve(response, headers=response.headers | {"Connection": "close"})
+        await _send(response, fault.drip_s, receive, send)
 
 
 async def _body(receive: Receive) -> bytes | None:
@@ -101,34 +90,47 @@ async def _body(receive: Receive) -> bytes | None:
             return b"".join(chunks)
 
 
-def _takes_gzip(headers: dict[str, str]) -> bool:
-    return "gzip" in headers.get("accept-encoding", "").lower()
-
-
-async def _send(response: Response, fault: Fault | None, last: bool, takes_gzip: bool, send: Send) -> None:
-    body, headers = response.body, dict(response.headers)
-    drip_s = fault.drip_s if fault is not None else None
-    if takes_gzip and fault is None and len(body) >= MIN_GZIP_BYTES:
-        body = gzip.compress(body, 1)
-        headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
-    headers.setdefault("Content-Length", str(len(body)))
-    if last:
-        headers["Connection"] = "close"
-    await send(
-        {
-            "type": "http.response.start",
-            "status": response.status,
-            "headers": [
-                (name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()
-            ],
-        }
+def _request(scope: Message, body: bytes) -> Request:
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+    query = scope["query_string"].decode("latin-1")
+    return Request(
+        method=scope["method"],
+        target=scope["raw_path"].decode("latin-1") + (f"?{query}" if query else ""),
+        headers=headers,
+        body=body,
+        address=scope["client"][0],
     )
-    if drip_s is not None:
-        for byte in body:
-            await asyncio.sleep(drip_s)
-            await send({"type": "http.response.body", "body": bytes([byte]), "more_body": True})
-        body = b""
-    await send({"type": "http.response.body", "body": body})
+
+
+def _packed(response: Response) -> Response:
+    headers = response.headers | {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+    return Response(response.status, headers, gzip.compress(response.body, 1))
+
+
+async def _gone_within(seconds: float, receive: Receive) -> bool:
+    """Wait, but not for a client that has hung up; True if it has."""
+    try:
+        async with asyncio.timeout(seconds):
+            await receive()
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _send(response: Response, drip_s: float | None, receive: Receive, send: Send) -> None:
+    headers = {"Content-Length": str(len(response.body))} | response.headers
+    lines = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": response.status, "headers": lines})
+    if drip_s is None:
+        await send({"type": "http.response.body", "body": response.body})
+        return
+    for byte in response.body:
+        if await _gone_within(drip_s, receive):
+            return
+        await send({"type": "http.response.body", "body": bytes([byte]), "more_body": True})
+    await send({"type": "http.response.body"})
 
 
 class Listener:

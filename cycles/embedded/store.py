@@ -56,11 +56,11 @@ class SqliteStore:
         file = sqlite3.connect(self._path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
         try:
             file.execute("PRAGMA locking_mode = EXCLUSIVE")  # two ledgers over one file would each be wrong
+            file.execute("BEGIN EXCLUSIVE")
+            self._require_ledger(file)  # before anything is changed: the file may be somebody else's
+            file.execute("COMMIT")
             file.execute("PRAGMA journal_mode = WAL")
             file.execute("PRAGMA synchronous = NORMAL")
-            file.execute("BEGIN EXCLUSIVE")
-            self._require_ledger(file)
-            file.execute("COMMIT")
             file.executescript(_SCHEMA)
             self._path.chmod(0o600)  # API keys are in it
         except BaseException:

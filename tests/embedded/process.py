@@ -1,0 +1,30 @@
+"""``python -m cycles.embedded`` as a process of its own, for the tests that start, stop and kill one."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+KEY = "cyc_live_process_test"
+
+
+@contextmanager
+def embedded_process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running server and its URL; killed at the end if it is still there."""
+    command = [sys.executable, "-W", "error", "-m", "cycles.embedded", "--port", "0", *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"http://\S+", line)
+        if found is None:
+            raise AssertionError(f"the server did not start: {line}{process.communicate(timeout=10)}")
+        yield process, found[0]
+    finally:
+        process.kill()
+        process.communicate(timeout=10)

@@ -1,0 +1,157 @@
+"""Faults: what a client sees of each, in this process and over a socket, and what the ledger has done meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+import cycles
+from cycles.embedded import EmbeddedServer
+
+EVENT = {
+    "idempotency_key": "k",
+    "subject": {"tenant": "acme"},
+    "action": {"kind": "k", "name": "n"},
+    "actual": {"unit": "TOKENS", "amount": 5},
+}
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddedServer]:
+    with EmbeddedServer({"tenant:acme": cycles.tokens(1000)}, clock=cycles.ManualClock()) as server:
+        yield server
+
+
+@pytest.fixture(params=["in process", "over a socket"])
+def http(request: pytest.FixtureRequest, server: EmbeddedServer) -> Iterator[httpx.Client]:
+    headers = {"X-Cycles-API-Key": server.api_key}
+    if request.param == "in process":
+        with httpx.Client(base_url="http://x", headers=headers, transport=server.transport()) as client:
+            yield client
+    else:
+        with server.listen() as url, httpx.Client(base_url=url, headers=headers) as client:
+            yield client
+
+
+def spent(server: EmbeddedServer) -> int:
+    return server.spent("tenant:acme").amount
+
+
+def test_a_dropped_response_was_applied_and_a_retry_is_a_replay(server: EmbeddedServer, http: httpx.Client) -> None:
+    server.faults.drop_response("event")
+    with pytest.raises(httpx.RemoteProtocolError):
+        http.post("/v1/events", json=EVENT)
+    assert spent(server) == 5
+    assert http.post("/v1/events", json=EVENT).status_code == 201
+    assert spent(server) == 5
+    assert [request.status for request in server.requests] == [201, 201]
+
+
+def test_a_refused_connection_never_reaches_the_ledger(server: EmbeddedServer, http: httpx.Client) -> None:
+    server.faults.refuse("event", times=2)
+    for _ in range(2):
+        with pytest.raises(httpx.TransportError):
+            http.post("/v1/events", json=EVENT)
+    assert (spent(server), len(server.requests)) == (0, 0)
+    assert http.post("/v1/events", json=EVENT).status_code == 201
+
+
+def test_a_status_in_place_of_the_answer(server: EmbeddedServer, http: httpx.Client) -> None:
+    server.faults.status("event", 503, body="<html>down</html>", headers={"Content-Type": "text/html"})
+    server.faults.status("event", 429, headers={"Retry-After": "2"}, body={"error": "LIMIT_EXCEEDED"})
+    server.faults.status("event", 500, reaches_ledger=True)
+    first, second, third = (http.post("/v1/events", json=EVENT) for _ in range(3))
+    assert (first.status_code, first.text, first.headers["Content-Type"]) == (503, "<html>down</html>", "text/html")
+    assert (second.status_code, second.headers["Retry-After"]) == (429, "2")
+    assert second.json() == {"error": "LIMIT_EXCEEDED"}
+    assert (third.status_code, third.content, spent(server)) == (500, b"", 5)
+
+
+def test_another_body_after_the_ledger_did_it(server: EmbeddedServer, http: httpx.Client) -> None:
+    server.faults.body("event", b'{"status": "APPL')
+    answer = http.post("/v1/events", json=EVENT)
+    assert (answer.status_code, answer.content, spent(server)) == (201, b'{"status": "APPL', 5)
+
+
+def test_a_delay_is_met_by_the_clients_own_timeout(server: EmbeddedServer, http: httpx.Client) -> None:
+    server.faults.delay("event", 30.0)
+    with pytest.raises(httpx.ReadTimeout):
+        http.post("/v1/events", json=EVENT, timeout=0.05)
+    assert spent(server) == 5
+    server.faults.delay("balances", 0.02)
+    started = time.monotonic()
+    assert http.get("/v1/balances?tenant=acme", timeout=5.0).status_code == 200
+    assert time.monotonic() - started >= 0.02
+
+
+def test_a_dripping_body_arrives_whole_however_long_it_takes(server: EmbeddedServer, http: httpx.Client) -> None:
+    server.faults.drip("list", interval=0.0)
+    assert http.get("/v1/reservations").json()["reservations"] == []
+    server.faults.drip("list", interval=0.005)
+    started = time.monotonic()
+    with http.stream("GET", "/v1/reservations", timeout=0.1) as answer:
+        chunks = list(answer.iter_raw())
+    assert len(chunks) > 10  # the read time-out never fires: there is always a little
+    assert time.monotonic() - started >= 0.005 * len(chunks)
+
+
+def test_faults_wait_for_their_operation_in_order_and_end(server: EmbeddedServer, http: httpx.Client) -> None:
+    server.faults.status("event", 500, times=2)
+    server.faults.status("event", 502)
+    assert http.get("/v1/balances?tenant=acme").status_code == 200
+    assert [http.post("/v1/events", json=EVENT).status_code for _ in range(4)] == [500, 500, 502, 201]
+
+
+def test_faults_without_end_end_when_cleared(server: EmbeddedServer, http: httpx.Client) -> None:
+    server.faults.status("event", 500, times=None)
+    assert {http.post("/v1/events", json=EVENT).status_code for _ in range(3)} == {500}
+    server.faults.clear()
+    assert http.post("/v1/events", json=EVENT).status_code == 201
+
+
+def test_a_fault_that_could_never_happen_is_refused(server: EmbeddedServer) -> None:
+    with pytest.raises(ValueError, match="no operation 'comit'; there are decide, reserve"):
+        server.faults.drop_response("comit")
+    with pytest.raises(ValueError, match="times"):
+        server.faults.drop_response("commit", times=0)
+
+
+def test_an_asyncio_client_meets_the_same(server: EmbeddedServer) -> None:
+    async def scenario() -> None:
+        headers = {"X-Cycles-API-Key": server.api_key}
+        async with httpx.AsyncClient(base_url="http://x", headers=headers, transport=server.transport()) as http:
+            server.faults.drop_response("event")
+            with pytest.raises(httpx.RemoteProtocolError):
+                await http.post("/v1/events", json=EVENT)
+            server.faults.delay("event", 30.0)
+            with pytest.raises(httpx.ReadTimeout):
+                await http.post("/v1/events", json=EVENT, timeout=0.02)
+            server.faults.drip("list", interval=0.0)
+            assert (await http.get("/v1/reservations")).json()["reservations"] == []
+            server.faults.delay("event", 0.001)
+            assert (await http.post("/v1/events", json=EVENT)).status_code == 201
+
+    asyncio.run(scenario())
+    assert spent(server) == 5
+
+
+# --- what arrived ---------------------------------------------------------------------------------------------------
+
+
+def test_requests_show_what_arrived_but_not_the_key(server: EmbeddedServer, http: httpx.Client) -> None:
+    http.post("/v1/events", json=EVENT, headers={"X-Idempotency-Key": "other"})
+    http.get("/v1/balances?tenant=acme")
+    event, balances = server.requests
+    assert (event.operation, event.method, event.target, event.status) == ("event", "POST", "/v1/events", 400)
+    assert (event.json, event.idempotency_key) == (EVENT, "k")
+    assert event.headers["x-idempotency-key"] == "other"
+    assert (balances.target, balances.idempotency_key) == ("/v1/balances?tenant=acme", None)
+    assert server.requests.of("event") == [event]
+    assert server.requests[-1:] == [balances]
+    assert server.api_key not in repr(server.requests)
+    server.requests.clear()
+    assert len(server.requests) == 0

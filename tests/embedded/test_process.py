@@ -1,0 +1,85 @@
+"""The server as a process: what it prints, how it stops, and what it says when it is used wrongly."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+import cycles
+
+from .process import KEY, ROOT, embedded_process
+
+BUDGETS = ("--budget", "tenant:acme=10USD", "--budget", "tenant:acme/agent:bot=50000TOKENS")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_says_how_and_stops_cleanly(number: signal.Signals) -> None:
+    with embedded_process(*BUDGETS) as (process, url):
+        assert process.stdout is not None
+        tenant, paste = process.stdout.readline(), process.stdout.readline()
+        key = tenant.removeprefix("tenant acme: ").strip()
+        assert paste == f"export CYCLES_BASE_URL={url} CYCLES_API_KEY={key} CYCLES_TENANT=acme\n"
+        with cycles.Cycles(base_url=url, api_key=key, tenant="acme", journal=False) as client:
+            client.record(cycles.usd("2.5"), action=("kind", "name"))
+            balances = {str(item.remaining) for item in client.balances()}
+        assert balances == {"$7.50", "50000 tokens"}
+        with httpx.Client() as idle:  # a connection that is kept alive does not hold the server up
+            assert idle.get(f"{url}/v1/balances").status_code == 401
+            process.send_signal(number)
+            out, errors = process.communicate(timeout=10)
+    assert (process.returncode, out, errors) == (0, "", "")
+
+
+def test_a_key_of_ones_own_and_a_ledger_that_stays(tmp_path: Path) -> None:
+    arguments = (*BUDGETS, "--api-key", f"{KEY}=acme", "--db", str(tmp_path / "ledger.db"))
+    for spent in ("$9.00", "$8.00"):  # the budget of the command line does not refill what was kept
+        with embedded_process(*arguments) as (process, url):
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"tenant acme: {KEY}\n"
+            with cycles.Cycles(base_url=url, api_key=KEY, tenant="acme", journal=False) as client:
+                client.record(cycles.usd(1), action=("kind", "name"))
+                assert spent in {str(item.remaining) for item in client.balances()}
+            process.terminate()
+            assert process.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "there is no budget to spend; add one with --budget tenant:acme=10USD"),
+        (["--budget", "tenant:acme"], "--budget tenant:acme: write it like tenant:acme=10USD"),
+        (["--budget", "acme=10USD"], "'acme' is not level:value"),
+        (["--budget", "tenant:acme=ten"], "cannot read an amount from 'ten'"),
+        ([*BUDGETS, "--api-key", "x"], "--api-key: write it like KEY=TENANT"),
+        ([*BUDGETS, "--db", "/nowhere/ledger.db"], "cannot keep a ledger in /nowhere/ledger.db"),
+    ],
+)
+def test_wrong_usage_is_one_clear_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cycles.embedded.__main__ import main
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest keeps its own
+    assert main([*arguments, "--port", "0"]) == 2
+    out, errors = capsys.readouterr()
+    assert out == ""
+    assert message in errors
+    assert re.fullmatch(r"error: [^\n]+\n", errors)
+
+
+def test_without_uvicorn_it_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['uvicorn'] = None; import cycles\n"
+        "server = cycles.EmbeddedServer({'tenant:acme': cycles.usd(1)})\n"
+        "assert server.client().decide(cycles.usd(1), action=('k', 'n')).allowed\n"
+        "try:\n    server.listen()\n"
+        "except cycles.ConfigurationError as wrong:\n    print(wrong)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "pip install 'cycles-sdk[embedded]'" in done.stdout

@@ -1,0 +1,246 @@
+"""The ledger in a file: what it keeps, that a killed server loses and doubles nothing, and that it fails whole."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import cycles
+from cycles.embedded import EmbeddedServer
+
+from .process import KEY, embedded_process
+
+ALLOCATED = 10_000_000
+WHO = {"subject": {"tenant": "acme"}, "action": {"kind": "k", "name": "n"}}
+
+
+def opened(path: Path, clock: cycles.ManualClock) -> EmbeddedServer:
+    return EmbeddedServer({"tenant:acme": cycles.tokens(1000)}, path=path, clock=clock, api_keys={KEY: "acme"})
+
+
+def caller(server: EmbeddedServer) -> httpx.Client:
+    return httpx.Client(transport=server.transport(), base_url="http://x", headers={"X-Cycles-API-Key": KEY})
+
+
+def reserve(key: str, amount: int = 100, **fields: Any) -> dict[str, Any]:
+    return {"idempotency_key": key, "estimate": {"unit": "TOKENS", "amount": amount}, **WHO, **fields}
+
+
+def post(http: httpx.Client, body: dict[str, Any]) -> Any:
+    """A reservation, written in ASCII: half of a surrogate pair is legal JSON, but httpx does not write it."""
+    headers = {"Content-Type": "application/json"}
+    return http.post("/v1/reservations", content=json.dumps(body), headers=headers).json()
+
+
+def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
+    path, clock = tmp_path / "ledger.db", cycles.ManualClock()
+    with opened(path, clock) as server, caller(server) as http:
+        server.ledger.set_budget("tenant:acme", cycles.tokens(1000), overdraft_limit=50, caps={"max_tokens": 5})
+        server.ledger.set_tenant("acme", status="SUSPENDED", max_reservation_extensions=3)
+        server.ledger.set_tenant("acme", max_reservation_extensions=3)
+        minted = server.api_key_for("other")
+        made = post(http, reserve("a", metadata={"é": [1, None, "\ud83d"]}))
+        rid = made["reservation_id"]
+        extend = {"idempotency_key": "e", "extend_by_ms": 1000}
+        extended = http.post(f"/v1/reservations/{rid}/extend", json=extend).json()
+        lapsing = http.post("/v1/reservations", json=reserve("b", ttl_ms=1000, grace_period_ms=0)).json()
+        rows, balance = http.get("/v1/reservations?include=metadata").json(), server.ledger.balance("tenant:acme")
+    clock.advance(1001)
+    with opened(path, clock) as server, caller(server) as http:
+        after = server.ledger.balance("tenant:acme")
+        assert after.reserved == cycles.tokens(100)  # the one that lapsed while nobody looked went back
+        assert (after.allocated, after.overdraft_limit) == (balance.allocated, balance.overdraft_limit)
+        assert server.api_key_for("other") == minted
+        replay = post(http, reserve("a", metadata={"é": [1, None, "\ud83d"]}))
+        assert replay == made | {"remaining_ttl_ms": 60_000 - 1001}
+        again = http.post(f"/v1/reservations/{rid}/extend", json=extend).json()
+        assert again == extended | {"remaining_ttl_ms": 61_000 - 1001}
+        shown = http.get("/v1/reservations?include=metadata").json()
+        assert shown["reservations"][0] == rows["reservations"][0]
+        assert shown["reservations"][1]["status"] == "EXPIRED"
+        assert lapsing["reservation_id"] == shown["reservations"][1]["reservation_id"]
+        newest = http.post("/v1/reservations", json=reserve("c")).json()["reservation_id"]
+        assert http.get("/v1/reservations").json()["reservations"][-1]["reservation_id"] == newest
+        again = [http.post(f"/v1/reservations/{rid}/extend", json=extend | {"idempotency_key": key}) for key in "xyz"]
+        assert [answer.status_code for answer in again] == [200, 200, 409]  # one of three was used before
+
+
+def test_what_was_forgotten_stays_forgotten(tmp_path: Path) -> None:
+    path, clock = tmp_path / "ledger.db", cycles.ManualClock()
+    with opened(path, clock) as server, caller(server) as http:
+        rid = http.post("/v1/reservations", json=reserve("a")).json()["reservation_id"]
+        server.ledger.set_budget("tenant:acme/agent:x", cycles.tokens(5))
+        server.ledger.set_tenant("acme", status="CLOSED")
+        server.ledger.delete_tenant("acme")
+        server.ledger.delete_budget("tenant:acme/agent:x", unit="TOKENS")
+        clock.advance(40 * 86_400_000)
+        assert http.get(f"/v1/reservations/{rid}").status_code == 404
+    with opened(path, clock) as server, caller(server) as http:
+        assert http.get(f"/v1/reservations/{rid}").status_code == 404
+        with pytest.raises(KeyError):
+            server.ledger.balance("tenant:acme/agent:x")
+    with sqlite3.connect(path) as file:
+        kinds = {kind for (kind,) in file.execute("SELECT kind FROM records")}
+    file.close()
+    assert kinds == {"budget", "api_key"}
+
+
+def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
+    with opened(tmp_path / "ledger.db", cycles.ManualClock()) as server, caller(server) as http:
+        assert http.post("/v1/reservations", json=reserve("a")).status_code == 200
+        server._books._store._file.execute("PRAGMA query_only = ON")  # type: ignore[union-attr]  # a full disk, in effect
+        answer = http.post("/v1/reservations", json=reserve("b"))
+        assert (answer.status_code, answer.json()["error"]) == (500, "INTERNAL_ERROR")
+        assert server.ledger.balance("tenant:acme").reserved == cycles.tokens(100)
+        server._books._store._file.execute("PRAGMA query_only = OFF")  # type: ignore[union-attr]
+        assert http.post("/v1/reservations", json=reserve("b")).status_code == 200
+        assert server.ledger.balance("tenant:acme").reserved == cycles.tokens(200)
+
+
+def test_one_server_at_a_time_has_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cycles.embedded.store.LOCK_WAIT_S", 0.01)
+    path = tmp_path / "ledger.db"
+    with opened(path, cycles.ManualClock()), pytest.raises(cycles.ConfigurationError, match="another server"):
+        opened(path, cycles.ManualClock())
+    opened(path, cycles.ManualClock()).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def write_text(path: Path) -> None:
+    path.write_text("this is no database, and long enough to tell. " * 50)
+
+
+def write_other_database(path: Path) -> None:
+    with sqlite3.connect(path) as file:
+        file.execute("CREATE TABLE customers (name)")
+    file.close()
+
+
+def write_other_version(path: Path) -> None:
+    opened(path, cycles.ManualClock()).close()
+    with sqlite3.connect(path) as file:
+        file.execute("PRAGMA user_version = 99")
+    file.close()
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (write_text, "cannot keep a ledger in"),
+        (write_other_database, "not the ledger of an embedded Cycles server"),
+        (write_other_version, r"another version of this server \(layout 99\)"),
+    ],
+)
+def test_a_file_that_is_no_ledger_is_left_alone(tmp_path: Path, write: Callable[[Path], None], message: str) -> None:
+    path = tmp_path / "ledger.db"
+    write(path)
+    before = path.read_bytes()
+    with pytest.raises(cycles.ConfigurationError, match=message):
+        opened(path, cycles.ManualClock())
+    assert path.read_bytes() == before
+
+
+# --- kill -9 ----------------------------------------------------------------------------------------------------------
+
+
+class Worker(threading.Thread):
+    """Reserves and commits until the server dies; knows what was acknowledged, and what is in doubt."""
+
+    def __init__(self, url: str, name: str, settled: threading.Semaphore) -> None:
+        super().__init__(name=name)
+        self._url = url
+        self._settled = settled
+        self.acknowledged: dict[str, int] = {}
+        self.in_doubt: list[tuple[str, dict[str, Any]]] = []
+
+    def run(self) -> None:
+        with httpx.Client(base_url=self._url, headers={"X-Cycles-API-Key": KEY}, timeout=10.0) as http:
+            for number in itertools.count():
+                try:
+                    self._step(http, f"{self.name}-{number}")
+                except httpx.TransportError:
+                    return
+
+    def _step(self, http: httpx.Client, key: str) -> None:
+        self.in_doubt = [("/v1/reservations", reserve(key, 50))]
+        rid = self._answer(http)["reservation_id"]
+        actual = {"unit": "TOKENS", "amount": random.randint(1, 60)}
+        self.in_doubt = [(f"/v1/reservations/{rid}/commit", {"idempotency_key": key, "actual": actual})]
+        self.acknowledged[rid] = self._answer(http)["charged"]["amount"]
+        self.in_doubt = []
+        self._settled.release()
+
+    def _answer(self, http: httpx.Client) -> dict[str, Any]:
+        path, body = self.in_doubt[0]
+        answer = http.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+def test_kill_nine_during_load_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    budget, file = f"tenant:acme={ALLOCATED}TOKENS", str(tmp_path / "ledger.db")
+    arguments = ("--budget", budget, "--api-key", f"{KEY}=acme", "--db", file)
+    charged: dict[str, int] = {}
+    left_over: list[tuple[str, dict[str, Any]]] = []
+    for round_number, settlements in enumerate((40, 75, 110)):
+        with embedded_process(*arguments) as (process, url):
+            with httpx.Client(base_url=url, headers={"X-Cycles-API-Key": KEY}) as http:
+                settle_what_was_in_doubt(http, left_over, charged)
+                require_agreement(http, charged)
+            settled = threading.Semaphore(0)
+            workers = [Worker(url, f"round-{round_number}-{number}", settled) for number in range(4)]
+            for worker in workers:
+                worker.start()
+            for _ in range(settlements):
+                assert settled.acquire(timeout=20)
+            process.kill()
+            for worker in workers:
+                worker.join(20)
+                charged |= worker.acknowledged
+                left_over += worker.in_doubt
+    with embedded_process(*arguments) as (_, url), httpx.Client(base_url=url) as http:
+        http.headers["X-Cycles-API-Key"] = KEY
+        settle_what_was_in_doubt(http, left_over, charged)
+        require_agreement(http, charged)
+    assert len(charged) >= 225
+
+
+def settle_what_was_in_doubt(
+    http: httpx.Client, left_over: list[tuple[str, dict[str, Any]]], charged: dict[str, int]
+) -> None:
+    """Say each request again, twice, with its own key: it happens once, whether it had happened or not."""
+    for path, body in left_over:
+        first, second = (http.post(path, json=body).json() for _ in range(2))
+        if path.endswith("/commit"):
+            assert first == second
+            charged[path.split("/")[3]] = first["charged"]["amount"]
+        else:
+            rid = first["reservation_id"]
+            assert rid == second["reservation_id"]
+            assert http.post(f"/v1/reservations/{rid}/release", json={"idempotency_key": "r"}).status_code == 200
+    left_over.clear()
+
+
+def require_agreement(http: httpx.Client, charged: dict[str, int]) -> None:
+    """The budget, the rows and what the workers were told are one and the same."""
+    (balance,) = http.get("/v1/balances?tenant=acme").json()["balances"]
+    assert balance["reserved"]["amount"] == 0
+    assert balance["spent"]["amount"] == sum(charged.values())
+    assert balance["remaining"]["amount"] == ALLOCATED - sum(charged.values())
+    rows: dict[str, int] = {}
+    cursor: str | None = ""
+    while cursor is not None:
+        page = http.get("/v1/reservations", params={"status": "COMMITTED", "limit": 200, "cursor": cursor}).json()
+        rows |= {row["reservation_id"]: row["committed"]["amount"] for row in page["reservations"]}
+        cursor = page["next_cursor"]
+    assert rows == charged
