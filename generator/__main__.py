@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from generator import GenerationError, build
+from generator import GenerationError, build, fit
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
             if given.check:
                 return _compare(result.tree, output, given.spec)
             build.swap(result.tree, output)
-            _tell(result, output)
+            _tell(result, output, given.spec)
     except GenerationError as error:
         print(f"generate: {error}", file=sys.stderr)
         print(f"generate: nothing was changed in {output.name}/", file=sys.stderr)
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m generator", description=__doc__)
-    parser.add_argument("spec", nargs="?", type=Path, default=build.ROOT / "openapi.yaml", metavar="SPEC")
+    parser.add_argument("spec", nargs="?", type=Path, default=build.SPEC, metavar="SPEC")
     parser.add_argument("--check", action="store_true", help="change nothing; fail where the tree differs")
     parser.add_argument("--output", type=Path, default=build.ROOT / build.PACKAGE, metavar="DIR")
     return parser
@@ -64,10 +64,14 @@ def _files(tree: Path) -> set[str]:
     return {path.relative_to(tree).as_posix() for path in paths}
 
 
-def _tell(result: build.Result, output: Path) -> None:
+def _tell(result: build.Result, output: Path, spec: Path) -> None:
     for rule, times in sorted((+result.counts).items()):
         print(f"{times:5}  {rule}")
-    print(f"{output.name}/ is generated from version {result.version}")
+    print(f"{output.name}/ is generated from {spec.name}, version {result.version}")
+    for misfit in fit.misfits(result.tables):
+        print(f"generate: to do by hand: {misfit}", file=sys.stderr)
+    if spec.resolve() != build.SPEC:
+        print(f"make check compares with {build.SPEC.name}; copy {spec.name} there to keep this version")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from ruamel.yaml import YAML
 from generator import GenerationError, document, prepare, protocol, templates, verify
 
 ROOT: Final = Path(__file__).parent.parent
+SPEC: Final = ROOT / "openapi.yaml"
 CONFIG: Final = ROOT / "generator-config.yml"
 PACKAGE: Final = "cycles_client"
 # Both decide bytes of the result; the edits are made for exactly this generator.
@@ -39,6 +40,7 @@ class Result:
 
     tree: Path
     version: str
+    tables: protocol.Tables
     counts: Counter[str]
 
 
@@ -52,12 +54,12 @@ def built(spec: Path, *, near: Path | None = None) -> Iterator[Result]:
         tree = Path(folder) / PACKAGE
         run_generator(published, ready, Path(folder))
         (tree / "py.typed").touch()
-        laid_out = prepare.laid_out(published)
-        text = protocol.render(laid_out, fingerprint=protocol.fingerprint(published))
+        tables = protocol.Tables(prepare.laid_out(published))
+        text = protocol.render(tables, published["info"]["version"], protocol.fingerprint(published))
         (tree / "protocol.py").write_text(text, encoding="utf-8")
         run_ruff(tree)
-        verify.check(tree, ready, protocol.Tables(laid_out), class_names())
-        yield Result(tree, published["info"]["version"], counts)
+        verify.check(tree, ready, class_names())
+        yield Result(tree, published["info"]["version"], tables, counts)
 
 
 def check_versions() -> None:

@@ -137,12 +137,11 @@ def _parameter(parameter: Json) -> Json:
     return entry
 
 
-def render(document: Json, *, fingerprint: str) -> str:
+def render(tables: Tables, version: str, digest: str) -> str:
     """The text of `protocol.py`, before formatting."""
-    tables = Tables(document)
     parts = [
-        f"SPEC_VERSION = {document['info']['version']!r}",
-        f"SPEC_SHA256 = {fingerprint!r}",
+        f"SPEC_VERSION = {version!r}",
+        f"SPEC_SHA256 = {digest!r}",
         f"SCHEMAS: dict[str, Any] = {tables.schemas!r}",
         f"OPERATIONS: dict[str, dict[str, Any]] = {tables.operations!r}",
     ]

@@ -17,7 +17,7 @@ _SCALARS: Final[dict[str, Any]] = {"integer": 7, "number": 1.5, "boolean": True,
 
 
 class Samples:
-    """Values for the schemas of one document (the published one, so formats that the tables leave out still count)."""
+    """Values for schemas that refer to each other, by bare names or by pointers to components."""
 
     def __init__(self, schemas: dict[str, Json]) -> None:
         self.schemas = schemas

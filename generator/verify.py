@@ -28,7 +28,6 @@ from openapi_python_client.strings import ClassName
 
 from generator import GenerationError
 from generator.document import Json, Operation, json_schema, operations_of, resolve, schemas_of, success_of
-from generator.protocol import Tables
 from generator.samples import Samples
 
 _ARGUMENTS: Final[dict[Any, Any]] = {
@@ -45,10 +44,10 @@ _ANY: Final = re.compile(r"\bAny\b")
 _SAYS_SOMETHING: Final = ("type", "$ref", "properties", "allOf", "anyOf", "oneOf", "enum")
 
 
-def check(tree: Path, ready: Json, tables: Tables, class_names: dict[str, str]) -> None:
+def check(tree: Path, ready: Json, class_names: dict[str, str]) -> None:
     """Raise a `GenerationError` that lists everything that is missing or does not work."""
     with imported(tree) as package:
-        inspector = Inspector(package, ready, tables, class_names)
+        inspector = Inspector(package, ready, class_names)
         problems = [*inspector.schema_problems(), *inspector.operation_problems()]
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
@@ -79,12 +78,11 @@ def imported(tree: Path) -> Iterator[str]:
 class Inspector:
     """Looks at one imported tree from the side of its document."""
 
-    def __init__(self, package: str, ready: Json, tables: Tables, class_names: dict[str, str]) -> None:
+    def __init__(self, package: str, ready: Json, class_names: dict[str, str]) -> None:
         self.package = package
         self.ready = ready
         self.class_names = class_names
-        self.samples = Samples(tables.schemas)
-        self.ready_samples = Samples(schemas_of(ready))
+        self.samples = Samples(schemas_of(ready))
 
     def module(self, name: str) -> ModuleType:
         """A module of the tree."""
@@ -117,7 +115,7 @@ class Inspector:
             return
         yield from self._degraded(name, model, schema)
         for full in (True, False):
-            if problem := self._does_not_return(model, self.ready_samples.of(schema, full=full)):
+            if problem := self._does_not_return(model, self.samples.of(schema, full=full)):
                 yield f"schema {name}: {problem}"
                 return
 
@@ -200,23 +198,19 @@ class Inspector:
         if issubclass(kind, Enum):
             return next(iter(kind))
         schema = json_schema((operation.body or {}).get("content")) or {}
-        return kind.from_dict(self.ready_samples.of(schema, full=True))
+        return kind.from_dict(self.samples.of(schema, full=True))
 
     def _answer_problems(self, module: ModuleType, operation: Operation) -> Iterator[str]:
         status, schema = success_of(operation)
         if schema is None or not _is_model(resolve(self.ready, schema)):
             return
-        sample = self.samples_for_answer(schema)
+        sample = self.samples.of(schema, full=True)
         client = self.module("client").Client(base_url="http://localhost")
         answer = module._build_response(client=client, response=httpx.Response(status, json=sample))
         if answer.parse_error is not None or answer.parsed is None:
             yield f"cannot read a valid answer ({answer.parse_error!r})"
         elif answer.parsed.to_dict() != sample:
             yield "does not give back the answer it was given"
-
-    def samples_for_answer(self, schema: Json) -> Any:
-        """A full answer."""
-        return self.ready_samples.of(schema, full=True)
 
 
 def _first_type(annotation: Any) -> Any:

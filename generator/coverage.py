@@ -1,0 +1,80 @@
+"""Which method of the client offers which operation of the protocol, or why none does. Shown in `docs/protocol.md`.
+
+A new operation needs a line here: the methods that offer it, or the reason why there are none. Until then `make check`
+fails and names it; `client.raw` reaches it all the same. `python -m generator.coverage` renews the page.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+# Methods of `Cycles` (and, as coroutines, of `client.aio`); `Guard.x` are methods of both guards.
+OFFERED: Final[dict[str, tuple[str, ...]]] = {
+    "decide": ("decide",),
+    "createReservation": ("reserve", "preview", "guarded"),
+    "listReservations": ("reservations",),
+    "getReservation": ("reservation",),
+    "commitReservation": ("Guard.commit", "commit_reservation"),
+    "releaseReservation": ("Guard.release", "release_reservation"),
+    "extendReservation": ("Guard.extend", "extend_reservation"),
+    "getEvidence": ("evidence",),
+    "getEvidenceJwks": ("evidence_keys",),
+    "getBalances": ("balances",),
+    "createEvent": ("record",),
+}
+# Operation id: the reason, as a sentence for the page.
+NOT_OFFERED: Final[dict[str, str]] = {}
+
+PAGE: Final = Path(__file__).parent.parent / "docs" / "protocol.md"
+BEGIN: Final = "<!-- operations: renewed by `python -m generator.coverage` -->"
+END: Final = "<!-- end of operations -->"
+
+
+def gaps(operations: Mapping[str, Any]) -> Iterator[str]:
+    """What the two tables above and the protocol do not agree on."""
+    for name, entry in operations.items():
+        if name not in OFFERED and name not in NOT_OFFERED:
+            place = f"{entry['method']} {entry['path']}"
+            yield f"operation {name} ({place}) is new: give it a line in generator/coverage.py (client.raw reaches it)"
+    for name in (*OFFERED, *NOT_OFFERED):
+        if name not in operations:
+            yield f"operation {name} is gone, but generator/coverage.py says the client offers it: {_offer(name)}"
+
+
+def table(operations: Mapping[str, Any]) -> str:
+    """The table of the page."""
+    lines = ["| operation | request | offered by |", "|---|---|---|"]
+    for name, entry in operations.items():
+        lines.append(f"| `{name}` | `{entry['method']} {entry['path']}` | {_offer(name)} |")
+    return "\n".join(lines)
+
+
+def _offer(name: str) -> str:
+    if name in OFFERED:
+        return ", ".join(f"`{method}`" if "." in method else f"`client.{method}`" for method in OFFERED[name])
+    return NOT_OFFERED.get(name, "`client.raw` only, so far")
+
+
+def renewed(page: str, operations: Mapping[str, Any]) -> str:
+    """The page with its table as it has to be."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{table(operations)}\n\n{END}{after}"
+
+
+def main() -> int:
+    """Renew the page from the generated client; exit status 1 if an operation has no line."""
+    from cycles_client.protocol import OPERATIONS
+
+    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8"), OPERATIONS), encoding="utf-8")
+    found = list(gaps(OPERATIONS))
+    for gap in found:
+        print(gap, file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
