@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from generator.document import Json
@@ -67,12 +68,28 @@ class Samples:
             return [self.of(items, full=full, depth=depth + 1)] if full and isinstance(items, dict) else []
         if kind == "object":
             return self._map(schema, full=full, depth=depth)
-        if kind in _SCALARS:
-            return _SCALARS[kind]
-        return _TEXTS.get(schema.get("format", ""), "text")
+        if kind in ("integer", "number"):
+            return _within(schema, _SCALARS[kind])
+        return _SCALARS[kind] if kind in _SCALARS else _text(schema)
 
     def _map(self, schema: Json, *, full: bool, depth: int) -> Json:
         inner = schema.get("additionalProperties", True)
         if not full or inner is False or depth >= DEEPEST:
             return {}
         return {"a": self.of(inner, full=full, depth=depth + 1) if isinstance(inner, dict) else "text"}
+
+
+def _within(schema: Json, number: Any) -> Any:
+    """A number between the bounds."""
+    return min(max(number, schema.get("minimum", number)), schema.get("maximum", number))
+
+
+def _text(schema: Json) -> str:
+    """A text of the right format and length; of the patterns, those that count hex digits or letters are met."""
+    text = _TEXTS.get(schema.get("format", ""), "text")
+    pattern = schema.get("pattern")
+    if pattern is None:
+        return text.ljust(schema.get("minLength", 0), "t")[: schema.get("maxLength")]
+    counted = re.search(r"\{(\d+)", pattern)
+    candidates = ("0" * int(counted[1] if counted else 1), text)
+    return next((candidate for candidate in candidates if re.search(pattern, candidate)), text)
