@@ -40,9 +40,10 @@ class Server:
         return dict(request.url.params)
 
     def answer(self, request: httpx.Request) -> httpx.Response:
+        asked = request.url.raw_path.decode().partition("?")[0]
         for name, entry in self.tables.operations.items():
             path = re.sub(r"\\{[^}]+\\}", "[^/]+", re.escape(entry["path"]))
-            if entry["method"] == request.method and re.fullmatch(path, request.url.path):
+            if entry["method"] == request.method and re.fullmatch(path, asked):
                 self.requests.append((name, request))
                 return self._answer(name, entry)
         return httpx.Response(404, json={"error": "NOT_FOUND", "message": str(request.url), "request_id": "r"})
