@@ -23,7 +23,7 @@ demo: $(STAMP)  ## run real guarded work against an embedded Cycles server
 	@$(PY) examples/demo.py
 
 test: $(STAMP)  ## run the tests
-	$(PY) -m pytest -n $(WORKERS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup
 
 check: $(STAMP)  ## format, lint, types, import rules, generated tree, tests
 	$(BIN)/ruff format --check .
