@@ -161,13 +161,14 @@ def _number(name: str, value: float, *, above: float) -> None:
 
 
 def _check_url(url: str) -> None:
+    wrong = ConfigurationError(f"base_url {url!r} is not an http(s) address; write it like https://host:7878")
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        usable = False
+        raise wrong from None
     if not usable:
-        raise ConfigurationError(f"base_url {url!r} is not an http(s) address; write it like https://host:7878")
+        raise wrong
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ConfigurationError("base_url must carry no user, password, query or fragment")
 

@@ -60,7 +60,8 @@ def estimate(package: str) -> Amount:
 
 
 def say(who: str, what: str) -> None:
-    print(f"{time.monotonic() - started:5.1f} s  {who:<7} {what}", flush=True)
+    # The line end is part of the text: `print` would write it separately, and lines of two threads would mix.
+    print(f"{time.monotonic() - started:5.1f} s  {who:<7} {what}\n", end="", flush=True)
 
 
 class PowerCutError(Exception):
