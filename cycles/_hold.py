@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from cycles._config import LeasePolicy
 from cycles._core.amounts import Amount
@@ -83,7 +83,9 @@ class Heartbeat:
     """The lease of one reservation while somebody keeps it: the planner's value, its next step, and why it ended."""
 
     __slots__ = (
+        "_beating",
         "_lock",
+        "adopted",
         "ended",
         "error",
         "extend_by_ms",
@@ -108,24 +110,35 @@ class Heartbeat:
         self.error: CyclesError | None = None
         self.stop: Stop | None = None
         self.ended = False
+        self.adopted = False  # the keeper makes the beats from now on, whoever made them before
         self.handle: Any = None  # the driver's timer
+        self._beating = False
         self.late_told = False
         self.on_lost: Callable[[], object] | None = None
         self._lock = threading.Lock()
 
     def begin(self) -> Beat | None:
-        """The beat to make now, with its key in place; None if the heartbeat has ended meanwhile."""
+        """The beat to make now, with its key in place; None if the heartbeat has ended, or somebody is making it."""
         with self._lock:
             step = self.step
-            if self.ended or not isinstance(step, Beat):
+            if self.ended or self._beating or not isinstance(step, Beat):
                 return None
+            self._beating = True
             if step.fresh_key or not self.key:
                 self.key = new_key()
             return step
 
+    def interrupted(self) -> None:
+        """The attempt was given up in the middle: whoever makes the beat next repeats it, key and payload."""
+        with self._lock:
+            self._beating = False
+            if isinstance(self.step, Beat):
+                self.step = evolve(self.step, fresh_key=False)
+
     def advance(self, lease: Lease, step: Step) -> None:
         """The planner's word on what happened."""
         with self._lock:
+            self._beating = False
             self.lease = lease
             self.step = step
             if isinstance(step, Stop) and self.stop is None:

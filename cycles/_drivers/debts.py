@@ -90,6 +90,8 @@ class OwedSettlement:
         trace_id = self.hold.trace_id if self.hold is not None else None
         record, judged = run(attempt(runtime.blocking, record, trace_id))
         if isinstance(judged, Owed):
+            if record.mode == "event" and self.hold is not None and self.hold.heartbeat is not None:
+                runtime.blocking.still(self.hold.heartbeat)
             # 401 and 403 concern the key, hence every record alike: as good as an outage.
             outage = uncertain(judged.outcome) or getattr(judged.outcome, "status", None) in (401, 403)
             return self._parked(runtime, record, why(judged.outcome), outage=outage)

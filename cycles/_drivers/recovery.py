@@ -48,9 +48,12 @@ class Recovery:
             self._runtime.keeper.soon(self._scan, self._runtime.background)
 
     def owe(self, record: Record, hold: Hold | None, why: str, *, at_once: bool = False) -> None:
-        """A settlement is not proven yet. Its lease is kept alive until it is, or is lost."""
+        """A settlement is not proven yet. Its lease is kept alive while it can help: an event needs none."""
         if hold is not None and hold.heartbeat is not None:
-            self._runtime.adopt(hold.heartbeat)
+            if record.mode == "commit":
+                self._runtime.adopt(hold.heartbeat)
+            else:
+                self._runtime.blocking.still(hold.heartbeat)  # the lease is over; an event needs none
         wait_s = record.wait_ms(self._runtime.wall_ms()) / 1000
         floor = time.monotonic() + wait_s if wait_s > 0 else 0.0
         self._add(record.reservation_id, OwedSettlement(record, None, hold), at_once=at_once, floor=floor, why=why)

@@ -134,6 +134,7 @@ class Runtime:
     def adopt(self, heartbeat: Heartbeat) -> None:
         """The keeper keeps this lease from now on: its guard has ended, its settlement has not."""
         if not heartbeat.ended and not heartbeat.lost:
+            heartbeat.adopted = True
             self.blocking.beat(heartbeat)
 
     def wall_ms(self) -> int:

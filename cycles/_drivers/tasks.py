@@ -79,6 +79,9 @@ class TaskIo(Verbs):
 
     def beat(self, heartbeat: Heartbeat) -> None:
         """Make the next beat when it is due: a timer until then, a task for the attempt."""
+        if heartbeat.adopted:
+            self._runtime.blocking.beat(heartbeat)
+            return
         step = heartbeat.step
         assert isinstance(step, Beat)
         if heartbeat.handle is not None:
@@ -173,8 +176,13 @@ class TaskIo(Verbs):
         self.start(self._make_beat(heartbeat))
 
     async def _make_beat(self, heartbeat: Heartbeat) -> None:
-        async with self._gate:
-            await beat(self, heartbeat)
+        try:
+            async with self._gate:
+                await beat(self, heartbeat)
+        except asyncio.CancelledError:  # the loop ends; a settlement that is still pending needs its lease
+            if heartbeat.adopted and not heartbeat.ended:
+                self._runtime.blocking.beat(heartbeat)
+            raise
 
 
 @contextlib.contextmanager

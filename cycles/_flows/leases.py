@@ -225,7 +225,11 @@ async def beat(io: Io, heartbeat: Heartbeat) -> None:
     call = extend_call(
         heartbeat.reservation_id, heartbeat.key, heartbeat.extend_by_ms, step.cut_ms / 1000, heartbeat.trace_id
     )
-    outcome = await io.send(call)
+    try:
+        outcome = await io.send(call)
+    except BaseException:  # the event loop ends
+        heartbeat.interrupted()
+        raise
     if heartbeat.ended:
         return
     if isinstance(outcome, Success):

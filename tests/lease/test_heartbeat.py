@@ -296,3 +296,31 @@ def test_the_process_of_a_slow_commit_keeps_its_lease(client_of: Make, heard: He
         gate.set()
         committing.join(5)
         assert guard.state == "committed"
+
+
+def test_a_beat_under_way_when_its_loop_ends_is_repeated_by_the_keeper(client_of: Make, heard: Heard) -> None:
+    fail = ok({"error": "INTERNAL_ERROR", "message": "scripted", "request_id": "req-1"}, 503)
+
+    async def main() -> None:
+        guard = await reserve(client)
+        await asyncio.to_thread(server.wait_for_extends, 1)
+        assert (await guard.commit(cycles.tokens(1))).status == "pending"
+
+    with LeaseServer(hang(), grant()) as server, client_of(server, retry_initial_delay=1.0) as client:
+        server.commits.insert(0, fail)
+        asyncio.run(main())
+        heard.wait_for("LeaseExtended", 1)
+        first, second = server.wait_for_extends(2)[:2]
+        assert first.body == second.body
+        heard.wait_for("Settled")
+
+
+def test_an_expired_lease_is_not_beaten_on_while_its_event_is_pending(client_of: Make, heard: Heard) -> None:
+    with LeaseServer() as server, client_of(server, retry_initial_delay=60.0) as client:
+        server.commits[:] = [ok({"error": "RESERVATION_EXPIRED", "message": "late", "request_id": "req-1"}, 410)]
+        guard = reserve(client).acquire()
+        assert guard.commit(cycles.tokens(1)).status == "pending"  # and the event is answered with nonsense
+        assert [seen.what for seen in server.seen if seen.what != "extend"] == ["reservations", "commit", "events"]
+        assert guard._hold.heartbeat.ended
+        assert guard._hold.heartbeat.handle is None
+    assert heard.of("LeaseLost") == []
