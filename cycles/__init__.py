@@ -1,11 +1,13 @@
 """Cycles: budget authority for AI agents. Reserve before you act, commit what it really cost.
 
-    import cycles
+```python
+import cycles
 
-    client = cycles.Cycles()
-    with client.reserve(cycles.usd("0.05"), action=("llm.completion", "gpt-4o")) as guard:
-        ...
-        guard.commit(cycles.usd("0.032"))
+client = cycles.Cycles()
+with client.reserve(cycles.usd("0.05"), action=("llm.completion", "gpt-4o")) as guard:
+    ...
+    guard.commit(cycles.usd("0.032"))
+```
 
 The public names, and nothing else. Each is loaded when it is first used, so that importing the package is cheap.
 """

@@ -23,8 +23,10 @@ def subject(_subject_: Subject | Mapping[str, Any] | None = None, /, **levels: A
 
     Nested blocks add to the outer one; tasks started inside inherit it. What a call itself names wins over it.
 
-        with cycles.subject(agent="planner", workspace="prod"):
-            ...
+    ```python
+    with cycles.subject(agent="planner", workspace="prod"):
+        ...
+    ```
 
     Raises:
         InvalidRequestError: for a level that no subject has.

@@ -20,10 +20,12 @@ class Event:
 
     Attributes:
         reservation_id: The reservation it is about, or None where there is none.
+        request_id: The server's id of the request that brought it about, or None where it is not one request's.
         trace_id: Trace id of the guard (32 hex digits), or None.
     """
 
     reservation_id: str | None = None
+    request_id: str | None = None
     trace_id: str | None = None
 
     level: ClassVar[int] = logging.INFO
@@ -86,6 +88,8 @@ class ShadowDecided(Event):
     reason_code: str | None = None
     why: str | None = None
 
+    level = logging.DEBUG
+
     @property
     def would_deny(self) -> bool:
         """True where a live reservation would not have been made."""
@@ -98,17 +102,20 @@ class ShadowDecided(Event):
 
 @frozen(kw_only=True)
 class ShadowSettled(Event):
-    """Shadow mode: what the block cost, beside what was estimated. `actual` is None where nobody said."""
+    """Shadow mode: what the block cost, beside what was estimated. `actual` is None where nobody said.
+
+    `would_deny` is None where the server could not be asked.
+    """
 
     estimate: Amount
     actual: Amount | None
     action: str
-    would_deny: bool
+    would_deny: bool | None
 
     def text(self) -> str:
         cost = "an unknown amount" if self.actual is None else str(self.actual)
-        verdict = "would have been denied" if self.would_deny else "would have been allowed"
-        return f"shadow: {self.action} cost {cost}, estimated {self.estimate}; {verdict}"
+        verdict = {True: "would have been denied", False: "would have been allowed", None: "the server did not say"}
+        return f"shadow: {self.action} cost {cost}, estimated {self.estimate}; {verdict[self.would_deny]}"
 
 
 @frozen(kw_only=True)
@@ -337,4 +344,5 @@ class Flushed(Event):
 
 def log_extra(event: Event) -> dict[str, Any]:
     """The ids of an event, for `extra` of its log record."""
-    return {"cycles_event": type(event).__name__, "reservation_id": event.reservation_id, "trace_id": event.trace_id}
+    ids = {"reservation_id": event.reservation_id, "request_id": event.request_id, "trace_id": event.trace_id}
+    return {"cycles_event": type(event).__name__, **ids}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -178,7 +179,7 @@ class Cycles:
             lease_policy=_checked_policy(lease_policy or self._config.lease_policy),
             shadow=self._config.shadow if shadow is None else shadow,
             on_unavailable=_checked_unavailable(on_unavailable or "raise"),
-            wait=wait,
+            wait=_checked_wait(wait),
         )
         runtime.wire.check(create_call(plan, "k"))
         return Reservation(self._runtime, plan)
@@ -364,6 +365,12 @@ def _checked_policy(policy: LeasePolicy) -> LeasePolicy:
     if policy not in LEASE_POLICIES:
         raise InvalidRequestError(f"lease_policy: must be one of {', '.join(LEASE_POLICIES)}, got {policy!r}")
     return policy
+
+
+def _checked_wait(wait: float | None) -> float | None:
+    if wait is not None and (isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait < math.inf):
+        raise InvalidRequestError(f"wait: must be seconds, zero or more and finite, got {wait!r}")
+    return wait
 
 
 def _checked_unavailable(choice: Unavailable) -> Unavailable:

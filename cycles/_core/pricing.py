@@ -6,7 +6,7 @@ No price ships with the package: prices change, and a stale one would spend some
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from typing import Any, Final, TypeAlias
 
@@ -112,11 +112,17 @@ class PriceBook:
 
     __slots__ = ("_prices", "default_model")
 
-    def __init__(self, prices: Mapping[str, Price | Mapping[str, Number]], *, default_model: str | None = None) -> None:
+    def __init__(
+        self,
+        prices: Mapping[str, Price | Mapping[str, Number] | Sequence[Number]],
+        *,
+        default_model: str | None = None,
+    ) -> None:
         """Keep a copy of the prices.
 
         Args:
-            prices: By model, `Price`s or mappings of a price's members (``{"input": "0.15", "output": "0.60"}``).
+            prices: By model, `Price`s, mappings of a price's members (``{"input": "0.15", "output": "0.60"}``), or its
+                rates in order (``("0.15", "0.60")``).
             default_model: The model assumed where an account or an answer names none.
 
         Raises:
@@ -175,10 +181,10 @@ class PriceBook:
         return f"<PriceBook of {len(self._prices)} models>"
 
 
-def _price(model: str, price: Price | Mapping[str, Number]) -> Price:
+def _price(model: str, price: Price | Mapping[str, Number] | Sequence[Number]) -> Price:
     if isinstance(price, Price):
         return price
     try:
-        return Price(**price)
+        return Price(**price) if isinstance(price, Mapping) else Price(*price)
     except (TypeError, InvalidRequestError) as problem:
         raise InvalidRequestError(f"the price of {model!r}: {problem}") from None

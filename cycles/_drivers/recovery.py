@@ -76,10 +76,14 @@ class Recovery:
         now_ms, shown = self._runtime.wall_ms(), []
         for debt, outcome in owed:
             record = debt.read(self._runtime) if isinstance(debt, OwedSettlement) else None
-            if record is not None:
+            if record is not None and not self._listed_elsewhere(debt, record):
                 age_ms = max(0, now_ms - record.recorded_at_ms)
                 shown.append(PendingSettlement(record.reservation_id, record.mode, actual_of(record), age_ms, outcome))
         return sorted(shown, key=lambda each: -each.age_ms)
+
+    def _listed_elsewhere(self, debt: Debt, record: Record) -> bool:
+        """A file that was found while its own guard was still settling it: that guard's record stands for it."""
+        return getattr(debt, "record", None) is None and self._runtime.in_hand(record.reservation_id)
 
     def flush(self, timeout_s: float, *, patient: bool = True) -> FlushReport:
         """Try everything now, in this thread too, until nothing is owed or `timeout_s` has passed.

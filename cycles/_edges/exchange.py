@@ -144,7 +144,7 @@ def closed() -> ExchangeError:
 
 def not_connected(endpoint: Endpoint, error: BaseException) -> ExchangeError:
     reason = str(error) or type(error).__name__
-    message = f"can't connect to {endpoint.name} ({reason}): is base_url right, and the server running?"
+    message = f"can't connect to {endpoint.name} ({reason})"
     return ExchangeError(FailureKind.CONNECT, message, request_sent=False)
 
 

@@ -63,8 +63,9 @@ async def open_hold(io: Io, plan: Plan) -> Hold:
         try:
             return await _opened(io, plan, key, trace_id, outcome)
         except (ReservationDeniedError, RateLimitedError) as error:
-            delay = error.retry_after_ms if error.retry_after_ms is not None else pause * (0.5 + io.random())
-            if plan.wait is None or isinstance(error, _HOPELESS) or io.now_ms() + delay > until:
+            left = until - io.now_ms()
+            delay = min(pause * (0.5 + io.random()), left) if error.retry_after_ms is None else error.retry_after_ms
+            if plan.wait is None or isinstance(error, _HOPELESS) or left <= 0 or delay > left:
                 _report_denied(io, plan, error)
                 raise
         await io.pause(delay / 1000)
@@ -125,6 +126,7 @@ async def _opened(io: Io, plan: Plan, key: str, trace_id: str, outcome: Outcome)
         io.report(
             Reserved(
                 reservation_id=created.reservation_id,
+                request_id=created.request_id,
                 trace_id=trace_id,
                 estimate=plan.estimate,
                 decision=created.decision,
@@ -173,6 +175,7 @@ def _report_denied(io: Io, plan: Plan, error: CyclesError) -> None:
 
         io.report(
             Denied(
+                request_id=getattr(error, "request_id", None),
                 trace_id=getattr(error, "trace_id", None),
                 estimate=plan.estimate,
                 action=plan.action.name,
@@ -201,7 +204,7 @@ async def _open_shadow(io: Io, plan: Plan) -> Hold:
     hold = Hold(plan, key, trace_id, io.now_ms(), created)
     if not isinstance(outcome, Success):
         hold.shadow_why = why(outcome)
-    if io.listens(logging.INFO):
+    if io.listens(logging.DEBUG):
         from cycles._events import ShadowDecided
 
         io.report(

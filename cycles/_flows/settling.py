@@ -121,7 +121,7 @@ def _settle_shadow(io: Io, hold: Hold, amount: Amount | None) -> Settlement:
                 estimate=hold.plan.estimate,
                 actual=amount,
                 action=hold.plan.action.name,
-                would_deny=created is not None and not created.allowed,
+                would_deny=None if created is None else not created.allowed,
             )
         )
     hold.state = "committed" if amount is not None else "released"
@@ -313,7 +313,11 @@ def report_release_failed(io: Io, owed: Release, why: str, *, retrying: bool) ->
 
 
 def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: bool) -> None:
-    ids = {"reservation_id": record.reservation_id, "trace_id": settlement.trace_id}
+    ids = {
+        "reservation_id": record.reservation_id,
+        "request_id": settlement.request_id,
+        "trace_id": settlement.trace_id,
+    }
     if io.listens(logging.INFO):
         from cycles import _events
 

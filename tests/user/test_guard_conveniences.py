@@ -197,6 +197,12 @@ async def test_a_block_does_not_settle_a_guard_it_gave_away(world: World, server
     assert (spent(server), held(server)) == (2, 0)
 
 
+@pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf"), "5", True])
+def test_a_wait_is_seconds(client: cycles.Cycles, wrong: Any) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match="wait"):
+        client.reserve(cycles.tokens(1), action=ACTION, wait=wrong)
+
+
 @pytest.mark.parametrize("token", ["", "x", "cycles-guard-1:!!", "cycles-guard-1:e30", 5])
 def test_a_damaged_token_is_refused(client: cycles.Cycles, token: Any) -> None:
     with pytest.raises(cycles.InvalidRequestError, match="token"):
@@ -240,11 +246,15 @@ async def test_one_line_per_fact(world: World, log: Any, events: list[Any]) -> N
     with pytest.raises(KeyError):
         async with world.block(reserve(world)):
             raise KeyError("a user's own")
+    async with world.block(reserve(world, shadow=True)):
+        pass
     lines = [record for record in log.records if record.name == "cycles"]
-    assert [record.levelname for record in lines] == ["INFO"] * 3
+    assert [record.levelname for record in lines] == ["INFO"] * 4
     assert lines[0].reservation_id == guard.reservation_id
+    assert (lines[0].request_id, lines[0].trace_id) == (guard.settlement.request_id, guard.trace_id)
     assert not any(record.exc_info for record in lines)
-    assert [type(event).__name__ for event in events] == ["Reserved", "Settled", "Denied", "Reserved", "Released"]
+    facts = ["Reserved", "Settled", "Denied", "Reserved", "Released", "ShadowDecided", "ShadowSettled"]
+    assert [type(event).__name__ for event in events] == facts
 
 
 async def test_an_observer_that_fails_breaks_nothing(world: World, server: Any, log: Any) -> None:

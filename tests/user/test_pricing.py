@@ -55,6 +55,7 @@ def test_a_book_prices_usage_and_answers() -> None:
         "usage": {"input_tokens": 10, "output_tokens": 1, "cache_read_input_tokens": 5},
     }
     assert BOOK(message) == usd("0.00006")
+    assert PriceBook({"m": ("3", "15")}).price("m") == BOOK.price("large")
     assert PriceBook({"m": Price(1, 1)}, default_model="m")(Usage().add(tokens_input=1)) == usd("0.000001")
 
 
