@@ -70,7 +70,7 @@ class Connected:
         self.blocking = httpx.Client(transport=transport)
         self.suspending = httpx.AsyncClient(transport=transport)
         self.client = cycles.Cycles(
-            cycles.Config(base_url="http://cycles.test", api_key="k", tenant="acme", journal=False),
+            cycles.Config(base_url="http://cycles.test", api_key="key-of-the-stub", tenant="acme", journal=False),
             http_client=self.blocking,
             async_http_client=self.suspending,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import subprocess
@@ -23,9 +22,6 @@ from generator.samples import Samples
 from generator.verify import imported
 
 from .mutations import MUTATIONS, Check, Json, Mutation, Tree
-
-for kind in ("evolving", "shapes", "surface", "writing"):
-    importlib.import_module(f".mutations.{kind}", __package__)
 
 GROUPS = sorted({mutation.group for mutation in MUTATIONS})
 

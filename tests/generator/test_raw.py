@@ -41,7 +41,7 @@ def test_an_operation_by_its_id_or_by_its_module_gives_the_generated_model(conne
             answer = raw(operation, body=body)
             assert isinstance(answer, models.ReservationCreateResponse)
             assert connected.server.body("createReservation") == BODY
-    assert connected.server.requests[-1][1].headers["x-cycles-api-key"] == "k"
+    assert connected.server.requests[-1][1].headers["x-cycles-api-key"] == "key-of-the-stub"
     assert "traceparent" in connected.server.requests[-1][1].headers
 
 

@@ -98,3 +98,7 @@ def reads(tree: Tree, name: str, value: Json) -> Any:
 def answering(schema: Json) -> Json:
     """A minimal set of responses."""
     return {"200": {"description": "fine", "content": {"application/json": {"schema": schema}}}}
+
+
+for _kind in ("evolving", "shapes", "surface", "writing"):
+    importlib.import_module(f".{_kind}", __name__)

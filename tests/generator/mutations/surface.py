@@ -211,8 +211,9 @@ BODY = "#/components/requestBodies/Release"
 
 @mutation("surface")
 def webhooks_callbacks_and_extensions(spec: Json) -> Check:
-    spec["webhooks"] = {"spent": {"post": operation("onSpent", requestBody={"$ref": BODY})}}
-    callback = {"{$request.body#/url}": {"post": operation("onDone")}}
+    body = {"content": {"application/json": {"schema": {"type": "object"}}}}
+    spec["webhooks"] = {"spent": {"post": operation("onSpent", requestBody=body)}}
+    callback = {"{$request.body#/url}": {"post": operation("onDone", requestBody=body)}}
     spec["paths"]["/v1/watch"] = {"post": operation("watch", callbacks={"done": callback}), "x-owner": "platform"}
     spec["x-generated-by"] = {"tool": "x"}
 
