@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, overload
 from cycles._core import caps as rules
 from cycles._core.amounts import Amount, SignedAmount
 from cycles._core.ending import DROPPED
+from cycles._core.requests import new_key
 from cycles._core.results import Balance, Caps, ReleaseResponse, ReservationExtendResponse
 from cycles._core.settlement import Settlement
 from cycles._core.subjects import Action, Subject
@@ -337,7 +338,7 @@ def _give_back_dropped(runtime: Runtime, hold: Hold) -> None:
         event = GuardForgotten(reservation_id=hold.reservation_id, trace_id=hold.trace_id, why=why)
         runtime.reporter.report(event)
     assert hold.reservation_id is not None
-    owed = Release(hold.reservation_id, hold.release_key, DROPPED, hold.trace_id)
+    owed = Release(hold.reservation_id, new_key(), DROPPED, hold.trace_id)
     runtime.recovery.owe_release(owed, at_once=True)
 
 

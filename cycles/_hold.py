@@ -6,6 +6,7 @@ threads that race on one guard from settling it twice.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
@@ -17,6 +18,7 @@ from cycles._core.amounts import Amount
 from cycles._core.caps import CapsLike, next_step
 from cycles._core.ending import Actual
 from cycles._core.lease import Beat, Lease, Step, Stop
+from cycles._core.outcome import Success
 from cycles._core.requests import new_key
 from cycles._core.results import ReservationCreateResponse
 from cycles._core.settlement import Settlement
@@ -174,50 +176,75 @@ class Hold:
     """What one guard holds, from the answer to its reserve to its settlement."""
 
     __slots__ = (
+        "_answer",
         "_claimed",
+        "_created",
         "_lock",
         "_state",
+        "_usage",
         "cancelled_by_lease",
-        "created",
         "heartbeat",
         "in_block",
         "key",
         "opened_ms",
         "plan",
-        "release_key",
+        "reservation_id",
         "settlement",
         "shadow_why",
         "spent",
         "steps",
         "trace_id",
-        "usage",
     )
 
     def __init__(
-        self, plan: Plan, key: str, trace_id: str, opened_ms: float, created: ReservationCreateResponse | None
+        self,
+        plan: Plan,
+        key: str,
+        trace_id: str,
+        opened_ms: float,
+        created: Success | ReservationCreateResponse | None,
     ) -> None:
         self.plan = plan
         self.key = key
         self.trace_id = trace_id
         self.opened_ms = opened_ms
-        self.created = created
+        self.reservation_id: str | None = None
         self.heartbeat: Heartbeat | None = None
-        self.usage = Usage()
         self.spent: Amount | None = None
         self.settlement: Settlement | None = None
-        self.release_key = new_key()
         self.steps = 0
         self.cancelled_by_lease = False
         self.shadow_why: str | None = None
         self.in_block = False
         self._claimed: str | None = None
         self._state: GuardState = "active" if created is not None or plan.shadow else "unreserved"
+        self._usage: Usage | None = None
+        self._created: ReservationCreateResponse | None = None
+        self._answer: tuple[bytes, str | None, str | None] | None = None
+        if isinstance(created, Success):
+            self.reservation_id = created.body.get("reservation_id")
+            self._answer = created.content, created.request_id, created.trace_id or trace_id
+        elif created is not None:
+            self.reservation_id = created.reservation_id
+            self._created = created
         self._lock = threading.Lock()
 
     @property
-    def reservation_id(self) -> str | None:
-        """The server's id; None for a guard that holds nothing (shadow, unreserved)."""
-        return self.created.reservation_id if self.created is not None else None
+    def created(self) -> ReservationCreateResponse | None:
+        """The answer to the reserve, or None. Read when somebody asks: thousands of guards may be alive at once."""
+        if self._created is None and self._answer is not None:
+            content, request_id, trace_id = self._answer
+            body = json.loads(content)
+            self._created = ReservationCreateResponse.read(body, request_id=request_id, trace_id=trace_id)
+        return self._created
+
+    @property
+    def usage(self) -> Usage:
+        """What the work of this guard has used; made when somebody asks."""
+        if self._usage is None:
+            with self._lock:
+                self._usage = self._usage or Usage()
+        return self._usage
 
     @property
     def name(self) -> str:

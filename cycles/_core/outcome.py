@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 from cycles._core.schema import Check
 
@@ -44,13 +44,17 @@ _RETRY_AFTER_DIGITS: Final = 12  # more seconds than any server can mean; keeps 
 
 @frozen
 class Success:
-    """The exact success status and a body that satisfies the schema. Times are monotonic seconds."""
+    """The exact success status and a body that satisfies the schema. Times are monotonic seconds.
+
+    `content` is the body as it came: a tenth of the size of `body`, for whoever keeps it long.
+    """
 
     body: Mapping[str, Any]
     request_id: str | None
     trace_id: str | None
     sent: float | None
     received: float
+    content: bytes = field(repr=False)
 
 
 @frozen
@@ -139,7 +143,7 @@ def judge(
     if problem is not None:
         problem = redact(problem.removeprefix(": "))
         return Ambiguous(status, f"the answer does not satisfy the protocol: {problem}", request_id, trace_id)
-    return Success(value, request_id, trace_id, sent, received)
+    return Success(value, request_id, trace_id, sent, received, body)
 
 
 def _refusal(

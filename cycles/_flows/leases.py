@@ -106,38 +106,39 @@ async def _opened(io: Io, plan: Plan, key: str, trace_id: str, outcome: Outcome)
         if plan.on_unavailable == "allow" and uncertain(outcome):
             return _open_unreserved(io, plan, key, trace_id, outcome)
         raise error_of(outcome, CREATE) from getattr(outcome, "cause", None)
-    created = ReservationCreateResponse.read(
-        outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id or trace_id
-    )
-    if not created.allowed:
-        await _refuse(io, created, trace_id)
-    assert created.reservation_id is not None
-    if plan.idempotency_key is not None and created.remaining_ttl_ms == 0:
+    body = outcome.body
+    if not _allows(body["decision"]):
+        await _refuse(io, outcome, trace_id)
+    reservation_id = body["reservation_id"]
+    if plan.idempotency_key is not None and body.get("remaining_ttl_ms") == 0:
         raise ReservationNotActiveError(
-            f"idempotency key {key!r} replays reservation {created.reservation_id}, which is over; "
+            f"idempotency key {key!r} replays reservation {reservation_id}, which is over; "
             "the block does not run again. Use a new key for new work",
-            reservation_id=created.reservation_id,
+            reservation_id=reservation_id,
         )
-    hold = Hold(plan, key, trace_id, io.now_ms(), created)
-    begin_heartbeat(io, hold, created.reservation_id, outcome)
+    hold = Hold(plan, key, trace_id, io.now_ms(), outcome)
+    begin_heartbeat(io, hold, reservation_id, outcome)
     if io.listens(logging.DEBUG):
         from cycles._events import Reserved
 
         io.report(
             Reserved(
-                reservation_id=created.reservation_id,
-                request_id=created.request_id,
+                reservation_id=reservation_id,
+                request_id=outcome.request_id,
                 trace_id=trace_id,
                 estimate=plan.estimate,
-                decision=created.decision,
+                decision=body["decision"],
                 action=plan.action.name,
             )
         )
     return hold
 
 
-async def _refuse(io: Io, created: ReservationCreateResponse, trace_id: str) -> None:
+async def _refuse(io: Io, success: Success, trace_id: str) -> None:
     """Fail closed on DENY and on decisions newer than this SDK; a reservation that came with one is released."""
+    created = ReservationCreateResponse.read(
+        success.body, request_id=success.request_id, trace_id=success.trace_id or trace_id
+    )
     if created.reservation_id:
         await give_back(io, Release(created.reservation_id, new_key(), UNKNOWN_DECISION, trace_id), quiet=True)
     evidence: EvidenceRef | None = created.cycles_evidence
@@ -196,14 +197,12 @@ async def _open_shadow(io: Io, plan: Plan) -> Hold:
     """Ask what would have been decided; the block runs whatever the answer, and whether or not one comes."""
     key, trace_id = plan.idempotency_key or new_key(), new_trace_id()
     outcome = await send_twice(io, create_call(plan, key, trace_id))
-    created = None
     if isinstance(outcome, Success):
-        created = ReservationCreateResponse.read(
-            outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id or trace_id
-        )
-    hold = Hold(plan, key, trace_id, io.now_ms(), created)
-    if not isinstance(outcome, Success):
+        hold = Hold(plan, key, trace_id, io.now_ms(), outcome)
+    else:
+        hold = Hold(plan, key, trace_id, io.now_ms(), None)
         hold.shadow_why = why(outcome)
+    created = hold.created
     if io.listens(logging.DEBUG):
         from cycles._events import ShadowDecided
 

@@ -257,7 +257,7 @@ async def release(io: Io, hold: Hold, reason: str | None, *, quiet: bool = False
         return None
     if hold.heartbeat is not None:
         io.still(hold.heartbeat)
-    response = await give_back(io, Release(reservation_id, hold.release_key, reason, hold.trace_id), quiet=quiet)
+    response = await give_back(io, Release(reservation_id, new_key(), reason, hold.trace_id), quiet=quiet)
     hold.raise_loss_outside_a_block()
     return response
 

@@ -25,7 +25,7 @@ def refusal(status: int, code: str | None, *, conformant: bool = True, retry_aft
 
 
 def success(**body: object) -> Success:
-    return Success(body, "req", "trace", 0.0, 1.0)
+    return Success(body, "req", "trace", 0.0, 1.0, b"")
 
 
 COMMITTED = success(status="COMMITTED", charged={"unit": "TOKENS", "amount": 5})
