@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from attrs import evolve, frozen
 
 from cycles._core.outcome import Success
-from cycles._core.records import Record
+from cycles._core.records import Record, file_name
 from cycles._core.refusals import CREATE
 from cycles._core.requests import Call
 from cycles._core.settlement import Owed, Settled
@@ -81,9 +81,9 @@ class OwedSettlement:
         return None if runtime.journal is None or self.entry is None else runtime.journal.load(self.entry)
 
     def attempt(self, runtime: Runtime) -> Step:
-        """Settle it, unless a guard of this process is at it right now or a 429 of an earlier process holds it back."""
+        """Settle it, unless a 429 of an earlier process holds it back."""
         record = self.read(runtime)
-        if record is None or (self.record is None and runtime.in_hand(record.reservation_id)):
+        if record is None:
             return None
         if self.record is None and record.wait_ms(runtime.wall_ms()) > 0:
             return self._parked(runtime, record, "waiting as the server asked", outage=False)
@@ -101,8 +101,12 @@ class OwedSettlement:
     def _parked(self, runtime: Runtime, record: Record, reason: str, *, outage: bool) -> Later:
         wait_s = record.wait_ms(runtime.wall_ms()) / 1000
         floor_s = time.monotonic() + wait_s if wait_s > 0 else 0.0
-        # A record read from the journal is not kept in memory between tries: there may be ten thousand.
-        debt = self if self.entry is not None else evolve(self, record=record)
+        if self.entry is not None:
+            # A record read from the journal is not kept in memory between tries: there may be ten thousand. Reading
+            # it may have given it its proper name.
+            debt = evolve(self, entry=Entry(file_name(record.reservation_id)))
+        else:
+            debt = evolve(self, record=record)
         return Later(debt, reason, outage, floor_s)
 
 

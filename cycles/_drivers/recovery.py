@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from cycles._core.backlog import Backlog, Item
-from cycles._core.records import Record
+from cycles._core.records import Record, file_name
 from cycles._core.requests import Call
 from cycles._core.settlement import FlushReport, PendingSettlement, actual_of
 from cycles._drivers.debts import Debt, Done, Later, OwedCleanUp, OwedRelease, OwedSettlement
@@ -56,7 +56,8 @@ class Recovery:
                 self._runtime.blocking.still(hold.heartbeat)  # the lease is over; an event needs none
         wait_s = record.wait_ms(self._runtime.wall_ms()) / 1000
         floor = time.monotonic() + wait_s if wait_s > 0 else 0.0
-        self._add(record.reservation_id, OwedSettlement(record, None, hold), at_once=at_once, floor=floor, why=why)
+        key = file_name(record.reservation_id)  # as a start finds it in the journal: one debt, one key
+        self._add(key, OwedSettlement(record, None, hold), at_once=at_once, floor=floor, why=why)
         self._report_pending(record, why)
 
     def owe_release(self, release: Release, *, at_once: bool = False) -> None:
@@ -137,7 +138,9 @@ class Recovery:
             entries = journal.pending()
             with self._changed:
                 for entry in entries:
-                    self._backlog.add(entry, OwedSettlement(entry=entry), time.monotonic())
+                    # What a guard of this process settles right now is in the journal too, and none of our business.
+                    if not self._runtime.in_hand(entry) and self._backlog.get(entry) is None:
+                        self._backlog.add(entry, OwedSettlement(entry=entry), time.monotonic())
         finally:
             self._scanned.set()
         self._pump()

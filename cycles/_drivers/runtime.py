@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from cycles._config import Config
-from cycles._core.records import Record
+from cycles._core.records import Record, file_name
 from cycles._core.settlement import FlushReport
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.keeper import Keeper
@@ -118,18 +118,18 @@ class Runtime:
 
     def save(self, record: Record) -> bool:
         """Write a record down; blocks on the file system."""
-        self._in_hand.add(record.reservation_id)
+        self._in_hand.add(file_name(record.reservation_id))
         return self.journal is not None and self.journal.save(record)
 
     def forget(self, record: Record) -> None:
         """Remove a record; blocks on the file system."""
         if self.journal is not None:
             self.journal.forget(record)
-        self._in_hand.discard(record.reservation_id)
+        self._in_hand.discard(file_name(record.reservation_id))
 
-    def in_hand(self, reservation_id: str) -> bool:
-        """True while a guard of this process, or the recovery, is settling this reservation."""
-        return reservation_id in self._in_hand
+    def in_hand(self, name: str) -> bool:
+        """True while this process is settling the record of this file name."""
+        return name in self._in_hand
 
     def adopt(self, heartbeat: Heartbeat) -> None:
         """The keeper keeps this lease from now on: its guard has ended, its settlement has not."""
