@@ -35,7 +35,8 @@ Entry = NewType("Entry", str)
 
 # A writer starts over when its folder or its temporary file was taken away. Once is rare, three times is a problem.
 _WRITE_ATTEMPTS: Final = 3
-_TEMPORARY: Final = re.compile(r"(v2-[0-9a-f]{64}\.json)\.[0-9a-f]+-\d+-\d+\.tmp")
+_TEMPORARY: Final = re.compile(r"(v2-[0-9a-f]{64}\.json)\.([0-9a-f]+-\d+)-\d+\.tmp")
+_NOTHING_THERE: Final = (FileNotFoundError, NotADirectoryError)
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -63,7 +64,10 @@ def default_root() -> Path:
     # Imported late: clients that say where their journal is never need it.
     import platformdirs
 
-    return Path(platformdirs.user_state_dir("cycles-sdk", appauthor=False)) / "journal"
+    try:
+        return Path(platformdirs.user_state_dir("cycles-sdk", appauthor=False)) / "journal"
+    except RuntimeError:  # a user without a home; the journal says so when it is used
+        return Path("~/cycles-sdk/journal")
 
 
 class Journal:
@@ -125,7 +129,7 @@ class Journal:
         """Removes the file of a finished settlement; another process may have done so already."""
         try:
             os.unlink(self._locate() + file_name(record.reservation_id))
-        except FileNotFoundError:
+        except _NOTHING_THERE:
             return
         except OSError as error:
             self._tell(
@@ -142,14 +146,15 @@ class Journal:
             folder = self._locate()
             with os.scandir(folder) as found:
                 names = [item.name for item in found]
-        except FileNotFoundError:
-            return []
+        except _NOTHING_THERE:
+            return []  # nothing was ever kept there; the first settlement will tell whether it can be
         except OSError as error:
             self._tell_unreadable(self._folder or str(self._root), error)
             return []
         entries = {name for name in names if name.endswith(".json")}
         for name in names:
-            if match := _TEMPORARY.fullmatch(name):
+            match = _TEMPORARY.fullmatch(name)
+            if match and match[2] != self._writer():  # our own threads are alive
                 entries |= self._finish_writing(folder + name, folder, match[1])
         return [Entry(name) for name in entries]
 
@@ -159,7 +164,7 @@ class Journal:
         try:
             path = self._locate() + entry
             record = decode(read_whole(path))
-        except FileNotFoundError:
+        except _NOTHING_THERE:
             return None
         except OSError as error:
             self._tell_unreadable(path, error)
@@ -192,7 +197,10 @@ class Journal:
         write_whole(folder + name, f"{folder}{name}.{self._unique()}.tmp", content, sync=self._sync)
 
     def _unique(self) -> str:
-        return f"{self._token}-{os.getpid()}-{next(self._serial)}"
+        return f"{self._writer()}-{next(self._serial)}"
+
+    def _writer(self) -> str:
+        return f"{self._token}-{os.getpid()}"
 
     def _locate(self) -> str:
         if self._folder is not None:
@@ -308,7 +316,7 @@ class Journal:
 def _absolute(root: Path) -> str:
     expanded = os.path.expanduser(root)
     if expanded.startswith("~"):
-        raise OSError("this user has no home directory")
+        raise NotADirectoryError(errno.ENOTDIR, "this user has no home directory", expanded)
     return os.path.abspath(expanded)
 
 
