@@ -1,0 +1,1 @@
+"""How an outside conformance suite runs the scenarios of the recovery profile here."""

@@ -1,0 +1,1 @@
+"""Spend is never lost: every scenario of the recovery profile, with real processes that really die."""

@@ -1,0 +1,87 @@
+"""Disks that are full, locked or missing: settlements go out all the same, and the operator is told once."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+import cycles
+from tests.recovery.child import ACTION
+from tests.recovery.kit import PATIENCE_S, World
+
+ACTUAL = cycles.tokens(42)
+
+
+def journal_warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "journal" in record.getMessage()]
+
+
+@pytest.fixture
+def blocked_root(world: World) -> Path:
+    """A journal directory that cannot be made: a file is in its way."""
+    world.root.write_text("in the way")
+    return world.root
+
+
+def test_an_unusable_journal_costs_one_warning_and_nothing_else(
+    world: World, blocked_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "cycles"), world.client() as client:
+        for _ in range(3):
+            guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+            assert guard.commit(ACTUAL).status == "committed"
+    assert world.server.charged == 3 * 42
+    unwritable = [line for line in journal_warnings(caplog) if "cannot be written" in line]
+    assert len(unwritable) == 1
+    assert "journal_dir" in unwritable[0]
+
+
+def test_what_cannot_be_written_down_is_still_settled_in_the_background(world: World, blocked_root: Path) -> None:
+    world.server.faults.drop_response("commit")
+    with world.client() as client:
+        assert client.reserve(cycles.tokens(100), action=ACTION).acquire().commit(ACTUAL).status == "pending"
+        assert client.flush(timeout=PATIENCE_S).settled == 1
+    assert world.server.charged == 42
+    assert len({seen.key for seen in world.server.settling()}) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits are POSIX")
+def test_a_full_disk_lets_the_settlement_out(world: World) -> None:
+    """A real one as far as the process can tell: the kernel refuses every byte it writes to a file."""
+    ended = world.run(("fill_disk",), ("commit", 42))
+    assert ended.done[1]["status"] == "committed"
+    assert ended.answer is not None
+    assert ended.answer["events"].count("JournalTrouble") == 1
+    assert world.server.charged == 42
+    assert world.leftovers == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_user_without_a_home_settles_with_one_warning(world: World) -> None:
+    orders = {**world.orders(("commit", 42), journal_dir=None), "homeless": True}
+    ended = world.children.run(orders)
+    assert ended.done[0]["status"] == "committed"
+    assert ended.answer is not None
+    assert ended.answer["events"].count("JournalTrouble") == 1
+    assert world.server.charged == 42
+
+
+def test_a_journal_on_a_path_with_spaces_and_unicode(world: World) -> None:
+    root = str(world.root / "Ünïcode 日本 and spaces")
+    world.server.faults.refuse("commit")
+    world.killed_at("commit", ("commit", 42), journal_dir=root)
+    assert len(world.leftovers) == 1
+    assert world.recover(journal_dir=root)["settled"] == 1
+    assert world.server.charged == 42
+    assert world.leftovers == []
+
+
+def test_without_a_journal_nothing_is_written(world: World) -> None:
+    world.server.faults.drop_response("commit")
+    with world.client(journal=False) as client:
+        assert client.reserve(cycles.tokens(100), action=ACTION).acquire().commit(ACTUAL).status == "pending"
+    assert world.server.charged == 42
+    assert not world.root.exists()

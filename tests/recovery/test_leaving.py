@@ -1,0 +1,147 @@
+"""Ways out of a process: each of them waits for what is owed, a bounded time, and leaves the rest on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import pytest
+
+import cycles
+from tests.recovery.child import ACTION
+from tests.recovery.kit import PATIENCE_S, World, end_of
+
+ACTUAL = cycles.tokens(42)
+
+
+def owe_one(client: cycles.Cycles) -> None:
+    assert client.reserve(cycles.tokens(100), action=ACTION).acquire().commit(ACTUAL).status == "pending"
+
+
+@pytest.fixture
+def unlucky(world: World) -> World:
+    """The first answer to a commit is lost."""
+    world.server.faults.drop_response("commit")
+    return world
+
+
+def assert_settled_once(world: World) -> None:
+    assert world.server.charged == 42
+    assert len({seen.key for seen in world.server.settling()}) == 1
+    assert world.leftovers == []
+
+
+@pytest.mark.parametrize("commit", ["commit", "commit_async"])
+def test_an_interpreter_that_just_ends_settles_first(unlucky: World, commit: str) -> None:
+    ended = end_of(unlucky.start((commit, 42), leave=True))
+    assert ended.code == 0
+    assert ended.done[0]["status"] == "pending"
+    assert_settled_once(unlucky)
+
+
+def test_close_settles_first(unlucky: World) -> None:
+    client = unlucky.client()
+    owe_one(client)
+    client.close()
+    assert_settled_once(unlucky)
+
+
+def test_the_end_of_a_with_block_settles_first(unlucky: World) -> None:
+    with unlucky.client() as client:
+        owe_one(client)
+    assert_settled_once(unlucky)
+
+
+def test_the_end_of_an_async_with_block_settles_first(unlucky: World) -> None:
+    async def run() -> None:
+        async with unlucky.client() as client:
+            guard = await client.reserve(cycles.tokens(100), action=ACTION)
+            assert (await guard.commit(ACTUAL)).status == "pending"
+
+    asyncio.run(run())
+    assert_settled_once(unlucky)
+
+
+def test_flush_settles_and_counts_and_the_client_goes_on(unlucky: World) -> None:
+    with unlucky.client() as client:
+        owe_one(client)
+        report = client.flush(timeout=PATIENCE_S)
+        assert (report.settled, report.pending, report.quarantined) == (1, 0, 0)
+        assert client.flush(timeout=PATIENCE_S) == cycles.FlushReport(0, 0, 0)
+        assert client.reserve(cycles.tokens(1), action=ACTION).acquire().commit(cycles.tokens(0)).status == "committed"
+
+
+def test_an_async_flush_lets_the_loop_go_on(unlucky: World) -> None:
+    async def run() -> cycles.FlushReport:
+        async with unlucky.client() as client:
+            guard = await client.reserve(cycles.tokens(100), action=ACTION)
+            await guard.commit(ACTUAL)
+            return await client.aio.flush(timeout=PATIENCE_S)
+
+    assert asyncio.run(run()).settled == 1
+    assert_settled_once(unlucky)
+
+
+def test_a_server_that_is_gone_delays_the_end_for_a_bounded_time_and_the_log_says_what_is_left(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = world.client(flush_timeout=0.3)
+    world.server.faults.refuse("commit", times=None)
+    with caplog.at_level(logging.WARNING, "cycles"):
+        owe_one(client)
+        started = time.monotonic()
+        client.close()
+    assert time.monotonic() - started < 3.0
+    assert len(world.leftovers) == 1
+    (line,) = [record.getMessage() for record in caplog.records if "still pending" in record.getMessage()]
+    assert line.startswith("1 ")
+    assert str(world.root) in line
+
+
+def test_a_flush_that_runs_out_of_time_leaves_the_records_where_they_are(world: World) -> None:
+    world.server.faults.refuse("commit", times=None)
+    with world.client(flush_timeout=0.1) as client:
+        owe_one(client)
+        report = client.flush(timeout=0.2)
+        assert (report.settled, report.pending) == (0, 1)
+        assert len(world.leftovers) == 1
+        (owed,) = client.pending()
+        assert (owed.mode, owed.amount) == ("commit", ACTUAL)
+        assert owed.last_outcome
+    world.server.faults.clear()
+    assert world.recover()["settled"] == 1
+    assert_settled_once(world)
+
+
+def test_an_outage_ends_without_anyone_asking(world: World) -> None:
+    """The background tries again by itself, and a success wakes the others early."""
+    world.server.faults.refuse("commit", times=3)
+    with world.client(retry_initial_delay=0.05) as client:
+        for _ in range(3):
+            owe_one(client)
+        world.server.wait_for("commit", 3)
+        with world.server.news:
+            assert world.server.news.wait_for(lambda: world.server.charged == 3 * 42, PATIENCE_S)
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_a_task_cancelled_while_it_settles_is_settled_all_the_same(world: World, times: int) -> None:
+    world.server.faults.delay("commit", 0.2)
+
+    async def settle(client: cycles.Cycles) -> None:
+        guard = await client.reserve(cycles.tokens(100), action=ACTION)
+        await guard.commit(ACTUAL)
+
+    async def run() -> None:
+        async with world.client() as client:
+            task = asyncio.create_task(settle(client))
+            await asyncio.to_thread(world.server.wait_for, "commit")
+            for _ in range(times):
+                task.cancel()
+                await asyncio.sleep(0)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(run())
+    assert_settled_once(world)
