@@ -172,6 +172,12 @@ PARSE_ERRORS = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
             "from ...types import Response, UNSET\n",
             "from ...types import PARSE_ERRORS, Response, UNSET\n",
         ),
+        Edit(
+            "property_templates/enum_property.py.jinja",
+            "a plain text may stand where an enum is meant",
+            '{% set transformed = source + ".value" %}',
+            '{% set transformed = property.class_info.name + "(" + source + ").value" %}',
+        ),
         *_client_edits(document),
     )
 
@@ -220,7 +226,31 @@ def _client_edits(document: Json) -> tuple[Edit, ...]:
             "self._headers = {**self._headers, self.auth_header_name: "
             'f\\"{self.prefix} {self.token}\\" if self.prefix else self.token}',
         ),
+        *(_leaves_original_alone(member) for member in ("headers", "cookies")),
+        Edit(
+            "client.py.jinja",
+            "with_timeout gives a new client and leaves the old one alone",
+            """        if self._client is not None:
+            self._client.timeout = timeout
+        if self._async_client is not None:
+            self._async_client.timeout = timeout
+""",
+            "",
+        ),
         *(sends_key if header else ()),
+    )
+
+
+def _leaves_original_alone(member: str) -> Edit:
+    return Edit(
+        "client.py.jinja",
+        f"with_{member} gives a new client and leaves the old one alone",
+        f"""        if self._client is not None:
+            self._client.{member}.update({member})
+        if self._async_client is not None:
+            self._async_client.{member}.update({member})
+""",
+        "",
     )
 
 
@@ -240,6 +270,7 @@ def write(document: Json, directory: Path) -> None:
     installed = Path(str(files("openapi_python_client").joinpath("templates")))
     for edit in edits(document):
         target = directory / edit.template
+        target.parent.mkdir(parents=True, exist_ok=True)
         source = target if target.exists() else installed / edit.template
         target.write_text(applied(edit, source.read_text(encoding="utf-8")), encoding="utf-8")
     for replacement in sorted(REPLACEMENTS.iterdir()):

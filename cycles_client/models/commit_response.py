@@ -38,7 +38,7 @@ class CommitResponse:
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        status = self.status.value
+        status = CommitResponseStatus(self.status).value
 
         charged = self.charged.to_dict()
 

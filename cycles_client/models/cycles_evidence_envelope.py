@@ -42,7 +42,7 @@ class CyclesEvidenceEnvelope:
     def to_dict(self) -> dict[str, Any]:
         schema_version = self.schema_version
 
-        artifact_type = self.artifact_type.value
+        artifact_type = CyclesEvidenceEnvelopeArtifactType(self.artifact_type).value
 
         server_id = self.server_id
 

@@ -59,7 +59,7 @@ class CyclesEvidenceJwk:
 
         status: str | Unset = UNSET
         if not isinstance(self.status, Unset):
-            status = self.status.value
+            status = CyclesEvidenceJwkStatus(self.status).value
 
         field_dict: dict[str, Any] = {}
         field_dict.update(self.additional_properties)

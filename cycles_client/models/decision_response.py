@@ -39,7 +39,7 @@ class DecisionResponse:
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        decision = self.decision.value
+        decision = DecisionEnum(self.decision).value
 
         caps: dict[str, Any] | Unset = UNSET
         if not isinstance(self.caps, Unset):

@@ -54,7 +54,7 @@ class EventCreateRequest:
 
         overage_policy: str | Unset = UNSET
         if not isinstance(self.overage_policy, Unset):
-            overage_policy = self.overage_policy.value
+            overage_policy = CommitOveragePolicy(self.overage_policy).value
 
         metrics: dict[str, Any] | Unset = UNSET
         if not isinstance(self.metrics, Unset):

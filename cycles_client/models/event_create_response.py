@@ -35,7 +35,7 @@ class EventCreateResponse:
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        status = self.status.value
+        status = EventCreateResponseStatus(self.status).value
 
         event_id = self.event_id
 

@@ -36,7 +36,7 @@ class ReleaseResponse:
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        status = self.status.value
+        status = ReleaseResponseStatus(self.status).value
 
         released = self.released.to_dict()
 

@@ -61,7 +61,7 @@ class ReservationCreateRequest:
 
         overage_policy: str | Unset = UNSET
         if not isinstance(self.overage_policy, Unset):
-            overage_policy = self.overage_policy.value
+            overage_policy = CommitOveragePolicy(self.overage_policy).value
 
         dry_run = self.dry_run
 

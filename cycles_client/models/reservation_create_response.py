@@ -54,7 +54,7 @@ class ReservationCreateResponse:
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        decision = self.decision.value
+        decision = DecisionEnum(self.decision).value
 
         affected_scopes = self.affected_scopes
 

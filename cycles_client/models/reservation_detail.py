@@ -61,7 +61,7 @@ class ReservationDetail:
     def to_dict(self) -> dict[str, Any]:
         reservation_id = self.reservation_id
 
-        status = self.status.value
+        status = ReservationStatus(self.status).value
 
         subject = self.subject.to_dict()
 

@@ -34,7 +34,7 @@ class ReservationExtendResponse:
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        status = self.status.value
+        status = ReservationExtendResponseStatus(self.status).value
 
         expires_at_ms = self.expires_at_ms
 

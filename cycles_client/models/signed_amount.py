@@ -25,7 +25,7 @@ class SignedAmount:
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        unit = self.unit.value
+        unit = UnitEnum(self.unit).value
 
         amount = self.amount
 

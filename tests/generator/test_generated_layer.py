@@ -67,6 +67,26 @@ def test_defaults_are_left_to_the_server() -> None:
     assert get_balances._get_kwargs()["params"] == {}
 
 
+def test_a_plain_text_may_stand_where_an_enum_is_meant() -> None:
+    amount = Amount(unit="TOKENS", amount=5)  # type: ignore[arg-type]
+    assert amount.to_dict() == {"unit": "TOKENS", "amount": 5}
+    assert list_reservations._get_kwargs(status="ACTIVE")["params"] == {"status": "ACTIVE"}  # type: ignore[arg-type]
+
+
+def test_a_changed_copy_of_a_client_leaves_the_original_alone() -> None:
+    client = Client(base_url="http://localhost", headers={"A": "1"})
+    with client.get_httpx_client() as original:
+        copies = (
+            client.with_headers({"B": "2"}),
+            client.with_timeout(httpx.Timeout(9)),
+            client.with_cookies({"c": "3"}),
+        )
+        assert "B" not in original.headers
+        assert (original.timeout, dict(original.cookies)) == (httpx.Timeout(5.0), {})
+        with copies[0].get_httpx_client() as changed:
+            assert (changed.headers["A"], changed.headers["B"]) == ("1", "2")
+
+
 def test_plain_dicts_go_in_and_out_of_free_form_members() -> None:
     metadata = {"run": {"id": 7, "tags": ["a"]}}
     assert request_body(metadata=metadata).to_dict()["metadata"] == metadata

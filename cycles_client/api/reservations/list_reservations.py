@@ -42,7 +42,7 @@ def _get_kwargs(
 
     json_status: str | Unset = UNSET
     if not isinstance(status, Unset):
-        json_status = status.value
+        json_status = ReservationStatus(status).value
 
     params["status"] = json_status
 
@@ -90,13 +90,13 @@ def _get_kwargs(
 
     json_sort_by: str | Unset = UNSET
     if not isinstance(sort_by, Unset):
-        json_sort_by = sort_by.value
+        json_sort_by = ListReservationsSortBy(sort_by).value
 
     params["sort_by"] = json_sort_by
 
     json_sort_dir: str | Unset = UNSET
     if not isinstance(sort_dir, Unset):
-        json_sort_dir = sort_dir.value
+        json_sort_dir = SortDirection(sort_dir).value
 
     params["sort_dir"] = json_sort_dir
 
