@@ -28,7 +28,7 @@ def measure(kind: str, port: int, count: int, journal: str) -> dict[str, Any]:
     return output
 
 
-def _resident_kib() -> float:
+def resident_kib() -> float:
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
 
@@ -50,9 +50,9 @@ def _sync(port: int, count: int, journal: str) -> dict[str, Any]:
     with client(port, journal) as ours:
         estimate, actual = cycles.usd("0.05"), cycles.usd("0.032")
         ours.reserve(estimate, action=ACTION).acquire().commit(actual)
-        before, begun = _resident_kib(), time.process_time()
+        before, begun = resident_kib(), time.process_time()
         guards = [ours.reserve(estimate, action=ACTION).acquire() for _ in range(count)]
-        opening, during, threads = time.process_time() - begun, _resident_kib(), threading.active_count()
+        opening, during, threads = time.process_time() - begun, resident_kib(), threading.active_count()
         begun = time.process_time()
         for guard in guards:
             guard.commit(actual)
@@ -66,9 +66,9 @@ async def _async(port: int, count: int, journal: str) -> dict[str, Any]:
     async with client(port, journal) as ours:
         estimate, actual = cycles.usd("0.05"), cycles.usd("0.032")
         await (await ours.reserve(estimate, action=ACTION)).commit(actual)
-        before, begun = _resident_kib(), time.process_time()
+        before, begun = resident_kib(), time.process_time()
         guards = [await ours.reserve(estimate, action=ACTION) for _ in range(count)]
-        opening, during, threads = time.process_time() - begun, _resident_kib(), threading.active_count()
+        opening, during, threads = time.process_time() - begun, resident_kib(), threading.active_count()
         begun = time.process_time()
         for guard in guards:
             await guard.commit(actual)
@@ -91,9 +91,9 @@ def _sibling(port: int, count: int, journal: str) -> dict[str, Any]:
             ).__enter__()
 
         one().__exit__(None, None, None)
-        before, begun = _resident_kib(), time.process_time()
+        before, begun = resident_kib(), time.process_time()
         guards = [one() for _ in range(count)]
-        opening, during, threads = time.process_time() - begun, _resident_kib(), threading.active_count()
+        opening, during, threads = time.process_time() - begun, resident_kib(), threading.active_count()
         begun = time.process_time()
         for guard in guards:
             guard.__exit__(None, None, None)

@@ -56,6 +56,11 @@ def stub() -> Iterator[int]:
 
 def counts(port: int) -> dict[str, int]:
     """What the stub has seen since it was last asked: requests, bytes, connections."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/counts") as answer:
-        seen: dict[str, int] = json.load(answer)
-    return seen
+    return read_json(port, "/counts")
+
+
+def read_json(port: int, path: str) -> dict[str, Any]:
+    """What a server of the benchmark says about itself."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+        said: dict[str, Any] = json.load(answer)
+    return said
