@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cycles._core.lease import Beat
 from cycles._core.outcome import Outcome
@@ -18,6 +18,10 @@ from cycles._io import run
 
 if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime
+    from cycles._edges.wire import Prepared
+
+
+SHORTEST_ATTEMPT_S: Final = 0.001  # a deadline that is over still is one, not "no deadline"
 
 
 class BlockingIo(Verbs):
@@ -79,3 +83,15 @@ class BlockingIo(Verbs):
     def _make_beat(self, heartbeat: Heartbeat, due_ms: float) -> None:
         self._runtime.note_late_beat(heartbeat, self.now_ms() - due_ms, blocked_loop=False)
         run(beat(self, heartbeat))
+
+
+class HurriedIo(BlockingIo):
+    """The same verbs for a thread that has only until `ends_at_s` (monotonic seconds): an attempt is cut there."""
+
+    def __init__(self, runtime: Runtime, ends_at_s: float) -> None:
+        super().__init__(runtime)
+        self._ends_at_s = ends_at_s
+
+    def _prepare(self, call: Call) -> tuple[Prepared, float]:
+        request, timeout_s = super()._prepare(call)
+        return request, max(SHORTEST_ATTEMPT_S, min(timeout_s, self._ends_at_s - time.monotonic()))

@@ -24,6 +24,7 @@ from cycles._hold import Hold, Release
 from cycles._io import run
 
 if TYPE_CHECKING:
+    from cycles._drivers.blocking import BlockingIo
     from cycles._drivers.runtime import Runtime
 
 RELEASE_TRIES: Final = 4  # then the end of the lease must give the budget back
@@ -59,7 +60,7 @@ class Debt(Protocol):
         """Whether an amount is at stake; only those are counted and listed for users."""
         ...
 
-    def attempt(self, runtime: Runtime) -> Step:
+    def attempt(self, runtime: Runtime, io: BlockingIo) -> Step:
         """Try it once, in this thread."""
         ...
 
@@ -80,7 +81,7 @@ class OwedSettlement:
             return self.record
         return None if runtime.journal is None or self.entry is None else runtime.journal.load(self.entry)
 
-    def attempt(self, runtime: Runtime) -> Step:
+    def attempt(self, runtime: Runtime, io: BlockingIo) -> Step:
         """Settle it, unless a 429 of an earlier process holds it back."""
         record = self.read(runtime)
         if record is None:
@@ -88,14 +89,14 @@ class OwedSettlement:
         if self.record is None and record.wait_ms(runtime.wall_ms()) > 0:
             return self._parked(runtime, record, "waiting as the server asked", outage=False)
         trace_id = self.hold.trace_id if self.hold is not None else None
-        record, judged = run(attempt(runtime.blocking, record, trace_id))
+        record, judged = run(attempt(io, record, trace_id))
         if isinstance(judged, Owed):
             if record.mode == "event" and self.hold is not None and self.hold.heartbeat is not None:
                 runtime.blocking.still(self.hold.heartbeat)
             # 401 and 403 concern the key, hence every record alike: as good as an outage.
             outage = uncertain(judged.outcome) or getattr(judged.outcome, "status", None) in (401, 403)
             return self._parked(runtime, record, why(judged.outcome), outage=outage)
-        conclude(runtime.blocking, record, judged, self.hold, recovered=True)
+        conclude(io, record, judged, self.hold, recovered=True)
         return Done(settled=isinstance(judged, Settled))
 
     def _parked(self, runtime: Runtime, record: Record, reason: str, *, outage: bool) -> Later:
@@ -119,9 +120,8 @@ class OwedRelease:
 
     is_settlement = False
 
-    def attempt(self, runtime: Runtime) -> Step:
+    def attempt(self, runtime: Runtime, io: BlockingIo) -> Step:
         """Release it."""
-        io = runtime.blocking
         outcome = run(io.send(release_call_of(self.release)))
         if isinstance(outcome, Success):
             report_released(io, self.release)
@@ -141,9 +141,9 @@ class OwedCleanUp:
 
     is_settlement = False
 
-    def attempt(self, runtime: Runtime) -> Step:
+    def attempt(self, runtime: Runtime, io: BlockingIo) -> Step:
         """Ask the create once more, with its own key, and release what it reserved."""
-        outcome = run(clean_up_create(runtime.blocking, self.call))
+        outcome = run(clean_up_create(io, self.call))
         if not uncertain(outcome):
             return Done()
         if self.tries + 1 >= RELEASE_TRIES:

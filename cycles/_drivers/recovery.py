@@ -16,6 +16,7 @@ from cycles._core.backlog import Backlog, Item
 from cycles._core.records import Record, file_name
 from cycles._core.requests import Call
 from cycles._core.settlement import FlushReport, PendingSettlement, actual_of
+from cycles._drivers.blocking import BlockingIo, HurriedIo
 from cycles._drivers.debts import Debt, Done, Later, OwedCleanUp, OwedRelease, OwedSettlement
 from cycles._hold import Hold, Release
 
@@ -92,13 +93,14 @@ class Recovery:
         Without `patient` it also ends once each thing has been tried in vain: what leaving a client wants.
         """
         end = time.monotonic() + timeout_s
+        io = HurriedIo(self._runtime, end)
         settled, quarantined = self._settled, self.quarantined
         self._scanned.wait(timeout_s)
         with self._changed:
             tries = {item.key: item.attempts for item in self._backlog}
             self._backlog.hurry(time.monotonic())
         while (now := time.monotonic()) < end and self._worth_waiting(end, None if patient else tries):
-            if self._work():
+            if self._work(io):
                 continue
             with self._changed:
                 due = self._backlog.next_due(now)
@@ -167,14 +169,14 @@ class Recovery:
     def _work_on(self) -> None:
         """A keeper's worker: goes on while something is due, and calls a colleague for what is due beside it."""
         try:
-            while self._work(call_help=True):
+            while self._work(self._runtime.blocking, call_help=True):
                 pass
         finally:
             with self._changed:
                 self._workers -= 1
         self._pump()
 
-    def _work(self, *, call_help: bool = False) -> bool:
+    def _work(self, io: BlockingIo, *, call_help: bool = False) -> bool:
         """Try one thing in this thread; False where nothing may be tried now."""
         with self._changed:
             item = None if self._closed else self._backlog.take(time.monotonic())
@@ -183,7 +185,7 @@ class Recovery:
         if call_help:
             self._pump()
         try:
-            step = item.value.attempt(self._runtime)
+            step = item.value.attempt(self._runtime, io)
         except BaseException:  # a bug, or an interrupt in the thread that flushes: it stays owed
             self._put_back(item, Later(item.value, "interrupted", outage=False))
             raise
