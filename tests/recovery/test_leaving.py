@@ -114,6 +114,20 @@ def test_a_flush_that_runs_out_of_time_leaves_the_records_where_they_are(world: 
     assert_settled_once(world)
 
 
+def test_a_server_that_hangs_delays_a_flush_and_a_close_no_longer_than_they_allow(world: World) -> None:
+    world.server.faults.drop_response("commit")
+    client = world.client(timeout=8.0, flush_timeout=0.2, retry_initial_delay=60.0)
+    owe_one(client)
+    world.server.faults.delay("commit", 8.0, times=None)
+    started = time.monotonic()
+    assert client.flush(timeout=0.2).pending == 1
+    assert time.monotonic() - started < 2.0
+    started = time.monotonic()
+    client.close()
+    assert time.monotonic() - started < 3.0
+    assert len(world.leftovers) == 1
+
+
 def test_an_outage_ends_without_anyone_asking(world: World) -> None:
     """The background tries again by itself, and a success wakes the others early."""
     world.server.faults.refuse("commit", times=3)

@@ -1,0 +1,191 @@
+"""A server that is gone for an hour with thousands of settlements pending: a few requests, a few threads, no loss."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles._core.records import Record, event_record_id
+from cycles._drivers.blocking import BlockingIo
+from cycles._edges.journal import Journal
+from tests.recovery.kit import PATIENCE_S, TENANT, World, journal_files
+
+HOUR_S = 3_600.0
+BASE_URL = "http://ledger.test"
+DEFAULT_LONGEST_PAUSE_S = cycles.Config().retry_max_delay
+
+
+def leave_pending(root: Path, base_url: str, count: int) -> None:
+    """What an earlier process left behind: direct events of one token each."""
+    journal = Journal(
+        root, base_url=base_url, tenant=TENANT, api_key="", report=lambda problem: pytest.fail(problem.message)
+    )
+    for number in range(count):
+        body = {
+            "idempotency_key": f"key-{number}",
+            "subject": {"tenant": TENANT},
+            "action": {"kind": "k", "name": "n"},
+            "actual": {"unit": "TOKENS", "amount": 1},
+        }
+        journal.save(
+            Record(
+                reservation_id=event_record_id(f"key-{number}"),
+                base_url=base_url,
+                mode="event",
+                event_fallback_body=body,
+                recorded_at_ms=number,
+            )
+        )
+
+
+class VirtualKeeper:
+    """Stands in for the keeper's threads: runs each job when its time has come, one after the other."""
+
+    def __init__(self, clock: SimpleNamespace) -> None:
+        self._clock = clock
+        self._jobs: list[tuple[float, int, Callable[[], object]]] = []
+        self._serial = itertools.count()
+
+    def lane(self, name: str, workers: int) -> str:
+        return name
+
+    def at(self, when_s: float, job: Callable[[], object], lane: str) -> SimpleNamespace:
+        heapq.heappush(self._jobs, (when_s, next(self._serial), job))
+        return SimpleNamespace(cancel=lambda: True)
+
+    def soon(self, job: Callable[[], object], lane: str) -> SimpleNamespace:
+        return self.at(self._clock.now, job, lane)
+
+    def close(self, timeout_s: float) -> None:
+        self._jobs.clear()
+
+    def run_for(self, seconds: float) -> None:
+        end = self._clock.now + seconds
+        while self._jobs and self._jobs[0][0] <= end:
+            when_s, _, job = heapq.heappop(self._jobs)
+            self._clock.now = max(self._clock.now, when_s)
+            job()
+        self._clock.now = end
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The time the background sees."""
+    clock = SimpleNamespace(now=1_000.0)
+    virtual = SimpleNamespace(monotonic=lambda: clock.now, time_ns=time.time_ns)
+    monkeypatch.setattr("cycles._drivers.recovery.time", virtual)
+    monkeypatch.setattr("cycles._drivers.debts.time", virtual)
+    return clock
+
+
+@pytest.fixture
+def keeper(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> VirtualKeeper:
+    keeper = VirtualKeeper(clock)
+    monkeypatch.setattr("cycles._drivers.runtime.Keeper", lambda *_, **__: keeper)
+    return keeper
+
+
+@pytest.fixture
+def server() -> Iterator[cycles.EmbeddedServer]:
+    with cycles.EmbeddedServer({f"tenant:{TENANT}": cycles.tokens(1_000_000)}) as server:
+        yield server
+
+
+def test_an_hour_of_outage_with_two_thousand_settlements_pending(
+    tmp_path: Path, keeper: VirtualKeeper, server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 2_000
+    leave_pending(tmp_path, BASE_URL, count)
+    arrived: list[str] = []
+    handle = server.handle
+
+    def note(request: Any) -> Any:
+        arrived.append(request.target)
+        return handle(request)
+
+    monkeypatch.setattr(server, "handle", note)
+    server.faults.refuse("event", times=None)
+    client = server.client(tenant=TENANT, journal_dir=tmp_path, base_url=BASE_URL)
+    tracemalloc.start()
+    keeper.run_for(HOUR_S)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # One probe now and then, however much is pending; nothing lost; nothing of it in memory but names.
+    assert 30 <= len(arrived) <= 150
+    assert len(journal_files(tmp_path)) == count
+    assert held < 4_000_000
+    # Back: the next probe, at most the longest pause away, opens the way for all.
+    server.faults.clear()
+    arrived.clear()
+    keeper.run_for(DEFAULT_LONGEST_PAUSE_S)
+    assert journal_files(tmp_path) == []
+    assert server.spent(f"tenant:{TENANT}") == cycles.tokens(count)
+    assert len(arrived) == count
+    client.close()
+
+
+def test_a_backlog_is_worked_off_by_few_threads_that_leave_the_server_room(world: World) -> None:
+    count = 100
+    leave_pending(world.root, world.url, count)
+    at_once = 0
+    most_at_once = most_threads = 0
+    lock = threading.Lock()
+
+    def note(seen: Any) -> None:
+        nonlocal most_threads
+        threads = [thread for thread in threading.enumerate() if "cycles-keeper" in thread.name]
+        most_threads = max(most_threads, len(threads))
+
+    send = BlockingIo.send
+
+    async def counted(io: Any, call: Any) -> Any:
+        nonlocal at_once, most_at_once
+        with lock:
+            at_once += 1
+            most_at_once = max(most_at_once, at_once)
+        try:
+            return await send(io, call)
+        finally:
+            with lock:
+                at_once -= 1
+
+    world.server.on_arrival = note
+    with pytest.MonkeyPatch.context() as patch, world.client() as client:
+        patch.setattr(BlockingIo, "send", counted)
+        assert client.flush(timeout=PATIENCE_S).pending == 0
+    assert world.server.charged == count
+    assert world.leftovers == []
+    assert 1 <= most_at_once <= 5  # four workers and the thread that flushes
+    assert most_threads <= 8
+
+
+def test_a_client_starts_without_waiting_for_what_lies_in_the_journal(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_pending(world.root, world.url, 1)
+    go_on = threading.Event()
+    real = Journal.pending
+
+    def slow(journal: Journal) -> Any:
+        assert go_on.wait(PATIENCE_S)
+        return real(journal)
+
+    monkeypatch.setattr(Journal, "pending", slow)
+    client = world.client()  # returns, though the journal has not been read
+    guard = client.reserve(cycles.tokens(10), action=("k", "n")).acquire()
+    assert guard.commit(cycles.tokens(5)).status == "committed"
+    go_on.set()
+    client.flush(timeout=PATIENCE_S)
+    client.close()
+    assert world.server.charged == 6
+    assert world.leftovers == []
