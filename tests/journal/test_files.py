@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -312,14 +313,20 @@ def test_the_default_place_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp
     assert tmp_path in default_root().parents
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody may pass through; pytest keeps its own to their owner."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
 @pytest.mark.skipif(not ROOT_USER, reason="only root can become somebody else")
 @pytest.mark.parametrize(("mode", "kind"), [(0o700, "unwritable"), (0o555, "unwritable"), (0o777, None)])
-def test_a_directory_of_another_user(tmp_path: Path, mode: int, kind: str | None) -> None:
+def test_a_directory_of_another_user(open_folder: Path, mode: int, kind: str | None) -> None:
     """Used if it can be, told once if not, and its modes are not touched. Runs as `nobody` in a process of its own."""
-    for folder in (tmp_path, *tmp_path.parents):  # pytest keeps its folders to their owner, however deep they are
-        if "pytest-of-" in str(folder):
-            folder.chmod(0o755)
-    root = tmp_path / "theirs"
+    root = open_folder / "theirs"
     root.mkdir()
     root.chmod(mode)
     program = (
