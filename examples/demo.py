@@ -242,7 +242,7 @@ def server_process() -> Iterator[None]:
 def main() -> int:
     """Run it all; the exit status is 0 only if the books agree."""
     with server_process(), Cycles(journal=False) as client:  # no journal: the demo leaves no files behind
-        print(f"A Cycles server listens at {client.config.base_url}. Tenant {TENANT!r} may spend {BUDGET}.\n")
+        print(f"A Cycles server listens at {client.config.base_url}; {TENANT} may spend {BUDGET}.\n")
         beats: Counter[str | None] = Counter()  # by reservation
 
         def watch(event: cycles.events.Event) -> None:
