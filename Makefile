@@ -4,26 +4,51 @@ VENV   ?= .venv
 SPEC   ?= openapi.yaml
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
+# What running the package takes is a fraction of what developing it takes: whoever only looks waits seconds.
+DEMO   := $(VENV)/.runs
 STAMP  := $(VENV)/.installed
 BENCH  := $(VENV)/bench
-WORKERS ?= 2
+# One worker for each processor; more than eight only wait for each other.
+WORKERS ?= auto
+PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate generate-check spec-diff format bench build clean
+.PHONY: help demo test test-all check generate generate-check spec-diff format bench build clean
 
 help:  ## say what each target does
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 19
 
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+# A set-up that was interrupted has an interpreter and no pip; it is made again.
+define set_up
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: $(PYTHON) is not Python 3.11 or newer; name one that is: make $(or $(MAKECMDGOALS),demo) PYTHON=python3.13"; \
+	  exit 1; }
+	@echo "setting up $(VENV) for $(1) (only this once)"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+endef
+
+$(DEMO): pyproject.toml constraints.txt
+	$(call set_up,the demo)
+	@$(PY) $(PIP) -e '.[embedded]'
 	@touch $@
 
-demo: $(STAMP)  ## run real guarded work against an embedded Cycles server
+$(STAMP): pyproject.toml constraints.txt
+	$(call set_up,development; this takes a minute)
+	@$(PY) $(PIP) -e '.[dev]'
+	@touch $(DEMO) $@
+
+demo: $(DEMO)  ## run real guarded work against an embedded Cycles server
 	@$(PY) examples/demo.py
 
 test: $(STAMP)  ## run the tests
-	$(PY) -m pytest -n $(WORKERS) --dist loadgroup
+	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup
+
+test-all:  ## run the tests on every supported Python there is
+	@for python in python3.11 python3.12 python3.13 python3.14; do \
+	  if $$python -c '' 2>/dev/null; then \
+	    echo "== $$python"; $(MAKE) --no-print-directory test PYTHON=$$python VENV=$(VENV)/$$python || exit 1; \
+	  else echo "== $$python: not found, left out"; fi; done
 
 check: $(STAMP)  ## format, lint, types, import rules, generated tree, tests
 	$(BIN)/ruff format --check .
@@ -52,14 +77,13 @@ bench: $(BENCH)/.installed  ## measure, side by side, in one interleaved run (BE
 
 $(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(PYTHON) -m venv $(BENCH)
-	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BENCH)/bin/python $(PIP) -e .
 	@for package in $$(cat benchmarks/requirements.txt); do \
 	  $(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check $$package \
 	    || echo "bench: $$package is not to be had here; its rows are skipped"; done
 	@touch $@
 
 build: $(STAMP)  ## build sdist and wheel into dist/
-	$(PY) -m pip install --quiet build
 	$(PY) -m build
 
 clean:  ## remove what the other targets made
