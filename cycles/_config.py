@@ -122,7 +122,10 @@ class Config:
             ConfigurationError: saying which of them is missing and how to give it.
         """
         if not self.base_url:
-            raise ConfigurationError("no server address: pass base_url=... or set CYCLES_BASE_URL")
+            raise ConfigurationError(
+                "no server address: pass base_url=... or set CYCLES_BASE_URL; for a server to try things with, "
+                "run python -m cycles.embedded --budget tenant:acme=10USD"
+            )
         if not self.api_key:
             raise ConfigurationError("no API key: pass api_key=... or set CYCLES_API_KEY")
         return self.base_url, self.api_key
@@ -165,6 +168,7 @@ def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        usable = usable and url.isprintable() and " " not in url  # `urlsplit` drops some of these unseen
     except ValueError:
         raise wrong from None
     if not usable:

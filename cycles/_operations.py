@@ -68,12 +68,21 @@ class Here:
     wire: Wire
 
     def subject(self, given: AnySubject) -> Subject:
-        """The subject of a request: what is given, over `cycles.subject(...)` blocks, over the configuration."""
+        """The subject of a request: what is given, over `cycles.subject(...)` blocks, over the configuration.
+
+        Raises:
+            InvalidRequestError: where none of them names a level.
+        """
         merged = as_subject(given)
         around = surrounding_subject()
         if around is not None:
             merged = merged.over(around)
-        return merged.over(Subject(**{level: getattr(self.config, level) for level in LEVELS}))
+        merged = merged.over(Subject(**{level: getattr(self.config, level) for level in LEVELS}))
+        if not any(getattr(merged, level) for level in LEVELS):
+            raise InvalidRequestError(
+                f"subject: nobody to pay; pass subject=... with one of {', '.join(LEVELS)}, or set CYCLES_TENANT"
+            )
+        return merged
 
 
 class HasHere(Protocol):
@@ -362,10 +371,7 @@ def balances(here: Here, *, subject: AnySubject = None, include_children: bool =
     Raises:
         InvalidRequestError: where no level of the subject is known.
     """
-    levels = _levels(here.subject(subject))
-    if not levels:
-        raise InvalidRequestError(f"subject: give at least one of {', '.join(LEVELS)}")
-    query = {**levels, **({"include_children": True} if include_children else {})}
+    query = {**_levels(here.subject(subject)), **({"include_children": True} if include_children else {})}
     return _pages(here, Call("getBalances", query=query), "balances", Balance)
 
 

@@ -34,10 +34,12 @@ _BY_STATUS: Final[dict[int, type[errors.ProtocolError]]] = {
     429: errors.RateLimitedError,
 }
 _HINTS: Final = {
-    errors.UnauthorizedError: "check api_key / CYCLES_API_KEY",
-    errors.ForbiddenError: "the key belongs to another tenant than the request; check tenant / CYCLES_TENANT",
+    errors.UnauthorizedError: "the server does not take this key; check api_key / CYCLES_API_KEY",
+    errors.ForbiddenError: "a key serves its own tenant only; check tenant / CYCLES_TENANT and the key",
+    errors.BudgetExceededError: "less is left than that; client.balances() tells how much",
 }
 CREATE: Final = "createReservation"
+_SPENDING: Final = (CREATE, "createEvent")
 
 
 def error_of(outcome: NoSuccess, operation: str) -> errors.CyclesError:
@@ -59,7 +61,7 @@ def _refused(refusal: Refusal, operation: str) -> errors.ProtocolError:
     kind = _kind(refusal)
     if operation == CREATE and refusal.status == 409 and not issubclass(kind, errors.ReservationDeniedError):
         kind = errors.ReservationDeniedError if kind is errors.ProtocolError else kind
-    hint = _HINTS.get(kind)
+    hint = _hint(kind, refusal, operation)
     message = f"{refusal.message}; {hint}" if hint else refusal.message
     return kind(
         message,
@@ -72,6 +74,16 @@ def _refused(refusal: Refusal, operation: str) -> errors.ProtocolError:
         evidence=_evidence(refusal),
         retryable=refusal.transient,
     )
+
+
+def _hint(kind: type[errors.ProtocolError], refusal: Refusal, operation: str) -> str | None:
+    """What the user can do about it, where the server's own words do not say it."""
+    if kind is errors.NotFoundError and operation in _SPENDING:
+        return "check the subject and base_url, or have a budget made for it"
+    if kind is errors.UnitMismatchError:
+        units = (refusal.details or {}).get("expected_units")
+        return f"give an amount in {' or '.join(map(str, units))}" if isinstance(units, list) and units else None
+    return _HINTS.get(kind)
 
 
 def _kind(refusal: Refusal) -> type[errors.ProtocolError]:
