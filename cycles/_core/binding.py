@@ -68,6 +68,7 @@ def by_name(what: str, given: Any, function: Signature, extra: tuple[str, ...] =
     Raises:
         InvalidRequestError: if it asks for what no call will have, naming it.
     """
+    _refuse_coroutine(what, given)
     try:
         asked = inspect.signature(given).parameters.values()
     except (TypeError, ValueError):
@@ -88,6 +89,11 @@ def by_name(what: str, given: Any, function: Signature, extra: tuple[str, ...] =
         )
 
     return ask
+
+
+def _refuse_coroutine(what: str, given: Callable[..., Any]) -> None:
+    if inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(getattr(given, "__call__", None)):  # noqa: B004
+        raise InvalidRequestError(f"{what}: give a plain callable, not a coroutine function; it answers at once")
 
 
 def _check_known(what: str, wanted: list[Parameter], function: Signature, extra: tuple[str, ...]) -> None:
@@ -111,6 +117,7 @@ def by_result(given: Callable[..., Any], function: Signature) -> tuple[Callable[
     Raises:
         InvalidRequestError: if it asks for what no call will have, naming it.
     """
+    _refuse_coroutine("actual", given)
     try:
         asked = [p for p in inspect.signature(given).parameters.values() if p.kind in _NAMED]
     except (TypeError, ValueError):

@@ -83,3 +83,12 @@ def test_actual_gets_the_result_and_more_by_name_if_it_asks(given: Any, value: A
 def test_actual_may_not_ask_for_what_no_call_has() -> None:
     with pytest.raises(InvalidRequestError, match="actual asks for 'cost'"):
         by_result(lambda answer, cost: 1, inspect.signature(strict))
+
+
+def test_coroutine_functions_cannot_answer_at_once() -> None:
+    async def later(answer: Any) -> Any: ...
+
+    with pytest.raises(InvalidRequestError, match="actual: give a plain callable"):
+        by_result(later, inspect.signature(strict))
+    with pytest.raises(InvalidRequestError, match="estimate: give a plain callable"):
+        by_name("estimate", later, inspect.signature(strict))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any
 
+import anyio
 import pytest
 
 import cycles
@@ -285,6 +287,37 @@ def test_a_default_client_may_be_set(client: cycles.Cycles, server: Any) -> None
     assert spent(server) == 5
 
 
+async def test_options_of_reserve_are_options_of_the_decorator(world: World, server: Any) -> None:
+    ran: list[str] = []
+    guard = world.client.guarded
+    shadowed = guard(cycles.tokens(10**9), action=ACTION, shadow=True)(world.function(lambda: ran.append("shadow")))
+    await world.get(shadowed())
+    keyed = guard(cycles.tokens(5), action=ACTION, idempotency_key=lambda job: f"job-{job}")
+    run = keyed(world.function(lambda job: ran.append(job)))
+    await world.get(run(1))
+    await world.get(run(2))
+    with pytest.raises(cycles.ReservationNotActiveError):
+        await world.get(run(1))
+    assert ran == ["shadow", 1, 2]
+    assert spent(server) == 10
+
+
+async def test_a_cancelled_call_is_released_and_stays_cancelled(client: cycles.Cycles, server: Any) -> None:
+    running = asyncio.Event()
+
+    @client.guarded(cycles.tokens(50), action=ACTION)
+    async def ask() -> None:
+        running.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(ask())
+    await running.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (spent(server), held(server)) == (0, 0)
+
+
 # Generators
 
 
@@ -397,3 +430,40 @@ async def test_generators_side_by_side_keep_their_guards_apart(world: World) -> 
     assert seen[0] is seen[2] is not seen[1] is seen[3]
     await world.close(first)
     await world.close(second)
+
+
+def test_a_generator_that_is_dropped_settles(client: cycles.Cycles, server: Any) -> None:
+    guarded = client.guarded(cycles.tokens(50), action=ACTION, actual=counted)(words)
+    for _ in guarded():
+        break
+    gc.collect()
+    assert (spent(server), held(server)) == (1, 0)
+
+
+async def test_a_generator_whose_reader_is_cancelled_settles(client: cycles.Cycles, server: Any) -> None:
+    started = asyncio.Event()
+
+    @client.guarded(cycles.tokens(50), action=ACTION, actual=counted)
+    async def slow() -> AsyncIterator[int]:
+        cycles.current_guard().usage.add(tokens_output=3)  # type: ignore[union-attr]
+        yield 1
+        started.set()
+        await asyncio.Event().wait()
+
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+
+            async def stop() -> None:
+                await started.wait()
+                scope.cancel()
+
+            group.start_soon(stop)
+            async for _ in slow():
+                pass
+    assert scope.cancelled_caught
+    assert (spent(server), held(server)) == (3, 0)
+
+
+def test_a_denied_generator_does_not_run(client: cycles.Cycles) -> None:
+    with pytest.raises(cycles.BudgetExceededError):
+        next(client.guarded(cycles.tokens(10**9), action=ACTION)(words)())

@@ -197,6 +197,60 @@ async def test_a_block_does_not_settle_a_guard_it_gave_away(world: World, server
     assert (spent(server), held(server)) == (2, 0)
 
 
+async def test_what_has_expired_cannot_be_attached(tmp_path: Path) -> None:
+    clock = cycles.ManualClock(start_ms=1_700_000_000_000)
+    server = cycles.EmbeddedServer(clock=clock, budgets={"tenant:acme": cycles.tokens(1_000)})
+    with server.client(tenant="acme", journal_dir=tmp_path) as client:
+        token = client.reserve(cycles.tokens(5), action=ACTION, ttl_ms=60_000).acquire().detach()
+        clock.advance(120_000)
+        with pytest.raises(cycles.ReservationExpiredError):
+            client.attach(token).acquire()
+    server.close()
+
+
+async def test_a_lease_that_cannot_be_extended_is_attached_for_what_is_left(
+    world: World, server: Any, events: list[Any]
+) -> None:
+    server.ledger.set_tenant("acme", status="ACTIVE", max_reservation_extensions=0)
+    token = (await world.acquire(reserve(world))).detach()
+    attached = await world.acquire(world.client.attach(token))
+    assert [event.kind for event in events if type(event).__name__ == "LeaseNotice"] == ["not_extendable"]
+    await world.get(attached.commit(cycles.tokens(4)))
+    assert spent(server) == 4
+
+
+async def test_usage_travels_with_a_guard(world: World, server: Any) -> None:
+    guard = await world.acquire(reserve(world))
+    guard.usage.add(tokens_input=5, tokens_cached_input=3, model_version="m", custom={"images": 1})
+    attached = await world.acquire(
+        world.client.attach(guard.detach(), actual=lambda usage: cycles.tokens(usage.tokens_input))
+    )
+    usage = attached.usage
+    assert (usage.tokens_input, usage.tokens_cached_input, usage.model_version) == (5, 3, "m")
+    assert usage.custom == {"images": 1}
+    async with world.block(attached):
+        pass
+    assert spent(server) == 5
+
+
+async def test_a_shadow_guard_is_handed_over_as_one(world: World, server: Any) -> None:
+    token = (await world.acquire(world.client.reserve(cycles.tokens(10**9), action=ACTION, shadow=True))).detach()
+    attached = await world.acquire(world.client.attach(token))
+    assert attached.decision == "DENY"
+    await world.get(attached.commit(cycles.tokens(4)))
+    assert spent(server) == 0
+
+
+async def test_poison_in_usage_never_keeps_an_amount_from_the_ledger(
+    world: World, server: Any, events: list[Any]
+) -> None:
+    async with world.block(reserve(world)) as guard:
+        guard.usage.custom["at"] = object()
+    assert spent(server) == 1
+    [told] = [event for event in events if type(event).__name__ == "ValuesLeftOut"]
+    assert told.names == ("metrics.custom.at",)
+
+
 @pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf"), "5", True])
 def test_a_wait_is_seconds(client: cycles.Cycles, wrong: Any) -> None:
     with pytest.raises(cycles.InvalidRequestError, match="wait"):

@@ -1,0 +1,76 @@
+"""What a lost lease does to streams and generators: they settle first, then the policy speaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+import cycles
+
+from .conftest import ACTION, World, held, spent
+
+pytestmark = pytest.mark.anyio
+
+# Too short for any retry: the heartbeat gives it up at once, and says so (semantics 10.2).
+SHORT_MS = 1_000
+
+
+async def lose(guard: Any) -> None:
+    async with asyncio.timeout(10):
+        while guard.lease_error is None:
+            await asyncio.sleep(0.001)
+
+
+def reserve(world: World, policy: Any, **options: Any) -> Any:
+    return world.client.reserve(
+        cycles.tokens(100), action=ACTION, ttl_ms=SHORT_MS, lease_policy=policy, actual=cycles.tokens(7), **options
+    )
+
+
+@pytest.mark.parametrize("policy", ["fail_on_finalize", "cancel"])
+async def test_a_stream_settles_and_then_raises(world: World, server: Any, policy: str) -> None:
+    guard = await world.acquire(reserve(world, policy))
+    await lose(guard)
+    stream = guard.wrap(world.generator(lambda: iter([1, 2]))())
+    with pytest.raises(cycles.LeaseLostError):
+        await world.all(stream)
+    assert (spent(server), held(server)) == (7, 0)
+
+
+async def test_under_warn_a_stream_goes_on(world: World, server: Any) -> None:
+    guard = await world.acquire(reserve(world, "warn"))
+    await lose(guard)
+    assert await world.all(guard.wrap(world.generator(lambda: iter([1, 2]))())) == [1, 2]
+    assert guard.state == "committed"
+    assert spent(server) == 7
+
+
+@pytest.mark.parametrize("policy", ["fail_on_finalize", "cancel"])
+async def test_a_generator_settles_and_then_raises(world: World, server: Any, policy: Any) -> None:
+    def work() -> Iterator[Any]:
+        yield cycles.current_guard()
+
+    options = {"ttl_ms": SHORT_MS, "lease_policy": policy, "actual": cycles.tokens(7)}
+    stream = world.client.guarded(cycles.tokens(100), action=ACTION, **options)(world.generator(work))()
+    await lose(await world.next(stream))
+    with pytest.raises(cycles.LeaseLostError):
+        await world.all(stream)
+    assert (spent(server), held(server)) == (7, 0)
+
+
+async def test_cancel_stops_a_stream_in_its_block(client: cycles.Cycles, server: Any) -> None:
+    async def endless() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.Event().wait()
+
+    seen: list[int] = []
+    with pytest.raises(cycles.LeaseLostError):
+        async with reserve(World("async", client), "cancel") as guard:
+            async for chunk in guard.wrap(endless(), usage=lambda chunk: {"tokens_output": 1}):
+                seen.append(chunk)
+    assert seen in ([], [1])
+    assert held(server) == 0
+    assert guard.state == "released"
