@@ -363,6 +363,26 @@ async def test_a_generator_that_is_closed_early_settles_what_is_known(
     assert (await world.get(world.operations.reservation(row.reservation_id))).committed_metadata == mark
 
 
+async def test_a_generators_cleanup_still_sees_its_guard(world: World, server: Any) -> None:
+    def tidy() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            cycles.current_guard().spend(cycles.tokens(6))  # type: ignore[union-attr]
+
+    stream = world.client.guarded(cycles.tokens(50), action=ACTION)(tidy if not world.is_async else atidy)()
+    await world.next(stream)
+    await world.close(stream)
+    assert (spent(server), held(server)) == (6, 0)
+
+
+async def atidy() -> AsyncIterator[int]:
+    try:
+        yield 1
+    finally:
+        cycles.current_guard().spend(cycles.tokens(6))  # type: ignore[union-attr]
+
+
 async def test_a_generator_that_fails_settles_what_is_known(world: World, server: Any) -> None:
     def fail() -> Iterator[int]:
         cycles.current_guard().spend(cycles.tokens(4))  # type: ignore[union-attr]

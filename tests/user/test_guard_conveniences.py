@@ -165,6 +165,8 @@ async def test_a_guard_goes_on_elsewhere(world: World, server: Any, tmp_path: Pa
     guard = await world.acquire(reserve(world, ttl_ms=120_000, metadata={"job": 1}))
     guard.spend(cycles.tokens(5))
     token = guard.detach()
+    assert guard.state == "detached"
+    assert guard._hold.heartbeat.ended  # nobody here extends the lease any more
     assert json.loads(json.dumps(token)) == token
     assert world.client.config.api_key not in token
     with pytest.raises(cycles.GuardFinalizedError):

@@ -45,6 +45,12 @@ def test_the_cost_is_the_exact_one_rounded_up_once(
     assert Price(i, o, c).cost(read, written, cached) == usd_microcents(ceil(exact))
 
 
+def test_many_digits_stay_exact() -> None:
+    price = Price("0.123456789012345678901234567891", "0.3", "0.000000000000000000001")
+    exact = 100 * (Fraction(price.input) * (10**15 + 7) + Fraction(price.cached_input or 0) * 11)
+    assert price.cost(10**15 + 18, 0, 11) == usd_microcents(ceil(exact))
+
+
 def test_a_book_prices_usage_and_answers() -> None:
     usage = Usage().add(tokens_input=1200, tokens_output=800, model_version="small-2024-08-06")
     assert BOOK(usage) == usd("0.00066")

@@ -183,6 +183,17 @@ async def test_several_streams_under_one_guard_add_up(world: World, server: Any)
     assert spent(server) == 6
 
 
+async def test_answers_without_ids_are_told_apart_by_their_streams(world: World, server: Any) -> None:
+    def answer() -> Iterator[Any]:
+        yield {"usage": {"completion_tokens": 4}}
+
+    async with world.block(reserve(world)) as guard:
+        for _ in range(2):
+            chunks = world.generator(answer)()
+            await world.all(guard.wrap(chunks, usage=cycles.usage.openai, settle=False))
+    assert spent(server) == 8
+
+
 async def test_spend_in_the_loop_wins(world: World, server: Any) -> None:
     guard = await world.acquire(reserve(world))
     stream = guard.wrap(Source(world)())
