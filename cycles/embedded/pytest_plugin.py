@@ -15,7 +15,7 @@ DEFAULT_TENANT = "test-tenant"
 DEFAULT_USD = 100
 DEFAULT_TOKENS = 1_000_000
 # How long settlements under way may take to end before they count as left behind.
-FLUSH_S = 5.0
+FLUSH_S = 1.0
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,0 +1,78 @@
+"""Fifty threads over real HTTP on one small budget: nothing is spent twice, and nothing that was not there."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+import httpx
+from attrs import define, field
+
+import cycles
+from cycles.embedded import EmbeddedServer
+
+THREADS = 50
+TURNS = 6
+ALLOCATED = 4_000
+HEAD = {"subject": {"tenant": "acme", "agent": "bot"}, "action": {"kind": "k", "name": "n"}}
+
+
+@define
+class Tally:
+    """What one thread was told."""
+
+    spent: int = 0
+    denied: int = 0
+    strange: list[str] = field(factory=list)
+
+
+def amount(value: int) -> dict[str, object]:
+    return {"unit": "TOKENS", "amount": value}
+
+
+def work(number: int, http: httpx.Client, start: threading.Barrier, tally: Tally) -> None:
+    choose = random.Random(number)
+    start.wait(30)
+    for turn in range(TURNS):
+        key = {"idempotency_key": f"{number}-{turn}"}
+        held = choose.randint(1, 100)
+        made = http.post("/v1/reservations", json=HEAD | key | {"estimate": amount(held), "overage_policy": "REJECT"})
+        if made.status_code == 409:
+            tally.denied += 1
+            continue
+        if any(item["remaining"]["amount"] < 0 for item in made.json()["balances"]):
+            tally.strange.append(made.text)
+        settle = f"/v1/reservations/{made.json()['reservation_id']}"
+        if choose.random() < 0.3:
+            ended = http.post(f"{settle}/release", json=key)
+        else:
+            actual = choose.randint(0, held)
+            # the same commit from two sides at once would be one commit; one after the other it is a replay
+            ended, again = (http.post(f"{settle}/commit", json=key | {"actual": amount(actual)}) for _ in range(2))
+            tally.spent += actual
+            if again.json() != ended.json():
+                tally.strange.append(again.text)
+        if ended.status_code != 200 or made.status_code != 200:
+            tally.strange.append(ended.text)
+
+
+def test_fifty_threads_never_spend_more_than_there_is() -> None:
+    budgets = {"tenant:acme": cycles.tokens(ALLOCATED), "tenant:acme/agent:bot": cycles.tokens(ALLOCATED - 500)}
+    server, tallies = EmbeddedServer(budgets), [Tally() for _ in range(THREADS)]
+    limits = httpx.Limits(max_connections=THREADS)
+    headers = {"X-Cycles-API-Key": server.api_key}
+    with server.listen() as url, httpx.Client(base_url=url, headers=headers, limits=limits, timeout=30) as http:
+        start = threading.Barrier(THREADS)
+        threads = [threading.Thread(target=work, args=(n, http, start, tallies[n])) for n in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert [strange for tally in tallies for strange in tally.strange] == []
+    assert sum(tally.denied for tally in tallies) > 0  # the budget really was too small for all
+    spent = sum(tally.spent for tally in tallies)
+    for scope, allocated in (("tenant:acme", ALLOCATED), ("tenant:acme/agent:bot", ALLOCATED - 500)):
+        balance = server.ledger.balance(scope)
+        assert balance.spent == cycles.tokens(spent)
+        assert balance.reserved == cycles.tokens(0)
+        assert balance.remaining.amount == allocated - spent >= 0
