@@ -19,9 +19,7 @@ from cycles._core.requests import DEFAULT_TTL_MS, check_key
 from cycles._core.results import ReservationSummary
 from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._core.subjects import as_action
-from cycles._decorator import AskedAction, AskedActual, AskedAmount, F, GuardedOptions, guarded_by
 from cycles._errors import CyclesError, InvalidRequestError
-from cycles._flows import handover
 from cycles._flows.leases import create_call
 from cycles._guard import Reservation
 from cycles._hold import Plan, Unavailable
@@ -32,6 +30,7 @@ from cycles._reporting import Observer, Reporter
 if TYPE_CHECKING:
     import httpx
 
+    from cycles._decorator import AskedAction, AskedActual, AskedAmount, F, GuardedOptions
     from cycles._drivers.runtime import Runtime
 
 
@@ -208,6 +207,8 @@ class Cycles:
         Raises:
             InvalidRequestError: at decoration time, for what cannot be guarded or what no call could satisfy.
         """
+        from cycles._decorator import guarded_by
+
         return guarded_by(lambda: self, estimate, action, actual, options)
 
     def attach(
@@ -229,6 +230,8 @@ class Cycles:
         Raises:
             InvalidRequestError: if it is no token.
         """
+        from cycles._flows import handover
+
         policy = None if lease_policy is None else _checked_policy(lease_policy)
         if isinstance(token, ReservationSummary):
             parked = handover.found(token, actual, policy or self._config.lease_policy)

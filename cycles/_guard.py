@@ -1,7 +1,7 @@
 """A described reservation, and the guards that hold it: what users have in their hands.
 
 Everything that happens is a flow; here it is only put into blocks, in both worlds. What both guards read and do
-without waiting is written once, in `_Readable`.
+without waiting is written once, in `_facts`.
 """
 
 from __future__ import annotations
@@ -14,32 +14,30 @@ import time
 import warnings
 from collections.abc import AsyncIterable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
-from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
 from cycles._core import caps as rules
-from cycles._core.amounts import Amount, SignedAmount
+from cycles._core.amounts import Amount
 from cycles._core.ending import DROPPED
 from cycles._core.requests import new_key
-from cycles._core.results import Balance, Caps, ReleaseResponse, ReservationExtendResponse
+from cycles._core.results import ReleaseResponse, ReservationExtendResponse
 from cycles._core.settlement import Settlement
-from cycles._core.subjects import Action, Subject
-from cycles._core.usage import Metrics, Usage
+from cycles._core.usage import Metrics
 from cycles._errors import CyclesError, InvalidRequestError
-from cycles._flows import handover, leases, settling
+from cycles._facts import GuardFacts
+from cycles._flows import leases, settling
 from cycles._flows.blocks import end_block
-from cycles._hold import GuardState, Heartbeat, Hold, Plan, Release
+from cycles._hold import Heartbeat, Hold, Plan, Release
 from cycles._io import Io, run
-from cycles._streams import AsyncGuardedStream, GuardedStream, UsageReader
 
 if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime
+    from cycles._streams import AsyncGuardedStream, GuardedStream, UsageReader
 
 T = TypeVar("T")
 Opens: TypeAlias = Callable[[Io, Plan], Coroutine[Any, Any, Hold]]
-G = TypeVar("G", bound="_Readable")
 
 _current: Final[ContextVar[Guard | AsyncGuard | None]] = ContextVar("cycles_guard", default=None)
 
@@ -59,198 +57,15 @@ def current_guard() -> Guard | AsyncGuard | None:
     return _current.get()
 
 
-class _Readable:
-    """What can be read of a guard, and done with it without waiting."""
+class _InBlocks(GuardFacts):
+    """What both guards need of their surroundings: the process, the block they are in, and their end without one."""
 
-    __slots__ = ("__weakref__", "_hold", "_runtime", "_token")
+    __slots__ = ("_runtime", "_token")
 
     def __init__(self, runtime: Runtime, hold: Hold) -> None:
+        super().__init__(hold)
         self._runtime = runtime
-        self._hold = hold
         self._token: Token[Any] | None = None
-
-    @property
-    def reservation_id(self) -> str | None:
-        """The server's id; None where nothing is held (shadow, unreserved)."""
-        return self._hold.reservation_id
-
-    @property
-    def decision(self) -> str | None:
-        """ALLOW, ALLOW_WITH_CAPS, or in shadow mode anything the server said; None where it could not be asked."""
-        created = self._hold.created
-        return None if created is None else created.decision
-
-    @property
-    def reason_code(self) -> str | None:
-        """Why the decision is DENY, in shadow mode; else None."""
-        created = self._hold.created
-        return None if created is None else created.reason_code
-
-    @property
-    def caps(self) -> Caps | None:
-        """The limits under which the action is allowed; None where there are none."""
-        created = self._hold.created
-        return None if created is None else created.caps
-
-    @property
-    def is_capped(self) -> bool:
-        """True where the server allowed the action under caps."""
-        return self.caps is not None
-
-    @property
-    def expires_at_ms(self) -> int | None:
-        """When the lease ends, in milliseconds of server time; follows the heartbeat. None where nothing is held."""
-        heartbeat = self._hold.heartbeat
-        return None if heartbeat is None else heartbeat.expires_at_ms
-
-    @property
-    def expires_at(self) -> datetime | None:
-        """The same as an aware datetime (UTC)."""
-        at_ms = self.expires_at_ms
-        return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
-
-    @property
-    def affected_scopes(self) -> list[str]:
-        """Every scope of the subject, outermost first."""
-        created = self._hold.created
-        return [] if created is None else created.affected_scopes
-
-    @property
-    def scope_path(self) -> str | None:
-        """The innermost of them, or None if the server did not say."""
-        created = self._hold.created
-        return None if created is None else created.scope_path
-
-    @property
-    def reserved(self) -> Amount | None:
-        """What is held; None where nothing is."""
-        created = self._hold.created
-        if created is None or created.reservation_id is None:
-            return None
-        return created.reserved or self._hold.plan.estimate
-
-    @property
-    def balances(self) -> list[Balance]:
-        """The budgets as the last answer told them: of the settlement, else of the reserve."""
-        hold = self._hold
-        if hold.settlement is not None and hold.settlement.balances is not None:
-            return hold.settlement.balances
-        return [] if hold.created is None else hold.created.balances or []
-
-    @property
-    def estimate(self) -> Amount:
-        """What was estimated."""
-        return self._hold.plan.estimate
-
-    @property
-    def state(self) -> GuardState:
-        """``active``, ``committed``, ``pending``, ``released``, ``lost``, ``unreserved`` or ``rejected``."""
-        return self._hold.state
-
-    @property
-    def lease_error(self) -> CyclesError | None:
-        """The heartbeat failure that stopped the lease, or None."""
-        heartbeat = self._hold.heartbeat
-        if heartbeat is None or not heartbeat.lost:
-            return None
-        return heartbeat.error or heartbeat.lost_error()
-
-    @property
-    def usage(self) -> Usage:
-        """A running account of tokens; it becomes the commit's metrics unless others are given."""
-        return self._hold.usage
-
-    @property
-    def subject(self) -> Subject:
-        """Whose budget pays."""
-        return self._hold.plan.subject
-
-    @property
-    def action(self) -> Action:
-        """What is done."""
-        return self._hold.plan.action
-
-    @property
-    def settlement(self) -> Settlement | None:
-        """How the guard was settled; None until it is."""
-        return self._hold.settlement
-
-    @property
-    def spent(self) -> Amount | None:
-        """What `spend` added up to; None if it was never called."""
-        return self._hold.spent
-
-    @property
-    def request_id(self) -> str | None:
-        """The server's id of the reserve request."""
-        created = self._hold.created
-        return None if created is None else created.request_id
-
-    @property
-    def trace_id(self) -> str:
-        """Trace id of every request of this guard (32 hex digits)."""
-        return self._hold.trace_id
-
-    @property
-    def idempotency_key(self) -> str:
-        """The key of the reserve."""
-        return self._hold.key
-
-    def spend(self, amount: Amount) -> Amount:
-        """Add to what is known to have been spent so far; `commit()` without an amount commits the sum.
-
-        Returns:
-            The sum.
-
-        Raises:
-            InvalidRequestError: for another unit than the estimate's.
-            GuardFinalizedError: once the guard has ended.
-        """
-        return self._hold.spend(amount)
-
-    def raise_if_lost(self) -> None:
-        """Raise if the heartbeat has given the lease up: the cancellation point of blocking code.
-
-        Raises:
-            LeaseLostError: its `__cause__` is the failure that stopped the heartbeat.
-        """
-        heartbeat = self._hold.heartbeat
-        if heartbeat is not None and heartbeat.lost:
-            raise heartbeat.lost_error()
-
-    def allows_tool(self, name: str) -> bool:
-        """Whether the caps allow a tool; names are compared exactly (semantics 6)."""
-        return rules.allows_tool(self.caps, name)
-
-    def require_tool(self, name: str) -> None:
-        """Go on only if the caps allow a tool.
-
-        Raises:
-            ToolNotAllowedError: if they do not.
-        """
-        rules.require_tool(self.caps, name)
-
-    def filter_tools(self, tools: Iterable[T], name: Callable[[T], str] | None = None) -> list[T]:
-        """Those of `tools` that the caps allow; `name` tells a tool's name where it is not obvious."""
-        return rules.filter_tools(self.caps, tools, name)
-
-    @overload
-    def max_tokens(self, default: int) -> int: ...
-
-    @overload
-    def max_tokens(self, default: None = None) -> int | None: ...
-
-    def max_tokens(self, default: int | None = None) -> int | None:
-        """How many tokens a model may be asked for: the cap, `default`, or the smaller of the two."""
-        return rules.max_tokens(self.caps, default)
-
-    def step(self) -> int:
-        """Begin the next step of the work and answer its number, from 1.
-
-        Raises:
-            StepsExhaustedError: if the caps grant no further step.
-        """
-        return self._hold.next_step(self.caps)
 
     def detach(self) -> str:
         """Give the guard away, unsettled: plain text to go on from with `client.attach` in another thread or process.
@@ -261,6 +76,8 @@ class _Readable:
         Raises:
             GuardFinalizedError: if the guard has ended.
         """
+        from cycles._flows import handover
+
         self._not_mine()
         token = handover.park(self._hold)
         if self._hold.heartbeat is not None:
@@ -291,19 +108,6 @@ class _Readable:
             with contextlib.suppress(ValueError):  # left in another context than entered: that one keeps its own
                 _current.reset(token)
 
-    def _left_s(self) -> float | None:
-        heartbeat = self._hold.heartbeat
-        return None if heartbeat is None else heartbeat.lease.lasts_until_ms() / 1000 - time.monotonic()
-
-    def __repr__(self) -> str:
-        hold = self._hold
-        name = f"{hold.reservation_id[:8]}…" if hold.reservation_id else "without reservation"
-        facts = f"{hold.state} {_money(hold)}"
-        left = self._left_s()
-        if left is not None and not hold.finalized:
-            facts += f", {max(0, round(left))} s left"
-        return f"<{type(self).__name__} {name} {facts}>"
-
     def __del__(self) -> None:
         hold = getattr(self, "_hold", None)  # absent if __init__ did not get far
         if hold is None or hold.finalized or hold.reservation_id is None or self._inert() or self._runtime.closed:
@@ -315,14 +119,6 @@ class _Readable:
                 _thread.start_new_thread(_give_back_dropped, (self._runtime, hold))
             message = f"{hold.name} was dropped without commit or release; its budget is given back"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
-
-
-def _money(hold: Hold) -> str:
-    settlement = hold.settlement
-    if settlement is not None and settlement.charged is not None:
-        return f"{settlement.charged} charged"
-    held: SignedAmount = hold.plan.estimate
-    return f"{held} reserved" if hold.reservation_id else f"{held} estimated"
 
 
 def _give_back_dropped(runtime: Runtime, hold: Hold) -> None:
@@ -342,7 +138,7 @@ def _give_back_dropped(runtime: Runtime, hold: Hold) -> None:
     runtime.recovery.owe_release(owed, at_once=True)
 
 
-class Guard(_Readable):
+class Guard(_InBlocks):
     """Holding it means holding budget. `commit` or `release` ends it, once; dropping it gives the budget back."""
 
     __slots__ = ()
@@ -399,6 +195,8 @@ class Guard(_Readable):
         Raises:
             InvalidRequestError: for something that cannot be iterated, an async stream for instance.
         """
+        from cycles._streams import GuardedStream
+
         self._not_mine()
         return GuardedStream(self, stream, usage, settle)
 
@@ -431,7 +229,7 @@ class Guard(_Readable):
         self._runtime.blocking.still(heartbeat)
 
 
-class AsyncGuard(_Readable):
+class AsyncGuard(_InBlocks):
     """The guard of async code: the same, with coroutines where something is sent."""
 
     __slots__ = ("_cancelling", "_task")
@@ -468,6 +266,8 @@ class AsyncGuard(_Readable):
         self, stream: AsyncIterable[T], *, usage: UsageReader | None = None, settle: bool = True
     ) -> AsyncGuardedStream[T]:
         """As `Guard.wrap`, for streams that are read with ``async for``."""
+        from cycles._streams import AsyncGuardedStream
+
         self._not_mine()
         return AsyncGuardedStream(self, stream, usage, settle)
 
