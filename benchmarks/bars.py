@@ -61,6 +61,13 @@ BARS = [
     Bar("KiB per live sync guard (5,000)", 4, _at("live", "sync 5000", "kib_per_guard")),
     Bar("threads with 5,000 live sync guards", 40, _at("live", "sync 5000", "threads")),
     Bar("KiB per live async guard (5,000)", 8, _at("live", "async 5000", "kib_per_guard")),
+    Bar("leases lapsed, 5,000 sync guards", 0, _at("leases", "sync", "lapsed")),
+    Bar("threads that keep 5,000 leases", 40, _at("leases", "sync", "threads")),
+    Bar("latest of 15,000 beats, ms", 1000, _at("leases", "sync", "late_ms_max")),
+    Bar("leases lapsed, 10,000 async guards", 0, _at("leases", "async", "lapsed")),
+    Bar("KiB per leased async guard (10,000)", 8, _at("leases", "async", "kib_per_guard")),
+    Bar("latest of 30,000 beats, ms", 1000, _at("leases", "async", "late_ms_max")),
+    Bar("leases lost in chaos that could be kept", 0, _at("chaos", "chaos", "lost_needlessly")),
     Bar("threads for 10,000 journal records", 8, _at("backlog", "10000", "threads")),
     Bar("MiB for 10,000 journal records", 30, _at("backlog", "10000", "mib")),
 ]

@@ -14,6 +14,7 @@ from typing import Any
 
 _REASONS = {200: "OK", 409: "Conflict", 410: "Gone", 429: "Too Many Requests", 503: "Service Unavailable"}
 _SLOW_S = 0.4
+_LEAST_LEAD_S = 2.1  # an attempt of a second, a margin of a second (semantics 10.3), and the way back
 
 
 class Leases:
@@ -24,9 +25,7 @@ class Leases:
         self.random = random.Random(7)
         self.expires: dict[str, float] = {}
         self.extends: dict[str, int] = {}
-        self.failures_in_a_row: dict[str, int] = {}
-        self.hopeless: set[str] = set()  # two failures in a row, or a Retry-After that no window has room for
-        self.answers: dict[str, bytes] = {}
+        self.hopeless: set[str] = set()
         self.lapsed = 0
 
     def create(self, ttl_ms: int) -> dict[str, Any]:
@@ -49,11 +48,8 @@ class Leases:
         """How this extend goes wrong, if it does."""
         wrong = self.random.random() < self.faults
         kind = self.random.choice(["503", "429", "429 too long", "hang up", "slow"]) if wrong else None
-        if kind in (None, "slow"):
-            self.failures_in_a_row[name] = 0
-            return kind
-        self.failures_in_a_row[name] = self.failures_in_a_row.get(name, 0) + 1
-        if self.failures_in_a_row[name] > 1 or kind == "429 too long":
+        no_safe_retry = self.expires[name] - time.monotonic() < _LEAST_LEAD_S
+        if kind == "429 too long" or (kind in ("503", "429", "hang up") and no_safe_retry):
             self.hopeless.add(name)
         return kind
 

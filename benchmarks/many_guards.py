@@ -151,7 +151,7 @@ def _result(
 
 
 def _chaos(port: int, guards: int) -> dict[str, Any]:
-    """A minute of faults: a lease may only be lost where it met two in a row, or a Retry-After beyond its window."""
+    """A minute of faults: a lease may only be lost where no safe retry was left, or Retry-After was too long."""
     with _client(port) as client:
         lost: set[str] = set()
         client.on_event(lambda event: type(event).__name__ == "LeaseLost" and lost.add(event.reservation_id))

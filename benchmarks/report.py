@@ -46,6 +46,8 @@ def text(results: dict[str, Any]) -> str:
 _TABLES = {
     "imports": "Import",
     "live": "Live guards",
+    "leases": "Leases kept at once, a beat each 10 s",
+    "chaos": "A minute of faults (503, 429, hang-ups, slow answers: one extend in four)",
     "backlog": "Starting on a journal of unfinished settlements",
 }
 

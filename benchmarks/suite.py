@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks import backlog, floors, live, ours, process, sibling, startup
+from benchmarks import backlog, floors, live, many_guards, ours, process, sibling, startup
 from benchmarks.measure import AsyncCase, Case, Series, interleave, interleave_async
 from benchmarks.report import AGAIN, as_values
 
@@ -29,6 +29,7 @@ class Scale:
         self.busy_calls = 320 if quick else 1280
         self.processes = 3 if quick else 9
         self.live = [10, 100] if quick else [10, 1000, 5000]
+        self.leases = 10 if quick else 1
         self.records = [10, 100] if quick else [10, 1000, 10_000]
 
 
@@ -135,3 +136,13 @@ def processes(port: int, journal: str, scale: Scale, say: Say) -> dict[str, Any]
         say(f"{count} journal records")
         values["backlog"][str(count)] = backlog.measure(port, count, f"{journal}/backlog-{count}")
     return values
+
+
+def leases(scale: Scale, say: Say) -> dict[str, Any]:
+    """Thousands of leases kept at once, three beats each, and a minute of chaos."""
+    found: dict[str, dict[str, Any]] = {"leases": {}, "chaos": {}}
+    for kind, guards in many_guards.GUARDS.items():
+        guards //= scale.leases
+        say(f"{guards} leases, {kind}")
+        found["chaos" if kind == "chaos" else "leases"][kind] = many_guards.measure(kind, guards)
+    return found
