@@ -131,8 +131,11 @@ def decode(raw: bytes) -> Record:
     mode: Mode = "event" if members.get("mode") == "event" else "commit"
     if members.pop("mode", "commit") != mode:
         raise RecordError("mode is neither commit nor event")
+    reservation_id = _text(members, "reservation_id")
+    if reservation_id in (".", "..") or not _has_utf8(reservation_id):
+        raise RecordError(f"reservation_id {reservation_id!r} can stand in no request")
     record = Record(
-        reservation_id=_text(members, "reservation_id"),
+        reservation_id=reservation_id,
         base_url=_text(members, "base_url", absent=""),
         mode=mode,
         commit_body=_body(members, "commit_body"),
@@ -172,6 +175,14 @@ def _text(members: dict[str, Any], name: str, absent: str | None = None) -> str:
     if not isinstance(value, str) or (not value and absent is None):
         raise RecordError(f"{name} is missing or not a text")
     return value
+
+
+def _has_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _body(members: dict[str, Any], name: str) -> dict[str, Any] | None:

@@ -117,7 +117,8 @@ def verdict(record: Record, outcome: Outcome) -> Verdict:
         return Settled(_settlement(record, outcome))
     if isinstance(outcome, Refusal):
         if outcome.expired and record.mode == "commit":
-            return Expired() if record.event_fallback_body is not None else Rejected(outcome)
+            # A foreign record may come without its event: all we can do is keep the amount where somebody finds it.
+            return Expired() if record.event_fallback_body is not None else Owed(outcome)
         if outcome.understood:
             return Rejected(outcome)
         if outcome.status == 429:

@@ -70,6 +70,7 @@ class BlockingIo(Verbs):
 
     def finish_settling(self, record: Record, hold: Hold | None) -> None:
         """The keeper goes on at once."""
+        self._runtime.save(record)  # the interruption may have come before it was written down
         self._runtime.recovery.owe(record, hold, "the caller was interrupted while settling", at_once=True)
 
     def finish_releasing(self, release: Release) -> None:

@@ -33,7 +33,7 @@ def write_whole(path: str, temporary: str, content: bytes, *, sync: bool) -> Non
         finally:
             os.close(handle)
         os.replace(temporary, path)
-    except OSError:
+    except BaseException:  # an interrupt must not leave half a file either
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise

@@ -176,23 +176,27 @@ async def attempt(io: Io, record: Record, trace_id: str | None = None) -> tuple[
     Answers the record as it is now, and the verdict; the record is forgotten where the verdict is final.
     """
     judged = verdict(record, await io.send(call_of(record, trace_id)))
-    if isinstance(judged, Expired):
-        record = record.to_event_mode()
-        await io.save(record)  # on disk before the first event request (recovery.md, durable)
+    while (changed := _changed(io, record, judged)) is not None:
+        record = changed
+        await io.save(record)  # on disk before the request that it leads to (recovery.md, durable)
         judged = verdict(record, await io.send(call_of(record, trace_id)))
-    if isinstance(judged, Rejected) and (bare := _bare(judged.refusal, record)) is not None:
-        _report_left_out(io, record.reservation_id, _OPTIONAL)
-        record = bare
-        await io.save(record)
-        judged = verdict(record, await io.send(call_of(record, trace_id)))
-    if isinstance(judged, Owed):
-        if judged.retry_after_ms is not None:
-            now_ms = io.wall_ms()
-            record = record.parked_until(now_ms + judged.retry_after_ms, now_ms=now_ms)
-            await io.save(record)
-    elif not isinstance(judged, Expired):
+    if not isinstance(judged, Owed):
         await io.forget(record)
+    elif judged.retry_after_ms is not None:
+        now_ms = io.wall_ms()
+        record = record.parked_until(now_ms + judged.retry_after_ms, now_ms=now_ms)
+        await io.save(record)
     return record, judged
+
+
+def _changed(io: Io, record: Record, judged: Verdict) -> Record | None:
+    """What is owed in place of the record after this verdict, to be sent at once; None where that is all for now."""
+    if isinstance(judged, Expired):
+        return record.to_event_mode()
+    bare = _bare(judged.refusal, record) if isinstance(judged, Rejected) else None
+    if bare is not None:
+        _report_left_out(io, record.reservation_id, _OPTIONAL)
+    return bare
 
 
 def _bare(refusal: Refusal, record: Record) -> Record | None:

@@ -57,7 +57,7 @@ APPLIED = success(status="APPLIED", event_id="e1")
         (COMMIT, refusal(503, None, conformant=False), Owed),
         (COMMIT, Ambiguous(200, "html"), Owed),
         (COMMIT, Unreachable("refused"), Owed),
-        (evolve(COMMIT, event_fallback_body=None), refusal(410, "RESERVATION_EXPIRED"), Rejected),
+        (evolve(COMMIT, event_fallback_body=None), refusal(410, "RESERVATION_EXPIRED"), Owed),
     ],
 )
 def test_the_meaning_of_each_answer(record: Record, outcome: Outcome, meaning: type) -> None:

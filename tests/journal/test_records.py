@@ -39,10 +39,10 @@ json_values = st.recursive(
 )
 bodies = st.dictionaries(st.text(), json_values, max_size=4)
 times = st.integers(min_value=0, max_value=2**63 - 1)
-texts = st.text(st.characters(), min_size=1)
+ids = st.text(min_size=1).filter(lambda text: text not in (".", ".."))
 records = st.builds(
     Record,
-    reservation_id=texts,
+    reservation_id=ids,
     base_url=st.text(),
     mode=st.sampled_from(["commit", "event"]),
     commit_body=bodies,
@@ -106,6 +106,8 @@ def test_an_unknown_version_is_refused_and_named(version: object) -> None:
     [
         {"reservation_id": ""},
         {"reservation_id": None},
+        {"reservation_id": ".."},
+        {"reservation_id": "\ud800"},
         {"mode": "release"},
         {"commit_body": None},
         {"mode": "event", "event_fallback_body": None},
@@ -151,7 +153,7 @@ def test_a_throttled_record_waits_as_long_as_asked_but_not_for_ever() -> None:
     assert decode(json.dumps({**KNOWN, "not_before_ms": 10**15}).encode()).wait_ms(now_ms=0) == MAX_PARKED_MS
 
 
-@given(st.text(min_size=1))
+@given(ids)
 def test_the_name_is_the_hash_of_the_exact_id(reservation_id: str) -> None:
     assert file_name(reservation_id) == f"v2-{hashlib.sha256(reservation_id.encode()).hexdigest()}.json"
 

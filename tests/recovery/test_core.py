@@ -293,3 +293,26 @@ def test_nothing_of_the_client_is_left_when_it_is_closed(world: World) -> None:
         client.close()
         del client
         gc.collect()
+
+
+INVALID = {"error": "INVALID_REQUEST", "message": "m", "request_id": "r"}
+
+
+def test_an_amount_is_settled_without_the_values_that_the_server_does_not_take(manual_world: World) -> None:
+    """The commit's metadata is refused, then the lease is over, then the event's metadata is refused as well."""
+    world = manual_world
+    world.server.faults.status("commit", 400, body=INVALID)
+    world.server.faults.status("commit", 410)
+    world.server.faults.status("event", 400, body=INVALID)
+    told: list[Any] = []
+    with world.client() as client:
+        client.on_event(told.append)
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        settlement = guard.commit(ACTUAL, metrics=cycles.Metrics(tokens_input=1), metadata={"run": "r1"})
+    assert settlement.status == "recorded_as_event"
+    assert what_was_sent(world) == ["commit", "commit", "event", "event"]
+    assert len(keys(world)) == 1
+    assert set(world.server.settling()[-1].body) == {"idempotency_key", "actual", "subject", "action"}
+    assert world.server.charged == 42
+    assert world.leftovers == []
+    assert "ValuesLeftOut" in [type(event).__name__ for event in told]

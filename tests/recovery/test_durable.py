@@ -198,3 +198,25 @@ def test_a_record_of_a_sibling_sdk_is_settled(world: World, tmp_path: Path) -> N
     assert world.recover()["settled"] == 1
     assert world.server.charged == 42
     assert records_in(world.root) == []
+
+
+def test_an_expired_record_without_an_event_is_kept_where_somebody_finds_it(manual_world: World) -> None:
+    """Another SDK's record may lack it; there is nothing to send any more, and nothing is thrown away."""
+    world = manual_world
+    world.server.faults.refuse("commit")
+    world.killed_at("commit", ("commit", 42))
+    (path,) = journal_files(world.root)
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "event_fallback_body": None}))
+    world.server.clock.advance(3_600_000)
+    assert world.recover(timeout_s=0.5)["pending"] == 1
+    assert [record["commit_body"]["actual"]["amount"] for record in records_in(world.root)] == [42]
+
+
+def test_a_record_that_can_be_sent_nowhere_is_set_aside_and_holds_nothing_up(world: World) -> None:
+    world.server.faults.refuse("commit")
+    world.killed_at("commit", ("commit", 42))
+    (path,) = journal_files(world.root)
+    poison = {**json.loads(path.read_bytes()), "reservation_id": ".."}
+    path.with_name("poison.json").write_text(json.dumps(poison))
+    assert world.recover() == {"settled": 1, "pending": 0, "quarantined": 1}
+    assert world.server.charged == 42

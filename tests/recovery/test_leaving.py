@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 
 import pytest
@@ -158,4 +159,25 @@ def test_a_task_cancelled_while_it_settles_is_settled_all_the_same(world: World,
                 await task
 
     asyncio.run(run())
+    assert_settled_once(world)
+
+
+@pytest.mark.parametrize("call", ["open", "replace"])
+def test_ctrl_c_while_the_amount_is_written_down_loses_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def interrupted(*_: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    world.server.faults.refuse("commit", times=None)
+    client = world.client(flush_timeout=0.0)
+    guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+    monkeypatch.setattr(os, call, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        guard.commit(ACTUAL)
+    assert guard.state == "pending"
+    client.close()
+    world.server.faults.clear()
+    assert world.recover()["settled"] == 1
     assert_settled_once(world)
