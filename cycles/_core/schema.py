@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import re
 import reprlib
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 Check: TypeAlias = Callable[[Any, str], str | None]
 """Takes a value and its path; answers what is wrong with it, or None."""
+
+_Test: TypeAlias = Callable[[Any], str | None]
+"""The same without a path: what is wrong begins where the value is (`.name: ...`, `[0]: ...`, `: ...`).
+
+Most values are right, so places are put together on the way out of a failure, never on the way in.
+"""
 
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "string": (str,),
@@ -24,7 +31,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "object": (dict,),
     "null": (type(None),),
 }
-_INT64: Final = (-(2**63), 2**63 - 1)
+_LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
 class Checkers:
@@ -33,79 +40,68 @@ class Checkers:
     def __init__(self, schemas: Mapping[str, Mapping[str, Any]], *, answers: bool) -> None:
         self._schemas = schemas
         self._answers = answers
-        self._compiled: dict[tuple[str, bool], Check] = {}
+        self._compiled: dict[tuple[str, bool], _Test] = {}
+        self._begun: set[tuple[str, bool]] = set()
+        self._checks: dict[str, Check] = {}
+        self._lock = threading.RLock()  # while one thread compiles, no other may see what is half made
 
     def __getitem__(self, name: str) -> Check:
-        return self._named(name, True)
+        try:
+            return self._checks[name]
+        except KeyError:
+            with self._lock:
+                return self._checks.setdefault(name, _placed(self._named(name, True)))
 
     def inline(self, schema: Mapping[str, Any]) -> Check:
         """The checker of a schema that has no name, such as a parameter's."""
-        return self._compile(schema)
+        with self._lock:
+            return _placed(self._compile(schema))
 
-    def _named(self, name: str, bounds: bool) -> Check:
-        try:
-            return self._compiled[name, bounds]
-        except KeyError:
-            return self._compiled.setdefault((name, bounds), self._compile(self._schemas[name], bounds=bounds))
+    def _named(self, name: str, bounds: bool) -> _Test:
+        key = name, bounds
+        if key in self._compiled:
+            return self._compiled[key]
+        if key in self._begun:  # it refers to itself
+            return lambda value: self._compiled[key](value)
+        self._begun.add(key)
+        return self._compiled.setdefault(key, self._compile(self._schemas[name], bounds=bounds))
 
-    def _compile(self, schema: Mapping[str, Any], *, bounds: bool = True) -> Check:
+    def _compile(self, schema: Mapping[str, Any], *, bounds: bool = True) -> _Test:
         if "$ref" in schema:
-            return self._reference(schema["$ref"], bounds)
-        checks = [self._type(schema)]
+            return self._named(schema["$ref"], bounds)
+        tests = [_type(schema)] if "type" in schema else []
         if bounds:
-            checks += _bounds(schema)
+            tests += _bounds(schema)
         if "pattern" in schema and bounds:
-            checks.append(_pattern(schema["pattern"]))
+            tests.append(_pattern(schema["pattern"]))
         if "enum" in schema and not self._answers:
-            checks.append(_enum(schema["enum"]))
+            tests.append(_enum(schema["enum"]))
         if "const" in schema and not self._answers:
-            checks.append(_enum([schema["const"]]))
+            tests.append(_enum([schema["const"]]))
         if "properties" in schema or "additionalProperties" in schema or "required" in schema:
-            checks.append(self._object(schema))
+            tests = [self._object(schema, _all(tests), only_type=len(tests) == 1)]
         if "items" in schema:
-            checks.append(self._array(schema["items"]))
-        checks += [self._compile(part, bounds=bounds) for part in schema.get("allOf", ())]
+            tests.append(self._array(schema["items"]))
+        tests += [self._compile(part, bounds=bounds) for part in schema.get("allOf", ())]
         for word in ("anyOf", "oneOf"):
             if word in schema:
-                checks.append(self._alternatives(schema[word], bounds))
-        return _all(checks)
+                tests.append(self._alternatives(schema[word], bounds))
+        words = set(schema) - {"enum"} if self._answers else set(schema)
+        return _quick(schema, _all(tests), bounds) if words <= _QUICK else _all(tests)
 
-    def _alternatives(self, branches: list[Mapping[str, Any]], bounds: bool) -> Check:
+    def _alternatives(self, branches: list[Mapping[str, Any]], bounds: bool) -> _Test:
         """At least one branch holds; that not more than one of `oneOf` does is for the server to know."""
         if all(set(branch) == {"required"} for branch in branches):
             return _anything if self._answers else _any_required(branches)
         tests = [self._compile(branch, bounds=bounds) for branch in branches]
 
-        def check(value: Any, path: str) -> str | None:
-            problems = [test(value, path) for test in tests]
+        def test(value: Any) -> str | None:
+            problems = [each(value) for each in tests]
             return None if None in problems else problems[0]
 
-        return check
+        return test
 
-    def _reference(self, name: str, bounds: bool) -> Check:
-        # Looked up when used, so that a schema may refer to itself.
-        return lambda value, path: self._named(name, bounds)(value, path)
-
-    def _type(self, schema: Mapping[str, Any]) -> Check:
-        names = schema.get("type")
-        if names is None:
-            return _anything
-        wanted = [names] if isinstance(names, str) else list(names)
-        allowed = tuple(kind for name in wanted for kind in _TYPES[name])
-        no_bool = bool not in allowed
-        int64 = "integer" in wanted
-        shown = " or ".join(wanted)
-
-        def check(value: Any, path: str) -> str | None:
-            if not isinstance(value, allowed) or (no_bool and isinstance(value, bool)):
-                return f"{path}: must be {shown}, got {_short(value)}"
-            if int64 and isinstance(value, int) and not _INT64[0] <= value <= _INT64[1]:
-                return f"{path}: {value} does not fit in 64 bits"
-            return None
-
-        return check
-
-    def _object(self, schema: Mapping[str, Any]) -> Check:
+    def _object(self, schema: Mapping[str, Any], before: _Test, *, only_type: bool) -> _Test:
         required = tuple(schema.get("required", ()))
         strict = not self._answers
         members = {
@@ -116,73 +112,115 @@ class Checkers:
         others = self._compile(rest) if isinstance(rest, Mapping) and rest else None
         closed = rest is False and strict
 
-        def check(value: Any, path: str) -> str | None:
+        def test(value: Any) -> str | None:
+            if (not only_type or type(value) is not dict) and (problem := before(value)) is not None:
+                return problem
             for name in required:
                 if value.get(name) is None:
-                    return f"{_join(path, name)}: is required"
+                    return f".{name}: is required"
             for name, item in value.items():
-                test = members.get(name, others)
-                if test is None:
+                member = members.get(name, others)
+                if member is None:
                     if closed:
-                        return f"{_join(path, name)}: no such member"
+                        return f".{name}: no such member"
                 elif item is not None or (strict and name in members):
-                    problem = test(item, _join(path, name))
+                    problem = member(item)
                     if problem is not None:
-                        return problem
+                        return f".{name}{problem}"
             return None
 
-        return check
+        return test
 
-    def _array(self, items: Mapping[str, Any]) -> Check:
-        test = self._compile(items)
+    def _array(self, items: Mapping[str, Any]) -> _Test:
+        each = self._compile(items)
 
-        def check(value: Any, path: str) -> str | None:
+        def test(value: Any) -> str | None:
             for index, item in enumerate(value):
-                problem = test(item, f"{path}[{index}]")
+                problem = each(item)
                 if problem is not None:
-                    return problem
+                    return f"[{index}]{problem}"
             return None
 
-        return check
+        return test
 
 
-def _all(checks: list[Check]) -> Check:
-    checks = [check for check in checks if check is not _anything]
-    if len(checks) == 1:
-        return checks[0]
-
+def _placed(test: _Test) -> Check:
     def check(value: Any, path: str) -> str | None:
-        for test in checks:
-            problem = test(value, path)
-            if problem is not None:
-                return problem
-        return None
+        problem = test(value)
+        if problem is None:
+            return None
+        return path + problem if path else problem.removeprefix(".")
 
     return check
 
 
-def _anything(value: Any, path: str) -> str | None:
+def _all(tests: list[_Test]) -> _Test:
+    """Every test in turn. A problem is never an empty text, so `or` stops at the first."""
+    if not tests:
+        return _anything
+    first, *others = tests
+    if not others:
+        return first
+    then = _all(others)
+    return lambda value: first(value) or then(value)
+
+
+def _anything(value: Any) -> str | None:
     return None
 
 
-def _bounds(schema: Mapping[str, Any]) -> list[Check]:
-    def number(limit: Any, low: bool) -> Check:
-        def check(value: Any, path: str) -> str | None:
+_QUICK: Final = frozenset({"type", "format", "minimum", "maximum", "minLength", "maxLength"})
+"""What `_quick` knows; a schema with any other word takes the long way."""
+
+
+def _quick(schema: Mapping[str, Any], test: _Test, bounds: bool) -> _Test:
+    """`test` for a plain text or whole number, which says yes at once to what is plainly right."""
+    given = schema if bounds else {}
+    if schema.get("type") == "string":
+        least, most = given.get("minLength", 0), given.get("maxLength", _HIGHEST)
+        return lambda value: None if type(value) is str and least <= len(value) <= most else test(value)
+    if schema.get("type") == "integer":
+        low, high = max(_LOWEST, given.get("minimum", _LOWEST)), min(_HIGHEST, given.get("maximum", _HIGHEST))
+        return lambda value: None if type(value) is int and low <= value <= high else test(value)
+    return test
+
+
+def _type(schema: Mapping[str, Any]) -> _Test:
+    names = schema["type"]
+    wanted = [names] if isinstance(names, str) else list(names)
+    allowed = tuple(kind for name in wanted for kind in _TYPES[name])
+    no_bool = bool not in allowed
+    int64 = "integer" in wanted
+    shown = " or ".join(wanted)
+
+    def test(value: Any) -> str | None:
+        if not isinstance(value, allowed) or (no_bool and isinstance(value, bool)):
+            return f": must be {shown}, got {_short(value)}"
+        if int64 and isinstance(value, int) and not _LOWEST <= value <= _HIGHEST:
+            return f": {value} does not fit in 64 bits"
+        return None
+
+    return test
+
+
+def _bounds(schema: Mapping[str, Any]) -> list[_Test]:
+    def number(limit: Any, low: bool) -> _Test:
+        def test(value: Any) -> str | None:
             if isinstance(value, int | float) and (value < limit if low else value > limit):
-                return f"{path}: must be {limit} or {'more' if low else 'less'}, got {value}"
+                return f": must be {limit} or {'more' if low else 'less'}, got {value}"
             return None
 
-        return check
+        return test
 
-    def size(limit: int, low: bool, kind: type, what: str) -> Check:
-        def check(value: Any, path: str) -> str | None:
+    def size(limit: int, low: bool, kind: type, what: str) -> _Test:
+        def test(value: Any) -> str | None:
             if isinstance(value, kind) and (len(value) < limit if low else len(value) > limit):  # type: ignore[arg-type]
-                return f"{path}: must have at {'least' if low else 'most'} {limit} {what}, has {len(value)}"  # type: ignore[arg-type]
+                return f": must have at {'least' if low else 'most'} {limit} {what}, has {len(value)}"  # type: ignore[arg-type]
             return None
 
-        return check
+        return test
 
-    made: list[Check] = []
+    made: list[_Test] = []
     for word, low in (("minimum", True), ("maximum", False)):
         if word in schema:
             made.append(number(schema[word], low))
@@ -197,40 +235,36 @@ def _bounds(schema: Mapping[str, Any]) -> list[Check]:
     return made
 
 
-def _pattern(pattern: str) -> Check:
+def _pattern(pattern: str) -> _Test:
     search = re.compile(pattern).search
 
-    def check(value: Any, path: str) -> str | None:
+    def test(value: Any) -> str | None:
         if isinstance(value, str) and not search(value):
-            return f"{path}: must match {pattern}, got {_short(value)}"
+            return f": must match {pattern}, got {_short(value)}"
         return None
 
-    return check
+    return test
 
 
-def _enum(values: list[Any]) -> Check:
-    def check(value: Any, path: str) -> str | None:
+def _enum(values: list[Any]) -> _Test:
+    def test(value: Any) -> str | None:
         if value not in values:
-            return f"{path}: must be one of {', '.join(map(str, values))}, got {_short(value)}"
+            return f": must be one of {', '.join(map(str, values))}, got {_short(value)}"
         return None
 
-    return check
+    return test
 
 
-def _any_required(branches: list[Mapping[str, Any]]) -> Check:
+def _any_required(branches: list[Mapping[str, Any]]) -> _Test:
     alternatives = [tuple(branch.get("required", ())) for branch in branches]
 
-    def check(value: Any, path: str) -> str | None:
+    def test(value: Any) -> str | None:
         if any(all(name in value for name in names) for names in alternatives):
             return None
         wanted = ", ".join(" and ".join(names) for names in alternatives)
-        return f"{path}: give at least one of {wanted}"
+        return f": give at least one of {wanted}"
 
-    return check
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+    return test
 
 
 def _short(value: Any) -> str:
