@@ -127,7 +127,8 @@ class Counter:
     # --- writing ------------------------------------------------------------------------------------------------
 
     def _write(self, operation: str, path_id: str | None, caller: Caller, request: Request) -> tuple[int, Body]:
-        if not _JSON_TYPE.fullmatch(request.headers.get("content-type", "").partition(";")[0].strip()):
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip()
+        if (media_type or request.body) and not _JSON_TYPE.fullmatch(media_type):  # no body at all is a bad body
             raise Refusal("INVALID_REQUEST", "send the body as Content-Type: application/json", status=415)
         form = validation.checked(operation, validation.decode(request.body))
         if path_id is not None:

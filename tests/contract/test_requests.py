@@ -195,6 +195,10 @@ def test_what_is_no_json_object_is_a_400(api: Api, content: bytes) -> None:
     assert raw(api, content).outcome == INVALID
 
 
+def test_no_body_at_all(api: Api) -> None:
+    assert raw(api, b"", None).outcome == INVALID
+
+
 def test_a_body_that_is_too_big(world: World) -> None:
     assert raw(world.api, b" " * (1024 * 1024 + 1)).outcome == (413, "INVALID_REQUEST")
     assert world.api.balances().status == 200
