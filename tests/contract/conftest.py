@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -23,7 +22,8 @@ from cycles.embedded.serve import Listener
 from .kit import Api, World
 
 ADMIN_KEY = "operator-key"
-LIVE_URL = os.environ.get("CYCLES_CONTRACT_URL")
+# Read when the suite is collected: while tests run, none of a developer's settings are there.
+LIVE_URL, LIVE_KEY, LIVE_TENANT = (os.environ.get(f"CYCLES_CONTRACT_{name}") for name in ("URL", "KEY", "TENANT"))
 PLACES = ["in process", "over a socket", "with SQLite", *(["live"] if LIVE_URL else [])]
 
 
@@ -98,9 +98,7 @@ def api(place: str, request: pytest.FixtureRequest) -> Iterator[Api]:
         world: World = request.getfixturevalue("world")
         yield world.api
         return
-    missing = [name for name in ("CYCLES_CONTRACT_KEY", "CYCLES_CONTRACT_TENANT") if not os.environ.get(name)]
-    if missing:
-        pytest.fail(f"CYCLES_CONTRACT_URL is set, but {' and '.join(missing)} is not")
-    options: dict[str, Any] = {"headers": {"X-Cycles-API-Key": os.environ["CYCLES_CONTRACT_KEY"]}}
-    with httpx.Client(base_url=LIVE_URL or "", timeout=30.0, **options) as http:
-        yield Api(http, os.environ["CYCLES_CONTRACT_TENANT"])
+    if not LIVE_URL or not LIVE_KEY or not LIVE_TENANT:
+        pytest.fail("set CYCLES_CONTRACT_URL, CYCLES_CONTRACT_KEY and CYCLES_CONTRACT_TENANT together")
+    with httpx.Client(base_url=LIVE_URL, timeout=30.0, headers={"X-Cycles-API-Key": LIVE_KEY}) as http:
+        yield Api(http, LIVE_TENANT)
