@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from cycles._facade import Cycles
     from cycles._guard import AsyncGuard, Guard, Reservation, current_guard
     from cycles._pools import copy_context_to
+    from cycles._series import AsyncSeries, LeaseSeries, Series
     from cycles._streams import AsyncGuardedStream, GuardedStream
     from cycles.embedded import EmbeddedServer, ManualClock
 
@@ -164,6 +165,7 @@ _HOMES = {
     "cycles._facade": ("Cycles",),
     "cycles._guard": ("AsyncGuard", "Guard", "Reservation", "current_guard"),
     "cycles._pools": ("copy_context_to",),
+    "cycles._series": ("AsyncSeries", "LeaseSeries", "Series"),
     "cycles._streams": ("AsyncGuardedStream", "GuardedStream"),
     "cycles.embedded": ("EmbeddedServer", "ManualClock"),
 }
@@ -177,6 +179,7 @@ __all__ = [
     "Amount",
     "AsyncGuard",
     "AsyncGuardedStream",
+    "AsyncSeries",
     "Balance",
     "BudgetClosedError",
     "BudgetExceededError",
@@ -203,6 +206,7 @@ __all__ = [
     "IdempotencyMismatchError",
     "InvalidRequestError",
     "LeaseLostError",
+    "LeaseSeries",
     "ManualClock",
     "MaxExtensionsExceededError",
     "Metrics",
@@ -224,6 +228,7 @@ __all__ = [
     "ReservationFinalizedError",
     "ReservationNotActiveError",
     "ReservationSummary",
+    "Series",
     "ServerError",
     "Settlement",
     "SignedAmount",

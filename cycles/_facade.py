@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from cycles._decorator import AskedAction, AskedActual, AskedAmount, F, GuardedOptions
     from cycles._drivers.runtime import Runtime
+    from cycles._series import LeaseSeries, SeriesOptions
 
 
 class Settings(TypedDict, total=False):
@@ -182,6 +183,27 @@ class Cycles:
         )
         runtime.wire.check(create_call(plan, "k"))
         return Reservation(self._runtime, plan)
+
+    def lease_series(
+        self, estimate: Amount, *, action: AnyAction, part_ms: int | None = None, **options: Unpack[SeriesOptions]
+    ) -> LeaseSeries:
+        """Describe work that outlasts one lease: consecutive reservations, each committed before the next is made.
+
+        ``with`` (or ``async with``) gives the series; its ``next()`` gives the guard for the next piece of work, the
+        same one until a part has spent its estimate, is `part_ms` old, or has lost its lease.
+
+        Args:
+            estimate: What one part may cost.
+            action: As for `reserve`.
+            part_ms: How old a part may grow before the next piece of work begins another; four ttls if left out.
+            options: Any other option of `reserve`, but for `idempotency_key` and `actual`.
+
+        Raises:
+            InvalidRequestError: as `reserve` does; nothing was sent.
+        """
+        from cycles._series import series_of
+
+        return series_of(self.reserve, estimate, action, part_ms, options)
 
     def guarded(
         self,

@@ -1,0 +1,173 @@
+"""Work that outlasts one lease: consecutive reservations, each committed before the next is made.
+
+A server extends a lease only so many times (10 on the reference server). A series reserves part by part instead: what
+was spent so far is committed in between, so no part grows old, and never more than one estimate is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Final, Generic, TypedDict, TypeVar
+
+from cycles._config import LeasePolicy
+from cycles._core.amounts import Amount
+from cycles._core.requests import DEFAULT_TTL_MS
+from cycles._core.settlement import Settlement
+from cycles._errors import InvalidRequestError
+from cycles._guard import AsyncGuard, Guard, Reservation
+from cycles._hold import Unavailable
+from cycles._operations import AnyAction, AnySubject
+
+G = TypeVar("G", Guard, AsyncGuard)
+
+PART_TTLS: Final = 4  # a part's age, in ttls: within 10 extensions even where each only tops the lead up by half a ttl
+
+
+class SeriesOptions(TypedDict, total=False):
+    """The options of `Cycles.reserve` that a series takes for each of its parts."""
+
+    subject: AnySubject
+    ttl_ms: int
+    grace_period_ms: int | None
+    overage_policy: str | None
+    metadata: Mapping[str, Any] | None
+    lease_policy: LeasePolicy | None
+    shadow: bool | None
+    on_unavailable: Unavailable | None
+    wait: float | None
+
+
+class _Parts(Generic[G]):
+    """What both series read and decide without waiting."""
+
+    def __init__(self, reservation: Reservation, part_ms: int) -> None:
+        self._reservation = reservation
+        self._part_ms = part_ms
+        self._settlements: list[Settlement] = []
+        self._guard: G | None = None
+
+    @property
+    def guard(self) -> G | None:
+        """The guard of the part that is under way, or None between parts."""
+        return self._guard
+
+    @property
+    def settlements(self) -> list[Settlement]:
+        """How the parts that have ended were settled, in order; a part without spend is not among them."""
+        return list(self._settlements)
+
+    @property
+    def spent(self) -> Amount | None:
+        """What all parts have spent so far; None if nothing."""
+        amounts = [each.actual for each in self._settlements]
+        if self._guard is not None and self._guard.spent is not None and not self._guard._hold.finalized:
+            amounts.append(self._guard.spent)
+        total = None
+        for amount in amounts:
+            total = amount if total is None else total + amount
+        return total
+
+    def _is_over(self, guard: G) -> bool:
+        """Whether the next piece of work is another part's: this one ended, lost its lease, or has had its share."""
+        age_ms = guard._runtime.blocking.now_ms() - guard._hold.opened_ms
+        full = guard.spent is not None and guard.spent >= guard.estimate
+        return guard.state not in ("active", "unreserved") or guard._hold.finalized or full or age_ms >= self._part_ms
+
+    def _ended(self) -> None:
+        guard, self._guard = self._guard, None
+        if guard is not None and guard.settlement is not None:
+            self._settlements.append(guard.settlement)
+
+
+class Series(_Parts[Guard]):
+    """The series of blocking code, as `with client.lease_series(...)` gives it."""
+
+    def next(self) -> Guard:
+        """The guard for the next piece of work: the same as before, or that of a new part.
+
+        Raises:
+            ReservationDeniedError: where the budget has no further part; what was spent before is settled.
+            LeaseLostError: under ``fail_on_finalize`` and ``cancel``, if the part that ended had lost its lease.
+        """
+        if self._guard is not None and self._is_over(self._guard):
+            self._end(None, None, None)
+        if self._guard is None:
+            self._guard = self._reservation.__enter__()
+        return self._guard
+
+    def _end(self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None) -> None:
+        if self._guard is not None:
+            try:
+                self._reservation.__exit__(kind, raised, tb)
+            finally:
+                self._ended()
+
+
+class AsyncSeries(_Parts[AsyncGuard]):
+    """The series of async code, as `async with client.lease_series(...)` gives it."""
+
+    async def next(self) -> AsyncGuard:
+        """As `Series.next`."""
+        if self._guard is not None and self._is_over(self._guard):
+            await self._end(None, None, None)
+        if self._guard is None:
+            self._guard = await self._reservation.__aenter__()
+        return self._guard
+
+    async def _end(
+        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._guard is not None:
+            try:
+                await self._reservation.__aexit__(kind, raised, tb)
+            finally:
+                self._ended()
+
+
+class LeaseSeries:
+    """A described series; nothing is sent until its first `next()`. ``with`` and ``async with`` begin it."""
+
+    def __init__(self, reservation: Reservation, part_ms: int) -> None:
+        self._reservation = reservation
+        self._part_ms = part_ms
+        self._begun: Series | AsyncSeries | None = None
+
+    def __enter__(self) -> Series:
+        self._begun = series = Series(self._reservation, self._part_ms)
+        return series
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        assert isinstance(self._begun, Series)
+        self._begun._end(kind, raised, tb)
+
+    async def __aenter__(self) -> AsyncSeries:
+        self._begun = series = AsyncSeries(self._reservation, self._part_ms)
+        return series
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        assert isinstance(self._begun, AsyncSeries)
+        await self._begun._end(kind, raised, tb)
+
+    def __repr__(self) -> str:
+        return f"<LeaseSeries of {self._reservation!r}>"
+
+
+def series_of(
+    reserve: Callable[..., Reservation],
+    estimate: Amount,
+    action: AnyAction,
+    part_ms: int | None,
+    options: SeriesOptions,
+) -> LeaseSeries:
+    """What `Cycles.lease_series` answers."""
+    for name in ("idempotency_key", "actual"):
+        if name in options:
+            raise InvalidRequestError(f"{name}: a series takes none; each part has its own key, and commits its spend")
+    if part_ms is None:
+        part_ms = PART_TTLS * options.get("ttl_ms", DEFAULT_TTL_MS)
+    return LeaseSeries(reserve(estimate, action=action, **options), part_ms)

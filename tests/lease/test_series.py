@@ -1,0 +1,124 @@
+"""Work that outlasts one lease: consecutive reservations, each committed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import cycles
+from cycles.embedded import EmbeddedServer, ManualClock
+from tests.lease.conftest import Heard
+from tests.lease.server import LeaseServer, refuse
+
+ACTION = ("test", "work")
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddedServer]:
+    server = EmbeddedServer(budgets={"tenant:acme": cycles.tokens(1_000)}, clock=ManualClock(1_700_000_000_000))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def client(server: EmbeddedServer) -> Iterator[cycles.Cycles]:
+    with server.client(tenant="acme", journal=False) as client:
+        yield client
+
+
+def spent(server: EmbeddedServer) -> int:
+    amount = server.ledger.balance("tenant:acme", unit="TOKENS").spent
+    assert amount is not None
+    return amount.amount
+
+
+def test_a_part_goes_on_until_it_has_spent_its_estimate(server: EmbeddedServer, client: cycles.Cycles) -> None:
+    guards = []
+    with client.lease_series(cycles.tokens(100), action=ACTION) as series:
+        for _ in range(5):
+            guard = series.next()
+            guard.spend(cycles.tokens(50))
+            guards.append(guard)
+            assert cycles.current_guard() is guard is series.guard
+        assert series.spent == cycles.tokens(250)
+        assert spent(server) == 200  # two parts are over and committed, the third holds its estimate
+    assert spent(server) == 250
+    assert [guards.index(guard) for guard in guards] == [0, 0, 2, 2, 4]
+    assert [settlement.actual for settlement in series.settlements] == [
+        cycles.tokens(100),
+        cycles.tokens(100),
+        cycles.tokens(50),
+    ]
+    assert cycles.current_guard() is None
+
+
+def test_a_part_that_is_old_enough_is_followed_by_another(client: cycles.Cycles) -> None:
+    with client.lease_series(cycles.tokens(100), action=ACTION, part_ms=0) as series:
+        first = series.next()
+        first.spend(cycles.tokens(1))
+        second = series.next()
+        second.spend(cycles.tokens(1))
+    assert first is not second
+    assert {first.state, second.state} == {"committed"}
+
+
+def test_a_part_that_was_settled_by_hand_is_followed_by_another(client: cycles.Cycles) -> None:
+    with client.lease_series(cycles.tokens(100), action=ACTION) as series:
+        series.next().commit(cycles.tokens(7))
+        series.next().commit(cycles.tokens(8))
+    assert series.spent == cycles.tokens(15)
+
+
+def test_a_series_that_raises_commits_what_is_spent(server: EmbeddedServer, client: cycles.Cycles) -> None:
+    with (
+        pytest.raises(ValueError, match="mine"),
+        client.lease_series(cycles.tokens(100), action=ACTION, part_ms=0) as series,
+    ):
+        series.next().spend(cycles.tokens(10))
+        series.next().spend(cycles.tokens(20))
+        raise ValueError("mine")
+    assert spent(server) == 30
+    assert series.guard is None
+
+
+def test_an_empty_budget_ends_the_series_where_it_is(server: EmbeddedServer, client: cycles.Cycles) -> None:
+    with (
+        pytest.raises(cycles.BudgetExceededError),
+        client.lease_series(cycles.tokens(400), action=ACTION) as series,
+    ):
+        while True:
+            series.next().spend(cycles.tokens(400))
+    assert spent(server) == 800
+    assert len(series.settlements) == 2
+
+
+def test_async_series(server: EmbeddedServer, client: cycles.Cycles) -> None:
+    async def main() -> None:
+        async with client.lease_series(cycles.tokens(100), action=ACTION) as series:
+            for _ in range(3):
+                (await series.next()).spend(cycles.tokens(100))
+        assert series.spent == cycles.tokens(300)
+
+    asyncio.run(main())
+    assert spent(server) == 300
+
+
+def test_a_lost_lease_is_followed_by_another(client_of: Callable[..., cycles.Cycles], heard: Heard) -> None:
+    with LeaseServer(refuse(409, "MAX_EXTENSIONS_EXCEEDED")) as server, client_of(server) as client:
+        with client.lease_series(cycles.tokens(1_000), action=ACTION, ttl_ms=3_200) as series:
+            first = series.next()
+            first.spend(cycles.tokens(1))
+            (lost,) = heard.wait_for("LeaseLost")
+            assert 2_000 < lost.lasts_ms <= 3_200
+            assert "grants no more" in lost.why
+            assert series.next() is not first
+            assert first.state == "committed"
+            series.next().spend(cycles.tokens(1))
+        assert [seen.what for seen in server.seen if seen.what != "extend"] == ["reservations", "commit"] * 2
+
+
+def test_a_series_has_no_key_of_its_own(client: cycles.Cycles) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match="own key"):
+        client.lease_series(cycles.tokens(1), action=ACTION, idempotency_key="k")  # type: ignore[call-arg]
