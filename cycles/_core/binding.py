@@ -29,7 +29,7 @@ class Call:
 
     @property
     def named(self) -> dict[str, Any]:
-        """Every argument by name, defaults applied, those of ``**kwargs`` among them.
+        """Every argument by name, defaults applied; those of ``**options`` by their own names.
 
         Raises:
             TypeError: if the function cannot be called like this; nothing was reserved yet.
@@ -38,10 +38,23 @@ class Call:
             bound = self._signature.bind(*self.args, **self.kwargs)
             bound.apply_defaults()
             self._named = dict(bound.arguments)
-            for parameter in self._signature.parameters.values():
-                if parameter.kind is Parameter.VAR_KEYWORD:
-                    self._named.update(self._named.pop(parameter.name))
+            if (collected := _collecting(self._signature)) is not None:
+                self._named.update(self._named.pop(collected))
         return self._named
+
+    @property
+    def offered(self) -> dict[str, Any]:
+        """What a callable may ask for: `named`, and ``options`` as a whole."""
+        collected = _collecting(self._signature)
+        if collected is None:
+            return self.named
+        own = {name: value for name, value in self.named.items() if name not in self._signature.parameters}
+        return {collected: own, **self.named}
+
+
+def _collecting(signature: Signature) -> str | None:
+    """The name of the ``**options`` parameter, if there is one."""
+    return next((p.name for p in signature.parameters.values() if p.kind is Parameter.VAR_KEYWORD), None)
 
 
 def signature_of(function: Callable[..., Any]) -> Signature:
@@ -56,14 +69,13 @@ def signature_of(function: Callable[..., Any]) -> Signature:
         raise InvalidRequestError(f"cannot guard {function!r}: its parameters are unknown; wrap it in a def") from None
 
 
-def by_name(what: str, given: Any, function: Signature, extra: tuple[str, ...] = ()) -> Callable[..., Any]:
-    """Make ``(call, **extras) -> value`` of a callable that asks for a call's arguments.
+def by_name(what: str, given: Callable[..., Any], function: Signature) -> Callable[[Call], Any]:
+    """Make ``(call) -> value`` of a callable that asks for a call's arguments.
 
     Args:
         what: The option's name, for errors: ``estimate``.
         given: The user's callable.
         function: Signature of the decorated function.
-        extra: Names that are offered besides the function's own parameters, for example ``usage``.
 
     Raises:
         InvalidRequestError: if it asks for what no call will have, naming it.
@@ -73,42 +85,17 @@ def by_name(what: str, given: Any, function: Signature, extra: tuple[str, ...] =
         asked = inspect.signature(given).parameters.values()
     except (TypeError, ValueError):
         raise InvalidRequestError(f"{what}: the parameters of {given!r} are unknown; use a lambda or a def") from None
-    if any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in asked):
-        return lambda call, **extras: given(*call.args, **call.kwargs)
+    kinds = {parameter.kind for parameter in asked}
+    if Parameter.VAR_POSITIONAL in kinds:
+        return lambda call: given(*call.args, **call.kwargs)
     wanted = [parameter for parameter in asked if parameter.kind in _NAMED]
-    _check_known(what, wanted, function, extra)
-    rest = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in asked)
-    positional = [parameter.name for parameter in wanted if parameter.kind is Parameter.POSITIONAL_ONLY]
-    names = {parameter.name for parameter in wanted} - set(positional)
-
-    def ask(call: Call, **extras: Any) -> Any:
-        offered = {**extras, **call.named}
-        passed = offered if rest else {name: offered[name] for name in names if name in offered}
-        return given(
-            *(offered[name] for name in positional), **{n: v for n, v in passed.items() if n not in positional}
-        )
-
-    return ask
+    _check_known(what, wanted, function)
+    if Parameter.VAR_KEYWORD in kinds:
+        return lambda call: _ask(given, wanted, call.offered, call.named)
+    return lambda call: _ask(given, wanted, call.offered, {})
 
 
-def _refuse_coroutine(what: str, given: Callable[..., Any]) -> None:
-    if inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(getattr(given, "__call__", None)):  # noqa: B004
-        raise InvalidRequestError(f"{what}: give a plain callable, not a coroutine function; it answers at once")
-
-
-def _check_known(what: str, wanted: list[Parameter], function: Signature, extra: tuple[str, ...]) -> None:
-    parameters = function.parameters.values()
-    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
-        return  # any name may come with a call; the callable itself complains if it does not
-    known = {*function.parameters, *extra}
-    missing = [p.name for p in wanted if p.name not in known and p.default is Parameter.empty]
-    if missing:
-        raise InvalidRequestError(
-            f"{what} asks for {missing[0]!r}, which the guarded function does not have: its parameters are {function}"
-        )
-
-
-def by_result(given: Callable[..., Any], function: Signature) -> tuple[Callable[..., Any], bool]:
+def by_result(given: Callable[..., Any], function: Signature) -> tuple[Callable[[Call, Any, Any], Any], bool]:
     """Make ``(call, result, usage) -> value`` of an ``actual=`` callable, and tell whether it needs the result.
 
     Its parameter called ``result``, else its first one that is not ``usage``, gets what the function returned;
@@ -119,20 +106,44 @@ def by_result(given: Callable[..., Any], function: Signature) -> tuple[Callable[
     """
     _refuse_coroutine("actual", given)
     try:
-        asked = [p for p in inspect.signature(given).parameters.values() if p.kind in _NAMED]
-    except (TypeError, ValueError):
+        asked = inspect.signature(given).parameters.values()
+    except (TypeError, ValueError):  # a built-in function: it takes the result
         return (lambda call, result, usage: given(result)), True
-    names = [parameter.name for parameter in asked]
-    if any(p.kind is Parameter.VAR_POSITIONAL for p in inspect.signature(given).parameters.values()) and not names:
+    wanted = [parameter for parameter in asked if parameter.kind in _NAMED]
+    if not wanted and any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in asked):
         return (lambda call, result, usage: given(result)), True
+    names = [parameter.name for parameter in wanted]
     first = "result" if "result" in names else next((name for name in names if name != "usage"), None)
-    offered = () if first is None else (first,)
-    _check_known("actual", asked, function, (*offered, "usage"))
+    _check_known("actual", wanted, function, ("usage",) if first is None else ("usage", first))
 
     def ask(call: Call, result: Any, usage: Any) -> Any:
-        values: Mapping[str, Any] = {"usage": usage, **call.named, **dict.fromkeys(offered, result)}
-        positional = [values[p.name] for p in asked if p.kind is Parameter.POSITIONAL_ONLY]
-        named = {p.name: values[p.name] for p in asked if p.kind is not Parameter.POSITIONAL_ONLY and p.name in values}
-        return given(*positional, **named)
+        offered = {"usage": usage, **call.offered}
+        return _ask(given, wanted, offered if first is None else {**offered, first: result}, {})
 
     return ask, first is not None
+
+
+def _ask(
+    given: Callable[..., Any], wanted: list[Parameter], offered: Mapping[str, Any], rest: Mapping[str, Any]
+) -> Any:
+    """Call it with what it wants by name, and with the rest as well."""
+    placed = [offered[p.name] for p in wanted if p.kind is Parameter.POSITIONAL_ONLY]
+    named = {p.name: offered[p.name] for p in wanted if p.kind is not Parameter.POSITIONAL_ONLY and p.name in offered}
+    known = {parameter.name for parameter in wanted}
+    return given(*placed, **named, **{name: value for name, value in rest.items() if name not in known})
+
+
+def _refuse_coroutine(what: str, given: Callable[..., Any]) -> None:
+    if inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(getattr(given, "__call__", None)):  # noqa: B004
+        raise InvalidRequestError(f"{what}: give a plain callable, not a coroutine function; it answers at once")
+
+
+def _check_known(what: str, wanted: list[Parameter], function: Signature, extra: tuple[str, ...] = ()) -> None:
+    if _collecting(function) is not None:
+        return  # any name may come with a call; the callable itself complains if it does not
+    known = {*function.parameters, *extra}
+    missing = [p.name for p in wanted if p.name not in known and p.default is Parameter.empty]
+    if missing:
+        raise InvalidRequestError(
+            f"{what} asks for {missing[0]!r}, which the guarded function does not have: its parameters are {function}"
+        )

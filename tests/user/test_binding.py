@@ -36,6 +36,7 @@ def ask(given: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
         (lambda seed=0: seed, ("p",), {}, 0),
         (lambda prompt, **others: sorted(others), ("p",), {"seed": 7}, ["n", "rest", "seed", "temperature"]),
         (lambda *args, **kwargs: (args, kwargs), ("p",), {"seed": 7}, (("p",), {"seed": 7})),
+        (lambda options: options, ("p",), {"seed": 7, "top": 1}, {"seed": 7, "top": 1}),
         (lambda: 5, ("p",), {}, 5),
         (lambda n, /, prompt: (n, prompt), ("p",), {}, (1, "p")),
     ],
