@@ -93,7 +93,6 @@ class Heartbeat:
         "extend_by_ms",
         "handle",
         "key",
-        "late_told",
         "lease",
         "on_lost",
         "reservation_id",
@@ -115,7 +114,6 @@ class Heartbeat:
         self.adopted = False  # the keeper makes the beats from now on, whoever made them before
         self.handle: Any = None  # the driver's timer
         self._beating = False
-        self.late_told = False
         self.on_lost: Callable[[], object] | None = None
         self._lock = threading.Lock()
 

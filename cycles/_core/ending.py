@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import frozen
 
@@ -67,9 +67,3 @@ def _reason(raised: BaseException) -> str:
     if isinstance(raised, LeaseLostError):
         return LEASE_LOST
     return f"block_raised:{type(raised).__name__}"
-
-
-def known_metadata(metadata: dict[str, Any] | None, **marks: str | None) -> dict[str, Any] | None:
-    """Metadata of a settlement with the SDK's own marks laid over it, or None if there is nothing to say."""
-    merged = {**(metadata or {}), **{name: mark for name, mark in marks.items() if mark is not None}}
-    return merged or None

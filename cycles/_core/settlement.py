@@ -105,12 +105,6 @@ def actual_of(record: Record) -> Amount:
         return Amount("TOKENS", 0)
 
 
-def key_of(record: Record) -> str:
-    """The idempotency key of a record, the same in both modes."""
-    body: Mapping[str, Any] = record.commit_body or record.event_fallback_body or {}
-    return str(body.get("idempotency_key", ""))
-
-
 def verdict(record: Record, outcome: Outcome) -> Verdict:
     """What an answer to `call_of(record)` means for the settlement."""
     if isinstance(outcome, Success):

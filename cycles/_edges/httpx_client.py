@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar
 
 import httpx
 
@@ -25,6 +26,8 @@ from cycles._edges.exchange import (
     timed_out,
     too_large,
 )
+
+C = TypeVar("C", bound=httpx.Client | httpx.AsyncClient)
 
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError, RuntimeError)
 """What httpx raises, and what transports that are not httpx's own are known to let through."""
@@ -117,31 +120,38 @@ class _Attempt:
         return isinstance(error, httpx.ConnectError | httpx.ProxyError)
 
 
-class BlockingClient:
-    """Exchanges over an `httpx.Client`. The deadline binds the whole attempt but for one gap httpx leaves: an answer
-    whose headers drip in byte by byte is bounded per read, not in all.
-    """
+class _OverHttpx(Generic[C]):
+    """What both worlds know of the client they send through."""
 
     def __init__(
         self,
         endpoint: Endpoint,
-        client: httpx.Client,
+        client: C,
         *,
         connect_timeout_s: float,
         max_body: int = MAX_BODY,
         is_ours: bool = False,
     ) -> None:
         self._endpoint = endpoint
-        self._client = client
+        self._client: C = client
         self._connect_timeout_s = connect_timeout_s
         self._max_body = max_body
         self._is_ours = is_ours
+
+    def _attempt(self, timeout_s: float) -> _Attempt:
+        return _Attempt(self._endpoint, self._max_body, timeout_s, self._connect_timeout_s)
+
+
+class BlockingClient(_OverHttpx[httpx.Client]):
+    """Exchanges over an `httpx.Client`. The deadline binds the whole attempt but for one gap httpx leaves: an answer
+    whose headers drip in byte by byte is bounded per read, not in all.
+    """
 
     def send(
         self, method: str, target: str, headers: Sequence[tuple[bytes, bytes]], body: bytes, timeout_s: float
     ) -> Reply:
         """As `BlockingConnections.send`."""
-        attempt = _Attempt(self._endpoint, self._max_body, timeout_s, self._connect_timeout_s)
+        attempt = self._attempt(timeout_s)
         try:
             request = attempt.request(self._client, method, target, headers, body)
             response = self._client.send(request, stream=True, follow_redirects=False)
@@ -169,29 +179,14 @@ class BlockingClient:
             self._client.close()
 
 
-class AsyncClient:
+class AsyncClient(_OverHttpx[httpx.AsyncClient]):
     """Exchanges over an `httpx.AsyncClient`, whose transport may be any (aiohttp's, say)."""
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        client: httpx.AsyncClient,
-        *,
-        connect_timeout_s: float,
-        max_body: int = MAX_BODY,
-        is_ours: bool = False,
-    ) -> None:
-        self._endpoint = endpoint
-        self._client = client
-        self._connect_timeout_s = connect_timeout_s
-        self._max_body = max_body
-        self._is_ours = is_ours
 
     async def send(
         self, method: str, target: str, headers: Sequence[tuple[bytes, bytes]], body: bytes, timeout_s: float
     ) -> Reply:
         """As `AsyncConnections.send`."""
-        attempt = _Attempt(self._endpoint, self._max_body, timeout_s, self._connect_timeout_s)
+        attempt = self._attempt(timeout_s)
         try:
             request = attempt.request(self._client, method, target, headers, body)
             async with asyncio.timeout(timeout_s):

@@ -3,27 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-STATUS_OF: Final = {
-    "INVALID_REQUEST": 400,
-    "UNIT_MISMATCH": 400,
-    "UNAUTHORIZED": 401,
-    "FORBIDDEN": 403,
-    "NOT_FOUND": 404,
-    "BUDGET_EXCEEDED": 409,
-    "BUDGET_FROZEN": 409,
-    "BUDGET_CLOSED": 409,
-    "OVERDRAFT_LIMIT_EXCEEDED": 409,
-    "DEBT_OUTSTANDING": 409,
-    "RESERVATION_FINALIZED": 409,
-    "IDEMPOTENCY_MISMATCH": 409,
-    "MAX_EXTENSIONS_EXCEEDED": 409,
-    "TENANT_CLOSED": 409,
-    "RESERVATION_EXPIRED": 410,
-    "LIMIT_EXCEEDED": 429,
-    "INTERNAL_ERROR": 500,
-}
+from cycles._core.outcome import CODE_STATUS
 
 
 class Refusal(Exception):
@@ -48,6 +30,6 @@ class Refusal(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
-        self.status = status if status is not None else STATUS_OF[code]
+        self.status = status if status is not None else CODE_STATUS[code]
         self.details = details
         self.headers = headers or {}
