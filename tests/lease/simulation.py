@@ -21,7 +21,7 @@ class Server:
     tells_remaining: bool = True
     ahead_ms: int = 1_700_000_000_000  # its clock has nothing to do with ours
     expires_ms: int = 0
-    by_key: dict[int, int] = field(default_factory=dict)
+    by_key: dict[object, int] = field(default_factory=dict)
 
     def now(self, now_ms: float) -> int:
         return math.floor((now_ms + self.ahead_ms) / self.tick_ms) * self.tick_ms
@@ -33,7 +33,7 @@ class Server:
     def alive(self, now_ms: float) -> bool:
         return self.now(now_ms) < self.expires_ms
 
-    def extend(self, key: int, now_ms: float) -> tuple[int | None, int]:
+    def extend(self, key: object, now_ms: float) -> tuple[int | None, int]:
         if key not in self.by_key:
             longest = self.now(now_ms) + self.max_lead_ms
             granted = self.expires_ms + min(self.ttl_ms, self.max_extension_ms)
