@@ -186,10 +186,16 @@ def test_maps_are_shown_when_asked_for(world: World) -> None:
 # --- limits, order, pages ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", ["0", "201", "-1", "x", "1.5", "1e1", "99999999999999999999"])
+@pytest.mark.parametrize("limit", ["0", "201", "-1"])
 def test_limits_outside_their_range(api: Api, limit: str) -> None:
     assert api.rows(limit=limit).outcome == INVALID
     assert api.balances(tenant=api.tenant, limit=limit).outcome == INVALID
+
+
+@pytest.mark.parametrize("limit", ["x", "1.5", "1e1", "1_0", "99999999999999999999", "\N{ARABIC-INDIC DIGIT FIVE}"])
+def test_limits_that_are_no_numbers(world: World, limit: str) -> None:
+    assert world.api.rows(limit=limit).outcome == INVALID
+    assert world.api.balances(tenant="tenant-a", limit=limit).outcome == INVALID
 
 
 def test_the_default_limit_is_fifty_also_when_empty(world: World) -> None:

@@ -25,7 +25,6 @@ BAD_SHARED: list[tuple[str, dict[str, Any]]] = [
     ("idempotency_key", {"idempotency_key": ""}),
     ("idempotency_key", {"idempotency_key": "k" * 257}),
     ("idempotency_key", {"idempotency_key": "\N{ROCKET}" * 129}),  # counted in UTF-16 units
-    ("idempotency_key", {"idempotency_key": 12}),
     ("subject", {"subject": ABSENT}),
     ("subject", {"subject": None}),
     ("subject", {"subject": "tenant-a"}),
@@ -38,10 +37,8 @@ BAD_SHARED: list[tuple[str, dict[str, Any]]] = [
     ("subject.agent", {"subject": {"tenant": "tenant-a", "agent": "a\n"}}),
     ("subject.agent", {"subject": {"tenant": "tenant-a", "agent": "é"}}),
     ("subject.agent", {"subject": {"tenant": "tenant-a", "agent": "a" * 129}}),
-    ("subject.agent", {"subject": {"tenant": "tenant-a", "agent": 7}}),
     ("subject.dimensions", {"subject": {"tenant": "tenant-a", "dimensions": {str(n): "" for n in range(17)}}}),
     ("subject.dimensions.k", {"subject": {"tenant": "tenant-a", "dimensions": {"k": "v" * 257}}}),
-    ("subject.dimensions.k", {"subject": {"tenant": "tenant-a", "dimensions": {"k": 1}}}),
     ("action", {"action": ABSENT}),
     ("action.kind", {"action": {"name": "n"}}),
     ("action.name", {"action": {"kind": "k"}}),
@@ -65,12 +62,9 @@ BAD_AMOUNTS: list[Any] = [
     {"unit": "tokens", "amount": 5},
     {"unit": "", "amount": 5},
     {"unit": "EUR", "amount": 5},
-    {"unit": 1, "amount": 5},
     {"unit": "TOKENS", "amount": -1},
     {"unit": "TOKENS", "amount": 2**63},
     {"unit": "TOKENS", "amount": True},
-    {"unit": "TOKENS", "amount": "5"},
-    {"unit": "TOKENS", "amount": 5.0},
     {"unit": "TOKENS", "amount": [5]},
     {"unit": "TOKENS", "amount": 5, "currency": "x"},
 ]
@@ -78,7 +72,6 @@ BAD_METRICS: list[tuple[str, Any]] = [
     ("metrics", []),
     ("metrics.tokens_input", {"tokens_input": -1}),
     ("metrics.tokens_output", {"tokens_output": 2**31}),
-    ("metrics.latency_ms", {"latency_ms": 1.5}),
     ("metrics.model_version", {"model_version": "m" * 129}),
     ("metrics.custom", {"custom": []}),
     ("metrics.cost", {"cost": 1}),
@@ -116,13 +109,11 @@ def test_metrics(api: Api, field: str, metrics: Any) -> None:
     [
         ("reserve", {"ttl_ms": 999}),
         ("reserve", {"ttl_ms": 86_400_001}),
-        ("reserve", {"ttl_ms": "60000"}),
         ("reserve", {"grace_period_ms": -1}),
         ("reserve", {"grace_period_ms": 60_001}),
         ("reserve", {"overage_policy": "reject"}),
         ("reserve", {"overage_policy": ""}),
-        ("reserve", {"dry_run": "true"}),
-        ("reserve", {"dry_run": 1}),
+        ("reserve", {"dry_run": "yes"}),
         ("reserve", {"actual": {"unit": "TOKENS", "amount": 1}}),
         ("decide", {"ttl_ms": 60_000}),
         ("decide", {"overage_policy": "REJECT"}),
@@ -141,10 +132,33 @@ def test_fields_of_settling(api: Api) -> None:
     assert_invalid(api.commit("x", overage_policy="REJECT"), "overage_policy")
     assert_invalid(api.release("x", reason="r" * 257), "reason")
     assert_invalid(api.release("x", metadata={}), "metadata")
-    for bad in (0, 86_400_001, None, "1", 1.0, ABSENT):
+    for bad in (0, 86_400_001, None, ABSENT):
         assert_invalid(api.extend("x", extend_by_ms=bad), "extend_by_ms")
     for settle in (api.commit, api.release, api.extend):
         assert_invalid(settle("x", idempotency_key=ABSENT), "idempotency_key")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"idempotency_key": 12},
+        {"subject": {"tenant": "tenant-a", "agent": 7}},
+        {"subject": {"tenant": "tenant-a", "dimensions": {"k": 1}}},
+        {"estimate": {"unit": 1, "amount": 5}},
+        {"estimate": {"unit": " TOKENS ", "amount": 5}},
+        {"estimate": {"unit": "TOKENS", "amount": "5"}},
+        {"estimate": {"unit": "TOKENS", "amount": 5.0}},
+        {"estimate": {"unit": "TOKENS", "amount": ""}},
+        {"ttl_ms": "60000"},
+        {"ttl_ms": 6e4},
+        {"grace_period_ms": ""},
+        {"dry_run": "true"},
+        {"dry_run": 1},
+    ],
+)
+def test_what_only_the_reference_server_lets_pass(world: World, fields: dict[str, Any]) -> None:
+    assert_invalid(world.api.reserve(**fields), next(iter(fields)))
+    assert world.numbers() == (1_000_000, 0, 0, 0)
 
 
 def test_what_is_legal_at_the_edges(world: World) -> None:
@@ -246,9 +260,9 @@ def test_wrong_methods(world: World, method: str, path: str, allow: str) -> None
     assert world.anonymous.call(method, path).status == 401
 
 
-def test_an_id_is_one_segment(api: Api) -> None:
-    assert api.row("a%2Fcommit").outcome == (404, "NOT_FOUND")
-    assert "a/commit" in api.row("a%2Fcommit").body["message"]
+def test_an_id_is_one_segment(world: World) -> None:
+    assert world.api.row("a%2Fcommit").outcome == (404, "NOT_FOUND")
+    assert "a/commit" in world.api.row("a%2Fcommit").body["message"]
 
 
 # --- which check comes first ------------------------------------------------------------------------------------------
