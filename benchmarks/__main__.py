@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [--quick] [--only sync,async,processes,leases] [--json FILE] [--write]`."""
+"""Run the benchmarks: `python -m benchmarks [--quick] [--only sync,async,...] [--json FILE] [--write]`."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ def main() -> None:
             _add(results, suite.processes(port, journal, scale, _say))
     if "leases" in options.only:
         _add(results, suite.leases(scale, _say))
+    if "embedded" in options.only:
+        _add(results, suite.embedded(scale, _say))
     results["machine"]["load_after"] = os.getloadavg()[0]
     shown = text(results)
     print(shown)
@@ -47,7 +49,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a minute in place of several; for trying a change")
-    parser.add_argument("--only", default="sync,async,processes,leases", type=lambda given: given.split(","))
+    parser.add_argument("--only", default="sync,async,processes,leases,embedded", type=lambda given: given.split(","))
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--write", action="store_true", help="keep the results in benchmarks/README.md")
     return parser.parse_args()

@@ -37,7 +37,7 @@ def text(results: dict[str, Any]) -> str:
     """The whole report, in Markdown that reads well in a terminal."""
     parts = [_machine(results)]
     parts += [_series(title, values) for title, values in results.get("series", {}).items()]
-    parts += [_table(title, results[key]) for key, title in _TABLES.items() if key in results]
+    parts += [table(title, results[key]) for key, title in _TABLES.items() if key in results]
     parts += [f"- {note}" for note in results["notes"]]
     parts.append(_bars(results))
     return "\n\n".join(parts) + "\n"
@@ -48,6 +48,7 @@ _TABLES = {
     "live": "Live guards",
     "leases": "Leases kept at once, a beat each 10 s",
     "chaos": "A minute of faults (503, 429, hang-ups, slow answers: one extend in four)",
+    "embedded": "Embedded server: time of an answer, and its size",
     "backlog": "Starting on a journal of unfinished settlements",
 }
 
@@ -93,7 +94,7 @@ def _ratio(values: dict[str, Any], name: str, reference: str) -> str:
     return "1" if ratio is None else f"{ratio['median']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})"
 
 
-def _table(title: str, rows: dict[str, dict[str, Any]]) -> str:
+def table(title: str, rows: dict[str, dict[str, Any]]) -> str:
     names = list(next(iter(rows.values())))
     body = [[label, *(_figure(row.get(name)) for name in names)] for label, row in rows.items()]
     return f"### {title}\n\n" + _markdown(["", *(name.replace("_", " ") for name in names)], body)

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks import backlog, floors, live, many_guards, ours, process, sibling, startup
+from benchmarks import backlog, embedded_server, floors, live, many_guards, ours, process, sibling, startup
 from benchmarks.measure import AsyncCase, Case, Series, interleave, interleave_async
 from benchmarks.report import AGAIN, as_values
 
@@ -146,3 +146,12 @@ def leases(scale: Scale, say: Say) -> dict[str, Any]:
         say(f"{guards} leases, {kind}")
         found["chaos" if kind == "chaos" else "leases"][kind] = many_guards.measure(kind, guards)
     return found
+
+
+def embedded(scale: Scale, say: Say) -> dict[str, Any]:
+    """The embedded server's own speed."""
+    if importlib.util.find_spec("uvicorn") is None:
+        say("not the embedded server: uvicorn is not installed")
+        return {}
+    say("the embedded server")
+    return {"embedded": embedded_server.measure(scale.calls)}
