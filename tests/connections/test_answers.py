@@ -192,7 +192,7 @@ def test_one_deadline_bounds_the_whole_attempt(connect: Open, answer: object) ->
             send(timeout_s=0.2)
         took = time.monotonic() - started
     assert (caught.value.kind, caught.value.request_sent) == (FailureKind.TIMEOUT, True)
-    assert 0.19 <= took < 0.6
+    assert 0.19 <= took < 2  # ten times the deadline, for a busy machine; without one it would be 9 s, or for ever
 
 
 @pytest.mark.parametrize("kind", ["threads", "tasks", "httpx-async"])
@@ -200,7 +200,7 @@ def test_headers_that_drip_are_bounded_too(connect: Open) -> None:
     with Stub(drip(b"HTTP/1.1 200 OK\r\nX-Drip: " + b"x" * 900, 0.01)) as stub:
         started = time.monotonic()
         assert failure(connect, stub, timeout_s=0.2).kind is FailureKind.TIMEOUT
-        assert time.monotonic() - started < 0.6
+        assert time.monotonic() - started < 2
 
 
 def test_a_connection_is_used_again(connect: Open) -> None:
