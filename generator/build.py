@@ -120,7 +120,7 @@ def run_ruff(tree: Path) -> None:
     """Sort imports, drop unused ones and format, by the pinned ruff, whatever settings lie around."""
     ruff = [sys.executable, "-m", "ruff"]
     common = ["--isolated", "--no-cache", "--line-length", str(LINE_LENGTH), "--target-version", "py311", tree.name]
-    for command in (["check", "--quiet", "--fix-only", "--select", "F401,F811,I"], ["format", "--quiet"]):
+    for command in (["check", "--fix-only", "--select", "F401,F811,I"], ["format"]):
         done = subprocess.run([*ruff, *command, *common], cwd=tree.parent, capture_output=True, text=True, check=False)
         if done.returncode:
             raise GenerationError(f"ruff cannot read the generated code:\n{done.stderr or done.stdout}")

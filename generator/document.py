@@ -162,8 +162,8 @@ def json_schema(content: Json | None) -> Json | None:
     for media_type, variant in variants.items():
         bare = media_type.split(";")[0].strip().lower()
         if bare == "application/json" or bare.endswith("+json"):
-            schema: Json | None = variant.get("schema")
-            return schema
+            schema = variant.get("schema")
+            return {} if isinstance(schema, bool) else schema
     return None
 
 

@@ -34,7 +34,9 @@ STRUCTURE: Final[tuple[Rule, ...]] = (
     combine.flatten_compositions,
     combine.merge_alternatives,
     combine.settle_guesses,
+    combine.name_alternatives,
     parameters.send_as_text,
+    parameters.send_as_it_comes,
     values.drop_defaults,
     values.allow_unknown_members,
     values.keep_clashing_closed,
@@ -61,6 +63,8 @@ def prepared(document: Json) -> tuple[Json, Counter[str]]:
     try:
         for rule in (*LAYOUT, *STRUCTURE, *WORDS):
             rule(copy, counts)
+    except RecursionError as error:
+        raise GenerationError("a schema is composed of itself (allOf, anyOf or oneOf); no class can be that") from error
     except (AttributeError, KeyError, TypeError) as error:
         raise GenerationError(
             f"the document is not shaped like OpenAPI 3 ({type(error).__name__}: {error}); "

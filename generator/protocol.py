@@ -48,7 +48,7 @@ from typing import Any
 def reduced(schema: Any) -> Any:
     """A schema with nothing left but what decides validity, references shortened to the bare name."""
     if not isinstance(schema, dict):
-        return schema
+        return {}  # `true`; `false` allows nothing, which no document means
     kept: Json = {}
     if "$ref" in schema:
         kept["$ref"] = bare_name(schema["$ref"])
@@ -57,7 +57,9 @@ def reduced(schema: Any) -> Any:
     _name_type(kept, schema)
     if schema.get("format") in _CHECKED_FORMATS:
         kept["format"] = schema["format"]
-    kept.update({keyword: reduced(schema[keyword]) for keyword in ONE_SCHEMA if keyword in schema})
+    kept.update({keyword: reduced(schema[keyword]) for keyword in ONE_SCHEMA if isinstance(schema.get(keyword), dict)})
+    if isinstance(schema.get("additionalProperties"), bool):
+        kept["additionalProperties"] = schema["additionalProperties"]
     kept.update(
         {keyword: [reduced(part) for part in schema[keyword]] for keyword in LISTS_OF_SCHEMAS if keyword in schema}
     )

@@ -19,12 +19,12 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from enum import Enum
 from pathlib import Path
-from types import ModuleType, UnionType
+from types import ModuleType, NoneType, UnionType
 from typing import Any, Final, get_args, get_origin
 
 import attrs
 import httpx
-from openapi_python_client.strings import ClassName
+from openapi_python_client.strings import ClassName, PythonIdentifier
 
 from generator import GenerationError
 from generator.document import Json, Operation, json_schema, operations_of, resolve, schemas_of, success_of
@@ -181,24 +181,30 @@ class Inspector:
                 yield f"parameter {parameter['name']} is not sent"
 
     def _is_spread(self, parameter: Json) -> bool:
-        return _is_model(resolve(self.ready, parameter.get("schema", {})))
+        schema = resolve(self.ready, parameter.get("schema", {}))
+        alias = schema.get("allOf", []) if "properties" not in schema else []
+        return _is_model(resolve(self.ready, alias[0]) if len(alias) == 1 else schema)
 
     def _arguments(self, function: Callable[..., Any], operation: Operation) -> Json:
         """An argument for every parameter, of the type its annotation names."""
         hints = inspect.signature(function).parameters
-        return {name: self._argument(_first_type(hint.annotation), operation) for name, hint in hints.items()}
+        return {name: self._argument(name, _first_type(hint.annotation), operation) for name, hint in hints.items()}
 
-    def _argument(self, kind: Any, operation: Operation) -> Any:
+    def _argument(self, name: str, kind: Any, operation: Operation) -> Any:
         if get_origin(kind) is list:
-            return [self._argument(_first_type(get_args(kind)[0]), operation)]
+            return [self._argument(name, _first_type(get_args(kind)[0]), operation)]
         if kind is Any:
             return "text"
         if kind in _ARGUMENTS:
             return _ARGUMENTS[kind]
         if issubclass(kind, Enum):
             return next(iter(kind))
-        schema = json_schema((operation.body or {}).get("content")) or {}
-        return kind.from_dict(self.samples.of(schema, full=True))
+        schema = json_schema((operation.body or {}).get("content")) if name == "body" else None
+        for parameter in operation.parameters:
+            if name.startswith(str(PythonIdentifier(parameter["name"], "field_"))):
+                schema = parameter["schema"]
+        value = self.samples.of(schema or {}, full=True)
+        return kind.from_dict(value[0] if isinstance(value, list) else value)
 
     def _answer_problems(self, module: ModuleType, operation: Operation) -> Iterator[str]:
         status, schema = success_of(operation)
@@ -215,7 +221,9 @@ class Inspector:
 
 def _first_type(annotation: Any) -> Any:
     """The first alternative of an annotation, which the generator never writes as text in endpoint modules."""
-    return get_args(annotation)[0] if isinstance(annotation, UnionType) else annotation
+    if not isinstance(annotation, UnionType):
+        return annotation
+    return next(kind for kind in get_args(annotation) if kind is not NoneType)
 
 
 def _is_model(schema: Json) -> bool:

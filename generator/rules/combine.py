@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
-from generator import GenerationError
-from generator.document import Json, resolve
+from openapi_python_client.strings import ClassName
+
+from generator.document import Json, resolve, schemas_of
 from generator.rules.places import Place, become, everywhere
 
 _ALTERNATIVES: Final = ("anyOf", "oneOf")
@@ -49,8 +50,13 @@ def merge_alternatives(document: Json, counts: Counter[str]) -> None:
             if not kept:
                 del schema[keyword]
             elif "properties" in schema or "allOf" in schema or len(kept) < len(branches):
-                _merge_into(document, schema, keyword, place)
-                counts["alternatives merged into a superset"] += len(kept)
+                if all(_is_object(document, branch) for branch in kept):
+                    _merge_into(document, schema, keyword)
+                    counts["alternatives merged into a superset"] += len(kept)
+                else:
+                    become(schema, {key: value for key, value in schema.items() if key == "description"})
+                    counts["alternatives left as they come"] += 1
+                    return
 
     everywhere(document, rule)
 
@@ -62,14 +68,23 @@ def _only_requires(branch: Json) -> bool:
     return not structure and branch.get("type", "object") == "object" and ("required" in branch or not branch)
 
 
-def _merge_into(document: Json, schema: Json, keyword: str, place: Place) -> None:
+def _is_object(document: Json, branch: Json) -> bool:
+    """Whether a branch, and every alternative inside it, is an object (or null)."""
+    target = resolve(document, branch)
+    inner = [part for keyword in ("allOf", *_ALTERNATIVES) for part in target.get(keyword, [])]
+    if not all(_is_object(document, part) for part in inner):
+        return False
+    return target.get("type", "object" if inner or "properties" in target else None) in ("object", "null")
+
+
+def _merge_into(document: Json, schema: Json, keyword: str) -> None:
     branches = schema.pop(keyword)
     members: Json = schema.setdefault("properties", {})
     own = set(members)
     for branch in branches:
         if resolve(document, branch).get("type") == "null":
             continue
-        for name, member in members_of(document, branch, place):
+        for name, member in members_of(document, branch):
             if name not in members:
                 members[name] = member
             elif name not in own and members[name] != member:
@@ -81,17 +96,12 @@ def _alternatives(member: Json) -> list[Json]:
     return list(member["anyOf"]) if set(member) == {"anyOf"} else [member]
 
 
-def members_of(document: Json, schema: Json, place: Place) -> Iterator[tuple[str, Json]]:
+def members_of(document: Json, schema: Json) -> Iterator[tuple[str, Json]]:
     """The members an object has by itself and through what it refers to."""
     schema = resolve(document, schema)
-    if schema.get("type", "object") != "object":
-        raise GenerationError(
-            f"{place.name}: an alternative of type {schema['type']} stands beside members; no class can be both. "
-            "Move the members into an alternative of their own"
-        )
     for keyword in ("allOf", *_ALTERNATIVES):
         for part in schema.get(keyword, []):
-            yield from members_of(document, part, place)
+            yield from members_of(document, part)
     yield from schema.get("properties", {}).items()
 
 
@@ -147,10 +157,29 @@ def _recompose(document: Json, schema: Json, parts: list[Json]) -> None:
         del schema["allOf"]
         for key, value in parts[0].items():
             schema.setdefault(key, value)
+    elif _conflict(document, [*parts, {"properties": schema.get("properties", {})}]):
+        _flatten(document, schema, parts)
     else:
         # One reference alone is an alias; an own `required` or own members make it a class.
         own = "properties" in schema or "required" in schema
         schema["allOf"] = [*parts, {"type": "object"}] if own and len(parts) == 1 else parts
+
+
+def _conflict(document: Json, parts: list[Json]) -> bool:
+    """Whether two parts say different things of a member; the generator would refuse most of those."""
+    seen: Json = {}
+    pairs = [pair for part in parts for pair in members_of(document, part)]
+    return any(seen.setdefault(name, member) != member for name, member in pairs)
+
+
+def _flatten(document: Json, schema: Json, parts: list[Json]) -> None:
+    """One object with the members of all parts; of two that differ, the later one stands."""
+    members = dict(pair for part in parts for pair in members_of(document, part))
+    required = [name for part in parts for name in _required(document, part)]
+    schema["properties"] = {**members, **schema.get("properties", {})}
+    schema["required"] = list(dict.fromkeys([*required, *schema.get("required", [])]))
+    schema["type"] = "object"
+    del schema["allOf"]
 
 
 def _has_members(document: Json, part: Json) -> bool:
@@ -163,20 +192,47 @@ def settle_guesses(document: Json, counts: Counter[str]) -> None:
 
     def rule(schema: Json, place: Place) -> None:
         for keyword in _ALTERNATIVES:
-            branches = schema.get(keyword, [])
-            objects = [branch for branch in branches if _has_members(document, branch)]
-            if not _distinct(document, objects, place):
-                rest = {key: value for key, value in schema.items() if key == "description"}
-                become(schema, rest)
-                counts["alternatives left as plain dicts"] += 1
+            objects = [leaf for leaf in _leaves(document, schema.get(keyword, [])) if _is_object(document, leaf)]
+            if not _distinct(document, objects):
+                become(schema, {key: value for key, value in schema.items() if key == "description"})
+                counts["alternatives left as they come"] += 1
                 return
 
     everywhere(document, rule)
 
 
-def _distinct(document: Json, objects: list[Json], place: Place) -> bool:
+def name_alternatives(document: Json, counts: Counter[str]) -> None:
+    """An object said inline among alternatives becomes a component, under the name its class would have anyway.
+
+    The generator may come by an alternative more than once, and then refuses to make its class a second time.
+    """
+
+    def rule(schema: Json, place: Place) -> None:
+        for keyword in _ALTERNATIVES:
+            for number, branch in enumerate(schema.get(keyword, [])):
+                name = str(ClassName(place.below("part", f"type_{number}").name, "field_"))
+                if ("properties" in branch or "allOf" in branch) and name not in schemas_of(document):
+                    schemas_of(document)[name] = branch
+                    schema[keyword][number] = {"$ref": f"#/components/schemas/{name}"}
+                    counts["alternatives named"] += 1
+
+    everywhere(document, rule)
+
+
+def _leaves(document: Json, branches: list[Json]) -> Iterator[Json]:
+    """The alternatives, and those inside them."""
+    for branch in branches:
+        target = resolve(document, branch)
+        inner = [part for keyword in _ALTERNATIVES for part in target.get(keyword, [])]
+        if inner:
+            yield from _leaves(document, inner)
+        elif target.get("type") != "null":
+            yield target
+
+
+def _distinct(document: Json, objects: list[Json]) -> bool:
     """Each one must require a member that no later one has: the generator takes the first that parses."""
-    members: list[set[str]] = [{name for name, _ in members_of(document, one, place)} for one in objects]
+    members: list[set[str]] = [{name for name, _ in members_of(document, one)} for one in objects]
     required: list[set[str]] = [set(_required(document, one)) for one in objects]
     pairs: list[tuple[int, int]] = [(i, j) for i in range(len(objects)) for j in range(i + 1, len(objects))]
     return all(required[i] - members[j] for i, j in pairs)

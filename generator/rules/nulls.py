@@ -8,7 +8,7 @@ from typing import Any
 from openapi_python_client.strings import ClassName
 
 from generator.document import LISTS_OF_SCHEMAS, MAPS_OF_SCHEMAS, Json, schemas_of
-from generator.rules.places import Place, become, everywhere
+from generator.rules.places import Place, become, everywhere, schema_slots
 
 NULL: Json = {"type": "null"}
 _STRUCTURE = ("object", "array")
@@ -29,9 +29,10 @@ def replace_booleans(document: Json, counts: Counter[str]) -> None:
         if isinstance(schema.get("items"), bool):
             schema["items"] = {}
 
-    for name, schema in schemas_of(document).items():
-        if isinstance(schema, bool):
-            schemas_of(document)[name] = {}
+    for holder, key in schema_slots(document):
+        if isinstance(holder[key], bool):
+            holder[key] = {}
+            counts["boolean schemas replaced"] += 1
     everywhere(document, rule)
 
 

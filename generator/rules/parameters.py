@@ -21,20 +21,43 @@ def send_as_text(document: Json, counts: Counter[str]) -> None:
             counts["parameters sent as text"] += 1
             continue
         schema = resolve(document, parameter.get("schema", {}))
-        if _is_joined(parameter, schema):
+        if _is_joined(document, parameter, schema):
             parameter["schema"] = {"type": "string"}
             parameter["x-joined"] = True
             counts["parameters sent as text"] += 1
 
 
-def _is_joined(parameter: Json, schema: Json) -> bool:
-    if parameter["in"] not in _ONE_TEXT:
-        return (
-            schema.get("type") == "array"
-            and parameter.get("explode", parameter.get("style", "form") == "form") is False
-        )
-    structured = schema.get("type") in ("array", "object") or "properties" in schema
-    return structured or (parameter["in"] != "path" and schema.get("format") in ("date", "date-time", "uuid"))
+def send_as_it_comes(document: Json, counts: Counter[str]) -> None:
+    """A body that may be one of several things, or null, is sent as the caller gives it: plain JSON."""
+    bodies = [operation.get("requestBody", {}) for _, operation in inline_operations(document)]
+    for body in [*bodies, *document["components"].get("requestBodies", {}).values()]:
+        for variant in body.get("content", {}).values():
+            schema = variant.get("schema", {})
+            target = resolve(document, schema)
+            if "anyOf" in target or "oneOf" in target or isinstance(target.get("type"), list):
+                become(schema, {})
+                counts["bodies sent as they come"] += 1
+
+
+def _is_joined(document: Json, parameter: Json, schema: Json) -> bool:
+    structured = not _is_scalar(document, schema)
+    if parameter["in"] in _ONE_TEXT:
+        return structured or (parameter["in"] != "path" and schema.get("format") in ("date", "date-time", "uuid"))
+    exploded = parameter.get("explode", parameter.get("style", "form") == "form")
+    repeated = schema.get("type") == "array" and _is_scalar(document, schema.get("items", {}))
+    spread = "properties" in schema and parameter.get("style", "form") == "form"
+    return structured and not (exploded and (repeated or spread))
+
+
+def _is_scalar(document: Json, schema: Json) -> bool:
+    """Whether a value of this is one word."""
+    target = resolve(document, schema)
+    parts = [part for keyword in ("allOf", "anyOf", "oneOf") for part in target.get(keyword, [])]
+    if parts:
+        return all(_is_scalar(document, part) for part in parts)
+    types = target.get("type")
+    named = types if isinstance(types, list) else [types]
+    return "properties" not in target and all(kind not in ("array", "object", None) for kind in named)
 
 
 def describe_in_schema(document: Json, counts: Counter[str]) -> None:

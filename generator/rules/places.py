@@ -64,6 +64,20 @@ def roots(document: Json) -> Iterator[tuple[Json, Place]]:
         yield from _of_operation(operation, operation_name)
 
 
+def schema_slots(document: Json) -> Iterator[tuple[Json, str]]:
+    """Every place for a schema that is not inside another one, as the mapping and the key it stands under."""
+    components = document["components"]
+    yield from ((schemas_of(document), name) for name in schemas_of(document))
+    operations = [operation for _, operation in inline_operations(document)]
+    parameters = [*components.get("parameters", {}).values()]
+    bodies = [*components.get("requestBodies", {}).values(), *components.get("responses", {}).values()]
+    for operation in operations:
+        parameters += operation.get("parameters", [])
+        bodies += [operation.get("requestBody", {}), *operation.get("responses", {}).values()]
+    variants = [variant for body in bodies for variant in body.get("content", {}).values()]
+    yield from ((holder, "schema") for holder in [*parameters, *variants] if "schema" in holder)
+
+
 def inline_operations(document: Json) -> Iterator[tuple[str, Json]]:
     """Every operation as it stands in the document, with the name the generator gives it."""
     for item in document["paths"].values():

@@ -100,5 +100,5 @@ def answering(schema: Json) -> Json:
     return {"200": {"description": "fine", "content": {"application/json": {"schema": schema}}}}
 
 
-for _kind in ("evolving", "shapes", "surface", "writing"):
+for _kind in ("corners", "evolving", "shapes", "surface", "writing"):
     importlib.import_module(f".{_kind}", __name__)
