@@ -190,6 +190,7 @@ class Hold:
         "settlement",
         "shadow_why",
         "spent",
+        "stated",
         "steps",
         "trace_id",
     )
@@ -209,6 +210,7 @@ class Hold:
         self.reservation_id: str | None = None
         self.heartbeat: Heartbeat | None = None
         self.spent: Amount | None = None
+        self.stated: Amount | None = None  # what `commit` was given, also if it then refused something beside it
         self.settlement: Settlement | None = None
         self.steps = 0
         self.cancelled_by_lease = False

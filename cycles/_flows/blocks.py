@@ -41,7 +41,9 @@ async def end_block(io: Io, hold: Hold, raised: BaseException | None) -> None:
 async def _settle(io: Io, hold: Hold, raised: BaseException | None) -> bool:
     """Do what the ending asks for; True where nobody said what the block cost."""
     plan = hold.plan
-    owed = ending(raised, hold.spent, plan.actual, hold.usage.is_filled)
+    # An amount that came with metadata nobody can send is known all the same: refusing that must not lose this.
+    known = hold.spent if hold.stated is None else hold.stated
+    owed = ending(raised, known, plan.actual, hold.usage.is_filled)
     if isinstance(owed, GiveBack):
         if owed.forgotten and io.listens(logging.WARNING):
             from cycles._events import GuardForgotten

@@ -60,6 +60,7 @@ async def commit(
     if amount is None:
         raise InvalidRequestError("commit: say what it cost, commit(amount), or tell guard.spend(amount) before")
     hold.check_unit(amount)
+    hold.stated = amount
     given = Metrics.of(metrics)
     labels = clean_object(metadata, "metadata") if metadata is not None else {}
     record = _record(io, hold, amount, given, {**labels, **hold.plan.marks, **(marks or {})})

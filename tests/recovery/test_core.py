@@ -295,6 +295,30 @@ def test_nothing_of_the_client_is_left_when_it_is_closed(world: World) -> None:
         gc.collect()
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"metadata": {"when": float("nan")}}, {"metadata": {"tags": {1}}}, {"metrics": {"tokens_input": -1}}]
+)
+def test_an_amount_given_beside_something_that_is_refused_stays_known(world: World, wrong: dict[str, Any]) -> None:
+    with world.client() as client:
+        with (
+            pytest.raises(cycles.InvalidRequestError),
+            client.reserve(cycles.tokens(100), action=ACTION) as guard,
+        ):
+            guard.commit(ACTUAL, **wrong)
+        assert guard.state == "committed"
+    assert what_was_sent(world) == ["commit"]
+    assert world.server.charged == 42
+
+
+def test_a_refused_commit_leaves_the_guard_for_a_better_one(world: World) -> None:
+    with world.client() as client, client.reserve(cycles.tokens(100), action=ACTION) as guard:
+        with pytest.raises(cycles.InvalidRequestError):
+            guard.commit(cycles.tokens(1), metadata={"when": float("nan")})
+        assert guard.commit(ACTUAL, metadata={"when": None}).status == "committed"
+    assert what_was_sent(world) == ["commit"]
+    assert world.server.charged == 42
+
+
 INVALID = {"error": "INVALID_REQUEST", "message": "m", "request_id": "r"}
 
 
