@@ -70,6 +70,7 @@ class ProtocolError(CyclesError):
         code: The protocol's error code, for example ``BUDGET_EXCEEDED``; None where the body carried none.
         reason_code: Why a decision was DENY, where the refusal came as a decision.
         message: The server's own words (with the API key redacted, should the server echo it).
+        hint: What to do about it, where the SDK knows; part of ``str(error)``.
         request_id: The server's id of the request, for its logs.
         trace_id: W3C trace id of the request (32 hex digits).
         details: Further facts the server gave, an empty mapping if none.
@@ -82,6 +83,7 @@ class ProtocolError(CyclesError):
         self,
         message: str,
         *,
+        hint: str | None = None,
         status: int | None = None,
         code: str | None = None,
         reason_code: str | None = None,
@@ -94,6 +96,7 @@ class ProtocolError(CyclesError):
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.hint = hint
         self.status = status
         self.code = code
         self.reason_code = reason_code
@@ -114,7 +117,8 @@ class ProtocolError(CyclesError):
             )
             if fact
         ]
-        return f"{self.message} [{', '.join(facts)}]" if facts else self.message
+        words = f"{self.message}; {self.hint}" if self.hint else self.message
+        return f"{words} [{', '.join(facts)}]" if facts else words
 
 
 class ReservationDeniedError(ProtocolError):
@@ -163,6 +167,10 @@ class UnitMismatchError(ProtocolError):
 
 class IdempotencyMismatchError(ProtocolError):
     """The idempotency key was used before with another payload."""
+
+
+class ReservationKeyReusedError(IdempotencyMismatchError, ReservationDeniedError):
+    """No reservation: its idempotency key was used before for another one."""
 
 
 class ReservationExpiredError(ProtocolError):

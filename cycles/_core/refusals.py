@@ -60,11 +60,11 @@ def error_of(outcome: NoSuccess, operation: str) -> errors.CyclesError:
 def _refused(refusal: Refusal, operation: str) -> errors.ProtocolError:
     kind = _kind(refusal)
     if operation == CREATE and refusal.status == 409 and not issubclass(kind, errors.ReservationDeniedError):
-        kind = errors.ReservationDeniedError if kind is errors.ProtocolError else kind
-    hint = _hint(kind, refusal, operation)
-    message = f"{refusal.message}; {hint}" if hint else refusal.message
+        is_mismatch = kind is errors.IdempotencyMismatchError
+        kind = errors.ReservationKeyReusedError if is_mismatch else errors.ReservationDeniedError
     return kind(
-        message,
+        refusal.message,
+        hint=_hint(kind, refusal, operation),
         status=refusal.status,
         code=refusal.code,
         request_id=refusal.request_id,

@@ -1,0 +1,50 @@
+"""Which exception a refusal becomes, and that the server's words stay its own."""
+
+from __future__ import annotations
+
+import pytest
+
+import cycles
+from cycles._core.outcome import Refusal
+from cycles._core.refusals import error_of
+
+
+@pytest.mark.parametrize(
+    ("operation", "status", "code", "kind"),
+    [
+        ("createReservation", 409, "BUDGET_EXCEEDED", cycles.BudgetExceededError),
+        ("createReservation", 409, "BRAND_NEW", cycles.ReservationDeniedError),
+        ("createReservation", 409, None, cycles.ReservationDeniedError),
+        ("createReservation", 409, "NOT_FOUND", cycles.ReservationDeniedError),
+        ("createReservation", 409, "IDEMPOTENCY_MISMATCH", cycles.ReservationKeyReusedError),
+        ("commitReservation", 409, "IDEMPOTENCY_MISMATCH", cycles.IdempotencyMismatchError),
+        ("commitReservation", 409, "BRAND_NEW", cycles.ProtocolError),
+        ("createReservation", 418, "BRAND_NEW", cycles.ProtocolError),
+        ("createReservation", 400, "INVALID_REQUEST", cycles.ProtocolError),
+        ("createReservation", 401, None, cycles.UnauthorizedError),
+        ("getReservation", 410, None, cycles.ReservationExpiredError),
+        ("createReservation", 429, None, cycles.RateLimitedError),
+        ("createReservation", 529, None, cycles.ServerError),
+    ],
+)
+def test_the_code_decides_if_it_is_known_else_the_status(
+    operation: str, status: int, code: str | None, kind: type[cycles.ProtocolError]
+) -> None:
+    error = error_of(Refusal(status, code, "words"), operation)
+    assert type(error) is kind
+    assert error.code == code
+
+
+def test_a_key_that_was_used_before_denies_the_reservation_and_is_a_mismatch() -> None:
+    error = error_of(Refusal(409, "IDEMPOTENCY_MISMATCH", "words"), "createReservation")
+    assert isinstance(error, cycles.IdempotencyMismatchError)
+    assert isinstance(error, cycles.ReservationDeniedError)
+
+
+def test_what_to_do_stands_beside_the_servers_words_and_not_in_them() -> None:
+    error = error_of(Refusal(401, "UNAUTHORIZED", "KEY_NOT_FOUND", "req-1"), "decide")
+    assert isinstance(error, cycles.UnauthorizedError)
+    assert error.message == "KEY_NOT_FOUND"
+    assert error.hint is not None
+    assert error.hint in str(error)
+    assert "req-1" in str(error)
