@@ -12,7 +12,6 @@ import os
 import threading
 import time
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -33,6 +32,7 @@ from cycles._reporting import Reporter
 if TYPE_CHECKING:
     import httpx
 
+    from cycles._drivers.scribe import Scribe
     from cycles._drivers.tasks import TaskIo
 
 BEAT_WORKERS: Final = 32  # extends in flight at once: one slow server answer delays no other lease
@@ -79,9 +79,11 @@ class Runtime:
         return BlockingIo(self)
 
     @cached_property
-    def files(self) -> ThreadPoolExecutor:
-        """The one thread on which event loops have their file work done, in order."""
-        return ThreadPoolExecutor(1, "cycles-journal")
+    def scribe(self) -> Scribe:
+        """The thread on which event loops have their file work done."""
+        from cycles._drivers.scribe import Scribe
+
+        return Scribe(self.save, self.forget)
 
     def tasks(self) -> TaskIo:
         """The verbs for tasks of the running loop."""
@@ -169,8 +171,8 @@ class Runtime:
         self._tell_leftovers(report)
         self.recovery.close()
         self.keeper.close(1.0)
-        if "files" in self.__dict__:
-            self.files.shutdown(wait=True)
+        if "scribe" in self.__dict__:
+            self.scribe.close()
         for connections in self._blocking.values():
             connections.close()
         return report

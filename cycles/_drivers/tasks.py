@@ -56,22 +56,12 @@ class TaskIo(Verbs):
 
     async def save(self, record: Record) -> bool:
         """Write the record down, on the journal's thread."""
-        if self._runtime.journal is None:
-            return False
-        try:
-            written = self._loop.run_in_executor(self._runtime.files, self._runtime.save, record)
-        except RuntimeError:  # the interpreter is ending and starts no thread: better late than lost
-            return self._runtime.save(record)
-        return await written
+        return self._runtime.journal is not None and await self._runtime.scribe.save(record)
 
     async def forget(self, record: Record) -> None:
         """Remove the record, on the journal's thread; nobody needs to wait for that."""
-        if self._runtime.journal is None:
-            return
-        try:
-            self._runtime.files.submit(self._runtime.forget, record)
-        except RuntimeError:
-            self._runtime.forget(record)
+        if self._runtime.journal is not None:
+            self._runtime.scribe.forget(record)
 
     async def pause(self, seconds: float) -> None:
         """Sleep; a cancellation ends it."""

@@ -1,0 +1,224 @@
+"""The journal's thread: batches, few wake-ups, nothing lost whatever ends first."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from cycles._core.records import Record
+from cycles._drivers import scribe as module
+from cycles._drivers.scribe import Scribe
+
+
+def record(number: int) -> Record:
+    return Record(reservation_id=f"rsv-{number}", base_url="http://x")
+
+
+class Files:
+    """What would be on disk, and from which thread; a gate can hold the first write up."""
+
+    def __init__(self) -> None:
+        self.there: list[str] = []
+        self.log: list[str] = []
+        self.threads: set[str] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.changed = threading.Condition()
+
+    def save(self, record: Record) -> bool:
+        assert self.gate.wait(5)
+        self._note("save", record)
+        self.there.append(record.reservation_id)
+        return True
+
+    def forget(self, record: Record) -> None:
+        self.there.remove(record.reservation_id)
+        self._note("forget", record)
+
+    def _note(self, what: str, record: Record) -> None:
+        with self.changed:
+            self.threads.add(threading.current_thread().name)
+            self.log.append(f"{what} {record.reservation_id}")
+            self.changed.notify_all()
+
+    def wait_for(self, *entries: str) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: set(entries) <= set(self.log), 5)
+
+
+def test_file_work_is_done_on_another_thread_in_order() -> None:
+    async def main() -> None:
+        for number in range(3):
+            assert await scribe.save(record(number))
+            scribe.forget(record(number))
+
+    files = Files()
+    scribe = Scribe(files.save, files.forget)
+    asyncio.run(main())
+    scribe.close()
+    assert files.threads == {"cycles-journal"}
+    assert files.there == []
+    assert [entry for entry in files.log if entry.startswith("save")] == ["save rsv-0", "save rsv-1", "save rsv-2"]
+
+
+def test_saves_that_gather_meanwhile_come_back_in_one_word_to_the_loop() -> None:
+    async def main() -> None:
+        loop, words = asyncio.get_running_loop(), []
+        tell = loop.call_soon_threadsafe
+
+        def counted(*args: object) -> object:
+            words.append(args)
+            return tell(*args)  # type: ignore[arg-type]
+
+        loop.call_soon_threadsafe = counted  # type: ignore[method-assign, assignment]
+        files.gate.clear()
+        saves = [asyncio.ensure_future(scribe.save(record(number))) for number in range(50)]
+        await asyncio.sleep(0)
+        files.gate.set()
+        assert await asyncio.gather(*saves) == [True] * 50
+        assert len(words) <= 2
+
+    files = Files()
+    scribe = Scribe(files.save, files.forget)
+    asyncio.run(main())
+    scribe.close()
+
+
+def test_forgetting_wakes_nobody_while_the_thread_is_about_to_look_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINGER_S", 5.0)
+
+    async def main() -> None:
+        await scribe.save(record(1))
+        scribe.forget(record(1))
+        assert scribe._jobs.empty()
+        assert files.there == ["rsv-1"]
+        await scribe.save(record(2))  # takes it along
+
+    files = Files()
+    scribe = Scribe(files.save, files.forget)
+    asyncio.run(main())
+    files.wait_for("forget rsv-1")
+    scribe.close()
+
+
+def test_a_record_goes_soon_though_nothing_else_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINGER_S", 0.0)
+
+    async def main() -> None:
+        await scribe.save(record(1))
+
+    files = Files()
+    scribe = Scribe(files.save, files.forget)
+    asyncio.run(main())
+    scribe.forget(record(1))
+    files.wait_for("forget rsv-1")
+    scribe.close()
+
+
+def test_one_thread_serves_slow_settlements(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    start = threading.Thread.start
+
+    def counted(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", counted)
+    monkeypatch.setattr(module, "LINGER_S", 0.0)
+
+    async def main() -> None:
+        for number in range(5):
+            await scribe.save(record(number))
+            scribe.forget(record(number))
+            await asyncio.to_thread(files.wait_for, f"forget rsv-{number}")
+
+    files = Files()
+    scribe = Scribe(files.save, files.forget)
+    asyncio.run(main())
+    scribe.close()
+    assert started.count("cycles-journal") == 1
+
+
+def test_another_thread_comes_where_the_last_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINGER_S", 0.0)
+    monkeypatch.setattr(module, "IDLE_S", 0.0)
+
+    async def main() -> None:
+        for number in range(200):
+            assert await asyncio.wait_for(scribe.save(record(number)), 5)
+
+    files = Files()
+    scribe = Scribe(files.save, files.forget)
+    asyncio.run(main())
+    scribe.close()
+    assert len(files.there) == 200
+
+
+def test_a_cancelled_waiter_does_not_keep_its_record_from_disk() -> None:
+    async def main() -> None:
+        files.gate.clear()
+        task = asyncio.ensure_future(scribe.save(record(1)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        files.gate.set()
+
+    files = Files()
+    scribe = Scribe(files.save, files.forget)
+    asyncio.run(main())
+    scribe.close()
+    assert files.there == ["rsv-1"]
+
+
+def test_a_loop_that_ends_first_disturbs_no_other() -> None:
+    async def leave() -> None:
+        files.gate.clear()
+        task = asyncio.ensure_future(scribe.save(record(1)))
+        await asyncio.sleep(0)
+        assert not task.done()
+
+    async def stay() -> bool:
+        files.gate.set()
+        return await scribe.save(record(2))
+
+    files = Files()
+    scribe = Scribe(files.save, files.forget)
+    asyncio.run(leave())
+    assert asyncio.run(stay())
+    scribe.close()
+    assert files.there == ["rsv-1", "rsv-2"]
+
+
+def test_a_bug_in_saving_is_raised_to_who_waits_and_to_nobody_else() -> None:
+    def save(record: Record) -> bool:
+        if record.reservation_id == "rsv-1":
+            raise ZeroDivisionError
+        return True
+
+    async def main() -> None:
+        with pytest.raises(ZeroDivisionError):
+            await scribe.save(record(1))
+        assert await scribe.save(record(2))
+
+    scribe = Scribe(save, lambda record: None)
+    asyncio.run(main())
+    scribe.close()
+
+
+def test_where_no_thread_can_be_had_the_loop_writes_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread at interpreter shutdown")
+
+    async def main() -> None:
+        assert await scribe.save(record(1))
+        scribe.forget(record(1))
+
+    files = Files()
+    scribe = Scribe(files.save, files.forget)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    asyncio.run(main())
+    assert files.log == ["save rsv-1", "forget rsv-1"]
+    scribe.close()
