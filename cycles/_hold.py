@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from cycles._config import LeasePolicy
 from cycles._core.amounts import Amount
@@ -133,7 +133,7 @@ class Heartbeat:
         with self._lock:
             self._beating = False
             if isinstance(self.step, Beat):
-                self.step = evolve(self.step, fresh_key=False)
+                self.step = self.step._replace(fresh_key=False)
 
     def advance(self, lease: Lease, step: Step) -> None:
         """The planner's word on what happened."""

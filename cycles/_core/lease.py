@@ -24,18 +24,10 @@ from cycles._core.lease_values import (
     Step,
     Stop,
     StopReason,
+    Stumble,
 )
 
 __all__ = ["Beat", "Failure", "FailureKind", "Grant", "Lease", "Notice", "NoticeKind", "Step", "Stop", "StopReason"]
-
-
-@frozen
-class Stumble:
-    """The last failed attempt since the last success: what the progress guard compares with (semantics 10.3)."""
-
-    elapsed_ms: float
-    window_ms: float
-    wait_ms: float
 
 
 @frozen
@@ -85,7 +77,7 @@ class Lease:
             delay_ms=fallback.hold_ms(ttl_ms),
         )
         if grant.remaining_ttl_ms is not None:
-            return lease._by_primary(grant, grant.remaining_ttl_ms)
+            return lease._by_primary(grant, grant.remaining_ttl_ms, timeout_ms)
         lease = lease._telling(NoticeKind.FALLBACK, _FALLBACK)  # the first extension, at once, measures the first grant
         return lease, lease._beat(grant.received_ms, fresh_key=True)
 
@@ -94,7 +86,7 @@ class Lease:
         lease = evolve(self, extensions=self.extensions + 1, stumble=None, notices=())
         if grant.remaining_ttl_ms is None:
             return lease._by_fallback(grant)
-        return lease._by_primary(grant, grant.remaining_ttl_ms)
+        return lease._by_primary(grant, grant.remaining_ttl_ms, self.deadline_ms)
 
     def failed(self, failure: Failure, now_ms: float) -> tuple[Self, Step]:
         """The lease after an attempt that granted nothing, known at `now_ms`."""
@@ -109,12 +101,12 @@ class Lease:
         """Until when (monotonic) the lease provably holds. It may hold for longer."""
         return self.proven_until_ms
 
-    def _by_primary(self, grant: Grant, remaining_ttl_ms: int) -> tuple[Self, Step]:
+    def _by_primary(self, grant: Grant, remaining_ttl_ms: int, enforced_ms: float) -> tuple[Self, Step]:
         """Semantics 10.2: from this one response alone, but for the largest rtt seen."""
         rtt = primary.rtt_ms(grant.sent_ms, grant.received_ms)
         lead = primary.lead_floor_ms(remaining_ttl_ms, rtt)
         deadline = primary.deadline_ms(self.timeout_ms, lead)
-        largest_rtt = max(self.largest_rtt_ms, rtt or 0.0)
+        largest_rtt = self._largest_rtt_ms(rtt, enforced_ms)
         reserve = primary.retry_reserve_ms(deadline, largest_rtt)
         delay = primary.next_delay_ms(lead, reserve)
         lease = evolve(
@@ -148,7 +140,7 @@ class Lease:
             granted_ms=self.granted_ms + (measured or 0.0),
             by_remaining_ttl=False,
             lead_ms=0.0,
-            largest_rtt_ms=max(self.largest_rtt_ms, primary.rtt_ms(grant.sent_ms, grant.received_ms) or 0.0),
+            largest_rtt_ms=self._largest_rtt_ms(primary.rtt_ms(grant.sent_ms, grant.received_ms), self.deadline_ms),
             deadline_ms=primary.deadline_ms(self.timeout_ms, self.ttl_ms),
             delay_ms=delay,
         )._telling(NoticeKind.FALLBACK, _FALLBACK)
@@ -182,11 +174,14 @@ class Lease:
     def _hold_on(self, failure: Failure, now_ms: float) -> Step:
         """Semantics 10.4: a failed beat waits the held delay, same key; and never less than the server asked."""
         asked = 0.0
+        guessed_lead = self.ttl_ms + self._lead_min_ms(now_ms)  # as if the reserve had been granted all it asked
         if failure.kind is FailureKind.RATE_LIMITED:
             asked = _asked_ms(failure) or 0.0
-            guessed_lead = self.ttl_ms + self._lead_min_ms(now_ms)  # as if the reserve had been granted all it asked
             if asked > max(self.delay_ms, guessed_lead):
                 return _throttled(failure, guessed_lead)
+        if guessed_lead < -self.ttl_ms:
+            detail = f"{failure.detail}; the lease must have ended a whole ttl ago"
+            return Stop(StopReason.NO_SAFE_RETRY, detail, permanent=False)
         return self._beat(now_ms + max(self.delay_ms, asked), fresh_key=False)
 
     def _rejected(self, failure: Failure, now_ms: float) -> Stop:
@@ -203,6 +198,13 @@ class Lease:
 
     def _beat(self, due_ms: float, *, fresh_key: bool) -> Beat:
         return Beat(due_ms, fresh_key, primary.cut_ms(self.deadline_ms))
+
+    def _largest_rtt_ms(self, rtt: float | None, enforced_ms: float) -> float:
+        """What took longer than the deadline enforced on it was held up on this side, by a blocked event loop say.
+
+        That proves less lead, but says nothing about the server; it must not make every later beat earlier.
+        """
+        return max(self.largest_rtt_ms, min(rtt or 0.0, enforced_ms))
 
     def _lead_min_ms(self, now_ms: float) -> float:
         """Sum of grants minus the time since the reserve answer."""

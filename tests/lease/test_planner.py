@@ -132,6 +132,18 @@ def test_each_answer_counts_alone_but_for_the_largest_rtt() -> None:
     assert beat(step) == (45_000 + 60_000 - (2 * 5_000 + 4_000), True)
 
 
+def test_an_answer_held_up_on_this_side_does_not_shorten_later_beats() -> None:
+    lease, _ = opened(10_000, ttl=10_000)
+    lease, _ = lease.granted(answer(10_000, 10_000.0, rtt=3_500.0))  # its deadline was 1,250: the loop was blocked
+    lease, step = lease.granted(answer(10_000, 12_000.0))
+    assert beat(step) == (12_000 + 10_000 - 3 * 2_500, True)
+
+
+def test_a_slow_create_does() -> None:
+    _, step = opened(60_000, rtt=3_000.0)
+    assert beat(step) == (57_000 - 3 * 6_000, True)
+
+
 def test_an_infinite_lead_never_beats() -> None:
     _, step = opened(10**400)
     assert beat(step) == (math.inf, True)
@@ -371,6 +383,12 @@ def test_fallback_failure_waits_the_held_delay_with_the_same_key(kind: FailureKi
     assert beat(lease.failed(Failure(kind, "x"), 100.0)[1]) == (30_100, False)
     lease, _ = falling_back((50, 1_020_000))
     assert beat(lease.failed(Failure(kind, "x"), 10_050.0)[1]) == (20_050, False)
+
+
+def test_fallback_gives_up_on_a_lease_that_must_be_over() -> None:
+    lease, _ = falling_back((0, 1_060_000))
+    assert beat(lease.failed(TRANSPORT, 180_000.0)[1]) == (210_000, False)
+    assert stop(lease.failed(TRANSPORT, 180_001.0)[1]) is StopReason.NO_SAFE_RETRY
 
 
 def test_fallback_never_retries_earlier_than_asked() -> None:

@@ -32,7 +32,7 @@ servers = st.builds(
     max_lead_ms=st.just(math.inf) | st.integers(8_000, 60_000),
     tick_ms=st.sampled_from([1, 16, 100]),
 )
-quick = settings(max_examples=150, deadline=None)
+quick = settings(max_examples=100, deadline=None)
 
 
 def repeated(drawn: list[Attempt]) -> Iterator[Attempt]:
@@ -130,7 +130,7 @@ def valid(step: Step, now_ms: float, *, fresh_key: bool) -> None:
     assert 0 < step.cut_ms < math.inf or step.cut_ms == math.inf
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.integers(1_000, DAY),
     st.floats(1, 1e9) | st.just(math.inf),
