@@ -144,6 +144,8 @@ def _step(client: Any, step: str, *arguments: Any) -> Any:
         return asyncio.run(_commit_async(client, arguments[0]))
     if step == "record":
         return _seen(client.record(cycles.tokens(arguments[0]), action=ACTION))
+    if step == "close":
+        return client.close()
     if step == "flush":
         report = client.flush(timeout=arguments[0])
         return {"settled": report.settled, "pending": report.pending, "quarantined": report.quarantined}

@@ -32,23 +32,23 @@ def nothing_special(world: World) -> None:
     pass
 
 
-SETTLEMENTS: Final[dict[str, tuple[str, Callable[[World], None], dict[str, Any], list[str]]]] = {
-    "commit": ("commit", nothing_special, {}, ["commit"]),
-    "async commit": ("commit_async", nothing_special, {}, ["commit"]),
-    "commit to disk": ("commit", nothing_special, {"durability": "disk"}, ["commit"]),
-    "expired commit": ("commit", expire_on_commit, {}, ["commit", "event"]),
-    "throttled commit": ("commit", throttle_once, {}, ["commit"]),
-    "direct event": ("record", nothing_special, {}, ["event"]),
+SETTLEMENTS: Final[dict[str, tuple[list[tuple[Any, ...]], Callable[[World], None], dict[str, Any], list[str]]]] = {
+    "commit": ([("commit", 42)], nothing_special, {}, ["commit"]),
+    "async commit": ([("commit_async", 42), ("close",)], nothing_special, {}, ["commit"]),
+    "commit to disk": ([("commit", 42)], nothing_special, {"durability": "disk"}, ["commit"]),
+    "expired commit": ([("commit", 42)], expire_on_commit, {}, ["commit", "event"]),
+    "throttled commit": ([("commit", 42)], throttle_once, {}, ["commit"]),
+    "direct event": ([("record", 42)], nothing_special, {}, ["event"]),
 }
 
 
 @pytest.mark.parametrize("name", SETTLEMENTS)
 def test_dying_at_any_point_of_a_settlement_loses_and_doubles_nothing(manual_world: World, name: str) -> None:
     world = manual_world
-    step, prepare, settings, requests = SETTLEMENTS[name]
+    steps, prepare, settings, requests = SETTLEMENTS[name]
     for _ in range(2):  # the first one makes the directories, too
         prepare(world)
-        whole = world.run((step, 42), **settings)
+        whole = world.run(*steps, **settings)
         world.recover()
     assert whole.answer is not None
     points = whole.answer["points"]
@@ -57,7 +57,7 @@ def test_dying_at_any_point_of_a_settlement_loses_and_doubles_nothing(manual_wor
     for number, point in enumerate(points):
         prepare(world)
         before = world.server.charged
-        assert world.run((step, 42), die_at=number, **settings).killed, point
+        assert world.run(*steps, die_at=number, **settings).killed, point
         known = any(path.stat().st_size for path in journal_files(world.root)) or world.server.charged > before
         assert known or point in NOTHING_KNOWN_YET, point
         report = world.recover(**settings)
@@ -69,12 +69,12 @@ def test_dying_at_any_point_of_a_settlement_loses_and_doubles_nothing(manual_wor
 @pytest.mark.parametrize("name", ["commit", "expired commit"])
 def test_dying_at_any_point_of_the_replay_loses_and_doubles_nothing(manual_world: World, name: str) -> None:
     world = manual_world
-    step, prepare, settings, requests = SETTLEMENTS[name]
+    steps, prepare, settings, requests = SETTLEMENTS[name]
     prepare(world)
 
     def leave_a_record() -> None:
         world.server.faults.refuse("commit")
-        assert world.run((step, 42), ("die",), **settings).killed
+        assert world.run(*steps, ("die",), **settings).killed
         world.server.faults.clear()
 
     leave_a_record()
