@@ -20,16 +20,14 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
 from cycles._core import caps as rules
 from cycles._core.amounts import Amount
-from cycles._core.ending import DROPPED
-from cycles._core.requests import new_key
 from cycles._core.results import ReleaseResponse, ReservationExtendResponse
 from cycles._core.settlement import Settlement
 from cycles._core.usage import Metrics
 from cycles._errors import CyclesError, InvalidRequestError
 from cycles._facts import GuardFacts
 from cycles._flows import leases, settling
-from cycles._flows.blocks import end_block
-from cycles._hold import Heartbeat, Hold, Plan, Release
+from cycles._flows.blocks import drop, end_block
+from cycles._hold import Heartbeat, Hold, Plan
 from cycles._io import Io, run
 
 if TYPE_CHECKING:
@@ -110,32 +108,17 @@ class _InBlocks(GuardFacts):
 
     def __del__(self) -> None:
         hold = getattr(self, "_hold", None)  # absent if __init__ did not get far
-        if hold is None or hold.finalized or hold.reservation_id is None or self._inert() or self._runtime.closed:
+        if hold is None or hold.finalized or hold.plan.shadow or self._inert() or self._runtime.closed:
+            return
+        if hold.reservation_id is None and hold.known is None:
             return
         with contextlib.suppress(CyclesError):
-            hold.claim("release")
+            hold.claim("drop")
             # Not from here: a finalizer may run inside any lock, the keeper's own included.
             with contextlib.suppress(RuntimeError):  # the interpreter ends; so will the lease
-                _thread.start_new_thread(_give_back_dropped, (self._runtime, hold))
-            message = f"{hold.name} was dropped without commit or release; its budget is given back"
+                _thread.start_new_thread(drop, (self._runtime.blocking, hold))
+            message = f"{hold.name} was dropped without commit or release; what it did not spend is given back"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
-
-
-def _give_back_dropped(runtime: Runtime, hold: Hold) -> None:
-    import logging
-
-    hold.state = "released"
-    if hold.heartbeat is not None:
-        hold.heartbeat.end()
-    if runtime.reporter.listens(logging.WARNING):
-        from cycles._events import GuardForgotten
-
-        why = "the guard was dropped without commit or release"
-        event = GuardForgotten(reservation_id=hold.reservation_id, trace_id=hold.trace_id, why=why)
-        runtime.reporter.report(event)
-    assert hold.reservation_id is not None
-    owed = Release(hold.reservation_id, new_key(), DROPPED, hold.trace_id)
-    runtime.recovery.owe_release(owed, at_once=True)
 
 
 class Guard(_InBlocks):

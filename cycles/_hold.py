@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from attrs import field, frozen
 
@@ -30,6 +30,9 @@ GuardState: TypeAlias = Literal[
     "active", "committed", "pending", "released", "lost", "unreserved", "rejected", "detached"
 ]
 Unavailable: TypeAlias = Literal["raise", "allow"]
+
+AS_IT_IS: Final = "as it is"
+"""What is claimed whatever is known to be spent by now: somebody has said how the guard ends."""
 
 
 @frozen(kw_only=True)
@@ -210,7 +213,7 @@ class Hold:
         self.reservation_id: str | None = None
         self.heartbeat: Heartbeat | None = None
         self.spent: Amount | None = None
-        self.stated: Amount | None = None  # what `commit` was given, also if it then refused something beside it
+        self.stated: Amount | None = None  # by a commit that could not go out as it was given
         self.settlement: Settlement | None = None
         self.steps = 0
         self.cancelled_by_lease = False
@@ -267,8 +270,16 @@ class Hold:
         """True once somebody has begun to commit or release it."""
         return self._claimed is not None
 
-    def claim(self, what: str) -> None:
-        """Become the one who ends this guard.
+    @property
+    def known(self) -> Amount | None:
+        """What is known to have been spent: what `spend` added up to, and no less than any commit has stated."""
+        stated, spent = self.stated, self.spent
+        if stated is None or (spent is not None and spent > stated):
+            return spent
+        return stated
+
+    def claim(self, what: str, known: Amount | Literal["as it is"] | None = AS_IT_IS) -> bool:
+        """Become the one who ends this guard. False if `known` is given and another thread has spent meanwhile.
 
         Raises:
             GuardFinalizedError: if somebody else already is; nothing has been sent.
@@ -278,7 +289,10 @@ class Hold:
                 raise GuardFinalizedError(
                     f"cannot {what}: {self.name} already ended ({self._claimed}); nothing was sent"
                 )
+            if known != AS_IT_IS and known != self.known:
+                return False
             self._claimed = what
+            return True
 
     def raise_loss_outside_a_block(self) -> None:
         """A guard without a block has no end of its own: what it was told to fail on fails here (decisions 3).

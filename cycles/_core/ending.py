@@ -18,6 +18,10 @@ LEASE_LOST: Final = "lease_lost"
 CALLER_GONE: Final = "caller_went_away"
 
 
+class Dropped(Exception):
+    """Stands for what ended a guard that nobody holds any more."""
+
+
 @frozen
 class Commit:
     """Settle this amount; `outcome` marks how the block ended, if not normally."""
@@ -60,10 +64,14 @@ def ending(raised: BaseException | None, spent: Amount | None, actual: Actual, u
 def _outcome(raised: BaseException | None) -> str | None:
     if raised is None:
         return None
+    if isinstance(raised, Dropped):
+        return "dropped"
     return "closed" if isinstance(raised, GeneratorExit) else "error"
 
 
 def _reason(raised: BaseException) -> str:
     if isinstance(raised, LeaseLostError):
         return LEASE_LOST
+    if isinstance(raised, Dropped):
+        return DROPPED
     return f"block_raised:{type(raised).__name__}"

@@ -72,6 +72,7 @@ class OwedSettlement:
     record: Record | None = None
     entry: Entry | None = None
     hold: Hold | None = None
+    saved: bool = True
 
     is_settlement = True
 
@@ -88,6 +89,8 @@ class OwedSettlement:
             return None
         if self.record is None and record.wait_ms(runtime.wall_ms()) > 0:
             return self._parked(runtime, record, "waiting as the server asked", outage=False)
+        if not self.saved:
+            runtime.save(record)
         trace_id = self.hold.trace_id if self.hold is not None else None
         record, judged = run(attempt(io, record, trace_id))
         if isinstance(judged, Owed):
@@ -107,7 +110,7 @@ class OwedSettlement:
             # it may have given it its proper name.
             debt = evolve(self, entry=Entry(file_name(record.reservation_id)))
         else:
-            debt = evolve(self, record=record)
+            debt = evolve(self, record=record, saved=True)
         return Later(debt, reason, outage, floor_s)
 
 

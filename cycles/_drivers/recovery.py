@@ -58,7 +58,7 @@ class Recovery:
         wait_s = record.wait_ms(self._runtime.wall_ms()) / 1000
         floor = time.monotonic() + wait_s if wait_s > 0 else 0.0
         key = file_name(record.reservation_id)  # as a start finds it in the journal: one debt, one key
-        self._add(key, OwedSettlement(record, None, hold), at_once=at_once, floor=floor, why=why)
+        self._add(key, OwedSettlement(record, None, hold, saved=not at_once), at_once=at_once, floor=floor, why=why)
         self._report_pending(record, why)
 
     def owe_release(self, release: Release, *, at_once: bool = False) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from cycles._core.amounts import Amount
-from cycles._core.ending import Ask, GiveBack, ending
-from cycles._errors import CyclesError, LeaseLostError, UncommittedGuardWarning
-from cycles._flows.settling import commit, release
+from cycles._core.ending import Ask, Commit, Dropped, GiveBack, ending
+from cycles._errors import CyclesError, GuardFinalizedError, LeaseLostError, UncommittedGuardWarning
+from cycles._flows.settling import commit, free, free_later, record_of, settle_later
 from cycles._hold import Hold
 from cycles._io import Io
 
@@ -29,6 +29,8 @@ async def end_block(io: Io, hold: Hold, raised: BaseException | None) -> None:
     if not hold.finalized:
         try:
             forgotten = await _settle(io, hold, raised)
+        except GuardFinalizedError:
+            pass  # another thread was faster, and that is as good
         except CyclesError as error:
             if raised is None:
                 raise
@@ -40,26 +42,46 @@ async def end_block(io: Io, hold: Hold, raised: BaseException | None) -> None:
 
 async def _settle(io: Io, hold: Hold, raised: BaseException | None) -> bool:
     """Do what the ending asks for; True where nobody said what the block cost."""
-    plan = hold.plan
-    # An amount that came with metadata nobody can send is known all the same: refusing that must not lose this.
-    known = hold.spent if hold.stated is None else hold.stated
+    plan, known = hold.plan, hold.known
     owed = ending(raised, known, plan.actual, hold.usage.is_filled)
     if isinstance(owed, GiveBack):
+        if not hold.claim("release", None):
+            return await _settle(io, hold, raised)  # a thread of the block has spent while the block ended
         if owed.forgotten and io.listens(logging.WARNING):
             from cycles._events import GuardForgotten
 
             why = "the block ended without commit, spend or actual="
             io.report(GuardForgotten(reservation_id=hold.reservation_id, trace_id=hold.trace_id, why=why))
-        await release(io, hold, owed.reason, quiet=True)
+        await free(io, hold, owed.reason, quiet=True)
         return owed.forgotten and not plan.shadow
-    marks = {} if owed.outcome is None else {"outcome": owed.outcome}
-    amount = owed.amount if not isinstance(owed, Ask) else None
-    if isinstance(owed, Ask):
-        amount = _asked(io, hold, owed)
-        if amount is None:
-            amount, marks = plan.estimate, {**marks, "actual_source": "estimate"}
-    await commit(io, hold, amount, marks=marks)
+    amount, marks = _amount(io, hold, owed)
+    # What threads of the block spend until the guard is claimed counts too.
+    await commit(io, hold, amount if known is None else None, marks=marks)
     return False
+
+
+def drop(io: Io, hold: Hold) -> None:
+    """Nobody holds this guard any more, and it is claimed: settle it in the background, as if its block had raised."""
+    if io.listens(logging.WARNING):
+        from cycles._events import GuardForgotten
+
+        why = "the guard was dropped without commit or release"
+        io.report(GuardForgotten(reservation_id=hold.reservation_id, trace_id=hold.trace_id, why=why))
+    owed = ending(Dropped(), hold.known, hold.plan.actual, hold.usage.is_filled)
+    if isinstance(owed, GiveBack):
+        free_later(io, hold, owed.reason)
+    else:
+        amount, marks = _amount(io, hold, owed)
+        settle_later(io, hold, record_of(io, hold, amount, None, {**hold.plan.marks, **marks}))
+
+
+def _amount(io: Io, hold: Hold, owed: Commit | Ask) -> tuple[Amount, dict[str, str]]:
+    """What to commit, and how to mark it."""
+    marks = {} if owed.outcome is None else {"outcome": owed.outcome}
+    if isinstance(owed, Commit):
+        return owed.amount, marks
+    amount = _asked(io, hold, owed)
+    return (hold.plan.estimate, {**marks, "actual_source": "estimate"}) if amount is None else (amount, marks)
 
 
 def _asked(io: Io, hold: Hold, ask: Ask) -> Amount | None:

@@ -34,7 +34,7 @@ from cycles._core.settlement import (
 from cycles._core.usage import Metrics, settlement_metrics
 from cycles._errors import InvalidRequestError
 from cycles._flows.asking import why
-from cycles._hold import Hold, Release
+from cycles._hold import AS_IT_IS, Hold, Release
 from cycles._io import Io
 
 RELEASE: Final = "releaseReservation"
@@ -56,24 +56,31 @@ async def commit(
         GuardFinalizedError: if the guard has ended; nothing is sent.
         ProtocolError: for an understood rejection; the amount is in no ledger then.
     """
-    amount = hold.spent if actual is None else actual
-    if amount is None:
-        raise InvalidRequestError("commit: say what it cost, commit(amount), or tell guard.spend(amount) before")
-    hold.check_unit(amount)
-    hold.stated = amount
+    if actual is not None:
+        hold.check_unit(actual)
+        hold.stated = actual  # said once, it is not lost if the rest of this call turns out to be wrong
     given = Metrics.of(metrics)
     labels = clean_object(metadata, "metadata") if metadata is not None else {}
-    record = _record(io, hold, amount, given, {**labels, **hold.plan.marks, **(marks or {})})
-    io.check(call_of(record))
-    hold.claim("commit")
-    if hold.plan.shadow:
-        return _settle_shadow(io, hold, amount)
-    settlement = await _settle(io, hold, record)
+    record = _claimed(io, hold, actual, given, {**labels, **hold.plan.marks, **(marks or {})})
+    settlement = await settle(io, hold, record)
     hold.raise_loss_outside_a_block()
     return settlement
 
 
-def _record(io: Io, hold: Hold, amount: Amount, metrics: Metrics | None, metadata: dict[str, Any]) -> Record:
+def _claimed(io: Io, hold: Hold, actual: Amount | None, metrics: Metrics | None, metadata: Mapping[str, Any]) -> Record:
+    """The record to settle, of a guard that is nobody else's to end any more."""
+    while True:
+        known = hold.known
+        amount = known if actual is None else actual
+        if amount is None:
+            raise InvalidRequestError("commit: say what it cost, commit(amount), or tell guard.spend(amount) before")
+        record = record_of(io, hold, amount, metrics, metadata)
+        io.check(call_of(record))
+        if hold.claim("commit", known if actual is None else AS_IT_IS):
+            return record
+
+
+def record_of(io: Io, hold: Hold, amount: Amount, metrics: Metrics | None, metadata: Mapping[str, Any]) -> Record:
     """Everything that is needed to settle this amount, in another process too."""
     latency_ms = max(0, round(io.now_ms() - hold.opened_ms))
     used, left_out = settlement_metrics(metrics, hold.usage, latency_ms if metrics is None else None)
@@ -86,9 +93,8 @@ def _record(io: Io, hold: Hold, amount: Amount, metrics: Metrics | None, metadat
     if labels:
         body["metadata"] = labels
     if hold.reservation_id is None:
-        event["metadata"] = labels or {}
-        if not labels:
-            del event["metadata"]
+        if labels:
+            event["metadata"] = labels
         return _event_record(io, event)
     recovered = {"recovered_reservation_id": hold.reservation_id, "recovery_reason": RECOVERY_REASON}
     event["metadata"] = {**(labels or {}), **recovered}
@@ -112,6 +118,7 @@ def _event_record(io: Io, body: dict[str, Any]) -> Record:
 
 
 def _settle_shadow(io: Io, hold: Hold, amount: Amount | None) -> Settlement:
+    """Nothing was held and nothing is sent; what would have happened is told."""
     created = hold.created
     if io.listens(logging.INFO):
         from cycles._events import ShadowSettled
@@ -130,20 +137,32 @@ def _settle_shadow(io: Io, hold: Hold, amount: Amount | None) -> Settlement:
     return hold.settlement
 
 
-async def _settle(io: Io, hold: Hold, record: Record) -> Settlement:
+async def settle(io: Io, hold: Hold, record: Record) -> Settlement:
+    """Settle a guard that is claimed.
+
+    Raises:
+        ProtocolError: for an understood rejection.
+    """
+    if hold.plan.shadow:
+        return _settle_shadow(io, hold, actual_of(record))
     try:
         await io.save(record)
         record, judged = await attempt(io, record, hold.trace_id)
     except BaseException:  # interrupted or cancelled: the amount is known, so it is owed
-        hold.state = "pending"
-        hold.settlement = Settlement(status="pending", actual=actual_of(record), trace_id=hold.trace_id)
-        io.finish_settling(record, hold)
+        settle_later(io, hold, record)
         raise
     conclude(io, record, judged, hold)
     if isinstance(judged, Rejected):
         raise error_of(judged.refusal, "commitReservation")
     assert hold.settlement is not None
     return hold.settlement
+
+
+def settle_later(io: Io, hold: Hold, record: Record) -> None:
+    """Settle a guard that is claimed, without anybody waiting for it."""
+    hold.state = "pending"
+    hold.settlement = Settlement(status="pending", actual=actual_of(record), trace_id=hold.trace_id)
+    io.finish_settling(record, hold)
 
 
 def conclude(io: Io, record: Record, judged: Verdict, hold: Hold | None, *, recovered: bool = False) -> None:
@@ -245,26 +264,47 @@ def _owed(judged: Verdict) -> Owed:
     return judged
 
 
-async def release(io: Io, hold: Hold, reason: str | None, *, quiet: bool = False) -> ReleaseResponse | None:
+async def release(io: Io, hold: Hold, reason: str | None) -> ReleaseResponse | None:
     """End a guard and give its budget back. None where nothing was held, or where the background goes on trying.
 
     Raises:
         GuardFinalizedError: if the guard has ended; nothing is sent.
-        ProtocolError: for an understood refusal, unless `quiet`.
+        ProtocolError: for an understood refusal.
     """
     hold.claim("release")
-    reservation_id = hold.reservation_id
+    response = await free(io, hold, reason, quiet=False)
+    hold.raise_loss_outside_a_block()
+    return response
+
+
+async def free(io: Io, hold: Hold, reason: str | None, *, quiet: bool) -> ReleaseResponse | None:
+    """Give the budget of a guard back that is claimed.
+
+    Raises:
+        ProtocolError: for an understood refusal, unless `quiet`.
+    """
     if hold.plan.shadow:
         _settle_shadow(io, hold, None)
         return None
+    owed = _freed(io, hold, reason)
+    return None if owed is None else await give_back(io, owed, quiet=quiet)
+
+
+def free_later(io: Io, hold: Hold, reason: str | None) -> None:
+    """The same, without anybody waiting for it."""
+    owed = _freed(io, hold, reason)
+    if owed is not None:
+        io.finish_releasing(owed)
+
+
+def _freed(io: Io, hold: Hold, reason: str | None) -> Release | None:
+    """The release that is owed; None where nothing is held."""
     hold.state = "released"
-    if reservation_id is None:
-        return None
     if hold.heartbeat is not None:
         io.still(hold.heartbeat)
-    response = await give_back(io, Release(reservation_id, new_key(), reason, hold.trace_id), quiet=quiet)
-    hold.raise_loss_outside_a_block()
-    return response
+    if hold.reservation_id is None:
+        return None
+    return Release(hold.reservation_id, new_key(), reason, hold.trace_id)
 
 
 async def give_back(io: Io, owed: Release, *, quiet: bool) -> ReleaseResponse | None:

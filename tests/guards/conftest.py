@@ -1,0 +1,156 @@
+"""Guards over real HTTP, in both worlds: each test body is written once, against the adapter `World`."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles.embedded.received import Received
+from cycles.embedded.serve import Listener
+
+TENANT = "acme"
+ACTION = ("llm.completion", "small-model")
+BUDGETS = [cycles.usd(100), cycles.tokens(1_000_000)]
+
+
+class Door:
+    """One socket for all tests, since opening and closing it takes longer than a test; behind it, their own ledgers."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.server: cycles.EmbeddedServer | None = None
+
+    def handle(self, request: Any) -> Any:
+        return (None, None) if self.server is None else self.server.handle(request)
+
+
+class Shop:
+    """One server behind the door, what it has seen, and clients of it."""
+
+    def __init__(self, door: Door, server: cycles.EmbeddedServer, folder: Path, stack: contextlib.ExitStack) -> None:
+        self.url = door.url
+        self.server = server
+        self.ledger = server.ledger
+        self.faults = server.faults
+        self._folder = folder
+        self._stack = stack
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        key = self.server.api_key_for(TENANT)
+        base = {"base_url": self.url, "api_key": key, "tenant": TENANT, "journal_dir": self._folder}
+        return {**base, "retry_initial_delay": 0.01, **changes}
+
+    def client(self, **changes: Any) -> cycles.Cycles:
+        client = cycles.Cycles(**self.settings(**changes))
+        self._stack.callback(client.close)
+        return client
+
+    def sent(self, operation: str) -> list[Received]:
+        return self.server.requests.of(operation)
+
+    def bodies(self, operation: str) -> list[Any]:
+        return [request.json for request in self.sent(operation)]
+
+    @property
+    def operations(self) -> list[str | None]:
+        return [request.operation for request in self.server.requests]
+
+    def until(self, condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+        """Returns once the condition holds: what goes on in the background needs a moment."""
+        moment, end = threading.Event(), time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < end, f"waited in vain; so far {self.operations}, {self.money()}"
+            moment.wait(0.002)
+
+    def money(self, unit: str = "TOKENS") -> tuple[int, int]:
+        """What is spent, and what is held."""
+        balance = self.ledger.balance(f"tenant:{TENANT}", unit=unit)
+        assert balance.spent is not None
+        assert balance.reserved is not None
+        return balance.spent.amount, balance.reserved.amount
+
+
+class World:
+    """Blocking or async: the same verbs for both."""
+
+    def __init__(self, kind: str, client: cycles.Cycles) -> None:
+        self.is_async = kind == "async"
+        self.client = client
+
+    @property
+    def operations(self) -> Any:
+        return self.client.aio if self.is_async else self.client
+
+    def reserve(self, amount: cycles.Amount | None = None, **options: Any) -> Any:
+        return self.client.reserve(amount or cycles.tokens(100), action=ACTION, **options)
+
+    @contextlib.asynccontextmanager
+    async def block(self, amount: cycles.Amount | None = None, **options: Any) -> AsyncIterator[Any]:
+        async with self.enter(self.reserve(amount, **options)) as guard:
+            yield guard
+
+    @contextlib.asynccontextmanager
+    async def enter(self, reservation: Any) -> AsyncIterator[Any]:
+        if self.is_async:
+            async with reservation as guard:
+                yield guard
+        else:
+            with reservation as guard:
+                yield guard
+
+    async def acquire(self, amount: cycles.Amount | None = None, **options: Any) -> Any:
+        reservation = self.reserve(amount, **options)
+        return await reservation if self.is_async else reservation.acquire()
+
+    async def get(self, value: Any) -> Any:
+        return await value if inspect.isawaitable(value) else value
+
+    async def all(self, items: Any) -> list[Any]:
+        return [item async for item in items] if hasattr(items, "__aiter__") else list(items)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def door() -> Iterator[Door]:
+    door = Door()
+    with Listener(door, "127.0.0.1", 0) as url:
+        door.url = url
+        yield door
+
+
+@pytest.fixture
+def shop(door: Door, tmp_path: Path) -> Iterator[Shop]:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(cycles.EmbeddedServer(budgets={f"tenant:{TENANT}": BUDGETS}))
+        door.server = server
+        yield Shop(door, server, tmp_path, stack)
+        server.faults.clear()
+
+
+@pytest.fixture
+def client(shop: Shop) -> cycles.Cycles:
+    return shop.client()
+
+
+@pytest.fixture(params=["sync", "async"])
+def world(request: pytest.FixtureRequest, client: cycles.Cycles) -> World:
+    return World(request.param, client)
+
+
+@pytest.fixture
+def events(client: cycles.Cycles) -> list[Any]:
+    seen: list[Any] = []
+    client.on_event(seen.append)
+    return seen

@@ -1,0 +1,313 @@
+"""A guard in the hand: what it reads, what ends it, and that it ends once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC
+from typing import Any
+
+import pytest
+
+import cycles
+
+from .conftest import ACTION, Shop, World
+
+pytestmark = pytest.mark.anyio
+
+T = cycles.tokens
+
+
+async def test_everything_that_can_be_read(world: World, shop: Shop) -> None:
+    shop.ledger.set_budget("tenant:acme", T(1000), caps={"max_tokens": 50, "tool_allowlist": ["web"]})
+    guard = await world.acquire(T(100), metadata={"run": 1}, idempotency_key="k-1")
+    assert type(guard) is (cycles.AsyncGuard if world.is_async else cycles.Guard)
+    assert isinstance(guard.reservation_id, str)
+    assert (guard.decision, guard.is_capped, guard.reason_code) == ("ALLOW_WITH_CAPS", True, None)
+    assert guard.caps is not None
+    assert guard.caps.max_tokens == 50
+    assert guard.expires_at_ms == round(guard.expires_at.timestamp() * 1000)  # type: ignore[union-attr]
+    assert guard.expires_at.tzinfo is UTC
+    assert (guard.affected_scopes, guard.scope_path) == (["tenant:acme"], "tenant:acme")
+    assert (guard.reserved, guard.estimate, guard.spent) == (T(100), T(100), None)
+    assert guard.balances[0].reserved == T(100)
+    assert (guard.state, guard.lease_error, guard.settlement) == ("active", None, None)
+    assert guard.subject == cycles.Subject(tenant="acme")
+    assert guard.action == cycles.Action(*ACTION)
+    assert guard.usage.tokens_input == 0
+    assert guard.request_id
+    assert guard.trace_id == shop.sent("reserve")[0].headers["traceparent"].split("-")[1]
+    assert guard.idempotency_key == "k-1"
+    assert guard.allows_tool("web")
+    with pytest.raises(cycles.ToolNotAllowedError):
+        guard.require_tool("shell")
+    before = guard.expires_at_ms
+    extended = await world.get(guard.extend(30_000))
+    assert guard.expires_at_ms == extended.expires_at_ms == before + 30_000
+    settlement = await world.get(guard.commit(T(7)))
+    assert guard.balances == settlement.balances
+    assert guard.balances[0].spent == T(7)
+    assert settlement.trace_id
+    assert settlement.request_id == settlement.response.request_id
+
+
+@pytest.mark.parametrize("first", ["commit", "release"])
+@pytest.mark.parametrize("second", ["commit", "release", "extend", "spend"])
+async def test_a_guard_ends_once(world: World, shop: Shop, first: str, second: str) -> None:
+    verbs: dict[str, Callable[[Any], Any]] = {
+        "commit": lambda guard: guard.commit(T(1)),
+        "release": lambda guard: guard.release(),
+        "extend": lambda guard: guard.extend(),
+        "spend": lambda guard: guard.spend(T(1)),
+    }
+    guard = await world.acquire()
+    await world.get(verbs[first](guard))
+    with pytest.raises(cycles.GuardFinalizedError):
+        await world.get(verbs[second](guard))
+    assert shop.operations == ["reserve", first]
+
+
+async def test_a_guard_is_extended_as_often_as_asked(world: World, shop: Shop) -> None:
+    guard = await world.acquire(ttl_ms=20_000)
+    await world.get(guard.extend())
+    await world.get(guard.extend(5_000))
+    assert [body["extend_by_ms"] for body in shop.bodies("extend")] == [20_000, 5_000]
+    assert len({body["idempotency_key"] for body in shop.bodies("extend")}) == 2
+    await world.get(guard.release())
+
+
+@pytest.mark.parametrize("by", [0, -1, 86_400_001, True, "5", 1.5])
+async def test_an_extension_out_of_bounds_is_refused_here(world: World, shop: Shop, by: Any) -> None:
+    guard = await world.acquire()
+    with pytest.raises(cycles.InvalidRequestError, match="extend_by_ms"):
+        await world.get(guard.extend(by))
+    assert shop.operations == ["reserve"]
+    await world.get(guard.release())
+
+
+def test_of_threads_that_race_for_one_guard_one_settles_it(client: cycles.Cycles, shop: Shop) -> None:
+    for _ in range(5):
+        shop.server.requests.clear()
+        guard = client.reserve(T(100), action=ACTION).acquire()
+        start = threading.Barrier(4)
+        lost: list[BaseException] = []
+
+        def end(verb: Callable[[], object], start: threading.Barrier = start, lost: list[BaseException] = lost) -> None:
+            start.wait(5)
+            try:
+                verb()
+            except cycles.GuardFinalizedError as error:
+                lost.append(error)
+
+        verbs = [lambda g=guard: g.commit(T(5)), lambda g=guard: g.release()] * 2
+        threads = [threading.Thread(target=end, args=(verb,)) for verb in verbs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert len(lost) == 3
+        assert len(shop.sent("commit") + shop.sent("release")) == 1
+    assert shop.money()[1] == 0
+
+
+@pytest.mark.parametrize("wrong", [cycles.usd(1), 5, "5", None])
+async def test_what_cannot_be_settled_leaves_the_guard_as_it_is(world: World, shop: Shop, wrong: Any) -> None:
+    guard = await world.acquire()
+    with pytest.raises(cycles.InvalidRequestError):
+        await world.get(guard.commit(wrong))
+    with pytest.raises(cycles.InvalidRequestError):
+        guard.spend(wrong)
+    assert (guard.state, guard.spent, shop.operations) == ("active", None, ["reserve"])
+    await world.get(guard.commit(T(5)))
+    assert shop.money() == (5, 0)
+
+
+@pytest.mark.parametrize(
+    "extras",
+    [
+        {"metrics": {"tokens_input": -1}},
+        {"metrics": {"no_such": 1}},
+        {"metrics": 5},
+        {"metadata": {"when": object()}},
+        {"metadata": "text"},
+    ],
+)
+async def test_an_amount_that_was_stated_is_not_lost_to_a_wrong_label(world: World, shop: Shop, extras: Any) -> None:
+    """The call raises, and so does the block; but what it cost has been said, so it is committed."""
+    with pytest.raises(cycles.InvalidRequestError):
+        async with world.block() as guard:
+            await world.get(guard.commit(T(32), **extras))
+    assert guard.state == "committed"
+    assert shop.money() == (32, 0)
+    assert shop.bodies("commit")[0]["metadata"] == {"outcome": "error"}
+
+
+async def test_after_a_wrong_label_another_commit_may_say_it_better(world: World, shop: Shop) -> None:
+    async with world.block() as guard:
+        with pytest.raises(cycles.InvalidRequestError):
+            await world.get(guard.commit(T(32), metrics={"no_such": 1}))
+        await world.get(guard.commit(T(33)))
+    assert shop.money() == (33, 0)
+
+
+class Spending(Mapping[str, Any]):
+    """What another thread spends during its reading."""
+
+    def __init__(self, guard: Any) -> None:
+        self._guard = guard
+
+    def __getitem__(self, name: str) -> Any:
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        if self._guard.spent.amount > 5:
+            return iter(())
+        thread = threading.Thread(target=self._guard.spend, args=(T(3),))
+        thread.start()
+        thread.join(5)
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+async def test_what_is_spent_while_a_commit_begins_is_committed_too(world: World, shop: Shop) -> None:
+    async with world.block() as guard:
+        guard.spend(T(5))
+        guard.usage.custom["reader"] = Spending(guard)
+        settlement = await world.get(guard.commit())
+    assert settlement.actual == guard.spent == T(8)
+    assert shop.money() == (8, 0)
+
+
+async def test_a_guard_without_a_block_is_settled_by_hand(world: World, shop: Shop) -> None:
+    guard = await world.acquire()
+    assert cycles.current_guard() is not guard
+    await world.get(guard.commit(T(5)))
+    assert shop.money() == (5, 0)
+
+
+async def test_a_guard_that_was_acquired_may_be_entered(world: World, shop: Shop) -> None:
+    guard = await world.acquire()
+    async with world.enter(guard) as same:
+        assert same is guard
+        guard.spend(T(2))
+    assert shop.money() == (2, 0)
+
+
+async def test_a_description_may_be_used_again(world: World, shop: Shop) -> None:
+    reservation = world.reserve(actual=T(2))
+    assert shop.operations == []
+    ids = set()
+    for _ in range(2):
+        async with world.enter(reservation) as guard:
+            ids.add(guard.reservation_id)
+    assert len(ids) == 2
+    async with world.enter(reservation):
+        with pytest.raises(cycles.InvalidRequestError, match="in use"):
+            async with world.enter(reservation):
+                pass
+    assert len({body["idempotency_key"] for body in shop.bodies("reserve")}) == 3
+    assert shop.money() == (6, 0)
+
+
+async def test_usage_becomes_the_metrics(world: World, shop: Shop) -> None:
+    async with world.block(actual=T(5)) as guard:
+        guard.usage.add(tokens_input=3, tokens_output=4)
+        guard.usage.model_version = "m-1"
+        guard.usage.custom["retries"] = 2
+    metrics = shop.bodies("commit")[0]["metrics"]
+    assert isinstance(metrics.pop("latency_ms"), int)
+    assert metrics == {"tokens_input": 3, "tokens_output": 4, "model_version": "m-1", "custom": {"retries": 2}}
+
+
+async def test_metrics_that_are_given_win(world: World, shop: Shop) -> None:
+    async with world.block() as guard:
+        guard.usage.add(tokens_input=3)
+        await world.get(guard.commit(T(5), metrics=cycles.Metrics(tokens_input=9), metadata={"a": 1}))
+    assert shop.bodies("commit")[0]["metrics"] == {"tokens_input": 9}
+    assert shop.bodies("commit")[0]["metadata"] == {"a": 1}
+
+
+async def test_poison_in_the_usage_is_left_out_and_the_amount_settled(world: World, shop: Shop) -> None:
+    async with world.block() as guard:
+        guard.usage.custom["handle"] = object()
+        guard.usage.custom["fine"] = 1
+        guard.spend(T(5))
+    assert shop.bodies("commit")[0]["metrics"]["custom"] == {"fine": 1}
+    assert shop.money() == (5, 0)
+
+
+async def test_a_server_that_refuses_the_labels_gets_the_amount_without_them(world: World, shop: Shop) -> None:
+    shop.faults.status("commit", 400, body={"error": "INVALID_REQUEST", "message": "metrics!", "request_id": "r"})
+    async with world.block() as guard:
+        await world.get(guard.commit(T(5), metadata={"a": 1}))
+    first, second = shop.bodies("commit")
+    assert "metadata" in first
+    assert second == {"idempotency_key": first["idempotency_key"], "actual": T(5).to_dict()}
+    assert shop.money() == (5, 0)
+
+
+async def test_a_guard_that_is_dropped_gives_its_budget_back(world: World, shop: Shop, events: list[Any]) -> None:
+    guard = await world.acquire()
+    held = [guard]
+    del guard
+    with pytest.warns(ResourceWarning, match="dropped"):
+        held.clear()
+    shop.until(lambda: shop.sent("release"))
+    assert shop.bodies("release")[0]["reason"] == "guard_dropped"
+    assert shop.money() == (0, 0)
+    assert any(isinstance(event, cycles.events.GuardForgotten) for event in events)
+
+
+async def test_a_guard_that_is_dropped_pays_what_it_spent(world: World, shop: Shop) -> None:
+    guard = await world.acquire()
+    guard.spend(T(6))
+    held = [guard]
+    del guard
+    with pytest.warns(ResourceWarning, match="dropped"):
+        held.clear()
+    shop.until(lambda: shop.sent("commit"))
+    assert shop.bodies("commit")[0]["metadata"] == {"outcome": "dropped"}
+    assert shop.money() == (6, 0)
+
+
+async def test_a_guard_that_was_settled_may_be_dropped(world: World, shop: Shop) -> None:
+    guard = await world.acquire()
+    await world.get(guard.commit(T(5)))
+    del guard
+    assert shop.operations == ["reserve", "commit"]
+
+
+async def test_a_thread_that_spends_while_the_block_ends_is_heard(
+    world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It spends just after the end of the block has found nothing to commit."""
+    async with world.block() as guard:
+        hold = guard._hold
+        claim = hold.claim
+
+        def spend_first(self: Any, what: str, *known: Any) -> bool:
+            if what == "release":
+                monkeypatch.undo()
+                self.spend(T(3))
+            return bool(claim(what, *known))
+
+        monkeypatch.setattr(type(hold), "claim", spend_first)
+    assert shop.money() == (3, 0)
+
+
+async def test_the_end_of_a_block_leaves_a_guard_alone_that_another_thread_just_ended(
+    world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.block(actual=T(9)) as guard:
+        hold = guard._hold
+        claim = hold.claim
+
+        def too_late(self: Any, what: str, *known: Any) -> bool:
+            monkeypatch.undo()
+            claim("commit")
+            return bool(claim(what, *known))
+
+        monkeypatch.setattr(type(hold), "claim", too_late)
+    assert shop.operations == ["reserve"]
