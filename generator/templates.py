@@ -89,156 +89,95 @@ _OPTIONAL_SOURCE: Final = """{% set popped = 'd.pop("' + (property.name | in_dou
         {% set property_source = popped if nullable else "present(" + popped + ")" %}"""
 
 
-def edits(document: Json) -> tuple[Edit, ...]:
-    """Every edit, for this document: how a key is sent by default comes from its security schemes."""
-    return (
-        Edit(
-            "types.py.jinja",
-            "UNSET survives copy and pickle; helpers for null and for unknown enum values",
-            "\n\nUNSET: Unset = Unset()\n",
-            "\n" + _HELPERS,
-        ),
-        Edit(
-            "types.py.jinja",
-            "any status, also unregistered ones such as 520",
-            "status_code: HTTPStatus",
-            "status_code: int",
-        ),
-        Edit(
-            "types.py.jinja",
-            "a body that cannot be read is reported beside the status",
-            "    parsed: T | None\n",
-            """    parsed: T | None
+# For every document: what stock generated code gets wrong whatever it is generated from.
+EDITS: Final = (
+    Edit(
+        "types.py.jinja",
+        "UNSET survives copy and pickle; helpers for null and for unknown enum values",
+        "\n\nUNSET: Unset = Unset()\n",
+        "\n" + _HELPERS,
+    ),
+    Edit(
+        "types.py.jinja",
+        "any status, also unregistered ones such as 520",
+        "status_code: HTTPStatus",
+        "status_code: int",
+    ),
+    Edit(
+        "types.py.jinja",
+        "a body that cannot be read is reported beside the status",
+        "    parsed: T | None\n",
+        """    parsed: T | None
     parse_error: Exception | None = None
 
 
 # What reading an answer that is not what the document says can raise.
 PARSE_ERRORS = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 """,
-        ),
-        Edit("types.py.jinja", "names the helpers use", "from http import HTTPStatus\n", "from enum import Enum\n"),
-        Edit(
-            "types.py.jinja",
-            "names the helpers use",
-            "from typing import BinaryIO,",
-            "from typing import Any, BinaryIO,",
-        ),
-        Edit(
-            "types.py.jinja",
-            "the helpers are part of the module",
-            '"RequestFiles", "Response", "Unset"]',
-            '"RequestFiles", "Response", "Unset", "present", "unknown_member", "is_known_member", "PARSE_ERRORS"]',
-        ),
-        Edit(
-            "model.py.jinja",
-            "an optional member that is null counts as absent",
-            """{% set property_source = 'd.pop("' + (property.name | in_double_quote_literal) + '", UNSET)' %}""",
-            _OPTIONAL_SOURCE,
-        ),
-        Edit(
-            "model.py.jinja",
-            "as above",
-            "from ..types import UNSET, Unset\n",
-            "from ..types import UNSET, Unset, present\n",
-        ),
-        Edit(
-            "model.py.jinja",
-            "a member that refers to a schema shows its own words, not those of the schema",
-            "        {{ property.to_docstring() | wordwrap(112) | indent(12) }}",
-            _PROPERTY_WORDS,
-        ),
-        Edit(
-            "endpoint_module.py.jinja",
-            "a status is a number, and a body that cannot be read raises nothing",
-            """    return Response(
+    ),
+    Edit("types.py.jinja", "names the helpers use", "from http import HTTPStatus\n", "from enum import Enum\n"),
+    Edit(
+        "types.py.jinja",
+        "names the helpers use",
+        "from typing import BinaryIO,",
+        "from typing import Any, BinaryIO,",
+    ),
+    Edit(
+        "types.py.jinja",
+        "the helpers are part of the module",
+        '"RequestFiles", "Response", "Unset"]',
+        '"RequestFiles", "Response", "Unset", "present", "unknown_member", "is_known_member", "PARSE_ERRORS"]',
+    ),
+    Edit(
+        "model.py.jinja",
+        "an optional member that is null counts as absent",
+        """{% set property_source = 'd.pop("' + (property.name | in_double_quote_literal) + '", UNSET)' %}""",
+        _OPTIONAL_SOURCE,
+    ),
+    Edit(
+        "model.py.jinja",
+        "as above",
+        "from ..types import UNSET, Unset\n",
+        "from ..types import UNSET, Unset, present\n",
+    ),
+    Edit(
+        "model.py.jinja",
+        "a member that refers to a schema shows its own words, not those of the schema",
+        "        {{ property.to_docstring() | wordwrap(112) | indent(12) }}",
+        _PROPERTY_WORDS,
+    ),
+    Edit(
+        "endpoint_module.py.jinja",
+        "a status is a number, and a body that cannot be read raises nothing",
+        """    return Response(
         status_code=HTTPStatus(response.status_code),
         content=response.content,
         headers=response.headers,
         parsed=_parse_response(client=client, response=response),
     )
 """,
-            _BUILD_RESPONSE,
-        ),
-        Edit(
-            "endpoint_module.py.jinja",
-            "httpx warns of cookies per request, also of none",
-            '"cookies": cookies,',
-            '**({"cookies": cookies} if cookies else {}),',
-        ),
-        Edit("endpoint_module.py.jinja", "no longer used", "from http import HTTPStatus\n", ""),
-        Edit(
-            "endpoint_module.py.jinja",
-            "as above",
-            "from ...types import Response, UNSET\n",
-            "from ...types import PARSE_ERRORS, Response, UNSET\n",
-        ),
-        Edit(
-            "property_templates/enum_property.py.jinja",
-            "a plain text may stand where an enum is meant",
-            '{% set transformed = source + ".value" %}',
-            '{% set transformed = property.class_info.name + "(" + source + ").value" %}',
-        ),
-        *_client_edits(document),
-    )
-
-
-def _client_edits(document: Json) -> tuple[Edit, ...]:
-    header = key_header(document)
-    sends_key = (
-        Edit("client.py.jinja", "the key goes as the document says", """default='"Bearer"\'""", """default='""'"""),
-        Edit("client.py.jinja", "as above", """default='"Authorization"\'""", f"""default='"{header}"'"""),
-    )
-    return (
-        Edit(
-            "client.py.jinja",
-            "a finite timeout unless one is given",
-            "_timeout: httpx.Timeout | None = field(default=None,",
-            f"_timeout: httpx.Timeout | None = field(factory=lambda: httpx.Timeout({DEFAULT_TIMEOUT}),",
-        ),
-        Edit(
-            "client.py.jinja",
-            "headers may hold a key, and repr ends up in logs",
-            "_headers: dict[str, str] = field(factory=dict,",
-            "_headers: dict[str, str] = field(factory=dict, repr=False,",
-        ),
-        Edit(
-            "client.py.jinja",
-            "as above",
-            "_cookies: dict[str, str] = field(factory=dict,",
-            "_cookies: dict[str, str] = field(factory=dict, repr=False,",
-        ),
-        Edit(
-            "client.py.jinja",
-            "as above",
-            "_httpx_args: dict[str, Any] = field(factory=dict,",
-            "_httpx_args: dict[str, Any] = field(factory=dict, repr=False,",
-        ),
-        Edit(
-            "client.py.jinja",
-            "the token is a secret",
-            '"token": namespace(type="str", default="",',
-            '"token": namespace(type="str", default="field(repr=False)",',
-        ),
-        Edit(
-            "client.py.jinja",
-            "the caller's own dictionary of headers is not written to",
-            'self._headers[self.auth_header_name] = f\\"{self.prefix} {self.token}\\" if self.prefix else self.token',
-            "self._headers = {**self._headers, self.auth_header_name: "
-            'f\\"{self.prefix} {self.token}\\" if self.prefix else self.token}',
-        ),
-        *(_leaves_original_alone(member) for member in ("headers", "cookies")),
-        Edit(
-            "client.py.jinja",
-            "with_timeout gives a new client and leaves the old one alone",
-            """        if self._client is not None:
-            self._client.timeout = timeout
-        if self._async_client is not None:
-            self._async_client.timeout = timeout
-""",
-            "",
-        ),
-        *(sends_key if header else ()),
-    )
+        _BUILD_RESPONSE,
+    ),
+    Edit(
+        "endpoint_module.py.jinja",
+        "httpx warns of cookies per request, also of none",
+        '"cookies": cookies,',
+        '**({"cookies": cookies} if cookies else {}),',
+    ),
+    Edit("endpoint_module.py.jinja", "no longer used", "from http import HTTPStatus\n", ""),
+    Edit(
+        "endpoint_module.py.jinja",
+        "as above",
+        "from ...types import Response, UNSET\n",
+        "from ...types import PARSE_ERRORS, Response, UNSET\n",
+    ),
+    Edit(
+        "property_templates/enum_property.py.jinja",
+        "a plain text may stand where an enum is meant",
+        '{% set transformed = source + ".value" %}',
+        '{% set transformed = property.class_info.name + "(" + source + ").value" %}',
+    ),
+)
 
 
 def _leaves_original_alone(member: str) -> Edit:
@@ -251,6 +190,71 @@ def _leaves_original_alone(member: str) -> Edit:
             self._async_client.{member}.update({member})
 """,
         "",
+    )
+
+
+CLIENT_EDITS: Final = (
+    Edit(
+        "client.py.jinja",
+        "a finite timeout unless one is given",
+        "_timeout: httpx.Timeout | None = field(default=None,",
+        f"_timeout: httpx.Timeout | None = field(factory=lambda: httpx.Timeout({DEFAULT_TIMEOUT}),",
+    ),
+    Edit(
+        "client.py.jinja",
+        "headers may hold a key, and repr ends up in logs",
+        "_headers: dict[str, str] = field(factory=dict,",
+        "_headers: dict[str, str] = field(factory=dict, repr=False,",
+    ),
+    Edit(
+        "client.py.jinja",
+        "as above",
+        "_cookies: dict[str, str] = field(factory=dict,",
+        "_cookies: dict[str, str] = field(factory=dict, repr=False,",
+    ),
+    Edit(
+        "client.py.jinja",
+        "as above",
+        "_httpx_args: dict[str, Any] = field(factory=dict,",
+        "_httpx_args: dict[str, Any] = field(factory=dict, repr=False,",
+    ),
+    Edit(
+        "client.py.jinja",
+        "the token is a secret",
+        '"token": namespace(type="str", default="",',
+        '"token": namespace(type="str", default="field(repr=False)",',
+    ),
+    Edit(
+        "client.py.jinja",
+        "the caller's own dictionary of headers is not written to",
+        'self._headers[self.auth_header_name] = f\\"{self.prefix} {self.token}\\" if self.prefix else self.token',
+        "self._headers = {**self._headers, self.auth_header_name: "
+        'f\\"{self.prefix} {self.token}\\" if self.prefix else self.token}',
+    ),
+    *(_leaves_original_alone(member) for member in ("headers", "cookies")),
+    Edit(
+        "client.py.jinja",
+        "with_timeout gives a new client and leaves the old one alone",
+        """        if self._client is not None:
+            self._client.timeout = timeout
+        if self._async_client is not None:
+            self._async_client.timeout = timeout
+""",
+        "",
+    ),
+)
+
+
+def edits(document: Json) -> tuple[Edit, ...]:
+    """Every edit, for this document: how a key is sent by default comes from its security schemes."""
+    header = key_header(document)
+    if header is None:
+        return (*EDITS, *CLIENT_EDITS)
+    return (
+        *EDITS,
+        *CLIENT_EDITS,
+        Edit("client.py.jinja", "the key goes as the document says", """default='"Bearer"\'""", """default='""'"""),
+        Edit("client.py.jinja", "as above", """default='"Authorization"\'""", f"""default='"{header}"'"""),
     )
 
 

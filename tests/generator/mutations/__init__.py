@@ -46,11 +46,8 @@ class Tree:
         client = self.module("client").AuthenticatedClient("http://localhost", token="t")
         with httpx.Client(base_url="http://localhost", transport=httpx.MockTransport(handle)) as http:
             client.set_httpx_client(http)
-            return sent_and(sent, module.sync_detailed(client=client, **arguments))
-
-
-def sent_and(sent: list[httpx.Request], response: Any) -> tuple[httpx.Request, Any]:
-    return sent[0], response
+            response = module.sync_detailed(client=client, **arguments)
+        return sent[0], response
 
 
 Check = Callable[[Tree], None]
