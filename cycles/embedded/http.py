@@ -109,9 +109,9 @@ class Counter:
         try:
             if sum(map(len, request.headers.values())) > MAX_HEADER_BYTES:
                 raise Refusal("INVALID_REQUEST", f"the headers are larger than {MAX_HEADER_BYTES} bytes", status=431)
-            if route.public:
-                self._public.count(request.address, now_ms)
             with self._ledger.open():
+                if route.public:
+                    self._public.count(request.address, now_ms)
                 return self._doors.admit(route, request.headers, now_ms)
         except Refusal:
             headers["Content-Type"] = "application/json;charset=UTF-8"  # filters say so, controllers do not

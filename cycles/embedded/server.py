@@ -11,6 +11,7 @@ import httpx
 from attrs import evolve
 
 from cycles._core.amounts import Amount
+from cycles._errors import InvalidRequestError
 from cycles.embedded.books import Books
 from cycles.embedded.clock import Clock, SystemClock
 from cycles.embedded.faults import Fault, Faults
@@ -70,7 +71,7 @@ class EmbeddedServer:
     def _seed(self, budgets: Budgets, api_keys: Mapping[str, str]) -> None:
         kept = set(self._books.budgets)
         for scope, amounts in budgets.items():
-            for amount in [amounts] if isinstance(amounts, Amount) else amounts:
+            for amount in _listed(scope, amounts):
                 if (scope.lower(), str(amount.unit)) not in kept:
                     self.ledger.set_budget(scope, amount)
         for key, tenant in api_keys.items():
@@ -194,6 +195,14 @@ def _store(path: str | os.PathLike[str] | None) -> Any:
     from cycles.embedded.store import SqliteStore
 
     return SqliteStore(path)
+
+
+def _listed(scope: str, amounts: Amount | Iterable[Amount]) -> list[Amount]:
+    listed = list(amounts) if isinstance(amounts, Iterable) else [amounts]
+    for amount in listed:
+        if not isinstance(amount, Amount):
+            raise InvalidRequestError(f"budgets[{scope!r}]: give an amount such as cycles.usd(10), got {amount!r}")
+    return listed
 
 
 def _tenants(budgets: Budgets) -> list[str]:

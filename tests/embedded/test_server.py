@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -46,6 +47,12 @@ def test_scopes_are_lower_cased_and_hold_several_units(server: EmbeddedServer) -
 def test_a_scope_that_is_none_says_how_to_write_it(scope: str) -> None:
     with pytest.raises(ValueError, match="scope"):
         EmbeddedServer({scope: cycles.usd(1)})
+
+
+@pytest.mark.parametrize("budget", [5, "10USD", [5], None])
+def test_a_budget_that_is_no_amount_says_what_to_give(budget: Any) -> None:
+    with pytest.raises(ValueError, match=r"budgets\['tenant:a'\]: give an amount such as cycles.usd\(10\), got"):
+        EmbeddedServer({"tenant:a": budget})
 
 
 def test_what_has_no_budget_is_a_key_error(server: EmbeddedServer) -> None:
