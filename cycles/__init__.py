@@ -9,92 +9,16 @@ with client.reserve(cycles.usd("0.05"), action=("llm.completion", "gpt-4o")) as 
     guard.commit(cycles.usd("0.032"))
 ```
 
-The public names, and nothing else. Each is loaded when it is first used, so that importing the package is cheap.
+The public names, and nothing else. Each is loaded when it is first used, so that importing the package is cheap; type
+checkers read the same names in ``__init__.pyi``.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cycles._version import __version__
-
-if TYPE_CHECKING:
-    from cycles import _events as events
-    from cycles import usage
-    from cycles._config import Config
-    from cycles._context import subject
-    from cycles._core.amounts import (
-        Amount,
-        SignedAmount,
-        Unit,
-        credits,  # noqa: A004 - the protocol's word
-        risk_points,
-        to_usd,
-        tokens,
-        usd,
-        usd_microcents,
-    )
-    from cycles._core.pricing import Price, PriceBook
-    from cycles._core.results import (
-        Balance,
-        Caps,
-        CommitResponse,
-        DecisionResponse,
-        EventCreateResponse,
-        EvidenceEnvelope,
-        EvidenceKey,
-        EvidenceKeys,
-        EvidenceRef,
-        ReleaseResponse,
-        ReservationCreateResponse,
-        ReservationDetail,
-        ReservationEvidence,
-        ReservationExtendResponse,
-        ReservationSummary,
-    )
-    from cycles._core.settlement import FlushReport, PendingSettlement, Settlement
-    from cycles._core.subjects import Action, Subject
-    from cycles._core.usage import Metrics, Usage
-    from cycles._default import get_default_client, guarded, set_default_client
-    from cycles._errors import (
-        AmbiguousResponseError,
-        BudgetClosedError,
-        BudgetExceededError,
-        BudgetFrozenError,
-        ConfigurationError,
-        CyclesError,
-        DebtOutstandingError,
-        ForbiddenError,
-        GuardFinalizedError,
-        IdempotencyMismatchError,
-        InvalidRequestError,
-        LeaseLostError,
-        MaxExtensionsExceededError,
-        NotFoundError,
-        OverdraftLimitExceededError,
-        ProtocolError,
-        RateLimitedError,
-        ReservationDeniedError,
-        ReservationExpiredError,
-        ReservationFinalizedError,
-        ReservationKeyReusedError,
-        ReservationNotActiveError,
-        ServerError,
-        StepsExhaustedError,
-        TenantClosedError,
-        ToolNotAllowedError,
-        TransportError,
-        UnauthorizedError,
-        UncommittedGuardWarning,
-        UnitMismatchError,
-    )
-    from cycles._facade import Cycles
-    from cycles._guard import AsyncGuard, Guard, Reservation, current_guard
-    from cycles._pools import copy_context_to
-    from cycles._series import AsyncSeries, LeaseSeries, Series
-    from cycles._streams import AsyncGuardedStream, GuardedStream
-    from cycles.embedded import EmbeddedServer, ManualClock
+from cycles._version import __version__ as __version__
 
 _HOMES = {
     "cycles._config": ("Config",),
@@ -174,92 +98,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = {"events": "cycles._events", "usage": "cycles.usage"}
 
-# Spelled out, because type checkers read it: it is what makes the names public to them.
-__all__ = [
-    "Action",
-    "AmbiguousResponseError",
-    "Amount",
-    "AsyncGuard",
-    "AsyncGuardedStream",
-    "AsyncSeries",
-    "Balance",
-    "BudgetClosedError",
-    "BudgetExceededError",
-    "BudgetFrozenError",
-    "Caps",
-    "CommitResponse",
-    "Config",
-    "ConfigurationError",
-    "Cycles",
-    "CyclesError",
-    "DebtOutstandingError",
-    "DecisionResponse",
-    "EmbeddedServer",
-    "EventCreateResponse",
-    "EvidenceEnvelope",
-    "EvidenceKey",
-    "EvidenceKeys",
-    "EvidenceRef",
-    "FlushReport",
-    "ForbiddenError",
-    "Guard",
-    "GuardFinalizedError",
-    "GuardedStream",
-    "IdempotencyMismatchError",
-    "InvalidRequestError",
-    "LeaseLostError",
-    "LeaseSeries",
-    "ManualClock",
-    "MaxExtensionsExceededError",
-    "Metrics",
-    "NotFoundError",
-    "OverdraftLimitExceededError",
-    "PendingSettlement",
-    "Price",
-    "PriceBook",
-    "ProtocolError",
-    "RateLimitedError",
-    "ReleaseResponse",
-    "Reservation",
-    "ReservationCreateResponse",
-    "ReservationDeniedError",
-    "ReservationDetail",
-    "ReservationEvidence",
-    "ReservationExpiredError",
-    "ReservationExtendResponse",
-    "ReservationFinalizedError",
-    "ReservationNotActiveError",
-    "ReservationSummary",
-    "Series",
-    "ServerError",
-    "Settlement",
-    "SignedAmount",
-    "StepsExhaustedError",
-    "Subject",
-    "TenantClosedError",
-    "ToolNotAllowedError",
-    "TransportError",
-    "UnauthorizedError",
-    "UncommittedGuardWarning",
-    "Unit",
-    "UnitMismatchError",
-    "Usage",
-    "__version__",
-    "copy_context_to",
-    "credits",
-    "current_guard",
-    "events",
-    "get_default_client",
-    "guarded",
-    "risk_points",
-    "set_default_client",
-    "subject",
-    "to_usd",
-    "tokens",
-    "usage",
-    "usd",
-    "usd_microcents",
-]
+__all__ = sorted([*_HOME_OF, *_MODULES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

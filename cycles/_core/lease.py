@@ -11,8 +11,7 @@ from typing import Final, Self
 
 from attrs import evolve, frozen
 
-from cycles._core import lease_arithmetic as primary
-from cycles._core import lease_fallback as fallback
+from cycles._core import lease_arithmetic as primary, lease_fallback as fallback
 from cycles._core.lease_values import (
     PERMANENT,
     Beat,

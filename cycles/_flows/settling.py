@@ -364,10 +364,10 @@ def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: b
         "trace_id": settlement.trace_id,
     }
     if io.listens(logging.INFO):
-        from cycles import _events
+        import cycles._events as events
 
         io.report(
-            _events.Settled(
+            events.Settled(
                 **ids,
                 status=settlement.status,
                 actual=settlement.actual,
@@ -376,9 +376,9 @@ def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: b
             )
         )
     if settlement.capped and settlement.charged is not None and io.listens(logging.WARNING):
-        from cycles import _events
+        import cycles._events as events
 
-        io.report(_events.Capped(**ids, actual=settlement.actual, charged=settlement.charged))
+        io.report(events.Capped(**ids, actual=settlement.actual, charged=settlement.charged))
 
 
 def _report_rejected(io: Io, record: Record, refusal: Refusal) -> None:

@@ -7,8 +7,7 @@ import math
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from cycles._core.lease import Beat, Failure, FailureKind, Grant, Lease, Step, Stop, StopReason
 from tests.lease.simulation import Attempt, Fate, Run, Server

@@ -8,8 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import cycles

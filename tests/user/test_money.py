@@ -10,8 +10,7 @@ from enum import IntEnum
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cycles._core.amounts import (
     INT64_MAX,

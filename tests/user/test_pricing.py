@@ -8,8 +8,7 @@ from math import ceil
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cycles._core.amounts import usd, usd_microcents
 from cycles._core.pricing import Price, PriceBook

@@ -1,0 +1,114 @@
+"""The public names, as type checkers see them; `__init__.py` loads the same ones when they are first used."""
+
+from cycles import _events, usage as usage
+from cycles._config import Config as Config
+from cycles._context import subject as subject
+from cycles._core.amounts import (
+    Amount as Amount,
+    SignedAmount as SignedAmount,
+    Unit as Unit,
+    credits as credits,  # noqa: A004 - the protocol's word
+    risk_points as risk_points,
+    to_usd as to_usd,
+    tokens as tokens,
+    usd as usd,
+    usd_microcents as usd_microcents,
+)
+from cycles._core.pricing import (
+    Price as Price,
+    PriceBook as PriceBook,
+)
+from cycles._core.results import (
+    Balance as Balance,
+    Caps as Caps,
+    CommitResponse as CommitResponse,
+    DecisionResponse as DecisionResponse,
+    EventCreateResponse as EventCreateResponse,
+    EvidenceEnvelope as EvidenceEnvelope,
+    EvidenceKey as EvidenceKey,
+    EvidenceKeys as EvidenceKeys,
+    EvidenceRef as EvidenceRef,
+    ReleaseResponse as ReleaseResponse,
+    ReservationCreateResponse as ReservationCreateResponse,
+    ReservationDetail as ReservationDetail,
+    ReservationEvidence as ReservationEvidence,
+    ReservationExtendResponse as ReservationExtendResponse,
+    ReservationSummary as ReservationSummary,
+)
+from cycles._core.settlement import (
+    FlushReport as FlushReport,
+    PendingSettlement as PendingSettlement,
+    Settlement as Settlement,
+)
+from cycles._core.subjects import (
+    Action as Action,
+    Subject as Subject,
+)
+from cycles._core.usage import (
+    Metrics as Metrics,
+    Usage as Usage,
+)
+from cycles._default import (
+    get_default_client as get_default_client,
+    guarded as guarded,
+    set_default_client as set_default_client,
+)
+from cycles._errors import (
+    AmbiguousResponseError as AmbiguousResponseError,
+    BudgetClosedError as BudgetClosedError,
+    BudgetExceededError as BudgetExceededError,
+    BudgetFrozenError as BudgetFrozenError,
+    ConfigurationError as ConfigurationError,
+    CyclesError as CyclesError,
+    DebtOutstandingError as DebtOutstandingError,
+    ForbiddenError as ForbiddenError,
+    GuardFinalizedError as GuardFinalizedError,
+    IdempotencyMismatchError as IdempotencyMismatchError,
+    InvalidRequestError as InvalidRequestError,
+    LeaseLostError as LeaseLostError,
+    MaxExtensionsExceededError as MaxExtensionsExceededError,
+    NotFoundError as NotFoundError,
+    OverdraftLimitExceededError as OverdraftLimitExceededError,
+    ProtocolError as ProtocolError,
+    RateLimitedError as RateLimitedError,
+    ReservationDeniedError as ReservationDeniedError,
+    ReservationExpiredError as ReservationExpiredError,
+    ReservationFinalizedError as ReservationFinalizedError,
+    ReservationKeyReusedError as ReservationKeyReusedError,
+    ReservationNotActiveError as ReservationNotActiveError,
+    ServerError as ServerError,
+    StepsExhaustedError as StepsExhaustedError,
+    TenantClosedError as TenantClosedError,
+    ToolNotAllowedError as ToolNotAllowedError,
+    TransportError as TransportError,
+    UnauthorizedError as UnauthorizedError,
+    UncommittedGuardWarning as UncommittedGuardWarning,
+    UnitMismatchError as UnitMismatchError,
+)
+from cycles._facade import Cycles as Cycles
+from cycles._guard import (
+    AsyncGuard as AsyncGuard,
+    Guard as Guard,
+    Reservation as Reservation,
+    current_guard as current_guard,
+)
+from cycles._pools import copy_context_to as copy_context_to
+from cycles._series import (
+    AsyncSeries as AsyncSeries,
+    LeaseSeries as LeaseSeries,
+    Series as Series,
+)
+from cycles._streams import (
+    AsyncGuardedStream as AsyncGuardedStream,
+    GuardedStream as GuardedStream,
+)
+from cycles._version import __version__ as __version__
+from cycles.embedded import (
+    EmbeddedServer as EmbeddedServer,
+    ManualClock as ManualClock,
+)
+
+events = _events
+
+_HOME_OF: dict[str, str]
+__all__: list[str]
