@@ -32,6 +32,8 @@ class StubRequest(NamedTuple):
     body: bytes
     connection: int
     """1 for the first connection the server saw, and so on."""
+    size: int
+    """Bytes on the wire, head and body."""
 
     def json(self) -> object:
         return json.loads(self.body)
@@ -226,10 +228,12 @@ def _read_request(stream: Iterable[bytes], number: int) -> StubRequest | None:
         return None
     method, target, _ = first.decode("latin-1").split(" ", 2)
     headers: dict[str, str] = {}
+    size = len(first)
     for line in lines:
+        size += len(line)
         name, colon, value = line.decode("latin-1").partition(":")
         if not colon:
             break
         headers[name.strip().lower()] = value.strip()
     body = stream.read(int(headers.get("content-length", "0")))  # type: ignore[attr-defined]
-    return StubRequest(method, target, headers, body, number)
+    return StubRequest(method, target, headers, body, number, size + len(body))

@@ -1,0 +1,173 @@
+"""What one guarded call costs, and that it costs the same however many others are alive."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cycles
+from tests.performance.conftest import ACTION, ACTUAL, ESTIMATE, steps
+from tests.support.stub import Stub
+
+MOST_BYTES = 1138  # what two bare posts of httpx send
+MOST_KIB_PER_GUARD = 4.0
+MOST_STEPS = 2_500  # about 1,900 in Python 3.11; a regression that matters is larger than what versions differ by
+MOST_STEPS_OF_THE_DECORATOR = 120
+
+
+@pytest.fixture
+def client(server: Stub, tmp_path: Path) -> Iterator[cycles.Cycles]:
+    """A client as users make it, with its journal, after its first call."""
+    with cycles.Cycles(base_url=server.url, api_key="k" * 39, tenant="acme", agent="bot", journal_dir=tmp_path) as made:
+        guarded(made)
+        server.requests.clear()
+        yield made
+
+
+def guarded(client: cycles.Cycles) -> None:
+    with client.reserve(ESTIMATE, action=ACTION) as guard:
+        guard.commit(ACTUAL)
+
+
+async def guarded_async(client: cycles.Cycles) -> None:
+    async with client.reserve(ESTIMATE, action=ACTION) as guard:
+        await guard.commit(ACTUAL)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the threads started since."""
+    names: list[str] = []
+    start = threading.Thread.start
+
+    def counted(thread: threading.Thread) -> None:
+        names.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", counted)
+    return names
+
+
+def test_a_guarded_call_is_two_requests_on_one_connection(client: cycles.Cycles, server: Stub) -> None:
+    for _ in range(5):
+        guarded(client)
+    targets = [request.target.rpartition("/")[2] for request in server.requests]
+    assert targets == ["reservations", "commit"] * 5
+    assert server.connections == 1
+
+
+def test_a_guarded_call_sends_no_more_bytes_than_two_bare_posts(client: cycles.Cycles, server: Stub) -> None:
+    guarded(client)
+    assert sum(request.size for request in server.requests) <= MOST_BYTES
+
+
+def test_a_guard_shorter_than_its_first_beat_starts_no_thread_and_wakes_none(
+    client: cycles.Cycles, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = client._runtime().keeper
+    woken: list[object] = []
+    monkeypatch.setattr(keeper._sooner, "notify", lambda *_: woken.append("timer"))
+    for lane in keeper._lanes:
+        monkeypatch.setattr(lane._more, "notify", lambda *_: woken.append("worker"))
+    for _ in range(20):
+        guarded(client)
+    assert [name for name in started if "cycles" in name] == []
+    assert woken == []
+    assert keeper.scheduled == 0
+
+
+def test_an_async_guard_makes_no_task_and_leaves_no_timer(client: cycles.Cycles, started: list[str]) -> None:
+    made: list[object] = []
+
+    def counted(loop: asyncio.AbstractEventLoop, work: Any, **how: Any) -> asyncio.Task[Any]:
+        made.append(work)
+        return asyncio.Task(work, loop=loop, **how)
+
+    async def main() -> None:
+        await guarded_async(client)  # connects, and starts the journal's thread
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(counted)
+        started.clear()
+        for _ in range(20):
+            await guarded_async(client)
+        timers = [timer for timer in loop._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
+        loop.set_task_factory(None)
+        assert made == []
+        assert timers == []
+        assert started == []
+
+    asyncio.run(main())
+
+
+def test_hundreds_of_live_guards_share_the_same_few_threads(in_memory: cycles.Cycles, started: list[str]) -> None:
+    guards = [in_memory.reserve(ESTIMATE, action=ACTION).acquire() for _ in range(500)]
+    assert len(started) <= 1
+    for guard in guards:
+        guard.commit(ACTUAL)
+
+
+def test_a_live_guard_is_small(in_memory: cycles.Cycles) -> None:
+    guarded(in_memory)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        guards = [in_memory.reserve(ESTIMATE, action=ACTION).acquire() for _ in range(300)]
+        gc.collect()
+        kib = tracemalloc.get_traced_memory()[0] / 1024 / len(guards)
+    finally:
+        tracemalloc.stop()
+    assert kib <= MOST_KIB_PER_GUARD
+    for guard in guards:
+        guard.commit(ACTUAL)
+
+
+def test_a_guard_costs_the_same_among_ten_and_among_a_thousand(in_memory: cycles.Cycles) -> None:
+    alive = [in_memory.reserve(ESTIMATE, action=ACTION).acquire() for _ in range(10)]
+    few = steps(lambda: guarded(in_memory))
+    alive += [in_memory.reserve(ESTIMATE, action=ACTION).acquire() for _ in range(990)]
+    many = steps(lambda: guarded(in_memory))
+    assert many <= few * 1.05
+    for guard in alive:
+        guard.commit(ACTUAL)
+
+
+def test_a_guarded_call_takes_few_steps(client: cycles.Cycles) -> None:
+    guarded(client)
+    assert steps(lambda: guarded(client)) <= MOST_STEPS
+
+
+def test_the_decorator_adds_few_steps_to_the_guard(in_memory: cycles.Cycles) -> None:
+    @in_memory.guarded(estimate=ESTIMATE, action=ACTION, actual=lambda _: ACTUAL)
+    def work() -> None:
+        return None
+
+    work()
+    guarded(in_memory)
+    assert steps(work) - steps(lambda: guarded(in_memory)) <= MOST_STEPS_OF_THE_DECORATOR
+
+
+def loaded_by(code: str) -> set[str]:
+    command = [sys.executable, "-c", f"import sys; {code}; print(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_importing_the_package_loads_next_to_nothing() -> None:
+    loaded = loaded_by("import cycles")
+    ours = {name for name in loaded if name.partition(".")[0] in ("cycles", "cycles_client")}
+    assert ours <= {"cycles", "cycles._version"}
+    assert not loaded & {"httpx", "attrs", "asyncio", "ssl"}
+
+
+def test_a_client_for_threads_loads_no_embedded_server_and_no_second_http_library() -> None:
+    make = "cycles.Cycles(base_url='http://x', api_key='k', tenant='a', journal=False)"
+    loaded = loaded_by(f"import cycles; client = {make}; client.reserve(cycles.tokens(1), action=('a', 'b'))")
+    assert not {name for name in loaded if name.startswith(("cycles.embedded", "uvicorn", "httpcore", "anyio"))}
