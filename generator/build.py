@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,8 @@ PACKAGE: Final = "cycles_client"
 # Both decide bytes of the result; the edits are made for exactly this generator.
 PINNED: Final = {"openapi-python-client": "0.29.1", "ruff": "0.17.6"}
 LINE_LENGTH: Final = 100
+# How the generator's messages show a name they do not trust.
+_OBJECT_REPR: Final = re.compile(r"<openapi_python_client\S+ object at \w+>")
 
 
 @dataclass(frozen=True)
@@ -106,14 +109,18 @@ def run_generator(published: document.Json, ready: document.Json, folder: Path) 
         except Exception as error:  # whatever the generator trips over, the person needs to know it was this document
             raise GenerationError(f"the generator cannot read the document: {type(error).__name__}: {error}") from error
     if problems:
-        raise GenerationError("\n".join(["the generator left something out:", *map(_problem, problems)]))
+        advice = (
+            "Say the shape in another way, or by a rule in generator/rules/ ('When it fails' in docs/regenerating.md)"
+        )
+        raise GenerationError("\n".join(["the generator left something out:", *map(_problem, problems), advice]))
 
 
 def _problem(problem: GeneratorError) -> str:
     where = ""
     if isinstance(problem, ParseError) and problem.data is not None:
         where = problem.data.model_dump_json(exclude_unset=True, by_alias=True)[:300]
-    return "  " + " ".join(part for part in (problem.header, problem.detail, where) if part).replace("\n", " ")
+    said = " ".join(part for part in (problem.header, problem.detail, where) if part)
+    return "  " + _OBJECT_REPR.sub("of the document", " ".join(said.split()))
 
 
 def run_ruff(tree: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_second_run_replaces_the_tree_and_leaves_nothing_behind(tmp_path: Path
         ({"components": {"schemas": {"Bad": {"type": "object", "properties": {"d": {}, "e": {}}}}}}, "schema Bad"),
         (
             {"paths": {"/x": {"get": {"operationId": "x", "responses": {"200": {"content": {"image/png": {}}}}}}}},
-            "image/png",
+            "Unsupported content_type image/png",
         ),
     ],
 )  # fmt: skip
