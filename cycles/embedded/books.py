@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Protocol, cast
 
 from cycles.embedded.records import KINDS, ApiKey, Budget, Key, Record, Remembered, Reservation, Tenant
@@ -55,12 +55,14 @@ class Books:
         for record in gone:
             self._tables[record.kind].pop(record.key, None)
 
-    def overdue(self, now_ms: int) -> Iterator[Record]:
-        """The records whose time is over, one by one, earliest first; the caller changes or forgets each."""
+    def overdue(self, now_ms: int) -> Record | None:
+        """The record whose time was over first, or None; it is due until the caller has changed or forgotten it."""
         while self._due and self._due[0][0] < now_ms:
-            _, _, record = heapq.heappop(self._due)
+            record = self._due[0][2]
             if self._tables[record.kind].get(record.key) is record:
-                yield record
+                return record
+            heapq.heappop(self._due)
+        return None
 
     def close(self) -> None:
         """Close the store, if there is one."""

@@ -40,7 +40,7 @@ class Ledger:
         """Hold the ledger still, swept up to now; gives the time in milliseconds."""
         with self._lock:
             now = self.clock.now_ms()
-            for record in self.books.overdue(now):
+            while (record := self.books.overdue(now)) is not None:
                 self._let_go(record)
             yield now
 

@@ -95,7 +95,8 @@ def test_what_was_forgotten_stays_forgotten(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
-    with opened(tmp_path / "ledger.db", cycles.ManualClock()) as server, caller(server) as http:
+    clock = cycles.ManualClock()
+    with opened(tmp_path / "ledger.db", clock) as server, caller(server) as http:
         assert http.post("/v1/reservations", json=reserve("a")).status_code == 200
         server._books._store._file.execute("PRAGMA query_only = ON")  # type: ignore[union-attr]  # a full disk, in effect
         answer = http.post("/v1/reservations", json=reserve("b"))
@@ -104,6 +105,11 @@ def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
         server._books._store._file.execute("PRAGMA query_only = OFF")  # type: ignore[union-attr]
         assert http.post("/v1/reservations", json=reserve("b")).status_code == 200
         assert server.ledger.balance("tenant:acme").reserved == cycles.tokens(200)
+        server._books._store._file.execute("PRAGMA query_only = ON")  # type: ignore[union-attr]
+        clock.advance(100_000)
+        assert http.get("/v1/reservations").status_code == 500  # both have lapsed, and that cannot be written down
+        server._books._store._file.execute("PRAGMA query_only = OFF")  # type: ignore[union-attr]
+        assert server.ledger.balance("tenant:acme").reserved == cycles.tokens(0)
 
 
 def test_one_server_at_a_time_has_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
