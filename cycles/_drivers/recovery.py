@@ -78,14 +78,10 @@ class Recovery:
         now_ms, shown = self._runtime.wall_ms(), []
         for debt, outcome in owed:
             record = debt.read(self._runtime) if isinstance(debt, OwedSettlement) else None
-            if record is not None and not self._listed_elsewhere(debt, record):
+            if record is not None:
                 age_ms = max(0, now_ms - record.recorded_at_ms)
                 shown.append(PendingSettlement(record.reservation_id, record.mode, actual_of(record), age_ms, outcome))
         return sorted(shown, key=lambda each: -each.age_ms)
-
-    def _listed_elsewhere(self, debt: Debt, record: Record) -> bool:
-        """A file that was found while its own guard was still settling it: that guard's record stands for it."""
-        return getattr(debt, "record", None) is None and self._runtime.in_hand(record.reservation_id)
 
     def flush(self, timeout_s: float, *, patient: bool = True) -> FlushReport:
         """Try everything now, in this thread too, until nothing is owed or `timeout_s` has passed.
@@ -138,10 +134,11 @@ class Recovery:
         assert journal is not None
         try:
             entries = journal.pending()
+            # What a guard of this process settles right now is in the journal too, and none of our business.
+            others = set(entries) - self._runtime.files_in_hand()
             with self._changed:
-                for entry in entries:
-                    # What a guard of this process settles right now is in the journal too, and none of our business.
-                    if not self._runtime.in_hand(entry) and self._backlog.get(entry) is None:
+                for entry in others:
+                    if self._backlog.get(entry) is None:
                         self._backlog.add(entry, OwedSettlement(entry=entry), time.monotonic())
         finally:
             self._scanned.set()

@@ -120,18 +120,18 @@ class Runtime:
 
     def save(self, record: Record) -> bool:
         """Write a record down; blocks on the file system."""
-        self._in_hand.add(file_name(record.reservation_id))
+        self._in_hand.add(record.reservation_id)
         return self.journal is not None and self.journal.save(record)
 
     def forget(self, record: Record) -> None:
         """Remove a record; blocks on the file system."""
         if self.journal is not None:
             self.journal.forget(record)
-        self._in_hand.discard(file_name(record.reservation_id))
+        self._in_hand.discard(record.reservation_id)
 
-    def in_hand(self, name: str) -> bool:
-        """True while this process is settling the record of this file name."""
-        return name in self._in_hand
+    def files_in_hand(self) -> set[str]:
+        """The names of the records that this process is settling right now."""
+        return {file_name(reservation_id) for reservation_id in list(self._in_hand)}
 
     def adopt(self, heartbeat: Heartbeat) -> None:
         """The keeper keeps this lease from now on: its guard has ended, its settlement has not."""

@@ -184,9 +184,10 @@ class Journal:
 
     def _write(self, name: str, content: bytes) -> None:
         for _ in range(_WRITE_ATTEMPTS - 1):
-            with contextlib.suppress(FileNotFoundError, FileExistsError):
+            try:
                 return self._write_once(name, content)
-            self._made = False
+            except (FileNotFoundError, FileExistsError):
+                self._made = False
         return self._write_once(name, content)
 
     def _write_once(self, name: str, content: bytes) -> None:

@@ -221,9 +221,13 @@ def _header(name: str, value: str) -> tuple[bytes, bytes]:
         raise InvalidRequestError(f"header {name}: HTTP headers are ASCII") from error
 
 
+# One encoder for all requests: making one costs as much as encoding a small body.
+_to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
 def _json(body: Any) -> bytes:
     try:
-        return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+        return _to_json(body).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"the request is not JSON: {error}") from error
 
