@@ -56,6 +56,7 @@ AnySubject: TypeAlias = Subject | Mapping[str, Any] | None
 AnyAction: TypeAlias = Action | tuple[str, str]
 AnyMetrics: TypeAlias = Metrics | Usage | Mapping[str, Any] | None
 
+_AS_GIVEN: Final = {"from": "created_from", "to": "created_to"}  # wire names that a caller would not recognise
 _PENDING: Final = "PENDING"  # where an answer stands for one that has not come yet
 
 
@@ -418,7 +419,7 @@ def reservations(
     query = {
         **_levels(as_subject(subject)),
         **without_none(idempotency_key=idempotency_key, status=status, sort_by=sort_by, sort_dir=sort_dir, limit=limit),
-        **{name: aware(name, value) for name, value in times.items() if value is not None},
+        **{name: aware(_AS_GIVEN.get(name, name), value) for name, value in times.items() if value is not None},
     }
     members = [include] if isinstance(include, str) else list(include)
     if members:

@@ -1,0 +1,188 @@
+"""The operations beside the guard: the same on the client and on `client.aio`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+import cycles
+
+from .conftest import ACTION, World, held, spent
+
+pytestmark = pytest.mark.anyio
+
+SMALL = cycles.tokens(10)
+
+
+async def reserved(world: World, **options: Any) -> str:
+    """The id of a live reservation without a guard here."""
+    guard = await world.acquire(world.client.reserve(SMALL, action=ACTION, **options))
+    guard.detach()
+    return str(guard.reservation_id)
+
+
+async def test_decide_asks_and_holds_nothing(world: World, server: Any) -> None:
+    allowed = await world.get(world.operations.decide(SMALL, action=ACTION, metadata={"why": "asking"}))
+    denied = await world.get(world.operations.decide(cycles.tokens(10**9), action=ACTION))
+    assert (allowed.decision, allowed.allowed) == ("ALLOW", True)
+    assert (denied.decision, denied.allowed, denied.reason_code) == ("DENY", False, "BUDGET_EXCEEDED")
+    assert denied.request_id
+    assert len(denied.trace_id) == 32
+    assert held(server) == 0
+
+
+async def test_preview_answers_a_denial_as_a_value(world: World, server: Any) -> None:
+    preview = await world.get(world.operations.preview(cycles.tokens(10**9), action=ACTION))
+    assert (preview.decision, preview.reservation_id) == ("DENY", None)
+    with pytest.raises(cycles.ForbiddenError):
+        await world.get(world.operations.preview(SMALL, action=ACTION, subject={"tenant": "other"}))
+    assert held(server) == 0
+
+
+async def test_record_debits_without_a_reservation(world: World, server: Any) -> None:
+    event = await world.get(
+        world.operations.record(
+            SMALL,
+            action=ACTION,
+            metrics=cycles.Metrics(tokens_output=10),
+            metadata={"late": True},
+            idempotency_key="e1",
+        )
+    )
+    again = await world.get(
+        world.operations.record(
+            SMALL,
+            action=ACTION,
+            metrics=cycles.Metrics(tokens_output=10),
+            metadata={"late": True},
+            idempotency_key="e1",
+        )
+    )
+    assert event.event_id == again.event_id
+    assert spent(server) == 10
+
+
+async def test_a_record_that_finds_no_server_is_kept(world: World, server: Any) -> None:
+    server.faults.refuse("event", times=1)
+    event = await world.get(world.operations.record(SMALL, action=ACTION))
+    assert (event.status, event.event_id) == ("PENDING", "")
+    report = await world.get(world.operations.flush(5))
+    assert (report.settled, report.pending, spent(server)) == (1, 0, 10)
+
+
+async def test_balances_of_all_pages_come_lazily(world: World, server: Any) -> None:
+    for n in range(3):
+        server.ledger.set_budget(f"tenant:acme/agent:bot-{n}", cycles.tokens(5))
+    balances = world.operations.balances(include_children=True)
+    assert not server.requests.of("balances")
+    scopes = [balance.scope for balance in await world.all(balances)]
+    assert {"tenant:acme", "agent:bot-0", "agent:bot-1", "agent:bot-2"} <= set(scopes)
+
+
+async def test_reservations_go_on_to_the_next_page_when_they_are_read(world: World, server: Any) -> None:
+    ids = [await reserved(world) for _ in range(5)]
+    rows = world.operations.reservations(limit=2, sort_by="created_at_ms", sort_dir="asc")
+    first = await world.next(rows)
+    assert len(server.requests.of("list")) == 1
+    others = await world.all(rows)
+    assert sorted(row.reservation_id for row in [first, *others]) == sorted(ids)
+    assert len(server.requests.of("list")) == 3
+
+
+async def test_filters_take_aware_datetimes_only(world: World) -> None:
+    await reserved(world)
+    now = datetime.now(UTC)
+    recent = world.operations.reservations(
+        created_from=now - timedelta(minutes=5), created_to=now + timedelta(minutes=5)
+    )
+    assert len(await world.all(recent)) == 1
+    assert await world.all(world.operations.reservations(created_to=now - timedelta(minutes=5))) == []
+    with pytest.raises(
+        cycles.InvalidRequestError, match=r"created_from: .* has no time zone; write datetime\(\.\.\., tzinfo"
+    ):
+        world.operations.reservations(created_from=datetime(2026, 1, 1))  # noqa: DTZ001
+    with pytest.raises(cycles.InvalidRequestError, match="created_from: give an aware datetime"):
+        world.operations.reservations(created_from="yesterday")
+
+
+async def test_reservations_by_their_ids(world: World, server: Any) -> None:
+    operations = world.operations
+    first, second = await reserved(world), await reserved(world)
+    detail = await world.get(operations.reservation(first))
+    assert (detail.status, detail.reserved, detail.subject.tenant) == ("ACTIVE", SMALL, "acme")
+    extended = await world.get(operations.extend_reservation(first, 30_000))
+    assert extended.expires_at_ms == detail.expires_at_ms + 30_000
+    committed = await world.get(operations.commit_reservation(first, cycles.tokens(4), metadata={"by": "hand"}))
+    assert (committed.charged, committed.released) == (cycles.tokens(4), cycles.tokens(6))
+    released = await world.get(operations.release_reservation(second, "not needed"))
+    assert released.released == SMALL
+    assert (spent(server), held(server)) == (4, 0)
+
+
+@pytest.mark.parametrize("wrong", ["", ".", ".."])
+async def test_ids_a_url_would_swallow_are_refused(world: World, server: Any, wrong: str) -> None:
+    for call in (world.operations.reservation, world.operations.release_reservation):
+        with pytest.raises(cycles.InvalidRequestError, match="reservation_id"):
+            await world.get(call(wrong))
+    assert list(server.requests) == []
+
+
+async def test_an_unknown_reservation_is_not_found(world: World) -> None:
+    with pytest.raises(cycles.NotFoundError) as caught:
+        await world.get(world.operations.reservation("no/such id"))
+    assert caught.value.request_id
+
+
+async def test_reads_are_tried_again_within_their_deadline(world: World, server: Any) -> None:
+    name = await reserved(world)
+    server.faults.refuse("get")
+    server.faults.status("get", 503)
+    server.faults.status("get", 429, headers={"Retry-After": "0"})
+    assert (await world.get(world.operations.reservation(name))).status == "ACTIVE"
+    server.faults.status("get", 429, headers={"Retry-After": "3600"})
+    with pytest.raises(cycles.RateLimitedError) as caught:
+        await world.get(world.operations.reservation(name))
+    assert caught.value.retry_after_ms == 3_600_000
+
+
+async def test_a_write_whose_answer_is_lost_is_repeated_with_its_key(world: World, server: Any) -> None:
+    name = await reserved(world)
+    server.faults.drop_response("release")
+    await world.get(world.operations.release_reservation(name))
+    keys = [request.idempotency_key for request in server.requests.of("release")]
+    assert len(keys) == 2
+    assert len(set(keys)) == 1
+
+
+async def test_evidence_is_read_without_a_key(world: World, server: Any) -> None:
+    denied = await world.get(world.operations.decide(SMALL, action=ACTION))
+    reads = [lambda: world.operations.evidence("0" * 64), world.operations.evidence_keys]
+    if denied.cycles_evidence is not None:
+        reads.append(lambda: world.operations.evidence(denied.cycles_evidence.evidence_id))
+    for read in reads:
+        try:
+            await world.get(read())
+        except cycles.NotFoundError:
+            continue
+    asked = [request for request in server.requests if request.operation in ("evidence", "jwks")]
+    assert len(asked) == len(reads)
+    assert not any("x-cycles-api-key" in request.headers for request in asked)
+
+
+async def test_what_breaks_a_bound_is_refused_before_anything_is_sent(world: World, server: Any) -> None:
+    wrong: list[dict[str, Any]] = [
+        {"action": ("x" * 65, "name")},
+        {"action": ("kind", "x" * 257)},
+        {"subject": {"agent": "x" * 129}},
+        {"metadata": {"at": object()}},
+        {"idempotency_key": ""},
+        {"idempotency_key": "x" * 257},
+    ]
+    for options in wrong:
+        with pytest.raises(cycles.InvalidRequestError):
+            await world.get(world.operations.decide(SMALL, **{"action": ACTION, **options}))
+    with pytest.raises(cycles.InvalidRequestError, match="estimate"):
+        await world.get(world.operations.decide(5, action=ACTION))
+    assert list(server.requests) == []
