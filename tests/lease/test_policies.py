@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 
 import cycles
@@ -228,6 +229,59 @@ def test_a_timeout_around_the_block_is_not_mistaken_for_the_loss(client_of: Make
 
     with LeaseServer(*LOSING) as server, client_of(server) as client:
         run(main)
+
+
+@pytest.mark.parametrize("group", [asyncio.TaskGroup, anyio.create_task_group])
+def test_cancel_ends_the_tasks_of_a_group_in_the_block(client_of: Make, group: Callable[[], Any]) -> None:
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("work")
+
+    async def main() -> None:
+        async with reserve(client, lease_policy="cancel"), group() as tasks:
+            if group is asyncio.TaskGroup:
+                tasks.create_task(work())
+            else:
+                tasks.start_soon(work)
+
+    ended: list[str] = []
+    with LeaseServer(*LOSING) as server, client_of(server) as client:
+        with pytest.raises(cycles.LeaseLostError):
+            run(main)
+        assert ended == ["work"]
+        assert settled(server) == ["release"]
+
+
+def test_a_block_in_a_task_of_a_group_fails_alone(client_of: Make) -> None:
+    async def block() -> None:
+        async with reserve(client, lease_policy="cancel"):
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(block())
+
+    with LeaseServer(*LOSING) as server, client_of(server) as client:
+        with pytest.raises(ExceptionGroup) as raised:
+            run(main)
+        (loss,) = raised.value.exceptions
+        assert isinstance(loss, cycles.LeaseLostError)
+
+
+def test_a_cancelled_anyio_scope_around_the_block_stays_one(client_of: Make) -> None:
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+            async with reserve(client, lease_policy="cancel"):
+                scope.cancel()
+                await asyncio.sleep(60)
+        assert scope.cancelled_caught
+
+    with LeaseServer(*LOSING) as server, client_of(server) as client:
+        run(main)
+        keys = {seen.body["idempotency_key"] for seen in server.of("release")}
+        assert len(keys) == 1  # the client goes on where the scope cut the guard short, with the same key
 
 
 def test_nested_blocks_each_raise_their_own_loss(client_of: Make, heard: Heard) -> None:
