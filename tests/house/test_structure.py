@@ -1,42 +1,12 @@
-"""The shape of the package: its public names, what importing it costs, and which way its imports point."""
+"""The shape of the package: what importing it loads, and which way its imports point."""
 
 from __future__ import annotations
 
-import ast
-import importlib
 import subprocess
 import sys
 from pathlib import Path
 
-import cycles
-
 ROOT = Path(__file__).parents[2]
-
-
-def names_for_type_checkers() -> set[str]:
-    """What the `if TYPE_CHECKING:` block of the package imports."""
-    tree = ast.parse((ROOT / "cycles" / "__init__.py").read_text())
-    [block] = (node for node in tree.body if isinstance(node, ast.If))
-    imports = (node for node in block.body if isinstance(node, ast.ImportFrom))
-    return {alias.asname or alias.name for node in imports for alias in node.names}
-
-
-def test_type_checkers_and_programs_see_the_same_names() -> None:
-    loaded = {*cycles._HOME_OF, *cycles._MODULES}
-    assert names_for_type_checkers() == loaded
-    assert set(cycles.__all__) == loaded | {"__version__"}
-    assert set(dir(cycles)) == set(cycles.__all__)
-
-
-def test_every_public_name_is_there_and_at_home_where_it_says() -> None:
-    for name in cycles.__all__:
-        assert getattr(cycles, name) is not None
-    for home, names in cycles._HOMES.items():
-        assert all(hasattr(importlib.import_module(home), name) for name in names), home
-
-
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
-    assert not hasattr(cycles, "Cyclist")
 
 
 def after(statement: str) -> set[str]:
