@@ -44,6 +44,11 @@ class Ledger:
                 self._let_go(record)
             yield now
 
+    def close(self) -> None:
+        """Close the books, after the operation under way if there is one."""
+        with self._lock:
+            self.books.close()
+
     def _let_go(self, record: Record) -> None:
         if isinstance(record, Reservation) and record.status == "ACTIVE":
             returned = [budget.moved(reserved=-record.reserved) for budget in self._held(record)]
@@ -70,7 +75,7 @@ class Ledger:
         with self.open() as now:
             dry_run = request["dry_run"] is True
             policy = None if dry_run else self._tenancy.policy(tenant, request)
-            replay = self._memory.recall("reserve", tenant, request, now, dry_run=dry_run)
+            replay = self._memory.recall("reserve", tenant, request, now)
             if replay is not None:
                 return replay
             if policy is None:
@@ -85,7 +90,7 @@ class Ledger:
         if response["decision"] != "DENY":
             response["reserved"] = dict(estimate)
             response["balances"] = _balances(self._budgeted(derived, estimate["unit"]))
-        self.books.apply(self._memory.note("reserve", tenant, request, response, now, dry_run=True))
+        self.books.apply(self._memory.note("reserve", tenant, request, response, now))
         return response
 
     def _evaluate(self, tenant: str, derived: Sequence[str], estimate: Body) -> Body:

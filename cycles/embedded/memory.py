@@ -30,7 +30,7 @@ class Memory:
     def __init__(self, books: Books) -> None:
         self._books = books
 
-    def recall(self, operation: str, owner: str, request: Body, now_ms: int, *, dry_run: bool = False) -> Body | None:
+    def recall(self, operation: str, owner: str, request: Body, now_ms: int) -> Body | None:
         """The answer this key had before, or None if it is new.
 
         Raises:
@@ -39,7 +39,7 @@ class Memory:
         known = self._books.remembered.get((operation, owner, request["idempotency_key"]))
         if known is None:
             return None
-        if known.dry_run != dry_run or known.digest != digest(request):
+        if known.digest != digest(request):
             raise Refusal("IDEMPOTENCY_MISMATCH", "the idempotency key was used with another payload")
         if known.reservation_id is None:
             return known.response
@@ -53,7 +53,6 @@ class Memory:
         response: Body,
         now_ms: int,
         *,
-        dry_run: bool = False,
         reservation: Reservation | None = None,
     ) -> Remembered:
         """The record that answers this key from now on; `reservation` is the lease whose expiry the answer tells."""
@@ -71,7 +70,6 @@ class Memory:
             response=response,
             until_ms=until_ms,
             reservation_id=None if reservation is None else reservation.reservation_id,
-            dry_run=dry_run,
         )
 
     def _remaining_ttl_ms(self, known: Remembered, now_ms: int) -> int:
@@ -85,7 +83,7 @@ class Memory:
 def digest(request: Body) -> str:
     """What two requests have in common when they are the same.
 
-    Validation has put the fixed fields in order, dropped nulls and filled `dry_run` and `grace_period_ms`; inside free
-    maps the order counts, as on the reference server.
+    Validation has put the fixed fields in order, dropped nulls and filled `dry_run` and `grace_period_ms`, so a dry run
+    and a live reservation never look the same; inside free maps the order counts, as on the reference server.
     """
     return hashlib.sha256(json.dumps(request, separators=(",", ":")).encode()).hexdigest()

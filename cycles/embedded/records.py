@@ -190,7 +190,6 @@ class Remembered(Record):
     until_ms: int
     # The reservation whose life the answer tells of: replays then compute remaining_ttl_ms afresh.
     reservation_id: str | None = None
-    dry_run: bool = False
 
     @property
     def key(self) -> Key:

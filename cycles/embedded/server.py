@@ -58,18 +58,21 @@ class EmbeddedServer:
         admin_api_key: str | None = None,
         api_keys: Mapping[str, str] | None = None,
     ) -> None:
-        self._books = Books(_store(path))
-        ledger = Ledger(self._books, clock or SystemClock())
-        self._counter = Counter(ledger, admin_api_key)
+        self._ledger = Ledger(Books(_store(path)), clock or SystemClock())
+        self._counter = Counter(self._ledger, admin_api_key)
         self._closed = False
-        self.ledger = Operator(ledger)
+        self.ledger = Operator(self._ledger)
         self.faults = Faults()
         self.requests = Requests()
         self._named_tenants = _tenants(budgets or {})
-        self._seed(budgets or {}, api_keys or {})
+        try:
+            self._seed(budgets or {}, api_keys or {})
+        except InvalidRequestError:
+            self.close()
+            raise
 
     def _seed(self, budgets: Budgets, api_keys: Mapping[str, str]) -> None:
-        kept = set(self._books.budgets)
+        kept = set(self._ledger.books.budgets)
         for scope, amounts in budgets.items():
             for amount in _listed(scope, amounts):
                 if (scope.lower(), str(amount.unit)) not in kept:
@@ -178,7 +181,7 @@ class EmbeddedServer:
         """Close the store. Requests find no server after that; closing twice does no harm."""
         if not self._closed:
             self._closed = True
-            self._books.close()
+            self._ledger.close()
 
     def __enter__(self) -> Self:
         return self

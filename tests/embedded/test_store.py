@@ -98,17 +98,17 @@ def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
     clock = cycles.ManualClock()
     with opened(tmp_path / "ledger.db", clock) as server, caller(server) as http:
         assert http.post("/v1/reservations", json=reserve("a")).status_code == 200
-        server._books._store._file.execute("PRAGMA query_only = ON")  # type: ignore[union-attr]  # a full disk, in effect
+        server._ledger.books._store._file.execute("PRAGMA query_only = ON")  # type: ignore[union-attr]  # a full disk, in effect
         answer = http.post("/v1/reservations", json=reserve("b"))
         assert (answer.status_code, answer.json()["error"]) == (500, "INTERNAL_ERROR")
         assert server.ledger.balance("tenant:acme").reserved == cycles.tokens(100)
-        server._books._store._file.execute("PRAGMA query_only = OFF")  # type: ignore[union-attr]
+        server._ledger.books._store._file.execute("PRAGMA query_only = OFF")  # type: ignore[union-attr]
         assert http.post("/v1/reservations", json=reserve("b")).status_code == 200
         assert server.ledger.balance("tenant:acme").reserved == cycles.tokens(200)
-        server._books._store._file.execute("PRAGMA query_only = ON")  # type: ignore[union-attr]
+        server._ledger.books._store._file.execute("PRAGMA query_only = ON")  # type: ignore[union-attr]
         clock.advance(100_000)
         assert http.get("/v1/reservations").status_code == 500  # both have lapsed, and that cannot be written down
-        server._books._store._file.execute("PRAGMA query_only = OFF")  # type: ignore[union-attr]
+        server._ledger.books._store._file.execute("PRAGMA query_only = OFF")  # type: ignore[union-attr]
         assert server.ledger.balance("tenant:acme").reserved == cycles.tokens(0)
 
 
