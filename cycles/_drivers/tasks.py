@@ -124,13 +124,19 @@ class TaskIo(Verbs):
         return task
 
     def _go_on(self, work: Coroutine[Any, Any, None], otherwise: partial[None]) -> None:
-        if self._loop.is_closed():
+        if not self._is_running():  # the caller was not cancelled but closed: its loop has ended, or nobody runs it
             work.close()
             otherwise()
         elif asyncio.current_task() in self._tasks:
             work.close()  # this is such a task already: when it is cancelled too, its own `otherwise` is next
         else:
             self._going_on = self.start(self._or_else(work, otherwise))
+
+    def _is_running(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
     async def _or_else(self, work: Coroutine[Any, Any, None], otherwise: partial[None]) -> None:
         try:

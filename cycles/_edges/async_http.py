@@ -5,6 +5,7 @@ are read, so a busy loop does not count as a slow server.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import cast
@@ -82,7 +83,8 @@ class _Line(asyncio.Protocol):
 
     def close(self) -> None:
         self.is_open = False
-        self._transport.abort()
+        with contextlib.suppress(RuntimeError):  # its loop is closed already, without having been wound up
+            self._transport.abort()
 
     async def gone(self) -> None:
         """Returns once the socket is closed."""

@@ -1,0 +1,289 @@
+"""Tasks that are cancelled, once and again, and scopes that keep cancelling: the money is settled all the same.
+
+The server does at once what it is asked and answers late (`faults.delay`), so that a cancellation can come between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+import pytest
+
+import cycles
+
+from .conftest import ACTION, Shop
+
+pytestmark = pytest.mark.anyio
+
+T = cycles.tokens
+LATE_S = 0.1
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+async def arrives(shop: Shop, operation: str) -> None:
+    async with asyncio.timeout(5):
+        while not shop.sent(operation):
+            await asyncio.sleep(0.001)
+
+
+async def cancel(task: asyncio.Task[Any], times: int) -> None:
+    """Cancels `times` times, a step of the loop apart, and sees that the task ends cancelled."""
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+
+
+def reserve(client: cycles.Cycles, **options: Any) -> cycles.Reservation:
+    return client.reserve(T(100), action=ACTION, **options)
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+@pytest.mark.parametrize(("spends", "money"), [(None, (0, 0)), (7, (7, 0))], ids=["nothing known", "spent"])
+async def test_in_the_block(client: cycles.Cycles, shop: Shop, times: int, spends: int | None, money: Any) -> None:
+    inside = asyncio.Event()
+
+    async def work() -> None:
+        async with reserve(client) as guard:
+            if spends is not None:
+                guard.spend(T(spends))
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await inside.wait()
+    await cancel(task, times)
+    shop.until(lambda: shop.money() == money)
+    assert len(shop.sent("commit") + shop.sent("release")) >= 1
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+@pytest.mark.parametrize("in_block", [True, False])
+async def test_in_the_middle_of_a_commit(client: cycles.Cycles, shop: Shop, times: int, in_block: bool) -> None:
+    shop.faults.delay("commit", LATE_S)
+
+    async def work() -> None:
+        if in_block:
+            async with reserve(client) as guard:
+                await guard.commit(T(7))
+        else:
+            guard = await reserve(client)
+            await guard.commit(T(7))
+
+    task = asyncio.create_task(work())
+    await arrives(shop, "commit")
+    await cancel(task, times)
+    await client.aio.flush(5)
+    assert shop.money() == (7, 0)
+    assert len({request.idempotency_key for request in shop.sent("commit")}) == 1
+    assert not shop.sent("release")
+
+
+async def test_a_commit_that_was_cancelled_is_told_by_the_guard(client: cycles.Cycles, shop: Shop) -> None:
+    shop.faults.delay("commit", LATE_S)
+    guard = await reserve(client)
+    task = asyncio.create_task(guard.commit(T(7)))
+    await arrives(shop, "commit")
+    await cancel(task, 1)
+    await client.aio.flush(5)
+    assert guard.state == "committed"
+    assert guard.settlement is not None
+    assert guard.settlement.charged == T(7)
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+async def test_in_the_middle_of_a_release(client: cycles.Cycles, shop: Shop, times: int) -> None:
+    shop.faults.delay("release", LATE_S)
+
+    async def work() -> None:
+        async with reserve(client):
+            raise RuntimeError
+
+    task = asyncio.create_task(work())
+    await arrives(shop, "release")
+    await cancel(task, times)
+    shop.until(lambda: shop.money() == (0, 0))
+    assert len({request.idempotency_key for request in shop.sent("release")}) == 1
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+@pytest.mark.parametrize("entered", [True, False])
+async def test_with_the_reserve_in_flight(client: cycles.Cycles, shop: Shop, times: int, entered: bool) -> None:
+    shop.faults.delay("reserve", LATE_S)
+
+    async def work() -> None:
+        if entered:
+            async with reserve(client):
+                raise AssertionError("nobody is there to run this")
+        await reserve(client)
+
+    task = asyncio.create_task(work())
+    await arrives(shop, "reserve")
+    assert shop.money() == (0, 100)
+    await cancel(task, times)
+    shop.until(lambda: shop.money() == (0, 0))
+    assert shop.bodies("release")[0]["reason"] == "caller_went_away"
+
+
+async def test_before_anything_was_sent(client: cycles.Cycles, shop: Shop) -> None:
+    async def work() -> None:
+        async with reserve(client):
+            raise AssertionError("nobody is there to run this")
+
+    await cancel(asyncio.create_task(work()), 1)
+    await client.aio.flush(1)
+    assert shop.money() == (0, 0)
+
+
+@pytest.mark.parametrize("at", ["reserve", "commit", "release"])
+async def test_a_timeout_is_a_timeout(client: cycles.Cycles, shop: Shop, at: str) -> None:
+    shop.faults.delay(at, 5 * LATE_S)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(LATE_S), reserve(client) as guard:
+            if at == "commit":
+                await guard.commit(T(7))
+    await client.aio.flush(5)
+    shop.until(lambda: shop.money() == (7 if at == "commit" else 0, 0))
+
+
+@pytest.mark.parametrize("at", ["reserve", "block", "spent", "commit"])
+async def test_a_scope_that_keeps_cancelling(client: cycles.Cycles, shop: Shop, at: str) -> None:
+    shop.faults.delay(at if at in ("reserve", "commit") else "release", LATE_S)
+    with anyio.CancelScope() as scope:
+
+        async def cancel_then(operation: str) -> None:
+            await arrives(shop, operation)
+            scope.cancel()
+
+        canceller = asyncio.create_task(cancel_then(at if at == "commit" else "reserve"))
+        async with reserve(client) as guard:
+            if at == "spent":
+                guard.spend(T(7))
+            if at == "commit":
+                await guard.commit(T(7))
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    await canceller
+    shop.until(lambda: shop.money() == (7 if at in ("spent", "commit") else 0, 0))
+
+
+@pytest.mark.parametrize("limit", [anyio.move_on_after, anyio.fail_after])
+async def test_limits_of_anyio(client: cycles.Cycles, shop: Shop, limit: Any) -> None:
+    with contextlib.suppress(TimeoutError), limit(0.05):
+        async with reserve(client) as guard:
+            guard.spend(T(7))
+            await anyio.sleep_forever()
+    shop.until(lambda: shop.money() == (7, 0))
+
+
+async def test_a_task_group_that_fails(client: cycles.Cycles, shop: Shop) -> None:
+    async def work(started: anyio.Event) -> None:
+        async with reserve(client) as guard:
+            guard.spend(T(7))
+            started.set()
+            await anyio.sleep_forever()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with anyio.create_task_group() as group:
+            events = [anyio.Event() for _ in range(3)]
+            for event in events:
+                group.start_soon(work, event)
+            for event in events:
+                await event.wait()
+            raise LookupError
+    assert caught.group_contains(LookupError)
+    shop.until(lambda: shop.money() == (21, 0))
+
+
+async def test_a_commit_in_a_scope_that_is_cancelled_already(client: cycles.Cycles, shop: Shop) -> None:
+    guard = await reserve(client)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await guard.commit(T(7))
+    shop.until(lambda: shop.money() == (7, 0))
+
+
+async def test_a_cancelled_caller_is_not_kept_for_long(client: cycles.Cycles, shop: Shop) -> None:
+    """What it leaves behind goes on without it."""
+    shop.faults.delay("commit", 1.5)
+    guard = await reserve(client)
+    task = asyncio.create_task(guard.commit(T(7)))
+    await arrives(shop, "commit")
+    before = asyncio.get_running_loop().time()
+    await cancel(task, 1)
+    assert asyncio.get_running_loop().time() - before < 1.2
+    shop.until(lambda: shop.money() == (7, 0))
+
+
+def test_a_loop_that_ends_in_the_middle_of_a_commit(client: cycles.Cycles, shop: Shop) -> None:
+    shop.faults.delay("commit", LATE_S)
+    guards: list[Any] = []
+
+    async def main() -> None:
+        guards.append(await reserve(client))
+        guards.append(asyncio.create_task(guards[0].commit(T(7))))
+        await arrives(shop, "commit")
+
+    asyncio.run(main())  # cancels the task and winds up
+    client.flush(5)
+    assert guards[0].state == "committed"
+    assert shop.money() == (7, 0)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a loop that is not wound up leaves its sockets behind
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "stopped"])
+@pytest.mark.parametrize("at", ["reserve", "commit", "release"])
+def test_a_loop_that_is_left_with_its_tasks_unfinished(
+    client: cycles.Cycles, shop: Shop, at: str, closed: bool
+) -> None:
+    """Nothing is ever awaited again; the coroutine is only closed, by the garbage collection or by hand."""
+    shop.faults.delay(at, LATE_S)
+
+    async def work() -> None:
+        guard = await reserve(client)
+        await (guard.commit(T(7)) if at == "commit" else guard.release())
+
+    loop = asyncio.new_event_loop()
+    flow = work()
+    loop.run_until_complete(step_by_hand(flow, shop, at))
+    if closed:
+        loop.close()
+    flow.close()
+    shop.until(lambda: shop.money() == (7 if at == "commit" else 0, 0))
+    loop.close()
+    gc.collect()
+
+
+async def step_by_hand(flow: Any, shop: Shop, at: str) -> None:
+    """Steps a coroutine by hand until the server has heard of it."""
+    while not shop.sent(at):
+        waits_for = flow.send(None)
+        if waits_for is not None:
+            waits_for._asyncio_future_blocking = False
+            heard = asyncio.ensure_future(arrives(shop, at))
+            await asyncio.wait([waits_for, heard], return_when=asyncio.FIRST_COMPLETED)
+            heard.cancel()
+
+
+def test_a_guard_outlives_its_loop(client: cycles.Cycles, shop: Shop) -> None:
+    async def acquire() -> cycles.AsyncGuard:
+        return await reserve(client)
+
+    async def commit(guard: cycles.AsyncGuard) -> None:
+        await guard.commit(T(7))
+
+    guard = asyncio.run(acquire())
+    asyncio.run(commit(guard))
+    assert shop.money() == (7, 0)
+    held = [asyncio.run(acquire())]
+    with pytest.warns(ResourceWarning, match="dropped"):
+        held.clear()
+    shop.until(lambda: shop.money() == (7, 0))
