@@ -14,6 +14,7 @@ import pytest
 
 import cycles
 from cycles.embedded.received import Received
+from cycles.embedded.routes import find
 from cycles.embedded.serve import Listener
 
 TENANT = "acme"
@@ -27,9 +28,14 @@ class Door:
     def __init__(self) -> None:
         self.url = ""
         self.server: cycles.EmbeddedServer | None = None
+        self.on_arrival: dict[str, Callable[[], object]] = {}
 
     def handle(self, request: Any) -> Any:
-        return (None, None) if self.server is None else self.server.handle(request)
+        if self.server is None:
+            return None, None
+        if self.on_arrival and (hook := self.on_arrival.pop(str(find(request.method, request.path).operation), None)):
+            hook()
+        return self.server.handle(request)
 
 
 class Shop:
@@ -37,6 +43,7 @@ class Shop:
 
     def __init__(self, door: Door, server: cycles.EmbeddedServer, folder: Path, stack: contextlib.ExitStack) -> None:
         self.url = door.url
+        self.on_arrival = door.on_arrival
         self.server = server
         self.ledger = server.ledger
         self.faults = server.faults
@@ -136,7 +143,7 @@ def shop(door: Door, tmp_path: Path) -> Iterator[Shop]:
         server = stack.enter_context(cycles.EmbeddedServer(budgets={f"tenant:{TENANT}": BUDGETS}))
         door.server = server
         yield Shop(door, server, tmp_path, stack)
-        server.faults.clear()
+        door.on_arrival.clear()
 
 
 @pytest.fixture
