@@ -27,7 +27,7 @@ class Unit(StrEnum):
     RISK_POINTS = "RISK_POINTS"
 
 
-_NOUNS: Final = {Unit.TOKENS: "tokens", Unit.CREDITS: "credits", Unit.RISK_POINTS: "risk points"}
+_NOUNS: Final[dict[str, str]] = {Unit.TOKENS: "token", Unit.CREDITS: "credit", Unit.RISK_POINTS: "risk point"}
 
 
 class UnitsDifferError(InvalidRequestError, TypeError):
@@ -135,7 +135,10 @@ class SignedAmount:
             whole, fraction = divmod(abs(self.amount), MICROCENTS_PER_USD)
             digits = f"{fraction:08d}".rstrip("0").ljust(2, "0")
             return f"{'-' if self.amount < 0 else ''}${whole}.{digits}"
-        return f"{self.amount} {_NOUNS.get(self.unit, self.unit)}"  # type: ignore[call-overload]
+        noun = _NOUNS.get(self.unit)
+        if noun is None:
+            return f"{self.amount} {self.unit}"
+        return f"{self.amount} {noun if abs(self.amount) == 1 else noun + 's'}"
 
     def __format__(self, spec: str) -> str:
         return format(str(self), spec)

@@ -42,6 +42,11 @@ class Agent:
     def plan(goal: str) -> tuple[str, ...]:
         return (goal,)
 
+    @client.guarded(estimate=cycles.tokens(5), action=("tool.call", "act"))
+    @staticmethod
+    def outside(goal: str) -> int:
+        return len(goal)
+
     @classmethod
     @client.guarded(estimate=cycles.tokens(5), action=("tool.call", "act"))
     def make(cls, name: str) -> Agent:
@@ -57,6 +62,7 @@ async def use() -> None:
     assert_type(Agent().act("x"), bool)
     assert_type(Agent.plan("x"), tuple[str, ...])
     assert_type(Agent.make("x"), Agent)
+    assert_type(Agent.outside("x"), int)
     ask(5)  # type: ignore[arg-type]
     await ask_later("x", 2)  # type: ignore[call-arg]
     assert_type(cycles.current_guard(), cycles.Guard | cycles.AsyncGuard | None)

@@ -37,6 +37,14 @@ def scripts() -> None:
     guard.commit(cycles.usd(1), metrics=5)  # type: ignore[arg-type]
 
 
+def hand_over() -> None:
+    token = client.reserve(cycles.tokens(5), action=("a", "b")).acquire().detach()
+    assert_type(token, str)
+    with client.attach(token, actual=cycles.tokens(1)) as guard:
+        assert_type(guard, cycles.Guard)
+    assert_type(client.find(idempotency_key="k"), cycles.ReservationSummary | None)
+
+
 async def services() -> None:
     async with client.reserve(cycles.usd("0.05"), action=("llm.completion", "m"), wait=5.0) as guard:
         assert_type(guard, cycles.AsyncGuard)
@@ -48,6 +56,9 @@ async def services() -> None:
         assert_type(balance.remaining, cycles.SignedAmount)
     assert_type(await client.aio.decide(cycles.tokens(1), action=("a", "b")), cycles.DecisionResponse)
     assert_type(await client.aio.flush(), cycles.FlushReport)
+    assert_type(await client.aio.find(idempotency_key="k"), cycles.ReservationSummary | None)
+    async with client.attach("token") as attached:
+        assert_type(attached, cycles.AsyncGuard)
 
 
 def money() -> None:

@@ -117,6 +117,7 @@ def test_parsing_refuses_what_could_be_misread(text: str) -> None:
         (usd(0), "$0.00"),
         (usd_microcents(1), "$0.00000001"),
         (tokens(2500), "2500 tokens"),
+        (tokens(1), "1 token"),
         (risk_points(2), "2 risk points"),
         (SignedAmount("USD_MICROCENTS", -150_000_000), "-$1.50"),
         (Amount("EUR_CENTS", 5), "5 EUR_CENTS"),
