@@ -94,13 +94,13 @@ class Heartbeat:
         "ended",
         "error",
         "extend_by_ms",
-        "handle",
         "key",
         "lease",
         "on_lost",
         "reservation_id",
         "step",
         "stop",
+        "timer",
         "trace_id",
     )
 
@@ -115,7 +115,7 @@ class Heartbeat:
         self.stop: Stop | None = None
         self.ended = False
         self.adopted = False  # the keeper makes the beats from now on, whoever made them before
-        self.handle: Any = None  # the driver's timer
+        self.timer: Any = None
         self._beating = False
         self.on_lost: Callable[[], object] | None = None
         self._lock = threading.Lock()
@@ -156,6 +156,19 @@ class Heartbeat:
     def expires_at_ms(self) -> int | None:
         """Server time of the end of the lease, as far as it is known."""
         return self.lease.expires_at_ms
+
+    def set_timer(self, timer: Any) -> None:
+        """The driver's timer of the next beat, in place of the one before. Whoever ends the heartbeat may be faster."""
+        self.drop_timer()
+        self.timer = timer
+        if self.ended:
+            self.drop_timer()
+
+    def drop_timer(self) -> None:
+        """No beat is due any more."""
+        timer, self.timer = self.timer, None
+        if timer is not None:
+            timer.cancel()
 
     def end(self) -> None:
         """Nobody needs the lease any more."""

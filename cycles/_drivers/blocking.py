@@ -55,18 +55,14 @@ class BlockingIo(Verbs):
     def beat(self, heartbeat: Heartbeat) -> None:
         """Let the keeper make the next beat when it is due."""
         step = heartbeat.step
-        assert isinstance(step, Beat)
-        if heartbeat.handle is not None:
-            heartbeat.handle.cancel()
-        job = partial(self._make_beat, heartbeat, step.due_ms)
-        heartbeat.handle = self._runtime.keeper.at(step.due_ms / 1000, job, self._runtime.beats)
+        if isinstance(step, Beat):  # else another thread has seen the end of it meanwhile
+            job = partial(self._make_beat, heartbeat, step.due_ms)
+            heartbeat.set_timer(self._runtime.keeper.at(step.due_ms / 1000, job, self._runtime.beats))
 
     def still(self, heartbeat: Heartbeat) -> None:
         """No more beats."""
         heartbeat.end()
-        if heartbeat.handle is not None:
-            heartbeat.handle.cancel()
-            heartbeat.handle = None
+        heartbeat.drop_timer()
 
     def finish_settling(self, record: Record, hold: Hold | None) -> None:
         """The keeper goes on at once."""

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from cycles._drivers.timetable import Timetable
 
@@ -143,12 +143,12 @@ class Keeper:
         name: str,
         *,
         monotonic: Callable[[], float] = time.monotonic,
-        condition: Callable[[threading.Lock], threading.Condition] = threading.Condition,
+        condition: Callable[[Any], threading.Condition] = threading.Condition,
     ) -> None:
         self._name = name
         self._now = monotonic
         self._new_condition = condition
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may use or close the client in the middle of a call
         self._sooner = condition(self._lock)
         self._timetable: Timetable[Handle] = Timetable()
         self._lanes: list[Lane] = []

@@ -73,18 +73,14 @@ class TaskIo(Verbs):
             self._runtime.blocking.beat(heartbeat)
             return
         step = heartbeat.step
-        assert isinstance(step, Beat)
-        if heartbeat.handle is not None:
-            heartbeat.handle.cancel()
-        delay = step.due_ms / 1000 - time.monotonic()
-        heartbeat.handle = self._loop.call_later(max(0.0, delay), self._start_beat, heartbeat, step.due_ms)
+        if isinstance(step, Beat):
+            delay = step.due_ms / 1000 - time.monotonic()
+            heartbeat.set_timer(self._loop.call_later(max(0.0, delay), self._start_beat, heartbeat, step.due_ms))
 
     def still(self, heartbeat: Heartbeat) -> None:
         """No more beats."""
         heartbeat.end()
-        if heartbeat.handle is not None:
-            heartbeat.handle.cancel()
-            heartbeat.handle = None
+        heartbeat.drop_timer()
 
     def finish_settling(self, record: Record, hold: Hold | None) -> None:
         """A task of the client goes on at once; if the loop does not let it, the keeper does."""
@@ -167,7 +163,7 @@ class TaskIo(Verbs):
                     continue  # cancelled again; the first cancellation is raised when we are done
 
     def _start_beat(self, heartbeat: Heartbeat, due_ms: float) -> None:
-        heartbeat.handle = None
+        heartbeat.timer = None
         self._runtime.note_late_beat(heartbeat, self.now_ms() - due_ms, blocked_loop=True)
         self.start(self._make_beat(heartbeat))
 

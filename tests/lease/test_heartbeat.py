@@ -322,5 +322,5 @@ def test_an_expired_lease_is_not_beaten_on_while_its_event_is_pending(client_of:
         assert guard.commit(cycles.tokens(1)).status == "pending"  # and the event is answered with nonsense
         assert [seen.what for seen in server.seen if seen.what != "extend"] == ["reservations", "commit", "events"]
         assert guard._hold.heartbeat.ended
-        assert guard._hold.heartbeat.handle is None
+        assert guard._hold.heartbeat.timer is None
     assert heard.of("LeaseLost") == []

@@ -269,6 +269,14 @@ def test_a_job_may_close_its_own_keeper(time: VirtualTime, keeper: Keeper) -> No
     assert closed.wait(PATIENCE_S)
 
 
+def test_a_signal_handler_may_close_the_keeper_whatever_it_interrupts(keeper: Keeper) -> None:
+    lane = keeper.lane("beats", 1)
+    with keeper._lock:  # as if the signal had come in the middle of `at`
+        keeper.at(1e9, lambda: None, lane).cancel()
+        keeper.close(0.0)
+    assert keeper.close(PATIENCE_S)
+
+
 def test_never_is_never(keeper: Keeper) -> None:
     assert keeper.at(math.inf, lambda: None, keeper.lane("beats", 1)).cancelled
     assert keeper.threads == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 PATIENCE_S = 10.0  # real time; a test that reaches it has failed
 
@@ -21,7 +22,7 @@ class VirtualTime:
     def monotonic(self) -> float:
         return self.now_s
 
-    def condition(self, lock: threading.Lock) -> threading.Condition:
+    def condition(self, lock: Any) -> threading.Condition:
         self._conditions.append(_Condition(lock, self))
         return self._conditions[-1]
 
@@ -43,7 +44,7 @@ class VirtualTime:
 
 
 class _Condition(threading.Condition):
-    def __init__(self, lock: threading.Lock, time: VirtualTime) -> None:
+    def __init__(self, lock: Any, time: VirtualTime) -> None:
         super().__init__(lock)
         self._time = time
         self._deadlines: list[float] = []
