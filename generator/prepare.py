@@ -9,7 +9,7 @@ from typing import Final
 
 from generator import GenerationError
 from generator.document import Json
-from generator.rules import combine, layout, nulls, parameters, values, words
+from generator.rules import combine, layout, media, nulls, parameters, values, words
 
 Rule = Callable[[Json, "Counter[str]"], None]
 
@@ -25,6 +25,7 @@ LAYOUT: Final[tuple[Rule, ...]] = (
 )
 # Structure before values: an enum or a map is only seen as one once null and compositions are out of its way.
 STRUCTURE: Final[tuple[Rule, ...]] = (
+    media.name_media,
     nulls.replace_booleans,
     nulls.name_types,
     combine.drop_conditions,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import io
 import json
 import re
 import sys
@@ -203,6 +204,8 @@ class Inspector:
         for parameter in operation.parameters:
             if name.startswith(str(PythonIdentifier(parameter["name"], "field_"))):
                 schema = parameter["schema"]
+        if not hasattr(kind, "from_dict"):  # a file
+            return kind(payload=io.BytesIO(b"bytes"))
         value = self.samples.of(schema or {}, full=True)
         return kind.from_dict(value[0] if isinstance(value, list) else value)
 

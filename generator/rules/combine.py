@@ -148,7 +148,8 @@ def _is_map(document: Json, part: Json) -> bool:
 def _recompose(document: Json, schema: Json, parts: list[Json]) -> None:
     references = [part for part in parts if "$ref" in part]
     scalar = [part for part in references if not _has_members(document, part)]
-    if scalar:  # allOf of a plain type and what constrains it: the type alone
+    if scalar and not any("properties" in part for part in (schema, *parts)):
+        # A plain type and what constrains it: the type alone.
         rest = {key: value for key, value in schema.items() if key in ("description",)}
         become(schema, {**rest, "allOf": [scalar[0]]})
     elif not parts:

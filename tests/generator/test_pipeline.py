@@ -23,6 +23,9 @@ MINIMAL: dict[str, Any] = {
     "paths": {"/things": {"get": {"operationId": "listThings", "responses": {"204": {"description": "none"}}}}},
 }
 
+TEXT = {"$ref": "#/components/schemas/Text"}
+MEMBERS: dict[str, Any] = {"properties": {"a": {}}}
+
 
 def written(tmp_path: Path, document: dict[str, Any]) -> Path:
     path = tmp_path / "spec.json"
@@ -87,8 +90,8 @@ def test_a_second_run_replaces_the_tree_and_leaves_nothing_behind(tmp_path: Path
         ({"components": {"schemas": {"A": {"$ref": "#/components/schemas/A"}}}}, "back to itself"),
         ({"components": {"schemas": {"Bad": {"type": "object", "properties": {"d": {}, "e": {}}}}}}, "schema Bad"),
         (
-            {"paths": {"/x": {"get": {"operationId": "x", "responses": {"200": {"content": {"image/png": {}}}}}}}},
-            "Unsupported content_type image/png",
+            {"components": {"schemas": {"Text": {"type": "string"}, "Odd": {"allOf": [TEXT, MEMBERS]}}}},
+            "Unable to process schema /components/schemas/Odd",
         ),
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import uuid
 
 import httpx
@@ -167,6 +168,27 @@ def answers_that_are_no_objects(spec: Json) -> Check:
         assert tree.call("pricesByScope", httpx.Response(200, json={"a": one}))[1].parsed["a"].amount == 1
         assert tree.call("motd", httpx.Response(200, text="hi"))[1].parsed == "hi"
         assert tree.protocol.SCHEMAS["PricesResponse200"]["type"] == "array"
+
+    return check
+
+
+@mutation("surface")
+def media_types_of_every_kind(spec: Json) -> Check:
+    def answer(media_type: str) -> Json:
+        return {"200": {"content": {media_type: {"schema": {"type": "string"}}}}}
+
+    for name, media_type in (("export", "application/pdf"), ("stream", "application/x-ndjson"), ("table", "text/csv")):
+        spec["paths"][f"/v1/{name}"] = {"get": operation(name, responses=answer(media_type))}
+    content = {"application/yaml": {"schema": {"type": "object"}}}
+    spec["paths"]["/v1/import"] = {"put": operation("importAll", requestBody={"required": True, "content": content})}
+
+    def check(tree: Tree) -> None:
+        for name in ("export", "stream"):
+            parsed = tree.call(name, httpx.Response(200, content=b"\x00\x01"))[1].parsed
+            assert parsed.payload.read() == b"\x00\x01"
+        assert tree.call("table", httpx.Response(200, text="a,b"))[1].parsed == "a,b"
+        given = tree.module("types").File(payload=io.BytesIO(b"a: 1"))
+        assert tree.call("importAll", httpx.Response(204), body=given)[0].read() == b"a: 1"
 
     return check
 
