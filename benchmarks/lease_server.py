@@ -27,9 +27,11 @@ class Leases:
         self.extends: dict[str, int] = {}
         self.hopeless: set[str] = set()
         self.lapsed = 0
+        self.created = 0
 
     def create(self, ttl_ms: int) -> dict[str, Any]:
-        name = f"rsv-{len(self.expires):08d}"
+        self.created += 1
+        name = f"rsv-{self.created:08d}"
         self.expires[name] = time.monotonic() + ttl_ms / 1000
         self.extends[name] = 0
         answer = {"decision": "ALLOW", "reservation_id": name, "affected_scopes": ["tenant:acme"]}
@@ -37,6 +39,8 @@ class Leases:
 
     def extend(self, name: str, by_ms: int) -> tuple[int, dict[str, Any]]:
         now = time.monotonic()
+        if name not in self.expires:
+            return 409, {"error": "RESERVATION_FINALIZED", "message": "it was released", "request_id": "r"}
         if now >= self.expires[name]:
             self.lapsed += 1
             return 410, {"error": "RESERVATION_EXPIRED", "message": "it lapsed", "request_id": "r"}
@@ -48,7 +52,7 @@ class Leases:
         """How this extend goes wrong, if it does."""
         wrong = self.random.random() < self.faults
         kind = self.random.choice(["503", "429", "429 too long", "hang up", "slow"]) if wrong else None
-        no_safe_retry = self.expires[name] - time.monotonic() < _LEAST_LEAD_S
+        no_safe_retry = self.expires.get(name, 0.0) - time.monotonic() < _LEAST_LEAD_S
         if kind == "429 too long" or (kind in ("503", "429", "hang up") and no_safe_retry):
             self.hopeless.add(name)
         return kind
@@ -56,9 +60,9 @@ class Leases:
     def stats(self) -> dict[str, Any]:
         now = time.monotonic()
         return {
-            "created": len(self.expires),
+            "created": self.created,
             "extends": sum(self.extends.values()),
-            "fewest_extends": min(self.extends.values(), default=0),
+            "fewest_extends": min((self.extends[name] for name in self.expires), default=0),
             "lapsed": self.lapsed + sum(until < now for until in self.expires.values()),
             "hopeless": sorted(self.hopeless),
         }
