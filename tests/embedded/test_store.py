@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import resource
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,21 +96,30 @@ def test_what_was_forgotten_stays_forgotten(tmp_path: Path) -> None:
     assert kinds == {"budget", "api_key"}
 
 
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """No file of this process may grow beyond what the ledger's log has now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (Path(f"{path}-wal").stat().st_size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
-    clock = cycles.ManualClock()
-    with opened(tmp_path / "ledger.db", clock) as server, caller(server) as http:
+    path, clock = tmp_path / "ledger.db", cycles.ManualClock()
+    with opened(path, clock) as server, caller(server) as http:
         assert http.post("/v1/reservations", json=reserve("a")).status_code == 200
-        server._ledger.books._store._file.execute("PRAGMA query_only = ON")  # type: ignore[union-attr]  # a full disk, in effect
-        answer = http.post("/v1/reservations", json=reserve("b"))
+        with full_disk(path):
+            answer = http.post("/v1/reservations", json=reserve("b"))
         assert (answer.status_code, answer.json()["error"]) == (500, "INTERNAL_ERROR")
         assert server.ledger.balance("tenant:acme").reserved == cycles.tokens(100)
-        server._ledger.books._store._file.execute("PRAGMA query_only = OFF")  # type: ignore[union-attr]
         assert http.post("/v1/reservations", json=reserve("b")).status_code == 200
         assert server.ledger.balance("tenant:acme").reserved == cycles.tokens(200)
-        server._ledger.books._store._file.execute("PRAGMA query_only = ON")  # type: ignore[union-attr]
         clock.advance(100_000)
-        assert http.get("/v1/reservations").status_code == 500  # both have lapsed, and that cannot be written down
-        server._ledger.books._store._file.execute("PRAGMA query_only = OFF")  # type: ignore[union-attr]
+        with full_disk(path):
+            assert http.get("/v1/reservations").status_code == 500  # both have lapsed, and that cannot be written down
         assert server.ledger.balance("tenant:acme").reserved == cycles.tokens(0)
 
 
