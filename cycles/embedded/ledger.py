@@ -20,6 +20,9 @@ from cycles.embedded.records import Body, Budget, Record, Reservation
 from cycles.embedded.refusals import Refusal
 from cycles.embedded.tenancy import Tenancy
 
+# What an explicit null for it means; validation fills in the same number where it is left out.
+DEFAULT_GRACE_MS: Final = 5_000
+
 
 class Ledger:
     """Budgets, reservations and what is remembered of them.
@@ -118,43 +121,52 @@ class Ledger:
         self._tenancy.require_open(tenant)
         derived = scopes.derive(request["subject"])
         estimate = request["estimate"]
-        unit, amount = estimate["unit"], estimate["amount"]
         budgeted = self._require_room(derived, estimate)
-        held = [budget.moved(reserved=amount) for budget in budgeted]
-        ttl_ms = self._tenancy.ttl_ms(tenant, request.get("ttl_ms"))
+        held = [budget.moved(reserved=estimate["amount"]) for budget in budgeted]
+        row = self._lease(tenant, request, policy, derived, budgeted, now)
+        response = {
+            **self._allowed(derived, estimate["unit"]),
+            "reservation_id": row.reservation_id,
+            "affected_scopes": list(derived),
+            "expires_at_ms": row.expires_at_ms,
+            "remaining_ttl_ms": row.expires_at_ms - now,
+            "scope_path": row.scope_path,
+            "reserved": dict(estimate),
+            "balances": _balances(held),
+        }
+        self.books.apply(row, *held, self._memory.note("reserve", tenant, request, response, now, reservation=row))
+        self._numbers = row.number
+        return response
+
+    def _lease(
+        self,
+        tenant: str,
+        request: Body,
+        policy: str,
+        derived: tuple[str, ...],
+        budgeted: Sequence[Budget],
+        now: int,
+    ) -> Reservation:
+        """The new reservation, with all that is fixed for its life: policy, scopes, grace, extensions."""
         grace_ms = request["grace_period_ms"]
-        reservation = Reservation(
+        return Reservation(
             reservation_id=str(uuid.uuid4()),
             number=self._numbers + 1,
             tenant=tenant,
             idempotency_key=request["idempotency_key"],
             subject=request["subject"],
             action=request["action"],
-            unit=unit,
-            reserved=amount,
+            unit=request["estimate"]["unit"],
+            reserved=request["estimate"]["amount"],
             overage_policy=policy,
             scopes=derived,
             budgeted=tuple(budget.scope for budget in budgeted),
             created_at_ms=now,
-            expires_at_ms=now + ttl_ms,
+            expires_at_ms=now + self._tenancy.ttl_ms(tenant, request.get("ttl_ms")),
             grace_period_ms=DEFAULT_GRACE_MS if grace_ms is None else grace_ms,
             max_extensions=self._tenancy.max_extensions(tenant),
             metadata=request.get("metadata"),
         )
-        response = {
-            **self._allowed(derived, unit),
-            "reservation_id": reservation.reservation_id,
-            "affected_scopes": list(derived),
-            "expires_at_ms": reservation.expires_at_ms,
-            "remaining_ttl_ms": ttl_ms,
-            "scope_path": derived[-1],
-            "reserved": dict(estimate),
-            "balances": _balances(held),
-        }
-        note = self._memory.note("reserve", tenant, request, response, now, reservation=reservation)
-        self.books.apply(reservation, *held, note)
-        self._numbers += 1
-        return response
 
     def commit(self, caller: str | None, reservation_id: str, request: Body) -> Body:
         """Charge what the action really cost and give the rest of the hold back."""
@@ -306,9 +318,6 @@ class Ledger:
             raise Refusal("RESERVATION_EXPIRED", f"reservation {row.reservation_id} has expired")
         if row.status != "ACTIVE":
             raise Refusal("RESERVATION_FINALIZED", f"reservation {row.reservation_id} is {row.status}")
-
-
-DEFAULT_GRACE_MS: Final = 5_000
 
 
 def _require_usable(budget: Budget) -> None:
