@@ -207,7 +207,9 @@ class Inspector:
         if not hasattr(kind, "from_dict"):  # a file
             return kind(payload=io.BytesIO(b"bytes"))
         value = self.samples.of(schema or {}, full=True)
-        return kind.from_dict(value[0] if isinstance(value, list) else value)
+        while isinstance(value, list):
+            value = value[0]
+        return kind.from_dict(value)
 
     def _answer_problems(self, module: ModuleType, operation: Operation) -> Iterator[str]:
         status, schema = success_of(operation)

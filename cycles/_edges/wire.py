@@ -199,8 +199,8 @@ def _without_items(schemas: Mapping[str, Any], operations: Mapping[str, Any]) ->
     """The schemas, where lists that are judged one by one are plain lists."""
     changed: dict[str, Any] = dict(schemas)
     for operation, member in _ONE_BY_ONE.items():
-        if operation in operations:
-            name = operations[operation]["response"]
+        name = operations.get(operation, {}).get("response")
+        if member in changed.get(name, {}).get("properties", {}):
             members = {**changed[name]["properties"], member: {"type": "array"}}
             changed[name] = {**changed[name], "properties": members}
     return changed

@@ -226,6 +226,15 @@ def test_the_handwritten_layer_works_on_a_regenerated_protocol(mutation: Any, mo
             everything_else(connected.client)
 
 
+def test_a_key_set_of_another_shape_leaves_everything_else_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    schemas = {**protocol.SCHEMAS, "CyclesEvidenceJwks": {"allOf": [{"$ref": "CyclesEvidenceJwk"}]}}
+    monkeypatch.setattr(protocol, "SCHEMAS", schemas)
+    with Connected(Server(TABLES)) as connected:
+        assert lifecycle(connected.client).status == "committed"
+
+
 # What no client can do without being told how: one clear message before anything is sent.
 NOT_FOLLOWED = {
     "a_required_member_of_a_request": "purpose: is required",
