@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from attrs import field, frozen
 
@@ -52,13 +52,23 @@ def check_key(key: str) -> str:
     return key
 
 
+def is_id(value: object) -> TypeGuard[str]:
+    """Whether this can be one segment of a path: a URL would swallow ``""``, ``"."`` and ``".."`` (decisions 8)."""
+    if not isinstance(value, str) or value in ("", ".", ".."):
+        return False
+    try:
+        return bool(value.encode())
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell and UTF-8 cannot
+        return False
+
+
 def check_id(name: str, value: str) -> str:
     """An id that is going to be one segment of a path.
 
     Raises:
-        InvalidRequestError: for ``""``, ``"."`` and ``".."``, which a URL would swallow (decisions 8).
+        InvalidRequestError: if it cannot be.
     """
-    if not isinstance(value, str) or value in ("", ".", ".."):
+    if not is_id(value):
         raise InvalidRequestError(f"{name}: {value!r} is not an id")
     return value
 

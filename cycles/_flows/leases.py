@@ -10,7 +10,7 @@ from cycles._core.ending import CALLER_GONE
 from cycles._core.lease import Beat, Failure, FailureKind, Grant, Lease, Notice, Stop
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Refusal, Success
 from cycles._core.refusals import CREATE, denial, error_of
-from cycles._core.requests import Call, extend_call, new_key
+from cycles._core.requests import Call, extend_call, is_id, new_key
 from cycles._core.results import EvidenceRef, ReservationCreateResponse, ReservationExtendResponse
 from cycles._errors import (
     BudgetClosedError,
@@ -82,8 +82,12 @@ async def _create(io: Io, call: Call) -> Outcome:
 
 
 def _with_id(outcome: Outcome) -> Outcome:
-    """An ALLOW without an id proves nothing (decisions 5)."""
-    if isinstance(outcome, Success) and _allows(outcome.body["decision"]) and not outcome.body.get("reservation_id"):
+    """An ALLOW without an id, or with one that no path can carry, proves nothing (decisions 5)."""
+    if (
+        isinstance(outcome, Success)
+        and _allows(outcome.body["decision"])
+        and not is_id(outcome.body.get("reservation_id"))
+    ):
         message = "the server allowed the reservation without naming it"
         return Ambiguous(200, message, outcome.request_id, outcome.trace_id)
     return outcome
@@ -96,7 +100,7 @@ def _allows(decision: str) -> bool:
 async def clean_up_create(io: Io, call: Call) -> Outcome:
     """Ask a create that nobody waits for once more, with its own key, and release what it reserved."""
     outcome = await send_twice(io, call)
-    if isinstance(outcome, Success) and (reservation_id := outcome.body.get("reservation_id")):
+    if isinstance(outcome, Success) and is_id(reservation_id := outcome.body.get("reservation_id")):
         await give_back(io, Release(reservation_id, new_key(), CALLER_GONE, call.trace_id), quiet=True)
     return outcome
 
@@ -139,7 +143,7 @@ async def _refuse(io: Io, success: Success, trace_id: str) -> None:
     created = ReservationCreateResponse.read(
         success.body, request_id=success.request_id, trace_id=success.trace_id or trace_id
     )
-    if created.reservation_id:
+    if created.reservation_id is not None and is_id(created.reservation_id):
         await give_back(io, Release(created.reservation_id, new_key(), UNKNOWN_DECISION, trace_id), quiet=True)
     evidence: EvidenceRef | None = created.cycles_evidence
     raise denial(
