@@ -10,9 +10,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
+
+HEARD_S: Final = 1.0  # what fails for a reason of its own must not be tried with every call that succeeds
 
 
 class Item(Generic[T]):
@@ -49,6 +51,7 @@ class Backlog(Generic[T]):
         self._busy = 0
         self._outages = 0
         self._gate = 0.0
+        self._heard_again = 0.0
 
     def __len__(self) -> int:
         return len(self._items)
@@ -75,31 +78,22 @@ class Backlog(Generic[T]):
         """The item to try now, marked busy; None where nothing may be tried yet."""
         if self._outages and (self._busy or now < self._gate):
             return None
-        while self._heap:
-            due, _, key = self._heap[0]
-            item = self._items.get(key)
-            if item is None or item.busy or item.due != due:
-                heapq.heappop(self._heap)  # settled, taken, or moved meanwhile
-            elif due > now:
-                return None
-            else:
-                heapq.heappop(self._heap)
-                item.busy = True
-                self._busy += 1
-                return item
-        return None
+        item = self._first()
+        if item is None or item.due > now:
+            return None
+        heapq.heappop(self._heap)
+        item.busy = True
+        self._busy += 1
+        return item
 
     def next_due(self, now: float) -> float | None:
         """When `take` is worth another look; None while there is nothing to wait for."""
         if self._outages and self._busy:
             return None
-        while self._heap:
-            due, _, key = self._heap[0]
-            item = self._items.get(key)
-            if item is not None and not item.busy and item.due == due:
-                return max(due, self._gate) if self._outages else due
-            heapq.heappop(self._heap)
-        return None
+        item = self._first()
+        if item is None:
+            return None
+        return max(item.due, self._gate) if self._outages else item.due
 
     def drop(self, item: Item[T]) -> None:
         """No longer owed, and nothing learnt about the server."""
@@ -109,9 +103,27 @@ class Backlog(Generic[T]):
     def settled(self, item: Item[T], now: float) -> None:
         """The server answered for good: it is there, so whatever waited only for it is due."""
         self.drop(item)
+        self._succeeded(now)
+
+    def heard(self, now: float) -> bool:
+        """Something else got through to the server. True where that makes anything due, at most once per `HEARD_S`."""
+        if not self._items or now < self._heard_again:
+            return False
+        self._heard_again = now + HEARD_S
+        return self._succeeded(now)
+
+    def _succeeded(self, now: float) -> bool:
         if self._outages:
             self._outages = 0
             self.hurry(now)
+            return True
+        # The server was there all the time: one more is tried, and if that succeeds, the next.
+        first = self._first()
+        if first is None or not first.due > now >= first.floor:
+            return False
+        first.due = now
+        self._push(first)
+        return True
 
     def failed(self, item: Item[T], now: float, outcome: str, *, outage: bool, floor: float = 0.0) -> None:
         """Nothing is proven: try again later, never before `floor`. `outage` means the server as a whole fails."""
@@ -134,6 +146,16 @@ class Backlog(Generic[T]):
             if not item.busy and due < item.due:
                 item.due = due
                 self._push(item)
+
+    def _first(self) -> Item[T] | None:
+        """The item that is due first, of those that nobody is busy with."""
+        while self._heap:
+            due, _, key = self._heap[0]
+            item = self._items.get(key)
+            if item is not None and not item.busy and item.due == due:
+                return item
+            heapq.heappop(self._heap)  # settled, taken, or moved meanwhile
+        return None
 
     def _delay(self, failures: int) -> float:
         delay = min(self._max, self._initial * 2.0 ** min(failures - 1, 30))

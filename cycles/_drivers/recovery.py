@@ -83,6 +83,15 @@ class Recovery:
                 shown.append(PendingSettlement(record.reservation_id, record.mode, actual_of(record), age_ms, outcome))
         return sorted(shown, key=lambda each: -each.age_ms)
 
+    def heard(self) -> None:
+        """Some request got through to the server: what waits for it need not wait any longer."""
+        if not len(self._backlog):  # the common case costs no lock
+            return
+        with self._changed:
+            something_is_due = self._backlog.heard(time.monotonic())
+        if something_is_due:
+            self._pump()
+
     def flush(self, timeout_s: float, *, patient: bool = True) -> FlushReport:
         """Try everything now, in this thread too, until nothing is owed or `timeout_s` has passed.
 

@@ -6,7 +6,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
-from cycles._core.outcome import Outcome, Unreachable
+from cycles._core.outcome import Outcome, Success, Unreachable
 from cycles._core.records import Record
 from cycles._core.requests import Call
 from cycles._edges.exchange import ExchangeError
@@ -59,7 +59,10 @@ class Verbs:
         return self._runtime.wire.prepare(call), timeout_s
 
     def _judge(self, call: Call, reply: Any) -> Outcome:
-        return self._runtime.wire.judge(call, reply)
+        outcome = self._runtime.wire.judge(call, reply)
+        if isinstance(outcome, Success):
+            self._runtime.recovery.heard()
+        return outcome
 
     def _unreachable(self, call: Call, error: ExchangeError) -> Unreachable:
         where = self._runtime.base_url

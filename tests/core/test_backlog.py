@@ -112,3 +112,46 @@ def test_every_item_is_tried_again_until_it_is_settled(script: list[tuple[str, f
         item = backlog.take(now)
         assert item is not None
         backlog.settled(item, now)
+
+
+def test_a_call_that_gets_through_opens_the_gate_for_all() -> None:
+    backlog = make()
+    for name in "abc":
+        backlog.add(name, "debt", 0.0)
+    item = backlog.take(0.0)
+    assert item is not None
+    backlog.failed(item, 0.0, "down", outage=True)
+    assert backlog.take(0.0) is None
+    assert backlog.heard(0.1)
+    assert [backlog.take(0.1) is not None for _ in "abc"] == [True] * 3
+
+
+def test_what_fails_for_a_reason_of_its_own_is_woken_one_by_one_and_not_by_every_call() -> None:
+    backlog = make()
+    for name in "abc":
+        backlog.add(name, "debt", 10.0)
+    assert backlog.heard(1.0)
+    woken = backlog.take(1.0)
+    assert woken is not None
+    assert backlog.take(1.0) is None
+    backlog.failed(woken, 1.1, "no", outage=False)
+    assert not backlog.heard(1.2)
+    assert backlog.heard(2.2)
+
+
+def test_each_success_wakes_the_next_but_nothing_before_its_floor() -> None:
+    backlog = make()
+    for name in "abc":
+        backlog.add(name, "debt", 10.0)
+    backlog.add("throttled", "debt", 0.0, floor=20.0)
+    assert backlog.heard(1.0)
+    for _ in "abc":
+        item = backlog.take(1.0)
+        assert item is not None
+        assert item.key != "throttled"
+        backlog.settled(item, 1.0)
+    assert backlog.take(1.0) is None
+
+
+def test_a_success_wakes_nothing_where_nothing_waits() -> None:
+    assert not make().heard(1.0)

@@ -140,6 +140,17 @@ def test_an_outage_ends_without_anyone_asking(world: World) -> None:
             assert world.server.news.wait_for(lambda: world.server.charged == 3 * 42, PATIENCE_S)
 
 
+def test_a_success_wakes_what_is_pending_early(world: World) -> None:
+    """However long the pause would still be: another call that gets through shows that the server is back."""
+    world.server.faults.refuse("commit")
+    with world.client(retry_initial_delay=3_600.0, retry_max_delay=3_600.0, flush_timeout=0.0) as client:
+        owe_one(client)
+        owe_nothing = client.reserve(cycles.tokens(1), action=ACTION).acquire().commit(cycles.tokens(1))
+        assert owe_nothing.status == "committed"
+        with world.server.news:
+            assert world.server.news.wait_for(lambda: world.server.charged == 43, PATIENCE_S)
+
+
 @pytest.mark.parametrize("times", [1, 2, 5])
 def test_a_task_cancelled_while_it_settles_is_settled_all_the_same(world: World, times: int) -> None:
     world.server.faults.delay("commit", 0.2)
