@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import threading
@@ -361,10 +360,14 @@ class AsyncOperations:
 
     async def pending(self) -> list[PendingSettlement]:
         """As `Cycles.pending`."""
+        import asyncio
+
         return await asyncio.to_thread(self._client.pending)
 
     async def flush(self, timeout: float = 10.0) -> FlushReport:
         """As `Cycles.flush`; the loop goes on meanwhile."""
+        import asyncio
+
         return await asyncio.to_thread(self._client.flush, timeout)
 
     async def aclose(self) -> None:

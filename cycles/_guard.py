@@ -7,7 +7,6 @@ without waiting is written once, in `_facts`.
 from __future__ import annotations
 
 import _thread
-import asyncio
 import contextlib
 import os
 import time
@@ -31,6 +30,8 @@ from cycles._hold import Heartbeat, Hold, Plan
 from cycles._io import Io, run
 
 if TYPE_CHECKING:
+    import asyncio
+
     from cycles._drivers.runtime import Runtime
     from cycles._streams import AsyncGuardedStream, GuardedStream, UsageReader
 
@@ -257,12 +258,16 @@ class AsyncGuard(_InBlocks):
     async def cooldown(self) -> None:
         """Wait as long as the caps ask for between actions."""
         if wait_ms := rules.cooldown_ms(self.caps):
+            import asyncio
+
             await asyncio.sleep(wait_ms / 1000)
 
     async def __aenter__(self) -> Self:
         self._enter()
         heartbeat = self._hold.heartbeat
         if self._hold.plan.lease_policy == "cancel" and heartbeat is not None:
+            import asyncio
+
             self._task = asyncio.current_task()
             assert self._task is not None
             self._cancelling = self._task.cancelling()
@@ -309,6 +314,8 @@ class AsyncGuard(_InBlocks):
             heartbeat.on_lost = None
         if task is None or heartbeat is None or not self._hold.cancelled_by_lease:
             return raised, None
+        import asyncio
+
         others = task.uncancel() > self._cancelling
         if others or not isinstance(raised, asyncio.CancelledError):
             return raised, None

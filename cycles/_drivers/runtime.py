@@ -5,7 +5,6 @@ A forked child gets a runtime of its own: no lock, socket or thread of the paren
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import os
@@ -30,6 +29,8 @@ from cycles._hold import Heartbeat
 from cycles._reporting import Reporter
 
 if TYPE_CHECKING:
+    import asyncio
+
     import httpx
 
     from cycles._drivers.scribe import Scribe
@@ -87,6 +88,8 @@ class Runtime:
 
     def tasks(self) -> TaskIo:
         """The verbs for tasks of the running loop."""
+        import asyncio  # late, everywhere here: scripts without an event loop start a tenth faster without it
+
         return self._loop(asyncio.get_running_loop()).io
 
     def connections(self, *, beats: bool) -> Blocking:
@@ -179,6 +182,8 @@ class Runtime:
 
     async def aclose(self) -> FlushReport:
         """The same from an event loop, which goes on meanwhile."""
+        import asyncio
+
         here = self._loop(asyncio.get_running_loop())
         await here.io.drain(self.config.flush_timeout)
         report = await asyncio.to_thread(self.close)
