@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TypeVar, overload
 
 from cycles._core import caps as rules
-from cycles._core.amounts import Amount, SignedAmount
+from cycles._core.amounts import Amount
 from cycles._core.results import Balance, Caps
 from cycles._core.settlement import Settlement
 from cycles._core.subjects import Action, Subject
@@ -225,8 +225,11 @@ class GuardFacts:
 
 
 def _money(hold: Hold) -> str:
-    settlement = hold.settlement
+    settlement, held = hold.settlement, hold.plan.estimate
     if settlement is not None and settlement.charged is not None:
         return f"{settlement.charged} charged"
-    held: SignedAmount = hold.plan.estimate
+    if settlement is not None:
+        return f"{settlement.actual} {'owed' if settlement.status == 'pending' else 'spent'}"
+    if hold.state == "released":
+        return f"{held} given back"
     return f"{held} reserved" if hold.reservation_id else f"{held} estimated"

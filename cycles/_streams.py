@@ -128,6 +128,8 @@ def _chunks(guard: Ends | None, stream: Iterable[T], read: Callable[[Any], None]
     except BaseException as raised:
         try:
             _close(stream)
+        except Exception as error:  # the stream's own trouble must not hide why it is closed
+            raised.add_note(f"cycles: closing the stream failed too: {error!r}")
         finally:
             if guard is not None:
                 guard._end(raised)
@@ -184,6 +186,8 @@ async def _async_chunks(
     except BaseException as raised:
         try:
             await _aclose(stream)
+        except Exception as error:  # the stream's own trouble must not hide why it is closed
+            raised.add_note(f"cycles: closing the stream failed too: {error!r}")
         finally:
             if guard is not None:
                 await guard._end(raised)

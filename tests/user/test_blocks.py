@@ -270,3 +270,34 @@ async def test_a_caller_who_leaves_while_reserving_holds_nothing(aclient: cycles
     async with asyncio.timeout(5):
         while held(server):
             await asyncio.sleep(0.005)
+
+
+class Chunks:
+    """An async stream that is no generator."""
+
+    def __aiter__(self) -> Chunks:
+        return self
+
+    async def __anext__(self) -> int:
+        return 1
+
+
+def test_streams_left_open_settle_when_their_loop_ends(client: cycles.Cycles, server: Any) -> None:
+    left_open: list[Any] = []
+
+    @client.guarded(cycles.tokens(50), action=ACTION)
+    async def count() -> AsyncIterator[int]:
+        for number in range(5):
+            cycles.current_guard().spend(cycles.tokens(1))  # type: ignore[union-attr]
+            yield number
+
+    async def main() -> None:
+        guard = await client.reserve(cycles.tokens(50), action=ACTION)
+        guard.spend(cycles.tokens(2))
+        left_open.extend([count(), guard.wrap(Chunks())])
+        for stream in left_open:
+            await anext(stream)
+
+    asyncio.run(main())
+    client.flush(5)
+    assert (spent(server), held(server)) == (3, 0)
