@@ -51,6 +51,7 @@ class LeaseServer(Stub):
         self.by_reservation: dict[str, list[Extend]] = {}
         self.commits: list[Answer] = [ok({"status": "COMMITTED", "charged": {"unit": "TOKENS", "amount": 1}})]
         self.seen: list[Seen] = []
+        self.came: dict[str, list[float]] = {}  # when the extends of each reservation came in
         self.created = 0
         self.started_ms = time.monotonic() * 1000
 
@@ -80,6 +81,7 @@ class LeaseServer(Stub):
             if what == "reservations":
                 return ok(self._create(body))
             if what == "extend":
+                self.came.setdefault(request.target.split("/")[-2], []).append(self.seen[-1].at_ms)
                 return _next(self.by_reservation.get(request.target.split("/")[-2], self.extends))(self)
             return _next(self.commits) if what == "commit" else ok(RELEASED)
 
