@@ -232,6 +232,29 @@ async def test_a_price_book_settles_a_stream(world: World, server: Any) -> None:
     assert guard.settlement.charged == cycles.usd("0.000016")
 
 
+async def test_a_stream_that_cannot_be_closed_hides_nothing(world: World, server: Any) -> None:
+    source = Source(world, fail=True)()
+
+    def close() -> None:
+        raise OSError("socket trouble")
+
+    source.close = source.aclose = close
+    guard = await world.acquire(reserve(world))
+    with pytest.raises(ConnectionError, match="broken off") as caught:
+        await world.all(guard.wrap(source, usage=cycles.usage.openai))
+    assert "socket trouble" in caught.value.__notes__[0]
+    assert (spent(server), held(server)) == (12, 0)
+
+
+async def test_a_reader_that_fails_breaks_the_stream_off(world: World, server: Any) -> None:
+    guard = await world.acquire(reserve(world))
+    stream = guard.wrap(Source(world)(), usage=lambda chunk, usage: usage.add(tokens_output=-1))
+    with pytest.raises(cycles.InvalidRequestError, match="tokens_output"):
+        await world.next(stream)
+    assert guard.state == "released"
+    assert held(server) == 0
+
+
 def test_objects_are_read_like_mappings() -> None:
     usage = cycles.usage.openai(SimpleNamespace(usage=SimpleNamespace(prompt_tokens=1, completion_tokens=2)))
     assert (usage.tokens_input, usage.tokens_output) == (1, 2)
