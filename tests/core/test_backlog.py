@@ -134,9 +134,11 @@ def test_what_fails_for_a_reason_of_its_own_is_woken_one_by_one_and_not_by_every
     woken = backlog.take(1.0)
     assert woken is not None
     assert backlog.take(1.0) is None
-    backlog.failed(woken, 1.1, "no", outage=False)
-    assert not backlog.heard(1.2)
-    assert backlog.heard(2.2)
+    backlog.drop(woken)
+    assert not backlog.heard(1.9)
+    assert backlog.take(1.9) is None
+    assert backlog.heard(2.1)
+    assert backlog.take(2.1) is not None
 
 
 def test_each_success_wakes_the_next_but_nothing_before_its_floor() -> None:
