@@ -190,7 +190,9 @@ class LateBeat(Event):
     level = logging.WARNING
 
     def text(self) -> str:
-        cause = "blocking code in an async block?" if self.blocked_loop else "the machine is overloaded?"
+        cause = "the machine is overloaded?"
+        if self.blocked_loop:
+            cause = "the event loop was blocked: is there blocking code in an async block?"
         return f"{self._of()}: heartbeat {self.late_ms / 1000:.1f} s late; {cause}"
 
 

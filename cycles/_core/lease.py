@@ -91,7 +91,7 @@ class Lease:
         """The lease after an attempt that granted nothing, known at `now_ms`."""
         lease = evolve(self, notices=())
         if failure.kind is FailureKind.REJECTED:
-            return lease, self._rejected(failure, now_ms)
+            return lease, self._rejected(failure)
         if self.by_remaining_ttl:
             return lease._recover(failure, now_ms)
         return lease, self._hold_on(failure, now_ms)
@@ -183,16 +183,12 @@ class Lease:
             return Stop(StopReason.NO_SAFE_RETRY, detail, permanent=False)
         return self._beat(now_ms + max(self.delay_ms, asked), fresh_key=False)
 
-    def _rejected(self, failure: Failure, now_ms: float) -> Stop:
+    def _rejected(self, failure: Failure) -> Stop:
         """Semantics 10.3: any other 4xx stops; the key is never rotated to try an unchanged request again."""
         reason = PERMANENT.get(failure.code or "", StopReason.REJECTED)
         detail = failure.detail
         if reason is StopReason.MAX_EXTENSIONS:
-            left = max(0.0, self.proven_until_ms - now_ms)
-            detail = (
-                f"{detail}; after {self.extensions} extensions the server grants no more, "
-                f"the lease lasts at least another {_seconds(left)}"
-            )
+            detail = f"{detail}; the server grants no more extensions after {self.extensions}; {_LONGER}"
         return Stop(reason, detail, permanent=reason is not StopReason.REJECTED)
 
     def _beat(self, due_ms: float, *, fresh_key: bool) -> Beat:
@@ -224,12 +220,12 @@ class Lease:
         return evolve(self, told=self.told | {kind}, notices=(*self.notices, Notice(kind, detail)))
 
 
+_LONGER: Final = "for longer work, reserve and commit part by part (client.lease_series)"
 _FALLBACK: Final = (
     "the server sends no remaining_ttl_ms; the heartbeat goes by differences of expires_at_ms, best effort"
 )
 _EXTENSION_BUDGET: Final = (
-    "the server only tops the lease up, so each beat uses up its extension budget (10 by default); "
-    "for work that lasts longer, commit in parts and reserve anew"
+    f"the server only tops the lease up, so each beat uses up its extension budget (10 by default); {_LONGER}"
 )
 
 

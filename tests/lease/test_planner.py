@@ -297,13 +297,14 @@ def test_a_code_without_its_status_is_not_permanent() -> None:
     assert beat(step)[1] is False
 
 
-def test_used_up_extensions_say_how_long_the_lease_lasts() -> None:
+def test_used_up_extensions_say_what_to_do() -> None:
     lease, _ = opened(60_000)
     lease, _ = lease.granted(answer(60_000, 49_000.0))
     _, step = lease.failed(Failure(FailureKind.REJECTED, "HTTP 409", "MAX_EXTENSIONS_EXCEEDED"), 98_000.0)
     assert isinstance(step, Stop)
-    assert "after 1 extensions" in step.detail
-    assert "another 11 s" in step.detail
+    assert "no more extensions after 1;" in step.detail
+    assert "lease_series" in step.detail
+    assert lease.lasts_until_ms() == 109_000
 
 
 # -- fallback (10.4) ---
