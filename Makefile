@@ -42,7 +42,7 @@ demo: $(DEMO)  ## run real guarded work against an embedded Cycles server
 	@$(PY) examples/demo.py
 
 test: $(STAMP)  ## run the tests
-	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup
+	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8
 
 test-all:  ## run the tests on every supported Python there is
 	@for python in python3.11 python3.12 python3.13 python3.14; do \

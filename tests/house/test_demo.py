@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
+from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("demo")  # one run of the demo serves all of these
+import cycles
+from cycles import Amount, SignedAmount
 
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"(\S+) +(\d+) +\$(\d+\.\d{8}) +\$(\d+\.\d{8}) +\$(\d+\.\d{8})(?:  (.+))?")
@@ -27,73 +30,98 @@ class Row(NamedTuple):
     why: str
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """What one run printed into a pipe, and the home directory it ran with."""
-    home = tmp_path_factory.mktemp("home")
+class Shown(NamedTuple):
+    """What one run printed into a pipe, the rows of its table, and the home directory it ran with."""
+
+    text: str
+    rows: dict[str, Row]
+    home: Path
+
+
+def run_demo(home: Path) -> Shown:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CYCLES_", "XDG_"))}
     environment |= {"HOME": str(home), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-W", "error", "examples/demo.py"]
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90)
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
-    return ran.stdout, home
+    found = filter(None, (ROW.fullmatch(line) for line in ran.stdout.splitlines()))
+    rows = {row[1]: Row(int(row[2]), Decimal(row[3]), Decimal(row[4]), Decimal(row[5]), row[6] or "") for row in found}
+    return Shown(ran.stdout, rows, home)
 
 
-@pytest.fixture(scope="module")
-def rows(demo: tuple[str, Path]) -> dict[str, Row]:
-    found = (ROW.fullmatch(line) for line in demo[0].splitlines())
-    return {
-        match[1]: Row(int(match[2]), Decimal(match[3]), Decimal(match[4]), Decimal(match[5]), match[6] or "")
-        for match in found
-        if match
-    }
-
-
-def test_every_line_adds_up(rows: dict[str, Row]) -> None:
-    assert len(rows) == 10
-    for name, row in rows.items():
+def every_line_adds_up(shown: Shown) -> None:
+    assert len(shown.rows) == 10
+    for name, row in shown.rows.items():
         assert row.estimated == row.charged + row.released, name
 
 
-def test_the_last_line_sums_the_others(rows: dict[str, Row]) -> None:
-    total, rest = rows["all"], [row for name, row in rows.items() if name != "all"]
+def the_last_line_sums_the_others(shown: Shown) -> None:
+    total, rest = shown.rows["all"], [row for name, row in shown.rows.items() if name != "all"]
     for column in ("jobs", "estimated", "charged", "released"):
         assert getattr(total, column) == sum(getattr(row, column) for row in rest), column
 
 
-def test_the_servers_books_agree_with_the_table(demo: tuple[str, Path], rows: dict[str, Row]) -> None:
-    books = BOOKS.search(demo[0])
+def the_servers_books_agree_with_the_table(shown: Shown) -> None:
+    books = BOOKS.search(shown.text)
     assert books is not None
     allocated, spent, reserved, remaining = (Decimal(text) for text in books.groups())
-    assert spent == rows["all"].charged
+    assert spent == shown.rows["all"].charged
     assert reserved == 0
     assert remaining == allocated - spent
-    assert "They agree with the table." in demo[0]
+    assert "They agree with the table." in shown.text
 
 
-def test_the_crashed_worker_pays_nothing(rows: dict[str, Row]) -> None:
-    assert rows["crash"].why == "crashed: power cut"
-    assert rows["crash"].charged == 0
-    assert rows["crash"].released > 0
+def the_crashed_worker_pays_nothing(shown: Shown) -> None:
+    assert shown.rows["crash"].why == "crashed: power cut"
+    assert shown.rows["crash"].charged == 0
+    assert shown.rows["crash"].released > 0
 
 
-def test_the_slow_worker_lives_on_heartbeats(rows: dict[str, Row]) -> None:
-    beats = re.fullmatch(r"finished, (\d+) heartbeats", rows["slow"].why)
+def the_slow_worker_lives_on_heartbeats(shown: Shown) -> None:
+    beats = re.fullmatch(r"finished, (\d+) heartbeats", shown.rows["slow"].why)
     assert beats is not None
     assert int(beats[1]) >= 2
 
 
-def test_the_last_worker_is_denied_once_the_budget_is_gone(rows: dict[str, Row]) -> None:
-    assert rows["last"].why == "denied: the budget is gone"
-    assert rows["last"].charged > 0
-    assert [row.why for name, row in rows.items() if name.startswith(("hash", "zip"))] == ["finished"] * 6
+def the_last_worker_is_denied_once_the_budget_is_gone(shown: Shown) -> None:
+    assert shown.rows["last"].why == "denied: the budget is gone"
+    assert shown.rows["last"].charged > 0
+    assert [row.why for name, row in shown.rows.items() if name.startswith(("hash", "zip"))] == ["finished"] * 6
 
 
-def test_it_reads_well_in_a_pipe_and_in_eighty_columns(demo: tuple[str, Path]) -> None:
-    assert max(len(line) for line in demo[0].splitlines()) <= 80
-    assert demo[0].isascii()
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", demo[0])
+def it_reads_well_in_a_pipe_and_in_eighty_columns(shown: Shown) -> None:
+    assert max(len(line) for line in shown.text.splitlines()) <= 80
+    assert shown.text.isascii()
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", shown.text)
 
 
-def test_it_leaves_nothing_behind(demo: tuple[str, Path]) -> None:
-    assert list(demo[1].rglob("*")) == []
+def it_leaves_nothing_behind(shown: Shown) -> None:
+    assert list(shown.home.rglob("*")) == []
+
+
+def test_the_demo(tmp_path: Path) -> None:
+    shown = run_demo(tmp_path)  # once for all: it takes a quarter of a minute
+    every_line_adds_up(shown)
+    the_last_line_sums_the_others(shown)
+    the_servers_books_agree_with_the_table(shown)
+    the_crashed_worker_pays_nothing(shown)
+    the_slow_worker_lives_on_heartbeats(shown)
+    the_last_worker_is_denied_once_the_budget_is_gone(shown)
+    it_reads_well_in_a_pipe_and_in_eighty_columns(shown)
+    it_leaves_nothing_behind(shown)
+
+
+@pytest.mark.parametrize(("spent", "agrees"), [(cycles.usd(0), True), (cycles.usd("0.01"), False)])
+def test_books_that_do_not_agree_are_said_so(capsys: pytest.CaptureFixture[str], spent: Amount, agrees: bool) -> None:
+    """The table is empty here, so only a server that booked nothing agrees with it."""
+    demo = runpy.run_path(str(ROOT / "examples" / "demo.py"))
+    balance = cycles.Balance(
+        scope="tenant:demo",
+        scope_path="tenant:demo",
+        allocated=demo["BUDGET"],
+        spent=spent,
+        reserved=cycles.usd(0),
+        remaining=SignedAmount("USD_MICROCENTS", demo["BUDGET"].amount - spent.amount),
+    )
+    assert demo["report"]([], Counter(), balance) is agrees
+    assert ("THEY DO NOT AGREE" in capsys.readouterr().out) is not agrees
