@@ -52,7 +52,7 @@ BARS = [
     Bar("calls/s, 16 threads, disk / process", 0.80, _at("disk_ratio", "median"), at_least=True),
     Bar("CPU, async guard / two httpx posts", 1.00, _ratio("async 1", "guard", "httpx posts")),
     Bar("CPU, async guard, 64 tasks / posts", 0.30, _ratio("async 64", "guard", "httpx posts")),
-    Bar("CPU, 64 tasks, aiohttp client / posts", 0.20, _ratio("async 64", "guard, aiohttp", "httpx posts")),
+    Bar("the same, httpx-aiohttp installed", 0.20, _ratio("async 64", "guard", "httpx posts")),
     Bar("CPU, 64 tasks, guard / stack of transports", 0.80, _ratio("async 64", "guard", "httpx stack")),
     Bar("CPU, import cycles / import httpx, attrs", 1.15, _at("imports", "cycles", "ratio")),
     Bar("CPU, cold first committed call / two posts", 1.40, _at("first_call", "cpu_ratio")),

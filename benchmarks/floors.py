@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import httpx
 
@@ -58,6 +60,23 @@ def _message(port: int, path: str, body: bytes) -> bytes:
     lines = [f"POST {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in HEADERS.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+@contextlib.contextmanager
+def bare_file(folder: str) -> Iterator[Call]:
+    """One small private file made, renamed and removed: the floor of a journal that keeps one per settlement."""
+    root = Path(folder)
+    root.mkdir(parents=True)
+    temporary, final, content = str(root / "temporary"), str(root / "final"), CREATE * 2
+
+    def call() -> None:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.write(handle, content)
+        os.close(handle)
+        os.replace(temporary, final)  # noqa: PTH105 - as the journal does it
+        os.unlink(final)  # noqa: PTH108
+
+    yield call
 
 
 @contextlib.contextmanager

@@ -24,9 +24,9 @@ class Scale:
     """How long to measure: calls per round and rounds."""
 
     def __init__(self, quick: bool) -> None:
-        self.rounds = 3 if quick else 11
-        self.calls = 60 if quick else 300
-        self.busy_calls = 320 if quick else 1280
+        self.rounds = 3 if quick else 9
+        self.calls = 60 if quick else 200
+        self.busy_calls = 320 if quick else 640
         self.processes = 3 if quick else 9
         self.live = [10, 100] if quick else [10, 1000, 5000]
         self.leases = 10 if quick else 1
@@ -52,13 +52,14 @@ def sync(port: int, journal: str, scale: Scale, say: Say) -> dict[str, Any]:
             Case(POSTS, enter(floors.httpx_posts(port))),
             Case(AGAIN, enter(floors.httpx_posts(port))),
             Case("bare socket", enter(floors.bare_socket(port))),
+            Case("bare file", enter(floors.bare_file(journal + "/file"))),
             Case("guard", enter(ours.guard(port, journal + "/ours"))),
             Case("guard, no journal", enter(ours.guard(port, None))),
             Case("decorator", enter(ours.decorator(port, journal + "/decorated"))),
         ]
         if sibling.IS_HERE:
             cases.append(Case("runcycles", enter(sibling.decorator(port, journal + "/sibling"))))
-        busy = [case for case in cases if case.name not in ("bare socket", "decorator")]
+        busy = [case for case in cases if case.name not in ("bare socket", "bare file", "decorator")]
         disk = Case("guard, disk", enter(ours.guard(port, journal + "/disk", durability="disk")))
         found: dict[str, Series] = {}
         for workers, chosen in ((1, [*cases, disk]), (16, [*busy, disk]), (64, busy)):
