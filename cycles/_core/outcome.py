@@ -151,13 +151,13 @@ def _refusal(
 ) -> Refusal:
     value, problem = _object(body)
     request_id, trace_id = header("x-request-id"), header("x-cycles-trace-id")
-    message = _text(value.get("message"))
+    message = _text(value.get("message"), redact)
     return Refusal(
         status,
-        _text(value.get("error")),
-        redact(message) if message else f"the server answered {status} without an error of the protocol",
-        _text(value.get("request_id")) or request_id,
-        _text(value.get("trace_id")) or trace_id,
+        _text(value.get("error"), redact),
+        message or f"the server answered {status} without an error of the protocol",
+        _text(value.get("request_id"), redact) or request_id,
+        _text(value.get("trace_id"), redact) or trace_id,
         _details(value.get("details"), redact),
         value.get("cycles_evidence") if isinstance(value.get("cycles_evidence"), dict) else None,
         parse_retry_after(header("retry-after")),
@@ -165,8 +165,8 @@ def _refusal(
     )
 
 
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+def _text(value: Any, redact: Callable[[str], str]) -> str | None:
+    return redact(value) if isinstance(value, str) and value else None
 
 
 def _details(value: Any, redact: Callable[[str], str]) -> Mapping[str, Any] | None:

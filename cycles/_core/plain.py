@@ -125,10 +125,17 @@ def _number(value: float, path: str, refuse: Refuse) -> Any:
     return _LEFT_OUT
 
 
-def _text(value: str, path: str, refuse: Refuse) -> Any:
+def is_text(value: str) -> bool:
+    """Whether UTF-8 can spell it: half of a surrogate pair, which JSON can name, is no Unicode text."""
     try:
         value.encode()
     except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _text(value: str, path: str, refuse: Refuse) -> Any:
+    if not is_text(value):
         refuse(path, "has half of a surrogate pair, which is no Unicode text")
         return _LEFT_OUT
     return str.__str__(value)

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeGuard
 
 from attrs import field, frozen
 
+from cycles._core.plain import is_text
 from cycles._errors import InvalidRequestError
 
 DEFAULT_TTL_MS: Final = 60_000
@@ -49,17 +50,14 @@ def check_key(key: str) -> str:
         raise InvalidRequestError(f"idempotency_key: must be a text of 1 to 256 characters, got {key!r:.80}")
     if any(ord(character) < 32 or ord(character) == 127 for character in key):
         raise InvalidRequestError("idempotency_key: must not hold control characters")
+    if not is_text(key):
+        raise InvalidRequestError("idempotency_key: has half of a surrogate pair, which is no Unicode text")
     return key
 
 
 def is_id(value: object) -> TypeGuard[str]:
     """Whether this can be one segment of a path: a URL would swallow ``""``, ``"."`` and ``".."`` (decisions 8)."""
-    if not isinstance(value, str) or value in ("", ".", ".."):
-        return False
-    try:
-        return bool(value.encode())
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell and UTF-8 cannot
-        return False
+    return isinstance(value, str) and value not in ("", ".", "..") and is_text(value)
 
 
 def check_id(name: str, value: str) -> str:

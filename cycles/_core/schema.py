@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
+from cycles._core.plain import is_text
+
 Check: TypeAlias = Callable[[Any, str], str | None]
 """Takes a value and its path; answers what is wrong with it, or None."""
 
@@ -70,6 +72,8 @@ class Checkers:
         if "$ref" in schema:
             return self._named(schema["$ref"], bounds)
         tests = [_type(schema)] if "type" in schema else []
+        if schema.get("type") == "string" and not self._answers:
+            tests.append(_unicode)
         if bounds:
             tests += _bounds(schema)
         if "pattern" in schema and bounds:
@@ -178,7 +182,9 @@ def _quick(schema: Mapping[str, Any], test: _Test, bounds: bool) -> _Test:
     given = schema if bounds else {}
     if schema.get("type") == "string":
         least, most = given.get("minLength", 0), given.get("maxLength", _HIGHEST)
-        return lambda value: None if type(value) is str and least <= len(value) <= most else test(value)
+        return lambda value: (
+            None if type(value) is str and least <= len(value) <= most and value.isascii() else test(value)
+        )
     if schema.get("type") == "integer":
         low, high = max(_LOWEST, given.get("minimum", _LOWEST)), min(_HIGHEST, given.get("maximum", _HIGHEST))
         return lambda value: None if type(value) is int and low <= value <= high else test(value)
@@ -201,6 +207,10 @@ def _type(schema: Mapping[str, Any]) -> _Test:
         return None
 
     return test
+
+
+def _unicode(value: Any) -> str | None:
+    return None if is_text(value) else ": has half of a surrogate pair, which is no Unicode text"
 
 
 def _bounds(schema: Mapping[str, Any]) -> list[_Test]:

@@ -14,7 +14,9 @@ LEVELS: Final = ("tenant", "workspace", "app", "workflow", "agent", "toolset")
 
 
 def _texts(value: Mapping[str, str] | None) -> dict[str, str]:
-    return dict(value) if value is not None else {}
+    if value is not None and not isinstance(value, Mapping):
+        raise InvalidRequestError(f"subject.dimensions: give a mapping of texts, got {value!r}")
+    return dict(value or {})
 
 
 @frozen(kw_only=True)
