@@ -77,7 +77,7 @@ def aim(case: Any, server: EmbeddedServer) -> None:
 
 @schema.parametrize()
 @settings(
-    max_examples=15,
+    max_examples=10,
     deadline=None,
     database=None,
     phases=[Phase.explicit, Phase.generate],
