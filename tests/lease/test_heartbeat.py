@@ -210,7 +210,8 @@ def test_beats_go_on_while_a_settlement_is_pending(client_of: Make, heard: Heard
         assert guard.commit(cycles.tokens(1)).status == "pending"
         heard.wait_for("LeaseExtended", 1)
         heard.wait_for("Settled")
-        assert client._runtime().keeper.scheduled == 0
+        assert guard._hold.heartbeat.ended
+        assert guard._hold.heartbeat.timer is None
         assert {each["idempotency_key"] for each in (seen.body for seen in server.of("commit"))} == {
             server.of("commit")[0].body["idempotency_key"]
         }
