@@ -68,7 +68,7 @@ def test_a_tls_handshake_that_stalls_ends_with_the_connect_timeout(connect: Open
         started = time.monotonic()
         with pytest.raises(ExchangeError) as caught:
             connect(f"https://127.0.0.1:{mute.getsockname()[1]}")(timeout_s=0.2)
-        assert time.monotonic() - started < 0.6
+        assert time.monotonic() - started < 1.5  # a busy machine is late; without the deadline it would take seconds
         assert (caught.value.kind, caught.value.request_sent) == (FailureKind.CONNECT, False)
 
 
@@ -78,7 +78,7 @@ def test_a_tls_answer_that_drips_has_the_same_deadline(connect: Open, secure: ss
         started = time.monotonic()
         with pytest.raises(ExchangeError) as caught:
             connect(stub.url)(timeout_s=0.25)
-        assert time.monotonic() - started < 0.6
+        assert time.monotonic() - started < 1.5  # a busy machine is late; without the deadline it would take seconds
         assert (caught.value.kind, caught.value.request_sent) == (FailureKind.TIMEOUT, True)
 
 
