@@ -36,7 +36,7 @@ class Turn(Protocol[L]):
 
 class Stack(Generic[L]):
     def __init__(self, seats: int) -> None:
-        self._empty: list[Seat[L]] = [Seat() for _ in range(seats)]
+        self._unused = seats
         self._idle: deque[Seat[L]] = deque()
         self._queue: deque[Turn[L]] = deque()
         self.closed = False
@@ -45,7 +45,10 @@ class Stack(Generic[L]):
         """A seat, if one is free; whoever gets none joins the queue."""
         if self._idle:
             return self._idle.pop()
-        return self._empty.pop() if self._empty else None
+        if self._unused == 0:
+            return None
+        self._unused -= 1
+        return Seat()
 
     def join(self, turn: Turn[L]) -> None:
         self._queue.append(turn)
@@ -61,7 +64,7 @@ class Stack(Generic[L]):
             if self._queue.popleft().give(seat):
                 return
         if seat.line is None:
-            self._empty.append(seat)
+            self._unused += 1
         else:
             self._idle.append(seat)
 
@@ -74,9 +77,8 @@ class Stack(Generic[L]):
             if line.idle_since >= before:
                 break
             lines.append(line)
-            seat = self._idle.popleft()
-            seat.line = None
-            self._empty.append(seat)
+            self._idle.popleft()
+            self._unused += 1
         return lines
 
     def close(self) -> list[L]:
