@@ -1,8 +1,7 @@
-"""What a guard does besides reserving and settling: caps, shadow, outages, waiting, hand-over, reprs."""
+"""What a guard does besides reserving and settling: caps, shadow, outages, waiting, reprs."""
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -158,91 +157,6 @@ async def test_waiting_for_budget(world: World, server: Any) -> None:
         await world.get(first.release())
 
 
-# Hand-over
-
-
-async def test_a_guard_goes_on_elsewhere(world: World, server: Any, tmp_path: Path) -> None:
-    guard = await world.acquire(reserve(world, ttl_ms=120_000, metadata={"job": 1}))
-    guard.spend(cycles.tokens(5))
-    token = guard.detach()
-    assert guard.state == "detached"
-    assert guard._hold.heartbeat.ended  # nobody here extends the lease any more
-    assert json.loads(json.dumps(token)) == token
-    assert world.client.config.api_key not in token
-    with pytest.raises(cycles.GuardFinalizedError):
-        await world.get(guard.commit(cycles.tokens(1)))
-    with server.client(tenant="acme", journal_dir=tmp_path / "other") as other:
-        there = World("async" if world.is_async else "sync", other)
-        async with there.block(other.attach(token)) as attached:
-            assert attached.reservation_id == guard.reservation_id
-            assert (attached.state, attached.estimate, attached.spent) == ("active", guard.estimate, cycles.tokens(5))
-            assert attached.action == guard.action
-            assert attached.scope_path == guard.scope_path
-            attached.spend(cycles.tokens(7))
-    assert (spent(server), held(server)) == (12, 0)
-
-
-async def test_what_was_settled_meanwhile_cannot_be_attached(world: World) -> None:
-    guard = await world.acquire(reserve(world))
-    token = guard.detach()
-    await world.get(world.operations.release_reservation(guard.reservation_id))
-    with pytest.raises(cycles.ReservationFinalizedError):
-        await world.acquire(world.client.attach(token))
-
-
-async def test_a_block_does_not_settle_a_guard_it_gave_away(world: World, server: Any) -> None:
-    async with world.block(reserve(world)) as guard:
-        token = guard.detach()
-    assert (spent(server), held(server)) == (0, 100)
-    attached = await world.acquire(world.client.attach(token, actual=cycles.tokens(2)))
-    await world.get(attached.commit(cycles.tokens(2)))
-    assert (spent(server), held(server)) == (2, 0)
-
-
-async def test_what_has_expired_cannot_be_attached(tmp_path: Path) -> None:
-    clock = cycles.ManualClock(start_ms=1_700_000_000_000)
-    server = cycles.EmbeddedServer(clock=clock, budgets={"tenant:acme": cycles.tokens(1_000)})
-    with server.client(tenant="acme", journal_dir=tmp_path) as client:
-        token = client.reserve(cycles.tokens(5), action=ACTION, ttl_ms=60_000).acquire().detach()
-        clock.advance(120_000)
-        with pytest.raises(cycles.ReservationExpiredError):
-            client.attach(token).acquire()
-    server.close()
-
-
-async def test_a_lease_that_cannot_be_extended_is_attached_for_what_is_left(
-    world: World, server: Any, events: list[Any]
-) -> None:
-    server.ledger.set_tenant("acme", status="ACTIVE", max_reservation_extensions=0)
-    token = (await world.acquire(reserve(world))).detach()
-    attached = await world.acquire(world.client.attach(token))
-    assert [event.kind for event in events if type(event).__name__ == "LeaseNotice"] == ["not_extendable"]
-    await world.get(attached.commit(cycles.tokens(4)))
-    assert spent(server) == 4
-
-
-async def test_usage_travels_with_a_guard(world: World, server: Any) -> None:
-    guard = await world.acquire(reserve(world))
-    guard.usage.add(tokens_input=5, tokens_cached_input=3, model_version="m", custom={"images": 1})
-    attached = await world.acquire(
-        world.client.attach(guard.detach(), actual=lambda usage: cycles.tokens(usage.tokens_input))
-    )
-    usage = attached.usage
-    assert (usage.tokens_input, usage.tokens_cached_input, usage.model_version) == (5, 3, "m")
-    assert usage.custom == {"images": 1}
-    async with world.block(attached):
-        pass
-    assert spent(server) == 5
-
-
-async def test_a_shadow_guard_is_handed_over_as_one(world: World, server: Any) -> None:
-    token = (await world.acquire(world.client.reserve(cycles.tokens(10**9), action=ACTION, shadow=True))).detach()
-    attached = await world.acquire(world.client.attach(token))
-    assert attached.decision == "DENY"
-    await world.get(attached.commit(cycles.tokens(4)))
-    assert spent(server) == 0
-
-
 async def test_poison_in_usage_never_keeps_an_amount_from_the_ledger(
     world: World, server: Any, events: list[Any]
 ) -> None:
@@ -257,23 +171,6 @@ async def test_poison_in_usage_never_keeps_an_amount_from_the_ledger(
 def test_a_wait_is_seconds(client: cycles.Cycles, wrong: Any) -> None:
     with pytest.raises(cycles.InvalidRequestError, match="wait"):
         client.reserve(cycles.tokens(1), action=ACTION, wait=wrong)
-
-
-@pytest.mark.parametrize("token", ["", "x", "cycles-guard-1:!!", "cycles-guard-1:e30", 5])
-def test_a_damaged_token_is_refused(client: cycles.Cycles, token: Any) -> None:
-    with pytest.raises(cycles.InvalidRequestError, match="token"):
-        client.attach(token)
-
-
-async def test_a_lost_reservation_is_found_by_its_key(world: World) -> None:
-    guard = await world.acquire(reserve(world, idempotency_key="job-7"))
-    found = await world.get(world.operations.find(idempotency_key="job-7"))
-    assert (found.reservation_id, found.status) == (guard.reservation_id, "ACTIVE")
-    assert await world.get(world.operations.find(idempotency_key="job-8")) is None
-    again = await world.acquire(world.client.attach(found))
-    await world.get(again.commit(cycles.tokens(3)))
-    assert (await world.get(world.operations.find(idempotency_key="job-7"))).status == "COMMITTED"
-    guard.detach()
 
 
 # What people see
