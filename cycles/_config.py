@@ -23,7 +23,8 @@ def _base_url(value: str | None) -> str | None:
 
 
 def _path(value: str | os.PathLike[str] | None) -> Path | None:
-    return Path(value).expanduser() if value is not None else None
+    # The journal expands a "~": where there is no home it says so, once, and everything else works.
+    return Path(value) if value is not None else None
 
 
 @frozen(kw_only=True)

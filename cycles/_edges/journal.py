@@ -172,7 +172,7 @@ class Journal:
         except RecordError as error:
             self._quarantine(entry, error)
             return None
-        if record.base_url not in ("", self._base_url):
+        if record.base_url.rstrip("/") not in ("", self._base_url.rstrip("/")):
             advice = "It is left alone: move it to the journal directory of a client of that server."
             self._tell("foreign", path, f"{path} is owed to {record.base_url}, not to {self._base_url}. {advice}")
             return None

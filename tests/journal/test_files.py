@@ -396,6 +396,11 @@ def test_a_record_of_another_server_is_left_alone(journal: Journal, told: Told) 
     assert files(journal) == {file_name("rsv_1")}
 
 
+def test_a_slash_at_the_end_of_the_address_makes_no_other_server(journal: Journal) -> None:
+    journal.save(a_record(base_url=f"{BASE}/"))
+    assert settle_all(journal) == [a_record(base_url=f"{BASE}/")]
+
+
 def test_a_legacy_name_becomes_the_records_own(journal: Journal) -> None:
     put(journal, "rsv_1.json", encode(a_record()))
     (entry,) = journal.pending()

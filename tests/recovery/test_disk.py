@@ -60,8 +60,9 @@ def test_a_full_disk_lets_the_settlement_out(world: World) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_user_without_a_home_settles_with_one_warning(world: World) -> None:
-    orders = {**world.orders(("commit", 42), journal_dir=None), "homeless": True}
+@pytest.mark.parametrize("journal_dir", [None, "~/journal"])
+def test_a_user_without_a_home_settles_with_one_warning(world: World, journal_dir: str | None) -> None:
+    orders = {**world.orders(("commit", 42), journal_dir=journal_dir), "homeless": True}
     ended = world.children.run(orders)
     assert ended.done[0]["status"] == "committed"
     assert ended.answer is not None
