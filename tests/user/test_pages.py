@@ -1,0 +1,44 @@
+"""Pages that list things list all of them: events with their levels and members, errors in their tree."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import attrs
+
+import cycles
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+def test_every_event_is_documented_with_its_level_and_members() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| .*?(?:: (.*))? \|$", (DOCS / "events.md").read_text(), re.MULTILINE)
+    events = {event.__name__: event for event in cycles.events.Event.__subclasses__()}
+    assert {name for name, _, _ in rows} == set(events)
+    for name, level, members in rows:
+        assert logging.getLevelName(events[name].level) == level, name
+        for member in re.findall(r"`(\w+)`", members):
+            assert member in attrs.fields_dict(events[name]) or hasattr(events[name], member), f"{name}.{member}"
+
+
+def test_every_error_stands_in_the_tree_under_its_parent() -> None:
+    tree = re.search(r"```text\n(CyclesError\n.*?)```", (DOCS / "failures.md").read_text(), re.DOTALL)
+    assert tree is not None
+    above: list[tuple[int, str]] = []
+    parents = {}
+    for line in tree[1].splitlines():
+        depth = len(line) - len(line.lstrip("│├└─ "))
+        names = re.findall(r"\w+Error", re.split(r"  +", line.lstrip("│├└─ "))[0])
+        above = [(d, name) for d, name in above if d < depth]
+        parents |= {name: above[-1][1] if above else None for name in names}
+        above += [(depth, names[0])]
+    for name, parent in parents.items():
+        assert parent is None or issubclass(getattr(cycles, name), getattr(cycles, parent)), name
+    errors = {
+        name
+        for name in cycles.__all__
+        if name.endswith("Error") and issubclass(getattr(cycles, name), cycles.CyclesError)
+    }
+    assert set(parents) == errors
