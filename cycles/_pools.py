@@ -29,6 +29,8 @@ class ContextExecutor(Executor):
         self._executor.shutdown(wait, cancel_futures=cancel_futures)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # what is missing here is missing, on copies half made too
+            raise AttributeError(name)
         return getattr(self._executor, name)
 
 

@@ -86,7 +86,7 @@ class _Wrapped:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("_"):  # what is missing here is missing, on copies half made too
             raise AttributeError(name)
         return getattr(self._stream, name)
 

@@ -32,7 +32,7 @@ def test_every_error_stands_in_the_tree_under_its_parent() -> None:
         depth = len(line) - len(line.lstrip("│├└─ "))
         names = re.findall(r"\w+Error", re.split(r"  +", line.lstrip("│├└─ "))[0])
         above = [(d, name) for d, name in above if d < depth]
-        parents |= {name: above[-1][1] if above else None for name in names}
+        parents |= dict.fromkeys(names, above[-1][1] if above else None)
         above += [(depth, names[0])]
     for name, parent in parents.items():
         assert parent is None or issubclass(getattr(cycles, name), getattr(cycles, parent)), name
