@@ -34,6 +34,7 @@ class Sample(NamedTuple):
     wall_s: float
     calls: int
     latencies_us: list[float]
+    failed: int = 0
 
 
 class Ratio(NamedTuple):
@@ -66,6 +67,9 @@ class Series:
     def latency_us(self, name: str, percent: int) -> float:
         latencies = sorted(each for sample in self.samples[name] for each in sample.latencies_us)
         return latencies[min(len(latencies) - 1, len(latencies) * percent // 100)]
+
+    def failed(self, name: str) -> int:
+        return sum(sample.failed for sample in self.samples[name])
 
     def ratio(self, name: str, to: str, of: Callable[[Sample], float] = lambda sample: sample.cpu_us) -> Ratio | None:
         """`name` over `to`, round by round; None where one of them was not measured."""
@@ -101,13 +105,19 @@ async def interleave_async(cases: list[AsyncCase], *, workers: int, calls: int, 
 
 def _run(case: Case, workers: int, calls: int) -> Sample:
     latencies: list[float] = []
+    failures: list[Exception] = []
     each = calls // workers
 
     def work() -> None:
         call, clock = case.call, time.perf_counter
         for _ in range(each):
             begun = clock()
-            call()
+            try:
+                call()
+            except (
+                Exception
+            ) as error:  # httpx's pool now and then closes a connection that a thread has just been given
+                failures.append(error)
             latencies.append((clock() - begun) * 1e6)
 
     gc.collect()
@@ -120,7 +130,7 @@ def _run(case: Case, workers: int, calls: int) -> Sample:
             thread.start()
         for thread in threads:
             thread.join()
-    return _sample(cpu, wall, each * workers, latencies)
+    return _sample(cpu, wall, each * workers, latencies)._replace(failed=len(failures))
 
 
 async def _run_async(case: AsyncCase, workers: int, calls: int) -> Sample:

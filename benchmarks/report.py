@@ -20,6 +20,7 @@ def as_values(series: Series, reference: str) -> dict[str, Any]:
             "per_second": series.per_second(name),
             "p50_us": series.latency_us(name, 50),
             "p99_us": series.latency_us(name, 99),
+            "failed": series.failed(name),
         }
         for name in series.samples
     }
@@ -85,8 +86,9 @@ def _series(title: str, values: dict[str, Any]) -> str:
     ]
     head = ["case", "CPU us", f"/ {reference}", "p50 us", "p99 us", "calls/s"]
     kind, workers = title.split()
+    failed = [f"{name}: {case['failed']} calls failed." for name, case in values["cases"].items() if case["failed"]]
     what = {"sync": "thread", "async": "task"}[kind] + ("s" if workers != "1" else "")
-    return f"### {kind}, {workers} {what}\n\n" + _markdown(head, rows)
+    return f"### {kind}, {workers} {what}\n\n" + _markdown(head, rows) + "".join(f"\n\n{each}" for each in failed)
 
 
 def _ratio(values: dict[str, Any], name: str, reference: str) -> str:
