@@ -45,6 +45,7 @@ class Checkers:
         self._compiled: dict[tuple[str, bool], _Test] = {}
         self._begun: set[tuple[str, bool]] = set()
         self._checks: dict[str, Check] = {}
+        self._inlined: dict[int, tuple[Mapping[str, Any], Check]] = {}  # a schema kept here keeps its id
         self._lock = threading.RLock()  # while one thread compiles, no other may see what is half made
 
     def __getitem__(self, name: str) -> Check:
@@ -56,8 +57,11 @@ class Checkers:
 
     def inline(self, schema: Mapping[str, Any]) -> Check:
         """The checker of a schema that has no name, such as a parameter's."""
-        with self._lock:
-            return _placed(self._compile(schema))
+        known = self._inlined.get(id(schema))
+        if known is None:
+            with self._lock:
+                known = self._inlined[id(schema)] = (schema, _placed(self._compile(schema)))
+        return known[1]
 
     def _named(self, name: str, bounds: bool) -> _Test:
         key = name, bounds
