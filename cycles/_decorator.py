@@ -155,6 +155,8 @@ class _Calls:
                 "a guarded plain function answered a coroutine, which would run unguarded; guard an async def"
             )
         hold, ask = guard._hold, self._ask
+        if hold.spent is not None:
+            return  # what was counted while it ran is better than any estimate
         if self._actual is None:
             hold.plan = evolve(hold.plan, actual=hold.plan.estimate, marks=_ESTIMATED)
         elif ask is not None and self._needs_result and not self.is_stream:

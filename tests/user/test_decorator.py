@@ -45,6 +45,17 @@ async def test_without_actual_the_estimate_is_committed_and_says_so(world: World
     assert detail.committed_metadata == {"actual_source": "estimate"}
 
 
+async def test_spend_counted_inside_is_committed_and_is_no_estimate(world: World, server: Any) -> None:
+    def count() -> None:
+        guard = cycles.current_guard()
+        assert guard is not None
+        guard.spend(cycles.tokens(7))
+
+    await world.get(world.client.guarded(cycles.tokens(50), action=ACTION)(world.function(count))())
+    assert spent(server) == 7
+    assert "metadata" not in server.requests.of("commit")[-1].json
+
+
 @pytest.mark.parametrize("wrong", [lambda answer: 1 / 0, lambda answer: 5, lambda answer: cycles.usd(1)])
 async def test_a_failing_actual_never_loses_the_spend(world: World, server: Any, log: Any, wrong: Any) -> None:
     guarded = world.client.guarded(cycles.tokens(50), action=ACTION, actual=wrong)(world.function(lambda: "x"))

@@ -27,7 +27,7 @@ def test_every_error_stands_in_the_tree_under_its_parent() -> None:
     tree = re.search(r"```text\n(CyclesError\n.*?)```", (DOCS / "failures.md").read_text(), re.DOTALL)
     assert tree is not None
     above: list[tuple[int, str]] = []
-    parents = {}
+    parents: dict[str, str | None] = {}
     for line in tree[1].splitlines():
         depth = len(line) - len(line.lstrip("│├└─ "))
         names = re.findall(r"\w+Error", re.split(r"  +", line.lstrip("│├└─ "))[0])
