@@ -44,7 +44,7 @@ def hang() -> Extend:
 class LeaseServer(Stub):
     """Reserves with `remaining_ms` left (None: it does not say), then plays `extends`; the last one is repeated."""
 
-    def __init__(self, *extends: Extend, remaining_ms: int | None = 3_200) -> None:
+    def __init__(self, *extends: Extend, remaining_ms: int | None = 3_500) -> None:
         super().__init__()
         self.remaining_ms = remaining_ms
         self.extends = list(extends) or [grant()]

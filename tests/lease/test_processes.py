@@ -17,7 +17,7 @@ SETUP = """
 import os, sys, threading, cycles
 client = cycles.Cycles(base_url=sys.argv[1], api_key="cyc_test", tenant="acme", journal=False)
 def reserve(**options):
-    return client.reserve(cycles.tokens(1), action=("test", "work"), ttl_ms=3_200, **options)
+    return client.reserve(cycles.tokens(1), action=("test", "work"), ttl_ms=3_500, **options)
 """
 
 
