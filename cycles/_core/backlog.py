@@ -136,7 +136,8 @@ class Backlog(Generic[T]):
         self._push(item)
         if outage:
             self._outages += 1
-            self._gate = now + self._delay(self._outages)
+            # A 429 slows the others down too, but not for longer than an outage would.
+            self._gate = max(now + self._delay(self._outages), min(floor, now + self._max))
 
     def hurry(self, now: float) -> None:
         """Everything is due, but for what a 429 holds back."""

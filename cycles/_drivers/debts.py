@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from attrs import evolve, frozen
 
-from cycles._core.outcome import Success
+from cycles._core.outcome import NoSuccess, Refusal, Success
 from cycles._core.records import Record, file_name
 from cycles._core.refusals import CREATE
 from cycles._core.requests import Call
@@ -96,9 +96,7 @@ class OwedSettlement:
         if isinstance(judged, Owed):
             if record.mode == "event" and self.hold is not None and self.hold.heartbeat is not None:
                 runtime.blocking.still(self.hold.heartbeat)
-            # 401 and 403 concern the key, hence every record alike: as good as an outage.
-            outage = uncertain(judged.outcome) or getattr(judged.outcome, "status", None) in (401, 403)
-            return self._parked(runtime, record, why(judged.outcome), outage=outage)
+            return self._parked(runtime, record, why(judged.outcome), outage=_concerns_all(judged.outcome))
         conclude(io, record, judged, self.hold, recovered=True)
         return Done(settled=isinstance(judged, Settled))
 
@@ -112,6 +110,13 @@ class OwedSettlement:
         else:
             debt = evolve(self, record=record, saved=True)
         return Later(debt, reason, outage, floor_s)
+
+
+def _concerns_all(outcome: NoSuccess) -> bool:
+    """Whether every record would fare alike right now: the server, the key (401, 403), its rate, or what is between."""
+    if isinstance(outcome, Refusal) and (outcome.code is None or outcome.status in (401, 403, 429)):
+        return True
+    return uncertain(outcome)
 
 
 @frozen

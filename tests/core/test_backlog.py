@@ -157,3 +157,18 @@ def test_each_success_wakes_the_next_but_nothing_before_its_floor() -> None:
 
 def test_a_success_wakes_nothing_where_nothing_waits() -> None:
     assert not make().heard(1.0)
+
+
+def test_a_429_slows_the_others_down_too_but_not_for_longer_than_an_outage_would() -> None:
+    backlog = make()
+    for name in "abc":
+        backlog.add(name, "debt", 0.0)
+    item = backlog.take(0.0)
+    assert item is not None
+    backlog.failed(item, 0.0, "throttled", outage=True, floor=5.0)
+    assert backlog.next_due(0.0) == 5.0
+    assert backlog.take(4.9) is None
+    probe = backlog.take(5.0)
+    assert probe is not None
+    backlog.failed(probe, 5.0, "throttled", outage=True, floor=5_000.0)
+    assert backlog.next_due(5.0) == 5.0 + LONGEST

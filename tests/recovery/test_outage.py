@@ -18,7 +18,7 @@ import cycles
 from cycles._core.records import Record, event_record_id
 from cycles._drivers.blocking import BlockingIo
 from cycles._edges.journal import Journal
-from tests.recovery.kit import PATIENCE_S, TENANT, World, journal_files
+from tests.recovery.kit import PATIENCE_S, TENANT, World, journal_files, records_in
 
 HOUR_S = 3_600.0
 BASE_URL = "http://ledger.test"
@@ -189,3 +189,32 @@ def test_a_client_starts_without_waiting_for_what_lies_in_the_journal(
     client.close()
     assert world.server.charged == 6
     assert world.leftovers == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 404, "body": b"<html>no such page</html>"},
+        {"status": 401, "body": {"error": "UNAUTHORIZED", "message": "m", "request_id": "r"}},
+        {
+            "status": 429,
+            "body": {"error": "LIMIT_EXCEEDED", "message": "m", "request_id": "r"},
+            "headers": {"Retry-After": "30"},
+        },
+    ],
+    ids=["wrong address", "wrong key", "throttled"],
+)
+def test_what_every_record_would_meet_is_met_by_a_few_of_them_only(
+    tmp_path: Path, keeper: VirtualKeeper, server: cycles.EmbeddedServer, answer: dict[str, Any]
+) -> None:
+    leave_pending(tmp_path, BASE_URL, 200)
+    server.faults.status("event", **answer, times=None)
+    with server.client(tenant=TENANT, journal_dir=tmp_path, base_url=BASE_URL, flush_timeout=0.0) as client:
+        keeper.run_for(600.0)
+        assert 3 <= len(server.requests.of("event")) <= 40
+        assert len(client.pending()) == 200
+        server.faults.clear()
+        keeper.run_for(DEFAULT_LONGEST_PAUSE_S)
+    # Only what was told to wait, by the clock on the wall, is still there.
+    assert all(record["not_before_ms"] for record in records_in(tmp_path))
+    assert len(journal_files(tmp_path)) <= 40
