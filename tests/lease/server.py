@@ -63,6 +63,11 @@ class LeaseServer(Stub):
         """Server time, which has nothing to do with ours."""
         return START_MS + int(time.monotonic() * 1000 - self.started_ms)
 
+    def fail_commits(self) -> list[Answer]:
+        """Answer commits with 503 until `commits` is put back to what this answers."""
+        before, self.commits = self.commits, [refuse(503)(self)]
+        return before
+
     def of(self, what: str) -> list[Seen]:
         return [seen for seen in list(self.seen) if seen.what == what]
 

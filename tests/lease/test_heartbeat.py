@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ from tests.support.stub import ok
 
 Make = Callable[..., cycles.Cycles]
 SLACK_MS = 300  # a busy machine; less than what would hide a wrong formula, whose terms are seconds
+
+IMPATIENT: Any = {"retry_initial_delay": 0.2, "retry_max_delay": 0.4}
 
 
 def gaps(seen: list[Seen]) -> list[float]:
@@ -207,12 +210,12 @@ def test_a_hung_extend_delays_no_other_lease(client_of: Make, heard: Heard) -> N
 
 
 def test_beats_go_on_while_a_settlement_is_pending(client_of: Make, heard: Heard) -> None:
-    fail = ok({"error": "INTERNAL_ERROR", "message": "scripted", "request_id": "req-1"}, 503)
-    with LeaseServer() as server, client_of(server, retry_initial_delay=0.5) as client:
-        server.commits.insert(0, fail)
+    with LeaseServer() as server, client_of(server, **IMPATIENT) as client:
+        committed = server.fail_commits()
         guard = reserve(client).acquire()
         assert guard.commit(cycles.tokens(1)).status == "pending"
         heard.wait_for("LeaseExtended", 1)
+        server.commits[:] = committed
         heard.wait_for("Settled")
         assert guard._hold.heartbeat.ended
         assert guard._hold.heartbeat.timer is None
@@ -223,16 +226,16 @@ def test_beats_go_on_while_a_settlement_is_pending(client_of: Make, heard: Heard
 
 
 def test_beats_go_on_while_an_async_settlement_is_pending_and_its_loop_gone(client_of: Make, heard: Heard) -> None:
-    fail = ok({"error": "INTERNAL_ERROR", "message": "scripted", "request_id": "req-1"}, 503)
 
     async def main() -> None:
         guard = await reserve(client)
         assert (await guard.commit(cycles.tokens(1))).status == "pending"
 
-    with LeaseServer() as server, client_of(server, retry_initial_delay=0.5) as client:
-        server.commits.insert(0, fail)
+    with LeaseServer() as server, client_of(server, **IMPATIENT) as client:
+        committed = server.fail_commits()
         asyncio.run(main())
         heard.wait_for("LeaseExtended", 1)
+        server.commits[:] = committed
         heard.wait_for("Settled")
 
 
@@ -290,7 +293,7 @@ def test_a_blocked_event_loop_is_named(client_of: Make, heard: Heard, caplog: py
     assert "blocking code in an async block" in caplog.text
 
 
-def test_the_process_of_a_slow_commit_keeps_its_lease(client_of: Make, heard: Heard) -> None:
+def test_a_slow_commit_keeps_its_lease(client_of: Make, heard: Heard) -> None:
     gate = threading.Event()
     with LeaseServer() as server, client_of(server) as client:
         server.commits.insert(0, gated(gate, {"status": "COMMITTED", "charged": {"unit": "TOKENS", "amount": 1}}))
@@ -305,19 +308,19 @@ def test_the_process_of_a_slow_commit_keeps_its_lease(client_of: Make, heard: He
 
 
 def test_a_beat_under_way_when_its_loop_ends_is_repeated_by_the_keeper(client_of: Make, heard: Heard) -> None:
-    fail = ok({"error": "INTERNAL_ERROR", "message": "scripted", "request_id": "req-1"}, 503)
 
     async def main() -> None:
         guard = await reserve(client)
         await asyncio.to_thread(server.wait_for_extends, 1)
         assert (await guard.commit(cycles.tokens(1))).status == "pending"
 
-    with LeaseServer(hang(), grant()) as server, client_of(server, retry_initial_delay=1.0) as client:
-        server.commits.insert(0, fail)
+    with LeaseServer(hang(), grant()) as server, client_of(server, **IMPATIENT) as client:
+        committed = server.fail_commits()
         asyncio.run(main())
         heard.wait_for("LeaseExtended", 1)
         first, second = server.wait_for_extends(2)[:2]
         assert first.body == second.body
+        server.commits[:] = committed
         heard.wait_for("Settled")
 
 
