@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,6 +15,7 @@ import cycles
 from cycles.embedded.received import Received
 from cycles.embedded.routes import find
 from cycles.embedded.serve import Listener
+from tests.support import worlds
 
 TENANT = "acme"
 ACTION = ("llm.completion", "small-model")
@@ -85,16 +85,8 @@ class Shop:
         return balance.spent.amount, balance.reserved.amount
 
 
-class World:
-    """Blocking or async: the same verbs for both."""
-
-    def __init__(self, kind: str, client: cycles.Cycles) -> None:
-        self.is_async = kind == "async"
-        self.client = client
-
-    @property
-    def operations(self) -> Any:
-        return self.client.aio if self.is_async else self.client
+class World(worlds.World):
+    """Reserves tokens for one action, in either world."""
 
     def reserve(self, amount: cycles.Amount | None = None, **options: Any) -> Any:
         return self.client.reserve(amount or cycles.tokens(100), action=ACTION, **options)
@@ -104,24 +96,8 @@ class World:
         async with self.enter(self.reserve(amount, **options)) as guard:
             yield guard
 
-    @contextlib.asynccontextmanager
-    async def enter(self, reservation: Any) -> AsyncIterator[Any]:
-        if self.is_async:
-            async with reservation as guard:
-                yield guard
-        else:
-            with reservation as guard:
-                yield guard
-
     async def acquire(self, amount: cycles.Amount | None = None, **options: Any) -> Any:
-        reservation = self.reserve(amount, **options)
-        return await reservation if self.is_async else reservation.acquire()
-
-    async def get(self, value: Any) -> Any:
-        return await value if inspect.isawaitable(value) else value
-
-    async def all(self, items: Any) -> list[Any]:
-        return [item async for item in items] if hasattr(items, "__aiter__") else list(items)
+        return await self.hold(self.reserve(amount, **options))
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 import cycles
+from tests.support import worlds
 
 settings.register_profile("cycles", deadline=None)  # a busy machine is no failure
 settings.load_profile("cycles")
@@ -21,34 +21,11 @@ ACTION = ("llm.completion", "small-model")
 BUDGETS = [cycles.usd(100), cycles.tokens(1_000_000), cycles.credits(1_000)]
 
 
-class World:
-    """Blocking or async: the same verbs for both."""
+class World(worlds.World):
+    """Adds functions, generators and streams of either world."""
 
-    def __init__(self, kind: str, client: cycles.Cycles) -> None:
-        self.is_async = kind == "async"
-        self.client = client
-
-    @property
-    def operations(self) -> Any:
-        return self.client.aio if self.is_async else self.client
-
-    @asynccontextmanager
-    async def block(self, reservation: Any) -> AsyncIterator[Any]:
-        if self.is_async:
-            async with reservation as guard:
-                yield guard
-        else:
-            with reservation as guard:
-                yield guard
-
-    async def acquire(self, reservation: Any) -> Any:
-        return await reservation if self.is_async else reservation.acquire()
-
-    async def get(self, value: Any) -> Any:
-        return await value if inspect.isawaitable(value) else value
-
-    async def all(self, items: Any) -> list[Any]:
-        return [item async for item in items] if hasattr(items, "__aiter__") else list(items)
+    block = worlds.World.enter
+    acquire = worlds.World.hold
 
     async def next(self, items: Any) -> Any:
         return await anext(items) if hasattr(items, "__anext__") else next(items)

@@ -113,7 +113,7 @@ async def test_ends_normally_with_nothing_known(world: World, server: Any, log: 
     with pytest.warns(cycles.UncommittedGuardWarning, match="without anyone saying what it cost") as warned:
         async with world.block(reserve(world)) as guard:
             pass
-    assert Path(warned[0].filename).parent == Path(__file__).parent  # the warning points to the user's code
+    assert Path(__file__).parents[1] in Path(warned[0].filename).parents  # it points to the user's code
     assert (guard.state, spent(server), held(server)) == ("released", 0, 0)
     assert reason(server) == "guard_exited_without_commit"
     assert "WARNING" in [record.levelname for record in log.records]
