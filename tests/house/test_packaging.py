@@ -43,7 +43,9 @@ def test_the_wheel_holds_both_packages_typed_and_no_tests(built: Path) -> None:
         names = archive.namelist()
     tops = {name.partition("/")[0] for name in names}
     assert tops == {"cycles", "cycles_client", f"cycles_sdk-{cycles.__version__}.dist-info"}
-    assert {"cycles/py.typed", "cycles_client/py.typed", "cycles/embedded/__main__.py"} <= set(names)
+    assert {"cycles/py.typed", "cycles/__init__.pyi", "cycles_client/py.typed", "cycles/embedded/__main__.py"} <= set(
+        names
+    )
     assert not [name for name in names if re.search(r"(^|/)(tests?|generator|benchmarks)/|\.pyc$", name)]
     assert [name for name in names if name.endswith("licenses/LICENSE")]
 
