@@ -108,13 +108,13 @@ def test_cr_core_003_an_extend_that_fails_is_told_and_tried_again_and_the_commit
         client.on_event(told.append)
         if committing is commit:
             with client.reserve(cycles.tokens(100), action=ACTION, ttl_ms=3_300) as guard:
-                world.server.wait_for("extend")
+                world.server.wait_for("extend", 2)
                 assert guard.commit(ACTUAL).status == "committed"
         else:
 
             async def run() -> None:
                 async with client.reserve(cycles.tokens(100), action=ACTION, ttl_ms=3_300) as guard:
-                    await asyncio.to_thread(world.server.wait_for, "extend")
+                    await asyncio.to_thread(world.server.wait_for, "extend", 2)
                     assert (await guard.commit(ACTUAL)).status == "committed"
 
             asyncio.run(run())
@@ -122,7 +122,9 @@ def test_cr_core_003_an_extend_that_fails_is_told_and_tried_again_and_the_commit
     assert len(failed) == 1
     assert failed[0].reservation_id
     assert failed[0].disposition.startswith("retr")
-    assert what_was_sent(world) == ["commit"]
+    assert [seen.operation for seen in world.server.seen] == ["reserve", "extend", "extend", "commit"]
+    first, second = (seen for seen in world.server.seen if seen.operation == "extend")
+    assert first.body == second.body  # the key is in it
     assert world.server.charged == 42
 
 
