@@ -33,7 +33,7 @@ BUDGET = cycles.usd("0.06")  # the planned work costs about four cents; the last
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 
 SLOW_PAUSE_S = 0.1  # between two of about 120 files, as if each waited for a slow service
-SLOW_TTL_MS = 4_000  # a lease this short must be extended several times meanwhile; the usual one lasts a minute
+SLOW_TTL_MS = 5_000  # a lease this short must be extended meanwhile; the usual one lasts a minute
 
 started = time.monotonic()
 
