@@ -22,7 +22,8 @@ from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.leases import create_call
 from cycles._guard import Reservation
 from cycles._hold import Plan, Unavailable
-from cycles._operations import AnyAction, AnySubject, Here
+from cycles._methods import AnySubject, Here, blocking, iterating, iterating_async, suspending
+from cycles._operations import AnyAction
 from cycles._raw import raw
 from cycles._reporting import Observer, Reporter
 
@@ -72,19 +73,19 @@ class Cycles:
         ConfigurationError: saying which setting is missing or wrong, and how to give it.
     """
 
-    decide = operations.blocking(operations.decide)
-    preview = operations.blocking(operations.preview)
-    record = operations.blocking(operations.record)
-    balances = operations.iterating(operations.balances)
-    reservations = operations.iterating(operations.reservations)
-    reservation = operations.blocking(operations.reservation)
-    find = operations.blocking(operations.find)
-    commit_reservation = operations.blocking(operations.commit_reservation)
-    release_reservation = operations.blocking(operations.release_reservation)
-    extend_reservation = operations.blocking(operations.extend_reservation)
-    evidence = operations.blocking(operations.evidence)
-    evidence_keys = operations.blocking(operations.evidence_keys)
-    raw = operations.blocking(raw)
+    decide = blocking(operations.decide)
+    preview = blocking(operations.preview)
+    record = blocking(operations.record)
+    balances = iterating(operations.balances)
+    reservations = iterating(operations.reservations)
+    reservation = blocking(operations.reservation)
+    find = blocking(operations.find)
+    commit_reservation = blocking(operations.commit_reservation)
+    release_reservation = blocking(operations.release_reservation)
+    extend_reservation = blocking(operations.extend_reservation)
+    evidence = blocking(operations.evidence)
+    evidence_keys = blocking(operations.evidence_keys)
+    raw = blocking(raw)
 
     def __init__(
         self,
@@ -341,19 +342,19 @@ class Cycles:
 class AsyncOperations:
     """The client's operations as coroutines, and its lists as async iterators: ``await client.aio.decide(...)``."""
 
-    decide = operations.suspending(operations.decide)
-    preview = operations.suspending(operations.preview)
-    record = operations.suspending(operations.record)
-    balances = operations.iterating_async(operations.balances)
-    reservations = operations.iterating_async(operations.reservations)
-    reservation = operations.suspending(operations.reservation)
-    find = operations.suspending(operations.find)
-    commit_reservation = operations.suspending(operations.commit_reservation)
-    release_reservation = operations.suspending(operations.release_reservation)
-    extend_reservation = operations.suspending(operations.extend_reservation)
-    evidence = operations.suspending(operations.evidence)
-    evidence_keys = operations.suspending(operations.evidence_keys)
-    raw = operations.suspending(raw)
+    decide = suspending(operations.decide)
+    preview = suspending(operations.preview)
+    record = suspending(operations.record)
+    balances = iterating_async(operations.balances)
+    reservations = iterating_async(operations.reservations)
+    reservation = suspending(operations.reservation)
+    find = suspending(operations.find)
+    commit_reservation = suspending(operations.commit_reservation)
+    release_reservation = suspending(operations.release_reservation)
+    extend_reservation = suspending(operations.extend_reservation)
+    evidence = suspending(operations.evidence)
+    evidence_keys = suspending(operations.evidence_keys)
+    raw = suspending(raw)
 
     def __init__(self, client: Cycles) -> None:
         self._client = client

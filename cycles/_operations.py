@@ -1,25 +1,16 @@
-"""The operations beside the guard, described once and offered to both worlds.
-
-Each is a flow over `Here`; `blocking` and `suspending` make the methods of the client and of `client.aio` from it,
-signature and docstring included. The two lists are described by a call and read page by page.
-"""
+"""The operations beside the guard, described once: `cycles._methods` offers them to both worlds."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
-from attrs import evolve, frozen
+from attrs import frozen
 
-from cycles._config import Config
-from cycles._context import surrounding_subject
 from cycles._core.amounts import Amount
-from cycles._core.outcome import Success
 from cycles._core.plain import clean_object
 from cycles._core.records import Record
-from cycles._core.refusals import error_of
 from cycles._core.requests import Call, aware, check_id, check_key, extend_call, new_key, release_call, without_none
 from cycles._core.results import (
     Balance,
@@ -39,145 +30,17 @@ from cycles._core.results import (
 from cycles._core.settlement import Settlement
 from cycles._core.subjects import LEVELS, Action, Subject, as_action, as_subject
 from cycles._core.usage import Metrics, Usage
-from cycles._errors import AmbiguousResponseError, InvalidRequestError
+from cycles._errors import InvalidRequestError
 from cycles._flows.asking import read, send_read, send_twice
 from cycles._flows.leases import new_trace_id
 from cycles._flows.settling import record_event, settle_record
-from cycles._io import Io, run
+from cycles._methods import AnySubject, Here, Pages, ResultT
 
-if TYPE_CHECKING:
-    from cycles._edges.wire import Wire
-
-P = ParamSpec("P")
-R = TypeVar("R")
-ResultT = TypeVar("ResultT", bound=Result)
-
-AnySubject: TypeAlias = Subject | Mapping[str, Any] | None
 AnyAction: TypeAlias = Action | tuple[str, str]
 AnyMetrics: TypeAlias = Metrics | Usage | Mapping[str, Any] | None
 
 _AS_GIVEN: Final = {"from": "created_from", "to": "created_to"}  # wire names that a caller would not recognise
 _PENDING: Final = "PENDING"  # where an answer stands for one that has not come yet
-
-
-@frozen
-class Here:
-    """Where an operation runs: its verbs, and the client's defaults."""
-
-    io: Io
-    config: Config
-    wire: Wire
-
-    def subject(self, given: AnySubject) -> Subject:
-        """The subject of a request: what is given, over `cycles.subject(...)` blocks, over the configuration.
-
-        Raises:
-            InvalidRequestError: where none of them names a level.
-        """
-        merged = as_subject(given)
-        around = surrounding_subject()
-        if around is not None:
-            merged = merged.over(around)
-        merged = merged.over(Subject(**{level: getattr(self.config, level) for level in LEVELS}))
-        if not any(getattr(merged, level) for level in LEVELS):
-            raise InvalidRequestError(
-                f"subject: nobody to pay; pass subject=... with one of {', '.join(LEVELS)}, or set CYCLES_TENANT"
-            )
-        return merged
-
-
-class HasHere(Protocol):
-    """What the made methods need of the object they are on."""
-
-    def _here(self) -> Here: ...
-
-
-def blocking(flow: Callable[Concatenate[Here, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Any, P], R]:
-    """A flow as a plain method."""
-
-    @wraps(flow)
-    def method(self: HasHere, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return run(flow(self._here(), *args, **kwargs))
-
-    return method
-
-
-def suspending(
-    flow: Callable[Concatenate[Here, P], Coroutine[Any, Any, R]],
-) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
-    """A flow as a coroutine method."""
-
-    @wraps(flow)
-    async def method(self: HasHere, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await flow(self._here(), *args, **kwargs)
-
-    return method
-
-
-@frozen
-class Pages(Generic[ResultT]):
-    """A list to be read page by page: its first call, where the items are, and what they are."""
-
-    call: Call
-    member: str
-    item: type[ResultT]
-
-    async def fetch(self, io: Io, cursor: str | None) -> tuple[list[ResultT], str | None]:
-        """One page, and the cursor of the next."""
-        call = self.call if cursor is None else evolve(self.call, query={**self.call.query, "cursor": cursor})
-        outcome = await send_read(io, call)
-        if not isinstance(outcome, Success):
-            raise error_of(outcome, call.operation) from getattr(outcome, "cause", None)
-        request_id, trace_id = outcome.request_id, outcome.trace_id
-        items = [self.item.read(body, request_id=request_id, trace_id=trace_id) for body in outcome.body[self.member]]
-        following = outcome.body.get("next_cursor")
-        if following is not None and following == cursor:
-            message = "the server's list does not move on: it answered its own cursor again"
-            raise AmbiguousResponseError(message, request_id=request_id, trace_id=trace_id)
-        return items, following if outcome.body.get("has_more") is not False else None
-
-
-def iterating(
-    describe: Callable[Concatenate[Here, P], Pages[ResultT]],
-) -> Callable[Concatenate[Any, P], Iterator[ResultT]]:
-    """A list as a plain, lazy iterator; what is wrong with its filters is said at once."""
-
-    def items(io: Io, pages: Pages[ResultT]) -> Iterator[ResultT]:
-        cursor: str | None = None
-        while True:
-            page, cursor = run(pages.fetch(io, cursor))
-            yield from page
-            if cursor is None:
-                return
-
-    @wraps(describe)
-    def method(self: HasHere, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[ResultT]:
-        here = self._here()
-        return items(here.io, describe(here, *args, **kwargs))
-
-    return method
-
-
-def iterating_async(
-    describe: Callable[Concatenate[Here, P], Pages[ResultT]],
-) -> Callable[Concatenate[Any, P], AsyncIterator[ResultT]]:
-    """A list as a lazy async iterator."""
-
-    async def items(io: Io, pages: Pages[ResultT]) -> AsyncIterator[ResultT]:
-        cursor: str | None = None
-        while True:
-            page, cursor = await pages.fetch(io, cursor)
-            for item in page:
-                yield item
-            if cursor is None:
-                return
-
-    @wraps(describe)
-    def method(self: HasHere, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[ResultT]:
-        here = self._here()
-        return items(here.io, describe(here, *args, **kwargs))
-
-    return method
 
 
 async def decide(

@@ -13,7 +13,7 @@ from cycles._core.outcome import Success
 from cycles._core.refusals import error_of
 from cycles._flows.asking import send_read, send_twice
 from cycles._flows.leases import new_trace_id
-from cycles._operations import Here
+from cycles._methods import Here
 
 
 async def raw(

@@ -17,7 +17,8 @@ from cycles._core.settlement import Settlement
 from cycles._errors import InvalidRequestError
 from cycles._guard import AsyncGuard, Guard, Reservation
 from cycles._hold import Unavailable
-from cycles._operations import AnyAction, AnySubject
+from cycles._methods import AnySubject
+from cycles._operations import AnyAction
 
 G = TypeVar("G", Guard, AsyncGuard)
 
