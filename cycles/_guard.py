@@ -62,9 +62,9 @@ class _InBlocks(GuardFacts):
     __slots__ = ("_runtime", "_token")
 
     def __init__(self, runtime: Runtime, hold: Hold) -> None:
-        super().__init__(hold)
         self._runtime = runtime
         self._token: Token[Any] | None = None
+        super().__init__(hold)  # last: from here on the guard is one that may not be dropped
 
     def detach(self) -> str:
         """Give the guard away, unsettled: plain text to go on from with `client.attach` in another thread or process.

@@ -126,7 +126,9 @@ class TaskIo(Verbs):
         elif asyncio.current_task() in self._tasks:
             work.close()  # this is such a task already: when it is cancelled too, its own `otherwise` is next
         else:
-            self._going_on = self.start(self._or_else(work, otherwise))
+            left = [otherwise]
+            self._going_on = self.start(self._or_else(work, left))
+            self._going_on.add_done_callback(lambda _: _instead(work, left))  # cancelled before its first step
 
     def _is_running(self) -> bool:
         try:
@@ -134,12 +136,12 @@ class TaskIo(Verbs):
         except RuntimeError:
             return False
 
-    async def _or_else(self, work: Coroutine[Any, Any, None], otherwise: partial[None]) -> None:
+    async def _or_else(self, work: Coroutine[Any, Any, None], left: list[partial[None]]) -> None:
         try:
             await work
-        except asyncio.CancelledError:  # the loop is ending
-            otherwise()
-            raise
+            left.clear()
+        finally:
+            _instead(work, left)  # the loop ends: the task is cancelled, or closed by the garbage collection
 
     async def _finish_settling(self, record: Record, hold: Hold | None) -> None:
         await self.save(record)
@@ -175,6 +177,13 @@ class TaskIo(Verbs):
             if heartbeat.adopted and not heartbeat.ended:
                 self._runtime.blocking.beat(heartbeat)
             raise
+
+
+def _instead(work: Coroutine[Any, Any, None], left: list[partial[None]]) -> None:
+    """What is left to do if `work` did not get to its end; at most once."""
+    work.close()
+    while left:
+        left.pop()()
 
 
 @contextlib.contextmanager

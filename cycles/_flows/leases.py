@@ -59,26 +59,26 @@ async def open_hold(io: Io, plan: Plan) -> Hold:
     call = create_call(plan, key, trace_id)
     until, pause = io.now_ms() + (plan.wait or 0.0) * 1000, _FIRST_WAIT_MS
     while True:
-        outcome = await _create(io, call)
         try:
-            return await _opened(io, plan, key, trace_id, outcome)
+            return await _opened(io, plan, key, trace_id, await _create(io, call))
         except (ReservationDeniedError, RateLimitedError) as error:
             left = until - io.now_ms()
             delay = min(pause * (0.5 + io.random()), left) if error.retry_after_ms is None else error.retry_after_ms
             if plan.wait is None or isinstance(error, _HOPELESS) or left <= 0 or delay > left:
                 _report_denied(io, plan, error)
                 raise
+        except CyclesError:
+            raise
+        except BaseException:  # the caller is interrupted or cancelled, and a reservation may come to be all the same
+            io.give_up_create(call)
+            raise
         await io.pause(delay / 1000)
         pause = min(pause * 2, _LONGEST_WAIT_MS)
 
 
 async def _create(io: Io, call: Call) -> Outcome:
-    try:
-        outcome = _with_id(await io.send(call))
-        return _with_id(await io.send(call)) if uncertain(outcome) else outcome
-    except BaseException:  # the caller is interrupted or cancelled, and a reservation may come to be all the same
-        io.give_up_create(call)
-        raise
+    outcome = _with_id(await io.send(call))
+    return _with_id(await io.send(call)) if uncertain(outcome) else outcome
 
 
 def _with_id(outcome: Outcome) -> Outcome:

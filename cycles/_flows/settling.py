@@ -147,11 +147,11 @@ async def settle(io: Io, hold: Hold, record: Record) -> Settlement:
         return _settle_shadow(io, hold, actual_of(record))
     try:
         await io.save(record)
-        record, judged = await attempt(io, record, hold.trace_id)
-    except BaseException:  # interrupted or cancelled: the amount is known, so it is owed
+        latest, judged = await attempt(io, record, hold.trace_id)
+        conclude(io, latest, judged, hold)
+    except BaseException:  # interrupted or cancelled: the amount is known, so it is owed, with the same key
         settle_later(io, hold, record)
         raise
-    conclude(io, record, judged, hold)
     if isinstance(judged, Rejected):
         raise error_of(judged.refusal, "commitReservation")
     assert hold.settlement is not None

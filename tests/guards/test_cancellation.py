@@ -159,16 +159,17 @@ async def test_a_scope_that_keeps_cancelling(client: cycles.Cycles, shop: Shop, 
     shop.faults.delay(at if at in ("reserve", "commit") else "release", LATE_S)
     with anyio.CancelScope() as scope:
 
-        async def cancel_then(operation: str) -> None:
-            await arrives(shop, operation)
+        async def cancel_once_arrived() -> None:
+            await arrives(shop, at)
             scope.cancel()
 
-        canceller = asyncio.create_task(cancel_then(at if at == "commit" else "reserve"))
+        canceller = asyncio.create_task(cancel_once_arrived() if at in ("reserve", "commit") else asyncio.sleep(0))
         async with reserve(client) as guard:
-            if at == "spent":
-                guard.spend(T(7))
             if at == "commit":
                 await guard.commit(T(7))
+            if at == "spent":
+                guard.spend(T(7))
+            scope.cancel()
             await anyio.sleep_forever()
     assert scope.cancelled_caught
     await canceller
@@ -237,6 +238,26 @@ def test_a_loop_that_ends_in_the_middle_of_a_commit(client: cycles.Cycles, shop:
     client.flush(5)
     assert guards[0].state == "committed"
     assert shop.money() == (7, 0)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # what is under way when its loop is closed stays open
+def test_a_loop_that_ends_before_a_settlement_does(shop: Shop) -> None:
+    """The caller is cancelled, waits a moment for the answer, and then its loop is gone; there is no journal either."""
+    client = shop.client(journal=False)
+    shop.faults.delay("commit", 1.0)
+
+    async def main() -> None:
+        guard = await reserve(client)
+        task = asyncio.create_task(guard.commit(T(7)))
+        await arrives(shop, "commit")
+        task.cancel()
+
+    asyncio.run(main())
+    gc.collect()
+    assert client.flush(5).pending == 0
+    assert shop.money() == (7, 0)
+    assert len(shop.sent("commit")) == 2
+    assert len({request.idempotency_key for request in shop.sent("commit")}) == 1
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a loop that is not wound up leaves its sockets behind

@@ -265,3 +265,38 @@ def test_a_process_that_ends_with_a_settlement_pending(shop: Shop) -> None:
     )
     assert (done.returncode, done.stdout) == (0, "pending\n")
     assert shop.money() == (7, 0)
+
+
+# --- between an answer and the guard ------------------------------------------------------------------------------
+
+
+@WORK
+def test_an_interrupt_just_after_the_reserve_was_answered(client: cycles.Cycles, shop: Shop, work: Any) -> None:
+    """An observer is where Ctrl-C happens to strike: the answer is there, the guard is not yet."""
+    client.on_event(strike(cycles.events.Reserved))
+    with pytest.raises(KeyboardInterrupt):
+        work(client)()
+    shop.until(lambda: shop.money() == (0, 0) and shop.sent("release"))
+
+
+@WORK
+def test_an_interrupt_just_after_the_commit_was_answered(client: cycles.Cycles, shop: Shop, work: Any) -> None:
+    client.on_event(strike(cycles.events.Settled))
+    with pytest.raises(KeyboardInterrupt):
+        work(client, "commit")()
+    client.flush(5)
+    assert shop.money() == (7, 0)
+    assert client.pending() == []
+    assert not shop.sent("release")
+
+
+def strike(kind: type[Any]) -> Callable[[Any], None]:
+    """An observer that is interrupted the first time it hears of such an event."""
+    struck: list[Any] = []
+
+    def observer(event: Any) -> None:
+        if isinstance(event, kind) and not struck:
+            struck.append(event)
+            raise KeyboardInterrupt
+
+    return observer
