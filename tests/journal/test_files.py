@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
 import os
 import stat
 import subprocess
@@ -16,63 +14,9 @@ from typing import Any
 
 import pytest
 
-from cycles._core.records import Record, encode, file_name
-from cycles._edges.journal import Entry, Journal, JournalProblem, default_root
-
-BASE = "http://localhost"
-ROOT_USER = hasattr(os, "geteuid") and os.geteuid() == 0
-posix_only = pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX")
-
-
-def a_record(reservation_id: str = "rsv_1", key: str = "key-1", **changes: Any) -> Record:
-    body = {"idempotency_key": key, "actual": {"unit": "TOKENS", "amount": 5}}
-    fields = {"base_url": BASE, "commit_body": body, "event_fallback_body": body, "recorded_at_ms": 1_000, **changes}
-    return Record(reservation_id=reservation_id, **fields)
-
-
-class Told(list[JournalProblem]):
-    """What the operator was told."""
-
-    @property
-    def kinds(self) -> list[str]:
-        return [problem.kind for problem in self]
-
-
-@pytest.fixture
-def told() -> Told:
-    return Told()
-
-
-@pytest.fixture
-def open_journal(tmp_path: Path, told: Told) -> Callable[..., Journal]:
-    def open_it(root: Path | None = None, **changes: Any) -> Journal:
-        settings = {"base_url": BASE, "tenant": "acme", "api_key": "secret-key", "report": told.append, **changes}
-        return Journal(root or tmp_path / "journal", **settings)
-
-    return open_it
-
-
-@pytest.fixture
-def journal(open_journal: Callable[..., Journal]) -> Journal:
-    return open_journal()
-
-
-def files(journal: Journal) -> set[str]:
-    return {path.name for path in Path(journal.directory).iterdir()}
-
-
-def put(journal: Journal, name: str, content: bytes) -> Path:
-    folder = Path(journal.directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_bytes(content)
-    return folder / name
-
-
-def settle_all(journal: Journal) -> list[Record]:
-    found = [record for entry in journal.pending() if (record := journal.load(entry)) is not None]
-    for record in found:
-        journal.forget(record)
-    return found
+from cycles._core.records import file_name
+from cycles._edges.journal import Entry, Journal, default_root
+from tests.journal.kit import ROOT_USER, Told, a_record, failing, files, posix_only, settle_all
 
 
 def test_a_saved_settlement_is_there_for_the_next_process(
@@ -177,25 +121,6 @@ def test_a_journal_directory_removed_under_a_running_client_comes_back(journal: 
 
 
 # Problems of the file system
-
-
-@contextlib.contextmanager
-def failing(name: str, number: int, *, only_call: int | None = None) -> Iterator[list[int]]:
-    """The operating system's call fails: each time, or the given time only. Counts the calls."""
-    real, calls = getattr(os, name), [0]
-
-    def fail(*args: Any, **kwargs: Any) -> Any:
-        calls[0] += 1
-        if only_call in (None, calls[0]):
-            if name == "close":
-                real(*args)  # it is closed whatever it reports
-            raise OSError(number, os.strerror(number), str(args[0]))
-        return real(*args, **kwargs)
-
-    patch = pytest.MonkeyPatch()
-    with patch.context() as during:
-        during.setattr(os, name, fail)
-        yield calls
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EDQUOT, errno.EMFILE])
@@ -341,211 +266,6 @@ def test_a_directory_of_another_user(open_folder: Path, mode: int, kind: str | N
     assert told[:1] == ([kind] if kind else [])
     assert told.count("unwritable") == (1 if kind else 0)
     assert stat.S_IMODE(root.stat().st_mode) == mode
-
-
-# What a start finds
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"null", b'{"version": 2, "reservation_id": "r"}', b"\xff\xfe", encode(a_record())[:-9]],
-)
-def test_what_is_no_record_is_renamed_kept_and_told_and_the_rest_loads(
-    journal: Journal, told: Told, content: bytes
-) -> None:
-    journal.save(a_record())
-    put(journal, file_name("rsv_bad"), content)
-    assert settle_all(journal) == [a_record()]
-    assert told.kinds == ["quarantined"]
-    (kept,) = files(journal)
-    assert (Path(journal.directory) / kept).read_bytes() == content
-    assert str(told[0].path).endswith(kept)
-    assert settle_all(journal) == []
-    assert told.kinds == ["quarantined"]
-
-
-def test_two_quarantined_files_of_one_name_are_both_kept(journal: Journal) -> None:
-    for content in (b"one", b"two"):
-        put(journal, file_name("rsv_bad"), content)
-        settle_all(journal)
-    folder = Path(journal.directory)
-    assert sorted((folder / name).read_bytes() for name in files(journal)) == [b"one", b"two"]
-
-
-def test_a_quarantine_that_cannot_be_made_is_told_once(journal: Journal, told: Told) -> None:
-    put(journal, file_name("rsv_bad"), b"?")
-    with failing("replace", errno.EROFS):
-        assert settle_all(journal) == []
-        assert settle_all(journal) == []
-    assert told.kinds == ["unreadable"]
-
-
-def test_an_entry_that_another_process_settled_meanwhile_is_nothing(journal: Journal, told: Told) -> None:
-    journal.save(a_record())
-    (entry,) = journal.pending()
-    journal.forget(a_record())
-    assert journal.load(entry) is None
-    assert not told
-
-
-def test_a_record_of_another_server_is_left_alone(journal: Journal, told: Told) -> None:
-    journal.save(a_record(base_url="http://elsewhere"))
-    assert settle_all(journal) == []
-    assert settle_all(journal) == []
-    assert told.kinds == ["foreign"]
-    assert files(journal) == {file_name("rsv_1")}
-
-
-def test_a_slash_at_the_end_of_the_address_makes_no_other_server(journal: Journal) -> None:
-    journal.save(a_record(base_url=f"{BASE}/"))
-    assert settle_all(journal) == [a_record(base_url=f"{BASE}/")]
-
-
-def test_a_legacy_name_becomes_the_records_own(journal: Journal) -> None:
-    put(journal, "rsv_1.json", encode(a_record()))
-    (entry,) = journal.pending()
-    assert journal.load(entry) == a_record()
-    assert files(journal) == {file_name("rsv_1")}
-
-
-def test_a_legacy_name_migrates_on_a_file_system_without_links(journal: Journal) -> None:
-    put(journal, "rsv_1.json", encode(a_record()))
-    with failing("link", errno.EPERM):
-        assert settle_all(journal) == [a_record()]
-    assert files(journal) == set()
-
-
-def test_a_legacy_copy_of_the_same_settlement_goes(journal: Journal) -> None:
-    journal.save(a_record())
-    put(journal, "rsv_1.json", encode(a_record().to_event_mode()))
-    assert settle_all(journal) == [a_record()]
-    assert files(journal) == set()
-
-
-@pytest.mark.parametrize("links", [True, False])
-def test_a_legacy_file_with_another_settlement_of_the_id_is_kept_aside(
-    journal: Journal, told: Told, links: bool
-) -> None:
-    journal.save(a_record())
-    put(journal, "rsv_1.json", encode(a_record(key="another")))
-    with contextlib.nullcontext() if links else failing("link", errno.EPERM):
-        assert settle_all(journal) == [a_record()]
-    assert told.kinds == ["quarantined"]
-    (kept,) = files(journal)
-    assert json.loads((Path(journal.directory) / kept).read_bytes())["commit_body"]["idempotency_key"] == "another"
-
-
-def test_two_ids_with_one_legacy_name_both_come_through(journal: Journal) -> None:
-    put(journal, "a_b.json", encode(a_record("a/b", "k1")))
-    journal.save(a_record("a_b", "k2"))
-    assert {record.reservation_id for record in settle_all(journal)} == {"a/b", "a_b"}
-    assert files(journal) == set()
-
-
-def test_a_file_that_lies_under_the_name_of_another_record_makes_way(journal: Journal, told: Told) -> None:
-    put(journal, file_name("rsv_1"), encode(a_record("rsv_2", "key-2")))
-    put(journal, "old.json", encode(a_record()))
-    assert journal.load(Entry("old.json")) == a_record()
-    assert {record.reservation_id for record in settle_all(journal)} == {"rsv_1", "rsv_2"}
-    assert files(journal) == set()
-    assert not told
-
-
-def test_two_files_under_each_others_names_are_neither_lost_nor_mixed_up(journal: Journal) -> None:
-    put(journal, file_name("rsv_1"), encode(a_record("rsv_2", "key-2")))
-    put(journal, file_name("rsv_2"), encode(a_record("rsv_1", "key-1")))
-    for _ in range(3):
-        settle_all(journal)
-    left = [json.loads((Path(journal.directory) / name).read_bytes())["reservation_id"] for name in files(journal)]
-    assert sorted(left) == ["rsv_1", "rsv_2"]
-
-
-def test_a_broken_file_under_the_name_of_a_legacy_record_makes_way(journal: Journal, told: Told) -> None:
-    put(journal, file_name("rsv_1"), b"broken")
-    put(journal, "rsv_1.json", encode(a_record()))
-    assert journal.load(Entry("rsv_1.json")) == a_record()
-    assert told.kinds == ["quarantined"]
-
-
-def test_a_read_only_journal_is_settled_from_where_it_is(journal: Journal, told: Told) -> None:
-    put(journal, "rsv_1.json", encode(a_record()))
-    with failing("link", errno.EROFS), failing("rename", errno.EROFS):
-        assert journal.load(Entry("rsv_1.json")) == a_record()
-    assert told.kinds == ["unreadable"]
-
-
-def a_temporary_name(reservation_id: str) -> str:
-    return f"{file_name(reservation_id)}.0a1b2c3d-17-0.tmp"
-
-
-def test_a_complete_temporary_file_of_a_dead_writer_is_owed(journal: Journal) -> None:
-    put(journal, a_temporary_name("rsv_1"), encode(a_record()))
-    assert settle_all(journal) == [a_record()]
-    assert files(journal) == set()
-
-
-def test_a_temporary_file_beside_its_record_goes(journal: Journal) -> None:
-    journal.save(a_record())
-    put(journal, a_temporary_name("rsv_1"), encode(a_record().to_event_mode()))
-    assert settle_all(journal) == [a_record()]
-    assert files(journal) == set()
-
-
-@pytest.mark.parametrize("content", [b"", encode(a_record())[:-1], encode(a_record("another id"))])
-def test_a_temporary_file_that_is_not_complete_goes(journal: Journal, content: bytes, told: Told) -> None:
-    put(journal, a_temporary_name("rsv_1"), content)
-    assert settle_all(journal) == []
-    assert files(journal) == set()
-    assert not told
-
-
-def test_a_temporary_file_of_a_thread_of_this_process_is_left_to_it(
-    journal: Journal, open_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[tuple[set[str], set[str]]] = []
-    replace = os.replace
-
-    def scan_first(*args: Any) -> None:
-        before = files(journal)
-        journal.pending()
-        seen.append((before, files(journal)))
-        replace(*args)
-
-    monkeypatch.setattr(os, "replace", scan_first)
-    assert journal.save(a_record())
-    (before, after) = seen[0]
-    assert before == after != set()
-    assert len(seen) == 1
-
-
-def test_files_that_are_not_the_journals_are_left_alone(journal: Journal) -> None:
-    mine = {"notes.txt", "x.tmp", f"{file_name('r')}.99.abcd1234.tmp", f"{file_name('r')}.corrupt"}
-    for name in mine:
-        put(journal, name, b"mine")
-    assert settle_all(journal) == []
-    assert files(journal) == mine
-
-
-def test_entries_are_light(journal: Journal) -> None:
-    """10,000 of them take less than 3 MB."""
-    import tracemalloc
-
-    folder = Path(journal.directory)
-    folder.mkdir(parents=True)
-    for number in range(1_000):
-        os.close(os.open(folder / file_name(str(number)), os.O_CREAT | os.O_WRONLY, 0o600))
-    tracemalloc.start()
-    entries = journal.pending()
-    held, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(entries) == 1_000
-    assert held < 300 * len(entries)
-    assert peak < 600 * len(entries)
-
-
-def test_a_record_that_names_no_server_belongs_to_the_partition_it_lies_in(journal: Journal) -> None:
-    journal.save(a_record(base_url=""))
-    assert settle_all(journal) == [a_record(base_url="")]
 
 
 @pytest.mark.parametrize(

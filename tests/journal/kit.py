@@ -1,0 +1,69 @@
+"""What the journal's tests share: records, a look into the directory, and an operating system that fails."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cycles._core.records import Record
+from cycles._edges.journal import Journal, JournalProblem
+
+BASE = "http://localhost"
+ROOT_USER = hasattr(os, "geteuid") and os.geteuid() == 0
+posix_only = pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX")
+
+
+def a_record(reservation_id: str = "rsv_1", key: str = "key-1", **changes: Any) -> Record:
+    body = {"idempotency_key": key, "actual": {"unit": "TOKENS", "amount": 5}}
+    fields = {"base_url": BASE, "commit_body": body, "event_fallback_body": body, "recorded_at_ms": 1_000, **changes}
+    return Record(reservation_id=reservation_id, **fields)
+
+
+class Told(list[JournalProblem]):
+    """What the operator was told."""
+
+    @property
+    def kinds(self) -> list[str]:
+        return [problem.kind for problem in self]
+
+
+def files(journal: Journal) -> set[str]:
+    return {path.name for path in Path(journal.directory).iterdir()}
+
+
+def put(journal: Journal, name: str, content: bytes) -> Path:
+    folder = Path(journal.directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
+def settle_all(journal: Journal) -> list[Record]:
+    found = [record for entry in journal.pending() if (record := journal.load(entry)) is not None]
+    for record in found:
+        journal.forget(record)
+    return found
+
+
+@contextlib.contextmanager
+def failing(name: str, number: int, *, only_call: int | None = None) -> Iterator[list[int]]:
+    """The operating system's call fails: each time, or the given time only. Counts the calls."""
+    real, calls = getattr(os, name), [0]
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if only_call in (None, calls[0]):
+            if name == "close":
+                real(*args)  # it is closed whatever it reports
+            raise OSError(number, os.strerror(number), str(args[0]))
+        return real(*args, **kwargs)
+
+    patch = pytest.MonkeyPatch()
+    with patch.context() as during:
+        during.setattr(os, name, fail)
+        yield calls
