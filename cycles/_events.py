@@ -298,7 +298,7 @@ class ValuesLeftOut(Event):
     level = logging.WARNING
 
     def text(self) -> str:
-        return f"{self._of()}: settled without {', '.join(self.names)}, which cannot be sent as JSON"
+        return f"{self._of()}: settled without {', '.join(self.names)}, which are no JSON or were not taken"
 
 
 @frozen(kw_only=True)

@@ -20,7 +20,6 @@ from cycles._core.refusals import error_of
 from cycles._core.requests import Call, new_key, release_call
 from cycles._core.results import ReleaseResponse
 from cycles._core.settlement import (
-    RECOVERY_REASON,
     Expired,
     Owed,
     Rejected,
@@ -39,6 +38,7 @@ from cycles._io import Io
 
 RELEASE: Final = "releaseReservation"
 _OPTIONAL: Final = ("metrics", "metadata")
+_MEASURED: Final = {"latency_ms"}  # nobody's words but ours: never why a request is invalid
 
 
 async def commit(
@@ -89,15 +89,11 @@ def record_of(io: Io, hold: Hold, amount: Amount, metrics: Metrics | None, metad
     body: dict[str, Any] = {"idempotency_key": new_key(), "actual": amount.to_dict()}
     if used:
         body["metrics"] = used
-    event = {**body, "subject": hold.plan.subject.to_dict(), "action": hold.plan.action.to_dict()}
     if labels:
         body["metadata"] = labels
+    event = {**body, "subject": hold.plan.subject.to_dict(), "action": hold.plan.action.to_dict()}
     if hold.reservation_id is None:
-        if labels:
-            event["metadata"] = labels
         return _event_record(io, event)
-    recovered = {"recovered_reservation_id": hold.reservation_id, "recovery_reason": RECOVERY_REASON}
-    event["metadata"] = {**(labels or {}), **recovered}
     return Record(
         reservation_id=hold.reservation_id,
         base_url=io.base_url,
@@ -225,7 +221,7 @@ def _bare(refusal: Refusal, record: Record) -> Record | None:
     A refusal leaves nothing behind under its key, so the payload may change here, and only here (semantics 5).
     """
     body = (record.commit_body if record.mode == "commit" else record.event_fallback_body) or {}
-    if refusal.code != "INVALID_REQUEST" or not any(name in body for name in _OPTIONAL):
+    if refusal.code != "INVALID_REQUEST" or not (body.get("metadata") or set(body.get("metrics") or ()) - _MEASURED):
         return None
     bare = {name: value for name, value in body.items() if name not in _OPTIONAL}
     return evolve(record, commit_body=bare) if record.mode == "commit" else evolve(record, event_fallback_body=bare)

@@ -248,6 +248,14 @@ async def test_a_server_that_refuses_the_labels_gets_the_amount_without_them(wor
     assert shop.money() == (5, 0)
 
 
+async def test_a_bare_amount_that_is_refused_is_not_sent_again(world: World, shop: Shop) -> None:
+    shop.faults.status("commit", 400, body={"error": "INVALID_REQUEST", "message": "amount!", "request_id": "r"})
+    with pytest.raises(cycles.ProtocolError, match="amount!"):
+        async with world.block() as guard:
+            await world.get(guard.commit(T(5)))
+    assert (guard.state, len(shop.bodies("commit"))) == ("rejected", 1)
+
+
 async def test_a_guard_that_is_dropped_gives_its_budget_back(world: World, shop: Shop, events: list[Any]) -> None:
     guard = await world.acquire()
     held = [guard]
