@@ -22,10 +22,10 @@ from cycles._core.amounts import Amount
 from cycles._core.results import ReleaseResponse, ReservationExtendResponse
 from cycles._core.settlement import Settlement
 from cycles._core.usage import Metrics
-from cycles._errors import CyclesError, InvalidRequestError
+from cycles._errors import CyclesError, GuardFinalizedError, InvalidRequestError
 from cycles._facts import GuardFacts
 from cycles._flows import leases, settling
-from cycles._flows.blocks import drop, end_block
+from cycles._flows.blocks import drop, end_block, end_later
 from cycles._hold import Heartbeat, Hold, Plan
 from cycles._io import Io, run
 
@@ -292,9 +292,15 @@ class AsyncGuard(_InBlocks):
 
     async def _end(self, raised: BaseException | None) -> None:
         """What the guard was for is over: settle it, if nobody has, and apply its lease policy."""
-        if not self._inert():
-            io = self._runtime.tasks()
-            await io.to_the_end(end_block(io, self._hold, raised))
+        if self._inert():
+            return
+        if isinstance(raised, GeneratorExit) and not _in_a_loop():
+            with contextlib.suppress(GuardFinalizedError):
+                self._hold.claim("end")
+                end_later(self._runtime.blocking, self._hold, raised)
+            return
+        io = self._runtime.tasks()
+        await io.to_the_end(end_block(io, self._hold, raised))
 
     def _still(self, heartbeat: Heartbeat) -> None:
         self._runtime.tasks().still(heartbeat)
@@ -320,6 +326,13 @@ class AsyncGuard(_InBlocks):
         if others or not isinstance(raised, asyncio.CancelledError):
             return raised, None
         return raised, heartbeat.lost_error()
+
+
+def _in_a_loop() -> bool:
+    """False where a coroutine is closed and nothing can be awaited: by the garbage collection, its loop being gone."""
+    import asyncio
+
+    return asyncio._get_running_loop() is not None
 
 
 class Reservation:

@@ -61,15 +61,20 @@ async def _settle(io: Io, hold: Hold, raised: BaseException | None) -> bool:
 
 
 def drop(io: Io, hold: Hold) -> None:
-    """Nobody holds this guard any more, and it is claimed: settle it in the background, as if its block had raised."""
+    """Nobody holds this guard any more, and it is claimed: settle it as if its block had raised."""
     if io.listens(logging.WARNING):
         from cycles._events import GuardForgotten
 
         why = "the guard was dropped without commit or release"
         io.report(GuardForgotten(reservation_id=hold.reservation_id, trace_id=hold.trace_id, why=why))
-    owed = ending(Dropped(), hold.known, hold.plan.actual, hold.usage.is_filled)
-    if isinstance(owed, GiveBack):
-        free_later(io, hold, owed.reason)
+    end_later(io, hold, Dropped())
+
+
+def end_later(io: Io, hold: Hold, raised: BaseException) -> None:
+    """Settle a guard that is claimed where nobody can wait for it: in the background."""
+    owed = ending(raised, hold.known, hold.plan.actual, hold.usage.is_filled)
+    if isinstance(owed, GiveBack) or hold.plan.shadow:
+        free_later(io, hold, owed.reason if isinstance(owed, GiveBack) else None)
     else:
         amount, marks = _amount(io, hold, owed)
         settle_later(io, hold, record_of(io, hold, amount, None, {**hold.plan.marks, **marks}))

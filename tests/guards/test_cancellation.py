@@ -284,6 +284,36 @@ def test_a_loop_that_is_left_with_its_tasks_unfinished(
     gc.collect()
 
 
+@pytest.mark.parametrize(("spends", "money"), [(None, (0, 0)), (7, (7, 0))], ids=["nothing known", "spent"])
+def test_a_block_that_is_closed_outside_of_any_loop(
+    client: cycles.Cycles, shop: Shop, spends: int | None, money: Any
+) -> None:
+    """A task that is destroyed while it is pending: the garbage collection closes its coroutine, and awaits nothing."""
+
+    async def work() -> None:
+        async with reserve(client) as guard:
+            if spends is not None:
+                guard.spend(T(spends))
+            reached.append(guard)
+            await asyncio.Event().wait()
+
+    async def start() -> None:
+        while not reached:
+            waits_for = flow.send(None)
+            if waits_for is not None and not reached:
+                waits_for._asyncio_future_blocking = False
+                await asyncio.wait([waits_for])
+
+    reached: list[Any] = []
+    flow: Any = work()
+    asyncio.run(start())
+    flow.close()
+    shop.until(lambda: shop.money() == money)
+    assert cycles.current_guard() is None
+    if spends is None:
+        assert shop.bodies("release")[0]["reason"] == "block_raised:GeneratorExit"
+
+
 async def step_by_hand(flow: Any, shop: Shop, at: str) -> None:
     """Steps a coroutine by hand until the server has heard of it."""
     while not shop.sent(at):
