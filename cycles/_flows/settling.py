@@ -240,7 +240,7 @@ async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -
     """Settle what no guard holds: the same order, without a lease.
 
     Raises:
-        ProtocolError: for an understood rejection.
+        ProtocolError: for an understood rejection, and for a reservation that has expired.
     """
     io.check(call_of(record))
     try:
@@ -249,6 +249,9 @@ async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -
     except BaseException:
         io.finish_settling(record, None)
         raise
+    if record.mode == "commit" and isinstance(judged, Owed) and getattr(judged.outcome, "expired", False):
+        await io.forget(record)  # there is no event to fall back to, but somebody who is told, and knows the amount
+        raise error_of(judged.outcome, operation)
     conclude(io, record, judged, None)
     if isinstance(judged, Rejected):
         raise error_of(judged.refusal, operation)

@@ -121,6 +121,16 @@ async def test_reservations_by_their_ids(world: World, server: Any) -> None:
     assert (spent(server), held(server)) == (4, 0)
 
 
+async def test_committing_an_expired_reservation_by_its_id_says_so_and_keeps_nothing_pending(
+    world: World, server: Any
+) -> None:
+    first = await reserved(world)
+    server.faults.status("commit", 410)
+    with pytest.raises(cycles.ReservationExpiredError):
+        await world.get(world.operations.commit_reservation(first, cycles.tokens(4)))
+    assert await world.get(world.operations.pending()) == []
+
+
 @pytest.mark.parametrize("wrong", ["", ".", ".."])
 async def test_ids_a_url_would_swallow_are_refused(world: World, server: Any, wrong: str) -> None:
     for call in (world.operations.reservation, world.operations.release_reservation):
