@@ -55,11 +55,11 @@ def sync(port: int, journal: str, scale: Scale, say: Say) -> dict[str, Any]:
             Case("bare file", enter(floors.bare_file(journal + "/file"))),
             Case("guard", enter(ours.guard(port, journal + "/ours"))),
             Case("guard, no journal", enter(ours.guard(port, None))),
-            Case("decorator", enter(ours.decorator(port, journal + "/decorated"))),
+            Case("decorator, no journal", enter(ours.decorator(port, None))),
         ]
         if sibling.IS_HERE:
             cases.append(Case("runcycles", enter(sibling.decorator(port, journal + "/sibling"))))
-        busy = [case for case in cases if case.name not in ("bare socket", "bare file", "decorator")]
+        busy = [case for case in cases if case.name not in ("bare socket", "bare file", "decorator, no journal")]
         disk = Case("guard, disk", enter(ours.guard(port, journal + "/disk", durability="disk")))
         found: dict[str, Series] = {}
         for workers, chosen in ((1, [*cases, disk]), (16, [*busy, disk]), (64, busy)):
