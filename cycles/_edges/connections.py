@@ -6,13 +6,15 @@ environment (HTTP_PROXY and its siblings) names a proxy.
 
 from __future__ import annotations
 
-import urllib.request
+import os
+import sys
 from collections.abc import Sequence
-from typing import Protocol
-
-import httpx
+from typing import TYPE_CHECKING, Protocol
 
 from cycles._edges.exchange import Endpoint, Reply
+
+if TYPE_CHECKING:
+    import httpx
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -45,6 +47,8 @@ def blocking(
 
     ours = client is None
     if client is None:
+        import httpx
+
         client = httpx.Client(limits=_limits(max_connections), verify=endpoint.tls or True)
     return BlockingClient(endpoint, client, connect_timeout_s=connect_timeout_s, is_ours=ours)
 
@@ -61,16 +65,24 @@ def asynchronous(
 
     ours = client is None
     if client is None:
+        import httpx
+
         client = httpx.AsyncClient(limits=_limits(max_connections), verify=endpoint.tls or True)
     return AsyncClient(endpoint, client, connect_timeout_s=connect_timeout_s, is_ours=ours)
 
 
 def goes_through_a_proxy(endpoint: Endpoint) -> bool:
     """Whether the environment names a proxy for this server (HTTPS_PROXY, ALL_PROXY, but for NO_PROXY)."""
+    if sys.platform not in ("darwin", "win32") and not any(name.lower().endswith("_proxy") for name in os.environ):
+        return False
+    import urllib.request  # only where a proxy may be named: it is a slow import
+
     proxies = urllib.request.getproxies()
     named = endpoint.scheme in proxies or "all" in proxies
     return named and not urllib.request.proxy_bypass(f"{endpoint.host}:{endpoint.port}")
 
 
 def _limits(max_connections: int) -> httpx.Limits:
+    import httpx
+
     return httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)

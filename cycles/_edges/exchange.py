@@ -9,8 +9,8 @@ import zlib
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
 
-import httpx
 from attrs import frozen
 
 if TYPE_CHECKING:
@@ -80,23 +80,28 @@ class Endpoint:
 
     def __init__(self, base_url: str) -> None:
         try:
-            url = httpx.URL(base_url)
-        except httpx.InvalidURL as error:
+            url = urlsplit(base_url if base_url.isascii() else _in_ascii(base_url))
+            port = url.port
+        except ValueError as error:
             raise ValueError(f"base_url {base_url!r} is not a URL: {error}") from error
-        if url.scheme not in ("http", "https") or not url.host:
+        if url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError(f"base_url {base_url!r} must look like https://cycles.example.com")
         self.secure = url.scheme == "https"
         self.scheme = url.scheme
-        self.host = url.raw_host.decode("ascii")
-        self.port = url.port or (443 if self.secure else 80)
-        self.authority = url.netloc
-        self.prefix = url.raw_path.partition(b"?")[0].rstrip(b"/")
+        self.host = url.hostname
+        default = 443 if self.secure else 80
+        self.port = port or default
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        self.authority = (shown if self.port == default else f"{shown}:{self.port}").encode("ascii")
+        self.prefix = quote(url.path.rstrip("/"), safe="/%:@!$&'()*+,;=~").encode("ascii")
 
     @cached_property
     def tls(self) -> ssl.SSLContext | None:
         """The TLS context, made when a connection first needs it: it costs milliseconds."""
         if not self.secure:
             return None
+        import httpx  # which knows where certificates are; for plain HTTP it is never loaded
+
         context = httpx.create_ssl_context()
         context.set_alpn_protocols(["http/1.1"])
         return context
@@ -109,6 +114,17 @@ class Endpoint:
     def url(self, target: str) -> str:
         """The whole URL of `target`, for clients that need one."""
         return f"{self.name}{self.prefix.decode('ascii')}{target}"
+
+
+def _in_ascii(base_url: str) -> str:
+    """The same URL with its host in IDNA form."""
+    import httpx
+
+    try:
+        url = httpx.URL(base_url)
+        return str(url.copy_with(host=url.raw_host.decode("ascii")))
+    except httpx.InvalidURL as error:
+        raise ValueError(str(error)) from error
 
 
 def decoded(body: bytes, encoding: str | None, limit: int) -> bytes:

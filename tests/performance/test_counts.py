@@ -167,8 +167,8 @@ def test_importing_the_package_loads_next_to_nothing() -> None:
     assert not loaded & {"httpx", "attrs", "asyncio", "ssl"}
 
 
-def test_a_client_for_threads_loads_no_embedded_server_and_no_second_http_library() -> None:
+def test_a_client_for_threads_loads_no_embedded_server_no_event_loop_and_no_http_client() -> None:
     make = "cycles.Cycles(base_url='http://x', api_key='k', tenant='a', journal=False)"
     loaded = loaded_by(f"import cycles; client = {make}; client.reserve(cycles.tokens(1), action=('a', 'b'))")
-    never = ("cycles.embedded", "uvicorn", "httpcore", "anyio", "asyncio")
+    never = ("cycles.embedded", "uvicorn", "httpx", "httpcore", "anyio", "asyncio")
     assert not {name for name in loaded if name.startswith(never)}
