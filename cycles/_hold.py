@@ -19,6 +19,7 @@ from cycles._core.caps import CapsLike, next_step
 from cycles._core.ending import Actual
 from cycles._core.lease import Beat, Lease, Step, Stop
 from cycles._core.outcome import Success
+from cycles._core.records import Record
 from cycles._core.requests import new_key
 from cycles._core.results import ReservationCreateResponse
 from cycles._core.settlement import Settlement
@@ -201,6 +202,7 @@ class Hold:
         "in_block",
         "key",
         "opened_ms",
+        "owed",
         "plan",
         "reservation_id",
         "settlement",
@@ -227,6 +229,7 @@ class Hold:
         self.heartbeat: Heartbeat | None = None
         self.spent: Amount | None = None
         self.stated: Amount | None = None  # by a commit that could not go out as it was given
+        self.owed: Record | Release | None = None  # by whoever ends the guard, until it is done or handed on
         self.settlement: Settlement | None = None
         self.steps = 0
         self.cancelled_by_lease = False
@@ -291,7 +294,12 @@ class Hold:
             return spent
         return stated
 
-    def claim(self, what: str, known: Amount | Literal["as it is"] | None = AS_IT_IS) -> bool:
+    def claim(
+        self,
+        what: str,
+        known: Amount | Literal["as it is"] | None = AS_IT_IS,
+        owed: Record | Release | None = None,
+    ) -> bool:
         """Become the one who ends this guard. False if `known` is given and another thread has spent meanwhile.
 
         Raises:
@@ -304,6 +312,7 @@ class Hold:
                 )
             if known != AS_IT_IS and known != self.known:
                 return False
+            self.owed = owed
             self._claimed = what
             return True
 

@@ -45,14 +45,14 @@ async def _settle(io: Io, hold: Hold, raised: BaseException | None) -> bool:
     plan, known = hold.plan, hold.known
     owed = ending(raised, known, plan.actual, hold.usage.is_filled)
     if isinstance(owed, GiveBack):
-        if not hold.claim("release", None):
+        freed, _ = await free(io, hold, owed.reason, quiet=True, known=None)
+        if not freed:
             return await _settle(io, hold, raised)  # a thread of the block has spent while the block ended
         if owed.forgotten and io.listens(logging.WARNING):
             from cycles._events import GuardForgotten
 
             why = "the block ended without commit, spend or actual="
             io.report(GuardForgotten(reservation_id=hold.reservation_id, trace_id=hold.trace_id, why=why))
-        await free(io, hold, owed.reason, quiet=True)
         return owed.forgotten and not plan.shadow
     amount, marks = _amount(io, hold, owed)
     # What threads of the block spend until the guard is claimed counts too.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from attrs import evolve
 
@@ -31,7 +31,7 @@ from cycles._core.settlement import (
     verdict,
 )
 from cycles._core.usage import Metrics, settlement_metrics
-from cycles._errors import InvalidRequestError
+from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.asking import why
 from cycles._hold import AS_IT_IS, Hold, Release
 from cycles._io import Io
@@ -61,23 +61,41 @@ async def commit(
         hold.stated = actual  # said once, it is not lost if the rest of this call turns out to be wrong
     given = Metrics.of(metrics)
     labels = clean_object(metadata, "metadata") if metadata is not None else {}
-    record = _claimed(io, hold, actual, given, {**labels, **hold.plan.marks, **(marks or {})})
-    settlement = await settle(io, hold, record)
+    try:
+        _claim(io, hold, actual, given, {**labels, **hold.plan.marks, **(marks or {})})
+        settlement = await _settle(io, hold)
+    except CyclesError:
+        raise
+    except BaseException:  # interrupted or cancelled: the amount is known, so it is owed, with the same key
+        hand_on(io, hold)
+        raise
     hold.raise_loss_outside_a_block()
     return settlement
 
 
-def _claimed(io: Io, hold: Hold, actual: Amount | None, metrics: Metrics | None, metadata: Mapping[str, Any]) -> Record:
-    """The record to settle, of a guard that is nobody else's to end any more."""
-    while True:
+def _claim(io: Io, hold: Hold, actual: Amount | None, metrics: Metrics | None, metadata: Mapping[str, Any]) -> None:
+    """Make the guard nobody else's to end, and owe its record."""
+    claimed = False
+    while not claimed:
         known = hold.known
         amount = known if actual is None else actual
         if amount is None:
             raise InvalidRequestError("commit: say what it cost, commit(amount), or tell guard.spend(amount) before")
         record = record_of(io, hold, amount, metrics, metadata)
         io.check(call_of(record))
-        if hold.claim("commit", known if actual is None else AS_IT_IS):
-            return record
+        claimed = hold.claim("commit", known if actual is None else AS_IT_IS, record)
+
+
+def hand_on(io: Io, hold: Hold) -> None:
+    """What a guard that is claimed still owes, nobody waits for any more: the background goes on with it."""
+    owed, hold.owed = hold.owed, None
+    if owed is None or not hold.finalized:
+        return
+    if isinstance(owed, Release):
+        _stop(io, hold)
+        io.finish_releasing(owed)
+    else:
+        settle_later(io, hold, owed)
 
 
 def record_of(io: Io, hold: Hold, amount: Amount, metrics: Metrics | None, metadata: Mapping[str, Any]) -> Record:
@@ -133,21 +151,15 @@ def _settle_shadow(io: Io, hold: Hold, amount: Amount | None) -> Settlement:
     return hold.settlement
 
 
-async def settle(io: Io, hold: Hold, record: Record) -> Settlement:
-    """Settle a guard that is claimed.
-
-    Raises:
-        ProtocolError: for an understood rejection.
-    """
+async def _settle(io: Io, hold: Hold) -> Settlement:
+    record = hold.owed
+    assert isinstance(record, Record)
     if hold.plan.shadow:
         return _settle_shadow(io, hold, actual_of(record))
-    try:
-        await io.save(record)
-        latest, judged = await attempt(io, record, hold.trace_id)
-        conclude(io, latest, judged, hold)
-    except BaseException:  # interrupted or cancelled: the amount is known, so it is owed, with the same key
-        settle_later(io, hold, record)
-        raise
+    await io.save(record)
+    latest, judged = await attempt(io, record, hold.trace_id)
+    conclude(io, latest, judged, hold)
+    hold.owed = None
     if isinstance(judged, Rejected):
         raise error_of(judged.refusal, "commitReservation")
     assert hold.settlement is not None
@@ -270,40 +282,54 @@ async def release(io: Io, hold: Hold, reason: str | None) -> ReleaseResponse | N
         GuardFinalizedError: if the guard has ended; nothing is sent.
         ProtocolError: for an understood refusal.
     """
-    hold.claim("release")
-    response = await free(io, hold, reason, quiet=False)
+    _, response = await free(io, hold, reason, quiet=False)
     hold.raise_loss_outside_a_block()
     return response
 
 
-async def free(io: Io, hold: Hold, reason: str | None, *, quiet: bool) -> ReleaseResponse | None:
-    """Give the budget of a guard back that is claimed.
+async def free(
+    io: Io, hold: Hold, reason: str | None, *, quiet: bool, known: Amount | Literal["as it is"] | None = AS_IT_IS
+) -> tuple[bool, ReleaseResponse | None]:
+    """The same, and whether it was done: not, if another thread has spent meanwhile.
 
     Raises:
+        GuardFinalizedError: if the guard has ended; nothing is sent.
         ProtocolError: for an understood refusal, unless `quiet`.
     """
-    if hold.plan.shadow:
-        _settle_shadow(io, hold, None)
-        return None
-    owed = _freed(io, hold, reason)
-    return None if owed is None else await give_back(io, owed, quiet=quiet)
+    owed = _release_of(hold, reason)
+    try:
+        if not hold.claim("release", known, owed):
+            return False, None
+        if hold.plan.shadow:
+            _settle_shadow(io, hold, None)
+            return True, None
+        _stop(io, hold)
+        hold.owed = None  # from here on `give_back` sees to it
+        return True, None if owed is None else await give_back(io, owed, quiet=quiet)
+    except CyclesError:
+        raise
+    except BaseException:  # interrupted or cancelled
+        hand_on(io, hold)
+        raise
 
 
 def free_later(io: Io, hold: Hold, reason: str | None) -> None:
-    """The same, without anybody waiting for it."""
-    owed = _freed(io, hold, reason)
-    if owed is not None:
-        io.finish_releasing(owed)
+    """Give the budget of a guard back that is claimed, without anybody waiting for it."""
+    hold.owed = _release_of(hold, reason)
+    _stop(io, hold)
+    hand_on(io, hold)
 
 
-def _freed(io: Io, hold: Hold, reason: str | None) -> Release | None:
-    """The release that is owed; None where nothing is held."""
-    hold.state = "released"
-    if hold.heartbeat is not None:
-        io.still(hold.heartbeat)
+def _release_of(hold: Hold, reason: str | None) -> Release | None:
     if hold.reservation_id is None:
         return None
     return Release(hold.reservation_id, new_key(), reason, hold.trace_id)
+
+
+def _stop(io: Io, hold: Hold) -> None:
+    hold.state = "released"
+    if hold.heartbeat is not None:
+        io.still(hold.heartbeat)
 
 
 async def give_back(io: Io, owed: Release, *, quiet: bool) -> ReleaseResponse | None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._hold import Hold
 
 from .conftest import ACTION, Shop, World
 
@@ -288,6 +289,28 @@ def test_an_interrupt_just_after_the_commit_was_answered(client: cycles.Cycles, 
     assert shop.money() == (7, 0)
     assert client.pending() == []
     assert not shop.sent("release")
+
+
+@WORK
+@pytest.mark.parametrize(
+    ("verb", "money"), [("commit", (7, 0)), (None, (7, 0)), ("release", (0, 0))], ids=["commit", "end", "release"]
+)
+def test_an_interrupt_just_after_a_guard_was_claimed(
+    client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch, work: Any, verb: str | None, money: Any
+) -> None:
+    """Nobody else can end the guard any more, and nothing has been sent: the smallest gap there is."""
+    claim = Hold.claim
+
+    def claim_and_die(self: Hold, *args: Any) -> bool:
+        monkeypatch.undo()
+        claim(self, *args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Hold, "claim", claim_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        work(client, verb)()
+    shop.until(lambda: shop.money() == money)
+    assert len(shop.sent("commit") + shop.sent("release")) == 1
 
 
 def strike(kind: type[Any]) -> Callable[[Any], None]:
