@@ -144,9 +144,20 @@ def decode(raw: bytes) -> Record:
         not_before_ms=_time(members, "not_before_ms"),
         extra=members,
     )
-    if (record.commit_body if mode == "commit" else record.event_fallback_body) is None:
-        raise RecordError(f"the body that mode {mode} needs is missing")
+    _check_owed(record.commit_body if mode == "commit" else record.event_fallback_body, mode)
     return record
+
+
+def _check_owed(body: dict[str, Any] | None, mode: Mode) -> None:
+    """Without its key and its amount a server could only refuse the request, and that would end the record."""
+    if body is None:
+        raise RecordError(f"the body that mode {mode} needs is missing")
+    key, actual = body.get("idempotency_key"), body.get("actual")
+    if not isinstance(key, str) or not key:
+        raise RecordError(f"the body that mode {mode} needs has no idempotency_key")
+    amount = actual.get("amount") if isinstance(actual, dict) else None
+    if type(amount) is not int or amount < 0:
+        raise RecordError(f"the body that mode {mode} needs has no actual that is an amount")
 
 
 def _members(raw: bytes) -> dict[str, Any]:

@@ -36,7 +36,8 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-bodies = st.dictionaries(st.text(), json_values, max_size=4)
+OWED = {"idempotency_key": "k", "actual": {"unit": "TOKENS", "amount": 5}}
+bodies = st.dictionaries(st.text(), json_values, max_size=4).map(lambda more: {**more, **OWED})
 times = st.integers(min_value=0, max_value=2**63 - 1)
 ids = st.text(min_size=1).filter(lambda text: text not in (".", ".."))
 records = st.builds(
@@ -85,8 +86,8 @@ def test_a_record_of_a_sibling_sdk_is_read() -> None:
 
 
 def test_the_least_a_writer_may_leave() -> None:
-    record = decode(b'{"version": 1, "reservation_id": "r", "commit_body": {"idempotency_key": "k"}}')
-    assert record == Record(reservation_id="r", base_url="", commit_body={"idempotency_key": "k"})
+    record = decode(json.dumps({"version": 1, "reservation_id": "r", "commit_body": OWED}).encode())
+    assert record == Record(reservation_id="r", base_url="", commit_body=OWED)
 
 
 def test_members_of_a_newer_writer_are_kept() -> None:
@@ -109,6 +110,12 @@ def test_an_unknown_version_is_refused_and_named(version: object) -> None:
         {"reservation_id": "\ud800"},
         {"mode": "release"},
         {"commit_body": None},
+        {"commit_body": {"actual": OWED["actual"]}},
+        {"commit_body": {**OWED, "idempotency_key": ""}},
+        {"commit_body": {"idempotency_key": "k"}},
+        {"commit_body": {**OWED, "actual": 5}},
+        {"commit_body": {**OWED, "actual": {"unit": "TOKENS", "amount": -5}}},
+        {"commit_body": {**OWED, "actual": {"unit": "TOKENS", "amount": True}}},
         {"mode": "event", "event_fallback_body": None},
         {"recorded_at_ms": -1},
         {"not_before_ms": True},

@@ -15,6 +15,7 @@ import pytest
 from cycles._core.records import Record
 from cycles._edges.journal import Journal, JournalProblem
 
+ACTUAL = {"unit": "TOKENS", "amount": 5}
 WRITER = """
 import sys
 from pathlib import Path
@@ -22,12 +23,13 @@ from cycles._core.records import Record
 from cycles._edges.journal import Journal
 root, name, shared = sys.argv[1:]
 journal = Journal(Path(root), base_url="b", tenant="t", api_key="k", report=lambda problem: print(problem, flush=True))
-number = 0
+number, actual = 0, {"unit": "TOKENS", "amount": 5}
 print("ready", flush=True)
 while True:
-    body = {"idempotency_key": f"{name}-{number}", "fill": "x" * 3000}
+    body = {"idempotency_key": f"{name}-{number}", "actual": actual, "fill": "x" * 3000}
     owed = Record(reservation_id=f"{name}-{number}", base_url="b", commit_body=body)
-    both = Record(reservation_id=shared, base_url="b", commit_body={"idempotency_key": "same", "fill": "y" * 3000})
+    same = {"idempotency_key": "same", "actual": actual, "fill": "y" * 3000}
+    both = Record(reservation_id=shared, base_url="b", commit_body=same)
     assert journal.save(owed) and journal.save(both)
     if number % 3:
         journal.forget(owed)
@@ -42,7 +44,8 @@ def open_journal(root: Path, problems: list[JournalProblem] | None = None) -> Jo
 
 
 def owed(number: object) -> Record:
-    return Record(reservation_id=f"r{number}", base_url="b", commit_body={"idempotency_key": f"k{number}"})
+    body = {"idempotency_key": f"k{number}", "actual": ACTUAL}
+    return Record(reservation_id=f"r{number}", base_url="b", commit_body=body)
 
 
 def test_readers_meet_whole_records_only_while_writers_die(tmp_path: Path) -> None:
@@ -134,7 +137,10 @@ def slow(*args):
     return real(*args)
 module.partition = slow
 journal = module.Journal(Path(sys.argv[1]), base_url="b", tenant="t", api_key="k", report=print)
-record = lambda name: Record(reservation_id=name, base_url="b", commit_body={"idempotency_key": name})
+actual = {"unit": "TOKENS", "amount": 5}
+record = lambda name: Record(
+    reservation_id=name, base_url="b", commit_body={"idempotency_key": name, "actual": actual}
+)
 thread = threading.Thread(target=journal.save, args=(record("thread"),))
 thread.start(); inside.wait(10)
 child = os.fork()
