@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 import warnings
+import weakref
 from collections.abc import AsyncIterable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
 from functools import partial
@@ -38,13 +39,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Opens: TypeAlias = Callable[[Io, Plan], Coroutine[Any, Any, Hold]]
 
-_current: Final[ContextVar[Guard | AsyncGuard | None]] = ContextVar("cycles_guard", default=None)
+_current: Final[ContextVar[weakref.ref[Guard | AsyncGuard] | None]] = ContextVar("cycles_guard", default=None)
+"""Weak: a block that was interrupted before it could end must not keep its guard, and so its lease, for ever."""
 
 
 @contextlib.contextmanager
 def running(guard: Guard | AsyncGuard) -> Iterator[None]:
     """Make it the current guard while a step of its generator runs."""
-    token = _current.set(guard)
+    token = _current.set(weakref.ref(guard))
     try:
         yield
     finally:
@@ -53,7 +55,8 @@ def running(guard: Guard | AsyncGuard) -> Iterator[None]:
 
 def current_guard() -> Guard | AsyncGuard | None:
     """The innermost guard whose block this thread or task is in, or None. Tasks started in a block inherit it."""
-    return _current.get()
+    guard = _current.get()
+    return None if guard is None else guard()
 
 
 class _InBlocks(GuardFacts):
@@ -98,7 +101,7 @@ class _InBlocks(GuardFacts):
 
     def _enter(self) -> None:
         self._hold.in_block = True
-        self._token = _current.set(self)  # type: ignore[arg-type]
+        self._token = _current.set(weakref.ref(self))  # type: ignore[arg-type]
 
     def _leave(self) -> None:
         token, self._token = self._token, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -311,6 +312,31 @@ def test_an_interrupt_just_after_a_guard_was_claimed(
         work(client, verb)()
     shop.until(lambda: shop.money() == money)
     assert len(shop.sent("commit") + shop.sent("release")) == 1
+
+
+@WORK
+def test_an_interrupt_before_a_block_could_begin_to_end(
+    client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch, work: Any
+) -> None:
+    """Nothing holds on to the guard then, so that it is dropped, and settled as such."""
+
+    def die(*_: Any) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cycles.Guard, "_leave_block", die)
+    monkeypatch.setattr(cycles.AsyncGuard, "_told_apart", die)
+    with pytest.warns(ResourceWarning, match="dropped"):
+        interrupted(work(client))
+    shop.until(lambda: shop.money() == (7, 0))
+    assert shop.bodies("commit")[0]["metadata"] == {"outcome": "dropped"}
+
+
+def interrupted(work: Callable[[], None]) -> None:
+    with pytest.raises(KeyboardInterrupt) as caught:
+        work()
+    del caught
+    gc.collect()
 
 
 def strike(kind: type[Any]) -> Callable[[Any], None]:
