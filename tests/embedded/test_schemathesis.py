@@ -59,6 +59,7 @@ def served() -> Iterator[tuple[EmbeddedServer, str]]:
 
 
 def held(server: EmbeddedServer) -> str:
+    server.ledger.set_budget("tenant:acme", cycles.tokens(10**12))  # a generated amount may have used it all up
     who = {"subject": {"tenant": "acme"}, "action": {"kind": "k", "name": "n"}}
     body = who | {"idempotency_key": str(uuid.uuid4()), "estimate": {"unit": "TOKENS", "amount": 5}, "metadata": {}}
     with httpx.Client(transport=server.transport(), headers={"X-Cycles-API-Key": server.api_key}) as http:
