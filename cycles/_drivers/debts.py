@@ -19,7 +19,8 @@ from cycles._core.settlement import Owed, Settled
 from cycles._edges.journal import Entry
 from cycles._flows.asking import uncertain, why
 from cycles._flows.leases import clean_up_create
-from cycles._flows.settling import attempt, conclude, is_final, release_call_of, report_release_failed, report_released
+from cycles._flows.releasing import is_final, release_call_of, report_release_failed, report_released
+from cycles._flows.settling import attempt, conclude
 from cycles._hold import Hold, Release
 from cycles._io import run
 

@@ -22,7 +22,8 @@ from cycles._drivers.verbs import EXTEND, Verbs
 from cycles._edges.exchange import ExchangeError
 from cycles._flows.asking import uncertain
 from cycles._flows.leases import beat, clean_up_create
-from cycles._flows.settling import attempt, conclude, give_back
+from cycles._flows.releasing import give_back
+from cycles._flows.settling import attempt, conclude
 from cycles._hold import Heartbeat, Hold, Release
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from cycles._errors import (
     TenantClosedError,
 )
 from cycles._flows.asking import send_twice, uncertain, why
-from cycles._flows.settling import give_back
+from cycles._flows.releasing import give_back
 from cycles._hold import Heartbeat, Hold, Plan, Release
 from cycles._io import Io
 

@@ -1,4 +1,4 @@
-"""From a known amount to the ledger, exactly once; and giving budget back (recovery.md, decisions 9 to 14).
+"""From a known amount to the ledger, exactly once; and ending a guard without one (recovery.md, decisions 9 to 14).
 
 The record is written before the first request leaves, and goes only after a success or an understood rejection.
 Whatever interrupts a flow here, the background of the client goes on with the same key.
@@ -13,11 +13,11 @@ from typing import Any, Final, Literal
 from attrs import evolve
 
 from cycles._core.amounts import Amount
-from cycles._core.outcome import Outcome, Refusal, Success
+from cycles._core.outcome import Refusal
 from cycles._core.plain import clean_object, salvage_json
 from cycles._core.records import Record, event_record_id
 from cycles._core.refusals import error_of
-from cycles._core.requests import Call, new_key, release_call
+from cycles._core.requests import new_key
 from cycles._core.results import ReleaseResponse
 from cycles._core.settlement import (
     Expired,
@@ -33,10 +33,10 @@ from cycles._core.settlement import (
 from cycles._core.usage import Metrics, settlement_metrics
 from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.asking import why
+from cycles._flows.releasing import give_back
 from cycles._hold import AS_IT_IS, Hold, Release
 from cycles._io import Io
 
-RELEASE: Final = "releaseReservation"
 _OPTIONAL: Final = ("metrics", "metadata")
 _MEASURED: Final = {"latency_ms"}  # nobody's words but ours: never why a request is invalid
 
@@ -330,56 +330,6 @@ def _stop(io: Io, hold: Hold) -> None:
     hold.state = "released"
     if hold.heartbeat is not None:
         io.still(hold.heartbeat)
-
-
-async def give_back(io: Io, owed: Release, *, quiet: bool) -> ReleaseResponse | None:
-    """One try at a release; what is not understood as final goes on in the background.
-
-    Raises:
-        ProtocolError: for an understood refusal, unless `quiet`.
-    """
-    try:
-        outcome = await io.send(release_call_of(owed))
-    except BaseException:  # interrupted or cancelled: the budget must come back all the same
-        io.finish_releasing(owed)
-        raise
-    if isinstance(outcome, Success):
-        report_released(io, owed)
-        return ReleaseResponse.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)
-    final = is_final(outcome)
-    report_release_failed(io, owed, why(outcome), retrying=not final)
-    if not final:
-        io.keep_releasing(owed)
-    elif not quiet:
-        raise error_of(outcome, RELEASE)
-    return None
-
-
-def release_call_of(owed: Release) -> Call:
-    """The request of a release that is owed."""
-    return release_call(owed.reservation_id, owed.key, owed.reason, owed.trace_id)
-
-
-def is_final(outcome: Outcome) -> bool:
-    """True where no repetition would change the answer to a release."""
-    return isinstance(outcome, Success) or (isinstance(outcome, Refusal) and (outcome.understood or outcome.expired))
-
-
-def report_released(io: Io, owed: Release) -> None:
-    """Tell that budget went back."""
-    if io.listens(logging.INFO):
-        from cycles._events import Released
-
-        io.report(Released(reservation_id=owed.reservation_id, trace_id=owed.trace_id, reason=owed.reason))
-
-
-def report_release_failed(io: Io, owed: Release, why: str, *, retrying: bool) -> None:
-    """Tell that budget did not go back, and what happens next."""
-    if io.listens(logging.WARNING):
-        from cycles._events import ReleaseFailed
-
-        event = ReleaseFailed(reservation_id=owed.reservation_id, trace_id=owed.trace_id, why=why, retrying=retrying)
-        io.report(event)
 
 
 def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: bool) -> None:
