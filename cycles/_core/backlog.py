@@ -18,9 +18,12 @@ HEARD_S: Final = 1.0  # what fails for a reason of its own must not be tried wit
 
 
 class Item(Generic[T]):
-    """One thing that is owed. `due` and `floor` are monotonic seconds; `floor` is what a 429 asked for."""
+    """One thing that is owed. `due` and `floor` are monotonic seconds; `floor` is what a 429 asked for.
 
-    __slots__ = ("attempts", "busy", "due", "floor", "key", "outcome", "value")
+    `hurried` marks one that was hurried while somebody was at it: if that fails, it is due again at once.
+    """
+
+    __slots__ = ("attempts", "busy", "due", "floor", "hurried", "key", "outcome", "value")
 
     def __init__(self, key: str, value: T, due: float) -> None:
         self.key = key
@@ -29,6 +32,7 @@ class Item(Generic[T]):
         self.floor = 0.0
         self.attempts = 0
         self.busy = False
+        self.hurried = False
         self.outcome: str | None = None
 
 
@@ -132,18 +136,21 @@ class Backlog(Generic[T]):
         item.attempts += 1
         item.outcome = outcome
         item.floor = floor
-        item.due = max(now + self._delay(item.attempts), floor)
+        hurried, item.hurried = item.hurried, False
+        item.due = max(now if hurried else now + self._delay(item.attempts), floor)
         self._push(item)
         if outage:
             self._outages += 1
             # A 429 slows the others down too, but not for longer than an outage would.
-            self._gate = max(now + self._delay(self._outages), min(floor, now + self._max))
+            pause = 0.0 if hurried else self._delay(self._outages)
+            self._gate = max(now + pause, min(floor, now + self._max))
 
     def hurry(self, now: float) -> None:
         """Everything is due, but for what a 429 holds back."""
         self._gate = now
         for item in self._items.values():
             due = max(now, item.floor)
+            item.hurried = item.busy
             if not item.busy and due < item.due:
                 item.due = due
                 self._push(item)

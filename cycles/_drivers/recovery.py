@@ -102,15 +102,16 @@ class Recovery:
         settled, quarantined = self._settled, self.quarantined
         self._scanned.wait(timeout_s)
         with self._changed:
-            tries = {item.key: item.attempts for item in self._backlog}
+            tries = None if patient else {item.key: item.attempts + item.busy for item in self._backlog}
             self._backlog.hurry(time.monotonic())
-        while (now := time.monotonic()) < end and self._worth_waiting(end, None if patient else tries):
+        while (now := time.monotonic()) < end:
             if self._work(io):
                 continue
             with self._changed:
+                if not self._worth_waiting(end, tries):
+                    break
                 due = self._backlog.next_due(now)
-                if len(self._backlog):
-                    self._changed.wait(max(0.0, min(end, end if due is None else due) - now))
+                self._changed.wait(max(0.0, min(end, end if due is None else due) - now))
         with self._changed:
             left = sum(item.value.is_settlement for item in self._backlog)
             return FlushReport(self._settled - settled, left, self.quarantined - quarantined)
@@ -131,11 +132,9 @@ class Recovery:
         self._pump()
 
     def _worth_waiting(self, end: float, tries: dict[str, int] | None) -> bool:
-        with self._changed:
-            items = list(self._backlog)
         return any(
             item.busy or (item.floor < end and (tries is None or item.attempts <= tries.get(item.key, 0)))
-            for item in items
+            for item in self._backlog
         )
 
     def _scan(self) -> None:

@@ -76,6 +76,18 @@ def test_what_a_429_holds_back_is_not_hurried() -> None:
     assert backlog.take(30.0) is item
 
 
+def test_what_somebody_was_at_when_all_was_hurried_is_due_again_at_once_if_that_fails() -> None:
+    backlog = make()
+    backlog.add("a", "debt", 0.0)
+    item = backlog.take(0.0)
+    assert item is not None
+    backlog.hurry(1.0)
+    backlog.failed(item, 2.0, "down", outage=True)
+    assert backlog.take(2.0) is item
+    backlog.failed(item, 2.0, "down", outage=True)
+    assert backlog.take(2.0) is None  # hurried once
+
+
 def test_owing_the_same_thing_twice_owes_it_once() -> None:
     backlog = make()
     assert backlog.add("a", "old", 0.0)
