@@ -7,7 +7,7 @@ rejected for good, or still owed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from attrs import frozen
 
@@ -18,6 +18,9 @@ from cycles._core.requests import Call, commit_call, event_call
 from cycles._core.results import Balance, CommitResponse, EventCreateResponse, EvidenceRef
 
 SettlementStatus: TypeAlias = Literal["committed", "recorded_as_event", "pending", "shadow"]
+
+RECOVERED: Final = "recovered_reservation_id"
+RECOVERY_REASON: Final = "commit_after_reservation_expired"
 
 
 @frozen(kw_only=True)

@@ -60,9 +60,9 @@ class TaskIo(Verbs):
         return self._runtime.journal is not None and await self._runtime.scribe.save(record)
 
     async def forget(self, record: Record) -> None:
-        """Remove the record, on the journal's thread; nobody needs to wait for that."""
+        """Remove the record, on the journal's thread."""
         if self._runtime.journal is not None:
-            self._runtime.scribe.forget(record)
+            await self._runtime.scribe.forget(record)
 
     async def pause(self, seconds: float) -> None:
         """Sleep; a cancellation ends it."""

@@ -20,6 +20,8 @@ from cycles._core.refusals import error_of
 from cycles._core.requests import new_key
 from cycles._core.results import ReleaseResponse
 from cycles._core.settlement import (
+    RECOVERED,
+    RECOVERY_REASON,
     Expired,
     Owed,
     Rejected,
@@ -38,7 +40,7 @@ from cycles._hold import AS_IT_IS, Hold, Release
 from cycles._io import Io
 
 _OPTIONAL: Final = ("metrics", "metadata")
-_MEASURED: Final = {"latency_ms"}  # nobody's words but ours: never why a request is invalid
+_OURS: Final = {"latency_ms", RECOVERED, "recovery_reason"}  # nobody else's words: never why a request is invalid
 
 
 async def commit(
@@ -112,6 +114,7 @@ def record_of(io: Io, hold: Hold, amount: Amount, metrics: Metrics | None, metad
     event = {**body, "subject": hold.plan.subject.to_dict(), "action": hold.plan.action.to_dict()}
     if hold.reservation_id is None:
         return _event_record(io, event)
+    event["metadata"] = {**(labels or {}), RECOVERED: hold.reservation_id, "recovery_reason": RECOVERY_REASON}
     return Record(
         reservation_id=hold.reservation_id,
         base_url=io.base_url,
@@ -233,7 +236,8 @@ def _bare(refusal: Refusal, record: Record) -> Record | None:
     A refusal leaves nothing behind under its key, so the payload may change here, and only here (semantics 5).
     """
     body = (record.commit_body if record.mode == "commit" else record.event_fallback_body) or {}
-    if refusal.code != "INVALID_REQUEST" or not (body.get("metadata") or set(body.get("metrics") or ()) - _MEASURED):
+    stated = {*(body.get("metadata") or ()), *(body.get("metrics") or ())} - _OURS
+    if refusal.code != "INVALID_REQUEST" or not stated:
         return None
     bare = {name: value for name, value in body.items() if name not in _OPTIONAL}
     return evolve(record, commit_body=bare) if record.mode == "commit" else evolve(record, event_fallback_body=bare)

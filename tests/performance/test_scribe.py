@@ -52,7 +52,7 @@ def test_file_work_is_done_on_another_thread_in_order() -> None:
     async def main() -> None:
         for number in range(3):
             assert await scribe.save(record(number))
-            scribe.forget(record(number))
+            await scribe.forget(record(number))
 
     files = Files()
     scribe = Scribe(files.save, files.forget)
@@ -86,34 +86,16 @@ def test_saves_that_gather_meanwhile_come_back_in_one_word_to_the_loop() -> None
     scribe.close()
 
 
-def test_forgetting_wakes_nobody_while_the_thread_is_about_to_look_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LINGER_S", 5.0)
-
+def test_a_record_is_gone_when_the_waiter_goes_on() -> None:
     async def main() -> None:
         await scribe.save(record(1))
-        scribe.forget(record(1))
-        assert scribe._jobs.empty()
         assert files.there == ["rsv-1"]
-        await scribe.save(record(2))  # takes it along
+        await scribe.forget(record(1))
+        assert files.there == []
 
     files = Files()
     scribe = Scribe(files.save, files.forget)
     asyncio.run(main())
-    files.wait_for("forget rsv-1")
-    scribe.close()
-
-
-def test_a_record_goes_soon_though_nothing_else_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LINGER_S", 0.0)
-
-    async def main() -> None:
-        await scribe.save(record(1))
-
-    files = Files()
-    scribe = Scribe(files.save, files.forget)
-    asyncio.run(main())
-    scribe.forget(record(1))
-    files.wait_for("forget rsv-1")
     scribe.close()
 
 
@@ -126,13 +108,11 @@ def test_one_thread_serves_slow_settlements(monkeypatch: pytest.MonkeyPatch) -> 
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", counted)
-    monkeypatch.setattr(module, "LINGER_S", 0.0)
 
     async def main() -> None:
         for number in range(5):
             await scribe.save(record(number))
-            scribe.forget(record(number))
-            await asyncio.to_thread(files.wait_for, f"forget rsv-{number}")
+            await scribe.forget(record(number))
 
     files = Files()
     scribe = Scribe(files.save, files.forget)
@@ -142,7 +122,6 @@ def test_one_thread_serves_slow_settlements(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_another_thread_comes_where_the_last_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LINGER_S", 0.0)
     monkeypatch.setattr(module, "IDLE_S", 0.0)
 
     async def main() -> None:
@@ -214,7 +193,7 @@ def test_where_no_thread_can_be_had_the_loop_writes_itself(monkeypatch: pytest.M
 
     async def main() -> None:
         assert await scribe.save(record(1))
-        scribe.forget(record(1))
+        await scribe.forget(record(1))
 
     files = Files()
     scribe = Scribe(files.save, files.forget)
