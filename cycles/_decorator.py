@@ -205,6 +205,7 @@ def _generator(function: Any, calls: _Calls) -> Any:
     def guarded_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         call, reservation = calls.open(args, kwargs)
         guard = reservation.acquire()
+        guard._hold.is_stream = True
         try:
             result = yield from _steps(guard, function(*args, **kwargs))
             calls.returned(guard, call, result)
@@ -241,6 +242,7 @@ def _async_generator(function: Any, calls: _Calls) -> Any:
     async def guarded_async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         call, reservation = calls.open(args, kwargs)
         guard = await reservation
+        guard._hold.is_stream = True
         try:
             body = function(*args, **kwargs)
             step = partial(body.asend, None)

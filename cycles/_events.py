@@ -341,7 +341,8 @@ class Flushed(Event):
         where = (
             f"in {self.directory}; the next client of this server settles them" if self.directory else "in memory only"
         )
-        return f"{self.pending} settlements are still pending, kept {where}"
+        what = "1 settlement is" if self.pending == 1 else f"{self.pending} settlements are"
+        return f"{what} still pending, kept {where}"
 
 
 def log_extra(event: Event) -> dict[str, Any]:

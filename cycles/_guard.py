@@ -185,6 +185,7 @@ class Guard(_InBlocks):
         from cycles._streams import GuardedStream
 
         self._not_mine()
+        self._hold.is_stream = settle
         return GuardedStream(self, stream, usage, settle)
 
     def cooldown(self) -> None:
@@ -256,6 +257,7 @@ class AsyncGuard(_InBlocks):
         from cycles._streams import AsyncGuardedStream
 
         self._not_mine()
+        self._hold.is_stream = settle
         return AsyncGuardedStream(self, stream, usage, settle)
 
     async def cooldown(self) -> None:

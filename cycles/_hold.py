@@ -200,6 +200,7 @@ class Hold:
         "cancelled_by_lease",
         "heartbeat",
         "in_block",
+        "is_stream",
         "key",
         "opened_ms",
         "owed",
@@ -235,6 +236,7 @@ class Hold:
         self.cancelled_by_lease = False
         self.shadow_why: str | None = None
         self.in_block = False
+        self.is_stream = False  # closing it early is how it ends, and no error
         self._claimed: str | None = None
         self._state: GuardState = "active" if created is not None or plan.shadow else "unreserved"
         self._usage: Usage | None = None

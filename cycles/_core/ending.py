@@ -49,9 +49,11 @@ class GiveBack:
 Ending: TypeAlias = Commit | Ask | GiveBack
 
 
-def ending(raised: BaseException | None, spent: Amount | None, actual: Actual, usage_filled: bool) -> Ending:
-    """What is owed when a block ends and nothing has been settled yet."""
-    outcome = _outcome(raised)
+def ending(
+    raised: BaseException | None, spent: Amount | None, actual: Actual, usage_filled: bool, is_stream: bool
+) -> Ending:
+    """What is owed when a block, or a stream, ends and nothing has been settled yet."""
+    outcome = _outcome(raised, is_stream)
     if spent is not None:
         return Commit(spent, outcome)
     if raised is not None:
@@ -61,12 +63,12 @@ def ending(raised: BaseException | None, spent: Amount | None, actual: Actual, u
     return Commit(actual) if actual is not None else GiveBack(NOT_COMMITTED, forgotten=True)
 
 
-def _outcome(raised: BaseException | None) -> str | None:
+def _outcome(raised: BaseException | None, is_stream: bool) -> str | None:
     if raised is None:
         return None
     if isinstance(raised, Dropped):
         return "dropped"
-    return "closed" if isinstance(raised, GeneratorExit) else "error"
+    return "closed" if is_stream and isinstance(raised, GeneratorExit) else "error"
 
 
 def _reason(raised: BaseException) -> str:

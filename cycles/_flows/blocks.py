@@ -43,12 +43,12 @@ async def end_block(io: Io, hold: Hold, raised: BaseException | None) -> None:
 async def _settle(io: Io, hold: Hold, raised: BaseException | None) -> bool:
     """Do what the ending asks for; True where nobody said what the block cost."""
     plan, known = hold.plan, hold.known
-    owed = ending(raised, known, plan.actual, hold.usage.is_filled)
+    owed = ending(raised, known, plan.actual, hold.usage.is_filled, hold.is_stream)
     if isinstance(owed, GiveBack):
         freed, _ = await free(io, hold, owed.reason, quiet=True, known=None)
         if not freed:
             return await _settle(io, hold, raised)  # a thread of the block has spent while the block ended
-        if owed.forgotten and io.listens(logging.WARNING):
+        if owed.forgotten and not plan.shadow and io.listens(logging.WARNING):
             from cycles._events import GuardForgotten
 
             why = "the block ended without commit, spend or actual="
@@ -72,7 +72,7 @@ def drop(io: Io, hold: Hold) -> None:
 
 def end_later(io: Io, hold: Hold, raised: BaseException) -> None:
     """Settle a guard that is claimed where nobody can wait for it: in the background."""
-    owed = ending(raised, hold.known, hold.plan.actual, hold.usage.is_filled)
+    owed = ending(raised, hold.known, hold.plan.actual, hold.usage.is_filled, hold.is_stream)
     if isinstance(owed, GiveBack) or hold.plan.shadow:
         free_later(io, hold, owed.reason if isinstance(owed, GiveBack) else None)
     else:

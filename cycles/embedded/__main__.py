@@ -16,6 +16,12 @@ from cycles.embedded.server import EmbeddedServer
 DEFAULT_PORT: Final = 7878
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"a port is from 0 to 65535, got {text}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cycles.embedded",
@@ -34,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--admin-api-key", metavar="KEY", help="the operator's key for list, get and release")
     parser.add_argument("--db", metavar="FILE", help="keep the ledger in this SQLite file (default: in memory)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port, 0 for any (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=DEFAULT_PORT, help="port, 0 for any (default: %(default)s)")
     return parser
 
 

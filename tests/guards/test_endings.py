@@ -220,7 +220,7 @@ async def test_an_async_generator_closed_in_its_block_settles(client: cycles.Cyc
         items = stream(spends)
         await anext(items)
         await items.aclose()
-    assert shop.bodies("commit")[0]["metadata"] == {"outcome": "closed"}
+    assert shop.bodies("commit")[0]["metadata"] == {"outcome": "error"}  # the block's rule: it raised
     assert shop.bodies("release")[0]["reason"] == "block_raised:GeneratorExit"
     assert shop.money() == (6, 0)
 
