@@ -20,7 +20,7 @@ from cycles._edges.journal import Entry
 from cycles._flows.asking import uncertain, why
 from cycles._flows.leases import clean_up_create
 from cycles._flows.releasing import is_final, release_call_of, report_release_failed, report_released
-from cycles._flows.settling import attempt, conclude
+from cycles._flows.settling import attempt, conclude, file_away
 from cycles._hold import Hold, Release
 from cycles._io import run
 
@@ -99,6 +99,7 @@ class OwedSettlement:
                 runtime.blocking.still(self.hold.heartbeat)
             return self._parked(runtime, record, why(judged.outcome), outage=_concerns_all(judged.outcome))
         conclude(io, record, judged, self.hold, recovered=True)
+        run(file_away(io, record, judged))
         return Done(settled=isinstance(judged, Settled))
 
     def _parked(self, runtime: Runtime, record: Record, reason: str, *, outage: bool) -> Later:

@@ -23,7 +23,7 @@ from cycles._edges.exchange import ExchangeError
 from cycles._flows.asking import uncertain
 from cycles._flows.leases import beat, clean_up_create
 from cycles._flows.releasing import give_back
-from cycles._flows.settling import attempt, conclude
+from cycles._flows.settling import attempt, conclude, file_away
 from cycles._hold import Heartbeat, Hold, Release
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ class TaskIo(Verbs):
         await self.save(record)
         record, judged = await attempt(self, record, hold.trace_id if hold is not None else None)
         conclude(self, record, judged, hold)
+        await file_away(self, record, judged)
 
     async def _clean_up(self, call: Call) -> None:
         if uncertain(await clean_up_create(self, call)):

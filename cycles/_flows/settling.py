@@ -64,8 +64,8 @@ async def commit(
     given = Metrics.of(metrics)
     labels = clean_object(metadata, "metadata") if metadata is not None else {}
     try:
-        _claim(io, hold, actual, given, {**labels, **hold.plan.marks, **(marks or {})})
-        settlement = await _settle(io, hold)
+        record = _claim(io, hold, actual, given, {**labels, **hold.plan.marks, **(marks or {})})
+        settlement = await _settle(io, hold, record)
     except CyclesError:
         raise
     except BaseException:  # interrupted or cancelled: the amount is known, so it is owed, with the same key
@@ -75,17 +75,17 @@ async def commit(
     return settlement
 
 
-def _claim(io: Io, hold: Hold, actual: Amount | None, metrics: Metrics | None, metadata: Mapping[str, Any]) -> None:
-    """Make the guard nobody else's to end, and owe its record."""
-    claimed = False
-    while not claimed:
+def _claim(io: Io, hold: Hold, actual: Amount | None, metrics: Metrics | None, metadata: Mapping[str, Any]) -> Record:
+    """Make the guard nobody else's to end, and owe its record; in shadow mode nothing is ever owed."""
+    while True:
         known = hold.known
         amount = known if actual is None else actual
         if amount is None:
             raise InvalidRequestError("commit: say what it cost, commit(amount), or tell guard.spend(amount) before")
         record = record_of(io, hold, amount, metrics, metadata)
         io.check(call_of(record))
-        claimed = hold.claim("commit", known if actual is None else AS_IT_IS, record)
+        if hold.claim("commit", known if actual is None else AS_IT_IS, None if hold.plan.shadow else record):
+            return record
 
 
 def hand_on(io: Io, hold: Hold) -> None:
@@ -154,15 +154,14 @@ def _settle_shadow(io: Io, hold: Hold, amount: Amount | None) -> Settlement:
     return hold.settlement
 
 
-async def _settle(io: Io, hold: Hold) -> Settlement:
-    record = hold.owed
-    assert isinstance(record, Record)
+async def _settle(io: Io, hold: Hold, record: Record) -> Settlement:
     if hold.plan.shadow:
         return _settle_shadow(io, hold, actual_of(record))
     await io.save(record)
     latest, judged = await attempt(io, record, hold.trace_id)
     conclude(io, latest, judged, hold)
     hold.owed = None
+    await file_away(io, latest, judged)
     if isinstance(judged, Rejected):
         raise error_of(judged.refusal, "commitReservation")
     assert hold.settlement is not None
@@ -204,20 +203,24 @@ def _pending(record: Record, owed: Owed, trace_id: str | None) -> Settlement:
 async def attempt(io: Io, record: Record, trace_id: str | None = None) -> tuple[Record, Verdict]:
     """One try at a record that is already saved: the commit, and if its lease was over the event.
 
-    Answers the record as it is now, and the verdict; the record is forgotten where the verdict is final.
+    Answers the record as it is now, and the verdict; `conclude` and `file_away` come next, in this order.
     """
     judged = verdict(record, await io.send(call_of(record, trace_id)))
     while (changed := _changed(io, record, judged)) is not None:
         record = changed
         await io.save(record)  # on disk before the request that it leads to (recovery.md, durable)
         judged = verdict(record, await io.send(call_of(record, trace_id)))
-    if not isinstance(judged, Owed):
-        await io.forget(record)
-    elif judged.retry_after_ms is not None:
+    if isinstance(judged, Owed) and judged.retry_after_ms is not None:
         now_ms = io.wall_ms()
         record = record.parked_until(now_ms + judged.retry_after_ms, now_ms=now_ms)
         await io.save(record)
     return record, judged
+
+
+async def file_away(io: Io, record: Record, judged: Verdict) -> None:
+    """Where the verdict is final the record goes: last, so that an interruption here unsettles nothing."""
+    if not isinstance(judged, Owed):
+        await io.forget(record)
 
 
 def _changed(io: Io, record: Record, judged: Verdict) -> Record | None:
@@ -269,6 +272,7 @@ async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -
         await io.forget(record)  # there is no event to fall back to, but somebody who is told, and knows the amount
         raise error_of(judged.outcome, operation)
     conclude(io, record, judged, None)
+    await file_away(io, record, judged)
     if isinstance(judged, Rejected):
         raise error_of(judged.refusal, operation)
     return judged.settlement if isinstance(judged, Settled) else _pending(record, _owed(judged), trace_id)

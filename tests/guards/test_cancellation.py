@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -15,6 +16,7 @@ import anyio
 import pytest
 
 import cycles
+from cycles._edges.journal import Journal
 
 from .conftest import ACTION, Shop
 
@@ -339,3 +341,32 @@ def test_a_guard_outlives_its_loop(client: cycles.Cycles, shop: Shop) -> None:
     with pytest.warns(ResourceWarning, match="dropped"):
         held.clear()
     shop.until(lambda: shop.money() == (7, 0))
+
+
+async def test_while_the_file_of_a_settlement_goes(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has answered: nothing is left to do but the file, so nothing is sent again and nothing is pending."""
+    removing, may_go_on = asyncio.Event(), threading.Event()
+    loop, forget = asyncio.get_running_loop(), Journal.forget
+
+    def slowly(journal: Journal, record: Any) -> None:
+        loop.call_soon_threadsafe(removing.set)
+        assert may_go_on.wait(5)
+        forget(journal, record)
+
+    monkeypatch.setattr(Journal, "forget", slowly)
+    client = shop.client()
+    guards: list[cycles.AsyncGuard] = []
+
+    async def work() -> None:
+        async with reserve(client) as guard:
+            guards.append(guard)
+            await guard.commit(T(7))
+
+    task = asyncio.ensure_future(work())
+    await asyncio.wait_for(removing.wait(), 5)
+    await cancel(task, 1)
+    may_go_on.set()
+    await client.aclose()
+    assert guards[0].state == "committed"
+    assert (len(shop.sent("commit")), shop.money()) == (1, (7, 0))
+    assert [file for file in shop.settings()["journal_dir"].rglob("*") if file.is_file()] == []

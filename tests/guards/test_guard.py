@@ -319,3 +319,18 @@ async def test_the_end_of_a_block_leaves_a_guard_alone_that_another_thread_just_
 
         monkeypatch.setattr(type(hold), "claim", too_late)
     assert shop.operations == ["reserve"]
+
+
+async def test_an_interrupt_while_a_shadow_commits_sends_nothing(
+    world: World, shop: Shop, client: cycles.Cycles
+) -> None:
+    def interrupts(event: object) -> None:
+        if type(event).__name__ == "ShadowSettled":
+            raise KeyboardInterrupt
+
+    client.on_event(interrupts)
+    guard = await world.acquire(shadow=True)
+    with pytest.raises(KeyboardInterrupt):
+        await world.get(guard.commit(T(5)))
+    assert client.pending() == []
+    assert (shop.sent("event"), shop.money()) == ([], (0, 0))
