@@ -60,7 +60,7 @@ def park(hold: Hold) -> str:
             "lease_policy": plan.lease_policy,
             "shadow": plan.shadow,
             "created": None if created is None else {n: v for n, v in created.raw.items() if n not in _LATER},
-            "spent": None if hold.spent is None else hold.spent.to_dict(),
+            "spent": None if hold.known is None else hold.known.to_dict(),
             "usage": used,
         }
     )
