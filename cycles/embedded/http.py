@@ -18,10 +18,10 @@ from typing import Any, Final
 from attrs import frozen
 
 from cycles.embedded import listing, query, validation
-from cycles.embedded.doors import Caller, Doors, PublicLimit
+from cycles.embedded.authentication import Authenticator, Caller, PublicLimit
+from cycles.embedded.errors import ApiError
 from cycles.embedded.ledger import Ledger
 from cycles.embedded.records import Body
-from cycles.embedded.refusals import Refusal
 from cycles.embedded.routes import Route, find
 
 
@@ -73,12 +73,12 @@ _OPENING: Final = {"decide": Ledger.decide, "reserve": Ledger.reserve, "event": 
 _SETTLING: Final = {"commit": Ledger.commit, "release": Ledger.release, "extend": Ledger.extend}
 
 
-class Counter:
+class Application:
     """Where requests are handed in."""
 
     def __init__(self, ledger: Ledger, admin_api_key: str | None = None) -> None:
         self._ledger = ledger
-        self._doors = Doors(ledger.books, admin_api_key)
+        self._authenticator = Authenticator(ledger.tables, admin_api_key)
         self._public = PublicLimit()
 
     def handle(self, request: Request) -> Response:
@@ -94,26 +94,26 @@ class Counter:
         }
         try:
             route = find(request.method, request.path)
-            caller = self._admit(route, request, now_ms, headers)
+            caller = self._authenticate(route, request, now_ms, headers)
             if request.path.startswith("/v1/"):
                 headers |= _NO_LIMIT
             if caller.tenant is not None:
                 headers["X-Cycles-Tenant"] = caller.tenant
             status, body = self._answer(route, caller, request)
-        except Refusal as refusal:
-            status, body = refusal.status, _error_body(refusal, request_id, trace_id)
-            headers |= refusal.headers
+        except ApiError as error:
+            status, body = error.status, _error_body(error, request_id, trace_id)
+            headers |= error.headers
         return Response(status, headers, json.dumps(body, separators=(",", ":")).encode())
 
-    def _admit(self, route: Route, request: Request, now_ms: int, headers: dict[str, str]) -> Caller:
+    def _authenticate(self, route: Route, request: Request, now_ms: int, headers: dict[str, str]) -> Caller:
         try:
             if sum(map(len, request.headers.values())) > MAX_HEADER_BYTES:
-                raise Refusal("INVALID_REQUEST", f"the headers are larger than {MAX_HEADER_BYTES} bytes", status=431)
-            with self._ledger.open():
+                raise ApiError("INVALID_REQUEST", f"the headers are larger than {MAX_HEADER_BYTES} bytes", status=431)
+            with self._ledger.locked():
                 if route.public:
                     self._public.count(request.address, now_ms)
-                return self._doors.admit(route, request.headers, now_ms)
-        except Refusal:
+                return self._authenticator.authenticate(route, request.headers, now_ms)
+        except ApiError:
             headers["Content-Type"] = "application/json;charset=UTF-8"  # filters say so, controllers do not
             raise
 
@@ -129,7 +129,7 @@ class Counter:
     def _write(self, operation: str, path_id: str | None, caller: Caller, request: Request) -> tuple[int, Body]:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip()
         if (media_type or request.body) and not _JSON_TYPE.fullmatch(media_type):  # no body at all is a bad body
-            raise Refusal("INVALID_REQUEST", "send the body as Content-Type: application/json", status=415)
+            raise ApiError("INVALID_REQUEST", "send the body as Content-Type: application/json", status=415)
         form = validation.checked(operation, validation.decode(request.body))
         if path_id is not None:
             validation.require_id_length(path_id)
@@ -137,12 +137,12 @@ class Counter:
             validation.require_level(form["subject"])
         header_key = request.headers.get("x-idempotency-key")
         if header_key is not None and header_key != form["idempotency_key"]:
-            raise Refusal("INVALID_REQUEST", "X-Idempotency-Key: must equal idempotency_key of the body")
+            raise ApiError("INVALID_REQUEST", "X-Idempotency-Key: must equal idempotency_key of the body")
         if path_id is not None:
             return 200, _SETTLING[operation](self._ledger, caller.tenant, path_id, form)
         tenant = caller.tenant or ""
         if form["subject"].get("tenant", tenant) != tenant:
-            raise Refusal("FORBIDDEN", "subject.tenant: the API key belongs to another tenant")
+            raise ApiError("FORBIDDEN", "subject.tenant: the API key belongs to another tenant")
         return (201 if operation == "event" else 200), _OPENING[operation](self._ledger, tenant, form)
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -153,16 +153,16 @@ class Counter:
             return listing.row_of(self._ledger.get(caller.tenant, path_id))
         if operation == "evidence":
             if not _EVIDENCE_ID.fullmatch(path_id):
-                raise Refusal("INVALID_REQUEST", "evidence_id: must be 64 lower-case hex digits")
-            raise Refusal("NOT_FOUND", f"no evidence {path_id}; this server signs none")
+                raise ApiError("INVALID_REQUEST", "evidence_id: must be 64 lower-case hex digits")
+            raise ApiError("NOT_FOUND", f"no evidence {path_id}; this server signs none")
         if operation == "jwks":
-            raise Refusal("NOT_FOUND", "no signing key is configured; this server signs no evidence")
+            raise ApiError("NOT_FOUND", "no signing key is configured; this server signs no evidence")
         parameters = query.parse(request.target.partition("?")[2])
-        with self._ledger.open():
-            books = self._ledger.books
+        with self._ledger.locked():
+            tables = self._ledger.tables
             if operation == "list":
-                return listing.reservations(books.reservations.values(), caller, parameters)
-            return listing.balances(books.budgets.values(), caller, parameters)
+                return listing.reservations(tables.reservations.values(), caller, parameters)
+            return listing.balances(tables.budgets.values(), caller, parameters)
 
 
 def trace_id_of(headers: Mapping[str, str]) -> str:
@@ -176,23 +176,23 @@ def trace_id_of(headers: Mapping[str, str]) -> str:
     return secrets.token_hex(16)
 
 
-def _error_body(refusal: Refusal, request_id: str, trace_id: str) -> Body:
+def _error_body(error: ApiError, request_id: str, trace_id: str) -> Body:
     body: dict[str, Any] = {
-        "error": refusal.code,
-        "message": refusal.message,
+        "error": error.code,
+        "message": error.message,
         "request_id": request_id,
         "trace_id": trace_id,
     }
-    if refusal.details is not None:
-        body["details"] = dict(refusal.details)
+    if error.details is not None:
+        body["details"] = dict(error.details)
     return body
 
 
-def _unrouted(route: Route, request: Request) -> Refusal:
+def _unrouted(route: Route, request: Request) -> ApiError:
     if not route.allow:
-        return Refusal("NOT_FOUND", f"there is nothing at {request.path[:200]}")
+        return ApiError("NOT_FOUND", f"there is nothing at {request.path[:200]}")
     allow = ", ".join(route.allow)
-    return Refusal(
+    return ApiError(
         "INVALID_REQUEST", f"{request.method} does not go here; {allow} does", status=405, headers={"Allow": allow}
     )
 

@@ -13,12 +13,12 @@ from attrs import evolve
 
 from cycles._core.amounts import Unit
 from cycles.embedded import overage, scopes
-from cycles.embedded.books import Books
 from cycles.embedded.clock import Clock
-from cycles.embedded.memory import Memory
+from cycles.embedded.errors import ApiError
+from cycles.embedded.idempotency import IdempotencyStore
 from cycles.embedded.records import Body, Budget, Record, Reservation
-from cycles.embedded.refusals import Refusal
-from cycles.embedded.tenancy import Tenancy
+from cycles.embedded.tables import Tables
+from cycles.embedded.tenants import TenantRules
 
 # What an explicit null for it means; validation fills in the same number where it is left out.
 DEFAULT_GRACE_MS: Final = 5_000
@@ -30,55 +30,55 @@ class Ledger:
     `caller` is the tenant of the API key, or None for an operator, who may touch any tenant's reservations.
     """
 
-    def __init__(self, books: Books, clock: Clock) -> None:
-        self.books = books
+    def __init__(self, tables: Tables, clock: Clock) -> None:
+        self.tables = tables
         self.clock = clock
         self._lock = threading.RLock()
-        self._memory = Memory(books)
-        self._tenancy = Tenancy(books)
-        self._numbers = max((row.number for row in books.reservations.values()), default=0)
+        self._idempotency = IdempotencyStore(tables)
+        self._tenants = TenantRules(tables)
+        self._numbers = max((row.number for row in tables.reservations.values()), default=0)
 
     @contextmanager
-    def open(self) -> Iterator[int]:
+    def locked(self) -> Iterator[int]:
         """Hold the ledger still, swept up to now; gives the time in milliseconds."""
         with self._lock:
             now = self.clock.now_ms()
-            while (record := self.books.overdue(now)) is not None:
-                self._let_go(record)
+            while (record := self.tables.overdue(now)) is not None:
+                self._expire_or_delete(record)
             yield now
 
     def close(self) -> None:
-        """Close the books, after the operation under way if there is one."""
+        """Close the tables, after the operation under way if there is one."""
         with self._lock:
-            self.books.close()
+            self.tables.close()
 
-    def _let_go(self, record: Record) -> None:
+    def _expire_or_delete(self, record: Record) -> None:
         if isinstance(record, Reservation) and record.status == "ACTIVE":
             returned = [budget.moved(reserved=-record.reserved) for budget in self._held(record)]
-            self.books.apply(evolve(record, status="EXPIRED"), *returned)
+            self.tables.apply(evolve(record, status="EXPIRED"), *returned)
         else:
-            self.books.apply(gone=[record])
+            self.tables.apply(deleted=[record])
 
     # --- asking -------------------------------------------------------------------------------------------------
 
     def decide(self, tenant: str, request: Body) -> Body:
         """Would this be allowed? Changes nothing but what is remembered under its key."""
-        with self.open() as now:
-            replay = self._memory.recall("decide", tenant, request, now)
+        with self.locked() as now:
+            replay = self._idempotency.replay("decide", tenant, request, now)
             if replay is not None:
                 return replay
             derived = scopes.derive(request["subject"])
             response = self._evaluate(tenant, derived, request["estimate"])
             response = {"decision": response.pop("decision"), **response, "affected_scopes": list(derived)}
-            self.books.apply(self._memory.note("decide", tenant, request, response, now))
+            self.tables.apply(self._idempotency.entry("decide", tenant, request, response, now))
             return response
 
     def reserve(self, tenant: str, request: Body) -> Body:
         """Hold budget for an action, or say what would happen if `dry_run` is true."""
-        with self.open() as now:
+        with self.locked() as now:
             dry_run = request["dry_run"] is True
-            policy = None if dry_run else self._tenancy.policy(tenant, request)
-            replay = self._memory.recall("reserve", tenant, request, now)
+            policy = None if dry_run else self._tenants.policy(tenant, request)
+            replay = self._idempotency.replay("reserve", tenant, request, now)
             if replay is not None:
                 return replay
             if policy is None:
@@ -93,24 +93,24 @@ class Ledger:
         if response["decision"] != "DENY":
             response["reserved"] = dict(estimate)
             response["balances"] = _balances(self._budgeted(derived, estimate["unit"]))
-        self.books.apply(self._memory.note("reserve", tenant, request, response, now))
+        self.tables.apply(self._idempotency.entry("reserve", tenant, request, response, now))
         return response
 
     def _evaluate(self, tenant: str, derived: Sequence[str], estimate: Body) -> Body:
         """The decision with its reason or caps; a wrong unit and a corrupt tenant are refused, not denied."""
         try:
-            self._tenancy.require_open(tenant)
-            self._require_room(derived, estimate)
-        except Refusal as refusal:
-            if refusal.code == "NOT_FOUND":
+            self._tenants.require_open(tenant)
+            self._require_budget(derived, estimate)
+        except ApiError as error:
+            if error.code == "NOT_FOUND":
                 return {"decision": "DENY", "reason_code": "BUDGET_NOT_FOUND"}
-            if refusal.status != 409:
+            if error.status != 409:
                 raise
-            return {"decision": "DENY", "reason_code": refusal.code}
+            return {"decision": "DENY", "reason_code": error.code}
         return self._allowed(derived, estimate["unit"])
 
     def _allowed(self, derived: Sequence[str], unit: str) -> Body:
-        deepest = self.books.budgets.get((derived[-1], unit))
+        deepest = self.tables.budgets.get((derived[-1], unit))
         if deepest is None or deepest.caps is None:
             return {"decision": "ALLOW"}
         return {"decision": "ALLOW_WITH_CAPS", "caps": dict(deepest.caps)}
@@ -118,10 +118,10 @@ class Ledger:
     # --- leases -------------------------------------------------------------------------------------------------
 
     def _hold(self, tenant: str, request: Body, policy: str, now: int) -> Body:
-        self._tenancy.require_open(tenant)
+        self._tenants.require_open(tenant)
         derived = scopes.derive(request["subject"])
         estimate = request["estimate"]
-        budgeted = self._require_room(derived, estimate)
+        budgeted = self._require_budget(derived, estimate)
         held = [budget.moved(reserved=estimate["amount"]) for budget in budgeted]
         row = self._lease(tenant, request, policy, derived, budgeted, now)
         response = {
@@ -134,7 +134,9 @@ class Ledger:
             "reserved": dict(estimate),
             "balances": _balances(held),
         }
-        self.books.apply(row, *held, self._memory.note("reserve", tenant, request, response, now, reservation=row))
+        self.tables.apply(
+            row, *held, self._idempotency.entry("reserve", tenant, request, response, now, reservation=row)
+        )
         self._numbers = row.number
         return response
 
@@ -162,23 +164,23 @@ class Ledger:
             scopes=derived,
             budgeted=tuple(budget.scope for budget in budgeted),
             created_at_ms=now,
-            expires_at_ms=now + self._tenancy.ttl_ms(tenant, request.get("ttl_ms")),
+            expires_at_ms=now + self._tenants.ttl_ms(tenant, request.get("ttl_ms")),
             grace_period_ms=DEFAULT_GRACE_MS if grace_ms is None else grace_ms,
-            max_extensions=self._tenancy.max_extensions(tenant),
+            max_extensions=self._tenants.max_extensions(tenant),
             metadata=request.get("metadata"),
         )
 
     def commit(self, caller: str | None, reservation_id: str, request: Body) -> Body:
         """Charge what the action really cost and give the rest of the hold back."""
-        with self.open() as now:
+        with self.locked() as now:
             row = self._owned(caller, reservation_id)
-            replay = self._memory.recall("commit", reservation_id, request, now)
+            replay = self._idempotency.replay("commit", reservation_id, request, now)
             if replay is not None:
                 return replay
             self._require_active(row)
             actual = request["actual"]
             if actual["unit"] != row.unit:
-                raise Refusal("UNIT_MISMATCH", f"the reservation is in {row.unit}, the actual in {actual['unit']}")
+                raise ApiError("UNIT_MISMATCH", f"the reservation is in {row.unit}, the actual in {actual['unit']}")
             charge = overage.settle(self._held(row), row.reserved, actual["amount"], row.overage_policy)
             response: Body = {"status": "COMMITTED", "charged": row.amount(charge.amount)}
             if actual["amount"] < row.reserved:
@@ -188,15 +190,15 @@ class Ledger:
             done = evolve(
                 row, status="COMMITTED", finalized_at_ms=now, charged=charge.amount, committed_metadata=metadata
             )
-            note = self._memory.note("commit", reservation_id, request, response, now)
-            self.books.apply(done, *charge.budgets, note)
+            note = self._idempotency.entry("commit", reservation_id, request, response, now)
+            self.tables.apply(done, *charge.budgets, note)
             return response
 
     def release(self, caller: str | None, reservation_id: str, request: Body) -> Body:
         """Give the whole hold back."""
-        with self.open() as now:
+        with self.locked() as now:
             row = self._owned(caller, reservation_id)
-            replay = self._memory.recall("release", reservation_id, request, now)
+            replay = self._idempotency.replay("release", reservation_id, request, now)
             if replay is not None:
                 return replay
             self._require_active(row)
@@ -206,22 +208,22 @@ class Ledger:
                 "released": row.amount(row.reserved),
                 "balances": _balances(returned),
             }
-            note = self._memory.note("release", reservation_id, request, response, now)
-            self.books.apply(evolve(row, status="RELEASED", finalized_at_ms=now), *returned, note)
+            note = self._idempotency.entry("release", reservation_id, request, response, now)
+            self.tables.apply(evolve(row, status="RELEASED", finalized_at_ms=now), *returned, note)
             return response
 
     def extend(self, caller: str | None, reservation_id: str, request: Body) -> Body:
         """Move the expiry of a live lease further into the future, counted from where it is."""
-        with self.open() as now:
+        with self.locked() as now:
             row = self._owned(caller, reservation_id)
-            replay = self._memory.recall("extend", reservation_id, request, now)
+            replay = self._idempotency.replay("extend", reservation_id, request, now)
             if replay is not None:
                 return replay
             self._require_active(row)
             if now > row.expires_at_ms:  # the grace period is for settling, not for going on
-                raise Refusal("RESERVATION_EXPIRED", f"reservation {reservation_id} has expired")
+                raise ApiError("RESERVATION_EXPIRED", f"reservation {reservation_id} has expired")
             if row.extensions >= row.max_extensions:
-                raise Refusal("MAX_EXTENSIONS_EXCEEDED", f"all {row.max_extensions} extensions are used up")
+                raise ApiError("MAX_EXTENSIONS_EXCEEDED", f"all {row.max_extensions} extensions are used up")
             expires_at_ms = row.expires_at_ms + request["extend_by_ms"]
             extended = evolve(row, expires_at_ms=expires_at_ms, extensions=row.extensions + 1)
             response: Body = {
@@ -230,101 +232,101 @@ class Ledger:
                 "remaining_ttl_ms": expires_at_ms - now,
                 "balances": _balances(self._held(row)),
             }
-            note = self._memory.note("extend", reservation_id, request, response, now, reservation=extended)
-            self.books.apply(extended, note)
+            note = self._idempotency.entry("extend", reservation_id, request, response, now, reservation=extended)
+            self.tables.apply(extended, note)
             return response
 
     def get(self, caller: str | None, reservation_id: str) -> Reservation:
         """One reservation; an expired one is refused."""
-        with self.open():
+        with self.locked():
             row = self._owned(caller, reservation_id)
             if row.status == "EXPIRED":
-                raise Refusal("RESERVATION_EXPIRED", f"reservation {reservation_id} has expired")
+                raise ApiError("RESERVATION_EXPIRED", f"reservation {reservation_id} has expired")
             return row
 
     # --- direct debits ------------------------------------------------------------------------------------------
 
     def event(self, tenant: str, request: Body) -> Body:
         """Charge what was spent without a reservation."""
-        with self.open() as now:
-            policy = self._tenancy.policy(tenant, request)
-            replay = self._memory.recall("event", tenant, request, now)
+        with self.locked() as now:
+            policy = self._tenants.policy(tenant, request)
+            replay = self._idempotency.replay("event", tenant, request, now)
             if replay is not None:
                 return replay
-            self._tenancy.require_open(tenant)
+            self._tenants.require_open(tenant)
             derived = scopes.derive(request["subject"])
             actual = request["actual"]
             budgeted = self._budgeted(derived, actual["unit"])
             for budget in budgeted:
                 _require_usable(budget)
                 if policy == "REJECT":
-                    overage.refuse_if_short(budget, actual["amount"])
+                    overage.require_remaining(budget, actual["amount"])
             if not budgeted:
-                self._refuse_unbudgeted(derived, actual["unit"])
+                self._raise_no_budget(derived, actual["unit"])
             charge = overage.charge(budgeted, actual["amount"], policy)
             response: Body = {"status": "APPLIED", "event_id": str(uuid.uuid4())}
             if charge.amount < actual["amount"]:
                 response["charged"] = {"unit": actual["unit"], "amount": charge.amount}
             response["balances"] = _balances(charge.budgets)
-            self.books.apply(*charge.budgets, self._memory.note("event", tenant, request, response, now))
+            self.tables.apply(*charge.budgets, self._idempotency.entry("event", tenant, request, response, now))
             return response
 
     # --- rules shared by the operations -------------------------------------------------------------------------
 
     def _budgeted(self, derived: Sequence[str], unit: str) -> list[Budget]:
-        found = (self.books.budgets.get((scope, unit)) for scope in derived)
+        found = (self.tables.budgets.get((scope, unit)) for scope in derived)
         return [budget for budget in found if budget is not None]
 
     def _held(self, row: Reservation) -> list[Budget]:
         return self._budgeted(row.budgeted, row.unit)
 
-    def _require_room(self, derived: Sequence[str], estimate: Body) -> list[Budget]:
+    def _require_budget(self, derived: Sequence[str], estimate: Body) -> list[Budget]:
         """The budgeted scopes, each checked fully before the next, shallowest first."""
         budgeted = self._budgeted(derived, estimate["unit"])
         for budget in budgeted:
             _require_usable(budget)
             if budget.is_over_limit:
-                raise Refusal("OVERDRAFT_LIMIT_EXCEEDED", f"{budget.scope} is over its limit")
+                raise ApiError("OVERDRAFT_LIMIT_EXCEEDED", f"{budget.scope} is over its limit")
             if budget.debt > 0 and budget.overdraft_limit == 0:
-                raise Refusal("DEBT_OUTSTANDING", f"{budget.scope} has debt and no overdraft limit")
-            overage.refuse_if_short(budget, estimate["amount"])
+                raise ApiError("DEBT_OUTSTANDING", f"{budget.scope} has debt and no overdraft limit")
+            overage.require_remaining(budget, estimate["amount"])
         if not budgeted:
-            self._refuse_unbudgeted(derived, estimate["unit"])
+            self._raise_no_budget(derived, estimate["unit"])
         return budgeted
 
-    def _refuse_unbudgeted(self, derived: Sequence[str], unit: str) -> None:
+    def _raise_no_budget(self, derived: Sequence[str], unit: str) -> None:
         for scope in derived:
-            units = [other.value for other in Unit if (scope, other.value) in self.books.budgets]
+            units = [other.value for other in Unit if (scope, other.value) in self.tables.budgets]
             if units:
-                raise Refusal(
+                raise ApiError(
                     "UNIT_MISMATCH",
                     f"{scope} has no budget in {unit}",
                     details={"scope": scope, "requested_unit": unit, "expected_units": units},
                 )
-        raise Refusal("NOT_FOUND", f"no budget for {derived[-1]}")
+        raise ApiError("NOT_FOUND", f"no budget for {derived[-1]}")
 
     def _owned(self, caller: str | None, reservation_id: str) -> Reservation:
-        row = self.books.reservations.get((reservation_id,))
+        row = self.tables.reservations.get((reservation_id,))
         if row is None:
-            raise Refusal("NOT_FOUND", f"no reservation {reservation_id}")
+            raise ApiError("NOT_FOUND", f"no reservation {reservation_id}")
         if caller is not None and row.tenant != caller:
-            raise Refusal("FORBIDDEN", "the reservation belongs to another tenant")
+            raise ApiError("FORBIDDEN", "the reservation belongs to another tenant")
         return row
 
     def _require_active(self, row: Reservation) -> None:
         # The sweep has run: an active reservation is not past its grace period here.
-        self._tenancy.require_open(row.tenant)
+        self._tenants.require_open(row.tenant)
         if row.status == "EXPIRED":
-            raise Refusal("RESERVATION_EXPIRED", f"reservation {row.reservation_id} has expired")
+            raise ApiError("RESERVATION_EXPIRED", f"reservation {row.reservation_id} has expired")
         if row.status != "ACTIVE":
-            raise Refusal("RESERVATION_FINALIZED", f"reservation {row.reservation_id} is {row.status}")
+            raise ApiError("RESERVATION_FINALIZED", f"reservation {row.reservation_id} is {row.status}")
 
 
 def _require_usable(budget: Budget) -> None:
     if budget.status == "FROZEN":
-        raise Refusal("BUDGET_FROZEN", f"the budget of {budget.scope} is frozen")
+        raise ApiError("BUDGET_FROZEN", f"the budget of {budget.scope} is frozen")
     if budget.status == "CLOSED":
-        raise Refusal("BUDGET_CLOSED", f"the budget of {budget.scope} is closed")
+        raise ApiError("BUDGET_CLOSED", f"the budget of {budget.scope} is closed")
 
 
 def _balances(budgets: Sequence[Budget]) -> list[Any]:

@@ -11,9 +11,9 @@ from attrs import frozen
 
 from cycles._core.subjects import LEVELS
 from cycles.embedded import query as queries
-from cycles.embedded.doors import Caller
+from cycles.embedded.authentication import Caller
+from cycles.embedded.errors import ApiError
 from cycles.embedded.records import Body, Budget, Reservation
-from cycles.embedded.refusals import Refusal
 from cycles.embedded.scopes import has_segments, wanted_segments
 
 Query = Mapping[str, str]
@@ -98,7 +98,7 @@ def reservations(rows: Iterable[Reservation], caller: Caller, query: Query) -> B
     """A page of reservations.
 
     Raises:
-        Refusal: INVALID_REQUEST or FORBIDDEN, in the reference server's order of checks.
+        ApiError: INVALID_REQUEST or FORBIDDEN, in the reference server's order of checks.
     """
     limit = queries.limit(query)
     status = queries.word(query, "status", STATUSES)
@@ -119,19 +119,19 @@ def reservations(rows: Iterable[Reservation], caller: Caller, query: Query) -> B
 
 
 def _list_tenant(caller: Caller, query: Query) -> str:
-    asked = query.get("tenant")
+    requested = query.get("tenant")
     if caller.tenant is None:
-        if asked is None or not asked.strip():
-            raise Refusal("INVALID_REQUEST", "tenant: is required with an admin key")
-        return asked
-    _require_own(caller.tenant, asked)
-    return caller.tenant if asked is None else asked
+        if requested is None or not requested.strip():
+            raise ApiError("INVALID_REQUEST", "tenant: is required with an admin key")
+        return requested
+    _require_own(caller.tenant, requested)
+    return caller.tenant if requested is None else requested
 
 
-def _require_own(tenant: str, asked: str | None) -> None:
+def _require_own(tenant: str, requested: str | None) -> None:
     """An empty tenant is not refused; it just matches nothing."""
-    if asked and asked != tenant:
-        raise Refusal("FORBIDDEN", "tenant: the API key belongs to another tenant")
+    if requested and requested != tenant:
+        raise ApiError("FORBIDDEN", "tenant: the API key belongs to another tenant")
 
 
 @frozen
@@ -204,13 +204,13 @@ def balances(budgets: Iterable[Budget], caller: Caller, query: Query) -> Body:
     """A page of balances: every budget, in any unit, below the caller's tenant and with the segments asked for.
 
     Raises:
-        Refusal: INVALID_REQUEST or FORBIDDEN, in the reference server's order of checks.
+        ApiError: INVALID_REQUEST or FORBIDDEN, in the reference server's order of checks.
     """
     limit = queries.limit(query)
     queries.flag(query, "include_children")
     levels = queries.levels(query)
     if not levels:
-        raise Refusal("INVALID_REQUEST", f"give at least one of {', '.join(LEVELS)}")
+        raise ApiError("INVALID_REQUEST", f"give at least one of {', '.join(LEVELS)}")
     tenant = caller.tenant or ""
     _require_own(tenant, levels.get("tenant"))
     wanted = wanted_segments({"tenant": tenant}) | wanted_segments(levels)

@@ -26,7 +26,7 @@ class Operator:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._books = ledger.books
+        self._tables = ledger.tables
 
     # --- budgets ------------------------------------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ class Operator:
         unknown = sorted(set(caps or ()) - set(CAPS))
         if unknown:
             raise InvalidRequestError(f"caps.{unknown[0]}: no such cap; there are {', '.join(CAPS)}")
-        with self._ledger.open():
+        with self._ledger.locked():
             budget = Budget(
                 scope=path,
                 unit=unit,
@@ -77,14 +77,14 @@ class Operator:
     def _held(self, scope: str, unit: str) -> int:
         return sum(
             row.reserved
-            for row in self._books.reservations.values()
+            for row in self._tables.reservations.values()
             if row.status == "ACTIVE" and row.unit == unit and scope in row.budgeted
         )
 
     def _keep(self, budget: Budget) -> None:
         if not budget.fits() or min(budget.reserved, budget.spent, budget.debt, budget.overdraft_limit) < 0:
             raise InvalidRequestError(f"the numbers of {budget.scope} must be from 0 to {INT64_MAX}")
-        self._books.apply(budget)
+        self._tables.apply(budget)
 
     def fund(self, scope: str, amount: Amount) -> None:
         """Add money: debt is repaid first, the rest is allocated; debt within its limit clears the over-limit mark.
@@ -92,7 +92,7 @@ class Operator:
         Raises:
             KeyError: if the scope has no budget in the unit of the amount.
         """
-        with self._ledger.open():
+        with self._ledger.locked():
             budget = self._find(scope, str(amount.unit))
             repaid = min(budget.debt, amount.amount)
             funded = evolve(budget, debt=budget.debt - repaid, allocated=budget.allocated + amount.amount - repaid)
@@ -102,9 +102,9 @@ class Operator:
     def delete_budget(self, scope: str, unit: str | None = None) -> None:
         """Forget the budget of a scope in one unit, or in every unit; nothing happens if there is none."""
         path = _scope(scope)
-        with self._ledger.open():
-            gone = [b for b in self._books.budgets.values() if b.scope == path and unit in (None, b.unit)]
-            self._books.apply(gone=gone)
+        with self._ledger.locked():
+            deleted = [b for b in self._tables.budgets.values() if b.scope == path and unit in (None, b.unit)]
+            self._tables.apply(deleted=deleted)
 
     def balance(self, scope: str, unit: str | None = None) -> Balance:
         """The budget of a scope now, with every field filled. `unit` may be left out where there is only one.
@@ -113,12 +113,12 @@ class Operator:
             KeyError: if the scope has no budget (in that unit).
             ValueError: if it has budgets in several units and none was named.
         """
-        with self._ledger.open():
+        with self._ledger.locked():
             return _balance(self._find(scope, unit))
 
     def _find(self, scope: str, unit: str | None) -> Budget:
         path = _scope(scope)
-        found = [b for b in self._books.budgets.values() if b.scope == path and unit in (None, b.unit)]
+        found = [b for b in self._tables.budgets.values() if b.scope == path and unit in (None, b.unit)]
         if not found:
             raise KeyError(f"no budget for {path}" + (f" in {unit}" if unit else ""))
         if len(found) > 1:
@@ -154,15 +154,15 @@ class Operator:
             max_reservation_ttl_ms=max_reservation_ttl_ms,
             max_reservation_extensions=max_reservation_extensions,
         )
-        with self._ledger.open():
-            self._books.apply(record)
+        with self._ledger.locked():
+            self._tables.apply(record)
 
     def delete_tenant(self, tenant: str) -> None:
         """Forget a tenant's record; a tenant without one is not restricted. Nothing happens if there is none."""
-        with self._ledger.open():
-            record = self._books.tenants.get((tenant,))
+        with self._ledger.locked():
+            record = self._tables.tenants.get((tenant,))
             if record is not None:
-                self._books.apply(gone=[record])
+                self._tables.apply(deleted=[record])
 
     # --- keys ---------------------------------------------------------------------------------------------------
 
@@ -175,29 +175,29 @@ class Operator:
             status: ACTIVE, REVOKED or EXPIRED.
             expires_at_ms: The last moment at which it works, in milliseconds since the epoch.
         """
-        with self._ledger.open():
-            known = self._books.api_keys.get((key,))
+        with self._ledger.locked():
+            known = self._tables.api_keys.get((key,))
             minted = known is not None and known.minted
-            self._books.apply(
+            self._tables.apply(
                 ApiKey(secret=key, tenant=tenant, status=status, expires_at_ms=expires_at_ms, minted=minted)
             )
 
     def api_key_for(self, tenant: str) -> str:
         """The server's own key of a tenant, made at the first call and the same from then on."""
-        with self._ledger.open():
-            for record in self._books.api_keys.values():
+        with self._ledger.locked():
+            for record in self._tables.api_keys.values():
                 if record.minted and record.tenant == tenant:
                     return record.secret
             record = ApiKey(secret=f"cyc_live_{secrets.token_hex(20)}", tenant=tenant, minted=True)
-            self._books.apply(record)
+            self._tables.apply(record)
             return record.secret
 
     # --- looking around -----------------------------------------------------------------------------------------
 
     def scopes(self) -> list[str]:
         """Every scope that has a budget, oldest first."""
-        with self._ledger.open():
-            return list(dict.fromkeys(budget.scope for budget in self._books.budgets.values()))
+        with self._ledger.locked():
+            return list(dict.fromkeys(budget.scope for budget in self._tables.budgets.values()))
 
     def tenants(self) -> list[str]:
         """The tenants that budgets name, oldest first, in lower case as scopes are."""
@@ -206,8 +206,8 @@ class Operator:
 
     def active_reservations(self) -> list[str]:
         """The ids of the reservations that hold budget now."""
-        with self._ledger.open():
-            return [row.reservation_id for row in self._books.reservations.values() if row.status == "ACTIVE"]
+        with self._ledger.locked():
+            return [row.reservation_id for row in self._tables.reservations.values() if row.status == "ACTIVE"]
 
 
 def _scope(scope: str) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
+from cycles.embedded.errors import ApiError
 from cycles.embedded.records import Budget
-from cycles.embedded.refusals import Refusal
 
 POLICIES = ("REJECT", "ALLOW_IF_AVAILABLE", "ALLOW_WITH_OVERDRAFT")
 
@@ -27,12 +27,12 @@ def settle(budgets: Sequence[Budget], held: int, actual: int, policy: str) -> Ch
     """Charge `actual` against a hold of `held`: what was not needed goes back, what is missing follows the policy.
 
     Raises:
-        Refusal: BUDGET_EXCEEDED or OVERDRAFT_LIMIT_EXCEEDED; nothing was charged then.
+        ApiError: BUDGET_EXCEEDED or OVERDRAFT_LIMIT_EXCEEDED; nothing was charged then.
     """
     if actual <= held:
         return Charge(actual, [budget.moved(reserved=-held, spent=actual) for budget in budgets])
     if policy == "REJECT":
-        raise Refusal("BUDGET_EXCEEDED", "the actual amount is more than was reserved, and the policy is REJECT")
+        raise ApiError("BUDGET_EXCEEDED", "the actual amount is more than was reserved, and the policy is REJECT")
     extra = charge(budgets, actual - held, policy)
     return Charge(held + extra.amount, [budget.moved(reserved=-held, spent=held) for budget in extra.budgets])
 
@@ -41,21 +41,21 @@ def charge(budgets: Sequence[Budget], wanted: int, policy: str) -> Charge:
     """Charge what no hold covers; REJECT wants it in full from every scope.
 
     Raises:
-        Refusal: BUDGET_EXCEEDED or OVERDRAFT_LIMIT_EXCEEDED; nothing was charged then.
+        ApiError: BUDGET_EXCEEDED or OVERDRAFT_LIMIT_EXCEEDED; nothing was charged then.
     """
     if policy == "ALLOW_WITH_OVERDRAFT":
         return _with_overdraft(budgets, wanted)
     if policy == "REJECT":
         for budget in budgets:
-            refuse_if_short(budget, wanted)
+            require_remaining(budget, wanted)
         return Charge(wanted, [budget.moved(spent=wanted) for budget in budgets])
     return _if_available(budgets, wanted)
 
 
-def refuse_if_short(budget: Budget, wanted: int) -> None:
+def require_remaining(budget: Budget, wanted: int) -> None:
     """Raise BUDGET_EXCEEDED if the budget has less left than is wanted."""
     if budget.remaining < wanted:
-        raise Refusal("BUDGET_EXCEEDED", "BUDGET_EXCEEDED")
+        raise ApiError("BUDGET_EXCEEDED", "BUDGET_EXCEEDED")
 
 
 def _if_available(budgets: Sequence[Budget], wanted: int) -> Charge:
@@ -73,7 +73,7 @@ def _with_overdraft(budgets: Sequence[Budget], wanted: int) -> Charge:
     for budget in budgets:
         needs_debt = budget.overdraft_limit > 0 and budget.remaining < amount
         if needs_debt and budget.debt + _deficit(budget, amount) > budget.overdraft_limit:
-            raise Refusal("OVERDRAFT_LIMIT_EXCEEDED", "the debt would be more than the overdraft limit")
+            raise ApiError("OVERDRAFT_LIMIT_EXCEEDED", "the debt would be more than the overdraft limit")
     capped = amount < wanted
     return Charge(amount, [_overdrawn(budget, amount, wanted, capped) for budget in budgets])
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from cycles._core.subjects import LEVELS
-from cycles.embedded.refusals import Refusal
+from cycles.embedded.errors import ApiError
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
@@ -29,12 +29,12 @@ def parse(text: str) -> dict[str, str]:
     """The parameters of a query string; of repeated ones the first counts, but `include` collects all.
 
     Raises:
-        Refusal: INVALID_REQUEST if there are absurdly many.
+        ApiError: INVALID_REQUEST if there are absurdly many.
     """
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError:
-        raise Refusal("INVALID_REQUEST", f"more than {MAX_PARAMETERS} query parameters") from None
+        raise ApiError("INVALID_REQUEST", f"more than {MAX_PARAMETERS} query parameters") from None
     found: dict[str, str] = {}
     for name, value in pairs:
         if name == "include" and name in found:
@@ -50,14 +50,14 @@ def limit(query: Mapping[str, str]) -> int:
     if not text:
         return DEFAULT_LIMIT
     if not re.fullmatch(r"[+-]?\d{1,10}", text, re.ASCII) or not 1 <= int(text) <= MAX_LIMIT:
-        raise Refusal("INVALID_REQUEST", f"limit: must be a whole number from 1 to {MAX_LIMIT}")
+        raise ApiError("INVALID_REQUEST", f"limit: must be a whole number from 1 to {MAX_LIMIT}")
     return int(text)
 
 
 def flag(query: Mapping[str, str], name: str) -> None:
     """Check a boolean parameter that says nothing to this server."""
     if query.get(name, "").strip().lower() not in ("", "true", "false"):
-        raise Refusal("INVALID_REQUEST", f"{name}: must be true or false")
+        raise ApiError("INVALID_REQUEST", f"{name}: must be true or false")
 
 
 def word(query: Mapping[str, str], name: str, words: Sequence[str], *, any_case: bool = False) -> str | None:
@@ -68,7 +68,7 @@ def word(query: Mapping[str, str], name: str, words: Sequence[str], *, any_case:
     if any_case:
         value = value.lower()
     if value not in words:
-        raise Refusal("INVALID_REQUEST", f"{name}: must be one of {', '.join(words)}")
+        raise ApiError("INVALID_REQUEST", f"{name}: must be one of {', '.join(words)}")
     return value
 
 
@@ -81,7 +81,7 @@ def window(query: Mapping[str, str], start: str, end: str) -> tuple[int | None, 
     """A pair of instants as milliseconds since the epoch, both inclusive; blank means unset."""
     first, last = _instant(query, start), _instant(query, end)
     if first is not None and last is not None and first > last:
-        raise Refusal("INVALID_REQUEST", f"{start}: must not be after {end}")
+        raise ApiError("INVALID_REQUEST", f"{start}: must not be after {end}")
     return first, last
 
 
@@ -95,7 +95,7 @@ def _instant(query: Mapping[str, str], name: str) -> int | None:
             return _milliseconds(*match.groups())
     except ValueError:  # the 30th of February, hour 25
         pass
-    raise Refusal("INVALID_REQUEST", f"{name}: must be an instant like 2026-01-31T12:00:00Z, with its zone")
+    raise ApiError("INVALID_REQUEST", f"{name}: must be an instant like 2026-01-31T12:00:00Z, with its zone")
 
 
 def _milliseconds(*parts: str | None) -> int:
@@ -118,7 +118,7 @@ def unseal(cursor: str, parts: int) -> list[Any]:
     """The parts of a cursor.
 
     Raises:
-        Refusal: INVALID_REQUEST if it is none of ours.
+        ApiError: INVALID_REQUEST if it is none of ours.
     """
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
@@ -130,6 +130,6 @@ def unseal(cursor: str, parts: int) -> list[Any]:
     return found
 
 
-def bad_cursor() -> Refusal:
+def bad_cursor() -> ApiError:
     """What a cursor that does not belong to this request is answered."""
-    return Refusal("INVALID_REQUEST", "cursor: is not one of this list; leave it out to start anew")
+    return ApiError("INVALID_REQUEST", "cursor: is not one of this list; leave it out to start anew")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, Self, TypeAlias
 from attrs import evolve, fields_dict, frozen
 
 from cycles._core.amounts import INT64_MAX
-from cycles.embedded.refusals import Refusal
+from cycles.embedded.errors import ApiError
 from cycles.embedded.scopes import leaf
 
 INT64_MIN: Final = -(2**63)
@@ -38,7 +38,7 @@ class Record:
         """The last moment at which the record is still as it is."""
         return None
 
-    def plain(self) -> Body:
+    def to_json(self) -> Body:
         """The record as JSON values."""
         return {name: getattr(self, name) for name in fields_dict(type(self))}  # type: ignore[arg-type]
 
@@ -79,7 +79,7 @@ class Budget(Record):
         """This budget with its numbers moved by the given differences, and marked if `over_limit`.
 
         Raises:
-            Refusal: INTERNAL_ERROR if a number no longer fits into a signed 64-bit integer.
+            ApiError: INTERNAL_ERROR if a number no longer fits into a signed 64-bit integer.
         """
         after = evolve(
             self,
@@ -89,7 +89,7 @@ class Budget(Record):
             is_over_limit=self.is_over_limit or over_limit,
         )
         if not after.fits():
-            raise Refusal("INTERNAL_ERROR", f"the numbers of {self.scope} would no longer fit into 64 bits")
+            raise ApiError("INTERNAL_ERROR", f"the numbers of {self.scope} would no longer fit into 64 bits")
         return after
 
     def fits(self) -> bool:
@@ -177,7 +177,7 @@ class Reservation(Record):
 
 
 @frozen(kw_only=True)
-class Remembered(Record):
+class StoredResponse(Record):
     """A success that a repeated idempotency key is answered with. `owner`: the tenant, or the reservation."""
 
     kind: ClassVar[str] = "remembered"
@@ -239,4 +239,4 @@ class ApiKey(Record):
         return (self.secret,)
 
 
-KINDS: Final[dict[str, type[Record]]] = {cls.kind: cls for cls in (Budget, Reservation, Remembered, Tenant, ApiKey)}
+KINDS: Final[dict[str, type[Record]]] = {cls.kind: cls for cls in (Budget, Reservation, StoredResponse, Tenant, ApiKey)}

@@ -34,7 +34,7 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
-# What is read and thrown away of a body that is too big, so that its sender gets to read the refusal.
+# What is read and thrown away of a body that is too big, so that its sender gets to read the error.
 MAX_DRAINED_BYTES: Final = 8 * MAX_BODY_BYTES
 # As the reference server's container: longer answers are worth compressing.
 MIN_GZIP_BYTES: Final = 1024
@@ -65,7 +65,7 @@ class App:
             self._abort(scope["client"])
             await receive()  # returns once the connection is known to be gone
             return
-        if fault.delay_s and await _gone_within(fault.delay_s, receive):
+        if fault.delay_s and await _disconnects_within(fault.delay_s, receive):
             return
         if len(response.body) >= MIN_GZIP_BYTES and "gzip" in request.headers.get("accept-encoding", "").lower():
             response = _packed(response)
@@ -109,7 +109,7 @@ def _packed(response: Response) -> Response:
     return Response(response.status, headers, gzip.compress(response.body, 1))
 
 
-async def _gone_within(seconds: float, receive: Receive) -> bool:
+async def _disconnects_within(seconds: float, receive: Receive) -> bool:
     """Wait, but not for a client that has hung up; True if it has."""
     try:
         async with asyncio.timeout(seconds):
@@ -127,7 +127,7 @@ async def _send(response: Response, drip_s: float | None, receive: Receive, send
         await send({"type": "http.response.body", "body": response.body})
         return
     for byte in response.body:
-        if await _gone_within(drip_s, receive):
+        if await _disconnects_within(drip_s, receive):
             return
         await send({"type": "http.response.body", "body": bytes([byte]), "more_body": True})
     await send({"type": "http.response.body"})

@@ -12,14 +12,14 @@ from attrs import evolve
 
 from cycles._core.amounts import Amount
 from cycles._errors import InvalidRequestError
-from cycles.embedded.books import Books
 from cycles.embedded.clock import Clock, SystemClock
 from cycles.embedded.faults import Fault, Faults
-from cycles.embedded.http import Counter, Request, Response
+from cycles.embedded.http import Application, Request, Response
 from cycles.embedded.ledger import Ledger
 from cycles.embedded.operator import Operator
-from cycles.embedded.received import Received, Requests
+from cycles.embedded.request_log import ReceivedRequest, RequestLog
 from cycles.embedded.routes import find
+from cycles.embedded.tables import Tables
 from cycles.embedded.transports import EmbeddedTransport
 
 if TYPE_CHECKING:
@@ -58,12 +58,12 @@ class EmbeddedServer:
         admin_api_key: str | None = None,
         api_keys: Mapping[str, str] | None = None,
     ) -> None:
-        self._ledger = Ledger(Books(_store(path)), clock or SystemClock())
-        self._counter = Counter(self._ledger, admin_api_key)
+        self._ledger = Ledger(Tables(_store(path)), clock or SystemClock())
+        self._application = Application(self._ledger, admin_api_key)
         self._closed = False
         self.ledger = Operator(self._ledger)
         self.faults = Faults()
-        self.requests = Requests()
+        self.requests = RequestLog()
         self._named_tenants = _tenants(budgets or {})
         try:
             self._seed(budgets or {}, api_keys or {})
@@ -72,7 +72,7 @@ class EmbeddedServer:
             raise
 
     def _seed(self, budgets: Budgets, api_keys: Mapping[str, str]) -> None:
-        kept = set(self._ledger.books.budgets)
+        kept = set(self._ledger.tables.budgets)
         for scope, amounts in budgets.items():
             for amount in _listed(scope, amounts):
                 if (scope.lower(), str(amount.unit)) not in kept:
@@ -92,9 +92,9 @@ class EmbeddedServer:
             return None, fault
         response = None
         if fault is None or fault.reaches_ledger:
-            response = self._counter.handle(request)
+            response = self._application.handle(request)
         self.requests.add(
-            Received(
+            ReceivedRequest(
                 operation=operation,
                 method=request.method,
                 target=request.target,

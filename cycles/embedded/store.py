@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from cycles._errors import ConfigurationError
+from cycles.embedded.errors import ApiError
 from cycles.embedded.records import KINDS, Record
-from cycles.embedded.refusals import Refusal
 
 # "CYCL" in the header of the file tells a ledger from any other database; the version, what its rows look like.
 APPLICATION_ID: Final = 0x4359434C
@@ -31,10 +31,10 @@ CREATE TABLE IF NOT EXISTS records (
     UNIQUE (kind, key)
 );
 """
-_KEEP: Final = """
+_SAVE: Final = """
 INSERT INTO records (kind, key, value) VALUES (?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value
 """
-_FORGET: Final = "DELETE FROM records WHERE kind = ? AND key = ?"
+_DELETE: Final = "DELETE FROM records WHERE kind = ? AND key = ?"
 
 
 class SqliteStore:
@@ -87,22 +87,22 @@ class SqliteStore:
         rows = self._file.execute("SELECT kind, value FROM records ORDER BY place").fetchall()
         return [KINDS[kind].of(json.loads(value)) for kind, value in rows]
 
-    def write(self, kept: Iterable[Record], gone: Iterable[Record]) -> None:
+    def write(self, kept: Iterable[Record], deleted: Iterable[Record]) -> None:
         """Keep and forget these, all of them or none.
 
         Raises:
-            Refusal: INTERNAL_ERROR if the file cannot be written; nothing has changed then.
+            ApiError: INTERNAL_ERROR if the file cannot be written; nothing has changed then.
         """
-        rows = [(record.kind, _key(record), json.dumps(record.plain())) for record in kept]
+        rows = [(record.kind, _key(record), json.dumps(record.to_json())) for record in kept]
         try:
             self._file.execute("BEGIN")
-            self._file.executemany(_KEEP, rows)
-            self._file.executemany(_FORGET, [(record.kind, _key(record)) for record in gone])
+            self._file.executemany(_SAVE, rows)
+            self._file.executemany(_DELETE, [(record.kind, _key(record)) for record in deleted])
             self._file.execute("COMMIT")
         except sqlite3.Error as wrong:
             if self._file.in_transaction:
                 self._file.execute("ROLLBACK")
-            raise Refusal("INTERNAL_ERROR", f"the ledger's file cannot be written: {wrong}") from wrong
+            raise ApiError("INTERNAL_ERROR", f"the ledger's file cannot be written: {wrong}") from wrong
 
     def close(self) -> None:
         """Let go of the file."""

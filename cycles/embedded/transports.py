@@ -35,7 +35,7 @@ class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         request.read()
         response, fault = self._answer(request)
         if fault is not None and fault.delay_s:
-            pause, in_time = _patience(request, fault.delay_s)
+            pause, in_time = _wait_before_timeout(request, fault.delay_s)
             threading.Event().wait(pause)
             _require(in_time, request)
         return _delivered(request, response, fault)
@@ -45,7 +45,7 @@ class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         await request.aread()
         response, fault = self._answer(request)
         if fault is not None and fault.delay_s:
-            pause, in_time = _patience(request, fault.delay_s)
+            pause, in_time = _wait_before_timeout(request, fault.delay_s)
             await asyncio.sleep(pause)
             _require(in_time, request)
         return _delivered(request, response, fault)
@@ -64,7 +64,7 @@ class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         )
 
 
-def _patience(request: httpx.Request, delay_s: float) -> tuple[float, bool]:
+def _wait_before_timeout(request: httpx.Request, delay_s: float) -> tuple[float, bool]:
     """How long the client waits for an answer that comes after `delay_s`, and whether it still gets it."""
     read_timeout = request.extensions.get("timeout", {}).get("read")
     if read_timeout is None or delay_s < read_timeout:

@@ -17,9 +17,9 @@ from attrs import frozen
 
 from cycles._core.amounts import INT64_MAX, Unit
 from cycles._core.subjects import LEVELS
+from cycles.embedded.errors import ApiError
 from cycles.embedded.overage import POLICIES
 from cycles.embedded.records import Body
-from cycles.embedded.refusals import Refusal
 
 INT32_MAX: Final = 2**31 - 1
 # Far more than anything useful, far below what the JSON parser and our own answers can take.
@@ -43,24 +43,24 @@ def decode(body: bytes) -> Any:
     """The JSON value of a request body.
 
     Raises:
-        Refusal: INVALID_REQUEST (400; 413 if it is too big) saying what is wrong.
+        ApiError: INVALID_REQUEST (400; 413 if it is too big) saying what is wrong.
     """
     if len(body) > MAX_BODY_BYTES:
-        raise Refusal("INVALID_REQUEST", f"the body is larger than {MAX_BODY_BYTES} bytes", status=413)
+        raise ApiError("INVALID_REQUEST", f"the body is larger than {MAX_BODY_BYTES} bytes", status=413)
     try:
         value = _DECODER.decode(body.decode("utf-8-sig"))
     except RecursionError:
         raise _too_deep() from None
     except ValueError as wrong:
-        raise Refusal("INVALID_REQUEST", f"the body is not JSON: {wrong}") from None
+        raise ApiError("INVALID_REQUEST", f"the body is not JSON: {wrong}") from None
     # Counting brackets is cheap and nearly always settles it.
     if body.count(b"{") + body.count(b"[") > MAX_NESTING and _nesting(value) > MAX_NESTING:
         raise _too_deep()
     return value
 
 
-def _too_deep() -> Refusal:
-    return Refusal("INVALID_REQUEST", f"the body is nested more than {MAX_NESTING} levels deep")
+def _too_deep() -> ApiError:
+    return ApiError("INVALID_REQUEST", f"the body is nested more than {MAX_NESTING} levels deep")
 
 
 def _nesting(value: Any) -> int:
@@ -141,7 +141,7 @@ def _free(value: Any, path: str, problems: Problems) -> Any:
     return value
 
 
-def _texts(most: int, each: Check) -> Check:
+def _strings(most: int, each: Check) -> Check:
     def check(value: Any, path: str, problems: Problems) -> Any:
         if not isinstance(value, list) or len(value) > most:
             problems.append(f"{path}: must be a list of at most {most} texts")
@@ -202,7 +202,7 @@ _SUBJECT: Final = _object(
 _ACTION: Final = _object(
     kind=_Field(_text(64, blank=False), required=True),
     name=_Field(_text(256, blank=False), required=True),
-    tags=_Field(_texts(10, _text(64))),
+    tags=_Field(_strings(10, _text(64))),
 )
 _METRICS: Final = _object(
     tokens_input=_Field(_whole(0, INT32_MAX)),
@@ -248,12 +248,12 @@ def checked(operation: str, value: Any) -> Body:
     """A decoded request body in its one form.
 
     Raises:
-        Refusal: INVALID_REQUEST, listing every field that is wrong and why.
+        ApiError: INVALID_REQUEST, listing every field that is wrong and why.
     """
     problems: Problems = []
     form: Body = SHAPES[operation](value, "", problems)
     if problems:
-        raise Refusal("INVALID_REQUEST", "; ".join(problems)[:MAX_MESSAGE])
+        raise ApiError("INVALID_REQUEST", "; ".join(problems)[:MAX_MESSAGE])
     return form
 
 
@@ -261,17 +261,17 @@ def require_level(subject: Body) -> None:
     """Refuse a subject that has dimensions only.
 
     Raises:
-        Refusal: INVALID_REQUEST.
+        ApiError: INVALID_REQUEST.
     """
     if not any(level in subject for level in LEVELS):
-        raise Refusal("INVALID_REQUEST", f"subject: at least one of {', '.join(LEVELS)} is required")
+        raise ApiError("INVALID_REQUEST", f"subject: at least one of {', '.join(LEVELS)} is required")
 
 
 def require_id_length(reservation_id: str) -> None:
     """Refuse an id in a path that is too long to be one.
 
     Raises:
-        Refusal: INVALID_REQUEST.
+        ApiError: INVALID_REQUEST.
     """
     if not 1 <= _length(reservation_id) <= MAX_ID_LENGTH:
-        raise Refusal("INVALID_REQUEST", f"reservation_id: must have 1 to {MAX_ID_LENGTH} characters")
+        raise ApiError("INVALID_REQUEST", f"reservation_id: must have 1 to {MAX_ID_LENGTH} characters")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles.embedded.received import Received
+from cycles.embedded.request_log import ReceivedRequest
 from cycles.embedded.routes import find
 from cycles.embedded.serve import Listener
 from tests.support import worlds
@@ -60,7 +60,7 @@ class Shop:
         self._stack.callback(client.close)
         return client
 
-    def sent(self, operation: str) -> list[Received]:
+    def sent(self, operation: str) -> list[ReceivedRequest]:
         return self.server.requests.of(operation)
 
     def bodies(self, operation: str) -> list[Any]:

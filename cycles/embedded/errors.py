@@ -8,7 +8,7 @@ from typing import Any
 from cycles._core.outcome import CODE_STATUS
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """The server answers with an error; nothing in the ledger has changed.
 
     Attributes:

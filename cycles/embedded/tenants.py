@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from cycles.embedded import overage
-from cycles.embedded.books import Books
+from cycles.embedded.errors import ApiError
 from cycles.embedded.records import Body, Tenant
-from cycles.embedded.refusals import Refusal
+from cycles.embedded.tables import Tables
 
 # What holds for a tenant without a record, or whose record leaves it out.
 DEFAULT_POLICY: Final = "ALLOW_IF_AVAILABLE"
@@ -16,41 +16,43 @@ MAX_TTL_MS: Final = 3_600_000
 MAX_EXTENSIONS: Final = 10
 
 
-class Tenancy:
+class TenantRules:
     """Reads tenant records. What `set_tenant` changes holds from the next request on."""
 
-    def __init__(self, books: Books) -> None:
-        self._books = books
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
 
     def _record(self, tenant: str) -> Tenant:
-        return self._books.tenants.get((tenant,)) or Tenant(name=tenant)
+        return self._tables.tenants.get((tenant,)) or Tenant(name=tenant)
 
     def require_open(self, tenant: str) -> None:
         """Refuse a closed tenant, and a record whose status is no status. A suspended one is stopped at the door."""
         status = self._record(tenant).status
         if status == "CLOSED":
-            raise Refusal("TENANT_CLOSED", f"tenant {tenant} is closed")
+            raise ApiError("TENANT_CLOSED", f"tenant {tenant} is closed")
         if status not in ("ACTIVE", "SUSPENDED"):
-            raise Refusal("INTERNAL_ERROR", f"the record of tenant {tenant} cannot be read")
+            raise ApiError("INTERNAL_ERROR", f"the record of tenant {tenant} cannot be read")
 
     def policy(self, tenant: str, request: Body) -> str:
         """The overage policy of a request: its own, else the tenant's default."""
-        asked: str | None = request.get("overage_policy")
-        if asked is not None:
-            return asked
+        requested: str | None = request.get("overage_policy")
+        if requested is not None:
+            return requested
         default = self._record(tenant).default_commit_overage_policy
         if default is None:
             return DEFAULT_POLICY
         if default not in overage.POLICIES:
-            raise Refusal("INVALID_REQUEST", f"the default overage policy of tenant {tenant} is {default!r}")
+            raise ApiError("INVALID_REQUEST", f"the default overage policy of tenant {tenant} is {default!r}")
         return default
 
-    def ttl_ms(self, tenant: str, asked: int | None) -> int:
+    def ttl_ms(self, tenant: str, requested: int | None) -> int:
         """The lifetime that is granted: what was asked for or the tenant's default, up to the tenant's maximum."""
         record = self._record(tenant)
-        if asked is None:
-            asked = DEFAULT_TTL_MS if record.default_reservation_ttl_ms is None else record.default_reservation_ttl_ms
-        return min(asked, MAX_TTL_MS if record.max_reservation_ttl_ms is None else record.max_reservation_ttl_ms)
+        if requested is None:
+            requested = (
+                DEFAULT_TTL_MS if record.default_reservation_ttl_ms is None else record.default_reservation_ttl_ms
+            )
+        return min(requested, MAX_TTL_MS if record.max_reservation_ttl_ms is None else record.max_reservation_ttl_ms)
 
     def max_extensions(self, tenant: str) -> int:
         """How often a reservation that is made now may be extended."""

@@ -14,7 +14,7 @@ KEPT: Final = 10_000
 
 
 @frozen(kw_only=True)
-class Received:
+class ReceivedRequest:
     """One request, and the status it was answered with.
 
     Attributes:
@@ -47,13 +47,13 @@ class Received:
         return found.get("idempotency_key") if isinstance(found, dict) else None
 
 
-class Requests(Sequence[Received]):
+class RequestLog(Sequence[ReceivedRequest]):
     """`server.requests`: the requests in the order in which they were answered, the last 10,000."""
 
     def __init__(self) -> None:
-        self._kept: deque[Received] = deque(maxlen=KEPT)
+        self._kept: deque[ReceivedRequest] = deque(maxlen=KEPT)
 
-    def of(self, operation: str) -> list[Received]:
+    def of(self, operation: str) -> list[ReceivedRequest]:
         """Those of one operation (reserve, commit, release, extend, event, decide, ...)."""
         return [request for request in list(self._kept) if request.operation == operation]
 
@@ -61,22 +61,22 @@ class Requests(Sequence[Received]):
         """Forget them."""
         self._kept.clear()
 
-    def add(self, request: Received) -> None:
+    def add(self, request: ReceivedRequest) -> None:
         """Note one more."""
         self._kept.append(request)
 
     @overload
-    def __getitem__(self, index: int) -> Received: ...
+    def __getitem__(self, index: int) -> ReceivedRequest: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Received]: ...
-    def __getitem__(self, index: int | slice) -> Received | list[Received]:
+    def __getitem__(self, index: slice) -> list[ReceivedRequest]: ...
+    def __getitem__(self, index: int | slice) -> ReceivedRequest | list[ReceivedRequest]:
         return list(self._kept)[index]
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def __iter__(self) -> Iterator[Received]:
+    def __iter__(self) -> Iterator[ReceivedRequest]:
         return iter(list(self._kept))
 
     def __repr__(self) -> str:
-        return f"<Requests {list(self._kept)!r}>"
+        return f"<RequestLog {list(self._kept)!r}>"

@@ -11,10 +11,10 @@ from typing import Final
 
 from attrs import frozen
 
-from cycles.embedded.books import Books
+from cycles.embedded.errors import ApiError
 from cycles.embedded.records import ApiKey
-from cycles.embedded.refusals import Refusal
 from cycles.embedded.routes import ADMIN_OPERATIONS, Route
+from cycles.embedded.tables import Tables
 
 # Keys are looked up by this many characters, the secret is compared only then.
 PREFIX_LENGTH: Final = 14
@@ -29,14 +29,14 @@ class Caller:
     tenant: str | None = None
 
 
-class Doors:
+class Authenticator:
     """Lets callers in, or refuses with 401 (500 where an operator's key is used and none is configured)."""
 
-    def __init__(self, books: Books, admin_api_key: str | None) -> None:
-        self._books = books
+    def __init__(self, tables: Tables, admin_api_key: str | None) -> None:
+        self._tables = tables
         self._admin_api_key = admin_api_key
 
-    def admit(self, route: Route, headers: Mapping[str, str], now_ms: int) -> Caller:
+    def authenticate(self, route: Route, headers: Mapping[str, str], now_ms: int) -> Caller:
         """The caller of a request, by its headers (names in lower case)."""
         if route.public:
             return Caller()
@@ -48,9 +48,9 @@ class Doors:
 
     def _check_admin(self, given: str) -> None:
         if self._admin_api_key is None or not self._admin_api_key.strip():
-            raise Refusal("INTERNAL_ERROR", "no admin API key is configured; give admin_api_key= to the server")
+            raise ApiError("INTERNAL_ERROR", "no admin API key is configured; give admin_api_key= to the server")
         if not _same(given, self._admin_api_key):
-            raise Refusal("UNAUTHORIZED", "the admin API key is wrong")
+            raise ApiError("UNAUTHORIZED", "the admin API key is wrong")
 
     def _tenant_of(self, secret: str, now_ms: int) -> str:
         if not secret.strip():
@@ -63,14 +63,14 @@ class Doors:
             raise _unauthorized("INVALID_KEY")
         if not record.tenant or not record.tenant.strip():
             raise _unauthorized("KEY_NOT_OWNED_BY_TENANT")
-        tenant = self._books.tenants.get((record.tenant,))
+        tenant = self._tables.tenants.get((record.tenant,))
         if tenant is not None and tenant.status in ("SUSPENDED", "CLOSED"):
             raise _unauthorized(f"TENANT_{tenant.status}")
         return record.tenant
 
     def _lookup(self, secret: str) -> ApiKey | None:
-        exact = self._books.api_keys.get((secret,))
-        return exact if exact is not None else _last(self._books.api_keys.values(), secret[:PREFIX_LENGTH])
+        exact = self._tables.api_keys.get((secret,))
+        return exact if exact is not None else _last(self._tables.api_keys.values(), secret[:PREFIX_LENGTH])
 
 
 def _last(records: Iterable[ApiKey], prefix: str) -> ApiKey | None:
@@ -90,8 +90,8 @@ def _check_status(record: ApiKey, now_ms: int) -> None:
         raise _unauthorized("KEY_EXPIRED")
 
 
-def _unauthorized(message: str) -> Refusal:
-    return Refusal("UNAUTHORIZED", message)
+def _unauthorized(message: str) -> ApiError:
+    return ApiError("UNAUTHORIZED", message)
 
 
 def _same(left: str, right: str) -> bool:
@@ -108,7 +108,7 @@ class PublicLimit:
         """Count one request.
 
         Raises:
-            Refusal: LIMIT_EXCEEDED, with when to come back.
+            ApiError: LIMIT_EXCEEDED, with when to come back.
         """
         start_ms, seen = self._windows.get(address, (now_ms, 0))
         if now_ms >= start_ms + PUBLIC_WINDOW_MS:
@@ -116,7 +116,7 @@ class PublicLimit:
         self._windows[address] = (start_ms, seen + 1)
         if seen >= PUBLIC_REQUESTS:
             end_ms = start_ms + PUBLIC_WINDOW_MS
-            raise Refusal(
+            raise ApiError(
                 "LIMIT_EXCEEDED",
                 f"more than {PUBLIC_REQUESTS} requests in a minute",
                 headers={

@@ -10,9 +10,9 @@ import hashlib
 import json
 from typing import Final
 
-from cycles.embedded.books import Books
-from cycles.embedded.records import DAY_MS, RETENTION_MS, Body, Remembered, Reservation
-from cycles.embedded.refusals import Refusal
+from cycles.embedded.errors import ApiError
+from cycles.embedded.records import DAY_MS, RETENTION_MS, Body, Reservation, StoredResponse
+from cycles.embedded.tables import Tables
 
 # Decide and dry runs a day, events a week, commits and releases as long as the reservation they ended.
 LIFETIMES_MS: Final = {
@@ -24,28 +24,28 @@ LIFETIMES_MS: Final = {
 }
 
 
-class Memory:
+class IdempotencyStore:
     """Looks keys up and makes the records that remember them; the caller applies those with the rest of its change."""
 
-    def __init__(self, books: Books) -> None:
-        self._books = books
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
 
-    def recall(self, operation: str, owner: str, request: Body, now_ms: int) -> Body | None:
+    def replay(self, operation: str, owner: str, request: Body, now_ms: int) -> Body | None:
         """The answer this key had before, or None if it is new.
 
         Raises:
-            Refusal: IDEMPOTENCY_MISMATCH if the key came with another payload.
+            ApiError: IDEMPOTENCY_MISMATCH if the key came with another payload.
         """
-        known = self._books.remembered.get((operation, owner, request["idempotency_key"]))
+        known = self._tables.responses.get((operation, owner, request["idempotency_key"]))
         if known is None:
             return None
         if known.digest != digest(request):
-            raise Refusal("IDEMPOTENCY_MISMATCH", "the idempotency key was used with another payload")
+            raise ApiError("IDEMPOTENCY_MISMATCH", "the idempotency key was used with another payload")
         if known.reservation_id is None:
             return known.response
         return known.response | {"remaining_ttl_ms": self._remaining_ttl_ms(known, now_ms)}
 
-    def note(
+    def entry(
         self,
         operation: str,
         owner: str,
@@ -54,7 +54,7 @@ class Memory:
         now_ms: int,
         *,
         reservation: Reservation | None = None,
-    ) -> Remembered:
+    ) -> StoredResponse:
         """The record that answers this key from now on; `reservation` is the lease whose expiry the answer tells."""
         if operation == "extend" and reservation is not None:
             until_ms = reservation.expires_at_ms
@@ -62,7 +62,7 @@ class Memory:
             until_ms = now_ms + LIFETIMES_MS[operation]
             if reservation is not None:
                 until_ms = max(until_ms, reservation.lapses_ms)
-        return Remembered(
+        return StoredResponse(
             operation=operation,
             owner=owner,
             idempotency_key=request["idempotency_key"],
@@ -72,8 +72,8 @@ class Memory:
             reservation_id=None if reservation is None else reservation.reservation_id,
         )
 
-    def _remaining_ttl_ms(self, known: Remembered, now_ms: int) -> int:
-        row = self._books.reservations.get((known.reservation_id or "",))
+    def _remaining_ttl_ms(self, known: StoredResponse, now_ms: int) -> int:
+        row = self._tables.reservations.get((known.reservation_id or "",))
         if row is None or row.status != "ACTIVE":
             return 0
         expires_at_ms: int = known.response["expires_at_ms"]
