@@ -1,7 +1,7 @@
 """A Cycles server inside your process or beside it, for development and tests.
 
-It behaves like the reference server, so that code which works on it works there; production runs on the Cycles server.
-The ledger is pure, `http` turns requests into answers without a socket, transports and `serve` carry them.
+It behaves like the reference server, so code that works with it works in production, which runs the Cycles server.
+The ledger is pure, `http` turns requests into responses without a socket, and transports and `serve` carry them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m cycles.embedded``: the server as a process, for development. It stops at Ctrl-C and at SIGTERM."""
+"""Run the server as a process for development: ``python -m cycles.embedded``. Ctrl-C and SIGTERM stop it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT_PORT: Final = 7878
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"a port is from 0 to 65535, got {text}")
+        raise argparse.ArgumentTypeError(f"port must be 0 to 65535: {text}; pass 0 for any free port")
     return int(text)
 
 
@@ -32,10 +32,14 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="SCOPE=AMOUNT",
-        help="what a scope may spend, like tenant:acme=10USD or tenant:acme/agent:bot=50000TOKENS; may be repeated",
+        help="budget of a scope, like tenant:acme=10USD or tenant:acme/agent:bot=50000TOKENS; may be repeated",
     )
     parser.add_argument(
-        "--api-key", action="append", default=[], metavar="KEY=TENANT", help="an API key of your own; may be repeated"
+        "--api-key",
+        action="append",
+        default=[],
+        metavar="KEY=TENANT",
+        help="an API key and its tenant; may be repeated",
     )
     parser.add_argument("--admin-api-key", metavar="KEY", help="the operator's key for list, get and release")
     parser.add_argument("--db", metavar="FILE", help="keep the ledger in this SQLite file (default: in memory)")
@@ -44,22 +48,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _budgets(texts: Sequence[str]) -> dict[str, list[Amount]]:
+def _budgets(arguments: Sequence[str]) -> dict[str, list[Amount]]:
     budgets: dict[str, list[Amount]] = {}
-    for text in texts:
+    for text in arguments:
         scope, equals, amount = text.partition("=")
         if not equals:
-            raise InvalidRequestError(f"--budget {text}: write it like tenant:acme=10USD")
+            raise InvalidRequestError(f"--budget has no amount: {text}; write it like tenant:acme=10USD")
         budgets.setdefault(scope, []).append(Amount.parse(amount))
     return budgets
 
 
-def _keys(texts: Sequence[str]) -> dict[str, str]:
+def _keys(arguments: Sequence[str]) -> dict[str, str]:
     keys: dict[str, str] = {}
-    for text in texts:
+    for text in arguments:
         key, equals, tenant = text.rpartition("=")
         if not equals or not key or not tenant:
-            raise InvalidRequestError("--api-key: write it like KEY=TENANT")
+            raise InvalidRequestError("--api-key has no key or no tenant; write it like KEY=TENANT")
         keys[key] = tenant
     return keys
 
@@ -76,7 +80,7 @@ def _announce(server: EmbeddedServer, url: str, own_keys: dict[str, str]) -> Non
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop; returns the exit status."""
+    """Serve until a signal stops the process. Return the exit status."""
     options = _parser().parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -87,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _budgets(options.budget), path=options.db, admin_api_key=options.admin_api_key, api_keys=keys
         ) as server:
             if not server.ledger.scopes():
-                raise ConfigurationError("there is no budget to spend; add one with --budget tenant:acme=10USD")
+                raise ConfigurationError("the ledger has no budget; add one with --budget tenant:acme=10USD")
             with server.listen(options.host, options.port) as url:
                 _announce(server, url, keys)
                 stop.wait()

@@ -1,6 +1,7 @@
-"""Who is asking: API keys, the operator's key, and the request limit of the public paths (authentication rules).
+"""Authenticate requests: API keys, the admin key, and the request limit of the public paths.
 
-The order of the checks is the reference server's, so a wrong secret for a revoked key is told that it is revoked.
+The order of the checks is the reference server's: a wrong secret for a revoked key gets KEY_REVOKED, not INVALID_KEY.
+See `docs/protocol/server.md`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from cycles.embedded.records import ApiKey
 from cycles.embedded.routes import ADMIN_OPERATIONS, Route
 from cycles.embedded.tables import Tables
 
-# Keys are looked up by this many characters, the secret is compared only then.
+# A key is looked up by this many characters; its secret is compared afterwards.
 PREFIX_LENGTH: Final = 14
 PUBLIC_REQUESTS: Final = 300
 PUBLIC_WINDOW_MS: Final = 60_000
@@ -24,20 +25,20 @@ PUBLIC_WINDOW_MS: Final = 60_000
 
 @frozen
 class Caller:
-    """Whose request it is: a tenant, an operator (no tenant), or nobody in particular on a public path."""
+    """The caller of a request. `tenant` is None for the admin key and on public paths."""
 
     tenant: str | None = None
 
 
 class Authenticator:
-    """Lets callers in, or refuses with 401 (500 where an operator's key is used and none is configured)."""
+    """Identifies callers. An unknown one gets 401, or 500 if it sends an admin key and the server has none."""
 
     def __init__(self, tables: Tables, admin_api_key: str | None) -> None:
         self._tables = tables
         self._admin_api_key = admin_api_key
 
     def authenticate(self, route: Route, headers: Mapping[str, str], now_ms: int) -> Caller:
-        """The caller of a request, by its headers (names in lower case)."""
+        """Return the caller of a request from its headers (names in lower case)."""
         if route.public:
             return Caller()
         admin = headers.get("x-admin-api-key", "")
@@ -48,13 +49,13 @@ class Authenticator:
 
     def _check_admin(self, given: str) -> None:
         if self._admin_api_key is None or not self._admin_api_key.strip():
-            raise ApiError("INTERNAL_ERROR", "no admin API key is configured; give admin_api_key= to the server")
+            raise ApiError("INTERNAL_ERROR", "the server has no admin API key; pass admin_api_key= to EmbeddedServer")
         if not _same(given, self._admin_api_key):
             raise ApiError("UNAUTHORIZED", "the admin API key is wrong")
 
     def _tenant_of(self, secret: str, now_ms: int) -> str:
         if not secret.strip():
-            raise _unauthorized("the API key is missing; send it as X-Cycles-API-Key")
+            raise _unauthorized("the API key is missing; send it in the header X-Cycles-API-Key")
         record = self._lookup(secret)
         if record is None:
             raise _unauthorized("KEY_NOT_FOUND")
@@ -85,7 +86,7 @@ def _check_status(record: ApiKey, now_ms: int) -> None:
     if record.status in ("REVOKED", "EXPIRED"):
         raise _unauthorized(f"KEY_{record.status}")
     if record.status != "ACTIVE":
-        raise _unauthorized("INTERNAL_ERROR")  # a record that cannot be read still answers 401
+        raise _unauthorized("INTERNAL_ERROR")  # the reference server returns 401 for a record that it cannot read
     if record.expires_at_ms is not None and now_ms > record.expires_at_ms:
         raise _unauthorized("KEY_EXPIRED")
 
@@ -99,7 +100,7 @@ def _same(left: str, right: str) -> bool:
 
 
 class PublicLimit:
-    """At most 300 requests a minute from one address on the paths that need no key."""
+    """Limits the paths that need no key to 300 requests a minute from one address."""
 
     def __init__(self) -> None:
         self._windows: dict[str, tuple[int, int]] = {}
@@ -108,7 +109,7 @@ class PublicLimit:
         """Count one request.
 
         Raises:
-            ApiError: LIMIT_EXCEEDED, with when to come back.
+            ApiError: LIMIT_EXCEEDED, with the header Retry-After.
         """
         start_ms, seen = self._windows.get(address, (now_ms, 0))
         if now_ms >= start_ms + PUBLIC_WINDOW_MS:
@@ -118,7 +119,7 @@ class PublicLimit:
             end_ms = start_ms + PUBLIC_WINDOW_MS
             raise ApiError(
                 "LIMIT_EXCEEDED",
-                f"more than {PUBLIC_REQUESTS} requests in a minute",
+                f"more than {PUBLIC_REQUESTS} requests in a minute; retry after the seconds in Retry-After",
                 headers={
                     "Retry-After": str(max(1, -(-(end_ms - now_ms) // 1000))),
                     "X-RateLimit-Remaining": "0",

@@ -1,4 +1,7 @@
-"""The one clock of a server: milliseconds since the epoch. Client time never enters the ledger (ledger rules, time)."""
+"""The clock of a server, in milliseconds since the epoch. Client time never enters the ledger.
+
+See `docs/protocol/server.md`.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,26 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Whatever tells the server what time it is."""
+    """Source of the server's time."""
 
     def now_ms(self) -> int:
-        """Milliseconds since the epoch."""
+        """Return the time in milliseconds since the epoch."""
         ...
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The time of the machine."""
 
     def now_ms(self) -> int:
-        """Milliseconds since the epoch."""
+        """Return the time in milliseconds since the epoch."""
         return time.time_ns() // 1_000_000
 
 
 class ManualClock:
-    """A clock that stands still until a test advances it.
+    """A clock that does not move until a test advances it.
 
     Args:
-        start_ms: Where it starts, in milliseconds since the epoch.
+        start_ms: Start time, in milliseconds since the epoch.
     """
 
     def __init__(self, start_ms: int = 1_700_000_000_000) -> None:
@@ -35,17 +38,17 @@ class ManualClock:
         self._lock = threading.Lock()
 
     def now_ms(self) -> int:
-        """Milliseconds since the epoch."""
+        """Return the time in milliseconds since the epoch."""
         return self._now_ms
 
     def advance(self, ms: int) -> int:
         """Move forward by `ms` milliseconds and return the new time.
 
         Raises:
-            ValueError: if `ms` is negative; server time does not run backwards.
+            ValueError: if `ms` is negative, because server time never runs backwards.
         """
         if ms < 0:
-            raise ValueError(f"a clock only moves forward, got {ms} ms")
+            raise ValueError(f"a clock cannot move backwards: {ms} ms; pass 0 or more")
         with self._lock:
             self._now_ms += ms
             return self._now_ms

@@ -1,4 +1,7 @@
-"""Every "no" of the server, as one exception that the HTTP layer turns into an error body (error catalogue)."""
+"""The exception that the HTTP layer turns into an error response.
+
+The codes and their statuses are in `docs/protocol/server.md`.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from cycles._core.outcome import CODE_STATUS
 
 
 class ApiError(Exception):
-    """The server answers with an error; nothing in the ledger has changed.
+    """An error response of the server. The ledger has not changed.
 
     Attributes:
         code: The protocol's error code.
-        status: HTTP status, from the catalogue unless given.
-        details: What `details` of the error body holds, or None for none.
+        status: HTTP status; by default the one that belongs to the code.
+        details: The member `details` of the error body, or None.
         headers: Further response headers.
     """
 

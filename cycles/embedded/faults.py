@@ -1,7 +1,7 @@
-"""Faults on demand: what a client must survive, made to happen to chosen requests.
+"""Faults that a test injects: lost connections, delays, and replaced responses.
 
-A fault waits for the next request of its operation, happens as often as it was told, and is used up. Operations have
-the server's short names (decide, reserve, list, get, commit, release, extend, balances, event, evidence, jwks).
+A fault waits for the next request of its operation and hits the given number of requests. Operations have the server's
+short names (decide, reserve, list, get, commit, release, extend, balances, event, evidence, jwks).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from cycles.embedded.routes import OPERATIONS
 
 @frozen(kw_only=True)
 class Fault:
-    """One thing that goes wrong.
+    """One injected failure.
 
     Attributes:
-        reaches_ledger: False if the request is answered (or lost) without the ledger having seen it.
-        lost: The connection breaks instead of an answer.
-        delay_s: Seconds the answer is held back.
-        drip_s: Seconds between the single bytes of the answer's body.
-        status, body, headers: What replaces the answer's own.
+        reaches_ledger: False if the ledger never receives the request.
+        lost: The connection breaks before the response.
+        delay_s: Delay of the response, in seconds.
+        drip_s: Pause between single bytes of the response body, in seconds.
+        status, body, headers: Replacements for those of the response.
     """
 
     reaches_ledger: bool = True
@@ -39,9 +39,9 @@ class Fault:
 
 
 class Faults:
-    """`server.faults`. Faults of one operation happen in the order in which they were asked for.
+    """`server.faults`. Faults of one operation happen in the order in which the test added them.
 
-    `times` is how many requests are hit, 1 by default; None means every one until `clear()`.
+    `times` is the number of requests that are hit, 1 by default; None means every request until `clear()`.
     """
 
     def __init__(self) -> None:
@@ -49,19 +49,19 @@ class Faults:
         self._waiting: dict[str, list[tuple[Fault, int | None]]] = {}
 
     def refuse(self, operation: str, *, times: int | None = 1) -> None:
-        """The connection breaks before the ledger has seen the request."""
+        """Break the connection before the ledger receives the request."""
         self._add(operation, times, Fault(reaches_ledger=False, lost=True))
 
     def drop_response(self, operation: str, *, times: int | None = 1) -> None:
-        """The ledger does it, then the connection breaks: the outcome is unknown to the client."""
+        """Run the operation, then break the connection: the client cannot know the outcome."""
         self._add(operation, times, Fault(lost=True))
 
     def delay(self, operation: str, seconds: float, *, times: int | None = 1) -> None:
-        """The ledger does it at once, the answer comes `seconds` later."""
+        """Run the operation immediately and send the response `seconds` later."""
         self._add(operation, times, Fault(delay_s=seconds))
 
     def drip(self, operation: str, *, interval: float = 0.05, times: int | None = 1) -> None:
-        """The ledger does it; the body comes byte by byte, with `interval` seconds between them."""
+        """Run the operation and send the response body byte by byte, with pauses of `interval` seconds."""
         self._add(operation, times, Fault(drip_s=interval))
 
     def status(
@@ -74,12 +74,12 @@ class Faults:
         reaches_ledger: bool = False,
         times: int | None = 1,
     ) -> None:
-        """Answer with this status, and by default without asking the ledger, as a proxy in between would.
+        """Return this status, by default without running the operation, as a proxy would.
 
         Args:
-            body: Bytes or text as they are, other values as JSON; None for an empty body.
+            body: Bytes or a string are sent verbatim, other values as JSON; None is an empty body.
             headers: Further headers, for example ``{"Retry-After": "2"}``.
-            reaches_ledger: True if the ledger does what was asked before its answer is replaced.
+            reaches_ledger: True if the operation runs before its response is replaced.
         """
         fault = Fault(reaches_ledger=reaches_ledger, status=status, body=_as_bytes(body), headers=dict(headers or {}))
         self._add(operation, times, fault)
@@ -87,16 +87,16 @@ class Faults:
     def body(
         self, operation: str, body: Any, *, headers: Mapping[str, str] | None = None, times: int | None = 1
     ) -> None:
-        """The ledger does it and the status is its own, but the body is this (bytes, text, or a value as JSON)."""
+        """Run the operation, keep the status, and replace the body (bytes, string, or a value as JSON)."""
         self._add(operation, times, Fault(body=_as_bytes(body), headers=dict(headers or {})))
 
     def clear(self) -> None:
-        """Forget every fault that has not happened yet."""
+        """Delete every fault that has not happened yet."""
         with self._lock:
             self._waiting.clear()
 
     def take(self, operation: str | None) -> Fault | None:
-        """The fault for a request of this operation, used up by this call."""
+        """Return the fault for a request of this operation and count it as used."""
         if operation not in self._waiting:  # the common case costs no lock
             return None
         with self._lock:
@@ -110,9 +110,9 @@ class Faults:
 
     def _add(self, operation: str, times: int | None, fault: Fault) -> None:
         if operation not in OPERATIONS:
-            raise InvalidRequestError(f"no operation {operation!r}; there are {', '.join(OPERATIONS)}")
+            raise InvalidRequestError(f"unknown operation: {operation!r}; pass one of {', '.join(OPERATIONS)}")
         if times is not None and times < 1:
-            raise InvalidRequestError(f"times: must be 1 or more, or None for every request, got {times}")
+            raise InvalidRequestError(f"times must be 1 or more: {times}; pass None for every request")
         with self._lock:
             self._waiting.setdefault(operation, []).append((fault, times))
 

@@ -1,7 +1,7 @@
-"""The server as a function: a request in, a response out. No socket, no thread; all it changes is the ledger.
+"""Handle HTTP requests without a socket: `Request` in, `Response` out. Only the ledger changes.
 
 The order of the checks is the protocol's: key, route, body, fields, path id, subject, idempotency header, tenant, and
-then the ledger's own.
+then those of the ledger. See `docs/protocol/server.md`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cycles.embedded.routes import Route, find
 
 @frozen(kw_only=True)
 class Request:
-    """A request as it arrived. `target` is the raw path with its query; header names are in lower case."""
+    """An HTTP request. `target` is the raw path with its query; header names are in lower case."""
 
     method: str
     target: str
@@ -37,20 +37,20 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The target without its query."""
+        """Return the target without its query."""
         return self.target.partition("?")[0]
 
 
 @frozen
 class Response:
-    """What goes back."""
+    """An HTTP response."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
 
-# More than any honest client sends; the reference server's container has such a bound, too.
+# More than any well-behaved client sends; the reference server has such a bound, too.
 MAX_HEADER_BYTES: Final = 32 * 1024
 _TRACEPARENT: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 _TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -64,17 +64,17 @@ _HARDENING: Final = {
     "X-Frame-Options": "DENY",
     "X-XSS-Protection": "0",
 }
-# What the reference server says on every answer: there is no limit here.
+# The reference server sends these on every response: they mean "no limit".
 _NO_LIMIT: Final = {"X-RateLimit-Remaining": "-1", "X-RateLimit-Reset": "0"}
 
 
-# By whom they are called: a tenant with a subject, or whoever owns the reservation.
+# The first three are called with a subject, the others with the id of a reservation.
 _OPENING: Final = {"decide": Ledger.decide, "reserve": Ledger.reserve, "event": Ledger.event}
 _SETTLING: Final = {"commit": Ledger.commit, "release": Ledger.release, "extend": Ledger.extend}
 
 
 class Application:
-    """Where requests are handed in."""
+    """The server's routes and checks over one ledger."""
 
     def __init__(self, ledger: Ledger, admin_api_key: str | None = None) -> None:
         self._ledger = ledger
@@ -82,7 +82,7 @@ class Application:
         self._public = PublicLimit()
 
     def handle(self, request: Request) -> Response:
-        """Answer one request."""
+        """Return the response to one request."""
         request_id, trace_id = str(uuid.uuid4()), trace_id_of(request.headers)
         now_ms = self._ledger.clock.now_ms()
         headers = {
@@ -99,7 +99,7 @@ class Application:
                 headers |= _NO_LIMIT
             if caller.tenant is not None:
                 headers["X-Cycles-Tenant"] = caller.tenant
-            status, body = self._answer(route, caller, request)
+            status, body = self._run(route, caller, request)
         except ApiError as error:
             status, body = error.status, _error_body(error, request_id, trace_id)
             headers |= error.headers
@@ -108,16 +108,22 @@ class Application:
     def _authenticate(self, route: Route, request: Request, now_ms: int, headers: dict[str, str]) -> Caller:
         try:
             if sum(map(len, request.headers.values())) > MAX_HEADER_BYTES:
-                raise ApiError("INVALID_REQUEST", f"the headers are larger than {MAX_HEADER_BYTES} bytes", status=431)
+                raise ApiError(
+                    "INVALID_REQUEST",
+                    f"the headers are larger than {MAX_HEADER_BYTES} bytes; send fewer or shorter ones",
+                    status=431,
+                )
             with self._ledger.locked():
                 if route.public:
                     self._public.count(request.address, now_ms)
                 return self._authenticator.authenticate(route, request.headers, now_ms)
         except ApiError:
-            headers["Content-Type"] = "application/json;charset=UTF-8"  # filters say so, controllers do not
+            headers["Content-Type"] = (
+                "application/json;charset=UTF-8"  # the reference server's filters send it, its controllers do not
+            )
             raise
 
-    def _answer(self, route: Route, caller: Caller, request: Request) -> tuple[int, Body]:
+    def _run(self, route: Route, caller: Caller, request: Request) -> tuple[int, Body]:
         if route.operation is None:
             raise _unrouted(route, request)
         if route.operation in validation.SHAPES:
@@ -128,8 +134,14 @@ class Application:
 
     def _write(self, operation: str, path_id: str | None, caller: Caller, request: Request) -> tuple[int, Body]:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip()
-        if (media_type or request.body) and not _JSON_TYPE.fullmatch(media_type):  # no body at all is a bad body
-            raise ApiError("INVALID_REQUEST", "send the body as Content-Type: application/json", status=415)
+        if (media_type or request.body) and not _JSON_TYPE.fullmatch(
+            media_type
+        ):  # without a type and a body, the body is what is wrong
+            raise ApiError(
+                "INVALID_REQUEST",
+                "the body is not declared as JSON; send it with Content-Type: application/json",
+                status=415,
+            )
         form = validation.checked(operation, validation.decode(request.body))
         if path_id is not None:
             validation.require_id_length(path_id)
@@ -137,12 +149,15 @@ class Application:
             validation.require_level(form["subject"])
         header_key = request.headers.get("x-idempotency-key")
         if header_key is not None and header_key != form["idempotency_key"]:
-            raise ApiError("INVALID_REQUEST", "X-Idempotency-Key: must equal idempotency_key of the body")
+            raise ApiError(
+                "INVALID_REQUEST",
+                "X-Idempotency-Key differs from idempotency_key of the body; send the same key or omit the header",
+            )
         if path_id is not None:
             return 200, _SETTLING[operation](self._ledger, caller.tenant, path_id, form)
         tenant = caller.tenant or ""
         if form["subject"].get("tenant", tenant) != tenant:
-            raise ApiError("FORBIDDEN", "subject.tenant: the API key belongs to another tenant")
+            raise ApiError("FORBIDDEN", "subject.tenant is not the tenant of the API key")
         return (201 if operation == "event" else 200), _OPENING[operation](self._ledger, tenant, form)
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -153,10 +168,10 @@ class Application:
             return listing.row_of(self._ledger.get(caller.tenant, path_id))
         if operation == "evidence":
             if not _EVIDENCE_ID.fullmatch(path_id):
-                raise ApiError("INVALID_REQUEST", "evidence_id: must be 64 lower-case hex digits")
-            raise ApiError("NOT_FOUND", f"no evidence {path_id}; this server signs none")
+                raise ApiError("INVALID_REQUEST", "evidence_id must be 64 lower-case hex digits")
+            raise ApiError("NOT_FOUND", f"evidence not found: {path_id}; this server signs none")
         if operation == "jwks":
-            raise ApiError("NOT_FOUND", "no signing key is configured; this server signs no evidence")
+            raise ApiError("NOT_FOUND", "the server has no signing key, so it signs no evidence")
         parameters = query.parse(request.target.partition("?")[2])
         with self._ledger.locked():
             tables = self._ledger.tables
@@ -166,7 +181,7 @@ class Application:
 
 
 def trace_id_of(headers: Mapping[str, str]) -> str:
-    """The trace a request belongs to: its traceparent, else its X-Cycles-Trace-Id, else a new one."""
+    """Return the trace id of a request: from traceparent, or X-Cycles-Trace-Id, or a new one."""
     parent = _TRACEPARENT.fullmatch(headers.get("traceparent", "").lower())
     if parent is not None and all(part.strip("0") for part in parent.groups()):
         return parent[1]
@@ -190,13 +205,12 @@ def _error_body(error: ApiError, request_id: str, trace_id: str) -> Body:
 
 def _unrouted(route: Route, request: Request) -> ApiError:
     if not route.allow:
-        return ApiError("NOT_FOUND", f"there is nothing at {request.path[:200]}")
+        return ApiError("NOT_FOUND", f"unknown path: {request.path[:200]}; paths begin with /v1")
     allow = ", ".join(route.allow)
-    return ApiError(
-        "INVALID_REQUEST", f"{request.method} does not go here; {allow} does", status=405, headers={"Allow": allow}
-    )
+    message = f"unknown method for this path: {request.method}; use {allow}"
+    return ApiError("INVALID_REQUEST", message, status=405, headers={"Allow": allow})
 
 
-@lru_cache(maxsize=1)  # writing the date costs as much as half an operation
+@lru_cache(maxsize=1)  # formatting the date takes as long as half an operation
 def _http_date(second: int) -> str:
     return formatdate(second, usegmt=True)

@@ -1,7 +1,7 @@
-"""Idempotency: which keys are remembered, for how long, and what a repeated one is answered (rules of idempotency).
+"""Store successful responses by idempotency key and return them for repeated requests.
 
-Only successes are remembered. The same key with another payload is a mismatch; the same again is the same answer, but
-for `remaining_ttl_ms`, which is told as of now.
+Only successes are stored. The same key with another payload is a mismatch. The same key and payload return the stored
+response, except for `remaining_ttl_ms`, which is computed again. See `docs/protocol/server.md`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cycles.embedded.errors import ApiError
 from cycles.embedded.records import DAY_MS, RETENTION_MS, Body, Reservation, StoredResponse
 from cycles.embedded.tables import Tables
 
-# Decide and dry runs a day, events a week, commits and releases as long as the reservation they ended.
+# A day for decide and dry runs, a week for events. Commits and releases live as long as the ended reservation.
 LIFETIMES_MS: Final = {
     "decide": DAY_MS,
     "reserve": DAY_MS,
@@ -25,22 +25,22 @@ LIFETIMES_MS: Final = {
 
 
 class IdempotencyStore:
-    """Looks keys up and makes the records that remember them; the caller applies those with the rest of its change."""
+    """Finds stored responses and makes new ones. The caller saves a new one together with the rest of its change."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
     def replay(self, operation: str, owner: str, request: Body, now_ms: int) -> Body | None:
-        """The answer this key had before, or None if it is new.
+        """Return the stored response of this key, or None if the key is new.
 
         Raises:
-            ApiError: IDEMPOTENCY_MISMATCH if the key came with another payload.
+            ApiError: IDEMPOTENCY_MISMATCH if the key was used with another payload.
         """
         known = self._tables.responses.get((operation, owner, request["idempotency_key"]))
         if known is None:
             return None
         if known.digest != digest(request):
-            raise ApiError("IDEMPOTENCY_MISMATCH", "the idempotency key was used with another payload")
+            raise ApiError("IDEMPOTENCY_MISMATCH", "the idempotency key was used with another payload; send a new key")
         if known.reservation_id is None:
             return known.response
         return known.response | {"remaining_ttl_ms": self._remaining_ttl_ms(known, now_ms)}
@@ -55,13 +55,13 @@ class IdempotencyStore:
         *,
         reservation: Reservation | None = None,
     ) -> StoredResponse:
-        """The record that answers this key from now on; `reservation` is the lease whose expiry the answer tells."""
+        """Return the record for this key. `reservation` is the lease whose expiry is in the response."""
         if operation == "extend" and reservation is not None:
             until_ms = reservation.expires_at_ms
         else:
             until_ms = now_ms + LIFETIMES_MS[operation]
             if reservation is not None:
-                until_ms = max(until_ms, reservation.lapses_ms)
+                until_ms = max(until_ms, reservation.grace_ends_ms)
         return StoredResponse(
             operation=operation,
             owner=owner,
@@ -81,9 +81,9 @@ class IdempotencyStore:
 
 
 def digest(request: Body) -> str:
-    """What two requests have in common when they are the same.
+    """Return a hash that two requests share if they have the same payload.
 
     Validation has put the fixed fields in order, dropped nulls and filled `dry_run` and `grace_period_ms`, so a dry run
-    and a live reservation never look the same; inside free maps the order counts, as on the reference server.
+    and a live reservation always differ. Inside free maps the order counts, as on the reference server.
     """
     return hashlib.sha256(json.dumps(request, separators=(",", ":")).encode()).hexdigest()

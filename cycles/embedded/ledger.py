@@ -1,5 +1,8 @@
-"""The operations of the ledger. Each takes the lock, sweeps what has lapsed, checks in the reference server's order,
-and applies its change in one step, so what it refuses has changed nothing."""
+"""The operations of the ledger.
+
+Each takes the lock, sweeps expired records, checks in the reference server's order, and applies its change in one step.
+So a request that gets an error response has changed nothing. See `docs/protocol/server.md`.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,14 @@ from cycles.embedded.records import Body, Budget, Record, Reservation
 from cycles.embedded.tables import Tables
 from cycles.embedded.tenants import TenantRules
 
-# What an explicit null for it means; validation fills in the same number where it is left out.
+# Used for an explicit null; validation fills in the same number if the member is absent.
 DEFAULT_GRACE_MS: Final = 5_000
 
 
 class Ledger:
-    """Budgets, reservations and what is remembered of them.
+    """Budgets, reservations, and stored responses.
 
-    `caller` is the tenant of the API key, or None for an operator, who may touch any tenant's reservations.
+    `caller` is the tenant of the API key, or None for the admin key, which reaches the reservations of every tenant.
     """
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
@@ -40,7 +43,7 @@ class Ledger:
 
     @contextmanager
     def locked(self) -> Iterator[int]:
-        """Hold the ledger still, swept up to now; gives the time in milliseconds."""
+        """Lock the ledger, sweep what is due, and yield the time in milliseconds since the epoch."""
         with self._lock:
             now = self.clock.now_ms()
             while (record := self.tables.overdue(now)) is not None:
@@ -48,7 +51,7 @@ class Ledger:
             yield now
 
     def close(self) -> None:
-        """Close the tables, after the operation under way if there is one."""
+        """Close the tables after the operation in progress, if there is one."""
         with self._lock:
             self.tables.close()
 
@@ -59,10 +62,10 @@ class Ledger:
         else:
             self.tables.apply(deleted=[record])
 
-    # --- asking -------------------------------------------------------------------------------------------------
+    # --- decisions -------------------------------------------------------------------------------------------------
 
     def decide(self, tenant: str, request: Body) -> Body:
-        """Would this be allowed? Changes nothing but what is remembered under its key."""
+        """Return whether a reservation would be allowed. Stores only the response under its key."""
         with self.locked() as now:
             replay = self._idempotency.replay("decide", tenant, request, now)
             if replay is not None:
@@ -74,7 +77,7 @@ class Ledger:
             return response
 
     def reserve(self, tenant: str, request: Body) -> Body:
-        """Hold budget for an action, or say what would happen if `dry_run` is true."""
+        """Reserve budget for an action. With `dry_run`, return the decision only."""
         with self.locked() as now:
             dry_run = request["dry_run"] is True
             policy = None if dry_run else self._tenants.policy(tenant, request)
@@ -97,7 +100,7 @@ class Ledger:
         return response
 
     def _evaluate(self, tenant: str, derived: Sequence[str], estimate: Body) -> Body:
-        """The decision with its reason or caps; a wrong unit and a corrupt tenant are refused, not denied."""
+        """Return the decision with its reason or caps. A wrong unit or a corrupt tenant record is an error response."""
         try:
             self._tenants.require_open(tenant)
             self._require_budget(derived, estimate)
@@ -149,7 +152,7 @@ class Ledger:
         budgeted: Sequence[Budget],
         now: int,
     ) -> Reservation:
-        """The new reservation, with all that is fixed for its life: policy, scopes, grace, extensions."""
+        """Return the new reservation. Its policy, scopes, grace period and maximum of extensions never change."""
         grace_ms = request["grace_period_ms"]
         return Reservation(
             reservation_id=str(uuid.uuid4()),
@@ -171,7 +174,7 @@ class Ledger:
         )
 
     def commit(self, caller: str | None, reservation_id: str, request: Body) -> Body:
-        """Charge what the action really cost and give the rest of the hold back."""
+        """Charge the actual amount and return the rest of the reserved amount to the budgets."""
         with self.locked() as now:
             row = self._owned(caller, reservation_id)
             replay = self._idempotency.replay("commit", reservation_id, request, now)
@@ -180,7 +183,10 @@ class Ledger:
             self._require_active(row)
             actual = request["actual"]
             if actual["unit"] != row.unit:
-                raise ApiError("UNIT_MISMATCH", f"the reservation is in {row.unit}, the actual in {actual['unit']}")
+                raise ApiError(
+                    "UNIT_MISMATCH",
+                    f"actual is in {actual['unit']}, but the reservation is in {row.unit}; send {row.unit}",
+                )
             charge = overage.settle(self._held(row), row.reserved, actual["amount"], row.overage_policy)
             response: Body = {"status": "COMMITTED", "charged": row.amount(charge.amount)}
             if actual["amount"] < row.reserved:
@@ -190,12 +196,12 @@ class Ledger:
             done = evolve(
                 row, status="COMMITTED", finalized_at_ms=now, charged=charge.amount, committed_metadata=metadata
             )
-            note = self._idempotency.entry("commit", reservation_id, request, response, now)
-            self.tables.apply(done, *charge.budgets, note)
+            entry = self._idempotency.entry("commit", reservation_id, request, response, now)
+            self.tables.apply(done, *charge.budgets, entry)
             return response
 
     def release(self, caller: str | None, reservation_id: str, request: Body) -> Body:
-        """Give the whole hold back."""
+        """Return the whole reserved amount to the budgets."""
         with self.locked() as now:
             row = self._owned(caller, reservation_id)
             replay = self._idempotency.replay("release", reservation_id, request, now)
@@ -208,22 +214,24 @@ class Ledger:
                 "released": row.amount(row.reserved),
                 "balances": _balances(returned),
             }
-            note = self._idempotency.entry("release", reservation_id, request, response, now)
-            self.tables.apply(evolve(row, status="RELEASED", finalized_at_ms=now), *returned, note)
+            entry = self._idempotency.entry("release", reservation_id, request, response, now)
+            self.tables.apply(evolve(row, status="RELEASED", finalized_at_ms=now), *returned, entry)
             return response
 
     def extend(self, caller: str | None, reservation_id: str, request: Body) -> Body:
-        """Move the expiry of a live lease further into the future, counted from where it is."""
+        """Extend an active lease. The new expiry counts from the current one."""
         with self.locked() as now:
             row = self._owned(caller, reservation_id)
             replay = self._idempotency.replay("extend", reservation_id, request, now)
             if replay is not None:
                 return replay
             self._require_active(row)
-            if now > row.expires_at_ms:  # the grace period is for settling, not for going on
+            if now > row.expires_at_ms:  # the grace period is for settlement only
                 raise ApiError("RESERVATION_EXPIRED", f"reservation {reservation_id} has expired")
             if row.extensions >= row.max_extensions:
-                raise ApiError("MAX_EXTENSIONS_EXCEEDED", f"all {row.max_extensions} extensions are used up")
+                raise ApiError(
+                    "MAX_EXTENSIONS_EXCEEDED", f"all {row.max_extensions} extensions are used; reserve again"
+                )
             expires_at_ms = row.expires_at_ms + request["extend_by_ms"]
             extended = evolve(row, expires_at_ms=expires_at_ms, extensions=row.extensions + 1)
             response: Body = {
@@ -232,12 +240,16 @@ class Ledger:
                 "remaining_ttl_ms": expires_at_ms - now,
                 "balances": _balances(self._held(row)),
             }
-            note = self._idempotency.entry("extend", reservation_id, request, response, now, reservation=extended)
-            self.tables.apply(extended, note)
+            entry = self._idempotency.entry("extend", reservation_id, request, response, now, reservation=extended)
+            self.tables.apply(extended, entry)
             return response
 
     def get(self, caller: str | None, reservation_id: str) -> Reservation:
-        """One reservation; an expired one is refused."""
+        """Return one reservation.
+
+        Raises:
+            ApiError: NOT_FOUND, FORBIDDEN, or RESERVATION_EXPIRED.
+        """
         with self.locked():
             row = self._owned(caller, reservation_id)
             if row.status == "EXPIRED":
@@ -247,7 +259,7 @@ class Ledger:
     # --- direct debits ------------------------------------------------------------------------------------------
 
     def event(self, tenant: str, request: Body) -> Body:
-        """Charge what was spent without a reservation."""
+        """Charge an amount that was spent without a reservation."""
         with self.locked() as now:
             policy = self._tenants.policy(tenant, request)
             replay = self._idempotency.replay("event", tenant, request, now)
@@ -281,14 +293,16 @@ class Ledger:
         return self._budgeted(row.budgeted, row.unit)
 
     def _require_budget(self, derived: Sequence[str], estimate: Body) -> list[Budget]:
-        """The budgeted scopes, each checked fully before the next, shallowest first."""
+        """Return the budgets, each checked completely before the next, shallowest scope first."""
         budgeted = self._budgeted(derived, estimate["unit"])
         for budget in budgeted:
             _require_usable(budget)
             if budget.is_over_limit:
-                raise ApiError("OVERDRAFT_LIMIT_EXCEEDED", f"{budget.scope} is over its limit")
+                raise ApiError(
+                    "OVERDRAFT_LIMIT_EXCEEDED", f"{budget.scope} is over its limit; fund it or repay its debt"
+                )
             if budget.debt > 0 and budget.overdraft_limit == 0:
-                raise ApiError("DEBT_OUTSTANDING", f"{budget.scope} has debt and no overdraft limit")
+                raise ApiError("DEBT_OUTSTANDING", f"{budget.scope} has debt and no overdraft limit; repay the debt")
             overage.require_remaining(budget, estimate["amount"])
         if not budgeted:
             self._raise_no_budget(derived, estimate["unit"])
@@ -308,7 +322,7 @@ class Ledger:
     def _owned(self, caller: str | None, reservation_id: str) -> Reservation:
         row = self.tables.reservations.get((reservation_id,))
         if row is None:
-            raise ApiError("NOT_FOUND", f"no reservation {reservation_id}")
+            raise ApiError("NOT_FOUND", f"reservation not found: {reservation_id}")
         if caller is not None and row.tenant != caller:
             raise ApiError("FORBIDDEN", "the reservation belongs to another tenant")
         return row

@@ -1,4 +1,4 @@
-"""The two lists: reservations, with filters, order and pages; and balances. Reading only."""
+"""List reservations (filters, order, pages) and balances. Nothing here changes the ledger."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _WINDOWS: Final[tuple[tuple[str, str, Callable[[Reservation], int | None]], ...]
 
 
 def row_of(row: Reservation, include: Iterable[str] = ("metadata", "committed_metadata")) -> Body:
-    """A reservation as it is shown. Subject and action show what is not set as null, as the reference server does."""
+    """Return the row of a reservation. Unset members of subject and action are null, as on the reference server."""
     include = frozenset(include)
     shown: Body = {
         "reservation_id": row.reservation_id,
@@ -65,7 +65,7 @@ def row_of(row: Reservation, include: Iterable[str] = ("metadata", "committed_me
 
 @frozen
 class _Filter:
-    """What rows a list asks for. `digest` tells two filters apart; cursors carry it."""
+    """The filter of a list. Cursors contain its `digest`, so that a cursor works with its own filter only."""
 
     tenant: str | None
     status: str | None
@@ -78,7 +78,7 @@ class _Filter:
         parts = (self.tenant, self.status, self.idempotency_key, sorted(self.segments), self.windows)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
-    def takes(self, row: Reservation) -> bool:
+    def matches(self, row: Reservation) -> bool:
         return (
             row.tenant == self.tenant
             and self.status in (None, row.status)
@@ -95,21 +95,21 @@ def _within(at: int | None, first: int | None, last: int | None) -> bool:
 
 
 def reservations(rows: Iterable[Reservation], caller: Caller, query: Query) -> Body:
-    """A page of reservations.
+    """Return a page of reservations.
 
     Raises:
         ApiError: INVALID_REQUEST or FORBIDDEN, in the reference server's order of checks.
     """
     limit = queries.limit(query)
-    status = queries.word(query, "status", STATUSES)
-    sort_by = queries.word(query, "sort_by", tuple(_SORTS), any_case=True)
-    sort_dir = queries.word(query, "sort_dir", ("asc", "desc"), any_case=True)
+    status = queries.keyword(query, "status", STATUSES)
+    sort_by = queries.keyword(query, "sort_by", tuple(_SORTS), any_case=True)
+    sort_dir = queries.keyword(query, "sort_dir", ("asc", "desc"), any_case=True)
     windows = tuple(queries.window(query, first, last) for first, last, _ in _WINDOWS)
     tenant = _list_tenant(caller, query)
     segments = wanted_segments(queries.levels(query, tenant=False))
     wanted = _Filter(tenant, status, query.get("idempotency_key"), segments, windows)
     cursor = query.get("cursor", "")
-    taken = [row for row in rows if wanted.takes(row)]
+    taken = [row for row in rows if wanted.matches(row)]
     if sort_by or sort_dir or (cursor and not cursor.isdecimal()):
         page = _sorted_page(taken, wanted.digest, sort_by, sort_dir, cursor, limit)
     else:
@@ -122,16 +122,16 @@ def _list_tenant(caller: Caller, query: Query) -> str:
     requested = query.get("tenant")
     if caller.tenant is None:
         if requested is None or not requested.strip():
-            raise ApiError("INVALID_REQUEST", "tenant: is required with an admin key")
+            raise ApiError("INVALID_REQUEST", "tenant is missing; send it with the admin key")
         return requested
     _require_own(caller.tenant, requested)
     return caller.tenant if requested is None else requested
 
 
 def _require_own(tenant: str, requested: str | None) -> None:
-    """An empty tenant is not refused; it just matches nothing."""
+    """Raise FORBIDDEN for another tenant. An empty one is allowed and matches nothing."""
     if requested and requested != tenant:
-        raise ApiError("FORBIDDEN", "tenant: the API key belongs to another tenant")
+        raise ApiError("FORBIDDEN", "tenant is not the tenant of the API key")
 
 
 @frozen
@@ -152,7 +152,7 @@ def _page_in_order_of_creation(rows: Sequence[Reservation], cursor: str, limit: 
 
 @frozen
 class _Place:
-    """Where a page of an ordered list ended: what its cursor holds."""
+    """The end of a page of a sorted list; the content of its cursor."""
 
     digest: str
     sort_by: str
@@ -163,15 +163,15 @@ class _Place:
     @classmethod
     def of(cls, cursor: str) -> _Place:
         place = cls(*queries.unseal(cursor, 5))
-        words = (place.digest, place.sort_by, place.sort_dir, place.reservation_id)
+        strings = (place.digest, place.sort_by, place.sort_dir, place.reservation_id)
         numeric = place.sort_by in ("reserved", "created_at_ms", "expires_at_ms")
-        if not all(isinstance(word, str) for word in words) or type(place.value) is not (int if numeric else str):
+        if not all(isinstance(part, str) for part in strings) or type(place.value) is not (int if numeric else str):
             raise queries.bad_cursor()
         return place
 
     def comes_before(self, value: Any, reservation_id: str) -> bool:
         if value == self.value:
-            return reservation_id > self.reservation_id  # ties go by id, in both directions
+            return reservation_id > self.reservation_id  # equal values are ordered by id, in both directions
         return bool(value < self.value if self.sort_dir == "desc" else value > self.value)
 
 
@@ -188,7 +188,7 @@ def _sorted_page(
         raise queries.bad_cursor()
     at = _SORTS[sort_by]
     ordered = sorted(rows, key=lambda row: row.reservation_id)
-    ordered.sort(key=at, reverse=sort_dir == "desc")  # all ints or all texts
+    ordered.sort(key=at, reverse=sort_dir == "desc")  # all integers or all strings
     if place is not None:
         ordered = [row for row in ordered if place.comes_before(at(row), row.reservation_id)]
     if len(ordered) <= limit:
@@ -201,7 +201,7 @@ def _sorted_page(
 
 
 def balances(budgets: Iterable[Budget], caller: Caller, query: Query) -> Body:
-    """A page of balances: every budget, in any unit, below the caller's tenant and with the segments asked for.
+    """Return a page of balances: every budget, in any unit, of the caller's tenant with the given segments.
 
     Raises:
         ApiError: INVALID_REQUEST or FORBIDDEN, in the reference server's order of checks.
@@ -210,7 +210,7 @@ def balances(budgets: Iterable[Budget], caller: Caller, query: Query) -> Body:
     queries.flag(query, "include_children")
     levels = queries.levels(query)
     if not levels:
-        raise ApiError("INVALID_REQUEST", f"give at least one of {', '.join(LEVELS)}")
+        raise ApiError("INVALID_REQUEST", f"the filter is empty; send at least one of {', '.join(LEVELS)}")
     tenant = caller.tenant or ""
     _require_own(tenant, levels.get("tenant"))
     wanted = wanted_segments({"tenant": tenant}) | wanted_segments(levels)

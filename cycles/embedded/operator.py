@@ -1,4 +1,4 @@
-"""What an operator or a test does behind the counter: budgets, tenants, keys. None of it is on the HTTP surface."""
+"""Set budgets, tenants and keys directly in the ledger, for operators and tests. HTTP does not offer this."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CAPS: Final = ("max_tokens", "max_steps_remaining", "tool_allowlist", "tool_deny
 class Operator:
     """`server.ledger`. Scopes are written ``tenant:acme/agent:bot``; their values are lower-cased.
 
-    Every method is one step of its own, safe to call from any thread while the server works.
+    Every method is one atomic step, and any thread may call it while the server handles requests.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -46,11 +46,11 @@ class Operator:
         """Create or replace the budget of a scope in the unit of `allocated`.
 
         Args:
-            allocated: What the scope may spend; what remains follows from it and from the other numbers.
-            overdraft_limit: How much debt it may make, in the same unit, like the numbers that follow.
-            reserved: What is held; never less than what live reservations hold here, they keep it.
+            allocated: The budget; the remaining amount is computed from it and the other numbers.
+            overdraft_limit: Maximum debt, in the unit of `allocated`, like the numbers below.
+            reserved: Reserved amount; at least the sum of the active reservations on this budget.
             status: ACTIVE, FROZEN or CLOSED.
-            caps: Limits that answers carry for this scope; None for none, an empty mapping for caps that say nothing.
+            caps: Caps that responses include for this scope. None: no caps. An empty mapping: caps without members.
 
         Raises:
             InvalidRequestError: (a ValueError) for a number below zero or outside int64, or an unknown cap.
@@ -58,13 +58,13 @@ class Operator:
         path, unit = _scope(scope), Unit(allocated.unit).value
         unknown = sorted(set(caps or ()) - set(CAPS))
         if unknown:
-            raise InvalidRequestError(f"caps.{unknown[0]}: no such cap; there are {', '.join(CAPS)}")
+            raise InvalidRequestError(f"unknown cap: {unknown[0]!r}; use {', '.join(CAPS)}")
         with self._ledger.locked():
             budget = Budget(
                 scope=path,
                 unit=unit,
                 allocated=allocated.amount,
-                reserved=max(reserved, self._held(path, unit)) if reserved >= 0 else reserved,
+                reserved=max(reserved, self._reserved(path, unit)) if reserved >= 0 else reserved,
                 spent=spent,
                 debt=debt,
                 overdraft_limit=overdraft_limit,
@@ -72,22 +72,22 @@ class Operator:
                 status=status,
                 caps=None if caps is None else {name: value for name, value in caps.items() if value is not None},
             )
-            self._keep(budget)
+            self._save(budget)
 
-    def _held(self, scope: str, unit: str) -> int:
+    def _reserved(self, scope: str, unit: str) -> int:
         return sum(
             row.reserved
             for row in self._tables.reservations.values()
             if row.status == "ACTIVE" and row.unit == unit and scope in row.budgeted
         )
 
-    def _keep(self, budget: Budget) -> None:
+    def _save(self, budget: Budget) -> None:
         if not budget.fits() or min(budget.reserved, budget.spent, budget.debt, budget.overdraft_limit) < 0:
-            raise InvalidRequestError(f"the numbers of {budget.scope} must be from 0 to {INT64_MAX}")
+            raise InvalidRequestError(f"a number of {budget.scope} is out of range; use 0 to {INT64_MAX}")
         self._tables.apply(budget)
 
     def fund(self, scope: str, amount: Amount) -> None:
-        """Add money: debt is repaid first, the rest is allocated; debt within its limit clears the over-limit mark.
+        """Add budget: debt is repaid first, the rest is allocated. Debt within its limit clears `is_over_limit`.
 
         Raises:
             KeyError: if the scope has no budget in the unit of the amount.
@@ -97,21 +97,21 @@ class Operator:
             repaid = min(budget.debt, amount.amount)
             funded = evolve(budget, debt=budget.debt - repaid, allocated=budget.allocated + amount.amount - repaid)
             over = funded.is_over_limit and funded.debt > funded.overdraft_limit
-            self._keep(evolve(funded, is_over_limit=over))
+            self._save(evolve(funded, is_over_limit=over))
 
     def delete_budget(self, scope: str, unit: str | None = None) -> None:
-        """Forget the budget of a scope in one unit, or in every unit; nothing happens if there is none."""
+        """Delete the budget of a scope in one unit, or in every unit. A scope without one is no error."""
         path = _scope(scope)
         with self._ledger.locked():
             deleted = [b for b in self._tables.budgets.values() if b.scope == path and unit in (None, b.unit)]
             self._tables.apply(deleted=deleted)
 
     def balance(self, scope: str, unit: str | None = None) -> Balance:
-        """The budget of a scope now, with every field filled. `unit` may be left out where there is only one.
+        """Return the budget of a scope with every field filled. `unit` may be omitted if the scope has one budget.
 
         Raises:
             KeyError: if the scope has no budget (in that unit).
-            ValueError: if it has budgets in several units and none was named.
+            ValueError: if the scope has budgets in several units and `unit` is None.
         """
         with self._ledger.locked():
             return _balance(self._find(scope, unit))
@@ -122,7 +122,7 @@ class Operator:
         if not found:
             raise KeyError(f"no budget for {path}" + (f" in {unit}" if unit else ""))
         if len(found) > 1:
-            raise InvalidRequestError(f"{path} has budgets in {', '.join(b.unit for b in found)}; name one with unit=")
+            raise InvalidRequestError(f"{path} has budgets in {', '.join(b.unit for b in found)}; pass unit=")
         return found[0]
 
     # --- tenants ------------------------------------------------------------------------------------------------
@@ -137,14 +137,14 @@ class Operator:
         max_reservation_ttl_ms: int | None = None,
         max_reservation_extensions: int | None = None,
     ) -> None:
-        """Create or replace a tenant's record, as given: a status that is no status makes a record nobody can read.
+        """Create or replace a tenant's record, unchecked: an unknown status makes a corrupt record.
 
         Args:
-            status: ACTIVE, SUSPENDED (no key of the tenant works) or CLOSED.
-            default_commit_overage_policy: For requests that name none.
-            default_reservation_ttl_ms: Lifetime for requests that name none, in milliseconds.
-            max_reservation_ttl_ms: The longest lifetime that is granted, in milliseconds.
-            max_reservation_extensions: How often a reservation made from now on may be extended.
+            status: ACTIVE, SUSPENDED (every key of the tenant gets 401) or CLOSED.
+            default_commit_overage_policy: Used for requests without a policy.
+            default_reservation_ttl_ms: Lifetime for requests without one, in milliseconds.
+            max_reservation_ttl_ms: Longest granted lifetime, in milliseconds.
+            max_reservation_extensions: Maximum number of extensions of a new reservation.
         """
         record = Tenant(
             name=tenant,
@@ -158,7 +158,7 @@ class Operator:
             self._tables.apply(record)
 
     def delete_tenant(self, tenant: str) -> None:
-        """Forget a tenant's record; a tenant without one is not restricted. Nothing happens if there is none."""
+        """Delete a tenant's record, which lifts its restrictions. A tenant without one is no error."""
         with self._ledger.locked():
             record = self._tables.tenants.get((tenant,))
             if record is not None:
@@ -169,11 +169,11 @@ class Operator:
     def set_api_key(
         self, key: str, *, tenant: str | None, status: Any = "ACTIVE", expires_at_ms: int | None = None
     ) -> None:
-        """Create or replace an API key, as given.
+        """Create or replace an API key, unchecked.
 
         Args:
             status: ACTIVE, REVOKED or EXPIRED.
-            expires_at_ms: The last moment at which it works, in milliseconds since the epoch.
+            expires_at_ms: Last moment at which the key works, in milliseconds since the epoch.
         """
         with self._ledger.locked():
             known = self._tables.api_keys.get((key,))
@@ -183,7 +183,7 @@ class Operator:
             )
 
     def api_key_for(self, tenant: str) -> str:
-        """The server's own key of a tenant, made at the first call and the same from then on."""
+        """Return the server's own key of a tenant. The first call creates it; later calls return the same key."""
         with self._ledger.locked():
             for record in self._tables.api_keys.values():
                 if record.minted and record.tenant == tenant:
@@ -192,20 +192,20 @@ class Operator:
             self._tables.apply(record)
             return record.secret
 
-    # --- looking around -----------------------------------------------------------------------------------------
+    # --- reading -----------------------------------------------------------------------------------------
 
     def scopes(self) -> list[str]:
-        """Every scope that has a budget, oldest first."""
+        """Return every scope that has a budget, oldest first."""
         with self._ledger.locked():
             return list(dict.fromkeys(budget.scope for budget in self._tables.budgets.values()))
 
     def tenants(self) -> list[str]:
-        """The tenants that budgets name, oldest first, in lower case as scopes are."""
+        """Return the tenants of all budgets, oldest first, in lower case like the scopes."""
         outermost = (scope.partition("/")[0].partition(":") for scope in self.scopes())
         return list(dict.fromkeys(value for level, _, value in outermost if level == "tenant"))
 
     def active_reservations(self) -> list[str]:
-        """The ids of the reservations that hold budget now."""
+        """Return the ids of the active reservations."""
         with self._ledger.locked():
             return [row.reservation_id for row in self._tables.reservations.values() if row.status == "ACTIVE"]
 

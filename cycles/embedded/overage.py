@@ -1,6 +1,7 @@
-"""The overage arithmetic: what is charged when the actual is more than what was held. Pure numbers, no clock, no store.
+"""The overage arithmetic: the amount that is charged if the actual is more than the reserved amount. Pure numbers.
 
-Every budgeted scope is charged the same amount. `remaining` here is what is left besides the reservation's own hold.
+Every budgeted scope is charged the same amount. `remaining` does not include the reservation's own reserved amount.
+See `docs/protocol/server.md`.
 """
 
 from __future__ import annotations
@@ -17,31 +18,34 @@ POLICIES = ("REJECT", "ALLOW_IF_AVAILABLE", "ALLOW_WITH_OVERDRAFT")
 
 @frozen
 class Charge:
-    """What was charged, in the unit of the budgets, and the budgets after it."""
+    """The charged amount, in the unit of the budgets, and the budgets after the charge."""
 
     amount: int
     budgets: list[Budget]
 
 
 def settle(budgets: Sequence[Budget], held: int, actual: int, policy: str) -> Charge:
-    """Charge `actual` against a hold of `held`: what was not needed goes back, what is missing follows the policy.
+    """Charge `actual` against the reserved amount `held`. A rest is released; an excess follows the policy.
 
     Raises:
-        ApiError: BUDGET_EXCEEDED or OVERDRAFT_LIMIT_EXCEEDED; nothing was charged then.
+        ApiError: BUDGET_EXCEEDED or OVERDRAFT_LIMIT_EXCEEDED; then nothing is charged.
     """
     if actual <= held:
         return Charge(actual, [budget.moved(reserved=-held, spent=actual) for budget in budgets])
     if policy == "REJECT":
-        raise ApiError("BUDGET_EXCEEDED", "the actual amount is more than was reserved, and the policy is REJECT")
+        raise ApiError(
+            "BUDGET_EXCEEDED",
+            "actual is more than the reserved amount, and the overage policy is REJECT",
+        )
     extra = charge(budgets, actual - held, policy)
     return Charge(held + extra.amount, [budget.moved(reserved=-held, spent=held) for budget in extra.budgets])
 
 
 def charge(budgets: Sequence[Budget], wanted: int, policy: str) -> Charge:
-    """Charge what no hold covers; REJECT wants it in full from every scope.
+    """Charge an amount that is not reserved. REJECT requires the full amount in every scope.
 
     Raises:
-        ApiError: BUDGET_EXCEEDED or OVERDRAFT_LIMIT_EXCEEDED; nothing was charged then.
+        ApiError: BUDGET_EXCEEDED or OVERDRAFT_LIMIT_EXCEEDED; then nothing is charged.
     """
     if policy == "ALLOW_WITH_OVERDRAFT":
         return _with_overdraft(budgets, wanted)
@@ -53,7 +57,7 @@ def charge(budgets: Sequence[Budget], wanted: int, policy: str) -> Charge:
 
 
 def require_remaining(budget: Budget, wanted: int) -> None:
-    """Raise BUDGET_EXCEEDED if the budget has less left than is wanted."""
+    """Raise BUDGET_EXCEEDED if less than `wanted` remains."""
     if budget.remaining < wanted:
         raise ApiError("BUDGET_EXCEEDED", "BUDGET_EXCEEDED")
 
@@ -68,12 +72,15 @@ def _if_available(budgets: Sequence[Budget], wanted: int) -> Charge:
 
 
 def _with_overdraft(budgets: Sequence[Budget], wanted: int) -> Charge:
-    # A scope that may not go into debt caps the charge for all; the others then need debt for the capped charge only.
+    # A scope without an overdraft limit caps the charge of all scopes; the others need debt for the capped charge only.
     amount = _capped(wanted, (budget for budget in budgets if budget.overdraft_limit == 0))
     for budget in budgets:
         needs_debt = budget.overdraft_limit > 0 and budget.remaining < amount
         if needs_debt and budget.debt + _deficit(budget, amount) > budget.overdraft_limit:
-            raise ApiError("OVERDRAFT_LIMIT_EXCEEDED", "the debt would be more than the overdraft limit")
+            raise ApiError(
+                "OVERDRAFT_LIMIT_EXCEEDED",
+                "the debt would exceed the overdraft limit",
+            )
     capped = amount < wanted
     return Charge(amount, [_overdrawn(budget, amount, wanted, capped) for budget in budgets])
 

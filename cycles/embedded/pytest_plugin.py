@@ -1,6 +1,6 @@
-"""Fixtures for testing agents against the embedded server; loaded by pytest wherever this package is installed.
+"""Fixtures for testing agents with the embedded server. pytest loads them if this package is installed.
 
-Importing it costs next to nothing: everything of this package is imported by the test that asks for a fixture.
+Importing this module is cheap: the rest of the package is imported when a test uses a fixture.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-# What a test gets that names no budgets: enough of the two common units for one tenant.
+# The budgets of a test without any: enough of the two common units for one tenant.
 DEFAULT_TENANT = "test-tenant"
 DEFAULT_USD = 100
 DEFAULT_TOKENS = 1_000_000
-# How long settlements under way may take to end before they count as left behind.
+# Seconds that settlements in progress get before they count as leaked.
 FLUSH_S = 1.0
 
 
@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def cycles_server(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """An `EmbeddedServer` of the test's own, with the budgets of its `cycles` marker, or some for one tenant."""
+    """A separate `EmbeddedServer` for each test, with the budgets of its `cycles` marker or default ones."""
     from cycles.embedded.server import EmbeddedServer
 
     options = _marked(request)
@@ -53,24 +53,24 @@ def cycles_client(request: pytest.FixtureRequest, cycles_server: Any) -> Iterato
 
 @pytest.fixture
 def no_leaked_reservations(cycles_server: Any, cycles_client: Any) -> Callable[[], list[str]]:
-    """Fails a test that leaves a reservation active or a settlement pending. The value lists what is left right now."""
+    """Fail a test that leaves a reservation active or a settlement pending. Call the value to list them."""
 
-    def left_behind() -> list[str]:
+    def leaks() -> list[str]:
         cycles_client.flush(timeout=FLUSH_S)
         left = [f"reservation {rid} is still active" for rid in cycles_server.ledger.active_reservations()]
         return left + [f"settlement {pending} is still pending" for pending in cycles_client.pending()]
 
-    return left_behind
+    return leaks
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Look for leaks while the test can still fail, not only its tear-down."""
+    """Look for leaks before the test ends, so that the test fails and not its teardown."""
     outcome = yield
-    left_behind = getattr(item, "funcargs", {}).get("no_leaked_reservations")
-    left = left_behind() if left_behind is not None else []
+    leaks = getattr(item, "funcargs", {}).get("no_leaked_reservations")
+    left = leaks() if leaks is not None else []
     if left:
-        pytest.fail("the test left budget behind:\n  " + "\n  ".join(left), pytrace=False)
+        pytest.fail("the test leaked budget; commit or release it:\n  " + "\n  ".join(left), pytrace=False)
     return outcome
 
 

@@ -1,4 +1,4 @@
-"""Query strings of the two lists: limits, words, instants, the levels of a subject, and cursors."""
+"""Parse the query strings of the two lists: limits, keywords, instants, subject levels, and cursors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cycles.embedded.errors import ApiError
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
-# Nobody needs more, and a parser without a bound is an invitation.
+# No client needs more, and the parser must not do unbounded work.
 MAX_PARAMETERS: Final = 200
 
 _INSTANT: Final = re.compile(
@@ -26,15 +26,15 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse(text: str) -> dict[str, str]:
-    """The parameters of a query string; of repeated ones the first counts, but `include` collects all.
+    """Return the parameters of a query string. The first of a repeated one counts; `include` collects all.
 
     Raises:
-        ApiError: INVALID_REQUEST if there are absurdly many.
+        ApiError: INVALID_REQUEST if there are more than 200.
     """
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError:
-        raise ApiError("INVALID_REQUEST", f"more than {MAX_PARAMETERS} query parameters") from None
+        raise ApiError("INVALID_REQUEST", f"too many query parameters; send at most {MAX_PARAMETERS}") from None
     found: dict[str, str] = {}
     for name, value in pairs:
         if name == "include" and name in found:
@@ -45,43 +45,43 @@ def parse(text: str) -> dict[str, str]:
 
 
 def limit(query: Mapping[str, str]) -> int:
-    """How many rows a page may have."""
+    """Return the maximum number of rows of a page."""
     text = query.get("limit", "").strip()
     if not text:
         return DEFAULT_LIMIT
     if not re.fullmatch(r"[+-]?\d{1,10}", text, re.ASCII) or not 1 <= int(text) <= MAX_LIMIT:
-        raise ApiError("INVALID_REQUEST", f"limit: must be a whole number from 1 to {MAX_LIMIT}")
+        raise ApiError("INVALID_REQUEST", f"limit must be an integer: {text[:20]!r}; send 1 to {MAX_LIMIT}")
     return int(text)
 
 
 def flag(query: Mapping[str, str], name: str) -> None:
-    """Check a boolean parameter that says nothing to this server."""
+    """Check a boolean parameter that has no effect on this server."""
     if query.get(name, "").strip().lower() not in ("", "true", "false"):
-        raise ApiError("INVALID_REQUEST", f"{name}: must be true or false")
+        raise ApiError("INVALID_REQUEST", f"{name} must be true or false")
 
 
-def word(query: Mapping[str, str], name: str, words: Sequence[str], *, any_case: bool = False) -> str | None:
-    """A parameter that is one of some words, or None if it is not there."""
+def keyword(query: Mapping[str, str], name: str, keywords: Sequence[str], *, any_case: bool = False) -> str | None:
+    """Return a parameter that must be one of `keywords`, or None if it is absent."""
     value = query.get(name)
     if value is None:
         return None
     if any_case:
         value = value.lower()
-    if value not in words:
-        raise ApiError("INVALID_REQUEST", f"{name}: must be one of {', '.join(words)}")
+    if value not in keywords:
+        raise ApiError("INVALID_REQUEST", f"unknown {name}: {value[:40]!r}; send {', '.join(keywords)}")
     return value
 
 
 def levels(query: Mapping[str, str], *, tenant: bool = True) -> dict[str, str]:
-    """The subject levels a query names."""
+    """Return the subject levels of a query."""
     return {level: query[level] for level in LEVELS if level in query and (tenant or level != "tenant")}
 
 
 def window(query: Mapping[str, str], start: str, end: str) -> tuple[int | None, int | None]:
-    """A pair of instants as milliseconds since the epoch, both inclusive; blank means unset."""
+    """Return two instants as milliseconds since the epoch, both inclusive. A blank one is None."""
     first, last = _instant(query, start), _instant(query, end)
     if first is not None and last is not None and first > last:
-        raise ApiError("INVALID_REQUEST", f"{start}: must not be after {end}")
+        raise ApiError("INVALID_REQUEST", f"{start} must not be after {end}")
     return first, last
 
 
@@ -95,7 +95,7 @@ def _instant(query: Mapping[str, str], name: str) -> int | None:
             return _milliseconds(*match.groups())
     except ValueError:  # the 30th of February, hour 25
         pass
-    raise ApiError("INVALID_REQUEST", f"{name}: must be an instant like 2026-01-31T12:00:00Z, with its zone")
+    raise ApiError("INVALID_REQUEST", f"{name} is not an instant: {text[:40]!r}; send one like 2026-01-31T12:00:00Z")
 
 
 def _milliseconds(*parts: str | None) -> int:
@@ -110,15 +110,15 @@ def _milliseconds(*parts: str | None) -> int:
 
 
 def seal(*parts: Any) -> str:
-    """A cursor that holds the parts."""
+    """Return a cursor that contains the parts."""
     return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
 
 
 def unseal(cursor: str, parts: int) -> list[Any]:
-    """The parts of a cursor.
+    """Return the parts of a cursor.
 
     Raises:
-        ApiError: INVALID_REQUEST if it is none of ours.
+        ApiError: INVALID_REQUEST if this server did not make the cursor.
     """
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
@@ -131,5 +131,5 @@ def unseal(cursor: str, parts: int) -> list[Any]:
 
 
 def bad_cursor() -> ApiError:
-    """What a cursor that does not belong to this request is answered."""
-    return ApiError("INVALID_REQUEST", "cursor: is not one of this list; leave it out to start anew")
+    """Return the error for a cursor that does not belong to this request."""
+    return ApiError("INVALID_REQUEST", "cursor does not belong to this list; omit it to start from the first page")

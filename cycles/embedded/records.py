@@ -1,6 +1,6 @@
-"""What the ledger remembers: small frozen records, each with a kind and a key, each one row of a store.
+"""The records of the ledger: small frozen values, each with a kind and a key, each one row of a store.
 
-A change makes a new record; nothing is edited in place, so an operation that fails half-way has changed nothing.
+A change creates a new record. Nothing is edited in place, so an operation that fails half-way has changed nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cycles.embedded.scopes import leaf
 
 INT64_MIN: Final = -(2**63)
 DAY_MS: Final = 24 * 60 * 60 * 1000
-# Finalized and expired reservations can be read for this long, then they are gone.
+# Finalized and expired reservations are deleted after this time.
 RETENTION_MS: Final = 30 * DAY_MS
 
 Body: TypeAlias = dict[str, Any]
@@ -23,34 +23,34 @@ Key: TypeAlias = tuple[str, ...]
 
 
 class Record:
-    """Base of all records. `due_ms`: the record needs attention once the clock is past this; None means never."""
+    """Base class of all records. A record is swept when the clock is past its `due_ms`; None means never."""
 
     __slots__ = ()
     kind: ClassVar[str]
 
     @property
     def key(self) -> Key:
-        """What tells this record from others of its kind."""
+        """Return the key, unique among the records of a kind."""
         raise NotImplementedError
 
     @property
     def due_ms(self) -> int | None:
-        """The last moment at which the record is still as it is."""
+        """Return the last moment at which the record is unchanged, or None."""
         return None
 
     def to_json(self) -> Body:
-        """The record as JSON values."""
+        """Return the record as JSON values."""
         return {name: getattr(self, name) for name in fields_dict(type(self))}  # type: ignore[arg-type]
 
     @classmethod
-    def of(cls, plain: Body) -> Self:
-        """The record that `plain` described."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()})
+    def from_json(cls, values: Body) -> Self:
+        """Return the record that `values` describes."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 @frozen(kw_only=True)
 class Budget(Record):
-    """One budget: a scope and a unit. `remaining` follows from the other numbers, so it cannot disagree with them."""
+    """The budget of a scope in one unit. `remaining` is computed from the other numbers."""
 
     kind: ClassVar[str] = "budget"
 
@@ -67,16 +67,16 @@ class Budget(Record):
 
     @property
     def key(self) -> Key:
-        """Scope and unit."""
+        """Return scope and unit."""
         return (self.scope, self.unit)
 
     @property
     def remaining(self) -> int:
-        """allocated - spent - reserved - debt; may be below zero."""
+        """Return allocated - spent - reserved - debt, which may be negative."""
         return self.allocated - self.spent - self.reserved - self.debt
 
     def moved(self, *, reserved: int = 0, spent: int = 0, debt: int = 0, over_limit: bool = False) -> Budget:
-        """This budget with its numbers moved by the given differences, and marked if `over_limit`.
+        """Return this budget with the differences added, and with `is_over_limit` set if `over_limit`.
 
         Raises:
             ApiError: INTERNAL_ERROR if a number no longer fits into a signed 64-bit integer.
@@ -89,20 +89,20 @@ class Budget(Record):
             is_over_limit=self.is_over_limit or over_limit,
         )
         if not after.fits():
-            raise ApiError("INTERNAL_ERROR", f"the numbers of {self.scope} would no longer fit into 64 bits")
+            raise ApiError("INTERNAL_ERROR", f"a number of {self.scope} would no longer fit into 64 bits")
         return after
 
     def fits(self) -> bool:
-        """True if every number fits into a signed 64-bit integer."""
+        """Return whether every number fits into a signed 64-bit integer."""
         numbers = (self.allocated, self.reserved, self.spent, self.debt, self.overdraft_limit, self.remaining)
         return min(numbers) >= INT64_MIN and max(numbers) <= INT64_MAX
 
     def amount(self, value: int) -> Body:
-        """A number of this budget as an amount."""
+        """Return a number of this budget as an amount."""
         return {"unit": self.unit, "amount": value}
 
     def balance(self) -> Body:
-        """The balance object of answers: leaf scope, and debt, limit and flag only where they say something."""
+        """Return the balance object of responses: leaf scope; debt, limit and flag only if they are set."""
         shown: Body = {
             "scope": leaf(self.scope),
             "scope_path": self.scope,
@@ -122,7 +122,7 @@ class Budget(Record):
 
 @frozen(kw_only=True)
 class Reservation(Record):
-    """One lease on budget. `budgeted` are the scopes that had a budget when it was made; only those are touched."""
+    """One reservation. `budgeted` are the scopes that had a budget at its creation; it changes only those."""
 
     kind: ClassVar[str] = "reservation"
 
@@ -150,35 +150,35 @@ class Reservation(Record):
 
     @property
     def key(self) -> Key:
-        """The reservation id."""
+        """Return the reservation id."""
         return (self.reservation_id,)
 
     @property
-    def lapses_ms(self) -> int:
-        """The last moment at which a commit or release is still taken."""
+    def grace_ends_ms(self) -> int:
+        """Return the last moment at which commit and release are allowed."""
         return self.expires_at_ms + self.grace_period_ms
 
     @property
     def due_ms(self) -> int:
-        """When an active one lapses, else when it is forgotten."""
+        """Return when an active reservation expires, or when an ended one is deleted."""
         if self.status == "ACTIVE":
-            return self.lapses_ms
-        # A sweeper that runs all the time finds an expired one the moment it lapses, however late we look.
-        return (self.lapses_ms if self.finalized_at_ms is None else self.finalized_at_ms) + RETENTION_MS
+            return self.grace_ends_ms
+        # Counts from the expiry, as if a sweeper ran all the time, not from the sweep that found it.
+        return (self.grace_ends_ms if self.finalized_at_ms is None else self.finalized_at_ms) + RETENTION_MS
 
     @property
     def scope_path(self) -> str:
-        """The deepest scope."""
+        """Return the deepest scope."""
         return self.scopes[-1]
 
     def amount(self, value: int) -> Body:
-        """A number in the unit of this reservation as an amount."""
+        """Return a number in the unit of this reservation as an amount."""
         return {"unit": self.unit, "amount": value}
 
 
 @frozen(kw_only=True)
 class StoredResponse(Record):
-    """A success that a repeated idempotency key is answered with. `owner`: the tenant, or the reservation."""
+    """The response that a repeated idempotency key gets. `owner` is the tenant or the reservation."""
 
     kind: ClassVar[str] = "remembered"
 
@@ -188,23 +188,23 @@ class StoredResponse(Record):
     digest: str
     response: Body
     until_ms: int
-    # The reservation whose life the answer tells of: replays then compute remaining_ttl_ms afresh.
+    # Set if the response has a remaining_ttl_ms, which a replay computes again from this reservation.
     reservation_id: str | None = None
 
     @property
     def key(self) -> Key:
-        """Operation, owner and idempotency key: the name space of the key."""
+        """Return operation, owner and idempotency key."""
         return (self.operation, self.owner, self.idempotency_key)
 
     @property
     def due_ms(self) -> int:
-        """The last moment at which it is remembered."""
+        """Return the last moment at which the response is stored."""
         return self.until_ms
 
 
 @frozen(kw_only=True)
 class Tenant(Record):
-    """What an operator set for a tenant; stored as given, wrong words too."""
+    """The settings of a tenant, stored unchecked, so that a test can make a corrupt record."""
 
     kind: ClassVar[str] = "tenant"
 
@@ -217,13 +217,13 @@ class Tenant(Record):
 
     @property
     def key(self) -> Key:
-        """The tenant's name, exactly as written."""
+        """Return the tenant's name, case-sensitive."""
         return (self.name,)
 
 
 @frozen(kw_only=True)
 class ApiKey(Record):
-    """A key and whose it is; stored as given. `minted`: made by the server itself, for `api_key_for`."""
+    """An API key and its tenant, stored unchecked. `minted` is true for a key of `api_key_for`."""
 
     kind: ClassVar[str] = "api_key"
 
@@ -235,7 +235,7 @@ class ApiKey(Record):
 
     @property
     def key(self) -> Key:
-        """The key itself."""
+        """Return the secret."""
         return (self.secret,)
 
 

@@ -1,4 +1,4 @@
-"""What arrived: the requests a server has answered, for tests to look at."""
+"""The log of received requests, for tests."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any, Final, overload
 
 from attrs import field, frozen
 
-# A development server may run for weeks; a test looks at the last few.
-KEPT: Final = 10_000
+# Bounded, because a development server may run for weeks; a test reads the last few.
+MAX_ENTRIES: Final = 10_000
 
 
 @frozen(kw_only=True)
 class ReceivedRequest:
-    """One request, and the status it was answered with.
+    """One request and the status of its response.
 
     Attributes:
-        operation: The server's short name of it (reserve, commit, ...), None where nothing answers.
-        target: Path and query as they came.
-        headers: Names in lower case. The API key is among them, but not in the repr.
-        status: HTTP status of the answer the ledger gave, None if a fault kept the request from it.
+        operation: The server's short name of the operation (reserve, commit, ...), None for an unknown path.
+        target: Raw path and query.
+        headers: Names in lower case. They include the API key; the repr does not.
+        status: HTTP status of the ledger's response, None if a fault kept the request from the ledger.
     """
 
     operation: str | None
@@ -33,50 +33,50 @@ class ReceivedRequest:
 
     @property
     def json(self) -> Any:
-        """The body as a JSON value.
+        """Return the body as a JSON value.
 
         Raises:
-            ValueError: if it is none.
+            ValueError: if the body is not JSON.
         """
         return json.loads(self.body)
 
     @property
     def idempotency_key(self) -> str | None:
-        """The key in the body, if there is one."""
+        """Return the idempotency key of the body, or None."""
         found = self.json if self.body else None
         return found.get("idempotency_key") if isinstance(found, dict) else None
 
 
 class RequestLog(Sequence[ReceivedRequest]):
-    """`server.requests`: the requests in the order in which they were answered, the last 10,000."""
+    """`server.requests`: the last 10,000 requests, in the order of their responses."""
 
     def __init__(self) -> None:
-        self._kept: deque[ReceivedRequest] = deque(maxlen=KEPT)
+        self._entries: deque[ReceivedRequest] = deque(maxlen=MAX_ENTRIES)
 
     def of(self, operation: str) -> list[ReceivedRequest]:
-        """Those of one operation (reserve, commit, release, extend, event, decide, ...)."""
-        return [request for request in list(self._kept) if request.operation == operation]
+        """Return the requests of one operation (reserve, commit, release, extend, event, decide, ...)."""
+        return [request for request in list(self._entries) if request.operation == operation]
 
     def clear(self) -> None:
-        """Forget them."""
-        self._kept.clear()
+        """Delete all entries."""
+        self._entries.clear()
 
     def add(self, request: ReceivedRequest) -> None:
-        """Note one more."""
-        self._kept.append(request)
+        """Append one request."""
+        self._entries.append(request)
 
     @overload
     def __getitem__(self, index: int) -> ReceivedRequest: ...
     @overload
     def __getitem__(self, index: slice) -> list[ReceivedRequest]: ...
     def __getitem__(self, index: int | slice) -> ReceivedRequest | list[ReceivedRequest]:
-        return list(self._kept)[index]
+        return list(self._entries)[index]
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     def __iter__(self) -> Iterator[ReceivedRequest]:
-        return iter(list(self._kept))
+        return iter(list(self._entries))
 
     def __repr__(self) -> str:
-        return f"<RequestLog {list(self._kept)!r}>"
+        return f"<RequestLog {list(self._entries)!r}>"

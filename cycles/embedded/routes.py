@@ -1,4 +1,4 @@
-"""Which operation a method and a path mean, and who may call it how."""
+"""Map method and path to an operation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attrs import frozen
 
 @frozen
 class Route:
-    """Where a request goes. `operation` is None where nothing answers; `allow` then names the methods that would."""
+    """The route of a request. `operation` is None for an unknown path or method; `allow` lists the path's methods."""
 
     operation: str | None
     path_id: str | None = None
@@ -32,13 +32,13 @@ _TABLE: Final[dict[tuple[str, ...], dict[str, str]]] = {
     (".well-known", "cycles-jwks.json"): {"GET": "jwks"},
 }
 OPERATIONS: Final = tuple(operation for methods in _TABLE.values() for operation in methods.values())
-# Only here does X-Admin-API-Key count.
+# The operations that accept X-Admin-API-Key.
 ADMIN_OPERATIONS: Final = frozenset({"list", "get", "release"})
 PUBLIC_OPERATIONS: Final = frozenset({"evidence", "jwks"})
 
 
 def find(method: str, path: str) -> Route:
-    """The route of a request; ids are one percent-encoded segment each."""
+    """Return the route of a request. An id is one percent-encoded segment."""
     segments = tuple(path.split("/"))
     if segments[:2] != ("", "v1"):
         return Route(None)

@@ -1,4 +1,4 @@
-"""Which scopes a subject touches (scope derivation), and how a scope is matched."""
+"""Derive the scopes of a subject, and match scopes. See `docs/protocol/server.md`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cycles._core.subjects import LEVELS
 
 
 def derive(subject: Mapping[str, Any]) -> tuple[str, ...]:
-    """The scopes of a subject, shallowest first; levels that are not given are skipped, values lower-cased."""
+    """Return the scopes of a subject, shallowest first. Absent levels are skipped, values are lower-cased."""
     scopes: list[str] = []
     path = ""
     for level in LEVELS:
@@ -22,10 +22,10 @@ def derive(subject: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def normalise(scope: str) -> str:
-    """An operator's scope (``tenant:Acme/agent:Bot``) as the ledger keeps it.
+    """Return a scope such as ``tenant:Acme/agent:Bot`` in the form that the ledger stores.
 
     Raises:
-        ValueError: if it is not made of ``level:value`` segments in the protocol's order.
+        ValueError: if the scope does not consist of ``level:value`` segments in the protocol's order.
     """
     ranks = []
     for segment in scope.split("/"):
@@ -37,20 +37,20 @@ def normalise(scope: str) -> str:
             )
         ranks.append(LEVELS.index(level))
     if ranks != sorted(set(ranks)):
-        raise ValueError(f"scope {scope!r}: levels come once each, in the order {', '.join(LEVELS)}")
+        raise ValueError(f"scope {scope!r} repeats a level or has another order; use {', '.join(LEVELS)}")
     return scope.lower()
 
 
 def leaf(scope: str) -> str:
-    """The last segment of a scope."""
+    """Return the last segment of a scope."""
     return scope.rpartition("/")[2]
 
 
 def wanted_segments(levels: Mapping[str, str]) -> frozenset[str]:
-    """The segments a scope must have to match the levels of a query; an empty value matches nothing."""
+    """Return the segments of the levels of a query. An empty value matches nothing."""
     return frozenset(f"{level}:{value.lower()}" for level, value in levels.items())
 
 
 def has_segments(scope: str, wanted: frozenset[str]) -> bool:
-    """True if every wanted segment is a whole segment of the scope."""
+    """Return whether the scope has every wanted segment."""
     return wanted.issubset(scope.split("/"))

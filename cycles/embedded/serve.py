@@ -1,7 +1,6 @@
-"""The server over real HTTP: an ASGI application under uvicorn, in a thread of its own.
+"""Serve HTTP: an ASGI application that uvicorn runs in a separate thread.
 
-Small on purpose: it reads a bounded body, hands the request to the same function the transports call, and sends the
-answer, the way a fault wants it if there is one.
+It reads a bounded body, calls the same function as the transports, and sends the response as its fault demands.
 """
 
 from __future__ import annotations
@@ -26,35 +25,35 @@ try:
     import uvicorn
 except ImportError as missing:
     raise ConfigurationError(
-        "serving over HTTP needs uvicorn, which is not installed: pip install 'cycles-sdk[embedded]'. "
-        "In one process, server.client() and server.transport() need nothing more."
+        "uvicorn is not installed, and serving over HTTP needs it: pip install 'cycles-sdk[embedded]'; "
+        "in one process, server.client() and server.transport() work without it"
     ) from missing
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
-# What is read and thrown away of a body that is too big, so that its sender gets to read the error.
+# Read and discarded of a body that is too big, so that its sender can read the error response.
 MAX_DRAINED_BYTES: Final = 8 * MAX_BODY_BYTES
-# As the reference server's container: longer answers are worth compressing.
+# The reference server compresses responses from this size.
 MIN_GZIP_BYTES: Final = 1024
-# Longer than the pools of HTTP clients keep idle connections, so that it is the client who closes them.
+# Longer than HTTP clients keep idle connections, so that the client closes them first.
 KEEP_ALIVE_S: Final = 75
-# How long a listener waits for answers under way when it stops, and for the socket to come up when it starts.
+# Longest waits of a listener: for responses in progress when it stops, for the socket when it starts.
 STOP_S: Final = 5.0
 START_S: Final = 10.0
 BACKLOG: Final = 2048
 
 
 class App:
-    """The ASGI application. `abort` breaks the connection of a client address, for the faults that want it."""
+    """The ASGI application. `abort` breaks the connection of a client address, for faults."""
 
     def __init__(self, server: Handler, abort: Callable[[Any], None]) -> None:
         self._server = server
         self._abort = abort
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request."""
+        """Handle one HTTP request."""
         body = await _body(receive)
         if body is None:
             return
@@ -63,19 +62,19 @@ class App:
         fault = fault or Fault()
         if response is None or fault.lost:
             self._abort(scope["client"])
-            await receive()  # returns once the connection is known to be gone
+            await receive()  # returns when the connection is closed
             return
         if fault.delay_s and await _disconnects_within(fault.delay_s, receive):
             return
         if len(response.body) >= MIN_GZIP_BYTES and "gzip" in request.headers.get("accept-encoding", "").lower():
-            response = _packed(response)
+            response = _compressed(response)
         if len(body) > MAX_BODY_BYTES:
             response = evolve(response, headers=response.headers | {"Connection": "close"})
         await _send(response, fault.drip_s, receive, send)
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The body, cut off soon after it is too big; None if the client went away."""
+    """Return the body, truncated soon after it is too big, or None if the client disconnected."""
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -104,13 +103,13 @@ def _request(scope: Message, body: bytes) -> Request:
     )
 
 
-def _packed(response: Response) -> Response:
+def _compressed(response: Response) -> Response:
     headers = response.headers | {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
     return Response(response.status, headers, gzip.compress(response.body, 1))
 
 
 async def _disconnects_within(seconds: float, receive: Receive) -> bool:
-    """Wait, but not for a client that has hung up; True if it has."""
+    """Wait, and return early with True if the client disconnects."""
     try:
         async with asyncio.timeout(seconds):
             await receive()
@@ -134,7 +133,7 @@ async def _send(response: Response, drip_s: float | None, receive: Receive, send
 
 
 class Listener:
-    """The server on a socket: a context manager that gives its URL. Leaving closes the socket, not the ledger."""
+    """The server on a socket: a context manager that returns its URL. Leaving closes the socket, not the ledger."""
 
     def __init__(self, server: Handler, host: str, port: int) -> None:
         self._server = server
@@ -144,10 +143,10 @@ class Listener:
         self._thread: threading.Thread | None = None
 
     def start(self) -> str:
-        """Open the socket and serve it from a thread; returns the URL.
+        """Open the socket, serve it from a thread, and return the URL.
 
         Raises:
-            ConfigurationError: if the address cannot be had.
+            ConfigurationError: if the address is not available.
         """
         sock = _bound(self._host, self._port)
         host, port = sock.getsockname()[:2]
@@ -170,13 +169,15 @@ class Listener:
             target=self._uvicorn.run, args=([sock],), name="cycles-embedded-server", daemon=True
         )
         self._thread.start()
-        if not self._uvicorn.up.wait(START_S):
+        if not self._uvicorn.has_started.wait(START_S):
             self.stop()
-            raise ConfigurationError(f"the embedded server did not come up at {host}:{port}")
+            raise ConfigurationError(
+                f"the embedded server did not start within {START_S:g} s: {host}:{port}; try again or pass port=0"
+            )
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def stop(self) -> None:
-        """Take no more connections, let answers under way finish, and close the socket."""
+        """Accept no more connections, finish the responses in progress, and close the socket."""
         if self._uvicorn is not None and self._thread is not None:
             self._uvicorn.should_exit = True
             self._thread.join(STOP_S * 2)
@@ -198,25 +199,27 @@ class Listener:
 
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named in full: asyncio turns Nagle's delay off only for sockets that say they are TCP.
+    # With IPPROTO_TCP, because asyncio sets TCP_NODELAY only on sockets that name it.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
     except OSError as wrong:
         sock.close()
-        raise ConfigurationError(f"cannot listen on {host}:{port}: {wrong.strerror or wrong}") from wrong
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port} ({wrong.strerror or wrong}); pass another port, or 0 for any free one"
+        ) from wrong
     sock.listen(BACKLOG)
     return sock
 
 
 class _Uvicorn(uvicorn.Server):
-    """Says when it is up, so that nobody has to ask again and again."""
+    """Sets an event when the server has started, so that the listener need not poll."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.up = threading.Event()
+        self.has_started = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self.up.set()
+        self.has_started.set()

@@ -1,4 +1,4 @@
-"""`EmbeddedServer`: ledger, HTTP rules, faults and transports together. For development and tests, not production."""
+"""`EmbeddedServer`: a ledger with HTTP rules, faults and transports. For development and tests, not production."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Budgets: TypeAlias = Mapping[str, Amount | Iterable[Amount]]
 
-# Clients in this process need some address; names below .invalid belong to nobody (RFC 2606).
+# Clients in this process need a base URL; names below .invalid never resolve (RFC 2606).
 BASE_URL: Final = "http://embedded.cycles.invalid"
 DEFAULT_TENANT: Final = "default"
 
@@ -37,16 +37,16 @@ class EmbeddedServer:
     """A Cycles server inside this process.
 
     Args:
-        budgets: What scopes may spend: an Amount, or several of different units, per scope
-            (``{"tenant:acme": usd(10)}``). Budgets that a kept ledger already has stay as they are.
-        path: A file that keeps the ledger (SQLite); in memory without one.
-        clock: What tells the time; `ManualClock` for tests, the machine's own by default.
-        admin_api_key: The operator's key for list, get and release; without one operators are not let in.
+        budgets: An Amount, or several in different units, per scope (``{"tenant:acme": usd(10)}``). Budgets that the
+            file already has stay unchanged.
+        path: SQLite file of the ledger; None keeps it in memory.
+        clock: Source of the time; `ManualClock` for tests, the machine's clock by default.
+        admin_api_key: The admin key for list, get and release; None allows no admin calls.
         api_keys: Further API keys and their tenants.
 
     Raises:
-        InvalidRequestError: (a ValueError) if a scope is not written like ``tenant:acme/agent:bot``.
-        ConfigurationError: if the file is no ledger, or another server has it open.
+        InvalidRequestError: (a ValueError) if a scope is not of the form ``tenant:acme/agent:bot``.
+        ConfigurationError: if the file is not a ledger, or another server has it open.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class EmbeddedServer:
         for key, tenant in api_keys.items():
             self.ledger.set_api_key(key, tenant=tenant)
 
-    # --- being a server -----------------------------------------------------------------------------------------
+    # --- requests -----------------------------------------------------------------------------------------
 
     def handle(self, request: Request) -> tuple[Response | None, Fault | None]:
-        """Answer a request: the answer (None if a fault kept the ledger from it), and what goes wrong on its way."""
+        """Return the response (None if a fault kept the request from the ledger) and the fault, if there is one."""
         if self._closed:
             return None, None
         operation = find(request.method, request.path).operation
@@ -109,26 +109,26 @@ class EmbeddedServer:
         """Serve over real HTTP: ``with server.listen() as url: ...``. Leaving closes the socket, not the ledger.
 
         Args:
-            host: Loopback unless told otherwise. Whoever can reach it can use it: this is no production server.
-            port: 0 for any free one.
+            host: Loopback by default. Any process that can reach another address can use this server.
+            port: 0 for any free port.
 
         Raises:
-            ConfigurationError: if the `embedded` extra is not installed, or the address cannot be had.
+            ConfigurationError: if the extra `embedded` is not installed, or the address is not available.
         """
         from cycles.embedded.serve import Listener
 
         return Listener(self, host, port)
 
     def transport(self) -> EmbeddedTransport:
-        """An httpx transport to this server, for a client of one's own, blocking or asyncio."""
+        """Return an httpx transport to this server, for blocking and asyncio clients."""
         return EmbeddedTransport(self)
 
     def client(self, *, tenant: str | None = None, **options: Any) -> cycles.Cycles:
-        """A client of this server, in this process, for blocking and asyncio code.
+        """Return a client of this server in this process, for blocking and asyncio code.
 
         Args:
-            tenant: Whose key it uses and who its subjects belong to; the first tenant of the budgets by default.
-            options: What `cycles.Cycles` takes. Nothing is journaled on disk unless `journal` or `journal_dir` says so.
+            tenant: Tenant of its key and its subjects; the first tenant of the budgets by default.
+            options: Options of `cycles.Cycles`. The journal is off unless `journal` or `journal_dir` is passed.
         """
         import cycles
 
@@ -145,7 +145,7 @@ class EmbeddedServer:
 
     @property
     def tenants(self) -> list[str]:
-        """The tenants named in the budgets: first those the server was made with, as they were written there."""
+        """Return the tenants of the budgets, first those of `budgets=` with their original case."""
         found: dict[str, str] = {}
         for tenant in [*self._named_tenants, *self.ledger.tenants()]:
             found.setdefault(tenant.lower(), tenant)
@@ -153,32 +153,32 @@ class EmbeddedServer:
 
     @property
     def tenant(self) -> str:
-        """The first tenant named in the budgets, ``default`` if there is none."""
+        """Return the first tenant of the budgets, or ``default`` if there is none."""
         return next(iter(self.tenants), DEFAULT_TENANT)
 
     @property
     def api_key(self) -> str:
-        """A working key of `tenant`."""
+        """Return a working key of `tenant`."""
         return self.api_key_for(self.tenant)
 
     def api_key_for(self, tenant: str) -> str:
-        """A working key of any tenant, always the same one."""
+        """Return a working key of any tenant, the same one each time."""
         return self.ledger.api_key_for(tenant)
 
     def spent(self, scope: str, unit: str | None = None) -> Amount:
-        """What a scope has spent. `unit` may be left out where the scope has one budget only.
+        """Return the spent amount of a scope. `unit` may be omitted if the scope has one budget.
 
         Raises:
             KeyError: if the scope has no budget (in that unit).
         """
         spent = self.ledger.balance(scope, unit).spent
-        assert spent is not None  # the operator's view fills every field
+        assert spent is not None  # `ledger.balance` fills every field
         return spent
 
-    # --- its life -----------------------------------------------------------------------------------------------
+    # --- closing -----------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the store. Requests find no server after that; closing twice does no harm."""
+        """Close the store. Later requests get no connection. Closing twice is allowed."""
         if not self._closed:
             self._closed = True
             self._ledger.close()
@@ -204,18 +204,20 @@ def _listed(scope: str, amounts: Amount | Iterable[Amount]) -> list[Amount]:
     listed = list(amounts) if isinstance(amounts, Iterable) else [amounts]
     for amount in listed:
         if not isinstance(amount, Amount):
-            raise InvalidRequestError(f"budgets[{scope!r}]: give an amount such as cycles.usd(10), got {amount!r}")
+            raise InvalidRequestError(
+                f"budgets[{scope!r}] is not an amount: {amount!r}; pass one such as cycles.usd(10)"
+            )
     return listed
 
 
 def _tenants(budgets: Budgets) -> list[str]:
-    """The tenants as the caller wrote them: a key and a subject have to agree to the letter, scopes do not."""
+    """Return the tenants with their original case: keys and subjects compare case-sensitively, scopes do not."""
     outermost = (scope.partition("/")[0].partition(":") for scope in budgets)
     return [value for level, _, value in outermost if level == "tenant"]
 
 
 def _replaced(response: Response | None, fault: Fault) -> Response | None:
-    """The answer as a fault leaves it; in place of none, it is made up."""
+    """Return the response with the replacements of a fault. Without a response, make one."""
     response = response or Response(fault.status or 200, {"Content-Type": "application/json"}, b"")
     if fault.status is not None:
         response = evolve(response, status=fault.status)

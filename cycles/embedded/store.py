@@ -1,7 +1,7 @@
-"""The ledger in a file: one row per record, and one transaction per operation.
+"""The ledger in an SQLite file: one row per record, and one transaction per operation.
 
-What an operation changed is written whole before it is answered, so a process may be killed at any moment: what was
-answered is there, and what was not is there whole or not at all. (A power failure may take the last moments.)
+The transaction ends before the response is sent. So a killed process loses no operation that had a response, and no
+operation is half written. A power failure may lose the last moments.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from cycles._errors import ConfigurationError
 from cycles.embedded.errors import ApiError
 from cycles.embedded.records import KINDS, Record
 
-# "CYCL" in the header of the file tells a ledger from any other database; the version, what its rows look like.
+# "CYCL" in the header of the file identifies a ledger. The version identifies the layout of its rows.
 APPLICATION_ID: Final = 0x4359434C
 VERSION: Final = 1
-# How long a start waits for a process that is about to let go of the file.
+# How long a start waits for another process that is closing the file.
 LOCK_WAIT_S: Final = 2.0
 
 _SCHEMA: Final = f"""
@@ -38,10 +38,10 @@ _DELETE: Final = "DELETE FROM records WHERE kind = ? AND key = ?"
 
 
 class SqliteStore:
-    """Keeps records in an SQLite file, which one server at a time may have open.
+    """Stores records in an SQLite file, which one server at a time may have open.
 
     Raises:
-        ConfigurationError: if the file cannot be opened, is no ledger, or another server has it open.
+        ConfigurationError: if the file cannot be opened, is not a ledger, or another server has it open.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -52,12 +52,12 @@ class SqliteStore:
             raise ConfigurationError(self._explain(wrong)) from wrong
 
     def _open(self) -> sqlite3.Connection:
-        # The ledger holds its lock around every call, so threads never meet in here.
+        # The ledger holds its lock around every call, so only one thread uses the connection at a time.
         file = sqlite3.connect(self._path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
         try:
-            file.execute("PRAGMA locking_mode = EXCLUSIVE")  # two ledgers over one file would each be wrong
+            file.execute("PRAGMA locking_mode = EXCLUSIVE")  # two ledgers on one file would overwrite each other
             file.execute("BEGIN EXCLUSIVE")
-            self._require_ledger(file)  # before anything is changed: the file may be somebody else's
+            self._require_ledger(file)  # before any change: the file may belong to another program
             file.execute("COMMIT")
             file.execute("PRAGMA journal_mode = WAL")
             file.execute("PRAGMA synchronous = NORMAL")
@@ -73,27 +73,31 @@ class SqliteStore:
         ((application,),) = file.execute("PRAGMA application_id").fetchall()
         ((version,),) = file.execute("PRAGMA user_version").fetchall()
         if tables and application != APPLICATION_ID:
-            raise ConfigurationError(f"{self._path} is a database, but not the ledger of an embedded Cycles server")
+            raise ConfigurationError(
+                f"{self._path} is a database, but not a ledger of the embedded server; pass another file"
+            )
         if tables and version != VERSION:
-            raise ConfigurationError(f"{self._path} was written by another version of this server (layout {version})")
+            raise ConfigurationError(
+                f"{self._path} has layout {version} of another version of this server; pass another file"
+            )
 
     def _explain(self, wrong: sqlite3.DatabaseError) -> str:
         if "locked" in str(wrong):
-            return f"another server has {self._path} open; stop it, or give this one a file of its own"
-        return f"cannot keep a ledger in {self._path}: {wrong}"
+            return f"another server has {self._path} open; stop it or pass another file"
+        return f"cannot open the ledger {self._path} ({wrong}); pass another file"
 
     def load(self) -> Iterable[Record]:
-        """Every record, in the order in which they first came."""
+        """Return every record, in the order in which they were first saved."""
         rows = self._file.execute("SELECT kind, value FROM records ORDER BY place").fetchall()
-        return [KINDS[kind].of(json.loads(value)) for kind, value in rows]
+        return [KINDS[kind].from_json(json.loads(value)) for kind, value in rows]
 
-    def write(self, kept: Iterable[Record], deleted: Iterable[Record]) -> None:
-        """Keep and forget these, all of them or none.
+    def write(self, saved: Iterable[Record], deleted: Iterable[Record]) -> None:
+        """Save `saved` and delete `deleted`, all of them or none.
 
         Raises:
-            ApiError: INTERNAL_ERROR if the file cannot be written; nothing has changed then.
+            ApiError: INTERNAL_ERROR if the file cannot be written; then nothing is changed.
         """
-        rows = [(record.kind, _key(record), json.dumps(record.to_json())) for record in kept]
+        rows = [(record.kind, _key(record), json.dumps(record.to_json())) for record in saved]
         try:
             self._file.execute("BEGIN")
             self._file.executemany(_SAVE, rows)
@@ -102,10 +106,12 @@ class SqliteStore:
         except sqlite3.Error as wrong:
             if self._file.in_transaction:
                 self._file.execute("ROLLBACK")
-            raise ApiError("INTERNAL_ERROR", f"the ledger's file cannot be written: {wrong}") from wrong
+            raise ApiError(
+                "INTERNAL_ERROR", f"cannot write the ledger's file ({wrong}); nothing was changed"
+            ) from wrong
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
 

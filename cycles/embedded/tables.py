@@ -1,4 +1,4 @@
-"""All records of a server, in memory, and in a store if there is one. Every change is applied whole or not at all."""
+"""All records of a server, in memory and in a store if there is one. A change is applied completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from cycles.embedded.records import KINDS, ApiKey, Budget, Key, Record, Reservat
 
 
 class Store(Protocol):
-    """Where records outlive the process."""
+    """Storage that keeps records after the process ends."""
 
     def load(self) -> Iterable[Record]:
-        """Every record that was kept."""
+        """Return every stored record."""
         ...
 
-    def write(self, kept: Iterable[Record], deleted: Iterable[Record]) -> None:
-        """Keep and forget these, all of them or none."""
+    def write(self, saved: Iterable[Record], deleted: Iterable[Record]) -> None:
+        """Save `saved` and delete `deleted`, all of them or none."""
         ...
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         ...
 
 
 class Tables:
-    """Tables of records by kind and key, in the order in which they first came.
+    """Tables of records by kind and key, in the order in which they were first saved.
 
-    Not safe for threads by itself: the ledger holds its lock around each operation.
+    Not thread-safe: the ledger holds its lock around each operation.
     """
 
     def __init__(self, store: Store | None = None) -> None:
@@ -43,20 +43,20 @@ class Tables:
         self.tenants = cast(dict[Key, Tenant], self._by_kind[Tenant.kind])
         self.api_keys = cast(dict[Key, ApiKey], self._by_kind[ApiKey.kind])
         for record in store.load() if store is not None else ():
-            self._keep(record)
+            self._index(record)
 
-    def apply(self, *kept: Record, deleted: Iterable[Record] = ()) -> None:
-        """Keep the given records, in place of older ones with their keys, and forget the `gone` ones."""
+    def apply(self, *saved: Record, deleted: Iterable[Record] = ()) -> None:
+        """Save the given records, replacing those with the same keys, and delete the `deleted` ones."""
         deleted = tuple(deleted)
         if self._store is not None:
-            self._store.write(kept, deleted)  # first: if it fails, nothing has changed here either
-        for record in kept:
-            self._keep(record)
+            self._store.write(saved, deleted)  # first: if it fails, nothing has changed here either
+        for record in saved:
+            self._index(record)
         for record in deleted:
             self._by_kind[record.kind].pop(record.key, None)
 
     def overdue(self, now_ms: int) -> Record | None:
-        """The record whose time was over first, or None; it is due until the caller has changed or forgotten it."""
+        """Return the record that became due first, or None. It stays due until the caller replaces or deletes it."""
         while self._due and self._due[0][0] < now_ms:
             record = self._due[0][2]
             if self._by_kind[record.kind].get(record.key) is record:
@@ -69,7 +69,7 @@ class Tables:
         if self._store is not None:
             self._store.close()
 
-    def _keep(self, record: Record) -> None:
+    def _index(self, record: Record) -> None:
         self._by_kind[record.kind][record.key] = record
         due_ms = record.due_ms
         if due_ms is not None:

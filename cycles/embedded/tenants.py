@@ -1,4 +1,4 @@
-"""What a tenant's record, if there is one, does to the ledger: open or closed, defaults and limits."""
+"""The rules that a tenant's record sets: open or closed, defaults, and limits. A tenant needs no record."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cycles.embedded.errors import ApiError
 from cycles.embedded.records import Body, Tenant
 from cycles.embedded.tables import Tables
 
-# What holds for a tenant without a record, or whose record leaves it out.
+# Used for a tenant without a record, and for members that a record omits.
 DEFAULT_POLICY: Final = "ALLOW_IF_AVAILABLE"
 DEFAULT_TTL_MS: Final = 60_000
 MAX_TTL_MS: Final = 3_600_000
@@ -17,7 +17,7 @@ MAX_EXTENSIONS: Final = 10
 
 
 class TenantRules:
-    """Reads tenant records. What `set_tenant` changes holds from the next request on."""
+    """Reads tenant records. A change by `set_tenant` applies from the next request."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -26,7 +26,7 @@ class TenantRules:
         return self._tables.tenants.get((tenant,)) or Tenant(name=tenant)
 
     def require_open(self, tenant: str) -> None:
-        """Refuse a closed tenant, and a record whose status is no status. A suspended one is stopped at the door."""
+        """Raise `ApiError` for a closed tenant and for an unknown status. Authentication rejects suspended tenants."""
         status = self._record(tenant).status
         if status == "CLOSED":
             raise ApiError("TENANT_CLOSED", f"tenant {tenant} is closed")
@@ -34,7 +34,7 @@ class TenantRules:
             raise ApiError("INTERNAL_ERROR", f"the record of tenant {tenant} cannot be read")
 
     def policy(self, tenant: str, request: Body) -> str:
-        """The overage policy of a request: its own, else the tenant's default."""
+        """Return the overage policy of a request: its own, or else the tenant's default."""
         requested: str | None = request.get("overage_policy")
         if requested is not None:
             return requested
@@ -42,11 +42,14 @@ class TenantRules:
         if default is None:
             return DEFAULT_POLICY
         if default not in overage.POLICIES:
-            raise ApiError("INVALID_REQUEST", f"the default overage policy of tenant {tenant} is {default!r}")
+            raise ApiError(
+                "INVALID_REQUEST",
+                f"tenant {tenant} has an unknown default overage policy: {default!r}; send overage_policy",
+            )
         return default
 
     def ttl_ms(self, tenant: str, requested: int | None) -> int:
-        """The lifetime that is granted: what was asked for or the tenant's default, up to the tenant's maximum."""
+        """Return the granted lifetime: the requested one or the tenant's default, at most the tenant's maximum."""
         record = self._record(tenant)
         if requested is None:
             requested = (
@@ -55,6 +58,6 @@ class TenantRules:
         return min(requested, MAX_TTL_MS if record.max_reservation_ttl_ms is None else record.max_reservation_ttl_ms)
 
     def max_extensions(self, tenant: str) -> int:
-        """How often a reservation that is made now may be extended."""
+        """Return how often a reservation created now may be extended."""
         most = self._record(tenant).max_reservation_extensions
         return MAX_EXTENSIONS if most is None else most

@@ -1,6 +1,6 @@
-"""The server as an httpx transport: the same requests and answers as over HTTP, without a socket.
+"""The server as an httpx transport: the same requests and responses as over HTTP, without a socket.
 
-One class serves `httpx.Client` and `httpx.AsyncClient`; faults become the exceptions httpx raises for them.
+One class serves `httpx.Client` and `httpx.AsyncClient`. Faults become the exceptions that httpx raises for them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from cycles.embedded.http import Request, Response
 
 
 class Handler(Protocol):
-    """A server: gives the answer, and what is to go wrong on its way back."""
+    """A server: returns a response and the fault that affects its delivery."""
 
     def handle(self, request: Request) -> tuple[Response | None, Fault | None]:
-        """Answer a request; no answer if a fault kept it from the ledger."""
+        """Handle a request. The response is None if a fault kept the request from the ledger."""
         ...
 
 
@@ -31,9 +31,9 @@ class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self._server = server
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer a request of a blocking client."""
+        """Handle a request of a blocking client."""
         request.read()
-        response, fault = self._answer(request)
+        response, fault = self._handle(request)
         if fault is not None and fault.delay_s:
             pause, in_time = _wait_before_timeout(request, fault.delay_s)
             threading.Event().wait(pause)
@@ -41,16 +41,16 @@ class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         return _delivered(request, response, fault)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer a request of an asyncio client."""
+        """Handle a request of an asyncio client."""
         await request.aread()
-        response, fault = self._answer(request)
+        response, fault = self._handle(request)
         if fault is not None and fault.delay_s:
             pause, in_time = _wait_before_timeout(request, fault.delay_s)
             await asyncio.sleep(pause)
             _require(in_time, request)
         return _delivered(request, response, fault)
 
-    def _answer(self, request: httpx.Request) -> tuple[Response | None, Fault | None]:
+    def _handle(self, request: httpx.Request) -> tuple[Response | None, Fault | None]:
         headers: dict[str, str] = {}
         for name, value in request.headers.raw:
             headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
@@ -65,7 +65,7 @@ class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
 
 def _wait_before_timeout(request: httpx.Request, delay_s: float) -> tuple[float, bool]:
-    """How long the client waits for an answer that comes after `delay_s`, and whether it still gets it."""
+    """Return how long the client waits for a response after `delay_s`, and whether the response is in time."""
     read_timeout = request.extensions.get("timeout", {}).get("read")
     if read_timeout is None or delay_s < read_timeout:
         return delay_s, True
@@ -74,7 +74,7 @@ def _wait_before_timeout(request: httpx.Request, delay_s: float) -> tuple[float,
 
 def _require(in_time: bool, request: httpx.Request) -> None:
     if not in_time:
-        raise httpx.ReadTimeout("the server did not answer in time", request=request)
+        raise httpx.ReadTimeout("the server did not respond in time", request=request)
 
 
 def _delivered(request: httpx.Request, response: Response | None, fault: Fault | None) -> httpx.Response:

@@ -1,8 +1,8 @@
-"""Request bodies: decoded strictly, checked field by field, and brought into one form.
+"""Decode request bodies strictly, check every field, and return them in one canonical form.
 
-The form has the fixed fields in the protocol's order, nulls dropped and defaults filled, so that two requests that mean
-the same are equal (idempotency). Every problem is named with the path of its field. The reference server also takes
-numbers as text, fractions for whole numbers and the like; here those are refused, as a strict server may.
+The form has the fixed fields in the protocol's order, without nulls and with defaults, so that equal requests are equal
+values (idempotency). A message names the path of each wrong field. The reference server also accepts numbers as strings
+and fractions for integers; this server rejects them, which the protocol allows.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from cycles.embedded.overage import POLICIES
 from cycles.embedded.records import Body
 
 INT32_MAX: Final = 2**31 - 1
-# Far more than anything useful, far below what the JSON parser and our own answers can take.
+# Far more than useful, and far less than the JSON parser and encoder can process.
 MAX_NESTING: Final = 200
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_ID_LENGTH: Final = 128
-# A body of a thousand wrong fields is not answered with a thousand lines.
+# Bounds the message for a body with many wrong fields.
 MAX_MESSAGE: Final = 2_000
 
 Problems: TypeAlias = list[str]
@@ -40,27 +40,29 @@ _ABSENT: Final = object()
 
 
 def decode(body: bytes) -> Any:
-    """The JSON value of a request body.
+    """Return the JSON value of a request body.
 
     Raises:
-        ApiError: INVALID_REQUEST (400; 413 if it is too big) saying what is wrong.
+        ApiError: INVALID_REQUEST (400; 413 if the body is too big).
     """
     if len(body) > MAX_BODY_BYTES:
-        raise ApiError("INVALID_REQUEST", f"the body is larger than {MAX_BODY_BYTES} bytes", status=413)
+        raise ApiError(
+            "INVALID_REQUEST", f"the body is larger than {MAX_BODY_BYTES} bytes; send less metadata", status=413
+        )
     try:
         value = _DECODER.decode(body.decode("utf-8-sig"))
     except RecursionError:
         raise _too_deep() from None
     except ValueError as wrong:
         raise ApiError("INVALID_REQUEST", f"the body is not JSON: {wrong}") from None
-    # Counting brackets is cheap and nearly always settles it.
+    # Counting brackets is cheap and almost always suffices.
     if body.count(b"{") + body.count(b"[") > MAX_NESTING and _nesting(value) > MAX_NESTING:
         raise _too_deep()
     return value
 
 
 def _too_deep() -> ApiError:
-    return ApiError("INVALID_REQUEST", f"the body is nested more than {MAX_NESTING} levels deep")
+    return ApiError("INVALID_REQUEST", f"the body is nested too deeply; send at most {MAX_NESTING} levels")
 
 
 def _nesting(value: Any) -> int:
@@ -75,7 +77,7 @@ def _nesting(value: Any) -> int:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text} is more than a number can hold")
+        raise ValueError(f"{text} does not fit into a number")
     return value
 
 
@@ -86,17 +88,17 @@ def _no_constant(text: str) -> NoReturn:
 _DECODER: Final = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
 
 
-# --- checks: each gives the value in its one form and adds to the problems what is wrong with it --------------------
+# --- checks: each returns the canonical value and appends to `problems` what is wrong --------------------------------
 
 
 def _text(most: int, least: int = 0, *, pattern: re.Pattern[str] | None = None, blank: bool = True) -> Check:
     def check(value: Any, path: str, problems: Problems) -> Any:
         if not isinstance(value, str):
-            problems.append(f"{path}: must be text")
+            problems.append(f"{path}: must be a string")
         elif not least <= _length(value) <= most:
             problems.append(f"{path}: must have {least} to {most} characters")
         elif pattern is not None and not pattern.fullmatch(value):
-            problems.append(f"{path}: may only have letters, digits, '_', '.' and '-', and must not be empty")
+            problems.append(f"{path}: must be one or more letters, digits, '_', '.' or '-'")
         elif not blank and all(character <= " " for character in value):
             problems.append(f"{path}: must not be blank")
         return value
@@ -105,14 +107,14 @@ def _text(most: int, least: int = 0, *, pattern: re.Pattern[str] | None = None, 
 
 
 def _length(value: str) -> int:
-    # The protocol's limits count UTF-16 units, so what lies beyond the basic plane counts twice.
+    # The protocol's limits count UTF-16 units: a character beyond the basic plane counts twice.
     return len(value) if value.isascii() else len(value.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def _whole(least: int, most: int = INT64_MAX) -> Check:
+def _integer(least: int, most: int = INT64_MAX) -> Check:
     def check(value: Any, path: str, problems: Problems) -> Any:
         if not isinstance(value, int) or isinstance(value, bool):
-            problems.append(f"{path}: must be a whole number")
+            problems.append(f"{path}: must be an integer")
         elif not least <= value <= most:
             problems.append(f"{path}: must be between {least} and {most}")
         return value
@@ -120,10 +122,10 @@ def _whole(least: int, most: int = INT64_MAX) -> Check:
     return check
 
 
-def _one_of(words: Sequence[str]) -> Check:
+def _one_of(keywords: Sequence[str]) -> Check:
     def check(value: Any, path: str, problems: Problems) -> Any:
-        if not isinstance(value, str) or value not in words:
-            problems.append(f"{path}: must be one of {', '.join(words)}")
+        if not isinstance(value, str) or value not in keywords:
+            problems.append(f"{path}: must be one of {', '.join(keywords)}")
         return value
 
     return check
@@ -144,7 +146,7 @@ def _free(value: Any, path: str, problems: Problems) -> Any:
 def _strings(most: int, each: Check) -> Check:
     def check(value: Any, path: str, problems: Problems) -> Any:
         if not isinstance(value, list) or len(value) > most:
-            problems.append(f"{path}: must be a list of at most {most} texts")
+            problems.append(f"{path}: must be a list of at most {most} strings")
             return value
         return [each(item, f"{path}[{place}]", problems) for place, item in enumerate(value)]
 
@@ -166,7 +168,7 @@ class _Field:
     check: Check
     required: bool = False
     default: Any = _ABSENT
-    # Null counts as absent, but for the two fields whose null the reference server remembers as different.
+    # Null counts as absent, except for two fields whose null is another payload on the reference server.
     null_stays: bool = False
 
 
@@ -176,7 +178,7 @@ def _object(**fields: _Field) -> Check:
             problems.append(f"{path or 'body'}: must be an object")
             return value
         prefix = f"{path}." if path else ""
-        problems.extend(f"{prefix}{name}: is not known here" for name in value if name not in fields)
+        problems.extend(f"{prefix}{name}: is not a member of this request" for name in value if name not in fields)
         form: Body = {}
         for name, field in fields.items():
             member = value.get(name, field.default)
@@ -194,7 +196,7 @@ def _object(**fields: _Field) -> Check:
 # --- the protocol's shapes ------------------------------------------------------------------------------------------
 
 _AMOUNT: Final = _object(
-    unit=_Field(_one_of([unit.value for unit in Unit]), required=True), amount=_Field(_whole(0), required=True)
+    unit=_Field(_one_of([unit.value for unit in Unit]), required=True), amount=_Field(_integer(0), required=True)
 )
 _SUBJECT: Final = _object(
     **{level: _Field(_text(128, pattern=_LEVEL_VALUE)) for level in LEVELS}, dimensions=_Field(_dimensions)
@@ -205,9 +207,9 @@ _ACTION: Final = _object(
     tags=_Field(_strings(10, _text(64))),
 )
 _METRICS: Final = _object(
-    tokens_input=_Field(_whole(0, INT32_MAX)),
-    tokens_output=_Field(_whole(0, INT32_MAX)),
-    latency_ms=_Field(_whole(0, INT32_MAX)),
+    tokens_input=_Field(_integer(0, INT32_MAX)),
+    tokens_output=_Field(_integer(0, INT32_MAX)),
+    latency_ms=_Field(_integer(0, INT32_MAX)),
     model_version=_Field(_text(128)),
     custom=_Field(_free),
 )
@@ -221,8 +223,8 @@ SHAPES: Final[Mapping[str, Check]] = {
     "reserve": _object(
         **_WHO,
         estimate=_Field(_AMOUNT, required=True),
-        ttl_ms=_Field(_whole(1_000, _DAY_MS)),
-        grace_period_ms=_Field(_whole(0, 60_000), default=5_000, null_stays=True),
+        ttl_ms=_Field(_integer(1_000, _DAY_MS)),
+        grace_period_ms=_Field(_integer(0, 60_000), default=5_000, null_stays=True),
         overage_policy=_POLICY,
         dry_run=_Field(_flag, default=False, null_stays=True),
         metadata=_METADATA,
@@ -232,23 +234,25 @@ SHAPES: Final[Mapping[str, Check]] = {
         idempotency_key=_KEY, actual=_Field(_AMOUNT, required=True), metrics=_Field(_METRICS), metadata=_METADATA
     ),
     "release": _object(idempotency_key=_KEY, reason=_Field(_text(256))),
-    "extend": _object(idempotency_key=_KEY, extend_by_ms=_Field(_whole(1, _DAY_MS), required=True), metadata=_METADATA),
+    "extend": _object(
+        idempotency_key=_KEY, extend_by_ms=_Field(_integer(1, _DAY_MS), required=True), metadata=_METADATA
+    ),
     "event": _object(
         **_WHO,
         actual=_Field(_AMOUNT, required=True),
         overage_policy=_POLICY,
         metrics=_Field(_METRICS),
-        client_time_ms=_Field(_whole(0)),
+        client_time_ms=_Field(_integer(0)),
         metadata=_METADATA,
     ),
 }
 
 
 def checked(operation: str, value: Any) -> Body:
-    """A decoded request body in its one form.
+    """Return a decoded request body in canonical form.
 
     Raises:
-        ApiError: INVALID_REQUEST, listing every field that is wrong and why.
+        ApiError: INVALID_REQUEST, with every wrong field and the reason.
     """
     problems: Problems = []
     form: Body = SHAPES[operation](value, "", problems)
@@ -258,20 +262,12 @@ def checked(operation: str, value: Any) -> Body:
 
 
 def require_level(subject: Body) -> None:
-    """Refuse a subject that has dimensions only.
-
-    Raises:
-        ApiError: INVALID_REQUEST.
-    """
+    """Raise INVALID_REQUEST for a subject that has dimensions only."""
     if not any(level in subject for level in LEVELS):
         raise ApiError("INVALID_REQUEST", f"subject: at least one of {', '.join(LEVELS)} is required")
 
 
 def require_id_length(reservation_id: str) -> None:
-    """Refuse an id in a path that is too long to be one.
-
-    Raises:
-        ApiError: INVALID_REQUEST.
-    """
+    """Raise INVALID_REQUEST for an id of the path that is empty or too long."""
     if not 1 <= _length(reservation_id) <= MAX_ID_LENGTH:
         raise ApiError("INVALID_REQUEST", f"reservation_id: must have 1 to {MAX_ID_LENGTH} characters")

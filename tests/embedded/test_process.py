@@ -52,12 +52,12 @@ def test_a_key_of_ones_own_and_a_ledger_that_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "there is no budget to spend; add one with --budget tenant:acme=10USD"),
-        (["--budget", "tenant:acme"], "--budget tenant:acme: write it like tenant:acme=10USD"),
+        ([], "the ledger has no budget; add one with --budget tenant:acme=10USD"),
+        (["--budget", "tenant:acme"], "--budget has no amount: tenant:acme; write it like tenant:acme=10USD"),
         (["--budget", "acme=10USD"], "'acme' is not level:value"),
         (["--budget", "tenant:acme=ten"], "cannot read an amount from 'ten'"),
-        ([*BUDGETS, "--api-key", "x"], "--api-key: write it like KEY=TENANT"),
-        ([*BUDGETS, "--db", "/nowhere/ledger.db"], "cannot keep a ledger in /nowhere/ledger.db"),
+        ([*BUDGETS, "--api-key", "x"], "--api-key has no key or no tenant; write it like KEY=TENANT"),
+        ([*BUDGETS, "--db", "/nowhere/ledger.db"], "cannot open the ledger /nowhere/ledger.db"),
     ],
 )
 def test_wrong_usage_is_one_clear_line(

@@ -37,7 +37,7 @@ def test_scopes_are_lower_cased_and_hold_several_units(server: EmbeddedServer) -
     assert balance.allocated == cycles.tokens(500)
     assert (balance.debt, balance.overdraft_limit, balance.is_over_limit) == (cycles.tokens(0), cycles.tokens(0), False)
     assert server.ledger.balance("tenant:other").remaining.amount == cycles.usd(2).amount
-    with pytest.raises(ValueError, match="name one with unit="):
+    with pytest.raises(ValueError, match="pass unit="):
         server.ledger.balance("tenant:acme/agent:bot")
 
 
@@ -51,7 +51,9 @@ def test_a_scope_that_is_none_says_how_to_write_it(scope: str) -> None:
 
 @pytest.mark.parametrize("budget", [5, "10USD", [5], None])
 def test_a_budget_that_is_no_amount_says_what_to_give(budget: Any) -> None:
-    with pytest.raises(ValueError, match=r"budgets\['tenant:a'\]: give an amount such as cycles.usd\(10\), got"):
+    with pytest.raises(
+        ValueError, match=r"budgets\['tenant:a'\] is not an amount: .*; pass one such as cycles.usd\(10\)"
+    ):
         EmbeddedServer({"tenant:a": budget})
 
 
@@ -123,7 +125,7 @@ def test_replacing_a_budget_keeps_what_live_reservations_hold(server: EmbeddedSe
     "wrong", [{"debt": -1}, {"spent": 2**63}, {"reserved": -1}, {"overdraft_limit": -5}, {"caps": {"max_money": 1}}]
 )
 def test_a_budget_that_cannot_be_is_refused(server: EmbeddedServer, wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=r"numbers of tenant:other|caps\.max_money"):
+    with pytest.raises(ValueError, match=r"a number of tenant:other is out of range|unknown cap: 'max_money'"):
         server.ledger.set_budget("tenant:other", cycles.usd(1), **wrong)  # type: ignore[arg-type]
     assert server.ledger.balance("tenant:other").allocated == cycles.usd(2)
 

@@ -152,9 +152,9 @@ def write_other_version(path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (write_text, "cannot keep a ledger in"),
-        (write_other_database, "not the ledger of an embedded Cycles server"),
-        (write_other_version, r"another version of this server \(layout 99\)"),
+        (write_text, "cannot open the ledger"),
+        (write_other_database, "not a ledger of the embedded server"),
+        (write_other_version, r"has layout 99 of another version"),
     ],
 )
 def test_a_file_that_is_no_ledger_is_left_alone(tmp_path: Path, write: Callable[[Path], None], message: str) -> None:
