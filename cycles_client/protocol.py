@@ -1,6 +1,6 @@
 """The protocol as data: every operation and schema of the document this client was generated from.
 
-Plain literals, quick to import. A `$ref` names an entry of `SCHEMAS`. Generated; change the document instead.
+A `$ref` names an entry of `SCHEMAS`. This file is generated; change the document instead.
 """
 
 from typing import Any

@@ -12,7 +12,7 @@ class Unset:
         return False
 
     def __reduce__(self) -> str:
-        # By name: copies and pickles are the one UNSET, which is compared by identity.
+        # A copy or pickle refers to UNSET by name, because UNSET is compared by identity.
         return "UNSET"
 
     def __repr__(self) -> str:
@@ -25,12 +25,12 @@ E = TypeVar("E", bound=Enum)
 
 
 def present(value: Any) -> Any:
-    """An optional member that is null counts as absent."""
+    """Return UNSET for None: an optional member that is null counts as absent."""
     return UNSET if value is None else value
 
 
 def unknown_member(enum: type[E], plain: Any, value: object) -> E | None:
-    """A member for a value newer than this client; None, so a ValueError, for a value of another type."""
+    """Return a new member for an unknown value. For a value of another type return None, so that Enum raises."""
     if not isinstance(value, plain) or isinstance(value, bool):
         return None
     member: E = plain.__new__(enum, value)
@@ -40,7 +40,7 @@ def unknown_member(enum: type[E], plain: Any, value: object) -> E | None:
 
 
 def is_known_member(member: Enum) -> bool:
-    """Whether the document this client was generated from has this value."""
+    """Return whether the document this client was generated from has this value."""
     return member.value in type(member)._value2member_map_
 
 
@@ -82,7 +82,7 @@ class Response(Generic[T]):
     parse_error: Exception | None = None
 
 
-# What reading an answer that is not what the document says can raise.
+# Exceptions that reading a response may raise if the response does not match the document.
 PARSE_ERRORS = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
 

@@ -1,11 +1,11 @@
-"""How `openapi.yaml` becomes `cycles_client`: read, prepare, generate with edited templates, verify, swap.
+"""Generate a client package from a protocol document: read, prepare, generate with edited templates, verify, swap.
 
-Nothing in here names a schema or a path of today's protocol; every rule is about the shape of a document. Errors are
-`GenerationError` and say what to do. The steps, and the reason for each, are told in `docs/regenerating.md`.
+No rule names a schema or a path of today's protocol; every rule looks at the shape of a document. Each error is a
+`GenerationError` that says what to do. `docs/regenerating.md` explains the steps and their reasons.
 """
 
 from __future__ import annotations
 
 
 class GenerationError(Exception):
-    """The document cannot become a sound client; the message names the place and the way out."""
+    """The document cannot become a sound client; the message names the place and what to change."""

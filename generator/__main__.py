@@ -1,4 +1,4 @@
-"""`python -m generator [SPEC] [--check] [--output DIR]`: make the generated client, or compare."""
+"""`python -m generator [SPEC] [--check] [--output DIR]`: generate the client, or compare it with the document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from generator import GenerationError, build, fit
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0 if the tree is made (or, with --check, is current), 1 if not."""
+    """Return the exit status: 0 if the tree was made (or, with --check, is current), 1 if not."""
     given = _parser().parse_args(arguments)
     output: Path = given.output.resolve()
     try:
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
             if given.check:
                 return _compare(result.tree, output, given.spec)
             build.swap(result.tree, output)
-            _tell(result, output, given.spec)
+            _report(result, output, given.spec)
     except GenerationError as error:
         print(f"generate: {error}", file=sys.stderr)
         print(f"generate: nothing was changed in {output.name}/", file=sys.stderr)
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m generator", description=__doc__)
     parser.add_argument("spec", nargs="?", type=Path, default=build.SPEC, metavar="SPEC")
-    parser.add_argument("--check", action="store_true", help="change nothing; fail where the tree differs")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if the tree differs")
     parser.add_argument("--output", type=Path, default=build.ROOT / build.PACKAGE, metavar="DIR")
     return parser
 
@@ -43,15 +43,15 @@ def _parent(output: Path) -> Path:
 
 def _compare(fresh: Path, output: Path, spec: Path) -> int:
     differing = sorted(differences(fresh, output))
-    for line in differing:
-        print(f"generate: {line}", file=sys.stderr)
+    for difference in differing:
+        print(f"generate: {difference}", file=sys.stderr)
     if differing:
         print(f"generate: {output.name}/ is not what {spec.name} gives; run `make generate`", file=sys.stderr)
     return 1 if differing else 0
 
 
 def differences(fresh: Path, present: Path) -> Iterator[str]:
-    """What sets the tree that is there apart from a fresh one, a line per file."""
+    """Return how the present tree differs from a fresh one, one line per file."""
     wanted, found = _files(fresh), _files(present)
     yield from (f"missing: {name}" for name in wanted - found)
     yield from (f"not generated: {name}" for name in found - wanted)
@@ -64,7 +64,7 @@ def _files(tree: Path) -> set[str]:
     return {path.relative_to(tree).as_posix() for path in paths}
 
 
-def _tell(result: build.Result, output: Path, spec: Path) -> None:
+def _report(result: build.Result, output: Path, spec: Path) -> None:
     for rule, times in sorted((+result.counts).items()):
         print(f"{times:5}  {rule}")
     print(f"{output.name}/ is generated from {spec.name}, version {result.version}")

@@ -1,6 +1,6 @@
-"""Runs the generator on a prepared document in a temporary folder, and formats what comes out.
+"""Run the generator on a prepared document in a temporary folder, and format the result.
 
-Nothing here touches the committed tree; `__main__` swaps or compares once everything is verified.
+No function but `swap` touches the committed tree; `__main__` swaps or compares after the result is verified.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ ROOT: Final = Path(__file__).parent.parent
 SPEC: Final = ROOT / "openapi.yaml"
 CONFIG: Final = ROOT / "generator-config.yml"
 PACKAGE: Final = "cycles_client"
-# Both decide bytes of the result; the edits are made for exactly this generator.
+# Both versions decide bytes of the result; the template edits are made for exactly this generator.
 PINNED: Final = {"openapi-python-client": "0.29.1", "ruff": "0.17.6"}
 LINE_LENGTH: Final = 100
-# How the generator's messages show a name they do not trust.
+# How the generator's messages show a name that comes from the document.
 _OBJECT_REPR: Final = re.compile(r"<openapi_python_client\S+ object at \w+>")
 
 
 @dataclass(frozen=True)
 class Result:
-    """A verified tree, in a folder that ends with the context that made it."""
+    """A verified tree. Its temporary folder is deleted when the context of `built` ends."""
 
     tree: Path
     version: str
@@ -49,7 +49,12 @@ class Result:
 
 @contextlib.contextmanager
 def built(spec: Path, *, near: Path | None = None) -> Iterator[Result]:
-    """Generate from a document into a temporary folder (beside `near`, so that a rename can move it) and verify it."""
+    """Generate from a document into a temporary folder, and verify the result.
+
+    Args:
+        spec: The document.
+        near: Folder in which the temporary folder is made, so that a rename can move the result.
+    """
     check_versions()
     published = document.read(spec)
     ready, counts = prepare.prepared(published)
@@ -57,7 +62,7 @@ def built(spec: Path, *, near: Path | None = None) -> Iterator[Result]:
         tree = Path(folder) / PACKAGE
         run_generator(published, ready, Path(folder))
         (tree / "py.typed").touch()
-        tables = protocol.Tables(prepare.laid_out(published))
+        tables = protocol.Tables(prepare.normalized(published))
         text = protocol.render(tables, published["info"]["version"], protocol.fingerprint(published))
         (tree / "protocol.py").write_text(text, encoding="utf-8")
         run_ruff(tree)
@@ -66,7 +71,7 @@ def built(spec: Path, *, near: Path | None = None) -> Iterator[Result]:
 
 
 def check_versions() -> None:
-    """Refuse other versions of the tools than the ones this pipeline was made for."""
+    """Raise a `GenerationError` if a tool has another version than the one this pipeline was made for."""
     for name, wanted in PINNED.items():
         try:
             found = version(name)
@@ -74,28 +79,28 @@ def check_versions() -> None:
             found = "not installed"
         if found != wanted:
             raise GenerationError(
-                f"this pipeline needs {name} {wanted}, found {found}. Run it in the project's environment "
+                f"this pipeline needs {name} {wanted}: found {found}; run it in the project's environment "
                 "(make generate), or follow 'Upgrading the generator' in docs/regenerating.md"
             )
 
 
 def settings() -> ConfigFile:
-    """generator-config.yml, with unknown keys refused: the generator itself would ignore them."""
+    """Read generator-config.yml. Unknown keys are an error, because the generator itself would ignore them."""
     given = YAML(typ="safe", pure=True).load(CONFIG.read_text(encoding="utf-8")) or {}
     unknown = sorted(set(given) - set(ConfigFile.model_fields))
     if unknown:
-        raise GenerationError(f"{CONFIG.name} has keys the generator does not know: {', '.join(unknown)}")
+        raise GenerationError(f"{CONFIG.name} has unknown keys: {', '.join(unknown)}; correct or remove them")
     return ConfigFile(**given)
 
 
 def class_names() -> dict[str, str]:
-    """Class names that generator-config.yml changes."""
+    """Return the class names that generator-config.yml changes, by their generated name."""
     overrides = settings().class_overrides or {}
     return {name: str(one.class_name.get_untrusted_value()) for name, one in overrides.items() if one.class_name}
 
 
 def run_generator(published: document.Json, ready: document.Json, folder: Path) -> None:
-    """The stock generator on the prepared document; every warning of it means a missing piece, and stops the run."""
+    """Run the stock generator on the prepared document. Each of its warnings means a missing piece and is an error."""
     source, own_templates = folder / "prepared.json", folder / "templates"
     own_templates.mkdir()
     templates.write(published, own_templates)
@@ -106,12 +111,10 @@ def run_generator(published: document.Json, ready: document.Json, folder: Path) 
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             problems = openapi_python_client.generate(config=config, custom_template_path=own_templates)
-        except Exception as error:  # whatever the generator trips over, the person needs to know it was this document
+        except Exception as error:  # the generator's own errors are of any type and name no document
             raise GenerationError(f"the generator cannot read the document: {type(error).__name__}: {error}") from error
     if problems:
-        advice = (
-            "Say the shape in another way, or by a rule in generator/rules/ ('When it fails' in docs/regenerating.md)"
-        )
+        advice = "rewrite the shape, or add a rule to generator/rules/ ('When it fails' in docs/regenerating.md)"
         raise GenerationError("\n".join(["the generator left something out:", *map(_problem, problems), advice]))
 
 
@@ -119,12 +122,12 @@ def _problem(problem: GeneratorError) -> str:
     where = ""
     if isinstance(problem, ParseError) and problem.data is not None:
         where = problem.data.model_dump_json(exclude_unset=True, by_alias=True)[:300]
-    said = " ".join(part for part in (problem.header, problem.detail, where) if part)
-    return "  " + _OBJECT_REPR.sub("of the document", " ".join(said.split()))
+    message = " ".join(part for part in (problem.header, problem.detail, where) if part)
+    return "  " + _OBJECT_REPR.sub("of the document", " ".join(message.split()))
 
 
 def run_ruff(tree: Path) -> None:
-    """Sort imports, drop unused ones and format, by the pinned ruff, whatever settings lie around."""
+    """Sort imports, drop unused ones and format, with the pinned ruff and without any settings file."""
     ruff = [sys.executable, "-m", "ruff"]
     common = ["--isolated", "--no-cache", "--line-length", str(LINE_LENGTH), "--target-version", "py311", tree.name]
     for command in (["check", "--fix-only", "--select", "F401,F811,I"], ["format"]):
@@ -134,7 +137,7 @@ def run_ruff(tree: Path) -> None:
 
 
 def swap(tree: Path, output: Path) -> None:
-    """Put a finished tree in the place of the old one, which stays whole until the new one is there."""
+    """Replace the old tree by a finished one. If the rename fails, the old tree is restored."""
     retired = tree.parent / "retired"
     if output.exists():
         output.rename(retired)

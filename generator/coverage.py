@@ -1,7 +1,7 @@
-"""Which method of the client offers which operation of the protocol, or why none does. Shown in `docs/protocol.md`.
+"""Table of the client methods that offer each operation of the protocol. It is printed in `docs/protocol.md`.
 
-A new operation needs a line here: the methods that offer it, or the reason why there are none. Until then `make check`
-fails and names it; `client.raw` reaches it all the same. `python -m generator.coverage` renews the page.
+A new operation needs an entry: the methods that offer it, or the reason why there are none. Until then `make check`
+fails and names it; `client.raw` can call it anyway. `python -m generator.coverage` updates the page.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ OFFERED: Final[dict[str, tuple[str, ...]]] = {
 NOT_OFFERED: Final[dict[str, str]] = {}
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "protocol.md"
-BEGIN: Final = "<!-- operations: renewed by `python -m generator.coverage` -->"
+BEGIN: Final = "<!-- operations: updated by `python -m generator.coverage` -->"
 END: Final = "<!-- end of operations -->"
 
 
 def gaps(operations: Mapping[str, Any]) -> Iterator[str]:
-    """What the two tables above and the protocol do not agree on."""
+    """Return where the two tables above disagree with the protocol, one line each."""
     for name, entry in operations.items():
         if name not in OFFERED and name not in NOT_OFFERED:
             place = f"{entry['method']} {entry['path']}"
             yield f"operation {name} ({place}) is new: give it a line in generator/coverage.py (client.raw reaches it)"
     for name in (*OFFERED, *NOT_OFFERED):
         if name not in operations:
-            yield f"operation {name} is gone, but generator/coverage.py says the client offers it: {_offer(name)}"
+            yield f"operation {name} was removed, but generator/coverage.py lists it as offered: {_offer(name)}"
 
 
 def table(operations: Mapping[str, Any]) -> str:
-    """The table of the page."""
+    """Return the table of the page, as Markdown."""
     lines = ["| operation | request | offered by |", "|---|---|---|"]
     for name, entry in operations.items():
         lines.append(f"| `{name}` | `{entry['method']} {entry['path']}` | {_offer(name)} |")
@@ -58,18 +58,18 @@ def _offer(name: str) -> str:
     return NOT_OFFERED.get(name, "`client.raw` only, so far")
 
 
-def renewed(page: str, operations: Mapping[str, Any]) -> str:
-    """The page with its table as it has to be."""
+def updated(page: str, operations: Mapping[str, Any]) -> str:
+    """Return the page with the current table."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n\n{table(operations)}\n\n{END}{after}"
 
 
 def main() -> int:
-    """Renew the page from the generated client; exit status 1 if an operation has no line."""
+    """Update the page from the generated client. Return exit status 1 if an operation has no entry."""
     from cycles_client.protocol import OPERATIONS
 
-    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8"), OPERATIONS), encoding="utf-8")
+    PAGE.write_text(updated(PAGE.read_text(encoding="utf-8"), OPERATIONS), encoding="utf-8")
     found = list(gaps(OPERATIONS))
     for gap in found:
         print(gap, file=sys.stderr)

@@ -1,6 +1,6 @@
-"""Reads a protocol document and finds one's way in it: references, operations, places where a schema may stand.
+"""Read a protocol document and navigate it: references, operations, keywords that hold schemas.
 
-A document is plain JSON data here, whatever it was written in; YAML is read as YAML 1.2, so `NO` and `on` are strings.
+A document is JSON data, also if its file is YAML. YAML is read as YAML 1.2, so `NO` and `on` are strings.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAPS_OF_SCHEMAS: Final = ("properties", "patternProperties")
 
 
 def read(path: Path) -> Json:
-    """Read YAML or JSON into plain JSON data: text keys (also of unquoted status codes), no dates, no anchors."""
+    """Read YAML or JSON into JSON data: string keys (also for unquoted status codes), no dates, no anchors."""
     try:
         loaded = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -38,8 +38,8 @@ def read(path: Path) -> Json:
     except (YAMLError, UnicodeDecodeError) as error:
         raise GenerationError(f"{path} is neither YAML nor JSON: {error}") from error
     if not isinstance(loaded, dict) or "openapi" not in loaded or not isinstance(loaded.get("paths"), dict):
-        raise GenerationError(f"{path} is no OpenAPI 3 document: it needs the members openapi, info and paths")
-    document: Json = json.loads(json.dumps(loaded, default=_plain))
+        raise GenerationError(f"{path} is not an OpenAPI 3 document: it needs the members openapi, info and paths")
+    document: Json = json.loads(json.dumps(loaded, default=_date_as_string))
     document["openapi"] = str(document["openapi"])
     info = document.setdefault("info", {})
     info["version"] = str(info.get("version", "0"))
@@ -47,14 +47,14 @@ def read(path: Path) -> Json:
     return document
 
 
-def _plain(value: object) -> str:
+def _date_as_string(value: object) -> str:
     if isinstance(value, date):
         return value.isoformat()
-    raise GenerationError(f"{value!r} has no place in an OpenAPI document; put it in quotes")
+    raise GenerationError(f"an OpenAPI document cannot contain {value!r}; put it in quotes")
 
 
 def resolve(document: Json, node: Json) -> Json:
-    """Follow `$ref`s, within this document, until something that is not one."""
+    """Follow `$ref`s within this document, and return the first node that is not a reference."""
     seen: set[str] = set()
     while "$ref" in node:
         reference = node["$ref"]
@@ -66,7 +66,7 @@ def resolve(document: Json, node: Json) -> Json:
 
 
 def lookup(document: Json, reference: str) -> Json:
-    """What a reference points to."""
+    """Return the object that a reference points to."""
     if not reference.startswith("#/"):
         raise GenerationError(f"$ref {reference} leaves the document; bundle the documents into one file first")
     node: Any = document
@@ -81,7 +81,7 @@ def lookup(document: Json, reference: str) -> Json:
 
 
 def schemas_of(document: Json) -> Json:
-    """The component schemas."""
+    """Return the component schemas of a document, by name."""
     components: Json = document.setdefault("components", {})
     schemas: Json = components.setdefault("schemas", {})
     return schemas
@@ -89,7 +89,7 @@ def schemas_of(document: Json) -> Json:
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation, with the parameters of its path merged in and everything but schemas dereferenced."""
+    """One operation: the parameters of its path are merged in, and everything but schemas is dereferenced."""
 
     operation_id: str
     method: str
@@ -107,12 +107,12 @@ class Operation:
 
     @property
     def module(self) -> str:
-        """Where the generated functions live, below the package."""
+        """Dotted name of the generated module, below the package."""
         return f"api.{PythonIdentifier(self.tag, 'tag')}.{self.name}"
 
 
 def operations_of(document: Json) -> Iterator[Operation]:
-    """Every operation, in the order of the document."""
+    """Return every operation, in the order of the document."""
     for path, item in document["paths"].items():
         item = resolve(document, item)
         for method, operation in item.items():
@@ -123,7 +123,7 @@ def operations_of(document: Json) -> Iterator[Operation]:
 def _operation(document: Json, path: str, method: str, item: Json, operation: Json) -> Operation:
     if method not in METHODS:
         raise GenerationError(
-            f"{path}: the generator knows no method {method!r}; take the operation out of the document"
+            f"{path}: the generator knows no method {method!r}; remove the operation from the document"
         )
     body = operation.get("requestBody")
     return Operation(
@@ -139,7 +139,7 @@ def _operation(document: Json, path: str, method: str, item: Json, operation: Js
 
 
 def derived_operation_id(path: str, method: str) -> str:
-    """The id of an operation that has none, as the generator makes it."""
+    """Return the operation id that the generator derives if the document gives none."""
     return f"{method}_{path.translate({ord('{'): None, ord('}'): None}).replace('/', '_').strip('_')}"
 
 
@@ -157,18 +157,18 @@ def _security(document: Json, operation: Json) -> list[str]:
 
 
 def json_schema(content: Json | None) -> Json | None:
-    """The schema of the JSON variant of a body or an answer, None where there is none."""
+    """Return the schema of the JSON variant of a request or response body; None if there is none."""
     variants: Json = content or {}
     for media_type, variant in variants.items():
-        bare = media_type.split(";")[0].strip().lower()
-        if bare == "application/json" or bare.endswith("+json"):
+        name = media_type.split(";")[0].strip().lower()
+        if name == "application/json" or name.endswith("+json"):
             schema = variant.get("schema")
             return {} if isinstance(schema, bool) else schema
     return None
 
 
 def success_of(operation: Operation) -> tuple[int, Json | None]:
-    """The status of a success, and what its body has to satisfy."""
+    """Return the status of a success, and the schema of its body."""
     for status in sorted(operation.responses):
         if status.startswith("2"):
             return int(status.upper().replace("X", "0")), json_schema(operation.responses[status].get("content"))
@@ -177,9 +177,9 @@ def success_of(operation: Operation) -> tuple[int, Json | None]:
 
 
 def error_of(operation: Operation) -> Json | None:
-    """What the body of a refusal has to satisfy: the first one documented."""
-    refusals = [status for status in sorted(operation.responses) if status[0] in "45"]
-    for status in [*refusals, "default"]:
+    """Return the schema of an error body: the first one that the operation documents."""
+    errors = [status for status in sorted(operation.responses) if status[0] in "45"]
+    for status in [*errors, "default"]:
         schema = json_schema(operation.responses.get(status, {}).get("content"))
         if schema is not None:
             return schema

@@ -1,7 +1,7 @@
-"""Whether the handwritten layer fits a protocol: asked when the client is generated, and again by `make check`.
+"""Check that the handwritten layer fits a protocol: when the client is generated, and again in `make check`.
 
-It is asked by use: each answer, full and with nothing but its required members, is read by the handwritten class that
-stands for it. What does not fit is said here, with the module to change, and not by an exception at run time.
+The handwritten result classes read a full response of each operation, and one with only the required members. A
+response that a class cannot read is reported with the module to change, so that no user finds it at run time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from generator.coverage import gaps
 from generator.protocol import Tables
 from generator.samples import Samples
 
-# Operation id: the class in cycles/_core/results.py that its answer becomes, and the list its items are in, if any.
+# Operation id: the class in cycles/_core/results.py that reads its response, and the list of its items, if any.
 READERS: Final[dict[str, tuple[str, str | None]]] = {
     "decide": ("DecisionResponse", None),
     "createReservation": ("ReservationCreateResponse", None),
@@ -30,7 +30,7 @@ READERS: Final[dict[str, tuple[str, str | None]]] = {
 
 
 def misfits(tables: Tables) -> list[str]:
-    """What handwritten code has to be changed for, a line each; empty where everything fits."""
+    """Return what has to be changed in handwritten code, one line each; empty if everything fits."""
     return [*gaps(tables.operations), *_unreadable(tables)]
 
 
@@ -41,7 +41,7 @@ def _unreadable(tables: Tables) -> Iterator[str]:
             for full in (False, True):
                 problem = _read(samples, tables.operations[name]["response"], reader, member, full=full)
                 if problem is not None:
-                    what = "a full answer" if full else "an answer with nothing but required members"
+                    what = "a full response" if full else "a response with only the required members"
                     yield f"operation {name}: {reader} in cycles/_core/results.py cannot hold {what}: {problem}"
                     break
 
@@ -50,12 +50,12 @@ def _read(samples: Samples, schema: str | None, reader: str, member: str | None,
     from cycles._core import results
 
     if schema is None:
-        return "it has no body any more"
-    answer = samples.of({"$ref": schema}, full=True if member else full)
-    items: list[Any] = [answer]
+        return "it no longer has a body"
+    response = samples.of({"$ref": schema}, full=True if member else full)
+    items: list[Any] = [response]
     if member is not None:
-        if member not in answer:
-            return f"there is no list {member} in it any more"
+        if member not in response:
+            return f"it no longer has the list {member}"
         items = [samples.of(_items(samples, schema, member), full=full)]
     try:
         for item in items:

@@ -1,4 +1,4 @@
-"""Turns a published document into one the generator reads completely: the rules of `rules/`, in their order."""
+"""Prepare a published document so that the generator reads all of it: the rules of `rules/`, in their order."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 
 from generator import GenerationError
 from generator.document import Json
-from generator.rules import combine, layout, media, nulls, parameters, values, words
+from generator.rules import combine, descriptions, layout, media, nulls, parameters, values
 
 Rule = Callable[[Json, "Counter[str]"], None]
 
-# First what later rules rely on: references that resolve, operations that are complete.
+# First, because later rules rely on it: references that resolve, operations that are complete.
 LAYOUT: Final[tuple[Rule, ...]] = (
     layout.check_references,
     layout.lower_version,
@@ -23,7 +23,7 @@ LAYOUT: Final[tuple[Rule, ...]] = (
     layout.drop_definitions,
     layout.complete_operations,
 )
-# Structure before values: an enum or a map is only seen as one once null and compositions are out of its way.
+# Structure before values: a rule recognises an enum or a map only after null and compositions are separated from it.
 STRUCTURE: Final[tuple[Rule, ...]] = (
     media.name_media,
     nulls.replace_booleans,
@@ -36,19 +36,23 @@ STRUCTURE: Final[tuple[Rule, ...]] = (
     combine.merge_alternatives,
     combine.settle_guesses,
     combine.name_alternatives,
-    parameters.send_as_text,
-    parameters.send_as_it_comes,
+    parameters.send_as_string,
+    parameters.send_unchanged,
     values.drop_defaults,
     values.allow_unknown_members,
     values.keep_clashing_closed,
     values.free_maps,
 )
-# Words last: some rules above leave a remark for them.
-WORDS: Final[tuple[Rule, ...]] = (parameters.describe_in_schema, words.shorten, words.describe_references)
+# Descriptions last: some rules above leave a remark in an `x-` member, which becomes part of a description.
+DESCRIPTIONS: Final[tuple[Rule, ...]] = (
+    parameters.describe_in_schema,
+    descriptions.shorten,
+    descriptions.describe_references,
+)
 
 
-def laid_out(document: Json) -> Json:
-    """A copy in which every reference leads to a component and every operation is complete; nothing else is changed."""
+def normalized(document: Json) -> Json:
+    """Return a copy in which every reference leads to a component and every operation is complete."""
     copy = deepcopy(document)
     copy.setdefault("components", {}).setdefault("schemas", {})
     for rule in LAYOUT:
@@ -57,18 +61,18 @@ def laid_out(document: Json) -> Json:
 
 
 def prepared(document: Json) -> tuple[Json, Counter[str]]:
-    """The document the generator gets, and how often each rule found something to do."""
+    """Return the document for the generator, and how often each rule changed something."""
     copy = deepcopy(document)
     copy.setdefault("components", {}).setdefault("schemas", {})
     counts: Counter[str] = Counter()
     try:
-        for rule in (*LAYOUT, *STRUCTURE, *WORDS):
+        for rule in (*LAYOUT, *STRUCTURE, *DESCRIPTIONS):
             rule(copy, counts)
     except RecursionError as error:
-        raise GenerationError("a schema is composed of itself (allOf, anyOf or oneOf); no class can be that") from error
+        raise GenerationError("a schema contains itself in allOf, anyOf or oneOf; no class can express that") from error
     except (AttributeError, KeyError, TypeError) as error:
         raise GenerationError(
-            f"the document is not shaped like OpenAPI 3 ({type(error).__name__}: {error}); "
+            f"the document does not have the shape of OpenAPI 3 ({type(error).__name__}: {error}); "
             "`python -m openapi_spec_validator` on it says where"
         ) from error
     return copy, counts

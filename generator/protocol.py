@@ -1,8 +1,8 @@
-"""Writes `protocol.py`: the operations and the schemas of the document as plain literals.
+"""Write `protocol.py`: the operations and the schemas of the document as Python literals.
 
-The handwritten layer drives its requests and its judgement of answers from these two tables, so they come from the
-document as it was published, not from the prepared one, and hold everything that decides validity. Importing them must
-cost next to nothing: no code, no import but `typing`.
+The handwritten layer builds its requests and checks responses by these two tables. So the tables come from the
+published document, not from the prepared one, and keep every keyword that decides validity. They must be quick to
+import: no code, and no import but `typing`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from generator.document import (
     success_of,
 )
 
-_PLAIN_KEYWORDS: Final = (
+_SCALAR_KEYWORDS: Final = (
     "type", "required", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
     "minLength", "maxLength", "pattern", "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties",
 )  # fmt: skip
-# Formats that narrow what is valid beyond the type; the others are remarks.
+# Formats that narrow what is valid beyond the type; other formats are dropped.
 _CHECKED_FORMATS: Final = ("int32", "int64", "date", "date-time")
 _COMPONENT: Final = re.compile(r"#/components/schemas/([^/]+)")
 
 _HEADER: Final = '''"""The protocol as data: every operation and schema of the document this client was generated from.
 
-Plain literals, quick to import. A `$ref` names an entry of `SCHEMAS`. Generated; change the document instead.
+A `$ref` names an entry of `SCHEMAS`. This file is generated; change the document instead.
 """
 
 from typing import Any
@@ -46,13 +46,13 @@ from typing import Any
 
 
 def reduced(schema: Any) -> Any:
-    """A schema with nothing left but what decides validity, references shortened to the bare name."""
+    """Return a schema with only the keywords that decide validity; references become the schema's name."""
     if not isinstance(schema, dict):
-        return {}  # `true`; `false` allows nothing, which no document means
+        return {}  # `true`; a `false` schema allows no value and is in no real document
     kept: Json = {}
     if "$ref" in schema:
-        kept["$ref"] = bare_name(schema["$ref"])
-    kept.update({keyword: schema[keyword] for keyword in _PLAIN_KEYWORDS if keyword in schema})
+        kept["$ref"] = schema_name(schema["$ref"])
+    kept.update({keyword: schema[keyword] for keyword in _SCALAR_KEYWORDS if keyword in schema})
     _exclude_bounds(kept)
     _name_type(kept, schema)
     if schema.get("format") in _CHECKED_FORMATS:
@@ -69,49 +69,49 @@ def reduced(schema: Any) -> Any:
     return _with_null(kept) if schema.get("nullable") else kept
 
 
-def bare_name(reference: str) -> str:
-    """The name of the component schema a reference points to, or the reference itself."""
+def schema_name(reference: str) -> str:
+    """Return the name of the component schema a reference points to, or the reference itself."""
     match = _COMPONENT.fullmatch(reference)
     return match[1] if match else reference
 
 
 def _name_type(kept: Json, schema: Json) -> None:
-    """Members say object and items say array, also where the document leaves the type out."""
+    """Add the type that the document omits: `properties` implies object, `items` implies array."""
     for keyword, name in (("properties", "object"), ("items", "array")):
         if keyword in schema and "$ref" not in schema:
             kept.setdefault("type", name)
 
 
 def _exclude_bounds(schema: Json) -> None:
-    """The 3.0 way to exclude a bound (true beside it), said in the 3.1 way (the bound itself)."""
+    """Rewrite the exclusive bounds of OpenAPI 3.0 (a boolean beside the bound) as those of 3.1 (the bound itself)."""
     for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if isinstance(schema.get(exclusive), bool) and schema.pop(exclusive) and bound in schema:
             schema[exclusive] = schema.pop(bound)
 
 
 def _with_null(schema: Json) -> Json:
-    """The 3.0 way to allow null, said in the 3.1 way."""
+    """Rewrite `nullable` of OpenAPI 3.0 as the null type of 3.1."""
     if isinstance(schema.get("type"), str):
         return {**schema, "type": [schema["type"], "null"]}
     return {"anyOf": [schema, {"type": "null"}]}
 
 
 class Tables:
-    """Both tables of one document. Bodies without a name of their own get the one the generator gives their class."""
+    """Both tables of one document. A body without a name gets the name that the generator gives its class."""
 
     def __init__(self, document: Json) -> None:
         self.schemas: dict[str, Any] = {name: reduced(schema) for name, schema in schemas_of(document).items()}
         self.operations: dict[str, Json] = {op.operation_id: self._entry(op) for op in operations_of(document)}
 
     def _entry(self, operation: Operation) -> Json:
-        status, answer = success_of(operation)
+        status, response = success_of(operation)
         return {
             "method": operation.method.upper(),
             "path": operation.path,
             "parameters": [_parameter(parameter) for parameter in operation.parameters],
             "request": self._named(json_schema((operation.body or {}).get("content")), f"{operation.name}_body"),
             "success": status,
-            "response": self._named(answer, f"{operation.name}_response_{status}"),
+            "response": self._named(response, f"{operation.name}_response_{status}"),
             "error": self._named(error_of(operation), f"{operation.name}_error"),
             "security": operation.security,
             "module": operation.module,
@@ -121,7 +121,7 @@ class Tables:
         if schema is None:
             return None
         if set(schema) - {"description", "summary"} == {"$ref"}:
-            return bare_name(schema["$ref"])
+            return schema_name(schema["$ref"])
         class_name = str(ClassName(name, "field_"))
         self.schemas[class_name] = reduced(schema)
         return class_name
@@ -140,7 +140,7 @@ def _parameter(parameter: Json) -> Json:
 
 
 def render(tables: Tables, version: str, digest: str) -> str:
-    """The text of `protocol.py`, before formatting."""
+    """Return the source of `protocol.py`, before formatting."""
     parts = [
         f"SPEC_VERSION = {version!r}",
         f"SPEC_SHA256 = {digest!r}",
@@ -151,10 +151,10 @@ def render(tables: Tables, version: str, digest: str) -> str:
 
 
 def fingerprint(document: Json) -> str:
-    """SHA-256 of the document's content: neither comments, nor layout, nor YAML against JSON change it."""
+    """Return the SHA-256 of the document's content. Comments, layout, and YAML or JSON do not change it."""
     return hashlib.sha256(as_json(document, sort_keys=True).encode()).hexdigest()
 
 
 def as_json(document: Json, *, sort_keys: bool = False) -> str:
-    """The document as compact JSON."""
+    """Return the document as compact JSON."""
     return json.dumps(document, sort_keys=sort_keys, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""Makes a value that satisfies a schema: every member filled, or only the required ones."""
+"""Make a value that satisfies a schema: every member filled, or only the required ones."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from generator.document import Json
 
-# Deep enough for every member of real documents; optional members of recursive schemas end here.
+# Deeper than any member of real documents; it ends the optional members of recursive schemas.
 DEEPEST: Final = 8
-_TEXTS: Final = {
+_STRINGS: Final = {
     "date-time": "2026-01-02T03:04:05+00:00",
     "date": "2026-01-02",
     "uuid": "00000000-0000-4000-8000-000000000000",
@@ -18,13 +18,13 @@ _SCALARS: Final[dict[str, Any]] = {"integer": 7, "number": 1.5, "boolean": True,
 
 
 class Samples:
-    """Values for schemas that refer to each other, by bare names or by pointers to components."""
+    """Make values for schemas that refer to each other, by name or by pointers to components."""
 
     def __init__(self, schemas: dict[str, Json]) -> None:
         self.schemas = schemas
 
     def of(self, schema: Json, *, full: bool, depth: int = 0) -> Any:
-        """A value for a schema whose `$ref`s are bare names or pointers to components."""
+        """Return a value for a schema whose `$ref`s are names or pointers to components."""
         if "$ref" in schema:
             return self.of(self.schemas[schema["$ref"].rsplit("/", 1)[-1]], full=full, depth=depth)
         if "const" in schema:
@@ -36,7 +36,7 @@ class Samples:
         for keyword in ("oneOf", "anyOf", "allOf"):
             if schema.get(keyword):
                 return self.of(schema[keyword][0], full=full, depth=depth)
-        return self._plain(schema, full=full, depth=depth)
+        return self._simple(schema, full=full, depth=depth)
 
     def _is_object(self, schema: Json) -> bool:
         return "properties" in schema or len(schema.get("allOf", [])) > 1
@@ -47,7 +47,7 @@ class Samples:
         return {name: self.of(member, full=full, depth=depth + 1) for name, member in members.items() if name in wanted}
 
     def _members(self, schema: Json) -> tuple[Json, set[str]]:
-        """Members and required names of an object, including what it is composed of and one alternative."""
+        """Return members and required names of an object, with those of its `allOf` parts and of one alternative."""
         members: Json = {}
         required: set[str] = set()
         alternatives = [*schema.get("anyOf", [])[:1], *schema.get("oneOf", [])[:1]]
@@ -59,7 +59,7 @@ class Samples:
         members.update(schema.get("properties", {}))
         return members, required | set(schema.get("required", []))
 
-    def _plain(self, schema: Json, *, full: bool, depth: int) -> Any:
+    def _simple(self, schema: Json, *, full: bool, depth: int) -> Any:
         kind = schema.get("type", "object" if "additionalProperties" in schema else None)
         if isinstance(kind, list):
             kind = next((name for name in kind if name != "null"), "null")
@@ -70,7 +70,7 @@ class Samples:
             return self._map(schema, full=full, depth=depth)
         if kind in ("integer", "number"):
             return _within(schema, _SCALARS[kind])
-        return _SCALARS[kind] if kind in _SCALARS else _text(schema)
+        return _SCALARS[kind] if kind in _SCALARS else _string(schema)
 
     def _map(self, schema: Json, *, full: bool, depth: int) -> Json:
         inner = schema.get("additionalProperties", True)
@@ -80,13 +80,13 @@ class Samples:
 
 
 def _within(schema: Json, number: Any) -> Any:
-    """A number between the bounds."""
+    """Return a number between the bounds."""
     return min(max(number, schema.get("minimum", number)), schema.get("maximum", number))
 
 
-def _text(schema: Json) -> str:
-    """A text of the right format and length; of the patterns, those that count hex digits or letters are met."""
-    text = _TEXTS.get(schema.get("format", ""), "text")
+def _string(schema: Json) -> str:
+    """Return a string of the right format and length. Of patterns, it fits those that count hex digits or letters."""
+    text = _STRINGS.get(schema.get("format", ""), "text")
     pattern = schema.get("pattern")
     if pattern is None:
         return text.ljust(schema.get("minLength", 0), "t")[: schema.get("maxLength")]

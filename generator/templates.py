@@ -1,7 +1,7 @@
-"""The generator's own templates, edited where its output is unsound. Nothing of them is copied into this project.
+"""Edit the generator's installed templates where its output is unsound. No template is copied into this project.
 
-An edit names a piece of the installed template (its anchor), which has to occur exactly once: where a new version of
-the generator moved it, generation stops and says which. Four short templates are replaced whole (`templates/`).
+An edit names a piece of the installed template (its anchor), which must occur exactly once. If a new version of the
+generator moved it, generation stops and names it. Four short templates are replaced completely (`templates/`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from generator import GenerationError
 from generator.document import Json
 
 REPLACEMENTS: Final = Path(__file__).parent / "templates"
-# Seconds. Without it the generated client would hand httpx `None`, which is no timeout at all.
+# Seconds. Without it the generated client would pass `None` to httpx, which means no timeout.
 DEFAULT_TIMEOUT: Final = 5.0
 
 
@@ -31,7 +31,7 @@ class Edit:
 
 _HELPERS: Final = '''
     def __reduce__(self) -> str:
-        # By name: copies and pickles are the one UNSET, which is compared by identity.
+        # A copy or pickle refers to UNSET by name, because UNSET is compared by identity.
         return "UNSET"
 
     def __repr__(self) -> str:
@@ -44,12 +44,12 @@ E = TypeVar("E", bound=Enum)
 
 
 def present(value: Any) -> Any:
-    """An optional member that is null counts as absent."""
+    """Return UNSET for None: an optional member that is null counts as absent."""
     return UNSET if value is None else value
 
 
 def unknown_member(enum: type[E], plain: Any, value: object) -> E | None:
-    """A member for a value newer than this client; None, so a ValueError, for a value of another type."""
+    """Return a new member for an unknown value. For a value of another type return None, so that Enum raises."""
     if not isinstance(value, plain) or isinstance(value, bool):
         return None
     member: E = plain.__new__(enum, value)
@@ -59,7 +59,7 @@ def unknown_member(enum: type[E], plain: Any, value: object) -> E | None:
 
 
 def is_known_member(member: Enum) -> bool:
-    """Whether the document this client was generated from has this value."""
+    """Return whether the document this client was generated from has this value."""
     return member.value in type(member)._value2member_map_
 '''
 
@@ -78,7 +78,7 @@ _BUILD_RESPONSE: Final = """    parsed = None
     )
 """
 
-_PROPERTY_WORDS: Final = """        {% set source = (model.data.properties or {}).get(property.name) %}
+_PROPERTY_DESCRIPTION: Final = """        {% set source = (model.data.properties or {}).get(property.name) %}
         {% set words = (source.description if source else none) or property.description or "" %}
         {% set line %}{{ property.python_name }} ({{ property.get_type_string() | safe_for_docstring }}): \
 {{ words | safe_for_docstring }}{% endset %}
@@ -89,7 +89,7 @@ _OPTIONAL_SOURCE: Final = """{% set popped = 'd.pop("' + (property.name | in_dou
         {% set property_source = popped if nullable else "present(" + popped + ")" %}"""
 
 
-# For every document: what stock generated code gets wrong whatever it is generated from.
+# Edits for every document.
 EDITS: Final = (
     Edit(
         "types.py.jinja",
@@ -99,7 +99,7 @@ EDITS: Final = (
     ),
     Edit(
         "types.py.jinja",
-        "any status, also unregistered ones such as 520",
+        "a response may have any status, also an unregistered one such as 520",
         "status_code: HTTPStatus",
         "status_code: int",
     ),
@@ -111,14 +111,14 @@ EDITS: Final = (
     parse_error: Exception | None = None
 
 
-# What reading an answer that is not what the document says can raise.
+# Exceptions that reading a response may raise if the response does not match the document.
 PARSE_ERRORS = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 """,
     ),
-    Edit("types.py.jinja", "names the helpers use", "from http import HTTPStatus\n", "from enum import Enum\n"),
+    Edit("types.py.jinja", "the helpers use these names", "from http import HTTPStatus\n", "from enum import Enum\n"),
     Edit(
         "types.py.jinja",
-        "names the helpers use",
+        "the helpers use these names",
         "from typing import BinaryIO,",
         "from typing import Any, BinaryIO,",
     ),
@@ -142,13 +142,13 @@ PARSE_ERRORS = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
     ),
     Edit(
         "model.py.jinja",
-        "a member that refers to a schema shows its own words, not those of the schema",
+        "a member that refers to a schema shows its own description, not that of the schema",
         "        {{ property.to_docstring() | wordwrap(112) | indent(12) }}",
-        _PROPERTY_WORDS,
+        _PROPERTY_DESCRIPTION,
     ),
     Edit(
         "endpoint_module.py.jinja",
-        "a status is a number, and a body that cannot be read raises nothing",
+        "a status is a number; a body that cannot be read is reported, not raised",
         """    return Response(
         status_code=HTTPStatus(response.status_code),
         content=response.content,
@@ -160,7 +160,7 @@ PARSE_ERRORS = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
     ),
     Edit(
         "endpoint_module.py.jinja",
-        "httpx warns of cookies per request, also of none",
+        "httpx warns about cookies per request, even if there are none",
         '"cookies": cookies,',
         '**({"cookies": cookies} if cookies else {}),',
     ),
@@ -173,7 +173,7 @@ PARSE_ERRORS = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
     ),
     Edit(
         "property_templates/enum_property.py.jinja",
-        "a plain text may stand where an enum is meant",
+        "a string is accepted for an enum",
         '{% set transformed = source + ".value" %}',
         '{% set transformed = property.class_info.name + "(" + source + ").value" %}',
     ),
@@ -183,7 +183,7 @@ PARSE_ERRORS = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 def _leaves_original_alone(member: str) -> Edit:
     return Edit(
         "client.py.jinja",
-        f"with_{member} gives a new client and leaves the old one alone",
+        f"with_{member} returns a new client and does not change the old one",
         f"""        if self._client is not None:
             self._client.{member}.update({member})
         if self._async_client is not None:
@@ -196,13 +196,13 @@ def _leaves_original_alone(member: str) -> Edit:
 CLIENT_EDITS: Final = (
     Edit(
         "client.py.jinja",
-        "a finite timeout unless one is given",
+        "the default timeout is finite",
         "_timeout: httpx.Timeout | None = field(default=None,",
         f"_timeout: httpx.Timeout | None = field(factory=lambda: httpx.Timeout({DEFAULT_TIMEOUT}),",
     ),
     Edit(
         "client.py.jinja",
-        "headers may hold a key, and repr ends up in logs",
+        "headers may contain a key, and a repr may be logged",
         "_headers: dict[str, str] = field(factory=dict,",
         "_headers: dict[str, str] = field(factory=dict, repr=False,",
     ),
@@ -226,7 +226,7 @@ CLIENT_EDITS: Final = (
     ),
     Edit(
         "client.py.jinja",
-        "the caller's own dictionary of headers is not written to",
+        "the caller's own dictionary of headers is not changed",
         'self._headers[self.auth_header_name] = f\\"{self.prefix} {self.token}\\" if self.prefix else self.token',
         "self._headers = {**self._headers, self.auth_header_name: "
         'f\\"{self.prefix} {self.token}\\" if self.prefix else self.token}',
@@ -234,7 +234,7 @@ CLIENT_EDITS: Final = (
     *(_leaves_original_alone(member) for member in ("headers", "cookies")),
     Edit(
         "client.py.jinja",
-        "with_timeout gives a new client and leaves the old one alone",
+        "with_timeout returns a new client and does not change the old one",
         """        if self._client is not None:
             self._client.timeout = timeout
         if self._async_client is not None:
@@ -246,20 +246,20 @@ CLIENT_EDITS: Final = (
 
 
 def edits(document: Json) -> tuple[Edit, ...]:
-    """Every edit, for this document: how a key is sent by default comes from its security schemes."""
+    """Return every edit for this document. Its security schemes decide how the client sends a key by default."""
     header = key_header(document)
     if header is None:
         return (*EDITS, *CLIENT_EDITS)
     return (
         *EDITS,
         *CLIENT_EDITS,
-        Edit("client.py.jinja", "the key goes as the document says", """default='"Bearer"\'""", """default='""'"""),
+        Edit("client.py.jinja", "the key is sent as the document says", """default='"Bearer"\'""", """default='""'"""),
         Edit("client.py.jinja", "as above", """default='"Authorization"\'""", f"""default='"{header}"'"""),
     )
 
 
 def key_header(document: Json) -> str | None:
-    """The header that carries the key where the document's own default is an API key in a header."""
+    """Return the header that carries the key, if the document's default security is an API key in a header."""
     schemes = document.get("components", {}).get("securitySchemes", {})
     named = [name for requirement in document.get("security") or [] for name in requirement]
     for name in [*named, *schemes]:
@@ -270,7 +270,7 @@ def key_header(document: Json) -> str | None:
 
 
 def write(document: Json, directory: Path) -> None:
-    """Write the edited and the replaced templates into a directory the generator looks into first."""
+    """Write the edited and the replaced templates into the directory that the generator searches first."""
     installed = Path(str(files("openapi_python_client").joinpath("templates")))
     for edit in edits(document):
         target = directory / edit.template
@@ -282,12 +282,16 @@ def write(document: Json, directory: Path) -> None:
 
 
 def applied(edit: Edit, text: str) -> str:
-    """The template with the edit made."""
+    """Return the template with the edit made.
+
+    Raises:
+        GenerationError: if the anchor does not occur exactly once.
+    """
     found = text.count(edit.anchor)
     if found != 1:
         raise GenerationError(
-            f"the installed {edit.template} holds the anchor of an edit {found} times instead of once:\n"
+            f"the installed {edit.template} contains the anchor of an edit {found} times instead of once:\n"
             f"  {edit.anchor.strip()}\n"
-            f"The edit is there because: {edit.why}. See docs/regenerating.md, 'Upgrading the generator'"
+            f"purpose of the edit: {edit.why}; see docs/regenerating.md, 'Upgrading the generator'"
         )
     return text.replace(edit.anchor, edit.replacement)

@@ -1,8 +1,8 @@
-"""Proves that nothing of the document is missing from a generated tree, by using it.
+"""Verify that nothing of the document is missing from a generated tree, by using the tree.
 
-Every schema gives a class that has its members and returns what it was given; every operation gives a module that
-builds its request, with all parameters in it, and reads its answer. A piece that is missing, or that has become `Any`
-where the document says more, is an error that names it.
+Every schema needs a class that has its members and returns the value it was made from. Every operation needs a module
+that builds its request with all parameters, and reads its response. A piece that is missing, or that became `Any`
+although the document says more, is an error that names it.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _ARGUMENTS: Final[dict[Any, Any]] = {
     uuid.UUID: uuid.UUID(int=7),
 }
 _ANY: Final = re.compile(r"\bAny\b")
-# What marks a prepared schema as saying more than "anything".
+# A prepared schema with one of these keywords allows less than "anything".
 _SAYS_SOMETHING: Final = ("type", "$ref", "properties", "allOf", "anyOf", "oneOf", "enum")
 
 
 def check(tree: Path, ready: Json, class_names: dict[str, str]) -> None:
-    """Raise a `GenerationError` that lists everything that is missing or does not work."""
+    """Raise a `GenerationError` that lists everything that is missing or does not work, if there is any."""
     with imported(tree) as package:
         inspector = Inspector(package, ready, class_names)
         problems = [*inspector.schema_problems(), *inspector.operation_problems()]
@@ -54,17 +54,17 @@ def check(tree: Path, ready: Json, class_names: dict[str, str]) -> None:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise GenerationError(
             f"the generated code is not sound:\n{lines}\n"
-            "Rename or reshape what is named, or teach generator/rules/ about its shape (docs/regenerating.md)"
+            "rename or reshape what is named, or add a rule for its shape to generator/rules/ (docs/regenerating.md)"
         )
 
 
 @contextmanager
 def imported(tree: Path) -> Iterator[str]:
-    """Import a tree under a name of its own, so that an installed one with the same name stays what it is."""
+    """Import a tree under a unique name, so that an installed package with the same name is not replaced."""
     name = f"generated_{uuid.uuid4().hex}"
     spec = importlib.util.spec_from_file_location(name, tree / "__init__.py", submodule_search_locations=[str(tree)])
     if spec is None or spec.loader is None:
-        raise GenerationError(f"{tree} holds no package")
+        raise GenerationError(f"{tree} contains no package")
     writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     package = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
@@ -77,7 +77,7 @@ def imported(tree: Path) -> Iterator[str]:
 
 
 class Inspector:
-    """Looks at one imported tree from the side of its document."""
+    """Compare one imported tree with its document."""
 
     def __init__(self, package: str, ready: Json, class_names: dict[str, str]) -> None:
         self.package = package
@@ -86,11 +86,11 @@ class Inspector:
         self.samples = Samples(schemas_of(ready))
 
     def module(self, name: str) -> ModuleType:
-        """A module of the tree."""
+        """Import a module of the tree."""
         return importlib.import_module(f"{self.package}.{name}")
 
     def schema_problems(self) -> Iterator[str]:
-        """What is wrong with the models."""
+        """Return what is wrong with the models, one line each."""
         for name, schema in schemas_of(self.ready).items():
             if _is_model(schema):
                 yield from self._model_problems(name, schema)
@@ -104,7 +104,7 @@ class Inspector:
     def _enum_problems(self, name: str, schema: Json) -> Iterator[str]:
         enum = self._class(name)
         if enum is None:
-            yield f"schema {name}: no class came out of it"
+            yield f"schema {name}: no class was generated"
             return
         known = {member.value for member in enum}
         yield from (f"schema {name}: value {value!r} is missing" for value in schema["enum"] if value not in known)
@@ -112,7 +112,7 @@ class Inspector:
     def _model_problems(self, name: str, schema: Json) -> Iterator[str]:
         model = self._class(name)
         if model is None:
-            yield f"schema {name}: no class came out of it"
+            yield f"schema {name}: no class was generated"
             return
         yield from self._degraded(name, model, schema)
         for full in (True, False):
@@ -122,10 +122,10 @@ class Inspector:
 
     def _degraded(self, name: str, model: Any, schema: Json) -> Iterator[str]:
         types = [str(field.type) for field in attrs.fields(model)]
-        free = [type_name for type_name in types if _ANY.search(type_name) and not type_name.startswith("dict[")]
+        untyped = [type_name for type_name in types if _ANY.search(type_name) and not type_name.startswith("dict[")]
         allowed = [member for member in schema.get("properties", {}).values() if self._may_be_any(member)]
-        if "allOf" not in schema and len(free) > len(allowed):
-            yield f"schema {name}: {len(free) - len(allowed)} of its members became Any"
+        if "allOf" not in schema and len(untyped) > len(allowed):
+            yield f"schema {name}: {len(untyped) - len(allowed)} of its members became Any"
 
     def _may_be_any(self, member: Json) -> bool:
         target = resolve(self.ready, member)
@@ -137,15 +137,15 @@ class Inspector:
     def _does_not_return(self, model: Any, sample: Json) -> str | None:
         try:
             returned = model.from_dict(json.loads(json.dumps(sample))).to_dict()
-        except Exception as error:  # a generated class that trips over a valid value, in whatever way
+        except Exception as error:  # generated code that fails on a valid value may raise anything
             return f"cannot read a valid value ({type(error).__name__}: {error})"
         if returned != sample:
             lost = sorted(set(sample) ^ set(returned)) or sorted(key for key in sample if sample[key] != returned[key])
-            return f"does not give back what it was given (look at: {', '.join(lost)})"
+            return f"does not return the value it was made from (look at: {', '.join(lost)})"
         return None
 
     def operation_problems(self) -> Iterator[str]:
-        """What is wrong with the endpoint functions."""
+        """Return what is wrong with the endpoint functions, one line each."""
         modules: dict[str, str] = {}
         for operation in operations_of(self.ready):
             where = f"operation {operation.operation_id}"
@@ -155,10 +155,10 @@ class Inspector:
             try:
                 module = self.module(operation.module)
             except (ImportError, SyntaxError) as error:
-                yield f"{where}: no module came out of it ({error})"
+                yield f"{where}: no module was generated ({error})"
                 continue
             yield from (f"{where}: {problem}" for problem in self._request_problems(module, operation))
-            yield from (f"{where}: {problem}" for problem in self._answer_problems(module, operation))
+            yield from (f"{where}: {problem}" for problem in self._response_problems(module, operation))
 
     def _request_problems(self, module: ModuleType, operation: Operation) -> Iterator[str]:
         try:
@@ -187,7 +187,7 @@ class Inspector:
         return _is_model(resolve(self.ready, alias[0]) if len(alias) == 1 else schema)
 
     def _arguments(self, function: Callable[..., Any], operation: Operation) -> Json:
-        """An argument for every parameter, of the type its annotation names."""
+        """Return an argument for every parameter, of the type that its annotation names."""
         hints = inspect.signature(function).parameters
         return {name: self._argument(name, _first_type(hint.annotation), operation) for name, hint in hints.items()}
 
@@ -211,28 +211,28 @@ class Inspector:
             value = value[0]
         return kind.from_dict(value)
 
-    def _answer_problems(self, module: ModuleType, operation: Operation) -> Iterator[str]:
+    def _response_problems(self, module: ModuleType, operation: Operation) -> Iterator[str]:
         status, schema = success_of(operation)
         if schema is None or not _is_model(resolve(self.ready, schema)):
             return
         sample = self.samples.of(schema, full=True)
         client = self.module("client").Client(base_url="http://localhost")
-        answer = module._build_response(client=client, response=httpx.Response(status, json=sample))
-        if answer.parse_error is not None or answer.parsed is None:
-            yield f"cannot read a valid answer ({answer.parse_error!r})"
-        elif answer.parsed.to_dict() != sample:
-            yield "does not give back the answer it was given"
+        response = module._build_response(client=client, response=httpx.Response(status, json=sample))
+        if response.parse_error is not None or response.parsed is None:
+            yield f"cannot read a valid response ({response.parse_error!r})"
+        elif response.parsed.to_dict() != sample:
+            yield "does not return the response it was made from"
 
 
 def _first_type(annotation: Any) -> Any:
-    """The first alternative of an annotation, which the generator never writes as text in endpoint modules."""
+    """Return the first alternative of an annotation. In endpoint modules it is never a string."""
     if not isinstance(annotation, UnionType):
         return annotation
     return next(kind for kind in get_args(annotation) if kind is not NoneType)
 
 
 def _is_model(schema: Json) -> bool:
-    """Whether the generator makes a class with members of it."""
+    """Return whether the generator makes a class with members of this schema."""
     if "$ref" in schema or "anyOf" in schema or "oneOf" in schema:
         return False
     parts = schema.get("allOf", [])

@@ -1,11 +1,12 @@
-"""What changed between two versions of the protocol, and what of it breaks users.
+"""Compare two versions of the protocol: what changed, and which changes break users.
 
-Both documents are compared as the tables that the generated client carries (`protocol.py`): all that decides what may
-be sent and what is taken for a valid answer, nothing else. No kept library does this comparison in Python with the
-direction of each member (sent or read) taken into account, so these few rules are our own.
+The comparison uses the tables of the generated client (`protocol.py`). They contain everything that decides what may
+be sent and which responses are valid, and nothing else. No maintained Python library makes this comparison with the
+direction of each member (sent or read), so this package has its own rules.
 
-Breaking means: a client released with the old version would be refused or would take an answer for invalid, or code
-written against the generated client stops working. Members and values that are only new to an answer never are.
+A change is breaking if the server would reject requests of a client of the old version, if that client would treat a
+response as invalid, or if code written against the generated client stops working. A member or value that is only
+added to responses is never breaking.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ class Change:
     Attributes:
         subject: What kind of thing changed: operation, parameter, schema, member, enum value, bound, type...
         action: added, removed, changed or renamed.
-        where: The place, as a person would say it: `createReservation`, `Balance.debt`.
-        detail: What it was and what it is.
-        breaking: See the module.
-        reason: Why it breaks, or what to know although it does not.
-        names: Names that handwritten code would mention if it depends on this.
+        where: The changed place: `createReservation`, `Balance.debt`.
+        detail: The old and the new value.
+        breaking: Whether it breaks users; see the module.
+        reason: Why it breaks users, or a note on a change that does not.
+        names: Names that handwritten code contains if it depends on this.
     """
 
     subject: str

@@ -1,6 +1,6 @@
 """`python -m generator.diff OLD NEW [--json]`: what changed between two versions of the protocol, and what it means.
 
-Exit status 0: nothing that breaks users. 1: something does. 2: the question could not be answered.
+Exit status 0: no breaking change. 1: at least one breaking change. 2: a document could not be read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from generator.protocol import Tables
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the differences; see the module for the exit status."""
+    """Print the differences, and return the exit status that the module describes."""
     parser = argparse.ArgumentParser(prog="python -m generator.diff", description=__doc__)
     parser.add_argument("old", type=Path, metavar="OLD")
     parser.add_argument("new", type=Path, metavar="NEW")
@@ -38,12 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def tables(published: document.Json) -> Tables:
-    """The tables of a document as it was published."""
-    return Tables(prepare.laid_out(published))
+    """Return the tables of a published document."""
+    return Tables(prepare.normalized(published))
 
 
 def as_json(found: list[Change], versions: tuple[str, str]) -> str:
-    """One object: `old`, `new`, `breaking`, and `changes` with the modules each touches."""
+    """Return one JSON object: `old`, `new`, `breaking`, and `changes` with the modules that each change touches."""
     entries: list[dict[str, Any]] = []
     for change in found:
         entry = asdict(change)
@@ -55,7 +55,7 @@ def as_json(found: list[Change], versions: tuple[str, str]) -> str:
 
 
 def as_text(found: list[Change], versions: tuple[str, str]) -> str:
-    """For a person: what breaks first, each with its reason and the modules to look at."""
+    """Return a report to read: breaking changes first, each with its reason and the modules it touches."""
     if not found:
         return f"{versions[0]} -> {versions[1]}: no difference in what is sent or read"
     breaking = [change for change in found if change.breaking]

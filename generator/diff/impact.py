@@ -1,4 +1,4 @@
-"""Which handwritten modules depend on a piece of the protocol: those that mention it by name."""
+"""Find the handwritten modules that depend on a piece of the protocol: those that mention it by name."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final
 from generator.diff import Change
 
 HANDWRITTEN: Final = Path(__file__).parent.parent.parent / "cycles"
-# A word that more modules than this use (status, amount) says nothing by itself; its schema has to be mentioned too.
+# If more modules than this use a word (status, amount), a module has to mention its schema too.
 COMMON: Final = 4
 
 
 def touched(change: Change, sources: Path = HANDWRITTEN) -> list[str]:
-    """Modules to look at, most telling name first: `cycles/_core/results.py`."""
+    """Return the modules to check, such as `cycles/_core/results.py`. The most specific name decides."""
     if not change.names:
         return []
     own = modules_with(change.names[0], sources)
@@ -27,7 +27,7 @@ def touched(change: Change, sources: Path = HANDWRITTEN) -> list[str]:
 
 @cache
 def modules_with(name: str, sources: Path) -> list[str]:
-    """Modules in which a name occurs as a word."""
+    """Return the modules in which a name occurs as a word."""
     word = re.compile(rf"(?<![\w]){re.escape(name)}(?![\w])")
     files = sorted(path for path in sources.rglob("*.py") if word.search(path.read_text(encoding="utf-8")))
     return [path.relative_to(sources.parent).as_posix() for path in files]

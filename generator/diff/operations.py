@@ -1,4 +1,4 @@
-"""Operations and their parameters, compared; with the schemas (`schemas.py`) that is the whole difference."""
+"""Compare operations and their parameters. The schemas are compared in `schemas.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from generator.protocol import Tables
 
 
 def changes(old: Tables, new: Tables) -> list[Change]:
-    """All differences: operations first, then schemas, in the order of the documents."""
+    """Return all differences: operations first, then schemas, in the order of the documents."""
     schemas = SchemaComparison(old, new)
     return [*OperationComparison(old, new, schemas).changes(), *schemas.changes()]
 
@@ -26,21 +26,21 @@ class OperationComparison:
         self.schemas = schemas
 
     def changes(self) -> Iterator[Change]:
-        """Operations added, removed, changed."""
-        gone = [name for name in self.old.operations if name not in self.new.operations]
-        come = [name for name in self.new.operations if name not in self.old.operations]
-        for name in gone:
-            twin = next((other for other in come if self._at_same_place(name, other)), None)
+        """Return operations that were added, removed, renamed or changed."""
+        removed = [name for name in self.old.operations if name not in self.new.operations]
+        added = [name for name in self.new.operations if name not in self.old.operations]
+        for name in removed:
+            twin = next((other for other in added if self._at_same_place(name, other)), None)
             if twin:
-                come.remove(twin)
+                added.remove(twin)
                 reason = "the generated module and the key of the operation table have another name"
                 yield Change("operation", "renamed", name, f"now {twin}", True, reason, (quoted(name),))
                 yield from self._operation(name, twin)
             else:
                 place = self._place(self.old, name)
                 yield Change("operation", "removed", name, place, True, "calls to it fail", (quoted(name),))
-        for name in come:
-            reason = "client.raw reaches it at once; generator/coverage.py wants to know which facade method offers it"
+        for name in added:
+            reason = "client.raw can call it; generator/coverage.py needs an entry with the method that offers it"
             yield Change("operation", "added", name, self._place(self.new, name), reason=reason)
         for name in self.old.operations:
             if name in self.new.operations:
@@ -59,7 +59,7 @@ class OperationComparison:
         for key, breaks in (
             ("method", "calls to it fail"),
             ("path", "calls to it fail"),
-            ("success", "the old status is no longer the proof of success"),
+            ("success", "old clients do not accept the new status as success"),
             ("module", "the generated functions have moved"),
         ):
             if old[key] != new[key] and not (key == "module" and old_name != name):
@@ -87,7 +87,7 @@ class OperationComparison:
             where = f"{name}, {key[0]} parameter {key[1]}"
             if key not in after:
                 yield Change(
-                    "parameter", "removed", where, "", True, "servers may refuse it, code may pass it", (key[1],)
+                    "parameter", "removed", where, "", True, "servers may reject it, code may pass it", (key[1],)
                 )
             else:
                 yield from self._parameter(where, parameter, after[key])
@@ -104,11 +104,11 @@ class OperationComparison:
             reason = "old clients do not send it" if new["required"] else ""
             yield Change("parameter", "changed", where, detail, new["required"], reason, (new["name"],))
         if old.get("explode") != new.get("explode"):
-            reason = "several values are written differently"
+            reason = "several values are encoded differently"
             yield Change("parameter", "changed", where, f"explode: {new.get('explode')}", True, reason, (new["name"],))
         yield from self.schemas.compare(where, old["schema"], new["schema"], {SENT}, (new["name"],))
 
 
 def quoted(operation_id: str) -> str:
-    """How code mentions an operation: its id is a word too common to look for bare."""
+    """Return an operation id in quotes, as code mentions it: without them it may be a common word."""
     return f'"{operation_id}"'

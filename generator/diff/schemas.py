@@ -1,4 +1,4 @@
-"""Schemas, compared member by member, with the direction in mind: what is sent, what is read, what is both."""
+"""Compare schemas member by member, with the direction of each: sent, read, or both."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SchemaComparison:
             self.directions.setdefault(name, set()).update(ways)
 
     def changes(self) -> Iterator[Change]:
-        """Schemas added, removed, renamed, changed."""
+        """Return schemas that were added, removed, renamed or changed."""
         for name, schema in self.old.schemas.items():
             ways = self.directions.get(name, set())
             if name in self.renamed:
@@ -44,7 +44,7 @@ class SchemaComparison:
     def compare(
         self, where: str, old: Any, new: Any, ways: set[str], names: tuple[str, ...], *, optional: bool = False
     ) -> Iterator[Change]:
-        """Differences of two schemas at one place, which is sent, read or both."""
+        """Return the differences of two schemas at one place, which is sent, read or both."""
         old, old_null = _without_null(old)
         new, new_null = _without_null(new)
         if old_null != new_null:
@@ -64,7 +64,7 @@ class SchemaComparison:
                 yield openness_change(where, new.get(keyword, True), ways, names)
         for keyword in _ALTERNATIVES:
             if old.get(keyword) != new.get(keyword):
-                reason = "what one of them allowed may not be allowed any more"
+                reason = "a value that one of them allowed may no longer be allowed"
                 yield Change("alternatives", "changed", where, keyword, True, reason, names)
 
     def _refer_to_the_same(self, old: Json, new: Json) -> bool:
@@ -89,19 +89,19 @@ class SchemaComparison:
 
 
 def renames(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
-    """Schemas that are gone, with the new schema that is the same but for its name."""
-    gone = [name for name in old if name not in new]
-    come = [name for name in new if name not in old]
+    """Return schemas that were renamed: the old name, and the name of the new schema with the same content."""
+    removed = [name for name in old if name not in new]
+    added = [name for name in new if name not in old]
     pairs: dict[str, str] = {}
-    for name in gone:
-        twins = [other for other in come if other not in pairs.values() and _same(old[name], new[other])]
+    for name in removed:
+        twins = [other for other in added if other not in pairs.values() and _same(old[name], new[other])]
         if twins and old[name] not in ({}, {"type": "string"}):
             pairs[name] = twins[0]
     return pairs
 
 
 def _same(old: Any, new: Any) -> bool:
-    """Equal, or an object with mostly the same members: a rename often comes with a new member."""
+    """Return whether two schemas are equal or share most members: a rename often adds a member too."""
     if old == new:
         return True
     before, after = set(old.get("properties", {})), set(new.get("properties", {}))
@@ -110,8 +110,8 @@ def _same(old: Any, new: Any) -> bool:
 
 def _member_removed(where: str, needed: bool, ways: set[str], names: tuple[str, ...]) -> Change:
     if SENT in ways:
-        return Change("member", "removed", where, "", True, "servers may refuse requests that carry it", names)
-    reason = "answers without it are invalid to old clients" if needed else "it reads as absent from now on"
+        return Change("member", "removed", where, "", True, "servers may reject requests that have it", names)
+    reason = "responses without it are invalid to old clients" if needed else "old clients read it as absent"
     return Change("member", "removed", where, "required" if needed else "optional", needed, reason, names)
 
 
@@ -119,19 +119,19 @@ def _member_added(where: str, needed: bool, ways: set[str], names: tuple[str, ..
     breaking = needed and SENT in ways
     reason = "old clients do not send it" if breaking else ""
     if needed and ways == {READ}:
-        reason = "answers of servers that do not send it yet are invalid to a client generated from the new version"
+        reason = "responses of servers that do not send it yet are invalid to a client of the new version"
     return Change("member", "added", where, "required" if needed else "optional", breaking, reason, names)
 
 
 def _requirement_change(where: str, needed: bool, ways: set[str], names: tuple[str, ...]) -> Change:
     breaking = (needed and SENT in ways) or (not needed and READ in ways)
-    reason = "old clients may not send it" if needed else "answers without it are invalid to old clients"
+    reason = "old clients may not send it" if needed else "responses without it are invalid to old clients"
     detail = "now required" if needed else "now optional"
     return Change("member", "changed", where, detail, breaking, reason if breaking else "", names)
 
 
 def _without_null(schema: Any) -> tuple[Json, bool]:
-    """The schema without null, however null is said, and whether it was allowed."""
+    """Return the schema without null, and whether it allowed null in any notation."""
     if not isinstance(schema, dict):
         return {}, False
     types = schema.get("type")
@@ -148,7 +148,7 @@ def _without_null(schema: Any) -> tuple[Json, bool]:
 
 
 def _resolved(tables: Tables, schema: Json) -> Json:
-    """References followed and compositions merged, so that members can be compared wherever they are said."""
+    """Follow references and merge compositions, so that members can be compared in every notation."""
     seen: set[str] = set()
     while "$ref" in schema and schema["$ref"] not in seen:
         seen.add(schema["$ref"])
@@ -166,7 +166,7 @@ def _resolved(tables: Tables, schema: Json) -> Json:
 
 
 def _directions(tables: Tables) -> dict[str, set[str]]:
-    """For every schema: whether it is sent, read, or both."""
+    """Return for every schema whether it is sent, read, or both."""
     ways: dict[str, set[str]] = {}
     for entry in tables.operations.values():
         for key, way in (("request", SENT), ("response", READ)):
@@ -175,7 +175,7 @@ def _directions(tables: Tables) -> dict[str, set[str]]:
         for parameter in entry["parameters"]:
             _mark(tables, parameter["schema"], SENT, ways)
     for name in tables.schemas:
-        ways.setdefault(name, {READ})  # errors, and whatever else only answers refer to
+        ways.setdefault(name, {READ})  # errors, and other schemas that only responses refer to
     return ways
 
 

@@ -1,4 +1,4 @@
-"""The preparation rules, one thought per module. Each looks at shapes only: no schema or path of a protocol is named.
+"""The preparation rules, one topic per module. A rule looks at shapes only: it names no schema or path of a protocol.
 
-A rule changes the prepared copy of a document in place and counts what it did, so that a run can say it.
+A rule changes the prepared copy of a document in place and counts its changes, which the run prints.
 """

@@ -1,7 +1,7 @@
-"""anyOf, oneOf and allOf: reduced to what a class can say, never dropped without a word.
+"""Rules for anyOf, oneOf and allOf: reduce them to what a class can express. Every reduction is counted.
 
-A branch that only requires members says nothing about structure. Alternatives beside `properties` become one superset.
-Alternatives the generator could only guess between become a plain dict, and are counted.
+A branch that only requires members adds no structure. Alternatives beside `properties` become one superset. If the
+generator could only guess between two alternatives, they become a dict.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CONDITIONS: Final = (
 
 
 def drop_conditions(document: Json, counts: Counter[str]) -> None:
-    """Conditions narrow what is valid; a class cannot say them, and the published schema still does."""
+    """Drop conditions: a class cannot express them, and the tables keep them for the checkers."""
 
     def rule(schema: Json, place: Place) -> None:
         for keyword in _CONDITIONS:
@@ -37,7 +37,7 @@ def drop_conditions(document: Json, counts: Counter[str]) -> None:
 
 
 def merge_alternatives(document: Json, counts: Counter[str]) -> None:
-    """Alternatives beside members: drop those that only require something, merge the others into a superset."""
+    """Drop alternatives beside members that only require something, and merge the others into a superset."""
 
     def rule(schema: Json, place: Place) -> None:
         for keyword in _ALTERNATIVES:
@@ -55,7 +55,7 @@ def merge_alternatives(document: Json, counts: Counter[str]) -> None:
                     counts["alternatives merged into a superset"] += len(kept)
                 else:
                     become(schema, {key: value for key, value in schema.items() if key == "description"})
-                    counts["alternatives left as they come"] += 1
+                    counts["alternatives passed through unchanged"] += 1
                     return
 
     everywhere(document, rule)
@@ -69,7 +69,7 @@ def _only_requires(branch: Json) -> bool:
 
 
 def _is_object(document: Json, branch: Json) -> bool:
-    """Whether a branch, and every alternative inside it, is an object (or null)."""
+    """Return whether a branch, and every alternative inside it, is an object (or null)."""
     target = resolve(document, branch)
     inner = [part for keyword in ("allOf", *_ALTERNATIVES) for part in target.get(keyword, [])]
     if not all(_is_object(document, part) for part in inner):
@@ -97,7 +97,7 @@ def _alternatives(member: Json) -> list[Json]:
 
 
 def members_of(document: Json, schema: Json) -> Iterator[tuple[str, Json]]:
-    """The members an object has by itself and through what it refers to."""
+    """Return the members of an object: its own, and those of the schemas it refers to."""
     schema = resolve(document, schema)
     for keyword in ("allOf", *_ALTERNATIVES):
         for part in schema.get(keyword, []):
@@ -106,7 +106,7 @@ def members_of(document: Json, schema: Json) -> Iterator[tuple[str, Json]]:
 
 
 def flatten_compositions(document: Json, counts: Counter[str]) -> None:
-    """allOf: nested ones are spliced, parts that only constrain are folded in, so that what is left has members."""
+    """Splice nested allOf parts and fold in parts that only constrain, so that every remaining part has members."""
 
     def rule(schema: Json, place: Place) -> None:
         if "$ref" in schema and ("properties" in schema or "allOf" in schema):
@@ -149,7 +149,7 @@ def _recompose(document: Json, schema: Json, parts: list[Json]) -> None:
     references = [part for part in parts if "$ref" in part]
     scalar = [part for part in references if not _has_members(document, part)]
     if scalar and not any("properties" in part for part in (schema, *parts)):
-        # A plain type and what constrains it: the type alone.
+        # A scalar type and its constraints: keep the type alone.
         rest = {key: value for key, value in schema.items() if key in ("description",)}
         become(schema, {**rest, "allOf": [scalar[0]]})
     elif not parts:
@@ -161,20 +161,20 @@ def _recompose(document: Json, schema: Json, parts: list[Json]) -> None:
     elif _conflict(document, [*parts, {"properties": schema.get("properties", {})}]):
         _flatten(document, schema, parts)
     else:
-        # One reference alone is an alias; an own `required` or own members make it a class.
+        # A single reference is an alias, unless `required` or members of the schema itself make it a class.
         own = "properties" in schema or "required" in schema
         schema["allOf"] = [*parts, {"type": "object"}] if own and len(parts) == 1 else parts
 
 
 def _conflict(document: Json, parts: list[Json]) -> bool:
-    """Whether two parts say different things of a member; the generator would refuse most of those."""
+    """Return whether two parts define a member differently. The generator rejects most such schemas."""
     seen: Json = {}
     pairs = [pair for part in parts for pair in members_of(document, part)]
     return any(seen.setdefault(name, member) != member for name, member in pairs)
 
 
 def _flatten(document: Json, schema: Json, parts: list[Json]) -> None:
-    """One object with the members of all parts; of two that differ, the later one stands."""
+    """Make one object with the members of all parts. If two parts differ, the later one is used."""
     members = dict(pair for part in parts for pair in members_of(document, part))
     required = [name for part in parts for name in _required(document, part)]
     schema["properties"] = {**members, **schema.get("properties", {})}
@@ -189,23 +189,23 @@ def _has_members(document: Json, part: Json) -> bool:
 
 
 def settle_guesses(document: Json, counts: Counter[str]) -> None:
-    """Alternatives of objects that the generator would tell apart by guessing: a plain dict says the truth."""
+    """Replace alternatives of objects by a dict if the generator could only guess between them."""
 
     def rule(schema: Json, place: Place) -> None:
         for keyword in _ALTERNATIVES:
             objects = [leaf for leaf in _leaves(document, schema.get(keyword, [])) if _is_object(document, leaf)]
             if not _distinct(document, objects):
                 become(schema, {key: value for key, value in schema.items() if key == "description"})
-                counts["alternatives left as they come"] += 1
+                counts["alternatives passed through unchanged"] += 1
                 return
 
     everywhere(document, rule)
 
 
 def name_alternatives(document: Json, counts: Counter[str]) -> None:
-    """An object said inline among alternatives becomes a component, under the name its class would have anyway.
+    """Make an inline object among alternatives a component, under the name that its class would have.
 
-    The generator may come by an alternative more than once, and then refuses to make its class a second time.
+    The generator may process an alternative more than once, and then fails because its class exists already.
     """
 
     def rule(schema: Json, place: Place) -> None:
@@ -221,7 +221,7 @@ def name_alternatives(document: Json, counts: Counter[str]) -> None:
 
 
 def _leaves(document: Json, branches: list[Json]) -> Iterator[Json]:
-    """The alternatives, and those inside them."""
+    """Return the alternatives and those inside them, without null."""
     for branch in branches:
         target = resolve(document, branch)
         inner = [part for keyword in _ALTERNATIVES for part in target.get(keyword, [])]
@@ -232,7 +232,7 @@ def _leaves(document: Json, branches: list[Json]) -> Iterator[Json]:
 
 
 def _distinct(document: Json, objects: list[Json]) -> bool:
-    """Each one must require a member that no later one has: the generator takes the first that parses."""
+    """Return whether each object requires a member that no later one has. The generator uses the first that parses."""
     members: list[set[str]] = [{name for name, _ in members_of(document, one)} for one in objects]
     required: list[set[str]] = [set(_required(document, one)) for one in objects]
     pairs: list[tuple[int, int]] = [(i, j) for i in range(len(objects)) for j in range(i + 1, len(objects))]

@@ -1,4 +1,4 @@
-"""Lays the document out as the generator expects it: references it cannot follow, operations it would misread."""
+"""Rules for the layout of a document: references that the generator cannot follow, operations it would misread."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Final
 from generator import GenerationError
 from generator.document import METHODS, Json, derived_operation_id, lookup, resolve, schemas_of
 
-# Referenced kinds the generator follows, but only one step far.
+# Kinds of components whose references the generator follows for one step only.
 _FOLLOWED: Final = ("parameters", "requestBodies", "responses")
 
 
 def inline_path_items(document: Json, counts: Counter[str]) -> None:
-    """A path that is a `$ref` would be skipped without a word."""
+    """Inline paths that are a `$ref`, because the generator skips them silently."""
     for path, item in document["paths"].items():
         if "$ref" in item:
             document["paths"][path] = {
@@ -26,7 +26,7 @@ def inline_path_items(document: Json, counts: Counter[str]) -> None:
 
 
 def check_references(document: Json, counts: Counter[str]) -> None:
-    """Every reference leads somewhere, within the document and not in a circle."""
+    """Raise a `GenerationError` for a reference that leaves the document, has no target or leads back to itself."""
     _check_references(document, document)
 
 
@@ -41,7 +41,7 @@ def _check_references(document: Json, node: Any) -> None:
 
 
 def lower_version(document: Json, counts: Counter[str]) -> None:
-    """3.2 adds nothing this pipeline needs, and the generator refuses its number."""
+    """Change the version 3.2 or later to 3.1: the pipeline uses none of its additions, and the generator rejects it."""
     version: str = document["openapi"]
     minor = version.split(".")[1:2]
     if version.startswith("3.") and int(minor[0]) > 1:
@@ -50,7 +50,7 @@ def lower_version(document: Json, counts: Counter[str]) -> None:
 
 
 def complete_operations(document: Json, counts: Counter[str]) -> None:
-    """Give every operation its id and its security, so that neither depends on what is around it."""
+    """Copy ids, shared parameters and the default security into each operation."""
     for path, item in document["paths"].items():
         shared = item.pop("parameters", [])
         for method in METHODS:
@@ -72,7 +72,7 @@ def _complete(document: Json, operation: Json, shared: list[Json]) -> None:
 
 
 def shorten_reference_chains(document: Json, counts: Counter[str]) -> None:
-    """A component that is itself a `$ref` becomes what it points to."""
+    """Replace a component that is itself a `$ref` by its target."""
     for kind in _FOLLOWED:
         for name, component in document["components"].get(kind, {}).items():
             if "$ref" in component:
@@ -81,8 +81,8 @@ def shorten_reference_chains(document: Json, counts: Counter[str]) -> None:
 
 
 def redirect_references(document: Json, counts: Counter[str]) -> None:
-    """A reference to anything but a component (a `$defs` entry, a member) is replaced by a copy of its target."""
-    for _ in range(10):  # a copy may hold further references; deeper nesting than this is a loop
+    """Replace a reference to anything but a component (a `$defs` entry, a member) by a copy of its target."""
+    for _ in range(10):  # a copy may contain further references; deeper nesting than this is a loop
         if not _inline_once(document, document, counts):
             return
     raise GenerationError("a schema outside components/schemas contains itself; make it a component schema")
@@ -109,7 +109,7 @@ def _is_component(reference: str) -> bool:
 
 
 def drop_definitions(document: Json, counts: Counter[str]) -> None:
-    """Once nothing refers to them, local definitions are dead weight."""
+    """Drop local definitions, which no reference names after `redirect_references`."""
     for schema in schemas_of(document).values():
         if isinstance(schema, dict) and (schema.pop("$defs", None) or schema.pop("definitions", None)):
             counts["local definitions resolved"] += 1

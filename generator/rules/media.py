@@ -1,4 +1,4 @@
-"""Answers and bodies in a form the generator knows; what it does not know is bytes."""
+"""Rules for media types: a body of a media type that the generator does not know becomes bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SENT: Final = (*_READ, "application/x-www-form-urlencoded", "multipart/form-dat
 
 
 def name_media(document: Json, counts: Counter[str]) -> None:
-    """A body with no media type the generator knows is a file: the bytes go through as they are."""
+    """Make a body a file, so that its bytes are passed unchanged, if the generator knows none of its media types."""
     components = document["components"]
     operations = [operation for _, operation in inline_operations(document)]
     sent = [operation.get("requestBody", {}) for operation in operations]
@@ -29,7 +29,7 @@ def name_media(document: Json, counts: Counter[str]) -> None:
 
 def _as_bytes(body: Json, known: tuple[str, ...], counts: Counter[str]) -> None:
     content = body.get("content")
-    bare = [media_type.split(";")[0].strip().lower() for media_type in content or ()]
-    if bare and not any(media_type.startswith(known) or media_type.endswith("+json") for media_type in bare):
+    names = [media_type.split(";")[0].strip().lower() for media_type in content or ()]
+    if names and not any(media_type.startswith(known) or media_type.endswith("+json") for media_type in names):
         body["content"] = {_BYTES: {"schema": {"type": "string", "format": "binary"}}}
         counts["media types read as bytes"] += 1

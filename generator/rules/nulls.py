@@ -1,4 +1,4 @@
-"""Null and other things a schema may say in more than one way, said in the one way the generator reads well."""
+"""Rules for null, booleans and types: several ways to write a schema become the one that the generator reads well."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STRUCTURE = ("object", "array")
 
 
 def replace_booleans(document: Json, counts: Counter[str]) -> None:
-    """`true` and `false` are schemas in 3.1; the generator wants an object (but for `additionalProperties`)."""
+    """Replace the schemas `true` and `false` by an empty object, except in `additionalProperties`."""
 
     def rule(schema: Json, place: Place) -> None:
         for keyword in MAPS_OF_SCHEMAS:
@@ -37,7 +37,7 @@ def replace_booleans(document: Json, counts: Counter[str]) -> None:
 
 
 def name_types(document: Json, counts: Counter[str]) -> None:
-    """Untyped arrays and one-element type lists get the plain form; 3.0's `nullable` becomes 3.1's null type."""
+    """Complete untyped arrays, unwrap one-element type lists, and rewrite `nullable` of 3.0 as the null type of 3.1."""
 
     def rule(schema: Json, place: Place) -> None:
         if schema.pop("nullable", False):
@@ -66,9 +66,9 @@ def _allow_null(schema: Json) -> None:
 
 
 def separate_null(document: Json, counts: Counter[str]) -> None:
-    """An object, array or enum that may be null: the structure keeps its name, and null stands beside it.
+    """Separate an object, array or enum that may be null into the structure and null, so that its name stays.
 
-    Left alone, the generator would name the class `...Type0`, or make an enum three times over.
+    Without this rule the generator would name the class `...Type0`, or make an enum three times.
     """
     nullable = {name for name, schema in schemas_of(document).items() if _strip_null(schema)}
     counts["nullable components"] += len(nullable)
@@ -85,13 +85,13 @@ def separate_null(document: Json, counts: Counter[str]) -> None:
             _strip_null(schema)
 
     everywhere(document, rule)
-    for schema in references:  # afterwards: the walk would go on into what is written here
+    for schema in references:  # not during the walk, which would visit the new schemas too
         rest = {key: value for key, value in schema.items() if key != "$ref"}
         become(schema, {**rest, "oneOf": [{"$ref": schema["$ref"]}, dict(NULL)]})
 
 
 def _strip_null(schema: Json) -> bool:
-    """Take null out of an object, array or enum. True if there was one."""
+    """Remove null from an object, array or enum. Return whether there was one."""
     found = False
     if isinstance(schema.get("enum"), list) and None in schema["enum"]:
         schema["enum"] = [value for value in schema["enum"] if value is not None]

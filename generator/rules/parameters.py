@@ -1,4 +1,4 @@
-"""Parameters whose form on the wire the generated code would get wrong: the caller gives the text as it is sent."""
+"""Rules for parameters that the generated code would encode wrongly: the caller passes the encoded string instead."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Final
 from generator.document import Json, resolve
 from generator.rules.places import become, inline_operations
 
-# Sent as one text by the default style of their place.
-_ONE_TEXT: Final = ("path", "header", "cookie")
+# Places in which the default style sends a parameter as one string.
+_ONE_STRING: Final = ("path", "header", "cookie")
 
 
-def send_as_text(document: Json, counts: Counter[str]) -> None:
-    """Joined arrays (`explode: false`), arrays outside the query, dates in headers and `content:` become plain text."""
+def send_as_string(document: Json, counts: Counter[str]) -> None:
+    """Make joined arrays (`explode: false`), arrays outside the query, dates in headers and `content:` strings."""
     for parameter in _all(document):
         if "content" in parameter:
             parameter.pop("content")
             parameter["schema"] = {"type": "string"}
-            counts["parameters sent as text"] += 1
+            counts["parameters sent as strings"] += 1
             continue
         schema = resolve(document, parameter.get("schema", {}))
         if _is_joined(document, parameter, schema):
             parameter["schema"] = {"type": "string"}
             parameter["x-joined"] = True
-            counts["parameters sent as text"] += 1
+            counts["parameters sent as strings"] += 1
 
 
-def send_as_it_comes(document: Json, counts: Counter[str]) -> None:
-    """A body that may be one of several things, or null, is sent as the caller gives it: plain JSON."""
+def send_unchanged(document: Json, counts: Counter[str]) -> None:
+    """Send a body that has alternatives, or may be null, as the JSON value that the caller passes."""
     bodies = [operation.get("requestBody", {}) for _, operation in inline_operations(document)]
     for body in [*bodies, *document["components"].get("requestBodies", {}).values()]:
         for variant in body.get("content", {}).values():
@@ -36,12 +36,12 @@ def send_as_it_comes(document: Json, counts: Counter[str]) -> None:
             target = resolve(document, schema)
             if "anyOf" in target or "oneOf" in target or isinstance(target.get("type"), list):
                 become(schema, {})
-                counts["bodies sent as they come"] += 1
+                counts["bodies sent unchanged"] += 1
 
 
 def _is_joined(document: Json, parameter: Json, schema: Json) -> bool:
     structured = not _is_scalar(document, schema)
-    if parameter["in"] in _ONE_TEXT:
+    if parameter["in"] in _ONE_STRING:
         return structured or (parameter["in"] != "path" and schema.get("format") in ("date", "date-time", "uuid"))
     exploded = parameter.get("explode", parameter.get("style", "form") == "form")
     repeated = schema.get("type") == "array" and _is_scalar(document, schema.get("items", {}))
@@ -50,7 +50,7 @@ def _is_joined(document: Json, parameter: Json, schema: Json) -> bool:
 
 
 def _is_scalar(document: Json, schema: Json) -> bool:
-    """Whether a value of this is one word."""
+    """Return whether every value of the schema is a scalar."""
     target = resolve(document, schema)
     parts = [part for keyword in ("allOf", "anyOf", "oneOf") for part in target.get(keyword, [])]
     if parts:
@@ -61,14 +61,14 @@ def _is_scalar(document: Json, schema: Json) -> bool:
 
 
 def describe_in_schema(document: Json, counts: Counter[str]) -> None:
-    """The generated docstrings show the words of the schema; what a parameter says of itself goes there."""
+    """Copy the description of a parameter into its schema, which the generated docstrings show."""
     for parameter in _all(document):
-        words = parameter.get("description", "")
+        description = parameter.get("description", "")
         if parameter.pop("x-joined", False):
-            words = f"{words} Several values are joined with commas.".strip()
+            description = f"{description} Several values are joined with commas.".strip()
         schema = parameter.get("schema", {})
-        if words and "$ref" not in schema:
-            become(schema, {**schema, "description": words})
+        if description and "$ref" not in schema:
+            become(schema, {**schema, "description": description})
             counts["parameters described"] += 1
 
 

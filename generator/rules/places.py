@@ -1,4 +1,4 @@
-"""Visits every place of a document where a schema may stand, telling what it is and how its class will be named."""
+"""Visit every schema of a document, with its kind of place and the name that its class will get."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Kind = Literal["component", "member", "part", "composed", "body", "parameter"]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a schema stands, and the name of the class it would become. `composed` is a part of an `allOf`."""
+    """Kind of place that contains a schema, and the name of its class. `composed` is a part of an `allOf`."""
 
     kind: Kind
     name: str
 
     def below(self, kind: Kind, name: str) -> Place:
-        """The place of a schema inside this one."""
+        """Return the place of a schema inside this one."""
         return Place(kind, pascal_case(self.name) + pascal_case(name))
 
 
@@ -51,7 +51,7 @@ def visit(schema: Json, place: Place, rule: Rule) -> None:
 
 
 def roots(document: Json) -> Iterator[tuple[Json, Place]]:
-    """Every schema that is not inside another one."""
+    """Return every schema that is not inside another one, with its place."""
     for name, schema in schemas_of(document).items():
         yield schema, Place("component", name)
     components = document["components"]
@@ -65,7 +65,7 @@ def roots(document: Json) -> Iterator[tuple[Json, Place]]:
 
 
 def schema_slots(document: Json) -> Iterator[tuple[Json, str]]:
-    """Every place for a schema that is not inside another one, as the mapping and the key it stands under."""
+    """Return the mapping and the key of every schema that is not inside another one."""
     components = document["components"]
     yield from ((schemas_of(document), name) for name in schemas_of(document))
     operations = [operation for _, operation in inline_operations(document)]
@@ -79,7 +79,7 @@ def schema_slots(document: Json) -> Iterator[tuple[Json, str]]:
 
 
 def inline_operations(document: Json) -> Iterator[tuple[str, Json]]:
-    """Every operation as it stands in the document, with the name the generator gives it."""
+    """Return every operation of the document, with the name that the generator gives it."""
     for item in document["paths"].values():
         for method in METHODS:
             if method in item:

@@ -1,4 +1,4 @@
-"""Defaults, constants, enums and free-form maps: what the generated code may know of a value, and what it may not."""
+"""Rules for defaults, constants, enums and free-form maps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TYPE_NAMES: Final = {bool: "boolean", int: "integer", float: "number", str: "st
 
 
 def drop_defaults(document: Json, counts: Counter[str]) -> None:
-    """A default is the server's business. Generated code would send it, and so override what an operator has set."""
+    """Drop defaults. Generated code would send them, and so override what an operator has set on the server."""
 
     def rule(schema: Json, place: Place) -> None:
         if "default" in schema:
@@ -27,7 +27,7 @@ def drop_defaults(document: Json, counts: Counter[str]) -> None:
 
 
 def loosen_constants(document: Json, counts: Counter[str]) -> None:
-    """A `const` would refuse whatever a newer server says in its place; the type is kept."""
+    """Replace a `const` by its type, because a newer server may send another value."""
 
     def rule(schema: Json, place: Place) -> None:
         if "const" in schema:
@@ -42,7 +42,7 @@ def loosen_constants(document: Json, counts: Counter[str]) -> None:
 
 
 def settle_enums(document: Json, counts: Counter[str]) -> None:
-    """Enums that cannot become a class (mixed types, fractions, booleans, names that collide) keep their plain type."""
+    """Replace an enum that cannot become a class (mixed types, fractions, booleans, colliding names) by its type."""
 
     def rule(schema: Json, place: Place) -> None:
         if "enum" not in schema:
@@ -53,7 +53,7 @@ def settle_enums(document: Json, counts: Counter[str]) -> None:
             schema.setdefault("type", _TYPE_NAMES.get(next(iter(kinds)), "string"))
         if not _can_be_class(schema["enum"], kinds):
             del schema["enum"]
-            counts["enums kept as plain values"] += 1
+            counts["enums replaced by their type"] += 1
 
     everywhere(document, rule)
 
@@ -69,25 +69,25 @@ def _can_be_class(values: list[Any], kinds: set[type]) -> bool:
 
 
 def free_maps(document: Json, counts: Counter[str]) -> None:
-    """A map without members of its own is a plain dict, in and out; a class around it would only be in the way."""
+    """Make a map that names no members a dict instead of a class."""
 
     def rule(schema: Json, place: Place) -> None:
         if place.kind not in ("body", "composed") and is_map(schema):
             become(schema, {key: schema[key] for key in ("description", "x-server-default") if key in schema})
-            counts["maps made plain dicts"] += 1
+            counts["maps made dicts"] += 1
 
     everywhere(document, rule)
 
 
 def is_map(schema: Json) -> bool:
-    """An object that names no members."""
+    """Return whether a schema is an object that names no members."""
     if any(schema.get(key) for key in ("properties", "allOf", "anyOf", "oneOf", "$ref", "enum")):
         return False
     return schema.get("type") == "object" or ("type" not in schema and "additionalProperties" in schema)
 
 
 def allow_unknown_members(document: Json, counts: Counter[str]) -> None:
-    """Whatever an answer may carry keeps members that are newer than this client; requests stay closed."""
+    """Allow unknown members in every schema that a response uses. Schemas that only requests use stay closed."""
     seen: set[int] = set()
 
     def open_up(schema: Json) -> None:
@@ -97,21 +97,21 @@ def allow_unknown_members(document: Json, counts: Counter[str]) -> None:
         seen.add(id(target))
         if target.get("additionalProperties") is False:
             target["additionalProperties"] = True
-            counts["answers opened to unknown members"] += 1
+            counts["response schemas opened to unknown members"] += 1
         for part in _inside(target):
             open_up(part)
 
-    for schema in _answers(document):
+    for schema in _response_schemas(document):
         open_up(schema)
 
 
 def keep_clashing_closed(document: Json, counts: Counter[str]) -> None:
-    """Where a member is itself called `additional_properties`, unknown members have no attribute to be kept in."""
+    """Close a schema with a member named `additional_properties`: that is the attribute that keeps unknown members."""
 
     def rule(schema: Json, place: Place) -> None:
         if "additional_properties" in schema.get("properties", {}):
             schema["additionalProperties"] = False
-            counts["objects closed for a clash of names"] += 1
+            counts["objects closed because of a name clash"] += 1
 
     everywhere(document, rule)
 
@@ -123,7 +123,7 @@ def _inside(schema: Json) -> list[Json]:
     return [part for part in parts if isinstance(part, dict)]
 
 
-def _answers(document: Json) -> list[Json]:
+def _response_schemas(document: Json) -> list[Json]:
     operations = [operation for _, operation in inline_operations(document)]
     return [schema for operation in operations for schema in _schemas_of_responses(document, operation)]
 

@@ -1,4 +1,4 @@
-"""A server that speaks whatever protocol its tables say: full, valid answers, made up from the schemas."""
+"""A server for the protocol of given tables: its responses are complete, valid, and made from the schemas."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEASE = {"remaining_ttl_ms": 60_000, "expires_at_ms": 1_900_000_000_000}
 
 
 class Server:
-    """Answers of `tables`, changed by `change(operation_id, answer)`; what was asked is in `requests`."""
+    """Respond as `tables` say, after `change(operation_id, body)`. The requests received are in `requests`."""
 
     def __init__(self, tables: Tables, change: Callable[[str, Json], Any] | None = None) -> None:
         self.tables = tables
@@ -29,26 +29,26 @@ class Server:
         self.requests: list[tuple[str, httpx.Request]] = []
 
     def body(self, operation_id: str) -> Json:
-        """What the last request of an operation carried."""
+        """Return the body of the last request of an operation."""
         request = next(request for name, request in reversed(self.requests) if name == operation_id)
         body: Json = json.loads(request.content)
         return body
 
     def query(self, operation_id: str) -> dict[str, str]:
-        """The query of the last request of an operation."""
+        """Return the query of the last request of an operation."""
         request = next(request for name, request in reversed(self.requests) if name == operation_id)
         return dict(request.url.params)
 
-    def answer(self, request: httpx.Request) -> httpx.Response:
-        asked = request.url.raw_path.decode().partition("?")[0]
+    def respond(self, request: httpx.Request) -> httpx.Response:
+        target = request.url.raw_path.decode().partition("?")[0]
         for name, entry in self.tables.operations.items():
             path = re.sub(r"\\{[^}]+\\}", "[^/]+", re.escape(entry["path"]))
-            if entry["method"] == request.method and re.fullmatch(path, asked):
+            if entry["method"] == request.method and re.fullmatch(path, target):
                 self.requests.append((name, request))
-                return self._answer(name, entry)
+                return self._success(name, entry)
         return httpx.Response(404, json={"error": "NOT_FOUND", "message": str(request.url), "request_id": "r"})
 
-    def _answer(self, name: str, entry: Json) -> httpx.Response:
+    def _success(self, name: str, entry: Json) -> httpx.Response:
         if entry["response"] is None:
             return httpx.Response(entry["success"])
         body = self.samples.of({"$ref": entry["response"]}, full=True)
@@ -62,17 +62,17 @@ class Server:
 
 
 class Connected:
-    """A client of such a server, for both worlds; nothing of it touches a socket or a file."""
+    """A client of such a server, for sync and async code. It opens no socket and no file."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        transport = httpx.MockTransport(server.answer)
+        transport = httpx.MockTransport(server.respond)
         self.blocking = httpx.Client(transport=transport)
-        self.suspending = httpx.AsyncClient(transport=transport)
+        self.asynchronous = httpx.AsyncClient(transport=transport)
         self.client = cycles.Cycles(
             cycles.Config(base_url="http://cycles.test", api_key="key-of-the-stub", tenant="acme", journal=False),
             http_client=self.blocking,
-            async_http_client=self.suspending,
+            async_http_client=self.asynchronous,
         )
 
     def __enter__(self) -> Self:
@@ -88,7 +88,7 @@ class Connected:
 
     async def __aenter__(self) -> Self:
         self._async_stack = AsyncExitStack()
-        await self._async_stack.enter_async_context(self.suspending)
+        await self._async_stack.enter_async_context(self.asynchronous)
         await self._async_stack.enter_async_context(self.client)
         self._async_stack.enter_context(self.blocking)
         return self

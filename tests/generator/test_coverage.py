@@ -1,4 +1,4 @@
-"""Every operation of the protocol has a method, or a reason; what handwritten code lacks is said by name."""
+"""Every operation of the protocol has a method, or a reason why not; what handwritten code lacks is named."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def test_every_operation_has_a_method_or_a_reason() -> None:
 
 
 @pytest.mark.parametrize("method", sorted({name for names in coverage.OFFERED.values() for name in names}))
-def test_the_methods_are_there_in_both_worlds(method: str) -> None:
+def test_the_methods_exist_for_sync_and_async_code(method: str) -> None:
     owner, _, name = method.rpartition(".")
     if owner:
         assert callable(getattr(cycles.Guard, name))
         assert callable(getattr(cycles.AsyncGuard, name))
         return
     assert callable(getattr(cycles.Cycles, name))
-    if name not in ("reserve", "guarded"):  # these serve both worlds by themselves
+    if name not in ("reserve", "guarded"):  # these two serve sync and async code alike
         client = cycles.Cycles(base_url="http://localhost", api_key="k", journal=False)
         assert callable(getattr(client.aio, name))
         client.close()
 
 
-def test_the_page_shows_the_table_as_it_is() -> None:
+def test_the_page_shows_the_current_table() -> None:
     page = coverage.PAGE.read_text(encoding="utf-8")
-    assert coverage.renewed(page, OPERATIONS) == page, "run `python -m generator.coverage`"
+    assert coverage.updated(page, OPERATIONS) == page, "run `python -m generator.coverage`"
     for name in OPERATIONS:
         assert f"| `{name}` |" in page
 
@@ -59,26 +59,29 @@ def add_operation(spec: Json) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (add_operation, ["operation listQuotas (GET /v1/quotas) is new", "generator/coverage.py"]),
-        (lambda spec: spec["paths"].pop("/v1/decide"), ["operation decide is gone", "`client.decide`"]),
+        (lambda spec: spec["paths"].pop("/v1/decide"), ["operation decide was removed", "`client.decide`"]),
         (lambda spec: schema("Balance")(spec)["required"].remove("remaining"), ["getBalances: Balance", "remaining"]),
         (
             lambda spec: schema("CommitResponse")(spec)["properties"].update(charged={"type": "string"}),
             ["commitReservation: CommitResponse", "results.py"],
         ),
-        (lambda spec: schema("BalanceResponse")(spec)["properties"].pop("balances"), ["there is no list balances"]),
+        (
+            lambda spec: schema("BalanceResponse")(spec)["properties"].pop("balances"),
+            ["no longer has the list balances"],
+        ),
     ],
-    ids=["new operation", "operation gone", "member optional", "another type", "no list"],
+    ids=["new operation", "operation removed", "member optional", "another type", "no list"],
 )
-def test_what_does_not_fit_is_said_when_it_is_generated(change: Callable[[Json], Any], said: list[str]) -> None:
+def test_what_does_not_fit_is_reported_at_generation(change: Callable[[Json], Any], expected: list[str]) -> None:
     found = changed(change)
     assert len(found) == 1
-    assert [part for part in said if part not in found[0]] == []
+    assert [part for part in expected if part not in found[0]] == []
 
 
-def test_what_is_only_more_fits() -> None:
+def test_additions_fit() -> None:
     def grow(spec: Json) -> None:
         schema("Balance")(spec)["properties"]["tier"] = {"type": "string"}
         schema("Balance")(spec)["required"].append("debt")

@@ -1,4 +1,4 @@
-"""What somebody who uses `cycles_client` directly can rely on: each test is a defect of stock generated code, gone."""
+"""Behaviour of `cycles_client` when used directly: each test covers a defect of stock generated code that is fixed."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def request_body(**members: Any) -> ReservationCreateRequest:
     )
 
 
-def answer(status: int, **content: Any) -> Response[Any]:
-    """What the generated functions make of an answer."""
+def read_response(status: int, **content: Any) -> Response[Any]:
+    """Read a response with the generated functions."""
     client = AuthenticatedClient(base_url="http://localhost", token="t")
     return create_reservation._build_response(client=client, response=httpx.Response(status, **content))
 
@@ -61,19 +61,19 @@ def test_a_subject_is_a_model_with_its_levels() -> None:
     assert (subject.tenant, subject.app, subject.dimensions) == ("acme", UNSET, {"run": "7"})
 
 
-def test_defaults_are_left_to_the_server() -> None:
+def test_requests_contain_no_server_defaults() -> None:
     assert set(request_body().to_dict()) == {"idempotency_key", "subject", "action", "estimate"}
     assert list_reservations._get_kwargs()["params"] == {}
     assert get_balances._get_kwargs()["params"] == {}
 
 
-def test_a_plain_text_may_stand_where_an_enum_is_meant() -> None:
+def test_a_string_is_accepted_for_an_enum() -> None:
     amount = Amount(unit="TOKENS", amount=5)  # type: ignore[arg-type]
     assert amount.to_dict() == {"unit": "TOKENS", "amount": 5}
     assert list_reservations._get_kwargs(status="ACTIVE")["params"] == {"status": "ACTIVE"}  # type: ignore[arg-type]
 
 
-def test_a_changed_copy_of_a_client_leaves_the_original_alone() -> None:
+def test_a_changed_copy_of_a_client_does_not_change_the_original() -> None:
     client = Client(base_url="http://localhost", headers={"A": "1"})
     with client.get_httpx_client() as original:
         copies = (
@@ -87,7 +87,7 @@ def test_a_changed_copy_of_a_client_leaves_the_original_alone() -> None:
             assert (changed.headers["A"], changed.headers["B"]) == ("1", "2")
 
 
-def test_plain_dicts_go_in_and_out_of_free_form_members() -> None:
+def test_a_free_form_member_is_a_dict() -> None:
     metadata = {"run": {"id": 7, "tags": ["a"]}}
     assert request_body(metadata=metadata).to_dict()["metadata"] == metadata
 
@@ -103,7 +103,7 @@ def test_a_value_newer_than_the_client_is_kept(text: str) -> None:
     assert parsed.to_dict() == {**RESERVED, "decision": text}
 
 
-def test_a_known_value_is_known_and_another_type_is_refused() -> None:
+def test_a_known_value_is_known_and_another_type_is_rejected() -> None:
     assert DecisionEnum("DENY") is DecisionEnum.DENY
     assert DecisionEnum.DENY.is_known
     wrong: Any
@@ -131,12 +131,12 @@ def test_an_optional_member_that_is_null_counts_as_absent() -> None:
     assert isinstance(error.details, Unset)
 
 
-def test_null_stays_null_where_the_protocol_means_it() -> None:
+def test_null_is_kept_if_the_protocol_gives_it_a_meaning() -> None:
     key = {"kty": "OKP", "crv": "Ed25519", "x": "AA", "kid": "k", "cycles_nbf_ms": 1, "cycles_exp_ms": None}
     assert CyclesEvidenceJwk.from_dict(key).cycles_exp_ms is None
 
 
-def test_a_foreign_key_does_not_spoil_the_set_it_is_in() -> None:
+def test_a_key_of_an_unknown_type_does_not_make_its_key_set_unreadable() -> None:
     foreign = {"kty": "EC", "crv": "P-256", "alg": "ES256", "x": "AA", "kid": "k", "cycles_nbf_ms": 1}
     assert CyclesEvidenceJwks.from_dict({"keys": [foreign]}).to_dict() == {"keys": [foreign]}
 
@@ -148,12 +148,12 @@ def test_unset_members_are_unset_in_copies_too() -> None:
         assert json.dumps(twin.to_dict()) == json.dumps(body.to_dict())
 
 
-def test_a_list_parameter_goes_as_one_text() -> None:
+def test_a_list_parameter_is_sent_as_one_string() -> None:
     params = list_reservations._get_kwargs(include="evidence,metadata", sort_dir=UNSET)["params"]
     assert params == {"include": "evidence,metadata"}
 
 
-def test_parameters_named_like_python_words_are_sent_under_their_own_name() -> None:
+def test_a_parameter_named_like_a_python_keyword_keeps_its_name_on_the_wire() -> None:
     import datetime
 
     day = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
@@ -163,25 +163,25 @@ def test_parameters_named_like_python_words_are_sent_under_their_own_name() -> N
 
 @pytest.mark.parametrize("status", [299, 499, 520, 529, 599])
 def test_an_unregistered_status_is_a_number(status: int) -> None:
-    assert (answer(status, json={}).status_code, answer(status, json={}).parsed) == (status, None)
+    assert (read_response(status, json={}).status_code, read_response(status, json={}).parsed) == (status, None)
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"", b"[]", b"null", b'"x"', b"{}", b"\xff", b"[" * 100_000])
 @pytest.mark.parametrize("status", [200, 401, 409, 500])
-def test_a_body_that_cannot_be_read_is_said_beside_the_status(status: int, content: bytes) -> None:
-    built = answer(status, content=content)
+def test_a_body_that_cannot_be_read_is_reported_beside_the_status(status: int, content: bytes) -> None:
+    built = read_response(status, content=content)
     assert (built.status_code, built.parsed) == (status, None)
     assert isinstance(built.parse_error, Exception)
 
 
-def test_a_sound_answer_has_no_parse_error() -> None:
-    built = answer(200, json=RESERVED)
+def test_a_valid_response_has_no_parse_error() -> None:
+    built = read_response(200, json=RESERVED)
     assert built.parse_error is None
     assert built.parsed is not None
     assert built.parsed.to_dict() == RESERVED
 
 
-def test_the_key_goes_where_the_protocol_says_and_into_no_repr() -> None:
+def test_the_key_is_in_the_header_of_the_protocol_and_in_no_repr() -> None:
     seen: list[httpx.Request] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -203,11 +203,11 @@ def test_the_key_goes_where_the_protocol_says_and_into_no_repr() -> None:
     assert headers == {"X-Trace": "s3cret-trace"}
 
 
-def test_there_is_a_timeout_unless_one_is_given() -> None:
+def test_the_default_timeout_is_finite() -> None:
     assert Client(base_url="http://localhost").get_httpx_client().timeout == httpx.Timeout(5.0)
 
 
-def test_the_async_functions_read_the_same_answer() -> None:
+def test_the_async_functions_read_the_same_response() -> None:
     async def read() -> Any:
         transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"status": "ACTIVE"}))
         async with AuthenticatedClient("http://localhost", token="t", httpx_args={"transport": transport}) as client:
@@ -229,7 +229,7 @@ def test_an_id_is_one_segment_of_the_path() -> None:
 
 
 def test_only_public_reads_take_an_unauthenticated_client() -> None:
-    """Root-level security reaches every operation that does not say otherwise."""
+    """The security of the document applies to every operation without its own."""
     assert "Client | " not in str(create_reservation.sync.__annotations__["client"])
     assert "Client | " in str(get_evidence.sync.__annotations__["client"])
 
@@ -257,7 +257,7 @@ print([name for name in sys.modules if name.startswith("cycles_client")], "httpx
     assert model.endswith("False")
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     import cycles_client
     import cycles_client.models
 

@@ -1,4 +1,4 @@
-"""Documents that nobody has published yet go through the pipeline unseen: generate, import, use, type-check."""
+"""Changed documents go through the whole pipeline: generate, import, use, type-check."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def changed(group: str) -> tuple[Json, dict[str, Check]]:
     return spec, {mutation.name: mutation.change(spec) for mutation in MUTATIONS if mutation.group == group}
 
 
-class Worlds:
-    """One generated tree per group, made when a test first asks for it."""
+class Trees:
+    """One generated tree per group, generated when a test first needs it."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
@@ -57,7 +57,7 @@ class Worlds:
 
 
 def generate(spec: Json, output: Path) -> None:
-    """What `make generate SPEC=...` does."""
+    """Generate a client, as `make generate SPEC=...` does."""
     output.parent.mkdir(parents=True, exist_ok=True)
     source = output.parent / "spec.json"
     source.write_text(json.dumps(spec), encoding="utf-8")
@@ -65,14 +65,14 @@ def generate(spec: Json, output: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trees]:
     with ExitStack() as stack:
-        yield Worlds(tmp_path_factory.mktemp("worlds"), stack)
+        yield Trees(tmp_path_factory.mktemp("trees"), stack)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_the_mutated_document_gives_a_client_that_works(worlds: Worlds, mutation: Mutation) -> None:
-    tree, checks = worlds.of(mutation.group)
+def test_the_client_of_a_mutated_document_works(trees: Trees, mutation: Mutation) -> None:
+    tree, checks = trees.of(mutation.group)
     checks[mutation.name](tree)
 
 
@@ -81,26 +81,26 @@ def test_there_are_enough_mutations() -> None:
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_a_short_lifecycle_against_a_stub_that_speaks_the_mutated_wire(worlds: Worlds, group: str) -> None:
-    tree, _ = worlds.of(group)
+def test_a_reservation_lifecycle_with_the_mutated_client(trees: Trees, group: str) -> None:
+    tree, _ = trees.of(group)
     samples = Samples(tree.protocol.SCHEMAS)
     for operation_id in ("createReservation", "extendReservation", "commitReservation", "releaseReservation"):
         entry = tree.protocol.OPERATIONS[operation_id]
         body = samples.of({"$ref": entry["request"]}, full=True)
-        answer = samples.of({"$ref": entry["response"]}, full=True)
+        expected = samples.of({"$ref": entry["response"]}, full=True)
         arguments: dict[str, Any] = {"body": tree.model(entry["request"]).from_dict(body)}
         if "{reservation_id}" in entry["path"]:
             arguments["reservation_id"] = "r1"
-        request, response = tree.call(operation_id, httpx.Response(entry["success"], json=answer), **arguments)
+        request, response = tree.call(operation_id, httpx.Response(entry["success"], json=expected), **arguments)
         assert json.loads(request.content) == body
-        assert (response.parse_error, response.parsed.to_dict()) == (None, answer)
+        assert (response.parse_error, response.parsed.to_dict()) == (None, expected)
 
 
-def test_all_mutated_clients_type_check(worlds: Worlds, tmp_path: Path) -> None:
-    """One run of the checker: the modules that today's client does not have in the same form."""
+def test_all_mutated_clients_type_check(trees: Trees, tmp_path: Path) -> None:
+    """All trees are checked in one run of mypy."""
     for number, group in enumerate(GROUPS):
-        worlds.of(group)
-        shutil.copytree(worlds.path(group), tmp_path / f"client_{number}", ignore=shutil.ignore_patterns("__pycache__"))
+        trees.of(group)
+        shutil.copytree(trees.path(group), tmp_path / f"client_{number}", ignore=shutil.ignore_patterns("__pycache__"))
     command = [
         sys.executable,
         "-m",
@@ -135,7 +135,7 @@ def test_yaml_of_any_style_gives_the_same_tree(tmp_path: Path) -> None:
     spec.write_text(text, encoding="utf-8")
     assert __main__.main([str(spec), "--output", str(tmp_path / "cycles_client")]) == 0
     lines = __main__.differences(tmp_path / "cycles_client", build.ROOT / build.PACKAGE)
-    assert sorted(lines) == ["differs: protocol.py"]  # its fingerprint: the remarks are part of the document
+    assert sorted(lines) == ["differs: protocol.py"]  # its fingerprint: `x-` members are part of the document
 
 
 def test_a_renamed_schema_may_keep_its_old_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

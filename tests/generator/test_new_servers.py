@@ -1,4 +1,4 @@
-"""The installed client meets a newer server: whatever is added to answers, it goes on working and hands it out."""
+"""The installed client with a newer server: it keeps working, and additions to responses can be read."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ACTION = ("llm.completion", "gpt-4o")
 NEW = {"queue": {"place": 3, "of": [1, None]}, "tier": "gold", "ratio": 0.5}
 
 
-# Maps: what a server adds there is no member of the protocol.
+# Maps: a key that a server adds to one is no new member of the protocol.
 FREE = ("dimensions", "metadata", "committed_metadata", "payload", "custom")
 
 
 def every_object(node: Any, add: Json) -> None:
-    """Add members to every object of an answer that has members of its own."""
+    """Add members to every object of a response, but for free-form maps."""
     if isinstance(node, dict):
         for name, part in node.items():
             if name not in FREE:
@@ -42,7 +42,7 @@ def every_object(node: Any, add: Json) -> None:
 
 
 def lifecycle(client: cycles.Cycles) -> cycles.Settlement:
-    """Reserve, extend, commit, by a guard."""
+    """Reserve, extend and commit with a guard."""
     with client.reserve(cycles.tokens(5), action=ACTION) as guard:
         assert guard.state == "active"
         guard.extend()
@@ -50,7 +50,7 @@ def lifecycle(client: cycles.Cycles) -> cycles.Settlement:
 
 
 def everything_else(client: cycles.Cycles) -> list[Any]:
-    """One answer of every other operation."""
+    """Return one response of every other operation."""
     return [
         client.decide(cycles.tokens(5), action=ACTION),
         client.preview(cycles.tokens(5), action=ACTION),
@@ -66,14 +66,14 @@ def everything_else(client: cycles.Cycles) -> list[Any]:
     ]
 
 
-def test_new_members_are_readable_wherever_they_are() -> None:
+def test_new_members_can_be_read_at_every_depth() -> None:
     with Connected(Server(TABLES, lambda name, body: every_object(body, NEW))) as connected:
         settlement = lifecycle(connected.client)
         assert settlement.status == "committed"
         assert settlement.balances
-        for answer in (settlement.response, settlement.balances[0], *everything_else(connected.client)):
-            assert answer.extra == NEW
-            assert answer.additional_properties == NEW
+        for result in (settlement.response, settlement.balances[0], *everything_else(connected.client)):
+            assert result.extra == NEW
+            assert result.additional_properties == NEW
 
 
 def test_new_members_in_async_code() -> None:
@@ -87,7 +87,7 @@ def test_new_members_in_async_code() -> None:
 
 
 def set_at(operation: str, path: str, value: Any) -> Callable[[str, Json], None]:
-    """Set a member of the answers of an operation; None deletes it."""
+    """Set a member of the responses of an operation; `REMOVED` deletes it."""
     *way, last = path.split(".")
 
     def change(name: str, body: Json) -> None:
@@ -95,7 +95,7 @@ def set_at(operation: str, path: str, value: Any) -> Callable[[str, Json], None]
         if name == operation:
             for key in way:
                 node = node[int(key)] if key.isdigit() else node[key]
-            if value is GONE:
+            if value is REMOVED:
                 node.pop(last)
             else:
                 node[last] = value
@@ -103,7 +103,7 @@ def set_at(operation: str, path: str, value: Any) -> Callable[[str, Json], None]
     return change
 
 
-GONE: Any = object()
+REMOVED: Any = object()
 Look = Callable[[cycles.Cycles], Any]
 
 SMALL: dict[str, tuple[Callable[[str, Json], Any], Look, Any]] = {
@@ -142,7 +142,7 @@ SMALL: dict[str, tuple[Callable[[str, Json], Any], Look, Any]] = {
         lambda client: client.evidence("0" * 64).schema_version,
         "cycles-evidence/v9",
     ),
-    "a key of a kind unknown": (
+    "a key of an unknown type": (
         lambda name, body: body["keys"].insert(0, {"kty": "PQ", "n": 1}) if "keys" in body else None,
         lambda client: len(client.evidence_keys().keys),
         1,
@@ -152,8 +152,8 @@ SMALL: dict[str, tuple[Callable[[str, Json], Any], Look, Any]] = {
         lambda client: client.decide(cycles.tokens(5), action=ACTION).caps,
         None,
     ),
-    "an optional member is gone": (
-        set_at("getBalances", "balances.0.debt", GONE),
+    "an optional member is removed": (
+        set_at("getBalances", "balances.0.debt", REMOVED),
         lambda client: next(client.balances()).debt,
         None,
     ),
@@ -166,7 +166,7 @@ SMALL: dict[str, tuple[Callable[[str, Json], Any], Look, Any]] = {
 
 
 @pytest.mark.parametrize("case", SMALL)
-def test_a_new_value_is_handed_out_as_it_came(case: str) -> None:
+def test_a_new_value_is_returned_unchanged(case: str) -> None:
     change, look, expected = SMALL[case]
     with Connected(Server(TABLES, change)) as connected:
         assert look(connected.client) == expected
@@ -183,12 +183,12 @@ def test_a_new_decision_on_a_live_reserve_counts_as_a_denial() -> None:
     assert not ran
 
 
-def test_a_new_error_code_is_carried() -> None:
-    def refuse(name: str, body: Json) -> httpx.Response:
+def test_a_new_error_code_is_on_the_error() -> None:
+    def reject(name: str, body: Json) -> httpx.Response:
         error = {"error": "ACTION_KIND_DENIED", "message": "m", "request_id": "r", "details": {"kind": "x"}, "hint": 1}
         return httpx.Response(403 if name == "getReservation" else 422, json=error)
 
-    with Connected(Server(TABLES, refuse)) as connected:
+    with Connected(Server(TABLES, reject)) as connected:
         for call in (lambda: connected.client.reservation("r1"), lambda: next(connected.client.balances())):
             with pytest.raises(cycles.ProtocolError) as raised:
                 call()
@@ -199,8 +199,8 @@ ADDITIVE = [mutation for mutation in MUTATIONS if mutation.group == "members"]
 
 
 @pytest.mark.parametrize("mutation", ADDITIVE, ids=lambda mutation: mutation.name)
-def test_an_old_client_lives_with_each_mutation_of_the_answers(mutation: Any) -> None:
-    """The server speaks the mutated protocol, the client does not know of it."""
+def test_an_old_client_works_with_each_mutation_of_the_responses(mutation: Any) -> None:
+    """The server uses the mutated protocol; the client was generated from today's."""
     spec = deepcopy(PUBLISHED)
     mutation.change(spec)
     with Connected(Server(tables(spec))) as connected:
@@ -210,7 +210,7 @@ def test_an_old_client_lives_with_each_mutation_of_the_answers(mutation: Any) ->
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_the_handwritten_layer_works_on_a_regenerated_protocol(mutation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Client and server both speak the mutated protocol: the handwritten layer follows, or says what it cannot do."""
+    """Client and server both use the mutated protocol: the handwritten layer works, or its error names the reason."""
     spec = deepcopy(PUBLISHED)
     mutation.change(spec)
     mutated = tables(spec)
@@ -226,18 +226,16 @@ def test_the_handwritten_layer_works_on_a_regenerated_protocol(mutation: Any, mo
             everything_else(connected.client)
 
 
-def test_a_key_set_of_another_shape_leaves_everything_else_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_key_set_of_another_shape_affects_no_other_operation(monkeypatch: pytest.MonkeyPatch) -> None:
     schemas = {**protocol.SCHEMAS, "CyclesEvidenceJwks": {"allOf": [{"$ref": "CyclesEvidenceJwk"}]}}
     monkeypatch.setattr(protocol, "SCHEMAS", schemas)
     with Connected(Server(TABLES)) as connected:
         assert lifecycle(connected.client).status == "committed"
 
 
-# What no client can do without being told how: one clear message before anything is sent.
+# Changes that need handwritten code: the error is raised before anything is sent.
 NOT_FOLLOWED = {
     "a_required_member_of_a_request": "purpose: is required",
     "an_operation_has_another_id_and_tag": "has no operation decide",
-    "an_operation_is_gone": "has no operation getEvidenceJwks",
+    "an_operation_is_removed": "has no operation getEvidenceJwks",
 }

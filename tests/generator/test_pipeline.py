@@ -1,4 +1,4 @@
-"""What an engineer sees of `make generate`: a current tree, or one clear message and the old tree untouched."""
+"""`make generate` makes a current tree, or prints one clear message and leaves the old tree unchanged."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_committed_tree_is_what_the_document_gives(capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("interpreter", [sys.executable, "python3.12", "python3.13", "python3.14"])
 def test_the_tree_depends_on_nothing_but_the_document(interpreter: str) -> None:
-    """The order of sets, and the interpreter, where another one with the generator is installed on this machine."""
+    """Vary the order of sets, and the interpreter if another one with the generator is installed on this machine."""
     python = shutil.which(interpreter)
     probe = "import openapi_python_client, ruff, httpx, attrs"
     if python is None or subprocess.run([python, "-c", probe], capture_output=True, check=False).returncode:
@@ -56,7 +56,7 @@ def test_the_tree_depends_on_nothing_but_the_document(interpreter: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_tree_that_was_touched_is_found_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_a_changed_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec, output = written(tmp_path, MINIMAL), tmp_path / "client"
     assert __main__.main([str(spec), "--output", str(output)]) == 0
     assert __main__.main([str(spec), "--output", str(output), "--check"]) == 0
@@ -64,9 +64,9 @@ def test_a_tree_that_was_touched_is_found_out(tmp_path: Path, capsys: pytest.Cap
     (output / "mine.py").write_text("", encoding="utf-8")
     (output / "py.typed").unlink()
     assert __main__.main([str(spec), "--output", str(output), "--check"]) == 1
-    said = capsys.readouterr().err
+    expected = capsys.readouterr().err
     for line in ("differs: errors.py", "not generated: mine.py", "missing: py.typed", "make generate"):
-        assert line in said
+        assert line in expected
 
 
 def test_a_second_run_replaces_the_tree_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -80,10 +80,10 @@ def test_a_second_run_replaces_the_tree_and_leaves_nothing_behind(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"paths": None}, "paths"),
-        ({"paths": {"/x": ["get"]}}, "not shaped like OpenAPI 3"),
+        ({"paths": {"/x": ["get"]}}, "does not have the shape of OpenAPI 3"),
         ({"paths": {"/x": {"query": {"responses": {}}}}}, "no method 'query'"),
         ({"paths": {"/x": {"$ref": "other.yaml#/x"}}}, "bundle the documents"),
         ({"paths": {"/x": {"get": {"responses": {"200": {"$ref": "#/components/responses/Gone"}}}}}}, "Gone points to"),
@@ -96,23 +96,21 @@ def test_a_second_run_replaces_the_tree_and_leaves_nothing_behind(tmp_path: Path
     ],
 )  # fmt: skip
 def test_a_document_that_cannot_be_read_completely_changes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], expected: str
 ) -> None:
     output = tmp_path / "client"
     output.mkdir()
     (output / "old.py").write_text("kept", encoding="utf-8")
     assert __main__.main([str(written(tmp_path, {**MINIMAL, **change})), "--output", str(output)]) == 1
     error = capsys.readouterr().err
-    assert said in error
+    assert expected in error
     assert "nothing was changed" in error
     assert "Traceback" not in error
     assert [path.read_text(encoding="utf-8") for path in output.iterdir()] == ["kept"]
 
 
 @pytest.mark.parametrize("content", ["openapi: [", "just text", "\x00", "openapi: 3.1.0"])
-def test_a_file_that_is_no_document_is_said_to_be_none(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
-) -> None:
+def test_a_file_that_is_no_document_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(content, encoding="utf-8")
     assert __main__.main([str(spec), "--output", str(tmp_path / "client")]) == 1
@@ -127,7 +125,7 @@ def test_a_template_that_moved_is_named_with_the_reason_of_its_edit() -> None:
     assert edit.why in str(raised.value)
 
 
-def test_a_setting_the_generator_does_not_know_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_setting_of_the_generator_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "generator-config.yml"
     config.write_text("package_nam_override: cycles_client\n", encoding="utf-8")
     monkeypatch.setattr(build, "CONFIG", config)
@@ -135,9 +133,9 @@ def test_a_setting_the_generator_does_not_know_is_refused(tmp_path: Path, monkey
         build.settings()
 
 
-def test_another_version_of_a_tool_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_of_a_tool_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(build.PINNED, "ruff", "0.0.1")
-    with pytest.raises(GenerationError, match=r"needs ruff 0\.0\.1, found"):
+    with pytest.raises(GenerationError, match=r"needs ruff 0\.0\.1: found"):
         build.check_versions()
 
 

@@ -1,4 +1,4 @@
-"""`client.raw`: any operation of the protocol, with this client's key, deadline and error judgement."""
+"""`client.raw`: any operation of the protocol, with this client's key, deadline and error classes."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def test_an_operation_by_its_id_or_by_its_module_gives_the_generated_model(conne
     raw = connected.client.raw
     for operation in ("createReservation", create_reservation):
         for body in (BODY, models.ReservationCreateRequest.from_dict(BODY)):
-            answer = raw(operation, body=body)
-            assert isinstance(answer, models.ReservationCreateResponse)
+            response = raw(operation, body=body)
+            assert isinstance(response, models.ReservationCreateResponse)
             assert connected.server.body("createReservation") == BODY
     assert connected.server.requests[-1][1].headers["x-cycles-api-key"] == "key-of-the-stub"
     assert "traceparent" in connected.server.requests[-1][1].headers
 
 
-def test_the_same_from_async_code() -> None:
+def test_raw_works_in_async_code() -> None:
     async def run() -> Any:
         async with Connected(Server(TABLES)) as connected:
             return await connected.client.aio.raw(get_reservation, reservation_id="r/1")
@@ -53,7 +53,7 @@ def test_the_same_from_async_code() -> None:
     assert isinstance(asyncio.run(run()), models.ReservationDetail)
 
 
-def test_parameters_go_where_the_protocol_says(connected: Connected) -> None:
+def test_parameters_are_sent_in_the_place_that_the_protocol_names(connected: Connected) -> None:
 
     connected.client.raw("getReservation", reservation_id="a/b?c")
     assert connected.server.requests[-1][1].url.raw_path == b"/v1/reservations/a%2Fb%3Fc"
@@ -79,7 +79,7 @@ def test_headers_of_an_operator_and_of_the_protocol_are_sent(connected: Connecte
 
 
 @pytest.mark.parametrize(
-    ("operation", "arguments", "said"),
+    ("operation", "arguments", "expected"),
     [
         ("getBalance", {}, "did you mean getBalances"),
         (models, {}, "the protocol has no 'cycles_client.models'"),
@@ -93,26 +93,26 @@ def test_headers_of_an_operator_and_of_the_protocol_are_sent(connected: Connecte
         ("getBalances", {"extra_headers": {"X-A": "é"}}, "HTTP headers are ASCII"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_sent(
-    connected: Connected, operation: Any, arguments: Json, said: str
+def test_invalid_arguments_are_rejected_before_anything_is_sent(
+    connected: Connected, operation: Any, arguments: Json, expected: str
 ) -> None:
-    with pytest.raises(cycles.InvalidRequestError, match=said):
+    with pytest.raises(cycles.InvalidRequestError, match=expected):
         connected.client.raw(operation, **arguments)
     assert connected.server.requests == []
 
 
-def test_refusals_and_ambiguous_answers_are_the_errors_of_everywhere_else() -> None:
-    def answer(name: str, body: Json) -> httpx.Response:
+def test_error_responses_raise_the_same_errors_as_other_methods() -> None:
+    def respond(name: str, body: Json) -> httpx.Response:
         if name == "commitReservation":
             return httpx.Response(200, text="<html>")
         return httpx.Response(409, json={"error": "BUDGET_FROZEN", "message": "m", "request_id": "r"})
 
-    with Connected(Server(TABLES, answer)) as connected:
-        with pytest.raises(cycles.BudgetFrozenError) as refused:
+    with Connected(Server(TABLES, respond)) as connected:
+        with pytest.raises(cycles.BudgetFrozenError) as rejected:
             connected.client.raw("createReservation", body=BODY)
         with pytest.raises(cycles.AmbiguousResponseError):
             connected.client.raw("commitReservation", reservation_id="r1", body={"idempotency_key": "k"} | ACTUAL)
-    assert (refused.value.status, refused.value.request_id) == (409, "r")
+    assert (rejected.value.status, rejected.value.request_id) == (409, "r")
 
 
 ACTUAL = {"actual": {"unit": "TOKENS", "amount": 1}}
@@ -127,8 +127,8 @@ def test_a_write_is_repeated_once_with_its_key() -> None:
     assert sent[0] == sent[1]
 
 
-def test_an_operation_without_a_body_gives_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a new operation of a regenerated protocol would: here the tables say that a release answers 204."""
+def test_an_operation_without_a_response_body_returns_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A regenerated protocol may have such an operation; the changed tables say that a release returns 204."""
     entry = {**protocol.OPERATIONS["releaseReservation"], "success": 204, "response": None}
     monkeypatch.setitem(protocol.OPERATIONS, "releaseReservation", entry)
     monkeypatch.setitem(TABLES.operations, "releaseReservation", entry)

@@ -1,6 +1,6 @@
 """What the handwritten layer sends is valid by the published JSON Schemas, and what they allow it can read.
 
-Judged by `jsonschema`, not by our own checkers: neither the tables nor the code that reads them are trusted here.
+The library `jsonschema` checks them, not our own checkers, so the tables and the code that reads them are tested too.
 """
 
 from __future__ import annotations
@@ -125,19 +125,19 @@ def test_an_absent_member_is_not_sent_as_null(server: Server) -> None:
 
 @pytest.mark.parametrize("full", [True, False], ids=["full", "minimal"])
 @pytest.mark.parametrize("name", [name for name in TABLES.schemas if "properties" in TABLES.schemas[name]])
-def test_the_made_up_answers_are_valid(name: str, full: bool) -> None:
+def test_the_sample_responses_are_valid(name: str, full: bool) -> None:
     """So that what the tests and `make generate` read is what a server may send."""
     sample = Samples(TABLES.schemas).of({"$ref": name}, full=full)
     validator(f"/components/schemas/{name}").validate(sample)
 
 
-def test_every_answer_the_schemas_allow_can_be_read() -> None:
+def test_every_response_that_the_schemas_allow_can_be_read() -> None:
     assert misfits(TABLES) == []
     assert set(READERS) == set(TABLES.operations)
 
 
 def test_every_example_in_the_document_can_be_read() -> None:
-    """There are none in ours; a document of somebody else's may have some."""
+    """There are none in `openapi.yaml`; another document may have some."""
     for name, schema in PUBLISHED["components"]["schemas"].items():
         for example in [*schema.get("examples", []), *([schema["example"]] if "example" in schema else [])]:
             validator(f"/components/schemas/{name}").validate(example)

@@ -1,4 +1,4 @@
-"""What `make spec-diff` says of a change: what it is, whether it breaks users, which module to look at."""
+"""`make spec-diff`: what changed, whether it breaks users, and which modules it touches."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def require(name: str, member: str) -> Callable[[Json], None]:
     return lambda spec: spec["components"]["schemas"][name].setdefault("required", []).append(member)
 
 
-def free(name: str, member: str) -> Callable[[Json], None]:
+def make_optional(name: str, member: str) -> Callable[[Json], None]:
     return lambda spec: spec["components"]["schemas"][name]["required"].remove(member)
 
 
@@ -75,11 +75,11 @@ CASES: dict[str, tuple[Callable[[Json], Any], Expected]] = {
         operation("/v1/events", "post", lambda op: op["responses"].update({"200": op["responses"].pop("201")})),
         ("operation", "changed", "createEvent", True),
     ),
-    "a public read that wants a key": (
+    "a public read that needs a key": (
         operation("/v1/evidence/{evidence_id}", "get", lambda op: op.update(security=[{"ApiKeyAuth": []}])),
         ("security", "changed", "getEvidence", True),
     ),
-    "one more way in": (
+    "a second kind of key": (
         operation("/v1/decide", "post", lambda op: op.update(security=[{"ApiKeyAuth": []}, {"AdminKeyAuth": []}])),
         ("security", "changed", "decide", False),
     ),
@@ -101,23 +101,23 @@ CASES: dict[str, tuple[Callable[[Json], Any], Expected]] = {
         operation("/v1/balances", "get", lambda op: op["parameters"].pop(0)),
         ("parameter", "removed", "getBalances, query parameter tenant", True),
     ),
-    "an optional member of an answer more": (
+    "an optional member of a response added": (
         edit("Balance.properties.tier", ITEM),
         ("member", "added", "Balance.tier", False),
     ),
-    "an optional member of an answer less": (
+    "an optional member of a response removed": (
         edit("Balance.properties.debt", None),
         ("member", "removed", "Balance.debt", False),
     ),
-    "a required member of an answer less": (
+    "a required member of a response removed": (
         edit("ReservationExtendResponse.properties.expires_at_ms", None),
         ("member", "removed", "ReservationExtendResponse.expires_at_ms", True),
     ),
-    "an answer that may leave a member out": (
-        free("CommitResponse", "charged"),
+    "a required member of a response made optional": (
+        make_optional("CommitResponse", "charged"),
         ("member", "changed", "CommitResponse.charged", True),
     ),
-    "an answer that always has a member": (
+    "an optional member of a response made required": (
         require("Balance", "debt"),
         ("member", "changed", "Balance.debt", False),
     ),
@@ -153,7 +153,7 @@ CASES: dict[str, tuple[Callable[[Json], Any], Expected]] = {
         edit("ReservationExtendRequest.properties.extend_by_ms.maximum", 1000),
         ("bound", "changed", "ReservationExtendRequest.extend_by_ms", True),
     ),
-    "an answer with wider values": (
+    "a response with wider values": (
         edit("ReservationExtendResponse.properties.remaining_ttl_ms.minimum", -1),
         ("bound", "changed", "ReservationExtendResponse.remaining_ttl_ms", True),
     ),
@@ -165,11 +165,11 @@ CASES: dict[str, tuple[Callable[[Json], Any], Expected]] = {
         edit("StandardMetrics.properties.latency_ms.type", "number"),
         ("type", "changed", "StandardMetrics.latency_ms", False),
     ),
-    "an optional member of an answer that may be null": (
+    "an optional member of a response that may be null": (
         edit("DecisionResponse.properties.retry_after_ms.type", ["integer", "null"]),
         ("type", "changed", "DecisionResponse.retry_after_ms", False),
     ),
-    "a required member of an answer that may be null": (
+    "a required member of a response that may be null": (
         edit("ReservationExtendResponse.properties.expires_at_ms.type", ["integer", "null"]),
         ("type", "changed", "ReservationExtendResponse.expires_at_ms", True),
     ),
@@ -187,7 +187,7 @@ CASES: dict[str, tuple[Callable[[Json], Any], Expected]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_each_change_is_named_and_judged(case: str) -> None:
+def test_each_change_is_named_and_classified(case: str) -> None:
     change, expected = CASES[case]
     spec = deepcopy(PUBLISHED)
     change(spec)
@@ -196,7 +196,7 @@ def test_each_change_is_named_and_judged(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_breaks_says_why(case: str) -> None:
+def test_a_breaking_change_has_a_reason(case: str) -> None:
     spec = deepcopy(PUBLISHED)
     CASES[case][0](spec)
     assert all(one.reason for one in changes(OLD, tables(spec)) if one.breaking)
@@ -209,7 +209,7 @@ def written(tmp_path: Path, change: Callable[[Json], Any]) -> str:
     return str(tmp_path / "new.json")
 
 
-def test_words_and_order_are_no_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_descriptions_and_order_are_no_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def reword(spec: Json) -> None:
         spec["components"]["schemas"] = dict(reversed(spec["components"]["schemas"].items()))
         spec["components"]["schemas"]["Amount"]["description"] = "Something else."
@@ -218,7 +218,9 @@ def test_words_and_order_are_no_difference(tmp_path: Path, capsys: pytest.Captur
     assert "no difference" in capsys.readouterr().out
 
 
-def test_a_person_reads_what_breaks_first_and_where_to_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_starts_with_breaking_changes_and_names_modules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def change(spec: Json) -> None:
         edit("Balance.properties.tier", ITEM)(spec)
         edit("Balance.properties.remaining", None)(spec)
@@ -230,15 +232,15 @@ def test_a_person_reads_what_breaks_first_and_where_to_look(tmp_path: Path, caps
     assert "cycles/_core/results.py" in text
 
 
-def test_a_program_reads_the_same_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_is_available_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(ROOT / "openapi.yaml"), written(tmp_path, removed_operation), "--json"]) == 1
-    said = json.loads(capsys.readouterr().out)
-    assert (said["old"], said["breaking"]) == (PUBLISHED["info"]["version"], True)
-    removed = [change for change in said["changes"] if change["subject"] == "operation"]
+    report = json.loads(capsys.readouterr().out)
+    assert (report["old"], report["breaking"]) == (PUBLISHED["info"]["version"], True)
+    removed = [change for change in report["changes"] if change["subject"] == "operation"]
     assert [(change["where"], change["breaking"]) for change in removed] == [("decide", True)]
     assert "cycles/embedded/routes.py" in removed[0]["modules"]
 
 
-def test_a_document_that_is_none_is_another_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_document_has_its_own_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(ROOT / "openapi.yaml"), str(tmp_path / "gone.yaml")]) == 2
     assert "cannot read" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`openapi.yaml` says exactly what was published, in words of our own."""
+"""`openapi.yaml` has exactly the published structure, with its own descriptions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from generator.build import ROOT
 from generator.document import read
 
 SPEC = ROOT / "openapi.yaml"
-WORDS = ("description", "summary")
+DESCRIPTIONS = ("description", "summary")
 
 
 def published_contract() -> Path:
@@ -25,9 +25,9 @@ def published_contract() -> Path:
 
 
 def structure(node: Any, *, names: bool = False) -> Any:
-    """Everything but the words. Below `properties` the keys are names, also where one is `description`."""
+    """Return everything but descriptions. Below `properties` the keys are names, even if one is `description`."""
     if isinstance(node, dict):
-        kept = {key: value for key, value in node.items() if names or key not in WORDS}
+        kept = {key: value for key, value in node.items() if names or key not in DESCRIPTIONS}
         return {key: structure(value, names=key == "properties") for key, value in kept.items()}
     return [structure(part) for part in node] if isinstance(node, list) else node
 
@@ -43,16 +43,16 @@ def test_the_document_is_valid_openapi() -> None:
 def test_everything_is_described_in_a_sentence_or_two() -> None:
     missing, long = [], []
     for where, node in described(read(SPEC), ""):
-        words = node.get("description", "")
-        if not words:
+        description = node.get("description", "")
+        if not description:
             missing.append(where)
-        if len(words) > 200:
+        if len(description) > 200:
             long.append(where)
     assert (missing, long) == ([], [])
 
 
 def described(document: dict[str, Any], where: str) -> list[tuple[str, dict[str, Any]]]:
-    """What becomes a docstring, or a line of one."""
+    """Return every node whose description becomes (a line of) a docstring."""
     components = document["components"]
     found = [(name, one) for kind in ("schemas", "parameters", "responses") for name, one in components[kind].items()]
     for name, schema in components["schemas"].items():

@@ -1,4 +1,4 @@
-"""Documents nobody has published yet: small changes of `openapi.yaml`, each with what has to be true afterwards.
+"""Changed protocol documents: small changes of `openapi.yaml`, each with a check of the generated client.
 
 A mutation is a function that changes a document and returns its check. Mutations of one group do not touch the same
 places, so one run of the generator serves all of them.
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Tree:
-    """An imported tree, seen by a check."""
+    """An imported tree, for a check."""
 
     package: str
 
@@ -27,20 +27,20 @@ class Tree:
         return importlib.import_module(f"{self.package}.{name}")
 
     def model(self, name: str) -> Any:
-        """A class of the tree; AttributeError if it has none of that name."""
+        """Return a class of the tree. Raises AttributeError if it has none of that name."""
         return getattr(self.module("models"), name)
 
     @property
     def protocol(self) -> Any:
         return self.module("protocol")
 
-    def call(self, operation_id: str, answer: httpx.Response, **arguments: Any) -> tuple[httpx.Request, Any]:
-        """Call an operation through the generated functions; the request that was sent, and the `Response`."""
+    def call(self, operation_id: str, reply: httpx.Response, **arguments: Any) -> tuple[httpx.Request, Any]:
+        """Call an operation with the generated functions. Return the request that was sent, and the `Response`."""
         sent: list[httpx.Request] = []
 
         def handle(request: httpx.Request) -> httpx.Response:
             sent.append(request)
-            return answer
+            return reply
 
         module = self.module(self.protocol.OPERATIONS[operation_id]["module"])
         client = self.module("client").AuthenticatedClient("http://localhost", token="t")
@@ -55,7 +55,7 @@ Check = Callable[[Tree], None]
 
 @dataclass(frozen=True)
 class Mutation:
-    """A change, and which run of the generator it takes part in."""
+    """A change, and the group that it is generated with."""
 
     name: str
     group: str
@@ -86,14 +86,14 @@ def members(spec: Json, name: str) -> Json:
 
 
 def reads(tree: Tree, name: str, value: Json) -> Any:
-    """A model that was read from a value and gives the same value back."""
+    """Read a model from a value, check that it returns the same value, and return the model."""
     model = tree.model(name).from_dict(value)
     assert model.to_dict() == value
     return model
 
 
-def answering(schema: Json) -> Json:
-    """A minimal set of responses."""
+def responding(schema: Json) -> Json:
+    """Return a minimal set of responses."""
     return {"200": {"description": "fine", "content": {"application/json": {"schema": schema}}}}
 
 

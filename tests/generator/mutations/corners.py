@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from . import Check, Json, Tree, mutation, reads, schemas
-from .shapes import TEXT, answer_with, record, ref
+from .shapes import TEXT, record, ref, respond_with
 from .surface import operation
 
 
@@ -13,7 +13,7 @@ from .surface import operation
 def compositions_that_contradict_each_other(spec: Json) -> Check:
     schemas(spec)["Left"] = {**record(id=TEXT, kind={"type": "string", "enum": ["a"]}), "required": ["id"]}
     schemas(spec)["Right"] = record(kind={"type": "boolean"}, size={"type": "integer"})
-    answer_with(spec, Both={"allOf": [ref("Left"), ref("Right")], "required": ["size"]})
+    respond_with(spec, Both={"allOf": [ref("Left"), ref("Right")], "required": ["size"]})
 
     def check(tree: Tree) -> None:
         both = reads(tree, "Both", {"id": "1", "kind": True, "size": 2})
@@ -25,7 +25,7 @@ def compositions_that_contradict_each_other(spec: Json) -> Check:
 @mutation("corners")
 def alternatives_inside_alternatives(spec: Json) -> Check:
     inner = {"anyOf": [{"type": "integer"}, {**record(deep=TEXT), "required": ["deep"]}]}
-    answer_with(
+    respond_with(
         spec,
         Any={"oneOf": [TEXT, inner, {"type": "null"}]},
         Holder=record(any=ref("Any"), same=ref("Any"), list={"type": "array", "items": ref("Any")}),

@@ -12,7 +12,7 @@ RESERVED = {"decision": "ALLOW", "affected_scopes": []}
 
 
 @mutation("members")
-def an_optional_text_with_a_default(spec: Json) -> Check:
+def an_optional_string_with_a_default(spec: Json) -> Check:
     members(spec, "Balance")["tier"] = {"type": "string", "default": "standard"}
 
     def check(tree: Tree) -> None:
@@ -34,7 +34,7 @@ def an_optional_number_that_may_be_null(spec: Json) -> Check:
 
 
 @mutation("members")
-def an_optional_closed_object_inside_an_answer(spec: Json) -> Check:
+def an_optional_closed_object_inside_a_response(spec: Json) -> Check:
     members(spec, "CommitResponse")["receipt"] = {
         "type": "object",
         "additionalProperties": False,
@@ -51,7 +51,7 @@ def an_optional_closed_object_inside_an_answer(spec: Json) -> Check:
 
 
 @mutation("members")
-def a_required_member_of_an_answer(spec: Json) -> Check:
+def a_required_member_of_a_response(spec: Json) -> Check:
     members(spec, "ReservationExtendResponse")["lease_epoch"] = {"type": "integer"}
     schemas(spec)["ReservationExtendResponse"]["required"].append("lease_epoch")
 
@@ -102,7 +102,7 @@ def new_values_of_enums(spec: Json) -> Check:
 
 
 @mutation("members")
-def a_value_of_an_enum_is_gone(spec: Json) -> Check:
+def a_value_of_an_enum_is_removed(spec: Json) -> Check:
     schemas(spec)["ReservationStatus"]["enum"].remove("EXPIRED")
 
     def check(tree: Tree) -> None:
@@ -112,7 +112,7 @@ def a_value_of_an_enum_is_gone(spec: Json) -> Check:
 
 
 @mutation("members")
-def an_optional_member_of_an_answer_is_gone(spec: Json) -> Check:
+def an_optional_member_of_a_response_is_removed(spec: Json) -> Check:
     del members(spec, "Balance")["debt"]
 
     def check(tree: Tree) -> None:
@@ -188,7 +188,7 @@ def an_operation_has_another_id_and_tag(spec: Json) -> Check:
 
 
 @mutation("renames")
-def an_operation_is_gone(spec: Json) -> Check:
+def an_operation_is_removed(spec: Json) -> Check:
     del spec["paths"]["/v1/.well-known/cycles-jwks.json"]
 
     def check(tree: Tree) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from . import Check, Json, Tree, answering, mutation, reads, schemas
+from . import Check, Json, Tree, mutation, reads, responding, schemas
 
 
-def answer_with(spec: Json, **added: Json) -> None:
-    """Add schemas, each the answer of an operation of its own, so that they count as read and not only as sent."""
+def respond_with(spec: Json, **added: Json) -> None:
+    """Add schemas, each as the response of its own operation, so that they are read and not only sent."""
     for name, schema in added.items():
         schemas(spec)[name] = schema
-        get = {"operationId": f"read{name}", "responses": answering({"$ref": f"#/components/schemas/{name}"})}
+        get = {"operationId": f"read{name}", "responses": responding({"$ref": f"#/components/schemas/{name}"})}
         spec["paths"][f"/v1/shapes/{name}"] = {"get": get}
 
 
@@ -26,7 +26,7 @@ TEXT: Json = {"type": "string"}
 
 @mutation("shapes")
 def compositions(spec: Json) -> Check:
-    answer_with(
+    respond_with(
         spec,
         Base={**record(id=TEXT, note=TEXT), "required": ["id"]},
         Derived={"allOf": [ref("Base"), {**record(size={"type": "integer"}), "required": ["size"]}]},
@@ -48,7 +48,7 @@ def compositions(spec: Json) -> Check:
 
 @mutation("shapes")
 def alternatives_beside_members(spec: Json) -> Check:
-    answer_with(
+    respond_with(
         spec,
         Shape={
             **record(kind=TEXT),
@@ -67,12 +67,12 @@ def alternatives_beside_members(spec: Json) -> Check:
 
 @mutation("shapes")
 def alternatives_of_objects(spec: Json) -> Check:
-    """Told apart by what they require, or not at all: then the dict is handed out as it came."""
+    """Required members distinguish the alternatives; without them the value is a dict."""
     schemas(spec)["Card"] = {**record(number=TEXT), "required": ["number"]}
     schemas(spec)["Bank"] = {**record(iban=TEXT), "required": ["iban"]}
     schemas(spec)["Cash"] = record(currency={"const": "EUR"})
     schemas(spec)["Coin"] = record(currency={"const": "BTC"})
-    answer_with(
+    respond_with(
         spec,
         Clear=record(by={"oneOf": [ref("Card"), ref("Bank")]}),
         Unclear=record(by={"oneOf": [ref("Cash"), ref("Coin")], "discriminator": {"propertyName": "currency"}}),
@@ -91,7 +91,7 @@ def alternatives_of_objects(spec: Json) -> Check:
 @mutation("shapes")
 def nulls_everywhere(spec: Json) -> Check:
     schemas(spec)["MaybeLimit"] = {"type": ["object", "null"], "properties": {"n": {"type": "integer"}}}
-    answer_with(
+    respond_with(
         spec,
         Nullable={
             **record(
@@ -120,7 +120,7 @@ def nulls_everywhere(spec: Json) -> Check:
 
 @mutation("shapes")
 def enums_of_every_kind(spec: Json) -> Check:
-    answer_with(
+    respond_with(
         spec,
         Enums=record(
             level={"type": "integer", "enum": [1, 2]},
@@ -147,7 +147,7 @@ def enums_of_every_kind(spec: Json) -> Check:
 
 @mutation("shapes")
 def maps_lists_and_anything(spec: Json) -> Check:
-    answer_with(
+    respond_with(
         spec,
         Loose=record(
             by_scope={"type": "object", "additionalProperties": ref("Amount")},
@@ -178,7 +178,7 @@ def maps_lists_and_anything(spec: Json) -> Check:
 @mutation("shapes")
 def schemas_that_contain_themselves(spec: Json) -> Check:
     tree_of_scopes = record(scope=TEXT, parent=ref("Scope"), children={"type": "array", "items": ref("Scope")})
-    answer_with(spec, Scope=tree_of_scopes)
+    respond_with(spec, Scope=tree_of_scopes)
 
     def check(tree: Tree) -> None:
         value = {"scope": "a", "children": [{"scope": "b", "children": []}], "parent": {"scope": "root"}}
@@ -203,7 +203,7 @@ def members_with_odd_names(spec: Json) -> Check:
         "_hidden",
         "title",
     ]
-    answer_with(spec, Odd=record(**dict.fromkeys(names, TEXT)))
+    respond_with(spec, Odd=record(**dict.fromkeys(names, TEXT)))
     schemas(spec)["Odd"]["properties"]["additional_properties"] = TEXT
 
     def check(tree: Tree) -> None:
@@ -215,7 +215,7 @@ def members_with_odd_names(spec: Json) -> Check:
 
 @mutation("shapes")
 def references_into_other_schemas(spec: Json) -> Check:
-    answer_with(
+    respond_with(
         spec,
         Outer={**record(inner={"$ref": "#/components/schemas/Outer/$defs/Inner"}), "$defs": {"Inner": record(x=TEXT)}},
         Borrowed=record(unit={"$ref": "#/components/schemas/Amount/properties/unit"}),
@@ -248,7 +248,7 @@ def formats_and_conditions(spec: Json) -> Check:
         "data": {"type": "string", "format": "byte"},
         "link": {"type": "string", "format": "uri", "readOnly": True},
     }
-    answer_with(spec, Formats={**record(**properties), **conditions})
+    respond_with(spec, Formats={**record(**properties), **conditions})
 
     def check(tree: Tree) -> None:
         read = reads(

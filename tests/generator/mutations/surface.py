@@ -1,4 +1,4 @@
-"""New operations in every form OpenAPI allows: methods, parameters, bodies, answers, security."""
+"""New operations in every form that OpenAPI allows: methods, parameters, bodies, responses, security."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import uuid
 
 import httpx
 
-from . import Check, Json, Tree, answering, mutation, schemas
+from . import Check, Json, Tree, mutation, responding, schemas
 
 EMPTY = {"204": {"description": "nothing"}}
 
@@ -60,11 +60,11 @@ def query_parameters_of_every_form(spec: Json) -> Check:
     def query(name: str, schema: Json, **how: object) -> Json:
         return {"name": name, "in": "query", "schema": schema, **how}
 
-    texts = {"type": "array", "items": {"type": "string"}}
+    strings = {"type": "array", "items": {"type": "string"}}
     parameters = [
         query("ids", {"type": "array", "items": {"type": "integer"}}, explode=False),
-        query("tags", texts),
-        query("piped", texts, style="pipeDelimited", explode=False),
+        query("tags", strings),
+        query("piped", strings, style="pipeDelimited", explode=False),
         query("day", {"type": "string", "format": "date"}),
         query("run", {"type": "string", "format": "uuid"}),
         query("client", {"type": "string"}),
@@ -129,7 +129,7 @@ def a_path_that_is_a_reference(spec: Json) -> Check:
 
 
 @mutation("surface")
-def answers_by_range_and_default(spec: Json) -> Check:
+def responses_by_range_and_default(spec: Json) -> Check:
     error = {"description": "no", "content": {"application/problem+json": {"schema": {"$ref": ERROR}}}}
     fine = {
         "description": "yes",
@@ -154,11 +154,11 @@ AMOUNT = "#/components/schemas/Amount"
 
 
 @mutation("surface")
-def answers_that_are_no_objects(spec: Json) -> Check:
+def responses_that_are_no_objects(spec: Json) -> Check:
     amounts = {"type": "array", "items": {"$ref": AMOUNT}}
     by_scope = {"type": "object", "additionalProperties": {"$ref": AMOUNT}}
-    spec["paths"]["/v1/prices"] = {"get": operation("prices", responses=answering(amounts))}
-    spec["paths"]["/v1/prices-by-scope"] = {"get": operation("pricesByScope", responses=answering(by_scope))}
+    spec["paths"]["/v1/prices"] = {"get": operation("prices", responses=responding(amounts))}
+    spec["paths"]["/v1/prices-by-scope"] = {"get": operation("pricesByScope", responses=responding(by_scope))}
     text = {"200": {"description": "text", "content": {"text/plain": {"schema": {"type": "string"}}}}}
     spec["paths"]["/v1/motd"] = {"get": operation("motd", responses=text)}
 
@@ -174,11 +174,11 @@ def answers_that_are_no_objects(spec: Json) -> Check:
 
 @mutation("surface")
 def media_types_of_every_kind(spec: Json) -> Check:
-    def answer(media_type: str) -> Json:
+    def reply(media_type: str) -> Json:
         return {"200": {"content": {media_type: {"schema": {"type": "string"}}}}}
 
     for name, media_type in (("export", "application/pdf"), ("stream", "application/x-ndjson"), ("table", "text/csv")):
-        spec["paths"][f"/v1/{name}"] = {"get": operation(name, responses=answer(media_type))}
+        spec["paths"][f"/v1/{name}"] = {"get": operation(name, responses=reply(media_type))}
     content = {"application/yaml": {"schema": {"type": "object"}}}
     spec["paths"]["/v1/import"] = {"put": operation("importAll", requestBody={"required": True, "content": content})}
 
@@ -194,11 +194,11 @@ def media_types_of_every_kind(spec: Json) -> Check:
 
 
 @mutation("surface")
-def an_inline_body_and_an_inline_answer(spec: Json) -> Check:
+def an_inline_body_and_an_inline_response(spec: Json) -> Check:
     body = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string", "minLength": 1}}}
-    answer = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
+    reply = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
     content = {"application/json": {"schema": body}}
-    post = operation("makeThing", requestBody={"required": True, "content": content}, responses=answering(answer))
+    post = operation("makeThing", requestBody={"required": True, "content": content}, responses=responding(reply))
     spec["paths"]["/v1/things"] = {"post": post}
 
     def check(tree: Tree) -> None:
@@ -247,7 +247,7 @@ def webhooks_callbacks_and_extensions(spec: Json) -> Check:
 
 
 @mutation("surface")
-def shared_parameters_with_their_own_words(spec: Json) -> Check:
+def shared_parameters_with_their_own_descriptions(spec: Json) -> Check:
     spec["components"]["parameters"]["Order"] = {
         "name": "order",
         "in": "query",

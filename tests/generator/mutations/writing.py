@@ -1,4 +1,4 @@
-"""The same protocol, written differently: words, titles, examples, versions of OpenAPI, hostile text."""
+"""The same protocol, written differently: descriptions, titles, examples, versions of OpenAPI, hostile text."""
 
 from __future__ import annotations
 

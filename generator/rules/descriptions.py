@@ -1,4 +1,4 @@
-"""Docstrings are for reading: a sentence each, no titles (they rename classes) or examples, the default a remark."""
+"""Rules for descriptions, which become docstrings: one sentence, no title (it renames a class), no examples."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _REMARKS: Final = ("title", "example", "examples", "externalDocs", "xml", "$comm
 
 
 def shorten(document: Json, counts: Counter[str]) -> None:
-    """Keep the first sentence of every description, and say the server's default after it."""
+    """Keep the first sentence of every description, and add the server's default to it."""
 
     def rule(schema: Json, place: Place) -> None:
         for remark in _REMARKS:
             schema.pop(remark, None)
-        words = first_sentence(schema.pop("description", None) or "")
+        description = first_sentence(schema.pop("description", None) or "")
         if "x-server-default" in schema:
-            words = f"{words} Server default: {schema.pop('x-server-default')}.".strip()
-        if words:
-            schema["description"] = words
-            counts["descriptions kept to a sentence"] += 1
+            description = f"{description} Server default: {schema.pop('x-server-default')}.".strip()
+        if description:
+            schema["description"] = description
+            counts["descriptions shortened to a sentence"] += 1
 
     everywhere(document, rule)
     for _, operation in inline_operations(document):
@@ -36,7 +36,7 @@ def shorten(document: Json, counts: Counter[str]) -> None:
 
 
 def first_sentence(text: str) -> str:
-    """The first sentence of a text, cut at a word where even that is long."""
+    """Return the first sentence of a string, truncated at a word if it is longer than `LONGEST_SENTENCE`."""
     paragraph = " ".join(re.split(r"\n\s*\n", text.strip())[0].split())
     end = _SENTENCE_END.search(paragraph)
     sentence = paragraph[: end.end()] if end else paragraph
@@ -46,13 +46,13 @@ def first_sentence(text: str) -> str:
 
 
 def describe_references(document: Json, counts: Counter[str]) -> None:
-    """What stands beside a `$ref` would be lost with it; `allOf` of one reference keeps both."""
+    """Rewrite a `$ref` with a description as an `allOf` of one reference, because the generator drops siblings."""
 
     def rule(schema: Json, place: Place) -> None:
         if "$ref" in schema and len(schema) > 1 and place.kind != "composed":
             rest = {key: value for key, value in schema.items() if key == "description"}
             reference = {"$ref": schema["$ref"]}
             become(schema, {**rest, "allOf": [reference]} if rest else reference)
-            counts["references with words of their own"] += 1
+            counts["references with a description"] += 1
 
     everywhere(document, rule)
