@@ -74,10 +74,18 @@ class OperationComparison:
 
     @staticmethod
     def _security(name: str, old: list[str], new: list[str]) -> Iterator[Change]:
-        if old != new:
-            breaking = bool(new) and not (old and set(old) <= set(new))
-            detail = f"{', '.join(old) or 'public'} -> {', '.join(new) or 'public'}"
-            reason = "what was enough to be let in is not any more" if breaking else ""
+        if old == new:
+            return
+        detail = f"{', '.join(old) or 'public'} -> {', '.join(new) or 'public'}"
+        if not old:
+            reason = "old clients send no key, and the server rejects such requests"
+            yield Change("security", "added", name, detail, True, reason, (quoted(name),))
+        elif not new:
+            reason = "clients of the new version send no key, and servers of the old version reject such requests"
+            yield Change("security", "removed", name, detail, True, reason, (quoted(name),))
+        else:
+            breaking = not set(old) <= set(new)
+            reason = "a key that was accepted may be rejected" if breaking else ""
             yield Change("security", "changed", name, detail, breaking, reason, (quoted(name),))
 
     def _parameters(self, name: str, old: list[Json], new: list[Json]) -> Iterator[Change]:

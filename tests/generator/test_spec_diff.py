@@ -77,7 +77,11 @@ CASES: dict[str, tuple[Callable[[Json], Any], Expected]] = {
     ),
     "a public read that needs a key": (
         operation("/v1/evidence/{evidence_id}", "get", lambda op: op.update(security=[{"ApiKeyAuth": []}])),
-        ("security", "changed", "getEvidence", True),
+        ("security", "added", "getEvidence", True),
+    ),
+    "a read that becomes public": (
+        operation("/v1/balances", "get", lambda op: op.update(security=[])),
+        ("security", "removed", "getBalances", True),
     ),
     "a second kind of key": (
         operation("/v1/decide", "post", lambda op: op.update(security=[{"ApiKeyAuth": []}, {"AdminKeyAuth": []}])),
