@@ -68,6 +68,8 @@ def _report(result: build.Result, output: Path, spec: Path) -> None:
     for rule, times in sorted((+result.counts).items()):
         print(f"{times:5}  {rule}")
     print(f"{output.name}/ is generated from {spec.name}, version {result.version}")
+    for note in result.notes:
+        print(f"generate: note: {note}")
     for misfit in fit.misfits(result.tables):
         print(f"generate: to do by hand: {misfit}", file=sys.stderr)
     if spec.resolve() != build.SPEC:

@@ -25,6 +25,7 @@ from openapi_python_client.parser.errors import GeneratorError, ParseError
 from ruamel.yaml import YAML
 
 from generator import GenerationError, document, prepare, protocol, templates, verify
+from generator.rules import layout
 
 ROOT: Final = Path(__file__).parent.parent
 SPEC: Final = ROOT / "openapi.yaml"
@@ -45,6 +46,7 @@ class Result:
     version: str
     tables: protocol.Tables
     counts: Counter[str]
+    notes: tuple[str, ...]
 
 
 @contextlib.contextmanager
@@ -67,7 +69,19 @@ def built(spec: Path, *, near: Path | None = None) -> Iterator[Result]:
         (tree / "protocol.py").write_text(text, encoding="utf-8")
         run_ruff(tree)
         verify.check(tree, ready, class_names())
-        yield Result(tree, published["info"]["version"], tables, counts)
+        yield Result(tree, published["info"]["version"], tables, counts, notes(published))
+
+
+def notes(published: document.Json) -> tuple[str, ...]:
+    """Return what a reader of the run should know about the document: assumptions that the pipeline made."""
+    scheme = layout.undeclared_key(published)
+    if scheme is None:
+        return ()
+    header = published["components"]["securitySchemes"][scheme]["name"]
+    return (
+        f"the document declares the API key {scheme} but names no security: every operation sends it in {header}; "
+        "add `security` to the document if some operations need no key",
+    )
 
 
 def check_versions() -> None:

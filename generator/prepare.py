@@ -9,7 +9,7 @@ from typing import Final
 
 from generator import GenerationError
 from generator.document import Json
-from generator.rules import combine, descriptions, layout, media, nulls, parameters, values
+from generator.rules import combine, descriptions, extensions, layout, media, nulls, parameters, values
 
 Rule = Callable[[Json, "Counter[str]"], None]
 
@@ -21,6 +21,8 @@ LAYOUT: Final[tuple[Rule, ...]] = (
     layout.inline_path_items,
     layout.shorten_reference_chains,
     layout.drop_definitions,
+    extensions.fold_extensions,
+    layout.require_declared_key,
     layout.complete_operations,
 )
 # Structure before values: a rule recognises an enum or a map only after null and compositions are separated from it.

@@ -49,6 +49,30 @@ def lower_version(document: Json, counts: Counter[str]) -> None:
         counts["versions lowered to 3.1"] += 1
 
 
+def undeclared_key(document: Json) -> str | None:
+    """Return the API key scheme of a document that names no `security` anywhere, or None.
+
+    Such a document says how a key is sent, but not by which operations. All of them then send it: a key that a public
+    operation does not need is harmless, and a key that is missing is not.
+    """
+    operations = [item[method] for item in document["paths"].values() for method in METHODS if method in item]
+    if "security" in document or any("security" in operation for operation in operations):
+        return None
+    schemes: Json = document.get("components", {}).get("securitySchemes", {})
+    for name, scheme in schemes.items():
+        if scheme.get("type") == "apiKey" and scheme.get("in") == "header":
+            return str(name)
+    return None
+
+
+def require_declared_key(document: Json, counts: Counter[str]) -> None:
+    """Add the default security that a document with an API key scheme omits; see `undeclared_key`."""
+    scheme = undeclared_key(document)
+    if scheme is not None:
+        document["security"] = [{scheme: []}]
+        counts["security added from the declared API key"] += 1
+
+
 def complete_operations(document: Json, counts: Counter[str]) -> None:
     """Copy ids, shared parameters and the default security into each operation."""
     for path, item in document["paths"].items():

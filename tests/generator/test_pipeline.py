@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from generator import GenerationError, __main__, build, templates
 from generator.document import read
 from generator.protocol import fingerprint
+from generator.verify import imported
 
 SPEC = build.ROOT / "openapi.yaml"
 MINIMAL: dict[str, Any] = {
@@ -144,3 +146,28 @@ def test_comments_layout_and_json_do_not_change_the_fingerprint(tmp_path: Path) 
     twin.write_text(json.dumps(read(SPEC), indent=3), encoding="utf-8")
     assert fingerprint(read(twin)) == fingerprint(read(SPEC))
     assert fingerprint(MINIMAL) != fingerprint({**MINIMAL, "openapi": "3.1.1"})
+
+
+KEY = {"securitySchemes": {"Key": {"type": "apiKey", "in": "header", "name": "X-Key"}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "security", "noted"),
+    [
+        ({"components": KEY}, ["Key"], True),
+        ({"components": KEY, "security": []}, [], False),
+        ({"components": KEY, "security": [{"Key": []}]}, ["Key"], False),
+        ({}, [], False),
+    ],
+    ids=["no security anywhere", "public by default", "security named", "no key declared"],
+)
+def test_a_declared_key_is_sent_if_the_document_names_no_security(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], security: list[str], noted: bool
+) -> None:
+    output = tmp_path / "client"
+    assert __main__.main([str(written(tmp_path, {**MINIMAL, **change})), "--output", str(output)]) == 0
+    note = "declares the API key Key but names no security: every operation sends it in X-Key"
+    assert (note in capsys.readouterr().out) is noted
+    with imported(output) as package:
+        tables = importlib.import_module(f"{package}.protocol")
+        assert tables.OPERATIONS["listThings"]["security"] == security

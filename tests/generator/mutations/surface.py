@@ -8,7 +8,7 @@ import uuid
 
 import httpx
 
-from . import Check, Json, Tree, mutation, responding, schemas
+from . import Check, Json, Tree, mutation, reads, responding, schemas
 
 EMPTY = {"204": {"description": "nothing"}}
 
@@ -261,5 +261,42 @@ def shared_parameters_with_their_own_descriptions(spec: Json) -> Check:
     def check(tree: Tree) -> None:
         direction = tree.model("SortDirection").DESC
         assert tree.call("ordered", httpx.Response(204), order=direction)[0].url.params["order"] == "desc"
+
+    return check
+
+
+@mutation("a merged document")
+def extension_schemas_that_were_not_merged(spec: Json) -> Check:
+    text, count = {"type": "string"}, {"type": "integer"}
+    detail = {"type": "object", "properties": {"hint": text}}
+    schemas(spec).update(
+        DenyDetail=detail,
+        ActionPolicyKeys={"type": "object", "properties": {"host": text}, "additionalProperties": False},
+        ActionExtension={"type": "object", "properties": {"policy_keys": {"type": "object"}}},
+        DecisionResponseExtension={
+            "type": "object",
+            "required": ["deny_detail"],
+            "properties": {"deny_detail": {"$ref": "#/components/schemas/DenyDetail"}},
+        },
+        ErrorResponseExtension={"type": "object", "properties": {"details": count}},
+        UnitEnumExtension={"type": "string", "enum": ["TOKENS", "GPU_SECONDS"]},
+        EventTypeExtension={"type": "string", "enum": ["quota.reset"]},
+        BalanceExtension={"type": "object", "required": ["by_ms"], "properties": {"by_ms": count}},
+    )
+    ref = {"$ref": "#/components/schemas/BalanceExtension"}
+    spec["paths"]["/v1/balance-extension"] = {"get": operation("getBalanceExtension", responses=responding(ref))}
+
+    def check(tree: Tree) -> None:
+        tables = tree.protocol.SCHEMAS
+        assert tables["Action"]["properties"]["policy_keys"] == {"$ref": "ActionPolicyKeys"}
+        action = reads(tree, "Action", {"kind": "a", "name": "b", "policy_keys": {"host": "c"}})
+        assert action.policy_keys.host == "c"
+        decision = {"decision": "DENY", "affected_scopes": [], "deny_detail": {"hint": "later"}}
+        assert reads(tree, "DecisionResponse", decision).deny_detail.hint == "later"
+        assert "deny_detail" not in tables["DecisionResponse"]["required"]
+        assert tables["ErrorResponse"]["properties"]["details"] != {"type": "integer"}
+        assert tables["UnitEnum"]["enum"][-1] == "GPU_SECONDS"
+        # It has required members and is referred to, so it is a schema of its own.
+        assert [name for name in tables if name.endswith("Extension")] == ["BalanceExtension"]
 
     return check
