@@ -84,6 +84,10 @@ from cycles._errors import (
     UnauthorizedError as UnauthorizedError,
     UncommittedGuardWarning as UncommittedGuardWarning,
     UnitMismatchError as UnitMismatchError,
+    WebhookError as WebhookError,
+    WebhookPayloadError as WebhookPayloadError,
+    WebhookReplayError as WebhookReplayError,
+    WebhookSignatureError as WebhookSignatureError,
 )
 from cycles._facade import Cycles as Cycles
 from cycles._guard import (
@@ -106,6 +110,13 @@ from cycles._version import __version__ as __version__
 from cycles.embedded import (
     EmbeddedServer as EmbeddedServer,
     ManualClock as ManualClock,
+)
+from cycles.webhooks import (
+    SeenEvents as SeenEvents,
+    WebhookEvent as WebhookEvent,
+    WebhookReceiver as WebhookReceiver,
+    sign_webhook as sign_webhook,
+    verify_webhook as verify_webhook,
 )
 
 events = _events

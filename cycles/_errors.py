@@ -229,5 +229,49 @@ class ReservationNotActiveError(CyclesError):
         self.reservation_id = reservation_id
 
 
+class WebhookError(CyclesError):
+    """A webhook delivery was rejected; `status` is the HTTP status that the receiver should respond with."""
+
+    status = 400
+
+
+class WebhookSignatureError(WebhookError):
+    """The signature is missing, malformed, doubled or wrong. One message covers all four cases."""
+
+    status = 401
+
+
+class WebhookPayloadError(WebhookError):
+    """The body is too large or is no event, or a header contradicts it. The message names the member."""
+
+
+class WebhookReplayError(WebhookError):
+    """The event is older than `max_age_ms` allows, or its timestamp is in the future."""
+
+
+class EvidenceError(CyclesError):
+    """Evidence is not authentic.
+
+    Attributes:
+        verdict: The `EvidenceVerdict` with the disposition and its reason; None if the document was rejected.
+    """
+
+    def __init__(self, message: str, *, verdict: Any = None) -> None:
+        super().__init__(message)
+        self.verdict = verdict
+
+
+class EvidenceRejectedError(EvidenceError, ValueError):
+    """The document is no evidence envelope, so no disposition applies to it.
+
+    Attributes:
+        rule: The rule that it breaks, for example ``json``, ``number`` or ``payload_schema``.
+    """
+
+    def __init__(self, message: str, *, rule: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
 class UncommittedGuardWarning(UserWarning):
     """A block ended without anyone saying what the action cost; its budget was released."""
