@@ -1,0 +1,203 @@
+"""What code and pages cite can be opened: pages, headings, paths of this repository, tests that a page names.
+
+Code cites a page from the root of the repository (`docs/protocol/responses.md#success`). Pages may also use paths that
+are relative to the page or to `cycles/`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[2]
+CODE: Final = sorted(
+    path
+    for folder in ("cycles", "generator", "tests", "benchmarks", "examples")
+    for path in (ROOT / folder).rglob("*.py")
+)
+PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+
+_CITED: Final = re.compile(r"(?<![\w/])(docs/[\w./-]+\.md)(?:#([\w-]+))?")
+_CODE_SPAN: Final = re.compile(r"`([^`\n]+)`")
+_PATH: Final = re.compile(r"[\w.*-]+(?:/[\w.*-]+)*(?:/|\.(?:pyi?|md|ya?ml|toml|json|txt))(?:::(\w+))?")
+_TREE_ENTRY: Final = re.compile(r"( *)((?:[\w.]+(?:/|\.pyi?) +)+)")
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading: no markup, lower case, only word characters, `-` for each blank."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+    return re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
+
+
+def without_blocks(page: str) -> str:
+    return re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """The anchors of a page. A heading that comes again gets a number."""
+    found: dict[str, int] = {}
+    for heading in re.findall(r"^#+ +(.+)$", without_blocks(page.read_text(encoding="utf-8")), re.MULTILINE):
+        anchor = slug(heading)
+        found[anchor] = found.get(anchor, -1) + 1
+    return frozenset(
+        name if number == 0 else f"{name}-{number}" for name, most in found.items() for number in range(most + 1)
+    )
+
+
+def bad_citations(text: str, root: Path) -> Iterator[str]:
+    """Yield each page below `docs/` that `text` cites and that is missing, and each missing `#heading`."""
+    for page, heading in _CITED.findall(text):
+        if not (root / page).is_file():
+            yield f"{page}: there is no such page"
+        elif heading and heading not in anchors(root / page):
+            yield f"{page}#{heading}: the page has no such heading"
+
+
+def is_there(path: str, root: Path, page: Path) -> bool:
+    return any(bool(list(base.glob(path))) for base in (root, root / "cycles", page.parent))
+
+
+def is_of_repository(path: str, root: Path) -> bool:
+    """Whether a page means a path of this repository, not one on the reader's disk."""
+    return path.endswith((".py", ".pyi", ".md")) or (root / path.partition("/")[0]).is_dir()
+
+
+def bad_paths(text: str, root: Path, page: Path) -> Iterator[str]:
+    """Every path, and every test, that a page names and that is not in the repository."""
+    for span in _CODE_SPAN.findall(without_blocks(text)):
+        for word in span.split():
+            match = _PATH.fullmatch(word)
+            if match is None or not is_of_repository(word, root):
+                continue
+            path = word.partition("::")[0]
+            if not is_there(path, root, page):
+                yield f"{path}: there is no such file or folder"
+            elif match[1] and not re.search(rf"\bdef {match[1]}\(", (root / path).read_text(encoding="utf-8")):
+                yield f"{word}: the file has no such test"
+
+
+def tree_entries(text: str) -> Iterator[str]:
+    """The paths in the trees of a page: a line is indented by two blanks below its folder, names come first."""
+    for block in re.findall(r"^```text$(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        folders: list[str] = []
+        for line in block.splitlines():
+            match = _TREE_ENTRY.match(line + " ")
+            if match is None:
+                continue
+            names = match[2].split()
+            folders = folders[: len(match[1]) // 2]
+            yield from ("".join(folders) + name for name in names)
+            folders.append(names[0] if names[0].endswith("/") else "")
+
+
+def by_path(paths: list[Path]) -> list[object]:
+    return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in paths]
+
+
+def test_every_cited_page_and_heading_exists() -> None:
+    problems = [
+        f"{path.relative_to(ROOT)}: {problem}"
+        for path in [*CODE, *PAGES]
+        for problem in bad_citations(path.read_text(encoding="utf-8"), ROOT)
+    ]
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize("page", by_path(PAGES))
+def test_every_path_and_test_that_a_page_names_exists(page: Path) -> None:
+    problems = list(bad_paths(page.read_text(encoding="utf-8"), ROOT, page))
+    assert not problems, "\n".join(problems)
+
+
+PLANTED_PAGE: Final = """# A page
+
+## What `commit()` does, and when
+
+## Twice
+
+## Twice
+
+```text
+## not a heading
+```
+"""
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    """A small repository with one page and one test."""
+    for name, text in {
+        "docs" + "/page.md": PLANTED_PAGE,
+        "tests/test_one.py": "def test_it(): ...\n",
+        "cycles/a.py": "",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("citation", "fault"),
+    [
+        ("page.md", None),
+        ("page.md#what-commit-does-and-when", None),
+        ("page.md#twice-1", None),
+        ("page.md#twice-2", "no such heading"),
+        ("page.md#not-a-heading", "no such heading"),
+        ("page.md#What-commit-does-and-when", "no such heading"),
+        ("pages.md", "no such page"),
+        ("deep/page.md#twice", "no such page"),
+    ],
+)
+def test_a_planted_citation_is_checked(planted: Path, citation: str, fault: str | None) -> None:
+    problems = list(bad_citations(f"# See docs/{citation}, which says why.", planted))
+    assert [problem for problem in problems if fault and fault in problem] == problems
+    assert len(problems) == (0 if fault is None else 1)
+
+
+@pytest.mark.parametrize(
+    ("named", "fault"),
+    [
+        ("cycles/a.py", None),
+        ("a.py", None),
+        ("docs/*.md", None),
+        ("tests/test_one.py::test_it", None),
+        ("~/.local/state/journal/", None),
+        ("rejected/", None),
+        ("cycles/b.py", "no such file"),
+        ("docs/*.txt", "no such file"),
+        ("tests/gone/", "no such file"),
+        ("tests/test_one.py::test_other", "no such test"),
+    ],
+)
+def test_a_planted_path_is_checked(planted: Path, named: str, fault: str | None) -> None:
+    problems = list(bad_paths(f"It is in `{named}` today.", planted, planted / "docs" / "page.md"))
+    assert [problem for problem in problems if fault and fault in problem] == problems
+    assert len(problems) == (0 if fault is None else 1)
+
+
+TREE: Final = """```text
+openapi.yaml     no folder
+cycles/
+  _core/         pure
+    a.py  b.py   two
+  c.py           one
+```
+"""
+
+
+def test_the_entries_of_a_planted_tree_are_read() -> None:
+    assert list(tree_entries(TREE)) == [
+        "cycles/",
+        "cycles/_core/",
+        "cycles/_core/a.py",
+        "cycles/_core/b.py",
+        "cycles/c.py",
+    ]
