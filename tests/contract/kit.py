@@ -24,7 +24,7 @@ def fresh_key() -> str:
 
 
 @frozen
-class Answer:
+class Response:
     """A response, taken apart."""
 
     status: int
@@ -38,7 +38,7 @@ class Answer:
 
     @property
     def numbers(self) -> tuple[int, int, int, int]:
-        """remaining/reserved/spent/debt of the first balance of the answer."""
+        """remaining/reserved/spent/debt of the first balance of the response."""
         return numbers(self.body["balances"][0])
 
     @property
@@ -76,16 +76,16 @@ class Api:
 
     def call(
         self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None, **options: Any
-    ) -> Answer:
+    ) -> Response:
         """One request; a body goes as JSON."""
         response = self.http.request(method, path, json=body, headers=headers, **options)
-        return Answer(response.status_code, response.json(), response.headers)
+        return Response(response.status_code, response.json(), response.headers)
 
-    def post(self, path: str, body: Any, **options: Any) -> Answer:
+    def post(self, path: str, body: Any, **options: Any) -> Response:
         """One POST."""
         return self.call("POST", path, body, **options)
 
-    def get(self, path: str, **options: Any) -> Answer:
+    def get(self, path: str, **options: Any) -> Response:
         """One GET."""
         return self.call("GET", path, **options)
 
@@ -97,54 +97,54 @@ class Api:
             "action": {"kind": "llm.completion", "name": "gpt-4o"},
         } | fields
 
-    def reserve(self, estimate: int = 1000, unit: str = "TOKENS", /, *, headers: Any = None, **fields: Any) -> Answer:
+    def reserve(self, estimate: int = 1000, unit: str = "TOKENS", /, *, headers: Any = None, **fields: Any) -> Response:
         """POST /v1/reservations, with policy REJECT and a ttl of a minute."""
         body = self.who({"estimate": amount(estimate, unit), "ttl_ms": 60_000, "overage_policy": "REJECT"} | fields)
         return self.post("/v1/reservations", without_absent(body), headers=headers)
 
     def held(self, estimate: int = 1000, unit: str = "TOKENS", /, **fields: Any) -> str:
         """The id of a new reservation."""
-        answer = self.reserve(estimate, unit, **fields)
-        assert answer.status == 200, answer.body
-        reservation_id: str = answer.body["reservation_id"]
+        response = self.reserve(estimate, unit, **fields)
+        assert response.status == 200, response.body
+        reservation_id: str = response.body["reservation_id"]
         return reservation_id
 
-    def decide(self, estimate: int = 1000, unit: str = "TOKENS", /, *, headers: Any = None, **fields: Any) -> Answer:
+    def decide(self, estimate: int = 1000, unit: str = "TOKENS", /, *, headers: Any = None, **fields: Any) -> Response:
         """POST /v1/decide."""
         body = self.who({"estimate": amount(estimate, unit)} | fields)
         return self.post("/v1/decide", without_absent(body), headers=headers)
 
-    def event(self, actual: int = 1000, unit: str = "TOKENS", /, *, headers: Any = None, **fields: Any) -> Answer:
+    def event(self, actual: int = 1000, unit: str = "TOKENS", /, *, headers: Any = None, **fields: Any) -> Response:
         """POST /v1/events."""
         body = self.who({"actual": amount(actual, unit)} | fields)
         return self.post("/v1/events", without_absent(body), headers=headers)
 
     def commit(
         self, rid: str, actual: int = 1000, unit: str = "TOKENS", /, *, headers: Any = None, **fields: Any
-    ) -> Answer:
+    ) -> Response:
         """POST .../commit."""
         body = {"idempotency_key": fresh_key(), "actual": amount(actual, unit)} | fields
         return self.post(f"/v1/reservations/{rid}/commit", without_absent(body), headers=headers)
 
-    def release(self, rid: str, *, headers: Any = None, **fields: Any) -> Answer:
+    def release(self, rid: str, *, headers: Any = None, **fields: Any) -> Response:
         """POST .../release."""
         body = {"idempotency_key": fresh_key()} | fields
         return self.post(f"/v1/reservations/{rid}/release", without_absent(body), headers=headers)
 
-    def extend(self, rid: str, by_ms: int = 30_000, /, *, headers: Any = None, **fields: Any) -> Answer:
+    def extend(self, rid: str, by_ms: int = 30_000, /, *, headers: Any = None, **fields: Any) -> Response:
         """POST .../extend."""
         body = {"idempotency_key": fresh_key(), "extend_by_ms": by_ms} | fields
         return self.post(f"/v1/reservations/{rid}/extend", without_absent(body), headers=headers)
 
-    def row(self, rid: str) -> Answer:
+    def row(self, rid: str) -> Response:
         """GET one reservation."""
         return self.get(f"/v1/reservations/{rid}")
 
-    def rows(self, **query: Any) -> Answer:
+    def rows(self, **query: Any) -> Response:
         """GET the list of reservations; `from_` is the parameter `from`."""
         return self.get("/v1/reservations", params={name.rstrip("_"): value for name, value in query.items()})
 
-    def balances(self, **query: Any) -> Answer:
+    def balances(self, **query: Any) -> Response:
         """GET balances, of the tenant if nothing else is asked for."""
         return self.get("/v1/balances", params=query or {"tenant": self.tenant})
 

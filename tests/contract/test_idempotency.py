@@ -1,4 +1,4 @@
-"""Idempotency keys: name spaces, lifetimes, replays, and what counts as another payload."""
+"""Idempotency keys: namespaces, lifetimes, replays, and payload comparison."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import Any
 
 import pytest
 
-from .kit import ABSENT, Answer, Api, World, fresh_key
+from .kit import ABSENT, Api, Response, World, fresh_key
 
 A = "tenant:tenant-a"
 DAY = 86_400_000
 MISMATCH = (409, "IDEMPOTENCY_MISMATCH")
 
 
-def stable(answer: Answer) -> tuple[int, dict[str, Any]]:
-    return answer.status, {name: value for name, value in answer.body.items() if name != "remaining_ttl_ms"}
+def stable(response: Response) -> tuple[int, dict[str, Any]]:
+    return response.status, {name: value for name, value in response.body.items() if name != "remaining_ttl_ms"}
 
 
 # --- replays ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_replay_is_the_first_answer_with_its_old_numbers(world: World) -> None:
+def test_a_replay_is_the_first_response_with_its_numbers(world: World) -> None:
     key, event_key, decide_key = fresh_key(), fresh_key(), fresh_key()
     first, event = world.api.reserve(idempotency_key=key), world.api.event(5, idempotency_key=event_key)
     decided = world.api.decide(idempotency_key=decide_key)
@@ -32,13 +32,13 @@ def test_a_replay_is_the_first_answer_with_its_old_numbers(world: World) -> None
     assert world.numbers() == before
 
 
-def test_a_replay_has_ids_and_headers_of_its_own(api: Api) -> None:
+def test_a_replay_has_a_new_request_id(api: Api) -> None:
     key = fresh_key()
     first, again = api.reserve(idempotency_key=key), api.reserve(idempotency_key=key)
     assert first.headers["X-Request-Id"] != again.headers["X-Request-Id"]
 
 
-def test_remaining_ttl_is_told_as_of_now(world: World) -> None:
+def test_a_replay_computes_remaining_ttl_again(world: World) -> None:
     key, extend_key = fresh_key(), fresh_key()
     first = world.api.reserve(idempotency_key=key)
     rid = first.body["reservation_id"]
@@ -49,14 +49,14 @@ def test_remaining_ttl_is_told_as_of_now(world: World) -> None:
         (world.api.reserve(idempotency_key=key), first, 40_000),
         (world.api.extend(rid, 10_000, idempotency_key=extend_key), extended, 50_000),
     ):
-        assert again.body["remaining_ttl_ms"] == left  # of the expiry told then; later extensions do not count
+        assert again.body["remaining_ttl_ms"] == left  # from the expiry of that response; later extensions do not count
         assert stable(again) == stable(was)
     world.clock.advance(45_000)
     assert world.api.reserve(idempotency_key=key).body["remaining_ttl_ms"] == 0
 
 
 @pytest.mark.parametrize("end", ["commit", "release"])
-def test_remaining_ttl_is_zero_once_the_lease_is_over(world: World, end: str) -> None:
+def test_remaining_ttl_of_a_replay_is_zero_after_the_end(world: World, end: str) -> None:
     key, extend_key = fresh_key(), fresh_key()
     rid = world.api.reserve(idempotency_key=key).body["reservation_id"]
     extended = world.api.extend(rid, idempotency_key=extend_key)
@@ -67,14 +67,14 @@ def test_remaining_ttl_is_zero_once_the_lease_is_over(world: World, end: str) ->
     assert stable(again) == stable(extended)
 
 
-def test_a_dry_answer_is_replayed_without_remaining_ttl(world: World) -> None:
+def test_a_dry_run_replay_has_no_remaining_ttl(world: World) -> None:
     key = fresh_key()
     first = world.api.reserve(idempotency_key=key, dry_run=True)
     world.api.event(5)
     assert world.api.reserve(idempotency_key=key, dry_run=True).body == first.body
 
 
-def test_replays_come_before_budgets_tenants_and_states(world: World) -> None:
+def test_replays_precede_checks_of_budgets_tenants_and_states(world: World) -> None:
     keys = [fresh_key() for _ in range(4)]
     rid = world.api.reserve(idempotency_key=keys[0]).body["reservation_id"]
     world.api.event(1, idempotency_key=keys[1])
@@ -88,7 +88,7 @@ def test_replays_come_before_budgets_tenants_and_states(world: World) -> None:
     assert world.api.commit(rid, 5, idempotency_key=keys[3]).body == committed.body
 
 
-def test_denials_are_remembered_even_after_a_refill(world: World) -> None:
+def test_stored_denials_are_replayed_after_a_refill(world: World) -> None:
     world.seed(allocated=10)
     dry, decided = fresh_key(), fresh_key()
     for _ in range(2):
@@ -97,10 +97,10 @@ def test_denials_are_remembered_even_after_a_refill(world: World) -> None:
         world.seed(allocated=1_000_000)
 
 
-# --- failures leave nothing behind ------------------------------------------------------------------------------------
+# --- failures store no response ---------------------------------------------------------------------------------------
 
 
-def test_a_refused_key_may_come_again_even_with_another_body(world: World) -> None:
+def test_a_rejected_key_can_be_used_again_with_another_body(world: World) -> None:
     key = fresh_key()
     assert world.api.reserve(99_999_999, idempotency_key=key).status == 409
     assert world.api.reserve(5, idempotency_key=key).status == 200
@@ -113,10 +113,10 @@ def test_a_refused_key_may_come_again_even_with_another_body(world: World) -> No
     assert world.api.decide(5, idempotency_key=key).status == 200
 
 
-# --- name spaces ------------------------------------------------------------------------------------------------------
+# --- namespaces -------------------------------------------------------------------------------------------------------
 
 
-def test_one_key_on_every_endpoint_and_on_two_reservations(world: World) -> None:
+def test_one_key_works_on_every_endpoint_and_on_two_reservations(world: World) -> None:
     key = fresh_key()
     first = world.api.reserve(idempotency_key=key).body["reservation_id"]
     second = world.api.held()
@@ -129,14 +129,14 @@ def test_one_key_on_every_endpoint_and_on_two_reservations(world: World) -> None
     assert world.api.release(first, idempotency_key=key).outcome == (409, "RESERVATION_FINALIZED")
 
 
-def test_keys_of_two_tenants_do_not_meet(world: World) -> None:
+def test_two_tenants_can_use_the_same_key(world: World) -> None:
     key = fresh_key()
     mine, theirs = world.api.reserve(idempotency_key=key), world.other.reserve(idempotency_key=key)
     assert (mine.status, theirs.status) == (200, 200)
     assert mine.body["reservation_id"] != theirs.body["reservation_id"]
 
 
-def test_another_key_on_a_finalized_reservation_is_finalized_not_a_mismatch(api: Api) -> None:
+def test_another_key_on_a_finalized_reservation_is_no_mismatch(api: Api) -> None:
     rid, key = api.held(), fresh_key()
     api.commit(rid, 5, idempotency_key=key)
     assert api.commit(rid, 5).outcome == (409, "RESERVATION_FINALIZED")
@@ -181,14 +181,14 @@ OTHER: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("first", "again"), SAME)
-def test_the_same_in_other_words(world: World, first: dict[str, Any], again: dict[str, Any]) -> None:
+def test_equivalent_payloads_are_replayed(world: World, first: dict[str, Any], again: dict[str, Any]) -> None:
     key = fresh_key()
     made = world.api.reserve(idempotency_key=key, **first)
     assert world.api.reserve(idempotency_key=key, **again).body == made.body
 
 
 @pytest.mark.parametrize(("first", "again"), OTHER)
-def test_another_payload(world: World, first: dict[str, Any], again: dict[str, Any]) -> None:
+def test_another_payload_is_a_mismatch(world: World, first: dict[str, Any], again: dict[str, Any]) -> None:
     key = fresh_key()
     assert world.api.reserve(idempotency_key=key, **first).status == 200
     before = world.numbers()
@@ -196,7 +196,7 @@ def test_another_payload(world: World, first: dict[str, Any], again: dict[str, A
     assert world.numbers() == before
 
 
-def test_every_operation_notices_another_payload(world: World) -> None:
+def test_every_operation_detects_another_payload(world: World) -> None:
     key, rid = fresh_key(), world.api.held()
     world.api.decide(1, idempotency_key=key)
     world.api.event(1, idempotency_key=key)
@@ -208,7 +208,7 @@ def test_every_operation_notices_another_payload(world: World) -> None:
 
 
 @pytest.mark.parametrize("first_dry", [True, False])
-def test_dry_and_live_never_answer_for_each_other_even_when_refused(world: World, first_dry: bool) -> None:
+def test_dry_run_and_live_key_mismatch_precedes_a_denial(world: World, first_dry: bool) -> None:
     key = fresh_key()
     world.api.reserve(idempotency_key=key, dry_run=first_dry)
     world.seed(status="FROZEN")
@@ -219,23 +219,23 @@ def test_dry_and_live_never_answer_for_each_other_even_when_refused(world: World
 
 
 @pytest.mark.parametrize(("call", "lifetime"), [("decide", DAY), ("dry", DAY), ("reserve", DAY), ("event", 7 * DAY)])
-def test_how_long_a_key_is_remembered(world: World, call: str, lifetime: int) -> None:
+def test_the_lifetime_of_a_key(world: World, call: str, lifetime: int) -> None:
     key = fresh_key()
 
-    def ask(estimate: int) -> Answer:
+    def call_with(estimate: int) -> Response:
         if call == "dry":
             return world.api.reserve(estimate, idempotency_key=key, dry_run=True)
-        answer: Answer = getattr(world.api, call)(estimate, idempotency_key=key)
-        return answer
+        response: Response = getattr(world.api, call)(estimate, idempotency_key=key)
+        return response
 
-    ask(1)
+    call_with(1)
     world.clock.advance(lifetime)
-    assert ask(2).outcome == MISMATCH
+    assert call_with(2).outcome == MISMATCH
     world.clock.advance(1)
-    assert ask(2).status in (200, 201)
+    assert call_with(2).status in (200, 201)
 
 
-def test_a_long_lease_is_remembered_until_it_lapses(world: World) -> None:
+def test_the_key_of_a_long_lease_lives_until_it_expires(world: World) -> None:
     world.ledger.set_tenant("tenant-a", max_reservation_ttl_ms=DAY)
     key = fresh_key()
     world.api.reserve(idempotency_key=key, ttl_ms=DAY, grace_period_ms=60_000)
@@ -245,7 +245,7 @@ def test_a_long_lease_is_remembered_until_it_lapses(world: World) -> None:
     assert world.api.reserve(2, idempotency_key=key).status == 200
 
 
-def test_an_extension_is_remembered_until_the_expiry_it_gave(world: World) -> None:
+def test_the_key_of_an_extension_lives_until_its_expiry(world: World) -> None:
     rid, key = world.api.held(ttl_ms=10_000), fresh_key()
     world.api.extend(rid, 5_000, idempotency_key=key)
     world.api.extend(rid, 60_000)
@@ -258,7 +258,7 @@ def test_an_extension_is_remembered_until_the_expiry_it_gave(world: World) -> No
 @pytest.mark.parametrize("end", ["commit", "release"])
 def test_a_finalized_reservation_and_its_key_live_thirty_days(world: World, end: str) -> None:
     rid, key = world.api.held(), fresh_key()
-    first: Answer = getattr(world.api, end)(rid, idempotency_key=key)
+    first: Response = getattr(world.api, end)(rid, idempotency_key=key)
     world.clock.advance(30 * DAY)
     assert getattr(world.api, end)(rid, idempotency_key=key).body == first.body
     assert world.api.row(rid).status == 200

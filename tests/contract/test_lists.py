@@ -1,4 +1,4 @@
-"""Reading: one reservation, the list with its filters, order and pages, and balances."""
+"""Read one reservation, the list with its filters, order and pages, and balances."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from .kit import Answer, Api, World, amount, fresh_key
+from .kit import Api, Response, World, amount, fresh_key
 
 A = "tenant:tenant-a"
 INVALID = (400, "INVALID_REQUEST")
 AT = "2023-11-14T22:13:20Z"  # where the tests' clock starts
 
 
-def ids(answer: Answer) -> list[str]:
-    assert answer.status == 200, answer.body
-    return [row["reservation_id"] for row in answer.body["reservations"]]
+def ids(response: Response) -> list[str]:
+    assert response.status == 200, response.body
+    return [row["reservation_id"] for row in response.body["reservations"]]
 
 
 # --- one row ----------------------------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ def test_a_row_has_exactly_these_members(world: World) -> None:
     }
 
 
-def test_a_row_through_its_life(world: World) -> None:
+def test_a_row_from_creation_to_end(world: World) -> None:
     start = world.clock.now_ms()
     rid, released = world.api.held(), world.api.held()
     world.api.extend(rid, 5_000)
@@ -61,12 +61,12 @@ def test_a_row_through_its_life(world: World) -> None:
     row = world.api.row(rid).body
     assert (row["status"], row["committed"], row["finalized_at_ms"]) == ("COMMITTED", amount(800), start + 3_000)
     assert row["reserved"] == amount(1000)
-    gone = world.api.row(released).body
-    assert (gone["status"], gone["finalized_at_ms"]) == ("RELEASED", start + 3_000)
-    assert "committed" not in gone
+    ended = world.api.row(released).body
+    assert (ended["status"], ended["finalized_at_ms"]) == ("RELEASED", start + 3_000)
+    assert "committed" not in ended
 
 
-def test_committed_is_what_was_charged(world: World) -> None:
+def test_committed_is_the_charged_amount(world: World) -> None:
     world.seed(allocated=1000)
     rid = world.api.held(1000, overage_policy="ALLOW_IF_AVAILABLE")
     world.api.commit(rid, 5000)
@@ -74,11 +74,11 @@ def test_committed_is_what_was_charged(world: World) -> None:
 
 
 @pytest.mark.parametrize(("given", "shown"), [({}, {}), ({"a": None}, {"a": None}), (None, "absent")])
-def test_metadata_comes_back_as_it_was(world: World, given: Any, shown: Any) -> None:
+def test_metadata_is_returned_unchanged(world: World, given: Any, shown: Any) -> None:
     assert world.api.row(world.api.held(metadata=given)).body.get("metadata", "absent") == shown
 
 
-def test_who_may_read_a_row(world: World) -> None:
+def test_a_row_is_readable_by_its_tenant_only(world: World) -> None:
     rid = world.api.held()
     assert world.other.row(rid).outcome == (403, "FORBIDDEN")
     assert world.other.row("unknown").outcome == (404, "NOT_FOUND")
@@ -88,7 +88,7 @@ def test_who_may_read_a_row(world: World) -> None:
 # --- filters ----------------------------------------------------------------------------------------------------------
 
 
-def test_only_ones_own_rows(world: World) -> None:
+def test_a_list_has_the_callers_rows_only(world: World) -> None:
     mine = world.api.held()
     world.other.held()
     world.seed("agent:bot", 5000)
@@ -100,7 +100,7 @@ def test_only_ones_own_rows(world: World) -> None:
     assert world.api.rows(tenant="Tenant-A").outcome == (403, "FORBIDDEN")
 
 
-def test_filters_are_all_anded(world: World) -> None:
+def test_all_filters_must_match(world: World) -> None:
     world.seed(f"{A}/agent:bot", 5000)
     key = fresh_key()
     bot = {"tenant": "tenant-a", "workspace": "Prod", "agent": "bot"}
@@ -119,11 +119,11 @@ def test_filters_are_all_anded(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", ["active", "", "DONE", "ACTIVE,COMMITTED"])
-def test_a_status_is_one_exact_word(api: Api, status: str) -> None:
+def test_a_status_filter_is_one_exact_keyword(api: Api, status: str) -> None:
     assert api.rows(status=status).outcome == INVALID
 
 
-def test_windows_are_inclusive_and_drop_rows_without_the_time(world: World) -> None:
+def test_windows_are_inclusive_and_omit_rows_without_the_time(world: World) -> None:
     rid = world.api.held(ttl_ms=60_000)
     world.clock.advance(1_500)
     other = world.api.held(ttl_ms=60_000)
@@ -162,13 +162,13 @@ def test_an_instant_needs_seconds_and_a_zone(api: Api, name: str, instant: str) 
 
 
 @pytest.mark.parametrize("prefix", ["", "expires_", "finalized_"])
-def test_a_window_is_not_turned_around(api: Api, prefix: str) -> None:
+def test_a_window_must_not_be_reversed(api: Api, prefix: str) -> None:
     later = "2023-11-14T22:13:21Z"
     assert api.rows(**{f"{prefix}from": later, f"{prefix}to": AT}).outcome == INVALID
     assert api.rows(**{f"{prefix}from": AT, f"{prefix}to": AT}).status == 200
 
 
-def test_maps_are_shown_when_asked_for(world: World) -> None:
+def test_maps_are_included_on_request(world: World) -> None:
     rid = world.api.held(metadata={"a": 1})
     world.api.commit(rid, metadata={"b": 2})
 
@@ -193,17 +193,17 @@ def test_limits_outside_their_range(api: Api, limit: str) -> None:
 
 
 @pytest.mark.parametrize("limit", ["x", "1.5", "1e1", "1_0", "99999999999999999999", "\N{ARABIC-INDIC DIGIT FIVE}"])
-def test_limits_that_are_no_numbers(world: World, limit: str) -> None:
+def test_limits_that_are_not_integers(world: World, limit: str) -> None:
     assert world.api.rows(limit=limit).outcome == INVALID
     assert world.api.balances(tenant="tenant-a", limit=limit).outcome == INVALID
 
 
-def test_the_default_limit_is_fifty_also_when_empty(world: World) -> None:
+def test_the_default_limit_is_fifty(world: World) -> None:
     for _ in range(51):
         world.api.held(1)
     for query in ({}, {"limit": ""}):
-        answer = world.api.rows(**query)
-        assert (len(ids(answer)), answer.body["has_more"]) == (50, True)
+        response = world.api.rows(**query)
+        assert (len(ids(response)), response.body["has_more"]) == (50, True)
     assert len(ids(world.api.rows(limit="200"))) == 51
 
 
@@ -227,11 +227,15 @@ def test_orders(world: World) -> None:
     assert ids(world.api.rows(sort_by="CREATED_AT_MS")) == [third, second, first]
     assert ids(world.api.rows(sort_dir="ASC")) == [first, second, third]
     assert ids(world.api.rows(sort_by="reserved", sort_dir="asc")) == [low, high, first]
-    assert ids(world.api.rows(sort_by="reserved", sort_dir="desc")) == [first, low, high]  # ties: by id, both ways
+    assert ids(world.api.rows(sort_by="reserved", sort_dir="desc")) == [
+        first,
+        low,
+        high,
+    ]  # ties are ordered by id in both directions
     assert ids(world.api.rows(sort_by="expires_at_ms", sort_dir="desc")) == [first, third, second]
     assert ids(world.api.rows(sort_by="reservation_id", sort_dir="asc")) == sorted((first, second, third))
-    for word in ("tenant", "scope_path", "status"):
-        assert ids(world.api.rows(sort_by=word)) == sorted((first, second, third))
+    for name in ("tenant", "scope_path", "status"):
+        assert ids(world.api.rows(sort_by=name)) == sorted((first, second, third))
 
 
 @pytest.mark.parametrize(
@@ -245,16 +249,16 @@ def test_pages_add_up_to_the_list(world: World, query: dict[str, str], limit: in
     found: list[str] = []
     cursor: dict[str, str] = {}
     for _ in range(10):
-        answer = world.api.rows(limit=limit, **query, **cursor)
-        found += ids(answer)
-        assert answer.body["has_more"] == (answer.body["next_cursor"] is not None)
-        if not answer.body["has_more"]:
+        response = world.api.rows(limit=limit, **query, **cursor)
+        found += ids(response)
+        assert response.body["has_more"] == (response.body["next_cursor"] is not None)
+        if not response.body["has_more"]:
             break
-        cursor = {"cursor": answer.body["next_cursor"]}
+        cursor = {"cursor": response.body["next_cursor"]}
     assert found == whole
 
 
-def test_a_page_does_not_shift_when_rows_come(world: World) -> None:
+def test_a_new_row_does_not_shift_a_page(world: World) -> None:
     three(world)
     page = world.api.rows(limit=1, sort_by="created_at_ms", sort_dir="desc")
     world.api.held()
@@ -268,7 +272,7 @@ def test_a_cursor_belongs_to_its_order_and_filters(world: World) -> None:
     same = {"sort_by": "reserved", "sort_dir": "asc", "status": "ACTIVE", "cursor": cursor}
     assert len(ids(world.api.rows(**same))) == 2
     assert len(ids(world.api.rows(**same | {"include": "metadata", "limit": "1"}))) == 1
-    assert len(ids(world.api.rows(status="ACTIVE", cursor=cursor))) == 2  # alone, it goes on in its own order
+    assert len(ids(world.api.rows(status="ACTIVE", cursor=cursor))) == 2  # without a sort, it continues in its own
     for change in (
         {"sort_by": "status"},
         {"sort_dir": "desc"},
@@ -283,7 +287,7 @@ def test_a_cursor_belongs_to_its_order_and_filters(world: World) -> None:
     assert world.api.rows(**same).outcome == INVALID
 
 
-def test_cursors_that_are_none(world: World) -> None:
+def test_malformed_cursors_are_rejected(world: World) -> None:
     three(world)
     number = world.api.rows(limit=1).body["next_cursor"]
     assert world.api.rows(cursor=number, sort_by="reserved").outcome == INVALID
@@ -308,10 +312,10 @@ def test_the_order_of_checks_of_a_list(world: World) -> None:
         "cursor": "x",
     }
     for name in list(query):
-        answer = world.api.rows(**query)
+        response = world.api.rows(**query)
         expected = (403, "FORBIDDEN") if name == "tenant" else INVALID
-        assert answer.outcome == expected
-        assert name in answer.body["message"]
+        assert response.outcome == expected
+        assert name in response.body["message"]
         del query[name]
     assert world.api.rows(**query).status == 200
 
@@ -319,12 +323,12 @@ def test_the_order_of_checks_of_a_list(world: World) -> None:
 # --- balances ---------------------------------------------------------------------------------------------------------
 
 
-def paths(answer: Answer) -> set[tuple[str, str]]:
-    assert answer.status == 200, answer.body
-    return {(item["scope_path"], item["remaining"]["unit"]) for item in answer.body["balances"]}
+def paths(response: Response) -> set[tuple[str, str]]:
+    assert response.status == 200, response.body
+    return {(item["scope_path"], item["remaining"]["unit"]) for item in response.body["balances"]}
 
 
-def test_a_balance_shows_debt_limit_and_mark_only_where_there_are_any(world: World) -> None:
+def test_a_balance_shows_debt_limit_and_flag_only_if_set(world: World) -> None:
     world.seed()
     plain = {"scope", "scope_path", "remaining", "reserved", "spent", "allocated"}
     assert world.api.balances().body["balances"][0].keys() == plain
@@ -367,8 +371,8 @@ def test_pages_of_balances(world: World) -> None:
     found: set[tuple[str, str]] = set()
     cursor: dict[str, str] = {}
     for size in (2, 2, 2):
-        answer = world.api.balances(tenant="tenant-a", limit=2, **cursor)
-        assert len(paths(answer) - found) == size
-        found |= paths(answer)
-        cursor = {"cursor": answer.body["next_cursor"] or ""}
-    assert (len(found), answer.body["has_more"], answer.body["next_cursor"]) == (6, False, None)
+        response = world.api.balances(tenant="tenant-a", limit=2, **cursor)
+        assert len(paths(response) - found) == size
+        found |= paths(response)
+        cursor = {"cursor": response.body["next_cursor"] or ""}
+    assert (len(found), response.body["has_more"], response.body["next_cursor"]) == (6, False, None)

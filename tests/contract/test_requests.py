@@ -1,4 +1,4 @@
-"""What a request must look like, who may send it, which check comes first, and what every answer carries."""
+"""Requests: fields, bodies, routes, the order of checks, keys, and the headers of every response."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .kit import ABSENT, Answer, Api, World, fresh_key
+from .kit import ABSENT, Api, Response, World, fresh_key
 
 INVALID = (400, "INVALID_REQUEST")
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -78,10 +78,10 @@ BAD_METRICS: list[tuple[str, Any]] = [
 ]
 
 
-def assert_invalid(answer: Answer, field: str) -> None:
-    assert answer.outcome == INVALID, answer.body
-    assert field in answer.body["message"]
-    assert answer.body.keys() == {"error", "message", "request_id", "trace_id"}
+def assert_invalid(response: Response, field: str) -> None:
+    assert response.outcome == INVALID, response.body
+    assert field in response.body["message"]
+    assert response.body.keys() == {"error", "message", "request_id", "trace_id"}
 
 
 @pytest.mark.parametrize(("field", "fields"), BAD_SHARED)
@@ -128,7 +128,7 @@ def test_fields_of_one_operation(api: Api, operation: str, fields: dict[str, Any
     assert_invalid(getattr(api, operation)(**fields), next(iter(fields)))
 
 
-def test_fields_of_settling(api: Api) -> None:
+def test_fields_of_commit_release_and_extend(api: Api) -> None:
     assert_invalid(api.commit("x", overage_policy="REJECT"), "overage_policy")
     assert_invalid(api.release("x", reason="r" * 257), "reason")
     assert_invalid(api.release("x", metadata={}), "metadata")
@@ -156,12 +156,12 @@ def test_fields_of_settling(api: Api) -> None:
         {"dry_run": 1},
     ],
 )
-def test_what_only_the_reference_server_lets_pass(world: World, fields: dict[str, Any]) -> None:
+def test_lenient_values_are_rejected(world: World, fields: dict[str, Any]) -> None:
     assert_invalid(world.api.reserve(**fields), next(iter(fields)))
     assert world.numbers() == (1_000_000, 0, 0, 0)
 
 
-def test_what_is_legal_at_the_edges(world: World) -> None:
+def test_values_at_the_limits_are_accepted(world: World) -> None:
     fields = {
         "idempotency_key": " " * 256,
         "subject": {"tenant": "tenant-a", "agent": "A-z_0.9" + "x" * 121, "dimensions": {" any key ": "v" * 256}},
@@ -172,10 +172,10 @@ def test_what_is_legal_at_the_edges(world: World) -> None:
     assert world.api.decide(0, metadata={"deep": [[[{}]]]}, **fields).status == 200
 
 
-def test_every_problem_is_named_at_once(api: Api) -> None:
-    answer = api.reserve(idempotency_key=ABSENT, ttl_ms=1, surprise=True)
+def test_one_response_names_every_wrong_field(api: Api) -> None:
+    response = api.reserve(idempotency_key=ABSENT, ttl_ms=1, surprise=True)
     for field in ("idempotency_key", "ttl_ms", "surprise"):
-        assert_invalid(answer, field)
+        assert_invalid(response, field)
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
@@ -195,14 +195,14 @@ NOT_JSON = [
 ]
 
 
-def raw(api: Api, content: bytes, content_type: str | None = "application/json", path: str = "/v1/events") -> Answer:
+def raw(api: Api, content: bytes, content_type: str | None = "application/json", path: str = "/v1/events") -> Response:
     headers = {} if content_type is None else {"Content-Type": content_type}
     response = api.http.post(path, content=content, headers=headers)
-    return Answer(response.status_code, response.json(), response.headers)
+    return Response(response.status_code, response.json(), response.headers)
 
 
 @pytest.mark.parametrize("content", NOT_JSON, ids=range(len(NOT_JSON)))
-def test_what_is_no_json_object_is_a_400(api: Api, content: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_a_400(api: Api, content: bytes) -> None:
     assert raw(api, content).outcome == INVALID
 
 
@@ -212,41 +212,41 @@ def test_what_is_no_json_object_is_a_400(api: Api, content: bytes) -> None:
         ('{"a":' * 150 + "1" + "}" * 150, (201, None)),
         ('{"a":' * 300 + "1" + "}" * 300, INVALID),
         ('{"a":' + "[" * 300 + "]" * 300 + "}", INVALID),
-        ('{"a": [' + "{}," * 300 + "{}]}", (201, None)),  # many, but not deep
+        ('{"a": [' + "{}," * 300 + "{}]}", (201, None)),  # many members, but not deep
         ('{"a": 1e999}', INVALID),
         ('{"a": ' + "9" * 5000 + "}", INVALID),
         ('{"a": -Infinity}', INVALID),
         ('{"a": 123456789012345678901234567890}', (201, None)),
     ],
 )
-def test_what_metadata_may_hold(world: World, metadata: str, outcome: tuple[int, str | None]) -> None:
+def test_the_limits_of_metadata(world: World, metadata: str, outcome: tuple[int, str | None]) -> None:
     body = json.dumps(world.api.who({"actual": {"unit": "TOKENS", "amount": 7}}))
     assert raw(world.api, (body[:-1] + f', "metadata": {metadata}}}').encode()).outcome == outcome
 
 
-def test_no_body_at_all(api: Api) -> None:
+def test_an_absent_body_is_a_400(api: Api) -> None:
     assert raw(api, b"", None).outcome == INVALID
 
 
-def test_a_body_that_is_too_big(world: World) -> None:
+def test_a_body_that_is_too_big_is_a_413(world: World) -> None:
     assert raw(world.api, b" " * (1024 * 1024 + 1)).outcome == (413, "INVALID_REQUEST")
     assert world.api.balances().status == 200
 
 
 def test_the_last_of_repeated_members_counts(world: World) -> None:
     body = json.dumps(world.api.who({"actual": {"unit": "TOKENS", "amount": 7}}))
-    answer = raw(world.api, (body[:-1] + ', "actual": {"unit": "TOKENS", "amount": 9}}').encode())
-    assert answer.numbers == (999_991, 0, 9, 0)
+    response = raw(world.api, (body[:-1] + ', "actual": {"unit": "TOKENS", "amount": 9}}').encode())
+    assert response.numbers == (999_991, 0, 9, 0)
 
 
 @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
-def test_a_body_that_does_not_say_it_is_json(world: World, content_type: str | None) -> None:
-    answer = raw(world.api, b"{}", content_type)
-    assert answer.outcome == (415, "INVALID_REQUEST")
+def test_a_body_without_a_json_content_type_is_a_415(world: World, content_type: str | None) -> None:
+    response = raw(world.api, b"{}", content_type)
+    assert response.outcome == (415, "INVALID_REQUEST")
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON", "application/x+json"])
-def test_a_body_that_does(api: Api, content_type: str) -> None:
+def test_json_content_types_are_accepted(api: Api, content_type: str) -> None:
     assert raw(api, b"{}", content_type).outcome == INVALID
 
 
@@ -254,9 +254,9 @@ def test_a_body_that_does(api: Api, content_type: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/nothing", "/v2/decide", "/v1/decide/", "/v1/admin/budgets"])
-def test_unknown_paths(world: World, path: str) -> None:
+def test_an_unknown_path_is_a_404(world: World, path: str) -> None:
     assert world.api.get(path).outcome == (404, "NOT_FOUND")
-    assert world.anonymous.get(path).outcome == (401, "UNAUTHORIZED")  # the key is asked for first
+    assert world.anonymous.get(path).outcome == (401, "UNAUTHORIZED")  # the key is checked first
 
 
 @pytest.mark.parametrize(
@@ -269,9 +269,9 @@ def test_unknown_paths(world: World, path: str) -> None:
         ("PATCH", "/v1/reservations/x", "GET"),
     ],
 )
-def test_wrong_methods(world: World, method: str, path: str, allow: str) -> None:
-    answer = world.api.call(method, path)
-    assert (answer.status, answer.headers["Allow"]) == (405, allow)
+def test_a_wrong_method_is_a_405(world: World, method: str, path: str, allow: str) -> None:
+    response = world.api.call(method, path)
+    assert (response.status, response.headers["Allow"]) == (405, allow)
     assert world.anonymous.call(method, path).status == 401
 
 
@@ -290,18 +290,18 @@ def test_the_header_key_must_equal_the_body_key(world: World) -> None:
         assert world.api.reserve(headers={"X-Idempotency-Key": other}).outcome == INVALID
         assert world.api.commit("unknown", headers={"X-Idempotency-Key": other}).outcome == INVALID
     assert world.api.reserve(idempotency_key=ABSENT, headers={"X-Idempotency-Key": key}).outcome == INVALID
-    # and it is no part of what is remembered
+    # and the header is not part of the stored payload
     assert world.api.reserve(idempotency_key=key).status == 200
 
 
-def test_a_header_mismatch_beats_403_and_404(world: World) -> None:
+def test_a_header_mismatch_precedes_403_and_404(world: World) -> None:
     wrong = {"X-Idempotency-Key": "other"}
     rid = world.api.held()
     assert world.other.commit(rid, headers=wrong).outcome == INVALID
     assert world.api.reserve(subject={"tenant": "tenant-b"}, headers=wrong).outcome == INVALID
 
 
-def test_a_bad_body_beats_a_bad_id_and_both_beat_the_tenant(world: World) -> None:
+def test_the_body_is_checked_before_the_id_and_the_tenant(world: World) -> None:
     assert "actual" in world.api.commit("x" * 129, actual=None).body["message"]
     assert "reservation_id" in world.api.commit("x" * 129).body["message"]
     subject = {"tenant": "tenant-b", "agent": "a b"}
@@ -317,12 +317,12 @@ def test_another_tenants_subject_is_403_before_the_ledger(world: World) -> None:
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
-def keyed(world: World, key: str | None) -> Answer:
+def keyed(world: World, key: str | None) -> Response:
     headers = {} if key is None else {"X-Cycles-API-Key": key}
     return world.anonymous.get("/v1/balances?tenant=tenant-a", headers=headers)
 
 
-def test_why_a_key_is_refused_in_order(world: World) -> None:
+def test_the_reasons_for_a_401_in_order(world: World) -> None:
     now = world.clock.now_ms()
     secret = "cyc_live_abcdefghij"
     wrong = secret[:14] + "-wrong"
@@ -342,21 +342,21 @@ def test_why_a_key_is_refused_in_order(world: World) -> None:
     world.ledger.set_tenant("tenant-c", status="CLOSED")
     for record, key, message in steps:
         world.ledger.set_api_key(secret, **record)
-        answer = keyed(world, key)
-        assert (*answer.outcome, answer.body["message"]) == (401, "UNAUTHORIZED", message)
+        response = keyed(world, key)
+        assert (*response.outcome, response.body["message"]) == (401, "UNAUTHORIZED", message)
     world.ledger.set_api_key(secret, tenant="tenant-a", expires_at_ms=now)
     assert keyed(world, secret).status == 200
     assert keyed(world, "cyc_live_zzzzzzzz").body["message"] == "KEY_NOT_FOUND"
 
 
-def test_keys_with_a_common_beginning_are_told_apart(world: World) -> None:
+def test_keys_with_a_common_prefix_are_distinct(world: World) -> None:
     world.ledger.set_api_key("cyc_live_same_beginning_1", tenant="tenant-a")
     world.ledger.set_api_key("cyc_live_same_beginning_2", tenant="tenant-b", status="REVOKED")
     assert keyed(world, "cyc_live_same_beginning_1").status == 200
     assert keyed(world, "cyc_live_same_beginning_2").body["message"] == "KEY_REVOKED"
 
 
-def test_a_key_of_a_corrupt_tenant_still_opens_the_door(world: World) -> None:
+def test_a_key_of_a_tenant_with_an_unknown_status_still_works(world: World) -> None:
     world.ledger.set_tenant("tenant-a", status="???")
     assert world.api.balances().status == 200
 
@@ -365,16 +365,16 @@ def test_the_key_is_checked_before_the_body(world: World) -> None:
     assert raw(world.anonymous, b"{").outcome == (401, "UNAUTHORIZED")
 
 
-# --- the operator's key -----------------------------------------------------------------------------------------------
+# --- the admin key ----------------------------------------------------------------------------------------------------
 
-ADMIN_CALLS: list[Callable[[Api, dict[str, str]], Answer]] = [
+ADMIN_CALLS: list[Callable[[Api, dict[str, str]], Response]] = [
     lambda api, headers: api.get("/v1/reservations?tenant=tenant-a", headers=headers),
     lambda api, headers: api.get("/v1/reservations/x", headers=headers),
     lambda api, headers: api.release("x", headers=headers),
 ]
 
 
-def test_the_operators_key_opens_list_get_and_release(world: World) -> None:
+def test_the_admin_key_works_for_list_get_and_release(world: World) -> None:
     mine, theirs = world.api.held(), world.other.held()
     for rid in (mine, theirs):
         assert world.admin.row(rid).status == 200
@@ -387,14 +387,14 @@ def test_the_operators_key_opens_list_get_and_release(world: World) -> None:
 
 
 @pytest.mark.parametrize("call", ADMIN_CALLS)
-def test_a_wrong_operators_key_is_401_even_with_a_good_api_key(world: World, call: Callable[..., Answer]) -> None:
+def test_a_wrong_admin_key_is_401_even_with_a_valid_api_key(world: World, call: Callable[..., Response]) -> None:
     assert call(world.api, {"X-Admin-API-Key": "wrong"}).outcome == (401, "UNAUTHORIZED")
-    assert call(world.api, {"X-Admin-API-Key": ""}).status != 401  # blank is none
+    assert call(world.api, {"X-Admin-API-Key": ""}).status != 401  # a blank key counts as absent
 
 
-def test_elsewhere_the_operators_key_counts_for_nothing(world: World) -> None:
+def test_other_operations_ignore_the_admin_key(world: World) -> None:
     rid = world.api.held()
-    for answer in (
+    for response in (
         world.admin.reserve(),
         world.admin.decide(),
         world.admin.event(),
@@ -402,14 +402,14 @@ def test_elsewhere_the_operators_key_counts_for_nothing(world: World) -> None:
         world.admin.extend(rid),
         world.admin.balances(),
     ):
-        assert answer.outcome == (401, "UNAUTHORIZED")
+        assert response.outcome == (401, "UNAUTHORIZED")
     assert world.api.reserve(headers={"X-Admin-API-Key": "wrong"}).status == 200
 
 
-# --- what every answer carries ----------------------------------------------------------------------------------------
+# --- headers of every response ---------------------------------------------------------------------------------------
 
 
-def test_headers_of_a_good_answer(world: World) -> None:
+def test_headers_of_a_success(world: World) -> None:
     headers = world.api.reserve(headers={"X-Request-Id": "mine"}).headers
     assert UUID4.fullmatch(headers["X-Request-Id"])
     assert HEX32.fullmatch(headers["X-Cycles-Trace-Id"])
@@ -420,21 +420,21 @@ def test_headers_of_a_good_answer(world: World) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/balances", "/v1/nothing", "/v1/reservations/unknown"])
-def test_headers_of_a_refusal_with_a_key(world: World, path: str) -> None:
-    answer = world.api.get(path)
-    assert answer.body["request_id"] == answer.headers["X-Request-Id"]
-    assert answer.body["trace_id"] == answer.headers["X-Cycles-Trace-Id"]
-    assert answer.headers["X-Cycles-Tenant"] == "tenant-a"
-    assert answer.headers["X-RateLimit-Remaining"] == "-1"
+def test_headers_of_an_error_response_with_a_key(world: World, path: str) -> None:
+    response = world.api.get(path)
+    assert response.body["request_id"] == response.headers["X-Request-Id"]
+    assert response.body["trace_id"] == response.headers["X-Cycles-Trace-Id"]
+    assert response.headers["X-Cycles-Tenant"] == "tenant-a"
+    assert response.headers["X-RateLimit-Remaining"] == "-1"
 
 
 def test_headers_of_a_401(world: World) -> None:
-    answer = world.anonymous.balances()
-    assert answer.body["request_id"] == answer.headers["X-Request-Id"]
-    assert answer.body["trace_id"] == answer.headers["X-Cycles-Trace-Id"]
+    response = world.anonymous.balances()
+    assert response.body["request_id"] == response.headers["X-Request-Id"]
+    assert response.body["trace_id"] == response.headers["X-Cycles-Trace-Id"]
     for absent in ("X-Cycles-Tenant", "X-RateLimit-Remaining", "WWW-Authenticate", "Set-Cookie"):
-        assert absent not in answer.headers
-    assert answer.headers["Content-Type"] == "application/json;charset=UTF-8"
+        assert absent not in response.headers
+    assert response.headers["Content-Type"] == "application/json;charset=UTF-8"
 
 
 GOOD = "0af7651916cd43dd8448eb211c80319c"
@@ -460,9 +460,9 @@ SPAN = "b7ad6b7169203331"
         ({"X-Cycles-Trace-Id": GOOD[:-1] + "g"}, None),
     ],
 )
-def test_the_trace_an_answer_belongs_to(api: Api, headers: dict[str, str], expected: str | None) -> None:
-    for answer in (api.get("/v1/reservations?limit=1", headers=headers), api.get("/v1/balances", headers=headers)):
-        trace = answer.headers["X-Cycles-Trace-Id"]
+def test_the_trace_id_of_a_response(api: Api, headers: dict[str, str], expected: str | None) -> None:
+    for response in (api.get("/v1/reservations?limit=1", headers=headers), api.get("/v1/balances", headers=headers)):
+        trace = response.headers["X-Cycles-Trace-Id"]
         assert HEX32.fullmatch(trace)
         assert (trace == expected) if expected else (trace not in (GOOD, OTHER, "0" * 32))
 
@@ -470,24 +470,24 @@ def test_the_trace_an_answer_belongs_to(api: Api, headers: dict[str, str], expec
 # --- paths that need no key -------------------------------------------------------------------------------------------
 
 
-def test_evidence_and_keys_are_not_there(world: World) -> None:
+def test_evidence_and_signing_keys_are_404(world: World) -> None:
     for api in (world.anonymous, world.api):
         assert api.get("/v1/.well-known/cycles-jwks.json").outcome == (404, "NOT_FOUND")
-        answer = api.get(f"/v1/evidence/{'0' * 64}")
-        assert answer.outcome == (404, "NOT_FOUND")
-        assert "X-Cycles-Tenant" not in answer.headers
+        response = api.get(f"/v1/evidence/{'0' * 64}")
+        assert response.outcome == (404, "NOT_FOUND")
+        assert "X-Cycles-Tenant" not in response.headers
     for bad in ("0" * 63, "0" * 65, "A" * 64, "g" * 64):
         assert world.anonymous.get(f"/v1/evidence/{bad}").outcome == INVALID
 
 
-def test_three_hundred_a_minute(world: World) -> None:
+def test_public_paths_allow_three_hundred_requests_a_minute(world: World) -> None:
     for _ in range(300):
         assert world.anonymous.get("/v1/evidence/x").status == 400
-    answer = world.anonymous.get("/v1/.well-known/cycles-jwks.json")
-    assert answer.outcome == (429, "LIMIT_EXCEEDED")
-    assert answer.headers["X-RateLimit-Remaining"] == "0"
-    assert 1 <= int(answer.headers["Retry-After"]) <= 60
-    assert int(answer.headers["X-RateLimit-Reset"]) > world.clock.now_ms() // 1000
+    response = world.anonymous.get("/v1/.well-known/cycles-jwks.json")
+    assert response.outcome == (429, "LIMIT_EXCEEDED")
+    assert response.headers["X-RateLimit-Remaining"] == "0"
+    assert 1 <= int(response.headers["Retry-After"]) <= 60
+    assert int(response.headers["X-RateLimit-Reset"]) > world.clock.now_ms() // 1000
     assert world.api.balances().status == 200
     world.clock.advance(60_000)
     assert world.anonymous.get("/v1/evidence/x").status == 400

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .kit import ABSENT, Answer, Api, World, amount, fresh_key, numbers
+from .kit import ABSENT, Api, Response, World, amount, fresh_key, numbers
 
 A = "tenant:tenant-a"
 CHILD = f"{A}/workspace:w"
@@ -17,14 +17,14 @@ AT_CHILD = {"tenant": "tenant-a", "workspace": "w"}
 # --- scopes ---------------------------------------------------------------------------------------------------------
 
 
-def test_scopes_skip_gaps_and_lower_their_values(api: Api) -> None:
+def test_scopes_skip_gaps_and_are_lower_cased(api: Api) -> None:
     body = api.reserve(subject={"tenant": api.tenant, "agent": "Bot1", "app": "My.App_x"}).body
     tenant = f"tenant:{api.tenant.lower()}"
     assert body["affected_scopes"] == [tenant, f"{tenant}/app:my.app_x", f"{tenant}/app:my.app_x/agent:bot1"]
     assert body["scope_path"] == body["affected_scopes"][-1]
 
 
-def test_all_six_levels_in_their_order(api: Api) -> None:
+def test_the_six_levels_are_ordered(api: Api) -> None:
     levels = {"toolset": "t", "agent": "a", "workflow": "f", "app": "p", "workspace": "w", "tenant": api.tenant}
     path = api.reserve(subject=levels).body["scope_path"]
     assert path == f"tenant:{api.tenant.lower()}/workspace:w/app:p/workflow:f/agent:a/toolset:t"
@@ -39,21 +39,21 @@ def test_a_subject_without_tenant_has_scopes_without_tenant(world: World) -> Non
     world.seed("agent:bot", 100)
     mine, theirs = (api.reserve(60, subject={"agent": "bot"}) for api in (world.api, world.other))
     assert mine.body["affected_scopes"] == ["agent:bot"]
-    assert theirs.outcome == (409, "BUDGET_EXCEEDED")  # the budget is shared by all who leave the tenant out
+    assert theirs.outcome == (409, "BUDGET_EXCEEDED")  # all tenants that omit the tenant level share the budget
 
 
-def test_every_budgeted_scope_is_held_in_order(world: World) -> None:
+def test_every_budgeted_scope_is_reserved_in_order(world: World) -> None:
     world.seed(CHILD, 5_000)
     shown = world.api.reserve(subject=AT_CHILD).body["balances"]
     assert [item["scope_path"] for item in shown] == [A, CHILD]
     assert [numbers(item) for item in shown] == [(999_000, 1000, 0, 0), (4_000, 1000, 0, 0)]
 
 
-def test_a_budget_in_another_unit_is_skipped_where_an_ancestor_has_the_unit(world: World) -> None:
+def test_a_budget_in_another_unit_is_skipped_if_an_ancestor_has_the_unit(world: World) -> None:
     world.seed(CHILD, 10, unit="CREDITS")
-    answer = world.api.reserve(subject=AT_CHILD)
-    assert answer.status == 200
-    assert len(answer.body["balances"]) == 1
+    response = world.api.reserve(subject=AT_CHILD)
+    assert response.status == 200
+    assert len(response.body["balances"]) == 1
 
 
 # --- the order of checks ----------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ BLOCKED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("budget", "code"), BLOCKED)
-def test_what_blocks_one_scope_and_which_comes_first(world: World, budget: dict[str, Any], code: str) -> None:
+def test_the_blocking_states_of_one_scope_in_order(world: World, budget: dict[str, Any], code: str) -> None:
     world.seed(**budget)
     before = world.numbers()
     assert world.api.reserve().outcome == (409, code)
@@ -81,10 +81,10 @@ def test_what_blocks_one_scope_and_which_comes_first(world: World, budget: dict[
 
 
 @pytest.mark.parametrize(("child", "code"), BLOCKED)
-def test_the_parent_is_checked_fully_before_the_child(world: World, child: dict[str, Any], code: str) -> None:
+def test_the_parent_is_checked_completely_before_the_child(world: World, child: dict[str, Any], code: str) -> None:
     world.seed(CHILD, **child)
     assert world.api.reserve(subject=AT_CHILD).outcome == (409, code)
-    assert world.numbers()[1] == 0  # nothing was held at the parent
+    assert world.numbers()[1] == 0  # the parent has no reserved amount
     world.seed(allocated=999)
     assert world.api.reserve(subject=AT_CHILD).outcome == (409, "BUDGET_EXCEEDED")
 
@@ -94,19 +94,19 @@ def test_debt_within_a_limit_does_not_block(world: World) -> None:
     assert world.api.reserve().status == 200
 
 
-def test_debt_above_its_limit_without_the_mark_does_not_block(world: World) -> None:
+def test_debt_above_its_limit_without_the_flag_does_not_block(world: World) -> None:
     world.seed(debt=50, overdraft_limit=5)
     assert world.api.reserve().status == 200
 
 
-def test_even_nothing_is_refused_when_remaining_is_negative(world: World) -> None:
+def test_an_estimate_of_zero_is_denied_if_remaining_is_negative(world: World) -> None:
     world.seed(allocated=0, debt=1, overdraft_limit=1)
     assert world.api.reserve(0).outcome == (409, "BUDGET_EXCEEDED")
     world.seed(allocated=0)
     assert world.api.reserve(0).status == 200
 
 
-def test_reserve_wants_the_whole_estimate_whatever_the_policy(world: World) -> None:
+def test_reserve_needs_the_whole_estimate_under_every_policy(world: World) -> None:
     world.seed(allocated=999, overdraft_limit=10_000)
     for policy in ("REJECT", "ALLOW_IF_AVAILABLE", "ALLOW_WITH_OVERDRAFT"):
         assert world.api.reserve(1000, overage_policy=policy).outcome == (409, "BUDGET_EXCEEDED")
@@ -116,7 +116,7 @@ def test_reserve_wants_the_whole_estimate_whatever_the_policy(world: World) -> N
 # --- no budget --------------------------------------------------------------------------------------------------------
 
 
-def test_no_budget_anywhere(world: World) -> None:
+def test_a_subject_without_any_budget(world: World) -> None:
     subject = {"tenant": "tenant-a", "agent": "x"}
     world.ledger.delete_budget(A, unit="TOKENS")
     assert world.api.reserve(subject=subject).outcome == (404, "NOT_FOUND")
@@ -125,28 +125,28 @@ def test_no_budget_anywhere(world: World) -> None:
     assert world.api.decide(subject=subject).body["reason_code"] == "BUDGET_NOT_FOUND"
 
 
-def test_wrong_unit_names_the_shallowest_scope_and_its_units_in_order(world: World) -> None:
+def test_unit_mismatch_names_the_shallowest_scope_and_its_units(world: World) -> None:
     world.ledger.delete_budget(A, unit="TOKENS")
     world.seed(CHILD, 5, unit="RISK_POINTS")
     world.seed(CHILD, 5, unit="USD_MICROCENTS")
     world.seed(f"{CHILD}/agent:x", 5, unit="CREDITS")
     subject = AT_CHILD | {"agent": "x"}
     details = {"scope": CHILD, "requested_unit": "TOKENS", "expected_units": ["USD_MICROCENTS", "RISK_POINTS"]}
-    answers: list[Answer] = [
+    responses: list[Response] = [
         world.api.reserve(subject=subject),
         world.api.reserve(subject=subject, dry_run=True),
         world.api.decide(subject=subject),
         world.api.event(subject=subject),
     ]
-    for answer in answers:
-        assert answer.outcome == (400, "UNIT_MISMATCH")
-        assert answer.body["details"] == details
+    for response in responses:
+        assert response.outcome == (400, "UNIT_MISMATCH")
+        assert response.body["details"] == details
 
 
-# --- answers ----------------------------------------------------------------------------------------------------------
+# --- responses -------------------------------------------------------------------------------------------------------
 
 
-def test_a_live_answer_has_exactly_these_members(api: Api) -> None:
+def test_a_reservation_has_exactly_these_members(api: Api) -> None:
     body = api.reserve().body
     assert body.keys() - {"caps", "cycles_evidence"} == {
         "decision",
@@ -160,7 +160,7 @@ def test_a_live_answer_has_exactly_these_members(api: Api) -> None:
     }
 
 
-def test_a_dry_allow_has_exactly_these_members(world: World) -> None:
+def test_an_allowed_dry_run_has_exactly_these_members(world: World) -> None:
     body = world.api.reserve(dry_run=True).body
     assert body.keys() == {"decision", "affected_scopes", "scope_path", "reserved", "balances"}
 
@@ -169,26 +169,26 @@ def test_a_decision_has_exactly_these_members(world: World) -> None:
     assert world.api.decide().body == {"decision": "ALLOW", "affected_scopes": [A]}
 
 
-def test_ids_are_plain_lower_case_uuids(api: Api) -> None:
+def test_ids_are_lower_case_uuids(api: Api) -> None:
     rid = api.held()
     assert (len(rid), rid[14], rid) == (36, "4", rid.lower())
 
 
 @pytest.mark.parametrize("caps", [{}, {"max_tokens": 5}, {"tool_allowlist": ["Search"], "cooldown_ms": 0}])
-def test_caps_are_shown_as_they_are_even_empty(world: World, caps: dict[str, Any]) -> None:
+def test_caps_are_returned_unchanged(world: World, caps: dict[str, Any]) -> None:
     world.seed(caps=caps)
-    for answer in (world.api.reserve(), world.api.reserve(dry_run=True), world.api.decide()):
-        assert (answer.body["decision"], answer.body["caps"]) == ("ALLOW_WITH_CAPS", caps)
+    for response in (world.api.reserve(), world.api.reserve(dry_run=True), world.api.decide()):
+        assert (response.body["decision"], response.body["caps"]) == ("ALLOW_WITH_CAPS", caps)
 
 
-def test_caps_are_not_shown_with_a_denial_a_commit_or_an_event(world: World) -> None:
+def test_denials_commits_and_events_have_no_caps(world: World) -> None:
     world.seed(caps={"max_tokens": 5}, allocated=2000)
     rid = world.api.held()
-    for answer in (world.api.decide(5000), world.api.commit(rid), world.api.event()):
-        assert "caps" not in answer.body
+    for response in (world.api.decide(5000), world.api.commit(rid), world.api.event()):
+        assert "caps" not in response.body
 
 
-def test_caps_of_the_unit_that_is_asked_for(world: World) -> None:
+def test_caps_belong_to_the_requested_unit(world: World) -> None:
     world.seed(caps={"max_tokens": 5})
     world.seed(unit="CREDITS")
     assert world.api.reserve(1000, "CREDITS").body["decision"] == "ALLOW"
@@ -214,7 +214,7 @@ def test_expiry_is_server_time_plus_ttl(world: World) -> None:
 
 # --- tenant records ---------------------------------------------------------------------------------------------------
 
-MUTATIONS: list[Callable[[Api, str], Answer]] = [
+MUTATIONS: list[Callable[[Api, str], Response]] = [
     lambda api, rid: api.reserve(),
     lambda api, rid: api.event(),
     lambda api, rid: api.commit(rid),
@@ -224,7 +224,7 @@ MUTATIONS: list[Callable[[Api, str], Answer]] = [
 
 
 @pytest.mark.parametrize("status", ["BOGUS", "active", None, 7, ["ACTIVE"]])
-def test_a_record_nobody_can_read_is_a_500_on_everything_that_decides(world: World, status: Any) -> None:
+def test_an_unknown_tenant_status_is_a_500_on_every_mutation(world: World, status: Any) -> None:
     rid = world.api.held()
     before = world.numbers()
     world.ledger.set_tenant("tenant-a", status=status)
@@ -246,19 +246,19 @@ def test_policy_default_is_fixed_at_reserve_time(world: World) -> None:
     assert world.api.commit(later, 1001).status == 200
 
 
-def test_an_invalid_default_policy_counts_only_where_it_is_needed(world: World) -> None:
+def test_an_invalid_default_policy_fails_only_if_it_is_used(world: World) -> None:
     key = fresh_key()
     assert world.api.event(1, idempotency_key=key).status == 201
     world.ledger.set_tenant("tenant-a", status="BOGUS", default_commit_overage_policy="SOMETIMES")
     assert world.api.reserve(overage_policy=ABSENT).outcome == (400, "INVALID_REQUEST")
-    assert world.api.event(1, idempotency_key=key).outcome == (400, "INVALID_REQUEST")  # before the replay, too
+    assert world.api.event(1, idempotency_key=key).outcome == (400, "INVALID_REQUEST")  # also before the replay
     world.ledger.set_tenant("tenant-a", default_commit_overage_policy="SOMETIMES")
     assert world.api.reserve().status == 200
     assert world.api.reserve(overage_policy=ABSENT, dry_run=True).body["decision"] == "ALLOW"
     assert world.api.decide().body["decision"] == "ALLOW"
 
 
-def test_extensions_are_counted_from_the_record_at_reserve_time(world: World) -> None:
+def test_the_maximum_of_extensions_is_fixed_at_reserve_time(world: World) -> None:
     world.ledger.set_tenant("tenant-a", max_reservation_extensions=1)
     rid = world.api.held()
     world.ledger.set_tenant("tenant-a", max_reservation_extensions=5)
@@ -269,16 +269,16 @@ def test_extensions_are_counted_from_the_record_at_reserve_time(world: World) ->
 def test_amounts_are_exact_over_the_whole_range(world: World) -> None:
     most = 2**63 - 1
     world.seed(allocated=most)
-    answer = world.api.reserve(most)
-    assert answer.body["reserved"] == amount(most)
-    assert answer.numbers == (0, most, 0, 0)
-    assert world.api.commit(answer.body["reservation_id"], most - 1).numbers == (1, 0, most - 1, 0)
+    response = world.api.reserve(most)
+    assert response.body["reserved"] == amount(most)
+    assert response.numbers == (0, most, 0, 0)
+    assert world.api.commit(response.body["reservation_id"], most - 1).numbers == (1, 0, most - 1, 0)
 
 
-def test_an_overflow_fails_clean(world: World) -> None:
+def test_an_overflow_changes_no_scope(world: World) -> None:
     most = 2**63 - 1
     world.seed(f"{A}/agent:x", allocated=0, spent=most, overdraft_limit=most)
-    answer = world.api.event(2, overage_policy="ALLOW_WITH_OVERDRAFT", subject={"tenant": "tenant-a", "agent": "x"})
-    assert answer.outcome == (500, "INTERNAL_ERROR")
+    response = world.api.event(2, overage_policy="ALLOW_WITH_OVERDRAFT", subject={"tenant": "tenant-a", "agent": "x"})
+    assert response.outcome == (500, "INTERNAL_ERROR")
     assert world.numbers(f"{A}/agent:x") == (-most, 0, most, 0)
-    assert world.numbers() == (1_000_000, 0, 0, 0)  # the parent, which comes first, was not charged either
+    assert world.numbers() == (1_000_000, 0, 0, 0)  # the parent comes first and is not charged either

@@ -1,4 +1,4 @@
-"""The sample cases of the ledger rules, row by row. The numbers are remaining/reserved/spent/debt."""
+"""The sample cases of the ledger rules. The numbers are remaining/reserved/spent/debt."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ A = "tenant:tenant-a"
 
 
 def test_01_reserve(world: World) -> None:
-    answer = world.api.reserve(1000)
-    assert answer.status == 200
-    assert answer.body["decision"] == "ALLOW"
-    assert answer.body["reserved"] == amount(1000)
-    assert answer.body["remaining_ttl_ms"] == 60_000
-    assert answer.numbers == (999_000, 1_000, 0, 0)
+    response = world.api.reserve(1000)
+    assert response.status == 200
+    assert response.body["decision"] == "ALLOW"
+    assert response.body["reserved"] == amount(1000)
+    assert response.body["remaining_ttl_ms"] == 60_000
+    assert response.numbers == (999_000, 1_000, 0, 0)
 
 
-def test_02_reserve_more_than_there_is(world: World) -> None:
-    answer = world.api.reserve(99_999_999)
-    assert answer.outcome == (409, "BUDGET_EXCEEDED")
-    assert "details" not in answer.body
+def test_02_reserve_more_than_the_budget(world: World) -> None:
+    response = world.api.reserve(99_999_999)
+    assert response.outcome == (409, "BUDGET_EXCEEDED")
+    assert "details" not in response.body
     assert world.numbers() == (1_000_000, 0, 0, 0)
 
 
 def test_03_dry_run(world: World) -> None:
-    answer = world.api.reserve(1000, dry_run=True)
-    assert answer.body["decision"] == "ALLOW"
-    assert answer.numbers == (1_000_000, 0, 0, 0)
-    assert not {"reservation_id", "expires_at_ms", "remaining_ttl_ms"} & answer.body.keys()
+    response = world.api.reserve(1000, dry_run=True)
+    assert response.body["decision"] == "ALLOW"
+    assert response.numbers == (1_000_000, 0, 0, 0)
+    assert not {"reservation_id", "expires_at_ms", "remaining_ttl_ms"} & response.body.keys()
     assert world.numbers() == (1_000_000, 0, 0, 0)
 
 
 def test_04_wrong_unit(world: World) -> None:
-    answer = world.api.reserve(1000, "USD_MICROCENTS")
-    assert answer.outcome == (400, "UNIT_MISMATCH")
-    assert answer.body["details"] == {
+    response = world.api.reserve(1000, "USD_MICROCENTS")
+    assert response.outcome == (400, "UNIT_MISMATCH")
+    assert response.body["details"] == {
         "scope": A,
         "requested_unit": "USD_MICROCENTS",
         "expected_units": ["TOKENS"],
@@ -60,37 +60,37 @@ def test_06_debt_without_overdraft(world: World) -> None:
 
 
 def test_07_scope_without_budget_is_listed_not_charged(world: World) -> None:
-    answer = world.api.reserve(subject={"tenant": "tenant-a", "agent": "my-agent"})
-    assert answer.body["decision"] == "ALLOW"
-    assert answer.body["affected_scopes"] == [A, f"{A}/agent:my-agent"]
-    assert len(answer.body["balances"]) == 1
+    response = world.api.reserve(subject={"tenant": "tenant-a", "agent": "my-agent"})
+    assert response.body["decision"] == "ALLOW"
+    assert response.body["affected_scopes"] == [A, f"{A}/agent:my-agent"]
+    assert len(response.body["balances"]) == 1
 
 
-def test_08_short_parent_beats_frozen_child(world: World) -> None:
+def test_08_a_short_parent_precedes_a_frozen_child(world: World) -> None:
     world.seed(allocated=10)
     world.seed(f"{A}/workspace:w", status="FROZEN")
-    answer = world.api.reserve(100, subject={"tenant": "tenant-a", "workspace": "w"})
-    assert answer.outcome == (409, "BUDGET_EXCEEDED")
+    response = world.api.reserve(100, subject={"tenant": "tenant-a", "workspace": "w"})
+    assert response.outcome == (409, "BUDGET_EXCEEDED")
 
 
 def test_09_caps_come_from_the_deepest_scope_only(world: World) -> None:
     world.seed(caps={"max_tokens": 500})
-    answer = world.api.reserve()
-    assert (answer.body["decision"], answer.body["caps"]) == ("ALLOW_WITH_CAPS", {"max_tokens": 500})
+    response = world.api.reserve()
+    assert (response.body["decision"], response.body["caps"]) == ("ALLOW_WITH_CAPS", {"max_tokens": 500})
     below = world.api.reserve(subject={"tenant": "tenant-a", "workspace": "w"})
     assert below.body["decision"] == "ALLOW"
     assert "caps" not in below.body
 
 
 def test_10_commit_less(world: World) -> None:
-    answer = world.api.commit(world.api.held(1000), 800)
-    assert answer.body["status"] == "COMMITTED"
-    assert answer.body["charged"] == amount(800)
-    assert answer.body["released"] == amount(200)
-    assert answer.numbers == (999_200, 0, 800, 0)
+    response = world.api.commit(world.api.held(1000), 800)
+    assert response.body["status"] == "COMMITTED"
+    assert response.body["charged"] == amount(800)
+    assert response.body["released"] == amount(200)
+    assert response.numbers == (999_200, 0, 800, 0)
 
 
-def test_11_reject_leaves_the_reservation_to_be_committed_again(world: World) -> None:
+def test_11_policy_reject_keeps_the_reservation_active(world: World) -> None:
     rid = world.api.held(1000, overage_policy="REJECT")
     assert world.api.commit(rid, 2000).outcome == (409, "BUDGET_EXCEEDED")
     assert world.numbers() == (999_000, 1_000, 0, 0)
@@ -100,25 +100,25 @@ def test_11_reject_leaves_the_reservation_to_be_committed_again(world: World) ->
 
 def test_12_allow_if_available_is_capped(world: World) -> None:
     world.api.event(999_000)
-    answer = world.api.commit(world.api.held(500, overage_policy="ALLOW_IF_AVAILABLE"), 1500)
-    assert answer.body["charged"] == amount(1000)
-    assert answer.numbers == (0, 0, 1_000_000, 0)
-    assert answer.body["balances"][0]["is_over_limit"] is True
+    response = world.api.commit(world.api.held(500, overage_policy="ALLOW_IF_AVAILABLE"), 1500)
+    assert response.body["charged"] == amount(1000)
+    assert response.numbers == (0, 0, 1_000_000, 0)
+    assert response.body["balances"][0]["is_over_limit"] is True
 
 
 def test_13_overdraft_makes_debt(world: World) -> None:
     world.api.event(950_000)
-    answer = world.api.commit(world.api.held(1000, overage_policy="ALLOW_WITH_OVERDRAFT"), 100_000)
-    assert answer.body["charged"] == amount(100_000)
-    assert answer.numbers == (-50_000, 0, 1_000_000, 50_000)
-    assert "is_over_limit" not in answer.body["balances"][0]
+    response = world.api.commit(world.api.held(1000, overage_policy="ALLOW_WITH_OVERDRAFT"), 100_000)
+    assert response.body["charged"] == amount(100_000)
+    assert response.numbers == (-50_000, 0, 1_000_000, 50_000)
+    assert "is_over_limit" not in response.body["balances"][0]
     assert world.api.reserve(100).outcome == (409, "BUDGET_EXCEEDED")
 
 
 def test_14_commit_in_another_unit(world: World) -> None:
-    answer = world.api.commit(world.api.held(), 10, "USD_MICROCENTS")
-    assert answer.outcome == (400, "UNIT_MISMATCH")
-    assert "details" not in answer.body
+    response = world.api.commit(world.api.held(), 10, "USD_MICROCENTS")
+    assert response.outcome == (400, "UNIT_MISMATCH")
+    assert "details" not in response.body
 
 
 def test_15_commit_again(api: Api) -> None:
@@ -141,17 +141,17 @@ def test_16_finalized_is_final(api: Api) -> None:
 def test_17_expired(world: World) -> None:
     rid = world.api.held(grace_period_ms=0)
     world.clock.advance(70_000)
-    for answer in (world.api.commit(rid), world.api.release(rid), world.api.extend(rid)):
-        assert answer.outcome == (410, "RESERVATION_EXPIRED")
+    for response in (world.api.commit(rid), world.api.release(rid), world.api.extend(rid)):
+        assert response.outcome == (410, "RESERVATION_EXPIRED")
 
 
 def test_18_extend(api: Api) -> None:
     made = api.reserve().body
-    answer = api.extend(made["reservation_id"], 30_000)
-    assert answer.body["status"] == "ACTIVE"
-    assert answer.body["expires_at_ms"] == made["expires_at_ms"] + 30_000
-    assert answer.body["remaining_ttl_ms"] <= 90_000
-    assert answer.body["balances"] == made["balances"]
+    response = api.extend(made["reservation_id"], 30_000)
+    assert response.body["status"] == "ACTIVE"
+    assert response.body["expires_at_ms"] == made["expires_at_ms"] + 30_000
+    assert response.body["remaining_ttl_ms"] <= 90_000
+    assert response.body["balances"] == made["balances"]
 
 
 def test_19_ttl_bounds(world: World) -> None:
@@ -177,10 +177,10 @@ def test_21_dry_and_live_share_keys(world: World) -> None:
 
 
 def test_22_event(world: World) -> None:
-    answer = world.api.event(500)
-    assert (answer.status, answer.body["status"]) == (201, "APPLIED")
-    assert "charged" not in answer.body
-    assert answer.numbers == (999_500, 0, 500, 0)
+    response = world.api.event(500)
+    assert (response.status, response.body["status"]) == (201, "APPLIED")
+    assert "charged" not in response.body
+    assert response.numbers == (999_500, 0, 500, 0)
 
 
 def test_23_balances(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Commit, release and extend: what they answer, what they move, and what they refuse in which order."""
+"""Commit, release and extend: responses, balances, and the order of errors."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from .kit import Answer, Api, World, amount, fresh_key
+from .kit import Api, Response, World, amount, fresh_key
 
 A = "tenant:tenant-a"
-Act = Callable[[Api, str], Answer]
+Act = Callable[[Api, str], Response]
 ACTS: dict[str, Act] = {
     "commit": lambda api, rid: api.commit(rid),
     "release": lambda api, rid: api.release(rid),
@@ -18,27 +18,27 @@ ACTS: dict[str, Act] = {
 each_act = pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
 
 
-def test_a_commit_of_the_whole_estimate_shows_no_released(world: World) -> None:
-    answer = world.api.commit(world.api.held(1000), 1000)
-    assert answer.body.keys() == {"status", "charged", "balances"}
-    assert answer.numbers == (999_000, 0, 1000, 0)
+def test_a_commit_of_the_whole_estimate_has_no_released(world: World) -> None:
+    response = world.api.commit(world.api.held(1000), 1000)
+    assert response.body.keys() == {"status", "charged", "balances"}
+    assert response.numbers == (999_000, 0, 1000, 0)
 
 
-def test_a_commit_of_nothing(world: World) -> None:
-    answer = world.api.commit(world.api.held(1000), 0)
-    assert (answer.body["charged"], answer.body["released"]) == (amount(0), amount(1000))
-    assert answer.numbers == (1_000_000, 0, 0, 0)
+def test_a_commit_of_zero(world: World) -> None:
+    response = world.api.commit(world.api.held(1000), 0)
+    assert (response.body["charged"], response.body["released"]) == (amount(0), amount(1000))
+    assert response.numbers == (1_000_000, 0, 0, 0)
 
 
-def test_release_gives_everything_back_and_says_so(world: World) -> None:
-    answer = world.api.release(world.api.held(1000), reason="no longer needed")
-    assert answer.body.keys() == {"status", "released", "balances"}
-    assert answer.body["released"] == amount(1000)
-    assert answer.numbers == (1_000_000, 0, 0, 0)
+def test_release_returns_the_whole_amount(world: World) -> None:
+    response = world.api.release(world.api.held(1000), reason="no longer needed")
+    assert response.body.keys() == {"status", "released", "balances"}
+    assert response.body["released"] == amount(1000)
+    assert response.numbers == (1_000_000, 0, 0, 0)
     assert world.api.release(world.api.held(0)).body["released"] == amount(0)
 
 
-def test_only_scopes_that_had_a_budget_at_reserve_time_are_touched(world: World) -> None:
+def test_only_scopes_with_a_budget_at_reserve_time_change(world: World) -> None:
     subject = {"tenant": "tenant-a", "agent": "late"}
     rid = world.api.held(1000, subject=subject)
     world.seed(f"{A}/agent:late", 5_000)
@@ -47,16 +47,16 @@ def test_only_scopes_that_had_a_budget_at_reserve_time_are_touched(world: World)
 
 
 @pytest.mark.parametrize("status", ["FROZEN", "CLOSED"])
-def test_a_blocked_budget_still_settles(world: World, status: str) -> None:
+def test_a_frozen_or_closed_budget_still_settles(world: World, status: str) -> None:
     committed, released, extended = world.api.held(), world.api.held(), world.api.held()
     world.seed(status=status)
-    assert world.numbers() == (997_000, 3000, 0, 0)  # the holds stay
+    assert world.numbers() == (997_000, 3000, 0, 0)  # the reserved amounts stay
     assert world.api.commit(committed, 400).numbers == (997_600, 2000, 400, 0)
     assert world.api.release(released).numbers == (998_600, 1000, 400, 0)
     assert world.api.extend(extended).numbers == (998_600, 1000, 400, 0)
 
 
-def test_a_budget_that_is_gone_does_not_keep_a_reservation_from_ending(world: World) -> None:
+def test_a_reservation_can_end_after_its_budget_was_deleted(world: World) -> None:
     rid, key = world.api.held(), fresh_key()
     world.ledger.delete_budget(A, unit="TOKENS")
     first = world.api.commit(rid, 900, idempotency_key=key)
@@ -65,7 +65,7 @@ def test_a_budget_that_is_gone_does_not_keep_a_reservation_from_ending(world: Wo
 
 
 @each_act
-def test_an_unknown_id_is_404_for_everybody(world: World, act: Act) -> None:
+def test_an_unknown_id_is_404_for_every_tenant(world: World, act: Act) -> None:
     assert act(world.api, "00000000-0000-4000-8000-000000000000").outcome == (404, "NOT_FOUND")
     assert act(world.other, "nothing").outcome == (404, "NOT_FOUND")
 
@@ -84,7 +84,7 @@ def test_the_length_of_an_id(api: Api, act: Act, length: int, outcome: tuple[int
 
 
 @each_act
-def test_expired_beats_the_unit_and_everything_after_it(world: World, act: Act) -> None:
+def test_expiry_is_checked_before_the_unit(world: World, act: Act) -> None:
     rid = world.api.held(ttl_ms=1000, grace_period_ms=0)
     world.clock.advance(1001)
     assert act(world.api, rid).outcome == (410, "RESERVATION_EXPIRED")
@@ -100,22 +100,22 @@ def test_the_unit_is_checked_after_finalization(api: Api) -> None:
 def test_extend_counts_from_the_expiry_and_is_not_clamped(world: World) -> None:
     made = world.api.reserve(ttl_ms=60_000).body
     world.clock.advance(10_000)
-    answer = world.api.extend(made["reservation_id"], 86_400_000)
-    assert answer.body.keys() == {"status", "expires_at_ms", "remaining_ttl_ms", "balances"}
-    assert answer.body["expires_at_ms"] == made["expires_at_ms"] + 86_400_000
-    assert answer.body["remaining_ttl_ms"] == 86_450_000
+    response = world.api.extend(made["reservation_id"], 86_400_000)
+    assert response.body.keys() == {"status", "expires_at_ms", "remaining_ttl_ms", "balances"}
+    assert response.body["expires_at_ms"] == made["expires_at_ms"] + 86_400_000
+    assert response.body["remaining_ttl_ms"] == 86_450_000
 
 
-def test_ten_extensions_and_no_more(world: World) -> None:
+def test_a_reservation_has_at_most_ten_extensions(world: World) -> None:
     rid, key = world.api.held(), fresh_key()
     assert world.api.extend(rid, 1, idempotency_key=key).status == 200
     for _ in range(9):
         assert world.api.extend(rid, 0).status == 400  # failures do not count
-        assert world.api.extend(rid, 1, idempotency_key=key).status == 200  # replays neither
+        assert world.api.extend(rid, 1, idempotency_key=key).status == 200  # replays do not count either
         assert world.api.extend(rid, 1).status == 200
     assert world.api.extend(rid, 1).outcome == (409, "MAX_EXTENSIONS_EXCEEDED")
     world.clock.advance(60_000 + 5_000)
-    assert world.api.extend(rid, 1).outcome == (410, "RESERVATION_EXPIRED")  # time is asked first
+    assert world.api.extend(rid, 1).outcome == (410, "RESERVATION_EXPIRED")  # the time is checked first
 
 
 def test_metrics_and_metadata_of_a_commit(world: World) -> None:
@@ -127,10 +127,10 @@ def test_metrics_and_metadata_of_a_commit(world: World) -> None:
     assert "metrics" not in row
 
 
-# --- the closed tenant, met by an operator's release ------------------------------------------------------------------
+# --- closed and suspended tenants ------------------------------------------------------------------------------------
 
 
-def test_an_operator_cannot_release_in_a_closed_tenant_but_replays_stay(world: World) -> None:
+def test_the_admin_key_cannot_release_in_a_closed_tenant_but_gets_replays(world: World) -> None:
     released, held, key = world.api.held(), world.api.held(), fresh_key()
     first = world.admin.release(released, idempotency_key=key)
     world.ledger.set_tenant("tenant-a", status="CLOSED")
@@ -140,7 +140,7 @@ def test_an_operator_cannot_release_in_a_closed_tenant_but_replays_stay(world: W
     assert world.admin.row(held).body["status"] == "ACTIVE"
 
 
-def test_a_suspended_tenant_is_stopped_at_the_door_only(world: World) -> None:
+def test_only_authentication_rejects_a_suspended_tenant(world: World) -> None:
     rid = world.api.held()
     world.ledger.set_tenant("tenant-a", status="SUSPENDED")
     assert world.api.release(rid).outcome == (401, "UNAUTHORIZED")

@@ -1,4 +1,4 @@
-"""Expiry, grace and the sweeper: inclusive limits, on the server's clock."""
+"""Expiry, grace period and sweeper: inclusive limits on the server's clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ A = "tenant:tenant-a"
 DAY = 86_400_000
 
 
-def test_the_last_moments_are_inclusive(world: World) -> None:
+def test_expiry_and_grace_period_are_inclusive(world: World) -> None:
     committed, released, extended = (world.api.held(ttl_ms=10_000, grace_period_ms=2_000) for _ in range(3))
     world.clock.advance(10_000)
     assert world.api.extend(extended, 1).status == 200
@@ -17,7 +17,7 @@ def test_the_last_moments_are_inclusive(world: World) -> None:
     assert world.api.release(released).status == 200
 
 
-def test_grace_is_for_settling_not_for_going_on(world: World) -> None:
+def test_the_grace_period_allows_settlement_but_no_extension(world: World) -> None:
     rid = world.api.held(ttl_ms=10_000, grace_period_ms=2_000)
     world.clock.advance(10_001)
     assert world.api.extend(rid).outcome == (410, "RESERVATION_EXPIRED")
@@ -25,7 +25,7 @@ def test_grace_is_for_settling_not_for_going_on(world: World) -> None:
     assert world.api.commit(rid).status == 200
 
 
-def test_after_the_grace_period_the_hold_goes_back(world: World) -> None:
+def test_the_reserved_amount_returns_after_the_grace_period(world: World) -> None:
     rid = world.api.held(ttl_ms=10_000, grace_period_ms=2_000)
     world.clock.advance(12_001)
     assert world.api.balances().numbers == (1_000_000, 0, 0, 0)
@@ -34,7 +34,7 @@ def test_after_the_grace_period_the_hold_goes_back(world: World) -> None:
     assert world.api.row(rid).outcome == (410, "RESERVATION_EXPIRED")
 
 
-def test_the_default_grace_is_five_seconds(world: World) -> None:
+def test_the_default_grace_period_is_five_seconds(world: World) -> None:
     absent, null = world.api.held(), world.api.held(grace_period_ms=None)
     world.clock.advance(65_000)
     assert world.api.commit(absent).status == 200
@@ -44,7 +44,7 @@ def test_the_default_grace_is_five_seconds(world: World) -> None:
     assert world.api.commit(late).outcome == (410, "RESERVATION_EXPIRED")
 
 
-def test_an_extended_lease_lapses_at_its_new_time(world: World) -> None:
+def test_an_extended_lease_expires_at_its_new_time(world: World) -> None:
     rid = world.api.held(ttl_ms=10_000, grace_period_ms=0)
     world.api.extend(rid, 5_000)
     world.clock.advance(15_000)
@@ -65,14 +65,14 @@ def test_expired_rows_are_listed_without_a_final_time_for_thirty_days(world: Wor
     assert world.api.row(rid).outcome == (404, "NOT_FOUND")
 
 
-def test_nothing_was_asked_for_a_month(world: World) -> None:
+def test_a_sweep_after_a_month_without_requests(world: World) -> None:
     rid = world.api.held()
     world.clock.advance(31 * DAY)
     assert world.api.row(rid).outcome == (404, "NOT_FOUND")
     assert world.numbers() == (1_000_000, 0, 0, 0)
 
 
-def test_expiry_gives_back_but_repays_no_debt(world: World) -> None:
+def test_expiry_returns_the_amount_but_repays_no_debt(world: World) -> None:
     world.seed(allocated=1000, overdraft_limit=500)
     world.api.held(400, ttl_ms=1000, grace_period_ms=0)
     world.api.event(700, overage_policy="ALLOW_WITH_OVERDRAFT")

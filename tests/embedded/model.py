@@ -1,7 +1,7 @@
-"""A slow and obvious ledger: every amount is a list of entries that is added up whenever somebody asks.
+"""A slow and obvious ledger: every amount is a list of entries, added up at each read.
 
-It follows the rules with its own words and structures and shares nothing with the server, so that the two can only
-agree by both being right.
+It implements the rules with separate names and structures and shares no code with the server. So a mistake in one of
+them shows as a difference.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ ORDER = ["tenant", "workspace", "agent"]
 
 @dataclass(eq=False)
 class Account:
-    """One budget: what came in, and every movement since, as (column, difference)."""
+    """One budget: its allocation and every change since, as (column, difference)."""
 
     allocated: int
     limit: int = 0
@@ -128,7 +128,7 @@ class Model:
         return 200, None, charged
 
     def take(self, accounts: list[Account], wanted: int, policy: str) -> int | None:
-        """Charge beyond any hold; None if a debt would be too big. Everyone pays the same."""
+        """Charge an amount that is not reserved, the same in every scope. None: a debt would be too big."""
         payers = [account for account in accounts if policy == "ALLOW_IF_AVAILABLE" or account.limit == 0]
         taken = wanted
         for account in payers:
@@ -191,6 +191,6 @@ class Model:
 
 
 def outcome(status: int, body: dict[str, Any]) -> Outcome:
-    """What a server answered, in the model's terms."""
+    """Return the outcome of a server response."""
     charged = body.get("charged")
     return status, body.get("error"), charged["amount"] if charged else None

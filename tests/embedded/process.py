@@ -1,4 +1,4 @@
-"""``python -m cycles.embedded`` as a process of its own, for the tests that start, stop and kill one."""
+"""Run ``python -m cycles.embedded`` as a process, for tests that start, stop and kill it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEY = "cyc_live_process_test"
 
 @contextmanager
 def embedded_process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A running server and its URL; killed at the end if it is still there."""
+    """Yield a running server and its URL. The server is killed at the end."""
     command = [sys.executable, "-W", "error", "-m", "cycles.embedded", "--port", "0", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:

@@ -1,4 +1,4 @@
-"""Fifty threads, over HTTP and in one process, on one small budget: nothing is spent twice, or that was not there."""
+"""Fifty threads, over HTTP and in one process, on one small budget: no amount is spent twice or beyond it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEAD = {"subject": {"tenant": "acme", "agent": "bot"}, "action": {"kind": "k", "
 
 @define
 class Tally:
-    """What one thread was told."""
+    """The responses that one thread got."""
 
     spent: int = 0
     denied: int = 0
@@ -51,7 +51,7 @@ def work(number: int, http: httpx.Client, start: threading.Barrier, tally: Tally
             ended = http.post(f"{settle}/release", json=key)
         else:
             actual = choose.randint(0, held)
-            # the same commit from two sides at once would be one commit; one after the other it is a replay
+            # the second commit with the same key is a replay
             ended, again = (http.post(f"{settle}/commit", json=key | {"actual": amount(actual)}) for _ in range(2))
             tally.spent += actual
             if again.json() != ended.json():
@@ -62,7 +62,7 @@ def work(number: int, http: httpx.Client, start: threading.Barrier, tally: Tally
 
 @contextmanager
 def hasty_threads() -> Iterator[None]:
-    """Threads take turns at nearly every step, so that what is not locked shows."""
+    """Switch threads at nearly every step, so that a missing lock shows."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
@@ -85,7 +85,7 @@ def reached(server: EmbeddedServer, place: str) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("place", ["over HTTP", "in process"])
-def test_fifty_threads_never_spend_more_than_there_is(place: str) -> None:
+def test_fifty_threads_never_spend_more_than_the_budget(place: str) -> None:
     budgets = {"tenant:acme": cycles.tokens(ALLOCATED), "tenant:acme/agent:bot": cycles.tokens(ALLOCATED - 500)}
     server, tallies = EmbeddedServer(budgets), [Tally() for _ in range(THREADS)]
     with reached(server, place) as http:
@@ -96,7 +96,7 @@ def test_fifty_threads_never_spend_more_than_there_is(place: str) -> None:
         for thread in threads:
             thread.join(60)
     assert [strange for tally in tallies for strange in tally.strange] == []
-    assert sum(tally.denied for tally in tallies) > 0  # the budget really was too small for all
+    assert sum(tally.denied for tally in tallies) > 0  # the budget was too small for all
     spent = sum(tally.spent for tally in tallies)
     for scope, allocated in (("tenant:acme", ALLOCATED), ("tenant:acme/agent:bot", ALLOCATED - 500)):
         balance = server.ledger.balance(scope)

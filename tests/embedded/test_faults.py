@@ -1,4 +1,4 @@
-"""Faults: what a client sees of each, in this process and over a socket, and what the ledger has done meanwhile."""
+"""Faults: the effect of each on a client, in this process and over a socket, and on the ledger."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def spent(server: EmbeddedServer) -> int:
     return server.spent("tenant:acme").amount
 
 
-def test_a_dropped_response_was_applied_and_a_retry_is_a_replay(server: EmbeddedServer, http: httpx.Client) -> None:
+def test_a_dropped_response_is_applied_once_and_its_retry_is_a_replay(
+    server: EmbeddedServer, http: httpx.Client
+) -> None:
     server.faults.drop_response("event")
     with pytest.raises(httpx.RemoteProtocolError):
         http.post("/v1/events", json=EVENT)
@@ -60,7 +62,7 @@ def test_a_refused_connection_never_reaches_the_ledger(server: EmbeddedServer, h
     assert http.post("/v1/events", json=EVENT).status_code == 201
 
 
-def test_a_status_in_place_of_the_answer(server: EmbeddedServer, http: httpx.Client) -> None:
+def test_a_status_fault_replaces_the_response(server: EmbeddedServer, http: httpx.Client) -> None:
     server.faults.status("event", 503, body="<html>down</html>", headers={"Content-Type": "text/html"})
     server.faults.status("event", 429, headers={"Retry-After": "2"}, body={"error": "LIMIT_EXCEEDED"})
     server.faults.status("event", 500, reaches_ledger=True)
@@ -71,13 +73,13 @@ def test_a_status_in_place_of_the_answer(server: EmbeddedServer, http: httpx.Cli
     assert (third.status_code, third.content, spent(server)) == (500, b"", 5)
 
 
-def test_another_body_after_the_ledger_did_it(server: EmbeddedServer, http: httpx.Client) -> None:
+def test_a_body_fault_replaces_the_body_after_the_operation_ran(server: EmbeddedServer, http: httpx.Client) -> None:
     server.faults.body("event", b'{"status": "APPL')
-    answer = http.post("/v1/events", json=EVENT)
-    assert (answer.status_code, answer.content, spent(server)) == (201, b'{"status": "APPL', 5)
+    response = http.post("/v1/events", json=EVENT)
+    assert (response.status_code, response.content, spent(server)) == (201, b'{"status": "APPL', 5)
 
 
-def test_a_delay_is_met_by_the_clients_own_timeout(server: EmbeddedServer, http: httpx.Client) -> None:
+def test_a_delay_ends_at_the_clients_read_timeout(server: EmbeddedServer, http: httpx.Client) -> None:
     server.faults.delay("event", 30.0)
     with pytest.raises(httpx.ReadTimeout):
         http.post("/v1/events", json=EVENT, timeout=0.05)
@@ -88,39 +90,39 @@ def test_a_delay_is_met_by_the_clients_own_timeout(server: EmbeddedServer, http:
     assert time.monotonic() - started >= 0.02
 
 
-def test_a_dripping_body_arrives_whole_however_long_it_takes(server: EmbeddedServer, http: httpx.Client) -> None:
+def test_a_dripped_body_arrives_complete(server: EmbeddedServer, http: httpx.Client) -> None:
     server.faults.drip("list", interval=0.0)
     assert http.get("/v1/reservations").json()["reservations"] == []
     server.faults.drip("list", interval=0.005)
     started = time.monotonic()
-    with http.stream("GET", "/v1/reservations", timeout=0.1) as answer:
-        chunks = list(answer.iter_raw())
-    assert len(chunks) > 10  # the read time-out never fires: there is always a little
+    with http.stream("GET", "/v1/reservations", timeout=0.1) as response:
+        chunks = list(response.iter_raw())
+    assert len(chunks) > 10  # the read timeout never fires, because each byte restarts it
     assert time.monotonic() - started >= 0.005 * len(chunks)
 
 
-def test_faults_wait_for_their_operation_in_order_and_end(server: EmbeddedServer, http: httpx.Client) -> None:
+def test_faults_hit_their_operation_in_order_and_then_stop(server: EmbeddedServer, http: httpx.Client) -> None:
     server.faults.status("event", 500, times=2)
     server.faults.status("event", 502)
     assert http.get("/v1/balances?tenant=acme").status_code == 200
     assert [http.post("/v1/events", json=EVENT).status_code for _ in range(4)] == [500, 500, 502, 201]
 
 
-def test_faults_without_end_end_when_cleared(server: EmbeddedServer, http: httpx.Client) -> None:
+def test_unlimited_faults_stop_at_clear(server: EmbeddedServer, http: httpx.Client) -> None:
     server.faults.status("event", 500, times=None)
     assert {http.post("/v1/events", json=EVENT).status_code for _ in range(3)} == {500}
     server.faults.clear()
     assert http.post("/v1/events", json=EVENT).status_code == 201
 
 
-def test_a_fault_that_could_never_happen_is_refused(server: EmbeddedServer) -> None:
+def test_a_fault_of_an_unknown_operation_is_rejected(server: EmbeddedServer) -> None:
     with pytest.raises(ValueError, match="unknown operation: 'comit'; pass one of decide, reserve"):
         server.faults.drop_response("comit")
     with pytest.raises(ValueError, match="times"):
         server.faults.drop_response("commit", times=0)
 
 
-def test_an_asyncio_client_meets_the_same(server: EmbeddedServer) -> None:
+def test_an_asyncio_client_gets_the_same_faults(server: EmbeddedServer) -> None:
     async def scenario() -> None:
         headers = {"X-Cycles-API-Key": server.api_key}
         async with httpx.AsyncClient(base_url="http://x", headers=headers, transport=server.transport()) as http:
@@ -139,10 +141,10 @@ def test_an_asyncio_client_meets_the_same(server: EmbeddedServer) -> None:
     assert spent(server) == 5
 
 
-# --- what arrived ---------------------------------------------------------------------------------------------------
+# --- request log ----------------------------------------------------------------------------------------------------
 
 
-def test_requests_show_what_arrived_but_not_the_key(server: EmbeddedServer, http: httpx.Client) -> None:
+def test_the_request_log_shows_requests_but_no_key(server: EmbeddedServer, http: httpx.Client) -> None:
     http.post("/v1/events", json=EVENT, headers={"X-Idempotency-Key": "other"})
     http.get("/v1/balances?tenant=acme")
     event, balances = server.requests

@@ -1,4 +1,4 @@
-"""The pytest plugin: its fixtures, its marker, and that it finds what a test leaves behind."""
+"""The pytest plugin: its fixtures, its marker, and its search for leaked budget."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ MODULE = "cycles.embedded.pytest_plugin"
 
 
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, code: str) -> pytest.RunResult:
-    """Run a test module as an installed plugin would see it."""
+    """Run a test module with the plugin installed."""
     installed = any(entry.value == MODULE for entry in entry_points(group="pytest11"))
     pytester.makepyfile(code)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    # In a process of its own: pytester forgets modules between runs in this one, and would half forget this package.
+    # In a subprocess: in this process, pytester would remove some modules of this package between runs.
     return pytester.runpytest_subprocess(
         *([] if installed else ["-p", MODULE]), "--strict-markers", "-p", "no:cacheprovider"
     )
 
 
-def test_a_test_gets_a_server_and_a_client_of_its_own(
+def test_each_test_gets_a_separate_server_and_client(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = run(
@@ -57,7 +57,7 @@ def test_a_test_gets_a_server_and_a_client_of_its_own(
     result.assert_outcomes(passed=4)
 
 
-def test_a_test_that_leaves_budget_behind_fails(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_test_that_leaks_budget_fails(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run(
         pytester,
         monkeypatch,
@@ -96,7 +96,7 @@ def test_a_test_that_leaves_budget_behind_fails(pytester: pytest.Pytester, monke
     result.stdout.fnmatch_lines(["*its own reason*"])
 
 
-def test_loading_the_plugin_loads_nothing_else() -> None:
+def test_loading_the_plugin_imports_no_other_module() -> None:
     program = (
         f"import sys, pytest; before = set(sys.modules); import {MODULE}\n"
         "loaded = {name for name in set(sys.modules) - before if name.startswith(('cycles', 'httpx', 'attr'))}\n"

@@ -1,4 +1,4 @@
-"""The server as a process: what it prints, how it stops, and what it says when it is used wrongly."""
+"""The server as a process: its output, its end, and its errors for wrong usage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUDGETS = ("--budget", "tenant:acme=10USD", "--budget", "tenant:acme/agent:bot=5
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_says_how_and_stops_cleanly(number: signal.Signals) -> None:
+def test_the_process_prints_its_address_and_stops_at_a_signal(number: signal.Signals) -> None:
     with embedded_process(*BUDGETS) as (process, url):
         assert process.stdout is not None
         tenant, paste = process.stdout.readline(), process.stdout.readline()
@@ -29,16 +29,16 @@ def test_it_serves_says_how_and_stops_cleanly(number: signal.Signals) -> None:
             client.record(cycles.usd("2.5"), action=("kind", "name"))
             balances = {str(item.remaining) for item in client.balances()}
         assert balances == {"$7.50", "50000 tokens"}
-        with httpx.Client() as idle:  # a connection that is kept alive does not hold the server up
+        with httpx.Client() as idle:  # an idle connection does not delay the stop
             assert idle.get(f"{url}/v1/balances").status_code == 401
             process.send_signal(number)
             out, errors = process.communicate(timeout=10)
     assert (process.returncode, out, errors) == (0, "", "")
 
 
-def test_a_key_of_ones_own_and_a_ledger_that_stays(tmp_path: Path) -> None:
+def test_a_given_key_works_and_the_ledger_survives_a_restart(tmp_path: Path) -> None:
     arguments = (*BUDGETS, "--api-key", f"{KEY}=acme", "--db", str(tmp_path / "ledger.db"))
-    for spent in ("$9.00", "$8.00"):  # the budget of the command line does not refill what was kept
+    for spent in ("$9.00", "$8.00"):  # the budget of the command line does not replace the stored one
         with embedded_process(*arguments) as (process, url):
             assert process.stdout is not None
             assert process.stdout.readline() == f"tenant acme: {KEY}\n"
@@ -60,12 +60,12 @@ def test_a_key_of_ones_own_and_a_ledger_that_stays(tmp_path: Path) -> None:
         ([*BUDGETS, "--db", "/nowhere/ledger.db"], "cannot open the ledger /nowhere/ledger.db"),
     ],
 )
-def test_wrong_usage_is_one_clear_line(
+def test_wrong_usage_prints_one_line_that_says_what_to_do(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cycles.embedded.__main__ import main
 
-    monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest keeps its own
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest keeps its signal handlers
     assert main([*arguments, "--port", "0"]) == 2
     out, errors = capsys.readouterr()
     assert out == ""
@@ -73,7 +73,7 @@ def test_wrong_usage_is_one_clear_line(
     assert re.fullmatch(r"error: [^\n]+\n", errors)
 
 
-def test_without_uvicorn_it_says_what_to_install() -> None:
+def test_without_uvicorn_the_error_names_the_extra() -> None:
     program = (
         "import sys; sys.modules['uvicorn'] = None; import cycles\n"
         "server = cycles.EmbeddedServer({'tenant:acme': cycles.usd(1)})\n"

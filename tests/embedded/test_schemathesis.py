@@ -1,4 +1,4 @@
-"""schemathesis, which knows only openapi.yaml, against the served application: every answer must be one it allows.
+"""Run schemathesis, which knows only openapi.yaml, against the application: every response must match it.
 
 The reference server shows some unset members as null where the schema has no null; clients must take both (semantics
 8). Here those nulls are dropped on their way, so that everything else can be held to the letter.
@@ -26,14 +26,14 @@ from cycles.embedded.serve import Listener
 
 from .process import ROOT
 
-# What a strict reading of the schema calls invalid, but the reference server takes: null for absent, unknown query
-# parameters. And what it calls valid, but the reference server refuses: subjects of other tenants, blank kinds.
+# Invalid by a strict reading of the schema, but accepted by the reference server: null for absent, unknown query
+# parameters. Valid by the schema, but rejected by the reference server: subjects of other tenants, blank kinds.
 LEFT_OUT = [negative_data_rejection, positive_data_acceptance]
 schema = schemathesis.openapi.from_path(str(ROOT / "openapi.yaml"))
 
 
 class WithoutNulls:
-    """The server, with nulls dropped from its answers."""
+    """The server, with nulls removed from its responses."""
 
     def __init__(self, server: EmbeddedServer) -> None:
         self._server = server
@@ -59,7 +59,7 @@ def served() -> Iterator[tuple[EmbeddedServer, str]]:
 
 
 def held(server: EmbeddedServer) -> str:
-    server.ledger.set_budget("tenant:acme", cycles.tokens(10**12))  # a generated amount may have used it all up
+    server.ledger.set_budget("tenant:acme", cycles.tokens(10**12))  # a generated amount may have used the budget up
     who = {"subject": {"tenant": "acme"}, "action": {"kind": "k", "name": "n"}}
     body = who | {"idempotency_key": str(uuid.uuid4()), "estimate": {"unit": "TOKENS", "amount": 5}, "metadata": {}}
     with httpx.Client(transport=server.transport(), headers={"X-Cycles-API-Key": server.api_key}) as http:
@@ -67,7 +67,7 @@ def held(server: EmbeddedServer) -> str:
 
 
 def aim(case: Any, server: EmbeddedServer) -> None:
-    """Point every other request at a tenant and a reservation that are there, else the door is all it ever sees."""
+    """Use an existing tenant and reservation in every other request, so that not all requests end with 401 or 404."""
     if len(str(case.body)) % 2:
         return
     if isinstance(case.body, dict) and isinstance(case.body.get("subject"), dict):
@@ -84,7 +84,7 @@ def aim(case: Any, server: EmbeddedServer) -> None:
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_every_answer_is_one_the_specification_allows(case: Any, served: tuple[EmbeddedServer, str]) -> None:
+def test_every_response_matches_the_specification(case: Any, served: tuple[EmbeddedServer, str]) -> None:
     server, url = served
     aim(case, server)
     response = case.call(base_url=url, headers={"X-Cycles-API-Key": server.api_key})

@@ -1,4 +1,4 @@
-"""The server as an object: its budgets, keys, clients, what a test does behind the counter, and its life."""
+"""The server as an object: budgets, keys, clients, direct changes of the ledger, and its end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def server() -> Iterator[EmbeddedServer]:
 # --- budgets and keys -----------------------------------------------------------------------------------------------
 
 
-def test_scopes_are_lower_cased_and_hold_several_units(server: EmbeddedServer) -> None:
+def test_scopes_are_lower_cased_and_have_several_units(server: EmbeddedServer) -> None:
     balance = server.ledger.balance("tenant:ACME/agent:bot", unit="TOKENS")
     assert (balance.scope, balance.scope_path) == ("agent:bot", "tenant:acme/agent:bot")
     assert balance.allocated == cycles.tokens(500)
@@ -44,20 +44,20 @@ def test_scopes_are_lower_cased_and_hold_several_units(server: EmbeddedServer) -
 @pytest.mark.parametrize(
     "scope", ["acme", "tenant:", "team:x", "agent:x/tenant:y", "tenant:x/tenant:y", "", "tenant:a/"]
 )
-def test_a_scope_that_is_none_says_how_to_write_it(scope: str) -> None:
+def test_the_error_for_a_malformed_scope_shows_the_form(scope: str) -> None:
     with pytest.raises(ValueError, match="scope"):
         EmbeddedServer({scope: cycles.usd(1)})
 
 
 @pytest.mark.parametrize("budget", [5, "10USD", [5], None])
-def test_a_budget_that_is_no_amount_says_what_to_give(budget: Any) -> None:
+def test_the_error_for_a_budget_without_amount_shows_what_to_pass(budget: Any) -> None:
     with pytest.raises(
         ValueError, match=r"budgets\['tenant:a'\] is not an amount: .*; pass one such as cycles.usd\(10\)"
     ):
         EmbeddedServer({"tenant:a": budget})
 
 
-def test_what_has_no_budget_is_a_key_error(server: EmbeddedServer) -> None:
+def test_a_scope_without_budget_raises_key_error(server: EmbeddedServer) -> None:
     for look in (server.ledger.balance, server.spent):
         with pytest.raises(KeyError, match="no budget for tenant:nobody"):
             look("tenant:nobody")
@@ -68,7 +68,7 @@ def test_what_has_no_budget_is_a_key_error(server: EmbeddedServer) -> None:
     server.ledger.delete_budget("tenant:nobody", unit="TOKENS")
 
 
-def test_the_first_tenant_is_written_as_it_was_given(server: EmbeddedServer) -> None:
+def test_the_first_tenant_keeps_its_case(server: EmbeddedServer) -> None:
     assert (server.tenant, server.tenants) == ("Acme", ["Acme", "other"])
     assert server.api_key == server.api_key_for("Acme") != server.api_key_for("other")
     client = server.client()
@@ -77,7 +77,7 @@ def test_the_first_tenant_is_written_as_it_was_given(server: EmbeddedServer) -> 
     assert server.spent("tenant:acme/agent:bot", unit="USD_MICROCENTS") == cycles.usd("0.25")
 
 
-def test_a_server_without_tenants_has_a_default_one() -> None:
+def test_a_server_without_tenants_has_a_default_tenant() -> None:
     server = EmbeddedServer({"agent:bot": cycles.tokens(5)})
     assert server.tenant == "default"
     assert list(server.client().balances()) == []
@@ -86,7 +86,7 @@ def test_a_server_without_tenants_has_a_default_one() -> None:
     assert late.tenant == "late"
 
 
-def test_a_key_that_was_revoked_stays_the_servers_key(server: EmbeddedServer) -> None:
+def test_a_revoked_key_stays_the_servers_key(server: EmbeddedServer) -> None:
     key = server.api_key
     server.ledger.set_api_key(key, tenant="Acme", status="REVOKED")
     assert server.api_key == key
@@ -97,7 +97,7 @@ def test_a_key_that_was_revoked_stays_the_servers_key(server: EmbeddedServer) ->
 # --- funding --------------------------------------------------------------------------------------------------------
 
 
-def test_new_money_repays_debt_first_and_lifts_the_mark(server: EmbeddedServer) -> None:
+def test_funding_repays_debt_first_and_clears_the_over_limit_flag(server: EmbeddedServer) -> None:
     ledger = server.ledger
     ledger.set_budget("tenant:x", cycles.tokens(100), spent=100, debt=30, overdraft_limit=10, is_over_limit=True)
     ledger.fund("tenant:x", cycles.tokens(15))
@@ -111,7 +111,7 @@ def test_new_money_repays_debt_first_and_lifts_the_mark(server: EmbeddedServer) 
     assert balance.remaining.amount == 40
 
 
-def test_replacing_a_budget_keeps_what_live_reservations_hold(server: EmbeddedServer) -> None:
+def test_replacing_a_budget_keeps_the_reserved_amount(server: EmbeddedServer) -> None:
     guard = server.client(tenant="other").reserve(cycles.usd(1), action=ACTION).acquire()
     server.ledger.set_budget("tenant:other", cycles.usd(5), spent=100_000_000)
     assert server.ledger.balance("tenant:other").reserved == cycles.usd(1)
@@ -124,7 +124,7 @@ def test_replacing_a_budget_keeps_what_live_reservations_hold(server: EmbeddedSe
 @pytest.mark.parametrize(
     "wrong", [{"debt": -1}, {"spent": 2**63}, {"reserved": -1}, {"overdraft_limit": -5}, {"caps": {"max_money": 1}}]
 )
-def test_a_budget_that_cannot_be_is_refused(server: EmbeddedServer, wrong: dict[str, int]) -> None:
+def test_an_impossible_budget_is_rejected(server: EmbeddedServer, wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"a number of tenant:other is out of range|unknown cap: 'max_money'"):
         server.ledger.set_budget("tenant:other", cycles.usd(1), **wrong)  # type: ignore[arg-type]
     assert server.ledger.balance("tenant:other").allocated == cycles.usd(2)
@@ -133,7 +133,7 @@ def test_a_budget_that_cannot_be_is_refused(server: EmbeddedServer, wrong: dict[
 # --- clients --------------------------------------------------------------------------------------------------------
 
 
-def test_one_client_serves_both_worlds(server: EmbeddedServer) -> None:
+def test_one_client_serves_sync_and_async_code(server: EmbeddedServer) -> None:
     client = server.client(tenant="other")
 
     async def work() -> None:
@@ -148,12 +148,12 @@ def test_one_client_serves_both_worlds(server: EmbeddedServer) -> None:
         pytest.fail("the block must not run")
 
 
-def test_a_client_in_this_process_journals_only_where_it_is_told(server: EmbeddedServer, tmp_path: Path) -> None:
+def test_the_journal_is_off_unless_a_directory_is_given(server: EmbeddedServer, tmp_path: Path) -> None:
     assert server.client().config.journal is False
     assert server.client(journal_dir=tmp_path).config.journal is True
 
 
-def test_a_closed_server_is_not_there(server: EmbeddedServer) -> None:
+def test_a_closed_server_accepts_no_requests(server: EmbeddedServer) -> None:
     with httpx.Client(transport=server.transport(), base_url="http://x") as http:
         server.close()
         server.close()
@@ -164,7 +164,7 @@ def test_a_closed_server_is_not_there(server: EmbeddedServer) -> None:
 # --- over a socket ----------------------------------------------------------------------------------------------------
 
 
-def test_the_same_ledger_in_process_and_on_two_sockets_one_after_another(server: EmbeddedServer) -> None:
+def test_one_ledger_serves_in_process_and_two_sockets_in_turn(server: EmbeddedServer) -> None:
     for _ in range(2):
         with server.listen() as url:
             assert url.startswith("http://127.0.0.1:")
@@ -176,7 +176,7 @@ def test_the_same_ledger_in_process_and_on_two_sockets_one_after_another(server:
     assert server.spent("tenant:other") == cycles.usd(1)
 
 
-def test_a_port_that_is_taken_is_named(server: EmbeddedServer) -> None:
+def test_the_error_for_a_used_port_names_it(server: EmbeddedServer) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -196,7 +196,7 @@ def test_ipv6(server: EmbeddedServer) -> None:
 
 
 def send(url: str, data: bytes) -> bytes:
-    """Bytes on a bare connection, and what comes back until the server closes it."""
+    """Send bytes on a raw connection and return what the server sends until it closes."""
     address = httpx.URL(url)
     with socket.create_connection((address.host, address.port or 80), timeout=10) as connection:
         connection.sendall(data)
@@ -206,26 +206,28 @@ def send(url: str, data: bytes) -> bytes:
         return received
 
 
-def test_garbage_and_huge_headers_are_refused_and_the_server_lives_on(server: EmbeddedServer) -> None:
+def test_the_server_survives_garbage_and_huge_headers(server: EmbeddedServer) -> None:
     with server.listen() as url:
         assert send(url, b"\x16\x03\x01 nonsense\r\n\r\n").startswith(b"HTTP/1.1 400")
         head = b"GET /v1/balances HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Long: "
         assert send(url, head + b"a" * (MAX_HEADER_BYTES + 1) + b"\r\n\r\n").startswith(b"HTTP/1.1 431")
-        assert send(url, head + b"a" * (MAX_HEADER_BYTES + 1)).startswith(b"HTTP/1.1 400")  # and no end in sight
+        assert send(url, head + b"a" * (MAX_HEADER_BYTES + 1)).startswith(
+            b"HTTP/1.1 400"
+        )  # without an end of the headers
         assert httpx.get(f"{url}/v1/balances").status_code == 401
 
 
-def test_an_endless_body_is_cut_off(server: EmbeddedServer) -> None:
+def test_an_endless_body_is_truncated(server: EmbeddedServer) -> None:
     key = server.api_key.encode()
     head = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Cycles-API-Key: " + key
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     with server.listen() as url:
-        answer = send(url, head + b"\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * 129)
-        assert answer.startswith(b"HTTP/1.1 413")
-        assert b"larger than" in answer
+        response = send(url, head + b"\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * 129)
+        assert response.startswith(b"HTTP/1.1 413")
+        assert b"larger than" in response
 
 
-def test_long_answers_are_compressed_for_those_who_take_it(server: EmbeddedServer) -> None:
+def test_long_responses_are_compressed_if_the_client_accepts_gzip(server: EmbeddedServer) -> None:
     for number in range(20):
         server.ledger.set_budget(f"tenant:other/agent:{number}", cycles.usd(1))
     with server.listen() as url, httpx.Client(headers={"X-Cycles-API-Key": server.api_key_for("other")}) as http:

@@ -1,4 +1,4 @@
-"""Random lives of a ledger, step by step beside a slow and obvious model: every answer and every number must agree."""
+"""Random operations on a ledger and on a slow and obvious model: every response and every number must agree."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SUBJECTS: list[dict[str, str]] = [
 POLICIES = ["REJECT", "ALLOW_IF_AVAILABLE", "ALLOW_WITH_OVERDRAFT"]
 ACTION = {"kind": "k", "name": "n"}
 
-# Few values, so that sums meet limits and times meet expiries exactly, again and again.
+# Few values, so that sums often equal limits and times often equal expiries.
 amounts = st.sampled_from([0, 1, 5, 10, 15, 20])
 times = st.sampled_from([1, 500, 1000])
 subjects = st.sampled_from(SUBJECTS)
@@ -36,7 +36,7 @@ def tokens(value: int) -> dict[str, Any]:
 
 
 class Lives(RuleBasedStateMachine):
-    """Every rule does the same to the server, over its HTTP rules, and to the model."""
+    """Every rule runs an operation on the server and on the model."""
 
     holds: Bundle[tuple[str, Hold]] = Bundle("holds")
 
@@ -53,7 +53,7 @@ class Lives(RuleBasedStateMachine):
         self.keys += 1
         body = {"idempotency_key": str(self.keys), **body}
         first = self.http.post(path, json=body)
-        again = self.http.post(path, json=body)  # a repetition says the same and changes nothing
+        again = self.http.post(path, json=body)  # a repetition gets the same response and changes nothing
         assert again.status_code == first.status_code
         assert first.is_error or again.json() == first.json()
         return first.status_code, first.json()
@@ -81,25 +81,25 @@ class Lives(RuleBasedStateMachine):
     def reserve(self, subject: dict[str, str], estimate: int, policy: str, ttl: int, grace: int) -> Any:
         body = {"subject": subject, "action": ACTION, "estimate": tokens(estimate)}
         lease = {"ttl_ms": ttl, "grace_period_ms": grace, "overage_policy": policy}
-        status, answer = self.post("/v1/reservations", body | lease)
+        status, response = self.post("/v1/reservations", body | lease)
         expected = self.model.reserve(subject, estimate, policy, ttl, grace)
-        assert outcome(status, answer) == expected
+        assert outcome(status, response) == expected
         if status != 200:
-            return answer.get("reservation_id", "none"), Hold([], 0, "", 0, 0, "UNKNOWN")
-        return answer["reservation_id"], self.model.holds[-1]
+            return response.get("reservation_id", "none"), Hold([], 0, "", 0, 0, "UNKNOWN")
+        return response["reservation_id"], self.model.holds[-1]
 
     @rule(subject=subjects, estimate=amounts, dry=st.booleans())
     def ask(self, subject: dict[str, str], estimate: int, dry: bool) -> None:
         body = {"subject": subject, "action": ACTION, "estimate": tokens(estimate)}
         path, more = ("/v1/reservations", {"dry_run": True}) if dry else ("/v1/decide", {})
-        status, answer = self.post(path, body | more)
-        assert (status, answer.get("reason_code")) == (200, self.model.decide(subject, estimate))
+        status, response = self.post(path, body | more)
+        assert (status, response.get("reason_code")) == (200, self.model.decide(subject, estimate))
 
     @rule(hold=holds, actual=amounts)
     def commit(self, hold: tuple[str, Hold], actual: int) -> None:
         if hold[1].state != "UNKNOWN":
-            answer = self.post(f"/v1/reservations/{hold[0]}/commit", {"actual": tokens(actual)})
-            assert outcome(*answer) == self.model.commit(hold[1], actual)
+            response = self.post(f"/v1/reservations/{hold[0]}/commit", {"actual": tokens(actual)})
+            assert outcome(*response) == self.model.commit(hold[1], actual)
 
     @rule(hold=holds)
     def release(self, hold: tuple[str, Hold]) -> None:
@@ -109,8 +109,8 @@ class Lives(RuleBasedStateMachine):
     @rule(hold=holds, by=times)
     def extend(self, hold: tuple[str, Hold], by: int) -> None:
         if hold[1].state != "UNKNOWN":
-            answer = self.post(f"/v1/reservations/{hold[0]}/extend", {"extend_by_ms": by})
-            assert outcome(*answer) == self.model.extend(hold[1], by)
+            response = self.post(f"/v1/reservations/{hold[0]}/extend", {"extend_by_ms": by})
+            assert outcome(*response) == self.model.extend(hold[1], by)
 
     @rule(subject=subjects, actual=amounts, policy=policies)
     def event(self, subject: dict[str, str], actual: int, policy: str) -> None:

@@ -1,4 +1,4 @@
-"""The ledger in a file: what it keeps, that a killed server loses and doubles nothing, and that it fails whole."""
+"""The ledger in a file: what it stores, kill -9 without loss, and failed writes without effect."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def post(http: httpx.Client, body: dict[str, Any]) -> Any:
     return http.post("/v1/reservations", content=json.dumps(body), headers=headers).json()
 
 
-def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
+def test_a_restart_keeps_every_record(tmp_path: Path) -> None:
     path, clock = tmp_path / "ledger.db", cycles.ManualClock()
     with opened(path, clock) as server, caller(server) as http:
         server.ledger.set_budget("tenant:acme", cycles.tokens(1000), overdraft_limit=50, caps={"max_tokens": 5})
@@ -59,7 +59,7 @@ def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     clock.advance(1001)
     with opened(path, clock) as server, caller(server) as http:
         after = server.ledger.balance("tenant:acme")
-        assert after.reserved == cycles.tokens(100)  # the one that lapsed while nobody looked went back
+        assert after.reserved == cycles.tokens(100)  # the one that expired without a request was returned
         assert (after.allocated, after.overdraft_limit) == (balance.allocated, balance.overdraft_limit)
         assert server.api_key_for("other") == minted
         replay = post(http, reserve("a", metadata={"é": [1, None, "\ud83d"]}))
@@ -73,10 +73,10 @@ def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         newest = http.post("/v1/reservations", json=reserve("c")).json()["reservation_id"]
         assert http.get("/v1/reservations").json()["reservations"][-1]["reservation_id"] == newest
         again = [http.post(f"/v1/reservations/{rid}/extend", json=extend | {"idempotency_key": key}) for key in "xyz"]
-        assert [answer.status_code for answer in again] == [200, 200, 409]  # one of three was used before
+        assert [response.status_code for response in again] == [200, 200, 409]  # one key of three was used before
 
 
-def test_what_was_forgotten_stays_forgotten(tmp_path: Path) -> None:
+def test_deleted_records_stay_deleted_after_a_restart(tmp_path: Path) -> None:
     path, clock = tmp_path / "ledger.db", cycles.ManualClock()
     with opened(path, clock) as server, caller(server) as http:
         rid = http.post("/v1/reservations", json=reserve("a")).json()["reservation_id"]
@@ -98,7 +98,7 @@ def test_what_was_forgotten_stays_forgotten(tmp_path: Path) -> None:
 
 @contextmanager
 def full_disk(path: Path) -> Iterator[None]:
-    """No file of this process may grow beyond what the ledger's log has now."""
+    """Limit the size of this process's files to the current size of the ledger's log."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (Path(f"{path}-wal").stat().st_size, hard))
     try:
@@ -112,18 +112,18 @@ def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
     with opened(path, clock) as server, caller(server) as http:
         assert http.post("/v1/reservations", json=reserve("a")).status_code == 200
         with full_disk(path):
-            answer = http.post("/v1/reservations", json=reserve("b"))
-        assert (answer.status_code, answer.json()["error"]) == (500, "INTERNAL_ERROR")
+            response = http.post("/v1/reservations", json=reserve("b"))
+        assert (response.status_code, response.json()["error"]) == (500, "INTERNAL_ERROR")
         assert server.ledger.balance("tenant:acme").reserved == cycles.tokens(100)
         assert http.post("/v1/reservations", json=reserve("b")).status_code == 200
         assert server.ledger.balance("tenant:acme").reserved == cycles.tokens(200)
         clock.advance(100_000)
         with full_disk(path):
-            assert http.get("/v1/reservations").status_code == 500  # both have lapsed, and that cannot be written down
+            assert http.get("/v1/reservations").status_code == 500  # both have expired, and the sweep cannot be written
         assert server.ledger.balance("tenant:acme").reserved == cycles.tokens(0)
 
 
-def test_one_server_at_a_time_has_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_server_at_a_time_opens_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cycles.embedded.store.LOCK_WAIT_S", 0.01)
     path = tmp_path / "ledger.db"
     with opened(path, cycles.ManualClock()), pytest.raises(cycles.ConfigurationError, match="another server"):
@@ -157,7 +157,9 @@ def write_other_version(path: Path) -> None:
         (write_other_version, r"has layout 99 of another version"),
     ],
 )
-def test_a_file_that_is_no_ledger_is_left_alone(tmp_path: Path, write: Callable[[Path], None], message: str) -> None:
+def test_a_file_that_is_not_a_ledger_stays_unchanged(
+    tmp_path: Path, write: Callable[[Path], None], message: str
+) -> None:
     path = tmp_path / "ledger.db"
     write(path)
     before = path.read_bytes()
@@ -170,7 +172,7 @@ def test_a_file_that_is_no_ledger_is_left_alone(tmp_path: Path, write: Callable[
 
 
 class Worker(threading.Thread):
-    """Reserves and commits until the server dies; knows what was acknowledged, and what is in doubt."""
+    """Reserves and commits until the server dies. Stores which requests had a response and which had none."""
 
     def __init__(self, url: str, name: str, settled: threading.Semaphore) -> None:
         super().__init__(name=name)
@@ -198,13 +200,13 @@ class Worker(threading.Thread):
 
     def _answer(self, http: httpx.Client) -> dict[str, Any]:
         path, body = self.in_doubt[0]
-        answer = http.post(path, json=body)
-        assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
+        response = http.post(path, json=body)
+        assert response.status_code == 200, response.text
+        found: dict[str, Any] = response.json()
         return found
 
 
-def test_kill_nine_during_load_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+def test_kill_nine_under_load_loses_and_doubles_no_operation(tmp_path: Path) -> None:
     budget, file = f"tenant:acme={ALLOCATED}TOKENS", str(tmp_path / "ledger.db")
     arguments = ("--budget", budget, "--api-key", f"{KEY}=acme", "--db", file)
     charged: dict[str, int] = {}
@@ -235,7 +237,7 @@ def test_kill_nine_during_load_loses_nothing_and_doubles_nothing(tmp_path: Path)
 def settle_what_was_in_doubt(
     http: httpx.Client, left_over: list[tuple[str, dict[str, Any]]], charged: dict[str, int]
 ) -> None:
-    """Say each request again, twice, with its own key: it happens once, whether it had happened or not."""
+    """Send each request twice again with its key: it is applied once, applied before or not."""
     for path, body in left_over:
         first, second = (http.post(path, json=body).json() for _ in range(2))
         if path.endswith("/commit"):
@@ -249,7 +251,7 @@ def settle_what_was_in_doubt(
 
 
 def require_agreement(http: httpx.Client, charged: dict[str, int]) -> None:
-    """The budget, the rows and what the workers were told are one and the same."""
+    """The budget, the rows and the responses of the workers agree."""
     (balance,) = http.get("/v1/balances?tenant=acme").json()["balances"]
     assert balance["reserved"]["amount"] == 0
     assert balance["spent"]["amount"] == sum(charged.values())

@@ -1,4 +1,4 @@
-"""docs/testing.md: its agent and its test, pasted into a file, are a test that passes."""
+"""Run the agent and the test of docs/testing.md as one file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .process import ROOT
 pytest_plugins = ["pytester"]
 
 
-def test_the_ten_lines_are_a_test_that_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_agent_and_the_test_of_the_page_pass(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "testing.md").read_text()
     agent, test = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[:2]
     model = "import types\ndef call_model(text, max_tokens): return types.SimpleNamespace(text=text)\n"
