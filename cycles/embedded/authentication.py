@@ -1,7 +1,7 @@
 """Authenticate requests: API keys, the admin key, and the request limit of the public paths.
 
 The order of the checks is the reference server's: a wrong secret for a revoked key gets KEY_REVOKED, not INVALID_KEY.
-See `docs/protocol/server.md`.
+See `docs/protocol/server.md#api-keys`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The clock of a server, in milliseconds since the epoch. Client time never enters the ledger.
 
-See `docs/protocol/server.md`.
+See `docs/protocol/server.md#time`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The exception that the HTTP layer turns into an error response.
 
-The codes and their statuses are in `docs/protocol/server.md`.
+The codes and their statuses are in `docs/protocol/server.md#error-catalogue`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Handle HTTP requests without a socket: `Request` in, `Response` out. Only the ledger changes.
 
 The order of the checks is the protocol's: key, route, body, fields, path id, subject, idempotency header, tenant, and
-then those of the ledger. See `docs/protocol/server.md`.
+then those of the ledger. See `docs/protocol/server.md#order-of-checks`.
 """
 
 from __future__ import annotations

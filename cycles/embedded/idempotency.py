@@ -1,7 +1,7 @@
 """Store successful responses by idempotency key and return them for repeated requests.
 
 Only successes are stored. The same key with another payload is a mismatch. The same key and payload return the stored
-response, except for `remaining_ttl_ms`, which is computed again. See `docs/protocol/server.md`.
+response, except for `remaining_ttl_ms`, which is computed again. See `docs/protocol/server.md#idempotency`.
 """
 
 from __future__ import annotations

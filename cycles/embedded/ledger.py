@@ -1,7 +1,7 @@
 """The operations of the ledger.
 
 Each takes the lock, sweeps expired records, checks in the reference server's order, and applies its change in one step.
-So a request that gets an error response has changed nothing. See `docs/protocol/server.md`.
+So a request that gets an error response has changed nothing. See `docs/protocol/server.md#order-of-checks`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The overage arithmetic: the amount that is charged if the actual is more than the reserved amount. Pure numbers.
 
 Every budgeted scope is charged the same amount. `remaining` does not include the reservation's own reserved amount.
-See `docs/protocol/server.md`.
+See `docs/protocol/server.md#overage`.
 """
 
 from __future__ import annotations

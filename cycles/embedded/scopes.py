@@ -1,4 +1,4 @@
-"""Derive the scopes of a subject, and match scopes. See `docs/protocol/server.md`."""
+"""Derive the scopes of a subject, and match scopes. See `docs/protocol/server.md#scopes`."""
 
 from __future__ import annotations
 
