@@ -1,28 +1,28 @@
-# Everything a contributor or a newcomer runs. Each target sets itself up in .venv; the first run needs a package index.
+# The commands of the project. Each target sets up what it needs in .venv; the first run needs a package index.
 PYTHON ?= python3
 VENV   ?= .venv
 SPEC   ?= openapi.yaml
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
-# What running the package takes is a fraction of what developing it takes: whoever only looks waits seconds.
+# The demo needs few packages, so its set-up takes seconds; the development set-up takes a minute.
 DEMO   := $(VENV)/.runs
 STAMP  := $(VENV)/.installed
 BENCH  := $(VENV)/bench
-# One worker for each processor; more than eight only wait for each other.
+# One worker per processor; more than eight wait for each other.
 WORKERS ?= auto
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all check generate generate-check spec-diff format bench build clean
 
-help:  ## say what each target does
+help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 19
 
-# A set-up that was interrupted has an interpreter and no pip; it is made again.
+# An interrupted set-up has an interpreter but no pip, so it is made again.
 define set_up
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "make: $(PYTHON) is not Python 3.11 or newer; name one that is: make $(or $(MAKECMDGOALS),demo) PYTHON=python3.13"; \
+	  echo "make: $(PYTHON) is not Python 3.11 or newer; choose another: make $(or $(MAKECMDGOALS),demo) PYTHON=python3.13"; \
 	  exit 1; }
 	@echo "setting up $(VENV) for $(1) (only this once)"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
@@ -44,11 +44,11 @@ demo: $(DEMO)  ## run real guarded work against an embedded Cycles server
 test: $(STAMP)  ## run the tests
 	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8
 
-test-all:  ## run the tests on every supported Python there is
+test-all:  ## run the tests on every supported Python that is installed
 	@for python in python3.11 python3.12 python3.13 python3.14; do \
 	  if $$python -c '' 2>/dev/null; then \
 	    echo "== $$python"; $(MAKE) --no-print-directory test PYTHON=$$python VENV=$(VENV)/$$python || exit 1; \
-	  else echo "== $$python: not found, left out"; fi; done
+	  else echo "== $$python: not found, skipped"; fi; done
 
 check: $(STAMP)  ## format, lint, types, import rules, generated tree, tests
 	$(BIN)/ruff format --check .
@@ -62,13 +62,13 @@ check: $(STAMP)  ## format, lint, types, import rules, generated tree, tests
 generate: $(STAMP)  ## regenerate cycles_client from SPEC (default openapi.yaml)
 	$(PY) -m generator $(SPEC)
 
-generate-check: $(STAMP)  ## fail when cycles_client is not what openapi.yaml gives
+generate-check: $(STAMP)  ## fail if cycles_client differs from what openapi.yaml generates
 	$(PY) -m generator openapi.yaml --check
 
-spec-diff: $(STAMP)  ## say what changed between OLD=... and NEW=... and what breaks (JSON=1: as JSON)
+spec-diff: $(STAMP)  ## compare OLD=... and NEW=...: changes, and which of them break users (JSON=1: as JSON)
 	@$(PY) -m generator.diff $(OLD) $(NEW) $(if $(JSON),--json)
 
-format: $(STAMP)  ## format and fix what can be fixed
+format: $(STAMP)  ## format, and fix lint errors that can be fixed automatically
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -80,12 +80,12 @@ $(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(BENCH)/bin/python $(PIP) -e .
 	@for package in $$(cat benchmarks/requirements.txt); do \
 	  $(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check $$package \
-	    || echo "bench: $$package is not to be had here; its rows are skipped"; done
+	    || echo "bench: $$package cannot be installed; its rows are skipped"; done
 	@touch $@
 
 build: $(STAMP)  ## build sdist and wheel into dist/
 	$(PY) -m build
 
-clean:  ## remove what the other targets made
+clean:  ## remove the files that the other targets made
 	rm -rf $(VENV) dist build .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,7 +19,7 @@ MARK = "<!-- results -->"
 
 
 def main() -> None:
-    """Measure what was asked for and show it."""
+    """Measure the selected groups and print the report."""
     options = _options()
     scale = suite.Scale(options.quick)
     results: dict[str, Any] = {"machine": suite.machine(), "notes": [], "series": {}}
@@ -48,7 +48,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a minute in place of several; for trying a change")
+    parser.add_argument("--quick", action="store_true", help="a short run with rough figures, to try a change")
     parser.add_argument("--only", default="sync,async,processes,leases,embedded", type=lambda given: given.split(","))
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--write", action="store_true", help="keep the results in benchmarks/README.md")

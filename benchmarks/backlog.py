@@ -1,4 +1,4 @@
-"""A client that starts on a journal full of unfinished settlements: how long the start takes, and what replay costs.
+"""A client that starts with a journal full of pending settlements: duration of the start, and cost of the replay.
 
 python -m benchmarks.backlog PORT COUNT JOURNAL       prints one line of JSON
 """
@@ -20,7 +20,7 @@ _RUN = "import runpy, sys; sys.argv[0] = 'backlog'; runpy.run_module('benchmarks
 
 
 def measure(port: int, count: int, journal: str) -> dict[str, Any]:
-    """Start on `count` records: ms of construction, threads, MiB and CPU microseconds per record until all settled."""
+    """Start with `count` records. Measure construction (ms), threads, MiB, and CPU microseconds per record."""
     output: dict[str, Any] = run(_RUN, port, count, journal).output
     return output
 
@@ -44,7 +44,7 @@ def _resident_mib() -> float:
 
 
 class _Watch(threading.Thread):
-    """The most threads and memory that were seen, its own thread not counted."""
+    """Sample the maximum of threads and memory, without this thread."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

@@ -1,4 +1,4 @@
-"""The bars a run is held against, each with where in the results its figure is. Missing rows are shown as such."""
+"""The limits that a run must keep, and where in the results each figure is. A missing figure is shown as missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Results = dict[str, Any]
 
 
 class Bar(NamedTuple):
-    """One line of the verdict: `figure` over `limit` is a miss (under it, where `at_least`)."""
+    """One limit: a figure above `limit` misses it (with `at_least`, a figure below it)."""
 
     what: str
     limit: float
@@ -25,7 +25,7 @@ def _ratio(series: str, name: str, to: str) -> Callable[[Results], float]:
 
 
 def _more(series: str, name: str, than: str) -> Callable[[Results], float]:
-    """CPU microseconds on top: the ratio within the rounds is steadier than a difference of medians."""
+    """Return additional CPU microseconds. They come from the ratio, which varies less than a difference of medians."""
     ratio = _ratio(series, name, than)
     return lambda results: (ratio(results) - 1) * float(results["series"][series]["cases"][than]["cpu_us"])
 
@@ -51,7 +51,7 @@ BARS = [
     Bar("CPU, async guard / two httpx posts", 1.00, _ratio("async 1", "guard", "httpx posts")),
     Bar("CPU, async guard, 64 tasks / posts", 0.30, _ratio("async 64", "guard", "httpx posts")),
     Bar("the same, httpx-aiohttp installed", 0.20, _ratio("async 64", "guard", "httpx posts")),
-    Bar("CPU, 64 tasks, guard / stack of transports", 0.80, _ratio("async 64", "guard", "httpx stack")),
+    Bar("CPU, 64 tasks, guard / pool of transports", 0.80, _ratio("async 64", "guard", "httpx pool")),
     Bar("CPU, import cycles / import httpx, attrs", 1.15, _at("imports", "cycles", "ratio")),
     Bar("CPU, cold first committed call / two posts", 1.40, _at("first_call", "cpu_ratio")),
     Bar("bytes sent per guarded call", 1138, _at("per_call", "bytes")),
@@ -61,10 +61,10 @@ BARS = [
     Bar("KiB per live async guard (5,000)", 8, _at("live", "async 5000", "kib_per_guard")),
     Bar("leases lapsed, 5,000 sync guards", 0, _at("leases", "sync", "lapsed")),
     Bar("threads that keep 5,000 leases", 40, _at("leases", "sync", "threads")),
-    Bar("latest of 15,000 beats, ms", 1000, _at("leases", "sync", "late_ms_max")),
+    Bar("latest of 15,000 heartbeats, ms", 1000, _at("leases", "sync", "late_ms_max")),
     Bar("leases lapsed, 10,000 async guards", 0, _at("leases", "async", "lapsed")),
     Bar("KiB per leased async guard (10,000)", 8, _at("leases", "async", "kib_per_guard")),
-    Bar("latest of 30,000 beats, ms", 1000, _at("leases", "async", "late_ms_max")),
+    Bar("latest of 30,000 heartbeats, ms", 1000, _at("leases", "async", "late_ms_max")),
     Bar("leases lost in chaos that could be kept", 0, _at("chaos", "chaos", "lost_needlessly")),
     Bar("threads for 10,000 journal records", 8, _at("backlog", "10000", "threads")),
     Bar("MiB for 10,000 journal records", 30, _at("backlog", "10000", "mib")),

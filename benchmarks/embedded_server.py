@@ -1,7 +1,7 @@
-"""How fast the embedded server answers: in this process, with its ledger in a file, and over HTTP.
+"""Response times of the embedded server: in this process, with its ledger in a file, and over HTTP.
 
-One turn is a working life in nine requests; the median of each is shown beside the size of its answer. Over HTTP the
-server is a process of its own, and the figures contain the bare client (`http.client`) that asks.
+One round is nine requests, from reserve to balances. The result is the median time of each, and the size of its
+response. Over HTTP the server is a separate process, and the times include the client (`http.client`).
 """
 
 from __future__ import annotations
@@ -33,44 +33,44 @@ CONNECTIONS = 8
 HEADERS = {"X-Cycles-API-Key": KEY, "Content-Type": "application/json"}
 WHO = {"subject": {"tenant": "acme", "agent": "bot"}, "action": {"kind": "llm.completion", "name": "gpt-4o"}}
 
-Answer = tuple[int, int, bytes]  # status, bytes of the answer with its head, body
-Ask = Callable[[str, str, bytes], Answer]
+Reply = tuple[int, int, bytes]  # status, bytes of the response with its head, body
+Send = Callable[[str, str, bytes], Reply]
 _keys = itertools.count()
 
 
-def measure(turns: int) -> dict[str, dict[str, Any]]:
-    """Rows by operation: microseconds in each place, and bytes of an answer; the last row is what 8 at once get."""
+def measure(rounds: int) -> dict[str, dict[str, Any]]:
+    """Return rows by operation: microseconds in each place, and bytes of a response. The last row has 8 connections."""
     places = {"in_process_us": in_process, "sqlite_us": in_a_file, "http_us": over_http}
     rows: dict[str, dict[str, Any]] = defaultdict(dict)
     for column, place in places.items():
         with place() as connect:
-            ask = connect()
-            turn(ask, rows, "")  # warm
+            send = connect()
+            one_round(send, rows, "")  # warm
             found: dict[str, list[float]] = defaultdict(list)
-            for _ in range(turns):
-                for operation, seconds in turn(ask, rows, column).items():
+            for _ in range(rounds):
+                for operation, seconds in one_round(send, rows, column).items():
                     found[operation].append(seconds)
             for operation, times in found.items():
                 rows[operation][column] = statistics.median(times) * 1e6
             if place is over_http:
-                rows[f"{CONNECTIONS} connections, answers/s"] = {column: at_once(connect, turns)}
-    return {name: {column: row.get(column) for column in (*places, "answer_bytes")} for name, row in rows.items()}
+                rows[f"{CONNECTIONS} connections, responses/s"] = {column: concurrently(connect, rounds)}
+    return {name: {column: row.get(column) for column in (*places, "response_bytes")} for name, row in rows.items()}
 
 
-def turn(ask: Ask, rows: dict[str, dict[str, Any]], column: str) -> dict[str, float]:
-    """One of everything; seconds each took."""
+def one_round(send: Send, rows: dict[str, dict[str, Any]], column: str) -> dict[str, float]:
+    """Send one request of each operation. Return the seconds that each took."""
     times: dict[str, float] = {}
 
     def call(operation: str, method: str, target: str, **body: Any) -> Any:
         content = json.dumps({"idempotency_key": f"k{next(_keys)}", **body}).encode() if method == "POST" else b""
         begun = time.perf_counter()
-        status, size, answer = ask(method, target, content)
+        status, size, reply = send(method, target, content)
         times[operation] = time.perf_counter() - begun
         if status not in (200, 201):
-            raise RuntimeError(f"{operation} was answered {status}: {answer[:200]!r}")
+            raise RuntimeError(f"{operation} returned status {status}: {reply[:200]!r}")
         if column == "http_us":
-            rows[operation]["answer_bytes"] = size
-        return json.loads(answer)
+            rows[operation]["response_bytes"] = size
+        return json.loads(reply)
 
     amount = {"unit": "TOKENS", "amount": 1000}
     first = call("reserve", "POST", "/v1/reservations", estimate=amount, **WHO)["reservation_id"]
@@ -85,10 +85,10 @@ def turn(ask: Ask, rows: dict[str, dict[str, Any]], column: str) -> dict[str, fl
     return times
 
 
-def at_once(connect: Callable[[], Ask], turns: int) -> float:
-    """Answers per second that several connections get together."""
+def concurrently(connect: Callable[[], Send], rounds: int) -> float:
+    """Return responses per second of several concurrent connections."""
     threads = [
-        threading.Thread(target=lambda ask: [turn(ask, {}, "") for _ in range(turns)], args=(connect(),))
+        threading.Thread(target=lambda send: [one_round(send, {}, "") for _ in range(rounds)], args=(connect(),))
         for _ in range(CONNECTIONS)
     ]
     begun = time.perf_counter()
@@ -96,34 +96,34 @@ def at_once(connect: Callable[[], Ask], turns: int) -> float:
         thread.start()
     for thread in threads:
         thread.join()
-    return CONNECTIONS * turns * 9 / (time.perf_counter() - begun)
+    return CONNECTIONS * rounds * 9 / (time.perf_counter() - begun)
 
 
 @contextlib.contextmanager
-def in_process(path: Path | None = None) -> Iterator[Callable[[], Ask]]:
-    """The function itself, without any transport."""
+def in_process(path: Path | None = None) -> Iterator[Callable[[], Send]]:
+    """Call the server's `handle` function, without any transport."""
     budgets = {"tenant:acme": cycles.tokens(TOKENS), "tenant:acme/agent:bot": cycles.tokens(TOKENS)}
     headers = {name.lower(): value for name, value in HEADERS.items()}
     with EmbeddedServer(budgets, path=path, api_keys={KEY: "acme"}) as server:
 
-        def ask(method: str, target: str, body: bytes) -> Answer:
+        def send(method: str, target: str, body: bytes) -> Reply:
             response, _ = server.handle(Request(method=method, target=target, headers=headers, body=body))
             assert response is not None
             return response.status, len(response.body), response.body
 
-        yield lambda: ask
+        yield lambda: send
 
 
 @contextlib.contextmanager
-def in_a_file() -> Iterator[Callable[[], Ask]]:
-    """The same with SQLite."""
+def in_a_file() -> Iterator[Callable[[], Send]]:
+    """Call the same function with the ledger in an SQLite file."""
     with tempfile.TemporaryDirectory() as folder, in_process(Path(folder) / "ledger.db") as connect:
         yield connect
 
 
 @contextlib.contextmanager
-def over_http() -> Iterator[Callable[[], Ask]]:
-    """A server process, in memory; each `connect` is a connection that is kept alive."""
+def over_http() -> Iterator[Callable[[], Send]]:
+    """Start a server process with the ledger in memory; each `connect` opens a persistent connection."""
     budgets = [f"--budget={scope}={TOKENS}TOKENS" for scope in ("tenant:acme", "tenant:acme/agent:bot")]
     command = [sys.executable, "-m", "cycles.embedded", "--port=0", f"--api-key={KEY}=acme", *budgets]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -136,18 +136,18 @@ def over_http() -> Iterator[Callable[[], Ask]]:
         open_connections.callback(process.wait)
         open_connections.callback(process.terminate)
 
-        def connect() -> Ask:
+        def connect() -> Send:
             connection = http.client.HTTPConnection(found[1], int(found[2]))
             open_connections.callback(connection.close)
 
-            def ask(method: str, target: str, body: bytes) -> Answer:
+            def send(method: str, target: str, body: bytes) -> Reply:
                 connection.request(method, target, body or None, HEADERS)
                 response = connection.getresponse()
                 content = response.read()
                 head = sum(len(name) + len(value) + 4 for name, value in response.getheaders()) + 19
                 return response.status, len(content) + head, content
 
-            return ask
+            return send
 
         yield connect
 
@@ -155,4 +155,4 @@ def over_http() -> Iterator[Callable[[], Ask]]:
 if __name__ == "__main__":
     from benchmarks.report import table
 
-    print(table("Embedded server", measure(turns=300)))
+    print(table("Embedded server", measure(rounds=300)))

@@ -1,4 +1,4 @@
-"""What a guarded call is held against: the same two requests over bare sockets and over httpx, with ready bodies."""
+"""References for a guarded call: the same two requests, already encoded, over a socket and over httpx."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ AsyncCall = Callable[[], Awaitable[object]]
 
 
 @contextlib.contextmanager
-def bare_socket(port: int) -> Iterator[Call]:
-    """Ready bytes over one socket, one read per answer: the floor of any client."""
+def raw_socket(port: int) -> Iterator[Call]:
+    """Send encoded bytes over one socket, with one read per response: no client can be faster."""
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         messages = [_message(port, CREATE_PATH, CREATE), _message(port, COMMIT_PATH, COMMIT)]
@@ -63,8 +63,8 @@ def _message(port: int, path: str, body: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def bare_file(folder: str) -> Iterator[Call]:
-    """One small private file made, renamed and removed: the floor of a journal that keeps one per settlement."""
+def raw_file(folder: str) -> Iterator[Call]:
+    """Create, rename and remove one small private file: no journal with one file per settlement can be faster."""
     root = Path(folder)
     root.mkdir(parents=True)
     temporary, final, content = str(root / "temporary"), str(root / "final"), CREATE * 2
@@ -81,7 +81,7 @@ def bare_file(folder: str) -> Iterator[Call]:
 
 @contextlib.contextmanager
 def httpx_posts(port: int) -> Iterator[Call]:
-    """Two bare `httpx.Client.post(content=)`: the reference of the sync rows."""
+    """Make two `httpx.Client.post(content=)` calls: the reference of the sync rows."""
     with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
 
         def call() -> None:
@@ -93,7 +93,7 @@ def httpx_posts(port: int) -> Iterator[Call]:
 
 @contextlib.asynccontextmanager
 async def async_httpx_posts(port: int, transport: httpx.AsyncBaseTransport | None = None) -> AsyncIterator[AsyncCall]:
-    """Two bare `httpx.AsyncClient.post(content=)`: the reference of the async rows."""
+    """Make two `httpx.AsyncClient.post(content=)` calls: the reference of the async rows."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", transport=transport) as client:
 
         async def call() -> None:
@@ -103,7 +103,7 @@ async def async_httpx_posts(port: int, transport: httpx.AsyncBaseTransport | Non
         yield call
 
 
-class Stack(httpx.AsyncBaseTransport):
+class TransportPool(httpx.AsyncBaseTransport):
     """httpx transports of one connection each, most recently used first: httpx without the cost of its pool."""
 
     def __init__(self, size: int) -> None:
@@ -116,9 +116,9 @@ class Stack(httpx.AsyncBaseTransport):
         if self._idle:
             transport = self._idle.pop()
         else:
-            turn: asyncio.Future[httpx.AsyncHTTPTransport] = asyncio.get_running_loop().create_future()
-            self._queue.append(turn)
-            transport = await turn
+            waiter: asyncio.Future[httpx.AsyncHTTPTransport] = asyncio.get_running_loop().create_future()
+            self._queue.append(waiter)
+            transport = await waiter
         try:
             response = await transport.handle_async_request(request)
             await response.aread()

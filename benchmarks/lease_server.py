@@ -1,6 +1,7 @@
-"""A server that keeps leases: it tops each up to its ttl, knows which lapsed, and can misbehave on purpose.
+"""A server with leases: an extend renews a lease to its full ttl. It counts lapsed leases, and can inject faults.
 
-python -m benchmarks.lease_server [FAULTS]    prints its port, serves until its standard input ends; FAULTS from 0 to 1
+`python -m benchmarks.lease_server [FAULTS]` prints its port and serves until its standard input ends. FAULTS is the
+share of extends with a fault, from 0 to 1.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any
 
 _REASONS = {200: "OK", 409: "Conflict", 410: "Gone", 429: "Too Many Requests", 503: "Service Unavailable"}
 _SLOW_S = 0.4
-_LEAST_LEAD_S = 2.1  # an attempt of a second, a margin of a second (semantics 10.3), and the way back
+# An attempt of a second, a margin of a second, and the response time. See docs/protocol/heartbeat.md#recovery.
+_LEAST_LEAD_S = 2.1
 
 
 class Leases:
-    """Every lease of this server, and what became of it."""
+    """Every lease of this server, with its state."""
 
     def __init__(self, faults: float) -> None:
         self.faults = faults
@@ -34,8 +36,8 @@ class Leases:
         name = f"rsv-{self.created:08d}"
         self.expires[name] = time.monotonic() + ttl_ms / 1000
         self.extends[name] = 0
-        answer = {"decision": "ALLOW", "reservation_id": name, "affected_scopes": ["tenant:acme"]}
-        return answer | self._left(ttl_ms)
+        created = {"decision": "ALLOW", "reservation_id": name, "affected_scopes": ["tenant:acme"]}
+        return created | self._left(ttl_ms)
 
     def extend(self, name: str, by_ms: int) -> tuple[int, dict[str, Any]]:
         now = time.monotonic()
@@ -49,7 +51,7 @@ class Leases:
         return 200, {"status": "ACTIVE"} | self._left(by_ms)
 
     def fault(self, name: str) -> str | None:
-        """How this extend goes wrong, if it does."""
+        """Return the fault of this extend, or None."""
         wrong = self.random.random() < self.faults
         kind = self.random.choice(["503", "429", "429 too long", "hang up", "slow"]) if wrong else None
         no_safe_retry = self.expires.get(name, 0.0) - time.monotonic() < _LEAST_LEAD_S
@@ -96,31 +98,31 @@ class _Connection(asyncio.Protocol):
     def _serve(self, target: str, body: dict[str, Any]) -> None:
         leases = self._leases
         if target == "/stats":
-            self._answer(200, leases.stats())
+            self._respond(200, leases.stats())
         elif target.endswith("/extend"):
             self._extend(target.split("/")[-2], body["extend_by_ms"])
         elif target.endswith("/release"):
             leases.expires.pop(target.split("/")[-2], None)
-            self._answer(200, {"status": "RELEASED", "released": {"unit": "TOKENS", "amount": 1}})
+            self._respond(200, {"status": "RELEASED", "released": {"unit": "TOKENS", "amount": 1}})
         else:
-            self._answer(200, leases.create(body["ttl_ms"]))
+            self._respond(200, leases.create(body["ttl_ms"]))
 
     def _extend(self, name: str, by_ms: int) -> None:
         match self._leases.fault(name):
             case None:
-                self._answer(*self._leases.extend(name, by_ms))
+                self._respond(*self._leases.extend(name, by_ms))
             case "slow":
-                answer = self._leases.extend(name, by_ms)
-                asyncio.get_running_loop().call_later(_SLOW_S, self._answer, *answer)
+                reply = self._leases.extend(name, by_ms)
+                asyncio.get_running_loop().call_later(_SLOW_S, self._respond, *reply)
             case "hang up":
                 self._transport.close()
             case "503":
-                self._answer(503, {"error": "INTERNAL_ERROR", "message": "a fault", "request_id": "r"})
+                self._respond(503, {"error": "INTERNAL_ERROR", "message": "a fault", "request_id": "r"})
             case throttled:
                 wait = b"Retry-After: %d\r\n" % (0 if throttled == "429" else 60)
-                self._answer(429, {"error": "LIMIT_EXCEEDED", "message": "a fault", "request_id": "r"}, wait)
+                self._respond(429, {"error": "LIMIT_EXCEEDED", "message": "a fault", "request_id": "r"}, wait)
 
-    def _answer(self, status: int, body: dict[str, Any], header: bytes = b"") -> None:
+    def _respond(self, status: int, body: dict[str, Any], header: bytes = b"") -> None:
         content = json.dumps(body).encode()
         head = f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Length: {len(content)}\r\n".encode()
         self._transport.write(head + header + b"Content-Type: application/json\r\n\r\n" + content)

@@ -1,4 +1,4 @@
-"""Memory, threads and cost per guard while many guards are alive at once: each figure from a process of its own.
+"""Memory, threads and cost per guard with many live guards: each figure comes from a separate process.
 
 python -m benchmarks.live sync|async|sibling PORT COUNT JOURNAL       prints one line of JSON
 """
@@ -23,7 +23,7 @@ _RUN = "import runpy, sys; sys.argv[0] = 'live'; runpy.run_module('benchmarks.li
 
 
 def measure(kind: str, port: int, count: int, journal: str) -> dict[str, Any]:
-    """`count` live guards of a kind: KiB and threads while they live, CPU microseconds to open and to commit each."""
+    """Measure `count` live guards of a kind: KiB, threads, and CPU microseconds to open and to commit each."""
     output: dict[str, Any] = run(_RUN, kind, port, count, journal).output
     return output
 

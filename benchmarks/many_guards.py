@@ -1,9 +1,9 @@
-"""Very many guards alive at once: does any lease lapse, and what do threads, memory and beats cost?
+"""Thousands of concurrent guards: how many leases lapse, and the cost of threads, memory and heartbeats.
 
 python -m benchmarks.many_guards [sync] [async] [chaos] [--quick]
 
-Each figure comes from a process of its own. A beat is counted from what the planner asked for (`due`) to the moment
-its request left (`sent`), so waiting for a worker, a task or a connection is part of how late it is.
+Each figure comes from a separate process. The delay of a heartbeat is measured from the planned time (`due`) to the
+moment its request was sent (`sent`), so it includes the wait for a worker, a task or a connection.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from benchmarks.live import resident_kib
 from benchmarks.process import ROOT, read_json, run
 
 EVERY_S = 10.0
-TTL_MS = 14_667  # a server that tops the lead up to this is asked every 10 s: 14,667 - 2 * 1,834 - 1,000
-BEATS = 3
-CHAOS_TTL_MS = 8_000  # a beat every 5 s
+TTL_MS = 14_667  # one heartbeat every 10 s if an extend renews the lease to this: 14,667 - 2 * 1,834 - 1,000
+HEARTBEATS = 3
+CHAOS_TTL_MS = 8_000  # one heartbeat every 5 s
 CHAOS_S = 60.0
 CHAOS_FAULTS = 0.25
 GUARDS = {"sync": 5_000, "async": 10_000, "chaos": 1_000}
@@ -35,7 +35,7 @@ _RUN = "import sys; from benchmarks.many_guards import measured; measured(*sys.a
 
 
 def measure(kind: str, guards: int) -> dict[str, Any]:
-    """One kind (`sync`, `async` or `chaos`) in a fresh process, against a server in another."""
+    """Measure one kind (`sync`, `async` or `chaos`) in a new process, with the server in another process."""
     with server(CHAOS_FAULTS if kind == "chaos" else 0.0) as port:
         output: dict[str, Any] = run(_RUN, kind, port, guards).output
     return output
@@ -43,7 +43,7 @@ def measure(kind: str, guards: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def server(faults: float) -> Iterator[int]:
-    """The lease server in a process of its own; gives its port."""
+    """Start the lease server in a separate process, and yield its port."""
     command = [sys.executable, "-m", "benchmarks.lease_server", str(faults)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -54,21 +54,21 @@ def server(faults: float) -> Iterator[int]:
 
 
 def measured(kind: str, port: str, guards: str) -> None:
-    """The measured process; prints one line of JSON."""
+    """Run in the measured process, and print one line of JSON."""
     logging.disable(logging.CRITICAL)  # chaos would log each failure
     body = {"sync": _sync, "async": lambda *how: asyncio.run(_async(*how)), "chaos": _chaos}[kind]
     print(json.dumps(body(int(port), int(guards))))
 
 
-class _Beats:
-    """How late each beat left, in milliseconds."""
+class _Heartbeats:
+    """Delay of each heartbeat, in milliseconds."""
 
     def __init__(self, client: Any) -> None:
         from cycles._hold import Heartbeat
 
         self.late_ms: list[float] = []
         self._due: dict[str, float] = {}
-        begin, judge, wire = Heartbeat.begin, client._runtime().wire.judge, client._runtime().wire
+        begin, classify, wire = Heartbeat.begin, client._runtime().wire.judge, client._runtime().wire
 
         def begun(heartbeat: Any) -> Any:
             step = begin(heartbeat)
@@ -76,14 +76,14 @@ class _Beats:
                 self._due[heartbeat.key] = step.due_ms
             return step
 
-        def judged(call: Any, reply: Any) -> Any:
+        def classified(call: Any, reply: Any) -> Any:
             due = self._due.pop(call.body["idempotency_key"], None)
             if due is not None:
                 self.late_ms.append(reply.sent * 1000 - due)
-            return judge(call, reply)
+            return classify(call, reply)
 
         Heartbeat.begin = begun  # type: ignore[method-assign]
-        wire.judge = judged
+        wire.judge = classified
 
     def clear(self) -> None:
         self.late_ms.clear()
@@ -103,55 +103,62 @@ def _reservation(client: Any, ttl_ms: int) -> Any:
 
 def _sync(port: int, guards: int) -> dict[str, Any]:
     with _client(port) as client:
-        beats = _Beats(client)
+        heartbeats = _Heartbeats(client)
         _reservation(client, 60_000).acquire().release()
         before = resident_kib()
         live = [_reservation(client, TTL_MS).acquire() for _ in range(guards)]
         during, begun, most = resident_kib(), time.process_time(), 0
-        beats.clear()
-        end = time.monotonic() + BEATS * EVERY_S + 2
+        heartbeats.clear()
+        end = time.monotonic() + HEARTBEATS * EVERY_S + 2
         while time.monotonic() < end:
             time.sleep(0.25)
             most = max(most, threading.active_count())
-        return _result(port, guards, before, during, time.process_time() - begun, most, beats, live)
+        return _result(port, guards, before, during, time.process_time() - begun, most, heartbeats, live)
 
 
 async def _async(port: int, guards: int) -> dict[str, Any]:
     async with _client(port) as client:
-        beats = _Beats(client)
+        heartbeats = _Heartbeats(client)
         await (await _reservation(client, 60_000)).release()
         before = resident_kib()
         live = [await _reservation(client, TTL_MS) for _ in range(guards)]
         during, begun, most = resident_kib(), time.process_time(), 0
-        beats.clear()
-        end = time.monotonic() + BEATS * EVERY_S + 2
+        heartbeats.clear()
+        end = time.monotonic() + HEARTBEATS * EVERY_S + 2
         while time.monotonic() < end:
             await asyncio.sleep(0.25)
             most = max(most, threading.active_count())
-        return _result(port, guards, before, during, time.process_time() - begun, most, beats, live)
+        return _result(port, guards, before, during, time.process_time() - begun, most, heartbeats, live)
 
 
 def _result(
-    port: int, guards: int, before: float, during: float, cpu_s: float, threads: int, beats: _Beats, live: list[Any]
+    port: int,
+    guards: int,
+    before: float,
+    during: float,
+    cpu_s: float,
+    threads: int,
+    heartbeats: _Heartbeats,
+    live: list[Any],
 ) -> dict[str, Any]:
-    late = sorted(beats.late_ms)
+    late = sorted(heartbeats.late_ms)
     stats = read_json(port, "/stats")
     return {
         "guards": guards,
         "lapsed": stats["lapsed"],
         "not_active": sum(guard.state != "active" for guard in live),
-        "beats": len(late),
-        "fewest_beats": stats["fewest_extends"],
+        "heartbeats": len(late),
+        "fewest_heartbeats": stats["fewest_extends"],
         "threads": threads,
         "kib_per_guard": (during - before) / guards,
-        "cpu_ms_per_beat": cpu_s / len(late) * 1000,
+        "cpu_ms_per_heartbeat": cpu_s / len(late) * 1000,
         "late_ms_p99": late[int(len(late) * 0.99)],
         "late_ms_max": late[-1],
     }
 
 
 def _chaos(port: int, guards: int) -> dict[str, Any]:
-    """A minute of faults: a lease may only be lost where no safe retry was left, or Retry-After was too long."""
+    """Run for a minute with faults: a lease may be lost only if no safe retry was left or Retry-After was too long."""
     with _client(port) as client:
         lost: set[str] = set()
         client.on_event(lambda event: type(event).__name__ == "LeaseLost" and lost.add(event.reservation_id))

@@ -1,6 +1,6 @@
 """Interleaved measurement: in every round each case runs once, and a ratio is taken within its round.
 
-CPU is the whole process's (threads included), so work that a case hands to other threads counts.
+CPU is that of the whole process (threads included), so work that a case passes to other threads counts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 
 class Case(NamedTuple):
-    """Something that makes one guarded call (or what stands for one) each time it is called."""
+    """A function that makes one guarded call, or one call of a reference."""
 
     name: str
     call: Callable[[], object]
@@ -72,7 +72,7 @@ class Series:
         return sum(sample.failed for sample in self.samples[name])
 
     def ratio(self, name: str, to: str, of: Callable[[Sample], float] = lambda sample: sample.cpu_us) -> Ratio | None:
-        """`name` over `to`, round by round; None where one of them was not measured."""
+        """Return `name` divided by `to`, round by round; None if one of them was not measured."""
         if name not in self.samples or to not in self.samples:
             return None
         pairs = zip(self.samples[name], self.samples[to], strict=True)
@@ -85,7 +85,7 @@ def interleave(cases: list[Case], *, workers: int, calls: int, rounds: int) -> S
     """Run `calls` calls of every case in each of `rounds` rounds, spread over `workers` threads."""
     series = Series(workers)
     for case in cases:
-        _run(case, workers, workers * 5)  # connections, caches and code paths are warm for everyone
+        _run(case, workers, workers * 5)  # connections, caches and code paths are warm for every case
     for _ in range(rounds):
         for case in cases:
             series.add(case.name, _run(case, workers, calls))
@@ -93,7 +93,7 @@ def interleave(cases: list[Case], *, workers: int, calls: int, rounds: int) -> S
 
 
 async def interleave_async(cases: list[AsyncCase], *, workers: int, calls: int, rounds: int) -> Series:
-    """The same with tasks."""
+    """Run the cases as `interleave` does, with tasks."""
     series = Series(workers)
     for case in cases:
         await _run_async(case, workers, workers * 5)

@@ -1,4 +1,4 @@
-"""This SDK, as users type it."""
+"""This SDK, used as its documentation shows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ACTION = ("llm.completion", "gpt-4o")
 
 
 def client(port: int, journal: str | None, **settings: Any) -> cycles.Cycles:
-    """A client with the journal in `journal`, or without one."""
+    """Return a client with the journal in the folder `journal`, or without one."""
     return cycles.Cycles(
         base_url=f"http://127.0.0.1:{port}",
         api_key=KEY,
@@ -27,7 +27,7 @@ def client(port: int, journal: str | None, **settings: Any) -> cycles.Cycles:
 
 @contextlib.contextmanager
 def guard(port: int, journal: str | None, **settings: Any) -> Iterator[Callable[[], object]]:
-    """A `with` block that commits."""
+    """Make one guarded call with a `with` block that commits."""
     estimate, actual = cycles.usd("0.05"), cycles.usd("0.032")
     with client(port, journal, **settings) as ours:
 
@@ -40,7 +40,7 @@ def guard(port: int, journal: str | None, **settings: Any) -> Iterator[Callable[
 
 @contextlib.contextmanager
 def decorator(port: int, journal: str | None) -> Iterator[Callable[[], object]]:
-    """A decorated function."""
+    """Make one guarded call of a decorated function."""
     estimate, actual = cycles.usd("0.05"), cycles.usd("0.032")
     with client(port, journal) as ours:
 
@@ -55,7 +55,7 @@ def decorator(port: int, journal: str | None) -> Iterator[Callable[[], object]]:
 async def async_guard(
     port: int, journal: str | None, **settings: Any
 ) -> AsyncIterator[Callable[[], Awaitable[object]]]:
-    """An `async with` block that commits."""
+    """Make one guarded call with an `async with` block that commits."""
     estimate, actual = cycles.usd("0.05"), cycles.usd("0.032")
     async with client(port, journal, **settings) as ours:
 

@@ -1,4 +1,4 @@
-"""Python processes of the benchmark: what one costs, and the stub server in one."""
+"""Python processes of the benchmark: measure the cost of one, and start the stub server in one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Cost(NamedTuple):
-    """Of one whole process."""
+    """CPU and wall time of one whole process."""
 
     cpu_s: float
     wall_s: float
@@ -44,7 +44,7 @@ def run(code: str, *arguments: object) -> Cost:
 
 @contextlib.contextmanager
 def stub() -> Iterator[int]:
-    """The stub server in a process of its own; gives its port."""
+    """Start the stub server in a separate process, and yield its port."""
     command = [sys.executable, "-m", "benchmarks.server"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -55,12 +55,12 @@ def stub() -> Iterator[int]:
 
 
 def counts(port: int) -> dict[str, int]:
-    """What the stub has seen since it was last asked: requests, bytes, connections."""
+    """Return what the stub received since the last call: requests, bytes, connections."""
     return read_json(port, "/counts")
 
 
 def read_json(port: int, path: str) -> dict[str, Any]:
-    """What a server of the benchmark says about itself."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
-        said: dict[str, Any] = json.load(answer)
-    return said
+    """Return the figures of a benchmark server."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as response:
+        figures: dict[str, Any] = json.load(response)
+    return figures

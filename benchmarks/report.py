@@ -1,4 +1,4 @@
-"""Results for people: tables of figures, the bars, and how noisy the machine was."""
+"""The report: tables of figures, the limits, and how noisy the machine was."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from benchmarks.bars import BARS
 from benchmarks.measure import Series
 
 AGAIN = "httpx posts again"
-"""The reference measured twice: what differs between the two is noise."""
+"""The reference, measured twice: the difference between the two is noise."""
 
 
 def as_values(series: Series, reference: str) -> dict[str, Any]:
-    """A series as plain values for JSON."""
+    """Return a series as JSON values."""
     cases = {
         name: {
             "cpu_us": series.cpu_us(name),
@@ -24,7 +24,7 @@ def as_values(series: Series, reference: str) -> dict[str, Any]:
         }
         for name in series.samples
     }
-    against = [reference, "guard, no journal", "runcycles", "httpx stack"]
+    against = [reference, "guard, no journal", "runcycles", "httpx pool"]
     ratios = {
         f"{name} / {to}": ratio._asdict()
         for name in series.samples
@@ -35,7 +35,7 @@ def as_values(series: Series, reference: str) -> dict[str, Any]:
 
 
 def text(results: dict[str, Any]) -> str:
-    """The whole report, in Markdown that reads well in a terminal."""
+    """Return the whole report, as Markdown that is readable in a terminal."""
     parts = [_machine(results)]
     parts += [_series(title, values) for title, values in results.get("series", {}).items()]
     parts += [table(title, results[key]) for key, title in _TABLES.items() if key in results]
@@ -47,9 +47,9 @@ def text(results: dict[str, Any]) -> str:
 _TABLES = {
     "imports": "Import",
     "live": "Live guards",
-    "leases": "Leases kept at once, a beat each 10 s",
-    "chaos": "A minute of faults (503, 429, hang-ups, slow answers: one extend in four)",
-    "embedded": "Embedded server: time of an answer, and its size",
+    "leases": "Concurrent leases, one heartbeat each 10 s",
+    "chaos": "A minute of faults (503, 429, closed connections, slow responses: one extend in four)",
+    "embedded": "Embedded server: response time and size",
     "backlog": "Starting on a journal of unfinished settlements",
 }
 
@@ -130,7 +130,7 @@ def _bars(results: dict[str, Any]) -> str:
 def _markdown(head: list[str], rows: list[list[str]]) -> str:
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
 
-    def line(cells: list[str]) -> str:
+    def row(cells: list[str]) -> str:
         padded = [
             cell.ljust(width) if column == 0 else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
@@ -138,4 +138,4 @@ def _markdown(head: list[str], rows: list[list[str]]) -> str:
         return "| " + " | ".join(padded) + " |"
 
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([line(head), rule, *(line(row) for row in rows)])
+    return "\n".join([row(head), rule, *(row(cells) for cells in rows)])

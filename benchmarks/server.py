@@ -1,6 +1,6 @@
-"""The stub the benchmarks talk to: a process of its own that answers at once, keeps nothing and counts what it gets.
+"""The stub server of the benchmarks: it returns fixed responses immediately, and counts requests and bytes.
 
-python -m benchmarks.server          prints its port, and serves until its standard input ends
+`python -m benchmarks.server` prints its port, and serves until its standard input ends.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _RELEASED = {"status": "RELEASED", "released": _amount(5_000_000)}
 
 
 class Counts:
-    """What the server has seen since it was last asked."""
+    """What the server received since the last request for `/counts`."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -71,10 +71,10 @@ class _Connection(asyncio.Protocol):
                 return
             target = self._unread.split(b" ", 2)[1]
             self._unread = self._unread[end + 4 + length :]
-            answer = self._answer(target.decode())
-            self._transport.write(_HEAD % len(answer) + answer)
+            body = self._body(target.decode())
+            self._transport.write(_HEAD % len(body) + body)
 
-    def _answer(self, target: str) -> bytes:
+    def _body(self, target: str) -> bytes:
         counts = self._counts
         if target == "/counts":
             seen = {"requests": counts.requests, "bytes": counts.bytes, "connections": counts.connections}

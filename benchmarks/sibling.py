@@ -11,11 +11,11 @@ from typing import Any
 from benchmarks.floors import KEY
 
 IS_HERE = importlib.util.find_spec("runcycles") is not None
-MISSING = "runcycles is not installed here: its rows are skipped (make bench installs it where an index has it)"
+MISSING = "runcycles is not installed: its rows are skipped (make bench installs it if the package index has it)"
 
 
 def module() -> Any:
-    """The sibling; not a plain import, since type checkers run where it is not installed."""
+    """Return the sibling's module. It is no import statement, because type checkers run without it installed."""
     return importlib.import_module("runcycles")
 
 

@@ -1,4 +1,4 @@
-"""What it costs to import the SDK, and a cold process to make its first committed call."""
+"""The cost of importing the SDK, and of the first committed call of a new process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ before, begun, spent = set(sys.modules), time.perf_counter(), time.process_time(
 {what}
 print(json.dumps([time.process_time() - spent, time.perf_counter() - begun, len(set(sys.modules) - before)]))
 """
-_BARE = f"""
+_REFERENCE = f"""
 import sys, httpx
 with httpx.Client(base_url="http://127.0.0.1:" + sys.argv[1]) as client:
     client.post({CREATE_PATH!r}, content={CREATE!r}, headers={HEADERS!r})
@@ -31,7 +31,7 @@ with client, client.reserve(cycles.usd("0.05"), action=("llm.completion", "gpt-4
 
 
 def imports(rounds: int) -> dict[str, dict[str, Any]]:
-    """Import CPU and wall in seconds and modules loaded, medians, with the ratio to `import httpx, attrs`."""
+    """Return CPU and wall time and modules of an import (medians), with the ratio to `import httpx, attrs`."""
     statements = {"httpx, attrs": "import httpx, attrs", "cycles": "import cycles", "nothing": "pass"}
     if IS_HERE:
         statements["runcycles"] = "import runcycles"
@@ -54,13 +54,13 @@ def imports(rounds: int) -> dict[str, dict[str, Any]]:
 
 
 def first_call(port: int, journal: str, rounds: int) -> dict[str, Any]:
-    """A cold process to its first committed call and its end, against one that makes two bare httpx posts."""
+    """Compare a new process with one committed call with a new process that makes two httpx posts."""
     run(_FIRST, port, journal)  # compiles what no earlier run has compiled
-    pairs = [(run(_FIRST, port, journal), run(_BARE, port)) for _ in range(rounds)]
+    pairs = [(run(_FIRST, port, journal), run(_REFERENCE, port)) for _ in range(rounds)]
     return {
         "cpu_ms": statistics.median(ours.cpu_s for ours, _ in pairs) * 1000,
         "wall_ms": statistics.median(ours.wall_s for ours, _ in pairs) * 1000,
-        "bare_cpu_ms": statistics.median(bare.cpu_s for _, bare in pairs) * 1000,
-        "cpu_ratio": statistics.median(ours.cpu_s / bare.cpu_s for ours, bare in pairs),
-        "wall_ratio": statistics.median(ours.wall_s / bare.wall_s for ours, bare in pairs),
+        "posts_cpu_ms": statistics.median(posts.cpu_s for _, posts in pairs) * 1000,
+        "cpu_ratio": statistics.median(ours.cpu_s / posts.cpu_s for ours, posts in pairs),
+        "wall_ratio": statistics.median(ours.wall_s / posts.wall_s for ours, posts in pairs),
     }

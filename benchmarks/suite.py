@@ -1,4 +1,4 @@
-"""Which cases are measured together."""
+"""The groups of cases that are measured together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 
 class Scale:
-    """How long to measure: calls per round and rounds."""
+    """Size of a run: calls per round, rounds, and counts of guards and records."""
 
     def __init__(self, quick: bool) -> None:
         self.rounds = 3 if quick else 9
@@ -51,15 +51,15 @@ def sync(port: int, journal: str, scale: Scale, say: Say) -> dict[str, Any]:
         cases = [
             Case(POSTS, enter(floors.httpx_posts(port))),
             Case(AGAIN, enter(floors.httpx_posts(port))),
-            Case("bare socket", enter(floors.bare_socket(port))),
-            Case("bare file", enter(floors.bare_file(journal + "/file"))),
+            Case("raw socket", enter(floors.raw_socket(port))),
+            Case("raw file", enter(floors.raw_file(journal + "/file"))),
             Case("guard", enter(ours.guard(port, journal + "/ours"))),
             Case("guard, no journal", enter(ours.guard(port, None))),
             Case("decorator, no journal", enter(ours.decorator(port, None))),
         ]
         if sibling.IS_HERE:
             cases.append(Case("runcycles", enter(sibling.decorator(port, journal + "/sibling"))))
-        busy = [case for case in cases if case.name not in ("bare socket", "bare file", "decorator, no journal")]
+        busy = [case for case in cases if case.name not in ("raw socket", "raw file", "decorator, no journal")]
         disk = Case("guard, disk", enter(ours.guard(port, journal + "/disk", durability="disk")))
         found: dict[str, Series] = {}
         for workers, chosen in ((1, [*cases, disk]), (16, [*busy, disk]), (64, busy)):
@@ -80,7 +80,7 @@ async def asynchronous(port: int, journal: str, scale: Scale, say: Say) -> dict[
         cases = [
             AsyncCase(POSTS, await enter(floors.async_httpx_posts(port))),
             AsyncCase(AGAIN, await enter(floors.async_httpx_posts(port))),
-            AsyncCase("httpx stack", await enter(floors.async_httpx_posts(port, floors.Stack(16)))),
+            AsyncCase("httpx pool", await enter(floors.async_httpx_posts(port, floors.TransportPool(16)))),
             AsyncCase("guard", await enter(ours.async_guard(port, journal + "/async"))),
             AsyncCase("guard, no journal", await enter(ours.async_guard(port, None))),
         ]
@@ -104,11 +104,11 @@ async def asynchronous(port: int, journal: str, scale: Scale, say: Say) -> dict[
 
 
 def per_call(port: int, journal: str) -> dict[str, dict[str, float]]:
-    """Requests and bytes of one guarded call, ours and bare httpx, counted by the server."""
+    """Return requests and bytes of one guarded call, and of its httpx reference, as the server counts them."""
     found = {}
     for name, make in (
         ("per_call", lambda: ours.guard(port, journal + "/count")),
-        ("per_call_bare", lambda: floors.httpx_posts(port)),
+        ("per_call_posts", lambda: floors.httpx_posts(port)),
     ):
         with make() as call:
             call()
@@ -121,7 +121,7 @@ def per_call(port: int, journal: str) -> dict[str, dict[str, float]]:
 
 
 def processes(port: int, journal: str, scale: Scale, say: Say) -> dict[str, Any]:
-    """What takes processes of its own: import, first call, live guards, a full journal."""
+    """Measure what needs separate processes: import, first call, live guards, a full journal."""
     say("import and first call")
     values: dict[str, Any] = {
         "imports": startup.imports(scale.processes),
@@ -140,7 +140,7 @@ def processes(port: int, journal: str, scale: Scale, say: Say) -> dict[str, Any]
 
 
 def leases(scale: Scale, say: Say) -> dict[str, Any]:
-    """Thousands of leases kept at once, three beats each, and a minute of chaos."""
+    """Measure thousands of concurrent leases with three heartbeats each, and a minute of faults."""
     found: dict[str, dict[str, Any]] = {"leases": {}, "chaos": {}}
     for kind, guards in many_guards.GUARDS.items():
         guards //= scale.leases
@@ -150,7 +150,7 @@ def leases(scale: Scale, say: Say) -> dict[str, Any]:
 
 
 def embedded(scale: Scale, say: Say) -> dict[str, Any]:
-    """The embedded server's own speed."""
+    """Measure the response times of the embedded server."""
     if importlib.util.find_spec("uvicorn") is None:
         say("not the embedded server: uvicorn is not installed")
         return {}

@@ -7,7 +7,7 @@ from typing import Any
 
 SPEC_VERSION = "0.1.25.16"
 
-SPEC_SHA256 = "73b8f23ccf916d0f4cc07835f9331bf12159d22549def6db59e03ed0f77a5235"
+SPEC_SHA256 = "e4b2da9119dd36005ff8313078c9c134c4d2f7767177a18b029ef0a77c01007a"
 
 SCHEMAS: dict[str, Any] = {
     "CyclesEvidenceEnvelope": {

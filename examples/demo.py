@@ -1,9 +1,9 @@
-"""Real work on a budget: what `make demo` runs.
+"""Run real work under a budget. `make demo` runs this file.
 
-A Cycles server runs in a process of its own and has six cents for the tenant `demo`. Workers, some in threads and some
-as asyncio tasks, read the library of this very Python and hash or compress it, at one microcent a byte. One of them
-crashes, one is so slow that its reservation needs a heartbeat, and the last one goes on until the budget is gone.
-In the end what the workers booked must be what the server booked.
+A Cycles server runs in a separate process and has a budget of six cents for the tenant `demo`. Workers, some in threads
+and some as asyncio tasks, read the standard library of this Python and hash or compress it, at one microcent per byte.
+One worker crashes, one is so slow that its reservation needs a heartbeat, and the last one continues until the budget
+is used up. At the end the sums of the workers must equal the sums of the server.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ import cycles
 from cycles import Amount, AsyncGuard, Cycles, Guard
 
 TENANT = "demo"
-BUDGET = cycles.usd("0.06")  # the planned work costs about four cents; the last worker gets the rest
+BUDGET = cycles.usd("0.06")  # the planned work costs about four cents; the last worker uses the rest
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 
-SLOW_PAUSE_S = 0.1  # between two of about 120 files, as if each waited for a slow service
-SLOW_TTL_MS = 5_000  # a lease this short must be extended meanwhile; the usual one lasts a minute
+SLOW_PAUSE_S = 0.1  # between two of about 120 files, like a wait for a slow service
+SLOW_TTL_MS = 5_000  # so short that the lease has to be extended; the default is a minute
 
 started = time.monotonic()
 
 
 def price(byte_count: int) -> Amount:
-    """One microcent a byte: about a cent a megabyte."""
+    """Return the price of a number of bytes: one microcent per byte, about a cent per megabyte."""
     return cycles.usd_microcents(byte_count)
 
 
@@ -48,29 +48,29 @@ def sources(package: str) -> list[Path]:
 
 
 def compress(paths: Iterable[Path]) -> tuple[int, int]:
-    """How many bytes were read, and how many are left of them."""
+    """Compress files. Return the number of bytes read, and the compressed size."""
     contents = b"".join(path.read_bytes() for path in paths)
     return len(contents), len(zlib.compress(contents, 9))
 
 
 def estimate(package: str) -> Amount:
-    """What a package may cost: the size of its files and a tenth more. What is too much comes back."""
+    """Return what a package may cost: the size of its files and a tenth more. A commit releases the unused rest."""
     size = sum(path.stat().st_size for path in sources(package))
     return price(size + size // 10)
 
 
 def say(who: str, what: str) -> None:
-    # The line end is part of the text: `print` would write it separately, and lines of two threads would mix.
+    # The line end is part of the string: `print` would write it separately, and lines of two threads would mix.
     print(f"{time.monotonic() - started:5.1f} s  {who:<7} {what}\n", end="", flush=True)
 
 
-class PowerCutError(Exception):
-    """What the crashing worker dies of."""
+class SimulatedCrashError(Exception):
+    """Raised by the worker that crashes."""
 
 
 @dataclass
 class Worker:
-    """One line of the table: a worker, the guards it held, and why it ended."""
+    """One row of the table: a worker, its guards, and why it ended."""
 
     name: str
     guards: list[Guard | AsyncGuard] = field(default_factory=list)
@@ -81,13 +81,13 @@ class Worker:
 
     @contextmanager
     def shift(self) -> Iterator[None]:
-        """Whatever ends the work of this worker ends here, and is noted."""
+        """Run the work of this worker, and record why it ended."""
         try:
             yield
             self.ended = "finished"
         except cycles.BudgetExceededError:
-            self.ended = "denied: the budget is gone"
-        except PowerCutError as crash:
+            self.ended = "denied: budget used up"
+        except SimulatedCrashError as crash:
             self.ended = f"crashed: {crash}"
         self.say(self.ended)
 
@@ -98,11 +98,11 @@ class Worker:
         return sum((guard.settlement.charged or price(0) for guard in self.guards if guard.settlement), price(0))
 
     def released(self) -> Amount:
-        return sum((given_back(guard) for guard in self.guards), price(0))
+        return sum((released_amount(guard) for guard in self.guards), price(0))
 
 
-def given_back(guard: Guard | AsyncGuard) -> Amount:
-    """A released guard gave back all it held; a committed one what it did not need."""
+def released_amount(guard: Guard | AsyncGuard) -> Amount:
+    """Return what a guard released: all of it after a release, the unused rest after a commit."""
     if guard.state == "released":
         return guard.estimate
     return (guard.settlement and guard.settlement.released) or price(0)
@@ -112,7 +112,7 @@ def given_back(guard: Guard | AsyncGuard) -> Amount:
 
 
 def hash_packages(client: Cycles, worker: Worker, packages: Iterable[str]) -> None:
-    """Blocking work, for a thread: `with` holds the budget of one package, `commit` says what it really cost."""
+    """Hash packages in a thread: `with` reserves the budget of one package, `commit` reports what it cost."""
     with worker.shift():
         for package in packages:
             with client.reserve(estimate(package), action=("file.hash", package)) as guard:
@@ -124,15 +124,15 @@ def hash_packages(client: Cycles, worker: Worker, packages: Iterable[str]) -> No
 
 
 def crash_half_way(client: Cycles, worker: Worker, package: str) -> None:
-    """A block that raises with nothing committed gives its whole budget back, and the exception goes on."""
+    """Raise in a block before its commit: the whole reservation is released, and the exception propagates."""
     with worker.shift(), client.reserve(estimate(package), action=("file.hash", package)) as guard:
         worker.guards.append(guard)
         worker.say(f"{package}: holds {guard.reserved} and is about to crash")
-        raise PowerCutError("power cut")
+        raise SimulatedCrashError("power failure")
 
 
 async def compress_packages(client: Cycles, worker: Worker, packages: Iterable[str]) -> None:
-    """The same in asyncio: `async with` on the same client, and `await` where something is sent."""
+    """Compress packages in a task: `async with` on the same client, and `await` for each call that sends a request."""
     with worker.shift():
         for package in packages:
             async with client.reserve(estimate(package), action=("file.compress", package)) as guard:
@@ -143,7 +143,7 @@ async def compress_packages(client: Cycles, worker: Worker, packages: Iterable[s
 
 
 async def compress_slowly(client: Cycles, worker: Worker, package: str) -> None:
-    """Work that outlives its lease: the client extends it meanwhile. `spend` adds up; the end of the block commits."""
+    """Work longer than the lease: the client extends it. `spend` adds amounts, the end of the block commits them."""
     with worker.shift():
         async with client.reserve(estimate(package), action=("file.compress", package), ttl_ms=SLOW_TTL_MS) as guard:
             worker.guards.append(guard)
@@ -156,7 +156,7 @@ async def compress_slowly(client: Cycles, worker: Worker, package: str) -> None:
 
 
 def work(client: Cycles) -> list[Worker]:
-    """Threads and tasks side by side on one client; then one more worker, until the budget says no."""
+    """Run threads and tasks on one client, then one more worker until its reservation is denied."""
     hash_1, hash_2, hash_3, crash = (Worker(name) for name in ("hash-1", "hash-2", "hash-3", "crash"))
     zip_1, zip_2, zip_3, slow = (Worker(name) for name in ("zip-1", "zip-2", "zip-3", "slow"))
     last = Worker("last")
@@ -178,7 +178,7 @@ def work(client: Cycles) -> list[Worker]:
         ]
         asyncio.run(tasks())
         for future in futures:
-            future.result()  # raises what the thread raised, should anything have gone wrong
+            future.result()  # raises the exception of the thread, if there was one
 
     asyncio.run(compress_packages(client, last, itertools.cycle(["asyncio", "email", "xml"])))
     return [hash_1, hash_2, hash_3, zip_1, zip_2, zip_3, crash, slow, last]
@@ -192,13 +192,13 @@ def row(name: str, jobs: object, amounts: Iterable[Amount | str], why: str) -> s
     return f"{name:<7} {jobs:>4}  {'  '.join(f'{column:>11}' for column in columns)}  {why}".rstrip()
 
 
-def report(workers: list[Worker], beats: Counter[str | None], balance: cycles.Balance) -> bool:
-    """Print the table, and beside it the server's own books; answer whether they agree."""
+def report(workers: list[Worker], heartbeats: Counter[str | None], balance: cycles.Balance) -> bool:
+    """Print the table and the balance of the server. Return whether they agree."""
     rule = "-" * 80
     print(f"\n{row('worker', 'jobs', ['estimated', 'charged', 'released'], 'why it ended')}\n{rule}")
     for worker in workers:
-        beaten = sum(beats[guard.reservation_id] for guard in worker.guards)
-        why = f"{worker.ended}, {beaten} heartbeats" if beaten else worker.ended
+        count = sum(heartbeats[guard.reservation_id] for guard in worker.guards)
+        why = f"{worker.ended}, {count} heartbeats" if count else worker.ended
         print(row(worker.name, len(worker.guards), [worker.estimated(), worker.charged(), worker.released()], why))
     estimated = sum((worker.estimated() for worker in workers), price(0))
     charged = sum((worker.charged() for worker in workers), price(0))
@@ -211,26 +211,26 @@ def report(workers: list[Worker], beats: Counter[str | None], balance: cycles.Ba
         and balance.reserved == price(0)
         and balance.remaining == BUDGET - charged
     )
-    print(f"the server's books for {balance.scope_path}:")
+    print(f"the server's balance of {balance.scope_path}:")
     print(f"  allocated {balance.allocated}, spent {balance.spent}, reserved {balance.reserved}, ", end="")
     print(f"remaining {balance.remaining}")
-    print("  They agree with the table." if agree else "  THEY DO NOT AGREE with the table.")
+    print("  It agrees with the table." if agree else "  IT DOES NOT AGREE with the table.")
     return agree
 
 
 @contextmanager
 def server_process() -> Iterator[None]:
-    """`python -m cycles.embedded` as a process; the environment then says where it is, as it would in a shell."""
+    """Run `python -m cycles.embedded` as a process, and set the environment variables that it prints."""
     budget = f"tenant:{TENANT}={cycles.to_usd(BUDGET)}USD"
     command = [sys.executable, "-m", "cycles.embedded", "--port", "0", "--budget", budget]
-    # In a session of its own, so that Ctrl-C reaches only the client, which can still give back what it holds.
+    # In its own session, so that Ctrl-C reaches only the client, which can then still release its reservations.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         assert process.stdout is not None
-        to_paste = next((line for line in process.stdout if line.startswith("export ")), None)
-        if to_paste is None:
-            sys.exit("the embedded server did not start; what it said is above")
-        for assignment in shlex.split(to_paste)[1:]:
+        exports = next((printed for printed in process.stdout if printed.startswith("export ")), None)
+        if exports is None:
+            sys.exit("the embedded server did not start; its messages are above")
+        for assignment in shlex.split(exports)[1:]:
             name, _, value = assignment.partition("=")
             os.environ[name] = value
         yield
@@ -240,24 +240,24 @@ def server_process() -> Iterator[None]:
 
 
 def main() -> int:
-    """Run it all; the exit status is 0 only if the books agree."""
+    """Run the demo. Return exit status 0 only if the sums of workers and server agree."""
     with server_process(), Cycles(journal=False) as client:  # no journal: the demo leaves no files behind
         print(f"A Cycles server listens at {client.config.base_url}; {TENANT} may spend {BUDGET}.\n")
-        beats: Counter[str | None] = Counter()  # by reservation
+        heartbeats: Counter[str | None] = Counter()  # by reservation
 
         def watch(event: cycles.events.Event) -> None:
             if isinstance(event, cycles.events.LeaseExtended):
-                beats[event.reservation_id] += 1
-                say("slow", "heartbeat: the lease goes on")
+                heartbeats[event.reservation_id] += 1
+                say("slow", "heartbeat: the lease is extended")
 
         client.on_event(watch)
         workers = work(client)
         [balance] = client.balances()
-        return 0 if report(workers, beats, balance) else 1
+        return 0 if report(workers, heartbeats, balance) else 1
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("interrupted; what was held has been given back")
+        sys.exit("interrupted: the reservations are released")

@@ -13,11 +13,11 @@ T = TypeVar("T", bound="Action")
 
 @_attrs_define
 class Action:
-    """What is going to be done, or was.
+    """An action that is planned or done.
 
     Attributes:
         kind (str): Kind of action, for example llm.completion.
-        name (str): Which one of that kind, for example the name of a model or a tool.
+        name (str): Name of the action within its kind, for example of a model or a tool.
         tags (list[str] | Unset): Labels for policies and reports.
     """
 

@@ -16,8 +16,8 @@ class Amount:
     """A quantity of one unit, zero or more.
 
     Attributes:
-        unit (UnitEnum): What is counted.
-        amount (int): How many, a signed 64-bit integer that is not negative.
+        unit (UnitEnum): Unit of the amount.
+        amount (int): The quantity, a signed 64-bit integer that is not negative.
     """
 
     unit: UnitEnum

@@ -23,13 +23,13 @@ class Balance:
     Attributes:
         scope (str): The scope itself, for example agent:bot.
         scope_path (str): The scope with everything above it.
-        remaining (SignedAmount): Allocated less spent, reserved and debt; can be below zero.
-        reserved (Amount | Unset): Held by live reservations.
-        spent (Amount | Unset): Settled so far.
+        remaining (SignedAmount): Allocated minus spent, reserved and debt; may be negative.
+        reserved (Amount | Unset): Amount of active reservations.
+        spent (Amount | Unset): Amount charged so far.
         debt (Amount | Unset): Spent beyond the budget under ALLOW_WITH_OVERDRAFT, not yet paid back.
-        allocated (Amount | Unset): What the budget was given.
-        overdraft_limit (Amount | Unset): How much debt is allowed.
-        is_over_limit (bool | Unset): Whether the scope takes no new reservations.
+        allocated (Amount | Unset): Amount allocated to the budget.
+        overdraft_limit (Amount | Unset): Maximum debt.
+        is_over_limit (bool | Unset): Whether the scope rejects new reservations.
     """
 
     scope: str

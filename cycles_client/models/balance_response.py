@@ -21,7 +21,7 @@ class BalanceResponse:
 
     Attributes:
         balances (list[Balance]): The balances of this page.
-        next_cursor (str | Unset): Where the next page begins; absent on the last one.
+        next_cursor (str | Unset): Position of the next page; absent on the last page.
         has_more (bool | Unset): Whether there is another page.
     """
 

@@ -13,13 +13,13 @@ T = TypeVar("T", bound="Caps")
 
 @_attrs_define
 class Caps:
-    """Soft limits the action has to keep when the decision is ALLOW_WITH_CAPS.
+    """Limits that the action has to keep if the decision is ALLOW_WITH_CAPS.
 
     Attributes:
-        max_tokens (int | Unset): Most tokens one call may produce.
+        max_tokens (int | Unset): Maximum tokens that one call may produce.
         max_steps_remaining (int | Unset): How many more steps the agent may take.
         tool_allowlist (list[str] | Unset): If it is not empty, the only tools that may be used.
-        tool_denylist (list[str] | Unset): Tools that may not be used, while there is no allowlist.
+        tool_denylist (list[str] | Unset): Tools that may not be used, if there is no allowlist.
         cooldown_ms (int | Unset): How long to wait before the next action, in milliseconds.
     """
 

@@ -4,7 +4,7 @@ from ..types import is_known_member, unknown_member
 
 
 class CommitOveragePolicy(StrEnum):
-    """What happens when the actual is more than what was reserved.
+    """What happens if the actual amount is larger than the reserved one.
 
     A value newer than this client is kept: it equals its text, and `is_known` is False.
     """

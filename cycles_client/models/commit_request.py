@@ -17,13 +17,13 @@ T = TypeVar("T", bound="CommitRequest")
 
 @_attrs_define
 class CommitRequest:
-    """Reports what the action cost; what was held and not used goes back.
+    """Report of the actual cost; the unused rest is released.
 
     Attributes:
         idempotency_key (str): Key that makes a repeat of this request safe.
-        actual (Amount): What the action really cost.
-        metrics (StandardMetrics | Unset): What the action used, beside its cost.
-        metadata (Any | Unset): Free facts that are kept with the record.
+        actual (Amount): Actual cost of the action.
+        metrics (StandardMetrics | Unset): Usage of the action, beside its cost.
+        metadata (Any | Unset): Free-form data that is stored with the record.
     """
 
     idempotency_key: str

@@ -24,10 +24,10 @@ class CommitResponse:
 
     Attributes:
         status (CommitResponseStatus): Always COMMITTED.
-        charged (Amount): What was charged; can be less than the actual under ALLOW_IF_AVAILABLE.
-        released (Amount | Unset): What went back to the budgets.
-        balances (list[Balance] | Unset): The budgets that took part, as they are now.
-        cycles_evidence (CyclesEvidenceRef | Unset): Signed record of this answer.
+        charged (Amount): Charged amount; may be less than the actual amount under ALLOW_IF_AVAILABLE.
+        released (Amount | Unset): Amount released to the budgets.
+        balances (list[Balance] | Unset): Current balances of the budgets that were used.
+        cycles_evidence (CyclesEvidenceRef | Unset): Signed record of this response.
     """
 
     status: CommitResponseStatus

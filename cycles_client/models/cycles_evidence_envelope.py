@@ -14,18 +14,18 @@ T = TypeVar("T", bound="CyclesEvidenceEnvelope")
 
 @_attrs_define
 class CyclesEvidenceEnvelope:
-    """A signed record of one answer, so that a third party can check what the server said.
+    """A signed record of one response, which a third party can verify.
 
     Attributes:
-        schema_version (str): Which form of envelope this is.
-        artifact_type (CyclesEvidenceEnvelopeArtifactType): Which kind of answer was recorded.
-        server_id (str): The server that gave the answer.
+        schema_version (str): Version of the envelope format.
+        artifact_type (CyclesEvidenceEnvelopeArtifactType): Kind of the recorded response.
+        server_id (str): The server that sent the response.
         signer_did (str): Decentralised identifier of the signer.
-        issued_at_ms (int): When it was signed, in milliseconds since the epoch.
-        payload (Any): The recorded answer itself.
+        issued_at_ms (int): When the envelope was signed, in milliseconds since the epoch.
+        payload (Any): The recorded response.
         evidence_id (str): SHA-256 of the content, in hex.
         signature (str): Ed25519 signature of the content, in hex.
-        trace_id (str | Unset): Trace id of the request the answer belongs to.
+        trace_id (str | Unset): Trace id of the request.
     """
 
     schema_version: str

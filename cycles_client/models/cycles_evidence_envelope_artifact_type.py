@@ -4,7 +4,7 @@ from ..types import is_known_member, unknown_member
 
 
 class CyclesEvidenceEnvelopeArtifactType(StrEnum):
-    """Which kind of answer was recorded.
+    """Kind of the recorded response.
 
     A value newer than this client is kept: it equals its text, and `is_known` is False.
     """

@@ -11,7 +11,7 @@ T = TypeVar("T", bound="CyclesEvidenceRef")
 
 @_attrs_define
 class CyclesEvidenceRef:
-    """Where the signed record of an answer can be read.
+    """Where the signed record of a response can be read.
 
     Attributes:
         evidence_id (str): Content hash of the envelope.

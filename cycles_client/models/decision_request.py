@@ -18,14 +18,14 @@ T = TypeVar("T", bound="DecisionRequest")
 
 @_attrs_define
 class DecisionRequest:
-    """A question that holds nothing.
+    """Evaluation of an action, without a reservation.
 
     Attributes:
         idempotency_key (str): Key that makes a repeat of this request safe.
         subject (Subject): Who spends.
-        action (Action): What the spend is for.
-        estimate (Amount): What the action is expected to cost.
-        metadata (Any | Unset): Free facts that are kept with the record.
+        action (Action): The action that spends.
+        estimate (Amount): Expected cost of the action.
+        metadata (Any | Unset): Free-form data that is stored with the record.
     """
 
     idempotency_key: str

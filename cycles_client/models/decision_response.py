@@ -19,15 +19,15 @@ T = TypeVar("T", bound="DecisionResponse")
 
 @_attrs_define
 class DecisionResponse:
-    """The answer to a question that holds nothing.
+    """Result of an evaluation without a reservation.
 
     Attributes:
-        decision (DecisionEnum): The answer.
+        decision (DecisionEnum): The decision.
         caps (Caps | Unset): Present exactly when the decision is ALLOW_WITH_CAPS.
         reason_code (str | Unset): Why the decision was DENY.
-        retry_after_ms (int | Unset): When asking again may help, in milliseconds from now.
-        affected_scopes (list[str] | Unset): The scopes whose budgets take part, outermost first.
-        cycles_evidence (CyclesEvidenceRef | Unset): Signed record of this answer.
+        retry_after_ms (int | Unset): After how many milliseconds a retry may succeed.
+        affected_scopes (list[str] | Unset): The scopes whose budgets are used, outermost first.
+        cycles_evidence (CyclesEvidenceRef | Unset): Signed record of this response.
     """
 
     decision: DecisionEnum

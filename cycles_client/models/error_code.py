@@ -4,7 +4,7 @@ from ..types import is_known_member, unknown_member
 
 
 class ErrorCode(StrEnum):
-    """Why a request was refused; newer servers may use further codes.
+    """Why a request was rejected; newer servers may return further codes.
 
     A value newer than this client is kept: it equals its text, and `is_known` is False.
     """

@@ -18,15 +18,15 @@ T = TypeVar("T", bound="ErrorResponse")
 
 @_attrs_define
 class ErrorResponse:
-    """What every refusal looks like.
+    """Body of every error response.
 
     Attributes:
-        error (ErrorCode): The reason, for programs.
-        message (str): The reason, for people.
+        error (ErrorCode): Machine-readable reason.
+        message (str): Human-readable reason.
         request_id (str): The server's id of the request, for its logs.
         trace_id (str | Unset): W3C trace id of the request.
-        details (Any | Unset): Further facts, depending on the reason.
-        cycles_evidence (CyclesEvidenceRef | Unset): Signed record of the refusal.
+        details (Any | Unset): Further data, which depends on the reason.
+        cycles_evidence (CyclesEvidenceRef | Unset): Signed record of this error response.
     """
 
     error: ErrorCode

@@ -20,18 +20,18 @@ T = TypeVar("T", bound="EventCreateRequest")
 
 @_attrs_define
 class EventCreateRequest:
-    """Reports spend that had no reservation, or whose reservation is gone.
+    """Report of spend without a reservation, or after its expiry.
 
     Attributes:
         idempotency_key (str): Key that makes a repeat of this request safe.
         subject (Subject): Who spends.
-        action (Action): What the spend is for.
-        actual (Amount): What was spent.
-        overage_policy (CommitOveragePolicy | Unset): What happens when the budgets cannot pay all of it. Server
+        action (Action): The action that spends.
+        actual (Amount): Spent amount.
+        overage_policy (CommitOveragePolicy | Unset): What happens if the budgets are smaller than the amount. Server
             default: ALLOW_IF_AVAILABLE.
-        metrics (StandardMetrics | Unset): What the action used, beside its cost.
+        metrics (StandardMetrics | Unset): Usage of the action, beside its cost.
         client_time_ms (int | Unset): When it happened by the client's clock, in milliseconds since the epoch.
-        metadata (Any | Unset): Free facts that are kept with the record.
+        metadata (Any | Unset): Free-form data that is stored with the record.
     """
 
     idempotency_key: str

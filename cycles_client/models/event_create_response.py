@@ -19,13 +19,13 @@ T = TypeVar("T", bound="EventCreateResponse")
 
 @_attrs_define
 class EventCreateResponse:
-    """How the spend was booked.
+    """Result of a spend report.
 
     Attributes:
         status (EventCreateResponseStatus): Always APPLIED.
-        event_id (str): Id of the booked event.
-        charged (Amount | Unset): What was charged; can be less than the actual under ALLOW_IF_AVAILABLE.
-        balances (list[Balance] | Unset): The budgets that took part, as they are now.
+        event_id (str): Id of the event.
+        charged (Amount | Unset): Charged amount; may be less than the actual amount under ALLOW_IF_AVAILABLE.
+        balances (list[Balance] | Unset): Current balances of the budgets that were used.
     """
 
     status: EventCreateResponseStatus

@@ -4,7 +4,7 @@ from ..types import is_known_member, unknown_member
 
 
 class ListReservationsSortBy(StrEnum):
-    """What to order by. Server default: created_at_ms.
+    """Sort key. Server default: created_at_ms.
 
     A value newer than this client is kept: it equals its text, and `is_known` is False.
     """

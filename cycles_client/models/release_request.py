@@ -12,11 +12,11 @@ T = TypeVar("T", bound="ReleaseRequest")
 
 @_attrs_define
 class ReleaseRequest:
-    """Gives a reservation back, because the action did not happen.
+    """Request to release a reservation whose action did not run.
 
     Attributes:
         idempotency_key (str): Key that makes a repeat of this request safe.
-        reason (str | Unset): Why, for people.
+        reason (str | Unset): Human-readable reason.
     """
 
     idempotency_key: str

@@ -20,13 +20,13 @@ T = TypeVar("T", bound="ReleaseResponse")
 
 @_attrs_define
 class ReleaseResponse:
-    """What went back.
+    """The released amount.
 
     Attributes:
         status (ReleaseResponseStatus): Always RELEASED.
-        released (Amount): What went back to the budgets.
-        balances (list[Balance] | Unset): The budgets that took part, as they are now.
-        cycles_evidence (CyclesEvidenceRef | Unset): Signed record of this answer.
+        released (Amount): Amount released to the budgets.
+        balances (list[Balance] | Unset): Current balances of the budgets that were used.
+        cycles_evidence (CyclesEvidenceRef | Unset): Signed record of this response.
     """
 
     status: ReleaseResponseStatus

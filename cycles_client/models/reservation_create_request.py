@@ -19,21 +19,21 @@ T = TypeVar("T", bound="ReservationCreateRequest")
 
 @_attrs_define
 class ReservationCreateRequest:
-    """Asks to hold an estimated amount before the action runs.
+    """Request to reserve an estimated amount before the action runs.
 
     Attributes:
         idempotency_key (str): Key that makes a repeat of this request safe.
         subject (Subject): Who spends.
-        action (Action): What the spend is for.
-        estimate (Amount): How much to hold.
+        action (Action): The action that spends.
+        estimate (Amount): Amount to reserve.
         ttl_ms (int | Unset): How long the reservation lives without an extension, in milliseconds. Server default:
             60000.
-        grace_period_ms (int | Unset): How long after the expiry a commit or release is still taken, in milliseconds.
+        grace_period_ms (int | Unset): How long after the expiry a commit or release is accepted, in milliseconds.
             Server default: 5000.
-        overage_policy (CommitOveragePolicy | Unset): What happens when the actual turns out to be more than the
-            estimate. Server default: ALLOW_IF_AVAILABLE.
-        dry_run (bool | Unset): Evaluate everything and keep nothing. Server default: false.
-        metadata (Any | Unset): Free facts that are kept with the record.
+        overage_policy (CommitOveragePolicy | Unset): What happens if the actual amount is larger than the estimate.
+            Server default: ALLOW_IF_AVAILABLE.
+        dry_run (bool | Unset): Evaluate without reserving. Server default: false.
+        metadata (Any | Unset): Free-form data that is stored with the record.
     """
 
     idempotency_key: str

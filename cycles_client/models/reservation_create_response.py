@@ -21,22 +21,21 @@ T = TypeVar("T", bound="ReservationCreateResponse")
 
 @_attrs_define
 class ReservationCreateResponse:
-    """What the server decided, and the lease if there is one.
+    """The decision, and the lease if there is one.
 
     Attributes:
         decision (DecisionEnum): Whether the action may run.
-        affected_scopes (list[str]): The scopes whose budgets take part, outermost first.
+        affected_scopes (list[str]): The scopes whose budgets are used, outermost first.
         reservation_id (str | Unset): Id of the lease; absent on a dry run.
-        reserved (Amount | Unset): What is held.
+        reserved (Amount | Unset): The reserved amount.
         expires_at_ms (int | Unset): When the lease ends, in milliseconds of the server's epoch clock.
-        remaining_ttl_ms (int | Unset): How long the lease still lives, in milliseconds; zero once it is no longer
-            active.
+        remaining_ttl_ms (int | Unset): Remaining lease time, in milliseconds; zero after its end.
         scope_path (str | Unset): The innermost scope with everything above it.
         caps (Caps | Unset): Present exactly when the decision is ALLOW_WITH_CAPS.
-        balances (list[Balance] | Unset): The budgets that took part, as they are now.
+        balances (list[Balance] | Unset): Current balances of the budgets that were used.
         reason_code (str | Unset): Why the decision was DENY.
-        retry_after_ms (int | Unset): When asking again may help, in milliseconds from now.
-        cycles_evidence (CyclesEvidenceRef | Unset): Signed record of this answer.
+        retry_after_ms (int | Unset): After how many milliseconds a retry may succeed.
+        cycles_evidence (CyclesEvidenceRef | Unset): Signed record of this response.
     """
 
     decision: DecisionEnum

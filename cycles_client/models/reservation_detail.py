@@ -21,23 +21,23 @@ T = TypeVar("T", bound="ReservationDetail")
 
 @_attrs_define
 class ReservationDetail:
-    """Everything the server knows about one reservation.
+    """One reservation with all its data.
 
     Attributes:
         reservation_id (str): Id of the reservation.
-        status (ReservationStatus): Where the reservation is in its life.
+        status (ReservationStatus): State of the reservation.
         subject (Subject): Who spends.
-        action (Action): What the spend is for.
-        reserved (Amount): What is or was held.
-        created_at_ms (int): When it was made, in milliseconds since the epoch.
-        expires_at_ms (int): When it ends without an extension, in milliseconds since the epoch.
+        action (Action): The action that spends.
+        reserved (Amount): The reserved amount, also after its end.
+        created_at_ms (int): When it was created, in milliseconds since the epoch.
+        expires_at_ms (int): When it expires, in milliseconds since the epoch.
         scope_path (str): The innermost scope with everything above it.
-        affected_scopes (list[str]): The scopes whose budgets take part, outermost first.
+        affected_scopes (list[str]): The scopes whose budgets are used, outermost first.
         idempotency_key (str | Unset): Key that makes a repeat of this request safe.
-        committed (Amount | Unset): What was charged, once it is committed.
+        committed (Amount | Unset): Charged amount, after a commit.
         finalized_at_ms (int | Unset): When it was committed or released, in milliseconds since the epoch.
-        metadata (Any | Unset): Free facts that are kept with the record.
-        committed_metadata (Any | Unset): Free facts that came with the commit.
+        metadata (Any | Unset): Free-form data that is stored with the record.
+        committed_metadata (Any | Unset): Free-form data of the commit.
         evidence (ReservationEvidence | Unset): Signed records of its steps.
     """
 

@@ -17,12 +17,12 @@ T = TypeVar("T", bound="ReservationEvidence")
 
 @_attrs_define
 class ReservationEvidence:
-    """The signed records of each step in a reservation's life.
+    """Signed records of the steps of a reservation.
 
     Attributes:
-        reserve (CyclesEvidenceRef | Unset): Record of the reserve answer.
-        commit (CyclesEvidenceRef | Unset): Record of the commit answer.
-        release (CyclesEvidenceRef | Unset): Record of the release answer.
+        reserve (CyclesEvidenceRef | Unset): Record of the reserve response.
+        commit (CyclesEvidenceRef | Unset): Record of the commit response.
+        release (CyclesEvidenceRef | Unset): Record of the release response.
     """
 
     reserve: CyclesEvidenceRef | Unset = UNSET

@@ -12,12 +12,12 @@ T = TypeVar("T", bound="ReservationExtendRequest")
 
 @_attrs_define
 class ReservationExtendRequest:
-    """Keeps a reservation alive for longer.
+    """Request to extend a reservation.
 
     Attributes:
         idempotency_key (str): Key that makes a repeat of this request safe.
         extend_by_ms (int): How much longer, in milliseconds.
-        metadata (Any | Unset): Free facts that are kept with the record.
+        metadata (Any | Unset): Free-form data that is stored with the record.
     """
 
     idempotency_key: str

@@ -18,13 +18,13 @@ T = TypeVar("T", bound="ReservationExtendResponse")
 
 @_attrs_define
 class ReservationExtendResponse:
-    """Until when the reservation lives now.
+    """The extended lease.
 
     Attributes:
         status (ReservationExtendResponseStatus): Always ACTIVE.
         expires_at_ms (int): The new end of the lease, in milliseconds of the server's epoch clock.
-        remaining_ttl_ms (int | Unset): How long the lease still lives, in milliseconds.
-        balances (list[Balance] | Unset): The budgets that took part, as they are now.
+        remaining_ttl_ms (int | Unset): Remaining lease time, in milliseconds.
+        balances (list[Balance] | Unset): Current balances of the budgets that were used.
     """
 
     status: ReservationExtendResponseStatus

@@ -4,7 +4,7 @@ from ..types import is_known_member, unknown_member
 
 
 class ReservationStatus(StrEnum):
-    """Where a reservation is in its life.
+    """State of a reservation.
 
     A value newer than this client is kept: it equals its text, and `is_known` is False.
     """

@@ -16,8 +16,8 @@ class SignedAmount:
     """A quantity of one unit that may be negative.
 
     Attributes:
-        unit (UnitEnum): What is counted.
-        amount (int): How many, a signed 64-bit integer.
+        unit (UnitEnum): Unit of the amount.
+        amount (int): The quantity, a signed 64-bit integer.
     """
 
     unit: UnitEnum

@@ -12,7 +12,7 @@ T = TypeVar("T", bound="StandardMetrics")
 
 @_attrs_define
 class StandardMetrics:
-    """What the action used, beside its cost.
+    """Usage of the action, beside its cost.
 
     Attributes:
         tokens_input (int | Unset): Tokens read.

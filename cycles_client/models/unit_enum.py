@@ -4,7 +4,7 @@ from ..types import is_known_member, unknown_member
 
 
 class UnitEnum(StrEnum):
-    """What an amount counts; one US dollar is 100,000,000 microcents.
+    """Unit of an amount; one US dollar is 100,000,000 microcents.
 
     A value newer than this client is kept: it equals its text, and `is_known` is False.
     """

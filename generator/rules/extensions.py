@@ -17,7 +17,7 @@ def fold_extensions(document: Json, counts: Counter[str]) -> None:
     """Fold each schema `NameExtension` into the schema `Name`, and replace references to it by references to `Name`.
 
     The members of an extension become optional members of the base. A member that the base has already keeps its
-    definition. A schema of its own, which has required members and is referred to, is not an extension.
+    definition. A schema that has required members and is referred to is not an extension.
     """
     schemas = schemas_of(document)
     referenced = set(_references(document))

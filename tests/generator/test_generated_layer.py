@@ -237,9 +237,9 @@ def test_only_public_reads_take_an_unauthenticated_client() -> None:
 def test_docstrings_are_short() -> None:
     documentation = create_reservation.sync.__doc__ or ""
     assert len(documentation.splitlines()) < 30
-    assert "What the action is expected" not in documentation
-    assert "estimate (Amount): How much to hold." in (ReservationCreateRequest.__doc__ or "")
-    assert "keep nothing. Server default: false." in (ReservationCreateRequest.__doc__ or "")
+    assert "Expected cost of the action" not in documentation
+    assert "estimate (Amount): Amount to reserve." in (ReservationCreateRequest.__doc__ or "")
+    assert "without reserving. Server default: false." in (ReservationCreateRequest.__doc__ or "")
 
 
 def test_importing_a_table_or_a_model_loads_nothing_else() -> None:

@@ -131,8 +131,8 @@ def sync_detailed(
         toolset (str | Unset): Only this toolset.
         include_children (bool | Unset): Also the scopes below the ones that match. Server
             default: false.
-        limit (int | Unset): How many entries one page holds at most. Server default: 50.
-        cursor (str | Unset): Where the next page begins; opaque, taken from the answer before.
+        limit (int | Unset): Maximum number of entries per page. Server default: 50.
+        cursor (str | Unset): Opaque position of the next page, from the previous response.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -187,8 +187,8 @@ def sync(
         toolset (str | Unset): Only this toolset.
         include_children (bool | Unset): Also the scopes below the ones that match. Server
             default: false.
-        limit (int | Unset): How many entries one page holds at most. Server default: 50.
-        cursor (str | Unset): Where the next page begins; opaque, taken from the answer before.
+        limit (int | Unset): Maximum number of entries per page. Server default: 50.
+        cursor (str | Unset): Opaque position of the next page, from the previous response.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -238,8 +238,8 @@ async def asyncio_detailed(
         toolset (str | Unset): Only this toolset.
         include_children (bool | Unset): Also the scopes below the ones that match. Server
             default: false.
-        limit (int | Unset): How many entries one page holds at most. Server default: 50.
-        cursor (str | Unset): Where the next page begins; opaque, taken from the answer before.
+        limit (int | Unset): Maximum number of entries per page. Server default: 50.
+        cursor (str | Unset): Opaque position of the next page, from the previous response.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -292,8 +292,8 @@ async def asyncio(
         toolset (str | Unset): Only this toolset.
         include_children (bool | Unset): Also the scopes below the ones that match. Server
             default: false.
-        limit (int | Unset): How many entries one page holds at most. Server default: 50.
-        cursor (str | Unset): Where the next page begins; opaque, taken from the answer before.
+        limit (int | Unset): Maximum number of entries per page. Server default: 50.
+        cursor (str | Unset): Opaque position of the next page, from the previous response.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

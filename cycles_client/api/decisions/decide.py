@@ -97,12 +97,12 @@ def sync_detailed(
 ) -> Response[DecisionResponse | ErrorResponse]:
     """Ask whether an action may run
 
-     Holds nothing and promises nothing for later; a replayed answer is not an authorization of now.
+     Evaluates without reserving.
 
     Args:
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (DecisionRequest): A question that holds nothing.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (DecisionRequest): Evaluation of an action, without a reservation.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -132,12 +132,12 @@ def sync(
 ) -> DecisionResponse | ErrorResponse | None:
     """Ask whether an action may run
 
-     Holds nothing and promises nothing for later; a replayed answer is not an authorization of now.
+     Evaluates without reserving.
 
     Args:
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (DecisionRequest): A question that holds nothing.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (DecisionRequest): Evaluation of an action, without a reservation.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -162,12 +162,12 @@ async def asyncio_detailed(
 ) -> Response[DecisionResponse | ErrorResponse]:
     """Ask whether an action may run
 
-     Holds nothing and promises nothing for later; a replayed answer is not an authorization of now.
+     Evaluates without reserving.
 
     Args:
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (DecisionRequest): A question that holds nothing.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (DecisionRequest): Evaluation of an action, without a reservation.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -195,12 +195,12 @@ async def asyncio(
 ) -> DecisionResponse | ErrorResponse | None:
     """Ask whether an action may run
 
-     Holds nothing and promises nothing for later; a replayed answer is not an authorization of now.
+     Evaluates without reserving.
 
     Args:
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (DecisionRequest): A question that holds nothing.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (DecisionRequest): Evaluation of an action, without a reservation.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

@@ -105,10 +105,9 @@ def sync_detailed(
      Debits the budgets directly; the one operation that answers 201.
 
     Args:
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (EventCreateRequest): Reports spend that had no reservation, or whose reservation is
-            gone.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (EventCreateRequest): Report of spend without a reservation, or after its expiry.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -141,10 +140,9 @@ def sync(
      Debits the budgets directly; the one operation that answers 201.
 
     Args:
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (EventCreateRequest): Reports spend that had no reservation, or whose reservation is
-            gone.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (EventCreateRequest): Report of spend without a reservation, or after its expiry.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -172,10 +170,9 @@ async def asyncio_detailed(
      Debits the budgets directly; the one operation that answers 201.
 
     Args:
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (EventCreateRequest): Reports spend that had no reservation, or whose reservation is
-            gone.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (EventCreateRequest): Report of spend without a reservation, or after its expiry.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -206,10 +203,9 @@ async def asyncio(
      Debits the budgets directly; the one operation that answers 201.
 
     Args:
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (EventCreateRequest): Reports spend that had no reservation, or whose reservation is
-            gone.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (EventCreateRequest): Report of spend without a reservation, or after its expiry.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

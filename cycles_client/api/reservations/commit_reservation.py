@@ -112,14 +112,13 @@ def sync_detailed(
 ) -> Response[CommitResponse | ErrorResponse]:
     """Settle a reservation with what it cost
 
-     Charges the actual amount and gives back what was held and not used; taken until the grace period
-    ends.
+     Charges the actual amount and releases the unused rest; accepted until the grace period ends.
 
     Args:
-        reservation_id (str): Id of the reservation, as the server gave it.
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (CommitRequest): Reports what the action cost; what was held and not used goes back.
+        reservation_id (str): Id of the reservation, as the server returned it.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (CommitRequest): Report of the actual cost; the unused rest is released.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -151,14 +150,13 @@ def sync(
 ) -> CommitResponse | ErrorResponse | None:
     """Settle a reservation with what it cost
 
-     Charges the actual amount and gives back what was held and not used; taken until the grace period
-    ends.
+     Charges the actual amount and releases the unused rest; accepted until the grace period ends.
 
     Args:
-        reservation_id (str): Id of the reservation, as the server gave it.
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (CommitRequest): Reports what the action cost; what was held and not used goes back.
+        reservation_id (str): Id of the reservation, as the server returned it.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (CommitRequest): Report of the actual cost; the unused rest is released.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -185,14 +183,13 @@ async def asyncio_detailed(
 ) -> Response[CommitResponse | ErrorResponse]:
     """Settle a reservation with what it cost
 
-     Charges the actual amount and gives back what was held and not used; taken until the grace period
-    ends.
+     Charges the actual amount and releases the unused rest; accepted until the grace period ends.
 
     Args:
-        reservation_id (str): Id of the reservation, as the server gave it.
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (CommitRequest): Reports what the action cost; what was held and not used goes back.
+        reservation_id (str): Id of the reservation, as the server returned it.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (CommitRequest): Report of the actual cost; the unused rest is released.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -222,14 +219,13 @@ async def asyncio(
 ) -> CommitResponse | ErrorResponse | None:
     """Settle a reservation with what it cost
 
-     Charges the actual amount and gives back what was held and not used; taken until the grace period
-    ends.
+     Charges the actual amount and releases the unused rest; accepted until the grace period ends.
 
     Args:
-        reservation_id (str): Id of the reservation, as the server gave it.
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (CommitRequest): Reports what the action cost; what was held and not used goes back.
+        reservation_id (str): Id of the reservation, as the server returned it.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (CommitRequest): Report of the actual cost; the unused rest is released.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

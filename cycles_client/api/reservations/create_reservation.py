@@ -102,12 +102,13 @@ def sync_detailed(
 ) -> Response[ErrorResponse | ReservationCreateResponse]:
     """Hold budget for an action
 
-     Locks the estimate at every scope of the subject until it is committed, released or expired.
+     Reserves the estimate at every scope of the subject until it is committed, released or expired.
 
     Args:
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (ReservationCreateRequest): Asks to hold an estimated amount before the action runs.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (ReservationCreateRequest): Request to reserve an estimated amount before the action
+            runs.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -137,12 +138,13 @@ def sync(
 ) -> ErrorResponse | ReservationCreateResponse | None:
     """Hold budget for an action
 
-     Locks the estimate at every scope of the subject until it is committed, released or expired.
+     Reserves the estimate at every scope of the subject until it is committed, released or expired.
 
     Args:
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (ReservationCreateRequest): Asks to hold an estimated amount before the action runs.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (ReservationCreateRequest): Request to reserve an estimated amount before the action
+            runs.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -167,12 +169,13 @@ async def asyncio_detailed(
 ) -> Response[ErrorResponse | ReservationCreateResponse]:
     """Hold budget for an action
 
-     Locks the estimate at every scope of the subject until it is committed, released or expired.
+     Reserves the estimate at every scope of the subject until it is committed, released or expired.
 
     Args:
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (ReservationCreateRequest): Asks to hold an estimated amount before the action runs.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (ReservationCreateRequest): Request to reserve an estimated amount before the action
+            runs.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -200,12 +203,13 @@ async def asyncio(
 ) -> ErrorResponse | ReservationCreateResponse | None:
     """Hold budget for an action
 
-     Locks the estimate at every scope of the subject until it is committed, released or expired.
+     Reserves the estimate at every scope of the subject until it is committed, released or expired.
 
     Args:
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (ReservationCreateRequest): Asks to hold an estimated amount before the action runs.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (ReservationCreateRequest): Request to reserve an estimated amount before the action
+            runs.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

@@ -117,13 +117,13 @@ def sync_detailed(
 ) -> Response[ErrorResponse | ReservationExtendResponse]:
     """Keep a reservation alive
 
-     The heartbeat of a lease; only taken before it expires.
+     The heartbeat of a lease; accepted only before it expires.
 
     Args:
-        reservation_id (str): Id of the reservation, as the server gave it.
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (ReservationExtendRequest): Keeps a reservation alive for longer.
+        reservation_id (str): Id of the reservation, as the server returned it.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (ReservationExtendRequest): Request to extend a reservation.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -155,13 +155,13 @@ def sync(
 ) -> ErrorResponse | ReservationExtendResponse | None:
     """Keep a reservation alive
 
-     The heartbeat of a lease; only taken before it expires.
+     The heartbeat of a lease; accepted only before it expires.
 
     Args:
-        reservation_id (str): Id of the reservation, as the server gave it.
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (ReservationExtendRequest): Keeps a reservation alive for longer.
+        reservation_id (str): Id of the reservation, as the server returned it.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (ReservationExtendRequest): Request to extend a reservation.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -188,13 +188,13 @@ async def asyncio_detailed(
 ) -> Response[ErrorResponse | ReservationExtendResponse]:
     """Keep a reservation alive
 
-     The heartbeat of a lease; only taken before it expires.
+     The heartbeat of a lease; accepted only before it expires.
 
     Args:
-        reservation_id (str): Id of the reservation, as the server gave it.
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (ReservationExtendRequest): Keeps a reservation alive for longer.
+        reservation_id (str): Id of the reservation, as the server returned it.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (ReservationExtendRequest): Request to extend a reservation.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -224,13 +224,13 @@ async def asyncio(
 ) -> ErrorResponse | ReservationExtendResponse | None:
     """Keep a reservation alive
 
-     The heartbeat of a lease; only taken before it expires.
+     The heartbeat of a lease; accepted only before it expires.
 
     Args:
-        reservation_id (str): Id of the reservation, as the server gave it.
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (ReservationExtendRequest): Keeps a reservation alive for longer.
+        reservation_id (str): Id of the reservation, as the server returned it.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (ReservationExtendRequest): Request to extend a reservation.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

@@ -93,10 +93,10 @@ def sync_detailed(
 ) -> Response[ErrorResponse | ReservationDetail]:
     """Read one reservation
 
-     Answers 410 once it has expired.
+     Returns 410 after its expiry.
 
     Args:
-        reservation_id (str): Id of the reservation, as the server gave it.
+        reservation_id (str): Id of the reservation, as the server returned it.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -124,10 +124,10 @@ def sync(
 ) -> ErrorResponse | ReservationDetail | None:
     """Read one reservation
 
-     Answers 410 once it has expired.
+     Returns 410 after its expiry.
 
     Args:
-        reservation_id (str): Id of the reservation, as the server gave it.
+        reservation_id (str): Id of the reservation, as the server returned it.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -150,10 +150,10 @@ async def asyncio_detailed(
 ) -> Response[ErrorResponse | ReservationDetail]:
     """Read one reservation
 
-     Answers 410 once it has expired.
+     Returns 410 after its expiry.
 
     Args:
-        reservation_id (str): Id of the reservation, as the server gave it.
+        reservation_id (str): Id of the reservation, as the server returned it.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -179,10 +179,10 @@ async def asyncio(
 ) -> ErrorResponse | ReservationDetail | None:
     """Read one reservation
 
-     Answers 410 once it has expired.
+     Returns 410 after its expiry.
 
     Args:
-        reservation_id (str): Id of the reservation, as the server gave it.
+        reservation_id (str): Id of the reservation, as the server returned it.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

@@ -194,29 +194,29 @@ def sync_detailed(
 ) -> Response[ErrorResponse | ReservationListResponse]:
     """List reservations
 
-     Pages through the reservations of the tenant; an operator's key has to name the tenant.
+     Lists the reservations of the tenant; with an operator's key a tenant must be named.
 
     Args:
-        idempotency_key (str | Unset): Names one intended effect, so that a repeated request takes
-            effect once.
-        status (ReservationStatus | Unset): Where a reservation is in its life.
+        idempotency_key (str | Unset): Identifies one intended effect, so that a repeated request
+            takes effect once.
+        status (ReservationStatus | Unset): State of a reservation.
         tenant (str | Unset): Only this tenant.
         workspace (str | Unset): Only this workspace.
         app (str | Unset): Only this app.
         workflow (str | Unset): Only this workflow.
         agent (str | Unset): Only this agent.
         toolset (str | Unset): Only this toolset.
-        from_ (datetime.datetime | Unset): Only those made at or after this moment.
-        to (datetime.datetime | Unset): Only those made before this moment.
-        expires_from (datetime.datetime | Unset): Only those that expire at or after this moment.
-        expires_to (datetime.datetime | Unset): Only those that expire before this moment.
-        finalized_from (datetime.datetime | Unset): Only those settled at or after this moment.
-        finalized_to (datetime.datetime | Unset): Only those settled before this moment.
-        sort_by (ListReservationsSortBy | Unset): What to order by. Server default: created_at_ms.
+        from_ (datetime.datetime | Unset): Only those created at or after this time.
+        to (datetime.datetime | Unset): Only those created before this time.
+        expires_from (datetime.datetime | Unset): Only those that expire at or after this time.
+        expires_to (datetime.datetime | Unset): Only those that expire before this time.
+        finalized_from (datetime.datetime | Unset): Only those settled at or after this time.
+        finalized_to (datetime.datetime | Unset): Only those settled before this time.
+        sort_by (ListReservationsSortBy | Unset): Sort key. Server default: created_at_ms.
         sort_dir (SortDirection | Unset): Ascending or descending. Server default: desc.
         include (str | Unset): Further members to include, comma-separated on the wire.
-        limit (int | Unset): How many entries one page holds at most. Server default: 50.
-        cursor (str | Unset): Where the next page begins; opaque, taken from the answer before.
+        limit (int | Unset): Maximum number of entries per page. Server default: 50.
+        cursor (str | Unset): Opaque position of the next page, from the previous response.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -280,29 +280,29 @@ def sync(
 ) -> ErrorResponse | ReservationListResponse | None:
     """List reservations
 
-     Pages through the reservations of the tenant; an operator's key has to name the tenant.
+     Lists the reservations of the tenant; with an operator's key a tenant must be named.
 
     Args:
-        idempotency_key (str | Unset): Names one intended effect, so that a repeated request takes
-            effect once.
-        status (ReservationStatus | Unset): Where a reservation is in its life.
+        idempotency_key (str | Unset): Identifies one intended effect, so that a repeated request
+            takes effect once.
+        status (ReservationStatus | Unset): State of a reservation.
         tenant (str | Unset): Only this tenant.
         workspace (str | Unset): Only this workspace.
         app (str | Unset): Only this app.
         workflow (str | Unset): Only this workflow.
         agent (str | Unset): Only this agent.
         toolset (str | Unset): Only this toolset.
-        from_ (datetime.datetime | Unset): Only those made at or after this moment.
-        to (datetime.datetime | Unset): Only those made before this moment.
-        expires_from (datetime.datetime | Unset): Only those that expire at or after this moment.
-        expires_to (datetime.datetime | Unset): Only those that expire before this moment.
-        finalized_from (datetime.datetime | Unset): Only those settled at or after this moment.
-        finalized_to (datetime.datetime | Unset): Only those settled before this moment.
-        sort_by (ListReservationsSortBy | Unset): What to order by. Server default: created_at_ms.
+        from_ (datetime.datetime | Unset): Only those created at or after this time.
+        to (datetime.datetime | Unset): Only those created before this time.
+        expires_from (datetime.datetime | Unset): Only those that expire at or after this time.
+        expires_to (datetime.datetime | Unset): Only those that expire before this time.
+        finalized_from (datetime.datetime | Unset): Only those settled at or after this time.
+        finalized_to (datetime.datetime | Unset): Only those settled before this time.
+        sort_by (ListReservationsSortBy | Unset): Sort key. Server default: created_at_ms.
         sort_dir (SortDirection | Unset): Ascending or descending. Server default: desc.
         include (str | Unset): Further members to include, comma-separated on the wire.
-        limit (int | Unset): How many entries one page holds at most. Server default: 50.
-        cursor (str | Unset): Where the next page begins; opaque, taken from the answer before.
+        limit (int | Unset): Maximum number of entries per page. Server default: 50.
+        cursor (str | Unset): Opaque position of the next page, from the previous response.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -361,29 +361,29 @@ async def asyncio_detailed(
 ) -> Response[ErrorResponse | ReservationListResponse]:
     """List reservations
 
-     Pages through the reservations of the tenant; an operator's key has to name the tenant.
+     Lists the reservations of the tenant; with an operator's key a tenant must be named.
 
     Args:
-        idempotency_key (str | Unset): Names one intended effect, so that a repeated request takes
-            effect once.
-        status (ReservationStatus | Unset): Where a reservation is in its life.
+        idempotency_key (str | Unset): Identifies one intended effect, so that a repeated request
+            takes effect once.
+        status (ReservationStatus | Unset): State of a reservation.
         tenant (str | Unset): Only this tenant.
         workspace (str | Unset): Only this workspace.
         app (str | Unset): Only this app.
         workflow (str | Unset): Only this workflow.
         agent (str | Unset): Only this agent.
         toolset (str | Unset): Only this toolset.
-        from_ (datetime.datetime | Unset): Only those made at or after this moment.
-        to (datetime.datetime | Unset): Only those made before this moment.
-        expires_from (datetime.datetime | Unset): Only those that expire at or after this moment.
-        expires_to (datetime.datetime | Unset): Only those that expire before this moment.
-        finalized_from (datetime.datetime | Unset): Only those settled at or after this moment.
-        finalized_to (datetime.datetime | Unset): Only those settled before this moment.
-        sort_by (ListReservationsSortBy | Unset): What to order by. Server default: created_at_ms.
+        from_ (datetime.datetime | Unset): Only those created at or after this time.
+        to (datetime.datetime | Unset): Only those created before this time.
+        expires_from (datetime.datetime | Unset): Only those that expire at or after this time.
+        expires_to (datetime.datetime | Unset): Only those that expire before this time.
+        finalized_from (datetime.datetime | Unset): Only those settled at or after this time.
+        finalized_to (datetime.datetime | Unset): Only those settled before this time.
+        sort_by (ListReservationsSortBy | Unset): Sort key. Server default: created_at_ms.
         sort_dir (SortDirection | Unset): Ascending or descending. Server default: desc.
         include (str | Unset): Further members to include, comma-separated on the wire.
-        limit (int | Unset): How many entries one page holds at most. Server default: 50.
-        cursor (str | Unset): Where the next page begins; opaque, taken from the answer before.
+        limit (int | Unset): Maximum number of entries per page. Server default: 50.
+        cursor (str | Unset): Opaque position of the next page, from the previous response.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -445,29 +445,29 @@ async def asyncio(
 ) -> ErrorResponse | ReservationListResponse | None:
     """List reservations
 
-     Pages through the reservations of the tenant; an operator's key has to name the tenant.
+     Lists the reservations of the tenant; with an operator's key a tenant must be named.
 
     Args:
-        idempotency_key (str | Unset): Names one intended effect, so that a repeated request takes
-            effect once.
-        status (ReservationStatus | Unset): Where a reservation is in its life.
+        idempotency_key (str | Unset): Identifies one intended effect, so that a repeated request
+            takes effect once.
+        status (ReservationStatus | Unset): State of a reservation.
         tenant (str | Unset): Only this tenant.
         workspace (str | Unset): Only this workspace.
         app (str | Unset): Only this app.
         workflow (str | Unset): Only this workflow.
         agent (str | Unset): Only this agent.
         toolset (str | Unset): Only this toolset.
-        from_ (datetime.datetime | Unset): Only those made at or after this moment.
-        to (datetime.datetime | Unset): Only those made before this moment.
-        expires_from (datetime.datetime | Unset): Only those that expire at or after this moment.
-        expires_to (datetime.datetime | Unset): Only those that expire before this moment.
-        finalized_from (datetime.datetime | Unset): Only those settled at or after this moment.
-        finalized_to (datetime.datetime | Unset): Only those settled before this moment.
-        sort_by (ListReservationsSortBy | Unset): What to order by. Server default: created_at_ms.
+        from_ (datetime.datetime | Unset): Only those created at or after this time.
+        to (datetime.datetime | Unset): Only those created before this time.
+        expires_from (datetime.datetime | Unset): Only those that expire at or after this time.
+        expires_to (datetime.datetime | Unset): Only those that expire before this time.
+        finalized_from (datetime.datetime | Unset): Only those settled at or after this time.
+        finalized_to (datetime.datetime | Unset): Only those settled before this time.
+        sort_by (ListReservationsSortBy | Unset): Sort key. Server default: created_at_ms.
         sort_dir (SortDirection | Unset): Ascending or descending. Server default: desc.
         include (str | Unset): Further members to include, comma-separated on the wire.
-        limit (int | Unset): How many entries one page holds at most. Server default: 50.
-        cursor (str | Unset): Where the next page begins; opaque, taken from the answer before.
+        limit (int | Unset): Maximum number of entries per page. Server default: 50.
+        cursor (str | Unset): Opaque position of the next page, from the previous response.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

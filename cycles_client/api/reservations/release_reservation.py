@@ -112,13 +112,13 @@ def sync_detailed(
 ) -> Response[ErrorResponse | ReleaseResponse]:
     """Give a reservation back
 
-     Returns everything that was held; taken until the grace period ends.
+     Releases the whole reservation; accepted until the grace period ends.
 
     Args:
-        reservation_id (str): Id of the reservation, as the server gave it.
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (ReleaseRequest): Gives a reservation back, because the action did not happen.
+        reservation_id (str): Id of the reservation, as the server returned it.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (ReleaseRequest): Request to release a reservation whose action did not run.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -150,13 +150,13 @@ def sync(
 ) -> ErrorResponse | ReleaseResponse | None:
     """Give a reservation back
 
-     Returns everything that was held; taken until the grace period ends.
+     Releases the whole reservation; accepted until the grace period ends.
 
     Args:
-        reservation_id (str): Id of the reservation, as the server gave it.
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (ReleaseRequest): Gives a reservation back, because the action did not happen.
+        reservation_id (str): Id of the reservation, as the server returned it.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (ReleaseRequest): Request to release a reservation whose action did not run.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -183,13 +183,13 @@ async def asyncio_detailed(
 ) -> Response[ErrorResponse | ReleaseResponse]:
     """Give a reservation back
 
-     Returns everything that was held; taken until the grace period ends.
+     Releases the whole reservation; accepted until the grace period ends.
 
     Args:
-        reservation_id (str): Id of the reservation, as the server gave it.
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (ReleaseRequest): Gives a reservation back, because the action did not happen.
+        reservation_id (str): Id of the reservation, as the server returned it.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (ReleaseRequest): Request to release a reservation whose action did not run.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -219,13 +219,13 @@ async def asyncio(
 ) -> ErrorResponse | ReleaseResponse | None:
     """Give a reservation back
 
-     Returns everything that was held; taken until the grace period ends.
+     Releases the whole reservation; accepted until the grace period ends.
 
     Args:
-        reservation_id (str): Id of the reservation, as the server gave it.
-        x_idempotency_key (str | Unset): Names one intended effect, so that a repeated request
-            takes effect once.
-        body (ReleaseRequest): Gives a reservation back, because the action did not happen.
+        reservation_id (str): Id of the reservation, as the server returned it.
+        x_idempotency_key (str | Unset): Identifies one intended effect, so that a repeated
+            request takes effect once.
+        body (ReleaseRequest): Request to release a reservation whose action did not run.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

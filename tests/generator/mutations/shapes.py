@@ -6,7 +6,7 @@ from . import Check, Json, Tree, mutation, reads, responding, schemas
 
 
 def respond_with(spec: Json, **added: Json) -> None:
-    """Add schemas, each as the response of its own operation, so that they are read and not only sent."""
+    """Add schemas, each as the response of a separate operation, so that they are read and not only sent."""
     for name, schema in added.items():
         schemas(spec)[name] = schema
         get = {"operationId": f"read{name}", "responses": responding({"$ref": f"#/components/schemas/{name}"})}

@@ -296,7 +296,7 @@ def extension_schemas_that_were_not_merged(spec: Json) -> Check:
         assert "deny_detail" not in tables["DecisionResponse"]["required"]
         assert tables["ErrorResponse"]["properties"]["details"] != {"type": "integer"}
         assert tables["UnitEnum"]["enum"][-1] == "GPU_SECONDS"
-        # It has required members and is referred to, so it is a schema of its own.
+        # It has required members and is referred to, so it is no extension.
         assert [name for name in tables if name.endswith("Extension")] == ["BalanceExtension"]
 
     return check
