@@ -86,6 +86,7 @@ _HOMES = {
         "UnauthorizedError",
         "UncommittedGuardWarning",
         "UnitMismatchError",
+        "UnknownModelError",
         "WebhookError",
         "WebhookPayloadError",
         "WebhookReplayError",
@@ -105,9 +106,10 @@ _HOMES = {
     "cycles._series": ("AsyncSeries", "LeaseSeries", "Series"),
     "cycles._streams": ("AsyncGuardedStream", "GuardedStream"),
     "cycles.embedded": ("EmbeddedServer", "ManualClock"),
+    "cycles.prices": ("Price", "PriceBook"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = {"events": "cycles._events", "usage": "cycles.usage"}
+_MODULES = {"events": "cycles._events", "prices": "cycles.prices", "usage": "cycles.usage"}
 
 __all__ = sorted([*_HOME_OF, *_MODULES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 

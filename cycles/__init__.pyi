@@ -1,6 +1,6 @@
 """The public names, as type checkers see them; `__init__.py` loads the same ones when they are first used."""
 
-from cycles import _events, usage as usage
+from cycles import _events, prices as prices, usage as usage
 from cycles._config import Config as Config
 from cycles._context import subject as subject
 from cycles._core.amounts import (
@@ -13,10 +13,6 @@ from cycles._core.amounts import (
     tokens as tokens,
     usd as usd,
     usd_microcents as usd_microcents,
-)
-from cycles._core.pricing import (
-    Price as Price,
-    PriceBook as PriceBook,
 )
 from cycles._core.results import (
     Balance as Balance,
@@ -84,6 +80,7 @@ from cycles._errors import (
     UnauthorizedError as UnauthorizedError,
     UncommittedGuardWarning as UncommittedGuardWarning,
     UnitMismatchError as UnitMismatchError,
+    UnknownModelError as UnknownModelError,
     WebhookError as WebhookError,
     WebhookPayloadError as WebhookPayloadError,
     WebhookReplayError as WebhookReplayError,
@@ -110,6 +107,10 @@ from cycles._version import __version__ as __version__
 from cycles.embedded import (
     EmbeddedServer as EmbeddedServer,
     ManualClock as ManualClock,
+)
+from cycles.prices import (
+    Price as Price,
+    PriceBook as PriceBook,
 )
 from cycles.webhooks import (
     SeenEvents as SeenEvents,

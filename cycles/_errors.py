@@ -32,6 +32,10 @@ class InvalidRequestError(CyclesError, ValueError):
     """Refused before anything was sent: the message names the field and the bound it breaks."""
 
 
+class UnknownModelError(InvalidRequestError):
+    """No price is known for a model; the message names the model and how to give its price."""
+
+
 class TransportError(CyclesError):
     """No usable answer came back. For a write the outcome is unknown; a retry must reuse its idempotency key.
 

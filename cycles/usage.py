@@ -1,9 +1,9 @@
-"""Usage readers: token counts out of the answers and stream chunks of model SDKs, by their shape.
+"""Usage readers: token counts from the responses and stream chunks of model SDKs, by their shape.
 
-Pass one to ``guard.wrap(stream, usage=cycles.usage.openai)``, or call it with an answer. No SDK is imported.
+Pass one to ``guard.wrap(stream, usage=cycles.usage.openai)``, or call it with a response. No SDK is imported.
 """
 
-from cycles._core.readers import anthropic, openai
-from cycles._core.usage import Usage
+from cycles._core.readers import anthropic, google, openai
+from cycles._core.usage import ResponseUsage, Usage
 
-__all__ = ["Usage", "anthropic", "openai"]
+__all__ = ["ResponseUsage", "Usage", "anthropic", "google", "openai"]

@@ -1,31 +1,31 @@
-"""What models cost: rates that users supply, exact arithmetic, rounding up to a whole microcent.
+"""Rates and exact arithmetic: what counts of usage cost, rounded up to a microcent once.
 
-No price ships with the package: prices change, and a stale one would spend somebody's money wrongly.
+No price ships with the package. Rates come from the user or from the package `genai-prices`, which `cycles/prices.py`
+loads. Sums are fractions, exact in any thread's decimal context, until `rounded_up`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
+import math
+from collections.abc import Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
 from cycles._core.amounts import Amount, usd_microcents
-from cycles._core.readers import any_answer
-from cycles._core.usage import Usage, checked_count
+from cycles._core.counts import STANDALONE
+from cycles._core.usage import checked_counts
 from cycles._errors import InvalidRequestError
 
 Number: TypeAlias = str | Decimal | int | float
 
 # One USD per million tokens is this many microcents per token.
 _MICROCENTS_PER_TOKEN: Final = 100
-# A rate of 30 digits times a 64-bit count has at most 49 digits, so sums of a few stay exact in this.
-_EXACT: Final = Context(prec=80, rounding=ROUND_CEILING)
+MICROCENTS_PER_USD: Final = 10**8
 _MAX_RATE_DIGITS: Final = 30
-# "gpt-x-2024-08-06", "claude-y-20241022", "gemini-z@20250101": the date of a release, which price lists leave out.
-_DATED: Final = re.compile(r"(.+?)[-@](\d{4}-\d{2}-\d{2}|\d{8})")
+_STANDARD_TIERS: Final = ("default", "standard", "auto")
 
 
 def _rate(value: Number | None) -> Decimal | None:
@@ -49,142 +49,213 @@ def _required_rate(value: Number) -> Decimal:
     return rate
 
 
+def _per_call(value: Mapping[str, Number | Fraction] | None) -> dict[str, Decimal | Fraction]:
+    rates = {} if value is None else dict(value)
+    if unknown := [name for name in rates if name not in STANDALONE]:
+        raise InvalidRequestError(f"per_call has no count {unknown[0]!r}: use {', '.join(STANDALONE)}")
+    return {name: rate if isinstance(rate, Fraction) else _required_rate(rate) for name, rate in rates.items()}
+
+
+def _above(value: Mapping[int, Any] | None) -> dict[int, Price]:
+    steps = {} if value is None else dict(value)
+    for start in steps:
+        if isinstance(start, bool) or not isinstance(start, int) or start < 0:
+            raise InvalidRequestError(f"above: a threshold is an integer of input tokens, got {start!r}")
+    return {start: as_price(steps[start]) for start in sorted(steps)}
+
+
+def _tiers(value: Mapping[str, Any] | None) -> dict[str, Price]:
+    return {} if value is None else {str(name): as_price(price) for name, price in value.items()}
+
+
 @frozen
 class Price:
-    """Rates of one model, in USD per million tokens; a float goes through its shortest repr.
+    """Rates of one model, in USD per million tokens; a float is converted through its shortest repr.
+
+    A count without a rate costs what the count costs that contains it: 1-hour cache writes cost `cache_write`, cache
+    writes and cached tokens cost `input`, reasoning costs `output`.
 
     Attributes:
-        input: Tokens the model reads.
-        output: Tokens the model writes.
-        cached_input: Tokens read from the provider's cache; by default they cost what input costs.
-        cache_write: Tokens written to the provider's cache; by default they cost what input costs.
+        input: Tokens that the model reads.
+        output: Tokens that the model writes.
+        cached_input: Tokens read from the provider's cache.
+        cache_write: Tokens written to the provider's cache.
+        cache_write_1h: Tokens written to the cache for one hour.
+        input_audio, input_image, input_video: Input tokens of audio, of images and documents, of video.
+        cached_input_audio, cached_input_image, cached_input_video: The same, read from the cache.
+        output_audio, output_image, output_video: Output tokens of audio, images, video.
+        reasoning: Output tokens of reasoning.
+        per_call: USD for one of a count that is no token, for example ``{"web_searches": "0.01"}``.
+        above: Prices of long contexts, by the number of input tokens that a request must exceed; such a price is
+            for all tokens of the request.
+        tiers: Prices by service tier, by ``"batch"``, or by speed, for example ``{"flex": Price(...)}``.
 
     Raises:
-        InvalidRequestError: (a ValueError) for what is no finite number >= 0.
+        InvalidRequestError: (a ValueError) for a rate that is no finite number >= 0.
     """
 
     input: Decimal = field(converter=_required_rate)
     output: Decimal = field(converter=_required_rate)
     cached_input: Decimal | None = field(default=None, converter=_rate)
     cache_write: Decimal | None = field(default=None, converter=_rate)
-
-    def cost(
-        self, tokens_input: int = 0, tokens_output: int = 0, tokens_cached_input: int = 0, tokens_cache_write: int = 0
-    ) -> Amount:
-        """What these counts cost, rounded up to a microcent, once.
-
-        Args:
-            tokens_input: All tokens read, those of the cache included.
-            tokens_output: All tokens written.
-            tokens_cached_input: How many of `tokens_input` came from the cache.
-            tokens_cache_write: How many of `tokens_input` were written to the cache.
-
-        Raises:
-            InvalidRequestError: for a negative or fractional count, or a cost beyond int64.
-        """
-        read, written = checked_count(tokens_input, "tokens_input"), checked_count(tokens_output, "tokens_output")
-        cached = checked_count(tokens_cached_input, "tokens_cached_input")
-        stored = checked_count(tokens_cache_write, "tokens_cache_write")
-        fresh = max(0, read - cached - stored)
-        parts = (
-            (fresh, self.input),
-            (written, self.output),
-            (cached, self.input if self.cached_input is None else self.cached_input),
-            (stored, self.input if self.cache_write is None else self.cache_write),
-        )
-        total = Decimal(0)
-        for count, rate in parts:
-            total = _EXACT.add(total, _EXACT.multiply(_EXACT.multiply(Decimal(count), rate), _MICROCENTS_PER_TOKEN))
-        return usd_microcents(int(total.to_integral_value(rounding=ROUND_CEILING)))
-
-
-class PriceBook:
-    """Prices by model, in USD per million tokens.
-
-    A book is itself an ``actual=``: called with ``guard.usage``, or with an answer of a model SDK, it says what that
-    cost. `cost` makes an ``estimate=``. A dated model name (``name-2024-08-06``) finds the price of ``name``.
-
-    >>> import cycles
-    >>> prices = cycles.PriceBook({"small-model": cycles.Price(input="0.15", output="0.60")})
-    >>> prices.cost("small-model", tokens_input=1200, tokens_output=800)
-    <Amount $0.00066>
-    """
-
-    __slots__ = ("_prices", "default_model")
-
-    def __init__(
-        self,
-        prices: Mapping[str, Price | Mapping[str, Number] | Sequence[Number]],
-        *,
-        default_model: str | None = None,
-    ) -> None:
-        """Keep a copy of the prices.
-
-        Args:
-            prices: By model, `Price`s, mappings of a price's members (``{"input": "0.15", "output": "0.60"}``), or its
-                rates in order (``("0.15", "0.60")``).
-            default_model: The model assumed where an account or an answer names none.
-
-        Raises:
-            InvalidRequestError: naming the model whose price is wrong.
-        """
-        self._prices = {model: _price(model, price) for model, price in prices.items()}
-        self.default_model = default_model
-
-    def price(self, model: str) -> Price:
-        """The price of a model.
-
-        Raises:
-            InvalidRequestError: if the book has none; the message names the models it has.
-        """
-        found = self._prices.get(model)
-        if found is None and (dated := _DATED.fullmatch(model)):
-            found = self._prices.get(dated.group(1))
-        if found is None:
-            known = ", ".join(sorted(self._prices)[:12]) or "none at all"
-            raise InvalidRequestError(f"the price book has no model {model!r}; it has {known}")
-        return found
+    cache_write_1h: Decimal | None = field(default=None, converter=_rate, kw_only=True)
+    input_audio: Decimal | None = field(default=None, converter=_rate, kw_only=True)
+    cached_input_audio: Decimal | None = field(default=None, converter=_rate, kw_only=True)
+    output_audio: Decimal | None = field(default=None, converter=_rate, kw_only=True)
+    input_image: Decimal | None = field(default=None, converter=_rate, kw_only=True)
+    cached_input_image: Decimal | None = field(default=None, converter=_rate, kw_only=True)
+    output_image: Decimal | None = field(default=None, converter=_rate, kw_only=True)
+    input_video: Decimal | None = field(default=None, converter=_rate, kw_only=True)
+    cached_input_video: Decimal | None = field(default=None, converter=_rate, kw_only=True)
+    output_video: Decimal | None = field(default=None, converter=_rate, kw_only=True)
+    reasoning: Decimal | None = field(default=None, converter=_rate, kw_only=True)
+    per_call: Mapping[str, Decimal | Fraction] = field(default=None, converter=_per_call, kw_only=True, hash=False)
+    above: Mapping[int, Price] = field(default=None, converter=_above, kw_only=True, hash=False)
+    tiers: Mapping[str, Price] = field(default=None, converter=_tiers, kw_only=True, hash=False)
 
     def cost(
         self,
-        model: str,
-        *,
         tokens_input: int = 0,
         tokens_output: int = 0,
         tokens_cached_input: int = 0,
         tokens_cache_write: int = 0,
+        *,
+        context: Mapping[str, str] | None = None,
+        **counts: int,
     ) -> Amount:
-        """What these counts cost with that model; see `Price.cost`."""
-        return self.price(model).cost(tokens_input, tokens_output, tokens_cached_input, tokens_cache_write)
+        """Return what these counts cost, rounded up to a microcent, once.
 
-    def __call__(self, spent: Any) -> Amount:
-        """What a `Usage`, or an answer that tells its usage, cost.
+        Args:
+            tokens_input: All tokens that were read, those of the cache included.
+            tokens_output: All tokens that were written.
+            tokens_cached_input: How many of `tokens_input` came from the cache.
+            tokens_cache_write: How many of `tokens_input` were written to the cache.
+            context: What selects one of `tiers`, for example ``{"service_tier": "flex"}``.
+            counts: Any other count of the table in `docs/prices.md`.
 
         Raises:
-            InvalidRequestError: if it names no model and there is no `default_model`, if the book has no price for
-                it, or if it tells no token counts.
+            InvalidRequestError: for a negative or fractional count, or a cost above int64.
+            TypeError: for a name that is no count.
         """
-        usage = spent if isinstance(spent, Usage) else any_answer(spent)
-        model = usage.model_version or self.default_model
-        if model is None:
-            raise InvalidRequestError("what was used names no model; give PriceBook(..., default_model=...)")
-        if not usage.is_filled:
-            raise InvalidRequestError("no token counts to price; were they asked for (stream_options include_usage)?")
-        return self.price(model).cost(
-            usage.tokens_input, usage.tokens_output, usage.tokens_cached_input, usage.tokens_cache_write
+        given = checked_counts(
+            {
+                "tokens_input": tokens_input,
+                "tokens_output": tokens_output,
+                "tokens_cached_input": tokens_cached_input,
+                "tokens_cache_write": tokens_cache_write,
+                **counts,
+            }
         )
-
-    def __contains__(self, model: str) -> bool:
-        return model in self._prices
-
-    def __repr__(self) -> str:
-        return f"<PriceBook of {len(self._prices)} models>"
+        price, _ = select(self, context or {})
+        return rounded_up([microcents(price, given)])
 
 
-def _price(model: str, price: Price | Mapping[str, Number] | Sequence[Number]) -> Price:
+def as_price(price: Any) -> Price:
+    """Return a price from a `Price`, a mapping of its members, or its rates in order.
+
+    Raises:
+        InvalidRequestError: for anything else.
+    """
     if isinstance(price, Price):
         return price
     try:
         return Price(**price) if isinstance(price, Mapping) else Price(*price)
-    except (TypeError, InvalidRequestError) as problem:
-        raise InvalidRequestError(f"the price of {model!r}: {problem}") from None
+    except TypeError as problem:
+        raise InvalidRequestError(f"a price is a cycles.Price, a mapping or a sequence of rates: {problem}") from None
+
+
+def select(price: Price, context: Mapping[str, str]) -> tuple[Price, list[str]]:
+    """Return the price for a request's context, and the parts of the context that have no price.
+
+    Args:
+        price: A price with `tiers`.
+        context: For example ``{"service_tier": "flex"}``.
+    """
+    missing: list[str] = []
+    chosen = price
+    for kind, value in context.items():
+        if kind in ("service_tier", "processing", "speed") and value not in _STANDARD_TIERS:
+            if value in price.tiers:
+                chosen = price.tiers[value]
+            else:
+                missing.append(f"{kind}:{value}")
+    return chosen, missing
+
+
+def at_length(price: Price, tokens_input: int) -> Price:
+    """Return the price for a request of this many input tokens."""
+    for start in sorted(price.above, reverse=True):
+        if tokens_input > start:
+            return price.above[start]
+    return price
+
+
+def _first(*rates: Decimal | None) -> Decimal:
+    """Return the first rate that is present; the last one always is."""
+    return next(rate for rate in rates if rate is not None)
+
+
+def microcents(price: Price, counts: Mapping[str, int]) -> Fraction:
+    """Return what the counts of one response cost, as an exact number of microcents.
+
+    Args:
+        price: Already selected by context; long contexts are selected by `tokens_input`.
+        counts: By name; counts that are absent are zero.
+    """
+    rates = at_length(price, counts.get("tokens_input", 0))
+    tokens = sum(n * Fraction(rate) for n, rate in (*_input_parts(rates, counts), *_output_parts(rates, counts)) if n)
+    calls = sum(counts.get(name, 0) * Fraction(rate) for name, rate in (rates.per_call or price.per_call).items())
+    return Fraction(tokens * _MICROCENTS_PER_TOKEN + calls * MICROCENTS_PER_USD)
+
+
+def _input_parts(price: Price, counts: Mapping[str, int]) -> list[tuple[int, Decimal]]:
+    """Split the input into parts that do not overlap, each with its rate."""
+    n = counts.get
+    cached, written = n("tokens_cached_input", 0), n("tokens_cache_write", 0)
+    written_1h = min(n("tokens_cache_write_1h", 0), written) if written else n("tokens_cache_write_1h", 0)
+    stored = _first(price.cache_write, price.input)
+    parts = [
+        (max(0, written - written_1h), stored),
+        (written_1h, _first(price.cache_write_1h, stored)),
+    ]
+    fresh = n("tokens_input", 0) - cached - max(written, written_1h)
+    for kind, rate, cached_rate in (
+        ("audio", price.input_audio, price.cached_input_audio),
+        ("image", price.input_image, price.cached_input_image),
+        ("video", price.input_video, price.cached_input_video),
+    ):
+        both, from_cache = n(f"tokens_input_{kind}", 0), n(f"tokens_cached_input_{kind}", 0)
+        own = max(0, both - from_cache)
+        parts.append((own, _first(rate, price.input)))
+        parts.append((from_cache, _first(cached_rate, price.cached_input, price.input)))
+        fresh -= own
+        cached -= from_cache
+    parts.append((max(0, cached), _first(price.cached_input, price.input)))
+    parts.append((max(0, fresh), price.input))
+    return parts
+
+
+def _output_parts(price: Price, counts: Mapping[str, int]) -> list[tuple[int, Decimal]]:
+    n = counts.get
+    special = [
+        (n("tokens_output_audio", 0), _first(price.output_audio, price.output)),
+        (n("tokens_output_image", 0), _first(price.output_image, price.output)),
+        (n("tokens_output_video", 0), _first(price.output_video, price.output)),
+        (n("tokens_reasoning", 0), _first(price.reasoning, price.output)),
+    ]
+    rest = n("tokens_output", 0) - sum(count for count, _ in special)
+    return [*special, (max(0, rest), price.output)]
+
+
+def unpriced(price: Price, counts: Mapping[str, int]) -> list[str]:
+    """Return the counts that have no rate and are part of nothing that has one."""
+    return [name for name in STANDALONE if counts.get(name) and name not in price.per_call]
+
+
+def rounded_up(parts: Iterable[Fraction]) -> Amount:
+    """Return the sum of exact microcents, rounded up once.
+
+    Raises:
+        InvalidRequestError: if it is more than int64.
+    """
+    return usd_microcents(math.ceil(sum(parts)))

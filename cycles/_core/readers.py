@@ -1,106 +1,274 @@
-"""Reading token counts out of what model SDKs answer, by shape alone: objects or mappings, whole answers or chunks.
+"""Read token counts from responses of model SDKs, by their shape: objects or mappings, whole responses or chunks.
 
-Nothing here imports those SDKs, and nothing here raises: what has no counts leaves the account as it is. Streams
-repeat and correct their counts; an answer is told from another by its id, and its latest counts replace earlier ones.
+Nothing in this file imports those SDKs, and nothing raises: a value without counts changes nothing. Streams repeat and
+correct their counts: the largest count of a response is kept. `docs/prices.md` has the table of counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from cycles._core.usage import MAX_MODEL_VERSION, Usage
 
+_MODALITIES: Final = {"AUDIO": "audio", "IMAGE": "image", "DOCUMENT": "image", "VIDEO": "video"}
+_GEMINI: Final = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
+_NESTED_ITERATIONS: Final = ("compaction", "advisor_message")
 
-def openai(answer: Any, usage: Usage | None = None) -> Usage:
-    """Read an answer, a stream chunk or a stream event of OpenAI's chat, responses, completions or embeddings API.
 
-    Other providers that speak the same shapes are read as well. Chat streams tell their usage in the last chunk, and
-    only when asked with ``stream_options={"include_usage": True}``.
+def openai(response: Any, usage: Usage | None = None) -> Usage:
+    """Read a response, a stream chunk or a stream event of an OpenAI API (chat, responses, embeddings, images, audio).
+
+    Other providers that use the same shapes are read as well. Chat streams report their usage in the last chunk, and
+    only if the request has ``stream_options={"include_usage": True}``.
 
     Args:
-        answer: Object or mapping; anything without counts changes nothing.
-        usage: The account to update, ``guard.usage`` for instance; a new one by default.
+        response: Object or mapping; one without counts changes nothing.
+        usage: What to update, for example ``guard.usage``; a new `Usage` by default.
 
     Returns:
-        The account.
+        The updated usage.
     """
-    account = Usage() if usage is None else usage
-    source = _get(answer, "response") or answer  # events of the responses API carry the answer inside
-    _see_model(account, source)
-    told = _get(source, "usage")
-    read = _count(told, "prompt_tokens", "input_tokens")
-    details = _get(told, "prompt_tokens_details") or _get(told, "input_tokens_details")
-    _see(
-        account,
-        _get(source, "id"),
-        tokens_input=read,
-        tokens_output=_count(told, "completion_tokens", "output_tokens"),
-        tokens_cached_input=_count(details, "cached_tokens"),
+    total = Usage() if usage is None else usage
+    source = _get(response, "response") or response  # events of the responses API contain the response
+    counts = _openai_counts(_get(source, "usage"))
+    tools = _get(source, "tool_usage")
+    counts |= _openai_tools(source, tools)
+    tier = _word(_get(source, "service_tier"))
+    context = {"service_tier": tier} if tier and tier != "auto" else None
+    _see(total, source, counts, context)
+    _openai_nested(total, source, tools)
+    return total
+
+
+def _openai_counts(reported: Any) -> dict[str, int]:
+    inputs = _first(reported, "prompt_tokens_details", "input_tokens_details", "input_token_details")
+    outputs = _first(reported, "completion_tokens_details", "output_tokens_details", "output_token_details")
+    cached = _first(inputs, "cached_tokens_details") or _get(reported, "cached_tokens_details")
+    return _present(
+        tokens_input=_count(reported, "prompt_tokens", "input_tokens"),
+        tokens_output=_count(reported, "completion_tokens", "output_tokens"),
+        tokens_cached_input=_largest(_count(inputs, "cached_tokens"), _count(reported, "cached_tokens")),
+        tokens_cache_write=_count(inputs, "cache_write_tokens"),
+        tokens_input_audio=_count(inputs, "audio_tokens"),
+        tokens_input_image=_count(inputs, "image_tokens"),
+        tokens_cached_input_audio=_count(cached, "audio_tokens", "cached_audio_tokens"),
+        tokens_cached_input_image=_count(cached, "image_tokens", "cached_image_tokens"),
+        tokens_reasoning=_largest(_count(outputs, "reasoning_tokens"), _count(reported, "reasoning_tokens")),
+        tokens_output_audio=_count(outputs, "audio_tokens"),
+        tokens_output_image=_count(outputs, "image_tokens"),
+        audio_ms=_milliseconds(_get(reported, "seconds")),
     )
-    return account
 
 
-def anthropic(answer: Any, usage: Usage | None = None) -> Usage:
+def _openai_tools(source: Any, tools: Any) -> dict[str, int]:
+    items = list(_items(_get(source, "output")))
+    searches = _count(_get(tools, "web_search"), "num_requests")
+    if searches is None:
+        calls = [item for item in items if _get(item, "type") == "web_search_call"]
+        searches = sum(_word(_get(_get(item, "action"), "type")) == "search" for item in calls) or None
+    files = sum(_get(item, "type") == "file_search_call" for item in items)
+    return _present(web_searches=searches, file_searches=files or None)
+
+
+def _openai_nested(total: Usage, source: Any, tools: Any) -> None:
+    """Image generation inside a response, and SVG authoring beside an image, have their own models."""
+    image = _openai_counts(_get(tools, "image_gen"))
+    if any(image.values()):
+        model = next(
+            (_get(tool, "model") for tool in _items(_get(source, "tools")) if _get(tool, "type") == "image_generation"),
+            None,
+        )
+        total.see_response(None, image, model=_model(model) or "gpt-image-1", part="image_gen")
+    drawing = _get(source, "svg_usage")
+    if drawn := _openai_counts(drawing):
+        total.see_response(None, drawn, model=_model(_get(drawing, "model")), part="svg")
+
+
+def anthropic(response: Any, usage: Usage | None = None) -> Usage:
     """Read a message or a stream event of Anthropic's messages API.
 
     ``tokens_input`` counts all that was read: this API reports what came from its cache, and what was written to it,
-    apart from ``input_tokens``.
+    beside ``input_tokens``.
 
     Args:
-        answer: Object or mapping; anything without counts changes nothing.
-        usage: The account to update, ``guard.usage`` for instance; a new one by default.
+        response: Object or mapping; one without counts changes nothing.
+        usage: What to update, for example ``guard.usage``; a new `Usage` by default.
 
     Returns:
-        The account.
+        The updated usage.
     """
-    account = Usage() if usage is None else usage
-    source = _get(answer, "message") or answer  # message_start carries the message inside
-    _see_model(account, source)
-    told = _get(source, "usage")
-    cached = _count(told, "cache_read_input_tokens")
-    written = _count(told, "cache_creation_input_tokens")
-    fresh = _count(told, "input_tokens")
-    _see(
-        account,
-        _get(source, "id"),
+    total = Usage() if usage is None else usage
+    source = _get(response, "message") or response  # message_start contains the message
+    reported = _get(source, "usage")
+    tier, speed = _word(_get(reported, "service_tier")), _word(_get(reported, "speed"))
+    context = {}
+    if tier == "batch":
+        context["processing"] = "batch"
+    elif tier and tier != "standard":
+        context["service_tier"] = tier
+    if speed and speed != "standard":
+        context["speed"] = speed
+    _see(total, source, _anthropic_counts(reported), context)
+    for index, iteration in enumerate(_items(_get(reported, "iterations"))):
+        kind = _get(iteration, "type")
+        if kind in _NESTED_ITERATIONS:  # the other kinds are in the totals
+            model = _model(_get(iteration, "model")) or total.model_version
+            total.see_response(None, _anthropic_counts(iteration), model=model, context=context, part=f"{kind} {index}")
+    return total
+
+
+def _anthropic_counts(reported: Any) -> dict[str, int]:
+    cached = _count(reported, "cache_read_input_tokens")
+    creation = _get(reported, "cache_creation")
+    short, long = (_count(creation, f"ephemeral_{ttl}_input_tokens") for ttl in ("5m", "1h"))
+    parts = None if short is None and long is None else (short or 0) + (long or 0)
+    written = _largest(_count(reported, "cache_creation_input_tokens"), parts)
+    fresh = _count(reported, "input_tokens")
+    return _present(
         tokens_input=None if fresh is None else fresh + (cached or 0) + (written or 0),
-        tokens_output=_count(told, "output_tokens"),
+        tokens_output=_count(reported, "output_tokens"),
         tokens_cached_input=cached,
         tokens_cache_write=written,
+        tokens_cache_write_1h=long,
+        tokens_reasoning=_count(_get(reported, "output_tokens_details"), "thinking_tokens"),
+        web_searches=_count(_get(reported, "server_tool_use"), "web_search_requests"),
     )
-    return account
 
 
-def any_answer(answer: Any) -> Usage:
-    """Read an answer of any shape known here: Anthropic's where its cache counts or its type show, else OpenAI's."""
-    source = _get(answer, "message") or answer
-    told = _get(source, "usage")
-    if _get(source, "type") == "message" or _get(told, "cache_read_input_tokens") is not None:
-        return anthropic(answer)
-    return openai(answer)
+def google(response: Any, usage: Usage | None = None) -> Usage:
+    """Read a response or a stream chunk of the Gemini API, or of Gemini on Vertex.
+
+    Args:
+        response: Object or mapping, names in snake or camel case; one without counts changes nothing.
+        usage: What to update, for example ``guard.usage``; a new `Usage` by default.
+
+    Returns:
+        The updated usage.
+    """
+    total = Usage() if usage is None else usage
+    reported = _first(response, "usage_metadata", "usageMetadata")
+    model = _model(_first(response, "model_version", "modelVersion"))
+    counts = _google_counts(reported) | _google_searches(response, model or total.model_version)
+    traffic = (_word(_first(reported, "traffic_type", "trafficType")) or "").upper()
+    tier = next((name for name in ("priority", "flex") if name.upper() in traffic), None)
+    context = {"service_tier": tier} if tier else None
+    response_id = _first(response, "response_id", "responseId")
+    if counts or model or response_id:
+        total.see_response(response_id, counts, model=model, context=context)
+    return total
 
 
-def _see(account: Usage, answer: object, **counts: int | None) -> None:
-    told = {name: n for name, n in counts.items() if n is not None}
-    name = answer if isinstance(answer, str) and answer else None
-    if told or name is not None:
-        account.see_answer(name, told)
+def _google_counts(reported: Any) -> dict[str, int]:
+    prompt = _count(reported, "prompt_token_count", "promptTokenCount")
+    tool = _count(reported, "tool_use_prompt_token_count", "toolUsePromptTokenCount")
+    thoughts = _count(reported, "thoughts_token_count", "thoughtsTokenCount")
+    written = _count(reported, "candidates_token_count", "candidatesTokenCount")
+    counts = _present(
+        tokens_input=_sum(prompt, tool),
+        tokens_input_tool=tool,
+        tokens_cached_input=_count(reported, "cached_content_token_count", "cachedContentTokenCount"),
+        tokens_output=_sum(written, thoughts),
+        tokens_reasoning=thoughts,
+    )
+    for prefix, *names in (
+        ("tokens_input", "prompt_tokens_details", "promptTokensDetails"),
+        ("tokens_input", "tool_use_prompt_tokens_details", "toolUsePromptTokensDetails"),
+        ("tokens_cached_input", "cache_tokens_details", "cacheTokensDetails"),
+        ("tokens_output", "candidates_tokens_details", "candidatesTokensDetails"),
+    ):
+        for item in _items(_first(reported, *names)):
+            modality = _MODALITIES.get((_word(_get(item, "modality")) or "").upper())
+            n = _count(item, "token_count", "tokenCount")
+            if modality and n:
+                counts[f"{prefix}_{modality}"] = counts.get(f"{prefix}_{modality}", 0) + n
+    return counts
 
 
-def _see_model(account: Usage, source: Any) -> None:
-    model = _get(source, "model")
-    if isinstance(model, str) and model:
-        account.model_version = model[:MAX_MODEL_VERSION]
+def _google_searches(response: Any, model: str | None) -> dict[str, int]:
+    queries = 0
+    for candidate in _items(_get(response, "candidates")):
+        grounding = _first(candidate, "grounding_metadata", "groundingMetadata")
+        queries += sum(1 for _ in _items(_first(grounding, "web_search_queries", "webSearchQueries")))
+    if not queries:
+        return {}
+    return {"web_searches": 1 if _bills_per_prompt(model) else queries}
+
+
+def _bills_per_prompt(model: str | None) -> bool:
+    """Up to Gemini 2.5 a search is billed for each prompt, later for each query."""
+    version = _GEMINI.search(model or "")
+    return version is not None and (int(version[1]), int(version[2] or 0)) <= (2, 5)
+
+
+def any_response(response: Any) -> Usage:
+    """Read a response of any known shape: Anthropic's or Google's by their members, otherwise OpenAI's."""
+    if _first(response, "usage_metadata", "usageMetadata") is not None:
+        return google(response)
+    source = _get(response, "message") or response
+    reported = _get(source, "usage")
+    if _get(source, "type") == "message" or _get(reported, "cache_read_input_tokens") is not None:
+        return anthropic(response)
+    return openai(response)
+
+
+def _see(total: Usage, source: Any, counts: dict[str, int], context: Mapping[str, str] | None) -> None:
+    given = _get(source, "id")
+    response_id = given if isinstance(given, str) and given else None
+    model = _model(_get(source, "model"))
+    if counts or response_id is not None or model:
+        total.see_response(response_id, counts, model=model, context=context)
+
+
+def _model(value: Any) -> str | None:
+    return value[:MAX_MODEL_VERSION] if isinstance(value, str) and value else None
 
 
 def _get(source: Any, name: str) -> Any:
     return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
 
 
+def _first(source: Any, *names: str) -> Any:
+    """Return the first of these members that is present."""
+    return next((found for name in names if (found := _get(source, name)) is not None), None)
+
+
+def _items(value: Any) -> Iterator[Any]:
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        yield from value
+
+
+def _word(value: Any) -> str | None:
+    """Return a string or the value of a string enum."""
+    found = getattr(value, "value", value)
+    return found if isinstance(found, str) else None
+
+
 def _count(source: Any, *names: str) -> int | None:
     for name in names:
         found = _get(source, name)
+        if isinstance(found, float) and found.is_integer():
+            found = int(found)
         if isinstance(found, int) and not isinstance(found, bool) and found >= 0:
             return found
     return None
+
+
+def _milliseconds(seconds: Any) -> int | None:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e12:
+        return None
+    return math.ceil(round(seconds * 1000, 6))
+
+
+def _present(**counts: int | None) -> dict[str, int]:
+    return {name: n for name, n in counts.items() if n is not None}
+
+
+def _largest(*counts: int | None) -> int | None:
+    return max((n for n in counts if n is not None), default=None)
+
+
+def _sum(*counts: int | None) -> int | None:
+    return sum(n or 0 for n in counts) if any(n is not None for n in counts) else None

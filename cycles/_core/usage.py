@@ -7,12 +7,14 @@ became unusable since then is left out, for the amount matters more.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Self, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final, Self, TypeVar, Unpack
 
 from attrs import field, frozen
 
 from cycles._core.amounts import INT64_MAX
+from cycles._core.counts import PART_OF, Counts, clip_parts
 from cycles._core.plain import clean_object, salvage_json
 from cycles._errors import InvalidRequestError
 
@@ -20,9 +22,8 @@ T = TypeVar("T")
 
 MAX_MODEL_VERSION: Final = 128
 _MEMBERS: Final = ("tokens_input", "tokens_output", "latency_ms", "model_version", "custom")
-_COUNTS: Final = ("tokens_input", "tokens_output", "tokens_cached_input", "tokens_cache_write")
-# The protocol's metrics have no place of their own for these two; they travel in `custom`.
-_CUSTOM_COUNTS: Final = ("tokens_cached_input", "tokens_cache_write")
+# The protocol's metrics have no members for these counts; they travel in `custom`.
+_CUSTOM_COUNTS: Final = tuple(name for name in PART_OF if name not in ("tokens_input", "tokens_output"))
 
 
 def checked_count(value: Any, where: str) -> int:
@@ -36,6 +37,19 @@ def checked_count(value: Any, where: str) -> int:
     if not 0 <= value <= INT64_MAX:
         raise InvalidRequestError(f"{where} is from 0 to 2**63 - 1, got {value}")
     return int(value)
+
+
+def checked_counts(counts: Mapping[str, Any]) -> dict[str, int]:
+    """Return the counts that are not zero.
+
+    Raises:
+        InvalidRequestError: for a negative or fractional count.
+        TypeError: for a name that is no count.
+    """
+    for name in counts:
+        if name not in PART_OF:
+            raise TypeError(f"usage has no count {name!r}: the counts are {', '.join(PART_OF)}")
+    return {name: checked_count(n, f"usage.{name}") for name, n in counts.items() if n != 0}
 
 
 def checked_model(value: Any, where: str = "model_version") -> str:
@@ -66,7 +80,7 @@ class Metrics:
         tokens_input: Tokens read by the model, >= 0.
         tokens_output: Tokens written by the model, >= 0.
         latency_ms: How long the action took, in milliseconds, >= 0.
-        model_version: The model that answered, at most 128 characters.
+        model_version: The model that responded, at most 128 characters.
         custom: Anything more, as plain JSON values; copied when given.
 
     Raises:
@@ -84,7 +98,7 @@ class Metrics:
         """Metrics as callers give them: made, as a mapping of the same names, or as a `Usage`.
 
         Raises:
-            InvalidRequestError: for anything else, for an unknown name, and for a value off its bounds.
+            InvalidRequestError: for anything else, for an unknown name, and for a value outside of its bounds.
         """
         if value is None or isinstance(value, Metrics):
             return value
@@ -101,109 +115,159 @@ class Metrics:
         return {name: value for name in _MEMBERS if (value := getattr(self, name)) is not None}
 
 
+@frozen
+class ResponseUsage:
+    """What one response used.
+
+    Attributes:
+        counts: By the names of the table in `docs/prices.md`.
+        model: The model of this response; None if it names none.
+        context: What selects a price variant, for example ``{"service_tier": "flex"}``.
+    """
+
+    counts: Mapping[str, int]
+    model: str | None = None
+    context: Mapping[str, str] = field(factory=dict)
+
+
 class _Account:
     """What the views of one `Usage` share."""
 
-    __slots__ = ("answers", "counts", "custom", "lock", "model")
+    __slots__ = ("counts", "custom", "lock", "model", "responses")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.counts: dict[str, int] = {}
-        self.answers: dict[object, dict[str, int]] = {}
+        self.responses: dict[object, _Response] = {}
         self.model: str | None = None
         self.custom: dict[str, Any] = {}
+
+
+class _Response:
+    """The counts of one response so far."""
+
+    __slots__ = ("context", "counts", "model")
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.model: str | None = None
+        self.context: dict[str, str] = {}
 
 
 class Usage:
     """What a guard's work has used so far; it becomes the commit's metrics unless others are given.
 
-    ``usage.add(tokens_output=12)`` counts; it may be called from several threads. The counts and `model_version` can
-    be set as well, and `custom` takes anything more, as plain JSON values.
+    ``usage.add(tokens_output=12)`` adds counts; several threads may call it. The counts of each model response are
+    kept beside them, because a long-context price applies to one request. The main counts and `model_version` can be
+    set too, and `custom` takes more JSON values.
     """
 
-    __slots__ = ("_account", "_answer")
+    __slots__ = ("_account", "_current")
 
     def __init__(self) -> None:
         self._account = _Account()
-        self._answer: object = None
+        self._current: object = None
 
     def add(
-        self,
-        *,
-        tokens_input: int = 0,
-        tokens_output: int = 0,
-        tokens_cached_input: int = 0,
-        tokens_cache_write: int = 0,
-        model_version: str | None = None,
-        custom: Mapping[str, Any] | None = None,
+        self, *, model_version: str | None = None, custom: Mapping[str, Any] | None = None, **counts: Unpack[Counts]
     ) -> Self:
         """Add to the counts.
 
         Args:
-            tokens_input: Tokens the model read, all of them.
-            tokens_output: Tokens the model wrote.
-            tokens_cached_input: How many of `tokens_input` came from the provider's cache.
-            tokens_cache_write: How many of `tokens_input` were written to the provider's cache.
-            model_version: The model that answered, at most 128 characters.
-            custom: Laid over `custom`.
+            model_version: The model that responded, at most 128 characters.
+            custom: Merged into `custom`.
+            counts: Any count of the table in `docs/prices.md`: `tokens_input` (all tokens that the model read),
+                `tokens_output`, `tokens_cached_input`, `web_searches`, ...
 
         Raises:
             InvalidRequestError: for a negative or fractional count; then nothing is added.
+            TypeError: for a name that is no count.
         """
-        given = zip(_COUNTS, (tokens_input, tokens_output, tokens_cached_input, tokens_cache_write), strict=True)
-        counts = {name: checked_count(n, f"usage.{name}") for name, n in given if n != 0}
-        laid = {} if custom is None else clean_object(custom, "usage.custom")
+        checked = checked_counts(counts)
+        merged = {} if custom is None else clean_object(custom, "usage.custom")
         if model_version is not None:
             self.model_version = model_version
         account = self._account
         with account.lock:
-            for name, more in counts.items():
+            for name, more in checked.items():
                 account.counts[name] = account.counts.get(name, 0) + more
-            account.custom.update(laid)
+            account.custom.update(merged)
         return self
 
-    def see_answer(self, answer: object, counts: Mapping[str, int]) -> None:
-        """Take what one answer reports so far: it replaces what that answer reported before, nothing counts twice.
+    def see_response(
+        self,
+        response_id: object,
+        counts: Mapping[str, int],
+        *,
+        model: str | None = None,
+        context: Mapping[str, str] | None = None,
+        part: str | None = None,
+    ) -> None:
+        """Store what one response reports so far, in place of what that response reported before.
 
         Args:
-            answer: What names the answer (its id), or None for the one seen last.
-            counts: Totals of that answer by count name; one that is smaller than before is ignored.
+            response_id: The id of the response, or None for the response that was seen last.
+            counts: Totals of that response by count name; one that is smaller than before is ignored.
+            model: The model of that response.
+            context: What selects its price variant.
+            part: Names a further response inside this one, with its own model and price.
         """
-        if answer is not None:
-            self._answer = answer
+        if response_id is not None:
+            self._current = response_id
         account = self._account
         with account.lock:
-            seen = account.answers.setdefault(self._answer, {})
-            for name, total in counts.items():
-                if (more := total - seen.get(name, 0)) > 0:
-                    seen[name] = total
-                    account.counts[name] = account.counts.get(name, 0) + more
+            if model and part is None:
+                account.model = model
+            seen = account.responses.get((self._current, part))
+            if seen is None:
+                seen = account.responses[self._current, part] = _Response()
+            seen.model = model or seen.model
+            if context:
+                seen.context.update(context)
+            _raise_counts(account.counts, seen.counts, counts)
 
     def for_stream(self) -> Usage:
-        """The same account for one more stream: answers without ids of their own are told apart by their stream."""
+        """Return a view of the same counts for one more stream, so that responses without ids stay apart."""
         view = object.__new__(Usage)
         view._account = self._account
-        view._answer = object()
+        view._current = object()
         return view
 
+    def responses(self) -> list[ResponseUsage]:
+        """Return the usage of each response; the counts that were added by hand come last, as one more."""
+        account = self._account
+        with account.lock:
+            seen = [ResponseUsage(dict(one.counts), one.model, dict(one.context)) for one in _filled(account)]
+            by_hand = dict(account.counts)
+            for one in seen:
+                for name, n in one.counts.items():
+                    by_hand[name] = by_hand.get(name, 0) - n
+        added = {name: n for name, n in by_hand.items() if n > 0}
+        return [*seen, ResponseUsage(added, account.model)] if added else seen
+
     def metrics(self) -> Metrics:
-        """The account as metrics, without a latency.
+        """Return the counts as metrics, without a latency.
 
         Raises:
-            InvalidRequestError: if something that is no plain JSON value was put into `custom`.
+            InvalidRequestError: if `custom` contains something that is no JSON value.
         """
         wire, _ = self._wire()
         wire["custom"] = self._all_custom() or None
         return Metrics(**wire)
 
     @property
+    def counts(self) -> Mapping[str, int]:
+        """All counts, by name; read-only."""
+        return MappingProxyType(self._account.counts)
+
+    @property
     def is_filled(self) -> bool:
-        """True once anything was counted or told."""
+        """True once anything was counted or set."""
         return bool(self._account.counts or self._account.custom)
 
     @property
     def custom(self) -> dict[str, Any]:
-        """Anything more to tell, as plain JSON values."""
+        """More values to send, as JSON values."""
         return self._account.custom
 
     @custom.setter
@@ -240,7 +304,7 @@ class Usage:
 
     @property
     def model_version(self) -> str | None:
-        """The model that answered, at most 128 characters."""
+        """The model that responded, at most 128 characters."""
         return self._account.model
 
     @model_version.setter
@@ -264,15 +328,31 @@ class Usage:
         return wire, left_out
 
 
+def _raise_counts(totals: dict[str, int], seen: dict[str, int], reported: Mapping[str, int]) -> None:
+    """Take over larger counts of a response, and add what is new to the totals."""
+    before = dict(seen)
+    for name, total in reported.items():
+        if total > seen.get(name, 0):
+            seen[name] = total
+    clip_parts(seen)
+    for name, total in seen.items():
+        if more := total - before.get(name, 0):
+            totals[name] = totals.get(name, 0) + more
+
+
+def _filled(account: _Account) -> Iterator[_Response]:
+    return (response for response in account.responses.values() if response.counts)
+
+
 def settlement_metrics(
     given: Metrics | None, usage: Usage, latency_ms: int | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """The metrics of a settlement as they go over the wire, and the places that had to be left out. Never raises.
 
     Args:
-        given: What the caller stated; it wins as a whole.
-        usage: The guard's running account, used where nothing was stated.
-        latency_ms: The measured time of the block, used where nothing else states one.
+        given: What the caller passed; it replaces the usage completely.
+        usage: The guard's running account, used if `given` is None.
+        latency_ms: The measured time of the block, used if neither has a latency.
     """
     wire, left_out = usage._wire() if given is None else (given.to_dict(), [])
     custom = usage._all_custom() if given is None else wire.pop("custom", None)

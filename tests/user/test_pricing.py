@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from cycles import Price, PriceBook
 from cycles._core.amounts import usd, usd_microcents
-from cycles._core.pricing import Price, PriceBook
 from cycles._core.usage import Usage
 from cycles._errors import InvalidRequestError
 

@@ -1,0 +1,68 @@
+"""The counts of a model's usage: their names, and what each is part of. `docs/prices.md` prints this table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import Final, TypedDict
+
+PART_OF: Final[Mapping[str, str | None]] = {
+    "tokens_input": None,
+    "tokens_cached_input": "tokens_input",
+    "tokens_cache_write": "tokens_input",
+    "tokens_cache_write_1h": "tokens_cache_write",
+    "tokens_input_audio": "tokens_input",
+    "tokens_input_image": "tokens_input",
+    "tokens_input_video": "tokens_input",
+    "tokens_cached_input_audio": "tokens_cached_input",
+    "tokens_cached_input_image": "tokens_cached_input",
+    "tokens_cached_input_video": "tokens_cached_input",
+    "tokens_input_tool": "tokens_input",
+    "tokens_output": None,
+    "tokens_reasoning": "tokens_output",
+    "tokens_output_audio": "tokens_output",
+    "tokens_output_image": "tokens_output",
+    "tokens_output_video": "tokens_output",
+    "web_searches": None,
+    "file_searches": None,
+    "code_executions": None,
+    "audio_ms": None,
+    "characters_input": None,
+}
+"""Every count and the count that contains it. None: part of nothing. A whole stands before its parts."""
+
+
+class Counts(TypedDict, total=False):
+    """The counts as keywords."""
+
+    tokens_input: int
+    tokens_cached_input: int
+    tokens_cache_write: int
+    tokens_cache_write_1h: int
+    tokens_input_audio: int
+    tokens_input_image: int
+    tokens_input_video: int
+    tokens_cached_input_audio: int
+    tokens_cached_input_image: int
+    tokens_cached_input_video: int
+    tokens_input_tool: int
+    tokens_output: int
+    tokens_reasoning: int
+    tokens_output_audio: int
+    tokens_output_image: int
+    tokens_output_video: int
+    web_searches: int
+    file_searches: int
+    code_executions: int
+    audio_ms: int
+    characters_input: int
+
+
+STANDALONE: Final = tuple(name for name, whole in PART_OF.items() if whole is None and not name.startswith("tokens_"))
+"""Counts that are no tokens: each has a price per unit, or none."""
+
+
+def clip_parts(counts: MutableMapping[str, int]) -> None:
+    """Lower each part that is larger than the whole that contains it, if that whole is known."""
+    for name, whole in PART_OF.items():
+        if whole is not None and whole in counts and counts.get(name, 0) > counts[whole]:
+            counts[name] = counts[whole]

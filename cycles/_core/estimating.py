@@ -1,0 +1,198 @@
+"""The highest price that a request may have, from its content and the rates of its model.
+
+`docs/prices.md` explains the bound: bytes for tokens, the output limit, and the highest rates that may apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Final, Literal, TypeAlias
+
+from attrs import frozen
+
+from cycles._core.catalogue import Found
+from cycles._core.pricing import MICROCENTS_PER_USD, Price
+from cycles._core.tokens import Bound
+
+Kind: TypeAlias = Literal["text", "embedding", "image", "transcription", "speech"]
+_Rate: TypeAlias = Decimal | Fraction
+
+ASSUMED_OUTPUT_TOKENS: Final = 4_096
+"""Output tokens that an estimate assumes for a request without a limit."""
+IMAGE_TOKENS: Final = 6_240
+"""Output tokens of one generated image, at the highest quality."""
+HOSTED_CALLS: Final = 5
+"""Calls of a hosted tool in a request that does not limit them."""
+BYTES_PER_AUDIO_SECOND: Final = 2_000
+"""A second of speech in a strongly compressed file."""
+_AUDIO_TOKENS_PER_SECOND: Final = 20
+_SPEECH_TOKENS_PER_CHARACTER: Final = 2
+_MICROCENTS_PER_TOKEN: Final = 100
+
+
+@frozen
+class Shape:
+    """What of a request decides its highest price, beside its content.
+
+    Attributes:
+        kind: What the endpoint makes.
+        output_tokens: The output limit of one result.
+        results: The number of results in the request.
+        output_kinds: Modalities of the output other than text.
+        searches: Calls of hosted tools, by count name.
+        images: Images that a hosted tool may generate.
+        audio_s: Seconds of audio to transcribe.
+        characters: Characters to speak.
+    """
+
+    kind: Kind = "text"
+    output_tokens: int = ASSUMED_OUTPUT_TOKENS
+    results: int = 1
+    output_kinds: frozenset[str] = frozenset()
+    searches: tuple[tuple[str, int], ...] = ()
+    images: int = 0
+    audio_s: int = 0
+    characters: int = 0
+
+
+def shape_of(body: Any, *, kind: Kind = "text", output_tokens: int | None = None, file_bytes: int = 0) -> Shape:
+    """Read the shape of a request's body; a body that is no mapping has none but the defaults.
+
+    Args:
+        body: The request, or its messages alone.
+        kind: What the endpoint makes.
+        output_tokens: The limit of one result; None assumes `ASSUMED_OUTPUT_TOKENS`.
+        file_bytes: Size of the file to transcribe.
+    """
+    limit = ASSUMED_OUTPUT_TOKENS if output_tokens is None else output_tokens
+    if not isinstance(body, Mapping):
+        return Shape(kind, 0 if kind == "embedding" else limit)
+    config = _mapping(body.get("generationConfig") or body.get("generation_config"))
+    spoken = body.get("input") if kind == "speech" else None
+    return Shape(
+        kind=kind,
+        output_tokens=0 if kind == "embedding" else limit,
+        results=max(1, *(_number(n) for n in (body.get("n"), body.get("best_of"), config.get("candidateCount")))),
+        output_kinds=frozenset(_output_kinds(body, config)),
+        searches=tuple(_searches(body)),
+        images=_hosted_images(body),
+        audio_s=-(-file_bytes // BYTES_PER_AUDIO_SECOND),
+        characters=len(spoken) if isinstance(spoken, str) else 0,
+    )
+
+
+def _output_kinds(body: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+    for modality in (*_list(body.get("modalities")), *_list(config.get("responseModalities"))):
+        if (name := str(modality).lower()) in ("audio", "image", "video"):
+            yield name
+
+
+def _searches(body: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    limit = body.get("max_tool_calls")
+    for tool in _list(body.get("tools")):
+        kind = str(_mapping(tool).get("type", ""))
+        uses = _mapping(tool).get("max_uses") or limit
+        calls = _number(uses) if uses is not None else HOSTED_CALLS
+        google = ("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval")
+        if kind.startswith("web_search") or any(name in _mapping(tool) for name in google):
+            yield "web_searches", calls
+        elif kind == "file_search":
+            yield "file_searches", calls
+
+
+def _hosted_images(body: Mapping[str, Any]) -> int:
+    hosted = any(_mapping(tool).get("type") == "image_generation" for tool in _list(body.get("tools")))
+    limit = body.get("max_tool_calls")
+    return (_number(limit) if limit is not None else HOSTED_CALLS) if hosted else 0
+
+
+def highest(
+    found: Found, bound: Bound, shape: Shape, *, tokens_input: int | None = None, writes_cache: bool = False
+) -> Fraction:
+    """Return the highest price of a request, in microcents.
+
+    Args:
+        found: The price of its model.
+        bound: The bound of its content.
+        shape: What else of the request decides.
+        tokens_input: Input tokens, if they are known; otherwise the bound.
+        writes_cache: Whether the provider writes to its cache automatically.
+    """
+    tokens = bound.tokens() if tokens_input is None else tokens_input
+    if found.window is not None:
+        tokens = min(tokens, found.window)
+    calls = found.price.per_call
+    return max(
+        _at(price, price.per_call or calls, tokens, bound, shape, writes_cache)
+        for price in _reachable(found.price, tokens)
+    )
+
+
+def _reachable(price: Price, tokens: int) -> Iterator[Price]:
+    yield price
+    for start, longer in price.above.items():
+        if tokens > start:
+            yield longer
+
+
+def _at(
+    price: Price,
+    per_call: Mapping[str, Decimal | Fraction],
+    tokens: int,
+    bound: Bound,
+    shape: Shape,
+    writes_cache: bool,
+) -> Fraction:
+    extra = shape.audio_s * _AUDIO_TOKENS_PER_SECOND
+    spent = (tokens + extra) * _input_rate(price, bound, shape, writes_cache)
+    spent += _output_tokens(shape) * _output_rate(price, shape)
+    calls = Fraction(0)
+    for name, n in (*shape.searches, ("audio_ms", shape.audio_s * 1000), ("characters_input", shape.characters)):
+        calls += n * Fraction(per_call.get(name, 0))
+    return spent * _MICROCENTS_PER_TOKEN + calls * MICROCENTS_PER_USD
+
+
+def _output_tokens(shape: Shape) -> int:
+    if shape.kind == "image":
+        return IMAGE_TOKENS * shape.results
+    if shape.kind == "speech":
+        return _SPEECH_TOKENS_PER_CHARACTER * shape.characters
+    return shape.output_tokens * shape.results
+
+
+def _input_rate(price: Price, bound: Bound, shape: Shape, writes_cache: bool) -> Fraction:
+    rates = [price.input, price.cached_input]
+    if writes_cache or bound.cache:
+        rates.append(price.cache_write)
+    if bound.cache == "1h":
+        rates.append(price.cache_write_1h)
+    kinds = bound.kinds | ({"audio"} if shape.kind == "transcription" else set())
+    for kind in kinds:
+        rates += [getattr(price, f"input_{kind}"), getattr(price, f"cached_input_{kind}")]
+    return _max(rates)
+
+
+def _output_rate(price: Price, shape: Shape) -> Fraction:
+    rates = [price.output, price.reasoning]
+    kinds = set(shape.output_kinds)
+    kinds |= {"image"} if shape.kind == "image" else {"audio"} if shape.kind == "speech" else set()
+    rates += [getattr(price, f"output_{kind}") for kind in kinds]
+    return _max(rates)
+
+
+def _max(rates: Iterable[Decimal | None]) -> Fraction:
+    return max(Fraction(rate) for rate in rates if rate is not None)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

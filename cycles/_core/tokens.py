@@ -1,0 +1,133 @@
+"""An upper bound of the tokens of a request, from its bytes: no tokenizer in use makes more tokens than bytes.
+
+Inline media are left out of the bytes and count a fixed number of tokens each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+from attrs import define, field
+
+MEDIA_TOKENS: Final = 6_000
+"""Tokens of one image, audio, video or document: inline, or a reference to one."""
+UNSEEN_TOKENS: Final = 8_192
+"""Tokens of context that the request names and does not contain, such as an earlier response."""
+
+_UNSEEN: Final = ("previous_response_id", "conversation", "cachedContent", "cached_content")
+_REFERENCES: Final = ("file_id", "file_url", "fileData", "file_uri", "fileUri")
+_INLINE: Final = ("inlineData", "inline_data", "input_audio")
+
+
+@define
+class Bound:
+    """What a request's content may amount to.
+
+    Attributes:
+        text_bytes: UTF-8 bytes of all text and structure.
+        media: Number of media, inline or referenced.
+        kinds: Which media: ``"audio"``, ``"image"``, ``"video"``.
+        unseen: Number of contexts that are named and not contained.
+        cache: How long the provider keeps what the request writes to its cache, if it has `cache_control`.
+    """
+
+    text_bytes: int = 0
+    media: int = 0
+    kinds: set[str] = field(factory=set)
+    unseen: int = 0
+    cache: Literal["5m", "1h"] | None = None
+
+    def tokens(self, text_tokens: int | None = None) -> int:
+        """Return the bound; `text_tokens` replaces the bytes of text, if they were counted."""
+        text = self.text_bytes if text_tokens is None else text_tokens
+        return text + MEDIA_TOKENS * self.media + UNSEEN_TOKENS * self.unseen
+
+
+def bound_of(content: Any) -> Bound:
+    """Return the bound of a request's content: a string, messages, or a whole request body."""
+    bound = Bound()
+    if content is None:
+        return bound
+    if isinstance(content, str):
+        bound.text_bytes = len(content.encode("utf-8", "surrogatepass"))
+        return bound
+    stripped = _strip(content, bound)
+    encoded = json.dumps(stripped, ensure_ascii=False, separators=(",", ":"), default=str)
+    bound.text_bytes = len(encoded.encode("utf-8", "surrogatepass"))
+    if isinstance(content, Mapping):
+        bound.unseen = sum(1 for name in _UNSEEN if content.get(name))
+        prompt = content.get("prompt")
+        if isinstance(prompt, Mapping) and prompt.get("id"):
+            bound.unseen += 1
+    return bound
+
+
+def _strip(value: Any, bound: Bound) -> Any:
+    """Return the value without inline media, and note in `bound` what it contained."""
+    if isinstance(value, str):
+        return _media(bound, value[5:64]) if value.startswith("data:") else value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _media(bound, "")
+    if hasattr(value, "model_dump"):
+        value = value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, Mapping):
+        return _strip_mapping(value, bound)
+    if isinstance(value, Sequence):
+        return [_strip(item, bound) for item in value]
+    return value
+
+
+def _strip_mapping(value: Mapping[Any, Any], bound: Bound) -> dict[str, Any]:
+    _note_cache(value.get("cache_control"), bound)
+    kind = value.get("type")
+    mime = str(value.get("media_type") or value.get("mimeType") or value.get("mime_type") or kind or "")
+    stripped: dict[str, Any] = {}
+    for key, member in value.items():
+        name = str(key)
+        if _is_inline(name, member, kind, mime):
+            _media(bound, "audio" if name == "input_audio" else _mime_of(member) or mime)
+            stripped[name] = ""
+        elif (name in _REFERENCES and member) or _is_link(name, member, kind):
+            stripped[name] = str(member)
+            _media(bound, _mime_of(member) or mime)
+        else:
+            stripped[name] = _strip(member, bound)
+    return stripped
+
+
+def _is_inline(name: str, member: Any, kind: Any, mime: str) -> bool:
+    if name in _INLINE:
+        return isinstance(member, Mapping)
+    if name == "image_url":
+        return isinstance(member, Mapping) and isinstance(member.get("url"), str)
+    if name == "data":
+        return kind == "base64" or ("/" in mime and isinstance(member, str | bytes))
+    if name == "result":
+        return kind == "image_generation_call" and isinstance(member, str)
+    return name == "file_data" and isinstance(member, str)
+
+
+def _is_link(name: str, member: Any, kind: Any) -> bool:
+    """Whether this is an address of media: OpenAI's image addresses, and sources of type url."""
+    if not isinstance(member, str) or member.startswith("data:"):
+        return False
+    return name == "image_url" or (name == "url" and kind == "url")
+
+
+def _mime_of(member: Any) -> str:
+    if not isinstance(member, Mapping):
+        return ""
+    return str(member.get("mimeType") or member.get("mime_type") or "")
+
+
+def _media(bound: Bound, hint: str) -> str:
+    bound.media += 1
+    bound.kinds.add(next((kind for kind in ("audio", "video") if kind in hint), "image"))
+    return ""
+
+
+def _note_cache(control: Any, bound: Bound) -> None:
+    if isinstance(control, Mapping):
+        bound.cache = "1h" if control.get("ttl") == "1h" or bound.cache == "1h" else "5m"

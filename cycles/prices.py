@@ -1,0 +1,367 @@
+"""Prices of models: `Price` and `PriceBook`. The package `genai-prices` is imported inside `PriceBook.genai` only."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any, Final, Self, TypeAlias, Unpack, overload
+
+from attrs import frozen
+
+from cycles._core.amounts import Amount
+from cycles._core.catalogue import Catalogue, Found, without_prefix
+from cycles._core.counts import Counts
+from cycles._core.estimating import Shape, highest, shape_of
+from cycles._core.pricing import Number, Price, as_price, microcents, rounded_up, select, unpriced
+from cycles._core.readers import any_response
+from cycles._core.tokens import MEDIA_TOKENS, UNSEEN_TOKENS, bound_of
+from cycles._core.usage import Usage, checked_count, checked_counts
+from cycles._errors import ConfigurationError, InvalidRequestError, UnknownModelError
+
+__all__ = ["Price", "PriceBook"]
+
+PriceLike: TypeAlias = Price | Mapping[str, Any] | Sequence[Number]
+CountTokens: TypeAlias = Callable[[str, Any], int]
+
+_log: Final = logging.getLogger("cycles")
+# "gpt-x-2024-08-06", "claude-y-20241022", "gemini-z@20250101": the date of a release, which price lists omit.
+_DATED: Final = re.compile(r"(.+?)[-@](\d{4}-\d{2}-\d{2}|\d{8})")
+
+
+@frozen
+class Priced:
+    """What a usage costs.
+
+    Attributes:
+        amount: The sum of all responses, rounded up once.
+        unpriced: Counts and tiers that have no price.
+        fallback: True if the book's `fallback` priced a part of it.
+    """
+
+    amount: Amount
+    unpriced: tuple[str, ...] = ()
+    fallback: bool = False
+
+
+@frozen
+class Origin:
+    """What a guarded client knows of a request: it selects the price.
+
+    Attributes:
+        model: The model of the request; prices a response whose own model is unknown.
+        provider: The provider whose client sent it, for example ``"openai"``.
+        url: The base URL of that client.
+        at: The time of the request.
+    """
+
+    model: str | None = None
+    provider: str | None = None
+    url: str | None = None
+    at: datetime | None = None
+
+
+_NO_ORIGIN: Final = Origin()
+
+
+class PriceBook:
+    """Prices by model, in USD per million tokens.
+
+    A book is an ``actual=`` itself: called with ``guard.usage``, or with a response of a model SDK, it returns what
+    that cost. `estimate` makes an ``estimate=``. A dated model name (``name-2024-08-06``) finds the price of ``name``.
+
+    >>> import cycles
+    >>> prices = cycles.PriceBook({"small-model": cycles.Price(input="0.15", output="0.60")})
+    >>> prices.cost("small-model", tokens_input=1200, tokens_output=800)
+    <Amount $0.00066>
+    """
+
+    __slots__ = (
+        "_aliases",
+        "_at",
+        "_catalogue",
+        "_count_tokens",
+        "_fallback",
+        "_lock",
+        "_prices",
+        "_reported",
+        "default_model",
+    )
+
+    def __init__(self, prices: Mapping[str, PriceLike], *, default_model: str | None = None) -> None:
+        """Copy the prices.
+
+        Args:
+            prices: By model: `Price`s, mappings of a price's members (``{"input": "0.15", "output": "0.60"}``), or the
+                rates in order (``("0.15", "0.60")``).
+            default_model: The model to assume if a usage or a response names none.
+
+        Raises:
+            InvalidRequestError: naming the model whose price is wrong.
+        """
+        self._prices = {model: _price(model, price) for model, price in prices.items()}
+        self.default_model = default_model
+        self._aliases: Mapping[str, str] = {}
+        self._fallback: Price | str | None = None
+        self._catalogue: Catalogue | None = None
+        self._at: datetime | None = None
+        self._count_tokens: CountTokens | None = None
+        self._lock = threading.Lock()
+        self._reported: set[tuple[str, str]] = set()
+
+    @classmethod
+    def genai(
+        cls,
+        overrides: Mapping[str, PriceLike] | None = None,
+        *,
+        aliases: Mapping[str, str] | None = None,
+        fallback: Price | str | None = None,
+        default_model: str | None = None,
+        provider: str | None = None,
+        at: datetime | None = None,
+        count_tokens: CountTokens | None = None,
+    ) -> Self:
+        """Make a book of the prices in the package `genai-prices`; nothing is downloaded.
+
+        Args:
+            overrides: Prices that win over the package's, as `PriceBook(...)` takes them.
+            aliases: Your own names of models, such as Azure deployments, and the models that they name.
+            fallback: The price of unknown models, or the model whose price they have; logged once for each.
+            default_model: The model to assume if a usage or a response names none.
+            provider: The provider whose prices apply, for example ``"azure"``.
+            at: The time whose prices apply; by default that of each request.
+            count_tokens: Counts the input tokens of ``(model, content)`` for `estimate`, in place of the byte bound.
+
+        Raises:
+            ConfigurationError: if the package is not installed.
+            InvalidRequestError: for a wrong price.
+        """
+        try:
+            from genai_prices.data_snapshot import get_snapshot
+        except ImportError as error:
+            raise ConfigurationError(
+                "the package genai-prices is missing: pip install 'cycles-sdk[prices]', or use cycles.PriceBook({...})"
+            ) from error
+        if at is not None and not isinstance(at, datetime):
+            raise InvalidRequestError(f"at must be a datetime, got {at!r}")
+        book = cls(overrides or {}, default_model=default_model)
+        book._aliases = dict(aliases or {})
+        book._fallback = fallback if fallback is None or isinstance(fallback, str) else _price("fallback", fallback)
+        book._catalogue = Catalogue(get_snapshot(), provider)
+        book._at = at
+        book._count_tokens = count_tokens
+        return book
+
+    def price(self, model: str, *, context: Mapping[str, str] | None = None) -> Price:
+        """Return the price of a model.
+
+        Args:
+            model: Its name, or an alias of it.
+            context: What selects a variant, for example ``{"service_tier": "flex"}``.
+
+        Raises:
+            UnknownModelError: (an InvalidRequestError) if the book has none.
+        """
+        return self._found(model, context or {}, _NO_ORIGIN).price
+
+    @overload
+    def cost(self, model: str, *, context: Mapping[str, str] | None = None, **counts: Unpack[Counts]) -> Amount: ...
+    @overload
+    def cost(self, model: Any) -> Amount: ...
+    def cost(self, model: Any, *, context: Mapping[str, str] | None = None, **counts: Unpack[Counts]) -> Amount:
+        """Return what a usage cost, or a response, or counts of a model; rounded up to a microcent, once.
+
+        Args:
+            model: A model name; or a `Usage`, or a response of a model SDK, and then nothing else.
+            context: What selects a variant, for example ``{"service_tier": "flex"}``.
+            counts: Counts of the table in `docs/prices.md`.
+
+        Raises:
+            UnknownModelError: (an InvalidRequestError) if the book has no price for a model.
+            InvalidRequestError: for a wrong count; for a usage without counts, or without a model.
+        """
+        if not isinstance(model, str):
+            if context is not None or counts:
+                raise InvalidRequestError("cost() takes either a usage or response, or a model name with counts")
+            return self.priced(model).amount
+        given = checked_counts(counts)
+        usage = Usage()
+        usage.see_response(None, given, model=model, context=context)
+        return self.priced(usage).amount if given else rounded_up([self._cost_of({}, model, context or {})])
+
+    def priced(self, spent: Any, origin: Origin = _NO_ORIGIN) -> Priced:
+        """Return what a usage, or a response, cost, and what of it has no price.
+
+        Args:
+            spent: A `Usage`, or a response of a model SDK.
+            origin: What is known of the request.
+
+        Raises:
+            UnknownModelError: (an InvalidRequestError) if the book has no price for a model.
+            InvalidRequestError: for a usage without counts, or without a model.
+        """
+        usage = spent if isinstance(spent, Usage) else any_response(spent)
+        responses = usage.responses()
+        if not responses:
+            raise InvalidRequestError(
+                "no token counts to price: did the request include them (stream_options include_usage)?"
+            )
+        parts, missing, fallback = [], dict[str, None](), False
+        for one in responses:
+            model = one.model or usage.model_version or origin.model or self.default_model
+            if model is None:
+                raise InvalidRequestError("the usage names no model: pass PriceBook(..., default_model=...)")
+            found, name = self._settled(model, one.context, origin)
+            parts.append(microcents(found.price, one.counts))
+            absent = [*(x for x in found.missing if ":" in x or one.counts.get(x)), *unpriced(found.price, one.counts)]
+            missing.update(dict.fromkeys(absent))
+            fallback = fallback or found.fallback
+            for kind in absent:
+                instead = "the standard price is used" if ":" in kind else "it is not in the amount"
+                self._report(name, kind, f"no price is known for it; {instead}")
+        return Priced(rounded_up(parts), tuple(missing), fallback)
+
+    def estimate(
+        self,
+        model: str,
+        content: Any = None,
+        *,
+        max_output_tokens: int,
+        tokens_input: int | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> Amount:
+        """Return the highest price that a request may have; see `docs/prices.md` for the bound.
+
+        Args:
+            model: Its name, or an alias of it.
+            content: The prompt, the messages, or the whole request body with its tools and settings.
+            max_output_tokens: The output limit of the request.
+            tokens_input: The input tokens, if you know them; otherwise they are bounded from `content`.
+            context: What selects a variant, for example ``{"service_tier": "flex"}``.
+
+        Raises:
+            UnknownModelError: (an InvalidRequestError) if the book has no price for the model.
+            InvalidRequestError: for a negative or fractional number of tokens.
+        """
+        limit = checked_count(max_output_tokens, "max_output_tokens")
+        if tokens_input is not None:
+            checked_count(tokens_input, "tokens_input")
+        return self.worst_case(
+            model, content, shape_of(content, output_tokens=limit), tokens_input=tokens_input, context=context or {}
+        )
+
+    def worst_case(
+        self,
+        model: str,
+        content: Any,
+        shape: Shape,
+        *,
+        tokens_input: int | None = None,
+        context: Mapping[str, str] | None = None,
+        origin: Origin = _NO_ORIGIN,
+    ) -> Amount:
+        """As `estimate`, for a request whose shape is known."""
+        bound = bound_of(content)
+        if tokens_input is None and self._count_tokens is not None and content is not None:
+            counted = checked_count(self._count_tokens(model, content), "count_tokens")
+            tokens_input = counted + MEDIA_TOKENS * bound.media + UNSEEN_TOKENS * bound.unseen
+        founds = [self._found(model, {}, origin)]
+        if context:  # a tier may be lowered to the standard one, which may cost more
+            founds.append(self._found(model, context, origin))
+        writes = "claude" not in self._aliases.get(model, model).lower()
+        costs = [highest(one, bound, shape, tokens_input=tokens_input, writes_cache=writes) for one in founds]
+        return rounded_up([max(costs) + self._hosted_images(shape, tokens_input or bound.tokens(), origin)])
+
+    def count_input(self, model: str, content: Any) -> int:
+        """Return the input tokens of a request whose response did not report them: a third of its bound, or counted."""
+        bound = bound_of(content)
+        if self._count_tokens is not None:
+            return max(1, checked_count(self._count_tokens(model, content), "count_tokens"))
+        return max(1, -(-bound.tokens() // 3))
+
+    def count_output(self, model: str, text: bytes) -> int | None:
+        """Return the tokens of output text if this book counts tokens; otherwise None."""
+        if self._count_tokens is None:
+            return None
+        return checked_count(self._count_tokens(model, text.decode("utf-8", "replace")), "count_tokens")
+
+    def __call__(self, spent: Any) -> Amount:
+        """Return what a `Usage`, or a response that reports its usage, cost.
+
+        Raises:
+            InvalidRequestError: if it names no model and there is no `default_model`, if the book has no price for
+                it, or if it reports no token counts.
+        """
+        return self.priced(spent).amount
+
+    def __contains__(self, model: str) -> bool:
+        return self._known(model, {}, _NO_ORIGIN) is not None
+
+    def __repr__(self) -> str:
+        source = " over genai-prices" if self._catalogue is not None else ""
+        return f"<PriceBook of {len(self._prices)} models{source}>"
+
+    def _cost_of(self, counts: Mapping[str, int], model: str, context: Mapping[str, str]) -> Fraction:
+        return microcents(self._found(model, context, _NO_ORIGIN).price, counts)
+
+    def _hosted_images(self, shape: Shape, tokens: int, origin: Origin) -> Fraction:
+        if not shape.images or (found := self._known("gpt-image-1", {}, origin)) is None:
+            return Fraction(0)
+        image = Shape("image", results=shape.images)
+        return highest(found, bound_of(None), image, tokens_input=tokens * shape.images)
+
+    def _settled(self, model: str, context: Mapping[str, str], origin: Origin) -> tuple[Found, str]:
+        """Return the price of a response's model if the book knows it, otherwise that of the request's model."""
+        found = self._known(model, context, origin)
+        if found is None and origin.model is not None and origin.model != model:
+            return self._found(origin.model, context, origin), origin.model
+        return found or self._found(model, context, origin), model
+
+    def _found(self, model: str, context: Mapping[str, str], origin: Origin) -> Found:
+        found = self._known(model, context, origin)
+        if found is not None:
+            return found
+        if self._fallback is not None:
+            self._report(model, "fallback", "no price is known for it; the fallback price is used")
+            if isinstance(self._fallback, Price):
+                price, missing = select(self._fallback, context)
+                return Found(price, tuple(missing), fallback=True)
+            other = self._known(self._fallback, context, origin)
+            if other is not None:
+                return Found(other.price, other.missing, other.window, other.provider, fallback=True)
+            model = self._fallback
+        known = ", ".join(sorted(self._prices)[:12])
+        raise UnknownModelError(
+            f"the price book has no model {model!r}{f'; it has {known}' if known else ''}: pass its price in the book "
+            "(PriceBook.genai(overrides={...}) or aliases={...}), or pass fallback= a price for unknown models"
+        )
+
+    def _known(self, model: str, context: Mapping[str, str], origin: Origin) -> Found | None:
+        name = without_prefix(self._aliases.get(model, self._aliases.get(without_prefix(model), model)))
+        own = self._prices.get(name) or self._prices.get(model)
+        if own is None and (dated := _DATED.fullmatch(name)):
+            own = self._prices.get(dated.group(1))
+        if own is not None:
+            price, missing = select(own, context)
+            return Found(price, tuple(missing))
+        if self._catalogue is None:
+            return None
+        at = self._at or origin.at or datetime.now(UTC)
+        return self._catalogue.find(name, context, at, origin.provider, origin.url)
+
+    def _report(self, model: str, kind: str, what: str) -> None:
+        with self._lock:
+            if (model, kind) in self._reported:
+                return
+            self._reported.add((model, kind))
+        _log.warning("price of model %s, %s: %s", model, kind, what)
+
+
+def _price(model: str, price: PriceLike) -> Price:
+    try:
+        return as_price(price)
+    except InvalidRequestError as problem:
+        raise InvalidRequestError(f"the price of {model!r}: {problem}") from None

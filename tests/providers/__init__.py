@@ -1,0 +1,1 @@
+"""Prices, usage, the fake provider and guarded provider clients."""

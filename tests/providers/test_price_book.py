@@ -1,0 +1,267 @@
+"""PriceBook: lookups, the data of genai-prices, and an estimate that no response exceeds."""
+
+from __future__ import annotations
+
+import decimal
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import example, given, strategies as st
+
+import cycles
+from cycles.usage import anthropic, openai
+
+pytest.importorskip("genai_prices")
+
+AT = datetime(2026, 11, 1, tzinfo=UTC)
+GENAI = cycles.PriceBook.genai(at=AT)
+
+
+@pytest.mark.parametrize(
+    ("model", "counts", "dollars"),
+    [
+        ("gpt-4o", {"tokens_input": 1000, "tokens_cached_input": 400, "tokens_output": 500}, "0.007"),
+        ("gpt-4o-2024-08-06", {"tokens_input": 1_000_000}, "2.5"),
+        ("models/gemini-2.5-pro", {"tokens_input": 200_000, "tokens_output": 1000}, "0.26"),
+        ("publishers/google/models/gemini-2.5-pro", {"tokens_input": 200_001, "tokens_output": 1000}, "0.5150025"),
+        ("claude-sonnet-4-5-20250929", {"tokens_input": 1000, "tokens_cache_write": 1000}, "0.00375"),
+        ("claude-sonnet-4-5", {"tokens_input": 9, "tokens_cache_write": 9, "tokens_cache_write_1h": 9}, "0.000054"),
+        ("text-embedding-3-small", {"tokens_input": 1_000_000}, "0.02"),
+        ("whisper-1", {"audio_ms": 60_000}, "0.006"),
+        ("gpt-live-1", {"audio_ms": 3_600_000}, "3"),  # an hourly rate that is no finite decimal per millisecond
+        ("gpt-realtime-whisper", {"audio_ms": 3_600_000}, "1.02"),
+        ("tts-1", {"characters_input": 1000}, "0.015"),
+        ("gpt-4o", {"web_searches": 1}, "0.01"),
+    ],
+)
+def test_prices_of_genai(model: str, counts: dict[str, int], dollars: str) -> None:
+    assert GENAI.cost(model, **counts) == cycles.usd(dollars)
+
+
+def test_a_tier_has_its_price_from_the_day_on_which_it_is_known() -> None:
+    flex = {"service_tier": "flex"}
+    assert GENAI.cost("gpt-5", tokens_input=1_000_000, context=flex) == cycles.usd("0.625")
+    assert GENAI.cost("gpt-5", tokens_input=1_000_000) == cycles.usd("1.25")
+    before = cycles.PriceBook.genai(at=datetime(2026, 10, 1, tzinfo=UTC))
+    used = openai({"model": "gpt-5", "service_tier": "flex", "usage": {"prompt_tokens": 1_000_000}})
+    assert before.priced(used).unpriced == ("service_tier:flex",)
+    assert before.cost(used) == cycles.usd("1.25")
+
+
+def test_overrides_win_and_aliases_lead_to_models() -> None:
+    book = cycles.PriceBook.genai({"gpt-4o": ("1", "1")}, aliases={"prod-chat": "gpt-5", "mine": "gpt-4o"})
+    million = 1_000_000
+    assert book.cost("gpt-4o", tokens_input=million) == cycles.usd(1)
+    assert book.cost("gpt-4o-2024-08-06", tokens_input=million) == cycles.usd(1)
+    assert book.cost("mine", tokens_input=million) == cycles.usd(1)
+    assert book.cost("prod-chat", tokens_input=million) == cycles.usd("1.25")
+
+
+def test_a_provider_decides_between_prices_of_the_same_model() -> None:
+    azure = cycles.PriceBook.genai(provider="azure", at=AT)
+    assert azure.cost("text-embedding-3-small", tokens_input=10**9) == cycles.usd(20)
+    assert azure.cost("gpt-4o", tokens_input=1_000_000) == cycles.usd("2.5")  # by its fallback to OpenAI's list
+
+
+def test_an_unknown_model_names_both_remedies() -> None:
+    with pytest.raises(cycles.UnknownModelError, match=r"no model 'nope-9'.*overrides=.*aliases=.*fallback=") as raised:
+        GENAI.cost("nope-9", tokens_input=1)
+    assert isinstance(raised.value, cycles.InvalidRequestError)
+    with pytest.raises(cycles.UnknownModelError):
+        GENAI.estimate("nope-9", "x", max_output_tokens=1)
+    assert "nope-9" not in GENAI
+
+
+@pytest.mark.parametrize("fallback", [cycles.Price("2.5", "10"), "gpt-4o"])
+def test_a_fallback_prices_unknown_models_and_is_logged_once(fallback: Any, caplog: pytest.LogCaptureFixture) -> None:
+    book = cycles.PriceBook.genai(fallback=fallback, at=AT)
+    used = openai({"model": "nope-9", "usage": {"prompt_tokens": 1_000_000}})
+    for _ in range(2):
+        assert book.cost(used) == cycles.usd("2.5")
+    assert book.priced(used).fallback
+    assert [r.getMessage() for r in caplog.records] == [
+        "price of model nope-9, fallback: no price is known for it; the fallback price is used"
+    ]
+
+
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "genai_prices.data_snapshot", None)
+    with pytest.raises(cycles.ConfigurationError, match=r"pip install 'cycles-sdk\[prices\]'"):
+        cycles.PriceBook.genai()
+
+
+def test_a_sum_is_rounded_up_once_in_any_decimal_context() -> None:
+    book = cycles.PriceBook({"m": cycles.Price("0.001", "0.001")})
+    used = cycles.Usage()
+    for name in range(4):
+        openai({"id": f"r{name}", "model": "m", "usage": {"prompt_tokens": 4}}, used)
+    with decimal.localcontext() as context:
+        context.prec, context.rounding = 1, decimal.ROUND_FLOOR
+        assert book.cost(used) == cycles.usd_microcents(2)  # 4 x 0.4 = 1.6, not 4 x 1
+        assert GENAI.cost("gpt-4o", tokens_input=123_457) == cycles.usd("0.3086425")
+
+
+def test_counts_of_zero_cost_nothing_and_wrong_ones_are_rejected() -> None:
+    assert GENAI.cost("gpt-4o") == cycles.usd(0)
+    with pytest.raises(cycles.InvalidRequestError, match=r"usage\.tokens_input"):
+        GENAI.cost("gpt-4o", tokens_input=-1)
+    with pytest.raises(TypeError, match="no count 'tokens'"):
+        GENAI.cost("gpt-4o", tokens=1)  # type: ignore[call-overload]
+    with pytest.raises(cycles.InvalidRequestError, match="per_call has no count 'searches'"):
+        cycles.Price(1, 1, per_call={"searches": 1})
+    with pytest.raises(cycles.InvalidRequestError, match="a threshold is an integer"):
+        cycles.Price(1, 1, above={"many": cycles.Price(1, 1)})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("model", "content", "limit", "dollars"),
+    [
+        ("gpt-4o", "hello", 100, (5 * 2.5 + 100 * 10) / 1e6),
+        ("gpt-4o", "größe", 0, 7 * 2.5 / 1e6),  # bytes, not characters
+        ("gpt-4o", [{"role": "user", "content": "hé"}], 0, 33 * 2.5 / 1e6),
+        ("claude-sonnet-4-5", "hello", 10, (5 * 3 + 10 * 15) / 1e6),
+        ("gpt-4o", "x" * 300_000, 0, 128_000 * 2.5 / 1e6),  # the context window
+        ("gemini-2.5-pro", "x" * 300_000, 10, (300_000 * 2.5 + 10 * 15) / 1e6),  # a long context
+    ],
+)
+def test_estimates(model: str, content: Any, limit: int, dollars: float) -> None:
+    assert GENAI.estimate(model, content, max_output_tokens=limit) == cycles.usd(dollars)
+
+
+def estimate(body: dict[str, Any], limit: int = 0, **options: Any) -> float:
+    return float(cycles.to_usd(GENAI.estimate(body["model"], body, max_output_tokens=limit, **options))) * 1e6
+
+
+def bytes_of(body: dict[str, Any]) -> int:
+    return len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def test_media_count_a_fixed_number_of_tokens_each() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 50_000}}
+    empty = {"type": "image_url", "image_url": ""}
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": [picture, picture]}]}
+    bare = {"model": "gpt-4o", "messages": [{"role": "user", "content": [empty, empty]}]}
+    assert estimate(body) == (bytes_of(bare) + 12_000) * 2.5
+    by_reference = {"model": "gpt-4o", "input": [{"type": "input_file", "file_id": "f1"}]}
+    assert estimate(by_reference) == (bytes_of(by_reference) + 6_000) * 2.5
+
+
+def test_audio_raises_the_rate_of_the_input() -> None:
+    body = {
+        "model": "gpt-audio",
+        "messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": ""}]}],
+    }
+    plain = estimate(body)
+    body["messages"][0]["content"][0]["input_audio"] = {"data": "AAAA", "format": "wav"}  # type: ignore[index]
+    assert estimate(body) == (plain / 2.5 + 6_000) * 32
+
+
+def test_unseen_context_counts() -> None:
+    body = {"model": "gpt-4o", "input": "x", "previous_response_id": "r", "conversation": "c", "prompt": {"id": "p"}}
+    assert estimate(body) == (bytes_of(body) + 3 * 8_192) * 2.5
+
+
+def test_results_and_modalities_multiply_the_output() -> None:
+    body = {"model": "gpt-audio", "n": 3, "modalities": ["text", "audio"], "messages": []}
+    assert estimate(body, 10) == bytes_of(body) * 2.5 + 3 * 10 * 64
+
+
+@pytest.mark.parametrize(
+    ("control", "rate"), [({"type": "ephemeral"}, 3.75), ({"type": "ephemeral", "ttl": "1h"}, 6.0)]
+)
+def test_cache_control_raises_the_rate_of_the_input(control: dict[str, str], rate: float) -> None:
+    text = {"type": "text", "text": "x", "cache_control": control}
+    body = {"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": [text]}]}
+    assert estimate(body) == pytest.approx(bytes_of(body) * rate)
+
+
+@pytest.mark.parametrize(
+    ("tool", "more", "calls"),
+    [
+        ({"type": "web_search"}, {}, 5),
+        ({"type": "web_search"}, {"max_tool_calls": 2}, 2),
+        ({"type": "web_search_20250305", "max_uses": 7}, {}, 7),
+    ],
+)
+def test_hosted_searches_are_reserved(tool: dict[str, Any], more: dict[str, Any], calls: int) -> None:
+    body = {"model": "gpt-4o", "input": "x", "tools": [tool], **more}
+    assert estimate(body) == pytest.approx(bytes_of(body) * 2.5 + calls * 10_000)
+
+
+def test_a_user_counts_tokens() -> None:
+    book = cycles.PriceBook.genai(count_tokens=lambda model, content: 42, at=AT)
+    assert book.estimate("gpt-4o", "x" * 999, max_output_tokens=0) == cycles.usd(42 * 2.5 / 1e6)
+
+
+def test_known_input_replaces_the_bound_and_a_tier_its_price() -> None:
+    body = {"model": "gpt-5"}
+    assert estimate(body, tokens_input=1000) == 1250
+    assert estimate(body, tokens_input=1000, context={"service_tier": "priority"}) == 2500
+    assert estimate(body, tokens_input=1000, context={"service_tier": "flex"}) == 1250
+
+
+rates = st.decimals(0, 100, places=3)
+
+
+@st.composite
+def priced_models(draw: st.DrawFn) -> cycles.Price:
+    def price(**more: Any) -> cycles.Price:
+        names = ("cached_input", "cache_write", "cache_write_1h", "input_image", "cached_input_image", "reasoning")
+        chosen: dict[str, Any] = {name: draw(st.none() | rates) for name in names}
+        return cycles.Price(draw(rates), draw(rates), **chosen, **more)
+
+    steps = draw(st.lists(st.integers(1, 200), max_size=2, unique=True))
+    return price(above={start: price() for start in steps}, per_call={"web_searches": draw(rates)})
+
+
+@given(price=priced_models(), data=st.data())
+def test_no_response_costs_more_than_the_estimate(price: cycles.Price, data: st.DataObject) -> None:
+    words = data.draw(st.text(max_size=120))
+    control = data.draw(st.sampled_from([None, {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}]))
+    text: dict[str, Any] = {"type": "text", "text": words}
+    if control:
+        text["cache_control"] = control
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+    pictures = data.draw(st.integers(0, 2))
+    limit, searches = data.draw(st.integers(0, 300)), data.draw(st.integers(0, 6))
+    body = {
+        "messages": [{"role": "user", "content": [text, *[picture] * pictures]}],
+        "tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": searches}],
+    }
+    most = len(words.encode("utf-8", "surrogatepass")) + 6_000 * pictures
+    total = data.draw(st.integers(0, most))
+    read = data.draw(st.integers(0, total))
+    written = data.draw(st.integers(0, total - read)) if control else 0
+    long = written if control and "ttl" in control else 0
+    output = data.draw(st.integers(0, limit))
+    response = {
+        "type": "message",
+        "model": "claude-x",
+        "usage": {
+            "input_tokens": total - read - written,
+            "cache_read_input_tokens": read,
+            "cache_creation_input_tokens": written,
+            "cache_creation": {"ephemeral_1h_input_tokens": long},
+            "output_tokens": output,
+            "output_tokens_details": {"thinking_tokens": data.draw(st.integers(0, output))},
+            "server_tool_use": {"web_search_requests": data.draw(st.integers(0, searches))},
+        },
+    }
+    book = cycles.PriceBook({"claude-x": price})
+    used = anthropic(response)
+    cost = book.cost(used) if used.is_filled else cycles.usd(0)
+    assert book.estimate("claude-x", body, max_output_tokens=limit).amount >= cost.amount
+
+
+@given(st.text(max_size=200))
+@example("\ud800 lone")
+@example("🙂" * 10)
+def test_the_bound_of_text_is_its_bytes(words: str) -> None:
+    at_least = len(words.encode("utf-8", "surrogatepass"))
+    book = cycles.PriceBook({"m": cycles.Price(1, 1)})
+    assert book.estimate("m", words, max_output_tokens=0) == cycles.usd_microcents(at_least * 100)
+    in_messages = book.estimate("m", [{"role": "user", "content": words}], max_output_tokens=0)
+    assert in_messages.amount >= at_least * 100
