@@ -1,0 +1,41 @@
+"""The page docs/prices.md: its table of counts, and its samples with prices calculated by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+import cycles
+from cycles._core.counts import PART_OF
+
+pytest.importorskip("genai_prices")
+
+PAGE = (Path(__file__).parents[2] / "docs" / "prices.md").read_text(encoding="utf-8")
+SAMPLES = re.findall(r"^\| ((?:OpenAI|Anthropic|Gemini)[^|]*) \| `([^`]+)` \| ([^|]+) \| \$([\d.]+) \|$", PAGE, re.M)
+READERS = {"OpenAI": cycles.usage.openai, "Anthropic": cycles.usage.anthropic, "Gemini": cycles.usage.google}
+
+
+def test_the_page_has_twenty_samples() -> None:
+    assert len(SAMPLES) == 20
+
+
+@pytest.mark.parametrize(("what", "usage", "by_hand", "price"), SAMPLES, ids=[sample[0] for sample in SAMPLES])
+def test_a_sample_costs_what_was_calculated_by_hand(what: str, usage: str, by_hand: str, price: str) -> None:
+    terms = [term.split("×") for term in by_hand.split("+")]
+    total = sum(Fraction(n.strip()) * Fraction(rate.strip()) for n, rate in terms)
+    assert cycles.usd_microcents(math.ceil(total * 100)) == cycles.usd(price), "the sum on the page is wrong"
+    book = cycles.PriceBook.genai(at=datetime(2026, 11, 1, tzinfo=UTC))
+    priced = book.priced(READERS[what.split()[0]](json.loads(usage)))
+    assert priced.amount == cycles.usd(price)
+    assert priced.unpriced == ()
+
+
+def test_the_table_of_counts_is_complete() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(\w+)`)? ?\| [a-z]", PAGE, re.M)
+    assert {name: whole or None for name, whole in rows} == PART_OF
