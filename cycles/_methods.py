@@ -24,7 +24,7 @@ from cycles._flows.asking import send_read
 from cycles._io import Io, run
 
 if TYPE_CHECKING:
-    from cycles._edges.wire import Wire
+    from cycles._wire.wire import Wire
 
 P = ParamSpec("P")
 R = TypeVar("R")

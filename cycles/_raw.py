@@ -40,7 +40,7 @@ async def raw(
         InvalidRequestError: for an unknown operation, wrong arguments or a value the schema does not allow.
         CyclesError: the same typed errors as everywhere, for every answer that is no success.
     """
-    from cycles._edges import raw as generated
+    from cycles._wire import generated
 
     name = generated.find(operation)
     call = generated.call_of(name, arguments, extra_headers or {}, new_trace_id())

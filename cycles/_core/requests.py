@@ -1,6 +1,6 @@
 """What goes over the wire: calls as values, built from what users say.
 
-A `Call` names an operation of the protocol and carries its path, query and body as plain data; `_edges.wire` turns it
+A `Call` names an operation of the protocol and carries its path, query and body as plain data; `_wire.wire` turns it
 into bytes and checks it against the schema first. Idempotency keys are made here, and only here.
 """
 

@@ -11,14 +11,14 @@ from cycles._core.outcome import Outcome
 from cycles._core.records import Record
 from cycles._core.requests import Call
 from cycles._drivers.verbs import EXTEND, Verbs
-from cycles._edges.exchange import ExchangeError
 from cycles._flows.leases import beat
 from cycles._hold import Heartbeat, Hold, Release
+from cycles._http.exchange import ExchangeError
 from cycles._io import run
 
 if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime
-    from cycles._edges.wire import Prepared
+    from cycles._wire.wire import Prepared
 
 
 SHORTEST_ATTEMPT_S: Final = 0.001  # a deadline that is over still is one, not "no deadline"

@@ -21,12 +21,12 @@ from cycles._core.settlement import FlushReport
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.keeper import Keeper
 from cycles._drivers.recovery import WORKERS, Recovery
-from cycles._edges.connections import Async, Blocking, asynchronous, blocking
-from cycles._edges.exchange import Endpoint
-from cycles._edges.journal import Journal, JournalProblem, default_root
-from cycles._edges.wire import Wire
 from cycles._hold import Heartbeat
+from cycles._http.exchange import Endpoint
+from cycles._http.factory import Async, Blocking, asynchronous, blocking
+from cycles._journal.journal import Journal, JournalProblem, default_root
 from cycles._reporting import Reporter
+from cycles._wire.wire import Wire
 
 if TYPE_CHECKING:
     import asyncio

@@ -19,12 +19,12 @@ from cycles._core.outcome import Outcome
 from cycles._core.records import Record
 from cycles._core.requests import Call
 from cycles._drivers.verbs import EXTEND, Verbs
-from cycles._edges.exchange import ExchangeError
 from cycles._flows.asking import uncertain
 from cycles._flows.leases import beat, clean_up_create
 from cycles._flows.releasing import give_back
 from cycles._flows.settling import attempt, conclude, file_away
 from cycles._hold import Heartbeat, Hold, Release
+from cycles._http.exchange import ExchangeError
 
 if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime

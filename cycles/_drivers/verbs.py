@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from cycles._core.outcome import Outcome, Success, Unreachable
 from cycles._core.records import Record
 from cycles._core.requests import Call
-from cycles._edges.exchange import ExchangeError
-from cycles._edges.wire import Prepared
 from cycles._hold import Hold, Release
+from cycles._http.exchange import ExchangeError
+from cycles._wire.wire import Prepared
 
 if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime

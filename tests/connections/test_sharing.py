@@ -12,10 +12,10 @@ from typing import NoReturn
 
 import pytest
 
-from cycles._edges import async_http, blocking_http, http11
-from cycles._edges.async_http import AsyncConnections
-from cycles._edges.blocking_http import BlockingConnections
-from cycles._edges.exchange import Endpoint, ExchangeError, FailureKind, Reply
+from cycles._http import asyncio_connections, blocking_connections, http11
+from cycles._http.asyncio_connections import AsyncConnections
+from cycles._http.blocking_connections import BlockingConnections
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply
 from tests.support.stub import Stub, after, ok, reply, stall
 
 
@@ -224,7 +224,7 @@ def test_an_interrupt_in_the_queue_gives_its_turn_to_the_next(monkeypatch: pytes
                 raise KeyboardInterrupt
 
             with monkeypatch.context() as patch:
-                patch.setattr(blocking_http._Turn, "wait", interrupted)
+                patch.setattr(blocking_connections._Turn, "wait", interrupted)
                 with pytest.raises(KeyboardInterrupt):
                     post(connections)
         assert post(connections).status == 200
@@ -325,7 +325,7 @@ def test_connections_nobody_uses_are_let_go(monkeypatch: pytest.MonkeyPatch) -> 
             gate.set()
             first.result()
         assert stub.open == 2
-        monkeypatch.setattr(blocking_http, "KEEPALIVE_S", 0.0)
+        monkeypatch.setattr(blocking_connections, "KEEPALIVE_S", 0.0)
         post(connections)  # its own is too old to be used, the other too old to be kept
         stub.wait_for(lambda stub: stub.open <= 1)
         assert stub.connections == 3
@@ -336,7 +336,7 @@ def test_an_old_connection_is_not_used_by_a_task(monkeypatch: pytest.MonkeyPatch
     async def main(stub: Stub) -> None:
         connections = tasks(stub.url)
         await apost(connections)
-        monkeypatch.setattr(async_http, "KEEPALIVE_S", 0.0)
+        monkeypatch.setattr(asyncio_connections, "KEEPALIVE_S", 0.0)
         await apost(connections)
         await connections.aclose()
         assert [request.connection for request in stub.requests] == [1, 2]

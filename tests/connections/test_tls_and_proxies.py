@@ -14,11 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cycles._edges.async_http import AsyncConnections
-from cycles._edges.blocking_http import BlockingConnections
-from cycles._edges.connections import asynchronous, blocking
-from cycles._edges.exchange import Endpoint, ExchangeError, FailureKind
-from cycles._edges.httpx_client import AsyncClient, BlockingClient
+from cycles._http.asyncio_connections import AsyncConnections
+from cycles._http.blocking_connections import BlockingConnections
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
+from cycles._http.factory import asynchronous, blocking
+from cycles._http.httpx_client import AsyncClient, BlockingClient
 from tests.connections.conftest import Open
 from tests.support.stub import Stub, drip, ok, ok_then_hang_up, raw, reply, stall
 

@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 import cycles
-from cycles._edges.journal import Journal
+from cycles._journal.journal import Journal
 
 from .conftest import ACTION, Shop
 

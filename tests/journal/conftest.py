@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cycles._edges.journal import Journal
+from cycles._journal.journal import Journal
 from tests.journal.kit import BASE, Told
 
 

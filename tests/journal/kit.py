@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cycles._core.records import Record
-from cycles._edges.journal import Journal, JournalProblem
+from cycles._journal.journal import Journal, JournalProblem
 
 BASE = "http://localhost"
 ROOT_USER = hasattr(os, "geteuid") and os.geteuid() == 0

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cycles._core.records import file_name
-from cycles._edges.journal import Entry, Journal, default_root
+from cycles._journal.journal import Entry, Journal, default_root
 from tests.journal.kit import ROOT_USER, Told, a_record, failing, files, posix_only, settle_all
 
 
@@ -256,7 +256,7 @@ def test_a_directory_of_another_user(open_folder: Path, mode: int, kind: str | N
     root.chmod(mode)
     program = (
         "import os, sys; from pathlib import Path; from cycles._core.records import Record;"
-        "from cycles._edges.journal import Journal; os.setgid(65534); os.setuid(65534);"
+        "from cycles._journal.journal import Journal; os.setgid(65534); os.setuid(65534);"
         "j = Journal(Path(sys.argv[1]), base_url='b', tenant='t', api_key='k', report=lambda p: print(p.kind));"
         "r = Record(reservation_id='r', base_url='b', commit_body={'idempotency_key': 'k'});"
         "j.save(r); j.save(r); j.forget(r)"
@@ -297,6 +297,6 @@ def test_new_directories_are_made_to_last_too(
     open_journal: Callable[..., Journal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
-    monkeypatch.setattr("cycles._edges.files.sync_folder", synced.append)
+    monkeypatch.setattr("cycles._journal.file_store.sync_folder", synced.append)
     open_journal(tmp_path / "new", durability="disk").save(a_record())
     assert synced[:2] == [str(tmp_path), str(tmp_path / "new")]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cycles._core.records import encode, file_name
-from cycles._edges.journal import Entry, Journal
+from cycles._journal.journal import Entry, Journal
 from tests.journal.kit import BASE, Told, a_record, failing, files, put, settle_all
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from cycles._core.records import Record
-from cycles._edges.journal import Journal, JournalProblem
+from cycles._journal.journal import Journal, JournalProblem
 
 ACTUAL = {"unit": "TOKENS", "amount": 5}
 WRITER = """
 import sys
 from pathlib import Path
 from cycles._core.records import Record
-from cycles._edges.journal import Journal
+from cycles._journal.journal import Journal
 root, name, shared = sys.argv[1:]
 journal = Journal(Path(root), base_url="b", tenant="t", api_key="k", report=lambda problem: print(problem, flush=True))
 number, actual = 0, {"unit": "TOKENS", "amount": 5}
@@ -112,7 +112,7 @@ def test_the_partition_is_computed_once_for_all_threads(tmp_path: Path, monkeypa
         others_came.wait(0.1)  # holds the first thread until the others have asked too; nobody sets it
         return "partition"
 
-    monkeypatch.setattr("cycles._edges.journal.partition", slow_partition)
+    monkeypatch.setattr("cycles._journal.journal.partition", slow_partition)
     journal = open_journal(tmp_path)
     assert calls == []  # making a client costs nothing of it
     with ThreadPoolExecutor(8) as pool:
@@ -126,7 +126,7 @@ def test_a_forked_child_uses_the_same_journal(tmp_path: Path) -> None:
     program = """
 import os, sys, threading, time
 from pathlib import Path
-import cycles._edges.journal as module
+import cycles._journal.journal as module
 from cycles._core.records import Record
 inside, go_on = threading.Event(), threading.Event()
 real = module.partition

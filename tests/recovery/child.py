@@ -50,7 +50,7 @@ class Points:
 
     def install(self) -> None:
         from cycles._drivers import blocking, tasks
-        from cycles._edges import files, journal
+        from cycles._journal import file_store as files, journal
 
         watched_os = _WatchedOs(self)
         files.os = journal.os = watched_os  # type: ignore[assignment,attr-defined]

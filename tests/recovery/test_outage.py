@@ -17,7 +17,7 @@ import pytest
 import cycles
 from cycles._core.records import Record, event_record_id
 from cycles._drivers.blocking import BlockingIo
-from cycles._edges.journal import Journal
+from cycles._journal.journal import Journal
 from tests.recovery.kit import PATIENCE_S, TENANT, World, journal_files, records_in
 
 HOUR_S = 3_600.0

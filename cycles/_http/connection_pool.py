@@ -6,8 +6,12 @@ connection is always preferred to a new one, and the one used last to all others
 
 from __future__ import annotations
 
+import select
 from collections import deque
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
+
+KEEPALIVE_S: Final = 30.0
+"""Seconds that an idle connection is kept: less than the 60 s after which common load balancers drop one silently."""
 
 
 class Idle(Protocol):
@@ -87,3 +91,12 @@ class Stack(Generic[L]):
         while self._queue:
             self._queue.popleft().give(None)
         return self.expired(float("inf"))
+
+
+def is_readable(descriptor: int) -> bool:
+    """Return whether an idle connection has data. A server sends nothing unasked, so it has closed the connection."""
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))

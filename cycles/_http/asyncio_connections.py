@@ -10,10 +10,9 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import cast
 
-from cycles._edges.exchange import MAX_BODY, Endpoint, ExchangeError, Reply, broken, closed, not_connected, timed_out
-from cycles._edges.http11 import Http11
-from cycles._edges.idle import KEEPALIVE_S, has_something_to_say
-from cycles._edges.stack import Seat, Stack
+from cycles._http.connection_pool import KEEPALIVE_S, Seat, Stack, is_readable
+from cycles._http.exchange import MAX_BODY, Endpoint, ExchangeError, Reply, broken, closed, not_connected, timed_out
+from cycles._http.http11 import Http11
 
 
 class _Line(asyncio.Protocol):
@@ -76,7 +75,7 @@ class _Line(asyncio.Protocol):
         if not self.is_open or now - self.idle_since >= KEEPALIVE_S:
             return False
         # The loop may have been held up, and the end of the connection not have been noticed yet.
-        return not has_something_to_say(self._descriptor)
+        return not is_readable(self._descriptor)
 
     def next_exchange(self) -> bool:
         return self.is_open and not self._transport.get_write_buffer_size() and self.http.next_exchange()

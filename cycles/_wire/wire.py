@@ -30,7 +30,7 @@ _ONE_BY_ONE: Final = {"getEvidenceJwks": "keys"}
 
 
 class ReplyLike(Protocol):
-    """What connections answer: see `_edges.connections.Reply`."""
+    """What connections answer: see `_http.factory.Reply`."""
 
     @property
     def status(self) -> int: ...

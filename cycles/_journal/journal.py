@@ -27,7 +27,7 @@ from typing import Final, Literal, NewType
 import attrs
 
 from cycles._core.records import Record, RecordError, decode, encode, file_name, partition
-from cycles._edges.files import make_private_folder, move_to_free_name, read_whole, write_whole
+from cycles._journal.file_store import make_private_folder, move_to_free_name, read_whole, write_whole
 
 Durability = Literal["process", "disk"]
 Entry = NewType("Entry", str)

@@ -9,10 +9,9 @@ import threading
 import time
 from collections.abc import Sequence
 
-from cycles._edges.exchange import MAX_BODY, Endpoint, Reply, broken, closed, not_connected, timed_out
-from cycles._edges.http11 import Http11
-from cycles._edges.idle import KEEPALIVE_S, has_something_to_say
-from cycles._edges.stack import Seat, Stack
+from cycles._http.connection_pool import KEEPALIVE_S, Seat, Stack, is_readable
+from cycles._http.exchange import MAX_BODY, Endpoint, Reply, broken, closed, not_connected, timed_out
+from cycles._http.http11 import Http11
 
 READ_SIZE = 64 * 1024
 
@@ -28,7 +27,7 @@ class _Line:
         self.idle_since = 0.0
 
     def is_alive(self, now: float) -> bool:
-        return now - self.idle_since < KEEPALIVE_S and not has_something_to_say(self.socket.fileno())
+        return now - self.idle_since < KEEPALIVE_S and not is_readable(self.socket.fileno())
 
     def close(self) -> None:
         # close() alone, never shutdown() or unwrap(): after a fork, the parent's side must not notice.

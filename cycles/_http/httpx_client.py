@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 import httpx
 
-from cycles._edges.exchange import (
+from cycles._http.exchange import (
     MAX_BODY,
     Endpoint,
     ExchangeError,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import h11
 
-from cycles._edges.exchange import Endpoint, ExchangeError, FailureKind, Reply, decoded, too_large
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply, decoded, too_large
 
 MAX_HEAD = 64 * 1024
 """Bytes of status line and headers, or of one chunk header, before an answer is not worth reading on."""

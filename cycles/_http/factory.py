@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from cycles._edges.exchange import Endpoint, Reply
+from cycles._http.exchange import Endpoint, Reply
 
 if TYPE_CHECKING:
     import httpx
@@ -40,10 +40,10 @@ def blocking(
 ) -> Blocking:
     """What threads send through: over the user's `client` if there is one."""
     if client is None and not goes_through_a_proxy(endpoint):
-        from cycles._edges.blocking_http import BlockingConnections
+        from cycles._http.blocking_connections import BlockingConnections
 
         return BlockingConnections(endpoint, connect_timeout_s=connect_timeout_s, max_connections=max_connections)
-    from cycles._edges.httpx_client import BlockingClient
+    from cycles._http.httpx_client import BlockingClient
 
     ours = client is None
     if client is None:
@@ -58,10 +58,10 @@ def asynchronous(
 ) -> Async:
     """What the tasks of one event loop send through: over the user's `client` if there is one."""
     if client is None and not goes_through_a_proxy(endpoint):
-        from cycles._edges.async_http import AsyncConnections
+        from cycles._http.asyncio_connections import AsyncConnections
 
         return AsyncConnections(endpoint, connect_timeout_s=connect_timeout_s, max_connections=max_connections)
-    from cycles._edges.httpx_client import AsyncClient
+    from cycles._http.httpx_client import AsyncClient
 
     ours = client is None
     if client is None:

@@ -1,1 +1,0 @@
-"""Where the SDK touches the world: sockets (`wire` and what it sends through) and files (`journal`)."""

@@ -1,0 +1,1 @@
+"""The journal: unresolved settlements, saved so that they survive the process."""
