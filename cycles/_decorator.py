@@ -2,7 +2,7 @@
 
 Whatever it decorates stays what it is for `inspect` and for type checkers: functions, coroutine functions, generator
 functions and async generator functions, and static and class methods made of them. Callables among the options are
-asked for each call (`cycles._core.binding`), before anything is reserved.
+asked for each call (`cycles._core.call_arguments`), before anything is reserved.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from attrs import evolve
 
 from cycles._config import LeasePolicy
 from cycles._core.amounts import Amount
-from cycles._core.binding import Call, by_name, by_result, signature_of
-from cycles._core.plain import clean_object
+from cycles._core.call_arguments import Call, by_name, by_result, signature_of
+from cycles._core.json_values import clean_object
 from cycles._core.subjects import Action, Subject, as_action, as_subject
 from cycles._core.usage import Usage
 from cycles._errors import InvalidRequestError

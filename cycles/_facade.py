@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from cycles import _operations as operations
 from cycles._config import LEASE_POLICIES, Config, Durability, LeasePolicy
 from cycles._core.amounts import Amount
-from cycles._core.ending import Actual
-from cycles._core.plain import clean_object
+from cycles._core.json_values import clean_object
+from cycles._core.lifecycle import Actual
 from cycles._core.requests import DEFAULT_TTL_MS, check_key
 from cycles._core.results import ReservationSummary
 from cycles._core.settlement import FlushReport, PendingSettlement

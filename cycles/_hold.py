@@ -16,8 +16,8 @@ from attrs import field, frozen
 from cycles._config import LeasePolicy
 from cycles._core.amounts import Amount
 from cycles._core.caps import CapsLike, next_step
-from cycles._core.ending import Actual
-from cycles._core.lease import Beat, Lease, Step, Stop
+from cycles._core.lease.planner import Beat, Lease, Step, Stop
+from cycles._core.lifecycle import Actual
 from cycles._core.outcome import Success
 from cycles._core.records import Record
 from cycles._core.requests import new_key

@@ -14,8 +14,8 @@ from attrs import evolve, frozen
 
 from cycles._config import Config
 from cycles._context import surrounding_subject
+from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Success
-from cycles._core.refusals import error_of
 from cycles._core.requests import Call
 from cycles._core.results import Result
 from cycles._core.subjects import LEVELS, Subject, as_subject

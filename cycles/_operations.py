@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 from attrs import frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.plain import clean_object
+from cycles._core.json_values import clean_object
 from cycles._core.records import Record
 from cycles._core.requests import Call, aware, check_id, check_key, extend_call, new_key, release_call, without_none
 from cycles._core.results import (

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Success
-from cycles._core.refusals import error_of
 from cycles._flows.asking import send_read, send_twice
 from cycles._flows.leases import new_trace_id
 from cycles._methods import Here

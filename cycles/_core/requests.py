@@ -13,7 +13,7 @@ from typing import Any, Final, TypeGuard
 
 from attrs import field, frozen
 
-from cycles._core.plain import is_text
+from cycles._core.json_values import is_text
 from cycles._errors import InvalidRequestError
 
 DEFAULT_TTL_MS: Final = 60_000

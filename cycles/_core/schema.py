@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-from cycles._core.plain import is_text
+from cycles._core.json_values import is_text
 
 Check: TypeAlias = Callable[[Any, str], str | None]
 """Takes a value and its path; answers what is wrong with it, or None."""

@@ -15,7 +15,7 @@ from attrs import field, frozen
 
 from cycles._core.amounts import INT64_MAX
 from cycles._core.counts import PART_OF, Counts, clip_parts
-from cycles._core.plain import clean_object, salvage_json
+from cycles._core.json_values import clean_object, salvage_json
 from cycles._errors import InvalidRequestError
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from cycles._core.lease import Beat
+from cycles._core.lease.planner import Beat
 from cycles._core.outcome import Outcome
 from cycles._core.records import Record
 from cycles._core.requests import Call

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from attrs import evolve, frozen
 
+from cycles._core.error_mapping import CREATE
 from cycles._core.outcome import NoSuccess, Refusal, Success
 from cycles._core.records import Record, file_name
-from cycles._core.refusals import CREATE
 from cycles._core.requests import Call
 from cycles._core.settlement import Owed, Settled
 from cycles._flows.asking import uncertain, why

@@ -1,7 +1,7 @@
-"""The background of a client: what is still owed, worked off by the keeper's threads, for both worlds.
+"""The background of a client: retry what is pending on the scheduler's threads, for sync and async code.
 
-It owns no order of things (the flows do) and no schedule (`_core.backlog` does); it has the lock, the keeper and the
-counts. `flush` works in the thread that calls it as well, so it also gets through where no thread can be started.
+The flows decide the order of steps and `_core.retry_schedule` the times; this module has the lock and the counts.
+`flush` also works in the thread that calls it, so that it makes progress when no thread can be started.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from cycles._core.backlog import Backlog, Item
 from cycles._core.records import Record, file_name
 from cycles._core.requests import Call
+from cycles._core.retry_schedule import Backlog, Item
 from cycles._core.settlement import FlushReport, PendingSettlement, actual_of
 from cycles._drivers.blocking import BlockingIo, HurriedIo
 from cycles._drivers.debts import Debt, Done, Later, OwedCleanUp, OwedRelease, OwedSettlement

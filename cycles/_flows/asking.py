@@ -6,8 +6,8 @@ from typing import Final, TypeVar
 
 from attrs import evolve
 
+from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Refusal, Success, Unreachable
-from cycles._core.refusals import error_of
 from cycles._core.requests import Call
 from cycles._core.results import Result
 from cycles._io import Io

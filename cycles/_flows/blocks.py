@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from cycles._core.amounts import Amount
-from cycles._core.ending import Ask, Commit, Dropped, GiveBack, ending
+from cycles._core.lifecycle import Ask, Commit, Dropped, GiveBack, ending
 from cycles._errors import CyclesError, GuardFinalizedError, LeaseLostError, UncommittedGuardWarning
 from cycles._flows.settling import commit, free, free_later, record_of, settle_later
 from cycles._hold import Hold

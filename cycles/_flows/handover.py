@@ -10,10 +10,10 @@ from attrs import frozen
 
 from cycles._config import LeasePolicy
 from cycles._core.amounts import Amount
-from cycles._core.ending import Actual
-from cycles._core.handover import facts_of, token_of
+from cycles._core.error_mapping import error_of
+from cycles._core.guard_token import facts_of, token_of
+from cycles._core.lifecycle import Actual
 from cycles._core.outcome import Refusal, Success
-from cycles._core.refusals import error_of
 from cycles._core.requests import DEFAULT_TTL_MS, extend_call, new_key
 from cycles._core.results import ReservationCreateResponse, ReservationSummary
 from cycles._core.subjects import Action, Subject

@@ -6,10 +6,10 @@ import logging
 import uuid
 from typing import Final
 
-from cycles._core.ending import CALLER_GONE
-from cycles._core.lease import Beat, Failure, FailureKind, Grant, Lease, Notice, Stop
+from cycles._core.error_mapping import CREATE, denial, error_of
+from cycles._core.lease.planner import Beat, Failure, FailureKind, Grant, Lease, Notice, Stop
+from cycles._core.lifecycle import CALLER_GONE
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Refusal, Success
-from cycles._core.refusals import CREATE, denial, error_of
 from cycles._core.requests import Call, extend_call, is_id, new_key
 from cycles._core.results import EvidenceRef, ReservationCreateResponse, ReservationExtendResponse
 from cycles._errors import (

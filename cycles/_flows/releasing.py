@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Outcome, Refusal, Success
-from cycles._core.refusals import error_of
 from cycles._core.requests import Call, release_call
 from cycles._core.results import ReleaseResponse
 from cycles._flows.asking import why

@@ -13,10 +13,10 @@ from typing import Any, Final, Literal
 from attrs import evolve
 
 from cycles._core.amounts import Amount
+from cycles._core.error_mapping import error_of
+from cycles._core.json_values import clean_object, salvage_json
 from cycles._core.outcome import Refusal
-from cycles._core.plain import clean_object, salvage_json
 from cycles._core.records import Record, event_record_id
-from cycles._core.refusals import error_of
 from cycles._core.requests import new_key
 from cycles._core.results import ReleaseResponse
 from cycles._core.settlement import (

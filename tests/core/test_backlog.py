@@ -6,7 +6,7 @@ import random
 
 from hypothesis import given, strategies as st
 
-from cycles._core.backlog import Backlog
+from cycles._core.retry_schedule import Backlog
 
 INITIAL, LONGEST = 0.5, 60.0
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import cycles
+from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Refusal
-from cycles._core.refusals import error_of
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from cycles._core.lease import Beat, Failure, FailureKind, Grant, Lease, Step, Stop
+from cycles._core.lease.planner import Beat, Failure, FailureKind, Grant, Lease, Step, Stop
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 import cycles
-from cycles._core.lease import Beat
+from cycles._core.lease.planner import Beat
 from cycles._core.outcome import Outcome, Refusal, Success, Unreachable
 from cycles._core.requests import Call
 from cycles._core.subjects import Action, Subject

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from cycles._core import lease_arithmetic as arithmetic
-from cycles._core.lease import Beat, Failure, FailureKind, Grant, Lease, NoticeKind, Step, Stop, StopReason
+from cycles._core.lease.planner import arithmetic
+from cycles._core.lease.planner import Beat, Failure, FailureKind, Grant, Lease, NoticeKind, Step, Stop, StopReason
 
 TRANSPORT = Failure(FailureKind.TRANSPORT, "timed out")
 DAY = 86_400_000

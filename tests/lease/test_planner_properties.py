@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from cycles._core.lease import Beat, Failure, FailureKind, Grant, Lease, Step, Stop, StopReason
+from cycles._core.lease.planner import Beat, Failure, FailureKind, Grant, Lease, Step, Stop, StopReason
 from tests.lease.simulation import Attempt, Fate, Run, Server
 
 DAY = 86_400_000

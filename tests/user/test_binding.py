@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cycles._core.binding import Call, by_name, by_result
+from cycles._core.call_arguments import Call, by_name, by_result
 from cycles._errors import InvalidRequestError
 
 

@@ -11,8 +11,8 @@ from typing import Final, Self
 
 from attrs import evolve, frozen
 
-from cycles._core import lease_arithmetic as primary, lease_fallback as fallback
-from cycles._core.lease_values import (
+from cycles._core.lease.planner import arithmetic as primary, fallback
+from cycles._core.lease.values import (
     PERMANENT,
     Beat,
     Failure,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-from cycles._core.lease_arithmetic import rounded_down
+from cycles._core.lease.arithmetic import rounded_down
 
 NORMAL_GRANT: Final = 0.9  # of the ttl that was asked for
 CLAMPED_GRANT: Final = (0.75, 1.25)  # of the time since the last extension: the server only tops the lead up
