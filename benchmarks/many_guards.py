@@ -64,7 +64,7 @@ class _Heartbeats:
     """Delay of each heartbeat, in milliseconds."""
 
     def __init__(self, client: Any) -> None:
-        from cycles._hold import Heartbeat
+        from cycles._flows.heartbeat_state import Heartbeat
 
         self.late_ms: list[float] = []
         self._due: dict[str, float] = {}

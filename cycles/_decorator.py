@@ -18,11 +18,11 @@ from cycles._config import LeasePolicy
 from cycles._core.amounts import Amount
 from cycles._core.call_arguments import Call, by_name, by_result, signature_of
 from cycles._core.json_values import clean_object
+from cycles._core.reserve_request import Unavailable
 from cycles._core.subjects import Action, Subject, as_action, as_subject
 from cycles._core.usage import Usage
 from cycles._errors import InvalidRequestError
 from cycles._guard import AsyncGuard, Guard, Reservation, running
-from cycles._hold import Unavailable
 
 F = TypeVar("F", bound="Callable[..., Any] | staticmethod[..., Any] | classmethod[Any, ..., Any]")
 

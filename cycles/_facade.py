@@ -15,13 +15,13 @@ from cycles._core.amounts import Amount
 from cycles._core.json_values import clean_object
 from cycles._core.lifecycle import Actual
 from cycles._core.requests import DEFAULT_TTL_MS, check_key
+from cycles._core.reserve_request import Plan, Unavailable
 from cycles._core.results import ReservationSummary
 from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._core.subjects import as_action
 from cycles._errors import CyclesError, InvalidRequestError
-from cycles._flows.leases import create_call
+from cycles._flows.reserve import create_call
 from cycles._guard import Reservation
-from cycles._hold import Plan, Unavailable
 from cycles._methods import AnySubject, Here, blocking, iterating, iterating_async, suspending
 from cycles._operations import AnyAction
 from cycles._raw import raw
@@ -252,7 +252,7 @@ class Cycles:
         Raises:
             InvalidRequestError: if it is no token.
         """
-        from cycles._flows import handover
+        from cycles._flows import transfer as handover
 
         policy = None if lease_policy is None else _checked_policy(lease_policy)
         if isinstance(token, ReservationSummary):

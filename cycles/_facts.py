@@ -9,12 +9,13 @@ from typing import TypeVar, overload
 
 from cycles._core import caps as rules
 from cycles._core.amounts import Amount
+from cycles._core.lifecycle import StateName
 from cycles._core.results import Balance, Caps
 from cycles._core.settlement import Settlement
 from cycles._core.subjects import Action, Subject
 from cycles._core.usage import Usage
 from cycles._errors import CyclesError
-from cycles._hold import GuardState, Hold
+from cycles._flows.guard_state import Hold
 
 T = TypeVar("T")
 
@@ -101,7 +102,7 @@ class GuardFacts:
         return self._hold.plan.estimate
 
     @property
-    def state(self) -> GuardState:
+    def state(self) -> StateName:
         """``active``, ``committed``, ``pending``, ``released``, ``lost``, ``unreserved`` or ``rejected``."""
         return self._hold.state
 

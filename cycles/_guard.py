@@ -20,15 +20,17 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
 from cycles._core import caps as rules
 from cycles._core.amounts import Amount
+from cycles._core.reserve_request import Plan
 from cycles._core.results import ReleaseResponse, ReservationExtendResponse
 from cycles._core.settlement import Settlement
 from cycles._core.usage import Metrics
 from cycles._errors import CyclesError, GuardFinalizedError, InvalidRequestError
 from cycles._facts import GuardFacts
-from cycles._flows import leases, settling
-from cycles._flows.blocks import drop, end_block, end_later
-from cycles._hold import Heartbeat, Hold, Plan
-from cycles._io import Io, run
+from cycles._flows import commit as committing, heartbeat as renewing, release as releasing, reserve as leases
+from cycles._flows.block_end import drop, end_block, end_later
+from cycles._flows.guard_state import Hold
+from cycles._flows.heartbeat_state import Heartbeat
+from cycles._flows.io import Io, run
 
 if TYPE_CHECKING:
     import asyncio
@@ -78,7 +80,7 @@ class _InBlocks(GuardFacts):
         Raises:
             GuardFinalizedError: if the guard has ended.
         """
-        from cycles._flows import handover
+        from cycles._flows import transfer as handover
 
         self._not_mine()
         token = handover.park(self._hold)
@@ -148,7 +150,7 @@ class Guard(_InBlocks):
             ProtocolError: for an understood rejection, such as BudgetExceededError under REJECT.
         """
         self._not_mine()
-        return run(settling.commit(self._runtime.blocking, self._hold, actual, metrics, metadata))
+        return run(committing.commit(self._runtime.blocking, self._hold, actual, metrics, metadata))
 
     def release(self, reason: str | None = None) -> ReleaseResponse | None:
         """End the guard and give the budget back; None where the client goes on trying in the background.
@@ -158,7 +160,7 @@ class Guard(_InBlocks):
             ProtocolError: for an understood refusal.
         """
         self._not_mine()
-        return run(settling.release(self._runtime.blocking, self._hold, reason))
+        return run(releasing.release(self._runtime.blocking, self._hold, reason))
 
     def extend(self, extend_by_ms: int | None = None) -> ReservationExtendResponse | None:
         """Move the end of the lease, by the guard's `ttl_ms` if nothing else is said. The heartbeat does it otherwise.
@@ -168,7 +170,7 @@ class Guard(_InBlocks):
             CyclesError: where the server does not extend it.
         """
         self._not_mine()
-        return run(leases.extend(self._runtime.blocking, self._hold, extend_by_ms))
+        return run(renewing.extend(self._runtime.blocking, self._hold, extend_by_ms))
 
     def wrap(self, stream: Iterable[T], *, usage: UsageReader | None = None, settle: bool = True) -> GuardedStream[T]:
         """Pass a stream's chunks on, and settle this guard when it is exhausted, closed early or broken off.
@@ -237,18 +239,18 @@ class AsyncGuard(_InBlocks):
         """As `Guard.commit`. If the caller is cancelled meanwhile, the client goes on with the settlement."""
         self._not_mine()
         io = self._runtime.tasks()
-        return await io.to_the_end(settling.commit(io, self._hold, actual, metrics, metadata))
+        return await io.to_the_end(committing.commit(io, self._hold, actual, metrics, metadata))
 
     async def release(self, reason: str | None = None) -> ReleaseResponse | None:
         """As `Guard.release`. If the caller is cancelled meanwhile, the client goes on with the release."""
         self._not_mine()
         io = self._runtime.tasks()
-        return await io.to_the_end(settling.release(io, self._hold, reason))
+        return await io.to_the_end(releasing.release(io, self._hold, reason))
 
     async def extend(self, extend_by_ms: int | None = None) -> ReservationExtendResponse | None:
         """As `Guard.extend`."""
         self._not_mine()
-        return await leases.extend(self._runtime.tasks(), self._hold, extend_by_ms)
+        return await renewing.extend(self._runtime.tasks(), self._hold, extend_by_ms)
 
     def wrap(
         self, stream: AsyncIterable[T], *, usage: UsageReader | None = None, settle: bool = True

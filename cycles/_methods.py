@@ -20,8 +20,8 @@ from cycles._core.requests import Call
 from cycles._core.results import Result
 from cycles._core.subjects import LEVELS, Subject, as_subject
 from cycles._errors import AmbiguousResponseError, InvalidRequestError
-from cycles._flows.asking import send_read
-from cycles._io import Io, run
+from cycles._flows.io import Io, run
+from cycles._flows.retry import send_read
 
 if TYPE_CHECKING:
     from cycles._wire.wire import Wire

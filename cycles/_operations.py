@@ -31,9 +31,9 @@ from cycles._core.settlement import Settlement
 from cycles._core.subjects import LEVELS, Action, Subject, as_action, as_subject
 from cycles._core.usage import Metrics, Usage
 from cycles._errors import InvalidRequestError
-from cycles._flows.asking import read, send_read, send_twice
-from cycles._flows.leases import new_trace_id
-from cycles._flows.settling import record_event, settle_record
+from cycles._flows.commit import record_event, settle_record
+from cycles._flows.reserve import new_trace_id
+from cycles._flows.retry import read, send_read, send_twice
 from cycles._methods import AnySubject, Here, Pages, ResultT
 
 AnyAction: TypeAlias = Action | tuple[str, str]

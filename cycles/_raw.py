@@ -11,8 +11,8 @@ from typing import Any
 
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Success
-from cycles._flows.asking import send_read, send_twice
-from cycles._flows.leases import new_trace_id
+from cycles._flows.reserve import new_trace_id
+from cycles._flows.retry import send_read, send_twice
 from cycles._methods import Here
 
 

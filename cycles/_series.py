@@ -13,10 +13,10 @@ from typing import Any, Final, Generic, TypedDict, TypeVar
 from cycles._config import LeasePolicy
 from cycles._core.amounts import Amount
 from cycles._core.requests import DEFAULT_TTL_MS
+from cycles._core.reserve_request import Unavailable
 from cycles._core.settlement import Settlement
 from cycles._errors import InvalidRequestError
 from cycles._guard import AsyncGuard, Guard, Reservation
-from cycles._hold import Unavailable
 from cycles._methods import AnySubject
 from cycles._operations import AnyAction
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from attrs import frozen
 
@@ -77,3 +77,8 @@ def _reason(raised: BaseException) -> str:
     if isinstance(raised, Dropped):
         return DROPPED
     return f"block_raised:{type(raised).__name__}"
+
+
+StateName: TypeAlias = Literal[
+    "active", "committed", "pending", "released", "lost", "unreserved", "rejected", "detached"
+]

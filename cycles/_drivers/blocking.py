@@ -11,10 +11,11 @@ from cycles._core.outcome import Outcome
 from cycles._core.records import Record
 from cycles._core.requests import Call
 from cycles._drivers.verbs import EXTEND, Verbs
-from cycles._flows.leases import beat
-from cycles._hold import Heartbeat, Hold, Release
+from cycles._flows.guard_state import Hold, Release
+from cycles._flows.heartbeat import beat
+from cycles._flows.heartbeat_state import Heartbeat
+from cycles._flows.io import run
 from cycles._http.exchange import ExchangeError
-from cycles._io import run
 
 if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime

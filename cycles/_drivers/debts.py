@@ -16,12 +16,12 @@ from cycles._core.outcome import NoSuccess, Refusal, Success
 from cycles._core.records import Record, file_name
 from cycles._core.requests import Call
 from cycles._core.settlement import Owed, Settled
-from cycles._flows.asking import uncertain, why
-from cycles._flows.leases import clean_up_create
-from cycles._flows.releasing import is_final, release_call_of, report_release_failed, report_released
-from cycles._flows.settling import attempt, conclude, file_away
-from cycles._hold import Hold, Release
-from cycles._io import run
+from cycles._flows.guard_state import Hold, Release
+from cycles._flows.io import run
+from cycles._flows.release import is_final, release_call_of, report_release_failed, report_released
+from cycles._flows.reserve import clean_up_create
+from cycles._flows.retry import uncertain, why
+from cycles._flows.settle import attempt, conclude, file_away
 from cycles._journal.journal import Entry
 
 if TYPE_CHECKING:

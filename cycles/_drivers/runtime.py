@@ -21,7 +21,7 @@ from cycles._core.settlement import FlushReport
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.keeper import Keeper
 from cycles._drivers.recovery import WORKERS, Recovery
-from cycles._hold import Heartbeat
+from cycles._flows.heartbeat_state import Heartbeat
 from cycles._http.exchange import Endpoint
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
 from cycles._journal.journal import Journal, JournalProblem, default_root

@@ -19,11 +19,13 @@ from cycles._core.outcome import Outcome
 from cycles._core.records import Record
 from cycles._core.requests import Call
 from cycles._drivers.verbs import EXTEND, Verbs
-from cycles._flows.asking import uncertain
-from cycles._flows.leases import beat, clean_up_create
-from cycles._flows.releasing import give_back
-from cycles._flows.settling import attempt, conclude, file_away
-from cycles._hold import Heartbeat, Hold, Release
+from cycles._flows.guard_state import Hold, Release
+from cycles._flows.heartbeat import beat
+from cycles._flows.heartbeat_state import Heartbeat
+from cycles._flows.release import give_back
+from cycles._flows.reserve import clean_up_create
+from cycles._flows.retry import uncertain
+from cycles._flows.settle import attempt, conclude, file_away
 from cycles._http.exchange import ExchangeError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cycles._core.outcome import Outcome, Success, Unreachable
 from cycles._core.records import Record
 from cycles._core.requests import Call
-from cycles._hold import Hold, Release
+from cycles._flows.guard_state import Hold, Release
 from cycles._http.exchange import ExchangeError
 from cycles._wire.wire import Prepared
 

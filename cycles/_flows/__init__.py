@@ -1,5 +1,5 @@
-"""The order in which things happen, written once: open a lease, keep it alive, settle, release, recover, ask.
+"""The order of steps, written once: reserve, renew, commit, release, end a block, transfer.
 
-Flows are coroutines over the verbs of `cycles._io.Io`. They own no thread, no task, no clock; what they decide, they
-ask the pure core. Whether a verb suspends is the driver's business.
+Flows are coroutines over the operations of `cycles._flows.io.Io`. They own no thread, task or clock, and leave each
+decision to the pure functions of `cycles._core`. The driver decides whether an operation suspends.
 """

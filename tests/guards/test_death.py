@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._hold import Hold
+from cycles._flows.guard_state import Hold
 
 from .conftest import ACTION, Shop, World
 

@@ -11,10 +11,12 @@ import cycles
 from cycles._core.lease.planner import Beat
 from cycles._core.outcome import Outcome, Refusal, Success, Unreachable
 from cycles._core.requests import Call
+from cycles._core.reserve_request import Plan
 from cycles._core.subjects import Action, Subject
-from cycles._flows.leases import beat, open_hold
-from cycles._hold import Heartbeat, Plan
-from cycles._io import Io, run
+from cycles._flows.heartbeat import beat
+from cycles._flows.heartbeat_state import Heartbeat
+from cycles._flows.io import Io, run
+from cycles._flows.reserve import open_hold
 from tests.lease.simulation import Server
 
 MINUTE_MS = 60_000.0

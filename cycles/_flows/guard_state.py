@@ -8,71 +8,24 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal
 
-from attrs import field, frozen
+from attrs import frozen
 
-from cycles._config import LeasePolicy
 from cycles._core.amounts import Amount
 from cycles._core.caps import CapsLike, next_step
-from cycles._core.lease.planner import Beat, Lease, Step, Stop
-from cycles._core.lifecycle import Actual
+from cycles._core.lifecycle import StateName
 from cycles._core.outcome import Success
 from cycles._core.records import Record
-from cycles._core.requests import new_key
+from cycles._core.reserve_request import Plan
 from cycles._core.results import ReservationCreateResponse
 from cycles._core.settlement import Settlement
-from cycles._core.subjects import Action, Subject
 from cycles._core.usage import Usage
-from cycles._errors import CyclesError, GuardFinalizedError, InvalidRequestError, LeaseLostError
-
-GuardState: TypeAlias = Literal[
-    "active", "committed", "pending", "released", "lost", "unreserved", "rejected", "detached"
-]
-Unavailable: TypeAlias = Literal["raise", "allow"]
+from cycles._errors import GuardFinalizedError, InvalidRequestError
+from cycles._flows.heartbeat_state import Heartbeat
 
 AS_IT_IS: Final = "as it is"
 """What is claimed whatever is known to be spent by now: somebody has said how the guard ends."""
-
-
-@frozen(kw_only=True)
-class Plan:
-    """One described reservation; nothing has been sent for it. Durations are milliseconds, `wait` is seconds."""
-
-    estimate: Amount
-    action: Action
-    subject: Subject
-    ttl_ms: int
-    grace_period_ms: int | None = None
-    overage_policy: str | None = None
-    metadata: Mapping[str, Any] | None = None
-    idempotency_key: str | None = None
-    actual: Actual = None
-    lease_policy: LeasePolicy = "warn"
-    shadow: bool = False
-    on_unavailable: Unavailable = "raise"
-    wait: float | None = None
-    marks: Mapping[str, str] = field(factory=dict)
-
-    def body(self, key: str) -> dict[str, Any]:
-        """The body of the create request; what was not asked for is left to the server's defaults."""
-        body: dict[str, Any] = {
-            "idempotency_key": key,
-            "subject": self.subject.to_dict(),
-            "action": self.action.to_dict(),
-            "estimate": self.estimate.to_dict(),
-            "ttl_ms": self.ttl_ms,
-        }
-        if self.grace_period_ms is not None:
-            body["grace_period_ms"] = self.grace_period_ms
-        if self.overage_policy is not None:
-            body["overage_policy"] = self.overage_policy
-        if self.shadow:
-            body["dry_run"] = True
-        if self.metadata:
-            body["metadata"] = dict(self.metadata)
-        return body
 
 
 @frozen
@@ -83,108 +36,6 @@ class Release:
     key: str
     reason: str | None
     trace_id: str | None = None
-
-
-class Heartbeat:
-    """The lease of one reservation while somebody keeps it: the planner's value, its next step, and why it ended."""
-
-    __slots__ = (
-        "_beating",
-        "_lock",
-        "adopted",
-        "ended",
-        "error",
-        "extend_by_ms",
-        "key",
-        "lease",
-        "on_lost",
-        "reservation_id",
-        "step",
-        "stop",
-        "timer",
-        "trace_id",
-    )
-
-    def __init__(self, reservation_id: str, extend_by_ms: int, lease: Lease, step: Step, trace_id: str | None) -> None:
-        self.reservation_id = reservation_id
-        self.extend_by_ms = extend_by_ms
-        self.trace_id = trace_id
-        self.lease = lease
-        self.step: Step | None = step
-        self.key = ""
-        self.error: CyclesError | None = None
-        self.stop: Stop | None = None
-        self.ended = False
-        self.adopted = False  # the keeper makes the beats from now on, whoever made them before
-        self.timer: Any = None
-        self._beating = False
-        self.on_lost: Callable[[], object] | None = None
-        self._lock = threading.Lock()
-
-    def begin(self) -> Beat | None:
-        """The beat to make now, with its key in place; None if the heartbeat has ended, or somebody is making it."""
-        with self._lock:
-            step = self.step
-            if self.ended or self._beating or not isinstance(step, Beat):
-                return None
-            self._beating = True
-            if step.fresh_key or not self.key:
-                self.key = new_key()
-            return step
-
-    def interrupted(self) -> None:
-        """The attempt was given up in the middle: whoever makes the beat next repeats it, key and payload."""
-        with self._lock:
-            self._beating = False
-            if isinstance(self.step, Beat):
-                self.step = self.step._replace(fresh_key=False)
-
-    def advance(self, lease: Lease, step: Step) -> None:
-        """The planner's word on what happened."""
-        with self._lock:
-            self._beating = False
-            self.lease = lease
-            self.step = step
-            if isinstance(step, Stop) and self.stop is None:
-                self.stop = step
-
-    @property
-    def lost(self) -> bool:
-        """True once the heartbeat has stopped for good while somebody still wanted it."""
-        return self.stop is not None
-
-    @property
-    def expires_at_ms(self) -> int | None:
-        """Server time of the end of the lease, as far as it is known."""
-        return self.lease.expires_at_ms
-
-    def set_timer(self, timer: Any) -> None:
-        """The driver's timer of the next beat, in place of the one before. Whoever ends the heartbeat may be faster."""
-        self.drop_timer()
-        self.timer = timer
-        if self.ended:
-            self.drop_timer()
-
-    def drop_timer(self) -> None:
-        """No beat is due any more."""
-        timer, self.timer = self.timer, None
-        if timer is not None:
-            timer.cancel()
-
-    def end(self) -> None:
-        """Nobody needs the lease any more."""
-        with self._lock:
-            self.ended = True
-            self.on_lost = None
-
-    def lost_error(self) -> LeaseLostError:
-        """What a user is told about the loss."""
-        detail = self.stop.detail if self.stop is not None else "the heartbeat stopped"
-        error = LeaseLostError(
-            f"the lease of reservation {self.reservation_id} was lost: {detail}", reservation_id=self.reservation_id
-        )
-        error.__cause__ = self.error
-        return error
 
 
 class Hold:
@@ -238,7 +89,7 @@ class Hold:
         self.in_block = False
         self.is_stream = False  # closing it early is how it ends, and no error
         self._claimed: str | None = None
-        self._state: GuardState = "active" if created is not None or plan.shadow else "unreserved"
+        self._state: StateName = "active" if created is not None or plan.shadow else "unreserved"
         self._usage: Usage | None = None
         self._created: ReservationCreateResponse | None = None
         self._answer: tuple[bytes, str | None, str | None] | None = None
@@ -273,14 +124,14 @@ class Hold:
         return f"reservation {self.reservation_id}" if self.reservation_id else f"guard of {self.plan.action.name!r}"
 
     @property
-    def state(self) -> GuardState:
+    def state(self) -> StateName:
         """Where in its life the guard is; ``lost`` only while nothing has been settled (decisions 2)."""
         if self._state == "active" and self.heartbeat is not None and self.heartbeat.lost:
             return "lost"
         return self._state
 
     @state.setter
-    def state(self, state: GuardState) -> None:
+    def state(self, state: StateName) -> None:
         self._state = state
 
     @property

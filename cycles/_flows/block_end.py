@@ -11,9 +11,11 @@ from typing import Final
 from cycles._core.amounts import Amount
 from cycles._core.lifecycle import Ask, Commit, Dropped, GiveBack, ending
 from cycles._errors import CyclesError, GuardFinalizedError, LeaseLostError, UncommittedGuardWarning
-from cycles._flows.settling import commit, free, free_later, record_of, settle_later
-from cycles._hold import Hold
-from cycles._io import Io
+from cycles._flows.commit import commit, record_of
+from cycles._flows.guard_state import Hold
+from cycles._flows.io import Io
+from cycles._flows.release import free, free_later
+from cycles._flows.settle import settle_later
 
 _HERE: Final = str(Path(__file__).parent.parent)
 

@@ -7,27 +7,25 @@ import uuid
 from typing import Final
 
 from cycles._core.error_mapping import CREATE, denial, error_of
-from cycles._core.lease.planner import Beat, Failure, FailureKind, Grant, Lease, Notice, Stop
 from cycles._core.lifecycle import CALLER_GONE
-from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Refusal, Success
-from cycles._core.requests import Call, extend_call, is_id, new_key
-from cycles._core.results import EvidenceRef, ReservationCreateResponse, ReservationExtendResponse
+from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Success
+from cycles._core.requests import Call, is_id, new_key
+from cycles._core.reserve_request import Plan
+from cycles._core.results import EvidenceRef, ReservationCreateResponse
 from cycles._errors import (
     BudgetClosedError,
     CyclesError,
-    GuardFinalizedError,
-    InvalidRequestError,
     RateLimitedError,
     ReservationDeniedError,
     ReservationNotActiveError,
     TenantClosedError,
 )
-from cycles._flows.asking import send_twice, uncertain, why
-from cycles._flows.releasing import give_back
-from cycles._hold import Heartbeat, Hold, Plan, Release
-from cycles._io import Io
+from cycles._flows.guard_state import Hold, Release
+from cycles._flows.heartbeat import begin_heartbeat
+from cycles._flows.io import Io
+from cycles._flows.release import give_back
+from cycles._flows.retry import send_twice, uncertain, why
 
-EXTEND: Final = "extendReservation"
 UNKNOWN_DECISION: Final = "unknown_decision"
 
 _HOPELESS: Final = (BudgetClosedError, TenantClosedError)  # waiting for budget does not help against these
@@ -156,24 +154,6 @@ async def _refuse(io: Io, success: Success, trace_id: str) -> None:
     )
 
 
-def begin_heartbeat(io: Io, hold: Hold, reservation_id: str, success: Success) -> None:
-    """Keep the lease that an answer granted, from that answer alone."""
-    plan = hold.plan
-    lease, step = Lease.opened(ttl_ms=plan.ttl_ms, timeout_ms=io.timeout_s * 1000, grant=_grant(success))
-    hold.heartbeat = Heartbeat(reservation_id, plan.ttl_ms, lease, step, hold.trace_id)
-    _follow(io, hold.heartbeat, lease.notices)
-
-
-def _grant(success: Success) -> Grant:
-    body = success.body
-    return Grant(
-        remaining_ttl_ms=body.get("remaining_ttl_ms"),
-        expires_at_ms=body.get("expires_at_ms"),
-        sent_ms=None if success.sent is None else success.sent * 1000,
-        received_ms=success.received * 1000,
-    )
-
-
 def _report_denied(io: Io, plan: Plan, error: CyclesError) -> None:
     if io.listens(logging.INFO):
         from cycles._events import Denied
@@ -221,131 +201,3 @@ async def _open_shadow(io: Io, plan: Plan) -> Hold:
             )
         )
     return hold
-
-
-async def beat(io: Io, heartbeat: Heartbeat) -> None:
-    """One attempt to extend the lease, and what follows from it."""
-    step = heartbeat.begin()
-    if step is None:
-        return
-    call = extend_call(
-        heartbeat.reservation_id, heartbeat.key, heartbeat.extend_by_ms, step.cut_ms / 1000, heartbeat.trace_id
-    )
-    try:
-        outcome = await io.send(call)
-    except BaseException:  # the event loop ends
-        heartbeat.interrupted()
-        raise
-    if heartbeat.ended:
-        return
-    if isinstance(outcome, Success):
-        _extended(io, heartbeat, outcome)
-        return
-    now_ms = io.now_ms()
-    lease, following = heartbeat.lease.failed(_failure(outcome), now_ms)
-    heartbeat.error = error_of(outcome, EXTEND)
-    heartbeat.advance(lease, following)
-    if isinstance(following, Beat) and io.listens(logging.WARNING):
-        from cycles._events import LeaseRetrying
-
-        wait_ms = max(0, round(following.due_ms - now_ms))
-        io.report(
-            LeaseRetrying(
-                reservation_id=heartbeat.reservation_id,
-                trace_id=heartbeat.trace_id,
-                why=why(outcome),
-                retry_in_ms=wait_ms,
-            )
-        )
-    _follow(io, heartbeat, lease.notices)
-
-
-def _failure(outcome: NoSuccess) -> Failure:
-    if isinstance(outcome, Refusal):
-        kind = FailureKind.REJECTED
-        if outcome.transient:
-            kind = FailureKind.RATE_LIMITED if outcome.status == 429 else FailureKind.SERVER
-        code = "RESERVATION_EXPIRED" if outcome.expired else outcome.code
-        return Failure(kind, why(outcome), code, outcome.retry_after_ms)
-    kind = FailureKind.AMBIGUOUS if isinstance(outcome, Ambiguous) else FailureKind.TRANSPORT
-    return Failure(kind, why(outcome))
-
-
-def _extended(io: Io, heartbeat: Heartbeat, success: Success) -> None:
-    lease, step = heartbeat.lease.granted(_grant(success))
-    heartbeat.error = None
-    heartbeat.advance(lease, step)
-    if io.listens(logging.DEBUG):
-        from cycles._events import LeaseExtended
-
-        io.report(
-            LeaseExtended(
-                reservation_id=heartbeat.reservation_id,
-                trace_id=heartbeat.trace_id,
-                expires_at_ms=heartbeat.expires_at_ms,
-            )
-        )
-    _follow(io, heartbeat, lease.notices)
-
-
-def _follow(io: Io, heartbeat: Heartbeat, notices: tuple[Notice, ...]) -> None:
-    """Schedule the next beat, or say that the heartbeat has stopped."""
-    if notices and io.listens(logging.WARNING):
-        from cycles._events import LeaseNotice
-
-        for notice in notices:
-            io.report(
-                LeaseNotice(
-                    reservation_id=heartbeat.reservation_id,
-                    trace_id=heartbeat.trace_id,
-                    kind=str(notice.kind),
-                    why=notice.detail,
-                )
-            )
-    if isinstance(heartbeat.step, Stop):
-        _lost(io, heartbeat, heartbeat.step)
-    else:
-        io.beat(heartbeat)
-
-
-def _lost(io: Io, heartbeat: Heartbeat, stop: Stop) -> None:
-    if io.listens(logging.WARNING):
-        from cycles._events import LeaseLost
-
-        lasts_ms = max(0, int(heartbeat.lease.lasts_until_ms() - io.now_ms()))
-        io.report(
-            LeaseLost(
-                reservation_id=heartbeat.reservation_id,
-                trace_id=heartbeat.trace_id,
-                why=stop.detail,
-                lasts_ms=lasts_ms,
-            )
-        )
-    on_lost = heartbeat.on_lost
-    if on_lost is not None:
-        on_lost()
-
-
-async def extend(io: Io, hold: Hold, extend_by_ms: int | None) -> ReservationExtendResponse | None:
-    """Extend by hand; the heartbeat goes on from the new end. None for a guard that holds nothing.
-
-    Raises:
-        GuardFinalizedError: once the guard has ended.
-        CyclesError: the typed error of an answer that extends nothing.
-    """
-    if hold.finalized:
-        raise GuardFinalizedError(f"cannot extend: {hold.name} has already ended; nothing was sent")
-    heartbeat = hold.heartbeat
-    if heartbeat is None:
-        return None
-    by_ms = hold.plan.ttl_ms if extend_by_ms is None else extend_by_ms
-    if isinstance(by_ms, bool) or not isinstance(by_ms, int):
-        raise InvalidRequestError(f"extend_by_ms: must be a whole number of milliseconds, got {by_ms!r}")
-    call = extend_call(heartbeat.reservation_id, new_key(), by_ms, None, heartbeat.trace_id)
-    io.check(call)
-    outcome = await send_twice(io, call)
-    if not isinstance(outcome, Success):
-        raise error_of(outcome, EXTEND) from getattr(outcome, "cause", None)
-    heartbeat.stop = None
-    _extended(io, heartbeat, outcome)
-    return ReservationExtendResponse.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)

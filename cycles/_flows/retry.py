@@ -10,7 +10,7 @@ from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Refusal, Success, Unreachable
 from cycles._core.requests import Call
 from cycles._core.results import Result
-from cycles._io import Io
+from cycles._flows.io import Io
 
 R = TypeVar("R", bound=Result)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Final, Literal
 
+from cycles._core.amounts import Amount
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Outcome, Refusal, Success
-from cycles._core.requests import Call, release_call
+from cycles._core.requests import Call, new_key, release_call
 from cycles._core.results import ReleaseResponse
-from cycles._flows.asking import why
-from cycles._hold import Release
-from cycles._io import Io
+from cycles._errors import CyclesError
+from cycles._flows.guard_state import AS_IT_IS, Hold, Release
+from cycles._flows.io import Io
+from cycles._flows.retry import why
+from cycles._flows.settle import hand_on, settle_shadow, stop_for_release
 
 RELEASE: Final = "releaseReservation"
 
@@ -64,3 +67,54 @@ def report_release_failed(io: Io, owed: Release, why: str, *, retrying: bool) ->
 
         event = ReleaseFailed(reservation_id=owed.reservation_id, trace_id=owed.trace_id, why=why, retrying=retrying)
         io.report(event)
+
+
+async def release(io: Io, hold: Hold, reason: str | None) -> ReleaseResponse | None:
+    """End a guard and give its budget back. None where nothing was held, or where the background goes on trying.
+
+    Raises:
+        GuardFinalizedError: if the guard has ended; nothing is sent.
+        ProtocolError: for an understood refusal.
+    """
+    _, response = await free(io, hold, reason, quiet=False)
+    hold.raise_loss_outside_a_block()
+    return response
+
+
+async def free(
+    io: Io, hold: Hold, reason: str | None, *, quiet: bool, known: Amount | Literal["as it is"] | None = AS_IT_IS
+) -> tuple[bool, ReleaseResponse | None]:
+    """The same, and whether it was done: not, if another thread has spent meanwhile.
+
+    Raises:
+        GuardFinalizedError: if the guard has ended; nothing is sent.
+        ProtocolError: for an understood refusal, unless `quiet`.
+    """
+    owed = _release_of(hold, reason)
+    try:
+        if not hold.claim("release", known, owed):
+            return False, None
+        if hold.plan.shadow:
+            settle_shadow(io, hold, None)
+            return True, None
+        stop_for_release(io, hold)
+        hold.owed = None  # from here on `give_back` sees to it
+        return True, None if owed is None else await give_back(io, owed, quiet=quiet)
+    except CyclesError:
+        raise
+    except BaseException:  # interrupted or cancelled
+        hand_on(io, hold)
+        raise
+
+
+def free_later(io: Io, hold: Hold, reason: str | None) -> None:
+    """Give the budget of a guard back that is claimed, without anybody waiting for it."""
+    hold.owed = _release_of(hold, reason)
+    stop_for_release(io, hold)
+    hand_on(io, hold)
+
+
+def _release_of(hold: Hold, reason: str | None) -> Release | None:
+    if hold.reservation_id is None:
+        return None
+    return Release(hold.reservation_id, new_key(), reason, hold.trace_id)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from cycles._core.outcome import Outcome
 from cycles._core.records import Record
 from cycles._core.requests import Call
-from cycles._hold import Heartbeat, Hold, Release
+from cycles._flows.guard_state import Hold, Release
+from cycles._flows.heartbeat_state import Heartbeat
 
 if TYPE_CHECKING:
     from cycles._events import Event

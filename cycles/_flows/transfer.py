@@ -15,14 +15,16 @@ from cycles._core.guard_token import facts_of, token_of
 from cycles._core.lifecycle import Actual
 from cycles._core.outcome import Refusal, Success
 from cycles._core.requests import DEFAULT_TTL_MS, extend_call, new_key
+from cycles._core.reserve_request import Plan
 from cycles._core.results import ReservationCreateResponse, ReservationSummary
 from cycles._core.subjects import Action, Subject
 from cycles._core.usage import settlement_metrics
 from cycles._errors import InvalidRequestError
-from cycles._flows.asking import send_twice, why
-from cycles._flows.leases import EXTEND, begin_heartbeat, new_trace_id
-from cycles._hold import Hold, Plan
-from cycles._io import Io
+from cycles._flows.guard_state import Hold
+from cycles._flows.heartbeat import EXTEND, begin_heartbeat
+from cycles._flows.io import Io
+from cycles._flows.reserve import new_trace_id
+from cycles._flows.retry import send_twice, why
 
 _LATER: frozenset[str] = frozenset({"balances", "remaining_ttl_ms", "cycles_evidence"})  # not true any more elsewhere
 

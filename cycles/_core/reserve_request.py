@@ -1,0 +1,54 @@
+"""A reserve request: what the caller asked for, checked, and the body that is sent for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+from attrs import field, frozen
+
+from cycles._config import LeasePolicy
+from cycles._core.amounts import Amount
+from cycles._core.lifecycle import Actual
+from cycles._core.subjects import Action, Subject
+
+Unavailable: TypeAlias = Literal["raise", "allow"]
+
+
+@frozen(kw_only=True)
+class Plan:
+    """One described reservation; nothing has been sent for it. Durations are milliseconds, `wait` is seconds."""
+
+    estimate: Amount
+    action: Action
+    subject: Subject
+    ttl_ms: int
+    grace_period_ms: int | None = None
+    overage_policy: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    idempotency_key: str | None = None
+    actual: Actual = None
+    lease_policy: LeasePolicy = "warn"
+    shadow: bool = False
+    on_unavailable: Unavailable = "raise"
+    wait: float | None = None
+    marks: Mapping[str, str] = field(factory=dict)
+
+    def body(self, key: str) -> dict[str, Any]:
+        """The body of the create request; what was not asked for is left to the server's defaults."""
+        body: dict[str, Any] = {
+            "idempotency_key": key,
+            "subject": self.subject.to_dict(),
+            "action": self.action.to_dict(),
+            "estimate": self.estimate.to_dict(),
+            "ttl_ms": self.ttl_ms,
+        }
+        if self.grace_period_ms is not None:
+            body["grace_period_ms"] = self.grace_period_ms
+        if self.overage_policy is not None:
+            body["overage_policy"] = self.overage_policy
+        if self.shadow:
+            body["dry_run"] = True
+        if self.metadata:
+            body["metadata"] = dict(self.metadata)
+        return body
