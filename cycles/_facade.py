@@ -19,13 +19,13 @@ from cycles._core.reserve_request import Plan, Unavailable
 from cycles._core.results import ReservationSummary
 from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._core.subjects import as_action
+from cycles._drivers.reporting import Observer, Reporter
 from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.reserve import create_call
 from cycles._guard import Reservation
 from cycles._methods import AnySubject, Here, blocking, iterating, iterating_async, suspending
 from cycles._operations import AnyAction
 from cycles._raw import raw
-from cycles._reporting import Observer, Reporter
 
 if TYPE_CHECKING:
     import httpx

@@ -10,7 +10,7 @@ from cycles._core.lease.planner import Beat
 from cycles._core.outcome import Outcome
 from cycles._core.records import Record
 from cycles._core.requests import Call
-from cycles._drivers.verbs import EXTEND, Verbs
+from cycles._drivers.base import EXTEND, Verbs
 from cycles._flows.guard_state import Hold, Release
 from cycles._flows.heartbeat import beat
 from cycles._flows.heartbeat_state import Heartbeat

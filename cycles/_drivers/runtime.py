@@ -18,14 +18,14 @@ from urllib.parse import urlsplit
 from cycles._config import Config
 from cycles._core.records import Record, file_name
 from cycles._core.settlement import FlushReport
+from cycles._drivers.background import WORKERS, Recovery
 from cycles._drivers.blocking import BlockingIo
-from cycles._drivers.keeper import Keeper
-from cycles._drivers.recovery import WORKERS, Recovery
+from cycles._drivers.reporting import Reporter
+from cycles._drivers.scheduler import Keeper
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._http.exchange import Endpoint
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
 from cycles._journal.journal import Journal, JournalProblem, default_root
-from cycles._reporting import Reporter
 from cycles._wire.wire import Wire
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from cycles._drivers.scribe import Scribe
+    from cycles._drivers.journal_writer import Scribe
     from cycles._drivers.tasks import TaskIo
 
 BEAT_WORKERS: Final = 32  # extends in flight at once: one slow server answer delays no other lease
@@ -82,7 +82,7 @@ class Runtime:
     @cached_property
     def scribe(self) -> Scribe:
         """The thread on which event loops have their file work done."""
-        from cycles._drivers.scribe import Scribe
+        from cycles._drivers.journal_writer import Scribe
 
         return Scribe(self.save, self.forget)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cycles._drivers.keeper import GROW_AFTER_S, IDLE_S, Keeper
+from cycles._drivers.scheduler import GROW_AFTER_S, IDLE_S, Keeper
 from tests.lease.virtual import PATIENCE_S, VirtualTime
 
 
@@ -330,6 +330,6 @@ def test_an_entry_is_small() -> None:
 
 
 def test_a_process_ends_with_jobs_to_come() -> None:
-    code = "from cycles._drivers.keeper import Keeper; k = Keeper('x'); k.at(1e9, print, k.lane('beats', 1))"
+    code = "from cycles._drivers.scheduler import Keeper; k = Keeper('x'); k.at(1e9, print, k.lane('beats', 1))"
     done = subprocess.run([sys.executable, "-c", code], timeout=PATIENCE_S, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from cycles._core.records import Record
-from cycles._drivers import scribe as module
-from cycles._drivers.scribe import Scribe
+from cycles._drivers import journal_writer as module
+from cycles._drivers.journal_writer import Scribe
 
 
 def record(number: int) -> Record:

@@ -83,8 +83,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The time the background sees."""
     clock = SimpleNamespace(now=1_000.0)
     virtual = SimpleNamespace(monotonic=lambda: clock.now, time_ns=time.time_ns)
-    monkeypatch.setattr("cycles._drivers.recovery.time", virtual)
-    monkeypatch.setattr("cycles._drivers.debts.time", virtual)
+    monkeypatch.setattr("cycles._drivers.background.time", virtual)
+    monkeypatch.setattr("cycles._drivers.pending_work.time", virtual)
     return clock
 
 

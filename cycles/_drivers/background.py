@@ -17,7 +17,7 @@ from cycles._core.requests import Call
 from cycles._core.retry_schedule import Backlog, Item
 from cycles._core.settlement import FlushReport, PendingSettlement, actual_of
 from cycles._drivers.blocking import BlockingIo, HurriedIo
-from cycles._drivers.debts import Debt, Done, Later, OwedCleanUp, OwedRelease, OwedSettlement
+from cycles._drivers.pending_work import Debt, Done, Later, OwedCleanUp, OwedRelease, OwedSettlement
 from cycles._flows.guard_state import Hold, Release
 
 if TYPE_CHECKING:
