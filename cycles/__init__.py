@@ -22,7 +22,7 @@ from cycles._version import __version__ as __version__
 
 _HOMES = {
     "cycles._config": ("Config",),
-    "cycles._context": ("subject",),
+    "cycles._client.context": ("copy_context_to", "current_guard", "subject"),
     "cycles._core.amounts": (
         "Amount",
         "SignedAmount",
@@ -99,12 +99,12 @@ _HOMES = {
         "sign_webhook",
         "verify_webhook",
     ),
-    "cycles._default": ("get_default_client", "guarded", "set_default_client"),
-    "cycles._facade": ("Cycles",),
-    "cycles._guard": ("AsyncGuard", "Guard", "Reservation", "current_guard"),
-    "cycles._pools": ("copy_context_to",),
-    "cycles._series": ("AsyncSeries", "LeaseSeries", "Series"),
-    "cycles._streams": ("AsyncGuardedStream", "GuardedStream"),
+    "cycles._client.default": ("get_default_client", "guarded", "set_default_client"),
+    "cycles._client.client": ("Cycles",),
+    "cycles._client.guard": ("AsyncGuard", "Guard"),
+    "cycles._client.reservation": ("Reservation",),
+    "cycles._client.series": ("AsyncSeries", "LeaseSeries", "Series"),
+    "cycles._client.streams": ("AsyncGuardedStream", "GuardedStream"),
     "cycles.embedded": ("EmbeddedServer", "ManualClock"),
     "cycles.prices": ("Price", "PriceBook"),
 }

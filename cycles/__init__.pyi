@@ -1,8 +1,24 @@
 """The public names, as type checkers see them; `__init__.py` loads the same ones when they are first used."""
 
 from cycles import _events, prices as prices, usage as usage
+from cycles._client.client import Cycles as Cycles
+from cycles._client.context import (
+    copy_context_to as copy_context_to,
+    subject as subject,
+)
+from cycles._client.default import (
+    get_default_client as get_default_client,
+    guarded as guarded,
+    set_default_client as set_default_client,
+)
+from cycles._client.guard import AsyncGuard as AsyncGuard, Guard as Guard
+from cycles._client.reservation import Reservation as Reservation
+from cycles._client.series import AsyncSeries as AsyncSeries, LeaseSeries as LeaseSeries, Series as Series
+from cycles._client.streams import (
+    AsyncGuardedStream as AsyncGuardedStream,
+    GuardedStream as GuardedStream,
+)
 from cycles._config import Config as Config
-from cycles._context import subject as subject
 from cycles._core.amounts import (
     Amount as Amount,
     SignedAmount as SignedAmount,
@@ -44,11 +60,6 @@ from cycles._core.usage import (
     Metrics as Metrics,
     Usage as Usage,
 )
-from cycles._default import (
-    get_default_client as get_default_client,
-    guarded as guarded,
-    set_default_client as set_default_client,
-)
 from cycles._errors import (
     AmbiguousResponseError as AmbiguousResponseError,
     BudgetClosedError as BudgetClosedError,
@@ -86,23 +97,6 @@ from cycles._errors import (
     WebhookReplayError as WebhookReplayError,
     WebhookSignatureError as WebhookSignatureError,
 )
-from cycles._facade import Cycles as Cycles
-from cycles._guard import (
-    AsyncGuard as AsyncGuard,
-    Guard as Guard,
-    Reservation as Reservation,
-    current_guard as current_guard,
-)
-from cycles._pools import copy_context_to as copy_context_to
-from cycles._series import (
-    AsyncSeries as AsyncSeries,
-    LeaseSeries as LeaseSeries,
-    Series as Series,
-)
-from cycles._streams import (
-    AsyncGuardedStream as AsyncGuardedStream,
-    GuardedStream as GuardedStream,
-)
 from cycles._version import __version__ as __version__
 from cycles.embedded import (
     EmbeddedServer as EmbeddedServer,
@@ -119,6 +113,8 @@ from cycles.webhooks import (
     sign_webhook as sign_webhook,
     verify_webhook as verify_webhook,
 )
+
+def current_guard() -> Guard | AsyncGuard | None: ...
 
 events = _events
 

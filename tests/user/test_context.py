@@ -7,9 +7,8 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
-from cycles._context import subject, surrounding_subject
+from cycles._client.context import copy_context_to, subject, surrounding_subject
 from cycles._errors import InvalidRequestError
-from cycles._pools import copy_context_to
 
 
 def agent() -> str | None:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from cycles._client.methods import Here
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Success
 from cycles._flows.reserve import new_trace_id
 from cycles._flows.retry import send_read, send_twice
-from cycles._methods import Here
 
 
 async def raw(

@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable
 from typing import Unpack
 
-from cycles._decorator import AskedAction, AskedActual, AskedAmount, F, GuardedOptions, guarded_by
-from cycles._facade import Cycles
+from cycles._client.client import Cycles
+from cycles._client.decorator import F, guarded_by
+from cycles._client.options import AskedAction, AskedActual, AskedAmount, GuardedOptions
 
 _lock = threading.Lock()
 _client: Cycles | None = None

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from cycles import _operations as operations
-from cycles._config import LEASE_POLICIES, Config, Durability, LeasePolicy
+from cycles._client import operations
+from cycles._client.methods import Here, blocking, iterating, iterating_async, suspending
+from cycles._client.options import (
+    AnyAction,
+    AnySubject,
+    Settings,
+    checked_actual,
+    checked_policy,
+    checked_unavailable,
+    checked_wait,
+)
+from cycles._client.raw import raw
+from cycles._client.reservation import Reservation
+from cycles._config import Config, LeasePolicy
 from cycles._core.amounts import Amount
 from cycles._core.json_values import clean_object
 from cycles._core.lifecycle import Actual
@@ -22,41 +33,14 @@ from cycles._core.subjects import as_action
 from cycles._drivers.reporting import Observer, Reporter
 from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.reserve import create_call
-from cycles._guard import Reservation
-from cycles._methods import AnySubject, Here, blocking, iterating, iterating_async, suspending
-from cycles._operations import AnyAction
-from cycles._raw import raw
 
 if TYPE_CHECKING:
     import httpx
 
-    from cycles._decorator import AskedAction, AskedActual, AskedAmount, F, GuardedOptions
+    from cycles._client.decorator import F
+    from cycles._client.options import AskedAction, AskedActual, AskedAmount, GuardedOptions, SeriesOptions
+    from cycles._client.series import LeaseSeries
     from cycles._drivers.runtime import Runtime
-    from cycles._series import LeaseSeries, SeriesOptions
-
-
-class Settings(TypedDict, total=False):
-    """What a client can be told by keyword; see `Config` for what each means."""
-
-    base_url: str | None
-    api_key: str | None
-    tenant: str | None
-    workspace: str | None
-    app: str | None
-    workflow: str | None
-    agent: str | None
-    toolset: str | None
-    timeout: float | None
-    connect_timeout: float | None
-    max_connections: int | None
-    retry_initial_delay: float | None
-    retry_max_delay: float | None
-    journal: bool | None
-    journal_dir: str | os.PathLike[str] | None
-    durability: Durability | None
-    flush_timeout: float | None
-    lease_policy: LeasePolicy | None
-    shadow: bool | None
 
 
 class Cycles:
@@ -175,11 +159,11 @@ class Cycles:
             overage_policy=overage_policy,
             metadata=clean_object(metadata, "metadata") if metadata is not None else None,
             idempotency_key=None if idempotency_key is None else check_key(idempotency_key),
-            actual=_checked_actual(actual, estimate),
-            lease_policy=_checked_policy(lease_policy or self._config.lease_policy),
+            actual=checked_actual(actual, estimate),
+            lease_policy=checked_policy(lease_policy or self._config.lease_policy),
             shadow=self._config.shadow if shadow is None else shadow,
-            on_unavailable=_checked_unavailable(on_unavailable or "raise"),
-            wait=_checked_wait(wait),
+            on_unavailable=checked_unavailable(on_unavailable or "raise"),
+            wait=checked_wait(wait),
         )
         runtime.wire.check(create_call(plan, "k"))
         return Reservation(self._runtime, plan)
@@ -201,7 +185,7 @@ class Cycles:
         Raises:
             InvalidRequestError: as `reserve` does; nothing was sent.
         """
-        from cycles._series import series_of
+        from cycles._client.series import series_of
 
         return series_of(self.reserve, estimate, action, part_ms, options)
 
@@ -229,7 +213,7 @@ class Cycles:
         Raises:
             InvalidRequestError: at decoration time, for what cannot be guarded or what no call could satisfy.
         """
-        from cycles._decorator import guarded_by
+        from cycles._client.decorator import guarded_by
 
         return guarded_by(lambda: self, estimate, action, actual, options)
 
@@ -254,12 +238,12 @@ class Cycles:
         """
         from cycles._flows import transfer as handover
 
-        policy = None if lease_policy is None else _checked_policy(lease_policy)
+        policy = None if lease_policy is None else checked_policy(lease_policy)
         if isinstance(token, ReservationSummary):
             parked = handover.found(token, actual, policy or self._config.lease_policy)
         else:
             parked = handover.unpark(token, actual, policy)
-        _checked_actual(actual, parked.plan.estimate)
+        checked_actual(actual, parked.plan.estimate)
         return Reservation(self._runtime, parked.plan, lambda io, _: handover.attach(io, parked))
 
     def on_event(self, observer: Observer) -> Callable[[], None]:
@@ -378,31 +362,3 @@ class AsyncOperations:
     def _here(self) -> Here:
         runtime = self._client._runtime()
         return Here(runtime.tasks(), self._client.config, runtime.wire)
-
-
-def _checked_actual(actual: Actual, estimate: Amount) -> Actual:
-    if actual is None or callable(actual):
-        return actual
-    if not isinstance(actual, Amount):
-        raise InvalidRequestError(f"actual: give an amount or a callable, got {actual!r}")
-    if actual.unit != estimate.unit:
-        raise InvalidRequestError(f"actual: {actual} is in {actual.unit}, but the estimate is in {estimate.unit}")
-    return actual
-
-
-def _checked_policy(policy: LeasePolicy) -> LeasePolicy:
-    if policy not in LEASE_POLICIES:
-        raise InvalidRequestError(f"lease_policy: must be one of {', '.join(LEASE_POLICIES)}, got {policy!r}")
-    return policy
-
-
-def _checked_wait(wait: float | None) -> float | None:
-    if wait is not None and (isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait < math.inf):
-        raise InvalidRequestError(f"wait: must be seconds, zero or more and finite, got {wait!r}")
-    return wait
-
-
-def _checked_unavailable(choice: Unavailable) -> Unavailable:
-    if choice not in ("raise", "allow"):
-        raise InvalidRequestError(f"on_unavailable: must be 'raise' or 'allow', got {choice!r}")
-    return choice

@@ -6,14 +6,15 @@ page, lazily, in both worlds.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from attrs import evolve, frozen
 
+from cycles._client.context import surrounding_subject
+from cycles._client.options import AnySubject
 from cycles._config import Config
-from cycles._context import surrounding_subject
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Success
 from cycles._core.requests import Call
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 ResultT = TypeVar("ResultT", bound=Result)
-
-AnySubject: TypeAlias = Subject | Mapping[str, Any] | None
 
 
 @frozen

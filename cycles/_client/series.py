@@ -6,37 +6,21 @@ was spent so far is committed in between, so no part grows old, and never more t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Generic, TypedDict, TypeVar
+from typing import Final, Generic, TypeVar
 
-from cycles._config import LeasePolicy
+from cycles._client.guard import AsyncGuard, Guard
+from cycles._client.options import AnyAction, SeriesOptions
+from cycles._client.reservation import Reservation
 from cycles._core.amounts import Amount
 from cycles._core.requests import DEFAULT_TTL_MS
-from cycles._core.reserve_request import Unavailable
 from cycles._core.settlement import Settlement
 from cycles._errors import InvalidRequestError
-from cycles._guard import AsyncGuard, Guard, Reservation
-from cycles._methods import AnySubject
-from cycles._operations import AnyAction
 
 G = TypeVar("G", Guard, AsyncGuard)
 
 PART_TTLS: Final = 4  # a part's age, in ttls: within 10 extensions even where each only tops the lead up by half a ttl
-
-
-class SeriesOptions(TypedDict, total=False):
-    """The options of `Cycles.reserve` that a series takes for each of its parts."""
-
-    subject: AnySubject
-    ttl_ms: int
-    grace_period_ms: int | None
-    overage_policy: str | None
-    metadata: Mapping[str, Any] | None
-    lease_policy: LeasePolicy | None
-    shadow: bool | None
-    on_unavailable: Unavailable | None
-    wait: float | None
 
 
 class _Parts(Generic[G]):

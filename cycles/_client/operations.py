@@ -1,4 +1,4 @@
-"""The operations beside the guard, described once: `cycles._methods` offers them to both worlds."""
+"""The operations beside the guard, described once: `cycles._client.methods` offers them to both worlds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 
+from cycles._client.methods import Here, Pages, ResultT
+from cycles._client.options import AnyAction, AnySubject
 from cycles._core.amounts import Amount
 from cycles._core.json_values import clean_object
 from cycles._core.records import Record
@@ -28,15 +30,13 @@ from cycles._core.results import (
     Result,
 )
 from cycles._core.settlement import Settlement
-from cycles._core.subjects import LEVELS, Action, Subject, as_action, as_subject
+from cycles._core.subjects import LEVELS, Subject, as_action, as_subject
 from cycles._core.usage import Metrics, Usage
 from cycles._errors import InvalidRequestError
 from cycles._flows.commit import record_event, settle_record
 from cycles._flows.reserve import new_trace_id
 from cycles._flows.retry import read, send_read, send_twice
-from cycles._methods import AnySubject, Here, Pages, ResultT
 
-AnyAction: TypeAlias = Action | tuple[str, str]
 AnyMetrics: TypeAlias = Metrics | Usage | Mapping[str, Any] | None
 
 _AS_GIVEN: Final = {"from": "created_from", "to": "created_to"}  # wire names that a caller would not recognise

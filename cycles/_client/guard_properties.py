@@ -20,7 +20,7 @@ from cycles._flows.guard_state import Hold
 T = TypeVar("T")
 
 
-class GuardFacts:
+class GuardProperties:
     """Everything a guard knows; it sends nothing."""
 
     __slots__ = ("__weakref__", "_hold")

@@ -10,42 +10,25 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from functools import partial, wraps
-from typing import Any, Final, Protocol, TypeAlias, TypedDict, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from attrs import evolve
 
-from cycles._config import LeasePolicy
+from cycles._client.context import running
+from cycles._client.guard import AsyncGuard, Guard
+from cycles._client.options import AskedAction, AskedActual, AskedAmount, GuardedOptions
+from cycles._client.reservation import Reservation
 from cycles._core.amounts import Amount
 from cycles._core.call_arguments import Call, by_name, by_result, signature_of
 from cycles._core.json_values import clean_object
-from cycles._core.reserve_request import Unavailable
-from cycles._core.subjects import Action, Subject, as_action, as_subject
+from cycles._core.subjects import as_action, as_subject
 from cycles._core.usage import Usage
 from cycles._errors import InvalidRequestError
-from cycles._guard import AsyncGuard, Guard, Reservation, running
 
 F = TypeVar("F", bound="Callable[..., Any] | staticmethod[..., Any] | classmethod[Any, ..., Any]")
 
-AskedAmount: TypeAlias = Amount | Callable[..., Amount]
-AskedActual: TypeAlias = Amount | Callable[..., Amount] | None
-AskedAction: TypeAlias = Action | tuple[str, str] | Callable[..., Action | tuple[str, str]]
 
 _ESTIMATED: Final = {"actual_source": "estimate"}
-
-
-class GuardedOptions(TypedDict, total=False):
-    """The options of `Cycles.reserve` that a decorator takes too; each may be a callable of the call's arguments."""
-
-    subject: Subject | Mapping[str, Any] | Callable[..., Subject | Mapping[str, Any] | None] | None
-    ttl_ms: int | Callable[..., int]
-    grace_period_ms: int | Callable[..., int | None] | None
-    overage_policy: str | Callable[..., str | None] | None
-    metadata: Mapping[str, Any] | Callable[..., Mapping[str, Any] | None] | None
-    idempotency_key: str | Callable[..., str | None] | None
-    lease_policy: LeasePolicy | None
-    shadow: bool | Callable[..., bool | None] | None
-    on_unavailable: Unavailable | None
-    wait: float | Callable[..., float | None] | None
 
 
 class Reserves(Protocol):

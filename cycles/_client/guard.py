@@ -1,7 +1,7 @@
 """A described reservation, and the guards that hold it: what users have in their hands.
 
 Everything that happens is a flow; here it is only put into blocks, in both worlds. What both guards read and do
-without waiting is written once, in `_facts`.
+without waiting is written once, in `_client.guard_properties`.
 """
 
 from __future__ import annotations
@@ -12,56 +12,36 @@ import os
 import time
 import warnings
 import weakref
-from collections.abc import AsyncIterable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
-from contextvars import ContextVar, Token
+from collections.abc import AsyncIterable, Iterable, Mapping
+from contextvars import Token
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from cycles._client.context import _current
+from cycles._client.guard_properties import GuardProperties
 from cycles._core import caps as rules
 from cycles._core.amounts import Amount
-from cycles._core.reserve_request import Plan
 from cycles._core.results import ReleaseResponse, ReservationExtendResponse
 from cycles._core.settlement import Settlement
 from cycles._core.usage import Metrics
 from cycles._errors import CyclesError, GuardFinalizedError, InvalidRequestError
-from cycles._facts import GuardFacts
-from cycles._flows import commit as committing, heartbeat as renewing, release as releasing, reserve as leases
+from cycles._flows import commit as committing, heartbeat as renewing, release as releasing
 from cycles._flows.block_end import drop, end_block, end_later
 from cycles._flows.guard_state import Hold
 from cycles._flows.heartbeat_state import Heartbeat
-from cycles._flows.io import Io, run
+from cycles._flows.io import run
 
 if TYPE_CHECKING:
     import asyncio
 
+    from cycles._client.streams import AsyncGuardedStream, GuardedStream, UsageReader
     from cycles._drivers.runtime import Runtime
-    from cycles._streams import AsyncGuardedStream, GuardedStream, UsageReader
 
 T = TypeVar("T")
-Opens: TypeAlias = Callable[[Io, Plan], Coroutine[Any, Any, Hold]]
-
-_current: Final[ContextVar[weakref.ref[Guard | AsyncGuard] | None]] = ContextVar("cycles_guard", default=None)
-"""Weak: a block that was interrupted before it could end must not keep its guard, and so its lease, for ever."""
 
 
-@contextlib.contextmanager
-def running(guard: Guard | AsyncGuard) -> Iterator[None]:
-    """Make it the current guard while a step of its generator runs."""
-    token = _current.set(weakref.ref(guard))
-    try:
-        yield
-    finally:
-        _current.reset(token)
-
-
-def current_guard() -> Guard | AsyncGuard | None:
-    """The innermost guard whose block this thread or task is in, or None. Tasks started in a block inherit it."""
-    guard = _current.get()
-    return None if guard is None else guard()
-
-
-class _InBlocks(GuardFacts):
+class _GuardInBlock(GuardProperties):
     """What both guards need of their surroundings: the process, the block they are in, and their end without one."""
 
     __slots__ = ("_runtime", "_token")
@@ -103,7 +83,7 @@ class _InBlocks(GuardFacts):
 
     def _enter(self) -> None:
         self._hold.in_block = True
-        self._token = _current.set(weakref.ref(self))  # type: ignore[arg-type]
+        self._token = _current.set(weakref.ref(self))
 
     def _leave(self) -> None:
         token, self._token = self._token, None
@@ -127,7 +107,7 @@ class _InBlocks(GuardFacts):
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
 
-class Guard(_InBlocks):
+class Guard(_GuardInBlock):
     """Holding it means holding budget. `commit` or `release` ends it, once; dropping it gives the budget back."""
 
     __slots__ = ()
@@ -184,7 +164,7 @@ class Guard(_InBlocks):
         Raises:
             InvalidRequestError: for something that cannot be iterated, an async stream for instance.
         """
-        from cycles._streams import GuardedStream
+        from cycles._client.streams import GuardedStream
 
         self._not_mine()
         self._hold.is_stream = settle
@@ -219,7 +199,7 @@ class Guard(_InBlocks):
         self._runtime.blocking.still(heartbeat)
 
 
-class AsyncGuard(_InBlocks):
+class AsyncGuard(_GuardInBlock):
     """The guard of async code: the same, with coroutines where something is sent."""
 
     __slots__ = ("_cancelling", "_task")
@@ -256,7 +236,7 @@ class AsyncGuard(_InBlocks):
         self, stream: AsyncIterable[T], *, usage: UsageReader | None = None, settle: bool = True
     ) -> AsyncGuardedStream[T]:
         """As `Guard.wrap`, for streams that are read with ``async for``."""
-        from cycles._streams import AsyncGuardedStream
+        from cycles._client.streams import AsyncGuardedStream
 
         self._not_mine()
         self._hold.is_stream = settle
@@ -340,71 +320,3 @@ def _in_a_loop() -> bool:
     import asyncio
 
     return asyncio._get_running_loop() is not None
-
-
-class Reservation:
-    """A described reservation; nothing is sent for it until it is entered, acquired or awaited. May be used again.
-
-    ``with`` gives a `Guard`, ``async with`` an `AsyncGuard`; without a block `acquire()` and ``await`` give them.
-    """
-
-    __slots__ = ("_guard", "_open", "_plan", "_runtime")
-
-    def __init__(self, runtime: Callable[[], Runtime], plan: Plan, open_: Opens = leases.open_hold) -> None:
-        self._runtime = runtime
-        self._plan = plan
-        self._open = open_
-        self._guard: Guard | AsyncGuard | None = None
-
-    def acquire(self) -> Guard:
-        """Reserve now; the guard that comes back is yours to commit or release.
-
-        Raises:
-            ReservationDeniedError: where the answer is no.
-            ReservationNotActiveError: where `idempotency_key` replays a reservation that is over.
-            CyclesError: for anything else that is no reservation.
-        """
-        runtime = self._runtime()
-        return Guard(runtime, run(self._open(runtime.blocking, self._plan)))
-
-    async def _acquire_async(self) -> AsyncGuard:
-        runtime = self._runtime()
-        io = runtime.tasks()
-        return AsyncGuard(runtime, await io.to_the_end(self._open(io, self._plan)))
-
-    def __await__(self) -> Generator[Any, None, AsyncGuard]:
-        return self._acquire_async().__await__()
-
-    def __enter__(self) -> Guard:
-        self._not_twice()
-        guard = self.acquire()
-        self._guard = guard
-        return guard.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        guard, self._guard = self._guard, None
-        assert isinstance(guard, Guard)
-        guard.__exit__(kind, raised, tb)
-
-    async def __aenter__(self) -> AsyncGuard:
-        self._not_twice()
-        guard = await self._acquire_async()
-        self._guard = guard
-        return await guard.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        guard, self._guard = self._guard, None
-        assert isinstance(guard, AsyncGuard)
-        await guard.__aexit__(kind, raised, tb)
-
-    def _not_twice(self) -> None:
-        if self._guard is not None:
-            raise InvalidRequestError("this reservation is in use; call client.reserve(...) again for another one")
-
-    def __repr__(self) -> str:
-        plan = self._plan
-        return f"<Reservation of {plan.estimate} for {plan.action.kind} {plan.action.name}, nothing sent>"

@@ -1,0 +1,1 @@
+"""What users hold: the client, its operations, reservations, guards, decorators, streams."""
