@@ -109,7 +109,7 @@ _HOMES = {
     "cycles.prices": ("Price", "PriceBook"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = {"events": "cycles._events", "prices": "cycles.prices", "usage": "cycles.usage"}
+_MODULES = {"events": "cycles.events", "prices": "cycles.prices", "usage": "cycles.usage"}
 
 __all__ = sorted([*_HOME_OF, *_MODULES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 

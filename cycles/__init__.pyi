@@ -1,6 +1,6 @@
 """The public names, as type checkers see them; `__init__.py` loads the same ones when they are first used."""
 
-from cycles import _events, prices as prices, usage as usage
+from cycles import events as events, prices as prices, usage as usage
 from cycles._client.client import Cycles as Cycles
 from cycles._client.context import (
     copy_context_to as copy_context_to,
@@ -115,8 +115,6 @@ from cycles.webhooks import (
 )
 
 def current_guard() -> Guard | AsyncGuard | None: ...
-
-events = _events
 
 _HOME_OF: dict[str, str]
 __all__: list[str]

@@ -213,7 +213,7 @@ class Recovery:
     def _report_pending(self, record: Record, why: str) -> None:
         reporter = self._runtime.reporter
         if reporter.listens(logging.WARNING):
-            from cycles._events import SettlementPending
+            from cycles.events import SettlementPending
 
             event = SettlementPending(
                 reservation_id=record.reservation_id,

@@ -15,7 +15,7 @@ from cycles._wire.wire import Prepared
 
 if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime
-    from cycles._events import Event
+    from cycles.events import Event
 
 EXTEND = "extendReservation"
 

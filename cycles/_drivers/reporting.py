@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from cycles._events import Event
+    from cycles.events import Event
 
 Observer: TypeAlias = "Callable[[Event], object]"
 
@@ -39,7 +39,7 @@ class Reporter:
     def report(self, event: Event) -> None:
         """Write the event to the log and hand it to the observers. Whatever an observer raises is logged, no more."""
         if logger.isEnabledFor(event.level):
-            from cycles._events import log_extra
+            from cycles.events import log_extra
 
             logger.log(event.level, "%s", event.text(), extra=log_extra(event))
         for observer in self._observers:

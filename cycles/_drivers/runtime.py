@@ -153,7 +153,7 @@ class Runtime:
             return
         self._late_told = now
         if self.reporter.listens(logging.WARNING):
-            from cycles._events import LateBeat
+            from cycles.events import LateBeat
 
             self.reporter.report(
                 LateBeat(
@@ -214,13 +214,13 @@ class Runtime:
         quarantined = problem.kind == "quarantined"
         self.recovery.quarantined += quarantined
         if self.reporter.listens(logging.WARNING):
-            from cycles._events import JournalTrouble
+            from cycles.events import JournalTrouble
 
             self.reporter.report(JournalTrouble(why=problem.message, quarantined=quarantined))
 
     def _tell_leftovers(self, report: FlushReport) -> None:
         if report.pending and self.reporter.listens(logging.WARNING):
-            from cycles._events import Flushed
+            from cycles.events import Flushed
 
             directory = self.journal.directory if self.journal is not None else None
             self.reporter.report(Flushed(settled=report.settled, pending=report.pending, directory=directory))

@@ -51,7 +51,7 @@ async def _settle(io: Io, hold: Hold, raised: BaseException | None) -> bool:
         if not freed:
             return await _settle(io, hold, raised)  # a thread of the block has spent while the block ended
         if owed.forgotten and not plan.shadow and io.listens(logging.WARNING):
-            from cycles._events import GuardForgotten
+            from cycles.events import GuardForgotten
 
             why = "the block ended without commit, spend or actual="
             io.report(GuardForgotten(reservation_id=hold.reservation_id, trace_id=hold.trace_id, why=why))
@@ -65,7 +65,7 @@ async def _settle(io: Io, hold: Hold, raised: BaseException | None) -> bool:
 def drop(io: Io, hold: Hold) -> None:
     """Nobody holds this guard any more, and it is claimed: settle it as if its block had raised."""
     if io.listens(logging.WARNING):
-        from cycles._events import GuardForgotten
+        from cycles.events import GuardForgotten
 
         why = "the guard was dropped without commit or release"
         io.report(GuardForgotten(reservation_id=hold.reservation_id, trace_id=hold.trace_id, why=why))
@@ -98,7 +98,7 @@ def _asked(io: Io, hold: Hold, ask: Ask) -> Amount | None:
         hold.check_unit(amount)
     except Exception as error:  # the caller's own code; its failure must not lose the spend (decisions 12)
         if io.listens(logging.WARNING):
-            from cycles._events import ActualFailed
+            from cycles.events import ActualFailed
 
             io.report(
                 ActualFailed(

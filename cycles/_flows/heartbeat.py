@@ -63,7 +63,7 @@ async def beat(io: Io, heartbeat: Heartbeat) -> None:
     heartbeat.error = error_of(outcome, EXTEND)
     heartbeat.advance(lease, following)
     if isinstance(following, Beat) and io.listens(logging.WARNING):
-        from cycles._events import LeaseRetrying
+        from cycles.events import LeaseRetrying
 
         wait_ms = max(0, round(following.due_ms - now_ms))
         io.report(
@@ -93,7 +93,7 @@ def _extended(io: Io, heartbeat: Heartbeat, success: Success) -> None:
     heartbeat.error = None
     heartbeat.advance(lease, step)
     if io.listens(logging.DEBUG):
-        from cycles._events import LeaseExtended
+        from cycles.events import LeaseExtended
 
         io.report(
             LeaseExtended(
@@ -108,7 +108,7 @@ def _extended(io: Io, heartbeat: Heartbeat, success: Success) -> None:
 def _follow(io: Io, heartbeat: Heartbeat, notices: tuple[Notice, ...]) -> None:
     """Schedule the next beat, or say that the heartbeat has stopped."""
     if notices and io.listens(logging.WARNING):
-        from cycles._events import LeaseNotice
+        from cycles.events import LeaseNotice
 
         for notice in notices:
             io.report(
@@ -127,7 +127,7 @@ def _follow(io: Io, heartbeat: Heartbeat, notices: tuple[Notice, ...]) -> None:
 
 def _lost(io: Io, heartbeat: Heartbeat, stop: Stop) -> None:
     if io.listens(logging.WARNING):
-        from cycles._events import LeaseLost
+        from cycles.events import LeaseLost
 
         lasts_ms = max(0, int(heartbeat.lease.lasts_until_ms() - io.now_ms()))
         io.report(

@@ -17,7 +17,7 @@ from cycles._flows.guard_state import Hold, Release
 from cycles._flows.heartbeat_state import Heartbeat
 
 if TYPE_CHECKING:
-    from cycles._events import Event
+    from cycles.events import Event
 
 T = TypeVar("T")
 

@@ -55,7 +55,7 @@ def is_final(outcome: Outcome) -> bool:
 def report_released(io: Io, owed: Release) -> None:
     """Tell that budget went back."""
     if io.listens(logging.INFO):
-        from cycles._events import Released
+        from cycles.events import Released
 
         io.report(Released(reservation_id=owed.reservation_id, trace_id=owed.trace_id, reason=owed.reason))
 
@@ -63,7 +63,7 @@ def report_released(io: Io, owed: Release) -> None:
 def report_release_failed(io: Io, owed: Release, why: str, *, retrying: bool) -> None:
     """Tell that budget did not go back, and what happens next."""
     if io.listens(logging.WARNING):
-        from cycles._events import ReleaseFailed
+        from cycles.events import ReleaseFailed
 
         event = ReleaseFailed(reservation_id=owed.reservation_id, trace_id=owed.trace_id, why=why, retrying=retrying)
         io.report(event)

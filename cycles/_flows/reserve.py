@@ -121,7 +121,7 @@ async def _opened(io: Io, plan: Plan, key: str, trace_id: str, outcome: Outcome)
     hold = Hold(plan, key, trace_id, io.now_ms(), outcome)
     begin_heartbeat(io, hold, reservation_id, outcome)
     if io.listens(logging.DEBUG):
-        from cycles._events import Reserved
+        from cycles.events import Reserved
 
         io.report(
             Reserved(
@@ -156,7 +156,7 @@ async def _refuse(io: Io, success: Success, trace_id: str) -> None:
 
 def _report_denied(io: Io, plan: Plan, error: CyclesError) -> None:
     if io.listens(logging.INFO):
-        from cycles._events import Denied
+        from cycles.events import Denied
 
         io.report(
             Denied(
@@ -171,7 +171,7 @@ def _report_denied(io: Io, plan: Plan, error: CyclesError) -> None:
 
 def _open_unreserved(io: Io, plan: Plan, key: str, trace_id: str, outcome: NoSuccess) -> Hold:
     if io.listens(logging.WARNING):
-        from cycles._events import Unreserved
+        from cycles.events import Unreserved
 
         io.report(Unreserved(trace_id=trace_id, estimate=plan.estimate, action=plan.action.name, why=why(outcome)))
     return Hold(plan, key, trace_id, io.now_ms(), None)
@@ -188,7 +188,7 @@ async def _open_shadow(io: Io, plan: Plan) -> Hold:
         hold.shadow_why = why(outcome)
     created = hold.created
     if io.listens(logging.DEBUG):
-        from cycles._events import ShadowDecided
+        from cycles.events import ShadowDecided
 
         io.report(
             ShadowDecided(

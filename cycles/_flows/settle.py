@@ -124,7 +124,7 @@ def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: b
         "trace_id": settlement.trace_id,
     }
     if io.listens(logging.INFO):
-        import cycles._events as events
+        import cycles.events as events
 
         io.report(
             events.Settled(
@@ -136,14 +136,14 @@ def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: b
             )
         )
     if settlement.capped and settlement.charged is not None and io.listens(logging.WARNING):
-        import cycles._events as events
+        import cycles.events as events
 
         io.report(events.Capped(**ids, actual=settlement.actual, charged=settlement.charged))
 
 
 def _report_rejected(io: Io, record: Record, refusal: Refusal) -> None:
     if io.listens(logging.ERROR):
-        from cycles._events import SettlementRejected
+        from cycles.events import SettlementRejected
 
         io.report(
             SettlementRejected(
@@ -157,7 +157,7 @@ def _report_rejected(io: Io, record: Record, refusal: Refusal) -> None:
 
 def report_values_omitted(io: Io, reservation_id: str | None, names: tuple[str, ...]) -> None:
     if names and io.listens(logging.WARNING):
-        from cycles._events import ValuesLeftOut
+        from cycles.events import ValuesLeftOut
 
         io.report(ValuesLeftOut(reservation_id=reservation_id, names=names))
 
@@ -172,7 +172,7 @@ def settle_shadow(io: Io, hold: Hold, amount: Amount | None) -> Settlement:
     """Nothing was held and nothing is sent; what would have happened is told."""
     created = hold.created
     if io.listens(logging.INFO):
-        from cycles._events import ShadowSettled
+        from cycles.events import ShadowSettled
 
         io.report(
             ShadowSettled(

@@ -139,7 +139,7 @@ async def attach(io: Io, parked: Parked) -> Hold:
 def _without_heartbeat(io: Io, hold: Hold, reason: str) -> None:
     """It lives until the end it already has; nothing can move that."""
     if io.listens(logging.WARNING):
-        from cycles._events import LeaseNotice
+        from cycles.events import LeaseNotice
 
         io.report(
             LeaseNotice(
