@@ -20,7 +20,7 @@ from cycles._flows.guard_state import Hold, Release
 from cycles._flows.io import run
 from cycles._flows.release import is_final, release_call_of, report_release_failed, report_released
 from cycles._flows.reserve import clean_up_create
-from cycles._flows.retry import uncertain, why
+from cycles._flows.retry import uncertain, describe
 from cycles._flows.settle import attempt, conclude, file_away
 from cycles._journal.journal import Entry
 

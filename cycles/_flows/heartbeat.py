@@ -17,7 +17,7 @@ from cycles._errors import (
 from cycles._flows.guard_state import Hold
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Io
-from cycles._flows.retry import send_twice, why
+from cycles._flows.retry import send_twice, describe
 
 EXTEND: Final = "extendReservation"
 

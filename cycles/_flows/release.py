@@ -13,7 +13,7 @@ from cycles._core.results import ReleaseResponse
 from cycles._errors import CyclesError
 from cycles._flows.guard_state import AS_IT_IS, Hold, Release
 from cycles._flows.io import Io
-from cycles._flows.retry import why
+from cycles._flows.retry import describe
 from cycles._flows.settle import hand_on, settle_shadow, stop_for_release
 
 RELEASE: Final = "releaseReservation"

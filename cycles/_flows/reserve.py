@@ -24,7 +24,7 @@ from cycles._flows.guard_state import Hold, Release
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import Io
 from cycles._flows.release import give_back
-from cycles._flows.retry import send_twice, uncertain, why
+from cycles._flows.retry import send_twice, uncertain, describe
 
 UNKNOWN_DECISION: Final = "unknown_decision"
 

@@ -28,7 +28,7 @@ from cycles._core.settlement import (
 )
 from cycles._flows.guard_state import Hold, Release
 from cycles._flows.io import Io
-from cycles._flows.retry import why
+from cycles._flows.retry import describe
 
 _OPTIONAL: Final = ("metrics", "metadata")
 _OURS: Final = {"latency_ms", RECOVERED, "recovery_reason"}  # nobody else's words: never why a request is invalid

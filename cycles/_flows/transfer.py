@@ -24,7 +24,7 @@ from cycles._flows.guard_state import Hold
 from cycles._flows.heartbeat import EXTEND, begin_heartbeat
 from cycles._flows.io import Io
 from cycles._flows.reserve import new_trace_id
-from cycles._flows.retry import send_twice, why
+from cycles._flows.retry import send_twice, describe
 
 _LATER: frozenset[str] = frozenset({"balances", "remaining_ttl_ms", "cycles_evidence"})  # not true any more elsewhere
 

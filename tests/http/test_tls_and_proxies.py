@@ -19,7 +19,7 @@ from cycles._http.blocking_connections import BlockingConnections
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 from cycles._http.factory import asynchronous, blocking
 from cycles._http.httpx_client import AsyncClient, BlockingClient
-from tests.connections.conftest import Open
+from tests.http.connections import Open
 from tests.support.stub import Stub, drip, ok, ok_then_hang_up, raw, reply, stall
 
 TLS = Path(__file__).parent.parent / "support" / "tls"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from cycles._http.exchange import MAX_BODY, ExchangeError, FailureKind
-from tests.connections.conftest import Open
+from tests.http.connections import Open
 from tests.support.stub import Stub, drip, hang_up, ok, ok_then_hang_up, raw, reply, reset, stall
 
 

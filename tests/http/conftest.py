@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.http.connections import connect as connect, kind as kind
 from tests.support.stub import Answer, Stub, ok
 
 KEY = "cyc_live_0123456789abcdef"

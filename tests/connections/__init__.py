@@ -1,1 +1,0 @@
-"""HTTP exchanges over real sockets: deadlines, broken peers, reuse, fairness, cancellation, forks."""
