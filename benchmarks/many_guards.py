@@ -64,11 +64,11 @@ class _Heartbeats:
     """Delay of each heartbeat, in milliseconds."""
 
     def __init__(self, client: Any) -> None:
-        from cycles._flows.heartbeat_state import Heartbeat
+        from cycles._state import Heartbeat
 
         self.late_ms: list[float] = []
         self._due: dict[str, float] = {}
-        begin, classify, wire = Heartbeat.begin, client._runtime().wire.judge, client._runtime().wire
+        begin, classify, wire = Heartbeat.begin, client._runtime().wire.classify_response, client._runtime().wire
 
         def begun(heartbeat: Any) -> Any:
             step = begin(heartbeat)
@@ -83,7 +83,7 @@ class _Heartbeats:
             return classify(call, reply)
 
         Heartbeat.begin = begun  # type: ignore[method-assign]
-        wire.judge = classified
+        wire.classify_response = classified
 
     def clear(self) -> None:
         self.late_ms.clear()

@@ -70,12 +70,14 @@ class Unreserved(Event):
 
     estimate: Amount
     action: str
-    why: str
+    detail: str
 
     level = logging.WARNING
 
     def text(self) -> str:
-        return f"{self.action} runs unreserved ({self.estimate}); its actual is recorded as an event later: {self.why}"
+        return (
+            f"{self.action} runs unreserved ({self.estimate}); its actual is recorded as an event later: {self.detail}"
+        )
 
 
 @frozen(kw_only=True)
@@ -86,7 +88,7 @@ class ShadowDecided(Event):
     action: str
     decision: str | None
     reason_code: str | None = None
-    why: str | None = None
+    detail: str | None = None
 
     level = logging.DEBUG
 
@@ -96,7 +98,7 @@ class ShadowDecided(Event):
         return self.decision not in ("ALLOW", "ALLOW_WITH_CAPS", None)
 
     def text(self) -> str:
-        said = self.why if self.decision is None else f"{self.decision} {self.reason_code or ''}".rstrip()
+        said = self.detail if self.decision is None else f"{self.decision} {self.reason_code or ''}".rstrip()
         return f"shadow: {self.estimate} for {self.action}: {said}"
 
 
@@ -114,8 +116,12 @@ class ShadowSettled(Event):
 
     def text(self) -> str:
         cost = "an unknown amount" if self.actual is None else str(self.actual)
-        verdict = {True: "would have been denied", False: "would have been allowed", None: "the server did not say"}
-        return f"shadow: {self.action} cost {cost}, estimated {self.estimate}; {verdict[self.would_deny]}"
+        decision = {
+            True: "would have been denied",
+            False: "would have been allowed",
+            None: "the server did not say",
+        }
+        return f"shadow: {self.action} cost {cost}, estimated {self.estimate}; {decision[self.would_deny]}"
 
 
 @frozen(kw_only=True)
@@ -134,7 +140,7 @@ class LeaseExtended(Event):
 class LeaseRetrying(Event):
     """An extension failed and is tried again with the same key."""
 
-    why: str
+    detail: str
     retry_in_ms: int
 
     level = logging.WARNING
@@ -145,14 +151,14 @@ class LeaseRetrying(Event):
         return f"retrying in {self.retry_in_ms / 1000:.1f} s"
 
     def text(self) -> str:
-        return f"{self._of()}: extending the lease failed, {self.disposition}: {self.why}"
+        return f"{self._of()}: extending the lease failed, {self.disposition}: {self.detail}"
 
 
 @frozen(kw_only=True)
 class LeaseLost(Event):
     """The heartbeat stopped for good. The work is not touched under the policy ``warn``."""
 
-    why: str
+    detail: str
     lasts_ms: int
 
     level = logging.WARNING
@@ -160,7 +166,7 @@ class LeaseLost(Event):
     @property
     def disposition(self) -> str:
         """What the heartbeat does about it."""
-        return f"stopped: {self.why}"
+        return f"stopped: {self.detail}"
 
     def text(self) -> str:
         left = f"; the lease holds for about {self.lasts_ms / 1000:.0f} s more" if self.lasts_ms > 0 else ""
@@ -172,16 +178,16 @@ class LeaseNotice(Event):
     """Something the heartbeat noticed that may shorten the lease: a short lease, a server of the older kind."""
 
     kind: str
-    why: str
+    detail: str
 
     level = logging.WARNING
 
     def text(self) -> str:
-        return f"{self._of()}: {self.why}"
+        return f"{self._of()}: {self.detail}"
 
 
 @frozen(kw_only=True)
-class LateBeat(Event):
+class HeartbeatDelayed(Event):
     """A heartbeat ran late: the event loop, or the machine, was busy with something else."""
 
     late_ms: int
@@ -213,7 +219,7 @@ class Settled(Event):
 
 
 @frozen(kw_only=True)
-class Capped(Event):
+class Undercharged(Event):
     """Less was charged than was spent: the budget had no more."""
 
     actual: Amount
@@ -230,14 +236,14 @@ class SettlementPending(Event):
     """An amount is known and not yet on the server; the client goes on settling it with the same key."""
 
     actual: Amount
-    why: str
+    detail: str
     journaled: bool
 
     level = logging.WARNING
 
     def text(self) -> str:
         where = "it is in the journal" if self.journaled else "it is only in memory"
-        return f"{self._of()}: {self.actual} not settled yet, {where} and tried again in the background: {self.why}"
+        return f"{self._of()}: {self.actual} not settled yet, {where} and tried again in the background: {self.detail}"
 
 
 @frozen(kw_only=True)
@@ -245,12 +251,12 @@ class SettlementRejected(Event):
     """The server refused an amount for good; it is in no ledger."""
 
     actual: Amount
-    why: str
+    detail: str
 
     level = logging.ERROR
 
     def text(self) -> str:
-        return f"{self._of()}: {self.actual} was refused for good and is in no ledger: {self.why}"
+        return f"{self._of()}: {self.actual} was refused for good and is in no ledger: {self.detail}"
 
 
 @frozen(kw_only=True)
@@ -267,30 +273,30 @@ class Released(Event):
 class ReleaseFailed(Event):
     """A release did not get through; where it is not tried again, the end of the lease gives the budget back."""
 
-    why: str
+    detail: str
     retrying: bool
 
     level = logging.WARNING
 
     def text(self) -> str:
         then = "tried again in the background" if self.retrying else "the budget comes back when the lease ends"
-        return f"{self._of()}: release failed, {then}: {self.why}"
+        return f"{self._of()}: release failed, {then}: {self.detail}"
 
 
 @frozen(kw_only=True)
-class GuardForgotten(Event):
+class GuardNotCommitted(Event):
     """A block ended, or a guard was dropped, without anyone saying what it cost."""
 
-    why: str
+    detail: str
 
     level = logging.WARNING
 
     def text(self) -> str:
-        return f"{self._of()}: {self.why}; its budget is released"
+        return f"{self._of()}: {self.detail}; its budget is released"
 
 
 @frozen(kw_only=True)
-class ValuesLeftOut(Event):
+class ValuesOmitted(Event):
     """Parts of metrics or metadata could not be sent; the amount is settled without them."""
 
     names: tuple[str, ...]
@@ -306,29 +312,31 @@ class ActualFailed(Event):
     """The caller's `actual` callable failed; the estimate is committed in its place."""
 
     estimate: Amount
-    why: str
+    detail: str
 
     level = logging.WARNING
 
     def text(self) -> str:
-        return f"{self._of()}: the actual= callable failed ({self.why}); the estimate of {self.estimate} is committed"
+        return (
+            f"{self._of()}: the actual= callable failed ({self.detail}); the estimate of {self.estimate} is committed"
+        )
 
 
 @frozen(kw_only=True)
-class JournalTrouble(Event):
+class JournalProblem(Event):
     """The journal could not do something, or set a record aside. Settlements go on all the same."""
 
-    why: str
+    detail: str
     quarantined: bool = False
 
     level = logging.WARNING
 
     def text(self) -> str:
-        return f"journal: {self.why}"
+        return f"journal: {self.detail}"
 
 
 @frozen(kw_only=True)
-class Flushed(Event):
+class SettlementsLeftPending(Event):
     """The client was left with settlements pending; they stay in the journal for the next start."""
 
     settled: int

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from cycles._client import operations
-from cycles._client.methods import Here, blocking, iterating, iterating_async, suspending
+from cycles._client.methods import OperationContext, blocking, iterating, iterating_async, suspending
 from cycles._client.options import (
     AnyAction,
     AnySubject,
@@ -26,7 +26,7 @@ from cycles._core.amounts import Amount
 from cycles._core.json_values import clean_object
 from cycles._core.lifecycle import Actual
 from cycles._core.requests import DEFAULT_TTL_MS, check_key
-from cycles._core.reserve_request import Plan, Unavailable
+from cycles._core.reserve_request import ReserveRequest, Unavailable
 from cycles._core.results import ReservationSummary
 from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._core.subjects import as_action
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import httpx
 
     from cycles._client.decorator import F
-    from cycles._client.options import AskedAction, AskedActual, AskedAmount, GuardedOptions, SeriesOptions
+    from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions, SeriesOptions
     from cycles._client.series import LeaseSeries
     from cycles._drivers.runtime import Runtime
 
@@ -149,8 +149,8 @@ class Cycles:
         if not isinstance(estimate, Amount):
             raise InvalidRequestError(f"estimate: give an amount such as cycles.usd('0.05'), got {estimate!r}")
         runtime = self._runtime()
-        here = Here(runtime.blocking, self._config, runtime.wire)
-        plan = Plan(
+        here = OperationContext(runtime.blocking, self._config, runtime.wire)
+        request = ReserveRequest(
             estimate=estimate,
             action=as_action(action),
             subject=here.subject(subject),
@@ -165,8 +165,8 @@ class Cycles:
             on_unavailable=checked_unavailable(on_unavailable or "raise"),
             wait=checked_wait(wait),
         )
-        runtime.wire.check(create_call(plan, "k"))
-        return Reservation(self._runtime, plan)
+        runtime.wire.check(create_call(request, "k"))
+        return Reservation(self._runtime, request)
 
     def lease_series(
         self, estimate: Amount, *, action: AnyAction, part_ms: int | None = None, **options: Unpack[SeriesOptions]
@@ -191,10 +191,10 @@ class Cycles:
 
     def guarded(
         self,
-        estimate: AskedAmount,
+        estimate: AmountOption,
         *,
-        action: AskedAction,
-        actual: AskedActual = None,
+        action: ActionOption,
+        actual: ActualOption = None,
         **options: Unpack[GuardedOptions],
     ) -> Callable[[F], F]:
         """Guard every call of a function, a coroutine function, a generator function or an async generator function.
@@ -240,11 +240,11 @@ class Cycles:
 
         policy = None if lease_policy is None else checked_policy(lease_policy)
         if isinstance(token, ReservationSummary):
-            parked = handover.found(token, actual, policy or self._config.lease_policy)
+            serialized = handover.found(token, actual, policy or self._config.lease_policy)
         else:
-            parked = handover.unpark(token, actual, policy)
-        checked_actual(actual, parked.plan.estimate)
-        return Reservation(self._runtime, parked.plan, lambda io, _: handover.attach(io, parked))
+            serialized = handover.deserialize(token, actual, policy)
+        checked_actual(actual, serialized.request.estimate)
+        return Reservation(self._runtime, serialized.request, lambda io, _: handover.attach(io, serialized))
 
     def on_event(self, observer: Observer) -> Callable[[], None]:
         """Call `observer` with each event (see `cycles.events`); the callable that comes back ends that.
@@ -318,9 +318,9 @@ class Cycles:
                 runtime = self._runtime_ = Runtime(self._config, self._reporter, *self._http_clients)
             return runtime
 
-    def _here(self) -> Here:
+    def _here(self) -> OperationContext:
         runtime = self._runtime()
-        return Here(runtime.blocking, self._config, runtime.wire)
+        return OperationContext(runtime.blocking, self._config, runtime.wire)
 
 
 class AsyncOperations:
@@ -359,6 +359,6 @@ class AsyncOperations:
         """As `Cycles.aclose`."""
         await self._client.aclose()
 
-    def _here(self) -> Here:
+    def _here(self) -> OperationContext:
         runtime = self._client._runtime()
-        return Here(runtime.tasks(), self._client.config, runtime.wire)
+        return OperationContext(runtime.tasks(), self._client.config, runtime.wire)

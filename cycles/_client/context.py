@@ -20,7 +20,7 @@ R = TypeVar("R")
 _subject: Final[ContextVar[Subject | None]] = ContextVar("cycles_subject", default=None)
 
 
-def surrounding_subject() -> Subject | None:
+def context_subject() -> Subject | None:
     """The subject that `cycles.subject(...)` blocks around this code add up to, or None outside of any."""
     return _subject.get()
 

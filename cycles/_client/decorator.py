@@ -16,7 +16,7 @@ from attrs import evolve
 
 from cycles._client.context import running
 from cycles._client.guard import AsyncGuard, Guard
-from cycles._client.options import AskedAction, AskedActual, AskedAmount, GuardedOptions
+from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions
 from cycles._client.reservation import Reservation
 from cycles._core.amounts import Amount
 from cycles._core.call_arguments import Call, by_name, by_result, signature_of
@@ -40,9 +40,9 @@ class Reserves(Protocol):
 
 def guarded_by(
     client: Callable[[], Reserves],
-    estimate: AskedAmount,
-    action: AskedAction,
-    actual: AskedActual,
+    estimate: AmountOption,
+    action: ActionOption,
+    actual: ActualOption,
     options: GuardedOptions,
 ) -> Callable[[F], F]:
     """The decorator itself; `Cycles.guarded` says what users may pass.
@@ -70,7 +70,7 @@ def guarded_by(
     return decorate
 
 
-def _check(given: Mapping[str, Any], actual: AskedActual) -> None:
+def _check(given: Mapping[str, Any], actual: ActualOption) -> None:
     estimate = given["estimate"]
     if not isinstance(estimate, Amount) and not callable(estimate):
         raise InvalidRequestError(f"estimate: give an amount or a callable that answers one, got {estimate!r}")
@@ -103,7 +103,7 @@ class _Calls:
     """What is the same for all calls of one decorated function."""
 
     def __init__(
-        self, client: Callable[[], Reserves], function: Any, given: Mapping[str, Any], actual: AskedActual
+        self, client: Callable[[], Reserves], function: Any, given: Mapping[str, Any], actual: ActualOption
     ) -> None:
         self.client = client
         self.is_stream = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
@@ -137,13 +137,13 @@ class _Calls:
             raise InvalidRequestError(
                 "a guarded plain function answered a coroutine, which would run unguarded; guard an async def"
             )
-        hold, ask = guard._hold, self._ask
-        if hold.spent is not None:
+        state, ask = guard._state, self._ask
+        if state.spent is not None:
             return  # what was counted while it ran is better than any estimate
         if self._actual is None:
-            hold.plan = evolve(hold.plan, actual=hold.plan.estimate, marks=_ESTIMATED)
+            state.request = evolve(state.request, actual=state.request.estimate, settlement_metadata=_ESTIMATED)
         elif ask is not None and self._needs_result and not self.is_stream:
-            hold.plan = evolve(hold.plan, actual=lambda usage: ask(call, result, usage))
+            state.request = evolve(state.request, actual=lambda usage: ask(call, result, usage))
 
 
 def _wrapper(function: Any, calls: _Calls) -> Any:
@@ -188,7 +188,7 @@ def _generator(function: Any, calls: _Calls) -> Any:
     def guarded_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         call, reservation = calls.open(args, kwargs)
         guard = reservation.acquire()
-        guard._hold.is_stream = True
+        guard._state.is_stream = True
         try:
             result = yield from _steps(guard, function(*args, **kwargs))
             calls.returned(guard, call, result)
@@ -225,7 +225,7 @@ def _async_generator(function: Any, calls: _Calls) -> Any:
     async def guarded_async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         call, reservation = calls.open(args, kwargs)
         guard = await reservation
-        guard._hold.is_stream = True
+        guard._state.is_stream = True
         try:
             body = function(*args, **kwargs)
             step = partial(body.asend, None)

@@ -11,7 +11,7 @@ from typing import Unpack
 
 from cycles._client.client import Cycles
 from cycles._client.decorator import F, guarded_by
-from cycles._client.options import AskedAction, AskedActual, AskedAmount, GuardedOptions
+from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions
 
 _lock = threading.Lock()
 _client: Cycles | None = None
@@ -38,7 +38,7 @@ def set_default_client(client: Cycles | None) -> None:
 
 
 def guarded(
-    estimate: AskedAmount, *, action: AskedAction, actual: AskedActual = None, **options: Unpack[GuardedOptions]
+    estimate: AmountOption, *, action: ActionOption, actual: ActualOption = None, **options: Unpack[GuardedOptions]
 ) -> Callable[[F], F]:
     """As `Cycles.guarded`, with the default client, which is looked up at each call."""
     return guarded_by(get_default_client, estimate, action, actual, options)

@@ -28,7 +28,7 @@ from cycles._core.usage import Metrics
 from cycles._errors import CyclesError, GuardFinalizedError, InvalidRequestError
 from cycles._flows import commit as committing, heartbeat as renewing, release as releasing
 from cycles._flows.block_end import drop, end_block, end_later
-from cycles._flows.guard_state import Hold
+from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import run
 
@@ -46,10 +46,10 @@ class _GuardInBlock(GuardProperties):
 
     __slots__ = ("_runtime", "_token")
 
-    def __init__(self, runtime: Runtime, hold: Hold) -> None:
+    def __init__(self, runtime: Runtime, state: GuardState) -> None:
         self._runtime = runtime
         self._token: Token[Any] | None = None
-        super().__init__(hold)  # last: from here on the guard is one that may not be dropped
+        super().__init__(state)  # last: from here on the guard is one that may not be dropped
 
     def detach(self) -> str:
         """Give the guard away, unsettled: plain text to go on from with `client.attach` in another thread or process.
@@ -63,9 +63,9 @@ class _GuardInBlock(GuardProperties):
         from cycles._flows import transfer as handover
 
         self._not_mine()
-        token = handover.park(self._hold)
-        if self._hold.heartbeat is not None:
-            self._still(self._hold.heartbeat)
+        token = handover.serialize(self._state)
+        if self._state.heartbeat is not None:
+            self._still(self._state.heartbeat)
         return token
 
     def _still(self, heartbeat: Heartbeat) -> None:
@@ -78,32 +78,32 @@ class _GuardInBlock(GuardProperties):
     def _not_mine(self) -> None:
         if self._inert():
             raise InvalidRequestError(
-                f"{self._hold.name} belongs to the parent process, which settles it; reserve anew in the child"
+                f"{self._state.name} belongs to the parent process, which settles it; reserve anew in the child"
             )
 
     def _enter(self) -> None:
-        self._hold.in_block = True
+        self._state.in_block = True
         self._token = _current.set(weakref.ref(self))
 
     def _leave(self) -> None:
         token, self._token = self._token, None
-        self._hold.in_block = False
+        self._state.in_block = False
         if token is not None:
             with contextlib.suppress(ValueError):  # left in another context than entered: that one keeps its own
                 _current.reset(token)
 
     def __del__(self) -> None:
-        hold = getattr(self, "_hold", None)  # absent if __init__ did not get far
-        if hold is None or hold.finalized or hold.plan.shadow or self._inert() or self._runtime.closed:
+        state = getattr(self, "_state", None)  # absent if __init__ did not get far
+        if state is None or state.finalized or state.request.shadow or self._inert() or self._runtime.closed:
             return
-        if hold.reservation_id is None and hold.known is None:
+        if state.reservation_id is None and state.known is None:
             return
         with contextlib.suppress(CyclesError):
-            hold.claim("drop")
+            state.claim("drop")
             # Not from here: a finalizer may run inside any lock, the keeper's own included.
             with contextlib.suppress(RuntimeError):  # the interpreter ends; so will the lease
-                _thread.start_new_thread(drop, (self._runtime.blocking, hold))
-            message = f"{hold.name} was dropped without commit or release; what it did not spend is given back"
+                _thread.start_new_thread(drop, (self._runtime.blocking, state))
+            message = f"{state.name} was dropped without commit or release; what it did not spend is given back"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
 
@@ -130,7 +130,7 @@ class Guard(_GuardInBlock):
             ProtocolError: for an understood rejection, such as BudgetExceededError under REJECT.
         """
         self._not_mine()
-        return run(committing.commit(self._runtime.blocking, self._hold, actual, metrics, metadata))
+        return run(committing.commit(self._runtime.blocking, self._state, actual, metrics, metadata))
 
     def release(self, reason: str | None = None) -> ReleaseResponse | None:
         """End the guard and give the budget back; None where the client goes on trying in the background.
@@ -140,7 +140,7 @@ class Guard(_GuardInBlock):
             ProtocolError: for an understood refusal.
         """
         self._not_mine()
-        return run(releasing.release(self._runtime.blocking, self._hold, reason))
+        return run(releasing.release(self._runtime.blocking, self._state, reason))
 
     def extend(self, extend_by_ms: int | None = None) -> ReservationExtendResponse | None:
         """Move the end of the lease, by the guard's `ttl_ms` if nothing else is said. The heartbeat does it otherwise.
@@ -150,7 +150,7 @@ class Guard(_GuardInBlock):
             CyclesError: where the server does not extend it.
         """
         self._not_mine()
-        return run(renewing.extend(self._runtime.blocking, self._hold, extend_by_ms))
+        return run(renewing.extend(self._runtime.blocking, self._state, extend_by_ms))
 
     def wrap(self, stream: Iterable[T], *, usage: UsageReader | None = None, settle: bool = True) -> GuardedStream[T]:
         """Pass a stream's chunks on, and settle this guard when it is exhausted, closed early or broken off.
@@ -167,7 +167,7 @@ class Guard(_GuardInBlock):
         from cycles._client.streams import GuardedStream
 
         self._not_mine()
-        self._hold.is_stream = settle
+        self._state.is_stream = settle
         return GuardedStream(self, stream, usage, settle)
 
     def cooldown(self) -> None:
@@ -193,10 +193,10 @@ class Guard(_GuardInBlock):
     def _end(self, raised: BaseException | None) -> None:
         """What the guard was for is over: settle it, if nobody has, and apply its lease policy."""
         if not self._inert():
-            run(end_block(self._runtime.blocking, self._hold, raised))
+            run(end_block(self._runtime.blocking, self._state, raised))
 
     def _still(self, heartbeat: Heartbeat) -> None:
-        self._runtime.blocking.still(heartbeat)
+        self._runtime.blocking.stop_heartbeat(heartbeat)
 
 
 class AsyncGuard(_GuardInBlock):
@@ -204,8 +204,8 @@ class AsyncGuard(_GuardInBlock):
 
     __slots__ = ("_cancelling", "_task")
 
-    def __init__(self, runtime: Runtime, hold: Hold) -> None:
-        super().__init__(runtime, hold)
+    def __init__(self, runtime: Runtime, state: GuardState) -> None:
+        super().__init__(runtime, state)
         self._task: asyncio.Task[Any] | None = None
         self._cancelling = 0
 
@@ -219,18 +219,18 @@ class AsyncGuard(_GuardInBlock):
         """As `Guard.commit`. If the caller is cancelled meanwhile, the client goes on with the settlement."""
         self._not_mine()
         io = self._runtime.tasks()
-        return await io.to_the_end(committing.commit(io, self._hold, actual, metrics, metadata))
+        return await io.to_the_end(committing.commit(io, self._state, actual, metrics, metadata))
 
     async def release(self, reason: str | None = None) -> ReleaseResponse | None:
         """As `Guard.release`. If the caller is cancelled meanwhile, the client goes on with the release."""
         self._not_mine()
         io = self._runtime.tasks()
-        return await io.to_the_end(releasing.release(io, self._hold, reason))
+        return await io.to_the_end(releasing.release(io, self._state, reason))
 
     async def extend(self, extend_by_ms: int | None = None) -> ReservationExtendResponse | None:
         """As `Guard.extend`."""
         self._not_mine()
-        return await renewing.extend(self._runtime.tasks(), self._hold, extend_by_ms)
+        return await renewing.extend(self._runtime.tasks(), self._state, extend_by_ms)
 
     def wrap(
         self, stream: AsyncIterable[T], *, usage: UsageReader | None = None, settle: bool = True
@@ -239,7 +239,7 @@ class AsyncGuard(_GuardInBlock):
         from cycles._client.streams import AsyncGuardedStream
 
         self._not_mine()
-        self._hold.is_stream = settle
+        self._state.is_stream = settle
         return AsyncGuardedStream(self, stream, usage, settle)
 
     async def cooldown(self) -> None:
@@ -251,8 +251,8 @@ class AsyncGuard(_GuardInBlock):
 
     async def __aenter__(self) -> Self:
         self._enter()
-        heartbeat = self._hold.heartbeat
-        if self._hold.plan.lease_policy == "cancel" and heartbeat is not None:
+        heartbeat = self._state.heartbeat
+        if self._state.request.lease_policy == "cancel" and heartbeat is not None:
             import asyncio
 
             self._task = asyncio.current_task()
@@ -283,29 +283,29 @@ class AsyncGuard(_GuardInBlock):
             return
         if isinstance(raised, GeneratorExit) and not _in_a_loop():
             with contextlib.suppress(GuardFinalizedError):
-                self._hold.claim("end")
-                end_later(self._runtime.blocking, self._hold, raised)
+                self._state.claim("end")
+                end_later(self._runtime.blocking, self._state, raised)
             return
         io = self._runtime.tasks()
-        await io.to_the_end(end_block(io, self._hold, raised))
+        await io.to_the_end(end_block(io, self._state, raised))
 
     def _still(self, heartbeat: Heartbeat) -> None:
-        self._runtime.tasks().still(heartbeat)
+        self._runtime.tasks().stop_heartbeat(heartbeat)
 
     def _cancel_block(self) -> None:
         """The lease is lost under the policy ``cancel``: the block's task is cancelled, while the block is running."""
-        task, hold = self._task, self._hold
-        if task is not None and not hold.finalized and not hold.cancelled_by_lease:
-            hold.cancelled_by_lease = True
+        task, state = self._task, self._state
+        if task is not None and not state.finalized and not state.cancelled_by_lease:
+            state.cancelled_by_lease = True
             task.cancel("cycles: the lease was lost")
 
     def _told_apart(self, raised: BaseException | None) -> tuple[BaseException | None, BaseException | None]:
         """Whose cancellation this is: ours becomes a LeaseLostError, anybody else's stays what it is."""
         task, self._task = self._task, None
-        heartbeat = self._hold.heartbeat
+        heartbeat = self._state.heartbeat
         if heartbeat is not None:
             heartbeat.on_lost = None
-        if task is None or heartbeat is None or not self._hold.cancelled_by_lease:
+        if task is None or heartbeat is None or not self._state.cancelled_by_lease:
             return raised, None
         import asyncio
 

@@ -1,7 +1,7 @@
-"""How one description of an operation becomes a method of the client and a coroutine of `client.aio`.
+"""Turn one description of an operation into a method of the client and a coroutine of `client.aio`.
 
-A flow over `Here` gives both, signature and docstring included; a list is described by its first call and read page by
-page, lazily, in both worlds.
+An operation is a flow over an `OperationContext`; it gives both, with signature and docstring. A list is described by
+its first call and reads page after page, lazily, in sync and in async code.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 
 from attrs import evolve, frozen
 
-from cycles._client.context import surrounding_subject
+from cycles._client.context import context_subject
 from cycles._client.options import AnySubject
 from cycles._config import Config
 from cycles._core.error_mapping import error_of
@@ -33,7 +33,7 @@ ResultT = TypeVar("ResultT", bound=Result)
 
 
 @frozen
-class Here:
+class OperationContext:
     """Where an operation runs: its verbs, and the client's defaults."""
 
     io: Io
@@ -47,7 +47,7 @@ class Here:
             InvalidRequestError: where none of them names a level.
         """
         merged = as_subject(given)
-        around = surrounding_subject()
+        around = context_subject()
         if around is not None:
             merged = merged.over(around)
         merged = merged.over(Subject(**{level: getattr(self.config, level) for level in LEVELS}))
@@ -61,10 +61,12 @@ class Here:
 class HasHere(Protocol):
     """What the made methods need of the object they are on."""
 
-    def _here(self) -> Here: ...
+    def _here(self) -> OperationContext: ...
 
 
-def blocking(flow: Callable[Concatenate[Here, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Any, P], R]:
+def blocking(
+    flow: Callable[Concatenate[OperationContext, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[Any, P], R]:
     """A flow as a plain method."""
 
     @wraps(flow)
@@ -75,7 +77,7 @@ def blocking(flow: Callable[Concatenate[Here, P], Coroutine[Any, Any, R]]) -> Ca
 
 
 def suspending(
-    flow: Callable[Concatenate[Here, P], Coroutine[Any, Any, R]],
+    flow: Callable[Concatenate[OperationContext, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
     """A flow as a coroutine method."""
 
@@ -110,7 +112,7 @@ class Pages(Generic[ResultT]):
 
 
 def iterating(
-    describe: Callable[Concatenate[Here, P], Pages[ResultT]],
+    describe: Callable[Concatenate[OperationContext, P], Pages[ResultT]],
 ) -> Callable[Concatenate[Any, P], Iterator[ResultT]]:
     """A list as a plain, lazy iterator; what is wrong with its filters is said at once."""
 
@@ -131,7 +133,7 @@ def iterating(
 
 
 def iterating_async(
-    describe: Callable[Concatenate[Here, P], Pages[ResultT]],
+    describe: Callable[Concatenate[OperationContext, P], Pages[ResultT]],
 ) -> Callable[Concatenate[Any, P], AsyncIterator[ResultT]]:
     """A list as a lazy async iterator."""
 

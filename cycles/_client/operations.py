@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 
-from cycles._client.methods import Here, Pages, ResultT
+from cycles._client.methods import OperationContext, Pages, ResultT
 from cycles._client.options import AnyAction, AnySubject
 from cycles._core.amounts import Amount
 from cycles._core.json_values import clean_object
@@ -44,7 +44,7 @@ _PENDING: Final = "PENDING"  # where an answer stands for one that has not come 
 
 
 async def decide(
-    here: Here,
+    here: OperationContext,
     estimate: Amount,
     *,
     action: AnyAction,
@@ -65,7 +65,7 @@ async def decide(
 
 
 async def preview(
-    here: Here,
+    here: OperationContext,
     estimate: Amount,
     *,
     action: AnyAction,
@@ -88,7 +88,7 @@ async def preview(
 
 
 async def record(
-    here: Here,
+    here: OperationContext,
     actual: Amount,
     *,
     action: AnyAction,
@@ -116,7 +116,7 @@ async def record(
     return EventCreateResponse(status=_PENDING, event_id="", **_ids(settlement))
 
 
-async def reservation(here: Here, reservation_id: str) -> ReservationDetail:
+async def reservation(here: OperationContext, reservation_id: str) -> ReservationDetail:
     """Read one reservation.
 
     Raises:
@@ -127,7 +127,7 @@ async def reservation(here: Here, reservation_id: str) -> ReservationDetail:
     return await _get(here, call, ReservationDetail)
 
 
-async def find(here: Here, *, idempotency_key: str) -> ReservationSummary | None:
+async def find(here: OperationContext, *, idempotency_key: str) -> ReservationSummary | None:
     """Find the reservation that was made with a key of yours; None if there is none. `attach` goes on with it.
 
     Raises:
@@ -139,7 +139,7 @@ async def find(here: Here, *, idempotency_key: str) -> ReservationSummary | None
 
 
 async def commit_reservation(
-    here: Here,
+    here: OperationContext,
     reservation_id: str,
     actual: Amount,
     *,
@@ -177,7 +177,7 @@ async def commit_reservation(
 
 
 async def release_reservation(
-    here: Here, reservation_id: str, reason: str | None = None, *, idempotency_key: str | None = None
+    here: OperationContext, reservation_id: str, reason: str | None = None, *, idempotency_key: str | None = None
 ) -> ReleaseResponse:
     """Release a reservation by its id; repeated once, with the same key, where the first answer proves nothing.
 
@@ -189,7 +189,7 @@ async def release_reservation(
 
 
 async def extend_reservation(
-    here: Here, reservation_id: str, extend_by_ms: int, *, idempotency_key: str | None = None
+    here: OperationContext, reservation_id: str, extend_by_ms: int, *, idempotency_key: str | None = None
 ) -> ReservationExtendResponse:
     """Move the end of a reservation `extend_by_ms` milliseconds further, by its id.
 
@@ -201,7 +201,7 @@ async def extend_reservation(
     return await _ask(here, call, ReservationExtendResponse)
 
 
-async def evidence(here: Here, evidence_id: str) -> EvidenceEnvelope:
+async def evidence(here: OperationContext, evidence_id: str) -> EvidenceEnvelope:
     """Read the signed statement of one answer; public, so no key is sent. `evidence_id` is 64 lower-case hex digits.
 
     Raises:
@@ -210,7 +210,7 @@ async def evidence(here: Here, evidence_id: str) -> EvidenceEnvelope:
     return await _get(here, Call("getEvidence", {"evidence_id": evidence_id}), EvidenceEnvelope)
 
 
-async def evidence_keys(here: Here) -> EvidenceKeys:
+async def evidence_keys(here: OperationContext) -> EvidenceKeys:
     """Read the public keys evidence is signed with; keys this SDK cannot read are left out. No key is sent.
 
     Raises:
@@ -229,7 +229,7 @@ class _KeySet(Result):
     keys: list[Any]
 
 
-def balances(here: Here, *, subject: AnySubject = None, include_children: bool = False) -> Pages[Balance]:
+def balances(here: OperationContext, *, subject: AnySubject = None, include_children: bool = False) -> Pages[Balance]:
     """The budgets of a subject, page by page, lazily; what `subject` leaves out comes from the configuration.
 
     Raises:
@@ -240,7 +240,7 @@ def balances(here: Here, *, subject: AnySubject = None, include_children: bool =
 
 
 def reservations(
-    here: Here,
+    here: OperationContext,
     *,
     status: str | None = None,
     subject: AnySubject = None,
@@ -290,23 +290,23 @@ def reservations(
     return _pages(here, Call("listReservations", query=query), "reservations", ReservationSummary)
 
 
-def _pages(here: Here, call: Call, member: str, item: type[ResultT]) -> Pages[ResultT]:
+def _pages(here: OperationContext, call: Call, member: str, item: type[ResultT]) -> Pages[ResultT]:
     here.io.check(call)
     return Pages(call, member, item)
 
 
-async def _ask(here: Here, call: Call, result: type[ResultT]) -> ResultT:
+async def _ask(here: OperationContext, call: Call, result: type[ResultT]) -> ResultT:
     here.io.check(call)
     return read(await send_twice(here.io, call), call.operation, result)
 
 
-async def _get(here: Here, call: Call, result: type[ResultT]) -> ResultT:
+async def _get(here: OperationContext, call: Call, result: type[ResultT]) -> ResultT:
     here.io.check(call)
     return read(await send_read(here.io, call), call.operation, result)
 
 
 def _question(
-    here: Here,
+    here: OperationContext,
     estimate: Amount,
     action: AnyAction,
     subject: AnySubject,
@@ -317,7 +317,7 @@ def _question(
 
 
 def _body(
-    here: Here,
+    here: OperationContext,
     amount: Amount,
     name: str,
     action: AnyAction,

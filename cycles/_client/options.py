@@ -16,9 +16,9 @@ from cycles._errors import InvalidRequestError
 
 AnyAction: TypeAlias = Action | tuple[str, str]
 AnySubject: TypeAlias = Subject | Mapping[str, Any] | None
-AskedAction: TypeAlias = Action | tuple[str, str] | Callable[..., Action | tuple[str, str]]
-AskedActual: TypeAlias = Amount | Callable[..., Amount] | None
-AskedAmount: TypeAlias = Amount | Callable[..., Amount]
+ActionOption: TypeAlias = Action | tuple[str, str] | Callable[..., Action | tuple[str, str]]
+ActualOption: TypeAlias = Amount | Callable[..., Amount] | None
+AmountOption: TypeAlias = Amount | Callable[..., Amount]
 
 
 class Settings(TypedDict, total=False):

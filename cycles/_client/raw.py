@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from cycles._client.methods import Here
+from cycles._client.methods import OperationContext
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Success
 from cycles._flows.reserve import new_trace_id
@@ -17,7 +17,7 @@ from cycles._flows.retry import send_read, send_twice
 
 
 async def raw(
-    here: Here,
+    here: OperationContext,
     operation: str | ModuleType,
     /,
     *,

@@ -7,17 +7,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cycles._client.guard import AsyncGuard, Guard
-from cycles._core.reserve_request import Plan
+from cycles._core.reserve_request import ReserveRequest
 from cycles._errors import InvalidRequestError
 from cycles._flows import reserve as leases
-from cycles._flows.guard_state import Hold
+from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io, run
 
 if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime
 
 
-Opens: TypeAlias = Callable[[Io, Plan], Coroutine[Any, Any, Hold]]
+Opens: TypeAlias = Callable[[Io, ReserveRequest], Coroutine[Any, Any, GuardState]]
 
 
 class Reservation:
@@ -26,11 +26,13 @@ class Reservation:
     ``with`` gives a `Guard`, ``async with`` an `AsyncGuard`; without a block `acquire()` and ``await`` give them.
     """
 
-    __slots__ = ("_guard", "_open", "_plan", "_runtime")
+    __slots__ = ("_guard", "_open", "_request", "_runtime")
 
-    def __init__(self, runtime: Callable[[], Runtime], plan: Plan, open_: Opens = leases.open_hold) -> None:
+    def __init__(
+        self, runtime: Callable[[], Runtime], request: ReserveRequest, open_: Opens = leases.open_lease
+    ) -> None:
         self._runtime = runtime
-        self._plan = plan
+        self._request = request
         self._open = open_
         self._guard: Guard | AsyncGuard | None = None
 
@@ -43,12 +45,12 @@ class Reservation:
             CyclesError: for anything else that is no reservation.
         """
         runtime = self._runtime()
-        return Guard(runtime, run(self._open(runtime.blocking, self._plan)))
+        return Guard(runtime, run(self._open(runtime.blocking, self._request)))
 
     async def _acquire_async(self) -> AsyncGuard:
         runtime = self._runtime()
         io = runtime.tasks()
-        return AsyncGuard(runtime, await io.to_the_end(self._open(io, self._plan)))
+        return AsyncGuard(runtime, await io.to_the_end(self._open(io, self._request)))
 
     def __await__(self) -> Generator[Any, None, AsyncGuard]:
         return self._acquire_async().__await__()
@@ -84,5 +86,5 @@ class Reservation:
             raise InvalidRequestError("this reservation is in use; call client.reserve(...) again for another one")
 
     def __repr__(self) -> str:
-        plan = self._plan
-        return f"<Reservation of {plan.estimate} for {plan.action.kind} {plan.action.name}, nothing sent>"
+        request = self._request
+        return f"<Reservation of {request.estimate} for {request.action.kind} {request.action.name}, nothing sent>"

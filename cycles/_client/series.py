@@ -46,7 +46,7 @@ class _Parts(Generic[G]):
     def spent(self) -> Amount | None:
         """What all parts have spent so far; None if nothing."""
         amounts = [each.actual for each in self._settlements]
-        if self._guard is not None and self._guard.spent is not None and not self._guard._hold.finalized:
+        if self._guard is not None and self._guard.spent is not None and not self._guard._state.finalized:
             amounts.append(self._guard.spent)
         total = None
         for amount in amounts:
@@ -55,9 +55,9 @@ class _Parts(Generic[G]):
 
     def _is_over(self, guard: G) -> bool:
         """Whether the next piece of work is another part's: this one ended, lost its lease, or has had its share."""
-        age_ms = guard._runtime.blocking.now_ms() - guard._hold.opened_ms
+        age_ms = guard._runtime.blocking.now_ms() - guard._state.opened_ms
         full = guard.spent is not None and guard.spent >= guard.estimate
-        return guard.state not in ("active", "unreserved") or guard._hold.finalized or full or age_ms >= self._part_ms
+        return guard.state not in ("active", "unreserved") or guard._state.finalized or full or age_ms >= self._part_ms
 
     def _ended(self) -> None:
         guard, self._guard = self._guard, None

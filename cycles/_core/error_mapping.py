@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from cycles import _errors as errors
-from cycles._core.outcome import Ambiguous, NoSuccess, Refusal, Unreachable
+from cycles._core.outcome import Ambiguous, NoSuccess, RejectedResponse, Unreachable
 
 _BY_CODE: Final[dict[str, type[errors.ProtocolError]]] = {
     "INVALID_REQUEST": errors.ProtocolError,
@@ -47,7 +47,7 @@ def error_of(outcome: NoSuccess, operation: str) -> errors.CyclesError:
 
     By the code if it is known, else by the status; any 409 on a create is a denial (decisions 5).
     """
-    if isinstance(outcome, Refusal):
+    if isinstance(outcome, RejectedResponse):
         return _refused(outcome, operation)
     if isinstance(outcome, Ambiguous):
         return errors.AmbiguousResponseError(
@@ -57,7 +57,7 @@ def error_of(outcome: NoSuccess, operation: str) -> errors.CyclesError:
     return errors.TransportError(outcome.message, cause=outcome.cause, trace_id=outcome.trace_id)
 
 
-def _refused(refusal: Refusal, operation: str) -> errors.ProtocolError:
+def _refused(refusal: RejectedResponse, operation: str) -> errors.ProtocolError:
     kind = _kind(refusal)
     if operation == CREATE and refusal.status == 409 and not issubclass(kind, errors.ReservationDeniedError):
         is_mismatch = kind is errors.IdempotencyMismatchError
@@ -76,7 +76,7 @@ def _refused(refusal: Refusal, operation: str) -> errors.ProtocolError:
     )
 
 
-def _hint(kind: type[errors.ProtocolError], refusal: Refusal, operation: str) -> str | None:
+def _hint(kind: type[errors.ProtocolError], refusal: RejectedResponse, operation: str) -> str | None:
     """What the user can do about it, where the server's own words do not say it."""
     if kind is errors.NotFoundError and operation in _SPENDING:
         return "check the subject and base_url, or have a budget made for it"
@@ -86,7 +86,7 @@ def _hint(kind: type[errors.ProtocolError], refusal: Refusal, operation: str) ->
     return _HINTS.get(kind)
 
 
-def _kind(refusal: Refusal) -> type[errors.ProtocolError]:
+def _kind(refusal: RejectedResponse) -> type[errors.ProtocolError]:
     if refusal.status >= 500:
         return errors.ServerError
     if refusal.status == 429:
@@ -96,7 +96,7 @@ def _kind(refusal: Refusal) -> type[errors.ProtocolError]:
     return _BY_STATUS.get(refusal.status, errors.ProtocolError)
 
 
-def _evidence(refusal: Refusal) -> Any:
+def _evidence(refusal: RejectedResponse) -> Any:
     body = refusal.evidence
     if body is None or not all(isinstance(body.get(name), str) for name in ("evidence_id", "cycles_evidence_url")):
         return None

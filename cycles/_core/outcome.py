@@ -58,7 +58,7 @@ class Success:
 
 
 @frozen
-class Refusal:
+class RejectedResponse:
     """A status of 400 to 599. `code` is the protocol's code, or None where the body carried none.
 
     `conformant` tells whether the body satisfied the error schema: only then is it a verdict that ends a settlement.
@@ -111,11 +111,11 @@ class Unreachable:
     trace_id: str | None = None
 
 
-Outcome: TypeAlias = Success | Refusal | Ambiguous | Unreachable
-NoSuccess: TypeAlias = Refusal | Ambiguous | Unreachable
+Outcome: TypeAlias = Success | RejectedResponse | Ambiguous | Unreachable
+NoSuccess: TypeAlias = RejectedResponse | Ambiguous | Unreachable
 
 
-def judge(
+def classify_response(
     *,
     success: int,
     check: Check | None,
@@ -148,11 +148,11 @@ def judge(
 
 def _refusal(
     status: int, body: bytes, error_check: Check, header: Callable[[str], str | None], redact: Callable[[str], str]
-) -> Refusal:
+) -> RejectedResponse:
     value, problem = _object(body)
     request_id, trace_id = header("x-request-id"), header("x-cycles-trace-id")
     message = _text(value.get("message"), redact)
-    return Refusal(
+    return RejectedResponse(
         status,
         _text(value.get("error"), redact),
         message or f"the server answered {status} without an error of the protocol",

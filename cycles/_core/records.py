@@ -15,7 +15,7 @@ import attrs
 
 VERSION: Final = 1
 # A mangled Retry-After, or a clock that was wrong when the record was written, must not park spend for days.
-MAX_PARKED_MS: Final = 3_600_000
+MAX_DEFERRED_MS: Final = 3_600_000
 # The principal may be an API key and names a directory: stretched, so that a leaked name does not give a weak key away.
 PARTITION_ROUNDS: Final = 30_000
 PARTITION_HEX_DIGITS: Final = 16
@@ -55,15 +55,15 @@ class Record:
         """The record once the commit was answered expired: the event is owed now (recovery, core)."""
         return attrs.evolve(self, mode="event", not_before_ms=None)
 
-    def parked_until(self, not_before_ms: int, *, now_ms: int) -> Record:
-        """The record after a 429: not tried again before then, at most `MAX_PARKED_MS` from now."""
-        return attrs.evolve(self, not_before_ms=min(not_before_ms, now_ms + MAX_PARKED_MS))
+    def deferred_until(self, not_before_ms: int, *, now_ms: int) -> Record:
+        """The record after a 429: not tried again before then, at most `MAX_DEFERRED_MS` from now."""
+        return attrs.evolve(self, not_before_ms=min(not_before_ms, now_ms + MAX_DEFERRED_MS))
 
     def wait_ms(self, now_ms: int) -> int:
-        """Milliseconds until the next attempt is allowed: 0 if it is, never more than `MAX_PARKED_MS`."""
+        """Milliseconds until the next attempt is allowed: 0 if it is, never more than `MAX_DEFERRED_MS`."""
         if self.not_before_ms is None:
             return 0
-        return max(0, min(self.not_before_ms - now_ms, MAX_PARKED_MS))
+        return max(0, min(self.not_before_ms - now_ms, MAX_DEFERRED_MS))
 
 
 def event_record_id(idempotency_key: str) -> str:

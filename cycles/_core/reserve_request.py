@@ -16,7 +16,7 @@ Unavailable: TypeAlias = Literal["raise", "allow"]
 
 
 @frozen(kw_only=True)
-class Plan:
+class ReserveRequest:
     """One described reservation; nothing has been sent for it. Durations are milliseconds, `wait` is seconds."""
 
     estimate: Amount
@@ -32,7 +32,7 @@ class Plan:
     shadow: bool = False
     on_unavailable: Unavailable = "raise"
     wait: float | None = None
-    marks: Mapping[str, str] = field(factory=dict)
+    settlement_metadata: Mapping[str, str] = field(factory=dict)
 
     def body(self, key: str) -> dict[str, Any]:
         """The body of the create request; what was not asked for is left to the server's defaults."""

@@ -36,7 +36,7 @@ class Item(Generic[T]):
         self.outcome: str | None = None
 
 
-class Backlog(Generic[T]):
+class RetrySchedule(Generic[T]):
     """The items that are owed, by key.
 
     Args:
@@ -109,7 +109,7 @@ class Backlog(Generic[T]):
         self.drop(item)
         self._succeeded(now)
 
-    def heard(self, now: float) -> bool:
+    def server_responded(self, now: float) -> bool:
         """Something else got through to the server. True where that makes anything due, at most once per `HEARD_S`."""
         if not self._items or now < self._heard_again:
             return False
@@ -119,7 +119,7 @@ class Backlog(Generic[T]):
     def _succeeded(self, now: float) -> bool:
         if self._outages:
             self._outages = 0
-            self.hurry(now)
+            self.expedite(now)
             return True
         # The server was there all the time: one more is tried, and if that succeeds, the next.
         first = self._first()
@@ -145,7 +145,7 @@ class Backlog(Generic[T]):
             pause = 0.0 if hurried else self._delay(self._outages)
             self._gate = max(now + pause, min(floor, now + self._max))
 
-    def hurry(self, now: float) -> None:
+    def expedite(self, now: float) -> None:
         """Everything is due, but for what a 429 holds back."""
         self._gate = now
         for item in self._items.values():

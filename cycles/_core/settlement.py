@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 from attrs import frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.outcome import NoSuccess, Outcome, Refusal, Success
+from cycles._core.outcome import NoSuccess, Outcome, RejectedResponse, Success
 from cycles._core.records import Record
 from cycles._core.requests import Call, commit_call, event_call
 from cycles._core.results import Balance, CommitResponse, EventCreateResponse, EvidenceRef
@@ -54,7 +54,7 @@ class Settlement:
     trace_id: str | None = None
 
     @property
-    def capped(self) -> bool:
+    def undercharged(self) -> bool:
         """True where less was charged than was spent: the budget had no more (ALLOW_IF_AVAILABLE)."""
         charged = self.charged
         return charged is not None and charged.unit == self.actual.unit and charged.amount < self.actual.amount
@@ -76,18 +76,18 @@ class Expired:
 class Rejected:
     """A verdict of the server that no retry will change; the record ends."""
 
-    refusal: Refusal
+    refusal: RejectedResponse
 
 
 @frozen
-class Owed:
+class Unresolved:
     """Nothing is proven: the record stays. `retry_after_ms` is the 429 floor, if the answer was one."""
 
     outcome: NoSuccess
     retry_after_ms: int | None = None
 
 
-Verdict: TypeAlias = Settled | Expired | Rejected | Owed
+SettlementOutcome: TypeAlias = Settled | Expired | Rejected | Unresolved
 
 
 def call_of(record: Record, trace_id: str | None = None) -> Call:
@@ -106,19 +106,19 @@ def actual_of(record: Record) -> Amount:
         return Amount("TOKENS", 0)
 
 
-def verdict(record: Record, outcome: Outcome) -> Verdict:
+def classify_settlement(record: Record, outcome: Outcome) -> SettlementOutcome:
     """What an answer to `call_of(record)` means for the settlement."""
     if isinstance(outcome, Success):
         return Settled(_settlement(record, outcome))
-    if isinstance(outcome, Refusal):
+    if isinstance(outcome, RejectedResponse):
         if outcome.expired and record.mode == "commit":
             # A foreign record may come without its event: all we can do is keep the amount where somebody finds it.
-            return Expired() if record.event_fallback_body is not None else Owed(outcome)
+            return Expired() if record.event_fallback_body is not None else Unresolved(outcome)
         if outcome.understood:
             return Rejected(outcome)
         if outcome.status == 429:
-            return Owed(outcome, outcome.retry_after_ms)
-    return Owed(outcome)
+            return Unresolved(outcome, outcome.retry_after_ms)
+    return Unresolved(outcome)
 
 
 def _settlement(record: Record, success: Success) -> Settlement:

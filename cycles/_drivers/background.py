@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from cycles._core.records import Record, file_name
 from cycles._core.requests import Call
-from cycles._core.retry_schedule import Backlog, Item
+from cycles._core.retry_schedule import Item, RetrySchedule
 from cycles._core.settlement import FlushReport, PendingSettlement, actual_of
-from cycles._drivers.blocking import BlockingIo, HurriedIo
-from cycles._drivers.pending_work import Debt, Done, Later, OwedCleanUp, OwedRelease, OwedSettlement
-from cycles._flows.guard_state import Hold, Release
+from cycles._drivers.blocking import BlockingIo, DeadlineIo
+from cycles._drivers.pending_work import CreateCleanupTask, Done, Later, PendingTask, ReleaseTask, SettlementTask
+from cycles._flows.guard_state import GuardState, Release
 
 if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 WORKERS: Final = 4  # things tried at once: enough to drain a backlog, few enough to be a guest on the server
 
 
-class Recovery:
+class Background:
     """Everything one client still owes."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         config = runtime.config
-        self._backlog: Backlog[Debt] = Backlog(config.retry_initial_delay, config.retry_max_delay, random.random)
+        self._backlog: RetrySchedule[PendingTask] = RetrySchedule(
+            config.retry_initial_delay, config.retry_max_delay, random.random
+        )
         self._changed = threading.Condition()
         self._wake_at: float | None = None
         self._workers = 0
@@ -46,29 +48,37 @@ class Recovery:
         if self._runtime.journal is None:
             self._scanned.set()
         else:
-            self._runtime.keeper.soon(self._scan, self._runtime.background)
+            self._runtime.scheduler.soon(self._scan, self._runtime.background)
 
-    def owe(self, record: Record, hold: Hold | None, why: str, *, at_once: bool = False) -> None:
+    def add_settlement(
+        self, record: Record, guard: GuardState | None, detail: str, *, immediately: bool = False
+    ) -> None:
         """A settlement is not proven yet. Its lease is kept alive while it can help: an event needs none."""
-        if hold is not None and hold.heartbeat is not None:
+        if guard is not None and guard.heartbeat is not None:
             if record.mode == "commit":
-                self._runtime.adopt(hold.heartbeat)
+                self._runtime.adopt(guard.heartbeat)
             else:
-                self._runtime.blocking.still(hold.heartbeat)  # the lease is over; an event needs none
+                self._runtime.blocking.stop_heartbeat(guard.heartbeat)  # the lease is over; an event needs none
         wait_s = record.wait_ms(self._runtime.wall_ms()) / 1000
         floor = time.monotonic() + wait_s if wait_s > 0 else 0.0
         key = file_name(record.reservation_id)  # as a start finds it in the journal: one debt, one key
-        self._add(key, OwedSettlement(record, None, hold, saved=not at_once), at_once=at_once, floor=floor, why=why)
-        self._report_pending(record, why)
+        self._add(
+            key,
+            SettlementTask(record, None, guard, saved=not immediately),
+            immediately=immediately,
+            floor=floor,
+            detail=detail,
+        )
+        self._report_pending(record, detail)
 
-    def owe_release(self, release: Release, *, at_once: bool = False) -> None:
+    def add_release(self, release: Release, *, immediately: bool = False) -> None:
         """A release did not get through: try it a few times more."""
-        self._add(f"release:{release.key}", OwedRelease(release), at_once=at_once)
+        self._add(f"release:{release.key}", ReleaseTask(release), immediately=immediately)
 
     def clean_up(self, call: Call) -> None:
         """Find out what a create that nobody waits for reserved, and release it."""
         key = call.body["idempotency_key"] if call.body is not None else ""
-        self._add(f"create:{key}", OwedCleanUp(call), at_once=True)
+        self._add(f"create:{key}", CreateCleanupTask(call), immediately=True)
 
     def pending(self) -> list[PendingSettlement]:
         """The settlements still owed, oldest first."""
@@ -77,33 +87,33 @@ class Recovery:
             owed = [(item.value, item.outcome) for item in self._backlog]
         now_ms, shown = self._runtime.wall_ms(), []
         for debt, outcome in owed:
-            record = debt.read(self._runtime) if isinstance(debt, OwedSettlement) else None
+            record = debt.read(self._runtime) if isinstance(debt, SettlementTask) else None
             if record is not None:
                 age_ms = max(0, now_ms - record.recorded_at_ms)
                 shown.append(PendingSettlement(record.reservation_id, record.mode, actual_of(record), age_ms, outcome))
         return sorted(shown, key=lambda each: -each.age_ms)
 
-    def heard(self) -> None:
+    def server_responded(self) -> None:
         """Some request got through to the server: what waits for it need not wait any longer."""
         if not len(self._backlog):  # the common case costs no lock
             return
         with self._changed:
-            something_is_due = self._backlog.heard(time.monotonic())
+            something_is_due = self._backlog.server_responded(time.monotonic())
         if something_is_due:
             self._pump()
 
-    def flush(self, timeout_s: float, *, patient: bool = True) -> FlushReport:
+    def flush(self, timeout_s: float, *, until_deadline: bool = True) -> FlushReport:
         """Try everything now, in this thread too, until nothing is owed or `timeout_s` has passed.
 
-        Without `patient` it also ends once each thing has been tried in vain: what leaving a client wants.
+        Without `until_deadline` it also ends once each thing has been tried in vain: what leaving a client wants.
         """
         end = time.monotonic() + timeout_s
-        io = HurriedIo(self._runtime, end)
+        io = DeadlineIo(self._runtime, end)
         settled, quarantined = self._settled, self.quarantined
         self._scanned.wait(timeout_s)
         with self._changed:
-            tries = None if patient else {item.key: item.attempts + item.busy for item in self._backlog}
-            self._backlog.hurry(time.monotonic())
+            tries = None if until_deadline else {item.key: item.attempts + item.busy for item in self._backlog}
+            self._backlog.expedite(time.monotonic())
         while (now := time.monotonic()) < end:
             if self._work(io):
                 continue
@@ -122,13 +132,15 @@ class Recovery:
             self._closed = True
             self._changed.notify_all()
 
-    def _add(self, key: str, debt: Debt, *, at_once: bool, floor: float = 0.0, why: str | None = None) -> None:
-        due = time.monotonic() + (0.0 if at_once else self._runtime.config.retry_initial_delay)
+    def _add(
+        self, key: str, debt: PendingTask, *, immediately: bool, floor: float = 0.0, detail: str | None = None
+    ) -> None:
+        due = time.monotonic() + (0.0 if immediately else self._runtime.config.retry_initial_delay)
         with self._changed:
             self._backlog.add(key, debt, due, floor=floor)
             item = self._backlog.get(key)
-            if item is not None and why is not None:
-                item.outcome = why
+            if item is not None and detail is not None:
+                item.outcome = detail
         self._pump()
 
     def _worth_waiting(self, end: float, tries: dict[str, int] | None) -> bool:
@@ -147,7 +159,7 @@ class Recovery:
             with self._changed:
                 for entry in others:
                     if self._backlog.get(entry) is None:
-                        self._backlog.add(entry, OwedSettlement(entry=entry), time.monotonic())
+                        self._backlog.add(entry, SettlementTask(entry=entry), time.monotonic())
         finally:
             self._scanned.set()
         self._pump()
@@ -169,7 +181,7 @@ class Recovery:
             else:
                 self._wake_at = due
         job = self._work_on if due <= now else self._pump
-        self._runtime.keeper.at(due, job, self._runtime.background)
+        self._runtime.scheduler.at(due, job, self._runtime.background)
 
     def _work_on(self) -> None:
         """A keeper's worker: goes on while something is due, and calls a colleague for what is due beside it."""
@@ -197,12 +209,12 @@ class Recovery:
         self._put_back(item, step)
         return True
 
-    def _put_back(self, item: Item[Debt], step: Done | Later | None) -> None:
+    def _put_back(self, item: Item[PendingTask], step: Done | Later | None) -> None:
         now = time.monotonic()
         with self._changed:
             if isinstance(step, Later):
                 item.value = step.debt
-                self._backlog.failed(item, now, step.why, outage=step.outage, floor=step.floor_s)
+                self._backlog.failed(item, now, step.detail, outage=step.outage, floor=step.floor_s)
             elif step is None:
                 self._backlog.drop(item)
             else:
@@ -210,15 +222,15 @@ class Recovery:
                 self._backlog.settled(item, now)
             self._changed.notify_all()
 
-    def _report_pending(self, record: Record, why: str) -> None:
+    def _report_pending(self, record: Record, detail: str) -> None:
         reporter = self._runtime.reporter
-        if reporter.listens(logging.WARNING):
+        if reporter.is_enabled_for(logging.WARNING):
             from cycles.events import SettlementPending
 
             event = SettlementPending(
                 reservation_id=record.reservation_id,
                 actual=actual_of(record),
-                why=why,
+                detail=detail,
                 journaled=self._runtime.journal is not None,
             )
             reporter.report(event)

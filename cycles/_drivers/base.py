@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cycles._core.outcome import Outcome, Success, Unreachable
 from cycles._core.records import Record
 from cycles._core.requests import Call
-from cycles._flows.guard_state import Hold, Release
+from cycles._flows.guard_state import GuardState, Release
 from cycles._http.exchange import ExchangeError
 from cycles._wire.wire import Prepared
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 EXTEND = "extendReservation"
 
 
-class Verbs:
+class BaseIo:
     """The part of `Io` that is the same in both worlds."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.base_url = runtime.base_url
         self.timeout_s = runtime.config.timeout
-        self.listens = runtime.reporter.listens
+        self.is_enabled_for = runtime.reporter.is_enabled_for
         self.check = runtime.wire.check
 
     def now_ms(self) -> float:
@@ -46,22 +46,22 @@ class Verbs:
         """Tell observers and the log."""
         self._runtime.reporter.report(event)
 
-    def keep_settling(self, record: Record, hold: Hold | None, why: str) -> None:
+    def keep_settling(self, record: Record, guard: GuardState | None, detail: str) -> None:
         """Hand a settlement that is still owed to the background."""
-        self._runtime.recovery.owe(record, hold, why)
+        self._runtime.recovery.add_settlement(record, guard, detail)
 
     def keep_releasing(self, release: Release) -> None:
         """Hand a release to the background."""
-        self._runtime.recovery.owe_release(release)
+        self._runtime.recovery.add_release(release)
 
     def _prepare(self, call: Call) -> tuple[Prepared, float]:
         timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
         return self._runtime.wire.prepare(call), timeout_s
 
     def _judge(self, call: Call, reply: Any) -> Outcome:
-        outcome = self._runtime.wire.judge(call, reply)
+        outcome = self._runtime.wire.classify_response(call, reply)
         if isinstance(outcome, Success):
-            self._runtime.recovery.heard()
+            self._runtime.recovery.server_responded()
         return outcome
 
     def _unreachable(self, call: Call, error: ExchangeError) -> Unreachable:

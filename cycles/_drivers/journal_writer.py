@@ -21,7 +21,7 @@ IDLE_S: Final = 15.0  # then the thread ends; the next job starts another
 _Job: TypeAlias = tuple[Callable[[Record], Any], Record, "asyncio.Future[Any]"]
 
 
-class Scribe:
+class JournalWriter:
     """Writes and removes records for any number of event loops.
 
     Args:
@@ -40,7 +40,7 @@ class Scribe:
         """Write the record down before going on; False if it could not be."""
         return bool(await self._done(self._save, record))
 
-    async def forget(self, record: Record) -> None:
+    async def delete(self, record: Record) -> None:
         """Remove the record before going on."""
         await self._done(self._forget, record)
 

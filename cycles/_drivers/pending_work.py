@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from attrs import evolve, frozen
 
 from cycles._core.error_mapping import CREATE
-from cycles._core.outcome import NoSuccess, Refusal, Success
+from cycles._core.outcome import NoSuccess, RejectedResponse, Success
 from cycles._core.records import Record, file_name
 from cycles._core.requests import Call
-from cycles._core.settlement import Owed, Settled
-from cycles._flows.guard_state import Hold, Release
+from cycles._core.settlement import Settled, Unresolved
+from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.io import run
 from cycles._flows.release import is_final, release_call_of, report_release_failed, report_released
 from cycles._flows.reserve import clean_up_create
-from cycles._flows.retry import uncertain, describe
+from cycles._flows.retry import describe, uncertain
 from cycles._flows.settle import attempt, conclude, file_away
 from cycles._journal.journal import Entry
 
@@ -42,8 +42,8 @@ class Done:
 class Later:
     """Still owed, as `debt`. `outage` means the server as a whole fails; `floor_s` (monotonic) is what a 429 asked."""
 
-    debt: Debt
-    why: str
+    debt: PendingTask
+    detail: str
     outage: bool
     floor_s: float = 0.0
 
@@ -53,7 +53,7 @@ Step: TypeAlias = Done | Later | Gone
 """What one attempt came to; `Gone` learnt nothing about the server."""
 
 
-class Debt(Protocol):
+class PendingTask(Protocol):
     """One thing that is owed."""
 
     @property
@@ -67,12 +67,12 @@ class Debt(Protocol):
 
 
 @frozen
-class OwedSettlement:
+class SettlementTask:
     """An amount that is known: a record in hand, or the name of one in the journal that has not been read yet."""
 
     record: Record | None = None
     entry: Entry | None = None
-    hold: Hold | None = None
+    guard: GuardState | None = None
     saved: bool = True
 
     is_settlement = True
@@ -92,15 +92,15 @@ class OwedSettlement:
             return self._parked(runtime, record, "waiting as the server asked", outage=False)
         if not self.saved:
             runtime.save(record)
-        trace_id = self.hold.trace_id if self.hold is not None else None
-        record, judged = run(attempt(io, record, trace_id))
-        if isinstance(judged, Owed):
-            if record.mode == "event" and self.hold is not None and self.hold.heartbeat is not None:
-                runtime.blocking.still(self.hold.heartbeat)
-            return self._parked(runtime, record, why(judged.outcome), outage=_concerns_all(judged.outcome))
-        conclude(io, record, judged, self.hold, recovered=True)
-        run(file_away(io, record, judged))
-        return Done(settled=isinstance(judged, Settled))
+        trace_id = self.guard.trace_id if self.guard is not None else None
+        record, result = run(attempt(io, record, trace_id))
+        if isinstance(result, Unresolved):
+            if record.mode == "event" and self.guard is not None and self.guard.heartbeat is not None:
+                runtime.blocking.stop_heartbeat(self.guard.heartbeat)
+            return self._parked(runtime, record, describe(result.outcome), outage=_concerns_all(result.outcome))
+        conclude(io, record, result, self.guard, recovered=True)
+        run(file_away(io, record, result))
+        return Done(settled=isinstance(result, Settled))
 
     def _parked(self, runtime: Runtime, record: Record, reason: str, *, outage: bool) -> Later:
         wait_s = record.wait_ms(runtime.wall_ms()) / 1000
@@ -116,13 +116,13 @@ class OwedSettlement:
 
 def _concerns_all(outcome: NoSuccess) -> bool:
     """Whether every record would fare alike right now: the server, the key (401, 403), its rate, or what is between."""
-    if isinstance(outcome, Refusal) and (outcome.code is None or outcome.status in (401, 403, 429)):
+    if isinstance(outcome, RejectedResponse) and (outcome.code is None or outcome.status in (401, 403, 429)):
         return True
     return uncertain(outcome)
 
 
 @frozen
-class OwedRelease:
+class ReleaseTask:
     """A release that did not get through: a few tries, then the end of the lease must do."""
 
     release: Release
@@ -137,13 +137,13 @@ class OwedRelease:
             report_released(io, self.release)
             return Done()
         if is_final(outcome) or self.tries + 1 >= RELEASE_TRIES:
-            report_release_failed(io, self.release, why(outcome), retrying=False)
+            report_release_failed(io, self.release, describe(outcome), retrying=False)
             return Done() if is_final(outcome) else None
-        return Later(evolve(self, tries=self.tries + 1), why(outcome), uncertain(outcome))
+        return Later(evolve(self, tries=self.tries + 1), describe(outcome), uncertain(outcome))
 
 
 @frozen
-class OwedCleanUp:
+class CreateCleanupTask:
     """A create that nobody waits for any more: what it reserved, if anything, is released."""
 
     call: Call
@@ -159,4 +159,4 @@ class OwedCleanUp:
         if self.tries + 1 >= RELEASE_TRIES:
             return None
         assert not isinstance(outcome, Success)
-        return Later(evolve(self, tries=self.tries + 1), f"{CREATE}: {why(outcome)}", outage=True)
+        return Later(evolve(self, tries=self.tries + 1), f"{CREATE}: {describe(outcome)}", outage=True)

@@ -32,7 +32,7 @@ class Reporter:
 
         return remove
 
-    def listens(self, level: int) -> bool:
+    def is_enabled_for(self, level: int) -> bool:
         """Whether an event of this logging level reaches anybody; if not, it need not be made."""
         return bool(self._observers) or logger.isEnabledFor(level)
 

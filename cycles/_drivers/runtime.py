@@ -18,14 +18,14 @@ from urllib.parse import urlsplit
 from cycles._config import Config
 from cycles._core.records import Record, file_name
 from cycles._core.settlement import FlushReport
-from cycles._drivers.background import WORKERS, Recovery
+from cycles._drivers.background import WORKERS, Background
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.reporting import Reporter
-from cycles._drivers.scheduler import Keeper
+from cycles._drivers.scheduler import Scheduler
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._http.exchange import Endpoint
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
-from cycles._journal.journal import Journal, JournalProblem, default_root
+from cycles._journal.journal import Journal, JournalIssue, default_root
 from cycles._wire.wire import Wire
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from cycles._drivers.journal_writer import Scribe
+    from cycles._drivers.journal_writer import JournalWriter
     from cycles._drivers.tasks import TaskIo
 
-BEAT_WORKERS: Final = 32  # extends in flight at once: one slow server answer delays no other lease
-BEAT_CONNECTIONS: Final = 32
+HEARTBEAT_WORKERS: Final = 32  # extends in flight at once: one slow server answer delays no other lease
+HEARTBEAT_CONNECTIONS: Final = 32
 LATE_MS: Final = 250.0  # later than any healthy scheduler; far below what a lease has in reserve
 LATE_AGAIN_S: Final = 60.0  # one warning says it; ten thousand guards need not
 
@@ -58,9 +58,9 @@ class Runtime:
         self.pid = os.getpid()
         self.wire = Wire(api_key)
         self.endpoint = Endpoint(self.base_url)
-        self.keeper = Keeper(urlsplit(self.base_url).netloc)
-        self.beats = self.keeper.lane("beats", BEAT_WORKERS)
-        self.background = self.keeper.lane("background", WORKERS)
+        self.scheduler = Scheduler(urlsplit(self.base_url).netloc)
+        self.beats = self.scheduler.worker_pool("beats", HEARTBEAT_WORKERS)
+        self.background = self.scheduler.worker_pool("background", WORKERS)
         self.journal = self._open_journal(api_key) if config.journal else None
         self.closed = False
         self._http_client = http_client
@@ -70,7 +70,7 @@ class Runtime:
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
         self._in_hand: set[str] = set()
         self._late_told = -LATE_AGAIN_S
-        self.recovery = Recovery(self)
+        self.recovery = Background(self)
         self.recovery.start()
         self._at_exit = _flush_when_the_interpreter_ends(self)
 
@@ -80,11 +80,11 @@ class Runtime:
         return BlockingIo(self)
 
     @cached_property
-    def scribe(self) -> Scribe:
+    def journal_writer(self) -> JournalWriter:
         """The thread on which event loops have their file work done."""
-        from cycles._drivers.journal_writer import Scribe
+        from cycles._drivers.journal_writer import JournalWriter
 
-        return Scribe(self.save, self.forget)
+        return JournalWriter(self.save, self.delete)
 
     def tasks(self) -> TaskIo:
         """The verbs for tasks of the running loop."""
@@ -103,7 +103,7 @@ class Runtime:
                     self._blocking[beats] = blocking(
                         self.endpoint,
                         connect_timeout_s=self.config.usable_connect_timeout,
-                        max_connections=BEAT_CONNECTIONS if beats else self.config.max_connections,
+                        max_connections=HEARTBEAT_CONNECTIONS if beats else self.config.max_connections,
                         client=self._http_client,
                     )
                 return self._blocking[beats]
@@ -116,7 +116,7 @@ class Runtime:
             connections[beats] = asynchronous(
                 self.endpoint,
                 connect_timeout_s=self.config.usable_connect_timeout,
-                max_connections=BEAT_CONNECTIONS if beats else self.config.max_connections,
+                max_connections=HEARTBEAT_CONNECTIONS if beats else self.config.max_connections,
                 client=self._async_http_client,
             )
         return connections[beats]
@@ -126,10 +126,10 @@ class Runtime:
         self._in_hand.add(record.reservation_id)
         return self.journal is not None and self.journal.save(record)
 
-    def forget(self, record: Record) -> None:
+    def delete(self, record: Record) -> None:
         """Remove a record; blocks on the file system."""
         if self.journal is not None:
-            self.journal.forget(record)
+            self.journal.delete(record)
         self._in_hand.discard(record.reservation_id)
 
     def files_in_hand(self) -> set[str]:
@@ -140,23 +140,23 @@ class Runtime:
         """The keeper keeps this lease from now on: its guard has ended, its settlement has not."""
         if not heartbeat.ended and not heartbeat.lost:
             heartbeat.adopted = True
-            self.blocking.beat(heartbeat)
+            self.blocking.schedule_heartbeat(heartbeat)
 
     def wall_ms(self) -> int:
         """Milliseconds since the epoch."""
         return time.time_ns() // 1_000_000
 
-    def note_late_beat(self, heartbeat: Heartbeat, late_ms: float, *, blocked_loop: bool) -> None:
+    def note_delayed_heartbeat(self, heartbeat: Heartbeat, late_ms: float, *, blocked_loop: bool) -> None:
         """Warn, now and then, where beats run late."""
         now = time.monotonic()
         if late_ms < LATE_MS or now - self._late_told < LATE_AGAIN_S:
             return
         self._late_told = now
-        if self.reporter.listens(logging.WARNING):
-            from cycles.events import LateBeat
+        if self.reporter.is_enabled_for(logging.WARNING):
+            from cycles.events import HeartbeatDelayed
 
             self.reporter.report(
-                LateBeat(
+                HeartbeatDelayed(
                     reservation_id=heartbeat.reservation_id,
                     trace_id=heartbeat.trace_id,
                     late_ms=round(late_ms),
@@ -170,12 +170,12 @@ class Runtime:
             return FlushReport()
         self.closed = True
         atexit.unregister(self._at_exit)
-        report = self.recovery.flush(self.config.flush_timeout, patient=False)
+        report = self.recovery.flush(self.config.flush_timeout, until_deadline=False)
         self._tell_leftovers(report)
         self.recovery.close()
-        self.keeper.close(1.0)
+        self.scheduler.close(1.0)
         if "scribe" in self.__dict__:
-            self.scribe.close()
+            self.journal_writer.close()
         for connections in self._blocking.values():
             connections.close()
         return report
@@ -210,20 +210,22 @@ class Runtime:
             report=self._journal_trouble,
         )
 
-    def _journal_trouble(self, problem: JournalProblem) -> None:
+    def _journal_trouble(self, problem: JournalIssue) -> None:
         quarantined = problem.kind == "quarantined"
         self.recovery.quarantined += quarantined
-        if self.reporter.listens(logging.WARNING):
-            from cycles.events import JournalTrouble
+        if self.reporter.is_enabled_for(logging.WARNING):
+            from cycles.events import JournalProblem
 
-            self.reporter.report(JournalTrouble(why=problem.message, quarantined=quarantined))
+            self.reporter.report(JournalProblem(detail=problem.message, quarantined=quarantined))
 
     def _tell_leftovers(self, report: FlushReport) -> None:
-        if report.pending and self.reporter.listens(logging.WARNING):
-            from cycles.events import Flushed
+        if report.pending and self.reporter.is_enabled_for(logging.WARNING):
+            from cycles.events import SettlementsLeftPending
 
             directory = self.journal.directory if self.journal is not None else None
-            self.reporter.report(Flushed(settled=report.settled, pending=report.pending, directory=directory))
+            self.reporter.report(
+                SettlementsLeftPending(settled=report.settled, pending=report.pending, directory=directory)
+            )
 
 
 class _Loop:

@@ -30,12 +30,12 @@ Job = Callable[[], object]
 class Handle:
     """One scheduled job."""
 
-    __slots__ = ("_in_table", "_job", "_lane", "when_s")
+    __slots__ = ("_in_table", "_job", "_pool", "when_s")
 
-    def __init__(self, when_s: float, job: Job, lane: Lane) -> None:
+    def __init__(self, when_s: float, job: Job, worker_pool: WorkerPool) -> None:
         self.when_s = when_s
         self._job: Job | None = job
-        self._lane = lane
+        self._pool = worker_pool
         self._in_table = False
 
     @property
@@ -45,12 +45,12 @@ class Handle:
 
     def cancel(self) -> bool:
         """Keep the job from starting. False if it is too late for that; a running job is not interrupted."""
-        with self._lane.keeper._lock:
+        with self._pool.scheduler._lock:
             if self._job is None:
                 return False
             self._job = None
             if self._in_table:
-                self._lane.keeper._timetable.note_cancelled()
+                self._pool.scheduler._timetable.note_cancelled()
             return True
 
     def _take(self) -> Job | None:
@@ -58,18 +58,18 @@ class Handle:
         return job
 
 
-class Lane:
+class WorkerPool:
     """A pool of at most `max_workers` threads. It grows while jobs wait, and shrinks when there are none."""
 
-    def __init__(self, keeper: Keeper, name: str, max_workers: int) -> None:
-        self.keeper = keeper
+    def __init__(self, scheduler: Scheduler, name: str, max_workers: int) -> None:
+        self.scheduler = scheduler
         self.name = name
         self.max_workers = max_workers
         self._waiting: deque[Handle] = deque()  # due, in the order of their time
         self._workers: set[threading.Thread] = set()
         self._idle = 0
         self._grow_at_s = -math.inf
-        self._more = keeper._new_condition(keeper._lock)
+        self._more = scheduler._new_condition(scheduler._lock)
         self._started = 0
 
     # All of these are called with the keeper's lock held.
@@ -98,7 +98,7 @@ class Lane:
 
     def _start_worker(self) -> bool:
         self._started += 1
-        worker = self.keeper._start_thread(self._work, f"{self.name}-{self._started}")
+        worker = self.scheduler._start_thread(self._work, f"{self.name}-{self._started}")
         if worker is None:
             return False
         self._workers.add(worker)
@@ -106,7 +106,7 @@ class Lane:
 
     def _next_job(self) -> Job | None:
         """The next job for this worker; None when it has idled long enough or the keeper closes."""
-        while not self.keeper._closed:
+        while not self.scheduler._closed:
             while self._waiting:
                 job = self._waiting.popleft()._take()
                 if job is not None:
@@ -120,7 +120,7 @@ class Lane:
 
     def _work(self) -> None:
         while True:
-            with self.keeper._lock:
+            with self.scheduler._lock:
                 job = self._next_job()
                 if job is None:
                     self._workers.discard(threading.current_thread())
@@ -129,7 +129,7 @@ class Lane:
             del job  # an idle worker keeps nothing alive
 
 
-class Keeper:
+class Scheduler:
     """The threads of one client. It has none until the first job is scheduled, and none after `close`.
 
     Args:
@@ -151,21 +151,21 @@ class Keeper:
         self._lock = threading.RLock()  # a signal handler may use or close the client in the middle of a call
         self._sooner = condition(self._lock)
         self._timetable: Timetable[Handle] = Timetable()
-        self._lanes: list[Lane] = []
+        self._lanes: list[WorkerPool] = []
         self._thread: threading.Thread | None = None
         self._wakes_at_s = math.inf
         self._closed = False
 
-    def lane(self, name: str, max_workers: int) -> Lane:
+    def worker_pool(self, name: str, max_workers: int) -> WorkerPool:
         """A new pool; pools never delay each other."""
-        lane = Lane(self, name, max_workers)
+        worker_pool = WorkerPool(self, name, max_workers)
         with self._lock:
-            self._lanes.append(lane)
-        return lane
+            self._lanes.append(worker_pool)
+        return worker_pool
 
-    def at(self, when_s: float, job: Job, lane: Lane) -> Handle:
-        """Run `job` on a worker of `lane` once the clock shows `when_s` (infinity: never)."""
-        handle = Handle(when_s, job, lane)
+    def at(self, when_s: float, job: Job, worker_pool: WorkerPool) -> Handle:
+        """Run `job` on a worker of `worker_pool` once the clock shows `when_s` (infinity: never)."""
+        handle = Handle(when_s, job, worker_pool)
         with self._lock:
             if self._closed or when_s == math.inf or not self._running():
                 handle._job = None
@@ -177,15 +177,15 @@ class Keeper:
                 self._sooner.notify()
         return handle
 
-    def soon(self, job: Job, lane: Lane) -> Handle:
-        """Run `job` on a worker of `lane` as soon as there is one."""
-        return self.at(self._now(), job, lane)
+    def soon(self, job: Job, worker_pool: WorkerPool) -> Handle:
+        """Run `job` on a worker of `worker_pool` as soon as there is one."""
+        return self.at(self._now(), job, worker_pool)
 
     @property
     def scheduled(self) -> int:
         """How many jobs are still to come or wait for a worker."""
         with self._lock:
-            waiting = sum(not handle.cancelled for lane in self._lanes for handle in lane._waiting)
+            waiting = sum(not handle.cancelled for worker_pool in self._lanes for handle in worker_pool._waiting)
             return len(self._timetable) + waiting
 
     @property
@@ -205,12 +205,14 @@ class Keeper:
         """
         with self._lock:
             self._closed = True
-            dropped = self._timetable.clear() + [handle for lane in self._lanes for handle in lane._waiting]
+            dropped = self._timetable.clear() + [
+                handle for worker_pool in self._lanes for handle in worker_pool._waiting
+            ]
             for handle in dropped:
                 handle._job = None
-            for lane in self._lanes:
-                lane._waiting.clear()
-                lane._more.notify_all()
+            for worker_pool in self._lanes:
+                worker_pool._waiting.clear()
+                worker_pool._more.notify_all()
             self._sooner.notify_all()
             threads = self._all_threads() - {threading.current_thread()}
         return _join(threads, timeout_s)
@@ -218,7 +220,7 @@ class Keeper:
     # What follows is called with the lock held, but for the body of the thread.
 
     def _all_threads(self) -> set[threading.Thread]:
-        workers = {worker for lane in self._lanes for worker in lane._workers}
+        workers = {worker for worker_pool in self._lanes for worker in worker_pool._workers}
         return workers if self._thread is None else workers | {self._thread}
 
     def _running(self) -> bool:
@@ -256,8 +258,8 @@ class Keeper:
         """Give what is due to its lane. Returns when there is something to do next."""
         while (handle := self._timetable.pop_due(now_s)) is not None:
             handle._in_table = False
-            handle._lane._offer(handle)
-        return min([self._timetable.next_s(), *(lane._grow(now_s) for lane in self._lanes)])
+            handle._pool._offer(handle)
+        return min([self._timetable.next_s(), *(worker_pool._grow(now_s) for worker_pool in self._lanes)])
 
 
 def _run(job: Job) -> None:

@@ -14,15 +14,15 @@ from collections.abc import Coroutine, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from cycles._core.lease.planner import Beat
+from cycles._core.lease.planner import ExtendAttempt
 from cycles._core.outcome import Outcome
 from cycles._core.records import Record
 from cycles._core.requests import Call
-from cycles._drivers.base import EXTEND, Verbs
-from cycles._flows.guard_state import Hold, Release
-from cycles._flows.heartbeat import beat
+from cycles._drivers.base import EXTEND, BaseIo
+from cycles._flows.guard_state import GuardState, Release
+from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
-from cycles._flows.release import give_back
+from cycles._flows.release import send_release
 from cycles._flows.reserve import clean_up_create
 from cycles._flows.retry import uncertain
 from cycles._flows.settle import attempt, conclude, file_away
@@ -33,11 +33,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BEATS_IN_FLIGHT: Final = 32  # more would wait for each other's connections and inflate the rtt that the planner sees
+HEARTBEATS_IN_FLIGHT: Final = (
+    32  # more would wait for each other's connections and inflate the rtt that the planner sees
+)
 LINGER_S: Final = 0.5  # what a cancelled caller may be kept for its settlement to finish; then it goes on alone
 
 
-class TaskIo(Verbs):
+class TaskIo(BaseIo):
     """`Io` for one client on one event loop."""
 
     def __init__(self, runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
@@ -45,7 +47,7 @@ class TaskIo(Verbs):
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
         self._going_on: asyncio.Task[None] | None = None  # what the last cancelled caller left behind
-        self._gate = asyncio.Semaphore(BEATS_IN_FLIGHT)
+        self._gate = asyncio.Semaphore(HEARTBEATS_IN_FLIGHT)
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt on this loop."""
@@ -59,41 +61,41 @@ class TaskIo(Verbs):
 
     async def save(self, record: Record) -> bool:
         """Write the record down, on the journal's thread."""
-        return self._runtime.journal is not None and await self._runtime.scribe.save(record)
+        return self._runtime.journal is not None and await self._runtime.journal_writer.save(record)
 
-    async def forget(self, record: Record) -> None:
+    async def delete(self, record: Record) -> None:
         """Remove the record, on the journal's thread."""
         if self._runtime.journal is not None:
-            await self._runtime.scribe.forget(record)
+            await self._runtime.journal_writer.delete(record)
 
     async def pause(self, seconds: float) -> None:
         """Sleep; a cancellation ends it."""
         await asyncio.sleep(seconds)
 
-    def beat(self, heartbeat: Heartbeat) -> None:
+    def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
         """Make the next beat when it is due: a timer until then, a task for the attempt."""
         if heartbeat.adopted:
-            self._runtime.blocking.beat(heartbeat)
+            self._runtime.blocking.schedule_heartbeat(heartbeat)
             return
         step = heartbeat.step
-        if isinstance(step, Beat):
+        if isinstance(step, ExtendAttempt):
             delay = step.due_ms / 1000 - time.monotonic()
             heartbeat.set_timer(self._loop.call_later(max(0.0, delay), self._start_beat, heartbeat, step.due_ms))
 
-    def still(self, heartbeat: Heartbeat) -> None:
+    def stop_heartbeat(self, heartbeat: Heartbeat) -> None:
         """No more beats."""
         heartbeat.end()
         heartbeat.drop_timer()
 
-    def finish_settling(self, record: Record, hold: Hold | None) -> None:
+    def finish_settling(self, record: Record, guard: GuardState | None) -> None:
         """A task of the client goes on at once; if the loop does not let it, the keeper does."""
-        why = "the caller was cancelled while settling"
-        otherwise = partial(self._runtime.recovery.owe, record, hold, why, at_once=True)
-        self._go_on(self._finish_settling(record, hold), otherwise)
+        detail = "the caller was cancelled while settling"
+        otherwise = partial(self._runtime.recovery.add_settlement, record, guard, detail, immediately=True)
+        self._go_on(self._finish_settling(record, guard), otherwise)
 
     def finish_releasing(self, release: Release) -> None:
         """A task of the client goes on at once; if the loop does not let it, the keeper does."""
-        again = partial(self._runtime.recovery.owe_release, release, at_once=True)
+        again = partial(self._runtime.recovery.add_release, release, immediately=True)
         self._go_on(self._finish_releasing(release), again)
 
     def give_up_create(self, call: Call) -> None:
@@ -146,18 +148,18 @@ class TaskIo(Verbs):
         finally:
             _instead(work, left)  # the loop ends: the task is cancelled, or closed by the garbage collection
 
-    async def _finish_settling(self, record: Record, hold: Hold | None) -> None:
+    async def _finish_settling(self, record: Record, guard: GuardState | None) -> None:
         await self.save(record)
-        record, judged = await attempt(self, record, hold.trace_id if hold is not None else None)
-        conclude(self, record, judged, hold)
-        await file_away(self, record, judged)
+        record, result = await attempt(self, record, guard.trace_id if guard is not None else None)
+        conclude(self, record, result, guard)
+        await file_away(self, record, result)
 
     async def _clean_up(self, call: Call) -> None:
         if uncertain(await clean_up_create(self, call)):
             self._runtime.recovery.clean_up(call)
 
     async def _finish_releasing(self, release: Release) -> None:
-        await give_back(self, release, quiet=True)
+        await send_release(self, release, quiet=True)
 
     async def _linger(self, task: asyncio.Task[None], seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -170,16 +172,16 @@ class TaskIo(Verbs):
 
     def _start_beat(self, heartbeat: Heartbeat, due_ms: float) -> None:
         heartbeat.timer = None
-        self._runtime.note_late_beat(heartbeat, self.now_ms() - due_ms, blocked_loop=True)
+        self._runtime.note_delayed_heartbeat(heartbeat, self.now_ms() - due_ms, blocked_loop=True)
         self.start(self._make_beat(heartbeat))
 
     async def _make_beat(self, heartbeat: Heartbeat) -> None:
         try:
             async with self._gate:
-                await beat(self, heartbeat)
+                await send_heartbeat(self, heartbeat)
         except asyncio.CancelledError:  # the loop ends; a settlement that is still pending needs its lease
             if heartbeat.adopted and not heartbeat.ended:
-                self._runtime.blocking.beat(heartbeat)
+                self._runtime.blocking.schedule_heartbeat(heartbeat)
             raise
 
 

@@ -12,15 +12,15 @@ from cycles._core.amounts import Amount
 from cycles._core.lifecycle import Ask, Commit, Dropped, GiveBack, ending
 from cycles._errors import CyclesError, GuardFinalizedError, LeaseLostError, UncommittedGuardWarning
 from cycles._flows.commit import commit, record_of
-from cycles._flows.guard_state import Hold
+from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io
-from cycles._flows.release import free, free_later
+from cycles._flows.release import release_guard, release_in_background
 from cycles._flows.settle import settle_later
 
 _HERE: Final = str(Path(__file__).parent.parent)
 
 
-async def end_block(io: Io, hold: Hold, raised: BaseException | None) -> None:
+async def end_block(io: Io, guard: GuardState, raised: BaseException | None) -> None:
     """Settle a guard whose block has ended, by the table of api.md, then apply its lease policy.
 
     Raises:
@@ -28,92 +28,98 @@ async def end_block(io: Io, hold: Hold, raised: BaseException | None) -> None:
         LeaseLostError: under ``fail_on_finalize`` and ``cancel``, after settlement was attempted (decisions 3).
     """
     forgotten = False
-    if not hold.finalized:
+    if not guard.finalized:
         try:
-            forgotten = await _settle(io, hold, raised)
+            forgotten = await _settle(io, guard, raised)
         except GuardFinalizedError:
             pass  # another thread was faster, and that is as good
         except CyclesError as error:
             if raised is None:
                 raise
             raised.add_note(f"cycles: the guard could not be settled either: {error}")
-    _apply_policy(hold, raised)
+    _apply_policy(guard, raised)
     if forgotten:
-        _warn(hold)
+        _warn(guard)
 
 
-async def _settle(io: Io, hold: Hold, raised: BaseException | None) -> bool:
+async def _settle(io: Io, guard: GuardState, raised: BaseException | None) -> bool:
     """Do what the ending asks for; True where nobody said what the block cost."""
-    plan, known = hold.plan, hold.known
-    owed = ending(raised, known, plan.actual, hold.usage.is_filled, hold.is_stream)
+    request, known = guard.request, guard.known
+    owed = ending(raised, known, request.actual, guard.usage.is_filled, guard.is_stream)
     if isinstance(owed, GiveBack):
-        freed, _ = await free(io, hold, owed.reason, quiet=True, known=None)
+        freed, _ = await release_guard(io, guard, owed.reason, quiet=True, known=None)
         if not freed:
-            return await _settle(io, hold, raised)  # a thread of the block has spent while the block ended
-        if owed.forgotten and not plan.shadow and io.listens(logging.WARNING):
-            from cycles.events import GuardForgotten
+            return await _settle(io, guard, raised)  # a thread of the block has spent while the block ended
+        if owed.forgotten and not request.shadow and io.is_enabled_for(logging.WARNING):
+            from cycles.events import GuardNotCommitted
 
-            why = "the block ended without commit, spend or actual="
-            io.report(GuardForgotten(reservation_id=hold.reservation_id, trace_id=hold.trace_id, why=why))
-        return owed.forgotten and not plan.shadow
-    amount, marks = _amount(io, hold, owed)
+            detail = "the block ended without commit, spend or actual="
+            io.report(GuardNotCommitted(reservation_id=guard.reservation_id, trace_id=guard.trace_id, detail=detail))
+        return owed.forgotten and not request.shadow
+    amount, settlement_metadata = _amount(io, guard, owed)
     # What threads of the block spend until the guard is claimed counts too.
-    await commit(io, hold, amount if known is None else None, marks=marks)
+    await commit(io, guard, amount if known is None else None, settlement_metadata=settlement_metadata)
     return False
 
 
-def drop(io: Io, hold: Hold) -> None:
+def drop(io: Io, guard: GuardState) -> None:
     """Nobody holds this guard any more, and it is claimed: settle it as if its block had raised."""
-    if io.listens(logging.WARNING):
-        from cycles.events import GuardForgotten
+    if io.is_enabled_for(logging.WARNING):
+        from cycles.events import GuardNotCommitted
 
-        why = "the guard was dropped without commit or release"
-        io.report(GuardForgotten(reservation_id=hold.reservation_id, trace_id=hold.trace_id, why=why))
-    end_later(io, hold, Dropped())
+        detail = "the guard was dropped without commit or release"
+        io.report(GuardNotCommitted(reservation_id=guard.reservation_id, trace_id=guard.trace_id, detail=detail))
+    end_later(io, guard, Dropped())
 
 
-def end_later(io: Io, hold: Hold, raised: BaseException) -> None:
+def end_later(io: Io, guard: GuardState, raised: BaseException) -> None:
     """Settle a guard that is claimed where nobody can wait for it: in the background."""
-    owed = ending(raised, hold.known, hold.plan.actual, hold.usage.is_filled, hold.is_stream)
-    if isinstance(owed, GiveBack) or hold.plan.shadow:
-        free_later(io, hold, owed.reason if isinstance(owed, GiveBack) else None)
+    owed = ending(raised, guard.known, guard.request.actual, guard.usage.is_filled, guard.is_stream)
+    if isinstance(owed, GiveBack) or guard.request.shadow:
+        release_in_background(io, guard, owed.reason if isinstance(owed, GiveBack) else None)
     else:
-        amount, marks = _amount(io, hold, owed)
-        settle_later(io, hold, record_of(io, hold, amount, None, {**hold.plan.marks, **marks}))
+        amount, settlement_metadata = _amount(io, guard, owed)
+        settle_later(
+            io, guard, record_of(io, guard, amount, None, {**guard.request.settlement_metadata, **settlement_metadata})
+        )
 
 
-def _amount(io: Io, hold: Hold, owed: Commit | Ask) -> tuple[Amount, dict[str, str]]:
+def _amount(io: Io, guard: GuardState, owed: Commit | Ask) -> tuple[Amount, dict[str, str]]:
     """What to commit, and how to mark it."""
-    marks = {} if owed.outcome is None else {"outcome": owed.outcome}
+    settlement_metadata = {} if owed.outcome is None else {"outcome": owed.outcome}
     if isinstance(owed, Commit):
-        return owed.amount, marks
-    amount = _asked(io, hold, owed)
-    return (hold.plan.estimate, {**marks, "actual_source": "estimate"}) if amount is None else (amount, marks)
+        return owed.amount, settlement_metadata
+    amount = _asked(io, guard, owed)
+    return (
+        (guard.request.estimate, {**settlement_metadata, "actual_source": "estimate"})
+        if amount is None
+        else (amount, settlement_metadata)
+    )
 
 
-def _asked(io: Io, hold: Hold, ask: Ask) -> Amount | None:
+def _asked(io: Io, guard: GuardState, ask: Ask) -> Amount | None:
     """What the caller's `actual` says, or None if it fails: then the estimate is as much as anybody knows."""
     try:
-        amount = ask.actual(hold.usage)
-        hold.check_unit(amount)
+        amount = ask.actual(guard.usage)
+        guard.check_unit(amount)
     except Exception as error:  # the caller's own code; its failure must not lose the spend (decisions 12)
-        if io.listens(logging.WARNING):
+        if io.is_enabled_for(logging.WARNING):
             from cycles.events import ActualFailed
 
             io.report(
                 ActualFailed(
-                    reservation_id=hold.reservation_id,
-                    trace_id=hold.trace_id,
-                    estimate=hold.plan.estimate,
-                    why=f"{type(error).__name__}: {error}",
+                    reservation_id=guard.reservation_id,
+                    trace_id=guard.trace_id,
+                    estimate=guard.request.estimate,
+                    detail=f"{type(error).__name__}: {error}",
                 )
             )
         return None
     return amount
 
 
-def _apply_policy(hold: Hold, raised: BaseException | None) -> None:
-    heartbeat = hold.heartbeat
+def _apply_policy(guard: GuardState, raised: BaseException | None) -> None:
+    heartbeat = guard.heartbeat
     if heartbeat is None or not heartbeat.lost:
         return
     loss = heartbeat.lost_error()
@@ -121,13 +127,13 @@ def _apply_policy(hold: Hold, raised: BaseException | None) -> None:
         if not isinstance(raised, LeaseLostError):
             raised.add_note(f"cycles: {loss}")
         return
-    if hold.plan.lease_policy != "warn":
+    if guard.request.lease_policy != "warn":
         raise loss
 
 
-def _warn(hold: Hold) -> None:
+def _warn(guard: GuardState) -> None:
     message = (
-        f"{hold.name} ended without anyone saying what it cost, so its {hold.plan.estimate} were released; "
+        f"{guard.name} ended without anyone saying what it cost, so its {guard.request.estimate} were released; "
         "call guard.commit(amount) or guard.spend(amount), or give actual= to reserve()"
     )
     warnings.warn(message, UncommittedGuardWarning, stacklevel=_user_frame())

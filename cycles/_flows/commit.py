@@ -13,23 +13,23 @@ from cycles._core.requests import new_key
 from cycles._core.settlement import (
     RECOVERED,
     RECOVERY_REASON,
-    Owed,
     Rejected,
     Settled,
     Settlement,
-    Verdict,
+    SettlementOutcome,
+    Unresolved,
     actual_of,
     call_of,
 )
 from cycles._core.usage import Metrics, settlement_metrics
 from cycles._errors import CyclesError, InvalidRequestError
-from cycles._flows.guard_state import AS_IT_IS, Hold
+from cycles._flows.guard_state import ANY_AMOUNT, GuardState
 from cycles._flows.io import Io
 from cycles._flows.settle import (
     attempt,
     conclude,
     file_away,
-    hand_on,
+    finish_in_background,
     pending_settlement,
     report_values_omitted,
     settle_shadow,
@@ -38,11 +38,11 @@ from cycles._flows.settle import (
 
 async def commit(
     io: Io,
-    hold: Hold,
+    guard: GuardState,
     actual: Amount | None,
     metrics: Metrics | Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
-    marks: Mapping[str, str] | None = None,
+    settlement_metadata: Mapping[str, str] | None = None,
 ) -> Settlement:
     """End a guard with what it cost.
 
@@ -52,52 +52,58 @@ async def commit(
         ProtocolError: for an understood rejection; the amount is in no ledger then.
     """
     if actual is not None:
-        hold.check_unit(actual)
-        hold.stated = actual  # said once, it is not lost if the rest of this call turns out to be wrong
+        guard.check_unit(actual)
+        guard.reported_amount = actual  # said once, it is not lost if the rest of this call turns out to be wrong
     given = Metrics.of(metrics)
     labels = clean_object(metadata, "metadata") if metadata is not None else {}
     try:
-        record = _claim(io, hold, actual, given, {**labels, **hold.plan.marks, **(marks or {})})
-        settlement = await _settle(io, hold, record)
+        record = _claim(
+            io, guard, actual, given, {**labels, **guard.request.settlement_metadata, **(settlement_metadata or {})}
+        )
+        settlement = await _settle(io, guard, record)
     except CyclesError:
         raise
     except BaseException:  # interrupted or cancelled: the amount is known, so it is owed, with the same key
-        hand_on(io, hold)
+        finish_in_background(io, guard)
         raise
-    hold.raise_loss_outside_a_block()
+    guard.raise_loss_outside_a_block()
     return settlement
 
 
-def _claim(io: Io, hold: Hold, actual: Amount | None, metrics: Metrics | None, metadata: Mapping[str, Any]) -> Record:
+def _claim(
+    io: Io, guard: GuardState, actual: Amount | None, metrics: Metrics | None, metadata: Mapping[str, Any]
+) -> Record:
     """Make the guard nobody else's to end, and owe its record; in shadow mode nothing is ever owed."""
     while True:
-        known = hold.known
+        known = guard.known
         amount = known if actual is None else actual
         if amount is None:
             raise InvalidRequestError("commit: say what it cost, commit(amount), or tell guard.spend(amount) before")
-        record = record_of(io, hold, amount, metrics, metadata)
+        record = record_of(io, guard, amount, metrics, metadata)
         io.check(call_of(record))
-        if hold.claim("commit", known if actual is None else AS_IT_IS, None if hold.plan.shadow else record):
+        if guard.claim("commit", known if actual is None else ANY_AMOUNT, None if guard.request.shadow else record):
             return record
 
 
-def record_of(io: Io, hold: Hold, amount: Amount, metrics: Metrics | None, metadata: Mapping[str, Any]) -> Record:
+def record_of(
+    io: Io, guard: GuardState, amount: Amount, metrics: Metrics | None, metadata: Mapping[str, Any]
+) -> Record:
     """Everything that is needed to settle this amount, in another process too."""
-    latency_ms = max(0, round(io.now_ms() - hold.opened_ms))
-    used, left_out = settlement_metrics(metrics, hold.usage, latency_ms if metrics is None else None)
+    latency_ms = max(0, round(io.now_ms() - guard.opened_ms))
+    used, left_out = settlement_metrics(metrics, guard.usage, latency_ms if metrics is None else None)
     labels, lost = salvage_json(metadata, "metadata")
-    report_values_omitted(io, hold.reservation_id, (*left_out, *lost))
+    report_values_omitted(io, guard.reservation_id, (*left_out, *lost))
     body: dict[str, Any] = {"idempotency_key": new_key(), "actual": amount.to_dict()}
     if used:
         body["metrics"] = used
     if labels:
         body["metadata"] = labels
-    event = {**body, "subject": hold.plan.subject.to_dict(), "action": hold.plan.action.to_dict()}
-    if hold.reservation_id is None:
+    event = {**body, "subject": guard.request.subject.to_dict(), "action": guard.request.action.to_dict()}
+    if guard.reservation_id is None:
         return _event_record(io, event)
-    event["metadata"] = {**(labels or {}), RECOVERED: hold.reservation_id, "recovery_reason": RECOVERY_REASON}
+    event["metadata"] = {**(labels or {}), RECOVERED: guard.reservation_id, "recovery_reason": RECOVERY_REASON}
     return Record(
-        reservation_id=hold.reservation_id,
+        reservation_id=guard.reservation_id,
         base_url=io.base_url,
         commit_body=body,
         event_fallback_body=event,
@@ -115,18 +121,18 @@ def _event_record(io: Io, body: dict[str, Any]) -> Record:
     )
 
 
-async def _settle(io: Io, hold: Hold, record: Record) -> Settlement:
-    if hold.plan.shadow:
-        return settle_shadow(io, hold, actual_of(record))
+async def _settle(io: Io, guard: GuardState, record: Record) -> Settlement:
+    if guard.request.shadow:
+        return settle_shadow(io, guard, actual_of(record))
     await io.save(record)
-    latest, judged = await attempt(io, record, hold.trace_id)
-    conclude(io, latest, judged, hold)
-    hold.owed = None
-    await file_away(io, latest, judged)
-    if isinstance(judged, Rejected):
-        raise error_of(judged.refusal, "commitReservation")
-    assert hold.settlement is not None
-    return hold.settlement
+    latest, result = await attempt(io, record, guard.trace_id)
+    conclude(io, latest, result, guard)
+    guard.owed = None
+    await file_away(io, latest, result)
+    if isinstance(result, Rejected):
+        raise error_of(result.refusal, "commitReservation")
+    assert guard.settlement is not None
+    return guard.settlement
 
 
 async def record_event(io: Io, body: dict[str, Any], trace_id: str) -> Settlement:
@@ -147,20 +153,20 @@ async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -
     io.check(call_of(record))
     try:
         await io.save(record)
-        record, judged = await attempt(io, record, trace_id)
+        record, result = await attempt(io, record, trace_id)
     except BaseException:
         io.finish_settling(record, None)
         raise
-    if record.mode == "commit" and isinstance(judged, Owed) and getattr(judged.outcome, "expired", False):
-        await io.forget(record)  # there is no event to fall back to, but somebody who is told, and knows the amount
-        raise error_of(judged.outcome, operation)
-    conclude(io, record, judged, None)
-    await file_away(io, record, judged)
-    if isinstance(judged, Rejected):
-        raise error_of(judged.refusal, operation)
-    return judged.settlement if isinstance(judged, Settled) else pending_settlement(record, _owed(judged), trace_id)
+    if record.mode == "commit" and isinstance(result, Unresolved) and getattr(result.outcome, "expired", False):
+        await io.delete(record)  # there is no event to fall back to, but somebody who is told, and knows the amount
+        raise error_of(result.outcome, operation)
+    conclude(io, record, result, None)
+    await file_away(io, record, result)
+    if isinstance(result, Rejected):
+        raise error_of(result.refusal, operation)
+    return result.settlement if isinstance(result, Settled) else pending_settlement(record, _owed(result), trace_id)
 
 
-def _owed(judged: Verdict) -> Owed:
-    assert isinstance(judged, Owed)  # Expired is never the last word of an attempt
-    return judged
+def _owed(result: SettlementOutcome) -> Unresolved:
+    assert isinstance(result, Unresolved)  # Expired is never the last word of an attempt
+    return result

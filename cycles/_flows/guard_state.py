@@ -1,7 +1,6 @@
-"""The state of one guard and of its heartbeat: what flows read and change, and nothing that acts.
+"""The state of one guard, which flows read and change. Sync and async guards use the same class.
 
-A `Plan` is what the user asked for, a `Hold` what became of it. Both worlds use the same objects; the locks keep two
-threads that race on one guard from settling it twice.
+Its lock lets exactly one of two threads that end the same guard settle it.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from cycles._core.caps import CapsLike, next_step
 from cycles._core.lifecycle import StateName
 from cycles._core.outcome import Success
 from cycles._core.records import Record
-from cycles._core.reserve_request import Plan
+from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
 from cycles._core.settlement import Settlement
 from cycles._core.usage import Usage
 from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.heartbeat_state import Heartbeat
 
-AS_IT_IS: Final = "as it is"
+ANY_AMOUNT: Final = "as it is"
 """What is claimed whatever is known to be spent by now: somebody has said how the guard ends."""
 
 
@@ -38,7 +37,7 @@ class Release:
     trace_id: str | None = None
 
 
-class Hold:
+class GuardState:
     """What one guard holds, from the answer to its reserve to its settlement."""
 
     __slots__ = (
@@ -55,32 +54,32 @@ class Hold:
         "key",
         "opened_ms",
         "owed",
-        "plan",
+        "reported_amount",
+        "request",
         "reservation_id",
         "settlement",
         "shadow_why",
         "spent",
-        "stated",
         "steps",
         "trace_id",
     )
 
     def __init__(
         self,
-        plan: Plan,
+        request: ReserveRequest,
         key: str,
         trace_id: str,
         opened_ms: float,
         created: Success | ReservationCreateResponse | None,
     ) -> None:
-        self.plan = plan
+        self.request = request
         self.key = key
         self.trace_id = trace_id
         self.opened_ms = opened_ms
         self.reservation_id: str | None = None
         self.heartbeat: Heartbeat | None = None
         self.spent: Amount | None = None
-        self.stated: Amount | None = None  # by a commit that could not go out as it was given
+        self.reported_amount: Amount | None = None  # by a commit that could not go out as it was given
         self.owed: Record | Release | None = None  # by whoever ends the guard, until it is done or handed on
         self.settlement: Settlement | None = None
         self.steps = 0
@@ -89,7 +88,7 @@ class Hold:
         self.in_block = False
         self.is_stream = False  # closing it early is how it ends, and no error
         self._claimed: str | None = None
-        self._state: StateName = "active" if created is not None or plan.shadow else "unreserved"
+        self._state: StateName = "active" if created is not None or request.shadow else "unreserved"
         self._usage: Usage | None = None
         self._created: ReservationCreateResponse | None = None
         self._answer: tuple[bytes, str | None, str | None] | None = None
@@ -121,7 +120,7 @@ class Hold:
     @property
     def name(self) -> str:
         """What to call this guard in an error."""
-        return f"reservation {self.reservation_id}" if self.reservation_id else f"guard of {self.plan.action.name!r}"
+        return f"reservation {self.reservation_id}" if self.reservation_id else f"guard of {self.request.action.name!r}"
 
     @property
     def state(self) -> StateName:
@@ -142,15 +141,15 @@ class Hold:
     @property
     def known(self) -> Amount | None:
         """What is known to have been spent: what `spend` added up to, and no less than any commit has stated."""
-        stated, spent = self.stated, self.spent
-        if stated is None or (spent is not None and spent > stated):
+        reported_amount, spent = self.reported_amount, self.spent
+        if reported_amount is None or (spent is not None and spent > reported_amount):
             return spent
-        return stated
+        return reported_amount
 
     def claim(
         self,
         what: str,
-        known: Amount | Literal["as it is"] | None = AS_IT_IS,
+        known: Amount | Literal["as it is"] | None = ANY_AMOUNT,
         owed: Record | Release | None = None,
     ) -> bool:
         """Become the one who ends this guard. False if `known` is given and another thread has spent meanwhile.
@@ -163,7 +162,7 @@ class Hold:
                 raise GuardFinalizedError(
                     f"cannot {what}: {self.name} already ended ({self._claimed}); nothing was sent"
                 )
-            if known != AS_IT_IS and known != self.known:
+            if known != ANY_AMOUNT and known != self.known:
                 return False
             self.owed = owed
             self._claimed = what
@@ -176,7 +175,7 @@ class Hold:
             LeaseLostError: under ``fail_on_finalize`` and ``cancel``, if the lease was lost.
         """
         heartbeat = self.heartbeat
-        if not self.in_block and self.plan.lease_policy != "warn" and heartbeat is not None and heartbeat.lost:
+        if not self.in_block and self.request.lease_policy != "warn" and heartbeat is not None and heartbeat.lost:
             raise heartbeat.lost_error()
 
     def spend(self, amount: Amount) -> Amount:
@@ -207,7 +206,7 @@ class Hold:
         """One reservation lives in one unit (semantics 2)."""
         if not isinstance(amount, Amount):
             raise InvalidRequestError(f"actual: give an amount such as cycles.usd('0.05'), got {amount!r}")
-        if amount.unit != self.plan.estimate.unit:
+        if amount.unit != self.request.estimate.unit:
             raise InvalidRequestError(
-                f"actual: {amount} is in {amount.unit}, but the reservation is in {self.plan.estimate.unit}"
+                f"actual: {amount} is in {amount.unit}, but the reservation is in {self.request.estimate.unit}"
             )

@@ -6,28 +6,28 @@ import logging
 from typing import Final
 
 from cycles._core.error_mapping import error_of
-from cycles._core.lease.planner import Beat, Failure, FailureKind, Grant, Lease, Notice, Stop
-from cycles._core.outcome import Ambiguous, NoSuccess, Refusal, Success
+from cycles._core.lease.planner import ExtendAttempt, Failure, FailureKind, Grant, Lease, Notice, Stop
+from cycles._core.outcome import Ambiguous, NoSuccess, RejectedResponse, Success
 from cycles._core.requests import extend_call, new_key
 from cycles._core.results import ReservationExtendResponse
 from cycles._errors import (
     GuardFinalizedError,
     InvalidRequestError,
 )
-from cycles._flows.guard_state import Hold
+from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Io
-from cycles._flows.retry import send_twice, describe
+from cycles._flows.retry import describe, send_twice
 
 EXTEND: Final = "extendReservation"
 
 
-def begin_heartbeat(io: Io, hold: Hold, reservation_id: str, success: Success) -> None:
+def begin_heartbeat(io: Io, guard: GuardState, reservation_id: str, success: Success) -> None:
     """Keep the lease that an answer granted, from that answer alone."""
-    plan = hold.plan
-    lease, step = Lease.opened(ttl_ms=plan.ttl_ms, timeout_ms=io.timeout_s * 1000, grant=_grant(success))
-    hold.heartbeat = Heartbeat(reservation_id, plan.ttl_ms, lease, step, hold.trace_id)
-    _follow(io, hold.heartbeat, lease.notices)
+    request = guard.request
+    lease, step = Lease.opened(ttl_ms=request.ttl_ms, timeout_ms=io.timeout_s * 1000, grant=_grant(success))
+    guard.heartbeat = Heartbeat(reservation_id, request.ttl_ms, lease, step, guard.trace_id)
+    _follow(io, guard.heartbeat, lease.notices)
 
 
 def _grant(success: Success) -> Grant:
@@ -40,7 +40,7 @@ def _grant(success: Success) -> Grant:
     )
 
 
-async def beat(io: Io, heartbeat: Heartbeat) -> None:
+async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
     """One attempt to extend the lease, and what follows from it."""
     step = heartbeat.begin()
     if step is None:
@@ -62,7 +62,7 @@ async def beat(io: Io, heartbeat: Heartbeat) -> None:
     lease, following = heartbeat.lease.failed(_failure(outcome), now_ms)
     heartbeat.error = error_of(outcome, EXTEND)
     heartbeat.advance(lease, following)
-    if isinstance(following, Beat) and io.listens(logging.WARNING):
+    if isinstance(following, ExtendAttempt) and io.is_enabled_for(logging.WARNING):
         from cycles.events import LeaseRetrying
 
         wait_ms = max(0, round(following.due_ms - now_ms))
@@ -70,7 +70,7 @@ async def beat(io: Io, heartbeat: Heartbeat) -> None:
             LeaseRetrying(
                 reservation_id=heartbeat.reservation_id,
                 trace_id=heartbeat.trace_id,
-                why=why(outcome),
+                detail=describe(outcome),
                 retry_in_ms=wait_ms,
             )
         )
@@ -78,21 +78,21 @@ async def beat(io: Io, heartbeat: Heartbeat) -> None:
 
 
 def _failure(outcome: NoSuccess) -> Failure:
-    if isinstance(outcome, Refusal):
+    if isinstance(outcome, RejectedResponse):
         kind = FailureKind.REJECTED
         if outcome.transient:
             kind = FailureKind.RATE_LIMITED if outcome.status == 429 else FailureKind.SERVER
         code = "RESERVATION_EXPIRED" if outcome.expired else outcome.code
-        return Failure(kind, why(outcome), code, outcome.retry_after_ms)
+        return Failure(kind, describe(outcome), code, outcome.retry_after_ms)
     kind = FailureKind.AMBIGUOUS if isinstance(outcome, Ambiguous) else FailureKind.TRANSPORT
-    return Failure(kind, why(outcome))
+    return Failure(kind, describe(outcome))
 
 
 def _extended(io: Io, heartbeat: Heartbeat, success: Success) -> None:
     lease, step = heartbeat.lease.granted(_grant(success))
     heartbeat.error = None
     heartbeat.advance(lease, step)
-    if io.listens(logging.DEBUG):
+    if io.is_enabled_for(logging.DEBUG):
         from cycles.events import LeaseExtended
 
         io.report(
@@ -107,7 +107,7 @@ def _extended(io: Io, heartbeat: Heartbeat, success: Success) -> None:
 
 def _follow(io: Io, heartbeat: Heartbeat, notices: tuple[Notice, ...]) -> None:
     """Schedule the next beat, or say that the heartbeat has stopped."""
-    if notices and io.listens(logging.WARNING):
+    if notices and io.is_enabled_for(logging.WARNING):
         from cycles.events import LeaseNotice
 
         for notice in notices:
@@ -116,17 +116,17 @@ def _follow(io: Io, heartbeat: Heartbeat, notices: tuple[Notice, ...]) -> None:
                     reservation_id=heartbeat.reservation_id,
                     trace_id=heartbeat.trace_id,
                     kind=str(notice.kind),
-                    why=notice.detail,
+                    detail=notice.detail,
                 )
             )
     if isinstance(heartbeat.step, Stop):
         _lost(io, heartbeat, heartbeat.step)
     else:
-        io.beat(heartbeat)
+        io.schedule_heartbeat(heartbeat)
 
 
 def _lost(io: Io, heartbeat: Heartbeat, stop: Stop) -> None:
-    if io.listens(logging.WARNING):
+    if io.is_enabled_for(logging.WARNING):
         from cycles.events import LeaseLost
 
         lasts_ms = max(0, int(heartbeat.lease.lasts_until_ms() - io.now_ms()))
@@ -134,7 +134,7 @@ def _lost(io: Io, heartbeat: Heartbeat, stop: Stop) -> None:
             LeaseLost(
                 reservation_id=heartbeat.reservation_id,
                 trace_id=heartbeat.trace_id,
-                why=stop.detail,
+                detail=stop.detail,
                 lasts_ms=lasts_ms,
             )
         )
@@ -143,19 +143,19 @@ def _lost(io: Io, heartbeat: Heartbeat, stop: Stop) -> None:
         on_lost()
 
 
-async def extend(io: Io, hold: Hold, extend_by_ms: int | None) -> ReservationExtendResponse | None:
+async def extend(io: Io, guard: GuardState, extend_by_ms: int | None) -> ReservationExtendResponse | None:
     """Extend by hand; the heartbeat goes on from the new end. None for a guard that holds nothing.
 
     Raises:
         GuardFinalizedError: once the guard has ended.
         CyclesError: the typed error of an answer that extends nothing.
     """
-    if hold.finalized:
-        raise GuardFinalizedError(f"cannot extend: {hold.name} has already ended; nothing was sent")
-    heartbeat = hold.heartbeat
+    if guard.finalized:
+        raise GuardFinalizedError(f"cannot extend: {guard.name} has already ended; nothing was sent")
+    heartbeat = guard.heartbeat
     if heartbeat is None:
         return None
-    by_ms = hold.plan.ttl_ms if extend_by_ms is None else extend_by_ms
+    by_ms = guard.request.ttl_ms if extend_by_ms is None else extend_by_ms
     if isinstance(by_ms, bool) or not isinstance(by_ms, int):
         raise InvalidRequestError(f"extend_by_ms: must be a whole number of milliseconds, got {by_ms!r}")
     call = extend_call(heartbeat.reservation_id, new_key(), by_ms, None, heartbeat.trace_id)

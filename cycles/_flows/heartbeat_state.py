@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from cycles._core.lease.planner import Beat, Lease, Step, Stop
+from cycles._core.lease.planner import ExtendAttempt, Lease, Step, Stop
 from cycles._core.requests import new_key
 from cycles._errors import CyclesError, LeaseLostError
 
@@ -47,11 +47,11 @@ class Heartbeat:
         self.on_lost: Callable[[], object] | None = None
         self._lock = threading.Lock()
 
-    def begin(self) -> Beat | None:
+    def begin(self) -> ExtendAttempt | None:
         """The beat to make now, with its key in place; None if the heartbeat has ended, or somebody is making it."""
         with self._lock:
             step = self.step
-            if self.ended or self._beating or not isinstance(step, Beat):
+            if self.ended or self._beating or not isinstance(step, ExtendAttempt):
                 return None
             self._beating = True
             if step.fresh_key or not self.key:
@@ -62,7 +62,7 @@ class Heartbeat:
         """The attempt was given up in the middle: whoever makes the beat next repeats it, key and payload."""
         with self._lock:
             self._beating = False
-            if isinstance(self.step, Beat):
+            if isinstance(self.step, ExtendAttempt):
                 self.step = self.step._replace(fresh_key=False)
 
     def advance(self, lease: Lease, step: Step) -> None:

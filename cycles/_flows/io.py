@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from cycles._core.outcome import Outcome
 from cycles._core.records import Record
 from cycles._core.requests import Call
-from cycles._flows.guard_state import Hold, Release
+from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat_state import Heartbeat
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Io(Protocol):
         """Write the record down; False if it could not be (the settlement goes out all the same)."""
         ...
 
-    async def forget(self, record: Record) -> None:
+    async def delete(self, record: Record) -> None:
         """The record is finished."""
         ...
 
@@ -67,15 +67,15 @@ class Io(Protocol):
         """A random number from 0 to 1, for jitter."""
         ...
 
-    def beat(self, heartbeat: Heartbeat) -> None:
+    def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
         """Make the next beat of this heartbeat when it is due."""
         ...
 
-    def still(self, heartbeat: Heartbeat) -> None:
+    def stop_heartbeat(self, heartbeat: Heartbeat) -> None:
         """No more beats."""
         ...
 
-    def keep_settling(self, record: Record, hold: Hold | None, why: str) -> None:
+    def keep_settling(self, record: Record, guard: GuardState | None, detail: str) -> None:
         """Hand a settlement that is still owed to the background; its lease is kept alive meanwhile."""
         ...
 
@@ -83,7 +83,7 @@ class Io(Protocol):
         """Hand a release to the background: a few tries with the same key, then the end of the lease must do."""
         ...
 
-    def finish_settling(self, record: Record, hold: Hold | None) -> None:
+    def finish_settling(self, record: Record, guard: GuardState | None) -> None:
         """The caller was interrupted in the middle of this settlement: go on with it at once, without the caller."""
         ...
 
@@ -95,7 +95,7 @@ class Io(Protocol):
         """Nobody waits for this create any more: find out, without the caller, what it reserved, and release that."""
         ...
 
-    def listens(self, level: int) -> bool:
+    def is_enabled_for(self, level: int) -> bool:
         """Whether an event of this level reaches anybody."""
         ...
 

@@ -7,19 +7,19 @@ from typing import Final, Literal
 
 from cycles._core.amounts import Amount
 from cycles._core.error_mapping import error_of
-from cycles._core.outcome import Outcome, Refusal, Success
+from cycles._core.outcome import Outcome, RejectedResponse, Success
 from cycles._core.requests import Call, new_key, release_call
 from cycles._core.results import ReleaseResponse
 from cycles._errors import CyclesError
-from cycles._flows.guard_state import AS_IT_IS, Hold, Release
+from cycles._flows.guard_state import ANY_AMOUNT, GuardState, Release
 from cycles._flows.io import Io
 from cycles._flows.retry import describe
-from cycles._flows.settle import hand_on, settle_shadow, stop_for_release
+from cycles._flows.settle import finish_in_background, settle_shadow, stop_for_release
 
 RELEASE: Final = "releaseReservation"
 
 
-async def give_back(io: Io, owed: Release, *, quiet: bool) -> ReleaseResponse | None:
+async def send_release(io: Io, owed: Release, *, quiet: bool) -> ReleaseResponse | None:
     """One try at a release; what is not understood as final goes on in the background.
 
     Raises:
@@ -34,7 +34,7 @@ async def give_back(io: Io, owed: Release, *, quiet: bool) -> ReleaseResponse | 
         report_released(io, owed)
         return ReleaseResponse.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)
     final = is_final(outcome)
-    report_release_failed(io, owed, why(outcome), retrying=not final)
+    report_release_failed(io, owed, describe(outcome), retrying=not final)
     if not final:
         io.keep_releasing(owed)
     elif not quiet:
@@ -49,40 +49,49 @@ def release_call_of(owed: Release) -> Call:
 
 def is_final(outcome: Outcome) -> bool:
     """True where no repetition would change the answer to a release."""
-    return isinstance(outcome, Success) or (isinstance(outcome, Refusal) and (outcome.understood or outcome.expired))
+    return isinstance(outcome, Success) or (
+        isinstance(outcome, RejectedResponse) and (outcome.understood or outcome.expired)
+    )
 
 
 def report_released(io: Io, owed: Release) -> None:
     """Tell that budget went back."""
-    if io.listens(logging.INFO):
+    if io.is_enabled_for(logging.INFO):
         from cycles.events import Released
 
         io.report(Released(reservation_id=owed.reservation_id, trace_id=owed.trace_id, reason=owed.reason))
 
 
-def report_release_failed(io: Io, owed: Release, why: str, *, retrying: bool) -> None:
+def report_release_failed(io: Io, owed: Release, detail: str, *, retrying: bool) -> None:
     """Tell that budget did not go back, and what happens next."""
-    if io.listens(logging.WARNING):
+    if io.is_enabled_for(logging.WARNING):
         from cycles.events import ReleaseFailed
 
-        event = ReleaseFailed(reservation_id=owed.reservation_id, trace_id=owed.trace_id, why=why, retrying=retrying)
+        event = ReleaseFailed(
+            reservation_id=owed.reservation_id, trace_id=owed.trace_id, detail=detail, retrying=retrying
+        )
         io.report(event)
 
 
-async def release(io: Io, hold: Hold, reason: str | None) -> ReleaseResponse | None:
+async def release(io: Io, guard: GuardState, reason: str | None) -> ReleaseResponse | None:
     """End a guard and give its budget back. None where nothing was held, or where the background goes on trying.
 
     Raises:
         GuardFinalizedError: if the guard has ended; nothing is sent.
         ProtocolError: for an understood refusal.
     """
-    _, response = await free(io, hold, reason, quiet=False)
-    hold.raise_loss_outside_a_block()
+    _, response = await release_guard(io, guard, reason, quiet=False)
+    guard.raise_loss_outside_a_block()
     return response
 
 
-async def free(
-    io: Io, hold: Hold, reason: str | None, *, quiet: bool, known: Amount | Literal["as it is"] | None = AS_IT_IS
+async def release_guard(
+    io: Io,
+    guard: GuardState,
+    reason: str | None,
+    *,
+    quiet: bool,
+    known: Amount | Literal["as it is"] | None = ANY_AMOUNT,
 ) -> tuple[bool, ReleaseResponse | None]:
     """The same, and whether it was done: not, if another thread has spent meanwhile.
 
@@ -90,31 +99,31 @@ async def free(
         GuardFinalizedError: if the guard has ended; nothing is sent.
         ProtocolError: for an understood refusal, unless `quiet`.
     """
-    owed = _release_of(hold, reason)
+    owed = _release_of(guard, reason)
     try:
-        if not hold.claim("release", known, owed):
+        if not guard.claim("release", known, owed):
             return False, None
-        if hold.plan.shadow:
-            settle_shadow(io, hold, None)
+        if guard.request.shadow:
+            settle_shadow(io, guard, None)
             return True, None
-        stop_for_release(io, hold)
-        hold.owed = None  # from here on `give_back` sees to it
-        return True, None if owed is None else await give_back(io, owed, quiet=quiet)
+        stop_for_release(io, guard)
+        guard.owed = None  # from here on `send_release` sees to it
+        return True, None if owed is None else await send_release(io, owed, quiet=quiet)
     except CyclesError:
         raise
     except BaseException:  # interrupted or cancelled
-        hand_on(io, hold)
+        finish_in_background(io, guard)
         raise
 
 
-def free_later(io: Io, hold: Hold, reason: str | None) -> None:
+def release_in_background(io: Io, guard: GuardState, reason: str | None) -> None:
     """Give the budget of a guard back that is claimed, without anybody waiting for it."""
-    hold.owed = _release_of(hold, reason)
-    stop_for_release(io, hold)
-    hand_on(io, hold)
+    guard.owed = _release_of(guard, reason)
+    stop_for_release(io, guard)
+    finish_in_background(io, guard)
 
 
-def _release_of(hold: Hold, reason: str | None) -> Release | None:
-    if hold.reservation_id is None:
+def _release_of(guard: GuardState, reason: str | None) -> Release | None:
+    if guard.reservation_id is None:
         return None
-    return Release(hold.reservation_id, new_key(), reason, hold.trace_id)
+    return Release(guard.reservation_id, new_key(), reason, guard.trace_id)

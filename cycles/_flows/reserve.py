@@ -10,7 +10,7 @@ from cycles._core.error_mapping import CREATE, denial, error_of
 from cycles._core.lifecycle import CALLER_GONE
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Success
 from cycles._core.requests import Call, is_id, new_key
-from cycles._core.reserve_request import Plan
+from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import EvidenceRef, ReservationCreateResponse
 from cycles._errors import (
     BudgetClosedError,
@@ -20,11 +20,11 @@ from cycles._errors import (
     ReservationNotActiveError,
     TenantClosedError,
 )
-from cycles._flows.guard_state import Hold, Release
+from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import Io
-from cycles._flows.release import give_back
-from cycles._flows.retry import send_twice, uncertain, describe
+from cycles._flows.release import send_release
+from cycles._flows.retry import describe, send_twice, uncertain
 
 UNKNOWN_DECISION: Final = "unknown_decision"
 
@@ -38,12 +38,12 @@ def new_trace_id() -> str:
     return uuid.uuid4().hex
 
 
-def create_call(plan: Plan, key: str, trace_id: str | None = None) -> Call:
+def create_call(request: ReserveRequest, key: str, trace_id: str | None = None) -> Call:
     """The create request of a plan."""
-    return Call(CREATE, body=plan.body(key), trace_id=trace_id)
+    return Call(CREATE, body=request.body(key), trace_id=trace_id)
 
 
-async def open_hold(io: Io, plan: Plan) -> Hold:
+async def open_lease(io: Io, request: ReserveRequest) -> GuardState:
     """Reserve, and begin to keep the lease.
 
     Raises:
@@ -51,19 +51,19 @@ async def open_hold(io: Io, plan: Plan) -> Hold:
         ReservationNotActiveError: where the caller's key replays a reservation that is over.
         CyclesError: for everything else that is no reservation.
     """
-    if plan.shadow:
-        return await _open_shadow(io, plan)
-    key, trace_id = plan.idempotency_key or new_key(), new_trace_id()
-    call = create_call(plan, key, trace_id)
-    until, pause = io.now_ms() + (plan.wait or 0.0) * 1000, _FIRST_WAIT_MS
+    if request.shadow:
+        return await _open_shadow(io, request)
+    key, trace_id = request.idempotency_key or new_key(), new_trace_id()
+    call = create_call(request, key, trace_id)
+    until, pause = io.now_ms() + (request.wait or 0.0) * 1000, _FIRST_WAIT_MS
     while True:
         try:
-            return await _opened(io, plan, key, trace_id, await _create(io, call))
+            return await _opened(io, request, key, trace_id, await _create(io, call))
         except (ReservationDeniedError, RateLimitedError) as error:
             left = until - io.now_ms()
             delay = min(pause * (0.5 + io.random()), left) if error.retry_after_ms is None else error.retry_after_ms
-            if plan.wait is None or isinstance(error, _HOPELESS) or left <= 0 or delay > left:
-                _report_denied(io, plan, error)
+            if request.wait is None or isinstance(error, _HOPELESS) or left <= 0 or delay > left:
+                _report_denied(io, request, error)
                 raise
         except CyclesError:
             raise
@@ -99,28 +99,28 @@ async def clean_up_create(io: Io, call: Call) -> Outcome:
     """Ask a create that nobody waits for once more, with its own key, and release what it reserved."""
     outcome = await send_twice(io, call)
     if isinstance(outcome, Success) and is_id(reservation_id := outcome.body.get("reservation_id")):
-        await give_back(io, Release(reservation_id, new_key(), CALLER_GONE, call.trace_id), quiet=True)
+        await send_release(io, Release(reservation_id, new_key(), CALLER_GONE, call.trace_id), quiet=True)
     return outcome
 
 
-async def _opened(io: Io, plan: Plan, key: str, trace_id: str, outcome: Outcome) -> Hold:
+async def _opened(io: Io, request: ReserveRequest, key: str, trace_id: str, outcome: Outcome) -> GuardState:
     if not isinstance(outcome, Success):
-        if plan.on_unavailable == "allow" and uncertain(outcome):
-            return _open_unreserved(io, plan, key, trace_id, outcome)
+        if request.on_unavailable == "allow" and uncertain(outcome):
+            return _open_unreserved(io, request, key, trace_id, outcome)
         raise error_of(outcome, CREATE) from getattr(outcome, "cause", None)
     body = outcome.body
     if not _allows(body["decision"]):
         await _refuse(io, outcome, trace_id)
     reservation_id = body["reservation_id"]
-    if plan.idempotency_key is not None and body.get("remaining_ttl_ms") == 0:
+    if request.idempotency_key is not None and body.get("remaining_ttl_ms") == 0:
         raise ReservationNotActiveError(
             f"idempotency key {key!r} replays reservation {reservation_id}, which is over; "
             "the block does not run again. Use a new key for new work",
             reservation_id=reservation_id,
         )
-    hold = Hold(plan, key, trace_id, io.now_ms(), outcome)
-    begin_heartbeat(io, hold, reservation_id, outcome)
-    if io.listens(logging.DEBUG):
+    guard = GuardState(request, key, trace_id, io.now_ms(), outcome)
+    begin_heartbeat(io, guard, reservation_id, outcome)
+    if io.is_enabled_for(logging.DEBUG):
         from cycles.events import Reserved
 
         io.report(
@@ -128,12 +128,12 @@ async def _opened(io: Io, plan: Plan, key: str, trace_id: str, outcome: Outcome)
                 reservation_id=reservation_id,
                 request_id=outcome.request_id,
                 trace_id=trace_id,
-                estimate=plan.estimate,
+                estimate=request.estimate,
                 decision=body["decision"],
-                action=plan.action.name,
+                action=request.action.name,
             )
         )
-    return hold
+    return guard
 
 
 async def _refuse(io: Io, success: Success, trace_id: str) -> None:
@@ -142,7 +142,7 @@ async def _refuse(io: Io, success: Success, trace_id: str) -> None:
         success.body, request_id=success.request_id, trace_id=success.trace_id or trace_id
     )
     if created.reservation_id is not None and is_id(created.reservation_id):
-        await give_back(io, Release(created.reservation_id, new_key(), UNKNOWN_DECISION, trace_id), quiet=True)
+        await send_release(io, Release(created.reservation_id, new_key(), UNKNOWN_DECISION, trace_id), quiet=True)
     evidence: EvidenceRef | None = created.cycles_evidence
     raise denial(
         created.decision,
@@ -154,50 +154,54 @@ async def _refuse(io: Io, success: Success, trace_id: str) -> None:
     )
 
 
-def _report_denied(io: Io, plan: Plan, error: CyclesError) -> None:
-    if io.listens(logging.INFO):
+def _report_denied(io: Io, request: ReserveRequest, error: CyclesError) -> None:
+    if io.is_enabled_for(logging.INFO):
         from cycles.events import Denied
 
         io.report(
             Denied(
                 request_id=getattr(error, "request_id", None),
                 trace_id=getattr(error, "trace_id", None),
-                estimate=plan.estimate,
-                action=plan.action.name,
+                estimate=request.estimate,
+                action=request.action.name,
                 reason=str(error),
             )
         )
 
 
-def _open_unreserved(io: Io, plan: Plan, key: str, trace_id: str, outcome: NoSuccess) -> Hold:
-    if io.listens(logging.WARNING):
+def _open_unreserved(io: Io, request: ReserveRequest, key: str, trace_id: str, outcome: NoSuccess) -> GuardState:
+    if io.is_enabled_for(logging.WARNING):
         from cycles.events import Unreserved
 
-        io.report(Unreserved(trace_id=trace_id, estimate=plan.estimate, action=plan.action.name, why=why(outcome)))
-    return Hold(plan, key, trace_id, io.now_ms(), None)
+        io.report(
+            Unreserved(
+                trace_id=trace_id, estimate=request.estimate, action=request.action.name, detail=describe(outcome)
+            )
+        )
+    return GuardState(request, key, trace_id, io.now_ms(), None)
 
 
-async def _open_shadow(io: Io, plan: Plan) -> Hold:
+async def _open_shadow(io: Io, request: ReserveRequest) -> GuardState:
     """Ask what would have been decided; the block runs whatever the answer, and whether or not one comes."""
-    key, trace_id = plan.idempotency_key or new_key(), new_trace_id()
-    outcome = await send_twice(io, create_call(plan, key, trace_id))
+    key, trace_id = request.idempotency_key or new_key(), new_trace_id()
+    outcome = await send_twice(io, create_call(request, key, trace_id))
     if isinstance(outcome, Success):
-        hold = Hold(plan, key, trace_id, io.now_ms(), outcome)
+        guard = GuardState(request, key, trace_id, io.now_ms(), outcome)
     else:
-        hold = Hold(plan, key, trace_id, io.now_ms(), None)
-        hold.shadow_why = why(outcome)
-    created = hold.created
-    if io.listens(logging.DEBUG):
+        guard = GuardState(request, key, trace_id, io.now_ms(), None)
+        guard.shadow_why = describe(outcome)
+    created = guard.created
+    if io.is_enabled_for(logging.DEBUG):
         from cycles.events import ShadowDecided
 
         io.report(
             ShadowDecided(
                 trace_id=trace_id,
-                estimate=plan.estimate,
-                action=plan.action.name,
+                estimate=request.estimate,
+                action=request.action.name,
                 decision=created.decision if created is not None else None,
                 reason_code=created.reason_code if created is not None else None,
-                why=hold.shadow_why,
+                detail=guard.shadow_why,
             )
         )
-    return hold
+    return guard

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from attrs import evolve
 
 from cycles._core.error_mapping import error_of
-from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Refusal, Success, Unreachable
+from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.requests import Call
 from cycles._core.results import Result
 from cycles._flows.io import Io
@@ -19,12 +19,14 @@ _FIRST_PAUSE_S: Final = 0.1  # between tries of a read; doubled each time, and s
 
 def uncertain(outcome: Outcome) -> bool:
     """True where nothing is known about what a request did: no answer, an ambiguous one, a failing server."""
-    return isinstance(outcome, Unreachable | Ambiguous) or (isinstance(outcome, Refusal) and outcome.status >= 500)
+    return isinstance(outcome, Unreachable | Ambiguous) or (
+        isinstance(outcome, RejectedResponse) and outcome.status >= 500
+    )
 
 
-def why(outcome: NoSuccess) -> str:
+def describe(outcome: NoSuccess) -> str:
     """An outcome in a few words, for events."""
-    if isinstance(outcome, Refusal):
+    if isinstance(outcome, RejectedResponse):
         return f"{outcome.message} (HTTP {outcome.status}{f', {outcome.code}' if outcome.code else ''})"
     return outcome.message
 
@@ -42,7 +44,7 @@ async def send_read(io: Io, call: Call) -> Outcome:
         left = (deadline - io.now_ms()) / 1000
         outcome = await io.send(evolve(call, timeout_s=max(left, 0.001)))
         wait: float | None = pause * (0.5 + io.random())
-        if isinstance(outcome, Refusal) and outcome.status == 429:
+        if isinstance(outcome, RejectedResponse) and outcome.status == 429:
             wait = None if outcome.retry_after_ms is None else outcome.retry_after_ms / 1000
         elif not uncertain(outcome):
             return outcome

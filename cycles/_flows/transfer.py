@@ -13,27 +13,27 @@ from cycles._core.amounts import Amount
 from cycles._core.error_mapping import error_of
 from cycles._core.guard_token import facts_of, token_of
 from cycles._core.lifecycle import Actual
-from cycles._core.outcome import Refusal, Success
+from cycles._core.outcome import RejectedResponse, Success
 from cycles._core.requests import DEFAULT_TTL_MS, extend_call, new_key
-from cycles._core.reserve_request import Plan
+from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse, ReservationSummary
 from cycles._core.subjects import Action, Subject
 from cycles._core.usage import settlement_metrics
 from cycles._errors import InvalidRequestError
-from cycles._flows.guard_state import Hold
+from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import EXTEND, begin_heartbeat
 from cycles._flows.io import Io
 from cycles._flows.reserve import new_trace_id
-from cycles._flows.retry import send_twice, describe
+from cycles._flows.retry import describe, send_twice
 
 _LATER: frozenset[str] = frozenset({"balances", "remaining_ttl_ms", "cycles_evidence"})  # not true any more elsewhere
 
 
 @frozen
-class Parked:
+class SerializedGuard:
     """A guard on its way: what a token, or a row of the server's list, tells of it."""
 
-    plan: Plan
+    request: ReserveRequest
     key: str
     trace_id: str
     created: ReservationCreateResponse | None
@@ -41,34 +41,34 @@ class Parked:
     usage: Mapping[str, Any] | None = None
 
 
-def park(hold: Hold) -> str:
+def serialize(guard: GuardState) -> str:
     """End a guard here, settling nothing, and answer the token it goes on from.
 
     Raises:
         GuardFinalizedError: if it has already ended.
     """
-    hold.claim("detach")
-    hold.state = "detached"
-    plan, created = hold.plan, hold.created
-    used, _ = settlement_metrics(None, hold.usage)
+    guard.claim("detach")
+    guard.state = "detached"
+    request, created = guard.request, guard.created
+    used, _ = settlement_metrics(None, guard.usage)
     return token_of(
         {
-            "key": hold.key,
-            "trace_id": hold.trace_id,
-            "estimate": plan.estimate.to_dict(),
-            "subject": plan.subject.to_dict(),
-            "action": plan.action.to_dict(),
-            "ttl_ms": plan.ttl_ms,
-            "lease_policy": plan.lease_policy,
-            "shadow": plan.shadow,
+            "key": guard.key,
+            "trace_id": guard.trace_id,
+            "estimate": request.estimate.to_dict(),
+            "subject": request.subject.to_dict(),
+            "action": request.action.to_dict(),
+            "ttl_ms": request.ttl_ms,
+            "lease_policy": request.lease_policy,
+            "shadow": request.shadow,
             "created": None if created is None else {n: v for n, v in created.raw.items() if n not in _LATER},
-            "spent": None if hold.known is None else hold.known.to_dict(),
+            "spent": None if guard.known is None else guard.known.to_dict(),
             "usage": used,
         }
     )
 
 
-def unpark(token: str, actual: Actual, lease_policy: LeasePolicy | None) -> Parked:
+def deserialize(token: str, actual: Actual, lease_policy: LeasePolicy | None) -> SerializedGuard:
     """What a token tells.
 
     Raises:
@@ -76,7 +76,7 @@ def unpark(token: str, actual: Actual, lease_policy: LeasePolicy | None) -> Park
     """
     facts = facts_of(token)
     try:
-        plan = Plan(
+        request = ReserveRequest(
             estimate=_amount(facts["estimate"]),
             action=Action(**facts["action"]),
             subject=Subject(**facts["subject"]),
@@ -87,14 +87,14 @@ def unpark(token: str, actual: Actual, lease_policy: LeasePolicy | None) -> Park
         )
         created = None if facts["created"] is None else ReservationCreateResponse.read(facts["created"])
         spent = None if facts["spent"] is None else _amount(facts["spent"])
-        return Parked(plan, facts["key"], facts["trace_id"], created, spent, facts["usage"])
+        return SerializedGuard(request, facts["key"], facts["trace_id"], created, spent, facts["usage"])
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise InvalidRequestError(f"token: not one of guard.detach() ({problem!r}); pass it on unchanged") from None
 
 
-def found(row: ReservationSummary, actual: Actual, lease_policy: LeasePolicy) -> Parked:
+def found(row: ReservationSummary, actual: Actual, lease_policy: LeasePolicy) -> SerializedGuard:
     """A reservation that `client.find` or `client.reservation` told of."""
-    plan = Plan(
+    request = ReserveRequest(
         estimate=row.reserved,
         action=row.action,
         subject=row.subject,
@@ -110,51 +110,53 @@ def found(row: ReservationSummary, actual: Actual, lease_policy: LeasePolicy) ->
         "scope_path": row.scope_path,
         "affected_scopes": row.affected_scopes,
     }
-    return Parked(plan, row.idempotency_key or new_key(), new_trace_id(), ReservationCreateResponse.read(body))
+    return SerializedGuard(
+        request, row.idempotency_key or new_key(), new_trace_id(), ReservationCreateResponse.read(body)
+    )
 
 
-async def attach(io: Io, parked: Parked) -> Hold:
+async def attach(io: Io, serialized: SerializedGuard) -> GuardState:
     """Go on with a guard. One extension proves that it is still alive, and times its lease anew.
 
     Raises:
         ReservationExpiredError, ReservationFinalizedError: if there is nothing left to go on with.
         CyclesError: for every other answer that proves nothing.
     """
-    hold = Hold(parked.plan, parked.key, parked.trace_id, io.now_ms(), parked.created)
-    hold.spent = parked.spent
-    _restore(hold, parked.usage or {})
-    if hold.reservation_id is None or parked.plan.shadow:
-        return hold
-    call = extend_call(hold.reservation_id, new_key(), parked.plan.ttl_ms, None, parked.trace_id)
+    guard = GuardState(serialized.request, serialized.key, serialized.trace_id, io.now_ms(), serialized.created)
+    guard.spent = serialized.spent
+    _restore(guard, serialized.usage or {})
+    if guard.reservation_id is None or serialized.request.shadow:
+        return guard
+    call = extend_call(guard.reservation_id, new_key(), serialized.request.ttl_ms, None, serialized.trace_id)
     outcome = await send_twice(io, call)
     if isinstance(outcome, Success):
-        begin_heartbeat(io, hold, hold.reservation_id, outcome)
-    elif isinstance(outcome, Refusal) and outcome.code == "MAX_EXTENSIONS_EXCEEDED":
-        _without_heartbeat(io, hold, why(outcome))
+        begin_heartbeat(io, guard, guard.reservation_id, outcome)
+    elif isinstance(outcome, RejectedResponse) and outcome.code == "MAX_EXTENSIONS_EXCEEDED":
+        _without_heartbeat(io, guard, describe(outcome))
     else:
         raise error_of(outcome, EXTEND) from getattr(outcome, "cause", None)
-    return hold
+    return guard
 
 
-def _without_heartbeat(io: Io, hold: Hold, reason: str) -> None:
+def _without_heartbeat(io: Io, guard: GuardState, reason: str) -> None:
     """It lives until the end it already has; nothing can move that."""
-    if io.listens(logging.WARNING):
+    if io.is_enabled_for(logging.WARNING):
         from cycles.events import LeaseNotice
 
         io.report(
             LeaseNotice(
-                reservation_id=hold.reservation_id,
-                trace_id=hold.trace_id,
+                reservation_id=guard.reservation_id,
+                trace_id=guard.trace_id,
                 kind="not_extendable",
-                why=f"attached, but its lease cannot be extended any more: {reason}",
+                detail=f"attached, but its lease cannot be extended any more: {reason}",
             )
         )
 
 
-def _restore(hold: Hold, usage: Mapping[str, Any]) -> None:
+def _restore(guard: GuardState, usage: Mapping[str, Any]) -> None:
     custom = dict(usage.get("custom") or {})
     counts = {name: custom.pop(name, 0) for name in ("tokens_cached_input", "tokens_cache_write")}
-    hold.usage.add(
+    guard.usage.add(
         tokens_input=usage.get("tokens_input", 0),
         tokens_output=usage.get("tokens_output", 0),
         model_version=usage.get("model_version"),

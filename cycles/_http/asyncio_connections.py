@@ -10,12 +10,12 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import cast
 
-from cycles._http.connection_pool import KEEPALIVE_S, Seat, Stack, is_readable
+from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Slot, is_readable
 from cycles._http.exchange import MAX_BODY, Endpoint, ExchangeError, Reply, broken, closed, not_connected, timed_out
 from cycles._http.http11 import Http11
 
 
-class _Line(asyncio.Protocol):
+class _Connection(asyncio.Protocol):
     """One connection; it knows when its peer hangs up without being asked."""
 
     def __init__(self, http: Http11) -> None:
@@ -90,15 +90,15 @@ class _Line(asyncio.Protocol):
         await asyncio.shield(self._gone)
 
 
-class _Turn:
+class _Waiter:
     """A task in the queue for a seat."""
 
     __slots__ = ("seat",)
 
     def __init__(self) -> None:
-        self.seat: asyncio.Future[Seat[_Line] | None] = asyncio.get_running_loop().create_future()
+        self.seat: asyncio.Future[Slot[_Connection] | None] = asyncio.get_running_loop().create_future()
 
-    def give(self, seat: Seat[_Line] | None) -> bool:
+    def give(self, seat: Slot[_Connection] | None) -> bool:
         if self.seat.done():
             return False
         self.seat.set_result(seat)
@@ -118,7 +118,7 @@ class AsyncConnections:
         self._endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
         self._max_body = max_body
-        self._stack: Stack[_Line] = Stack(max_connections)
+        self._stack: ConnectionPool[_Connection] = ConnectionPool(max_connections)
         self._loop_end: AsyncGenerator[None, None] | None = None
 
     async def send(
@@ -171,13 +171,13 @@ class AsyncConnections:
         finally:
             await self._close()
 
-    async def _take(self, deadline: float) -> Seat[_Line]:
+    async def _take(self, deadline: float) -> Slot[_Connection]:
         if self._stack.closed:
             raise closed()
         seat = self._stack.take()
         if seat is not None:
             return seat
-        turn = _Turn()
+        turn = _Waiter()
         self._stack.join(turn)
         try:
             async with asyncio.timeout_at(deadline):
@@ -192,7 +192,7 @@ class AsyncConnections:
             raise closed()
         return seat
 
-    def _withdraw(self, turn: _Turn) -> None:
+    def _withdraw(self, turn: _Waiter) -> None:
         """Out of the queue; a seat that came in the last moment goes to the next in it."""
         self._stack.leave(turn)
         if not turn.seat.cancelled() and turn.seat.done():
@@ -200,7 +200,7 @@ class AsyncConnections:
             if seat is not None:
                 self._put(seat)
 
-    def _put(self, seat: Seat[_Line]) -> None:
+    def _put(self, seat: Slot[_Connection]) -> None:
         now = time.monotonic()
         if seat.line is not None:
             seat.line.idle_since = now
@@ -209,12 +209,12 @@ class AsyncConnections:
             line.close()
 
     @staticmethod
-    def _drop(seat: Seat[_Line]) -> None:
+    def _drop(seat: Slot[_Connection]) -> None:
         if seat.line is not None:
             seat.line.close()
             seat.line = None
 
-    async def _open(self, seat: Seat[_Line], deadline: float) -> _Line:
+    async def _open(self, seat: Slot[_Connection], deadline: float) -> _Connection:
         self._drop(seat)
         if self._loop_end is None:
             self._loop_end = self._until_the_loop_ends()
@@ -224,7 +224,7 @@ class AsyncConnections:
         try:
             async with asyncio.timeout_at(min(deadline, loop.time() + self._connect_timeout_s)):
                 _, seat.line = await loop.create_connection(
-                    lambda: _Line(Http11(endpoint, self._max_body)),
+                    lambda: _Connection(Http11(endpoint, self._max_body)),
                     endpoint.host,
                     endpoint.port,
                     ssl=tls,

@@ -9,14 +9,14 @@ import threading
 import time
 from collections.abc import Sequence
 
-from cycles._http.connection_pool import KEEPALIVE_S, Seat, Stack, is_readable
+from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Slot, is_readable
 from cycles._http.exchange import MAX_BODY, Endpoint, Reply, broken, closed, not_connected, timed_out
 from cycles._http.http11 import Http11
 
 READ_SIZE = 64 * 1024
 
 
-class _Line:
+class _Connection:
     """One connection."""
 
     __slots__ = ("http", "idle_since", "socket")
@@ -34,17 +34,17 @@ class _Line:
         self.socket.close()
 
 
-class _Turn:
+class _Waiter:
     """A thread in the queue for a seat."""
 
     __slots__ = ("_bell", "seat")
 
     def __init__(self) -> None:
-        self.seat: Seat[_Line] | None = None
+        self.seat: Slot[_Connection] | None = None
         self._bell = threading.Lock()
         self._bell.acquire()
 
-    def give(self, seat: Seat[_Line] | None) -> bool:
+    def give(self, seat: Slot[_Connection] | None) -> bool:
         self.seat = seat
         self._bell.release()
         return True
@@ -65,7 +65,7 @@ class BlockingConnections:
         self._endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
         self._max_body = max_body
-        self._stack: Stack[_Line] = Stack(max_connections)
+        self._stack: ConnectionPool[_Connection] = ConnectionPool(max_connections)
         self._lock = threading.Lock()
 
     def send(
@@ -96,14 +96,14 @@ class BlockingConnections:
         for line in lines:
             line.close()
 
-    def _take(self, deadline: float) -> Seat[_Line]:
+    def _take(self, deadline: float) -> Slot[_Connection]:
         with self._lock:
             if self._stack.closed:
                 raise closed()
             seat = self._stack.take()
             if seat is not None:
                 return seat
-            turn = _Turn()
+            turn = _Waiter()
             self._stack.join(turn)
         try:
             turn.wait(deadline - time.monotonic())
@@ -119,11 +119,11 @@ class BlockingConnections:
             raise closed()
         raise timed_out("waiting for a free connection", request_sent=False)
 
-    def _withdraw(self, turn: _Turn) -> None:
+    def _withdraw(self, turn: _Waiter) -> None:
         with self._lock:
             self._stack.leave(turn)
 
-    def _put(self, seat: Seat[_Line]) -> None:
+    def _put(self, seat: Slot[_Connection]) -> None:
         now = time.monotonic()
         with self._lock:
             if seat.line is not None:
@@ -133,21 +133,21 @@ class BlockingConnections:
         for line in unused:
             line.close()
 
-    def _line(self, seat: Seat[_Line], deadline: float) -> _Line:
+    def _line(self, seat: Slot[_Connection], deadline: float) -> _Connection:
         if seat.line is not None and not seat.line.is_alive(time.monotonic()):
             self._drop(seat)
         if seat.line is None:
             sock = self._connect(deadline)
-            seat.line = _Line(sock, Http11(self._endpoint, self._max_body))
+            seat.line = _Connection(sock, Http11(self._endpoint, self._max_body))
         return seat.line
 
     @staticmethod
-    def _drop(seat: Seat[_Line]) -> None:
+    def _drop(seat: Slot[_Connection]) -> None:
         if seat.line is not None:
             seat.line.close()
             seat.line = None
 
-    def _exchange(self, line: _Line, request: bytes, deadline: float) -> Reply:
+    def _exchange(self, line: _Connection, request: bytes, deadline: float) -> Reply:
         sock, feed = line.socket, line.http.feed
         sent = time.monotonic()
         _write(sock, request, deadline)

@@ -21,7 +21,7 @@ class Idle(Protocol):
 L = TypeVar("L", bound=Idle)
 
 
-class Seat(Generic[L]):
+class Slot(Generic[L]):
     """The right to have one connection; `line` is None until it is opened, and after it was lost."""
 
     __slots__ = ("line",)
@@ -30,39 +30,39 @@ class Seat(Generic[L]):
         self.line: L | None = None
 
 
-class Turn(Protocol[L]):
+class Waiter(Protocol[L]):
     """Someone in the queue."""
 
-    def give(self, seat: Seat[L] | None) -> bool:
+    def give(self, seat: Slot[L] | None) -> bool:
         """Hands over a seat (None: there will be none, the stack is closed); False if nobody waits any more."""
         ...
 
 
-class Stack(Generic[L]):
+class ConnectionPool(Generic[L]):
     def __init__(self, seats: int) -> None:
         self._unused = seats
-        self._idle: deque[Seat[L]] = deque()
-        self._queue: deque[Turn[L]] = deque()
+        self._idle: deque[Slot[L]] = deque()
+        self._queue: deque[Waiter[L]] = deque()
         self.closed = False
 
-    def take(self) -> Seat[L] | None:
+    def take(self) -> Slot[L] | None:
         """A seat, if one is free; whoever gets none joins the queue."""
         if self._idle:
             return self._idle.pop()
         if self._unused == 0:
             return None
         self._unused -= 1
-        return Seat()
+        return Slot()
 
-    def join(self, turn: Turn[L]) -> None:
+    def join(self, turn: Waiter[L]) -> None:
         self._queue.append(turn)
 
-    def leave(self, turn: Turn[L]) -> None:
+    def leave(self, turn: Waiter[L]) -> None:
         """Out of the queue; no harm if the turn has come meanwhile."""
         if turn in self._queue:
             self._queue.remove(turn)
 
-    def put(self, seat: Seat[L]) -> None:
+    def put(self, seat: Slot[L]) -> None:
         """Gives a seat back: to whoever waits longest, else to the stack."""
         while self._queue:
             if self._queue.popleft().give(seat):

@@ -41,7 +41,7 @@ _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @attrs.frozen
-class JournalProblem:
+class JournalIssue:
     """Something the operator should know, told once.
 
     Attributes:
@@ -90,7 +90,7 @@ class Journal:
         tenant: str | None,
         api_key: str,
         durability: Durability = "process",
-        report: Callable[[JournalProblem], None],
+        report: Callable[[JournalIssue], None],
     ) -> None:
         self._root = root
         self._base_url = base_url
@@ -125,7 +125,7 @@ class Journal:
         self._told.discard(("unwritable", ""))
         return True
 
-    def forget(self, record: Record) -> None:
+    def delete(self, record: Record) -> None:
         """Removes the file of a finished settlement; another process may have done so already."""
         try:
             os.unlink(self._locate() + file_name(record.reservation_id))
@@ -311,7 +311,7 @@ class Journal:
         told = (kind, path if once is None else once)
         if told not in self._told:
             self._told.add(told)
-            self._report(JournalProblem(kind, path, message, cause))
+            self._report(JournalIssue(kind, path, message, cause))
 
 
 def _absolute(root: Path) -> str:

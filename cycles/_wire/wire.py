@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 
 from attrs import field, frozen
 
-from cycles._core.outcome import Outcome, judge
+from cycles._core.outcome import Outcome, classify_response
 from cycles._core.requests import Call, aware, check_id
 from cycles._core.schema import Check, Checkers
 from cycles._errors import InvalidRequestError
@@ -121,12 +121,12 @@ class Wire:
             headers.append((b"Content-Type", b"application/json"))
         return Prepared(operation.method, target, headers, content)
 
-    def judge(self, call: Call, reply: ReplyLike) -> Outcome:
+    def classify_response(self, call: Call, reply: ReplyLike) -> Outcome:
         """What the reply to a call proves (semantics 8)."""
         operation = self._operation(call.operation)
         answers = self._answers
         assert answers is not None
-        return judge(
+        return classify_response(
             success=operation.success,
             check=answers[operation.response] if operation.response is not None else None,
             error_check=answers[operation.error] if operation.error is not None else _anything,

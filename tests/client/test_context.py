@@ -7,12 +7,12 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
-from cycles._client.context import copy_context_to, subject, surrounding_subject
+from cycles._client.context import context_subject, copy_context_to, subject
 from cycles._errors import InvalidRequestError
 
 
 def agent() -> str | None:
-    surrounding = surrounding_subject()
+    surrounding = context_subject()
     return None if surrounding is None else surrounding.agent
 
 

@@ -163,7 +163,7 @@ async def test_poison_in_usage_never_keeps_an_amount_from_the_ledger(
     async with world.block(reserve(world)) as guard:
         guard.usage.custom["at"] = object()
     assert spent(server) == 1
-    [told] = [event for event in events if type(event).__name__ == "ValuesLeftOut"]
+    [told] = [event for event in events if type(event).__name__ == "ValuesOmitted"]
     assert told.names == ("metrics.custom.at",)
 
 

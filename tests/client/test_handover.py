@@ -27,7 +27,7 @@ async def test_a_guard_goes_on_elsewhere(world: World, server: Any, tmp_path: Pa
     guard.spend(cycles.tokens(5))
     token = guard.detach()
     assert guard.state == "detached"
-    assert guard._hold.heartbeat.ended  # nobody here extends the lease any more
+    assert guard._state.heartbeat.ended  # nobody here extends the lease any more
     assert json.loads(json.dumps(token)) == token
     assert world.client.config.api_key not in token
     with pytest.raises(cycles.GuardFinalizedError):

@@ -6,16 +6,16 @@ import random
 
 from hypothesis import given, strategies as st
 
-from cycles._core.retry_schedule import Backlog
+from cycles._core.retry_schedule import RetrySchedule
 
 INITIAL, LONGEST = 0.5, 60.0
 
 
-def make(seed: int = 1) -> Backlog[str]:
-    return Backlog(INITIAL, LONGEST, random.Random(seed).random)
+def make(seed: int = 1) -> RetrySchedule[str]:
+    return RetrySchedule(INITIAL, LONGEST, random.Random(seed).random)
 
 
-def advance(backlog: Backlog[str], now: float) -> float:
+def advance(backlog: RetrySchedule[str], now: float) -> float:
     due = backlog.next_due(now)
     assert due is not None
     return max(now, due)
@@ -71,7 +71,7 @@ def test_what_a_429_holds_back_is_not_hurried() -> None:
     item = backlog.take(0.0)
     assert item is not None
     backlog.failed(item, 0.0, "throttled", outage=False, floor=30.0)
-    backlog.hurry(1.0)
+    backlog.expedite(1.0)
     assert backlog.take(29.9) is None
     assert backlog.take(30.0) is item
 
@@ -81,7 +81,7 @@ def test_what_somebody_was_at_when_all_was_hurried_is_due_again_at_once_if_that_
     backlog.add("a", "debt", 0.0)
     item = backlog.take(0.0)
     assert item is not None
-    backlog.hurry(1.0)
+    backlog.expedite(1.0)
     backlog.failed(item, 2.0, "down", outage=True)
     assert backlog.take(2.0) is item
     backlog.failed(item, 2.0, "down", outage=True)
@@ -134,7 +134,7 @@ def test_a_call_that_gets_through_opens_the_gate_for_all() -> None:
     assert item is not None
     backlog.failed(item, 0.0, "down", outage=True)
     assert backlog.take(0.0) is None
-    assert backlog.heard(0.1)
+    assert backlog.server_responded(0.1)
     assert [backlog.take(0.1) is not None for _ in "abc"] == [True] * 3
 
 
@@ -142,14 +142,14 @@ def test_what_fails_for_a_reason_of_its_own_is_woken_one_by_one_and_not_by_every
     backlog = make()
     for name in "abc":
         backlog.add(name, "debt", 10.0)
-    assert backlog.heard(1.0)
+    assert backlog.server_responded(1.0)
     woken = backlog.take(1.0)
     assert woken is not None
     assert backlog.take(1.0) is None
     backlog.drop(woken)
-    assert not backlog.heard(1.9)
+    assert not backlog.server_responded(1.9)
     assert backlog.take(1.9) is None
-    assert backlog.heard(2.1)
+    assert backlog.server_responded(2.1)
     assert backlog.take(2.1) is not None
 
 
@@ -158,7 +158,7 @@ def test_each_success_wakes_the_next_but_nothing_before_its_floor() -> None:
     for name in "abc":
         backlog.add(name, "debt", 10.0)
     backlog.add("throttled", "debt", 0.0, floor=20.0)
-    assert backlog.heard(1.0)
+    assert backlog.server_responded(1.0)
     for _ in "abc":
         item = backlog.take(1.0)
         assert item is not None
@@ -168,7 +168,7 @@ def test_each_success_wakes_the_next_but_nothing_before_its_floor() -> None:
 
 
 def test_a_success_wakes_nothing_where_nothing_waits() -> None:
-    assert not make().heard(1.0)
+    assert not make().server_responded(1.0)
 
 
 def test_a_429_slows_the_others_down_too_but_not_for_longer_than_an_outage_would() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 import cycles
 from cycles._core.error_mapping import error_of
-from cycles._core.outcome import Refusal
+from cycles._core.outcome import RejectedResponse
 
 
 @pytest.mark.parametrize(
@@ -30,19 +30,19 @@ from cycles._core.outcome import Refusal
 def test_the_code_decides_if_it_is_known_else_the_status(
     operation: str, status: int, code: str | None, kind: type[cycles.ProtocolError]
 ) -> None:
-    error = error_of(Refusal(status, code, "words"), operation)
+    error = error_of(RejectedResponse(status, code, "words"), operation)
     assert type(error) is kind
     assert error.code == code
 
 
 def test_a_key_that_was_used_before_denies_the_reservation_and_is_a_mismatch() -> None:
-    error = error_of(Refusal(409, "IDEMPOTENCY_MISMATCH", "words"), "createReservation")
+    error = error_of(RejectedResponse(409, "IDEMPOTENCY_MISMATCH", "words"), "createReservation")
     assert isinstance(error, cycles.IdempotencyMismatchError)
     assert isinstance(error, cycles.ReservationDeniedError)
 
 
 def test_what_to_do_stands_beside_the_servers_words_and_not_in_them() -> None:
-    error = error_of(Refusal(401, "UNAUTHORIZED", "KEY_NOT_FOUND", "req-1"), "decide")
+    error = error_of(RejectedResponse(401, "UNAUTHORIZED", "KEY_NOT_FOUND", "req-1"), "decide")
     assert isinstance(error, cycles.UnauthorizedError)
     assert error.message == "KEY_NOT_FOUND"
     assert error.hint is not None

@@ -322,9 +322,9 @@ async def step_by_hand(flow: Any, shop: Shop, at: str) -> None:
         waits_for = flow.send(None)
         if waits_for is not None:
             waits_for._asyncio_future_blocking = False
-            heard = asyncio.ensure_future(arrives(shop, at))
-            await asyncio.wait([waits_for, heard], return_when=asyncio.FIRST_COMPLETED)
-            heard.cancel()
+            server_responded = asyncio.ensure_future(arrives(shop, at))
+            await asyncio.wait([waits_for, server_responded], return_when=asyncio.FIRST_COMPLETED)
+            server_responded.cancel()
 
 
 def test_a_guard_outlives_its_loop(client: cycles.Cycles, shop: Shop) -> None:
@@ -346,14 +346,14 @@ def test_a_guard_outlives_its_loop(client: cycles.Cycles, shop: Shop) -> None:
 async def test_while_the_file_of_a_settlement_goes(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server has answered: nothing is left to do but the file, so nothing is sent again and nothing is pending."""
     removing, may_go_on = asyncio.Event(), threading.Event()
-    loop, forget = asyncio.get_running_loop(), Journal.forget
+    loop, forget = asyncio.get_running_loop(), Journal.delete
 
     def slowly(journal: Journal, record: Any) -> None:
         loop.call_soon_threadsafe(removing.set)
         assert may_go_on.wait(5)
         forget(journal, record)
 
-    monkeypatch.setattr(Journal, "forget", slowly)
+    monkeypatch.setattr(Journal, "delete", slowly)
     client = shop.client()
     guards: list[cycles.AsyncGuard] = []
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._flows.guard_state import Hold
+from cycles._flows.guard_state import GuardState
 
 from .conftest import ACTION, Shop, World
 
@@ -300,14 +300,14 @@ def test_an_interrupt_just_after_a_guard_was_claimed(
     client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch, work: Any, verb: str | None, money: Any
 ) -> None:
     """Nobody else can end the guard any more, and nothing has been sent: the smallest gap there is."""
-    claim = Hold.claim
+    claim = GuardState.claim
 
-    def claim_and_die(self: Hold, *args: Any) -> bool:
+    def claim_and_die(self: GuardState, *args: Any) -> bool:
         monkeypatch.undo()
         claim(self, *args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Hold, "claim", claim_and_die)
+    monkeypatch.setattr(GuardState, "claim", claim_and_die)
     with pytest.raises(KeyboardInterrupt):
         work(client, verb)()
     shop.until(lambda: shop.money() == money)

@@ -101,7 +101,7 @@ async def test_a_block_that_tells_nothing_is_released_with_a_warning(
             guard.usage.add(tokens_input=5)  # usage alone is no amount
     assert shop.bodies("release")[0]["reason"] == "guard_exited_without_commit"
     assert (guard.state, shop.money()) == ("released", (0, 0))
-    assert any(isinstance(event, told.GuardForgotten) for event in events)
+    assert any(isinstance(event, told.GuardNotCommitted) for event in events)
     assert len(warned) == 1
 
 

@@ -265,7 +265,7 @@ async def test_a_guard_that_is_dropped_gives_its_budget_back(world: World, shop:
     shop.until(lambda: shop.sent("release"))
     assert shop.bodies("release")[0]["reason"] == "guard_dropped"
     assert shop.money() == (0, 0)
-    assert any(isinstance(event, cycles.events.GuardForgotten) for event in events)
+    assert any(isinstance(event, cycles.events.GuardNotCommitted) for event in events)
 
 
 async def test_a_guard_that_is_dropped_pays_what_it_spent(world: World, shop: Shop) -> None:
@@ -292,7 +292,7 @@ async def test_a_thread_that_spends_while_the_block_ends_is_heard(
 ) -> None:
     """It spends just after the end of the block has found nothing to commit."""
     async with world.block() as guard:
-        hold = guard._hold
+        hold = guard._state
         claim = hold.claim
 
         def spend_first(self: Any, what: str, *known: Any) -> bool:
@@ -309,7 +309,7 @@ async def test_the_end_of_a_block_leaves_a_guard_alone_that_another_thread_just_
     world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world.block(actual=T(9)) as guard:
-        hold = guard._hold
+        hold = guard._state
         claim = hold.claim
 
         def too_late(self: Any, what: str, *known: Any) -> bool:

@@ -18,7 +18,7 @@ T = cycles.tokens
 
 def subject_of(client: cycles.Cycles, **options: Any) -> dict[str, Any]:
     """The subject a reservation would be made for; nothing is sent."""
-    return client.reserve(T(1), action=ACTION, **options)._plan.subject.to_dict()
+    return client.reserve(T(1), action=ACTION, **options)._request.subject.to_dict()
 
 
 def test_the_call_wins_over_blocks_over_the_configuration(shop: Shop) -> None:

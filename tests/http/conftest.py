@@ -64,8 +64,8 @@ class Caller:
         try:
             return await self.get(self._start(operation))
         finally:
-            if self.guard is not None and not self.guard._hold.finalized:
-                self.guard._hold.claim("left to the test")
+            if self.guard is not None and not self.guard._state.finalized:
+                self.guard._state.claim("left to the test")
 
     def _acquire(self) -> Any:
         reservation = self.client.reserve(cycles.tokens(100), action=ACTION)

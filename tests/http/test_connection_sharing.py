@@ -224,7 +224,7 @@ def test_an_interrupt_in_the_queue_gives_its_turn_to_the_next(monkeypatch: pytes
                 raise KeyboardInterrupt
 
             with monkeypatch.context() as patch:
-                patch.setattr(blocking_connections._Turn, "wait", interrupted)
+                patch.setattr(blocking_connections._Waiter, "wait", interrupted)
                 with pytest.raises(KeyboardInterrupt):
                     post(connections)
         assert post(connections).status == 200

@@ -178,6 +178,7 @@ def every_error() -> list[cycles.CyclesError]:
         cycles.ReservationNotActiveError: {"reservation_id": "res"},
         cycles.ToolNotAllowedError: {"tool": "web"},
         cycles.StepsExhaustedError: {"limit": 3},
+        _errors.EvidenceRejectedError: {"rule": "json"},
     }
     errors = []
     for kind in vars(_errors).values():

@@ -89,7 +89,7 @@ def test_everything_that_can_be_asked_for(make: Make) -> None:
             lease_policy="warn",
         )
         held = guard.acquire()
-        held._hold.claim("left to the test")
+        held._state.claim("left to the test")
     request = only(stub)
     assert request.json() == {
         "idempotency_key": "k 1",

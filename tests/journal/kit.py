@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cycles._core.records import Record
-from cycles._journal.journal import Journal, JournalProblem
+from cycles._journal.journal import Journal, JournalIssue
 
 BASE = "http://localhost"
 ROOT_USER = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -24,7 +24,7 @@ def a_record(reservation_id: str = "rsv_1", key: str = "key-1", **changes: Any) 
     return Record(reservation_id=reservation_id, **fields)
 
 
-class Told(list[JournalProblem]):
+class Told(list[JournalIssue]):
     """What the operator was told."""
 
     @property
@@ -46,7 +46,7 @@ def put(journal: Journal, name: str, content: bytes) -> Path:
 def settle_all(journal: Journal) -> list[Record]:
     found = [record for entry in journal.pending() if (record := journal.load(entry)) is not None]
     for record in found:
-        journal.forget(record)
+        journal.delete(record)
     return found
 
 

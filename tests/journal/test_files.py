@@ -35,10 +35,10 @@ def test_a_later_state_replaces_the_earlier_one(journal: Journal) -> None:
 
 
 def test_forgetting_twice_or_what_was_never_saved_is_fine(journal: Journal, told: Told) -> None:
-    journal.forget(a_record())
+    journal.delete(a_record())
     journal.save(a_record())
-    journal.forget(a_record())
-    journal.forget(a_record())
+    journal.delete(a_record())
+    journal.delete(a_record())
     assert not told
 
 
@@ -106,7 +106,7 @@ def test_a_relative_root_is_fixed_when_it_is_first_used(
     journal = open_journal(Path("here"))
     journal.save(a_record())
     monkeypatch.chdir("/")
-    journal.forget(a_record())
+    journal.delete(a_record())
     assert files(journal) == set()
     assert Path(journal.directory).parent == tmp_path / "here"
 
@@ -183,8 +183,8 @@ def test_a_record_that_json_cannot_express_is_told_and_not_written(journal: Jour
 def test_a_finished_settlement_that_cannot_be_removed_is_told_once(journal: Journal, told: Told) -> None:
     journal.save(a_record())
     with failing("unlink", errno.EROFS):
-        journal.forget(a_record())
-        journal.forget(a_record("rsv_2"))
+        journal.delete(a_record())
+        journal.delete(a_record("rsv_2"))
     assert told.kinds == ["unreadable"]
     assert "charges nothing twice" in told[0].message
 
@@ -225,7 +225,7 @@ def test_a_user_without_a_home_is_told_and_goes_on(
     assert not journal.save(a_record())
     assert journal.pending() == []
     assert journal.load(Entry("v2-any.json")) is None
-    journal.forget(a_record())
+    journal.delete(a_record())
     assert told.kinds == ["unwritable"]
     assert "home" in told[0].message
     assert not Path("~").exists()
@@ -259,7 +259,7 @@ def test_a_directory_of_another_user(open_folder: Path, mode: int, kind: str | N
         "from cycles._journal.journal import Journal; os.setgid(65534); os.setuid(65534);"
         "j = Journal(Path(sys.argv[1]), base_url='b', tenant='t', api_key='k', report=lambda p: print(p.kind));"
         "r = Record(reservation_id='r', base_url='b', commit_body={'idempotency_key': 'k'});"
-        "j.save(r); j.save(r); j.forget(r)"
+        "j.save(r); j.save(r); j.delete(r)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(root)], capture_output=True, text=True, check=True)
     told = done.stdout.split()

@@ -54,7 +54,7 @@ def test_a_quarantine_that_cannot_be_made_is_told_once(journal: Journal, told: T
 def test_an_entry_that_another_process_settled_meanwhile_is_nothing(journal: Journal, told: Told) -> None:
     journal.save(a_record())
     (entry,) = journal.pending()
-    journal.forget(a_record())
+    journal.delete(a_record())
     assert journal.load(entry) is None
     assert not told
 

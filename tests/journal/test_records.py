@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cycles._core.records import (
-    MAX_PARKED_MS,
+    MAX_DEFERRED_MS,
     Record,
     RecordError,
     decode,
@@ -152,11 +152,11 @@ def test_event_mode_owes_the_event_now() -> None:
 def test_a_throttled_record_waits_as_long_as_asked_but_not_for_ever() -> None:
     record = decode(json.dumps(KNOWN).encode())
     assert record.wait_ms(now_ms=0) == 0
-    parked = record.parked_until(5_000, now_ms=2_000)
-    assert (parked.wait_ms(now_ms=2_000), parked.wait_ms(now_ms=9_000)) == (3_000, 0)
-    assert record.parked_until(10**15, now_ms=2_000).not_before_ms == 2_000 + MAX_PARKED_MS
+    serialized = record.deferred_until(5_000, now_ms=2_000)
+    assert (serialized.wait_ms(now_ms=2_000), serialized.wait_ms(now_ms=9_000)) == (3_000, 0)
+    assert record.deferred_until(10**15, now_ms=2_000).not_before_ms == 2_000 + MAX_DEFERRED_MS
     # A floor that a broken clock wrote does not park spend for days either.
-    assert decode(json.dumps({**KNOWN, "not_before_ms": 10**15}).encode()).wait_ms(now_ms=0) == MAX_PARKED_MS
+    assert decode(json.dumps({**KNOWN, "not_before_ms": 10**15}).encode()).wait_ms(now_ms=0) == MAX_DEFERRED_MS
 
 
 @given(ids)

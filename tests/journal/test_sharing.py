@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cycles._core.records import Record
-from cycles._journal.journal import Journal, JournalProblem
+from cycles._journal.journal import Journal, JournalIssue
 
 ACTUAL = {"unit": "TOKENS", "amount": 5}
 WRITER = """
@@ -38,7 +38,7 @@ while True:
 """
 
 
-def open_journal(root: Path, problems: list[JournalProblem] | None = None) -> Journal:
+def open_journal(root: Path, problems: list[JournalIssue] | None = None) -> Journal:
     report = (problems if problems is not None else []).append
     return Journal(root, base_url="b", tenant="t", api_key="k", report=report)
 
@@ -50,7 +50,7 @@ def owed(number: object) -> Record:
 
 def test_readers_meet_whole_records_only_while_writers_die(tmp_path: Path) -> None:
     """Two processes write and are killed in the middle of it; a third reads all the time, and cleans up after them."""
-    problems: list[JournalProblem] = []
+    problems: list[JournalIssue] = []
     reader = open_journal(tmp_path, problems)
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     writers = [subprocess.Popen([*command, name, "shared"], stdout=subprocess.PIPE) for name in ("one", "two")]
@@ -70,14 +70,14 @@ def test_readers_meet_whole_records_only_while_writers_die(tmp_path: Path) -> No
     for entry in reader.pending():
         record = reader.load(entry)
         assert record is not None
-        reader.forget(record)
+        reader.delete(record)
     assert list(Path(reader.directory).iterdir()) == []
     assert problems == []
 
 
 @pytest.mark.parametrize("durability", ["process", "disk"])
 def test_threads_share_one_journal(tmp_path: Path, durability: str) -> None:
-    problems: list[JournalProblem] = []
+    problems: list[JournalIssue] = []
     journal = Journal(
         tmp_path,
         base_url="b",
@@ -95,7 +95,7 @@ def test_threads_share_one_journal(tmp_path: Path, durability: str) -> None:
             assert journal.save(mine)
             assert journal.save(owed("shared"))
             if number % 2:
-                journal.forget(mine)
+                journal.delete(mine)
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(work, range(16)))

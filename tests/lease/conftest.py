@@ -40,12 +40,12 @@ class Heard:
 
 
 @pytest.fixture
-def heard() -> Heard:
+def server_responded() -> Heard:
     return Heard()
 
 
 @pytest.fixture
-def client_of(heard: Heard) -> Iterator[Callable[..., cycles.Cycles]]:
+def client_of(server_responded: Heard) -> Iterator[Callable[..., cycles.Cycles]]:
     """Makes clients of a server; they are closed at the end."""
     clients: list[cycles.Cycles] = []
 
@@ -53,7 +53,7 @@ def client_of(heard: Heard) -> Iterator[Callable[..., cycles.Cycles]]:
         client = cycles.Cycles(
             base_url=server.url, api_key="cyc_test", tenant="acme", journal=False, flush_timeout=0.0, **settings
         )
-        client.on_event(heard)
+        client.on_event(server_responded)
         clients.append(client)
         return client
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from cycles._core.lease.planner import Beat, Failure, FailureKind, Grant, Lease, Step, Stop
+from cycles._core.lease.planner import ExtendAttempt, Failure, FailureKind, Grant, Lease, Step, Stop
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Run:
         lease, step = Lease.opened(
             ttl_ms=self.server.ttl_ms, timeout_ms=self.timeout_ms, grant=Grant(*answered, 0.0, self.now_ms)
         )
-        while isinstance(step, Beat) and step.due_ms < until_ms:
+        while isinstance(step, ExtendAttempt) and step.due_ms < until_ms:
             assert len(self.starts) < 5_000, "a loop without end"
             lease, step = self._attempt(lease, step, next(attempts))
         if isinstance(step, Stop):
@@ -95,7 +95,7 @@ class Run:
         else:
             self._watch(until_ms)
 
-    def _attempt(self, lease: Lease, beat: Beat, attempt: Attempt) -> tuple[Lease, Step]:
+    def _attempt(self, lease: Lease, beat: ExtendAttempt, attempt: Attempt) -> tuple[Lease, Step]:
         self.waits.append(beat.due_ms - self.now_ms)
         self.starts.append(max(self.now_ms, beat.due_ms) + attempt.late_ms)
         self.keys.append(len(self.keys) if beat.fresh_key else self.keys[-1])

@@ -8,15 +8,15 @@ from typing import Any, cast
 import pytest
 
 import cycles
-from cycles._core.lease.planner import Beat
-from cycles._core.outcome import Outcome, Refusal, Success, Unreachable
+from cycles._core.lease.planner import ExtendAttempt
+from cycles._core.outcome import Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.requests import Call
-from cycles._core.reserve_request import Plan
+from cycles._core.reserve_request import ReserveRequest
 from cycles._core.subjects import Action, Subject
-from cycles._flows.heartbeat import beat
+from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Io, run
-from cycles._flows.reserve import open_hold
+from cycles._flows.reserve import open_lease
 from tests.lease.simulation import Server
 
 MINUTE_MS = 60_000.0
@@ -43,13 +43,13 @@ class ChaosIo:
     def now_ms(self) -> float:
         return self.clock_ms
 
-    def listens(self, level: int) -> bool:
+    def is_enabled_for(self, level: int) -> bool:
         return True
 
     def report(self, event: Any) -> None:
         self.events.append(event)
 
-    def beat(self, heartbeat: Heartbeat) -> None:
+    def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
         """The test makes the beats."""
 
     async def send(self, call: Call) -> Outcome:
@@ -89,8 +89,8 @@ class ChaosIo:
             return Unreachable("timed out", TimeoutError())
         retry_after_ms = self.dice.choice([0, 0, 1_000, None]) if fate == "429" else None
         if fate == "503":
-            return Refusal(503, "INTERNAL_ERROR", "scripted", retry_after_ms=0)
-        return Refusal(429, "LIMIT_EXCEEDED", "scripted", retry_after_ms=retry_after_ms)
+            return RejectedResponse(503, "INTERNAL_ERROR", "scripted", retry_after_ms=0)
+        return RejectedResponse(429, "LIMIT_EXCEEDED", "scripted", retry_after_ms=retry_after_ms)
 
     def _success(self, body: dict[str, Any], started_ms: float) -> Success:
         self.told = body["remaining_ttl_ms"], body["expires_at_ms"]
@@ -99,14 +99,14 @@ class ChaosIo:
 
 def keep_for_a_minute(server: Server, seed: int) -> tuple[ChaosIo, Heartbeat]:
     io = ChaosIo(server, seed)
-    plan = Plan(
+    plan = ReserveRequest(
         estimate=cycles.tokens(1), action=Action("a", "b"), subject=Subject(tenant="acme"), ttl_ms=server.ttl_ms
     )
-    heartbeat = run(open_hold(cast(Io, io), plan)).heartbeat
+    heartbeat = run(open_lease(cast(Io, io), plan)).heartbeat
     assert heartbeat is not None
-    while isinstance(step := heartbeat.step, Beat) and step.due_ms < MINUTE_MS:
+    while isinstance(step := heartbeat.step, ExtendAttempt) and step.due_ms < MINUTE_MS:
         io.clock_ms = max(io.clock_ms, step.due_ms) + io.dice.uniform(0, LATE_MS)
-        run(beat(cast(Io, io), heartbeat))
+        run(send_heartbeat(cast(Io, io), heartbeat))
     if not heartbeat.lost:
         io.lapsed = io.lapsed or not server.alive(MINUTE_MS)
     return io, heartbeat

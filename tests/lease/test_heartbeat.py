@@ -35,29 +35,31 @@ def keys(seen: list[Seen]) -> list[str]:
     return [each.body["idempotency_key"] for each in seen]
 
 
-def test_beats_come_when_the_lease_needs_them(client_of: Make, heard: Heard) -> None:
+def test_beats_come_when_the_lease_needs_them(client_of: Make, server_responded: Heard) -> None:
     with LeaseServer() as server, client_of(server) as client:
         guard = reserve(client).acquire()
         at_first = guard.expires_at_ms
         extends = server.wait_for_extends(3)
         (created,) = server.of("reservations")
-        heard.wait_for("LeaseExtended", 3)
+        server_responded.wait_for("LeaseExtended", 3)
         assert guard.expires_at_ms > at_first
         guard.commit(cycles.tokens(1))
         assert is_about(median(gaps([created, *extends])), 500)  # 3,500 of lead, 3,000 of reserve
         assert len(set(keys(extends))) == 3
         assert {each.body["extend_by_ms"] for each in extends} == {TTL_MS}
         count = len(server.of("extend"))
-        assert client._runtime().keeper.scheduled == 0
+        assert client._runtime().scheduler.scheduled == 0
     assert len(server.of("extend")) == count
-    assert [event for event in heard.events if event.level >= 30 and type(event).__name__ != "LateBeat"] == []
+    assert [
+        event for event in server_responded.events if event.level >= 30 and type(event).__name__ != "HeartbeatDelayed"
+    ] == []
 
 
-def test_async_beats_come_when_the_lease_needs_them(client_of: Make, heard: Heard) -> None:
+def test_async_beats_come_when_the_lease_needs_them(client_of: Make, server_responded: Heard) -> None:
     async def main() -> None:
         async with reserve(client) as guard:
             at_first = guard.expires_at_ms
-            await asyncio.to_thread(heard.wait_for, "LeaseExtended", 3)
+            await asyncio.to_thread(server_responded.wait_for, "LeaseExtended", 3)
             assert guard.expires_at_ms > at_first
             await guard.commit(cycles.tokens(1))
 
@@ -68,27 +70,27 @@ def test_async_beats_come_when_the_lease_needs_them(client_of: Make, heard: Hear
         assert len(set(keys(extends))) == len(extends)
 
 
-def test_a_failed_beat_is_repeated_with_its_key_within_the_window(client_of: Make, heard: Heard) -> None:
+def test_a_failed_beat_is_repeated_with_its_key_within_the_window(client_of: Make, server_responded: Heard) -> None:
     with LeaseServer(refuse(503), grant()) as server, client_of(server) as client:
         guard = reserve(client).acquire()
         extends = server.wait_for_extends(2)
-        heard.wait_for("LeaseExtended")
+        server_responded.wait_for("LeaseExtended")
         assert guard.state == "active"
         assert guard.lease_error is None
         guard.commit(cycles.tokens(1))
     assert extends[0].body == extends[1].body
     (gap,) = gaps(extends[:2])
     assert is_about(gap, 750)  # a quarter of the 3,000 that are left
-    (retrying,) = heard.of("LeaseRetrying")
+    (retrying,) = server_responded.of("LeaseRetrying")
     assert retrying.reservation_id == "r1"
     assert retrying.disposition.startswith("retrying in 0.")
 
 
-def test_an_attempt_is_cut_so_that_one_retry_fits(client_of: Make, heard: Heard) -> None:
+def test_an_attempt_is_cut_so_that_one_retry_fits(client_of: Make, server_responded: Heard) -> None:
     with LeaseServer(hang(), hang()) as server, client_of(server) as client:
         guard = reserve(client).acquire()
         extends = server.wait_for_extends(2)
-        (lost,) = heard.wait_for("LeaseLost")
+        (lost,) = server_responded.wait_for("LeaseLost")
         guard.commit(cycles.tokens(1))
     assert keys(extends)[0] == keys(extends)[1]
     (gap,) = gaps(extends)
@@ -98,31 +100,33 @@ def test_an_attempt_is_cut_so_that_one_retry_fits(client_of: Make, heard: Heard)
 
 
 @pytest.mark.parametrize("retry_after", [None, "1", "Wed, 21 Oct 2026 07:28:00 GMT", "99999999999999999999"])
-def test_throttled_for_longer_than_the_window_stops(client_of: Make, heard: Heard, retry_after: str | None) -> None:
+def test_throttled_for_longer_than_the_window_stops(
+    client_of: Make, server_responded: Heard, retry_after: str | None
+) -> None:
     with LeaseServer(refuse(429, "LIMIT_EXCEEDED", retry_after=retry_after)) as server, client_of(server) as client:
         guard = reserve(client).acquire()
-        (lost,) = heard.wait_for("LeaseLost")
-        assert "Retry-After" in lost.why
+        (lost,) = server_responded.wait_for("LeaseLost")
+        assert "Retry-After" in lost.detail
         assert isinstance(guard.lease_error, cycles.RateLimitedError)
         guard.commit(cycles.tokens(1))
     assert len(server.of("extend")) == 1
 
 
-def test_throttled_for_no_time_is_tried_at_once(client_of: Make, heard: Heard) -> None:
+def test_throttled_for_no_time_is_tried_at_once(client_of: Make, server_responded: Heard) -> None:
     throttle = refuse(429, "LIMIT_EXCEEDED", retry_after="0")
     with LeaseServer(throttle, grant()) as server, client_of(server) as client:
         guard = reserve(client).acquire()
-        heard.wait_for("LeaseExtended")
+        server_responded.wait_for("LeaseExtended")
         guard.commit(cycles.tokens(1))
         extends = server.of("extend")[:2]
     assert is_about(gaps(extends)[0], 0)
     assert keys(extends)[0] == keys(extends)[1]
 
 
-def test_an_answer_that_proves_nothing_is_a_failure(client_of: Make, heard: Heard) -> None:
+def test_an_answer_that_proves_nothing_is_a_failure(client_of: Make, server_responded: Heard) -> None:
     with LeaseServer(lambda server: ok({"status": "ACTIVE"}), grant()) as server, client_of(server) as client:
         guard = reserve(client).acquire()
-        heard.wait_for("LeaseExtended")
+        server_responded.wait_for("LeaseExtended")
         guard.commit(cycles.tokens(1))
         assert len(set(keys(server.of("extend")[:2]))) == 1
 
@@ -139,7 +143,7 @@ def test_an_answer_that_proves_nothing_is_a_failure(client_of: Make, heard: Hear
 )
 def test_a_refusal_stops_at_once_and_is_said_once(
     client_of: Make,
-    heard: Heard,
+    server_responded: Heard,
     caplog: pytest.LogCaptureFixture,
     status: int,
     code: str,
@@ -147,7 +151,7 @@ def test_a_refusal_stops_at_once_and_is_said_once(
 ) -> None:
     with LeaseServer(refuse(status, code)) as server, client_of(server) as client:
         with reserve(client) as guard:
-            (lost,) = heard.wait_for("LeaseLost")
+            (lost,) = server_responded.wait_for("LeaseLost")
             assert guard.state == "lost"
             assert isinstance(guard.lease_error, error)
             with pytest.raises(cycles.LeaseLostError) as raised:
@@ -160,48 +164,48 @@ def test_a_refusal_stops_at_once_and_is_said_once(
     assert lost.disposition.startswith("stopped: ")
     warnings = [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
     assert [record.reservation_id for record in warnings if record.cycles_event == "LeaseLost"] == ["r1"]  # type: ignore[attr-defined]
-    assert {record.cycles_event for record in warnings} <= {"LeaseLost", "LateBeat"}  # type: ignore[attr-defined]
+    assert {record.cycles_event for record in warnings} <= {"LeaseLost", "HeartbeatDelayed"}  # type: ignore[attr-defined]
     assert len(server.of("extend")) == 1
 
 
-def test_a_lease_too_short_for_a_safe_schedule_says_so_at_once(client_of: Make, heard: Heard) -> None:
+def test_a_lease_too_short_for_a_safe_schedule_says_so_at_once(client_of: Make, server_responded: Heard) -> None:
     with LeaseServer(remaining_ms=2_000) as server, client_of(server) as client:
         guard = reserve(client, ttl_ms=2_000).acquire()
-        (lost,) = heard.wait_for("LeaseLost")
+        (lost,) = server_responded.wait_for("LeaseLost")
         assert len(server.of("extend")) == 1  # one immediate fresh extension, and no loop
-        (notice,) = heard.of("LeaseNotice")
-        assert "retry-safety budget" in notice.why
-        assert "retry-safety budget" in lost.why
+        (notice,) = server_responded.of("LeaseNotice")
+        assert "retry-safety budget" in notice.detail
+        assert "retry-safety budget" in lost.detail
         guard.commit(cycles.tokens(1))
 
 
-def test_a_server_that_does_not_tell_is_kept_by_its_expiries(client_of: Make, heard: Heard) -> None:
+def test_a_server_that_does_not_tell_is_kept_by_its_expiries(client_of: Make, server_responded: Heard) -> None:
     with LeaseServer(remaining_ms=None) as server, client_of(server) as client:
         guard = reserve(client, ttl_ms=60_000).acquire()
         acquired_ms = time.monotonic() * 1000
-        heard.wait_for("LeaseExtended")
+        server_responded.wait_for("LeaseExtended")
         (extended,) = server.of("extend")
         assert is_about(extended.at_ms, acquired_ms)  # at once: it measures the first grant
-        assert "best effort" in heard.of("LeaseNotice")[0].why
+        assert "best effort" in server_responded.of("LeaseNotice")[0].detail
         guard.commit(cycles.tokens(1))
 
 
-def test_an_extension_by_hand_moves_the_next_beat(client_of: Make, heard: Heard) -> None:
+def test_an_extension_by_hand_moves_the_next_beat(client_of: Make, server_responded: Heard) -> None:
     with LeaseServer(grant(60_000)) as server, client_of(server) as client:
         guard = reserve(client).acquire()
         assert guard.extend(60_000).remaining_ttl_ms == 60_000
-        assert client._runtime().keeper.scheduled == 1
+        assert client._runtime().scheduler.scheduled == 1
         assert guard._left_s() > 59
         guard.commit(cycles.tokens(1))
         assert [each.body["extend_by_ms"] for each in server.of("extend")] == [60_000]
 
 
-def test_a_hung_extend_delays_no_other_lease(client_of: Make, heard: Heard) -> None:
+def test_a_hung_extend_delays_no_other_lease(client_of: Make, server_responded: Heard) -> None:
     with LeaseServer() as server, client_of(server) as client:
         server.by_reservation["r1"] = [hang()]
         stuck, live = reserve(client).acquire(), reserve(client).acquire()
-        heard.wait_for("LeaseExtended", 4)
-        assert {event.reservation_id for event in heard.of("LeaseExtended")} == {"r2"}
+        server_responded.wait_for("LeaseExtended", 4)
+        assert {event.reservation_id for event in server_responded.of("LeaseExtended")} == {"r2"}
         came = server.came["r2"]
         assert len(came) >= 4
         assert max(later - sooner for sooner, later in itertools.pairwise(came)) < 900  # what a hung attempt takes
@@ -209,23 +213,25 @@ def test_a_hung_extend_delays_no_other_lease(client_of: Make, heard: Heard) -> N
         live.commit(cycles.tokens(1))
 
 
-def test_beats_go_on_while_a_settlement_is_pending(client_of: Make, heard: Heard) -> None:
+def test_beats_go_on_while_a_settlement_is_pending(client_of: Make, server_responded: Heard) -> None:
     with LeaseServer() as server, client_of(server, **IMPATIENT) as client:
         committed = server.fail_commits()
         guard = reserve(client).acquire()
         assert guard.commit(cycles.tokens(1)).status == "pending"
-        heard.wait_for("LeaseExtended", 1)
+        server_responded.wait_for("LeaseExtended", 1)
         server.commits[:] = committed
-        heard.wait_for("Settled")
-        assert guard._hold.heartbeat.ended
-        assert guard._hold.heartbeat.timer is None
+        server_responded.wait_for("Settled")
+        assert guard._state.heartbeat.ended
+        assert guard._state.heartbeat.timer is None
         assert {each["idempotency_key"] for each in (seen.body for seen in server.of("commit"))} == {
             server.of("commit")[0].body["idempotency_key"]
         }
-    assert heard.of("LeaseLost") == []
+    assert server_responded.of("LeaseLost") == []
 
 
-def test_beats_go_on_while_an_async_settlement_is_pending_and_its_loop_gone(client_of: Make, heard: Heard) -> None:
+def test_beats_go_on_while_an_async_settlement_is_pending_and_its_loop_gone(
+    client_of: Make, server_responded: Heard
+) -> None:
 
     async def main() -> None:
         guard = await reserve(client)
@@ -234,9 +240,9 @@ def test_beats_go_on_while_an_async_settlement_is_pending_and_its_loop_gone(clie
     with LeaseServer() as server, client_of(server, **IMPATIENT) as client:
         committed = server.fail_commits()
         asyncio.run(main())
-        heard.wait_for("LeaseExtended", 1)
+        server_responded.wait_for("LeaseExtended", 1)
         server.commits[:] = committed
-        heard.wait_for("Settled")
+        server_responded.wait_for("Settled")
 
 
 def test_a_short_guard_costs_two_requests_and_no_wake_up(client_of: Make) -> None:
@@ -249,7 +255,7 @@ def test_a_short_guard_costs_two_requests_and_no_wake_up(client_of: Make) -> Non
                 guard.commit(cycles.tokens(1))
         assert {thread.name for thread in threading.enumerate()} == before
         assert len(server.requests) == 42
-        assert client._runtime().keeper.scheduled == 0
+        assert client._runtime().scheduler.scheduled == 0
 
 
 def test_a_short_async_guard_makes_no_task(client_of: Make) -> None:
@@ -279,21 +285,23 @@ def test_no_keeper_is_left_after_close(client_of: Make) -> None:
         assert mine() == []
 
 
-def test_a_blocked_event_loop_is_named(client_of: Make, heard: Heard, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_blocked_event_loop_is_named(
+    client_of: Make, server_responded: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         async with reserve(client, actual=cycles.tokens(1)):
             time.sleep(1.0)  # what a user does by mistake
-            await asyncio.to_thread(heard.wait_for, "LeaseExtended")
+            await asyncio.to_thread(server_responded.wait_for, "LeaseExtended")
 
     with LeaseServer() as server, client_of(server) as client:
         asyncio.run(main())
-    (late,) = heard.of("LateBeat")
+    (late,) = server_responded.of("HeartbeatDelayed")
     assert late.blocked_loop
     assert 250 <= late.late_ms <= 2_000
     assert "blocking code in an async block" in caplog.text
 
 
-def test_a_slow_commit_keeps_its_lease(client_of: Make, heard: Heard) -> None:
+def test_a_slow_commit_keeps_its_lease(client_of: Make, server_responded: Heard) -> None:
     gate = threading.Event()
     with LeaseServer() as server, client_of(server) as client:
         server.commits.insert(0, gated(gate, {"status": "COMMITTED", "charged": {"unit": "TOKENS", "amount": 1}}))
@@ -307,7 +315,9 @@ def test_a_slow_commit_keeps_its_lease(client_of: Make, heard: Heard) -> None:
         assert guard.state == "committed"
 
 
-def test_a_beat_under_way_when_its_loop_ends_is_repeated_by_the_keeper(client_of: Make, heard: Heard) -> None:
+def test_a_beat_under_way_when_its_loop_ends_is_repeated_by_the_keeper(
+    client_of: Make, server_responded: Heard
+) -> None:
 
     async def main() -> None:
         guard = await reserve(client)
@@ -317,19 +327,19 @@ def test_a_beat_under_way_when_its_loop_ends_is_repeated_by_the_keeper(client_of
     with LeaseServer(hang(), grant()) as server, client_of(server, **IMPATIENT) as client:
         committed = server.fail_commits()
         asyncio.run(main())
-        heard.wait_for("LeaseExtended", 1)
+        server_responded.wait_for("LeaseExtended", 1)
         first, second = server.wait_for_extends(2)[:2]
         assert first.body == second.body
         server.commits[:] = committed
-        heard.wait_for("Settled")
+        server_responded.wait_for("Settled")
 
 
-def test_an_expired_lease_is_not_beaten_on_while_its_event_is_pending(client_of: Make, heard: Heard) -> None:
+def test_an_expired_lease_is_not_beaten_on_while_its_event_is_pending(client_of: Make, server_responded: Heard) -> None:
     with LeaseServer() as server, client_of(server, retry_initial_delay=60.0) as client:
         server.commits[:] = [ok({"error": "RESERVATION_EXPIRED", "message": "late", "request_id": "req-1"}, 410)]
         guard = reserve(client).acquire()
         assert guard.commit(cycles.tokens(1)).status == "pending"  # and the event is answered with nonsense
         assert [seen.what for seen in server.seen if seen.what != "extend"] == ["reservations", "commit", "events"]
-        assert guard._hold.heartbeat.ended
-        assert guard._hold.heartbeat.timer is None
-    assert heard.of("LeaseLost") == []
+        assert guard._state.heartbeat.ended
+        assert guard._state.heartbeat.timer is None
+    assert server_responded.of("LeaseLost") == []

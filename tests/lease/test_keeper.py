@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cycles._drivers.scheduler import GROW_AFTER_S, IDLE_S, Keeper
+from cycles._drivers.scheduler import GROW_AFTER_S, IDLE_S, Scheduler
 from tests.lease.virtual import PATIENCE_S, VirtualTime
 
 
@@ -24,10 +24,10 @@ def time() -> VirtualTime:
 
 
 @pytest.fixture
-def keeper(time: VirtualTime) -> Iterator[Keeper]:
-    keeper = Keeper("test", monotonic=time.monotonic, condition=time.condition)
-    yield keeper
-    assert keeper.close(PATIENCE_S)
+def scheduler(time: VirtualTime) -> Iterator[Scheduler]:
+    scheduler = Scheduler("test", monotonic=time.monotonic, condition=time.condition)
+    yield scheduler
+    assert scheduler.close(PATIENCE_S)
 
 
 def keeper_threads() -> list[str]:
@@ -38,52 +38,52 @@ def grow(time: VirtualTime) -> None:
     time.advance(GROW_AFTER_S)
 
 
-def test_no_thread_before_the_first_job(keeper: Keeper) -> None:
-    keeper.lane("beats", 4)
+def test_no_thread_before_the_first_job(scheduler: Scheduler) -> None:
+    scheduler.worker_pool("beats", 4)
     assert keeper_threads() == []
-    assert keeper.close()
+    assert scheduler.close()
 
 
-def test_a_far_job_costs_one_thread_and_the_next_ones_nothing(time: VirtualTime, keeper: Keeper) -> None:
-    lane = keeper.lane("beats", 4)
-    keeper.at(1040.0, lambda: None, lane)
-    time.until(lambda: keeper._wakes_at_s == 1040.0)
+def test_a_far_job_costs_one_thread_and_the_next_ones_nothing(time: VirtualTime, scheduler: Scheduler) -> None:
+    worker_pool = scheduler.worker_pool("beats", 4)
+    scheduler.at(1040.0, lambda: None, worker_pool)
+    time.until(lambda: scheduler._wakes_at_s == 1040.0)
     for later in range(100):
-        keeper.at(1041.0 + later, lambda: None, lane).cancel()
-        keeper.at(1040.0, lambda: None, lane)
+        scheduler.at(1041.0 + later, lambda: None, worker_pool).cancel()
+        scheduler.at(1040.0, lambda: None, worker_pool)
     assert keeper_threads() == ["cycles-keeper-test-timer"]
     assert time.wakes == {}
     assert all(thread.daemon for thread in threading.enumerate() if thread.name in keeper_threads())
 
 
-def test_an_earlier_job_wakes_the_keeper(time: VirtualTime, keeper: Keeper) -> None:
-    lane = keeper.lane("beats", 4)
+def test_an_earlier_job_wakes_the_keeper(time: VirtualTime, scheduler: Scheduler) -> None:
+    worker_pool = scheduler.worker_pool("beats", 4)
     ran = threading.Event()
-    keeper.at(1040.0, lambda: None, lane)
-    time.until(lambda: keeper._wakes_at_s == 1040.0)
-    keeper.at(1010.0, ran.set, lane)
-    time.until(lambda: keeper._wakes_at_s == 1010.0)
+    scheduler.at(1040.0, lambda: None, worker_pool)
+    time.until(lambda: scheduler._wakes_at_s == 1040.0)
+    scheduler.at(1010.0, ran.set, worker_pool)
+    time.until(lambda: scheduler._wakes_at_s == 1010.0)
     time.advance(9.5)
     assert not ran.is_set()
     time.advance(0.5)
     assert ran.wait(PATIENCE_S)
 
 
-def test_jobs_run_in_the_order_of_their_time(time: VirtualTime, keeper: Keeper) -> None:
-    lane = keeper.lane("beats", 1)
+def test_jobs_run_in_the_order_of_their_time(time: VirtualTime, scheduler: Scheduler) -> None:
+    worker_pool = scheduler.worker_pool("beats", 1)
     order: list[int] = []
     for when in (5, 3, 4, 1, 2):
-        keeper.at(1000.0 + when, lambda when=when: order.append(when), lane)  # type: ignore[misc]
+        scheduler.at(1000.0 + when, lambda when=when: order.append(when), worker_pool)  # type: ignore[misc]
     time.advance(10)
     time.until(lambda: len(order) == 5)
     assert order == [1, 2, 3, 4, 5]
 
 
-def test_a_cancelled_job_does_not_run(time: VirtualTime, keeper: Keeper) -> None:
-    lane = keeper.lane("beats", 1)
+def test_a_cancelled_job_does_not_run(time: VirtualTime, scheduler: Scheduler) -> None:
+    worker_pool = scheduler.worker_pool("beats", 1)
     ran, last = threading.Event(), threading.Event()
-    handle = keeper.at(1001.0, ran.set, lane)
-    keeper.at(1002.0, last.set, lane)
+    handle = scheduler.at(1001.0, ran.set, worker_pool)
+    scheduler.at(1002.0, last.set, worker_pool)
     assert handle.cancel()
     assert not handle.cancel()
     time.advance(2)
@@ -91,54 +91,54 @@ def test_a_cancelled_job_does_not_run(time: VirtualTime, keeper: Keeper) -> None
     assert not ran.is_set()
 
 
-def test_a_job_that_waits_for_a_worker_can_still_be_cancelled(time: VirtualTime, keeper: Keeper) -> None:
-    lane = keeper.lane("beats", 1)
+def test_a_job_that_waits_for_a_worker_can_still_be_cancelled(time: VirtualTime, scheduler: Scheduler) -> None:
+    worker_pool = scheduler.worker_pool("beats", 1)
     go, ran, last = threading.Event(), threading.Event(), threading.Event()
-    keeper.soon(lambda: go.wait(PATIENCE_S), lane)
-    waiting = keeper.soon(ran.set, lane)
-    keeper.soon(last.set, lane)
-    time.until(lambda: keeper.scheduled == 2 and len(keeper._timetable) == 0)
+    scheduler.soon(lambda: go.wait(PATIENCE_S), worker_pool)
+    waiting = scheduler.soon(ran.set, worker_pool)
+    scheduler.soon(last.set, worker_pool)
+    time.until(lambda: scheduler.scheduled == 2 and len(scheduler._timetable) == 0)
     assert waiting.cancel()
     go.set()
     assert last.wait(PATIENCE_S)
     assert not ran.is_set()
 
 
-def test_cancelled_jobs_leave_memory(keeper: Keeper) -> None:
-    lane = keeper.lane("beats", 1)
-    keeper.at(1001.0, lambda: None, lane)
+def test_cancelled_jobs_leave_memory(scheduler: Scheduler) -> None:
+    worker_pool = scheduler.worker_pool("beats", 1)
+    scheduler.at(1001.0, lambda: None, worker_pool)
     for _ in range(10_000):
-        keeper.at(5000.0, lambda: None, lane).cancel()
-    assert keeper.scheduled == 1
-    assert keeper._timetable.kept < 200
+        scheduler.at(5000.0, lambda: None, worker_pool).cancel()
+    assert scheduler.scheduled == 1
+    assert scheduler._timetable.kept < 200
 
 
-def test_a_hung_job_delays_no_other(time: VirtualTime, keeper: Keeper) -> None:
-    beats, recovery = keeper.lane("beats", 3), keeper.lane("recovery", 1)
+def test_a_hung_job_delays_no_other(time: VirtualTime, scheduler: Scheduler) -> None:
+    beats, recovery = scheduler.worker_pool("beats", 3), scheduler.worker_pool("recovery", 1)
     release, ran, other = threading.Event(), threading.Semaphore(0), threading.Event()
-    keeper.soon(lambda: release.wait(PATIENCE_S), beats)
-    keeper.soon(lambda: release.wait(PATIENCE_S), recovery)
-    keeper.soon(ran.release, beats)
-    time.until(lambda: math.isclose(keeper._wakes_at_s, 1000.0 + GROW_AFTER_S))
-    assert keeper.threads == 3  # the pool grows only when the second job has waited for a moment
+    scheduler.soon(lambda: release.wait(PATIENCE_S), beats)
+    scheduler.soon(lambda: release.wait(PATIENCE_S), recovery)
+    scheduler.soon(ran.release, beats)
+    time.until(lambda: math.isclose(scheduler._wakes_at_s, 1000.0 + GROW_AFTER_S))
+    assert scheduler.threads == 3  # the pool grows only when the second job has waited for a moment
     grow(time)
     assert ran.acquire(timeout=PATIENCE_S)
-    keeper.soon(other.set, recovery)
+    scheduler.soon(other.set, recovery)
     for _ in range(3):
-        keeper.soon(ran.release, beats)
+        scheduler.soon(ran.release, beats)
         assert ran.acquire(timeout=PATIENCE_S)
     assert not other.is_set()
-    assert keeper.threads == 4
+    assert scheduler.threads == 4
     release.set()
     assert other.wait(PATIENCE_S)
 
 
-def test_a_burst_is_spread_over_the_workers_and_no_more(time: VirtualTime, keeper: Keeper) -> None:
-    lane = keeper.lane("beats", 8)
+def test_a_burst_is_spread_over_the_workers_and_no_more(time: VirtualTime, scheduler: Scheduler) -> None:
+    worker_pool = scheduler.worker_pool("beats", 8)
     lock, running, most, ran = threading.Lock(), set[str](), 0, 0
     gate = threading.Semaphore(0)
 
-    def beat() -> None:
+    def heartbeat() -> None:
         nonlocal most, ran
         with lock:
             running.add(threading.current_thread().name)
@@ -149,46 +149,46 @@ def test_a_burst_is_spread_over_the_workers_and_no_more(time: VirtualTime, keepe
             ran += 1
 
     for _ in range(1000):
-        keeper.at(1010.0, beat, lane)
+        scheduler.at(1010.0, heartbeat, worker_pool)
     time.advance(10)
     for _ in range(12):
-        time.until(lambda: keeper._wakes_at_s > time.now_s)
+        time.until(lambda: scheduler._wakes_at_s > time.now_s)
         grow(time)
     time.until(lambda: len(running) == 8)
-    assert keeper.threads == 9
+    assert scheduler.threads == 9
     gate.release(1000)
     time.until(lambda: ran == 1000)
     assert most == 8
 
 
-def test_quick_jobs_need_one_worker(time: VirtualTime, keeper: Keeper) -> None:
-    lane = keeper.lane("beats", 8)
+def test_quick_jobs_need_one_worker(time: VirtualTime, scheduler: Scheduler) -> None:
+    worker_pool = scheduler.worker_pool("beats", 8)
     ran = 0
 
-    def beat() -> None:
+    def heartbeat() -> None:
         nonlocal ran
         ran += 1
 
     for _ in range(1000):
-        keeper.at(1010.0, beat, lane)
+        scheduler.at(1010.0, heartbeat, worker_pool)
     time.advance(10)
     time.until(lambda: ran == 1000)
-    assert keeper.threads == 2
+    assert scheduler.threads == 2
 
 
 @pytest.mark.parametrize("error", [ValueError("boom"), SystemExit(3), KeyboardInterrupt()])
 def test_a_job_that_raises_is_logged_and_its_worker_goes_on(
-    time: VirtualTime, keeper: Keeper, caplog: pytest.LogCaptureFixture, error: BaseException
+    time: VirtualTime, scheduler: Scheduler, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
-    lane = keeper.lane("beats", 1)
+    worker_pool = scheduler.worker_pool("beats", 1)
     names: list[str] = []
 
     def fail() -> None:
         names.append(threading.current_thread().name)
         raise error
 
-    keeper.soon(fail, lane)
-    keeper.soon(lambda: names.append(threading.current_thread().name), lane)
+    scheduler.soon(fail, worker_pool)
+    scheduler.soon(lambda: names.append(threading.current_thread().name), worker_pool)
     time.until(lambda: len(names) == 2)
     assert names[0] == names[1] == "cycles-keeper-test-beats-1"
     (record,) = [record for record in caplog.records if record.name == "cycles"]
@@ -197,105 +197,105 @@ def test_a_job_that_raises_is_logged_and_its_worker_goes_on(
     assert record.exc_info[1] is error
 
 
-def test_threads_end_after_idling_and_come_back(time: VirtualTime, keeper: Keeper) -> None:
-    lane = keeper.lane("beats", 1)
+def test_threads_end_after_idling_and_come_back(time: VirtualTime, scheduler: Scheduler) -> None:
+    worker_pool = scheduler.worker_pool("beats", 1)
     ran = threading.Semaphore(0)
-    keeper.soon(ran.release, lane)
+    scheduler.soon(ran.release, worker_pool)
     assert ran.acquire(timeout=PATIENCE_S)
-    time.until(lambda: keeper._wakes_at_s == time.now_s + IDLE_S and lane._idle == 1)
+    time.until(lambda: scheduler._wakes_at_s == time.now_s + IDLE_S and worker_pool._idle == 1)
     time.advance(IDLE_S)
     time.until(lambda: keeper_threads() == [])
-    assert keeper.threads == 0
-    keeper.soon(ran.release, lane)
+    assert scheduler.threads == 0
+    scheduler.soon(ran.release, worker_pool)
     assert ran.acquire(timeout=PATIENCE_S)
 
 
-def test_the_timer_stays_while_a_job_is_to_come(time: VirtualTime, keeper: Keeper) -> None:
-    lane = keeper.lane("beats", 1)
+def test_the_timer_stays_while_a_job_is_to_come(time: VirtualTime, scheduler: Scheduler) -> None:
+    worker_pool = scheduler.worker_pool("beats", 1)
     ran = threading.Event()
-    keeper.at(2000.0, ran.set, lane)
-    time.until(lambda: keeper._wakes_at_s == 2000.0)
+    scheduler.at(2000.0, ran.set, worker_pool)
+    time.until(lambda: scheduler._wakes_at_s == 2000.0)
     time.advance(999)
-    assert keeper.threads == 1
+    assert scheduler.threads == 1
     time.advance(1)
     assert ran.wait(PATIENCE_S)
 
 
-def test_a_job_that_ran_is_not_kept_alive(time: VirtualTime, keeper: Keeper) -> None:
+def test_a_job_that_ran_is_not_kept_alive(time: VirtualTime, scheduler: Scheduler) -> None:
     class Guard:
-        def beat(self) -> None: ...
+        def heartbeat(self) -> None: ...
 
-    lane = keeper.lane("beats", 1)
+    worker_pool = scheduler.worker_pool("beats", 1)
     guard = Guard()
     gone = weakref.ref(guard)
-    handle = keeper.soon(guard.beat, lane)
-    time.until(lambda: handle.cancelled and lane._idle == 1)
+    handle = scheduler.soon(guard.heartbeat, worker_pool)
+    time.until(lambda: handle.cancelled and worker_pool._idle == 1)
     del guard
     gc.collect()
     assert gone() is None
 
 
-def test_close_drops_what_has_not_started(time: VirtualTime, keeper: Keeper) -> None:
-    lane = keeper.lane("beats", 1)
+def test_close_drops_what_has_not_started(time: VirtualTime, scheduler: Scheduler) -> None:
+    worker_pool = scheduler.worker_pool("beats", 1)
     go, started, ran = threading.Event(), threading.Event(), threading.Event()
 
     def slow() -> None:
         started.set()
         go.wait(PATIENCE_S)
 
-    keeper.soon(slow, lane)
+    scheduler.soon(slow, worker_pool)
     assert started.wait(PATIENCE_S)
-    waiting, far = keeper.soon(ran.set, lane), keeper.at(2000.0, ran.set, lane)
-    assert not keeper.close(0.0)  # one job still runs
+    waiting, far = scheduler.soon(ran.set, worker_pool), scheduler.at(2000.0, ran.set, worker_pool)
+    assert not scheduler.close(0.0)  # one job still runs
     assert waiting.cancelled
     assert far.cancelled
     go.set()
-    assert keeper.close(PATIENCE_S)
+    assert scheduler.close(PATIENCE_S)
     assert keeper_threads() == []
-    assert keeper.soon(ran.set, lane).cancelled
+    assert scheduler.soon(ran.set, worker_pool).cancelled
     assert not ran.is_set()
-    assert keeper.scheduled == 0
+    assert scheduler.scheduled == 0
 
 
-def test_a_job_may_close_its_own_keeper(time: VirtualTime, keeper: Keeper) -> None:
-    lane = keeper.lane("beats", 1)
+def test_a_job_may_close_its_own_keeper(time: VirtualTime, scheduler: Scheduler) -> None:
+    worker_pool = scheduler.worker_pool("beats", 1)
     closed = threading.Event()
 
     def end() -> None:
-        assert keeper.close(PATIENCE_S)
+        assert scheduler.close(PATIENCE_S)
         closed.set()
 
-    keeper.soon(end, lane)
+    scheduler.soon(end, worker_pool)
     assert closed.wait(PATIENCE_S)
 
 
-def test_a_signal_handler_may_close_the_keeper_whatever_it_interrupts(keeper: Keeper) -> None:
-    lane = keeper.lane("beats", 1)
-    with keeper._lock:  # as if the signal had come in the middle of `at`
-        keeper.at(1e9, lambda: None, lane).cancel()
-        keeper.close(0.0)
-    assert keeper.close(PATIENCE_S)
+def test_a_signal_handler_may_close_the_keeper_whatever_it_interrupts(scheduler: Scheduler) -> None:
+    worker_pool = scheduler.worker_pool("beats", 1)
+    with scheduler._lock:  # as if the signal had come in the middle of `at`
+        scheduler.at(1e9, lambda: None, worker_pool).cancel()
+        scheduler.close(0.0)
+    assert scheduler.close(PATIENCE_S)
 
 
-def test_never_is_never(keeper: Keeper) -> None:
-    assert keeper.at(math.inf, lambda: None, keeper.lane("beats", 1)).cancelled
-    assert keeper.threads == 0
+def test_never_is_never(scheduler: Scheduler) -> None:
+    assert scheduler.at(math.inf, lambda: None, scheduler.worker_pool("beats", 1)).cancelled
+    assert scheduler.threads == 0
 
 
 def test_without_threads_jobs_are_dropped_with_a_log(
-    keeper: Keeper, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    scheduler: Scheduler, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    lane = keeper.lane("beats", 1)
+    worker_pool = scheduler.worker_pool("beats", 1)
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert keeper.soon(lambda: None, lane).cancelled
+    assert scheduler.soon(lambda: None, worker_pool).cancelled
     assert "can't start new thread" in caplog.text
 
 
 def test_a_worker_that_cannot_start_is_tried_again(
-    time: VirtualTime, keeper: Keeper, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    time: VirtualTime, scheduler: Scheduler, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, ran = threading.Thread.start, threading.Event()
 
@@ -305,31 +305,34 @@ def test_a_worker_that_cannot_start_is_tried_again(
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    keeper.soon(ran.set, keeper.lane("beats", 1))
-    time.until(lambda: keeper._wakes_at_s == time.now_s + 1.0)
+    scheduler.soon(ran.set, scheduler.worker_pool("beats", 1))
+    time.until(lambda: scheduler._wakes_at_s == time.now_s + 1.0)
     assert not ran.is_set()
     time.advance(1.0)
     assert ran.wait(PATIENCE_S)
 
 
 def test_an_entry_is_small() -> None:
-    keeper = Keeper("test-size")
-    lane = keeper.lane("beats", 1)
+    scheduler = Scheduler("test-size")
+    worker_pool = scheduler.worker_pool("beats", 1)
 
     class Guard:
-        def beat(self) -> None: ...
+        def heartbeat(self) -> None: ...
 
     guards = [Guard() for _ in range(2000)]
-    keeper.at(1e9, guards[0].beat, lane)
+    scheduler.at(1e9, guards[0].heartbeat, worker_pool)
     tracemalloc.start()
-    handles = [keeper.at(1e9, guard.beat, lane) for guard in guards]
+    handles = [scheduler.at(1e9, guard.heartbeat, worker_pool) for guard in guards]
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    keeper.close()
+    scheduler.close()
     assert size / len(handles) < 500
 
 
 def test_a_process_ends_with_jobs_to_come() -> None:
-    code = "from cycles._drivers.scheduler import Keeper; k = Keeper('x'); k.at(1e9, print, k.lane('beats', 1))"
+    code = (
+        "from cycles._drivers.scheduler import Scheduler; s = Scheduler('x');"
+        "s.at(1e9, print, s.worker_pool('heartbeats', 1))"
+    )
     done = subprocess.run([sys.executable, "-c", code], timeout=PATIENCE_S, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -6,8 +6,18 @@ import math
 
 import pytest
 
-from cycles._core.lease.planner import arithmetic
-from cycles._core.lease.planner import Beat, Failure, FailureKind, Grant, Lease, NoticeKind, Step, Stop, StopReason
+from cycles._core.lease import arithmetic
+from cycles._core.lease.planner import (
+    ExtendAttempt,
+    Failure,
+    FailureKind,
+    Grant,
+    Lease,
+    NoticeKind,
+    Step,
+    Stop,
+    StopReason,
+)
 
 TRANSPORT = Failure(FailureKind.TRANSPORT, "timed out")
 DAY = 86_400_000
@@ -30,8 +40,8 @@ def opened(
     return Lease.opened(ttl_ms=ttl, timeout_ms=timeout, grant=answer(remaining, rtt=rtt, expires=expires))
 
 
-def beat(step: Step) -> tuple[float, bool]:
-    assert isinstance(step, Beat), step
+def attempt(step: Step) -> tuple[float, bool]:
+    assert isinstance(step, ExtendAttempt), step
     return step.due_ms, step.fresh_key
 
 
@@ -118,7 +128,7 @@ def test_first_beat_comes_from_the_create_answer(
     ttl: int, remaining: int, rtt: float, delay: float, cut: float
 ) -> None:
     lease, step = opened(remaining, ttl=ttl, rtt=rtt)
-    assert step == Beat(due_ms=delay, fresh_key=True, cut_ms=cut)
+    assert step == ExtendAttempt(due_ms=delay, fresh_key=True, cut_ms=cut)
     assert lease.notices == ()
     assert lease.lasts_until_ms() == remaining - rtt
 
@@ -127,31 +137,31 @@ def test_each_answer_counts_alone_but_for_the_largest_rtt() -> None:
     lease, _ = opened(60_000, rtt=2_000.0)  # lead 58,000, budget 5,000, margin 4,000
     lease, step = lease.granted(answer(10_000, 44_000.0, rtt=0.0))
     # lead 10,000; budget max(1,250, 2 * 2,000), margin 4,000: reserve 12,000
-    assert beat(step) == (44_000, True)
+    assert attempt(step) == (44_000, True)
     lease, step = lease.granted(answer(60_000, 45_000.0))
-    assert beat(step) == (45_000 + 60_000 - (2 * 5_000 + 4_000), True)
+    assert attempt(step) == (45_000 + 60_000 - (2 * 5_000 + 4_000), True)
 
 
 def test_an_answer_held_up_on_this_side_does_not_shorten_later_beats() -> None:
     lease, _ = opened(10_000, ttl=10_000)
     lease, _ = lease.granted(answer(10_000, 10_000.0, rtt=3_500.0))  # its deadline was 1,250: the loop was blocked
     lease, step = lease.granted(answer(10_000, 12_000.0))
-    assert beat(step) == (12_000 + 10_000 - 3 * 2_500, True)
+    assert attempt(step) == (12_000 + 10_000 - 3 * 2_500, True)
 
 
 def test_a_slow_create_does() -> None:
     _, step = opened(60_000, rtt=3_000.0)
-    assert beat(step) == (57_000 - 3 * 6_000, True)
+    assert attempt(step) == (57_000 - 3 * 6_000, True)
 
 
 def test_an_infinite_lead_never_beats() -> None:
     _, step = opened(10**400)
-    assert beat(step) == (math.inf, True)
+    assert attempt(step) == (math.inf, True)
 
 
 def test_zero_delay_allows_one_immediate_fresh_extension_then_stops() -> None:
     lease, step = opened(2_500, ttl=2_500)
-    assert beat(step) == (0.0, True)
+    assert attempt(step) == (0.0, True)
     assert [notice.kind for notice in lease.notices] == [NoticeKind.SHORT_LEASE]
     lease, step = lease.granted(answer(2_500, 5.0, rtt=5.0))
     assert stop(step) is StopReason.TOO_SHORT
@@ -163,9 +173,9 @@ def test_zero_delay_allows_one_immediate_fresh_extension_then_stops() -> None:
 def test_a_short_lease_lives_where_the_server_adds() -> None:
     lease, step = opened(2_000, ttl=2_000)
     lease, step = lease.granted(answer(4_000, 0.0))
-    assert beat(step) == (1_000, True)
+    assert attempt(step) == (1_000, True)
     lease, step = lease.granted(answer(5_000, 1_000.0))
-    assert beat(step) == (3_000, True)
+    assert attempt(step) == (3_000, True)
     assert lease.notices == ()
 
 
@@ -173,15 +183,15 @@ def test_the_zero_delay_guard_counts_successive_zeros_only() -> None:
     lease, step = opened(2_500)
     for now in (10_000.0, 20_000.0, 30_000.0):
         lease, step = lease.granted(answer(60_000, now))
-        assert beat(step) == (now + 49_000, True)
+        assert attempt(step) == (now + 49_000, True)
         lease, step = lease.granted(answer(2_500, now + 5_000))
-        assert beat(step) == (now + 5_000, True)
+        assert attempt(step) == (now + 5_000, True)
         assert lease.notices == ()  # said once, at the start
 
 
 def test_unknown_timing_is_no_lead() -> None:
     lease, step = opened(60_000, rtt=None)
-    assert beat(step) == (0.0, True)
+    assert attempt(step) == (0.0, True)
     assert "timing" in lease.notices[0].detail
     assert stop(lease.failed(TRANSPORT, 1.0)[1]) is StopReason.NO_SAFE_RETRY
     _, step = lease.granted(answer(60_000, 3.0, rtt=None))
@@ -204,12 +214,12 @@ def test_unknown_timing_is_no_lead() -> None:
 def test_recovery_repeats_the_key_within_the_window(kind: FailureKind, failed_at: float, due: float) -> None:
     lease, _ = opened(10_000, ttl=10_000)
     lease, step = lease.failed(Failure(kind, "x"), failed_at)
-    assert beat(step) == (math.floor(due - failed_at) + failed_at, False)
+    assert attempt(step) == (math.floor(due - failed_at) + failed_at, False)
 
 
 def test_recovery_waits_thirty_seconds_at_most() -> None:
     lease, _ = opened(DAY, ttl=DAY)
-    assert beat(lease.failed(TRANSPORT, 1_000.0)[1]) == (31_000, False)
+    assert attempt(lease.failed(TRANSPORT, 1_000.0)[1]) == (31_000, False)
 
 
 def test_no_window_no_retry() -> None:
@@ -224,7 +234,7 @@ def test_no_window_no_retry() -> None:
 def test_window_zero_allows_one_retry() -> None:
     lease, _ = opened(10_000, ttl=10_000)
     lease, step = lease.failed(TRANSPORT, 7_749.5)
-    assert beat(step) == (7_749.5, False)
+    assert attempt(step) == (7_749.5, False)
     _, step = lease.failed(TRANSPORT, 7_749.75)
     assert stop(step) is StopReason.NO_SAFE_RETRY
 
@@ -232,8 +242,8 @@ def test_window_zero_allows_one_retry() -> None:
 def test_no_progress_stops() -> None:
     lease, _ = opened(60_000)
     lease, step = lease.failed(TRANSPORT, 50_000.0)
-    assert beat(step) == (52_500, False)
-    assert beat(lease.failed(TRANSPORT, 50_001.0)[1])
+    assert attempt(step) == (52_500, False)
+    assert attempt(lease.failed(TRANSPORT, 50_001.0)[1])
     assert stop(lease.failed(TRANSPORT, 50_000.0)[1]) is StopReason.NO_PROGRESS
 
 
@@ -241,15 +251,15 @@ def test_a_success_ends_the_recovery() -> None:
     lease, _ = opened(10_000, ttl=10_000)
     lease, _ = lease.failed(TRANSPORT, 7_750.0)
     lease, step = lease.granted(answer(10_000, 8_000.0))
-    assert beat(step) == (14_500, True)
+    assert attempt(step) == (14_500, True)
     lease, step = lease.failed(TRANSPORT, 15_750.0)
-    assert beat(step) == (15_750, False)
+    assert attempt(step) == (15_750, False)
 
 
 @pytest.mark.parametrize("after", [0, 1_000, 4_000])
 def test_throttled_waits_exactly_what_was_asked(after: int) -> None:
     lease, _ = opened(60_000)
-    assert beat(lease.failed(throttled(after), 50_000.0)[1]) == (50_000 + after, False)  # window 4,000
+    assert attempt(lease.failed(throttled(after), 50_000.0)[1]) == (50_000 + after, False)  # window 4,000
 
 
 @pytest.mark.parametrize("after", [None, -1, 4_001, 10**400])
@@ -261,8 +271,8 @@ def test_throttled_without_a_usable_time_stops(after: int | None) -> None:
 def test_retry_after_zero_is_no_busy_loop() -> None:
     lease, _ = opened(60_000)
     now, attempts = 49_000.0, 0
-    step: Step = Beat(now, fresh_key=True, cut_ms=0)
-    while isinstance(step, Beat):
+    step: Step = ExtendAttempt(now, fresh_key=True, cut_ms=0)
+    while isinstance(step, ExtendAttempt):
         now = max(now + 1, step.due_ms)
         lease, step = lease.failed(throttled(0), now)
         attempts += 1
@@ -294,7 +304,7 @@ def test_any_other_4xx_stops(code: str | None, reason: StopReason, permanent: bo
 def test_a_code_without_its_status_is_not_permanent() -> None:
     lease, _ = opened(60_000)
     _, step = lease.failed(Failure(FailureKind.SERVER, "HTTP 503", "NOT_FOUND"), 49_100.0)
-    assert beat(step)[1] is False
+    assert attempt(step)[1] is False
 
 
 def test_used_up_extensions_say_what_to_do() -> None:
@@ -320,7 +330,7 @@ def falling_back(*grants: tuple[float, int], ttl: int = 60_000) -> tuple[Lease, 
 
 def test_fallback_extends_at_once_and_says_it_is_best_effort() -> None:
     lease, step = falling_back()
-    assert step == Beat(0.0, fresh_key=True, cut_ms=4_900)
+    assert step == ExtendAttempt(0.0, fresh_key=True, cut_ms=4_900)
     assert [notice.kind for notice in lease.notices] == [NoticeKind.FALLBACK]
     lease, _ = lease.granted(answer(None, 100.0, expires=1_060_000))
     assert lease.notices == ()
@@ -347,7 +357,7 @@ def test_fallback_extends_at_once_and_says_it_is_best_effort() -> None:
 )
 def test_fallback_pace(ttl: int, grant: int, elapsed: float, delay: float, clamped: bool) -> None:
     lease, step = falling_back((elapsed, 1_000_000 + grant), ttl=ttl)
-    assert beat(step) == (elapsed + delay, True)
+    assert attempt(step) == (elapsed + delay, True)
     assert [notice.kind for notice in lease.notices] == ([NoticeKind.EXTENSION_BUDGET] if clamped else [])
 
 
@@ -356,56 +366,56 @@ def test_fallback_warns_of_the_extension_budget_once() -> None:
     assert lease.notices
     lease, step = lease.granted(answer(None, 30_050.0, expires=1_030_050))
     assert lease.notices == ()
-    assert beat(step) == (60_050, True)
+    assert attempt(step) == (60_050, True)
 
 
 def test_fallback_skips_beats_while_the_lead_is_large() -> None:
     _, step = falling_back((0, 1_060_000), (0, 1_120_000))
     # lead_min 120,000 now; at 30,000 it is 90,000 >= 1.5 * 60,000: skipped; at 60,000 it is not
-    assert beat(step) == (60_000, True)
+    assert attempt(step) == (60_000, True)
     _, step = falling_back((0, 1_060_000), (1, 1_120_000))
-    assert beat(step) == (30_001, True)  # a millisecond less than enough
+    assert attempt(step) == (30_001, True)  # a millisecond less than enough
     _, step = falling_back((0, 1_060_000), (0, 1_180_000))
     # a grant of 120,000: beat at 60,000, where 120,000 < 1.5 * 120,000 are left
-    assert beat(step) == (60_000, True)
+    assert attempt(step) == (60_000, True)
 
 
 def test_fallback_never_skips_past_what_is_proven() -> None:
     # 60 s granted, then a grant of nothing: a skipped beat must not outlive the proven lead
     _, step = falling_back((0, 1_060_000), (0, 1_060_000))
-    assert beat(step) == (60_000, True)
+    assert attempt(step) == (60_000, True)
     _, step = falling_back((0, 1_050_000), (0, 1_050_000))
-    assert beat(step) == (30_000, True)
+    assert attempt(step) == (30_000, True)
 
 
 @pytest.mark.parametrize("kind", [FailureKind.TRANSPORT, FailureKind.AMBIGUOUS, FailureKind.SERVER])
 def test_fallback_failure_waits_the_held_delay_with_the_same_key(kind: FailureKind) -> None:
     lease, _ = falling_back()
-    assert beat(lease.failed(Failure(kind, "x"), 100.0)[1]) == (30_100, False)
+    assert attempt(lease.failed(Failure(kind, "x"), 100.0)[1]) == (30_100, False)
     lease, _ = falling_back((50, 1_020_000))
-    assert beat(lease.failed(Failure(kind, "x"), 10_050.0)[1]) == (20_050, False)
+    assert attempt(lease.failed(Failure(kind, "x"), 10_050.0)[1]) == (20_050, False)
 
 
 def test_fallback_gives_up_on_a_lease_that_must_be_over() -> None:
     lease, _ = falling_back((0, 1_060_000))
-    assert beat(lease.failed(TRANSPORT, 180_000.0)[1]) == (210_000, False)
+    assert attempt(lease.failed(TRANSPORT, 180_000.0)[1]) == (210_000, False)
     assert stop(lease.failed(TRANSPORT, 180_001.0)[1]) is StopReason.NO_SAFE_RETRY
 
 
 def test_fallback_never_retries_earlier_than_asked() -> None:
     lease, _ = falling_back((0, 1_060_000))
-    assert beat(lease.failed(throttled(5_000), 30_000.0)[1]) == (60_000, False)
-    assert beat(lease.failed(throttled(45_000), 30_000.0)[1]) == (75_000, False)
-    assert beat(lease.failed(throttled(None), 30_000.0)[1]) == (60_000, False)
+    assert attempt(lease.failed(throttled(5_000), 30_000.0)[1]) == (60_000, False)
+    assert attempt(lease.failed(throttled(45_000), 30_000.0)[1]) == (75_000, False)
+    assert attempt(lease.failed(throttled(None), 30_000.0)[1]) == (60_000, False)
     assert stop(lease.failed(throttled(91_000), 30_000.0)[1]) is StopReason.RATE_LIMITED
 
 
 def test_fallback_without_any_expiry_at_create_holds() -> None:
     lease, step = opened(None)
     lease, step = lease.granted(answer(None, 10.0, expires=1_000_000))
-    assert beat(step) == (30_010, True)
+    assert attempt(step) == (30_010, True)
     lease, step = lease.granted(answer(None, 30_010.0, expires=1_060_000))
-    assert beat(step) == (60_010, True)
+    assert attempt(step) == (60_010, True)
 
 
 # -- hand-over ---
@@ -414,15 +424,15 @@ def test_fallback_without_any_expiry_at_create_holds() -> None:
 def test_primary_takes_over_when_the_server_starts_to_tell() -> None:
     lease, _ = falling_back((50, 1_060_000))
     lease, step = lease.granted(answer(60_000, 30_050.0, expires=1_090_000))
-    assert beat(step) == (79_050, True)
+    assert attempt(step) == (79_050, True)
     lease, step = lease.failed(TRANSPORT, 79_050.0)
-    assert beat(step) == (79_050 + 11_000 / 4, False)
+    assert attempt(step) == (79_050 + 11_000 / 4, False)
 
 
 def test_primary_after_fallback_has_its_own_zero_delay_allowance() -> None:
     lease, _ = falling_back()
     lease, step = lease.granted(answer(2_000, 10.0, expires=1_002_000))
-    assert beat(step) == (10, True)
+    assert attempt(step) == (10, True)
     _, step = lease.granted(answer(2_000, 20.0, expires=1_002_000))
     assert stop(step) is StopReason.TOO_SHORT
 
@@ -430,14 +440,14 @@ def test_primary_after_fallback_has_its_own_zero_delay_allowance() -> None:
 def test_fallback_takes_over_when_the_server_stops_telling() -> None:
     lease, _ = opened(60_000, expires=1_000_000)
     lease, step = lease.granted(answer(None, 49_000.0, expires=1_060_000))  # added 60 s
-    assert beat(step) == (79_000, True)
+    assert attempt(step) == (79_000, True)
     assert [notice.kind for notice in lease.notices] == [NoticeKind.FALLBACK]
     assert lease.lasts_until_ms() == 120_000
     lease, _ = opened(60_000, expires=1_000_000)
     lease, step = lease.granted(answer(None, 49_000.0, expires=1_049_000))  # only topped up
-    assert beat(step) == (79_000, True)
+    assert attempt(step) == (79_000, True)
     assert [notice.kind for notice in lease.notices] == [NoticeKind.FALLBACK, NoticeKind.EXTENSION_BUDGET]
-    assert beat(lease.failed(TRANSPORT, 79_000.0)[1]) == (109_000, False)
+    assert attempt(lease.failed(TRANSPORT, 79_000.0)[1]) == (109_000, False)
 
 
 def test_the_expiry_follows_the_answers() -> None:

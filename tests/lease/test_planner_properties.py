@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from cycles._core.lease.planner import Beat, Failure, FailureKind, Grant, Lease, Step, Stop, StopReason
+from cycles._core.lease.planner import ExtendAttempt, Failure, FailureKind, Grant, Lease, Step, Stop, StopReason
 from tests.lease.simulation import Attempt, Fate, Run, Server
 
 DAY = 86_400_000
@@ -152,7 +152,11 @@ def test_steps_are_sane_whatever_comes_in(
         if isinstance(given_in, Failure):
             lease, step = lease.failed(given_in, now)
             valid(step, now, fresh_key=False)
-            if given_in.kind is FailureKind.RATE_LIMITED and given_in.retry_after_ms and isinstance(step, Beat):
+            if (
+                given_in.kind is FailureKind.RATE_LIMITED
+                and given_in.retry_after_ms
+                and isinstance(step, ExtendAttempt)
+            ):
                 assert step.due_ms >= now + given_in.retry_after_ms
         else:
             lease, step = lease.granted(Grant(*given_in, now))

@@ -29,32 +29,32 @@ def cause(raised: pytest.ExceptionInfo[cycles.LeaseLostError]) -> BaseException 
     return raised.value.__cause__
 
 
-def test_warn_lets_the_block_end_as_it_would(client_of: Make, heard: Heard) -> None:
+def test_warn_lets_the_block_end_as_it_would(client_of: Make, server_responded: Heard) -> None:
     with LeaseServer(*LOSING) as server, client_of(server) as client:
         with reserve(client, actual=ONE) as guard:
-            heard.wait_for("LeaseLost")
+            server_responded.wait_for("LeaseLost")
         assert guard.state == "committed"
     assert settled(server) == ["commit"]
 
 
 @pytest.mark.parametrize("policy", ["fail_on_finalize", "cancel"])
 def test_a_block_of_blocking_code_raises_at_its_end_after_it_settled(
-    client_of: Make, heard: Heard, policy: str
+    client_of: Make, server_responded: Heard, policy: str
 ) -> None:
     with LeaseServer(*LOSING) as server, client_of(server) as client:
         with pytest.raises(cycles.LeaseLostError) as raised, reserve(client, actual=ONE, lease_policy=policy):
-            heard.wait_for("LeaseLost")
+            server_responded.wait_for("LeaseLost")
         assert isinstance(cause(raised), cycles.NotFoundError)
     assert settled(server) == ["commit"]
 
 
-def test_blocking_code_stops_where_it_looks(client_of: Make, heard: Heard) -> None:
+def test_blocking_code_stops_where_it_looks(client_of: Make, server_responded: Heard) -> None:
     went_on = False
     with LeaseServer(*LOSING) as server, client_of(server) as client:
         with pytest.raises(cycles.LeaseLostError) as raised, reserve(client, lease_policy="cancel") as guard:
             guard.raise_if_lost()
             guard.spend(ONE)
-            heard.wait_for("LeaseLost")
+            server_responded.wait_for("LeaseLost")
             guard.raise_if_lost()
             went_on = True
         assert isinstance(cause(raised), cycles.NotFoundError)
@@ -65,11 +65,11 @@ def test_blocking_code_stops_where_it_looks(client_of: Make, heard: Heard) -> No
 
 @pytest.mark.parametrize("policy", ["fail_on_finalize", "cancel"])
 def test_a_guard_without_a_block_raises_from_its_commit_after_it_settled(
-    client_of: Make, heard: Heard, policy: str
+    client_of: Make, server_responded: Heard, policy: str
 ) -> None:
     with LeaseServer(*LOSING) as server, client_of(server) as client:
         guard = reserve(client, lease_policy=policy).acquire()
-        heard.wait_for("LeaseLost")
+        server_responded.wait_for("LeaseLost")
         with pytest.raises(cycles.LeaseLostError):
             guard.commit(ONE)
         assert guard.state == "committed"
@@ -77,22 +77,22 @@ def test_a_guard_without_a_block_raises_from_its_commit_after_it_settled(
 
 
 @pytest.mark.parametrize("policy", ["warn", "fail_on_finalize", "cancel"])
-def test_the_exception_of_the_block_wins(client_of: Make, heard: Heard, policy: str) -> None:
+def test_the_exception_of_the_block_wins(client_of: Make, server_responded: Heard, policy: str) -> None:
     with LeaseServer(*LOSING) as server, client_of(server) as client:
         with pytest.raises(ValueError, match="mine") as raised, reserve(client, lease_policy=policy) as guard:
             guard.spend(ONE)
-            heard.wait_for("LeaseLost")
+            server_responded.wait_for("LeaseLost")
             raise ValueError("mine")
         assert any("lease of reservation r1 was lost" in note for note in raised.value.__notes__)
     assert settled(server) == ["commit"]
 
 
 @pytest.mark.parametrize("policy", ["fail_on_finalize", "cancel"])
-def test_the_policy_of_the_client_is_the_default(client_of: Make, heard: Heard, policy: Any) -> None:
+def test_the_policy_of_the_client_is_the_default(client_of: Make, server_responded: Heard, policy: Any) -> None:
     with LeaseServer(*LOSING) as server, client_of(server, lease_policy=policy) as client:
         reservation = reserve(client, actual=ONE)
         with pytest.raises(cycles.LeaseLostError), reservation:
-            heard.wait_for("LeaseLost")
+            server_responded.wait_for("LeaseLost")
 
 
 # -- async ---
@@ -102,7 +102,7 @@ def run(main: Callable[[], Any]) -> Any:
     return asyncio.run(asyncio.wait_for(main(), 10))
 
 
-def test_cancel_ends_the_block_at_its_await(client_of: Make, heard: Heard) -> None:
+def test_cancel_ends_the_block_at_its_await(client_of: Make, server_responded: Heard) -> None:
     async def main() -> None:
         with pytest.raises(cycles.LeaseLostError) as raised:
             async with reserve(client, lease_policy="cancel") as guard:
@@ -133,7 +133,7 @@ def test_cancel_commits_what_is_known_to_be_spent(client_of: Make) -> None:
         assert commit.body["metadata"] == {"outcome": "error"}
 
 
-def test_a_loss_after_the_block_has_ended_cancels_nothing(client_of: Make, heard: Heard) -> None:
+def test_a_loss_after_the_block_has_ended_cancels_nothing(client_of: Make, server_responded: Heard) -> None:
     async def main() -> str:
         async with reserve(client, lease_policy="cancel") as guard:
             await asyncio.to_thread(server.wait_for_extends, 1)
@@ -148,13 +148,13 @@ def test_a_loss_after_the_block_has_ended_cancels_nothing(client_of: Make, heard
         client = client_of(server)
         assert run(main) == "went on"
         client.close()
-    assert heard.of("LeaseLost") == []
+    assert server_responded.of("LeaseLost") == []
 
 
-def test_without_a_block_nothing_is_cancelled(client_of: Make, heard: Heard) -> None:
+def test_without_a_block_nothing_is_cancelled(client_of: Make, server_responded: Heard) -> None:
     async def main() -> str:
         guard = await reserve(client, lease_policy="cancel")
-        await asyncio.to_thread(heard.wait_for, "LeaseLost")
+        await asyncio.to_thread(server_responded.wait_for, "LeaseLost")
         with pytest.raises(cycles.LeaseLostError):
             await guard.commit(ONE)
         return "went on"
@@ -183,7 +183,7 @@ def test_a_cancellation_from_outside_stays_one(client_of: Make) -> None:
         assert settled(server) == ["release"]
 
 
-def test_a_cancellation_from_outside_beside_a_loss_stays_one(client_of: Make, heard: Heard) -> None:
+def test_a_cancellation_from_outside_beside_a_loss_stays_one(client_of: Make, server_responded: Heard) -> None:
     async def block() -> None:
         async with reserve(client, lease_policy="cancel"):
             try:
@@ -203,7 +203,7 @@ def test_a_cancellation_from_outside_beside_a_loss_stays_one(client_of: Make, he
     stopping = asyncio.Event()
     with LeaseServer(*LOSING) as server, client_of(server) as client:
         run(main)
-    assert heard.of("LeaseLost")
+    assert server_responded.of("LeaseLost")
 
 
 def test_a_block_that_swallows_the_cancellation_still_raises_at_its_end(client_of: Make) -> None:
@@ -284,7 +284,7 @@ def test_a_cancelled_anyio_scope_around_the_block_stays_one(client_of: Make) -> 
         assert len(keys) == 1  # the client goes on where the scope cut the guard short, with the same key
 
 
-def test_nested_blocks_each_raise_their_own_loss(client_of: Make, heard: Heard) -> None:
+def test_nested_blocks_each_raise_their_own_loss(client_of: Make, server_responded: Heard) -> None:
     async def main() -> None:
         async with reserve(client) as outer:
             with pytest.raises(cycles.LeaseLostError) as raised:
@@ -300,10 +300,10 @@ def test_nested_blocks_each_raise_their_own_loss(client_of: Make, heard: Heard) 
 
 
 @pytest.mark.parametrize("policy", ["warn", "fail_on_finalize"])
-def test_the_other_policies_cancel_nothing(client_of: Make, heard: Heard, policy: str) -> None:
+def test_the_other_policies_cancel_nothing(client_of: Make, server_responded: Heard, policy: str) -> None:
     async def main() -> str:
         async with reserve(client, lease_policy=policy, actual=ONE):
-            await asyncio.to_thread(heard.wait_for, "LeaseLost")
+            await asyncio.to_thread(server_responded.wait_for, "LeaseLost")
             await asyncio.sleep(0.01)
         return "went on"
 

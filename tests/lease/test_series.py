@@ -105,14 +105,14 @@ def test_async_series(server: EmbeddedServer, client: cycles.Cycles) -> None:
     assert spent(server) == 300
 
 
-def test_a_lost_lease_is_followed_by_another(client_of: Callable[..., cycles.Cycles], heard: Heard) -> None:
+def test_a_lost_lease_is_followed_by_another(client_of: Callable[..., cycles.Cycles], server_responded: Heard) -> None:
     with LeaseServer(refuse(409, "MAX_EXTENSIONS_EXCEEDED")) as server, client_of(server) as client:
         with client.lease_series(cycles.tokens(1_000), action=ACTION, ttl_ms=3_500) as series:
             first = series.next()
             first.spend(cycles.tokens(1))
-            (lost,) = heard.wait_for("LeaseLost")
+            (lost,) = server_responded.wait_for("LeaseLost")
             assert 2_000 < lost.lasts_ms <= 3_500
-            assert "grants no more" in lost.why
+            assert "grants no more" in lost.detail
             assert "holds for about" in lost.text()
             assert series.next() is not first
             assert first.state == "committed"

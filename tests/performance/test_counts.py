@@ -73,16 +73,16 @@ def test_a_guarded_call_sends_no_more_bytes_than_two_bare_posts(client: cycles.C
 def test_a_guard_shorter_than_its_first_beat_starts_no_thread_and_wakes_none(
     client: cycles.Cycles, started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper = client._runtime().keeper
+    scheduler = client._runtime().scheduler
     woken: list[object] = []
-    monkeypatch.setattr(keeper._sooner, "notify", lambda *_: woken.append("timer"))
-    for lane in keeper._lanes:
-        monkeypatch.setattr(lane._more, "notify", lambda *_: woken.append("worker"))
+    monkeypatch.setattr(scheduler._sooner, "notify", lambda *_: woken.append("timer"))
+    for worker_pool in scheduler._lanes:
+        monkeypatch.setattr(worker_pool._more, "notify", lambda *_: woken.append("worker"))
     for _ in range(20):
         guarded(client)
     assert [name for name in started if "cycles" in name] == []
     assert woken == []
-    assert keeper.scheduled == 0
+    assert scheduler.scheduled == 0
 
 
 def test_an_async_guard_makes_no_task_and_leaves_no_timer(client: cycles.Cycles, started: list[str]) -> None:

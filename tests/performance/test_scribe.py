@@ -9,7 +9,7 @@ import pytest
 
 from cycles._core.records import Record
 from cycles._drivers import journal_writer as module
-from cycles._drivers.journal_writer import Scribe
+from cycles._drivers.journal_writer import JournalWriter
 
 
 def record(number: int) -> Record:
@@ -33,7 +33,7 @@ class Files:
         self.there.append(record.reservation_id)
         return True
 
-    def forget(self, record: Record) -> None:
+    def delete(self, record: Record) -> None:
         self.there.remove(record.reservation_id)
         self._note("forget", record)
 
@@ -51,13 +51,13 @@ class Files:
 def test_file_work_is_done_on_another_thread_in_order() -> None:
     async def main() -> None:
         for number in range(3):
-            assert await scribe.save(record(number))
-            await scribe.forget(record(number))
+            assert await journal_writer.save(record(number))
+            await journal_writer.delete(record(number))
 
     files = Files()
-    scribe = Scribe(files.save, files.forget)
+    journal_writer = JournalWriter(files.save, files.delete)
     asyncio.run(main())
-    scribe.close()
+    journal_writer.close()
     assert files.threads == {"cycles-journal"}
     assert files.there == []
     assert [entry for entry in files.log if entry.startswith("save")] == ["save rsv-0", "save rsv-1", "save rsv-2"]
@@ -74,29 +74,29 @@ def test_saves_that_gather_meanwhile_come_back_in_one_word_to_the_loop() -> None
 
         loop.call_soon_threadsafe = counted  # type: ignore[method-assign, assignment]
         files.gate.clear()
-        saves = [asyncio.ensure_future(scribe.save(record(number))) for number in range(50)]
+        saves = [asyncio.ensure_future(journal_writer.save(record(number))) for number in range(50)]
         await asyncio.sleep(0)
         files.gate.set()
         assert await asyncio.gather(*saves) == [True] * 50
         assert len(words) <= 2
 
     files = Files()
-    scribe = Scribe(files.save, files.forget)
+    journal_writer = JournalWriter(files.save, files.delete)
     asyncio.run(main())
-    scribe.close()
+    journal_writer.close()
 
 
 def test_a_record_is_gone_when_the_waiter_goes_on() -> None:
     async def main() -> None:
-        await scribe.save(record(1))
+        await journal_writer.save(record(1))
         assert files.there == ["rsv-1"]
-        await scribe.forget(record(1))
+        await journal_writer.delete(record(1))
         assert files.there == []
 
     files = Files()
-    scribe = Scribe(files.save, files.forget)
+    journal_writer = JournalWriter(files.save, files.delete)
     asyncio.run(main())
-    scribe.close()
+    journal_writer.close()
 
 
 def test_one_thread_serves_slow_settlements(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,13 +111,13 @@ def test_one_thread_serves_slow_settlements(monkeypatch: pytest.MonkeyPatch) -> 
 
     async def main() -> None:
         for number in range(5):
-            await scribe.save(record(number))
-            await scribe.forget(record(number))
+            await journal_writer.save(record(number))
+            await journal_writer.delete(record(number))
 
     files = Files()
-    scribe = Scribe(files.save, files.forget)
+    journal_writer = JournalWriter(files.save, files.delete)
     asyncio.run(main())
-    scribe.close()
+    journal_writer.close()
     assert started.count("cycles-journal") == 1
 
 
@@ -126,19 +126,19 @@ def test_another_thread_comes_where_the_last_has_ended(monkeypatch: pytest.Monke
 
     async def main() -> None:
         for number in range(200):
-            assert await asyncio.wait_for(scribe.save(record(number)), 5)
+            assert await asyncio.wait_for(journal_writer.save(record(number)), 5)
 
     files = Files()
-    scribe = Scribe(files.save, files.forget)
+    journal_writer = JournalWriter(files.save, files.delete)
     asyncio.run(main())
-    scribe.close()
+    journal_writer.close()
     assert len(files.there) == 200
 
 
 def test_a_cancelled_waiter_does_not_keep_its_record_from_disk() -> None:
     async def main() -> None:
         files.gate.clear()
-        task = asyncio.ensure_future(scribe.save(record(1)))
+        task = asyncio.ensure_future(journal_writer.save(record(1)))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -146,28 +146,28 @@ def test_a_cancelled_waiter_does_not_keep_its_record_from_disk() -> None:
         files.gate.set()
 
     files = Files()
-    scribe = Scribe(files.save, files.forget)
+    journal_writer = JournalWriter(files.save, files.delete)
     asyncio.run(main())
-    scribe.close()
+    journal_writer.close()
     assert files.there == ["rsv-1"]
 
 
 def test_a_loop_that_ends_first_disturbs_no_other() -> None:
     async def leave() -> None:
         files.gate.clear()
-        task = asyncio.ensure_future(scribe.save(record(1)))
+        task = asyncio.ensure_future(journal_writer.save(record(1)))
         await asyncio.sleep(0)
         assert not task.done()
 
     async def stay() -> bool:
         files.gate.set()
-        return await scribe.save(record(2))
+        return await journal_writer.save(record(2))
 
     files = Files()
-    scribe = Scribe(files.save, files.forget)
+    journal_writer = JournalWriter(files.save, files.delete)
     asyncio.run(leave())
     assert asyncio.run(stay())
-    scribe.close()
+    journal_writer.close()
     assert files.there == ["rsv-1", "rsv-2"]
 
 
@@ -179,12 +179,12 @@ def test_a_bug_in_saving_is_raised_to_who_waits_and_to_nobody_else() -> None:
 
     async def main() -> None:
         with pytest.raises(ZeroDivisionError):
-            await scribe.save(record(1))
-        assert await scribe.save(record(2))
+            await journal_writer.save(record(1))
+        assert await journal_writer.save(record(2))
 
-    scribe = Scribe(save, lambda record: None)
+    journal_writer = JournalWriter(save, lambda record: None)
     asyncio.run(main())
-    scribe.close()
+    journal_writer.close()
 
 
 def test_where_no_thread_can_be_had_the_loop_writes_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,12 +192,12 @@ def test_where_no_thread_can_be_had_the_loop_writes_itself(monkeypatch: pytest.M
         raise RuntimeError("can't start new thread at interpreter shutdown")
 
     async def main() -> None:
-        assert await scribe.save(record(1))
-        await scribe.forget(record(1))
+        assert await journal_writer.save(record(1))
+        await journal_writer.delete(record(1))
 
     files = Files()
-    scribe = Scribe(files.save, files.forget)
+    journal_writer = JournalWriter(files.save, files.delete)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     asyncio.run(main())
     assert files.log == ["save rsv-1", "forget rsv-1"]
-    scribe.close()
+    journal_writer.close()

@@ -282,9 +282,9 @@ def test_capped_spend_is_visible(world: World) -> None:
     with world.client() as client:
         client.on_event(told.append)
         settlement = client.reserve(cycles.tokens(100), action=ACTION).acquire().commit(cycles.tokens(150))
-    assert settlement.capped
+    assert settlement.undercharged
     assert settlement.charged == cycles.tokens(100)
-    assert "Capped" in [type(event).__name__ for event in told]
+    assert "Undercharged" in [type(event).__name__ for event in told]
 
 
 def test_nothing_of_the_client_is_left_when_it_is_closed(world: World) -> None:
@@ -341,4 +341,4 @@ def test_an_amount_is_settled_without_the_values_that_the_server_does_not_take(m
     assert set(world.server.settling()[-1].body) == {"idempotency_key", "actual", "subject", "action"}
     assert world.server.charged == 42
     assert world.leftovers == []
-    assert "ValuesLeftOut" in [type(event).__name__ for event in told]
+    assert "ValuesOmitted" in [type(event).__name__ for event in told]

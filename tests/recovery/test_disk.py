@@ -54,7 +54,7 @@ def test_a_full_disk_lets_the_settlement_out(world: World) -> None:
     ended = world.run(("fill_disk",), ("commit", 42))
     assert ended.done[1]["status"] == "committed"
     assert ended.answer is not None
-    assert ended.answer["events"].count("JournalTrouble") == 1
+    assert ended.answer["events"].count("JournalProblem") == 1
     assert world.server.charged == 42
     assert world.leftovers == []
 
@@ -66,7 +66,7 @@ def test_a_user_without_a_home_settles_with_one_warning(world: World, journal_di
     ended = world.children.run(orders)
     assert ended.done[0]["status"] == "committed"
     assert ended.answer is not None
-    assert ended.answer["events"].count("JournalTrouble") == 1
+    assert ended.answer["events"].count("JournalProblem") == 1
     assert world.server.charged == 42
 
 

@@ -127,7 +127,7 @@ def test_cr_durable_005_broken_and_unknown_records_are_set_aside_and_the_others_
     ended = world.run(("flush", PATIENCE_S))
     assert ended.done == [{"settled": 1, "pending": 0, "quarantined": 2}]
     assert ended.answer is not None
-    assert ended.answer["events"].count("JournalTrouble") == 2
+    assert ended.answer["events"].count("JournalProblem") == 2
     assert sent(world) == ["commit", "commit"]
     assert {path.read_bytes() for path in journal_files(world.root)} == kept
     assert not [name for name in world.leftovers if name.endswith(".json")]

@@ -136,7 +136,7 @@ def abandon(client: cycles.Cycles) -> None:
     runtime.closed = True
     atexit.unregister(runtime._at_exit)
     runtime.recovery.close()
-    runtime.keeper.close(PATIENCE_S)
+    runtime.scheduler.close(PATIENCE_S)
 
 
 TestSettling = Settling.TestCase

@@ -56,15 +56,15 @@ class VirtualKeeper:
         self._jobs: list[tuple[float, int, Callable[[], object]]] = []
         self._serial = itertools.count()
 
-    def lane(self, name: str, workers: int) -> str:
+    def worker_pool(self, name: str, workers: int) -> str:
         return name
 
-    def at(self, when_s: float, job: Callable[[], object], lane: str) -> SimpleNamespace:
+    def at(self, when_s: float, job: Callable[[], object], worker_pool: str) -> SimpleNamespace:
         heapq.heappush(self._jobs, (when_s, next(self._serial), job))
         return SimpleNamespace(cancel=lambda: True)
 
-    def soon(self, job: Callable[[], object], lane: str) -> SimpleNamespace:
-        return self.at(self._clock.now, job, lane)
+    def soon(self, job: Callable[[], object], worker_pool: str) -> SimpleNamespace:
+        return self.at(self._clock.now, job, worker_pool)
 
     def close(self, timeout_s: float) -> None:
         self._jobs.clear()
@@ -89,10 +89,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 @pytest.fixture
-def keeper(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> VirtualKeeper:
-    keeper = VirtualKeeper(clock)
-    monkeypatch.setattr("cycles._drivers.runtime.Keeper", lambda *_, **__: keeper)
-    return keeper
+def scheduler(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> VirtualKeeper:
+    scheduler = VirtualKeeper(clock)
+    monkeypatch.setattr("cycles._drivers.runtime.Scheduler", lambda *_, **__: scheduler)
+    return scheduler
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def server() -> Iterator[cycles.EmbeddedServer]:
 
 
 def test_an_hour_of_outage_with_two_thousand_settlements_pending(
-    tmp_path: Path, keeper: VirtualKeeper, server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, scheduler: VirtualKeeper, server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = 2_000
     leave_pending(tmp_path, BASE_URL, count)
@@ -117,7 +117,7 @@ def test_an_hour_of_outage_with_two_thousand_settlements_pending(
     server.faults.refuse("event", times=None)
     client = server.client(tenant=TENANT, journal_dir=tmp_path, base_url=BASE_URL)
     tracemalloc.start()
-    keeper.run_for(HOUR_S)
+    scheduler.run_for(HOUR_S)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     # One probe now and then, however much is pending; nothing lost; nothing of it in memory but names.
@@ -127,7 +127,7 @@ def test_an_hour_of_outage_with_two_thousand_settlements_pending(
     # Back: the next probe, at most the longest pause away, opens the way for all.
     server.faults.clear()
     arrived.clear()
-    keeper.run_for(DEFAULT_LONGEST_PAUSE_S)
+    scheduler.run_for(DEFAULT_LONGEST_PAUSE_S)
     assert journal_files(tmp_path) == []
     assert server.spent(f"tenant:{TENANT}") == cycles.tokens(count)
     assert len(arrived) == count
@@ -137,7 +137,7 @@ def test_an_hour_of_outage_with_two_thousand_settlements_pending(
 def test_a_backlog_is_worked_off_by_few_threads_that_leave_the_server_room(world: World) -> None:
     count = 100
     leave_pending(world.root, world.url, count)
-    at_once = 0
+    immediately = 0
     most_at_once = most_threads = 0
     lock = threading.Lock()
 
@@ -149,15 +149,15 @@ def test_a_backlog_is_worked_off_by_few_threads_that_leave_the_server_room(world
     send = BlockingIo.send
 
     async def counted(io: Any, call: Any) -> Any:
-        nonlocal at_once, most_at_once
+        nonlocal immediately, most_at_once
         with lock:
-            at_once += 1
-            most_at_once = max(most_at_once, at_once)
+            immediately += 1
+            most_at_once = max(most_at_once, immediately)
         try:
             return await send(io, call)
         finally:
             with lock:
-                at_once -= 1
+                immediately -= 1
 
     world.server.on_arrival = note
     with pytest.MonkeyPatch.context() as patch, world.client() as client:
@@ -205,16 +205,16 @@ def test_a_client_starts_without_waiting_for_what_lies_in_the_journal(
     ids=["wrong address", "wrong key", "throttled"],
 )
 def test_what_every_record_would_meet_is_met_by_a_few_of_them_only(
-    tmp_path: Path, keeper: VirtualKeeper, server: cycles.EmbeddedServer, answer: dict[str, Any]
+    tmp_path: Path, scheduler: VirtualKeeper, server: cycles.EmbeddedServer, answer: dict[str, Any]
 ) -> None:
     leave_pending(tmp_path, BASE_URL, 200)
     server.faults.status("event", **answer, times=None)
     with server.client(tenant=TENANT, journal_dir=tmp_path, base_url=BASE_URL, flush_timeout=0.0) as client:
-        keeper.run_for(600.0)
+        scheduler.run_for(600.0)
         assert 3 <= len(server.requests.of("event")) <= 40
         assert len(client.pending()) == 200
         server.faults.clear()
-        keeper.run_for(DEFAULT_LONGEST_PAUSE_S)
+        scheduler.run_for(DEFAULT_LONGEST_PAUSE_S)
     # Only what was told to wait, by the clock on the wall, is still there.
     assert all(record["not_before_ms"] for record in records_in(tmp_path))
     assert len(journal_files(tmp_path)) <= 40

@@ -1,8 +1,8 @@
-"""The lease planner (semantics 10): when to extend a reservation next, and when to stop trying.
+"""The lease planner. See `docs/protocol/heartbeat.md`.
 
-A `Lease` is an immutable value. What happened goes in (an answer that granted time, an attempt that failed), the lease
-after it and the one next step come out: a `Beat` to make, or a `Stop`. Whoever drives it owns the clock, the timer and
-the attempt. All times are monotonic milliseconds; the formulas are in `lease_arithmetic` and `lease_fallback`.
+A `Lease` is an immutable value. It takes what happened (a response that granted time, an attempt that failed) and
+returns the next lease and one next step: an `ExtendAttempt` to make, or a `Stop`. The caller owns the clock, the timer
+and the attempt. All times are monotonic milliseconds; the formulas are in `arithmetic` and `fallback`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from attrs import evolve, frozen
 from cycles._core.lease.planner import arithmetic as primary, fallback
 from cycles._core.lease.values import (
     PERMANENT,
-    Beat,
+    ExtendAttempt,
+    FailedAttempt,
     Failure,
     FailureKind,
     Grant,
@@ -23,10 +24,20 @@ from cycles._core.lease.values import (
     Step,
     Stop,
     StopReason,
-    Stumble,
 )
 
-__all__ = ["Beat", "Failure", "FailureKind", "Grant", "Lease", "Notice", "NoticeKind", "Step", "Stop", "StopReason"]
+__all__ = [
+    "ExtendAttempt",
+    "Failure",
+    "FailureKind",
+    "Grant",
+    "Lease",
+    "Notice",
+    "NoticeKind",
+    "Step",
+    "Stop",
+    "StopReason",
+]
 
 
 @frozen
@@ -52,7 +63,7 @@ class Lease:
     largest_rtt_ms: float = 0.0
     granted_ms: float = 0.0
     extensions: int = 0
-    stumble: Stumble | None = None
+    stumble: FailedAttempt | None = None
     told: frozenset[NoticeKind] = frozenset()
     notices: tuple[Notice, ...] = ()
 
@@ -167,7 +178,7 @@ class Lease:
                 return self, _throttled(failure, window)
             # "Retry-After: 0" again and again would be a zero-delay loop: waiting longer than asked is always allowed
             wait = wait if asked == 0 and last is not None and last.wait_ms == 0 else asked
-        lease = evolve(self, stumble=Stumble(elapsed, window, wait))
+        lease = evolve(self, stumble=FailedAttempt(elapsed, window, wait))
         return lease, lease._beat(now_ms + wait, fresh_key=False)
 
     def _hold_on(self, failure: Failure, now_ms: float) -> Step:
@@ -191,8 +202,8 @@ class Lease:
             detail = f"{detail}; the server grants no more extensions after {self.extensions}; {_LONGER}"
         return Stop(reason, detail, permanent=reason is not StopReason.REJECTED)
 
-    def _beat(self, due_ms: float, *, fresh_key: bool) -> Beat:
-        return Beat(due_ms, fresh_key, primary.cut_ms(self.deadline_ms))
+    def _beat(self, due_ms: float, *, fresh_key: bool) -> ExtendAttempt:
+        return ExtendAttempt(due_ms, fresh_key, primary.cut_ms(self.deadline_ms))
 
     def _largest_rtt_ms(self, rtt: float | None, enforced_ms: float) -> float:
         """What took longer than the deadline enforced on it was held up on this side, by a blocked event loop say.

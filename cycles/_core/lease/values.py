@@ -77,7 +77,7 @@ class Failure(NamedTuple):
     retry_after_ms: int | None = None
 
 
-class Beat(NamedTuple):
+class ExtendAttempt(NamedTuple):
     """Make the next extend attempt at `due_ms` (monotonic; the past means now).
 
     Attributes:
@@ -105,10 +105,10 @@ class Notice(NamedTuple):
     detail: str
 
 
-Step = Beat | Stop
+Step = ExtendAttempt | Stop
 
 
-class Stumble(NamedTuple):
+class FailedAttempt(NamedTuple):
     """The last failed attempt since the last success: what the progress guard compares with (semantics 10.3)."""
 
     elapsed_ms: float
