@@ -117,4 +117,5 @@ from cycles.webhooks import (
 def current_guard() -> Guard | AsyncGuard | None: ...
 
 _HOME_OF: dict[str, str]
+_MODULES: dict[str, str]
 __all__: list[str]

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from attrs import evolve, frozen
 
-from cycles._core.lease.planner import arithmetic as primary, fallback
+from cycles._core.lease import arithmetic as primary, fallback
 from cycles._core.lease.values import (
     PERMANENT,
     ExtendAttempt,
