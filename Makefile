@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 SPEC   ?= openapi.yaml
+ADMIN_SPEC ?= admin-openapi.yaml
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
 # The demo needs few packages, so its set-up takes seconds; the development set-up takes a minute.
@@ -59,11 +60,13 @@ check: $(STAMP)  ## format, lint, types, import rules, generated tree, tests
 	$(MAKE) --no-print-directory generate-check
 	$(MAKE) --no-print-directory test
 
-generate: $(STAMP)  ## regenerate cycles_client from SPEC (default openapi.yaml)
+generate: $(STAMP)  ## regenerate cycles_client from SPEC=openapi.yaml, cycles_admin_client from ADMIN_SPEC=admin-openapi.yaml
 	$(PY) -m generator $(SPEC)
+	$(PY) -m generator --admin $(ADMIN_SPEC)
 
-generate-check: $(STAMP)  ## fail if cycles_client differs from what openapi.yaml generates
-	$(PY) -m generator openapi.yaml --check
+generate-check: $(STAMP)  ## fail if a generated package differs from what its document generates
+	$(PY) -m generator --check
+	$(PY) -m generator --admin --check
 
 spec-diff: $(STAMP)  ## compare OLD=... and NEW=...: changes, and which of them break users (JSON=1: as JSON)
 	@$(PY) -m generator.diff $(OLD) $(NEW) $(if $(JSON),--json)

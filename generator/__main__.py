@@ -1,4 +1,4 @@
-"""`python -m generator [SPEC] [--check] [--output DIR]`: generate the client, or compare it with the document."""
+"""`python -m generator [SPEC] [--admin] [--check] [--output DIR]`: generate or compare a client package."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from generator import GenerationError, build, fit
+from generator import GenerationError, build, coverage, fit
+from generator.packages import ADMIN, RUNTIME, Package
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit status: 0 if the tree was made (or, with --check, is current), 1 if not."""
     given = _parser().parse_args(arguments)
-    output: Path = given.output.resolve()
+    package = ADMIN if given.admin else RUNTIME
+    spec: Path = given.spec or package.spec
+    output: Path = (given.output or package.folder).resolve()
     try:
-        with build.built(given.spec, near=None if given.check else _parent(output)) as result:
+        with build.built(spec, package, near=None if given.check else _parent(output)) as result:
             if given.check:
-                return _compare(result.tree, output, given.spec)
+                return _compare(result.tree, output, spec)
             build.swap(result.tree, output)
-            _report(result, output, given.spec)
+            _report(result, output, spec, package)
     except GenerationError as error:
         print(f"generate: {error}", file=sys.stderr)
         print(f"generate: nothing was changed in {output.name}/", file=sys.stderr)
@@ -30,9 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m generator", description=__doc__)
-    parser.add_argument("spec", nargs="?", type=Path, default=build.SPEC, metavar="SPEC")
+    parser.add_argument("spec", nargs="?", type=Path, metavar="SPEC", help="default: the document in this repository")
+    parser.add_argument("--admin", action="store_true", help="generate the client of the admin operations")
     parser.add_argument("--check", action="store_true", help="change nothing; fail if the tree differs")
-    parser.add_argument("--output", type=Path, default=build.ROOT / build.PACKAGE, metavar="DIR")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: the committed package")
     return parser
 
 
@@ -64,16 +68,17 @@ def _files(tree: Path) -> set[str]:
     return {path.relative_to(tree).as_posix() for path in paths}
 
 
-def _report(result: build.Result, output: Path, spec: Path) -> None:
+def _report(result: build.Result, output: Path, spec: Path, package: Package) -> None:
     for rule, times in sorted((+result.counts).items()):
         print(f"{times:5}  {rule}")
     print(f"{output.name}/ is generated from {spec.name}, version {result.version}")
     for note in result.notes:
         print(f"generate: note: {note}")
-    for misfit in fit.misfits(result.tables):
-        print(f"generate: to do by hand: {misfit}", file=sys.stderr)
-    if spec.resolve() != build.SPEC:
-        print(f"make check compares with {build.SPEC.name}; copy {spec.name} there to keep this version")
+    problems = coverage.admin_gaps(result.tables.operations) if package is ADMIN else fit.misfits(result.tables)
+    for problem in problems:
+        print(f"generate: to do by hand: {problem}", file=sys.stderr)
+    if spec.resolve() != package.spec:
+        print(f"make check compares with {package.document}; copy {spec.name} there to keep this version")
 
 
 if __name__ == "__main__":

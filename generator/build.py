@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 import openapi_python_client
 from openapi_python_client.config import Config, ConfigFile, MetaType
@@ -25,12 +25,10 @@ from openapi_python_client.parser.errors import GeneratorError, ParseError
 from ruamel.yaml import YAML
 
 from generator import GenerationError, document, prepare, protocol, templates, verify
+from generator.packages import ROOT, RUNTIME, Package
 from generator.rules import layout
 
-ROOT: Final = Path(__file__).parent.parent
-SPEC: Final = ROOT / "openapi.yaml"
 CONFIG: Final = ROOT / "generator-config.yml"
-PACKAGE: Final = "cycles_client"
 # Both versions decide bytes of the result; the template edits are made for exactly this generator.
 PINNED: Final = {"openapi-python-client": "0.29.1", "ruff": "0.17.6"}
 LINE_LENGTH: Final = 100
@@ -50,19 +48,20 @@ class Result:
 
 
 @contextlib.contextmanager
-def built(spec: Path, *, near: Path | None = None) -> Iterator[Result]:
-    """Generate from a document into a temporary folder, and verify the result.
+def built(spec: Path, package: Package = RUNTIME, *, near: Path | None = None) -> Iterator[Result]:
+    """Generate a package from a document into a temporary folder, and verify the result.
 
     Args:
         spec: The document.
+        package: The package to generate; its name is in the result.
         near: Folder in which the temporary folder is made, so that a rename can move the result.
     """
     check_versions()
     published = document.read(spec)
     ready, counts = prepare.prepared(published)
     with TemporaryDirectory(prefix=".generating-", dir=near) as folder:
-        tree = Path(folder) / PACKAGE
-        run_generator(published, ready, Path(folder))
+        tree = Path(folder) / package.name
+        run_generator(published, ready, Path(folder), package)
         (tree / "py.typed").touch()
         tables = protocol.Tables(prepare.normalized(published))
         text = protocol.render(tables, published["info"]["version"], protocol.fingerprint(published))
@@ -98,13 +97,17 @@ def check_versions() -> None:
             )
 
 
-def settings() -> ConfigFile:
-    """Read generator-config.yml. Unknown keys are an error, because the generator itself would ignore them."""
+def settings(package: Package = RUNTIME) -> ConfigFile:
+    """Read generator-config.yml for a package. Unknown keys are an error, because the generator would ignore them."""
     given = YAML(typ="safe", pure=True).load(CONFIG.read_text(encoding="utf-8")) or {}
     unknown = sorted(set(given) - set(ConfigFile.model_fields))
     if unknown:
         raise GenerationError(f"{CONFIG.name} has unknown keys: {', '.join(unknown)}; correct or remove them")
-    return ConfigFile(**given)
+    names: dict[str, Any] = {
+        "package_name_override": package.name,
+        "project_name_override": package.name.replace("_", "-"),
+    }
+    return ConfigFile(**given, **names)
 
 
 def class_names() -> dict[str, str]:
@@ -113,14 +116,14 @@ def class_names() -> dict[str, str]:
     return {name: str(one.class_name.get_untrusted_value()) for name, one in overrides.items() if one.class_name}
 
 
-def run_generator(published: document.Json, ready: document.Json, folder: Path) -> None:
+def run_generator(published: document.Json, ready: document.Json, folder: Path, package: Package = RUNTIME) -> None:
     """Run the stock generator on the prepared document. Each of its warnings means a missing piece and is an error."""
     source, own_templates = folder / "prepared.json", folder / "templates"
     own_templates.mkdir()
     templates.write(published, own_templates)
     source.write_text(protocol.as_json(ready), encoding="utf-8")
     config = Config.from_sources(
-        settings(), MetaType.NONE, source, "utf-8", overwrite=True, output_path=folder / PACKAGE
+        settings(package), MetaType.NONE, source, "utf-8", overwrite=True, output_path=folder / package.name
     )
     with contextlib.redirect_stdout(io.StringIO()):
         try:

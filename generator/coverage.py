@@ -28,6 +28,27 @@ OFFERED: Final[dict[str, tuple[str, ...]]] = {
 # Operation id: the reason, as a sentence for the page.
 NOT_OFFERED: Final[dict[str, str]] = {}
 
+# Methods of `cycles.Admin` (and, as coroutines, of `admin.aio`); `admin.raw` calls the other operations.
+ADMIN_OFFERED: Final[dict[str, tuple[str, ...]]] = {
+    "createTenant": ("create_tenant", "onboard"),
+    "getTenant": ("tenant",),
+    "updateTenant": ("update_tenant", "suspend_tenant", "reactivate_tenant", "close_tenant"),
+    "createBudget": ("create_budget", "onboard"),
+    "lookupBudget": ("budget",),
+    "listBudgets": ("budgets",),
+    "fundBudget": ("fund", "credit", "debit", "resize", "repay_debt", "start_period"),
+    "bulkActionBudgets": ("start_periods",),
+    "freezeBudget": ("freeze",),
+    "unfreezeBudget": ("unfreeze",),
+    "createApiKey": ("create_api_key", "rotate_api_key", "onboard"),
+    "listApiKeys": ("api_keys",),
+    "revokeApiKey": ("revoke_api_key",),
+    "createWebhookSubscription": ("create_webhook",),
+    "listAuditLogs": ("audit",),
+    "listActionQuotaCounters": ("quota_counters",),
+    "resetActionQuotaCounter": ("reset_quota_counter",),
+}
+
 PAGE: Final = Path(__file__).parent.parent / "docs" / "protocol.md"
 BEGIN: Final = "<!-- operations: updated by `python -m generator.coverage` -->"
 END: Final = "<!-- end of operations -->"
@@ -42,6 +63,14 @@ def gaps(operations: Mapping[str, Any]) -> Iterator[str]:
     for name in (*OFFERED, *NOT_OFFERED):
         if name not in operations:
             yield f"operation {name} was removed, but generator/coverage.py lists it as offered: {_offer(name)}"
+
+
+def admin_gaps(operations: Mapping[str, Any]) -> Iterator[str]:
+    """Return the operations that `cycles.Admin` uses and an admin document does not have, one line each."""
+    for name, methods in ADMIN_OFFERED.items():
+        if name not in operations:
+            calls = ", ".join(f"`admin.{method}`" for method in methods)
+            yield f"operation {name} was removed, but generator/coverage.py lists it as offered: {calls}"
 
 
 def table(operations: Mapping[str, Any]) -> str:

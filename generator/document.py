@@ -176,6 +176,17 @@ def success_of(operation: Operation) -> tuple[int, Json | None]:
     return 200, json_schema(default.get("content"))
 
 
+def other_successes_of(operation: Operation) -> list[int]:
+    """Return the further statuses of a success with the same body, such as 201 for "created" beside 200."""
+    status, schema = success_of(operation)
+    codes = [code for code in sorted(operation.responses) if code.startswith("2") and code.isdigit()]
+    return [
+        int(code)
+        for code in codes
+        if int(code) != status and json_schema(operation.responses[code].get("content")) == schema
+    ]
+
+
 def error_of(operation: Operation) -> Json | None:
     """Return the schema of an error body: the first one that the operation documents."""
     errors = [status for status in sorted(operation.responses) if status[0] in "45"]

@@ -23,6 +23,7 @@ from generator.document import (
     error_of,
     json_schema,
     operations_of,
+    other_successes_of,
     schemas_of,
     success_of,
 )
@@ -105,12 +106,14 @@ class Tables:
 
     def _entry(self, operation: Operation) -> Json:
         status, response = success_of(operation)
+        others = other_successes_of(operation)
         return {
             "method": operation.method.upper(),
             "path": operation.path,
             "parameters": [_parameter(parameter) for parameter in operation.parameters],
             "request": self._named(json_schema((operation.body or {}).get("content")), f"{operation.name}_body"),
             "success": status,
+            **({"other_success": others} if others else {}),
             "response": self._named(response, f"{operation.name}_response_{status}"),
             "error": self._named(error_of(operation), f"{operation.name}_error"),
             "security": operation.security,

@@ -60,10 +60,11 @@ class OperationComparison:
             ("method", "calls to it fail"),
             ("path", "calls to it fail"),
             ("success", "old clients do not accept the new status as success"),
+            ("other_success", "old clients do not accept the new status as success"),
             ("module", "the generated functions have moved"),
         ):
-            if old[key] != new[key] and not (key == "module" and old_name != name):
-                detail = f"{key}: {old[key]} -> {new[key]}"
+            if old.get(key) != new.get(key) and not (key == "module" and old_name != name):
+                detail = f"{key}: {old.get(key)} -> {new.get(key)}"
                 yield Change("operation", "changed", name, detail, True, breaks, (quoted(name),))
         for key in ("request", "response"):
             if self.schemas.renamed.get(old[key], old[key]) != new[key]:

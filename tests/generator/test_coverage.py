@@ -9,14 +9,19 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles_admin_client.protocol import OPERATIONS as ADMIN_OPERATIONS
 from cycles_client.protocol import OPERATIONS
 from generator import coverage
-from generator.build import ROOT
 from generator.diff.__main__ import tables
 from generator.document import Json, read
 from generator.fit import misfits
+from generator.packages import ROOT
 
 PUBLISHED = read(ROOT / "openapi.yaml")
+
+
+def test_every_operation_of_the_admin_methods_is_in_the_admin_document() -> None:
+    assert list(coverage.admin_gaps(ADMIN_OPERATIONS)) == []
 
 
 def test_every_operation_has_a_method_or_a_reason() -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from generator import __main__, build
 from generator.document import read
+from generator.packages import ROOT, RUNTIME
 from generator.samples import Samples
 from generator.verify import imported
 
@@ -28,7 +29,7 @@ GROUPS = sorted({mutation.group for mutation in MUTATIONS})
 
 @cache
 def published() -> Json:
-    return read(build.ROOT / "openapi.yaml")
+    return read(ROOT / "openapi.yaml")
 
 
 def changed(group: str) -> tuple[Json, dict[str, Check]]:
@@ -119,13 +120,13 @@ def test_a_small_change_of_the_document_changes_few_files(tmp_path: Path) -> Non
     spec = deepcopy(published())
     spec["components"]["schemas"]["Balance"]["properties"]["tier"] = {"type": "string"}
     generate(spec, tmp_path / "cycles_client")
-    lines = __main__.differences(tmp_path / "cycles_client", build.ROOT / build.PACKAGE)
+    lines = __main__.differences(tmp_path / "cycles_client", RUNTIME.folder)
     assert sorted(lines) == ["differs: models/balance.py", "differs: protocol.py"]
 
 
 def test_yaml_of_any_style_gives_the_same_tree(tmp_path: Path) -> None:
     """Unquoted status codes, dates, anchors and comments."""
-    text = (build.ROOT / "openapi.yaml").read_text(encoding="utf-8")
+    text = (ROOT / "openapi.yaml").read_text(encoding="utf-8")
     for status in ("200", "201", "400", "401", "403", "404", "409", "410", "429", "500"):
         text = text.replace(f"'{status}':", f"{status}: # a comment")
     text = text.replace(
@@ -134,7 +135,7 @@ def test_yaml_of_any_style_gives_the_same_tree(tmp_path: Path) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(text, encoding="utf-8")
     assert __main__.main([str(spec), "--output", str(tmp_path / "cycles_client")]) == 0
-    lines = __main__.differences(tmp_path / "cycles_client", build.ROOT / build.PACKAGE)
+    lines = __main__.differences(tmp_path / "cycles_client", RUNTIME.folder)
     assert sorted(lines) == ["differs: protocol.py"]  # its fingerprint: `x-` members are part of the document
 
 
@@ -150,5 +151,5 @@ def test_a_renamed_schema_may_keep_its_old_class(tmp_path: Path, monkeypatch: py
     )
     monkeypatch.setattr(build, "CONFIG", config)
     generate(spec, tmp_path / "cycles_client")
-    lines = __main__.differences(tmp_path / "cycles_client", build.ROOT / build.PACKAGE)
+    lines = __main__.differences(tmp_path / "cycles_client", RUNTIME.folder)
     assert sorted(lines) == ["differs: protocol.py"]

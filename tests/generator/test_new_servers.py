@@ -12,9 +12,9 @@ import pytest
 
 import cycles
 from cycles_client import protocol
-from generator.build import ROOT
 from generator.diff.__main__ import tables
 from generator.document import read
+from generator.packages import ROOT
 
 from .mutations import MUTATIONS
 from .stub import Connected, Json, Server

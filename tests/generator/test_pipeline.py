@@ -15,10 +15,11 @@ import pytest
 
 from generator import GenerationError, __main__, build, templates
 from generator.document import read
+from generator.packages import ADMIN, ROOT
 from generator.protocol import fingerprint
 from generator.verify import imported
 
-SPEC = build.ROOT / "openapi.yaml"
+SPEC = ROOT / "openapi.yaml"
 MINIMAL: dict[str, Any] = {
     "openapi": "3.1.0",
     "info": {"title": "Small", "version": "1"},
@@ -35,8 +36,11 @@ def written(tmp_path: Path, document: dict[str, Any]) -> Path:
     return path
 
 
-def test_the_committed_tree_is_what_the_document_gives(capsys: pytest.CaptureFixture[str]) -> None:
-    assert __main__.main(["--check"]) == 0, capsys.readouterr().err
+@pytest.mark.parametrize("package", [[], ["--admin"]], ids=["cycles_client", "cycles_admin_client"])
+def test_each_committed_package_is_what_its_document_generates(
+    package: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert __main__.main([*package, "--check"]) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("interpreter", [sys.executable, "python3.12", "python3.13", "python3.14"])
@@ -49,7 +53,7 @@ def test_the_tree_depends_on_nothing_but_the_document(interpreter: str) -> None:
     environment = {**os.environ, "PYTHONHASHSEED": "4711"}
     done = subprocess.run(
         [python, "-m", "generator", "--check"],
-        cwd=build.ROOT,
+        cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
@@ -171,3 +175,24 @@ def test_a_declared_key_is_sent_if_the_document_names_no_security(
     with imported(output) as package:
         tables = importlib.import_module(f"{package}.protocol")
         assert tables.OPERATIONS["listThings"]["security"] == security
+
+
+def test_another_admin_document_gives_the_admin_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "cycles_admin_client"
+    changed = read(ADMIN.spec)
+    del changed["paths"]["/v1/admin/budgets/freeze"]
+    changed["components"]["schemas"]["Tenant"]["properties"]["region"] = {"type": "string"}
+    assert __main__.main([str(written(tmp_path, changed)), "--admin", "--output", str(output)]) == 0
+    assert "operation freezeBudget was removed" in capsys.readouterr().err
+    assert sorted(__main__.differences(output, ADMIN.folder)) == [
+        "differs: models/tenant.py",
+        "differs: protocol.py",
+        "not generated: api/budgets/freeze_budget.py",
+    ]
+
+
+def test_two_statuses_of_success_with_one_body_are_both_in_the_table() -> None:
+    protocol = importlib.import_module("cycles_admin_client.protocol")
+    created = protocol.OPERATIONS["createTenant"]
+    assert (created["success"], created["other_success"]) == (200, [201])
+    assert "other_success" not in protocol.OPERATIONS["createBudget"]

@@ -13,9 +13,9 @@ import cycles
 from cycles_client import models, protocol
 from cycles_client.api.reservations import create_reservation, get_reservation
 from cycles_client.types import UNSET
-from generator.build import ROOT
 from generator.diff.__main__ import tables
 from generator.document import read
+from generator.packages import ROOT
 
 from .stub import Connected, Json, Server
 

@@ -16,10 +16,10 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 import cycles
-from generator.build import ROOT
 from generator.diff.__main__ import tables
 from generator.document import operations_of, read, resolve
 from generator.fit import READERS, misfits
+from generator.packages import ROOT
 from generator.samples import Samples
 
 from .stub import Connected, Server

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from generator.build import ROOT
 from generator.diff.__main__ import main, tables
 from generator.diff.operations import changes
 from generator.document import Json, read
+from generator.packages import ROOT
 
 from .mutations.evolving import rename_schema
 

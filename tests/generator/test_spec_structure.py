@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
-from generator.build import ROOT
 from generator.document import read
+from generator.packages import ADMIN, ROOT
 
 SPEC = ROOT / "openapi.yaml"
 DESCRIPTIONS = ("description", "summary")
@@ -36,13 +36,15 @@ def test_the_structure_is_the_published_one() -> None:
     assert structure(read(SPEC)) == structure(read(published_contract()))
 
 
-def test_the_document_is_valid_openapi() -> None:
-    validate(read(SPEC))
+@pytest.mark.parametrize("spec", [SPEC, ADMIN.spec], ids=["runtime", "admin"])
+def test_the_document_is_valid_openapi(spec: Path) -> None:
+    validate(read(spec))
 
 
-def test_everything_is_described_in_a_sentence_or_two() -> None:
+@pytest.mark.parametrize("spec", [SPEC, ADMIN.spec], ids=["runtime", "admin"])
+def test_everything_is_described_in_a_sentence_or_two(spec: Path) -> None:
     missing, long = [], []
-    for where, node in described(read(SPEC), ""):
+    for where, node in described(read(spec), ""):
         description = node.get("description", "")
         if not description:
             missing.append(where)

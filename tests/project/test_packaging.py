@@ -42,7 +42,7 @@ def test_the_wheel_holds_both_packages_typed_and_no_tests(built: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     tops = {name.partition("/")[0] for name in names}
-    assert tops == {"cycles", "cycles_client", f"cycles_sdk-{cycles.__version__}.dist-info"}
+    assert tops == {"cycles", "cycles_client", "cycles_admin_client", f"cycles_sdk-{cycles.__version__}.dist-info"}
     assert {"cycles/py.typed", "cycles/__init__.pyi", "cycles_client/py.typed", "cycles/embedded/__main__.py"} <= set(
         names
     )

@@ -1,0 +1,165 @@
+from typing import Any
+
+import httpx
+
+from ...client import AuthenticatedClient, Client
+from ...models.budget_create_request import BudgetCreateRequest
+from ...models.budget_ledger import BudgetLedger
+from ...models.error_response import ErrorResponse
+from ...types import PARSE_ERRORS, Response
+
+
+def _get_kwargs(
+    *,
+    body: BudgetCreateRequest,
+) -> dict[str, Any]:
+    headers: dict[str, Any] = {}
+
+    _kwargs: dict[str, Any] = {
+        "method": "post",
+        "url": "/v1/admin/budgets",
+    }
+
+    _kwargs["json"] = body.to_dict()
+
+    headers["Content-Type"] = "application/json"
+
+    _kwargs["headers"] = headers
+    return _kwargs
+
+
+def _parse_response(
+    *, client: AuthenticatedClient | Client, response: httpx.Response
+) -> BudgetLedger | ErrorResponse:
+    if response.status_code == 201:
+        response_201 = BudgetLedger.from_dict(response.json())
+
+        return response_201
+
+    response_default = ErrorResponse.from_dict(response.json())
+
+    return response_default
+
+
+def _build_response(
+    *, client: AuthenticatedClient | Client, response: httpx.Response
+) -> Response[BudgetLedger | ErrorResponse]:
+    parsed = None
+    parse_error: Exception | None = None
+    try:
+        parsed = _parse_response(client=client, response=response)
+    except PARSE_ERRORS as error:
+        parse_error = error
+    return Response(
+        status_code=response.status_code,
+        content=response.content,
+        headers=response.headers,
+        parsed=parsed,
+        parse_error=parse_error,
+    )
+
+
+def sync_detailed(
+    *,
+    client: AuthenticatedClient,
+    body: BudgetCreateRequest,
+) -> Response[BudgetLedger | ErrorResponse]:
+    """Creates the budget of a scope in one unit.
+
+    Args:
+        body (BudgetCreateRequest): Request to create the budget of a scope in one unit.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        Response[BudgetLedger | ErrorResponse]
+    """
+
+    kwargs = _get_kwargs(
+        body=body,
+    )
+
+    response = client.get_httpx_client().request(
+        **kwargs,
+    )
+
+    return _build_response(client=client, response=response)
+
+
+def sync(
+    *,
+    client: AuthenticatedClient,
+    body: BudgetCreateRequest,
+) -> BudgetLedger | ErrorResponse | None:
+    """Creates the budget of a scope in one unit.
+
+    Args:
+        body (BudgetCreateRequest): Request to create the budget of a scope in one unit.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        BudgetLedger | ErrorResponse
+    """
+
+    return sync_detailed(
+        client=client,
+        body=body,
+    ).parsed
+
+
+async def asyncio_detailed(
+    *,
+    client: AuthenticatedClient,
+    body: BudgetCreateRequest,
+) -> Response[BudgetLedger | ErrorResponse]:
+    """Creates the budget of a scope in one unit.
+
+    Args:
+        body (BudgetCreateRequest): Request to create the budget of a scope in one unit.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        Response[BudgetLedger | ErrorResponse]
+    """
+
+    kwargs = _get_kwargs(
+        body=body,
+    )
+
+    response = await client.get_async_httpx_client().request(**kwargs)
+
+    return _build_response(client=client, response=response)
+
+
+async def asyncio(
+    *,
+    client: AuthenticatedClient,
+    body: BudgetCreateRequest,
+) -> BudgetLedger | ErrorResponse | None:
+    """Creates the budget of a scope in one unit.
+
+    Args:
+        body (BudgetCreateRequest): Request to create the budget of a scope in one unit.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        BudgetLedger | ErrorResponse
+    """
+
+    return (
+        await asyncio_detailed(
+            client=client,
+            body=body,
+        )
+    ).parsed

@@ -1,0 +1,203 @@
+from typing import Any
+
+import httpx
+
+from ...client import AuthenticatedClient, Client
+from ...models.budget_freeze_request import BudgetFreezeRequest
+from ...models.budget_ledger import BudgetLedger
+from ...models.error_response import ErrorResponse
+from ...models.unit import Unit
+from ...types import PARSE_ERRORS, UNSET, Response, Unset
+
+
+def _get_kwargs(
+    *,
+    body: BudgetFreezeRequest | Unset = UNSET,
+    scope: str,
+    unit: Unit,
+) -> dict[str, Any]:
+    headers: dict[str, Any] = {}
+
+    params: dict[str, Any] = {}
+
+    params["scope"] = scope
+
+    json_unit = Unit(unit).value
+    params["unit"] = json_unit
+
+    params = {k: v for k, v in params.items() if v is not UNSET and v is not None}
+
+    _kwargs: dict[str, Any] = {
+        "method": "post",
+        "url": "/v1/admin/budgets/freeze",
+        "params": params,
+    }
+
+    if not isinstance(body, Unset):
+        _kwargs["json"] = body.to_dict()
+
+    headers["Content-Type"] = "application/json"
+
+    _kwargs["headers"] = headers
+    return _kwargs
+
+
+def _parse_response(
+    *, client: AuthenticatedClient | Client, response: httpx.Response
+) -> BudgetLedger | ErrorResponse:
+    if response.status_code == 200:
+        response_200 = BudgetLedger.from_dict(response.json())
+
+        return response_200
+
+    response_default = ErrorResponse.from_dict(response.json())
+
+    return response_default
+
+
+def _build_response(
+    *, client: AuthenticatedClient | Client, response: httpx.Response
+) -> Response[BudgetLedger | ErrorResponse]:
+    parsed = None
+    parse_error: Exception | None = None
+    try:
+        parsed = _parse_response(client=client, response=response)
+    except PARSE_ERRORS as error:
+        parse_error = error
+    return Response(
+        status_code=response.status_code,
+        content=response.content,
+        headers=response.headers,
+        parsed=parsed,
+        parse_error=parse_error,
+    )
+
+
+def sync_detailed(
+    *,
+    client: AuthenticatedClient,
+    body: BudgetFreezeRequest | Unset = UNSET,
+    scope: str,
+    unit: Unit,
+) -> Response[BudgetLedger | ErrorResponse]:
+    """Freezes a budget: it rejects reservations and funding.
+
+    Args:
+        scope (str): Full path of the scope.
+        unit (Unit): Unit of an amount; one US dollar is 100,000,000 microcents.
+        body (BudgetFreezeRequest | Unset): Reason for freezing or unfreezing a budget.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        Response[BudgetLedger | ErrorResponse]
+    """
+
+    kwargs = _get_kwargs(
+        body=body,
+        scope=scope,
+        unit=unit,
+    )
+
+    response = client.get_httpx_client().request(
+        **kwargs,
+    )
+
+    return _build_response(client=client, response=response)
+
+
+def sync(
+    *,
+    client: AuthenticatedClient,
+    body: BudgetFreezeRequest | Unset = UNSET,
+    scope: str,
+    unit: Unit,
+) -> BudgetLedger | ErrorResponse | None:
+    """Freezes a budget: it rejects reservations and funding.
+
+    Args:
+        scope (str): Full path of the scope.
+        unit (Unit): Unit of an amount; one US dollar is 100,000,000 microcents.
+        body (BudgetFreezeRequest | Unset): Reason for freezing or unfreezing a budget.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        BudgetLedger | ErrorResponse
+    """
+
+    return sync_detailed(
+        client=client,
+        body=body,
+        scope=scope,
+        unit=unit,
+    ).parsed
+
+
+async def asyncio_detailed(
+    *,
+    client: AuthenticatedClient,
+    body: BudgetFreezeRequest | Unset = UNSET,
+    scope: str,
+    unit: Unit,
+) -> Response[BudgetLedger | ErrorResponse]:
+    """Freezes a budget: it rejects reservations and funding.
+
+    Args:
+        scope (str): Full path of the scope.
+        unit (Unit): Unit of an amount; one US dollar is 100,000,000 microcents.
+        body (BudgetFreezeRequest | Unset): Reason for freezing or unfreezing a budget.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        Response[BudgetLedger | ErrorResponse]
+    """
+
+    kwargs = _get_kwargs(
+        body=body,
+        scope=scope,
+        unit=unit,
+    )
+
+    response = await client.get_async_httpx_client().request(**kwargs)
+
+    return _build_response(client=client, response=response)
+
+
+async def asyncio(
+    *,
+    client: AuthenticatedClient,
+    body: BudgetFreezeRequest | Unset = UNSET,
+    scope: str,
+    unit: Unit,
+) -> BudgetLedger | ErrorResponse | None:
+    """Freezes a budget: it rejects reservations and funding.
+
+    Args:
+        scope (str): Full path of the scope.
+        unit (Unit): Unit of an amount; one US dollar is 100,000,000 microcents.
+        body (BudgetFreezeRequest | Unset): Reason for freezing or unfreezing a budget.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        BudgetLedger | ErrorResponse
+    """
+
+    return (
+        await asyncio_detailed(
+            client=client,
+            body=body,
+            scope=scope,
+            unit=unit,
+        )
+    ).parsed

@@ -1,0 +1,221 @@
+from typing import Any
+
+import httpx
+
+from ...client import AuthenticatedClient, Client
+from ...models.budget_funding_request import BudgetFundingRequest
+from ...models.budget_funding_response import BudgetFundingResponse
+from ...models.error_response import ErrorResponse
+from ...models.unit import Unit
+from ...types import PARSE_ERRORS, UNSET, Response, Unset
+
+
+def _get_kwargs(
+    *,
+    body: BudgetFundingRequest,
+    scope: str,
+    unit: Unit,
+    tenant_id: str | Unset = UNSET,
+) -> dict[str, Any]:
+    headers: dict[str, Any] = {}
+
+    params: dict[str, Any] = {}
+
+    params["scope"] = scope
+
+    json_unit = Unit(unit).value
+    params["unit"] = json_unit
+
+    params["tenant_id"] = tenant_id
+
+    params = {k: v for k, v in params.items() if v is not UNSET and v is not None}
+
+    _kwargs: dict[str, Any] = {
+        "method": "post",
+        "url": "/v1/admin/budgets/fund",
+        "params": params,
+    }
+
+    _kwargs["json"] = body.to_dict()
+
+    headers["Content-Type"] = "application/json"
+
+    _kwargs["headers"] = headers
+    return _kwargs
+
+
+def _parse_response(
+    *, client: AuthenticatedClient | Client, response: httpx.Response
+) -> BudgetFundingResponse | ErrorResponse:
+    if response.status_code == 200:
+        response_200 = BudgetFundingResponse.from_dict(response.json())
+
+        return response_200
+
+    response_default = ErrorResponse.from_dict(response.json())
+
+    return response_default
+
+
+def _build_response(
+    *, client: AuthenticatedClient | Client, response: httpx.Response
+) -> Response[BudgetFundingResponse | ErrorResponse]:
+    parsed = None
+    parse_error: Exception | None = None
+    try:
+        parsed = _parse_response(client=client, response=response)
+    except PARSE_ERRORS as error:
+        parse_error = error
+    return Response(
+        status_code=response.status_code,
+        content=response.content,
+        headers=response.headers,
+        parsed=parsed,
+        parse_error=parse_error,
+    )
+
+
+def sync_detailed(
+    *,
+    client: AuthenticatedClient,
+    body: BudgetFundingRequest,
+    scope: str,
+    unit: Unit,
+    tenant_id: str | Unset = UNSET,
+) -> Response[BudgetFundingResponse | ErrorResponse]:
+    """Changes the allocation, the spent amount or the debt of a budget.
+
+    Args:
+        scope (str): Full path of the scope.
+        unit (Unit): Unit of an amount; one US dollar is 100,000,000 microcents.
+        tenant_id (str | Unset): Owner of the budget; required with the admin key.
+        body (BudgetFundingRequest): Request to change the allocation, the spent amount or the
+            debt of a budget.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        Response[BudgetFundingResponse | ErrorResponse]
+    """
+
+    kwargs = _get_kwargs(
+        body=body,
+        scope=scope,
+        unit=unit,
+        tenant_id=tenant_id,
+    )
+
+    response = client.get_httpx_client().request(
+        **kwargs,
+    )
+
+    return _build_response(client=client, response=response)
+
+
+def sync(
+    *,
+    client: AuthenticatedClient,
+    body: BudgetFundingRequest,
+    scope: str,
+    unit: Unit,
+    tenant_id: str | Unset = UNSET,
+) -> BudgetFundingResponse | ErrorResponse | None:
+    """Changes the allocation, the spent amount or the debt of a budget.
+
+    Args:
+        scope (str): Full path of the scope.
+        unit (Unit): Unit of an amount; one US dollar is 100,000,000 microcents.
+        tenant_id (str | Unset): Owner of the budget; required with the admin key.
+        body (BudgetFundingRequest): Request to change the allocation, the spent amount or the
+            debt of a budget.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        BudgetFundingResponse | ErrorResponse
+    """
+
+    return sync_detailed(
+        client=client,
+        body=body,
+        scope=scope,
+        unit=unit,
+        tenant_id=tenant_id,
+    ).parsed
+
+
+async def asyncio_detailed(
+    *,
+    client: AuthenticatedClient,
+    body: BudgetFundingRequest,
+    scope: str,
+    unit: Unit,
+    tenant_id: str | Unset = UNSET,
+) -> Response[BudgetFundingResponse | ErrorResponse]:
+    """Changes the allocation, the spent amount or the debt of a budget.
+
+    Args:
+        scope (str): Full path of the scope.
+        unit (Unit): Unit of an amount; one US dollar is 100,000,000 microcents.
+        tenant_id (str | Unset): Owner of the budget; required with the admin key.
+        body (BudgetFundingRequest): Request to change the allocation, the spent amount or the
+            debt of a budget.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        Response[BudgetFundingResponse | ErrorResponse]
+    """
+
+    kwargs = _get_kwargs(
+        body=body,
+        scope=scope,
+        unit=unit,
+        tenant_id=tenant_id,
+    )
+
+    response = await client.get_async_httpx_client().request(**kwargs)
+
+    return _build_response(client=client, response=response)
+
+
+async def asyncio(
+    *,
+    client: AuthenticatedClient,
+    body: BudgetFundingRequest,
+    scope: str,
+    unit: Unit,
+    tenant_id: str | Unset = UNSET,
+) -> BudgetFundingResponse | ErrorResponse | None:
+    """Changes the allocation, the spent amount or the debt of a budget.
+
+    Args:
+        scope (str): Full path of the scope.
+        unit (Unit): Unit of an amount; one US dollar is 100,000,000 microcents.
+        tenant_id (str | Unset): Owner of the budget; required with the admin key.
+        body (BudgetFundingRequest): Request to change the allocation, the spent amount or the
+            debt of a budget.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        BudgetFundingResponse | ErrorResponse
+    """
+
+    return (
+        await asyncio_detailed(
+            client=client,
+            body=body,
+            scope=scope,
+            unit=unit,
+            tenant_id=tenant_id,
+        )
+    ).parsed

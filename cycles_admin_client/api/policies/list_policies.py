@@ -1,0 +1,279 @@
+from typing import Any
+
+import httpx
+
+from ...client import AuthenticatedClient, Client
+from ...models.error_response import ErrorResponse
+from ...models.list_policies_sort_dir import ListPoliciesSortDir
+from ...models.policy_list_response import PolicyListResponse
+from ...types import PARSE_ERRORS, UNSET, Response, Unset
+
+
+def _get_kwargs(
+    *,
+    tenant_id: str | Unset = UNSET,
+    scope_pattern: str | Unset = UNSET,
+    status: str | Unset = UNSET,
+    search: str | Unset = UNSET,
+    sort_by: str | Unset = UNSET,
+    sort_dir: ListPoliciesSortDir | Unset = UNSET,
+    limit: int | Unset = UNSET,
+    cursor: str | Unset = UNSET,
+) -> dict[str, Any]:
+
+    params: dict[str, Any] = {}
+
+    params["tenant_id"] = tenant_id
+
+    params["scope_pattern"] = scope_pattern
+
+    params["status"] = status
+
+    params["search"] = search
+
+    params["sort_by"] = sort_by
+
+    json_sort_dir: str | Unset = UNSET
+    if not isinstance(sort_dir, Unset):
+        json_sort_dir = ListPoliciesSortDir(sort_dir).value
+
+    params["sort_dir"] = json_sort_dir
+
+    params["limit"] = limit
+
+    params["cursor"] = cursor
+
+    params = {k: v for k, v in params.items() if v is not UNSET and v is not None}
+
+    _kwargs: dict[str, Any] = {
+        "method": "get",
+        "url": "/v1/admin/policies",
+        "params": params,
+    }
+
+    return _kwargs
+
+
+def _parse_response(
+    *, client: AuthenticatedClient | Client, response: httpx.Response
+) -> ErrorResponse | PolicyListResponse:
+    if response.status_code == 200:
+        response_200 = PolicyListResponse.from_dict(response.json())
+
+        return response_200
+
+    response_default = ErrorResponse.from_dict(response.json())
+
+    return response_default
+
+
+def _build_response(
+    *, client: AuthenticatedClient | Client, response: httpx.Response
+) -> Response[ErrorResponse | PolicyListResponse]:
+    parsed = None
+    parse_error: Exception | None = None
+    try:
+        parsed = _parse_response(client=client, response=response)
+    except PARSE_ERRORS as error:
+        parse_error = error
+    return Response(
+        status_code=response.status_code,
+        content=response.content,
+        headers=response.headers,
+        parsed=parsed,
+        parse_error=parse_error,
+    )
+
+
+def sync_detailed(
+    *,
+    client: AuthenticatedClient,
+    tenant_id: str | Unset = UNSET,
+    scope_pattern: str | Unset = UNSET,
+    status: str | Unset = UNSET,
+    search: str | Unset = UNSET,
+    sort_by: str | Unset = UNSET,
+    sort_dir: ListPoliciesSortDir | Unset = UNSET,
+    limit: int | Unset = UNSET,
+    cursor: str | Unset = UNSET,
+) -> Response[ErrorResponse | PolicyListResponse]:
+    """Lists policies.
+
+    Args:
+        tenant_id (str | Unset): Owner of the policies; required with the admin key.
+        scope_pattern (str | Unset): Only policies with this pattern.
+        status (str | Unset): Only policies in this state.
+        search (str | Unset): Part of the searched text, in any case.
+        sort_by (str | Unset): Sort key; the values differ per list.
+        sort_dir (ListPoliciesSortDir | Unset): Sort direction.
+        limit (int | Unset): Maximum number of entries per page.
+        cursor (str | Unset): Opaque position of the next page, from the previous response with
+            the same filters.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        Response[ErrorResponse | PolicyListResponse]
+    """
+
+    kwargs = _get_kwargs(
+        tenant_id=tenant_id,
+        scope_pattern=scope_pattern,
+        status=status,
+        search=search,
+        sort_by=sort_by,
+        sort_dir=sort_dir,
+        limit=limit,
+        cursor=cursor,
+    )
+
+    response = client.get_httpx_client().request(
+        **kwargs,
+    )
+
+    return _build_response(client=client, response=response)
+
+
+def sync(
+    *,
+    client: AuthenticatedClient,
+    tenant_id: str | Unset = UNSET,
+    scope_pattern: str | Unset = UNSET,
+    status: str | Unset = UNSET,
+    search: str | Unset = UNSET,
+    sort_by: str | Unset = UNSET,
+    sort_dir: ListPoliciesSortDir | Unset = UNSET,
+    limit: int | Unset = UNSET,
+    cursor: str | Unset = UNSET,
+) -> ErrorResponse | PolicyListResponse | None:
+    """Lists policies.
+
+    Args:
+        tenant_id (str | Unset): Owner of the policies; required with the admin key.
+        scope_pattern (str | Unset): Only policies with this pattern.
+        status (str | Unset): Only policies in this state.
+        search (str | Unset): Part of the searched text, in any case.
+        sort_by (str | Unset): Sort key; the values differ per list.
+        sort_dir (ListPoliciesSortDir | Unset): Sort direction.
+        limit (int | Unset): Maximum number of entries per page.
+        cursor (str | Unset): Opaque position of the next page, from the previous response with
+            the same filters.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        ErrorResponse | PolicyListResponse
+    """
+
+    return sync_detailed(
+        client=client,
+        tenant_id=tenant_id,
+        scope_pattern=scope_pattern,
+        status=status,
+        search=search,
+        sort_by=sort_by,
+        sort_dir=sort_dir,
+        limit=limit,
+        cursor=cursor,
+    ).parsed
+
+
+async def asyncio_detailed(
+    *,
+    client: AuthenticatedClient,
+    tenant_id: str | Unset = UNSET,
+    scope_pattern: str | Unset = UNSET,
+    status: str | Unset = UNSET,
+    search: str | Unset = UNSET,
+    sort_by: str | Unset = UNSET,
+    sort_dir: ListPoliciesSortDir | Unset = UNSET,
+    limit: int | Unset = UNSET,
+    cursor: str | Unset = UNSET,
+) -> Response[ErrorResponse | PolicyListResponse]:
+    """Lists policies.
+
+    Args:
+        tenant_id (str | Unset): Owner of the policies; required with the admin key.
+        scope_pattern (str | Unset): Only policies with this pattern.
+        status (str | Unset): Only policies in this state.
+        search (str | Unset): Part of the searched text, in any case.
+        sort_by (str | Unset): Sort key; the values differ per list.
+        sort_dir (ListPoliciesSortDir | Unset): Sort direction.
+        limit (int | Unset): Maximum number of entries per page.
+        cursor (str | Unset): Opaque position of the next page, from the previous response with
+            the same filters.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        Response[ErrorResponse | PolicyListResponse]
+    """
+
+    kwargs = _get_kwargs(
+        tenant_id=tenant_id,
+        scope_pattern=scope_pattern,
+        status=status,
+        search=search,
+        sort_by=sort_by,
+        sort_dir=sort_dir,
+        limit=limit,
+        cursor=cursor,
+    )
+
+    response = await client.get_async_httpx_client().request(**kwargs)
+
+    return _build_response(client=client, response=response)
+
+
+async def asyncio(
+    *,
+    client: AuthenticatedClient,
+    tenant_id: str | Unset = UNSET,
+    scope_pattern: str | Unset = UNSET,
+    status: str | Unset = UNSET,
+    search: str | Unset = UNSET,
+    sort_by: str | Unset = UNSET,
+    sort_dir: ListPoliciesSortDir | Unset = UNSET,
+    limit: int | Unset = UNSET,
+    cursor: str | Unset = UNSET,
+) -> ErrorResponse | PolicyListResponse | None:
+    """Lists policies.
+
+    Args:
+        tenant_id (str | Unset): Owner of the policies; required with the admin key.
+        scope_pattern (str | Unset): Only policies with this pattern.
+        status (str | Unset): Only policies in this state.
+        search (str | Unset): Part of the searched text, in any case.
+        sort_by (str | Unset): Sort key; the values differ per list.
+        sort_dir (ListPoliciesSortDir | Unset): Sort direction.
+        limit (int | Unset): Maximum number of entries per page.
+        cursor (str | Unset): Opaque position of the next page, from the previous response with
+            the same filters.
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        ErrorResponse | PolicyListResponse
+    """
+
+    return (
+        await asyncio_detailed(
+            client=client,
+            tenant_id=tenant_id,
+            scope_pattern=scope_pattern,
+            status=status,
+            search=search,
+            sort_by=sort_by,
+            sort_dir=sort_dir,
+            limit=limit,
+            cursor=cursor,
+        )
+    ).parsed

@@ -1,0 +1,28 @@
+from enum import StrEnum
+
+from ..types import is_known_member, unknown_member
+
+
+class FundingOperation(StrEnum):
+    """How funding changes a budget; RESET_SPENT begins a new period.
+
+    A value newer than this client is kept: it equals its text, and `is_known` is False.
+    """
+
+    CREDIT = "CREDIT"
+    DEBIT = "DEBIT"
+    REPAY_DEBT = "REPAY_DEBT"
+    RESET = "RESET"
+    RESET_SPENT = "RESET_SPENT"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this client was generated from a document that has this value."""
+        return is_known_member(self)
+
+    @classmethod
+    def _missing_(cls, value: object) -> "FundingOperation | None":
+        return unknown_member(cls, str, value)

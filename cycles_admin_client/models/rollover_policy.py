@@ -1,0 +1,26 @@
+from enum import StrEnum
+
+from ..types import is_known_member, unknown_member
+
+
+class RolloverPolicy(StrEnum):
+    """Label for the rollover of a period; no server acts on it.
+
+    A value newer than this client is kept: it equals its text, and `is_known` is False.
+    """
+
+    CAP_AT_ALLOCATED = "CAP_AT_ALLOCATED"
+    CARRY_FORWARD = "CARRY_FORWARD"
+    NONE = "NONE"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this client was generated from a document that has this value."""
+        return is_known_member(self)
+
+    @classmethod
+    def _missing_(cls, value: object) -> "RolloverPolicy | None":
+        return unknown_member(cls, str, value)

@@ -1,0 +1,26 @@
+from enum import StrEnum
+
+from ..types import is_known_member, unknown_member
+
+
+class TenantBulkActionRequestAction(StrEnum):
+    """What happens to the tenants.
+
+    A value newer than this client is kept: it equals its text, and `is_known` is False.
+    """
+
+    CLOSE = "CLOSE"
+    REACTIVATE = "REACTIVATE"
+    SUSPEND = "SUSPEND"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this client was generated from a document that has this value."""
+        return is_known_member(self)
+
+    @classmethod
+    def _missing_(cls, value: object) -> "TenantBulkActionRequestAction | None":
+        return unknown_member(cls, str, value)

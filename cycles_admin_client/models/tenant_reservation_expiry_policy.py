@@ -1,0 +1,26 @@
+from enum import StrEnum
+
+from ..types import is_known_member, unknown_member
+
+
+class TenantReservationExpiryPolicy(StrEnum):
+    """What happens to a reservation that expires.
+
+    A value newer than this client is kept: it equals its text, and `is_known` is False.
+    """
+
+    AUTO_RELEASE = "AUTO_RELEASE"
+    GRACE_ONLY = "GRACE_ONLY"
+    MANUAL_CLEANUP = "MANUAL_CLEANUP"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this client was generated from a document that has this value."""
+        return is_known_member(self)
+
+    @classmethod
+    def _missing_(cls, value: object) -> "TenantReservationExpiryPolicy | None":
+        return unknown_member(cls, str, value)

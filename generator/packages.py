@@ -1,0 +1,38 @@
+"""The packages that this project generates, and the document of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Package:
+    """A generated package.
+
+    Attributes:
+        name: Name of the package and of its folder.
+        document: Name of the document in this repository that it is generated from.
+        variable: Variable of `make generate` that names another document.
+    """
+
+    name: str
+    document: str
+    variable: str
+
+    @property
+    def spec(self) -> Path:
+        """Path of the document."""
+        return ROOT / self.document
+
+    @property
+    def folder(self) -> Path:
+        """Path of the committed package."""
+        return ROOT / self.name
+
+
+RUNTIME: Final = Package("cycles_client", "openapi.yaml", "SPEC")
+ADMIN: Final = Package("cycles_admin_client", "admin-openapi.yaml", "ADMIN_SPEC")
