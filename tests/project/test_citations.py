@@ -115,6 +115,17 @@ def test_every_path_and_test_that_a_page_names_exists(page: Path) -> None:
     assert not problems, "\n".join(problems)
 
 
+def test_the_architecture_page_has_a_true_tree() -> None:
+    """It names every package and every module at the top of `cycles/`, and nothing that is not there."""
+    named = set(tree_entries((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")))
+    missing = sorted(name for name in named if not (ROOT / name).exists())
+    assert not missing, f"the tree names what is not there: {', '.join(missing)}"
+    modules = {f"cycles/{path.name}" for path in (ROOT / "cycles").glob("*.py")}
+    packages = {f"{path.parent.relative_to(ROOT)}/" for path in (ROOT / "cycles").rglob("__init__.py")}
+    unnamed = sorted((modules | packages) - named)
+    assert not unnamed, f"the tree does not name {', '.join(unnamed)}"
+
+
 PLANTED_PAGE: Final = """# A page
 
 ## What `commit()` does, and when
