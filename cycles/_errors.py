@@ -32,6 +32,18 @@ class InvalidRequestError(CyclesError, ValueError):
     """Refused before anything was sent: the message names the field and the bound it breaks."""
 
 
+class BulkActionError(CyclesError):
+    """Some rows of a bulk action failed; the others were changed.
+
+    Attributes:
+        report: The `BulkReport`, with the rows that succeeded, failed and were skipped.
+    """
+
+    def __init__(self, message: str, *, report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
 class UnknownModelError(InvalidRequestError):
     """No price is known for a model; the message names the model and how to give its price."""
 
@@ -159,6 +171,14 @@ class UnauthorizedError(ProtocolError):
 
 class ForbiddenError(ProtocolError):
     """The API key is valid, but the tenant or the reservation is somebody else's."""
+
+
+class InsufficientPermissionsError(ForbiddenError):
+    """The API key is valid, but it lacks a permission that the operation needs."""
+
+
+class DuplicateResourceError(ProtocolError):
+    """An object with this id exists already, with other values."""
 
 
 class NotFoundError(ProtocolError):

@@ -55,6 +55,7 @@ class Success:
     sent: float | None
     received: float
     content: bytes = field(repr=False)
+    status: int = 200
 
 
 @frozen
@@ -143,7 +144,7 @@ def classify_response(
     if problem is not None:
         problem = redact(problem.removeprefix(": "))
         return Ambiguous(status, f"the answer does not satisfy the protocol: {problem}", request_id, trace_id)
-    return Success(value, request_id, trace_id, sent, received, body)
+    return Success(value, request_id, trace_id, sent, received, body, status)
 
 
 def _refusal(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from attrs import evolve
 
@@ -10,11 +10,35 @@ from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.requests import Call
 from cycles._core.results import Result
-from cycles._flows.io import Io
 
 R = TypeVar("R", bound=Result)
 
 _FIRST_PAUSE_S: Final = 0.1  # between tries of a read; doubled each time, and small against the time-out of a read
+
+
+class Sender(Protocol):
+    """The operations of `Io` that sending and repeating a call needs."""
+
+    async def send(self, call: Call) -> Outcome:
+        """Make one attempt."""
+        ...
+
+    async def pause(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds that one attempt may take."""
+        ...
+
+    def now_ms(self) -> float:
+        """Return monotonic milliseconds."""
+        ...
+
+    def random(self) -> float:
+        """Return a random number from 0 to 1, for jitter."""
+        ...
 
 
 def uncertain(outcome: Outcome) -> bool:
@@ -31,13 +55,13 @@ def describe(outcome: NoSuccess) -> str:
     return outcome.message
 
 
-async def send_twice(io: Io, call: Call) -> Outcome:
+async def send_twice(io: Sender, call: Call) -> Outcome:
     """One immediate retry with the same key where the first attempt proved nothing (semantics 10.5)."""
     outcome = await io.send(call)
     return await io.send(call) if uncertain(outcome) else outcome
 
 
-async def send_read(io: Io, call: Call) -> Outcome:
+async def send_read(io: Sender, call: Call) -> Outcome:
     """Repeat a read on transient failures, and wait out a 429, all within one time-out."""
     deadline, pause = io.now_ms() + io.timeout_s * 1000, _FIRST_PAUSE_S
     while True:

@@ -21,19 +21,18 @@ from cycles._errors import AmbiguousResponseError, InvalidRequestError
 _PACKAGE: Final = "cycles_client"
 
 
-def find(operation: str | ModuleType) -> str:
+def find(operation: str | ModuleType, package: str = _PACKAGE) -> str:
     """The operation id of an operation that is given by its id or by its generated module.
 
     Raises:
         InvalidRequestError: for anything else, with the ids that look like it.
     """
-    from cycles_client import protocol
-
+    protocol = _protocol(package)
     if isinstance(operation, ModuleType):
-        module = operation.__name__.removeprefix(f"{_PACKAGE}.")
+        module = operation.__name__.removeprefix(f"{package}.")
         for name, entry in protocol.OPERATIONS.items():
             if entry["module"] == module:
-                return name
+                return str(name)
     elif operation in protocol.OPERATIONS:
         return operation
     shown = operation.__name__ if isinstance(operation, ModuleType) else str(operation)
@@ -42,23 +41,29 @@ def find(operation: str | ModuleType) -> str:
     raise InvalidRequestError(f"operation: the protocol has no {shown!r}; {hint}")
 
 
-def is_read(operation: str) -> bool:
+def is_read(operation: str, package: str = _PACKAGE) -> bool:
     """Whether the operation changes nothing, so that it may be repeated freely."""
-    return _entry(operation)["method"] in ("GET", "HEAD", "OPTIONS")
+    return _entry(operation, package)["method"] in ("GET", "HEAD", "OPTIONS")
 
 
-def call_of(operation: str, arguments: Mapping[str, Any], headers: Mapping[str, str], trace_id: str) -> Call:
+def call_of(
+    operation: str,
+    arguments: Mapping[str, Any],
+    headers: Mapping[str, str],
+    trace_id: str,
+    package: str = _PACKAGE,
+) -> Call:
     """The call that the generated code makes of its arguments; a body may be a generated model or a mapping.
 
     Raises:
         InvalidRequestError: where the generated code cannot make a request of them.
     """
-    entry = _entry(operation)
+    entry = _entry(operation, package)
     given = dict(arguments)
     if isinstance(given.get("body"), Mapping):
         given["body"] = _Body(given["body"])
     try:
-        built = _module(entry)._get_kwargs(**given)
+        built = _module(entry, package)._get_kwargs(**given)
     except (TypeError, AttributeError, ValueError) as error:
         raise InvalidRequestError(f"{operation}: {str(error).removeprefix('_get_kwargs() ')}") from error
     sent = {name: str(value) for name, value in built.get("headers", {}).items() if name != "Content-Type"}
@@ -72,7 +77,7 @@ def call_of(operation: str, arguments: Mapping[str, Any], headers: Mapping[str, 
     )
 
 
-def model_of(operation: str, body: Any) -> Any:
+def model_of(operation: str, body: Any, package: str = _PACKAGE) -> Any:
     """The generated model of the body of a success; None for an operation whose success carries no JSON.
 
     Raises:
@@ -80,13 +85,12 @@ def model_of(operation: str, body: Any) -> Any:
     """
     import httpx
 
-    from cycles_client import Client
-
-    entry = _entry(operation)
+    entry = _entry(operation, package)
     if entry["response"] is None:
         return None
+    client = import_module(package).Client(base_url="")
     answer = httpx.Response(entry["success"], json=body)
-    built = _module(entry)._build_response(client=Client(base_url=""), response=answer)
+    built = _module(entry, package)._build_response(client=client, response=answer)
     if built.parse_error is not None:
         raise AmbiguousResponseError(f"{operation}: the generated model cannot hold the answer") from built.parse_error
     return built.parsed
@@ -102,14 +106,18 @@ class _Body:
         return dict(self.members)
 
 
-def _entry(operation: str) -> dict[str, Any]:
-    from cycles_client import protocol
+def _protocol(package: str) -> Any:
+    """Return the tables of a generated package."""
+    return import_module(f"{package}.protocol")
 
-    return protocol.OPERATIONS[operation]
+
+def _entry(operation: str, package: str) -> dict[str, Any]:
+    entry: dict[str, Any] = _protocol(package).OPERATIONS[operation]
+    return entry
 
 
-def _module(entry: Mapping[str, Any]) -> Any:
-    return import_module(f"{_PACKAGE}.{entry['module']}")
+def _module(entry: Mapping[str, Any], package: str) -> Any:
+    return import_module(f"{package}.{entry['module']}")
 
 
 def _path_parameters(template: str, url: str) -> dict[str, str]:
