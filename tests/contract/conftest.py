@@ -1,7 +1,8 @@
-"""Where the contract is tested: in this process, over a socket, with SQLite, and on a live server if one is named.
+"""The places where the contract is tested: in this process, over a socket, with SQLite, and on a live server.
 
-CYCLES_CONTRACT_URL, CYCLES_CONTRACT_KEY and CYCLES_CONTRACT_TENANT name one; its tenant needs a TOKENS budget with
-100,000 or more left. Tests that set budgets, tenants or the clock behind the counter are skipped there.
+CYCLES_CONTRACT_URL, CYCLES_CONTRACT_KEY and CYCLES_CONTRACT_TENANT name a live server; the tenant needs a TOKENS budget
+with 100,000 or more left. With CYCLES_CONTRACT_ADMIN_URL and CYCLES_CONTRACT_ADMIN_KEY too, the suite makes the tenants
+and budgets that further tests need. What a live server does not offer (its clock, caps) skips a test, with the reason.
 """
 
 from __future__ import annotations
@@ -20,15 +21,25 @@ from cycles.embedded.http import Request, Response
 from cycles.embedded.serve import Listener
 
 from .kit import Api, World
+from .live import LiveWorlds, Servers
 
 ADMIN_KEY = "operator-key"
-# Read when the suite is collected: while tests run, none of a developer's settings are there.
-LIVE_URL, LIVE_KEY, LIVE_TENANT = (os.environ.get(f"CYCLES_CONTRACT_{name}") for name in ("URL", "KEY", "TENANT"))
-PLACES = ["in process", "over a socket", "with SQLite", *(["live"] if LIVE_URL else [])]
+# Read when the suite is collected: while tests run, the environment has no settings of a developer.
+LIVE = {name: os.environ.get(f"CYCLES_CONTRACT_{name}") for name in ("URL", "KEY", "TENANT", "ADMIN_URL", "ADMIN_KEY")}
+LOCAL_PLACES = ["in process", "over a socket", "with SQLite"]
+PLACES = (
+    ["live"] if os.environ.get("CYCLES_CONTRACT_ONLY_LIVE") else [*LOCAL_PLACES, *(["live"] if LIVE["URL"] else [])]
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers."""
+    config.addinivalue_line("markers", "new_tenants: the test reads lists, so a live server needs tenants without rows")
+    config.addinivalue_line("markers", "embedded_only(reason): the test checks what only the embedded server does")
 
 
 class _Switch:
-    """One socket for all tests: it serves whichever server the running test has put behind it."""
+    """One socket for all tests. It serves the server of the running test."""
 
     server: EmbeddedServer
 
@@ -43,8 +54,8 @@ def _socket() -> Iterator[tuple[_Switch, str, httpx.HTTPTransport]]:
         yield switch, url, transport
 
 
-class _Kept(httpx.BaseTransport):
-    """A transport that outlives the clients of single tests, so that connections are kept alive."""
+class _Shared(httpx.BaseTransport):
+    """A transport that stays open when a client is closed, so that connections are reused."""
 
     def __init__(self, transport: httpx.BaseTransport) -> None:
         self._transport = transport
@@ -55,15 +66,35 @@ class _Kept(httpx.BaseTransport):
 
 @pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest) -> str:
-    """Where the test runs."""
+    """Return where the test runs."""
+    marker = request.node.get_closest_marker("embedded_only")
+    if request.param == "live" and marker is not None:
+        pytest.skip(f"only the embedded server does this: {marker.args[0]}")
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def _live_worlds() -> Iterator[LiveWorlds]:
+    if not LIVE["ADMIN_URL"] or not LIVE["ADMIN_KEY"]:
+        pytest.skip("needs budgets: set CYCLES_CONTRACT_ADMIN_URL and CYCLES_CONTRACT_ADMIN_KEY")
+    worlds = LiveWorlds(Servers(LIVE["URL"] or "", LIVE["ADMIN_URL"], LIVE["ADMIN_KEY"]))
+    yield worlds
+    worlds.close()
 
 
 @pytest.fixture
 def world(place: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    """A server with budgets for two tenants, and what can be done behind its counter."""
-    if place == "live":
-        pytest.skip("needs seeding behind the counter, which a live server does not offer")
+    """A server with budgets for two tenants, and direct access to its ledger."""
+    if place != "live":
+        yield from _embedded_world(place, request, tmp_path)
+        return
+    worlds: LiveWorlds = request.getfixturevalue("_live_worlds")
+    world = worlds.open(new_tenants=request.node.get_closest_marker("new_tenants") is not None)
+    yield world
+    worlds.end(world)
+
+
+def _embedded_world(place: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     clock = ManualClock()
     server = EmbeddedServer(
         {"tenant:tenant-b": tokens(500_000)},
@@ -78,7 +109,7 @@ def world(place: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterato
         switch.server = server
 
     def api(tenant: str, **headers: str) -> Api:
-        return Api(httpx.Client(base_url=url, headers=headers, transport=_Kept(transport)), tenant)
+        return Api(httpx.Client(base_url=url, headers=headers, transport=_Shared(transport)), tenant)
 
     with server:
         yield World(
@@ -93,12 +124,12 @@ def world(place: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterato
 
 @pytest.fixture
 def api(place: str, request: pytest.FixtureRequest) -> Iterator[Api]:
-    """A caller with a key and a TOKENS budget: all that tests get which also run on a live server."""
+    """A caller with a key and a TOKENS budget, for tests that need nothing else."""
     if place != "live":
         world: World = request.getfixturevalue("world")
         yield world.api
         return
-    if not LIVE_URL or not LIVE_KEY or not LIVE_TENANT:
+    if not LIVE["URL"] or not LIVE["KEY"] or not LIVE["TENANT"]:
         pytest.fail("set CYCLES_CONTRACT_URL, CYCLES_CONTRACT_KEY and CYCLES_CONTRACT_TENANT together")
-    with httpx.Client(base_url=LIVE_URL, timeout=30.0, headers={"X-Cycles-API-Key": LIVE_KEY}) as http:
-        yield Api(http, LIVE_TENANT)
+    with httpx.Client(base_url=LIVE["URL"], timeout=60.0, headers={"X-Cycles-API-Key": LIVE["KEY"]}) as http:
+        yield Api(http, LIVE["TENANT"], is_live=True)
