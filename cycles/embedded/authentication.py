@@ -65,6 +65,8 @@ class Authenticator:
         if not record.tenant or not record.tenant.strip():
             raise _unauthorized("KEY_NOT_OWNED_BY_TENANT")
         tenant = self._tables.tenants.get((record.tenant,))
+        if tenant is not None and not isinstance(tenant.status, str | None):
+            raise _unauthorized("INTERNAL_ERROR")  # the reference server cannot decode such a record
         if tenant is not None and tenant.status in ("SUSPENDED", "CLOSED"):
             raise _unauthorized(f"TENANT_{tenant.status}")
         return record.tenant

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from cycles.embedded import listing, query, validation
+from cycles.embedded import framework, listing, query, validation
 from cycles.embedded.authentication import Authenticator, Caller, PublicLimit
 from cycles.embedded.errors import ApiError
 from cycles.embedded.ledger import Ledger
@@ -50,8 +50,8 @@ class Response:
     body: bytes
 
 
-# More than any well-behaved client sends; the reference server has such a bound, too.
-MAX_HEADER_BYTES: Final = 32 * 1024
+# The reference server compresses responses of exactly this type.
+JSON: Final = "application/json"
 _TRACEPARENT: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 _TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _EVIDENCE_ID: Final = re.compile(r"[0-9a-f]{64}")
@@ -83,45 +83,44 @@ class Application:
 
     def handle(self, request: Request) -> Response:
         """Return the response to one request."""
-        request_id, trace_id = str(uuid.uuid4()), trace_id_of(request.headers)
         now_ms = self._ledger.clock.now_ms()
-        headers = {
-            "X-Request-Id": request_id,
-            "X-Cycles-Trace-Id": trace_id,
-            "Date": _http_date(now_ms // 1000),
-            "Content-Type": "application/json",
-            **_HARDENING,
-        }
+        headers = {"Date": _http_date(now_ms // 1000)}
+        if framework.is_bad_request(request.path, request.target, request.headers):
+            return Response(400, headers | {"Content-Type": framework.HTML}, framework.BAD_REQUEST_PAGE)
+        headers |= {"X-Request-Id": str(uuid.uuid4()), "X-Cycles-Trace-Id": trace_id_of(request.headers)}
+        if framework.is_suspicious(request.path):
+            return Response(403, headers, b"")
+        headers |= _HARDENING
+        route = find(request.method, request.path)
         try:
-            route = find(request.method, request.path)
-            caller = self._authenticate(route, request, now_ms, headers)
-            if request.path.startswith("/v1/"):
-                headers |= _NO_LIMIT
-            if caller.tenant is not None:
-                headers["X-Cycles-Tenant"] = caller.tenant
+            caller = self._authenticate(route, request, now_ms)
+        except ApiError as error:
+            # Only these responses of the reference server name a charset: filters send them, no controllers.
+            headers |= {"Content-Type": "application/json;charset=UTF-8", **error.headers}
+            return _encoded(request, error.status, headers, _error_body(error, headers))
+        if request.path.startswith("/v1/"):
+            headers |= _NO_LIMIT
+        if caller.tenant is not None:
+            headers["X-Cycles-Tenant"] = caller.tenant
+        return self._respond(route, caller, request, headers)
+
+    def _authenticate(self, route: Route, request: Request, now_ms: int) -> Caller:
+        with self._ledger.locked():
+            if route.public:
+                self._public.count(request.address, now_ms)
+            return self._authenticator.authenticate(route, request.headers, now_ms)
+
+    def _respond(self, route: Route, caller: Caller, request: Request, headers: dict[str, str]) -> Response:
+        if request.method == "OPTIONS" and route.allow:
+            return Response(200, headers | {"Allow": ",".join((*route.allow, "OPTIONS"))}, b"")
+        try:
             status, body = self._run(route, caller, request)
         except ApiError as error:
-            status, body = error.status, _error_body(error, request_id, trace_id)
+            status, body = error.status, _error_body(error, headers)
             headers |= error.headers
-        return Response(status, headers, json.dumps(body, separators=(",", ":")).encode())
-
-    def _authenticate(self, route: Route, request: Request, now_ms: int, headers: dict[str, str]) -> Caller:
-        try:
-            if sum(map(len, request.headers.values())) > MAX_HEADER_BYTES:
-                raise ApiError(
-                    "INVALID_REQUEST",
-                    f"the headers are larger than {MAX_HEADER_BYTES} bytes; send fewer or shorter ones",
-                    status=431,
-                )
-            with self._ledger.locked():
-                if route.public:
-                    self._public.count(request.address, now_ms)
-                return self._authenticator.authenticate(route, request.headers, now_ms)
-        except ApiError:
-            headers["Content-Type"] = (
-                "application/json;charset=UTF-8"  # the reference server's filters send it, its controllers do not
-            )
-            raise
+        if not framework.accepts_json(request.headers):
+            return Response(403, headers, b"")
+        return _encoded(request, status, headers | {"Content-Type": JSON}, body)
 
     def _run(self, route: Route, caller: Caller, request: Request) -> tuple[int, Body]:
         if route.operation is None:
@@ -191,12 +190,17 @@ def trace_id_of(headers: Mapping[str, str]) -> str:
     return secrets.token_hex(16)
 
 
-def _error_body(error: ApiError, request_id: str, trace_id: str) -> Body:
+def _encoded(request: Request, status: int, headers: dict[str, str], body: Body) -> Response:
+    content = b"" if request.method == "HEAD" else json.dumps(body, separators=(",", ":")).encode()
+    return Response(status, headers, content)
+
+
+def _error_body(error: ApiError, headers: Mapping[str, str]) -> Body:
     body: dict[str, Any] = {
         "error": error.code,
         "message": error.message,
-        "request_id": request_id,
-        "trace_id": trace_id,
+        "request_id": headers["X-Request-Id"],
+        "trace_id": headers["X-Cycles-Trace-Id"],
     }
     if error.details is not None:
         body["details"] = dict(error.details)

@@ -136,6 +136,8 @@ def _require_own(tenant: str, requested: str | None) -> None:
 
 @frozen
 class _Page:
+    """A page of a list. Without a sort, a full page has a cursor even if no row follows, as on the reference server."""
+
     rows: Sequence[Any]
     next_cursor: str | None
 
@@ -147,7 +149,7 @@ class _Page:
 def _page_in_order_of_creation(rows: Sequence[Reservation], cursor: str, limit: int) -> _Page:
     after = int(cursor[:20]) if cursor else 0
     rest = [row for row in rows if row.number > after]
-    return _Page(rest[:limit], str(rest[limit - 1].number) if len(rest) > limit else None)
+    return _Page(rest[:limit], str(rest[limit - 1].number) if len(rest) >= limit else None)
 
 
 @frozen
@@ -221,6 +223,5 @@ def balances(budgets: Iterable[Budget], caller: Caller, query: Query) -> Body:
         (budget for budget in budgets if [*budget.key] > after and has_segments(budget.scope, wanted)),
         key=lambda budget: budget.key,
     )
-    more = len(found) > limit
-    page = _Page(found[:limit], queries.seal(*found[limit - 1].key) if more else None)
+    page = _Page(found[:limit], queries.seal(*found[limit - 1].key) if len(found) >= limit else None)
     return {"balances": [budget.balance() for budget in page.rows], **page.more}

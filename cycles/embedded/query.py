@@ -18,15 +18,18 @@ MAX_LIMIT: Final = 200
 # No client needs more, and the parser must not do unbounded work.
 MAX_PARAMETERS: Final = 200
 
+# Parameters that are no strings: of repeated ones, the first counts.
+_FIRST_COUNTS: Final = ("limit", "include_children")
+_FLAGS: Final = ("true", "false", "yes", "no", "on", "off", "1", "0")
 _INSTANT: Final = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d)(?::(\d\d))?)", re.ASCII
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{0,9}))?(?:[Zz]|([+-])(\d\d):(\d\d)(?::(\d\d))?)", re.ASCII
 )
 _MAX_OFFSET: Final = timedelta(hours=18)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse(text: str) -> dict[str, str]:
-    """Return the parameters of a query string. The first of a repeated one counts; `include` collects all.
+    """Return the parameters of a query string. Repeated ones are joined with a comma, except for `_FIRST_COUNTS`.
 
     Raises:
         ApiError: INVALID_REQUEST if there are more than 200.
@@ -37,7 +40,7 @@ def parse(text: str) -> dict[str, str]:
         raise ApiError("INVALID_REQUEST", f"too many query parameters; send at most {MAX_PARAMETERS}") from None
     found: dict[str, str] = {}
     for name, value in pairs:
-        if name == "include" and name in found:
+        if name in found and name not in _FIRST_COUNTS:
             found[name] += f",{value}"
         else:
             found.setdefault(name, value)
@@ -56,7 +59,7 @@ def limit(query: Mapping[str, str]) -> int:
 
 def flag(query: Mapping[str, str], name: str) -> None:
     """Check a boolean parameter that has no effect on this server."""
-    if query.get(name, "").strip().lower() not in ("", "true", "false"):
+    if query.get(name, "").strip().lower() not in ("", *_FLAGS):
         raise ApiError("INVALID_REQUEST", f"{name} must be true or false")
 
 
@@ -99,14 +102,18 @@ def _instant(query: Mapping[str, str], name: str) -> int | None:
 
 
 def _milliseconds(*parts: str | None) -> int:
-    year, month, day, hour, minute, second, fraction, sign, *offset = parts
-    local = datetime(*(int(part or 0) for part in (year, month, day, hour, minute, second)), tzinfo=UTC)  # type: ignore[arg-type, misc]
+    year, month, day, hour, minute, second, fraction, sign, *offset = (part or "" for part in parts)
+    is_next_day = (hour, minute, second, fraction.strip("0")) == ("24", "00", "00", "")
+    if (hour, minute, second) == ("23", "59", "60"):  # a leap second counts as the second before it
+        second = "59"
+    clock = (0, 0, 0) if is_next_day else (int(hour), int(minute), int(second))
+    local = datetime(int(year), int(month), int(day), *clock, tzinfo=UTC) + timedelta(days=is_next_day)
     hours, minutes, seconds = (int(part or 0) for part in offset)
     shift = timedelta(hours=hours, minutes=minutes, seconds=seconds)
     if shift > _MAX_OFFSET or max(minutes, seconds) > 59:
-        raise ValueError("no such offset")
+        raise ValueError("the offset is out of range")
     since = local - _EPOCH + (shift if sign == "-" else -shift)
-    return since // timedelta(milliseconds=1) + int((fraction or "").ljust(3, "0")[:3])
+    return since // timedelta(milliseconds=1) + int(fraction.ljust(3, "0")[:3])
 
 
 def seal(*parts: Any) -> str:

@@ -51,7 +51,8 @@ def find(method: str, path: str) -> Route:
     if methods is None:
         return Route(None)
     public = not PUBLIC_OPERATIONS.isdisjoint(methods.values())
-    operation = methods.get(method)
+    operation = methods.get("GET" if method == "HEAD" else method)
     if operation is None:
-        return Route(None, public=public, allow=tuple(methods))
+        allow = (*methods, "HEAD") if "GET" in methods else tuple(methods)
+        return Route(None, public=public, allow=allow)
     return Route(operation, path_id, public)

@@ -17,7 +17,8 @@ from attrs import evolve
 
 from cycles._errors import ConfigurationError
 from cycles.embedded.faults import Fault
-from cycles.embedded.http import MAX_HEADER_BYTES, Request, Response
+from cycles.embedded.framework import MAX_HEAD_BYTES
+from cycles.embedded.http import JSON, Request, Response
 from cycles.embedded.transports import Handler
 from cycles.embedded.validation import MAX_BODY_BYTES
 
@@ -34,9 +35,9 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 # Read and discarded of a body that is too big, so that its sender can read the error response.
-MAX_DRAINED_BYTES: Final = 8 * MAX_BODY_BYTES
-# The reference server compresses responses from this size.
-MIN_GZIP_BYTES: Final = 1024
+MAX_DRAINED_BYTES: Final = 2 * MAX_BODY_BYTES
+# More than the application accepts, so that its own response to large headers is sent.
+MAX_PARSED_HEAD_BYTES: Final = 8 * MAX_HEAD_BYTES
 # Longer than HTTP clients keep idle connections, so that the client closes them first.
 KEEP_ALIVE_S: Final = 75
 # Longest waits of a listener: for responses in progress when it stops, for the socket when it starts.
@@ -66,8 +67,8 @@ class App:
             return
         if fault.delay_s and await _disconnects_within(fault.delay_s, receive):
             return
-        if len(response.body) >= MIN_GZIP_BYTES and "gzip" in request.headers.get("accept-encoding", "").lower():
-            response = _compressed(response)
+        if response.headers.get("Content-Type") == JSON:
+            response = _compressed(response, request)
         if len(body) > MAX_BODY_BYTES:
             response = evolve(response, headers=response.headers | {"Connection": "close"})
         await _send(response, fault.drip_s, receive, send)
@@ -103,7 +104,10 @@ def _request(scope: Message, body: bytes) -> Request:
     )
 
 
-def _compressed(response: Response) -> Response:
+def _compressed(response: Response, request: Request) -> Response:
+    """Return the response, compressed if the client accepts gzip: small ones too, like the reference server."""
+    if not response.body or "gzip" not in request.headers.get("accept-encoding", "").lower():
+        return response
     headers = response.headers | {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
     return Response(response.status, headers, gzip.compress(response.body, 1))
 
@@ -162,7 +166,7 @@ class Listener:
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(STOP_S),
-            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            h11_max_incomplete_event_size=MAX_PARSED_HEAD_BYTES,
         )
         self._uvicorn = _Uvicorn(config)
         self._thread = threading.Thread(

@@ -23,8 +23,8 @@ from cycles.embedded.records import Body
 
 INT32_MAX: Final = 2**31 - 1
 # Far more than useful, and far less than the JSON parser and encoder can process.
-MAX_NESTING: Final = 200
-MAX_BODY_BYTES: Final = 1024 * 1024
+MAX_NESTING: Final = 500
+MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 MAX_ID_LENGTH: Final = 128
 # Bounds the message for a body with many wrong fields.
 MAX_MESSAGE: Final = 2_000

@@ -141,7 +141,7 @@ async def test_ids_a_url_would_swallow_are_refused(world: World, server: Any, wr
 
 async def test_an_unknown_reservation_is_not_found(world: World) -> None:
     with pytest.raises(cycles.NotFoundError) as caught:
-        await world.get(world.operations.reservation("no/such id"))
+        await world.get(world.operations.reservation("no such id"))
     assert caught.value.request_id
 
 
