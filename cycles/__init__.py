@@ -63,6 +63,8 @@ _HOMES = {
         "ConfigurationError",
         "CyclesError",
         "DebtOutstandingError",
+        "EvidenceError",
+        "EvidenceRejectedError",
         "ForbiddenError",
         "GuardFinalizedError",
         "IdempotencyMismatchError",
@@ -92,6 +94,12 @@ _HOMES = {
         "WebhookReplayError",
         "WebhookSignatureError",
     ),
+    "cycles.evidence": (
+        "KEYS_UNAVAILABLE",
+        "EvidenceDisposition",
+        "EvidenceVerdict",
+        "verify_evidence",
+    ),
     "cycles.webhooks": (
         "SeenEvents",
         "WebhookEvent",
@@ -109,7 +117,13 @@ _HOMES = {
     "cycles.prices": ("Price", "PriceBook"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = {"events": "cycles.events", "prices": "cycles.prices", "usage": "cycles.usage"}
+_MODULES = {
+    "events": "cycles.events",
+    "evidence": "cycles.evidence",
+    "prices": "cycles.prices",
+    "usage": "cycles.usage",
+    "webhooks": "cycles.webhooks",
+}
 
 __all__ = sorted([*_HOME_OF, *_MODULES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -1,6 +1,12 @@
 """The public names, as type checkers see them; `__init__.py` loads the same ones when they are first used."""
 
-from cycles import events as events, prices as prices, usage as usage
+from cycles import (
+    events as events,
+    evidence as evidence,
+    prices as prices,
+    usage as usage,
+    webhooks as webhooks,
+)
 from cycles._client.client import Cycles as Cycles
 from cycles._client.context import (
     copy_context_to as copy_context_to,
@@ -68,6 +74,8 @@ from cycles._errors import (
     ConfigurationError as ConfigurationError,
     CyclesError as CyclesError,
     DebtOutstandingError as DebtOutstandingError,
+    EvidenceError as EvidenceError,
+    EvidenceRejectedError as EvidenceRejectedError,
     ForbiddenError as ForbiddenError,
     GuardFinalizedError as GuardFinalizedError,
     IdempotencyMismatchError as IdempotencyMismatchError,
@@ -101,6 +109,12 @@ from cycles._version import __version__ as __version__
 from cycles.embedded import (
     EmbeddedServer as EmbeddedServer,
     ManualClock as ManualClock,
+)
+from cycles.evidence import (
+    KEYS_UNAVAILABLE as KEYS_UNAVAILABLE,
+    EvidenceDisposition as EvidenceDisposition,
+    EvidenceVerdict as EvidenceVerdict,
+    verify_evidence as verify_evidence,
 )
 from cycles.prices import (
     Price as Price,

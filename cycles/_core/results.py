@@ -289,6 +289,12 @@ class EvidenceEnvelope(Result):
     evidence_id: str
     signature: str
 
+    def attests(self, response: Any) -> bool:
+        """Return whether this envelope attests `response`; it verifies no signature. See `cycles.evidence.attests`."""
+        from cycles._core.evidence_bodies import attests
+
+        return attests(self, response)
+
 
 @frozen(kw_only=True)
 class EvidenceKey(Result):
