@@ -14,7 +14,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from cycles._core.evidence_bodies import as_received, attests as attests
-from cycles._core.evidence_checks import KEYS_UNAVAILABLE as KEYS_UNAVAILABLE, KeysUnavailable, Verification
+from cycles._core.evidence_checks import (
+    KEYS_UNAVAILABLE as KEYS_UNAVAILABLE,
+    KeysUnavailable as KeysUnavailable,
+    Verification,
+)
 from cycles._core.evidence_envelope import check_structure, read_envelope, rejected
 from cycles._core.evidence_verdict import (
     EvidenceDisposition as EvidenceDisposition,

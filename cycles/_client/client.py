@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from cycles._client import operations
+from cycles._client.evidence import evidence_verdict
 from cycles._client.methods import OperationContext, blocking, iterating, iterating_async, suspending
 from cycles._client.options import (
     AnyAction,
@@ -69,6 +70,7 @@ class Cycles:
     extend_reservation = blocking(operations.extend_reservation)
     evidence = blocking(operations.evidence)
     evidence_keys = blocking(operations.evidence_keys)
+    evidence_verdict = blocking(evidence_verdict)
     raw = blocking(raw)
 
     def __init__(
@@ -338,6 +340,7 @@ class AsyncOperations:
     extend_reservation = suspending(operations.extend_reservation)
     evidence = suspending(operations.evidence)
     evidence_keys = suspending(operations.evidence_keys)
+    evidence_verdict = suspending(evidence_verdict)
     raw = suspending(raw)
 
     def __init__(self, client: Cycles) -> None:

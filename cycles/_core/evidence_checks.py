@@ -23,13 +23,17 @@ from cycles._errors import ConfigurationError
 
 
 class KeysUnavailable:
-    """The type of `KEYS_UNAVAILABLE`."""
+    """The type of `KEYS_UNAVAILABLE`.
+
+    Args:
+        detail: Why the key set is not available; part of the verdict's `reason`.
+    """
+
+    def __init__(self, detail: str | None = None) -> None:
+        self.detail = detail
 
     def __repr__(self) -> str:
         return "cycles.KEYS_UNAVAILABLE"
-
-    def __reduce__(self) -> str:
-        return "KEYS_UNAVAILABLE"
 
 
 KEYS_UNAVAILABLE: Final = KeysUnavailable()
@@ -84,7 +88,8 @@ class Verification:
 
     def _with_keys(self, signer: Signer) -> Finding:
         if isinstance(self.keys, KeysUnavailable):
-            return _unresolved("the key set of the server was not available")
+            why = f": {self.keys.detail}" if self.keys.detail else ""
+            return _unresolved(f"the key set of the server was not available{why}")
         entries = read_keys(self.keys)
         if isinstance(entries, KeySetProblem):
             return _unresolved(entries.detail)
