@@ -34,7 +34,6 @@ _HOMES = {
         "usd",
         "usd_microcents",
     ),
-    "cycles._core.pricing": ("Price", "PriceBook"),
     "cycles._core.results": (
         "Balance",
         "Caps",

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from attrs import evolve, field, fields_dict, frozen
 
 from cycles._errors import ConfigurationError
+from cycles._version import public
 
 LeasePolicy: TypeAlias = Literal["warn", "fail_on_finalize", "cancel"]
 Durability: TypeAlias = Literal["process", "disk"]
@@ -182,3 +183,6 @@ def _check_key(key: str) -> None:
     # Only what can stand in a header; the key itself must not appear in the message.
     if not key or not key.isascii() or not key.isprintable() or key != key.strip():
         raise ConfigurationError("the API key is empty or holds blanks, control or non-ASCII characters; copy it again")
+
+
+public(Config)

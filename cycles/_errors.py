@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cycles._version import public
+
 
 class CyclesError(Exception):
     """Base of everything this SDK raises on purpose."""
@@ -299,3 +301,6 @@ class EvidenceRejectedError(EvidenceError, ValueError):
 
 class UncommittedGuardWarning(UserWarning):
     """A block ended without anyone saying what the action cost; its budget was released."""
+
+
+public(*(value for value in tuple(globals().values()) if isinstance(value, type) and value.__module__ == __name__))

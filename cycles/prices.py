@@ -21,6 +21,7 @@ from cycles._core.readers import any_response
 from cycles._core.tokens import MEDIA_TOKENS, UNSEEN_TOKENS, bound_of
 from cycles._core.usage import Usage, checked_count, checked_counts
 from cycles._errors import ConfigurationError, InvalidRequestError, UnknownModelError
+from cycles._version import public
 
 __all__ = ["Price", "PriceBook"]
 
@@ -365,3 +366,6 @@ def _price(model: str, price: PriceLike) -> Price:
         return as_price(price)
     except InvalidRequestError as problem:
         raise InvalidRequestError(f"the price of {model!r}: {problem}") from None
+
+
+public(PriceBook)

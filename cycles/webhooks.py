@@ -23,6 +23,7 @@ from cycles._errors import (
     WebhookReplayError,
     WebhookSignatureError,
 )
+from cycles._version import public
 
 
 class HasItems(Protocol):
@@ -292,3 +293,6 @@ def _positive(name: str, value: Any) -> int:
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+public(SeenEvents, WebhookReceiver, sign_webhook, verify_webhook)

@@ -34,6 +34,7 @@ from cycles._core.subjects import as_action
 from cycles._drivers.reporting import Observer, Reporter
 from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.reserve import create_call
+from cycles._version import public
 
 if TYPE_CHECKING:
     import httpx
@@ -365,3 +366,6 @@ class AsyncOperations:
     def _here(self) -> OperationContext:
         runtime = self._client._runtime()
         return OperationContext(runtime.tasks(), self._client.config, runtime.wire)
+
+
+public(Cycles)

@@ -13,6 +13,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from cycles._client.guard_properties import GuardProperties
 from cycles._core.subjects import Subject, as_subject
 from cycles._errors import InvalidRequestError
+from cycles._version import public
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -101,3 +102,6 @@ def copy_context_to(executor: Executor) -> ContextExecutor:
     if isinstance(executor, ProcessPoolExecutor):
         raise InvalidRequestError("a process pool cannot share a context; send guard.detach() and client.attach() it")
     return ContextExecutor(executor)
+
+
+public(copy_context_to, current_guard, subject)

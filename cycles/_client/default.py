@@ -12,6 +12,7 @@ from typing import Unpack
 from cycles._client.client import Cycles
 from cycles._client.decorator import F, guarded_by
 from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions
+from cycles._version import public
 
 _lock = threading.Lock()
 _client: Cycles | None = None
@@ -42,3 +43,6 @@ def guarded(
 ) -> Callable[[F], F]:
     """As `Cycles.guarded`, with the default client, which is looked up at each call."""
     return guarded_by(get_default_client, estimate, action, actual, options)
+
+
+public(get_default_client, guarded, set_default_client)

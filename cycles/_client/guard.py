@@ -31,6 +31,7 @@ from cycles._flows.block_end import drop, end_block, end_later
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import run
+from cycles._version import public
 
 if TYPE_CHECKING:
     import asyncio
@@ -320,3 +321,6 @@ def _in_a_loop() -> bool:
     import asyncio
 
     return asyncio._get_running_loop() is not None
+
+
+public(AsyncGuard, Guard)

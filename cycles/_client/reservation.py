@@ -12,6 +12,7 @@ from cycles._errors import InvalidRequestError
 from cycles._flows import reserve as leases
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io, run
+from cycles._version import public
 
 if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime
@@ -88,3 +89,6 @@ class Reservation:
     def __repr__(self) -> str:
         request = self._request
         return f"<Reservation of {request.estimate} for {request.action.kind} {request.action.name}, nothing sent>"
+
+
+public(Reservation)

@@ -17,6 +17,7 @@ from cycles._core.amounts import Amount
 from cycles._core.requests import DEFAULT_TTL_MS
 from cycles._core.settlement import Settlement
 from cycles._errors import InvalidRequestError
+from cycles._version import public
 
 G = TypeVar("G", Guard, AsyncGuard)
 
@@ -156,3 +157,6 @@ def series_of(
     if part_ms is None:
         part_ms = PART_TTLS * options.get("ttl_ms", DEFAULT_TTL_MS)
     return LeaseSeries(reserve(estimate, action=action, **options), part_ms)
+
+
+public(AsyncSeries, LeaseSeries, Series)

@@ -22,6 +22,7 @@ from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
 
 from cycles._core.usage import Usage
 from cycles._errors import InvalidRequestError
+from cycles._version import public
 
 T = TypeVar("T")
 UsageReader: TypeAlias = Callable[..., Any]
@@ -211,3 +212,6 @@ def _start(chunks: AsyncGenerator[Any, None]) -> None:
     except StopIteration:
         return
     raise RuntimeError("an async stream must start without waiting")  # a bug in `_async_chunks`
+
+
+public(AsyncGuardedStream, GuardedStream)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final, Self
 
 from cycles._errors import InvalidRequestError
+from cycles._version import public
 
 INT64_MAX: Final = 2**63 - 1
 MICROCENTS_PER_USD: Final = 100_000_000
@@ -285,3 +286,6 @@ def to_usd(amount: SignedAmount) -> Decimal:
     if amount.unit != Unit.USD_MICROCENTS:
         raise InvalidRequestError(f"{amount} is not an amount of dollars")
     return Decimal(amount.amount).scaleb(-8)
+
+
+public(Amount, SignedAmount, Unit, credits, risk_points, to_usd, tokens, usd, usd_microcents)

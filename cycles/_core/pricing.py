@@ -18,6 +18,7 @@ from cycles._core.amounts import Amount, usd_microcents
 from cycles._core.counts import STANDALONE
 from cycles._core.usage import checked_counts
 from cycles._errors import InvalidRequestError
+from cycles._version import public
 
 Number: TypeAlias = str | Decimal | int | float
 
@@ -259,3 +260,6 @@ def rounded_up(parts: Iterable[Fraction]) -> Amount:
         InvalidRequestError: if it is more than int64.
     """
     return usd_microcents(math.ceil(sum(parts)))
+
+
+public(Price)

@@ -13,6 +13,7 @@ from attrs import field, fields_dict, frozen
 
 from cycles._core.amounts import Amount, SignedAmount
 from cycles._core.subjects import LEVELS, Action, Subject
+from cycles._version import public
 
 R = TypeVar("R", bound="Result")
 Readers: TypeAlias = dict[str, Callable[..., Any]]
@@ -317,3 +318,22 @@ class EvidenceKeys(Result):
     keys: list[EvidenceKey] = field(factory=list)
 
     _read: ClassVar[Readers] = {"keys": _many(EvidenceKey)}
+
+
+public(
+    Balance,
+    Caps,
+    CommitResponse,
+    DecisionResponse,
+    EventCreateResponse,
+    EvidenceEnvelope,
+    EvidenceKey,
+    EvidenceKeys,
+    EvidenceRef,
+    ReleaseResponse,
+    ReservationCreateResponse,
+    ReservationDetail,
+    ReservationEvidence,
+    ReservationExtendResponse,
+    ReservationSummary,
+)

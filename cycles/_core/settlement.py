@@ -16,6 +16,7 @@ from cycles._core.outcome import NoSuccess, Outcome, RejectedResponse, Success
 from cycles._core.records import Record
 from cycles._core.requests import Call, commit_call, event_call
 from cycles._core.results import Balance, CommitResponse, EventCreateResponse, EvidenceRef
+from cycles._version import public
 
 SettlementStatus: TypeAlias = Literal["committed", "recorded_as_event", "pending", "shadow"]
 
@@ -176,3 +177,6 @@ class PendingSettlement:
     amount: Amount
     age_ms: int
     last_outcome: str | None
+
+
+public(FlushReport, PendingSettlement, Settlement)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from cycles._errors import InvalidRequestError
+from cycles._version import public
 
 LEVELS: Final = ("tenant", "workspace", "app", "workflow", "agent", "toolset")
 """The standard levels, outermost first; the server derives its scopes in this order."""
@@ -99,3 +100,6 @@ def as_action(value: Action | tuple[str, str]) -> Action:
     if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
         return Action(*value)
     raise InvalidRequestError(f"action: give a cycles.Action or a (kind, name) pair, got {value!r}")
+
+
+public(Action, Subject)

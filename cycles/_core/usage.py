@@ -17,6 +17,7 @@ from cycles._core.amounts import INT64_MAX
 from cycles._core.counts import PART_OF, Counts, clip_parts
 from cycles._core.json_values import clean_object, salvage_json
 from cycles._errors import InvalidRequestError
+from cycles._version import public
 
 T = TypeVar("T")
 
@@ -364,3 +365,6 @@ def settlement_metrics(
     if latency_ms is not None and latency_ms >= 0:
         wire.setdefault("latency_ms", latency_ms)
     return wire, left_out
+
+
+public(Metrics, Usage)

@@ -15,6 +15,7 @@ from typing import Any, Final
 from cycles._core.amounts import Amount, SignedAmount
 from cycles._core.strict_json import StrictJsonError, read_strict
 from cycles._errors import WebhookPayloadError
+from cycles._version import public
 
 _TIMESTAMP: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)\d*(Z|[+-]\d\d:\d\d)", re.ASCII)
 _INT64: Final = range(-(2**63), 2**63)
@@ -136,3 +137,6 @@ def _timestamp(text: str) -> datetime:
     except ValueError:
         pass
     raise WebhookPayloadError(f"the member 'timestamp' of the event is no ISO 8601 time with a zone: {text[:60]!r}")
+
+
+public(WebhookEvent)

@@ -9,6 +9,8 @@ import threading
 import time
 from typing import Protocol
 
+from cycles._version import public
+
 
 class Clock(Protocol):
     """Source of the server's time."""
@@ -52,3 +54,6 @@ class ManualClock:
         with self._lock:
             self._now_ms += ms
             return self._now_ms
+
+
+public(ManualClock)

@@ -12,6 +12,7 @@ from attrs import evolve
 
 from cycles._core.amounts import Amount
 from cycles._errors import InvalidRequestError
+from cycles._version import public
 from cycles.embedded.clock import Clock, SystemClock
 from cycles.embedded.faults import Fault, Faults
 from cycles.embedded.http import Application, Request, Response
@@ -224,3 +225,6 @@ def _replaced(response: Response | None, fault: Fault) -> Response | None:
     if fault.body is not None:
         response = evolve(response, body=fault.body)
     return evolve(response, headers=response.headers | dict(fault.headers))
+
+
+public(EmbeddedServer)

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import ast
+import pickle
+import pickletools
+import subprocess
+import sys
+import traceback
 from pathlib import Path
+from typing import Final
+
+import pytest
 
 import cycles
 
@@ -27,3 +35,50 @@ def test_every_public_name_can_be_had() -> None:
     for name in cycles.__all__:
         assert getattr(cycles, name) is not None
     assert set(cycles.__all__) <= set(dir(cycles))
+
+
+def loaded_alone(program: str) -> str:
+    """What a fresh interpreter prints, so that no other test has already used a public name."""
+    return subprocess.check_output([sys.executable, "-W", "error", "-c", program], text=True)
+
+
+def test_public_names_are_members_of_cycles_also_before_they_are_used_through_it() -> None:
+    program = """
+import importlib, cycles
+for home, names in cycles._HOMES.items():
+    module = importlib.import_module(home)
+    print(*(f"{home}.{name}" for name in names if getattr(module, name).__module__ != "cycles"))
+"""
+    assert loaded_alone(program).split() == []
+
+
+def test_a_traceback_names_the_error_by_its_public_name() -> None:
+    error = cycles.BudgetExceededError("too expensive")
+    assert traceback.format_exception_only(error) == ["cycles.BudgetExceededError: too expensive\n"]
+
+
+PICKLED: Final = {
+    "amount": cycles.usd("0.05"),
+    "subject": cycles.Subject(tenant="acme"),
+    "error": cycles.BudgetExceededError("no", code="BUDGET_EXCEEDED", status=409, details={"scope": "tenant:acme"}),
+    "config": cycles.Config(base_url="http://localhost", api_key="k"),
+}
+
+
+@pytest.mark.parametrize("value", PICKLED.values(), ids=PICKLED)
+def test_a_pickle_names_public_classes_by_their_public_name(value: object) -> None:
+    dumped = pickle.dumps(value, protocol=4)
+    strings = [argument for opcode, argument, _ in pickletools.genops(dumped) if isinstance(argument, str)]
+    assert strings[:2] == ["cycles", type(value).__name__] or strings[:2] == ["cycles._errors", "_rebuild"]
+    assert "cycles._core" not in dumped.decode("latin-1")
+    assert repr(pickle.loads(dumped)) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parent / "pickles_0_1_0").glob("*.pickle")), ids=lambda p: p.stem
+)
+def test_pickles_of_the_last_release_load(path: Path) -> None:
+    loaded = pickle.loads(path.read_bytes())
+    value = PICKLED[path.stem]
+    assert type(loaded) is type(value)
+    assert str(loaded) == str(value)
