@@ -26,6 +26,7 @@ from cycles._core.evidence_verdict import (
 )
 from cycles._core.results import EvidenceEnvelope, EvidenceKeys
 from cycles._errors import ConfigurationError, EvidenceRejectedError, InvalidRequestError
+from cycles._version import public
 
 Envelope: TypeAlias = bytes | str | Mapping[str, Any] | EvidenceEnvelope
 Moment: TypeAlias = datetime | int | None
@@ -83,6 +84,9 @@ def verify_evidence(
         issued_at=_moment(members["issued_at_ms"]),
         envelope=EvidenceEnvelope.read(members, trace_id=members.get("trace_id")),
     )
+
+
+public(verify_evidence)
 
 
 def _check_options(expected_signer: object, trusted_server_ids: object, evidence_id: object) -> None:

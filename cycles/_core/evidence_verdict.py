@@ -11,6 +11,7 @@ from attrs import field, frozen
 from cycles._core.evidence_bodies import attests
 from cycles._core.results import EvidenceEnvelope
 from cycles._errors import EvidenceError
+from cycles._version import public
 
 
 class EvidenceDisposition(StrEnum):
@@ -74,3 +75,6 @@ class EvidenceVerdict:
 
     def __bool__(self) -> NoReturn:
         raise TypeError("an EvidenceVerdict has no truth value; use verdict.is_authentic")
+
+
+public(EvidenceDisposition, EvidenceVerdict)

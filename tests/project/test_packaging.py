@@ -72,6 +72,7 @@ def test_the_sdist_can_be_built_from_and_read(built: Path) -> None:
 
 
 def test_the_changes_begin_with_this_version() -> None:
-    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    newest = re.search(r"^## (\d\S*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None
+    assert newest[1] == cycles.__version__
     assert newest[1] == cycles.__version__
