@@ -1,4 +1,7 @@
-"""Caps are read by the rules of semantics 6: an allowlist wins, names are exact, empty lists restrict nothing."""
+"""Caps: an allow list wins, names are exact, empty lists restrict nothing.
+
+See `docs/protocol/decisions-and-caps.md#tool-lists`.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from .conftest import ACTION, World, held, spent
 
 pytestmark = pytest.mark.anyio
 
-# Too short for any retry: the heartbeat gives it up at once, and says so (semantics 10.2).
+# Too short for any retry: the heartbeat stops immediately and reports it (docs/protocol/heartbeat.md#short-leases).
 SHORT_MS = 1_000
 
 

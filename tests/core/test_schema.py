@@ -1,4 +1,4 @@
-"""Two readings of one schema: to the letter for what we send, tolerant for what servers answer (semantics 8)."""
+"""One schema, checked strictly for requests and tolerantly for responses. See `docs/protocol/responses.md#success`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each answer means for a settlement: one table (recovery.md, decisions 10 and 11)."""
+"""What each response means for a settlement. See `docs/protocol/settlement.md#what-ends-a-record`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lease planner as plain tables: every rule of semantics 10 with its numbers. Times are milliseconds."""
+"""The rules of `docs/protocol/heartbeat.md` as tables, with their numbers. Times are milliseconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for the planner whatever the server and the network do (semantics 10)."""
+"""Properties of the planner for any behaviour of server and network. See `docs/protocol/heartbeat.md`."""
 
 from __future__ import annotations
 
