@@ -84,8 +84,8 @@ async def _read_envelope(here: OperationContext, call: Call, wait_ms: int) -> Ou
         left = (end - here.io.now_ms()) / 1000
         if not isinstance(outcome, RejectedResponse) or outcome.status not in (404, 429) or left <= 0:
             return outcome
-        asked = (outcome.retry_after_ms or 0) / 1000
-        await here.io.pause(min(max(pause * (0.5 + here.io.random()), asked), left))
+        least = (outcome.retry_after_ms or 0) / 1000
+        await here.io.pause(min(max(pause * (0.5 + here.io.random()), least), left))
         pause = min(pause * 2, _LONGEST_PAUSE_S)
 
 

@@ -25,6 +25,7 @@ from cycles.embedded.transports import EmbeddedTransport
 
 if TYPE_CHECKING:
     import cycles
+    from cycles.embedded.evidence import EvidenceSigner
     from cycles.embedded.serve import Listener
 
 Budgets: TypeAlias = Mapping[str, Amount | Iterable[Amount]]
@@ -44,6 +45,8 @@ class EmbeddedServer:
         clock: Source of the time; `ManualClock` for tests, the machine's clock by default.
         admin_api_key: The admin key for list, get and release; None allows no admin calls.
         api_keys: Further API keys and their tenants.
+        evidence_key: Seed of an Ed25519 key, 32 bytes or 64 hex digits: the server signs evidence of its decisions.
+        server_id: The issuer that evidence names; the address of each request with ``/v1`` by default.
 
     Raises:
         InvalidRequestError: (a ValueError) if a scope is not of the form ``tenant:acme/agent:bot``.
@@ -58,8 +61,12 @@ class EmbeddedServer:
         clock: Clock | None = None,
         admin_api_key: str | None = None,
         api_keys: Mapping[str, str] | None = None,
+        evidence_key: bytes | str | None = None,
+        server_id: str | None = None,
     ) -> None:
-        self._ledger = Ledger(Tables(_store(path)), clock or SystemClock())
+        clock = clock or SystemClock()
+        self._signer = None if evidence_key is None else _signer(evidence_key, clock, server_id)
+        self._ledger = Ledger(Tables(_store(path)), clock)
         self._application = Application(self._ledger, admin_api_key)
         self._closed = False
         self.ledger = Operator(self._ledger)
@@ -94,6 +101,8 @@ class EmbeddedServer:
         response = None
         if fault is None or fault.reaches_ledger:
             response = self._application.handle(request)
+            if self._signer is not None:
+                response = self._signer.attested(request, response)
         self.requests.add(
             ReceivedRequest(
                 operation=operation,
@@ -191,6 +200,12 @@ class EmbeddedServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _signer(key: bytes | str, clock: Clock, server_id: str | None) -> EvidenceSigner:
+    from cycles.embedded.evidence import EvidenceSigner
+
+    return EvidenceSigner(key, clock, server_id)
 
 
 def _store(path: str | os.PathLike[str] | None) -> Any:
