@@ -1,13 +1,14 @@
-"""What happened, as frozen values: one class for each fact, handed to observers and written to the log.
+"""Events: one frozen class for each thing that can happen, passed to observers and written to the logger `cycles`.
 
-`level` is the logging level of the fact, `text()` the one line that says it. Ids are members, and `extra` of the log
-record. Nothing here holds a secret.
+`level` is the logging level of an event, and `text()` is its log message: one line that begins with the reservation.
+The ids are members of the event and `extra` of the log record. No event contains a secret.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any, ClassVar
+import warnings
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from attrs import frozen
 
@@ -16,12 +17,13 @@ from cycles._core.amounts import Amount
 
 @frozen(kw_only=True)
 class Event:
-    """Base of all events.
+    """Base class of all events.
 
     Attributes:
-        reservation_id: The reservation it is about, or None where there is none.
-        request_id: The server's id of the request that brought it about, or None where it is not one request's.
+        reservation_id: Id of the reservation, or None if there is none.
+        request_id: The server's id of the request that caused the event, or None if no single request did.
         trace_id: Trace id of the guard (32 hex digits), or None.
+        detail: The cause, on events that have one. The old name `why` is deprecated.
     """
 
     reservation_id: str | None = None
@@ -31,11 +33,21 @@ class Event:
     level: ClassVar[int] = logging.INFO
 
     def text(self) -> str:
-        """The fact in one line."""
+        """Return the log message: one line."""
         raise NotImplementedError
 
-    def _of(self) -> str:
+    @property
+    def _id(self) -> str:
         return f"reservation {self.reservation_id}"
+
+    if not TYPE_CHECKING:
+
+        @property
+        def why(self) -> str | None:
+            """The old name of `detail`."""
+            detail = self.detail
+            _warn_renamed(f"{type(self).__name__}.why", "event.detail")
+            return detail
 
 
 @frozen(kw_only=True)
@@ -49,24 +61,24 @@ class Reserved(Event):
     level = logging.DEBUG
 
     def text(self) -> str:
-        return f"reserved {self.estimate} for {self.action}: {self._of()}, {self.decision}"
+        return f"{self._id}: {self.estimate} reserved for {self.action} ({self.decision})"
 
 
 @frozen(kw_only=True)
 class Denied(Event):
-    """The server said no; the action did not run."""
+    """The server denied a reservation; the action did not run."""
 
     estimate: Amount
     action: str
     reason: str
 
     def text(self) -> str:
-        return f"denied {self.estimate} for {self.action}: {self.reason}"
+        return f"reservation of {self.estimate} for {self.action} denied: {self.reason}"
 
 
 @frozen(kw_only=True)
 class Unreserved(Event):
-    """No server could be reached and the block runs without a reservation (`on_unavailable="allow"`)."""
+    """No server could be reached, and the block runs without a reservation (`on_unavailable="allow"`)."""
 
     estimate: Amount
     action: str
@@ -76,13 +88,14 @@ class Unreserved(Event):
 
     def text(self) -> str:
         return (
-            f"{self.action} runs unreserved ({self.estimate}); its actual is recorded as an event later: {self.detail}"
+            f"reservation of {self.estimate} for {self.action}: no server reached ({self.detail}); "
+            "the block runs without a reservation, and its cost is recorded as an event later"
         )
 
 
 @frozen(kw_only=True)
 class ShadowDecided(Event):
-    """Shadow mode: what the server would have decided. `decision` is None where it could not be asked."""
+    """Shadow mode: what the server would have decided. `decision` is None if no server could be reached."""
 
     estimate: Amount
     action: str
@@ -94,19 +107,21 @@ class ShadowDecided(Event):
 
     @property
     def would_deny(self) -> bool:
-        """True where a live reservation would not have been made."""
+        """True if a live reservation would have been denied."""
         return self.decision not in ("ALLOW", "ALLOW_WITH_CAPS", None)
 
     def text(self) -> str:
-        said = self.detail if self.decision is None else f"{self.decision} {self.reason_code or ''}".rstrip()
-        return f"shadow: {self.estimate} for {self.action}: {said}"
+        if self.decision is None:
+            return f"shadow: {self.estimate} for {self.action}: no decision ({self.detail})"
+        reason = f" ({self.reason_code})" if self.reason_code else ""
+        return f"shadow: {self.estimate} for {self.action}: the server decided {self.decision}{reason}"
 
 
 @frozen(kw_only=True)
 class ShadowSettled(Event):
-    """Shadow mode: what the block cost, beside what was estimated. `actual` is None where nobody said.
+    """Shadow mode: what the block cost, and its estimate.
 
-    `would_deny` is None where the server could not be asked.
+    `actual` is None if the block reported no amount, and `would_deny` is None if no server could be reached.
     """
 
     estimate: Amount
@@ -119,26 +134,26 @@ class ShadowSettled(Event):
         decision = {
             True: "would have been denied",
             False: "would have been allowed",
-            None: "the server did not say",
+            None: "no decision of the server is known",
         }
         return f"shadow: {self.action} cost {cost}, estimated {self.estimate}; {decision[self.would_deny]}"
 
 
 @frozen(kw_only=True)
 class LeaseExtended(Event):
-    """The heartbeat moved the end of the lease. `expires_at_ms` is server time."""
+    """A heartbeat extended the lease. `expires_at_ms` is server time (milliseconds)."""
 
     expires_at_ms: int | None
 
     level = logging.DEBUG
 
     def text(self) -> str:
-        return f"{self._of()}: lease extended"
+        return f"{self._id}: lease extended"
 
 
 @frozen(kw_only=True)
 class LeaseRetrying(Event):
-    """An extension failed and is tried again with the same key."""
+    """An extension of the lease failed and is retried with the same key."""
 
     detail: str
     retry_in_ms: int
@@ -147,16 +162,16 @@ class LeaseRetrying(Event):
 
     @property
     def disposition(self) -> str:
-        """What the heartbeat does about it."""
+        """What the heartbeat does next."""
         return f"retrying in {self.retry_in_ms / 1000:.1f} s"
 
     def text(self) -> str:
-        return f"{self._of()}: extending the lease failed, {self.disposition}: {self.detail}"
+        return f"{self._id}: extending the lease failed ({self.detail}); {self.disposition}"
 
 
 @frozen(kw_only=True)
 class LeaseLost(Event):
-    """The heartbeat stopped for good. The work is not touched under the policy ``warn``."""
+    """The heartbeat stopped permanently. Under the lease policy ``warn`` the block continues."""
 
     detail: str
     lasts_ms: int
@@ -165,17 +180,17 @@ class LeaseLost(Event):
 
     @property
     def disposition(self) -> str:
-        """What the heartbeat does about it."""
+        """What the heartbeat does next."""
         return f"stopped: {self.detail}"
 
     def text(self) -> str:
-        left = f"; the lease holds for about {self.lasts_ms / 1000:.0f} s more" if self.lasts_ms > 0 else ""
-        return f"{self._of()}: heartbeat {self.disposition}{left}"
+        left = f"; the lease ends in about {self.lasts_ms / 1000:.0f} s" if self.lasts_ms > 0 else "; the lease is over"
+        return f"{self._id}: heartbeat {self.disposition}{left}"
 
 
 @frozen(kw_only=True)
 class LeaseNotice(Event):
-    """Something the heartbeat noticed that may shorten the lease: a short lease, a server of the older kind."""
+    """Something that may shorten the lease: a short lease, or an older server. `kind` names it."""
 
     kind: str
     detail: str
@@ -183,12 +198,12 @@ class LeaseNotice(Event):
     level = logging.WARNING
 
     def text(self) -> str:
-        return f"{self._of()}: {self.detail}"
+        return f"{self._id}: {self.detail}"
 
 
 @frozen(kw_only=True)
 class HeartbeatDelayed(Event):
-    """A heartbeat ran late: the event loop, or the machine, was busy with something else."""
+    """A heartbeat ran late because the event loop or the machine was busy."""
 
     late_ms: int
     blocked_loop: bool
@@ -196,15 +211,15 @@ class HeartbeatDelayed(Event):
     level = logging.WARNING
 
     def text(self) -> str:
-        cause = "the machine is overloaded?"
+        cause = "the machine or the process was busy"
         if self.blocked_loop:
-            cause = "the event loop was blocked: is there blocking code in an async block?"
-        return f"{self._of()}: heartbeat {self.late_ms / 1000:.1f} s late; {cause}"
+            cause = "the event loop was blocked; run blocking code with asyncio.to_thread"
+        return f"{self._id}: heartbeat {self.late_ms / 1000:.1f} s late: {cause}"
 
 
 @frozen(kw_only=True)
 class Settled(Event):
-    """The server has the actual. `recovered` is True where it took more than the guard's own attempt."""
+    """The server confirmed the actual amount. `recovered` is True if the guard's own attempt did not suffice."""
 
     status: str
     actual: Amount
@@ -213,14 +228,13 @@ class Settled(Event):
 
     def text(self) -> str:
         how = "recorded as an event" if self.status == "recorded_as_event" else "committed"
-        return (
-            f"{self._of()}: {how}, {self.charged or self.actual} charged{' after a recovery' if self.recovered else ''}"
-        )
+        after = " after a retry in the background" if self.recovered else ""
+        return f"{self._id}: {how}, {self.charged or self.actual} charged{after}"
 
 
 @frozen(kw_only=True)
 class Undercharged(Event):
-    """Less was charged than was spent: the budget had no more."""
+    """Less was charged than was spent, because the remaining budget was smaller."""
 
     actual: Amount
     charged: Amount
@@ -228,12 +242,12 @@ class Undercharged(Event):
     level = logging.WARNING
 
     def text(self) -> str:
-        return f"{self._of()}: only {self.charged} of {self.actual} could be charged; fund the budget"
+        return f"{self._id}: only {self.charged} of {self.actual} charged; the remaining budget was smaller, fund it"
 
 
 @frozen(kw_only=True)
 class SettlementPending(Event):
-    """An amount is known and not yet on the server; the client goes on settling it with the same key."""
+    """An amount is known and not yet confirmed by the server. The client retries with the same key."""
 
     actual: Amount
     detail: str
@@ -242,13 +256,13 @@ class SettlementPending(Event):
     level = logging.WARNING
 
     def text(self) -> str:
-        where = "it is in the journal" if self.journaled else "it is only in memory"
-        return f"{self._of()}: {self.actual} not settled yet, {where} and tried again in the background: {self.detail}"
+        saved = "saved in the journal" if self.journaled else "kept in memory only"
+        return f"{self._id}: commit of {self.actual} is pending ({self.detail}); {saved}, retrying in the background"
 
 
 @frozen(kw_only=True)
 class SettlementRejected(Event):
-    """The server refused an amount for good; it is in no ledger."""
+    """The server rejected an amount permanently. The amount is in no ledger."""
 
     actual: Amount
     detail: str
@@ -256,22 +270,22 @@ class SettlementRejected(Event):
     level = logging.ERROR
 
     def text(self) -> str:
-        return f"{self._of()}: {self.actual} was refused for good and is in no ledger: {self.detail}"
+        return f"{self._id}: commit of {self.actual} was rejected, so the amount is in no ledger ({self.detail})"
 
 
 @frozen(kw_only=True)
 class Released(Event):
-    """The reserved amount went back to the budget."""
+    """The reserved budget was released."""
 
     reason: str | None
 
     def text(self) -> str:
-        return f"{self._of()}: released ({self.reason or 'no reason given'})"
+        return f"{self._id}: released ({self.reason or 'no reason given'})"
 
 
 @frozen(kw_only=True)
 class ReleaseFailed(Event):
-    """A release did not get through; where it is not tried again, the end of the lease gives the budget back."""
+    """A release failed. If it is not retried, the server releases the budget when the lease ends."""
 
     detail: str
     retrying: bool
@@ -279,37 +293,37 @@ class ReleaseFailed(Event):
     level = logging.WARNING
 
     def text(self) -> str:
-        then = "tried again in the background" if self.retrying else "the budget comes back when the lease ends"
-        return f"{self._of()}: release failed, {then}: {self.detail}"
+        then = "retrying in the background" if self.retrying else "the server releases the budget when the lease ends"
+        return f"{self._id}: release failed ({self.detail}); {then}"
 
 
 @frozen(kw_only=True)
 class GuardNotCommitted(Event):
-    """A block ended, or a guard was dropped, without anyone saying what it cost."""
+    """A block ended, or a guard was garbage-collected, and no cost was reported."""
 
     detail: str
 
     level = logging.WARNING
 
     def text(self) -> str:
-        return f"{self._of()}: {self.detail}; its budget is released"
+        return f"{self._id}: {self.detail}; its budget is released"
 
 
 @frozen(kw_only=True)
 class ValuesOmitted(Event):
-    """Parts of metrics or metadata could not be sent; the amount is settled without them."""
+    """Parts of metrics or metadata were omitted. The amount is settled without them."""
 
     names: tuple[str, ...]
 
     level = logging.WARNING
 
     def text(self) -> str:
-        return f"{self._of()}: settled without {', '.join(self.names)}, which are no JSON or were not taken"
+        return f"{self._id}: {', '.join(self.names)} omitted, because the protocol does not allow the value"
 
 
 @frozen(kw_only=True)
 class ActualFailed(Event):
-    """The caller's `actual` callable failed; the estimate is committed in its place."""
+    """The caller's `actual` callable failed. The estimate is committed instead."""
 
     estimate: Amount
     detail: str
@@ -317,14 +331,12 @@ class ActualFailed(Event):
     level = logging.WARNING
 
     def text(self) -> str:
-        return (
-            f"{self._of()}: the actual= callable failed ({self.detail}); the estimate of {self.estimate} is committed"
-        )
+        return f"{self._id}: the actual= callable failed ({self.detail}); committing the estimate {self.estimate}"
 
 
 @frozen(kw_only=True)
 class JournalProblem(Event):
-    """The journal could not do something, or set a record aside. Settlements go on all the same."""
+    """The journal could not do something, or it quarantined a record. Settlements continue."""
 
     detail: str
     quarantined: bool = False
@@ -337,7 +349,7 @@ class JournalProblem(Event):
 
 @frozen(kw_only=True)
 class SettlementsLeftPending(Event):
-    """The client was left with settlements pending; they stay in the journal for the next start."""
+    """The client was closed with settlements pending. `directory` is their journal, None if they are in memory only."""
 
     settled: int
     pending: int
@@ -346,14 +358,43 @@ class SettlementsLeftPending(Event):
     level = logging.WARNING
 
     def text(self) -> str:
-        where = (
-            f"in {self.directory}; the next client of this server settles them" if self.directory else "in memory only"
-        )
-        what = "1 settlement is" if self.pending == 1 else f"{self.pending} settlements are"
-        return f"{what} still pending, kept {where}"
+        count = "1 settlement" if self.pending == 1 else f"{self.pending} settlements"
+        if self.directory is None:
+            return f"client closed with {count} pending: the journal is off, so they are lost when the process ends"
+        return f"client closed with {count} pending: saved in {self.directory}; the next client settles them"
 
 
 def log_extra(event: Event) -> dict[str, Any]:
-    """The ids of an event, for `extra` of its log record."""
+    """Return the ids of an event as `extra` of its log record."""
     ids = {"reservation_id": event.reservation_id, "request_id": event.request_id, "trace_id": event.trace_id}
     return {"cycles_event": type(event).__name__, **ids}
+
+
+_RENAMED: Final = {
+    "Capped": "Undercharged",
+    "Flushed": "SettlementsLeftPending",
+    "GuardForgotten": "GuardNotCommitted",
+    "JournalTrouble": "JournalProblem",
+    "LateBeat": "HeartbeatDelayed",
+    "ValuesLeftOut": "ValuesOmitted",
+}
+"""Names of version 0.1, deprecated for one minor version."""
+
+if TYPE_CHECKING:
+    Capped = Undercharged
+    Flushed = SettlementsLeftPending
+    GuardForgotten = GuardNotCommitted
+    JournalTrouble = JournalProblem
+    LateBeat = HeartbeatDelayed
+    ValuesLeftOut = ValuesOmitted
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _RENAMED:
+            raise AttributeError(f"module 'cycles.events' has no attribute {name!r}")
+        _warn_renamed(name, f"cycles.events.{_RENAMED[name]}")
+        return globals()[_RENAMED[name]]
+
+
+def _warn_renamed(old: str, new: str) -> None:
+    warnings.warn(f"{old} is deprecated: write {new}", DeprecationWarning, stacklevel=3)

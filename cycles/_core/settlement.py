@@ -6,8 +6,9 @@ rejected for good, or still owed.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from attrs import frozen
 
@@ -59,6 +60,16 @@ class Settlement:
         """True where less was charged than was spent: the budget had no more (ALLOW_IF_AVAILABLE)."""
         charged = self.charged
         return charged is not None and charged.unit == self.actual.unit and charged.amount < self.actual.amount
+
+    if not TYPE_CHECKING:
+
+        @property
+        def capped(self) -> bool:
+            """The old name of `undercharged`."""
+            warnings.warn(
+                "Settlement.capped is deprecated: write settlement.undercharged", DeprecationWarning, stacklevel=2
+            )
+            return self.undercharged
 
 
 @frozen

@@ -113,7 +113,7 @@ def test_a_lost_lease_is_followed_by_another(client_of: Callable[..., cycles.Cyc
             (lost,) = server_responded.wait_for("LeaseLost")
             assert 2_000 < lost.lasts_ms <= 3_500
             assert "grants no more" in lost.detail
-            assert "holds for about" in lost.text()
+            assert "the lease ends in about" in lost.text()
             assert series.next() is not first
             assert first.state == "committed"
             series.next().spend(cycles.tokens(1))

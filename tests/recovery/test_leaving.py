@@ -95,8 +95,8 @@ def test_a_server_that_is_gone_delays_the_end_for_a_bounded_time_and_the_log_say
         client.close()
     assert time.monotonic() - started < 3.0
     assert len(world.leftovers) == 1
-    (line,) = [record.getMessage() for record in caplog.records if "still pending" in record.getMessage()]
-    assert line.startswith("1 ")
+    (line,) = [record.getMessage() for record in caplog.records if "pending: saved in" in record.getMessage()]
+    assert line.startswith("client closed with 1 settlement ")
     assert str(world.root) in line
 
 
