@@ -68,7 +68,11 @@ class _Heartbeats:
 
         self.late_ms: list[float] = []
         self._due: dict[str, float] = {}
-        begin, classify, wire = Heartbeat.begin, client._runtime().wire.classify_response, client._runtime().wire
+        begin, classify, wire = (
+            Heartbeat.begin,
+            client._runtime().channel.wire.classify_response,
+            client._runtime().channel.wire,
+        )
 
         def begun(heartbeat: Any) -> Any:
             step = begin(heartbeat)

@@ -152,7 +152,7 @@ class Cycles:
         if not isinstance(estimate, Amount):
             raise InvalidRequestError(f"estimate: give an amount such as cycles.usd('0.05'), got {estimate!r}")
         runtime = self._runtime()
-        here = OperationContext(runtime.blocking, self._config, runtime.wire)
+        here = OperationContext(runtime.blocking, self._config, runtime.channel.wire)
         request = ReserveRequest(
             estimate=estimate,
             action=as_action(action),
@@ -168,7 +168,7 @@ class Cycles:
             on_unavailable=checked_unavailable(on_unavailable or "raise"),
             wait=checked_wait(wait),
         )
-        runtime.wire.check(create_call(request, "k"))
+        runtime.channel.wire.check(create_call(request, "k"))
         return Reservation(self._runtime, request)
 
     def lease_series(
@@ -258,11 +258,11 @@ class Cycles:
 
     def pending(self) -> list[PendingSettlement]:
         """The settlements that are known here and not yet proven at the server, oldest first."""
-        return self._runtime().recovery.pending()
+        return self._runtime().background.pending()
 
     def flush(self, timeout: float = 10.0) -> FlushReport:
         """Settle what is pending now, waiting `timeout` seconds at most; what is left stays where it is."""
-        return self._runtime().recovery.flush(timeout)
+        return self._runtime().background.flush(timeout)
 
     def close(self) -> None:
         """Settle what is pending, waiting `flush_timeout` seconds at most, and let go of threads and connections."""
@@ -323,7 +323,7 @@ class Cycles:
 
     def _here(self) -> OperationContext:
         runtime = self._runtime()
-        return OperationContext(runtime.blocking, self._config, runtime.wire)
+        return OperationContext(runtime.blocking, self._config, runtime.channel.wire)
 
 
 class AsyncOperations:
@@ -349,15 +349,11 @@ class AsyncOperations:
 
     async def pending(self) -> list[PendingSettlement]:
         """As `Cycles.pending`."""
-        import asyncio
-
-        return await asyncio.to_thread(self._client.pending)
+        return await self._client._runtime().pending_async()
 
     async def flush(self, timeout: float = 10.0) -> FlushReport:
         """As `Cycles.flush`; the loop goes on meanwhile."""
-        import asyncio
-
-        return await asyncio.to_thread(self._client.flush, timeout)
+        return await self._client._runtime().flush_async(timeout)
 
     async def aclose(self) -> None:
         """As `Cycles.aclose`."""
@@ -365,7 +361,7 @@ class AsyncOperations:
 
     def _here(self) -> OperationContext:
         runtime = self._client._runtime()
-        return OperationContext(runtime.tasks(), self._client.config, runtime.wire)
+        return OperationContext(runtime.tasks(), self._client.config, runtime.channel.wire)
 
 
 public(Cycles)

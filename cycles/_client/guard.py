@@ -6,15 +6,12 @@ without waiting is written once, in `_client.guard_properties`.
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import os
-import time
 import warnings
 import weakref
 from collections.abc import AsyncIterable, Iterable, Mapping
 from contextvars import Token
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -27,17 +24,16 @@ from cycles._core.settlement import Settlement
 from cycles._core.usage import Metrics
 from cycles._errors import CyclesError, GuardFinalizedError, InvalidRequestError
 from cycles._flows import commit as committing, heartbeat as renewing, release as releasing
-from cycles._flows.block_end import drop, end_block, end_later
+from cycles._flows.block_end import end_block, end_later
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import run
 from cycles._version import public
 
 if TYPE_CHECKING:
-    import asyncio
-
     from cycles._client.streams import AsyncGuardedStream, GuardedStream, UsageReader
     from cycles._drivers.runtime import Runtime
+    from cycles._drivers.tasks import BlockCancellation
 
 T = TypeVar("T")
 
@@ -72,6 +68,9 @@ class _GuardInBlock(GuardProperties):
     def _still(self, heartbeat: Heartbeat) -> None:
         raise NotImplementedError
 
+    def _now_ms(self) -> float:
+        return self._runtime.blocking.now_ms()
+
     def _inert(self) -> bool:
         """In a forked child the parent's guards are only to look at."""
         return self._runtime.pid != os.getpid()
@@ -101,9 +100,7 @@ class _GuardInBlock(GuardProperties):
             return
         with contextlib.suppress(CyclesError):
             state.claim("drop")
-            # Not from here: a finalizer may run inside any lock, the keeper's own included.
-            with contextlib.suppress(RuntimeError):  # the interpreter ends; so will the lease
-                _thread.start_new_thread(drop, (self._runtime.blocking, state))
+            self._runtime.drop(state)
             message = f"{state.name} was dropped without commit or release; what it did not spend is given back"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
@@ -174,7 +171,7 @@ class Guard(_GuardInBlock):
     def cooldown(self) -> None:
         """Wait as long as the caps ask for between actions."""
         if wait_ms := rules.cooldown_ms(self.caps):
-            time.sleep(wait_ms / 1000)
+            run(self._runtime.blocking.pause(wait_ms / 1000))
 
     def __enter__(self) -> Self:
         self._enter()
@@ -203,12 +200,11 @@ class Guard(_GuardInBlock):
 class AsyncGuard(_GuardInBlock):
     """The guard of async code: the same, with coroutines where something is sent."""
 
-    __slots__ = ("_cancelling", "_task")
+    __slots__ = ("_cancellation",)
 
     def __init__(self, runtime: Runtime, state: GuardState) -> None:
         super().__init__(runtime, state)
-        self._task: asyncio.Task[Any] | None = None
-        self._cancelling = 0
+        self._cancellation: BlockCancellation | None = None
 
     async def commit(
         self,
@@ -246,22 +242,12 @@ class AsyncGuard(_GuardInBlock):
     async def cooldown(self) -> None:
         """Wait as long as the caps ask for between actions."""
         if wait_ms := rules.cooldown_ms(self.caps):
-            import asyncio
-
-            await asyncio.sleep(wait_ms / 1000)
+            await self._runtime.tasks().pause(wait_ms / 1000)
 
     async def __aenter__(self) -> Self:
         self._enter()
-        heartbeat = self._state.heartbeat
-        if self._state.request.lease_policy == "cancel" and heartbeat is not None:
-            import asyncio
-
-            self._task = asyncio.current_task()
-            assert self._task is not None
-            self._cancelling = self._task.cancelling()
-            heartbeat.on_lost = partial(asyncio.get_running_loop().call_soon_threadsafe, self._cancel_block)
-            if heartbeat.lost:
-                self._cancel_block()
+        if self._state.request.lease_policy == "cancel" and self._state.heartbeat is not None:
+            self._cancellation = self._runtime.tasks().cancel_block_on_loss(self._state)
         return self
 
     async def __aexit__(
@@ -270,7 +256,7 @@ class AsyncGuard(_GuardInBlock):
         if self._inert():
             self._leave()
             return
-        raised, loss = self._told_apart(raised)
+        loss = self._loss(raised)
         try:
             await self._end(loss or raised)
         finally:
@@ -282,7 +268,7 @@ class AsyncGuard(_GuardInBlock):
         """What the guard was for is over: settle it, if nobody has, and apply its lease policy."""
         if self._inert():
             return
-        if isinstance(raised, GeneratorExit) and not _in_a_loop():
+        if isinstance(raised, GeneratorExit) and not self._runtime.in_event_loop():
             with contextlib.suppress(GuardFinalizedError):
                 self._state.claim("end")
                 end_later(self._runtime.blocking, self._state, raised)
@@ -293,34 +279,10 @@ class AsyncGuard(_GuardInBlock):
     def _still(self, heartbeat: Heartbeat) -> None:
         self._runtime.tasks().stop_heartbeat(heartbeat)
 
-    def _cancel_block(self) -> None:
-        """The lease is lost under the policy ``cancel``: the block's task is cancelled, while the block is running."""
-        task, state = self._task, self._state
-        if task is not None and not state.finalized and not state.cancelled_by_lease:
-            state.cancelled_by_lease = True
-            task.cancel("cycles: the lease was lost")
-
-    def _told_apart(self, raised: BaseException | None) -> tuple[BaseException | None, BaseException | None]:
-        """Whose cancellation this is: ours becomes a LeaseLostError, anybody else's stays what it is."""
-        task, self._task = self._task, None
-        heartbeat = self._state.heartbeat
-        if heartbeat is not None:
-            heartbeat.on_lost = None
-        if task is None or heartbeat is None or not self._state.cancelled_by_lease:
-            return raised, None
-        import asyncio
-
-        others = task.uncancel() > self._cancelling
-        if others or not isinstance(raised, asyncio.CancelledError):
-            return raised, None
-        return raised, heartbeat.lost_error()
-
-
-def _in_a_loop() -> bool:
-    """False where a coroutine is closed and nothing can be awaited: by the garbage collection, its loop being gone."""
-    import asyncio
-
-    return asyncio._get_running_loop() is not None
+    def _loss(self, raised: BaseException | None) -> BaseException | None:
+        """Return the LeaseLostError if `raised` is the cancellation under the policy ``cancel``; else None."""
+        cancellation, self._cancellation = self._cancellation, None
+        return None if cancellation is None else cancellation.end(raised)
 
 
 public(AsyncGuard, Guard)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TypeVar, overload
@@ -213,7 +212,11 @@ class GuardProperties:
 
     def _left_s(self) -> float | None:
         heartbeat = self._state.heartbeat
-        return None if heartbeat is None else heartbeat.lease.lasts_until_ms() / 1000 - time.monotonic()
+        return None if heartbeat is None else (heartbeat.lease.lasts_until_ms() - self._now_ms()) / 1000
+
+    def _now_ms(self) -> float:
+        """Return the monotonic time in milliseconds."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         state = self._state

@@ -1,74 +1,68 @@
-"""The verbs both drivers share: whatever needs neither a thread nor a task of its own."""
+"""The operations of `Io` that need neither a thread nor a task: both drivers inherit them."""
 
 from __future__ import annotations
 
 import random
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cycles._core.outcome import Outcome, Success, Unreachable
 from cycles._core.records import Record
-from cycles._core.requests import Call
+from cycles._drivers.channel import Channel
+from cycles._drivers.reporting import Reporter
 from cycles._flows.guard_state import GuardState, Release
-from cycles._http.exchange import ExchangeError
-from cycles._wire.wire import Prepared
+from cycles._flows.heartbeat_state import Heartbeat
+from cycles._flows.io import BackgroundQueue
+from cycles._journal.journal import Records
 
 if TYPE_CHECKING:
-    from cycles._drivers.runtime import Runtime
     from cycles.events import Event
-
-EXTEND = "extendReservation"
 
 
 class BaseIo:
-    """The part of `Io` that is the same in both worlds."""
+    """The part of `Io` that is the same for threads and for event loops.
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self.base_url = runtime.base_url
-        self.timeout_s = runtime.config.timeout
-        self.is_enabled_for = runtime.reporter.is_enabled_for
-        self.check = runtime.wire.check
+    Args:
+        channel: Sends calls.
+        records: Saves and deletes records; blocks on the file system.
+        reporter: Gets the events.
+        background: Finishes work without its caller.
+    """
+
+    def __init__(self, channel: Channel, records: Records, reporter: Reporter, background: BackgroundQueue) -> None:
+        self._channel = channel
+        self._records = records
+        self._reporter = reporter
+        self._background = background
+        self.base_url = channel.base_url
+        self.timeout_s = channel.timeout_s
+        self.is_enabled_for = reporter.is_enabled_for
+        self.check = channel.wire.check
 
     def now_ms(self) -> float:
-        """Monotonic milliseconds."""
+        """Return the monotonic time in milliseconds."""
         return time.monotonic() * 1000
 
     def wall_ms(self) -> int:
-        """Milliseconds since the epoch."""
+        """Return milliseconds since the epoch."""
         return time.time_ns() // 1_000_000
 
     def random(self) -> float:
-        """A random number from 0 to 1, for jitter."""
+        """Return a random number from 0 to 1, for jitter."""
         return random.random()  # noqa: S311 - jitter keeps no secret
 
     def report(self, event: Event) -> None:
-        """Tell observers and the log."""
-        self._runtime.reporter.report(event)
+        """Report an event to the observers and the log."""
+        self._reporter.report(event)
+
+    def stop_heartbeat(self, heartbeat: Heartbeat) -> None:
+        """Send no more extends."""
+        heartbeat.end()
+        heartbeat.drop_timer()
 
     def keep_settling(self, record: Record, guard: GuardState | None, detail: str) -> None:
-        """Hand a settlement that is still owed to the background."""
-        self._runtime.recovery.add_settlement(record, guard, detail)
+        """Pass a pending settlement to the background."""
+        self._background.add_settlement(record, guard, detail)
 
     def keep_releasing(self, release: Release) -> None:
-        """Hand a release to the background."""
-        self._runtime.recovery.add_release(release)
-
-    def _prepare(self, call: Call) -> tuple[Prepared, float]:
-        timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
-        return self._runtime.wire.prepare(call), timeout_s
-
-    def _judge(self, call: Call, reply: Any) -> Outcome:
-        outcome = self._runtime.wire.classify_response(call, reply)
-        if isinstance(outcome, Success):
-            self._runtime.recovery.server_responded()
-        return outcome
-
-    def _unreachable(self, call: Call, error: ExchangeError) -> Unreachable:
-        where = self._runtime.base_url
-        message = f"no usable answer from {where}: {error}"
-        if not error.request_sent:
-            message += "; is the server running, and is base_url / CYCLES_BASE_URL right?"
-        return Unreachable(
-            self._runtime.wire.redact(message), error.__cause__ or error, error.request_sent, call.trace_id
-        )
+        """Pass a pending release to the background."""
+        self._background.add_release(release)

@@ -1,97 +1,122 @@
-"""The blocking driver: verbs that never suspend, for code that runs in threads, and for the keeper's own work."""
+"""The blocking driver: operations that never suspend, for code that runs in threads and for the scheduler's workers."""
 
 from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cycles._core.lease.planner import ExtendAttempt
 from cycles._core.outcome import Outcome
 from cycles._core.records import Record
 from cycles._core.requests import Call
-from cycles._drivers.base import EXTEND, BaseIo
+from cycles._drivers.base import BaseIo
+from cycles._drivers.channel import Channel
+from cycles._drivers.reporting import Reporter
+from cycles._drivers.scheduler import WorkerPool
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
-from cycles._flows.io import run
-from cycles._http.exchange import ExchangeError
+from cycles._flows.io import BackgroundQueue, run
+from cycles._journal.journal import Records
 
-if TYPE_CHECKING:
-    from cycles._drivers.runtime import Runtime
-    from cycles._wire.wire import Prepared
-
-
-SHORTEST_ATTEMPT_S: Final = 0.001  # a deadline that is over still is one, not "no deadline"
+SHORTEST_ATTEMPT_S: Final = 0.001  # an attempt after the deadline gets this timeout: 0 would mean "no timeout"
 
 
 class BlockingIo(BaseIo):
-    """`Io` for one client in one process; any number of threads use it at once."""
+    """`Io` for one client in one process; any number of threads use it at the same time.
 
-    def __init__(self, runtime: Runtime) -> None:
-        super().__init__(runtime)
+    Args:
+        channel: As for `BaseIo`, like the next three.
+        records: See there.
+        reporter: See there.
+        background: See there.
+        heartbeats: The worker pool that sends heartbeats.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        records: Records,
+        reporter: Reporter,
+        background: BackgroundQueue,
+        heartbeats: WorkerPool,
+    ) -> None:
+        super().__init__(channel, records, reporter, background)
+        self._heartbeats = heartbeats
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt in this thread."""
-        request, timeout_s = self._prepare(call)
-        try:
-            connections = self._runtime.connections(beats=call.operation == EXTEND)
-            reply = connections.send(request.method, request.target, request.headers, request.content, timeout_s)
-        except ExchangeError as error:
-            return self._unreachable(call, error)
-        return self._judge(call, reply)
+        return self._channel.send(call, self._longest_s())
 
     async def save(self, record: Record) -> bool:
-        """Write the record down in this thread."""
-        return self._runtime.save(record)
+        """Save the record in this thread."""
+        return self._records.save(record)
 
     async def delete(self, record: Record) -> None:
-        """Remove the record in this thread."""
-        self._runtime.delete(record)
+        """Delete the record in this thread."""
+        self._records.delete(record)
 
     async def pause(self, seconds: float) -> None:
         """Sleep; a KeyboardInterrupt ends it."""
-        time.sleep(seconds)  # noqa: ASYNC251 - no verb of this driver suspends; that is what it is for
+        time.sleep(seconds)  # noqa: ASYNC251 - no operation of this driver suspends: it runs in a thread
 
     def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
-        """Let the keeper make the next beat when it is due."""
+        """Let the scheduler send the next extend when it is due."""
         step = heartbeat.step
-        if isinstance(step, ExtendAttempt):  # else another thread has seen the end of it meanwhile
-            job = partial(self._make_beat, heartbeat, step.due_ms)
-            heartbeat.set_timer(self._runtime.scheduler.at(step.due_ms / 1000, job, self._runtime.beats))
+        if isinstance(step, ExtendAttempt):  # else another thread has stopped the heartbeat in the meantime
+            job = partial(self._send_heartbeat, heartbeat, step.due_ms)
+            heartbeat.set_timer(self._heartbeats.scheduler.at(step.due_ms / 1000, job, self._heartbeats))
 
-    def stop_heartbeat(self, heartbeat: Heartbeat) -> None:
-        """No more beats."""
-        heartbeat.end()
-        heartbeat.drop_timer()
+    def adopt(self, heartbeat: Heartbeat) -> None:
+        """Renew this lease from now on: its guard has ended, its settlement is pending."""
+        if not heartbeat.ended and not heartbeat.lost:
+            heartbeat.adopted = True
+            self.schedule_heartbeat(heartbeat)
 
     def finish_settling(self, record: Record, guard: GuardState | None) -> None:
-        """The keeper goes on at once."""
-        self._runtime.save(record)  # the interruption may have come before it was written down
-        self._runtime.recovery.add_settlement(
-            record, guard, "the caller was interrupted while settling", immediately=True
-        )
+        """Continue in the background immediately."""
+        self._records.save(record)  # the interruption may have come before it was saved
+        self._background.add_settlement(record, guard, "the caller was interrupted while settling", immediately=True)
 
     def finish_releasing(self, release: Release) -> None:
-        """The keeper goes on at once."""
-        self._runtime.recovery.add_release(release, immediately=True)
+        """Continue in the background immediately."""
+        self._background.add_release(release, immediately=True)
 
     def give_up_create(self, call: Call) -> None:
-        """The keeper finds out what became of it."""
-        self._runtime.recovery.clean_up(call)
+        """Find out in the background what the create reserved."""
+        self._background.add_create_cleanup(call)
 
-    def _make_beat(self, heartbeat: Heartbeat, due_ms: float) -> None:
-        self._runtime.note_delayed_heartbeat(heartbeat, self.now_ms() - due_ms, blocked_loop=False)
+    def until(self, ends_at_s: float) -> DeadlineIo:
+        """Return the same operations for a thread that has only until `ends_at_s` (monotonic seconds)."""
+        return DeadlineIo(
+            self._channel, self._records, self._reporter, self._background, self._heartbeats, ends_at_s=ends_at_s
+        )
+
+    def _longest_s(self) -> float | None:
+        """Return the longest that an attempt may take now, in seconds; None: as long as its own timeout."""
+        return None
+
+    def _send_heartbeat(self, heartbeat: Heartbeat, due_ms: float) -> None:
+        self._reporter.note_heartbeat_delay(heartbeat, due_ms, self.now_ms(), blocked_loop=False)
         run(send_heartbeat(self, heartbeat))
 
 
 class DeadlineIo(BlockingIo):
-    """The same verbs for a thread that has only until `ends_at_s` (monotonic seconds): an attempt is cut there."""
+    """The same operations until a deadline (monotonic seconds): an attempt that is in progress then is ended."""
 
-    def __init__(self, runtime: Runtime, ends_at_s: float) -> None:
-        super().__init__(runtime)
+    def __init__(
+        self,
+        channel: Channel,
+        records: Records,
+        reporter: Reporter,
+        background: BackgroundQueue,
+        heartbeats: WorkerPool,
+        *,
+        ends_at_s: float,
+    ) -> None:
+        super().__init__(channel, records, reporter, background, heartbeats)
         self._ends_at_s = ends_at_s
 
-    def _prepare(self, call: Call) -> tuple[Prepared, float]:
-        request, timeout_s = super()._prepare(call)
-        return request, max(SHORTEST_ATTEMPT_S, min(timeout_s, self._ends_at_s - time.monotonic()))
+    def _longest_s(self) -> float:
+        return max(SHORTEST_ATTEMPT_S, self._ends_at_s - time.monotonic())

@@ -1,30 +1,39 @@
-"""Who is told what happened: the user's observers, and the `cycles` logger.
+"""Report events to the user's observers and to the logger `cycles`.
 
-Event classes are loaded when somebody listens; a silent client never pays for them.
+Event classes are loaded when an observer or a log handler wants them: a silent client never loads them.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from cycles._core.records import Record
+from cycles._core.settlement import FlushReport, actual_of
+from cycles._flows.heartbeat_state import Heartbeat
+from cycles._journal.journal import JournalIssue
 
 if TYPE_CHECKING:
     from cycles.events import Event
 
 Observer: TypeAlias = "Callable[[Event], object]"
 
+DELAYED_MS: Final = 250.0  # later than any healthy scheduler, and far below the reserve of a lease
+DELAYED_AGAIN_MS: Final = 60_000.0  # one warning a minute, also for ten thousand guards
+
 logger = logging.getLogger("cycles")
 
 
 class Reporter:
-    """The observers of one client."""
+    """The observers of one client, and what its drivers report to them."""
 
     def __init__(self) -> None:
         self._observers: tuple[Observer, ...] = ()
+        self._delay_reported_ms = -DELAYED_AGAIN_MS
 
     def add(self, observer: Observer) -> Callable[[], None]:
-        """Add an observer; the callable that comes back takes it away again."""
+        """Add an observer; the returned callable removes it."""
         self._observers = (*self._observers, observer)
 
         def remove() -> None:
@@ -33,11 +42,11 @@ class Reporter:
         return remove
 
     def is_enabled_for(self, level: int) -> bool:
-        """Whether an event of this logging level reaches anybody; if not, it need not be made."""
+        """Return whether an observer or a log handler wants events of this logging level."""
         return bool(self._observers) or logger.isEnabledFor(level)
 
     def report(self, event: Event) -> None:
-        """Write the event to the log and hand it to the observers. Whatever an observer raises is logged, no more."""
+        """Log the event and call each observer with it. What an observer raises is logged and goes no further."""
         if logger.isEnabledFor(event.level):
             from cycles.events import log_extra
 
@@ -46,4 +55,49 @@ class Reporter:
             try:
                 observer(event)
             except Exception:  # an observer must never break a guard
-                logger.exception("an observer failed on %s", type(event).__name__)
+                logger.exception("observer failed on %s", type(event).__name__)
+
+    def pending(self, record: Record, detail: str, *, journaled: bool) -> None:
+        """Report that a settlement is pending."""
+        if self.is_enabled_for(logging.WARNING):
+            from cycles.events import SettlementPending
+
+            self.report(
+                SettlementPending(
+                    reservation_id=record.reservation_id,
+                    actual=actual_of(record),
+                    detail=detail,
+                    journaled=journaled,
+                )
+            )
+
+    def left_pending(self, report: FlushReport, directory: str | None) -> None:
+        """Report what a client leaves pending when it closes."""
+        if report.pending and self.is_enabled_for(logging.WARNING):
+            from cycles.events import SettlementsLeftPending
+
+            self.report(SettlementsLeftPending(settled=report.settled, pending=report.pending, directory=directory))
+
+    def journal_issue(self, issue: JournalIssue) -> None:
+        """Report a problem of the journal."""
+        if self.is_enabled_for(logging.WARNING):
+            from cycles.events import JournalProblem
+
+            self.report(JournalProblem(detail=issue.message, quarantined=issue.kind == "quarantined"))
+
+    def note_heartbeat_delay(self, heartbeat: Heartbeat, due_ms: float, now_ms: float, *, blocked_loop: bool) -> None:
+        """Report a heartbeat that runs late, at most once a minute."""
+        if now_ms - due_ms < DELAYED_MS or now_ms - self._delay_reported_ms < DELAYED_AGAIN_MS:
+            return
+        self._delay_reported_ms = now_ms
+        if self.is_enabled_for(logging.WARNING):
+            from cycles.events import HeartbeatDelayed
+
+            self.report(
+                HeartbeatDelayed(
+                    reservation_id=heartbeat.reservation_id,
+                    trace_id=heartbeat.trace_id,
+                    late_ms=round(now_ms - due_ms),
+                    blocked_loop=blocked_loop,
+                )
+            )

@@ -1,32 +1,31 @@
-"""What one client owns in one process: its connections, its journal, its keeper, its loops. All of it made when needed.
+"""Build the parts of one client in one process, and close them in the opposite order.
 
-A forked child gets a runtime of its own: no lock, socket or thread of the parent is touched there.
+A forked child gets a new runtime: it touches no lock, socket or thread of its parent.
 """
 
 from __future__ import annotations
 
+import _thread
 import atexit
-import logging
+import contextlib
 import os
+import sys
 import threading
-import time
 import weakref
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from cycles._config import Config
-from cycles._core.records import Record, file_name
-from cycles._core.settlement import FlushReport
-from cycles._drivers.background import WORKERS, Background
+from cycles._core.settlement import FlushReport, PendingSettlement
+from cycles._drivers.background import Background
 from cycles._drivers.blocking import BlockingIo
+from cycles._drivers.channel import Channel
 from cycles._drivers.reporting import Reporter
 from cycles._drivers.scheduler import Scheduler
-from cycles._flows.heartbeat_state import Heartbeat
-from cycles._http.exchange import Endpoint
-from cycles._http.factory import Async, Blocking, asynchronous, blocking
-from cycles._journal.journal import Journal, JournalIssue, default_root
-from cycles._wire.wire import Wire
+from cycles._flows.block_end import drop
+from cycles._flows.guard_state import GuardState
+from cycles._journal.journal import Journal, Records, default_root
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,14 +35,12 @@ if TYPE_CHECKING:
     from cycles._drivers.journal_writer import JournalWriter
     from cycles._drivers.tasks import TaskIo
 
-HEARTBEAT_WORKERS: Final = 32  # extends in flight at once: one slow server answer delays no other lease
-HEARTBEAT_CONNECTIONS: Final = 32
-LATE_MS: Final = 250.0  # later than any healthy scheduler; far below what a lease has in reserve
-LATE_AGAIN_S: Final = 60.0  # one warning says it; ten thousand guards need not
+HEARTBEAT_WORKERS: Final = 32  # extends in flight at the same time: one slow response delays no other lease
+THREADS_END_S: Final = 1.0  # how long `close` waits for jobs that still run
 
 
 class Runtime:
-    """See the module."""
+    """The parts of one client: channel, records, scheduler, background, and the `Io` of threads and of each loop."""
 
     def __init__(
         self,
@@ -52,200 +49,120 @@ class Runtime:
         http_client: httpx.Client | None,
         async_http_client: httpx.AsyncClient | None,
     ) -> None:
-        self.base_url, api_key = config.endpoint()
-        self.config = config
-        self.reporter = reporter
         self.pid = os.getpid()
-        self.wire = Wire(api_key)
-        self.endpoint = Endpoint(self.base_url)
-        self.scheduler = Scheduler(urlsplit(self.base_url).netloc)
-        self.beats = self.scheduler.worker_pool("beats", HEARTBEAT_WORKERS)
-        self.background = self.scheduler.worker_pool("background", WORKERS)
-        self.journal = self._open_journal(api_key) if config.journal else None
         self.closed = False
-        self._http_client = http_client
-        self._async_http_client = async_http_client
+        self._config = config
+        self._reporter = reporter
         self._lock = threading.Lock()
-        self._blocking: dict[bool, Blocking] = {}
-        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
-        self._in_hand: set[str] = set()
-        self._late_told = -LATE_AGAIN_S
-        self.recovery = Background(self)
-        self.recovery.start()
-        self._at_exit = _flush_when_the_interpreter_ends(self)
-
-    @cached_property
-    def blocking(self) -> BlockingIo:
-        """The verbs for threads."""
-        return BlockingIo(self)
-
-    @cached_property
-    def journal_writer(self) -> JournalWriter:
-        """The thread on which event loops have their file work done."""
-        from cycles._drivers.journal_writer import JournalWriter
-
-        return JournalWriter(self.save, self.delete)
+        self._loops: dict[asyncio.AbstractEventLoop, TaskIo] = {}
+        self.channel = Channel(config, self._note_success, http_client, async_http_client)
+        self.records = Records(_open_journal(config, reporter))
+        self.scheduler = Scheduler(urlsplit(self.channel.base_url).netloc)
+        heartbeats = self.scheduler.worker_pool("heartbeats", HEARTBEAT_WORKERS)
+        self.background = Background(self.scheduler, self.records, reporter, config)
+        self.blocking = BlockingIo(self.channel, self.records, reporter, self.background, heartbeats)
+        self.background.start(self.blocking)
+        self._at_exit = _flush_at_exit(self)
 
     def tasks(self) -> TaskIo:
-        """The verbs for tasks of the running loop."""
+        """Return the operations for tasks of the running loop."""
         import asyncio  # late, everywhere here: scripts without an event loop start a tenth faster without it
 
-        return self._loop(asyncio.get_running_loop()).io
-
-    def connections(self, *, beats: bool) -> Blocking:
-        """What threads send through; heartbeats have their own, so that no call makes them wait."""
-        beats = beats and self._http_client is None
+        loop = asyncio.get_running_loop()
         try:
-            return self._blocking[beats]
+            return self._loops[loop]
         except KeyError:
-            with self._lock:
-                if beats not in self._blocking:
-                    self._blocking[beats] = blocking(
-                        self.endpoint,
-                        connect_timeout_s=self.config.usable_connect_timeout,
-                        max_connections=HEARTBEAT_CONNECTIONS if beats else self.config.max_connections,
-                        client=self._http_client,
-                    )
-                return self._blocking[beats]
+            return self._add_loop(loop)
 
-    def async_connections(self, loop: asyncio.AbstractEventLoop, *, beats: bool) -> Async:
-        """The same for the tasks of one loop."""
-        connections = self._loop(loop).connections
-        beats = beats and self._async_http_client is None
-        if beats not in connections:
-            connections[beats] = asynchronous(
-                self.endpoint,
-                connect_timeout_s=self.config.usable_connect_timeout,
-                max_connections=HEARTBEAT_CONNECTIONS if beats else self.config.max_connections,
-                client=self._async_http_client,
-            )
-        return connections[beats]
+    def in_event_loop(self) -> bool:
+        """Return whether this thread runs an event loop. It does not while the garbage collector closes a coroutine."""
+        asyncio = sys.modules.get("asyncio")
+        return asyncio is not None and asyncio._get_running_loop() is not None
 
-    def save(self, record: Record) -> bool:
-        """Write a record down; blocks on the file system."""
-        self._in_hand.add(record.reservation_id)
-        return self.journal is not None and self.journal.save(record)
+    def drop(self, guard: GuardState) -> None:
+        """Settle a claimed guard that was garbage-collected, in another thread: any lock may be held in this one."""
+        with contextlib.suppress(RuntimeError):  # the interpreter ends and starts no thread
+            _thread.start_new_thread(drop, (self.blocking, guard))
 
-    def delete(self, record: Record) -> None:
-        """Remove a record; blocks on the file system."""
-        if self.journal is not None:
-            self.journal.delete(record)
-        self._in_hand.discard(record.reservation_id)
+    async def pending_async(self) -> list[PendingSettlement]:
+        """Return the pending settlements, without blocking the loop."""
+        import asyncio
 
-    def files_in_hand(self) -> set[str]:
-        """The names of the records that this process is settling right now."""
-        return {file_name(reservation_id) for reservation_id in list(self._in_hand)}
+        return await asyncio.to_thread(self.background.pending)
 
-    def adopt(self, heartbeat: Heartbeat) -> None:
-        """The keeper keeps this lease from now on: its guard has ended, its settlement has not."""
-        if not heartbeat.ended and not heartbeat.lost:
-            heartbeat.adopted = True
-            self.blocking.schedule_heartbeat(heartbeat)
+    async def flush_async(self, timeout_s: float) -> FlushReport:
+        """Flush the background, without blocking the loop."""
+        import asyncio
 
-    def wall_ms(self) -> int:
-        """Milliseconds since the epoch."""
-        return time.time_ns() // 1_000_000
-
-    def note_delayed_heartbeat(self, heartbeat: Heartbeat, late_ms: float, *, blocked_loop: bool) -> None:
-        """Warn, now and then, where beats run late."""
-        now = time.monotonic()
-        if late_ms < LATE_MS or now - self._late_told < LATE_AGAIN_S:
-            return
-        self._late_told = now
-        if self.reporter.is_enabled_for(logging.WARNING):
-            from cycles.events import HeartbeatDelayed
-
-            self.reporter.report(
-                HeartbeatDelayed(
-                    reservation_id=heartbeat.reservation_id,
-                    trace_id=heartbeat.trace_id,
-                    late_ms=round(late_ms),
-                    blocked_loop=blocked_loop,
-                )
-            )
+        return await asyncio.to_thread(self.background.flush, timeout_s)
 
     def close(self) -> FlushReport:
-        """Flush with a bounded wait, say what is left, end the threads. Idempotent."""
+        """Flush with a bounded wait, report what is left, end the threads. Idempotent."""
         if self.closed:
             return FlushReport()
         self.closed = True
         atexit.unregister(self._at_exit)
-        report = self.recovery.flush(self.config.flush_timeout, until_deadline=False)
-        self._tell_leftovers(report)
-        self.recovery.close()
-        self.scheduler.close(1.0)
-        if "scribe" in self.__dict__:
-            self.journal_writer.close()
-        for connections in self._blocking.values():
-            connections.close()
+        report = self.background.flush(self._config.flush_timeout, until_deadline=False)
+        self._reporter.left_pending(report, self.records.directory if report.pending else None)
+        self.background.close()
+        self.scheduler.close(THREADS_END_S)
+        if "_journal_writer" in self.__dict__:
+            self._journal_writer.close()
+        self.channel.close()
         return report
 
     async def aclose(self) -> FlushReport:
-        """The same from an event loop, which goes on meanwhile."""
+        """Close from an event loop, without blocking it."""
         import asyncio
 
-        here = self._loop(asyncio.get_running_loop())
-        await here.io.drain(self.config.flush_timeout)
+        await self.tasks().drain(self._config.flush_timeout)
         report = await asyncio.to_thread(self.close)
-        for connections in here.connections.values():
-            await connections.aclose()
+        await self.channel.aclose(asyncio.get_running_loop())
         return report
 
-    def _loop(self, loop: asyncio.AbstractEventLoop) -> _Loop:
-        try:
-            return self._loops[loop]
-        except KeyError:
-            with self._lock:
-                self._loops = {other: its for other, its in self._loops.items() if not other.is_closed()}
-                return self._loops.setdefault(loop, _Loop(self, loop))
+    @cached_property
+    def _journal_writer(self) -> JournalWriter:
+        from cycles._drivers.journal_writer import JournalWriter
 
-    def _open_journal(self, api_key: str) -> Journal:
-        config = self.config
-        return Journal(
-            config.journal_dir or default_root(),
-            base_url=self.base_url,
-            tenant=config.tenant,
-            api_key=api_key,
-            durability=config.durability,
-            report=self._journal_trouble,
-        )
+        return JournalWriter(self.records.save, self.records.delete)
 
-    def _journal_trouble(self, problem: JournalIssue) -> None:
-        quarantined = problem.kind == "quarantined"
-        self.recovery.quarantined += quarantined
-        if self.reporter.is_enabled_for(logging.WARNING):
-            from cycles.events import JournalProblem
-
-            self.reporter.report(JournalProblem(detail=problem.message, quarantined=quarantined))
-
-    def _tell_leftovers(self, report: FlushReport) -> None:
-        if report.pending and self.reporter.is_enabled_for(logging.WARNING):
-            from cycles.events import SettlementsLeftPending
-
-            directory = self.journal.directory if self.journal is not None else None
-            self.reporter.report(
-                SettlementsLeftPending(settled=report.settled, pending=report.pending, directory=directory)
-            )
-
-
-class _Loop:
-    """What belongs to one event loop; let go of once the loop is closed and another comes."""
-
-    def __init__(self, runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
+    def _add_loop(self, loop: asyncio.AbstractEventLoop) -> TaskIo:
+        """Make the operations of a loop, and delete those of loops that are closed."""
         from cycles._drivers.tasks import TaskIo
 
-        self.io = TaskIo(runtime, loop)
-        self.connections: dict[bool, Async] = {}
+        with self._lock:
+            self._loops = {known: its for known, its in self._loops.items() if not known.is_closed()}
+            if loop not in self._loops:
+                parts = (self.channel, self.records, self._reporter, self.background, self.blocking)
+                self._loops[loop] = TaskIo(*parts, self._journal_writer, loop)
+            return self._loops[loop]
+
+    def _note_success(self) -> None:
+        self.background.server_responded()
 
 
-def _flush_when_the_interpreter_ends(runtime: Runtime) -> _AtExit:
+def _open_journal(config: Config, reporter: Reporter) -> Journal | None:
+    if not config.journal:
+        return None
+    base_url, api_key = config.endpoint()
+    return Journal(
+        config.journal_dir or default_root(),
+        base_url=base_url,
+        tenant=config.tenant,
+        api_key=api_key,
+        durability=config.durability,
+        report=reporter.journal_issue,
+    )
+
+
+def _flush_at_exit(runtime: Runtime) -> _AtExit:
     at_exit = _AtExit(runtime)
     atexit.register(at_exit)
     return at_exit
 
 
 class _AtExit:
-    """Closes a runtime that nobody closed, without keeping it alive until then."""
+    """Closes a runtime that is still open when the interpreter exits, without keeping it alive until then."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = weakref.ref(runtime)

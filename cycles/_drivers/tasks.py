@@ -1,7 +1,7 @@
-"""The asyncio driver: verbs that await, for the tasks of one event loop.
+"""The asyncio driver: operations that await, for the tasks of one event loop.
 
-A flow runs in the caller's own task; no task is made for it. Only where the caller is cancelled in the middle of one
-does a task of the client's own go on with the same key, and if its loop ends as well, the keeper does.
+A flow runs in the caller's own task; no task is made for it. If the caller is cancelled in the middle of a flow, a task
+of the client continues with the same key. If its loop ends too, the background continues.
 """
 
 from __future__ import annotations
@@ -12,128 +12,142 @@ import sys
 import time
 from collections.abc import Coroutine, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from cycles._core.lease.planner import ExtendAttempt
 from cycles._core.outcome import Outcome
 from cycles._core.records import Record
 from cycles._core.requests import Call
-from cycles._drivers.base import EXTEND, BaseIo
+from cycles._drivers.base import BaseIo
+from cycles._drivers.blocking import BlockingIo
+from cycles._drivers.channel import Channel
+from cycles._drivers.journal_writer import JournalWriter
+from cycles._drivers.reporting import Reporter
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
+from cycles._flows.io import BackgroundQueue
 from cycles._flows.release import send_release
 from cycles._flows.reserve import clean_up_create
 from cycles._flows.retry import uncertain
 from cycles._flows.settle import attempt, conclude, file_away
-from cycles._http.exchange import ExchangeError
-
-if TYPE_CHECKING:
-    from cycles._drivers.runtime import Runtime
+from cycles._journal.journal import Records
 
 T = TypeVar("T")
 
-HEARTBEATS_IN_FLIGHT: Final = (
-    32  # more would wait for each other's connections and inflate the rtt that the planner sees
-)
-LINGER_S: Final = 0.5  # what a cancelled caller may be kept for its settlement to finish; then it goes on alone
+HEARTBEATS_IN_FLIGHT: Final = 32  # more would wait for each other's connections, which the planner would count as rtt
+SETTLE_WAIT_S: Final = 0.5  # how long a cancelled caller waits for its settlement; then that continues alone
 
 
 class TaskIo(BaseIo):
-    """`Io` for one client on one event loop."""
+    """`Io` for one client on one event loop.
 
-    def __init__(self, runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(runtime)
+    Args:
+        channel: As for `BaseIo`, like the next three.
+        records: See there.
+        reporter: See there.
+        background: See there.
+        blocking: Renews the leases of settlements that outlive the loop.
+        writer: Does the file work of the loop.
+        loop: The event loop.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        records: Records,
+        reporter: Reporter,
+        background: BackgroundQueue,
+        blocking: BlockingIo,
+        writer: JournalWriter,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(channel, records, reporter, background)
+        self._blocking = blocking
+        self._writer = writer
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
-        self._going_on: asyncio.Task[None] | None = None  # what the last cancelled caller left behind
+        self._left_behind: asyncio.Task[None] | None = None  # continues what the last cancelled caller began
         self._gate = asyncio.Semaphore(HEARTBEATS_IN_FLIGHT)
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt on this loop."""
-        request, timeout_s = self._prepare(call)
-        try:
-            connections = self._runtime.async_connections(self._loop, beats=call.operation == EXTEND)
-            reply = await connections.send(request.method, request.target, request.headers, request.content, timeout_s)
-        except ExchangeError as error:
-            return self._unreachable(call, error)
-        return self._judge(call, reply)
+        return await self._channel.asend(call, self._loop)
 
     async def save(self, record: Record) -> bool:
-        """Write the record down, on the journal's thread."""
-        return self._runtime.journal is not None and await self._runtime.journal_writer.save(record)
+        """Save the record on the journal's thread."""
+        return self._records.journaled and await self._writer.save(record)
 
     async def delete(self, record: Record) -> None:
-        """Remove the record, on the journal's thread."""
-        if self._runtime.journal is not None:
-            await self._runtime.journal_writer.delete(record)
+        """Delete the record on the journal's thread."""
+        if self._records.journaled:
+            await self._writer.delete(record)
 
     async def pause(self, seconds: float) -> None:
         """Sleep; a cancellation ends it."""
         await asyncio.sleep(seconds)
 
     def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
-        """Make the next beat when it is due: a timer until then, a task for the attempt."""
+        """Send the next extend when it is due: a timer until then, a task for the attempt."""
         if heartbeat.adopted:
-            self._runtime.blocking.schedule_heartbeat(heartbeat)
+            self._blocking.schedule_heartbeat(heartbeat)
             return
         step = heartbeat.step
         if isinstance(step, ExtendAttempt):
             delay = step.due_ms / 1000 - time.monotonic()
-            heartbeat.set_timer(self._loop.call_later(max(0.0, delay), self._start_beat, heartbeat, step.due_ms))
-
-    def stop_heartbeat(self, heartbeat: Heartbeat) -> None:
-        """No more beats."""
-        heartbeat.end()
-        heartbeat.drop_timer()
+            heartbeat.set_timer(self._loop.call_later(max(0.0, delay), self._start_heartbeat, heartbeat, step.due_ms))
 
     def finish_settling(self, record: Record, guard: GuardState | None) -> None:
-        """A task of the client goes on at once; if the loop does not let it, the keeper does."""
+        """Continue immediately in a task of the client, or in the background if the loop ends."""
         detail = "the caller was cancelled while settling"
-        otherwise = partial(self._runtime.recovery.add_settlement, record, guard, detail, immediately=True)
-        self._go_on(self._finish_settling(record, guard), otherwise)
+        otherwise = partial(self._background.add_settlement, record, guard, detail, immediately=True)
+        self._continue(self._finish_settling(record, guard), otherwise)
 
     def finish_releasing(self, release: Release) -> None:
-        """A task of the client goes on at once; if the loop does not let it, the keeper does."""
-        again = partial(self._runtime.recovery.add_release, release, immediately=True)
-        self._go_on(self._finish_releasing(release), again)
+        """Continue immediately in a task of the client, or in the background if the loop ends."""
+        otherwise = partial(self._background.add_release, release, immediately=True)
+        self._continue(self._finish_releasing(release), otherwise)
 
     def give_up_create(self, call: Call) -> None:
-        """A task of the client finds out what became of it; if the loop does not let it, the keeper does."""
-        self._go_on(self._clean_up(call), partial(self._runtime.recovery.clean_up, call))
+        """Find out in a task of the client what the create reserved, or in the background if the loop ends."""
+        self._continue(self._clean_up(call), partial(self._background.add_create_cleanup, call))
 
     async def to_the_end(self, flow: Coroutine[Any, Any, T]) -> T:
-        """Run a flow in the caller's task; if the caller is cancelled, wait a moment for what goes on without it."""
+        """Run a flow in the caller's task; if the caller is cancelled, wait a moment for the task that continues."""
         try:
             return await flow
         except asyncio.CancelledError:
-            going_on, self._going_on = self._going_on, None  # set, if at all, just before this was raised
-            if going_on is not None:
-                await self._linger(going_on, LINGER_S)
+            task, self._left_behind = self._left_behind, None  # set, if at all, just before this was raised
+            if task is not None:
+                await self._wait_for(task, SETTLE_WAIT_S)
             raise
 
+    def cancel_block_on_loss(self, guard: GuardState) -> BlockCancellation:
+        """Cancel the running task when the lease of `guard` is lost, until the returned object is ended."""
+        return BlockCancellation(guard, self._loop)
+
     async def drain(self, timeout_s: float) -> None:
-        """Wait for what goes on without its callers."""
+        """Wait for the tasks that continue without their callers."""
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=timeout_s)
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """A task of the client's own; the loop keeps only weak references."""
+        """Start a task of the client and keep it: the loop keeps only weak references."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _go_on(self, work: Coroutine[Any, Any, None], otherwise: partial[None]) -> None:
-        if not self._is_running():  # the caller was not cancelled but closed: its loop has ended, or nobody runs it
+    def _continue(self, work: Coroutine[Any, Any, None], otherwise: partial[None]) -> None:
+        if not self._is_running():  # the caller was not cancelled but closed: its loop has ended
             work.close()
             otherwise()
         elif asyncio.current_task() in self._tasks:
-            work.close()  # this is such a task already: when it is cancelled too, its own `otherwise` is next
+            work.close()  # this is such a task already: if it is cancelled too, its own `otherwise` runs
         else:
             left = [otherwise]
-            self._going_on = self.start(self._or_else(work, left))
-            self._going_on.add_done_callback(lambda _: _instead(work, left))  # cancelled before its first step
+            self._left_behind = self.start(self._or_else(work, left))
+            self._left_behind.add_done_callback(lambda _: _instead(work, left))  # cancelled before its first step
 
     def _is_running(self) -> bool:
         try:
@@ -146,7 +160,7 @@ class TaskIo(BaseIo):
             await work
             left.clear()
         finally:
-            _instead(work, left)  # the loop ends: the task is cancelled, or closed by the garbage collection
+            _instead(work, left)  # the loop ends: the task is cancelled, or closed by the garbage collector
 
     async def _finish_settling(self, record: Record, guard: GuardState | None) -> None:
         await self.save(record)
@@ -156,12 +170,12 @@ class TaskIo(BaseIo):
 
     async def _clean_up(self, call: Call) -> None:
         if uncertain(await clean_up_create(self, call)):
-            self._runtime.recovery.clean_up(call)
+            self._background.add_create_cleanup(call)
 
     async def _finish_releasing(self, release: Release) -> None:
         await send_release(self, release, quiet=True)
 
-    async def _linger(self, task: asyncio.Task[None], seconds: float) -> None:
+    async def _wait_for(self, task: asyncio.Task[None], seconds: float) -> None:
         end = time.monotonic() + seconds
         with _shielded():
             while not task.done() and (left := end - time.monotonic()) > 0:
@@ -170,23 +184,55 @@ class TaskIo(BaseIo):
                 except asyncio.CancelledError:
                     continue  # cancelled again; the first cancellation is raised when we are done
 
-    def _start_beat(self, heartbeat: Heartbeat, due_ms: float) -> None:
+    def _start_heartbeat(self, heartbeat: Heartbeat, due_ms: float) -> None:
         heartbeat.timer = None
-        self._runtime.note_delayed_heartbeat(heartbeat, self.now_ms() - due_ms, blocked_loop=True)
-        self.start(self._make_beat(heartbeat))
+        self._reporter.note_heartbeat_delay(heartbeat, due_ms, self.now_ms(), blocked_loop=True)
+        self.start(self._send_heartbeat(heartbeat))
 
-    async def _make_beat(self, heartbeat: Heartbeat) -> None:
+    async def _send_heartbeat(self, heartbeat: Heartbeat) -> None:
         try:
             async with self._gate:
                 await send_heartbeat(self, heartbeat)
         except asyncio.CancelledError:  # the loop ends; a settlement that is still pending needs its lease
             if heartbeat.adopted and not heartbeat.ended:
-                self._runtime.blocking.schedule_heartbeat(heartbeat)
+                self._blocking.schedule_heartbeat(heartbeat)
             raise
 
 
+class BlockCancellation:
+    """Cancels the task of a block whose lease is lost (policy ``cancel``), while the block runs."""
+
+    def __init__(self, guard: GuardState, loop: asyncio.AbstractEventLoop) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        assert guard.heartbeat is not None
+        self._task = task
+        self._guard = guard
+        self._heartbeat = guard.heartbeat
+        self._cancelling = task.cancelling()
+        self._heartbeat.on_lost = partial(loop.call_soon_threadsafe, self._cancel)
+        if self._heartbeat.lost:
+            self._cancel()
+
+    def end(self, raised: BaseException | None) -> BaseException | None:
+        """End with the block. Returns the LeaseLostError if `raised` is our cancellation, and not another one."""
+        self._heartbeat.on_lost = None
+        if not self._guard.cancelled_by_lease:
+            return None
+        others = self._task.uncancel() > self._cancelling
+        if others or not isinstance(raised, asyncio.CancelledError):
+            return None
+        return self._heartbeat.lost_error()
+
+    def _cancel(self) -> None:
+        guard = self._guard
+        if self._heartbeat.on_lost is not None and not guard.finalized and not guard.cancelled_by_lease:
+            guard.cancelled_by_lease = True
+            self._task.cancel("cycles: the lease was lost")
+
+
 def _instead(work: Coroutine[Any, Any, None], left: list[partial[None]]) -> None:
-    """What is left to do if `work` did not get to its end; at most once."""
+    """Do what is left if `work` did not end; at most once."""
     work.close()
     while left:
         left.pop()()
@@ -194,7 +240,7 @@ def _instead(work: Coroutine[Any, Any, None], left: list[partial[None]]) -> None
 
 @contextlib.contextmanager
 def _shielded() -> Iterator[None]:
-    """Keep an anyio cancel scope around us from cancelling at each await, which would spin; nothing without anyio."""
+    """Shield from an anyio cancel scope, which would cancel at each await and make the loop spin."""
     anyio = sys.modules.get("anyio")
     if anyio is None:
         yield

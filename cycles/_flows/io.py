@@ -104,6 +104,24 @@ class Io(Protocol):
         ...
 
 
+class BackgroundQueue(Protocol):
+    """Accepts work that continues without its caller. Returns immediately; any thread may call it."""
+
+    def add_settlement(
+        self, record: Record, guard: GuardState | None, detail: str, *, immediately: bool = False
+    ) -> None:
+        """Settle a record. `immediately`: it is not saved yet, and its first retry waits for nothing."""
+        ...
+
+    def add_release(self, release: Release, *, immediately: bool = False) -> None:
+        """Send a release again."""
+        ...
+
+    def add_create_cleanup(self, call: Call) -> None:
+        """Find out what a create reserved, and release it."""
+        ...
+
+
 def run(flow: Coroutine[Any, Any, T]) -> T:
     """Run a flow whose verbs never suspend, in this thread, to its end."""
     try:

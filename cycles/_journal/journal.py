@@ -100,6 +100,7 @@ class Journal:
         self._folder: str | None = None  # its path with a separator, once it is known
         self._made = False  # the folder was there when last looked at
         self._told: set[tuple[str, str]] = set()
+        self.quarantined = 0  # how many records this journal has quarantined
         # By process: a lock that some thread holds while the process forks stays locked in the child for ever.
         self._locks: dict[int, threading.Lock] = {}
         # Process ids repeat (every container has a 1), so temporary names begin with a token of their own.
@@ -311,6 +312,7 @@ class Journal:
         told = (kind, path if once is None else once)
         if told not in self._told:
             self._told.add(told)
+            self.quarantined += kind == "quarantined"
             self._report(JournalIssue(kind, path, message, cause))
 
 
@@ -323,3 +325,49 @@ def _absolute(root: Path) -> str:
 
 def _key(record: Record) -> object:
     return (record.commit_body or record.event_fallback_body or {}).get("idempotency_key")
+
+
+class Records:
+    """The records of one client in one process: those in its journal, and which of them are in progress here."""
+
+    def __init__(self, journal: Journal | None) -> None:
+        self._journal = journal
+        self._in_progress: set[str] = set()
+
+    @property
+    def journaled(self) -> bool:
+        """Whether records are saved at all."""
+        return self._journal is not None
+
+    @property
+    def directory(self) -> str | None:
+        """Where the records are; None without a journal."""
+        return None if self._journal is None else self._journal.directory
+
+    @property
+    def quarantined(self) -> int:
+        """How many records were quarantined so far."""
+        return 0 if self._journal is None else self._journal.quarantined
+
+    def save(self, record: Record) -> bool:
+        """Save a record, which is in progress from now on; False if it cannot be saved. Blocks on the file system."""
+        self._in_progress.add(record.reservation_id)
+        return self._journal is not None and self._journal.save(record)
+
+    def delete(self, record: Record) -> None:
+        """Delete a finished record. Blocks on the file system."""
+        if self._journal is not None:
+            self._journal.delete(record)
+        self._in_progress.discard(record.reservation_id)
+
+    def load(self, entry: Entry) -> Record | None:
+        """Return the record of an entry; None if it is gone, or cannot be settled by this client."""
+        return None if self._journal is None else self._journal.load(entry)
+
+    def left_by_others(self) -> list[Entry]:
+        """Return the entries of the journal but for those that guards of this process are settling."""
+        if self._journal is None:
+            return []
+        found = self._journal.pending()
+        in_progress = {file_name(reservation_id) for reservation_id in list(self._in_progress)}
+        return [entry for entry in found if entry not in in_progress]

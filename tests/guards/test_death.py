@@ -325,7 +325,7 @@ def test_an_interrupt_before_a_block_could_begin_to_end(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cycles.Guard, "_leave_block", die)
-    monkeypatch.setattr(cycles.AsyncGuard, "_told_apart", die)
+    monkeypatch.setattr(cycles.AsyncGuard, "_loss", die)
     with pytest.warns(ResourceWarning, match="dropped"):
         interrupted(work(client))
     shop.until(lambda: shop.money() == (7, 0))

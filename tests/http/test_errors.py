@@ -160,7 +160,7 @@ def test_the_key_is_in_no_repr(make: Make) -> None:
             repr(client.config),
             repr(client.reserve(cycles.tokens(1), action=("a", "b"))),
         ]
-        texts += [repr(vars(client)), repr(client._runtime().wire), repr(client.aio)]
+        texts += [repr(vars(client)), repr(client._runtime().channel.wire), repr(client.aio)]
     assert not [text for text in texts if KEY in text]
 
 

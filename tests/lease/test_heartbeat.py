@@ -95,7 +95,7 @@ def test_an_attempt_is_cut_so_that_one_retry_fits(client_of: Make, server_respon
     assert keys(extends)[0] == keys(extends)[1]
     (gap,) = gaps(extends)
     assert 900 <= gap <= 1_000 + SLACK_MS  # cut 100 ms before its deadline of a second, then the rest of the window
-    assert lost.disposition.startswith("stopped: no usable answer")
+    assert lost.disposition.startswith("stopped: no usable response")
     assert len(server.of("extend")) == 2
 
 

@@ -119,7 +119,7 @@ def test_a_closed_port_asks_whether_the_server_is_running(
     client: Callable[..., cycles.Cycles], closed_port: int
 ) -> None:
     away = client(base_url=f"http://127.0.0.1:{closed_port}")
-    advice = "is the server running, and is base_url / CYCLES_BASE_URL right?"
+    advice = "check that the server is running and that base_url (CYCLES_BASE_URL) is right"
 
     async def reserve() -> None:
         await away.reserve(ESTIMATE, action=ACTION)

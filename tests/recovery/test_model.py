@@ -135,7 +135,7 @@ def abandon(client: cycles.Cycles) -> None:
     assert runtime is not None
     runtime.closed = True
     atexit.unregister(runtime._at_exit)
-    runtime.recovery.close()
+    runtime.background.close()
     runtime.scheduler.close(PATIENCE_S)
 
 

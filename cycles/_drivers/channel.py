@@ -1,0 +1,140 @@
+"""One request out, one `Outcome` back: the wire, the server's address, and the connections of threads and event loops.
+
+Heartbeats have their own connections, so that no call makes them wait.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from cycles._config import Config
+from cycles._core.outcome import Outcome, Success, Unreachable
+from cycles._core.requests import Call
+from cycles._http.exchange import Endpoint, ExchangeError
+from cycles._http.factory import Async, Blocking, asynchronous, blocking
+from cycles._wire.wire import Prepared, Wire
+
+if TYPE_CHECKING:
+    import asyncio
+
+    import httpx
+
+EXTEND: Final = "extendReservation"
+HEARTBEAT_CONNECTIONS: Final = 32
+
+
+class Channel:
+    """Sends the calls of one client, from any number of threads and event loops.
+
+    Args:
+        config: Names the server and the API key, the limits of connections, and the timeouts.
+        on_success: Called after each request that succeeded; must return immediately.
+        http_client: The user's client for calls from threads, if there is one.
+        async_http_client: The user's client for calls from event loops, if there is one.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        on_success: Callable[[], object],
+        http_client: httpx.Client | None = None,
+        async_http_client: httpx.AsyncClient | None = None,
+    ) -> None:
+        self.base_url, api_key = config.endpoint()
+        self.timeout_s = config.timeout
+        self.wire = Wire(api_key)
+        self._endpoint = Endpoint(self.base_url)
+        self._config = config
+        self._on_success = on_success
+        self._http_client = http_client
+        self._async_http_client = async_http_client
+        self._lock = threading.Lock()
+        self._blocking: dict[bool, Blocking] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, dict[bool, Async]] = {}
+
+    def send(self, call: Call, longest_s: float | None = None) -> Outcome:
+        """Make one attempt in this thread, within the call's timeout and within `longest_s` seconds."""
+        request, timeout_s = self._prepare(call)
+        if longest_s is not None:
+            timeout_s = min(timeout_s, longest_s)
+        try:
+            connections = self._connections(heartbeat=call.operation == EXTEND)
+            reply = connections.send(request.method, request.target, request.headers, request.content, timeout_s)
+        except ExchangeError as error:
+            return self._unreachable(call, error)
+        return self._classify(call, reply)
+
+    async def asend(self, call: Call, loop: asyncio.AbstractEventLoop) -> Outcome:
+        """Make one attempt on this event loop, within the call's timeout."""
+        request, timeout_s = self._prepare(call)
+        try:
+            connections = self._async_connections(loop, heartbeat=call.operation == EXTEND)
+            reply = await connections.send(request.method, request.target, request.headers, request.content, timeout_s)
+        except ExchangeError as error:
+            return self._unreachable(call, error)
+        return self._classify(call, reply)
+
+    def close(self) -> None:
+        """Close the idle connections of threads."""
+        for connections in self._blocking.values():
+            connections.close()
+
+    async def aclose(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close the idle connections of this event loop."""
+        for connections in self._loops.pop(loop, {}).values():
+            await connections.aclose()
+
+    def _prepare(self, call: Call) -> tuple[Prepared, float]:
+        return self.wire.prepare(call), self.timeout_s if call.timeout_s is None else call.timeout_s
+
+    def _classify(self, call: Call, reply: Any) -> Outcome:
+        outcome = self.wire.classify_response(call, reply)
+        if isinstance(outcome, Success):
+            self._on_success()
+        return outcome
+
+    def _unreachable(self, call: Call, error: ExchangeError) -> Unreachable:
+        message = f"no usable response from {self.base_url}: {error}"
+        if not error.request_sent:
+            message += "; check that the server is running and that base_url (CYCLES_BASE_URL) is right"
+        return Unreachable(self.wire.redact(message), error.__cause__ or error, error.request_sent, call.trace_id)
+
+    def _connections(self, *, heartbeat: bool) -> Blocking:
+        separate = heartbeat and self._http_client is None
+        try:
+            return self._blocking[separate]
+        except KeyError:
+            with self._lock:
+                if separate not in self._blocking:
+                    self._blocking[separate] = blocking(
+                        self._endpoint,
+                        connect_timeout_s=self._config.usable_connect_timeout,
+                        max_connections=self._max_connections(heartbeat=separate),
+                        client=self._http_client,
+                    )
+                return self._blocking[separate]
+
+    def _async_connections(self, loop: asyncio.AbstractEventLoop, *, heartbeat: bool) -> Async:
+        separate = heartbeat and self._async_http_client is None
+        connections = self._loops.get(loop)
+        if connections is None:
+            connections = self._add_loop(loop)
+        if separate not in connections:
+            connections[separate] = asynchronous(
+                self._endpoint,
+                connect_timeout_s=self._config.usable_connect_timeout,
+                max_connections=self._max_connections(heartbeat=separate),
+                client=self._async_http_client,
+            )
+        return connections[separate]
+
+    def _max_connections(self, *, heartbeat: bool) -> int:
+        return HEARTBEAT_CONNECTIONS if heartbeat else self._config.max_connections
+
+    def _add_loop(self, loop: asyncio.AbstractEventLoop) -> dict[bool, Async]:
+        """Register a loop, and delete those that are closed."""
+        with self._lock:
+            self._loops = {known: its for known, its in self._loops.items() if not known.is_closed()}
+            return self._loops.setdefault(loop, {})
