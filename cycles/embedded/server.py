@@ -13,15 +13,19 @@ from attrs import evolve
 from cycles._core.amounts import Amount
 from cycles._errors import InvalidRequestError
 from cycles._version import public
+from cycles.embedded import validation
+from cycles.embedded.authentication import Authenticator
 from cycles.embedded.clock import Clock, SystemClock
 from cycles.embedded.faults import Fault, Faults
 from cycles.embedded.http import Application, Request, Response
 from cycles.embedded.ledger import Ledger
 from cycles.embedded.operator import Operator
 from cycles.embedded.request_log import ReceivedRequest, RequestLog
-from cycles.embedded.routes import find
+from cycles.embedded.routes import Route, find
 from cycles.embedded.tables import Tables
 from cycles.embedded.transports import EmbeddedTransport
+from cycles.embedded.webhook_routes import WebhookRoutes, trace_flags_of
+from cycles.embedded.webhooks import Webhooks
 
 if TYPE_CHECKING:
     import cycles
@@ -68,6 +72,8 @@ class EmbeddedServer:
         self._signer = None if evidence_key is None else _signer(evidence_key, clock, server_id)
         self._ledger = Ledger(Tables(_store(path)), clock)
         self._application = Application(self._ledger, admin_api_key)
+        self.webhooks = Webhooks(clock)
+        self._webhook_routes = WebhookRoutes(self.webhooks, self._tenant_of, admin_api_key)
         self._closed = False
         self.ledger = Operator(self._ledger)
         self.faults = Faults()
@@ -78,6 +84,7 @@ class EmbeddedServer:
         except InvalidRequestError:
             self.close()
             raise
+        self._ledger.tables.on_change = self.webhooks.on_change
 
     def _seed(self, budgets: Budgets, api_keys: Mapping[str, str]) -> None:
         kept = set(self._ledger.tables.budgets)
@@ -100,9 +107,7 @@ class EmbeddedServer:
             return None, fault
         response = None
         if fault is None or fault.reaches_ledger:
-            response = self._application.handle(request)
-            if self._signer is not None:
-                response = self._signer.attested(request, response)
+            response = self._respond(request)
         self.requests.add(
             ReceivedRequest(
                 operation=operation,
@@ -114,6 +119,25 @@ class EmbeddedServer:
             )
         )
         return (response if fault is None else _replaced(response, fault)), fault
+
+    def _respond(self, request: Request) -> Response:
+        if self._webhook_routes.serves(request.path):
+            return self._webhook_routes.handle(request)
+
+        def form() -> dict[str, Any]:
+            operation = find(request.method, request.path).operation or ""
+            return validation.checked(operation, validation.decode(request.body))
+
+        with self.webhooks.during(form, request.address, trace_flags_of(request.headers)) as happening:
+            response = self._application.handle(request)
+            happening.request_id = response.headers.get("X-Request-Id")
+            happening.trace_id = response.headers.get("X-Cycles-Trace-Id")
+        return response if self._signer is None else self._signer.attested(request, response)
+
+    def _tenant_of(self, request: Request) -> str:
+        with self._ledger.locked() as now:
+            caller = Authenticator(self._ledger.tables, None).authenticate(Route("webhooks"), request.headers, now)
+            return caller.tenant or ""
 
     def listen(self, host: str = "127.0.0.1", port: int = 0) -> Listener:
         """Serve over real HTTP: ``with server.listen() as url: ...``. Leaving closes the socket, not the ledger.
@@ -191,6 +215,7 @@ class EmbeddedServer:
         """Close the store. Later requests get no connection. Closing twice is allowed."""
         if not self._closed:
             self._closed = True
+            self.webhooks.close()
             self._ledger.close()
 
     def __enter__(self) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, cast
 
 from cycles.embedded.records import KINDS, ApiKey, Budget, Key, Record, Reservation, StoredResponse, Tenant
@@ -35,6 +35,7 @@ class Tables:
     def __init__(self, store: Store | None = None) -> None:
         self._store = store
         self._by_kind: dict[str, dict[Key, Record]] = {kind: {} for kind in KINDS}
+        self.on_change: Callable[[list[tuple[Record | None, Record]]], None] | None = None
         self._due: list[tuple[int, int, Record]] = []
         self._order = itertools.count()
         self.budgets = cast(dict[Key, Budget], self._by_kind[Budget.kind])
@@ -50,10 +51,13 @@ class Tables:
         deleted = tuple(deleted)
         if self._store is not None:
             self._store.write(saved, deleted)  # first: if it fails, nothing has changed here either
+        changes = [(self._by_kind[record.kind].get(record.key), record) for record in saved]
         for record in saved:
             self._index(record)
         for record in deleted:
             self._by_kind[record.kind].pop(record.key, None)
+        if self.on_change is not None:
+            self.on_change(changes)
 
     def overdue(self, now_ms: int) -> Record | None:
         """Return the record that became due first, or None. It stays due until the caller replaces or deletes it."""

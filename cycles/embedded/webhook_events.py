@@ -1,0 +1,190 @@
+"""The events of this server, made from changes of its records. See `docs/webhooks.md`.
+
+The reference servers send more types. Here are those of the runtime operations, and of what `server.ledger` changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeAlias
+
+from attrs import frozen
+
+from cycles.embedded.records import Body, Budget, Record, Reservation, StoredResponse, Tenant
+
+Change: TypeAlias = tuple[Record | None, Record | None]
+"""A record before and after a change; None if there is none."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TYPES: Final = {
+    "budget": "created updated funded debited reset reset_spent debt_repaid frozen unfrozen closed threshold_crossed "
+    "exhausted over_limit_entered over_limit_exited debt_incurred burn_rate_anomaly closed_via_tenant_cascade",
+    "reservation": "denied expired commit_overage denial_rate_spike expiry_rate_spike released_via_tenant_cascade",
+    "tenant": "created updated suspended reactivated closed settings_changed",
+    "api_key": "created revoked expired permissions_changed auth_failed auth_failure_rate_spike "
+    "revoked_via_tenant_cascade",
+    "policy": "created updated deleted",
+    "webhook": "created updated paused resumed disabled deleted disabled_via_tenant_cascade",
+    "system": "store_connection_lost store_connection_restored high_latency webhook_delivery_failed webhook_test",
+}
+CATEGORIES: Final = tuple(_TYPES)
+_KNOWN: Final = frozenset(f"{category}.{name}" for category, names in _TYPES.items() for name in names.split())
+
+
+def is_event_type(name: str) -> bool:
+    """Return whether a subscription can name this type. Types of a deployment begin with ``custom.``."""
+    return name in _KNOWN or (name.startswith("custom.") and len(name) > len("custom."))
+
+
+@frozen(kw_only=True)
+class EventDraft:
+    """What happened, without the members that every event has."""
+
+    type: str
+    tenant_id: str
+    scope: str | None = None
+    data: Body
+    by_system: bool = False
+
+
+def timestamp(now_ms: int) -> str:
+    """Return a time as ISO 8601 with milliseconds and Z."""
+    return (_EPOCH + timedelta(milliseconds=now_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def drafts_of(changes: Sequence[Change], form: Callable[[], Body]) -> Iterator[EventDraft]:
+    """Yield the events of one change of the records.
+
+    Args:
+        changes: The records before and after the change.
+        form: Returns the request that caused the change; called only if its response was stored.
+    """
+    settled = next((after for _, after in changes if isinstance(after, Reservation)), None)
+    for before, after in changes:
+        if isinstance(after, Reservation) and isinstance(before, Reservation):
+            yield from _expired(before, after)
+        elif isinstance(after, Budget):
+            yield from _of_budget(before if isinstance(before, Budget) else None, after, settled)
+        elif isinstance(after, Tenant):
+            yield from _of_tenant(before if isinstance(before, Tenant) else None, after)
+        elif isinstance(after, StoredResponse):
+            if after.response.get("decision") == "DENY":
+                yield _denied(after, form())
+            elif after.operation == "commit" and settled is not None:
+                yield from _overage(settled, form()["actual"]["amount"], changes)
+
+
+def _denied(stored: StoredResponse, form: Body) -> EventDraft:
+    scope = stored.response.get("affected_scopes", [None])[-1]
+    data = {
+        "scope": scope,
+        "unit": form["estimate"]["unit"],
+        "reason_code": stored.response.get("reason_code"),
+        "requested_amount": form["estimate"]["amount"],
+        "action": form["action"],
+        "subject": form["subject"],
+    }
+    return _draft("reservation.denied", stored.owner, scope, data)
+
+
+def _expired(before: Reservation, after: Reservation) -> Iterator[EventDraft]:
+    if before.status != "ACTIVE" or after.status != "EXPIRED":
+        return
+    data = _reserved(after) | {
+        "created_at": timestamp(after.created_at_ms),
+        "expired_at": timestamp(after.expires_at_ms),
+        "ttl_ms": after.expires_at_ms - after.created_at_ms,
+        "extensions_used": after.extensions,
+    }
+    yield _draft("reservation.expired", after.tenant, after.scope_path, data, by_system=True)
+
+
+def _overage(row: Reservation, actual: int, changes: Sequence[Change]) -> Iterator[EventDraft]:
+    if actual <= row.reserved:
+        return
+    data = _reserved(row) | {
+        "actual_amount": actual,
+        "overage": actual - row.reserved,
+        "overage_policy": row.overage_policy,
+        "debt_incurred": max((_debt(change) for change in changes), default=0),
+    }
+    yield _draft("reservation.commit_overage", row.tenant, row.scope_path, data)
+
+
+def _reserved(row: Reservation) -> Body:
+    return {
+        "reservation_id": row.reservation_id,
+        "scope": row.scope_path,
+        "unit": row.unit,
+        "estimated_amount": row.reserved,
+    }
+
+
+def _of_budget(before: Budget | None, after: Budget, settled: Reservation | None) -> Iterator[EventDraft]:
+    tenant = after.scope.partition("/")[0].removeprefix("tenant:")
+    if before is None:
+        yield _draft("budget.created", tenant, after.scope, _operation(after, "CREATE", None))
+        return
+    for type_, operation in _administered(before, after):
+        yield _draft(type_, tenant, after.scope, _operation(after, operation, before))
+    common: Body = {"scope": after.scope, "unit": after.unit}
+    incurred = after.debt - before.debt
+    if incurred > 0:
+        data = common | {"debt_incurred": incurred, "total_debt": after.debt, "overdraft_limit": after.overdraft_limit}
+        if settled is not None:
+            data |= {"reservation_id": settled.reservation_id, "overage_policy": settled.overage_policy}
+        yield _draft("budget.debt_incurred", tenant, after.scope, data)
+    if after.is_over_limit != before.is_over_limit:
+        data = common | {
+            "debt": after.debt,
+            "overdraft_limit": after.overdraft_limit,
+            "is_over_limit": after.is_over_limit,
+        }
+        entered = "entered" if after.is_over_limit else "exited"
+        yield _draft(f"budget.over_limit_{entered}", tenant, after.scope, data)
+    if before.remaining > 0 >= after.remaining:
+        data = common | {"threshold": 1.0, "utilization": 1.0, "direction": "rising"}
+        data |= {name: getattr(after, name) for name in ("allocated", "remaining", "spent", "reserved")}
+        yield _draft("budget.exhausted", tenant, after.scope, data)
+
+
+def _administered(before: Budget, after: Budget) -> Iterator[tuple[str, str]]:
+    """Yield the types of changes that no runtime operation makes, each with its operation."""
+    if after.allocated > before.allocated:
+        yield "budget.funded", "CREDIT"
+    elif after.allocated < before.allocated:
+        yield "budget.debited", "DEBIT"
+    if after.debt < before.debt:
+        yield "budget.debt_repaid", "REPAY_DEBT"
+    if after.status != before.status:
+        name = {"FROZEN": "frozen", "CLOSED": "closed", "ACTIVE": "unfrozen"}.get(str(after.status), "updated")
+        yield f"budget.{name}", "STATUS_CHANGE"
+
+
+def _of_tenant(before: Tenant | None, after: Tenant) -> Iterator[EventDraft]:
+    data: Body = {"tenant_id": after.name, "new_status": after.status, "changed_fields": []}
+    if before is None:
+        yield _draft("tenant.created", after.name, None, data)
+        return
+    names = {"SUSPENDED": "suspended", "CLOSED": "closed", "ACTIVE": "reactivated"}
+    name = "updated" if after.status == before.status else names.get(str(after.status), "updated")
+    yield _draft(f"tenant.{name}", after.name, None, data | {"previous_status": before.status})
+
+
+def _operation(budget: Budget, operation: str, before: Budget | None) -> Body:
+    data: Body = {"scope": budget.scope, "unit": budget.unit, "operation": operation, "new_state": _state(budget)}
+    return data if before is None else data | {"previous_state": _state(before)}
+
+
+def _state(budget: Budget) -> Body:
+    return {name: getattr(budget, name) for name in ("allocated", "remaining", "debt", "spent", "reserved", "status")}
+
+
+def _debt(change: Change) -> int:
+    before, after = change
+    return after.debt - before.debt if isinstance(before, Budget) and isinstance(after, Budget) else 0
+
+
+def _draft(type_: str, tenant: str, scope: str | None, data: Body, *, by_system: bool = False) -> EventDraft:
+    return EventDraft(type=type_, tenant_id=tenant, scope=scope, data=data, by_system=by_system)

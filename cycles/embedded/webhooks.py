@@ -1,0 +1,354 @@
+"""Deliver signed webhooks, as a deployment with an event service does. See `docs/webhooks.md`.
+
+`server.webhooks` keeps subscriptions, the events of this server and a log of deliveries, all in memory. With the
+machine's clock a thread delivers in the background. With another clock, a test calls `deliver()`.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from attrs import define, field
+
+from cycles.embedded.clock import Clock, SystemClock
+from cycles.embedded.records import Body
+from cycles.embedded.webhook_delivery import TEST_TIMEOUT, Delivery, Event, Sender, shown_attempt
+from cycles.embedded.webhook_events import Change, EventDraft, drafts_of, timestamp
+from cycles.embedded.webhook_subscriptions import SYSTEM, Subscription, checked, created, updated
+
+MAX_KEPT: Final = 10_000  # events, and deliveries; the oldest are dropped
+_LONGEST_JOIN_S: Final = 1.0  # a receiver that does not respond must not delay the end of the server
+
+
+@define
+class Happening:
+    """The request that is handled now, and what it changed."""
+
+    form: Callable[[], Body]
+    actor: Body | None
+    flags: str
+    request_id: str | None = None
+    trace_id: str | None = None
+    drafts: list[EventDraft] = field(factory=list)
+
+
+class Webhooks:
+    """Subscriptions, events and deliveries of one server."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._subscriptions: dict[str, Subscription] = {}
+        self._events: OrderedDict[str, Event] = OrderedDict()
+        self._deliveries: deque[Delivery] = deque(maxlen=MAX_KEPT)
+        self._current = threading.local()
+        self._sender_: Sender | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    # --- subscriptions --------------------------------------------------------------------------------------------
+
+    def subscribe(self, url: str, event_types: Iterable[str], *, tenant: str = SYSTEM, **members: Any) -> Subscription:
+        """Create a subscription and return it, with its `secret`.
+
+        Args:
+            url: Where deliveries are posted; plain HTTP and loopback are allowed.
+            event_types: At least one type, for example ``["budget.exhausted"]``.
+            tenant: Whose events; by default those of every tenant.
+            members: `signing_secret`, `event_categories`, `scope_filter`, `headers`, `retry_policy`,
+                `disable_after_failures`, `name`, `description`, `metadata`.
+
+        Raises:
+            InvalidRequestError: (a ValueError) naming the member that is wrong.
+        """
+        form = checked("create", {"url": url, "event_types": list(event_types), **members})
+        subscription = created(form, tenant, timestamp(self._clock.now_ms()))
+        with self._lock:
+            self._subscriptions[subscription.subscription_id] = subscription
+        self._emit_lifecycle("created", subscription, None)
+        return subscription
+
+    def update(self, subscription_id: str, /, **members: Any) -> Subscription:
+        """Change a subscription: the members of `subscribe`, `url`, `event_types`, and `status` ACTIVE or PAUSED.
+
+        Raises:
+            KeyError: if there is no such subscription.
+            InvalidRequestError: (a ValueError) naming the member that is wrong.
+        """
+        form = checked("update", members)
+        with self._lock:
+            before = self.subscription(subscription_id)
+            after = updated(before, form, timestamp(self._clock.now_ms()))
+            self._subscriptions[subscription_id] = after
+        names = {("ACTIVE", "PAUSED"): "paused", ("PAUSED", "ACTIVE"): "resumed", ("DISABLED", "ACTIVE"): "resumed"}
+        self._emit_lifecycle(names.get((before.status, after.status), "updated"), after, before)
+        return after
+
+    def unsubscribe(self, subscription_id: str) -> None:
+        """Delete a subscription; what it has not received yet is not delivered.
+
+        Raises:
+            KeyError: if there is no such subscription.
+        """
+        with self._lock:
+            subscription = self.subscription(subscription_id)
+            del self._subscriptions[subscription_id]
+        self._emit_lifecycle("deleted", subscription, subscription)
+
+    def subscription(self, subscription_id: str) -> Subscription:
+        """Return a subscription.
+
+        Raises:
+            KeyError: if there is no such subscription.
+        """
+        return self._subscriptions[subscription_id]
+
+    def subscriptions(self) -> list[Subscription]:
+        """Return every subscription, the newest first."""
+        return list(reversed(self._subscriptions.values()))
+
+    def deliveries(self, subscription_id: str) -> list[Delivery]:
+        """Return the deliveries of a subscription, the newest first.
+
+        Raises:
+            KeyError: if there is no such subscription.
+        """
+        self.subscription(subscription_id)
+        with self._lock:
+            return [each for each in reversed(self._deliveries) if each.subscription_id == subscription_id]
+
+    def events(self) -> list[Body]:
+        """Return every event, the newest first."""
+        with self._lock:
+            return [event.members for event in reversed(self._events.values())]
+
+    # --- events -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def during(self, form: Callable[[], Body], address: str, flags: str) -> Iterator[Happening]:
+        """Collect the events of one request, which this thread handles in the block. They are sent at its end.
+
+        Args:
+            form: Returns the checked body of the request.
+            address: The address of the caller.
+            flags: The trace flags of the request, two hex digits.
+        """
+        happening = Happening(form, {"type": "api_key", "source_ip": address}, flags)
+        self._current.happening = happening
+        try:
+            yield happening
+        finally:
+            self._current.happening = None
+            for draft in happening.drafts:
+                self._emit(draft, happening)
+
+    def on_change(self, changes: Sequence[Change]) -> None:
+        """Take note of changed records. The ledger calls it while it is locked."""
+        happening: Happening | None = getattr(self._current, "happening", None)
+        form = happening.form if happening is not None else dict
+        drafts = list(drafts_of(changes, form))
+        if happening is not None:
+            happening.drafts += drafts
+            return
+        for draft in drafts:
+            self._emit(draft, None)
+
+    def emit(self, event_type: str, tenant: str, data: Body | None = None, *, scope: str | None = None) -> str:
+        """Make an event as a test needs it, for example ``custom.invoice_sent``, and return its id."""
+        return self._emit(EventDraft(type=event_type, tenant_id=tenant, scope=scope, data=data or {}), None)
+
+    def _emit_lifecycle(self, name: str, after: Subscription, before: Subscription | None) -> None:
+        data: Body = {
+            "subscription_id": after.subscription_id,
+            "tenant_id": after.tenant_id,
+            "new_status": after.status,
+            "changed_fields": [],
+        }
+        if before is not None:
+            data["previous_status"] = before.status
+        self._emit(EventDraft(type=f"webhook.{name}", tenant_id=after.tenant_id, data=data), None)
+
+    def _emit(self, draft: EventDraft, happening: Happening | None) -> str:
+        cause = None if draft.by_system else happening
+        now = self._clock.now_ms()
+        members: Body = {
+            "event_id": f"evt_{secrets.token_hex(8)}",
+            "event_type": draft.type,
+            "category": draft.type.partition(".")[0],
+            "timestamp": timestamp(now),
+            "tenant_id": draft.tenant_id,
+            "scope": draft.scope,
+            "actor": {"type": "system"}
+            if draft.by_system
+            else (cause.actor if cause is not None else {"type": "admin"}),
+            "source": "cycles-embedded",
+            "data": draft.data or None,
+            "request_id": cause.request_id if cause is not None else None,
+            "trace_id": cause.trace_id if cause is not None else None,
+        }
+        members = {name: value for name, value in members.items() if value is not None}
+        body = json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode()
+        event = Event(members, now, cause.flags if cause is not None else "01", body)
+        with self._changed:
+            self._events[members["event_id"]] = event
+            if len(self._events) > MAX_KEPT:
+                self._events.popitem(last=False)
+            for subscription in self._subscriptions.values():
+                if subscription.wants(members):
+                    self._queue(subscription, event)
+        return str(members["event_id"])
+
+    def _queue(self, subscription: Subscription, event: Event) -> None:
+        trace_id = event.members.get("trace_id") or secrets.token_hex(16)
+        self._deliveries.append(
+            Delivery(
+                subscription_id=subscription.subscription_id,
+                event=event,
+                trace_id=trace_id,
+                due_ms=self._clock.now_ms(),
+            )
+        )
+        self._start()
+        self._changed.notify_all()
+
+    # --- sending ------------------------------------------------------------------------------------------------
+
+    def deliver(self) -> int:
+        """Make every attempt that is due now, in the calling thread, and return how many were made."""
+        attempts = 0
+        while (found := self._next_due()) is not None:
+            self._attempt(*found)
+            attempts += 1
+        return attempts
+
+    def test(self, subscription_id: str) -> Body:
+        """Post one signed test event immediately and return what the receiver responded. It is not in the log.
+
+        Raises:
+            KeyError: if there is no such subscription.
+        """
+        subscription = self.subscription(subscription_id)
+        members = {
+            "event_id": f"evt_test_{secrets.token_hex(6)}",
+            "event_type": "system.webhook_test",
+            "category": "system",
+            "timestamp": timestamp(self._clock.now_ms()),
+            "tenant_id": subscription.tenant_id,
+            "source": "cycles-embedded",
+            "data": {"subscription_id": subscription_id, "test": True},
+        }
+        body = json.dumps(members, separators=(",", ":")).encode()
+        event = Event(members, self._clock.now_ms(), "01", body)
+        found = self._sender().post(subscription, event, None, TEST_TIMEOUT)
+        return {"success": found.succeeded, **shown_attempt(found), "event_id": members["event_id"]}
+
+    def replay(
+        self,
+        subscription_id: str,
+        *,
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+        event_types: Sequence[str] = (),
+        max_events: int = 100,
+    ) -> Body:
+        """Queue stored events again for a subscription, each with its id, body and timestamp.
+
+        Raises:
+            KeyError: if there is no such subscription.
+        """
+        with self._changed:
+            subscription = self.subscription(subscription_id)
+            chosen = [
+                event
+                for event in self._events.values()
+                if subscription.wants(event.members)
+                and (not event_types or event.members["event_type"] in event_types)
+                and (from_ms is None or event.at_ms >= from_ms)
+                and (to_ms is None or event.at_ms <= to_ms)
+            ][:max_events]
+            for event in chosen:
+                self._queue(subscription, event)
+        return {
+            "replay_id": f"replay_{secrets.token_hex(6)}",
+            "events_queued": len(chosen),
+            "estimated_completion_seconds": max(1, len(chosen) // 10),
+        }
+
+    def _next_due(self) -> tuple[Delivery, Subscription] | None:
+        with self._lock:
+            now = self._clock.now_ms()
+            for delivery in self._deliveries:
+                if delivery.due_ms is None or delivery.due_ms > now:
+                    continue
+                subscription = self._subscriptions.get(delivery.subscription_id)
+                delivery.due_ms = None  # this thread makes the attempt
+                if subscription is not None:
+                    return delivery, subscription
+                delivery.status = "FAILED"
+            return None
+
+    def _attempt(self, delivery: Delivery, subscription: Subscription) -> None:
+        delivery.attempted_at = timestamp(self._clock.now_ms())
+        delivery.found = self._sender().post(subscription, delivery.event, delivery.trace_id)
+        disabled = False
+        with self._lock:
+            delivery.attempts += 1
+            policy = subscription.retry_policy
+            current = self._subscriptions.get(subscription.subscription_id, subscription)
+            if delivery.found.succeeded:
+                delivery.status, current.consecutive_failures = "SUCCESS", 0
+            elif delivery.attempts <= policy.max_retries:
+                delivery.status = "RETRYING"
+                delivery.due_ms = self._clock.now_ms() + policy.delay_ms(delivery.attempts)
+            else:
+                delivery.status = "FAILED"
+                current.consecutive_failures += 1
+                disabled = current.status == "ACTIVE" and current.consecutive_failures >= current.disable_after_failures
+                if disabled:
+                    current.status = "DISABLED"
+        if disabled:
+            self._emit_lifecycle("disabled", current, subscription)
+
+    def _sender(self) -> Sender:
+        with self._lock:
+            if self._sender_ is None:
+                self._sender_ = Sender()
+            return self._sender_
+
+    # --- background -----------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self._thread is None and not self._closed and isinstance(self._clock, SystemClock):
+            self._thread = threading.Thread(target=self._run, name="cycles-embedded-webhooks", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self.deliver()
+            with self._changed:
+                if self._closed:
+                    return
+                due = [each.due_ms for each in self._deliveries if each.due_ms is not None]
+                wait_s = (min(due) - self._clock.now_ms()) / 1000 if due else None
+                if wait_s is None or wait_s > 0:
+                    self._changed.wait(wait_s)
+                if self._closed:
+                    return
+
+    def close(self) -> None:
+        """Stop delivering. What was not delivered is not delivered later."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            thread, sender = self._thread, self._sender_
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_LONGEST_JOIN_S)
+        if sender is not None:
+            sender.close()

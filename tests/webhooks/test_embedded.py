@@ -1,0 +1,525 @@
+"""The embedded server delivers real signed webhooks over HTTP, with retries, a log, tests and replays."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+
+import cycles
+
+ADMIN = "admin-key"
+START = 1_700_000_000_000
+ACTION = ("llm.completion", "gpt-4o")
+
+
+class Hook:
+    """A receiver on loopback. It responds with the next status, 204 by default, and keeps what came."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+        self.received: list[tuple[list[tuple[str, str]], bytes]] = []
+        self.arrived = threading.Semaphore(0)
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.received.append((self.headers.items(), body))
+                self.send_response(hook.statuses.pop(0) if hook.statuses else 204)
+                self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                hook.arrived.release()
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/hook"
+        self.thread = threading.Thread(target=self.http.serve_forever, daemon=True)
+        self.thread.start()
+
+    def events(self, *secrets: str) -> list[cycles.WebhookEvent]:
+        receiver = cycles.WebhookReceiver(secrets)
+        return [receiver.receive(body=body, headers=headers) for headers, body in self.received]
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.thread.join()
+        self.http.server_close()
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    hook = Hook()
+    yield hook
+    hook.close()
+
+
+@pytest.fixture
+def clock() -> cycles.ManualClock:
+    return cycles.ManualClock(START)
+
+
+@pytest.fixture
+def server(clock: cycles.ManualClock) -> Iterator[cycles.EmbeddedServer]:
+    budgets = {"tenant:acme": cycles.tokens(1000), "tenant:other": cycles.tokens(1000)}
+    with cycles.EmbeddedServer(budgets=budgets, clock=clock, admin_api_key=ADMIN) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: cycles.EmbeddedServer) -> Iterator[cycles.Cycles]:
+    with server.client(tenant="acme") as client:
+        yield client
+
+
+def types(events: list[cycles.WebhookEvent]) -> list[str]:
+    return [event.type for event in events]
+
+
+RUNTIME = [
+    "reservation.denied",
+    "reservation.expired",
+    "reservation.commit_overage",
+    "budget.exhausted",
+    "budget.over_limit_entered",
+    "budget.debt_incurred",
+]
+
+
+def test_the_events_of_runtime_operations_are_delivered_and_verify(
+    server: cycles.EmbeddedServer, client: cycles.Cycles, clock: cycles.ManualClock, hook: Hook
+) -> None:
+    subscription = server.webhooks.subscribe(hook.url, RUNTIME, tenant="acme")
+    denied = client.decide(cycles.tokens(5000), action=ACTION)
+    assert client.preview(cycles.tokens(5000), action=ACTION).decision == "DENY"
+    with pytest.raises(cycles.BudgetExceededError), client.reserve(cycles.tokens(5000), action=ACTION):
+        pass  # a live rejection emits nothing
+    body = {
+        "idempotency_key": "left alone",
+        "subject": {"tenant": "acme"},
+        "action": {"kind": "a", "name": "b"},
+        "estimate": {"unit": "TOKENS", "amount": 10},
+        "ttl_ms": 1000,
+        "grace_period_ms": 0,
+    }
+    assert Api(server, **{"X-Cycles-API-Key": server.api_key})("POST", "/v1/reservations", body)[0] == 200
+    clock.advance(60_000)
+    server.ledger.set_budget("tenant:acme", cycles.tokens(1000), overdraft_limit=100)
+    with client.reserve(cycles.tokens(10), action=ACTION, overage_policy="ALLOW_WITH_OVERDRAFT") as guard:
+        guard.commit(cycles.tokens(1050))
+    assert server.webhooks.deliver() == 6
+    events = hook.events(subscription.secret)
+    assert types(events) == [
+        "reservation.denied",
+        "reservation.denied",
+        "reservation.expired",
+        "budget.debt_incurred",
+        "budget.exhausted",
+        "reservation.commit_overage",
+    ]
+    first = events[0]
+    assert first.amount("requested_amount") == cycles.tokens(5000)
+    assert first.data["reason_code"] == "BUDGET_EXCEEDED"
+    assert (first.tenant_id, first.scope, first.request_id) == ("acme", "tenant:acme", denied.request_id)
+    assert first.actor is not None
+    assert first.actor["type"] == "api_key"
+    by_type = {event.type: event for event in events}
+    expired = by_type["reservation.expired"]
+    assert (expired.data["ttl_ms"], expired.data["estimated_amount"], expired.actor) == (1000, 10, {"type": "system"})
+    assert expired.request_id is None
+    overage = by_type["reservation.commit_overage"]
+    assert (overage.amount("overage"), overage.amount("debt_incurred")) == (cycles.tokens(1040), cycles.tokens(50))
+    assert overage.data["reservation_id"] == guard.reservation_id
+    assert by_type["budget.debt_incurred"].data["overage_policy"] == "ALLOW_WITH_OVERDRAFT"
+    assert by_type["budget.exhausted"].amount("remaining") == cycles.SignedAmount("TOKENS", -50)
+
+
+def test_a_replayed_request_emits_nothing_again(
+    server: cycles.EmbeddedServer, client: cycles.Cycles, hook: Hook
+) -> None:
+    server.webhooks.subscribe(hook.url, RUNTIME)
+    for _ in range(3):
+        client.decide(cycles.tokens(5000), action=ACTION, idempotency_key="k")
+    assert server.webhooks.deliver() == 1
+
+
+def test_changes_by_the_operator_are_events(server: cycles.EmbeddedServer, hook: Hook) -> None:
+    names = ["created", "funded", "debited", "frozen", "unfrozen", "closed", "debt_repaid", "over_limit_entered"]
+    chosen = [*(f"budget.{name}" for name in names), "budget.over_limit_exited", "tenant.created", "tenant.suspended"]
+    secret = server.webhooks.subscribe(hook.url, chosen).secret
+    ledger = server.ledger
+    ledger.set_budget("tenant:new", cycles.tokens(5))
+    ledger.fund("tenant:new", cycles.tokens(5))
+    ledger.set_budget("tenant:new", cycles.tokens(8))
+    ledger.set_budget("tenant:new", cycles.tokens(8), status="FROZEN")
+    ledger.set_budget("tenant:new", cycles.tokens(8))
+    ledger.set_budget("tenant:new", cycles.tokens(8), is_over_limit=True)
+    ledger.set_budget("tenant:new", cycles.tokens(8), status="CLOSED")
+    ledger.set_tenant("new")
+    ledger.set_tenant("new", status="SUSPENDED")
+    server.webhooks.deliver()
+    events = hook.events(secret)
+    assert types(events) == [
+        "budget.created",
+        "budget.funded",
+        "budget.debited",
+        "budget.frozen",
+        "budget.unfrozen",
+        "budget.over_limit_entered",
+        "budget.closed",
+        "budget.over_limit_exited",
+        "tenant.created",
+        "tenant.suspended",
+    ]
+    funded = events[1]
+    assert (funded.data["operation"], funded.data["previous_state"]["allocated"]) == ("CREDIT", 5)
+    assert funded.data["new_state"]["allocated"] == 10
+    assert funded.tenant_id == "new"
+
+
+def test_a_subscription_gets_its_tenant_its_types_and_its_scope_only(server: cycles.EmbeddedServer, hook: Hook) -> None:
+    webhooks = server.webhooks
+    mine = webhooks.subscribe(hook.url, ["budget.funded"], tenant="ACME")
+    scoped = webhooks.subscribe(hook.url, ["budget.funded"], scope_filter="tenant:oth*")
+    exact = webhooks.subscribe(hook.url, ["budget.funded"], scope_filter="tenant:oth")
+    category = webhooks.subscribe(hook.url, ["custom.x"], event_categories=["budget"])
+    server.ledger.fund("tenant:acme", cycles.tokens(1))
+    server.ledger.fund("tenant:other", cycles.tokens(1))
+    webhooks.emit("custom.x", "acme", {"a": 1})
+    webhooks.emit("custom.y", "acme")
+    webhooks.deliver()
+    found = {
+        each.subscription_id: [row.event.members["event_type"] for row in webhooks.deliveries(each.subscription_id)]
+        for each in (mine, scoped, exact, category)
+    }
+    assert list(found.values()) == [
+        ["budget.funded"],
+        ["budget.funded"],
+        [],
+        ["custom.x", "budget.funded", "budget.funded"],
+    ]
+
+
+def test_a_failed_delivery_is_retried_as_its_policy_says_and_then_given_up(
+    server: cycles.EmbeddedServer, clock: cycles.ManualClock, hook: Hook
+) -> None:
+    webhooks = server.webhooks
+    policy = {"max_retries": 3, "initial_delay_ms": 100, "backoff_multiplier": 3.0, "max_delay_ms": 1000}
+    subscription = webhooks.subscribe(hook.url, ["budget.funded"], retry_policy=policy, headers={"Authorization": "x"})
+    hook.statuses = [500, 302, 404, 503]
+    server.ledger.fund("tenant:acme", cycles.tokens(1))
+    seen = []
+    for advance in (0, 99, 1, 299, 1, 899, 1, 10_000):
+        clock.advance(advance)
+        seen.append(webhooks.deliver())
+    assert seen == [1, 0, 1, 0, 1, 0, 1, 0]
+    [row] = [each.to_dict() for each in webhooks.deliveries(subscription.subscription_id)]
+    assert (row["status"], row["attempts"], row["response_status"]) == ("FAILED", 4, 503)
+    assert webhooks.subscription(subscription.subscription_id).consecutive_failures == 1
+    bodies = {body for _, body in hook.received}
+    assert len(bodies) == 1  # the same bytes, and so the same signature, each time
+    assert len({dict(headers)["X-Cycles-Signature"] for headers, _ in hook.received}) == 1
+    parents = [dict(headers)["traceparent"] for headers, _ in hook.received]
+    assert len(set(parents)) == 4
+    assert len({parent[3:35] for parent in parents}) == 1
+    assert {dict(headers)["Authorization"] for headers, _ in hook.received} == {"x"}
+
+
+def test_a_success_ends_the_retries(server: cycles.EmbeddedServer, clock: cycles.ManualClock, hook: Hook) -> None:
+    subscription = server.webhooks.subscribe(hook.url, ["budget.funded"])
+    hook.statuses = [500]
+    server.ledger.fund("tenant:acme", cycles.tokens(1))
+    server.webhooks.deliver()
+    [row] = server.webhooks.deliveries(subscription.subscription_id)
+    assert row.to_dict()["next_retry_at"] == "2023-11-14T22:13:21.000Z"
+    clock.advance(1000)
+    assert server.webhooks.deliver() == 1
+    assert (row.status, row.attempts) == ("SUCCESS", 2)
+    clock.advance(10**9)
+    assert server.webhooks.deliver() == 0
+
+
+def test_a_receiver_that_cannot_be_reached_is_a_failure_with_its_reason(
+    server: cycles.EmbeddedServer, hook: Hook
+) -> None:
+    subscription = server.webhooks.subscribe("http://127.0.0.1:9/hook", ["budget.funded"])
+    server.ledger.fund("tenant:acme", cycles.tokens(1))
+    server.webhooks.deliver()
+    [row] = server.webhooks.deliveries(subscription.subscription_id)
+    assert row.status == "RETRYING"
+    assert "ConnectError" in row.to_dict()["error_message"]
+    assert server.webhooks.test(subscription.subscription_id)["success"] is False
+
+
+def test_a_subscription_is_disabled_after_failures_in_a_row_and_can_be_resumed(
+    server: cycles.EmbeddedServer, hook: Hook
+) -> None:
+    webhooks = server.webhooks
+    policy = {"max_retries": 0}
+    bad = webhooks.subscribe(hook.url, ["budget.funded"], retry_policy=policy, disable_after_failures=2)
+    hook.statuses = [500, 204, 500, 500]
+    for _ in range(4):
+        server.ledger.fund("tenant:acme", cycles.tokens(1))
+        webhooks.deliver()
+    assert webhooks.subscription(bad.subscription_id).status == "DISABLED"
+    server.ledger.fund("tenant:acme", cycles.tokens(1))
+    assert webhooks.deliver() == 0
+    assert webhooks.events()[1]["event_type"] == "webhook.disabled"
+    assert webhooks.update(bad.subscription_id, status="ACTIVE").consecutive_failures == 0
+    assert webhooks.replay(bad.subscription_id, event_types=["budget.funded"])["events_queued"] == 5
+    assert webhooks.deliver() == 5
+
+
+def test_a_rotated_secret_signs_the_next_attempt_of_an_older_event(
+    server: cycles.EmbeddedServer, clock: cycles.ManualClock, hook: Hook
+) -> None:
+    subscription = server.webhooks.subscribe(hook.url, ["budget.funded"], signing_secret="old")
+    assert subscription.secret == "old"
+    hook.statuses = [500]
+    server.ledger.fund("tenant:acme", cycles.tokens(1))
+    server.webhooks.deliver()
+    server.webhooks.update(subscription.subscription_id, signing_secret="schlüssel")
+    clock.advance(1000)
+    server.webhooks.deliver()
+    signed = [
+        cycles.sign_webhook(body, key) for (_, body), key in zip(hook.received, ("old", "schlüssel"), strict=True)
+    ]
+    assert [dict(headers)["X-Cycles-Signature"] for headers, _ in hook.received] == signed
+    for text in (repr(subscription), str(subscription.to_dict()), repr(server.webhooks.subscriptions())):
+        assert "old" not in text
+        assert "schlüssel" not in text
+
+
+def test_a_test_event_is_sent_immediately_and_not_logged(server: cycles.EmbeddedServer, hook: Hook) -> None:
+    subscription = server.webhooks.subscribe(hook.url, ["budget.funded"], tenant="acme")
+    result = server.webhooks.test(subscription.subscription_id)
+    assert (result["success"], result["response_status"]) == (True, 204)
+    assert result["response_time_ms"] >= 0
+    [event] = hook.events(subscription.secret)
+    assert (event.is_test, event.id, event.tenant_id) == (True, result["event_id"], "acme")
+    assert event.data == {"subscription_id": subscription.subscription_id, "test": True}
+    assert "traceparent" not in dict(hook.received[0][0])
+    assert server.webhooks.deliveries(subscription.subscription_id) == []
+    hook.statuses = [500]
+    result = server.webhooks.test(subscription.subscription_id)
+    assert (result["success"], result["response_status"]) == (False, 500)
+
+
+def test_a_replay_sends_the_bytes_of_the_first_delivery(
+    server: cycles.EmbeddedServer, clock: cycles.ManualClock, hook: Hook
+) -> None:
+    webhooks = server.webhooks
+    subscription = webhooks.subscribe(hook.url, ["budget.funded"])
+    for _ in range(3):
+        clock.advance(1000)
+        server.ledger.fund("tenant:acme", cycles.tokens(1))
+    webhooks.deliver()
+    first = list(hook.received)
+    result = webhooks.replay(subscription.subscription_id, from_ms=START + 2000, to_ms=START + 2500)
+    assert result["events_queued"] == 1
+    webhooks.deliver()
+    assert hook.received[3][1] == first[1][1]
+    assert webhooks.replay(subscription.subscription_id, max_events=2)["events_queued"] == 2
+    assert webhooks.replay(subscription.subscription_id, event_types=["budget.closed"])["events_queued"] == 0
+    seen = cycles.SeenEvents()
+    receiver = cycles.WebhookReceiver(subscription.secret, seen=seen)
+    for headers, body in hook.received[:3]:
+        receiver.done(receiver.receive(body=body, headers=headers))
+    assert receiver.receive(body=hook.received[3][1], headers=hook.received[3][0]).is_duplicate
+
+
+def test_events_while_paused_are_not_queued_and_a_deleted_subscription_gets_nothing(
+    server: cycles.EmbeddedServer, hook: Hook
+) -> None:
+    webhooks = server.webhooks
+    subscription = webhooks.subscribe(hook.url, ["budget.funded"])
+    webhooks.update(subscription.subscription_id, status="PAUSED")
+    server.ledger.fund("tenant:acme", cycles.tokens(1))
+    webhooks.update(subscription.subscription_id, status="ACTIVE")
+    assert webhooks.deliver() == 0
+    server.ledger.fund("tenant:acme", cycles.tokens(1))
+    webhooks.unsubscribe(subscription.subscription_id)
+    assert webhooks.deliver() == 0
+    assert hook.received == []
+    with pytest.raises(KeyError):
+        webhooks.subscription(subscription.subscription_id)
+
+
+@pytest.mark.parametrize(
+    ("members", "named"),
+    [
+        ({"event_types": []}, "event_types"),
+        ({"event_types": ["nope.x"]}, "nope.x"),
+        ({"event_types": ["custom."]}, "custom."),
+        ({"event_types": ["webhook.created"], "tenant": "acme"}, "webhook.created"),
+        ({"event_categories": ["nope"]}, "nope"),
+        ({"event_categories": ["system"], "tenant": "acme"}, "system"),
+        ({"url": "ftp://x"}, "url"),
+        ({"url": "nothing"}, "url"),
+        ({"retry_policy": {"max_retries": 11}}, "retry_policy.max_retries"),
+        ({"retry_policy": {"initial_delay_ms": 99}}, "retry_policy.initial_delay_ms"),
+        ({"retry_policy": {"other": 1}}, "retry_policy.other"),
+        ({"disable_after_failures": 0}, "disable_after_failures"),
+        ({"signing_secret": ""}, "signing_secret"),
+        ({"headers": {"a": 1}}, "headers"),
+        ({"other": 1}, "other"),
+    ],
+    ids=str,
+)
+def test_a_wrong_subscription_names_the_member(
+    server: cycles.EmbeddedServer, members: dict[str, Any], named: str
+) -> None:
+    given = {"url": "http://127.0.0.1/hook", "event_types": ["budget.funded"], **members}
+    with pytest.raises(cycles.InvalidRequestError, match=named):
+        server.webhooks.subscribe(given.pop("url"), given.pop("event_types"), **given)
+    assert server.webhooks.subscriptions() == []
+
+
+class Api:
+    """The HTTP operations, with a key."""
+
+    def __init__(self, server: cycles.EmbeddedServer, **headers: str) -> None:
+        self.http = httpx.Client(transport=server.transport(), base_url="http://x", headers=headers)
+
+    def __call__(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        response = self.http.request(method, path, json=body) if body is not None else self.http.request(method, path)
+        return response.status_code, response.json() if response.content else None
+
+
+def test_the_operations_of_the_operator_over_http(server: cycles.EmbeddedServer, hook: Hook) -> None:
+    api = Api(server, **{"X-Admin-API-Key": ADMIN})
+    body = {"url": hook.url, "event_types": ["budget.funded"], "headers": {"Authorization": "Bearer x"}, "name": "n"}
+    status, created = api("POST", "/v1/admin/webhooks?tenant_id=acme", body)
+    subscription = created["subscription"]
+    assert status == 201
+    assert created["signing_secret"].startswith("whsec_")
+    assert subscription["headers"] == {"Authorization": "Bearer x"}
+    assert (subscription["tenant_id"], subscription["status"], subscription["consecutive_failures"]) == (
+        "acme",
+        "ACTIVE",
+        0,
+    )
+    one = f"/v1/admin/webhooks/{subscription['subscription_id']}"
+    status, read = api("GET", one)
+    assert (status, read["headers"]) == (200, {"Authorization": "********"})
+    assert "signing_secret" not in read
+    assert "secret" not in read
+    status, page = api("GET", "/v1/admin/webhooks")
+    assert (status, page) == (200, {"subscriptions": [read], "has_more": False})
+    assert api("PATCH", one, {"status": "PAUSED"})[1]["status"] == "PAUSED"
+    assert api("PATCH", one, {"status": "ACTIVE", "signing_secret": "other"})[0] == 200
+    status, result = api("POST", f"{one}/test")
+    assert (status, result["success"]) == (200, True)
+    server.ledger.fund("tenant:acme", cycles.tokens(1))
+    server.webhooks.deliver()
+    status, log = api("GET", f"{one}/deliveries")
+    [row] = log["deliveries"]
+    assert (status, row["status"], row["attempts"], row["response_status"]) == (200, "SUCCESS", 1, 204)
+    assert api("GET", f"{one}/deliveries?status=FAILED")[1]["deliveries"] == []
+    assert types(hook.events("other")) == ["system.webhook_test", "budget.funded"]
+    status, result = api("POST", f"{one}/replay", {"from": "2023-11-14T00:00:00Z", "max_events": 5})
+    assert (status, result["events_queued"], result["estimated_completion_seconds"]) == (202, 1, 1)
+    status, events = api("GET", "/v1/admin/events?event_type=budget.funded")
+    assert [each["event_id"] for each in events["events"]] == [row["event_id"]]
+    assert api("GET", f"/v1/admin/events/{row['event_id']}") == (200, events["events"][0])
+    assert api("DELETE", one) == (204, None)
+    status, error = api("DELETE", one)
+    assert (status, error["error"]) == (404, "WEBHOOK_NOT_FOUND")
+
+
+def test_lists_have_pages(server: cycles.EmbeddedServer) -> None:
+    api = Api(server, **{"X-Admin-API-Key": ADMIN})
+    for _ in range(3):
+        server.webhooks.subscribe("http://127.0.0.1/hook", ["budget.funded"])
+    found, cursor = [], ""
+    for expected_more in (True, False):
+        page = api("GET", f"/v1/admin/webhooks?limit=2{cursor}")[1]
+        found += [each["subscription_id"] for each in page["subscriptions"]]
+        assert page["has_more"] is expected_more
+        cursor = f"&cursor={page.get('next_cursor')}"
+    assert found == [each.subscription_id for each in server.webhooks.subscriptions()]
+
+
+def test_errors_over_http(server: cycles.EmbeddedServer, hook: Hook) -> None:
+    api = Api(server, **{"X-Admin-API-Key": ADMIN})
+    good = {"url": hook.url, "event_types": ["budget.funded"]}
+    one = f"/v1/admin/webhooks/{api('POST', '/v1/admin/webhooks', good)[1]['subscription']['subscription_id']}"
+    cases: list[tuple[str, str, Any, int, str]] = [
+        ("POST", "/v1/admin/webhooks", {**good, "event_types": []}, 400, "INVALID_REQUEST"),
+        ("POST", "/v1/admin/webhooks", {**good, "other": 1}, 400, "INVALID_REQUEST"),
+        ("POST", "/v1/admin/webhooks", {"url": hook.url}, 400, "INVALID_REQUEST"),
+        ("POST", "/v1/admin/webhooks", [], 400, "INVALID_REQUEST"),
+        ("POST", "/v1/admin/webhooks", None, 400, "INVALID_REQUEST"),
+        ("POST", "/v1/admin/webhooks", {**good, "url": "ftp://x"}, 400, "WEBHOOK_URL_INVALID"),
+        ("PATCH", one, {"url": "x"}, 400, "WEBHOOK_URL_INVALID"),
+        ("PATCH", one, {"subscription_id": "x"}, 400, "INVALID_REQUEST"),
+        ("PATCH", one, {"status": "DISABLED"}, 400, "INVALID_REQUEST"),
+        ("POST", f"{one}/replay", {"max_events": 0}, 400, "INVALID_REQUEST"),
+        ("POST", f"{one}/replay", {"from": "yesterday"}, 400, "INVALID_REQUEST"),
+        ("POST", f"{one}/replay", {"from": "2026-01-01T00:00:00"}, 400, "INVALID_REQUEST"),
+        ("GET", "/v1/admin/webhooks/nope", None, 404, "WEBHOOK_NOT_FOUND"),
+        ("POST", "/v1/admin/webhooks/nope/test", None, 404, "WEBHOOK_NOT_FOUND"),
+        ("GET", "/v1/admin/webhooks/nope/deliveries", None, 404, "WEBHOOK_NOT_FOUND"),
+        ("GET", f"{one}/nothing", None, 404, "NOT_FOUND"),
+        ("PUT", "/v1/admin/webhooks", good, 404, "NOT_FOUND"),
+        ("GET", "/v1/admin/events/evt_nope", None, 404, "EVENT_NOT_FOUND"),
+    ]
+    for method, path, body, status, code in cases:
+        found, error = api(method, path, body)
+        assert (found, error["error"]) == (status, code), (method, path, body)
+        assert error["message"]
+        assert len(error["trace_id"]) == 32
+    for headers in ({}, {"X-Admin-API-Key": "wrong"}, {"X-Cycles-API-Key": server.api_key}):
+        assert Api(server, **headers)("GET", "/v1/admin/webhooks")[0] == 401
+    with cycles.EmbeddedServer() as unmanaged:
+        assert Api(unmanaged, **{"X-Admin-API-Key": ""})("GET", "/v1/admin/webhooks")[0] == 401
+        assert Api(unmanaged, **{"X-Admin-API-Key": "x"})("GET", "/v1/admin/webhooks")[0] == 401
+
+
+def test_a_tenant_reaches_its_own_subscriptions_only(server: cycles.EmbeddedServer, hook: Hook) -> None:
+    acme, other = (Api(server, **{"X-Cycles-API-Key": server.api_key_for(name)}) for name in ("acme", "other"))
+    status, created = acme("POST", "/v1/webhooks", {"url": hook.url, "event_types": ["budget.funded"]})
+    one = f"/v1/webhooks/{created['subscription']['subscription_id']}"
+    assert (status, created["subscription"]["tenant_id"]) == (201, "acme")
+    assert acme("POST", f"{one}/test")[1]["success"] is True
+    assert len(acme("GET", "/v1/webhooks")[1]["subscriptions"]) == 1
+    assert other("GET", "/v1/webhooks")[1]["subscriptions"] == []
+    for method, path in (("GET", one), ("DELETE", one), ("POST", f"{one}/test"), ("GET", f"{one}/deliveries")):
+        assert other(method, path)[1]["error"] == "WEBHOOK_NOT_FOUND"
+    assert acme("POST", f"{one}/replay", {})[0] == 404  # an operation of the operator
+    assert acme("POST", "/v1/webhooks", {"url": hook.url, "event_types": ["system.high_latency"]})[0] == 400
+    assert Api(server)("GET", "/v1/webhooks")[0] == 401
+    assert acme("DELETE", one)[0] == 204
+
+
+def test_with_the_clock_of_the_machine_a_thread_delivers(hook: Hook) -> None:
+    with cycles.EmbeddedServer(budgets={"tenant:acme": cycles.tokens(1)}) as server:
+        policy = {"initial_delay_ms": 100}
+        secret = server.webhooks.subscribe(hook.url, ["budget.funded"], retry_policy=policy).secret
+        hook.statuses = [500]
+        server.ledger.fund("tenant:acme", cycles.tokens(1))
+        for _ in range(2):
+            assert hook.arrived.acquire(timeout=30)
+    assert types(hook.events(secret)) == ["budget.funded"] * 2
+    assert not [thread for thread in threading.enumerate() if thread.name == "cycles-embedded-webhooks"]
+
+
+def test_an_event_body_is_compact_json_in_utf_8(server: cycles.EmbeddedServer, hook: Hook) -> None:
+    subscription = server.webhooks.subscribe(hook.url, ["custom.note"])
+    event_id = server.webhooks.emit("custom.note", "acme", {"text": "Grüße ✓"}, scope="tenant:acme")
+    server.webhooks.deliver()
+    headers, body = hook.received[0]
+    assert "Grüße ✓".encode() in body
+    assert json.dumps(json.loads(body), separators=(",", ":"), ensure_ascii=False).encode() == body
+    assert dict(headers)["X-Cycles-Event-Id"] == event_id
+    assert dict(headers)["Content-Type"] == "application/json"
+    [event] = hook.events(subscription.secret)
+    assert event.timestamp.timestamp() * 1000 == START
