@@ -1,6 +1,7 @@
 """The public names, as type checkers see them; `__init__.py` loads the same ones when they are first used."""
 
 from cycles import (
+    admin as admin,
     events as events,
     evidence as evidence,
     prices as prices,
@@ -71,14 +72,17 @@ from cycles._errors import (
     BudgetClosedError as BudgetClosedError,
     BudgetExceededError as BudgetExceededError,
     BudgetFrozenError as BudgetFrozenError,
+    BulkActionError as BulkActionError,
     ConfigurationError as ConfigurationError,
     CyclesError as CyclesError,
     DebtOutstandingError as DebtOutstandingError,
+    DuplicateResourceError as DuplicateResourceError,
     EvidenceError as EvidenceError,
     EvidenceRejectedError as EvidenceRejectedError,
     ForbiddenError as ForbiddenError,
     GuardFinalizedError as GuardFinalizedError,
     IdempotencyMismatchError as IdempotencyMismatchError,
+    InsufficientPermissionsError as InsufficientPermissionsError,
     InvalidRequestError as InvalidRequestError,
     LeaseLostError as LeaseLostError,
     MaxExtensionsExceededError as MaxExtensionsExceededError,
@@ -106,6 +110,7 @@ from cycles._errors import (
     WebhookSignatureError as WebhookSignatureError,
 )
 from cycles._version import __version__ as __version__
+from cycles.admin import RUNTIME_PERMISSIONS as RUNTIME_PERMISSIONS, Admin as Admin
 from cycles.embedded import (
     EmbeddedServer as EmbeddedServer,
     ManualClock as ManualClock,

@@ -1,0 +1,125 @@
+"""Turn one coroutine over a `Channel` into a method of `Admin` and a method of `admin.aio`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from functools import wraps
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+
+from attrs import frozen
+
+from cycles._core.requests import Call
+from cycles._core.results import Result
+from cycles._errors import AmbiguousResponseError
+from cycles._flows.io import run
+from cycles.admin._channel import Channel, read
+
+P = ParamSpec("P")
+R = TypeVar("R")
+ResultT = TypeVar("ResultT", bound=Result)
+
+
+class HasChannel(Protocol):
+    """The object that a method belongs to."""
+
+    _channel: Any
+
+
+def blocking(operation: Callable[Concatenate[Channel, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Any, P], R]:
+    """Return an operation as a method that blocks."""
+
+    @wraps(operation)
+    def method(self: HasChannel, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return run(operation(self._channel, *args, **kwargs))
+
+    return method
+
+
+def awaiting(
+    operation: Callable[Concatenate[Channel, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
+    """Return an operation as a coroutine method."""
+
+    @wraps(operation)
+    async def method(self: HasChannel, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await operation(self._channel, *args, **kwargs)
+
+    return method
+
+
+@frozen
+class Pages(Generic[ResultT]):
+    """A list that is read page by page: its operation and filters, the member with the items, and their class."""
+
+    operation: str
+    query: Mapping[str, Any]
+    member: str
+    item: type[ResultT]
+
+    async def fetch(self, channel: Channel, cursor: str | None) -> tuple[list[ResultT], str | None]:
+        """Return one page, and the cursor of the next one."""
+        query = {name: value for name, value in {**self.query, "cursor": cursor}.items() if value is not None}
+        success = await read(channel, Call(self.operation, query=query))
+        request_id, trace_id = success.request_id, success.trace_id
+        items = [self.item.read(body, request_id=request_id, trace_id=trace_id) for body in success.body[self.member]]
+        following = success.body.get("next_cursor")
+        if following and following == cursor:
+            message = "the server returned the same next_cursor again; the list is incomplete"
+            raise AmbiguousResponseError(message, request_id=request_id, trace_id=trace_id)
+        return items, following or None
+
+
+def pages(
+    channel: Channel, operation: str, member: str, item: type[ResultT], query: Mapping[str, Any]
+) -> Pages[ResultT]:
+    """Describe a list. Filters that are None are omitted.
+
+    Raises:
+        InvalidRequestError: naming the filter that is wrong.
+    """
+    given = {name: value for name, value in query.items() if value is not None}
+    channel.wire.check(Call(operation, query=given))
+    return Pages(operation, given, member, item)
+
+
+def iterating(
+    describe: Callable[Concatenate[Channel, P], Pages[ResultT]],
+) -> Callable[Concatenate[Any, P], Iterator[ResultT]]:
+    """Return a list as a method that gives a lazy iterator. Wrong filters are an error of the call itself."""
+
+    @wraps(describe)
+    def method(self: HasChannel, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[ResultT]:
+        return _items(self._channel, describe(self._channel, *args, **kwargs))
+
+    return method
+
+
+def iterating_async(
+    describe: Callable[Concatenate[Channel, P], Pages[ResultT]],
+) -> Callable[Concatenate[Any, P], AsyncIterator[ResultT]]:
+    """Return a list as a method that gives a lazy async iterator."""
+
+    @wraps(describe)
+    def method(self: HasChannel, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[ResultT]:
+        return _async_items(self._channel, describe(self._channel, *args, **kwargs))
+
+    return method
+
+
+def _items(channel: Channel, pages: Pages[ResultT]) -> Iterator[ResultT]:
+    cursor: str | None = None
+    while True:
+        page, cursor = run(pages.fetch(channel, cursor))
+        yield from page
+        if cursor is None:
+            return
+
+
+async def _async_items(channel: Channel, pages: Pages[ResultT]) -> AsyncIterator[ResultT]:
+    cursor: str | None = None
+    while True:
+        page, cursor = await pages.fetch(channel, cursor)
+        for item in page:
+            yield item
+        if cursor is None:
+            return
