@@ -99,7 +99,9 @@ class _Attempt:
 
     def failed(self, error: Exception, *, is_closed: bool) -> ExchangeError:
         """The exchange's failure for one of `_FAILURES`."""
-        # Without a trace nobody knows how far it came, so it may have been sent.
+        if isinstance(error, httpx.RequestError):
+            error._request = None  # its headers contain the API key, and the error is the cause of a public one
+        # Without a trace it is unknown how much was sent.
         request_sent = self.sent is not None or not self.is_traced
         if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError | UnicodeError):
             message = f"the request can't be sent as HTTP: {error}"
