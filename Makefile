@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 SPEC   ?= openapi.yaml
 ADMIN_SPEC ?= admin-openapi.yaml
+# The script that starts the reference servers for test-live.
+REFERENCE_SERVERS ?= ../shared/reference/servers.py
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
 # The demo needs few packages, so its set-up takes seconds; the development set-up takes a minute.
@@ -14,7 +16,7 @@ WORKERS ?= auto
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check generate generate-check spec-diff format bench build clean
+.PHONY: help demo test test-faults test-live test-all check generate generate-check spec-diff format bench build clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -44,6 +46,12 @@ demo: $(DEMO)  ## run real guarded work against an embedded Cycles server
 
 test: $(STAMP)  ## run the tests
 	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8
+
+test-faults: $(STAMP)  ## run 200 mixed guards while the embedded server is killed, stopped and restored
+	CYCLES_FAULT_GUARDS=200 $(PY) -m pytest -q -p no:xdist tests/live/test_faults.py
+
+test-live: $(STAMP)  ## run the contract and the fault runs on the reference servers (REFERENCE_SERVERS=FILE)
+	$(PY) -m tests.live.run $(REFERENCE_SERVERS)
 
 test-all:  ## run the tests on every supported Python that is installed
 	@for python in python3.11 python3.12 python3.13 python3.14; do \
