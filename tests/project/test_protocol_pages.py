@@ -43,7 +43,7 @@ def codes() -> Iterator[Code]:
             getattr(cycles, name),
             settlement == "yes",
             "becomes an event" in settlement,
-            heartbeat == "yes",
+            heartbeat in ("yes", "permanently"),
         )
 
 
