@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.evidence_keys import is_sound_key
+from cycles._core.evidence_keys import is_sound_key, is_sound_signature
 from tests.evidence.kit import ISSUED, OTHER_SEED, SERVER, did, jwk, key_set, public_key, sealed
 
 AUTHENTIC = "authentic"
@@ -232,6 +232,9 @@ def test_a_signature_with_a_scalar_beyond_the_order_is_invalid() -> None:
     order = 2**252 + 27742317777372353535851937790883648493
     scalar = int.from_bytes(signature[32:], "little") + order
     malleable = signature[:32] + scalar.to_bytes(32, "little")
+    assert is_sound_signature(signature)
+    assert not is_sound_signature(malleable)
+    assert not is_sound_signature(signature[:63])
     assert disposition(envelope) == BINDING_ONLY
     assert disposition({**envelope, "signature": malleable.hex()}) == INVALID
 

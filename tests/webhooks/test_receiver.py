@@ -126,6 +126,25 @@ def test_a_signed_body_that_is_no_strict_json_object_is_rejected(body: bytes) ->
         )
 
 
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ("NaN", "NaN"),
+        ("-Infinity", "Infinity"),
+        ('{"a": 1, "a": 1}', "twice"),
+        ("1" * 5000, "JSON"),
+        ("[" * 99_999, "deep"),
+    ],
+    ids=["NaN", "Infinity", "doubled", "digits", "deep"],
+)
+def test_a_complete_event_with_a_value_that_is_not_strict_json_is_rejected(written: str, problem: str) -> None:
+    body = json.dumps({**EVENT, "data": {"value": 1}}).replace('"value": 1', f'"value": {written}').encode()
+    with pytest.raises(cycles.WebhookPayloadError, match=problem):
+        cycles.WebhookReceiver(SECRET).receive(
+            body=body, headers={"X-Cycles-Signature": cycles.sign_webhook(body, SECRET)}
+        )
+
+
 class Spy(cycles.SeenEvents):
     looked_up = 0
 
@@ -285,11 +304,11 @@ def test_seen_events_end_after_their_time_and_the_oldest_is_dropped_first() -> N
     assert "a" in seen
     clock[0] += timedelta(milliseconds=1)
     assert "a" not in seen
-    seen.add("b")
     seen.add("a")
     seen.add("b")
+    seen.add("a")  # once more: now "b" is the oldest
     seen.add("c")
-    assert ("a" in seen, "b" in seen, "c" in seen) == (False, True, True)
+    assert ("a" in seen, "b" in seen, "c" in seen) == (True, False, True)
     assert len(seen) == 2
 
 
