@@ -56,6 +56,7 @@ class Delivery:
     attempts: int = 0
     due_ms: int | None = None
     attempted_at: str | None = None
+    completed_at: str | None = None
     found: Attempt | None = None
 
     def to_dict(self) -> Body:
@@ -67,8 +68,10 @@ class Delivery:
             "event_type": self.event.members["event_type"],
             "status": self.status,
             "attempted_at": self.attempted_at,
+            "completed_at": self.completed_at,
             "attempts": self.attempts,
-            **({} if self.found is None else shown_attempt(self.found)),
+            "response_status": None if self.found is None else self.found.status,
+            "error_message": None if self.found is None else self.found.error,
             "next_retry_at": timestamp(self.due_ms) if self.status == "RETRYING" and self.due_ms is not None else None,
             "trace_id": self.trace_id,
             "trace_flags": self.event.flags,

@@ -58,6 +58,9 @@ class Subscription:
     consecutive_failures: int = 0
     created_at: str = ""
     updated_at: str | None = None
+    last_triggered_at: str | None = None
+    last_success_at: str | None = None
+    last_failure_at: str | None = None
 
     def wants(self, event: Mapping[str, Any]) -> bool:
         """Return whether an event is delivered to this subscription."""
@@ -127,6 +130,9 @@ _REPLAY: Final[dict[str, Body]] = {
 def _closed(members: dict[str, Body], *required: str) -> Body:
     return {"type": "object", "additionalProperties": False, "required": list(required), "properties": members}
 
+
+MEMBERS: Final = {"create": frozenset(_CREATE), "update": frozenset(_UPDATE)}
+"""The members of the requests that create and change a subscription."""
 
 _CHECKERS: Final = Checkers(
     {"create": _closed(_CREATE, "url", "event_types"), "update": _closed(_UPDATE), "replay": _closed(_REPLAY)},

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from cycles.embedded.clock import Clock, SystemClock
 from cycles.embedded.records import Body
@@ -296,25 +296,28 @@ class Webhooks:
 
     def _attempt(self, delivery: Delivery, subscription: Subscription) -> None:
         delivery.attempted_at = timestamp(self._clock.now_ms())
-        delivery.found = self._sender().post(subscription, delivery.event, delivery.trace_id)
-        disabled = False
+        found = self._sender().post(subscription, delivery.event, delivery.trace_id)
         with self._lock:
-            delivery.attempts += 1
-            policy = subscription.retry_policy
+            now = self._clock.now_ms()
             current = self._subscriptions.get(subscription.subscription_id, subscription)
-            if delivery.found.succeeded:
-                delivery.status, current.consecutive_failures = "SUCCESS", 0
-            elif delivery.attempts <= policy.max_retries:
+            delivery.attempts, delivery.found = delivery.attempts + 1, found
+            current.last_triggered_at = delivery.attempted_at
+            if found.succeeded:
+                delivery.status, delivery.completed_at = "SUCCESS", timestamp(now)
+                current.consecutive_failures, current.last_success_at = 0, timestamp(now)
+                return
+            current.last_failure_at = timestamp(now)
+            if delivery.attempts <= subscription.retry_policy.max_retries:
                 delivery.status = "RETRYING"
-                delivery.due_ms = self._clock.now_ms() + policy.delay_ms(delivery.attempts)
-            else:
-                delivery.status = "FAILED"
-                current.consecutive_failures += 1
-                disabled = current.status == "ACTIVE" and current.consecutive_failures >= current.disable_after_failures
-                if disabled:
-                    current.status = "DISABLED"
+                delivery.due_ms = now + subscription.retry_policy.delay_ms(delivery.attempts)
+                return
+            delivery.status, delivery.completed_at = "FAILED", timestamp(now)
+            current.consecutive_failures += 1
+            disabled = current.status == "ACTIVE" and current.consecutive_failures >= current.disable_after_failures
+            before = evolve(current)
+            current.status = "DISABLED" if disabled else current.status
         if disabled:
-            self._emit_lifecycle("disabled", current, subscription)
+            self._emit_lifecycle("disabled", current, before)
 
     def _sender(self) -> Sender:
         with self._lock:

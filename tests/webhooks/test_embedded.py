@@ -6,12 +6,15 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from ruamel.yaml import YAML
 
 import cycles
+from cycles.embedded import webhook_subscriptions
 
 ADMIN = "admin-key"
 START = 1_700_000_000_000
@@ -243,6 +246,9 @@ def test_a_success_ends_the_retries(server: cycles.EmbeddedServer, clock: cycles
     clock.advance(1000)
     assert server.webhooks.deliver() == 1
     assert (row.status, row.attempts) == ("SUCCESS", 2)
+    assert row.to_dict()["completed_at"] == "2023-11-14T22:13:21.000Z"
+    shown = server.webhooks.subscription(subscription.subscription_id).to_dict()
+    assert (shown["last_failure_at"], shown["last_success_at"]) == ("2023-11-14T22:13:20.000Z", row.completed_at)
     clock.advance(10**9)
     assert server.webhooks.deliver() == 0
 
@@ -433,6 +439,28 @@ def test_the_operations_of_the_operator_over_http(server: cycles.EmbeddedServer,
     assert api("DELETE", one) == (204, None)
     status, error = api("DELETE", one)
     assert (status, error["error"]) == (404, "WEBHOOK_NOT_FOUND")
+
+
+def test_responses_have_the_members_of_the_admin_document(server: cycles.EmbeddedServer, hook: Hook) -> None:
+    document = YAML(typ="safe").load(Path(__file__).parents[2] / "admin-openapi.yaml")
+    schemas = document["components"]["schemas"]
+    subscription = server.webhooks.subscribe(hook.url, ["budget.funded"])
+    hook.statuses = [500]
+    server.ledger.fund("tenant:acme", cycles.tokens(1))
+    server.webhooks.deliver()
+    [delivery] = server.webhooks.deliveries(subscription.subscription_id)
+    for name, body in (
+        ("WebhookSubscription", server.webhooks.subscription(subscription.subscription_id).to_dict()),
+        ("WebhookDelivery", delivery.to_dict()),
+        ("WebhookTestResponse", server.webhooks.test(subscription.subscription_id)),
+        ("ReplayResponse", server.webhooks.replay(subscription.subscription_id)),
+    ):
+        assert set(schemas[name].get("required", ())) <= set(body), name
+        # The reference server adds these two to a delivery; its document lacks them.
+        assert set(body) - {"trace_id", "trace_flags"} <= set(schemas[name]["properties"]), name
+    for kind in ("create", "update"):
+        schema = schemas[f"Webhook{kind.title()}Request"]
+        assert set(webhook_subscriptions.MEMBERS[kind]) == set(schema["properties"])
 
 
 def test_lists_have_pages(server: cycles.EmbeddedServer) -> None:
