@@ -1,0 +1,97 @@
+"""What the fake provider returns, and what it has received: values without behaviour."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+
+@frozen
+class ToolCall:
+    """A call of a tool of the agent: its name and its arguments."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(factory=dict)
+
+
+def _tool_calls(given: Iterable[ToolCall | tuple[str, Mapping[str, Any]]]) -> tuple[ToolCall, ...]:
+    return tuple(call if isinstance(call, ToolCall) else ToolCall(*call) for call in given)
+
+
+@frozen(kw_only=True)
+class Reply:
+    """How the fake provider responds to one request.
+
+    Attributes:
+        text: What the model writes; a stream sends it word by word.
+        tool_calls: Calls of tools, each a `ToolCall` or a pair of name and arguments.
+        reasoning: Reasoning that comes before the text, in the APIs that show it.
+        usage: Counts by the names of `docs/prices.md`; by default a count of words. ``{}``: no usage is reported.
+        model: The model that the response names; by default that of the request.
+        extra: Members that are merged into the response, for example ``{"service_tier": "flex"}``.
+        body: The whole body of the response, in place of all of the above.
+        status: HTTP status; from 400 on the response is an error in the provider's shape.
+        error: The message of an error.
+        headers: More response headers.
+        error_after: A stream sends this many events, then an error event.
+        drop_after: A stream sends this many events, then the connection breaks; 0 breaks it before any byte.
+        delay_s: Seconds to wait before the response.
+        gate: The response waits for this event; in a stream, after `gate_after` events.
+        gate_after: How many events of a stream are sent before `gate`.
+        gzip: Whether the body is compressed.
+    """
+
+    text: str = "Hello from the fake provider"
+    tool_calls: tuple[ToolCall, ...] = field(default=(), converter=_tool_calls)
+    reasoning: str = ""
+    usage: Mapping[str, int] | None = None
+    model: str | None = None
+    extra: Mapping[str, Any] = field(factory=dict)
+    body: Mapping[str, Any] | bytes | None = None
+    status: int = 200
+    error: str = "the fake provider fails as configured"
+    headers: Mapping[str, str] = field(factory=dict)
+    error_after: int | None = None
+    drop_after: int | None = None
+    delay_s: float = 0.0
+    gate: threading.Event | None = None
+    gate_after: int = 0
+    gzip: bool = False
+
+    def words(self) -> list[str]:
+        """Return the text in the pieces of a stream."""
+        return [word if first else f" {word}" for first, word in _marked(self.text.split(" "))] if self.text else []
+
+    def counts(self, request: Mapping[str, Any]) -> Mapping[str, int]:
+        """Return the counts to report; without `usage` the words of the request and of the text."""
+        if self.usage is not None:
+            return self.usage
+        read = len(str(request).split())
+        written = len(self.text.split()) + len(self.reasoning.split()) + 5 * len(self.tool_calls)
+        return {"tokens_input": read, "tokens_output": max(1, written)}
+
+
+def _marked(words: list[str]) -> Iterable[tuple[bool, str]]:
+    return ((index == 0, word) for index, word in enumerate(words))
+
+
+@frozen
+class Received:
+    """One request that the fake provider received.
+
+    Attributes:
+        method: HTTP method.
+        path: Path without query.
+        query: The query string.
+        headers: By lower-case name.
+        body: The JSON body; the raw bytes if it is no JSON.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: Any

@@ -1,0 +1,295 @@
+"""The fake provider's HTTP server: a thread per connection, on a free port of loopback."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import threading
+import zlib
+from collections import deque
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import ModuleType, TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+from cycles.testing import _anthropic, _google, _openai
+from cycles.testing._reply import Received, Reply
+
+_GENERATES: Final = (
+    "/chat/completions",
+    "/completions",
+    "/responses",
+    "/responses/compact",
+    "/embeddings",
+    "/images/generations",
+    "/images/edits",
+    "/images/variations",
+    "/audio/transcriptions",
+    "/audio/translations",
+    "/audio/speech",
+    "/messages",
+    "/complete",
+    ":generateContent",
+    ":streamGenerateContent",
+    ":embedContent",
+    ":batchEmbedContents",
+    ":rawPredict",
+    ":streamRawPredict",
+)
+_WAIT_S: Final = 30.0
+"""How long a response waits for its gate, so that a wrong test ends."""
+
+
+class FakeProvider:
+    """A fake OpenAI, Anthropic and Gemini server on loopback, for tests.
+
+    ``with FakeProvider() as provider:`` starts it. Give `openai_url`, `anthropic_url` or `google_url` to the SDK's
+    client as its base URL. `reply` queues what the next requests get; without one they get a short text.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._replies: deque[Reply] = deque()
+        self._received: list[Received] = []
+        self._server: _Server | None = None
+
+    def reply(self, *, times: int = 1, **options: Any) -> Self:
+        """Queue a `Reply` for the next request to a model, or for the next `times`.
+
+        Args:
+            times: How many requests get it.
+            options: The attributes of `Reply`.
+        """
+        with self._lock:
+            self._replies.extend([Reply(**options)] * times)
+        return self
+
+    @property
+    def requests(self) -> list[Received]:
+        """The requests so far, oldest first."""
+        with self._lock:
+            return list(self._received)
+
+    def count(self, path: str = "") -> int:
+        """Return the number of requests whose path ends with `path`."""
+        return sum(request.path.endswith(path) for request in self.requests)
+
+    def clear(self) -> None:
+        """Delete queued replies and received requests."""
+        with self._lock:
+            self._replies.clear()
+            self._received.clear()
+
+    @property
+    def url(self) -> str:
+        """The address of the server, for example ``http://127.0.0.1:40123``.
+
+        Raises:
+            RuntimeError: if the server is not started.
+        """
+        if self._server is None:
+            raise RuntimeError("the fake provider is not started: use `with FakeProvider() as provider:`")
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    @property
+    def openai_url(self) -> str:
+        """The ``base_url`` of ``openai.OpenAI``."""
+        return f"{self.url}/v1"
+
+    @property
+    def anthropic_url(self) -> str:
+        """The ``base_url`` of ``anthropic.Anthropic``."""
+        return self.url
+
+    @property
+    def google_url(self) -> str:
+        """The ``base_url`` in the ``http_options`` of ``google.genai.Client``."""
+        return self.url
+
+    def start(self) -> Self:
+        """Start the server; `stop` ends it."""
+        self._server = _Server(self)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="fake-provider", daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        """Close the server and its connections."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+            server.close_connections()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _receive(self, request: Received) -> Reply:
+        with self._lock:
+            self._received.append(request)
+            if request.path.endswith(_GENERATES) and self._replies:
+                return self._replies.popleft()
+        return Reply()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, provider: FakeProvider) -> None:
+        self.provider = provider
+        self._open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that closed its connection is no error of the server."""
+
+    def close_connections(self) -> None:
+        for connection in list(self._open):
+            super().shutdown_request(connection)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
+        """Log nothing: tests read `FakeProvider.requests`."""
+
+    def _handle(self) -> None:
+        split = urlsplit(self.path)
+        raw = self.rfile.read(int(self.headers.get("content-length") or 0))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Received(self.command, split.path, split.query, headers, _parsed(raw, headers))
+        reply = self.server.provider._receive(request)
+        if reply.delay_s:
+            threading.Event().wait(reply.delay_s)
+        if reply.drop_after == 0:
+            self._drop()
+        elif reply.status >= 400:
+            self._send(reply, json.dumps(_api(split.path).error(reply)).encode())
+        elif _streams(request):
+            self._stream(request, reply)
+        else:
+            _wait(reply)
+            self._send(reply, _whole(request, reply), _content_type(request, reply))
+
+    do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _handle
+
+    def _send(self, reply: Reply, body: bytes, content_type: str = "application/json") -> None:
+        self.send_response(reply.status)
+        self.send_header("content-type", content_type)
+        if reply.gzip:
+            body = gzip.compress(body)
+            self.send_header("content-encoding", "gzip")
+        self.send_header("content-length", str(len(body)))
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _stream(self, request: Received, reply: Reply) -> None:
+        self.send_response(reply.status)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("transfer-encoding", "chunked")
+        squeeze = zlib.compressobj(wbits=31) if reply.gzip else None
+        if squeeze:
+            self.send_header("content-encoding", "gzip")
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        for number, event in enumerate(_events(request, reply)):
+            if number == reply.gate_after:
+                _wait(reply)
+            if number == reply.drop_after:
+                self._drop()
+                return
+            self._chunk(event if squeeze is None else squeeze.compress(event) + squeeze.flush(zlib.Z_SYNC_FLUSH))
+        if squeeze:
+            self._chunk(squeeze.flush())
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self.wfile.flush()
+
+    def _drop(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+
+def _parsed(raw: bytes, headers: Mapping[str, str]) -> Any:
+    if "json" in headers.get("content-type", ""):
+        try:
+            return json.loads(raw or b"null")
+        except ValueError:
+            return raw
+    return raw
+
+
+def _wait(reply: Reply) -> None:
+    if reply.gate is not None:
+        reply.gate.wait(_WAIT_S)
+
+
+def _api(path: str) -> ModuleType:
+    if path.endswith(("/messages", "/count_tokens", "/complete", "awPredict")) or "/v1/messages" in path:
+        return _anthropic
+    return _google if ":" in path else _openai
+
+
+def _streams(request: Received) -> bool:
+    if request.path.endswith((":streamGenerateContent", ":streamRawPredict")):
+        return True
+    body = request.body if isinstance(request.body, Mapping) else {}
+    if request.path.endswith("/audio/speech"):
+        return body.get("stream_format") == "sse"
+    if isinstance(request.body, bytes):
+        return b'name="stream"\r\n\r\ntrue' in request.body
+    return body.get("stream") is True
+
+
+def _content_type(request: Received, reply: Reply) -> str:
+    return "audio/mpeg" if request.path.endswith("/audio/speech") else "application/json"
+
+
+def _request_body(request: Received) -> Mapping[str, Any]:
+    return request.body if isinstance(request.body, Mapping) else {}
+
+
+def _whole(request: Received, reply: Reply) -> bytes:
+    if isinstance(reply.body, bytes):
+        return reply.body
+    if reply.body is not None:
+        return json.dumps(dict(reply.body)).encode()
+    if request.path.endswith("/audio/speech"):
+        return b"ID3" + reply.text.encode()
+    found = _api(request.path).body(request.path, _request_body(request), reply)
+    return json.dumps({**found, **reply.extra}, ensure_ascii=False).encode()
+
+
+def _events(request: Received, reply: Reply) -> Iterator[bytes]:
+    api = _api(request.path)
+    if isinstance(reply.body, bytes):
+        yield reply.body
+        return
+    for number, event in enumerate(api.events(request.path, _request_body(request), reply)):
+        if number == reply.error_after:
+            yield api.error_event(request.path, reply)
+            return
+        yield event

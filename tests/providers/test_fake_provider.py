@@ -1,0 +1,177 @@
+"""The fake provider over raw HTTP: shapes of bodies and events, errors, drops, delays, counts of requests."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+import cycles.usage
+from cycles.testing import FakeProvider, ToolCall
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    with FakeProvider() as started:
+        yield started
+
+
+@pytest.fixture
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client(timeout=10) as client:
+        yield client
+
+
+def events(response: httpx.Response) -> list[Any]:
+    lines = [line[6:] for line in response.text.splitlines() if line.startswith("data: ")]
+    return [json.loads(line) for line in lines if line != "[DONE]"]
+
+
+COUNTS = {"tokens_input": 1000, "tokens_cached_input": 400, "tokens_output": 90, "tokens_reasoning": 40}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "reader"),
+    [
+        ("/v1/chat/completions", {"model": "gpt-4o", "messages": []}, cycles.usage.openai),
+        ("/v1/responses", {"model": "gpt-4o", "input": "x"}, cycles.usage.openai),
+        ("/v1/messages", {"model": "claude-opus-5", "messages": []}, cycles.usage.anthropic),
+        ("/v1beta/models/gemini-2.5-pro:generateContent", {"contents": []}, cycles.usage.google),
+    ],
+)
+def test_readers_find_the_configured_usage(
+    provider: FakeProvider, http: httpx.Client, path: str, body: Any, reader: Any
+) -> None:
+    provider.reply(text="one two", usage=COUNTS)
+    response = http.post(provider.url + path, json=body)
+    counts = reader(response.json()).counts
+    assert {name: counts[name] for name in COUNTS} == COUNTS
+    assert "one two" in response.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "reader"),
+    [
+        (
+            "/v1/chat/completions",
+            {"model": "gpt-4o", "stream": True, "stream_options": {"include_usage": True}},
+            cycles.usage.openai,
+        ),
+        ("/v1/responses", {"model": "gpt-4o", "input": "x", "stream": True}, cycles.usage.openai),
+        ("/v1/messages", {"model": "claude-opus-5", "stream": True}, cycles.usage.anthropic),
+        ("/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse", {"contents": []}, cycles.usage.google),
+    ],
+)
+def test_streams_report_the_configured_usage_at_their_end(
+    provider: FakeProvider, http: httpx.Client, path: str, body: Any, reader: Any
+) -> None:
+    provider.reply(text="one two", usage=COUNTS)
+    usage = cycles.Usage()
+    chunks = events(http.post(provider.url + path, json=body))
+    for chunk in chunks:
+        reader(chunk, usage)
+    assert {name: usage.counts[name] for name in COUNTS} == COUNTS
+    assert len(chunks) >= 3
+
+
+def test_chat_streams_report_usage_only_if_the_request_asks(provider: FakeProvider, http: httpx.Client) -> None:
+    response = http.post(f"{provider.openai_url}/chat/completions", json={"model": "m", "stream": True})
+    assert not any("usage" in chunk for chunk in events(response))
+    assert response.text.endswith("data: [DONE]\n\n")
+
+
+def test_tool_calls(provider: FakeProvider, http: httpx.Client) -> None:
+    provider.reply(text="", tool_calls=[("lookup", {"city": "Ulm"}), ToolCall("stop")])
+    message = http.post(f"{provider.openai_url}/chat/completions", json={"model": "m"}).json()["choices"][0]["message"]
+    assert [call["function"]["name"] for call in message["tool_calls"]] == ["lookup", "stop"]
+    assert json.loads(message["tool_calls"][0]["function"]["arguments"]) == {"city": "Ulm"}
+
+
+@pytest.mark.parametrize(
+    ("path", "shape"),
+    [
+        ("/v1/chat/completions", {"error": {"message": "no", "type": "fake_error", "param": None, "code": "fake"}}),
+        ("/v1/messages", {"type": "error", "error": {"type": "rate_limit_error", "message": "no"}}),
+        (
+            "/v1beta/models/g:generateContent",
+            {"error": {"code": 429, "message": "no", "status": "RESOURCE_EXHAUSTED"}},
+        ),
+    ],
+)
+def test_errors_have_the_providers_shape(provider: FakeProvider, http: httpx.Client, path: str, shape: Any) -> None:
+    provider.reply(status=429, error="no", headers={"retry-after": "0"}, times=2)
+    for _ in range(2):
+        response = http.post(provider.url + path, json={})
+        assert (response.status_code, response.json(), response.headers["retry-after"]) == (429, shape, "0")
+    assert http.post(provider.url + path, json={}).status_code == 200
+    assert provider.count(path) == 3
+
+
+def test_a_connection_that_breaks(provider: FakeProvider, http: httpx.Client) -> None:
+    provider.reply(drop_after=0).reply(drop_after=2)
+    with pytest.raises(httpx.RemoteProtocolError):
+        http.post(f"{provider.openai_url}/chat/completions", json={})
+    received = []
+    with (
+        pytest.raises(httpx.RemoteProtocolError),
+        http.stream("POST", f"{provider.openai_url}/chat/completions", json={"stream": True}) as response,
+    ):
+        received.extend(line for line in response.iter_lines() if line)
+    assert len(received) <= 2
+
+
+def test_an_error_event_inside_a_stream(provider: FakeProvider, http: httpx.Client) -> None:
+    provider.reply(error_after=1, error="late")
+    last = events(http.post(f"{provider.anthropic_url}/v1/messages", json={"stream": True}))[-1]
+    assert last == {"type": "error", "error": {"type": "overloaded_error", "message": "late"}}
+
+
+def test_a_gate_holds_a_stream_until_it_opens(provider: FakeProvider, http: httpx.Client) -> None:
+    gate = threading.Event()
+    provider.reply(text="one two", gate=gate, gate_after=2)
+    with http.stream("POST", f"{provider.openai_url}/chat/completions", json={"stream": True}) as response:
+        lines = response.iter_lines()
+        assert '"role"' in next(lines)
+        assert not gate.is_set()
+        gate.set()
+        assert any("two" in line for line in lines)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_compressed_body(provider: FakeProvider, http: httpx.Client, stream: bool) -> None:
+    provider.reply(text="one two", gzip=True)
+    response = http.post(f"{provider.openai_url}/chat/completions", json={"stream": stream})
+    assert response.headers["content-encoding"] == "gzip"
+    assert "two" in response.text
+
+
+def test_received_requests_can_be_read_and_cleared(provider: FakeProvider, http: httpx.Client) -> None:
+    http.post(f"{provider.openai_url}/moderations?x=1", json={"input": "a"}, headers={"X-Test": "yes"})
+    (received,) = provider.requests
+    assert (received.method, received.path, received.query) == ("POST", "/v1/moderations", "x=1")
+    assert (received.body, received.headers["x-test"]) == ({"input": "a"}, "yes")
+    provider.clear()
+    assert provider.requests == []
+
+
+def test_a_free_endpoint_takes_no_reply(provider: FakeProvider, http: httpx.Client) -> None:
+    provider.reply(text="kept")
+    http.post(f"{provider.openai_url}/moderations", json={})
+    assert "kept" in http.post(f"{provider.openai_url}/chat/completions", json={}).text
+
+
+def test_a_body_of_your_own(provider: FakeProvider, http: httpx.Client) -> None:
+    provider.reply(body={"mine": 1}).reply(body=b"not json").reply(extra={"service_tier": "flex"})
+    url = f"{provider.openai_url}/chat/completions"
+    assert http.post(url, json={}).json() == {"mine": 1}
+    assert http.post(url, json={}).content == b"not json"
+    assert http.post(url, json={}).json()["service_tier"] == "flex"
+
+
+def test_the_server_must_be_started() -> None:
+    with pytest.raises(RuntimeError, match="is not started"):
+        _ = FakeProvider().url
