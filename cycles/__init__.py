@@ -125,6 +125,8 @@ _MODULES = {
     "events": "cycles.events",
     "evidence": "cycles.evidence",
     "prices": "cycles.prices",
+    "providers": "cycles.providers",
+    "testing": "cycles.testing",
     "usage": "cycles.usage",
     "webhooks": "cycles.webhooks",
 }

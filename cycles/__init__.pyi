@@ -5,6 +5,8 @@ from cycles import (
     events as events,
     evidence as evidence,
     prices as prices,
+    providers as providers,
+    testing as testing,
     usage as usage,
     webhooks as webhooks,
 )
