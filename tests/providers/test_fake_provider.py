@@ -115,7 +115,7 @@ def test_a_connection_that_breaks(provider: FakeProvider, http: httpx.Client) ->
     provider.reply(drop_after=0).reply(drop_after=2)
     with pytest.raises(httpx.RemoteProtocolError):
         http.post(f"{provider.openai_url}/chat/completions", json={})
-    received = []
+    received: list[str] = []
     with (
         pytest.raises(httpx.RemoteProtocolError),
         http.stream("POST", f"{provider.openai_url}/chat/completions", json={"stream": True}) as response,
