@@ -1,0 +1,104 @@
+"""Guarded copies of provider clients: each request is reserved, limited, sent, and settled at its exact price.
+
+No SDK is imported before `guard` is called, and then only the one that the client belongs to. See `docs/providers.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack
+
+from cycles._errors import InvalidRequestError
+from cycles.providers._meter import Request, ReserveOptions, Unmetered, Within, make_meter
+
+if TYPE_CHECKING:
+    from cycles import Action, Amount, Cycles, PriceBook, Subject
+
+__all__ = ["Request", "ReserveOptions", "guard"]
+
+T = TypeVar("T")
+
+_SDK_CLASSES: Final = {
+    ("openai", "OpenAI"): "openai",
+    ("openai", "AsyncOpenAI"): "openai",
+    ("anthropic", "Anthropic"): "anthropic",
+    ("anthropic", "AsyncAnthropic"): "anthropic",
+    ("anthropic", "AnthropicVertex"): "anthropic",
+    ("anthropic", "AsyncAnthropicVertex"): "anthropic",
+    ("google.genai", "Client"): "google",
+}
+
+
+def guard(
+    llm: T,
+    *,
+    client: Cycles | None = None,
+    prices: PriceBook | None = None,
+    estimate: Amount | Callable[[Request], Amount] | None = None,
+    subject: Subject | Mapping[str, Any] | Callable[[Request], Any] | None = None,
+    action: Action | tuple[str, str] | Callable[[Request], Any] | None = None,
+    metadata: Mapping[str, Any] | Callable[[Request], Mapping[str, Any]] | None = None,
+    max_output_tokens: int | None = None,
+    within: Within = "own",
+    unmetered: Unmetered = "refuse",
+    **reserve_options: Unpack[ReserveOptions],
+) -> T:
+    """Return a guarded copy of a provider client; the client itself is not changed.
+
+    Args:
+        llm: A client of the packages openai, anthropic or google-genai, sync or async; no Bedrock client.
+        client: The Cycles client; by default the default client, looked up at each request.
+        prices: The price book; by default one `PriceBook.genai()` for the process.
+        estimate: What to reserve: an amount, or a callable of the `Request`. By default the book's upper bound.
+        subject: As for `reserve`, or a callable of the `Request`.
+        action: As for `reserve`, or a callable of the `Request`; by default the kind of the endpoint and the model.
+        metadata: As for `reserve`, or a callable of the `Request`.
+        max_output_tokens: Sent if a request sets no output limit, and the ceiling of those that do.
+        within: ``"own"``: each request has its own reservation. ``"enclosing"``: the current guard pays if it can.
+        unmetered: What happens to requests that may cost money and cannot be metered: ``"refuse"`` rejects them,
+            ``"estimate"`` settles them at `estimate`, ``"allow"`` sends them unguarded.
+        reserve_options: Other options of `reserve`; `actual` and `idempotency_key` are callables.
+
+    Raises:
+        InvalidRequestError: for a client of another kind, a client that is guarded, or a wrong value.
+        TypeError: for an unknown option.
+        ConfigurationError: if prices are needed and the extra is missing, or if the SDK has no known hooks.
+    """
+    provider = _provider_of(llm)
+    settings: dict[str, Any] = {
+        "client": client,
+        "prices": prices,
+        "estimate": estimate,
+        "subject": subject,
+        "action": action,
+        "metadata": metadata,
+        "max_output_tokens": max_output_tokens,
+        "within": within,
+        "unmetered": unmetered,
+        "options": reserve_options,
+    }
+    if provider == "google":
+        from cycles.providers._google import guarded_copy as google_copy
+
+        return google_copy(llm, make_meter("google", "google", **settings))
+    from cycles.providers._openai_anthropic import guarded_copy, pricing_of
+
+    meter = make_meter("openai" if provider == "openai" else "anthropic", pricing_of(llm), **settings)
+    return guarded_copy(llm, meter)
+
+
+def _provider_of(llm: object) -> str:
+    cls = type(llm)
+    if getattr(cls, "_cycles_meter", None) is not None:
+        raise InvalidRequestError(f"this {cls.__name__} client is guarded already: guard the original client")
+    bases = cls.__mro__
+    found = None
+    for base in bases:
+        package = "google.genai" if base.__module__.startswith("google.genai") else base.__module__.partition(".")[0]
+        found = found or _SDK_CLASSES.get((package, base.__name__))
+    if found is None or any("Bedrock" in base.__name__ for base in bases):
+        reason = "; the streams of Bedrock clients cannot be read" if "Bedrock" in cls.__name__ else ""
+        raise InvalidRequestError(
+            f"llm must be a client of openai, anthropic or google-genai, got {cls.__module__}.{cls.__name__}{reason}"
+        )
+    return found

@@ -1,0 +1,440 @@
+"""One request of a guarded client: its plan, its limits, what its response reports, and what it cost. No I/O."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias
+
+from attrs import field, frozen
+
+from cycles._core.amounts import Amount, tokens
+from cycles._core.catalogue import without_prefix
+from cycles._core.estimating import shape_of
+from cycles._core.readers import anthropic, google, openai
+from cycles._core.usage import Usage
+from cycles._errors import InvalidRequestError, UnknownModelError
+from cycles.prices import Origin, PriceBook
+from cycles.providers._endpoints import Endpoint, normalized
+from cycles.providers._meter import Meter, Request
+from cycles.providers._stream_filter import StreamFilter, parsed, texts
+
+Outcome: TypeAlias = Literal["closed", "error"] | None
+
+_log: Final = logging.getLogger("cycles")
+_READERS: Final[Mapping[str, Callable[[Any, Usage], Usage]]] = {
+    "openai": openai,
+    "anthropic": anthropic,
+    "google": google,
+}
+_UNSENT: Final = (
+    "ConnectError",
+    "ConnectTimeout",
+    "PoolTimeout",
+    "UnsupportedProtocol",
+    "InvalidURL",
+    "LocalProtocolError",
+    "ClientConnectorError",
+)
+"""Errors of httpx and aiohttp after which no byte of the request has left."""
+_LARGEST_BODY: Final = 64 * 1024 * 1024
+"""Bytes of a streamed JSON body that are kept to read its usage."""
+
+
+@frozen
+class Ending:
+    """How a call is settled: an amount to commit, or a reason to release."""
+
+    amount: Amount | None
+    reason: str | None = None
+    metadata: Mapping[str, Any] = field(factory=dict)
+
+
+class Call:
+    """One request, from its plan to its settlement. `response` and `conclude` may run in different threads."""
+
+    def __init__(
+        self, meter: Meter, endpoint: Endpoint | None, path: str, body: Mapping[str, Any], *, stream: bool, url: str
+    ) -> None:
+        self.meter = meter
+        self.endpoint = endpoint
+        limit = None if endpoint is None else _limit_of(endpoint, body)
+        self.request = Request(
+            provider=meter.provider,
+            endpoint=endpoint.name if endpoint else normalized(path),
+            path=path,
+            model=_model_of(path, body),
+            body=MappingProxyType(dict(body)),
+            max_output_tokens=limit,
+            stream=stream,
+        )
+        at = datetime.now(UTC)
+        address = None if meter.pricing != meter.provider else url
+        self.origin = Origin(model=self.request.model, provider=meter.pricing, url=address, at=at)
+        self.usage = Usage()
+        self.file_bytes = 0
+        self.attempts = 0
+        self.unanswered = 0
+        self.responded = False
+        self.sent_limit: int | None = None
+        self.hide_usage = False
+        self.streams = False  # the response is settled when the user has read it
+        self.guard: Any = None  # a GuardState, or the enclosing guard
+        self.client = meter.client
+        self._exact = False
+        self._whole: Any = None
+        self._chunks: list[Any] = []
+        self._filter: StreamFilter | None = None
+        self._ended = False
+        self._lock = threading.Lock()
+
+    # --- before the request
+
+    def planned_limit(self) -> int | None:
+        """Return the output limit before caps: the request's, at most `max_output_tokens`."""
+        limits = [n for n in (self.request.max_output_tokens, self.meter.max_output_tokens) if n is not None]
+        return min(limits) if limits else None
+
+    def estimate(self) -> Amount:
+        """Return what to reserve.
+
+        Raises:
+            UnknownModelError: if the price book does not know the model.
+            InvalidRequestError: if a callable of the user returns no amount.
+        """
+        given = self.meter.estimate
+        if given is not None:
+            amount = given if isinstance(given, Amount) else given(self.request)
+            if not isinstance(amount, Amount):
+                raise InvalidRequestError(f"estimate must return an amount such as cycles.usd('0.05'), got {amount!r}")
+            if amount.unit not in ("USD_MICROCENTS", "TOKENS") and self.meter.actual is None:
+                raise InvalidRequestError(f"an estimate in {amount.unit} needs actual=: pass it to guard()")
+            return amount
+        assert self.endpoint is not None
+        limit = self.planned_limit()
+        if limit is None and self.endpoint.limits:
+            self.meter.report_assumed_limit()
+        shape = shape_of(self.request.body, kind=self.endpoint.kind, output_tokens=limit, file_bytes=self.file_bytes)
+        return self._book().worst_case(
+            self._model(), self.request.body, shape, context=_tier_of(self.request), origin=self.origin
+        )
+
+    def _book(self) -> PriceBook:
+        book = self.meter.book
+        if book is None:
+            raise InvalidRequestError("this request needs prices: pass prices= to guard()")
+        return book
+
+    def _model(self) -> str:
+        model = self.request.model or self._book().default_model
+        if model is None:
+            raise UnknownModelError(
+                f"a request to {self.request.path} names no model: pass model=, or a price book with default_model="
+            )
+        return model
+
+    def reserve_options(self) -> dict[str, Any]:
+        """Return the keywords of `Cycles.reserve` for this request."""
+        meter, request = self.meter, self.request
+        action = meter.action(request) if callable(meter.action) else meter.action
+        if action is None:
+            kind = self.endpoint.action if self.endpoint else "llm.completion"
+            action = (kind, request.model or request.endpoint)
+        options = dict(meter.options)
+        options["action"] = action
+        options["subject"] = meter.subject(request) if callable(meter.subject) else meter.subject
+        options["metadata"] = meter.metadata(request) if callable(meter.metadata) else meter.metadata
+        if meter.idempotency_key is not None:
+            options["idempotency_key"] = meter.idempotency_key(request)
+        return options
+
+    def limits(self, max_tokens: int | None) -> dict[str, int]:
+        """Return the output limits to set in the body, by their names in the endpoint table.
+
+        Args:
+            max_tokens: The cap of the reservation.
+
+        Raises:
+            InvalidRequestError: if a lower limit leaves no space for Anthropic's thinking budget.
+        """
+        planned = self.planned_limit()
+        allowed = [n for n in (planned, max_tokens) if n is not None]
+        self.sent_limit = min(allowed) if allowed else None
+        if self.endpoint is None or not self.endpoint.limits or self.sent_limit is None:
+            return {}
+        body, limit = self.request.body, self.sent_limit
+        present = {name: n for name in self.endpoint.limits if (n := _get(body, name)) is not None}
+        changed = {name: limit for name, n in present.items() if n > limit} if present else {}
+        if not present:
+            changed = {self.endpoint.limits[0]: limit}
+        thinking = body.get("thinking")
+        budget = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
+        if changed and self.meter.provider == "anthropic" and isinstance(budget, int) and budget >= limit:
+            raise InvalidRequestError(
+                f"the output limit of {limit} tokens leaves no space for thinking.budget_tokens={budget}: lower the "
+                "budget, or raise max_output_tokens= or the caps"
+            )
+        return changed
+
+    def wants_usage_event(self) -> bool:
+        """Return whether the stream's usage event must be requested, and hidden from the user."""
+        if self.endpoint is None or self.endpoint.name not in ("chat.completions", "completions"):
+            return False
+        options = self.request.body.get("stream_options")
+        return self.request.stream and not (isinstance(options, Mapping) and "include_usage" in options)
+
+    @property
+    def usage_event(self) -> bool:
+        """Whether the stream ends with an event that reports its usage."""
+        options = self.request.body.get("stream_options")
+        return self.hide_usage or (isinstance(options, Mapping) and options.get("include_usage") is True)
+
+    # --- what comes back
+
+    def retried(self, response: object, error: BaseException | None) -> None:
+        """Note that an attempt failed and the SDK sends another."""
+        if response is None and was_sent(error):
+            self.unanswered += 1
+
+    def whole(self, content: bytes) -> None:
+        """Read a whole response."""
+        self.responded = True
+        self._whole = parsed_json(content)
+        self._read(self._whole)
+        self._exact = self.usage.is_filled
+
+    def chunk(self, value: Any) -> None:
+        """Read a decoded chunk of a Gemini stream."""
+        self.responded = True
+        self._chunks.append(value)
+        self._read(value)
+        candidates = value.get("candidates") if isinstance(value, Mapping) else None
+        ended = any(isinstance(one, Mapping) and one.get("finishReason") for one in candidates or ())
+        self._exact = self._exact or (ended and bool(value.get("usageMetadata")))
+
+    def stream(self) -> StreamFilter:
+        """Begin to read a stream of events, and return its filter."""
+        self.responded = True
+        self._filter = StreamFilter(hide_usage=self.hide_usage)
+        return self._filter
+
+    def take_reported(self) -> None:
+        """Read the events with usage that the filter has seen."""
+        if self._filter is not None and self._filter.reported:
+            reported, self._filter.reported = self._filter.reported, []
+            for value in reported:
+                self._read(value)
+
+    def _read(self, value: Any) -> None:
+        _READERS[self.meter.provider](value, self.usage)
+
+    @property
+    def stream_outcome(self) -> Outcome:
+        """How a stream that is closed now has ended."""
+        if self._filter is None:
+            return "closed" if not self._exact else None
+        if self._filter.failed:
+            return "error"
+        return None if self._filter.complete or self._filter.usage_seen else "closed"
+
+    # --- what it cost
+
+    def claim_end(self) -> bool:
+        """Become the one that settles this call; False if it is settled or being settled."""
+        with self._lock:
+            if self._ended:
+                return False
+            self._ended = True
+            return True
+
+    def conclude(self, outcome: Outcome, raised: BaseException | None = None) -> Ending:
+        """Return how the call is settled. Never raises.
+
+        Args:
+            outcome: How the response ended, if not normally.
+            raised: What the SDK raised.
+        """
+        if raised is not None and not self.responded and self.attempts and was_sent(raised):
+            self.unanswered += 1
+        if not self.responded and not self.unanswered:
+            failed = f"provider_call_failed:{type(raised).__name__}" if raised is not None else "provider_not_called"
+            return Ending(None, failed)
+        metadata: dict[str, Any] = {}
+        if raised is not None and outcome is None:
+            outcome = "error"
+        if outcome is not None:
+            metadata["outcome"] = outcome
+        if self.unanswered:
+            metadata["attempts"] = self.attempts
+        try:
+            amount, more = self._amount(outcome)
+        except Exception as error:  # a price or a callable of the user failed; the spend must not be lost
+            _log.warning("the price of a request to %s failed, its estimate is settled: %r", self.request.path, error)
+            amount, more = self.reserved, {"actual_source": "estimate"}
+        return Ending(amount, None, {**metadata, **more})
+
+    @property
+    def reserved(self) -> Amount:
+        """What was estimated."""
+        return self._reserved
+
+    @reserved.setter
+    def reserved(self, amount: Amount) -> None:
+        self._reserved = amount
+
+    def _amount(self, outcome: Outcome) -> tuple[Amount, dict[str, Any]]:
+        more: dict[str, Any] = {}
+        exact = self._exact_usage()
+        if not exact:
+            more["actual_source"] = "estimate"
+            if self.endpoint is None or not self._estimate_response():
+                return self.reserved, more
+        for _ in range(self.unanswered):
+            more["actual_source"] = "estimate"
+            self.usage.see_response(object(), {"tokens_input": self._count_input()}, model=self.request.model)
+        if self.meter.actual is not None:
+            amount = self.meter.actual(self.usage)
+            if not isinstance(amount, Amount) or amount.unit != self.reserved.unit:
+                raise InvalidRequestError(f"actual must return an amount in {self.reserved.unit}, got {amount!r}")
+            return amount, more
+        if self.reserved.unit == "TOKENS":
+            return tokens(self.usage.tokens_input + self.usage.tokens_output), more
+        priced = self._book().priced(self.usage, self.origin)
+        if priced.unpriced:
+            more["unpriced"] = list(priced.unpriced)
+        if priced.fallback:
+            more["price_source"] = "fallback"
+        return priced.amount, more
+
+    def _exact_usage(self) -> bool:
+        if not self.responded:
+            return False
+        self.take_reported()
+        seen = self._filter
+        if self._exact or (seen is not None and seen.usage_seen):
+            return True
+        return self._count_speech()
+
+    def _count_speech(self) -> bool:
+        """Count the characters of a speech request, if they have a price: its response reports nothing."""
+        spoken = self.request.body.get("input")
+        if self.endpoint is None or self.endpoint.kind != "speech" or not isinstance(spoken, str):
+            return False
+        book, model = self.meter.book, self.request.model
+        if book is None or model is None or "characters_input" not in book.price(model).per_call:
+            return False
+        self.usage.see_response(None, {"characters_input": len(spoken)}, model=model)
+        return True
+
+    def _estimate_response(self) -> bool:
+        """Count what a response made so far; False if that is unknown."""
+        if not self.responded:
+            return True  # only attempts without a response
+        background = isinstance(self._whole, Mapping) and self._whole.get("status") in ("queued", "in_progress")
+        if self.endpoint is None or self.endpoint.kind not in ("text", "embedding") or background:
+            return False
+        made = self._made()
+        counts: dict[str, int] = {}
+        if not self.usage.tokens_input:
+            counts["tokens_input"] = self._count_input()
+        if self.endpoint.kind == "text":
+            counts["tokens_output"] = max(self._count_output(made), self.usage.tokens_output)
+        self.usage.see_response(None, counts, model=self.usage.model_version or self.request.model)
+        return True
+
+    def _made(self) -> list[list[str]]:
+        """Return the texts of each event that carried any."""
+        if self._filter is not None:
+            found = [list(texts(parsed(event))) for event in self._filter.kept]
+        elif self._chunks:
+            found = [list(texts(chunk.get("candidates"))) for chunk in self._chunks if isinstance(chunk, Mapping)]
+        else:
+            found = [list(texts(self._whole))]
+        return [made for made in found if made]
+
+    def _count_input(self) -> int:
+        book, model = self.meter.book, self.request.model or ""
+        content = self.request.body
+        return PriceBook({}).count_input(model, content) if book is None else book.count_input(model, content)
+
+    def _count_output(self, made: list[list[str]]) -> int:
+        text = "".join(piece for event in made for piece in event).encode("utf-8", "surrogatepass")
+        book = self.meter.book
+        counted = None if book is None else book.count_output(self.request.model or "", text)
+        if counted is None:
+            counted = max(-(-len(text) // 3), len(made))
+        if self.sent_limit is not None:
+            counted = min(counted, self.sent_limit * max(1, _results(self.request.body)))
+        return max(1, counted)
+
+
+def was_sent(error: BaseException | None) -> bool:
+    """Return whether an attempt that failed may have reached the provider and got no status."""
+    if error is None or any(getattr(error, name, None) is not None for name in ("status_code", "response", "code")):
+        return False
+    chain: list[str] = []
+    current: BaseException | None = error
+    while current is not None and len(chain) < 8:
+        chain.append(type(current).__name__)
+        current = current.__cause__ or current.__context__
+    unsent = (
+        "ConnectError",
+        "ConnectTimeout",
+        "PoolTimeout",
+        "UnsupportedProtocol",
+        "InvalidURL",
+        "LocalProtocolError",
+    )
+    return not any(name in unsent for name in chain)
+
+
+def parsed_json(content: bytes) -> Any:
+    """Return the JSON of a body; None if it is none, or too large to keep."""
+    if len(content) > _LARGEST_BODY:
+        return None
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def _model_of(path: str, body: Mapping[str, Any]) -> str | None:
+    model = body.get("model")
+    if not isinstance(model, str) and ":" in path:
+        model = without_prefix(normalized(path).strip("/").rpartition(":")[0])
+    return without_prefix(model) if isinstance(model, str) and model else None
+
+
+def _get(body: Mapping[str, Any], name: str) -> int | None:
+    found: Any = body
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+def _limit_of(endpoint: Endpoint, body: Mapping[str, Any]) -> int | None:
+    limits = [n for name in endpoint.limits if (n := _get(body, name)) is not None]
+    return min(limits) if limits else None
+
+
+def _results(body: Mapping[str, Any]) -> int:
+    return _get(body, "n") or _get(body, "generationConfig.candidateCount") or 1
+
+
+def _tier_of(request: Request) -> dict[str, str]:
+    tier, speed = request.body.get("service_tier"), request.body.get("speed")
+    found = {"service_tier": tier} if isinstance(tier, str) and request.provider == "openai" else {}
+    return {**found, "speed": speed} if isinstance(speed, str) else found
+
+
+def with_limits(body: Mapping[str, Any], limits: Mapping[str, int]) -> dict[str, Any]:
+    """Return a copy of a body with these limits; what the body contains is not changed in place."""
+    changed = dict(body)
+    for name, limit in limits.items():
+        outer, _, inner = name.partition(".")
+        changed[outer] = {**(changed.get(outer) or {}), inner: limit} if inner else limit
+    return changed

@@ -1,0 +1,233 @@
+"""Hooks of the package google-genai: a subclass of its API client, and new modules around it.
+
+The hooks are above the SDK's own retries: attempts that it retries itself are not counted.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import weakref
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+from cycles._errors import ConfigurationError
+from cycles.providers._call import Call, with_limits
+from cycles.providers._meter import Meter
+from cycles.providers._pump import broken
+from cycles.providers._settle import end_call, end_call_async, end_dropped, open_call, open_call_async
+
+T = TypeVar("T")
+
+_HOOKS: Final = ("request", "request_streamed", "async_request", "async_request_streamed")
+_UNMETERED: Final = ("interactions", "agents", "triggers", "environments", "voices", "decisions")
+"""Families that use the HTTP client directly: no hook sees their requests."""
+
+
+def guarded_copy(llm: T, meter: Meter) -> T:
+    """Return a guarded copy of a client.
+
+    Raises:
+        ConfigurationError: if its API client has no known hooks.
+    """
+    original: Any = llm
+    api = getattr(original, "_api_client", None)
+    missing = [name for name in _HOOKS if not callable(getattr(type(api), name, None))]
+    if api is None or missing:
+        package = sys.modules.get("google.genai")
+        version = getattr(package, "__version__", "of an unknown version")
+        raise ConfigurationError(
+            f"google-genai {version} cannot be guarded: its API client has no {', '.join(missing)}; "
+            "install a version that `pip install 'cycles-sdk[google]'` allows"
+        )
+    guarded: Any = object.__new__(_guarded_api(type(api), meter))
+    guarded.__dict__ = api.__dict__
+    copied: Any = _rebound(original, guarded, meter)
+    copied.__dict__["_cycles_original"] = original  # closes the shared transport when it is dropped
+    return copied  # type: ignore[no-any-return]
+
+
+def _rebound(module: Any, api: Any, meter: Meter) -> Any:
+    """Return a copy of a client or module whose requests go through the guarded API client."""
+    copied = object.__new__(_quiet_class(type(module), meter))
+    for name, value in vars(module).items():
+        if name == "_api_client":
+            copied.__dict__[name] = api
+        elif hasattr(value, "_api_client") and value is not api:
+            copied.__dict__[name] = _rebound(value, api, meter)
+        elif name.strip("_") in (*_UNMETERED, "nextgen_client_instance"):
+            copied.__dict__[name] = None
+        else:
+            copied.__dict__[name] = copy.copy(value) if isinstance(value, dict | list) else value
+    return copied
+
+
+def _quiet_class(cls: Any, meter: Meter) -> type[Any]:
+    """Return a subclass that closes nothing when it is dropped, and rejects what cannot be metered."""
+    members: dict[str, Any] = {
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__doc__": cls.__doc__,
+        "_cycles_meter": meter,
+    }
+    if hasattr(cls, "__del__"):
+        members["__del__"] = lambda self: None
+    if meter.unmetered != "allow":
+        for name in _UNMETERED:
+            if isinstance(getattr(cls, name, None), property):
+                members[name] = _rejected_property(name, meter)
+        if cls.__name__ == "AsyncLive":
+            members["connect"] = lambda self, *args, **how: meter.reject_unmetered("aio.live.connect")
+    return type(cls.__name__, (cls,), members)
+
+
+def _rejected_property(name: str, meter: Meter) -> property:
+    return property(lambda self: meter.reject_unmetered(name))
+
+
+def _guarded_api(cls: Any, meter: Meter) -> type[Any]:
+    def request(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
+        call = _planned(self, meter, http_method, path, request_dict)
+        if call is None:
+            return cls.request(self, http_method, path, request_dict, http_options)
+        cap = open_call(call)
+        try:
+            body = _limited(call, request_dict, cap)
+            response = cls.request(self, http_method, path, body, http_options)
+            call.whole(_bytes(response.body))
+        except BaseException as error:
+            end_call(call, None, error)
+            raise
+        end_call(call)
+        return response
+
+    async def async_request(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
+        call = _planned(self, meter, http_method, path, request_dict)
+        if call is None:
+            return await cls.async_request(self, http_method, path, request_dict, http_options)
+        cap = await open_call_async(call)
+        try:
+            body = _limited(call, request_dict, cap)
+            response = await cls.async_request(self, http_method, path, body, http_options)
+            call.whole(_bytes(response.body))
+        except BaseException as error:
+            await end_call_async(call, None, error)
+            raise
+        await end_call_async(call)
+        return response
+
+    def request_streamed(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
+        call = _planned(self, meter, http_method, path, request_dict)
+        if call is None:
+            return cls.request_streamed(self, http_method, path, request_dict, http_options)
+        cap = open_call(call)
+        try:
+            body = _limited(call, request_dict, cap)
+            chunks = cls.request_streamed(self, http_method, path, body, http_options)
+        except BaseException as error:
+            end_call(call, None, error)
+            raise
+        return _Chunks(call, chunks)
+
+    async def async_request_streamed(
+        self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None
+    ) -> Any:
+        call = _planned(self, meter, http_method, path, request_dict)
+        if call is None:
+            return await cls.async_request_streamed(self, http_method, path, request_dict, http_options)
+        cap = await open_call_async(call)
+        try:
+            body = _limited(call, request_dict, cap)
+            chunks = await cls.async_request_streamed(self, http_method, path, body, http_options)
+            call.responded = True
+        except BaseException as error:
+            await end_call_async(call, None, error)
+            raise
+        return _AsyncChunks(call, chunks)
+
+    return type(
+        cls.__name__,
+        (cls,),
+        {
+            "__module__": cls.__module__,
+            "__qualname__": cls.__qualname__,
+            "__doc__": cls.__doc__,
+            "__del__": lambda self: None,
+            "request": request,
+            "async_request": async_request,
+            "request_streamed": request_streamed,
+            "async_request_streamed": async_request_streamed,
+        },
+    )
+
+
+def _planned(api: Any, meter: Meter, http_method: str, path: str, body: Any) -> Call | None:
+    """Return the call of a request, with its estimate; None if it passes untouched."""
+    url = str(getattr(api._http_options, "base_url", None) or "")
+    found = meter.endpoint(http_method, path, url)
+    if found is None:
+        return None
+    content = body if isinstance(body, Mapping) else {}
+    streams = "streamGenerateContent" in path
+    call = Call(meter, None if found == "unmetered" else found, path, content, stream=streams, url=url)
+    call.reserved = call.estimate()
+    return call
+
+
+def _limited(call: Call, body: Any, cap: int | None) -> Any:
+    call.attempts = 1
+    limits = call.limits(cap)
+    return with_limits(body, limits) if limits else body
+
+
+def _bytes(body: Any) -> bytes:
+    return body.encode() if isinstance(body, str) else body or b""
+
+
+class _Chunks:
+    """The chunks of a stream; its end, or its loss, settles the call."""
+
+    def __init__(self, call: Call, chunks: Iterator[Any]) -> None:
+        self._call = call
+        self._chunks = chunks
+        weakref.finalize(self, end_dropped, call)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            chunk = next(self._chunks)
+        except StopIteration:
+            end_call(self._call)
+            raise
+        except BaseException as error:
+            end_call(self._call, broken(error), None if self._call.responded else error)
+            raise
+        self._call.chunk(json.loads(chunk.body) if chunk.body else None)
+        return chunk
+
+
+class _AsyncChunks:
+    """As `_Chunks`, for ``async for``."""
+
+    def __init__(self, call: Call, chunks: AsyncIterator[Any]) -> None:
+        self._call = call
+        self._chunks = chunks
+        weakref.finalize(self, end_dropped, call)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            await end_call_async(self._call)
+            raise
+        except BaseException as error:
+            await end_call_async(self._call, broken(error))
+            raise
+        self._call.chunk(json.loads(chunk.body) if chunk.body else None)
+        return chunk

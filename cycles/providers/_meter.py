@@ -1,0 +1,279 @@
+"""What a guarded client was told at `guard()`: the settings of all its requests, and their checks."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
+from urllib.parse import urlsplit
+
+from attrs import Factory, define, frozen
+
+import cycles
+from cycles._core.amounts import Amount
+from cycles._core.estimating import ASSUMED_OUTPUT_TOKENS
+from cycles._errors import ConfigurationError, InvalidRequestError
+from cycles.prices import PriceBook
+from cycles.providers._endpoints import Endpoint, Provider, find
+
+if TYPE_CHECKING:
+    from cycles import Action, Cycles, Subject, Usage
+
+Within: TypeAlias = Literal["own", "enclosing"]
+Unmetered: TypeAlias = Literal["refuse", "estimate", "allow"]
+
+_log: Final = logging.getLogger("cycles")
+_OWN: Final = ("self", "estimate", "action", "subject", "metadata")
+"""Parameters of `Cycles.reserve` that `guard` has itself."""
+
+
+class ReserveOptions(TypedDict, total=False):
+    """The options of `Cycles.reserve` that a guarded client takes."""
+
+    ttl_ms: int
+    grace_period_ms: int | None
+    overage_policy: str | None
+    idempotency_key: Callable[[Request], str] | None
+    actual: Callable[[Usage], Amount] | None
+    lease_policy: Literal["warn"] | None
+    shadow: bool | None
+    observe: bool
+    on_observed: Literal["raise", "run"] | None
+    on_unavailable: Literal["raise", "allow"] | None
+    wait: float | None
+    timeout: float | None
+    extra_headers: Mapping[str, str] | None
+
+
+@frozen(kw_only=True)
+class Request:
+    """One request of a guarded client, as callables of `guard` get it.
+
+    Attributes:
+        provider: ``"openai"``, ``"anthropic"`` or ``"google"``.
+        endpoint: For example ``"chat.completions"``.
+        path: As the SDK sends it.
+        model: The model that it names, or None.
+        body: Read-only.
+        max_output_tokens: The output limit that the request sets, or None.
+        stream: Whether the response is a stream.
+    """
+
+    provider: Provider
+    endpoint: str
+    path: str
+    model: str | None
+    body: Mapping[str, Any]
+    max_output_tokens: int | None
+    stream: bool
+
+
+@define(eq=False)
+class Meter:
+    """The settings of one guarded client; its copies share it."""
+
+    provider: Provider
+    pricing: str
+    given_client: Cycles | None
+    book: PriceBook | None
+    estimate: Amount | Callable[[Request], Amount] | None
+    subject: Subject | Mapping[str, Any] | Callable[[Request], Any] | None
+    action: Action | tuple[str, str] | Callable[[Request], Any] | None
+    metadata: Mapping[str, Any] | Callable[[Request], Mapping[str, Any]] | None
+    max_output_tokens: int | None
+    within: Within
+    unmetered: Unmetered
+    actual: Callable[[Usage], Amount] | None
+    idempotency_key: Callable[[Request], str] | None
+    options: Mapping[str, Any]
+    _lock: Any = Factory(threading.Lock)
+    _reported: set[str] = Factory(set)
+
+    @property
+    def client(self) -> Cycles:
+        """The Cycles client; the default one is looked up at each request."""
+        return self.given_client or cycles.get_default_client()
+
+    def endpoint(self, method: str, path: str, base_url: str) -> Endpoint | Literal["unmetered"] | None:
+        """Return what a request is; None if it passes untouched.
+
+        Raises:
+            InvalidRequestError: for a request that may cost money and cannot be metered.
+        """
+        found = find(self.provider, method, path)
+        if found == "free":
+            return None
+        if behind_proxy(base_url):
+            self.once("proxy", logging.INFO, f"requests to {base_url} are metered by the Cycles proxy, not here")
+            return None
+        if found != "unmetered":
+            return found
+        return "unmetered" if self.passes_unmetered(path) is False else None
+
+    def passes_unmetered(self, path: str) -> bool:
+        """Return True if an unmetered request may pass unguarded, and False if it is settled at its estimate.
+
+        Raises:
+            InvalidRequestError: if it may do neither.
+        """
+        if self.unmetered == "allow":
+            self.once(path, logging.WARNING, f"a request to {path} may cost money and is not metered")
+            return True
+        if self.unmetered == "estimate":
+            return False
+        raise InvalidRequestError(
+            f"a request to {path} may cost money and cannot be metered: pass unmetered='estimate' with estimate= to "
+            "guard() to settle it at an estimate, or unmetered='allow' to send it unguarded; nothing was sent"
+        )
+
+    def reject_unmetered(self, what: str) -> bool:
+        """Raise for connections that no hook can meter, unless they are allowed."""
+        if self.unmetered == "allow":
+            return self.passes_unmetered(what)
+        raise InvalidRequestError(
+            f"{what} may cost money and cannot be metered: pass unmetered='allow' to guard() to use it unguarded; "
+            "nothing was sent"
+        )
+
+    def once(self, key: str, level: int, message: str) -> None:
+        """Log a message once for this client."""
+        with self._lock:
+            if key in self._reported:
+                return
+            self._reported.add(key)
+        _log.log(level, "guarded %s client: %s", self.provider, message)
+
+    def report_assumed_limit(self) -> None:
+        """Report once that requests without an output limit are estimated with an assumed one."""
+        self.once(
+            "limit",
+            logging.INFO,
+            f"a request sets no output limit; its estimate assumes {ASSUMED_OUTPUT_TOKENS} tokens. "
+            "Set a limit, or pass max_output_tokens= to guard()",
+        )
+
+
+def behind_proxy(base_url: str) -> bool:
+    """Return whether requests to this address go to the proxy of ``cycles run``, which meters them itself."""
+    proxy = os.environ.get("CYCLES_PROXY_URL")
+    if not proxy:
+        return False
+    there, here = urlsplit(proxy), urlsplit(base_url)
+    if (there.scheme, there.hostname, there.port) != (here.scheme, here.hostname, here.port):
+        return False
+    prefix = [part for part in there.path.split("/") if part]
+    return [part for part in here.path.split("/") if part][: len(prefix)] == prefix
+
+
+_shared_book: dict[str, PriceBook] = {}
+_shared_lock: Final = threading.Lock()
+
+
+def shared_book() -> PriceBook:
+    """Return the price book of guarded clients that got none: one for the process.
+
+    Raises:
+        ConfigurationError: if the package `genai-prices` is not installed.
+    """
+    with _shared_lock:
+        if "genai" not in _shared_book:
+            _shared_book["genai"] = PriceBook.genai()
+        return _shared_book["genai"]
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidRequestError(f"{name} must be {' or '.join(map(repr, allowed))}, got {value!r}")
+
+
+def make_meter(
+    provider: Provider,
+    pricing: str,
+    *,
+    client: Cycles | None,
+    prices: PriceBook | None,
+    estimate: Any,
+    max_output_tokens: int | None,
+    within: Any,
+    unmetered: Any,
+    options: Mapping[str, Any],
+    **others: Any,
+) -> Meter:
+    """Check the settings of a guarded client.
+
+    Raises:
+        TypeError: for an unknown option.
+        InvalidRequestError: for a wrong value.
+        ConfigurationError: if prices are needed and the package `genai-prices` is not installed.
+    """
+    _one_of("within", within, ("own", "enclosing"))
+    _one_of("unmetered", unmetered, ("refuse", "estimate", "allow"))
+    if max_output_tokens is not None and (
+        isinstance(max_output_tokens, bool) or not isinstance(max_output_tokens, int) or max_output_tokens < 1
+    ):
+        raise InvalidRequestError(f"max_output_tokens must be an integer >= 1, got {max_output_tokens!r}")
+    if client is not None and not isinstance(client, cycles.Cycles):
+        raise InvalidRequestError(f"client must be a cycles.Cycles, got {client!r}")
+    if prices is not None and not isinstance(prices, PriceBook):
+        raise InvalidRequestError(f"prices must be a cycles.PriceBook, got {prices!r}")
+    if estimate is not None and not isinstance(estimate, Amount) and not callable(estimate):
+        raise InvalidRequestError(f"estimate must be an amount or a callable of the request, got {estimate!r}")
+    if unmetered == "estimate" and estimate is None:
+        raise InvalidRequestError("unmetered='estimate' needs estimate=: pass an amount or a callable of the request")
+    rest, actual, key = _checked_options(options)
+    if isinstance(estimate, Amount) and estimate.unit not in ("USD_MICROCENTS", "TOKENS") and actual is None:
+        raise InvalidRequestError(f"an estimate in {estimate.unit} needs actual=: pass a callable of the usage")
+    return Meter(
+        provider=provider,
+        pricing=pricing,
+        given_client=client,
+        book=prices if prices is not None else _book_if_needed(estimate, actual),
+        estimate=estimate,
+        max_output_tokens=max_output_tokens,
+        within=within,
+        unmetered=unmetered,
+        actual=actual,
+        idempotency_key=key,
+        options=rest,
+        **others,
+    )
+
+
+def _book_if_needed(estimate: Any, actual: Any) -> PriceBook | None:
+    if estimate is not None and (actual is not None or getattr(estimate, "unit", "") == "TOKENS"):
+        return None
+    try:
+        return shared_book()
+    except ConfigurationError:
+        if callable(estimate):  # it may return tokens
+            return None
+        raise
+
+
+def _checked_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any]:
+    """Check the options of `reserve` as `reserve` does, with a client that sends nothing."""
+    known = [name for name in inspect.signature(cycles.Cycles.reserve).parameters if name not in _OWN]
+    for name in options:
+        if name not in known:
+            raise TypeError(f"guard() got an unknown option {name!r}; the options of reserve are {', '.join(known)}")
+    rest = {name: value for name, value in options.items() if value is not None}
+    actual, key = rest.pop("actual", None), rest.pop("idempotency_key", None)
+    if actual is not None and not callable(actual):
+        raise InvalidRequestError(f"actual must be a callable of the usage, got {actual!r}")
+    if key is not None and not callable(key):
+        raise InvalidRequestError(
+            f"idempotency_key must be a callable of the request, got {key!r}: one key would replay the first request"
+        )
+    if rest.get("lease_policy", "warn") != "warn":
+        raise InvalidRequestError(
+            f"lease_policy must be 'warn', got {rest['lease_policy']!r}: a response that is paid is returned"
+        )
+    probe = cycles.Cycles(cycles.Config(base_url="http://localhost", api_key="none", tenant="none", journal=False))
+    try:
+        probe.reserve(cycles.usd(0), action=("guard", "check"), **rest)
+    finally:
+        probe.close()
+    return rest, actual, key

@@ -1,0 +1,280 @@
+"""Hooks of the packages openai and anthropic: a subclass of the client's class, and one of each response's class.
+
+Planning and settling are in `_call` and `_settle`; this file only connects them to the SDKs.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+import weakref
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from cycles._errors import ConfigurationError
+from cycles.providers._call import Call, with_limits
+from cycles.providers._meter import Meter
+from cycles.providers._pump import Pump, guarded_response
+from cycles.providers._settle import end_call, end_call_async, end_dropped, open_call, open_call_async
+
+T = TypeVar("T")
+
+_HOOKS: Final = ("request", "copy", "_prepare_request", "_process_response")
+_current: Final[ContextVar[Call | None]] = ContextVar("cycles_provider_call", default=None)
+"""The call in progress; the hooks of one request share it."""
+
+
+def pricing_of(llm: object) -> str:
+    """Return the provider whose prices a client has, as `genai-prices` names it."""
+    names = [base.__name__ for base in type(llm).__mro__]
+    if any("Azure" in name for name in names):
+        return "azure"
+    if any("Vertex" in name for name in names):
+        return "google"
+    return "openai" if any(name.endswith("OpenAI") for name in names) else "anthropic"
+
+
+def guarded_copy(llm: T, meter: Meter) -> T:
+    """Return a guarded copy of a client.
+
+    Raises:
+        ConfigurationError: if its class has no known hooks.
+    """
+    cls: Any = type(llm)
+    missing = [name for name in _HOOKS if not callable(getattr(cls, name, None))]
+    if missing:
+        package = sys.modules.get(meter.provider)
+        version = getattr(package, "__version__", "of an unknown version")
+        raise ConfigurationError(
+            f"{meter.provider} {version} cannot be guarded: {cls.__name__} has no {', '.join(missing)}; "
+            f"install a version that `pip install 'cycles-sdk[{meter.provider}]'` allows"
+        )
+    copied: Any = llm.copy()  # type: ignore[attr-defined]
+    copied.__class__ = _guarded_class(cls, meter)
+    return copied  # type: ignore[no-any-return]
+
+
+def _guarded_class(cls: Any, meter: Meter) -> type[Any]:
+    hooks = _async_hooks(cls, meter) if inspect.iscoroutinefunction(cls.request) else _sync_hooks(cls, meter)
+    members = {
+        "__slots__": (),
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__doc__": cls.__doc__,
+        "_cycles_meter": meter,
+        **hooks,
+        **_connections(cls, meter),
+    }
+    return type(cls.__name__, (cls,), members)
+
+
+def _sync_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
+    def request(self: Any, cast_to: Any, options: Any, **how: Any) -> Any:
+        call = _planned(self, meter, options, how)
+        if call is None:
+            return cls.request(self, cast_to, options, **how)
+        cap = open_call(call)
+        token = _current.set(call)
+        try:
+            result = cls.request(self, cast_to, _limited(options, call, cap), **how)
+        except BaseException as error:
+            end_call(call, None, error)
+            raise
+        finally:
+            _current.reset(token)
+        if not call.streams:
+            end_call(call)
+        return result
+
+    def prepare(self: Any, *args: Any, **kwargs: Any) -> None:
+        _attempt(meter)
+        cls._prepare_request(self, *args, **kwargs)
+
+    def process(self: Any, *, response: Any, **how: Any) -> Any:
+        _receive(meter, response)
+        return cls._process_response(self, response=response, **how)
+
+    def sleep(self: Any, **how: Any) -> None:
+        _retry(meter, how.get("response"))
+        cls._sleep_for_retry(self, **how)
+
+    hooks = {"request": request, "_prepare_request": prepare, "_process_response": process}
+    return {**hooks, "_sleep_for_retry": sleep} if hasattr(cls, "_sleep_for_retry") else hooks
+
+
+def _async_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
+    async def request(self: Any, cast_to: Any, options: Any, **how: Any) -> Any:
+        call = _planned(self, meter, options, how)
+        if call is None:
+            return await cls.request(self, cast_to, options, **how)
+        cap = await open_call_async(call)
+        token = _current.set(call)
+        try:
+            result = await cls.request(self, cast_to, _limited(options, call, cap), **how)
+        except BaseException as error:
+            await end_call_async(call, None, error)
+            raise
+        finally:
+            _current.reset(token)
+        if not call.streams:
+            await end_call_async(call)
+        return result
+
+    async def prepare(self: Any, *args: Any, **kwargs: Any) -> None:
+        _attempt(meter)
+        await cls._prepare_request(self, *args, **kwargs)
+
+    async def process(self: Any, *, response: Any, **how: Any) -> Any:
+        _receive(meter, response)
+        return await cls._process_response(self, response=response, **how)
+
+    async def sleep(self: Any, **how: Any) -> None:
+        _retry(meter, how.get("response"))
+        await cls._sleep_for_retry(self, **how)
+
+    hooks = {"request": request, "_prepare_request": prepare, "_process_response": process}
+    return {**hooks, "_sleep_for_retry": sleep} if hasattr(cls, "_sleep_for_retry") else hooks
+
+
+def _mine(meter: Meter) -> Call | None:
+    call = _current.get()
+    return call if call is not None and call.meter is meter else None
+
+
+def _attempt(meter: Meter) -> None:
+    if (call := _mine(meter)) is not None:
+        call.attempts += 1
+
+
+def _retry(meter: Meter, response: object) -> None:
+    if (call := _mine(meter)) is not None:
+        call.retried(response, sys.exc_info()[1])
+
+
+def _receive(meter: Meter, response: Any) -> None:
+    """Read a whole response, or watch one that is still to be read; error responses are not paid."""
+    call = _mine(meter)
+    if call is None or not response.is_success:
+        return
+    if response.is_closed:
+        call.whole(response.content)
+        return
+    pump = Pump(call, response.headers.get("content-type", ""))
+    call.streams = True
+    response_class: Any = type(response)
+    response.__class__ = guarded_response(response_class)
+    response._cycles_pump = pump
+    weakref.finalize(response, end_dropped, call)
+
+
+def _planned(client: Any, meter: Meter, options: Any, how: Mapping[str, Any]) -> Call | None:
+    """Return the call of a request, with its estimate; None if it passes untouched."""
+    base_url = str(client.base_url)
+    path = _relative(options.url, base_url, meter)
+    found = meter.endpoint(options.method, path, base_url)
+    if found is None:
+        return None
+    body = _merged(options)
+    streams = bool(how.get("stream")) or body.get("stream") is True
+    call = Call(meter, None if found == "unmetered" else found, path, body, stream=streams, url=base_url)
+    call.file_bytes = _size_of(options.files)
+    call.reserved = call.estimate()
+    return call
+
+
+def _relative(url: str, base_url: str, meter: Meter) -> str:
+    """Return a path as the endpoint tables have it, also for an absolute address."""
+    path = url
+    if "://" in url:
+        path = urlsplit(url).path
+        path = path.removeprefix(urlsplit(base_url).path.rstrip("/"))
+    path = path if path.startswith("/") else f"/{path}"
+    return path.removeprefix("/v1") if meter.provider == "openai" and path.startswith("/v1/") else path
+
+
+def _merged(options: Any) -> dict[str, Any]:
+    body = dict(options.json_data) if isinstance(options.json_data, Mapping) else {}
+    if isinstance(options.extra_json, Mapping):
+        body.update(options.extra_json)
+    return body
+
+
+def _limited(options: Any, call: Call, cap: int | None) -> Any:
+    """Return a copy of the options with the output limit, and with the usage event of a stream."""
+    changes: dict[str, Any] = dict(call.limits(cap))
+    if call.wants_usage_event():
+        given = call.request.body.get("stream_options")
+        changes["stream_options"] = {**(given if isinstance(given, Mapping) else {}), "include_usage": True}
+        call.hide_usage = True
+    if not changes:
+        return options
+    extra = options.extra_json if isinstance(options.extra_json, Mapping) else {}
+    changed = copy.copy(options)
+    in_extra = {name: value for name, value in changes.items() if name in extra}
+    in_body = {name: value for name, value in changes.items() if name not in extra}
+    if in_extra:
+        changed.extra_json = with_limits(extra, in_extra)
+    if in_body:
+        changed.json_data = with_limits(options.json_data or {}, in_body)
+    return changed
+
+
+def _size_of(files: Any) -> int:
+    """Return the bytes of uploaded files, as far as they are known without reading."""
+    if files is None:
+        return 0
+    items = files.items() if isinstance(files, Mapping) else files
+    return sum(_size_of_content(item[1]) for item in items if isinstance(item, tuple | list) and len(item) > 1)
+
+
+def _size_of_content(value: Any) -> int:
+    if isinstance(value, tuple | list):
+        return _size_of_content(value[1]) if len(value) > 1 else 0
+    if isinstance(value, bytes | bytearray | str):
+        return len(value)
+    try:
+        position = value.tell()
+        size = value.seek(0, 2)
+        value.seek(position)
+    except (AttributeError, OSError, ValueError):
+        return 0
+    return int(size)
+
+
+def _connections(cls: Any, meter: Meter) -> dict[str, Any]:
+    """Return properties whose websocket connections are rejected, because no hook sees what they cost."""
+    if meter.unmetered == "allow":
+        return {}
+    return {
+        name: _without_connect(cls, name, meter)
+        for name in ("realtime", "live", "responses", "beta")
+        if hasattr(cls, name) and meter.provider == "openai"
+    }
+
+
+def _without_connect(cls: Any, name: str, meter: Meter) -> property:
+    original = inspect.getattr_static(cls, name)
+
+    def resource(self: Any) -> Any:
+        found = original.__get__(self, cls)
+        _reject_connect(found, name, meter)
+        if name == "beta":
+            for inner in ("realtime", "responses"):
+                if hasattr(found, inner):
+                    _reject_connect(getattr(found, inner), f"beta.{inner}", meter)
+        return found
+
+    return property(resource)
+
+
+def _reject_connect(resource: Any, name: str, meter: Meter) -> None:
+    if not callable(getattr(resource, "connect", None)) or "connect" in vars(resource):
+        return
+
+    def connect(*args: Any, **kwargs: Any) -> Any:
+        meter.reject_unmetered(f"{name}.connect")
+
+    resource.connect = connect

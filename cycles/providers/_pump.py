@@ -1,0 +1,210 @@
+"""The bytes of a response that the user reads: passed on, read for usage, and settled when they end.
+
+The same steps for `httpx` and `httpx2`, whose responses share these public methods.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from functools import cache
+from typing import Any, Final
+
+from cycles.providers._call import Call, Outcome
+from cycles.providers._settle import end_call, end_call_async
+
+_DRAIN_BYTES: Final = 64 * 1024
+_DRAIN_S: Final = 1.0
+"""How much, and how long, is read for the usage behind the finish reason of a stream that the user has left."""
+
+
+class Pump:
+    """What one response has passed on so far."""
+
+    __slots__ = ("_body", "_filter", "call", "reading", "source")
+
+    def __init__(self, call: Call, content_type: str) -> None:
+        self.call = call
+        self.source: Any = None  # the iterator over the response's bytes, once the user reads
+        self.reading = False  # the source is being read: what it closes is not closed by the user
+        self._filter = call.stream() if "event-stream" in content_type else None
+        self._body: list[bytes] | None = [] if "json" in content_type else None
+        call.responded = True
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take bytes of the response, and return those to pass on."""
+        if self._filter is not None:
+            return self._filter.feed(chunk)
+        if self._body is not None:
+            self._body.append(chunk)
+        return chunk
+
+    def flush(self) -> bytes:
+        """Return the bytes that are left when the response ends."""
+        if self._filter is not None:
+            return self._filter.flush()
+        if self._body is not None:
+            self.call.whole(b"".join(self._body))
+        return b""
+
+    @property
+    def outcome(self) -> Outcome:
+        """How a response that was read to its end has ended."""
+        return "error" if self._filter is not None and self._filter.failed else None
+
+    @property
+    def usage_may_follow(self) -> bool:
+        """Whether the event with the usage is still to come, behind the finish reason."""
+        seen = self._filter
+        if seen is None or self.source is None or not self.call.usage_event:
+            return False
+        return seen.finished and not (seen.usage_seen or seen.complete or seen.failed)
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing more is to be read for the usage."""
+        return self._filter is None or self._filter.usage_seen or self._filter.complete
+
+
+def broken(error: BaseException) -> Outcome:
+    """Return how a stream ended that raised: an interrupted or cancelled reader has left it."""
+    return "error" if isinstance(error, Exception) else "closed"
+
+
+@cache
+def guarded_response(cls: type) -> type[Any]:
+    """Return a subclass of a response class whose reading is watched."""
+    base: Any = cls
+
+    def iter_bytes(self: Any, chunk_size: int | None = None) -> Iterator[bytes]:
+        return _pump(self._cycles_pump, base.iter_bytes(self, chunk_size))
+
+    def aiter_bytes(self: Any, chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        return _apump(self._cycles_pump, base.aiter_bytes(self, chunk_size))
+
+    def close(self: Any) -> None:
+        pump: Pump = self._cycles_pump
+        if pump.reading:
+            base.close(self)
+            return
+        if pump.usage_may_follow:
+            _drain(pump, self)
+        try:
+            base.close(self)
+        finally:
+            end_call(pump.call, pump.call.stream_outcome)
+
+    async def aclose(self: Any) -> None:
+        pump: Pump = self._cycles_pump
+        if pump.reading:
+            await base.aclose(self)
+            return
+        try:
+            if pump.usage_may_follow:
+                await _adrain(pump)
+        finally:
+            try:
+                await base.aclose(self)
+            finally:
+                await end_call_async(pump.call, pump.call.stream_outcome)
+
+    members = {"iter_bytes": iter_bytes, "aiter_bytes": aiter_bytes, "close": close, "aclose": aclose}
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__, "__slots__": ()}
+    return type(cls.__name__, (cls,), {**names, **members})
+
+
+def _pump(pump: Pump, source: Iterator[bytes]) -> Iterator[bytes]:
+    pump.source = source
+    try:
+        while True:
+            pump.reading = True
+            try:
+                chunk = next(source, None)
+            finally:
+                pump.reading = False
+            data = pump.flush() if chunk is None else pump.feed(chunk)
+            if data:
+                yield data
+            if chunk is None:
+                break
+    except GeneratorExit:
+        raise  # the response is closed or dropped, and settled then
+    except BaseException as error:
+        end_call(pump.call, broken(error))
+        raise
+    end_call(pump.call, pump.outcome)
+
+
+async def _apump(pump: Pump, source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    pump.source = source
+    try:
+        while True:
+            pump.reading = True
+            try:
+                chunk = await anext(source, None)
+            finally:
+                pump.reading = False
+            data = pump.flush() if chunk is None else pump.feed(chunk)
+            if data:
+                yield data
+            if chunk is None:
+                break
+    except GeneratorExit:
+        raise  # the response is closed or dropped, and settled then
+    except BaseException as error:
+        await end_call_async(pump.call, broken(error))
+        raise
+    await end_call_async(pump.call, pump.outcome)
+
+
+def _drain(pump: Pump, response: Any) -> None:
+    """Read on for the usage, in a thread: the connection's own buffer cannot be polled."""
+
+    def read() -> None:
+        size = 0
+        with contextlib.suppress(Exception):
+            for chunk in pump.source:
+                pump.feed(chunk)
+                size += len(chunk)
+                if pump.drained or size > _DRAIN_BYTES:
+                    return
+
+    pump.reading = True
+    try:
+        reader = threading.Thread(target=read, name="cycles-stream-usage", daemon=True)
+        reader.start()
+        reader.join(_DRAIN_S)
+        if reader.is_alive():
+            _shut_down(response)
+            reader.join(_DRAIN_S)
+    finally:
+        pump.reading = False
+
+
+def _shut_down(response: Any) -> None:
+    stream = response.extensions.get("network_stream")
+    connection = None if stream is None else stream.get_extra_info("socket")
+    if isinstance(connection, socket.socket):
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+async def _adrain(pump: Pump) -> None:
+    import asyncio
+
+    async def read() -> None:
+        size = 0
+        async for chunk in pump.source:
+            pump.feed(chunk)
+            size += len(chunk)
+            if pump.drained or size > _DRAIN_BYTES:
+                return
+
+    pump.reading = True
+    try:
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(read(), _DRAIN_S)
+    finally:
+        pump.reading = False

@@ -1,0 +1,150 @@
+"""Server-sent events in bytes: forwarded when they are complete, read for usage, and one of them held back.
+
+An event is parsed only if it may report usage, an error or an end. The others stay bytes until an estimate needs them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_USAGE: Final = re.compile(rb'"usage(?:Metadata)?"\s*:\s*\{')
+_FINISH: Final = re.compile(rb'"(?:finish_reason|stop_reason|finishReason)"\s*:\s*"')
+_LAST: Final = (b"data: [DONE]", b"data:[DONE]", b'"type":"message_stop"', b'"type": "message_stop"')
+_ERROR: Final = re.compile(
+    rb'^event:\s*error|"error"\s*:\s*[{"]|"type"\s*:\s*"(?:error|response\.failed)"', re.MULTILINE
+)
+_COMPLETED: Final = re.compile(rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete)|[\w.]*\.done)"')
+
+
+class StreamFilter:
+    """Splits a stream into events and notes what they report.
+
+    Attributes:
+        finished: An event with a finish reason was seen.
+        complete: The provider's last event was seen.
+        failed: An error event was seen.
+        usage_seen: A total of the whole response was seen.
+        kept: Events that may carry output, as bytes.
+    """
+
+    __slots__ = ("_hide_usage", "_rest", "complete", "failed", "finished", "kept", "reported", "usage_seen")
+
+    def __init__(self, *, hide_usage: bool) -> None:
+        self._hide_usage = hide_usage
+        self._rest = b""
+        self.finished = False
+        self.complete = False
+        self.failed = False
+        self.usage_seen = False
+        self.kept: list[bytes] = []
+        self.reported: list[Any] = []  # parsed events with usage, until the caller takes them
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take bytes of the body and return the bytes of the events that are complete now."""
+        data = self._rest + chunk if self._rest else chunk
+        forward = []
+        start = 0
+        for end in _END.finditer(data):
+            event = data[start : end.end()]
+            start = end.end()
+            if self._see(event):
+                forward.append(event)
+        self._rest = data[start:]
+        return b"".join(forward)
+
+    def flush(self) -> bytes:
+        """Return what is left when the body ends."""
+        rest, self._rest = self._rest, b""
+        return rest if rest and self._see(rest) else b""
+
+    def _see(self, event: bytes) -> bool:
+        """Note what an event reports; False if it is not to be forwarded."""
+        self.complete = self.complete or any(last in event for last in _LAST)
+        error = _ERROR.search(event) is not None
+        if not error and _USAGE.search(event) is None:
+            self.finished = self.finished or _FINISH.search(event) is not None
+            self.kept.append(event)
+            return True
+        value = parsed(event)
+        if error and _is_error(value):
+            self.failed = True
+        if _FINISH.search(event) is not None:
+            self.finished = True
+        if not _has_usage(value):
+            self.kept.append(event)
+            return True
+        self.reported.append(value)
+        if _COMPLETED.search(event) is not None or (
+            isinstance(value, Mapping) and value.get("type") == "message_delta"
+        ):
+            self.usage_seen = self.finished = True
+        hidden = isinstance(value, Mapping) and value.get("choices") == []
+        if "choices" in value and (hidden or self.finished):
+            self.usage_seen = True
+        if not hidden:
+            self.kept.append(event)
+        return not (hidden and self._hide_usage)
+
+
+def _has_usage(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    inner = value.get("response") or value.get("message")
+    return bool(value.get("usage") or (isinstance(inner, Mapping) and inner.get("usage")))
+
+
+def _is_error(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    return bool(value.get("error")) or value.get("type") in ("error", "response.failed")
+
+
+def parsed(event: bytes) -> Any:
+    """Return the JSON of an event; None if it has none."""
+    lines = [line[5:] for line in event.splitlines() if line.startswith(b"data:")]
+    try:
+        return json.loads(b"\n".join(lines) if lines else event)
+    except ValueError:
+        return None
+
+
+_TEXTS: Final = (
+    "content",
+    "text",
+    "refusal",
+    "reasoning",
+    "reasoning_content",
+    "thinking",
+    "arguments",
+    "partial_json",
+    "transcript",
+    "completion",
+    "input",
+)
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Yield all text, refusals, reasoning and tool arguments of an event or of a whole response."""
+    if isinstance(value, Mapping):
+        kind = value.get("type")
+        if isinstance(kind, str) and kind.startswith("response."):
+            delta = value.get("delta")
+            if isinstance(delta, str):
+                yield delta
+            return
+        for name, member in value.items():
+            if isinstance(member, str):
+                if name in _TEXTS and member:
+                    yield member
+            elif name in ("args", "input") and isinstance(member, Mapping):
+                if member:
+                    yield json.dumps(member, ensure_ascii=False, separators=(",", ":"))
+            elif name not in ("usage", "tools", "metadata"):
+                yield from texts(member)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts(item)
