@@ -376,20 +376,12 @@ def was_sent(error: BaseException | None) -> bool:
     """Return whether an attempt that failed may have reached the provider and got no status."""
     if error is None or any(getattr(error, name, None) is not None for name in ("status_code", "response", "code")):
         return False
-    chain: list[str] = []
+    names: list[str] = []
     current: BaseException | None = error
-    while current is not None and len(chain) < 8:
-        chain.append(type(current).__name__)
+    while current is not None and len(names) < 8:
+        names.append(type(current).__name__)
         current = current.__cause__ or current.__context__
-    unsent = (
-        "ConnectError",
-        "ConnectTimeout",
-        "PoolTimeout",
-        "UnsupportedProtocol",
-        "InvalidURL",
-        "LocalProtocolError",
-    )
-    return not any(name in unsent for name in chain)
+    return not any(name in _UNSENT for name in names)
 
 
 def parsed_json(content: bytes) -> Any:

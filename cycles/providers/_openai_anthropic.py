@@ -23,6 +23,8 @@ from cycles.providers._settle import end_call, end_call_async, end_dropped, open
 T = TypeVar("T")
 
 _HOOKS: Final = ("request", "copy", "_prepare_request", "_process_response")
+_ABSENT: Final = ("NotGiven", "Omit")
+"""Classes of the SDKs that mark parameters without a value."""
 _current: Final[ContextVar[Call | None]] = ContextVar("cycles_provider_call", default=None)
 """The call in progress; the hooks of one request share it."""
 
@@ -199,7 +201,7 @@ def _merged(options: Any) -> dict[str, Any]:
     body = dict(options.json_data) if isinstance(options.json_data, Mapping) else {}
     if isinstance(options.extra_json, Mapping):
         body.update(options.extra_json)
-    return body
+    return {name: value for name, value in body.items() if type(value).__name__ not in _ABSENT}
 
 
 def _limited(options: Any, call: Call, cap: int | None) -> Any:

@@ -141,6 +141,7 @@ class FakeProvider:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # tests connect from many threads
 
     def __init__(self, provider: FakeProvider) -> None:
         self.provider = provider
