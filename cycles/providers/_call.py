@@ -84,8 +84,10 @@ class Call:
         self.hide_usage = False
         self.streams = False  # the response is settled when the user has read it
         self.guard: Any = None  # a GuardState, or the enclosing guard
+        self.runtime: Any = None  # of the client that has reserved; it settles also if the client is closed
         self.client = meter.client
         self._exact = False
+        self._failed = False
         self._whole: Any = None
         self._chunks: list[Any] = []
         self._filter: StreamFilter | None = None
@@ -212,6 +214,7 @@ class Call:
         self.responded = True
         self._chunks.append(value)
         self._read(value)
+        self._failed = self._failed or (isinstance(value, Mapping) and bool(value.get("error")))
         candidates = value.get("candidates") if isinstance(value, Mapping) else None
         ended = any(isinstance(one, Mapping) and one.get("finishReason") for one in candidates or ())
         self._exact = self._exact or (ended and bool(value.get("usageMetadata")))
@@ -233,8 +236,15 @@ class Call:
         _READERS[self.meter.provider](value, self.usage)
 
     @property
+    def chunks_outcome(self) -> Outcome:
+        """How a stream of decoded chunks that ended normally has ended."""
+        return "error" if self._failed else None
+
+    @property
     def stream_outcome(self) -> Outcome:
         """How a stream that is closed now has ended."""
+        if self._failed:
+            return "error"
         if self._filter is None:
             return "closed" if not self._exact else None
         if self._filter.failed:

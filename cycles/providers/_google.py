@@ -200,7 +200,7 @@ class _Chunks:
         try:
             chunk = next(self._chunks)
         except StopIteration:
-            end_call(self._call)
+            end_call(self._call, self._call.chunks_outcome)
             raise
         except BaseException as error:
             end_call(self._call, broken(error), None if self._call.responded else error)
@@ -224,7 +224,7 @@ class _AsyncChunks:
         try:
             chunk = await anext(self._chunks)
         except StopAsyncIteration:
-            await end_call_async(self._call)
+            await end_call_async(self._call, self._call.chunks_outcome)
             raise
         except BaseException as error:
             await end_call_async(self._call, broken(error))

@@ -125,6 +125,8 @@ def _pump(pump: Pump, source: Iterator[bytes]) -> Iterator[bytes]:
             finally:
                 pump.reading = False
             data = pump.flush() if chunk is None else pump.feed(chunk)
+            if pump.outcome == "error":
+                end_call(pump.call, "error")  # the SDK raises now, and some versions do not close the response
             if data:
                 yield data
             if chunk is None:
@@ -147,6 +149,8 @@ async def _apump(pump: Pump, source: AsyncIterator[bytes]) -> AsyncIterator[byte
             finally:
                 pump.reading = False
             data = pump.flush() if chunk is None else pump.feed(chunk)
+            if pump.outcome == "error":
+                await end_call_async(pump.call, "error")
             if data:
                 yield data
             if chunk is None:

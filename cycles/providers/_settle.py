@@ -35,7 +35,8 @@ def open_call(call: Call) -> int | None:
     if call.guard is not None:
         return cap
     reservation = call.client.reserve(call.reserved, **call.reserve_options())
-    call.guard = run(reservation._open(call.client._runtime().blocking, reservation._request))
+    call.runtime = call.client._runtime()
+    call.guard = run(reservation._open(call.runtime.blocking, reservation._request))
     return _cap(call.guard)
 
 
@@ -45,7 +46,8 @@ async def open_call_async(call: Call) -> int | None:
     if call.guard is not None:
         return cap
     reservation = call.client.reserve(call.reserved, **call.reserve_options())
-    io = call.client._runtime().tasks()
+    call.runtime = call.client._runtime()
+    io = call.runtime.tasks()
     call.guard = await io.to_the_end(reservation._open(io, reservation._request))
     return _cap(call.guard)
 
@@ -62,7 +64,7 @@ def end_call(call: Call, outcome: Outcome = None, raised: BaseException | None =
         return
     ending = call.conclude(outcome, raised)
     if isinstance(call.guard, GuardState):
-        run(_end(call.client._runtime().blocking, call, ending))
+        run(_end(call.runtime.blocking, call, ending))
     elif call.guard is not None and (event := _pay(call, ending)) is not None:
         with contextlib.suppress(CyclesError):  # logged and reported by the client
             call.client.record(**event)
@@ -74,7 +76,7 @@ async def end_call_async(call: Call, outcome: Outcome = None, raised: BaseExcept
         return
     ending = call.conclude(outcome, raised)
     if isinstance(call.guard, GuardState):
-        io = call.client._runtime().tasks()
+        io = call.runtime.tasks()
         await io.to_the_end(_end(io, call, ending))
     elif call.guard is not None and (event := _pay(call, ending)) is not None:
         with contextlib.suppress(CyclesError):  # logged and reported by the client
