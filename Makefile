@@ -16,7 +16,7 @@ WORKERS ?= auto
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults test-live test-all check generate generate-check spec-diff format bench build clean
+.PHONY: help demo test test-faults test-live test-providers test-all check generate generate-check spec-diff format bench build clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -52,6 +52,9 @@ test-faults: $(STAMP)  ## run 200 mixed guards while the embedded server is kill
 
 test-live: $(STAMP)  ## run the contract and the fault runs on the reference servers (REFERENCE_SERVERS=FILE)
 	$(PY) -m tests.live.run $(REFERENCE_SERVERS)
+
+test-providers:  ## run the tests of provider clients with the lowest and the newest versions of each SDK
+	@PYTHON=$(PYTHON) VENV=$(VENV) sh tests/providers/run_versions.sh
 
 test-all:  ## run the tests on every supported Python that is installed
 	@for python in python3.11 python3.12 python3.13 python3.14; do \

@@ -7,6 +7,7 @@ Authors just write blocks. A page is one test, its blocks run in order in one na
   ``client = cycles.Cycles()`` works as printed. ``server`` is that server. Clients are closed when the page ends.
 - ``call_model(prompt)``, ``stream_model(prompt)`` and, for ``await`` and ``async for``, ``acall_model`` and
   ``astream_model``: stand-ins for a model SDK, which answer in OpenAI's shape (see `Model`).
+- ``OPENAI_BASE_URL`` points to a fake provider, so that ``openai.OpenAI()`` works as printed.
 - ``await``, ``async with`` and ``async for`` may stand at the top of a block.
 
 Blocks are ``python`` (code, or a session with ``>>>``), ``bash`` (make targets, modules, options and settings must
@@ -45,6 +46,7 @@ from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 from sybil.typing import Evaluator, Parser
 
 import cycles
+from cycles.testing import FakeProvider
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -114,7 +116,9 @@ def namespace(
     for name in ("HOME", "XDG_STATE_HOME", "CYCLES_JOURNAL_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    with server.listen(port=0) as url:
+    with server.listen(port=0) as url, FakeProvider() as provider:
+        monkeypatch.setenv("OPENAI_BASE_URL", provider.openai_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")
         monkeypatch.setenv("CYCLES_BASE_URL", url)
         monkeypatch.setenv("CYCLES_API_KEY", server.api_key)
         monkeypatch.setenv("CYCLES_TENANT", "acme")
@@ -273,6 +277,8 @@ def test_page(
     page: Path, namespace: dict[str, Any], runner: asyncio.Runner, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fences = FENCES(Document(page.read_text(), str(page)))
+    if "import openai" in page.read_text():  # in an environment that is older than pyproject.toml it is missing
+        pytest.importorskip("openai", reason="openai is missing: run make test to update the environment")
     unknown = {fence.lexemes["info"].strip() or "(no language)" for fence in fences} - {"python", *OTHERS}
     assert not unknown, f"blocks in {', '.join(unknown)}; use python, {', '.join(OTHERS)}"
     run_all(Document.parse(str(page), *parsers(runner)), namespace)

@@ -21,7 +21,7 @@ from cycles._errors import InvalidRequestError, UnknownModelError
 from cycles.prices import Origin, PriceBook
 from cycles.providers._endpoints import Endpoint, normalized
 from cycles.providers._meter import Meter, Request
-from cycles.providers._stream_filter import StreamFilter, parsed, texts
+from cycles.providers._stream_filter import StreamFilter, parsed, strings_of
 
 Outcome: TypeAlias = Literal["closed", "error"] | None
 
@@ -195,7 +195,7 @@ class Call:
         options = self.request.body.get("stream_options")
         return self.hide_usage or (isinstance(options, Mapping) and options.get("include_usage") is True)
 
-    # --- what comes back
+    # --- the response
 
     def retried(self, response: object, error: BaseException | None) -> None:
         """Note that an attempt failed and the SDK sends another."""
@@ -357,13 +357,13 @@ class Call:
         return True
 
     def _made(self) -> list[list[str]]:
-        """Return the texts of each event that carried any."""
+        """Return the strings that each event carried, if it carried any."""
         if self._filter is not None:
-            found = [list(texts(parsed(event))) for event in self._filter.kept]
+            found = [list(strings_of(parsed(event))) for event in self._filter.kept]
         elif self._chunks:
-            found = [list(texts(chunk.get("candidates"))) for chunk in self._chunks if isinstance(chunk, Mapping)]
+            found = [list(strings_of(chunk.get("candidates"))) for chunk in self._chunks if isinstance(chunk, Mapping)]
         else:
-            found = [list(texts(self._whole))]
+            found = [list(strings_of(self._whole))]
         return [made for made in found if made]
 
     def _count_input(self) -> int:

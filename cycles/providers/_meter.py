@@ -1,4 +1,4 @@
-"""What a guarded client was told at `guard()`: the settings of all its requests, and their checks."""
+"""The settings that `guard` gives to a client, for all its requests, and their checks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, cast
 from urllib.parse import urlsplit
 
 from attrs import Factory, define, frozen
@@ -161,11 +161,11 @@ def behind_proxy(base_url: str) -> bool:
     proxy = os.environ.get("CYCLES_PROXY_URL")
     if not proxy:
         return False
-    there, here = urlsplit(proxy), urlsplit(base_url)
-    if (there.scheme, there.hostname, there.port) != (here.scheme, here.hostname, here.port):
+    there, client = urlsplit(proxy), urlsplit(base_url)
+    if (there.scheme, there.hostname, there.port) != (client.scheme, client.hostname, client.port):
         return False
     prefix = [part for part in there.path.split("/") if part]
-    return [part for part in here.path.split("/") if part][: len(prefix)] == prefix
+    return [part for part in client.path.split("/") if part][: len(prefix)] == prefix
 
 
 _shared_book: dict[str, PriceBook] = {}
@@ -226,12 +226,13 @@ def make_meter(
     rest, actual, key = _checked_options(options)
     if isinstance(estimate, Amount) and estimate.unit not in ("USD_MICROCENTS", "TOKENS") and actual is None:
         raise InvalidRequestError(f"an estimate in {estimate.unit} needs actual=: pass a callable of the usage")
+    amount: Amount | Callable[[Request], Amount] | None = cast(Any, estimate)
     return Meter(
         provider=provider,
         pricing=pricing,
         given_client=client,
         book=prices if prices is not None else _book_if_needed(estimate, actual),
-        estimate=estimate,
+        estimate=amount,
         max_output_tokens=max_output_tokens,
         within=within,
         unmetered=unmetered,

@@ -225,7 +225,7 @@ def _limited(options: Any, call: Call, cap: int | None) -> Any:
 
 
 def _size_of(files: Any) -> int:
-    """Return the bytes of uploaded files, as far as they are known without reading."""
+    """Return the size of uploaded files in bytes, if it is known without reading them."""
     if files is None:
         return 0
     items = files.items() if isinstance(files, Mapping) else files

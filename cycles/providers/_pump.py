@@ -1,4 +1,4 @@
-"""The bytes of a response that the user reads: passed on, read for usage, and settled when they end.
+"""Forward the bytes of a response that the user reads, read their usage, and settle the call when they end.
 
 The same steps for `httpx` and `httpx2`, whose responses share these public methods.
 """
@@ -21,7 +21,7 @@ _DRAIN_S: Final = 1.0
 
 
 class Pump:
-    """What one response has passed on so far."""
+    """What one response has forwarded so far."""
 
     __slots__ = ("_body", "_filter", "call", "reading", "source")
 
@@ -34,7 +34,7 @@ class Pump:
         call.responded = True
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take bytes of the response, and return those to pass on."""
+        """Take bytes of the response, and return those to forward."""
         if self._filter is not None:
             return self._filter.feed(chunk)
         if self._body is not None:

@@ -105,14 +105,14 @@ def _is_error(value: Any) -> bool:
 
 def parsed(event: bytes) -> Any:
     """Return the JSON of an event; None if it has none."""
-    lines = [line[5:] for line in event.splitlines() if line.startswith(b"data:")]
+    data = [part[5:] for part in event.splitlines() if part.startswith(b"data:")]
     try:
-        return json.loads(b"\n".join(lines) if lines else event)
+        return json.loads(b"\n".join(data) if data else event)
     except ValueError:
         return None
 
 
-_TEXTS: Final = (
+_OUTPUT: Final = (
     "content",
     "text",
     "refusal",
@@ -127,8 +127,8 @@ _TEXTS: Final = (
 )
 
 
-def texts(value: Any) -> Iterator[str]:
-    """Yield all text, refusals, reasoning and tool arguments of an event or of a whole response."""
+def strings_of(value: Any) -> Iterator[str]:
+    """Yield the text, reasoning and tool arguments of an event or of a whole response."""
     if isinstance(value, Mapping):
         kind = value.get("type")
         if isinstance(kind, str) and kind.startswith("response."):
@@ -138,13 +138,13 @@ def texts(value: Any) -> Iterator[str]:
             return
         for name, member in value.items():
             if isinstance(member, str):
-                if name in _TEXTS and member:
+                if name in _OUTPUT and member:
                     yield member
             elif name in ("args", "input") and isinstance(member, Mapping):
                 if member:
                     yield json.dumps(member, ensure_ascii=False, separators=(",", ":"))
             elif name not in ("usage", "tools", "metadata"):
-                yield from texts(member)
+                yield from strings_of(member)
     elif isinstance(value, list):
         for item in value:
-            yield from texts(item)
+            yield from strings_of(item)

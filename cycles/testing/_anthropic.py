@@ -95,7 +95,7 @@ def _empty(block: Json) -> Json:
 
 def _deltas(block: Json, reply: Reply) -> Iterator[Json]:
     if block["type"] == "text":
-        for word in reply.words():
+        for word in reply.pieces():
             yield {"type": "text_delta", "text": word}
     elif block["type"] == "thinking":
         yield {"type": "thinking_delta", "thinking": reply.reasoning}

@@ -84,10 +84,10 @@ def _usage(counts: Mapping[str, int], share: float) -> Json:
 
 def events(path: str, request: Mapping[str, Any], reply: Reply) -> Iterator[bytes]:
     """Yield the chunks of a stream, each complete; counts are running totals."""
-    words = reply.words()
-    for index, word in enumerate(words):
-        share = (index + 1) / (len(words) + 1)
-        yield _data(_chunk(path, request, reply, [{"text": word}], final=False, share=share))
+    pieces = reply.pieces()
+    for index, piece in enumerate(pieces):
+        share = (index + 1) / (len(pieces) + 1)
+        yield _data(_chunk(path, request, reply, [{"text": piece}], final=False, share=share))
     rest = [part for part in _parts(reply) if "functionCall" in part]
     yield _data(_chunk(path, request, reply, rest or [{"text": ""}], final=True))
 

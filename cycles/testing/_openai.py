@@ -75,7 +75,7 @@ def _tool(index: int, call: ToolCall) -> Json:
 
 
 def completion(model: str, request: Mapping[str, Any], reply: Reply) -> Json:
-    """Return a text completion."""
+    """Return a completion of the old completions API."""
     choices = [{"index": 0, "text": reply.text, "finish_reason": "stop", "logprobs": None}]
     found = {"id": "cmpl-1", "object": "text_completion", "created": CREATED, "model": model, "choices": choices}
     usage = chat_usage(request, reply)
@@ -188,7 +188,7 @@ def events(path: str, request: Mapping[str, Any], reply: Reply) -> Iterator[byte
 
 def _deltas(reply: Reply) -> Iterator[tuple[Json, str | None]]:
     yield {"role": "assistant", "content": ""}, None
-    for word in reply.words():
+    for word in reply.pieces():
         yield {"content": word}, None
     for index, call in enumerate(reply.tool_calls):
         tool = _tool(index, call)
@@ -242,7 +242,7 @@ def _response_events(request: Mapping[str, Any], reply: Reply) -> Iterator[bytes
 def _text_events(reply: Reply, number: Iterator[int], place: Json) -> Iterator[bytes]:
     part = {"type": "output_text", "text": "", "annotations": []}
     yield _event("response.content_part.added", number, **place, part=part)
-    for word in reply.words():
+    for word in reply.pieces():
         yield _event("response.output_text.delta", number, **place, delta=word, logprobs=[])
     yield _event("response.output_text.done", number, **place, text=reply.text, logprobs=[])
     yield _event("response.content_part.done", number, **place, part={**part, "text": reply.text})
@@ -250,7 +250,7 @@ def _text_events(reply: Reply, number: Iterator[int], place: Json) -> Iterator[b
 
 def _audio_events(path: str, request: Mapping[str, Any], reply: Reply) -> Iterator[bytes]:
     kind = "transcript.text" if path.endswith("/transcriptions") else "speech.audio"
-    for word in reply.words():
+    for word in reply.pieces():
         piece = {"delta": word} if kind == "transcript.text" else {"audio": "AAAA"}
         yield _data({"type": f"{kind}.delta", **piece})
     done = {"text": reply.text} if kind == "transcript.text" else {}

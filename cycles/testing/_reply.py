@@ -61,12 +61,12 @@ class Reply:
     gate_after: int = 0
     gzip: bool = False
 
-    def words(self) -> list[str]:
+    def pieces(self) -> list[str]:
         """Return the text in the pieces of a stream."""
         return [word if first else f" {word}" for first, word in _marked(self.text.split(" "))] if self.text else []
 
     def counts(self, request: Mapping[str, Any]) -> Mapping[str, int]:
-        """Return the counts to report; without `usage` the words of the request and of the text."""
+        """Return the counts to report; by default the number of words."""
         if self.usage is not None:
             return self.usage
         read = len(str(request).split())

@@ -66,7 +66,8 @@ class Desk:
 
     @property
     def held(self) -> int:
-        return self.server.ledger.balance("tenant:acme", unit="USD_MICROCENTS").reserved.amount
+        reserved = self.server.ledger.balance("tenant:acme", unit="USD_MICROCENTS").reserved
+        return 0 if reserved is None else reserved.amount
 
     def settle_dropped(self) -> None:
         """Wait for what is settled in the background."""

@@ -51,7 +51,7 @@ def test_caps_lower_the_output_limit(sdk: Sdk) -> None:
 
 def test_max_output_tokens_is_default_and_ceiling(sdk: Sdk) -> None:
     limited = type(sdk)(sdk.desk, max_output_tokens=60)
-    limited.complete(**({} if sdk.name != "anthropic" else {"max_tokens": 60}))
+    limited.complete(**(with_limit(sdk, 60) if sdk.name == "anthropic" else {}))
     assert limit_of(limited) == 60
     limited.complete(**with_limit(sdk, 200))
     assert limit_of(limited) == 60
