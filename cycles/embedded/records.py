@@ -239,4 +239,28 @@ class ApiKey(Record):
         return (self.secret,)
 
 
-KINDS: Final[dict[str, type[Record]]] = {cls.kind: cls for cls in (Budget, Reservation, StoredResponse, Tenant, ApiKey)}
+@frozen(kw_only=True)
+class AdminInfo(Record):
+    """Members that only the admin operations use, about a tenant, a budget, an API key or an audit log entry."""
+
+    kind: ClassVar[str] = "admin_info"
+
+    about: str
+    name: str
+    values: Body
+    until_ms: int | None = None
+
+    @property
+    def key(self) -> Key:
+        """Return what the members are about, and its name."""
+        return (self.about, self.name)
+
+    @property
+    def due_ms(self) -> int | None:
+        """Return the last moment at which the members are stored."""
+        return self.until_ms
+
+
+KINDS: Final[dict[str, type[Record]]] = {
+    cls.kind: cls for cls in (Budget, Reservation, StoredResponse, Tenant, ApiKey, AdminInfo)
+}

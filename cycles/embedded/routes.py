@@ -31,7 +31,30 @@ _TABLE: Final[dict[tuple[str, ...], dict[str, str]]] = {
     ("evidence", "*"): {"GET": "evidence"},
     (".well-known", "cycles-jwks.json"): {"GET": "jwks"},
 }
-OPERATIONS: Final = tuple(operation for methods in _TABLE.values() for operation in methods.values())
+# Method and path below /v1/admin, with "*" for an id -> operation.
+ADMIN_TABLE: Final[dict[tuple[str, str], str]] = {
+    ("POST", "tenants"): "createTenant",
+    ("GET", "tenants"): "listTenants",
+    ("GET", "tenants/*"): "getTenant",
+    ("PATCH", "tenants/*"): "updateTenant",
+    ("POST", "budgets"): "createBudget",
+    ("GET", "budgets"): "listBudgets",
+    ("PATCH", "budgets"): "updateBudget",
+    ("GET", "budgets/lookup"): "lookupBudget",
+    ("POST", "budgets/fund"): "fundBudget",
+    ("POST", "budgets/freeze"): "freezeBudget",
+    ("POST", "budgets/unfreeze"): "unfreezeBudget",
+    ("POST", "budgets/bulk-action"): "bulkActionBudgets",
+    ("POST", "api-keys"): "createApiKey",
+    ("GET", "api-keys"): "listApiKeys",
+    ("PATCH", "api-keys/*"): "updateApiKey",
+    ("DELETE", "api-keys/*"): "revokeApiKey",
+    ("GET", "audit/logs"): "listAuditLogs",
+}
+OPERATIONS: Final = (
+    *(operation for methods in _TABLE.values() for operation in methods.values()),
+    *ADMIN_TABLE.values(),
+)
 # The operations that accept X-Admin-API-Key.
 ADMIN_OPERATIONS: Final = frozenset({"list", "get", "release"})
 PUBLIC_OPERATIONS: Final = frozenset({"evidence", "jwks"})
@@ -56,3 +79,16 @@ def find(method: str, path: str) -> Route:
         allow = (*methods, "HEAD") if "GET" in methods else tuple(methods)
         return Route(None, public=public, allow=allow)
     return Route(operation, path_id, public)
+
+
+def find_admin(method: str, path: str) -> Route:
+    """Return the route of a request for an admin operation."""
+    below = path.removeprefix("/v1/admin/").rstrip("/") if path.startswith("/v1/admin/") else ""
+    base, _, path_id = below.partition("/")
+    if (method, below) in ADMIN_TABLE:
+        return Route(ADMIN_TABLE[method, below])
+    single = bool(path_id) and "/" not in path_id
+    if single and (method, f"{base}/*") in ADMIN_TABLE:
+        return Route(ADMIN_TABLE[method, f"{base}/*"], unquote(path_id))
+    places = (below, f"{base}/*") if single else (below,)
+    return Route(None, allow=tuple(sorted(known for known, place in ADMIN_TABLE if place in places)))

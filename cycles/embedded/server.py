@@ -14,6 +14,7 @@ from cycles._core.amounts import Amount
 from cycles._errors import InvalidRequestError
 from cycles._version import public
 from cycles.embedded import validation
+from cycles.embedded.admin import AdminRoutes
 from cycles.embedded.authentication import Authenticator
 from cycles.embedded.clock import Clock, SystemClock
 from cycles.embedded.faults import Fault, Faults
@@ -21,7 +22,7 @@ from cycles.embedded.http import Application, Request, Response
 from cycles.embedded.ledger import Ledger
 from cycles.embedded.operator import Operator
 from cycles.embedded.request_log import ReceivedRequest, RequestLog
-from cycles.embedded.routes import Route, find
+from cycles.embedded.routes import Route, find, find_admin
 from cycles.embedded.tables import Tables
 from cycles.embedded.transports import EmbeddedTransport
 from cycles.embedded.webhook_routes import WebhookRoutes, trace_flags_of
@@ -47,7 +48,8 @@ class EmbeddedServer:
             file already has stay unchanged.
         path: SQLite file of the ledger; None keeps it in memory.
         clock: Source of the time; `ManualClock` for tests, the machine's clock by default.
-        admin_api_key: The admin key for list, get and release; None allows no admin calls.
+        admin_api_key: The admin key: for the admin operations of `cycles.Admin`, and for list, get and release of
+            reservations. None allows no admin calls.
         api_keys: Further API keys and their tenants.
         evidence_key: Seed of an Ed25519 key, 32 bytes or 64 hex digits: the server signs evidence of its decisions.
         server_id: The issuer that evidence names; the address of each request with ``/v1`` by default.
@@ -74,6 +76,7 @@ class EmbeddedServer:
         self._application = Application(self._ledger, admin_api_key)
         self.webhooks = Webhooks(clock)
         self._webhook_routes = WebhookRoutes(self.webhooks, self._tenant_of, admin_api_key)
+        self._admin_routes = AdminRoutes(self._ledger, admin_api_key)
         self._closed = False
         self.ledger = Operator(self._ledger)
         self.faults = Faults()
@@ -101,7 +104,7 @@ class EmbeddedServer:
         """Return the response (None if a fault kept the request from the ledger) and the fault, if there is one."""
         if self._closed:
             return None, None
-        operation = find(request.method, request.path).operation
+        operation = find(request.method, request.path).operation or find_admin(request.method, request.path).operation
         fault = self.faults.take(operation)
         if fault is not None and fault.lost and not fault.reaches_ledger:
             return None, fault
@@ -123,6 +126,8 @@ class EmbeddedServer:
     def _respond(self, request: Request) -> Response:
         if self._webhook_routes.serves(request.path):
             return self._webhook_routes.handle(request)
+        if self._admin_routes.serves(request.path):
+            return self._admin_routes.handle(request)
 
         def form() -> dict[str, Any]:
             operation = find(request.method, request.path).operation or ""

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import Protocol, cast
 
-from cycles.embedded.records import KINDS, ApiKey, Budget, Key, Record, Reservation, StoredResponse, Tenant
+from cycles.embedded.records import KINDS, AdminInfo, ApiKey, Budget, Key, Record, Reservation, StoredResponse, Tenant
 
 
 class Store(Protocol):
@@ -43,6 +43,7 @@ class Tables:
         self.responses = cast(dict[Key, StoredResponse], self._by_kind[StoredResponse.kind])
         self.tenants = cast(dict[Key, Tenant], self._by_kind[Tenant.kind])
         self.api_keys = cast(dict[Key, ApiKey], self._by_kind[ApiKey.kind])
+        self.admin_info = cast(dict[Key, AdminInfo], self._by_kind[AdminInfo.kind])
         for record in store.load() if store is not None else ():
             self._index(record)
 

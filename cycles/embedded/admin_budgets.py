@@ -1,0 +1,257 @@
+"""The admin operations on budgets. The state is that of the reference server; see `docs/admin.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from attrs import evolve
+
+from cycles.embedded import admin_forms as forms
+from cycles.embedded.admin_state import AdminCall, AdminState, Result, budget_name, ledger_id, owner_of
+from cycles.embedded.errors import ApiError
+from cycles.embedded.idempotency import digest
+from cycles.embedded.records import DAY_MS, Body, Budget, StoredResponse
+
+_STATUSES: Final = ("ACTIVE", "FROZEN", "CLOSED")
+_SORTS: Final = ("tenant_id", "scope", "unit", "status", "utilization", "debt")
+_INFO: Final = ("commit_overage_policy", "rollover_policy", "period_start", "period_end")
+_BULK_MS: Final = 15 * 60_000
+_MOST_ROWS: Final = 500
+
+
+def _result(status: int, body: Body, budget: Budget, **audit: Any) -> Result:
+    return Result(status, body, owner_of(budget), ("budget", budget_name(budget)), audit or None)
+
+
+def create(state: AdminState, call: AdminCall) -> Result:
+    """Create the budget of a scope in one unit."""
+    form = call.form
+    if call.tenant is not None and "tenant_id" in form:
+        raise ApiError("INVALID_REQUEST", "tenant_id: is not allowed with a tenant's key, which decides the tenant")
+    tenant = call.tenant or form.get("tenant_id")
+    if not tenant:
+        raise ApiError("INVALID_REQUEST", "tenant_id: is required with the admin key")
+    scope = forms.scope_of(form["scope"], tenant)
+    state.require_tenant(tenant, active=True)
+    for name in ("allocated", "overdraft_limit"):
+        _require_unit(form.get(name), form["unit"])
+    if (scope, form["unit"]) in state.tables.budgets:
+        raise ApiError("DUPLICATE_RESOURCE", f"{scope} has a budget in {form['unit']} already", status=409)
+    budget = Budget(
+        scope=scope,
+        unit=form["unit"],
+        allocated=form["allocated"]["amount"],
+        overdraft_limit=form.get("overdraft_limit", {}).get("amount", 0),
+    )
+    info = state.with_info("budget", budget_name(budget), created_at=call.now, **{n: form.get(n) for n in _INFO})
+    state.tables.apply(budget, info)
+    return _result(201, state.budget_body(budget), budget)
+
+
+def _require_unit(amount: Body | None, unit: str) -> None:
+    if amount is not None and amount["unit"] != unit:
+        raise ApiError("UNIT_MISMATCH", f"the unit is {unit}, got {amount['unit']}")
+
+
+def _found(state: AdminState, call: AdminCall) -> Budget:
+    budget = state.budget(*forms.place_of(call.query))
+    if call.tenant is not None and owner_of(budget) != call.tenant.lower():
+        raise ApiError("FORBIDDEN", "the budget belongs to another tenant")
+    return budget
+
+
+def lookup(state: AdminState, call: AdminCall) -> Result:
+    """Return the budget of a scope in one unit."""
+    budget = _found(state, call)
+    return _result(200, state.budget_body(budget), budget)
+
+
+def listed(state: AdminState, call: AdminCall) -> Result:
+    """Return one page of budgets."""
+    query = call.query
+    wanted: dict[str, Any] = {
+        "unit": forms.choice(query, "unit", ("USD_MICROCENTS", "TOKENS", "CREDITS", "RISK_POINTS")),
+        "status": forms.choice(query, "status", _STATUSES),
+        "over_limit": forms.flag(query, "over_limit"),
+        "has_debt": forms.flag(query, "has_debt"),
+        "utilization_min": forms.number(query, "utilization_min"),
+        "utilization_max": forms.number(query, "utilization_max"),
+        "scope_prefix": query.get("scope_prefix"),
+        "search": query.get("search"),
+    }
+    sort_by = forms.choice(query, "sort_by", _SORTS) or "scope"
+    descending = forms.choice(query, "sort_dir", ("asc", "desc")) == "desc"
+    chosen = matching(state.budgets_of(call.tenant or query.get("tenant_id")), wanted)
+    chosen.sort(key=lambda budget: (_sort_key(budget, sort_by), budget.scope, budget.unit), reverse=descending)
+    rows = [state.budget_body(budget) for budget in chosen]
+    return Result(200, forms.page("ledgers", rows, lambda row: str(row["ledger_id"]), query))
+
+
+def _sort_key(budget: Budget, name: str) -> Any:
+    if name == "utilization":
+        return _utilization(budget)
+    return owner_of(budget) if name == "tenant_id" else getattr(budget, name)
+
+
+def _utilization(budget: Budget) -> float:
+    return (budget.spent + budget.reserved) / budget.allocated if budget.allocated else 0.0
+
+
+def matching(budgets: Iterable[Budget], wanted: Mapping[str, Any]) -> list[Budget]:
+    """Return the budgets that match all filters which are not None."""
+
+    def fits(budget: Budget) -> bool:
+        least, most = wanted.get("utilization_min"), wanted.get("utilization_max")
+        used = _utilization(budget)
+        return (
+            wanted.get("unit") in (None, budget.unit)
+            and wanted.get("status") in (None, budget.status)
+            and wanted.get("over_limit") in (None, budget.is_over_limit)
+            and wanted.get("has_debt") in (None, budget.debt > 0)
+            and (least is None or used >= least)
+            and (most is None or used <= most)
+            and budget.scope.startswith((wanted.get("scope_prefix") or "").lower())
+            and (wanted.get("search") or "").lower() in budget.scope
+        )
+
+    return [budget for budget in budgets if fits(budget)]
+
+
+def update(state: AdminState, call: AdminCall) -> Result:
+    """Change overdraft limit, overage policy or metadata of a budget."""
+    budget, form = _found(state, call), call.form
+    state.require_tenant(owner_of(budget))
+    _require_unit(form.get("overdraft_limit"), budget.unit)
+    if "overdraft_limit" in form:
+        budget = evolve(budget, overdraft_limit=form["overdraft_limit"]["amount"])
+    members = {name: form[name] for name in ("commit_overage_policy",) if name in form}
+    return _result(200, state.save_budget(budget, call.now, **members), budget)
+
+
+def freeze(state: AdminState, call: AdminCall) -> Result:
+    """Freeze an active budget."""
+    return _set_status(state, call, "ACTIVE", "FROZEN")
+
+
+def unfreeze(state: AdminState, call: AdminCall) -> Result:
+    """Make a frozen budget active."""
+    return _set_status(state, call, "FROZEN", "ACTIVE")
+
+
+def _set_status(state: AdminState, call: AdminCall, before: str, after: str) -> Result:
+    budget = _found(state, call)
+    state.require_tenant(owner_of(budget))
+    if budget.status != before:
+        raise ApiError("INVALID_REQUEST", f"the budget is {budget.status}, not {before}", status=409)
+    budget = evolve(budget, status=after)
+    audit = {"reason": call.form["reason"]} if "reason" in call.form else {}
+    return _result(200, state.save_budget(budget, call.now), budget, **audit)
+
+
+# --- funding ------------------------------------------------------------------------------------------------------
+
+
+def fund(state: AdminState, call: AdminCall) -> Result:
+    """Change the allocation, the spent amount or the debt of a budget."""
+    tenant = call.tenant or call.query.get("tenant_id")
+    if not tenant:
+        raise ApiError("INVALID_REQUEST", "the query parameter tenant_id is required with the admin key")
+    budget = state.budget(*forms.place_of(call.query))
+    if owner_of(budget) != tenant.lower():
+        raise ApiError("FORBIDDEN", "the budget belongs to another tenant")
+    audit = {"scope": budget.scope, "unit": budget.unit, "funding_operation": call.form["operation"]}
+    key = call.form.get("idempotency_key")
+    replay = None if key is None else _replayed(state, "fund", key, call)
+    if replay is not None:
+        return _result(200, replay | {"timestamp": call.now}, budget, **audit)
+    state.require_tenant(owner_of(budget))
+    body = _change(state, budget, call.form["operation"], call.form, call.now)
+    if key is not None:
+        _store(state, "fund", key, call, body, DAY_MS)
+    return _result(200, body, budget, **audit, amount=call.form["amount"]["amount"])
+
+
+def _replayed(state: AdminState, operation: str, key: str, call: AdminCall) -> Body | None:
+    """Return the stored response of a key. As on the reference server, only the bodies are compared."""
+    known = state.tables.responses.get((operation, "", key))
+    if known is None:
+        return None
+    if known.digest != digest(call.form):
+        raise ApiError("IDEMPOTENCY_MISMATCH", "the idempotency key was used with another body; send a new key")
+    return known.response
+
+
+def _store(state: AdminState, operation: str, key: str, call: AdminCall, body: Body, lifetime_ms: int) -> None:
+    until_ms = call.now_ms + lifetime_ms
+    stored = {"operation": operation, "owner": "", "idempotency_key": key, "digest": digest(call.form)}
+    state.tables.apply(StoredResponse(**stored, response=body, until_ms=until_ms))
+
+
+def _change(state: AdminState, budget: Budget, operation: str, form: Body, now: str) -> Body:
+    if "spent" in form and operation != "RESET_SPENT":
+        raise ApiError("INVALID_REQUEST", "spent: belongs to RESET_SPENT only")
+    for name in ("amount", "spent"):
+        _require_unit(form.get(name), budget.unit)
+    if budget.status in ("FROZEN", "CLOSED"):
+        raise ApiError(f"BUDGET_{budget.status}", f"the budget of {budget.scope} is {budget.status}")
+    after = _funded(budget, operation, form["amount"]["amount"], form.get("spent", {}).get("amount", 0))
+    state.save_budget(after, now)
+    names = ("allocated", "remaining", "debt", "spent")
+    return {
+        "operation": operation,
+        **{f"previous_{name}": budget.amount(getattr(budget, name)) for name in names},
+        **{f"new_{name}": after.amount(getattr(after, name)) for name in names},
+        "timestamp": now,
+    }
+
+
+def _funded(budget: Budget, operation: str, amount: int, spent: int) -> Budget:
+    match operation:
+        case "CREDIT":
+            return evolve(budget, allocated=budget.allocated + amount)
+        case "DEBIT":
+            if budget.remaining < amount:
+                raise ApiError("BUDGET_EXCEEDED", f"only {budget.remaining} {budget.unit} of {budget.scope} remain")
+            return evolve(budget, allocated=budget.allocated - amount)
+        case "RESET":
+            return evolve(budget, allocated=amount)
+        case "RESET_SPENT":
+            return evolve(budget, allocated=amount, spent=spent)
+    repaid = min(budget.debt, amount)
+    return evolve(budget, debt=budget.debt - repaid, allocated=budget.allocated + amount - repaid)
+
+
+def bulk(state: AdminState, call: AdminCall) -> Result:
+    """Fund several budgets. Rows are not one transaction: a row may fail although others are changed."""
+    form = call.form
+    replay = _replayed(state, "bulk", form["idempotency_key"], call)
+    if replay is not None:
+        return Result(200, replay, form["filter"]["tenant_id"])
+    if "amount" not in form:
+        raise ApiError("INVALID_REQUEST", f"amount: is required for {form['action']}")
+    chosen = matching(list(state.budgets_of(form["filter"]["tenant_id"])), form["filter"])
+    if len(chosen) > _MOST_ROWS:
+        raise ApiError("LIMIT_EXCEEDED", f"{len(chosen)} budgets match; at most {_MOST_ROWS} may", status=400)
+    if form.get("expected_count", len(chosen)) != len(chosen):
+        details = {"total_matched": len(chosen)}
+        message = f"expected_count is {form['expected_count']}, but {len(chosen)} budgets match"
+        raise ApiError("COUNT_MISMATCH", message, status=409, details=details)
+    body = {"action": form["action"], "total_matched": len(chosen), **_rows(state, chosen, call), "skipped": []}
+    body["idempotency_key"] = form["idempotency_key"]
+    _store(state, "bulk", form["idempotency_key"], call, body, _BULK_MS)
+    return Result(200, body, form["filter"]["tenant_id"], ("budget", "bulk"), {"action": form["action"]})
+
+
+def _rows(state: AdminState, chosen: list[Budget], call: AdminCall) -> Body:
+    rows: dict[str, list[Body]] = {"succeeded": [], "failed": []}
+    for budget in chosen:
+        row: Body = {"id": ledger_id(budget)}
+        try:
+            state.require_tenant(owner_of(budget))
+            _change(state, budget, call.form["action"], call.form, call.now)
+            rows["succeeded"].append(row)
+        except ApiError as error:
+            code = error.code if error.code == "BUDGET_EXCEEDED" else "INVALID_TRANSITION"
+            rows["failed"].append(row | {"error_code": code, "message": error.message})
+    return rows

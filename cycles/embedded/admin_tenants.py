@@ -1,0 +1,112 @@
+"""The admin operations on tenants. The state is that of the reference server; see `docs/admin.md`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from attrs import evolve
+
+from cycles.embedded import admin_forms as forms
+from cycles.embedded.admin_state import AdminCall, AdminState, Result, key_id_of
+from cycles.embedded.errors import ApiError
+from cycles.embedded.records import Body, Record, Tenant
+
+_SETTINGS: Final = (
+    "default_commit_overage_policy", "default_reservation_ttl_ms", "max_reservation_ttl_ms",
+    "max_reservation_extensions",
+)  # fmt: skip
+_INFO: Final = ("name", "parent_tenant_id", "reservation_expiry_policy", "metadata")
+_SORTS: Final = ("status", "name", "created_at", "tenant_id")
+
+
+def _result(state: AdminState, status: int, tenant_id: str) -> Result:
+    return Result(status, state.tenant_body(tenant_id), tenant_id, ("tenant", tenant_id))
+
+
+def create(state: AdminState, call: AdminCall) -> Result:
+    """Create a tenant; return the existing one if it has the same name."""
+    tenant_id, form = call.form["tenant_id"], call.form
+    if "name" in state.info("tenant", tenant_id):
+        if state.info("tenant", tenant_id)["name"] != form["name"]:
+            raise ApiError("DUPLICATE_RESOURCE", f"tenant {tenant_id} exists with another name", status=409)
+        return _result(state, 200, tenant_id)
+    members = {name: form.get(name) for name in _INFO}
+    state.tables.apply(
+        _changed(state.tenant_record(tenant_id), form),
+        state.with_info("tenant", tenant_id, created_at=call.now, **members),
+    )
+    return _result(state, 201, tenant_id)
+
+
+def _changed(record: Tenant, form: Body) -> Tenant:
+    return evolve(record, **{name: form[name] for name in _SETTINGS if name in form})
+
+
+def get(state: AdminState, call: AdminCall) -> Result:
+    """Return a tenant."""
+    _require(state, call.path_id)
+    return _result(state, 200, call.path_id)
+
+
+def _require(state: AdminState, tenant_id: str) -> None:
+    if tenant_id not in state.tenant_ids():
+        raise ApiError("TENANT_NOT_FOUND", f"tenant not found: {tenant_id[:80]}", status=404)
+
+
+def listed(state: AdminState, call: AdminCall) -> Result:
+    """Return one page of tenants, newest first."""
+    query = call.query
+    sort_by = forms.choice(query, "sort_by", _SORTS) or "created_at"
+    descending = (forms.choice(query, "sort_dir", ("asc", "desc")) or "desc") == "desc"
+    rows = [state.tenant_body(tenant_id) for tenant_id in state.tenant_ids()]
+    rows.sort(key=lambda row: (row.get(sort_by, ""), row["tenant_id"]), reverse=descending)
+    search = query.get("search", "").lower()
+    chosen = [
+        row
+        for row in rows
+        if query.get("status") in (None, row["status"])
+        and query.get("parent_tenant_id") in (None, row.get("parent_tenant_id"))
+        and (search in row["tenant_id"].lower() or search in row["name"].lower())
+    ]
+    return Result(200, forms.page("tenants", chosen, lambda row: str(row["tenant_id"]), query))
+
+
+def update(state: AdminState, call: AdminCall) -> Result:
+    """Change a tenant. Closing it closes its budgets, revokes its keys and releases its reservations."""
+    tenant_id, form = call.path_id, call.form
+    _require(state, tenant_id)
+    record = state.tenant_record(tenant_id)
+    status = form.get("status", record.status)
+    if record.status == "CLOSED" and status != "CLOSED":
+        raise ApiError("INVALID_REQUEST", f"tenant {tenant_id} is closed; no other status can follow")
+    times: dict[str, Any] = {"updated_at": call.now}
+    if status != record.status and status in ("SUSPENDED", "CLOSED"):
+        times["suspended_at" if status == "SUSPENDED" else "closed_at"] = call.now
+    members = {name: form[name] for name in _INFO if name in form}
+    owned = _closed(state, tenant_id, call) if status == "CLOSED" and record.status != "CLOSED" else []
+    state.tables.apply(
+        evolve(_changed(record, form), status=status),
+        state.with_info("tenant", tenant_id, **times, **members),
+        *owned,
+    )
+    return _result(state, 200, tenant_id)
+
+
+def _closed(state: AdminState, tenant_id: str, call: AdminCall) -> list[Record]:
+    """Return what a tenant owns, as it is after the tenant is closed."""
+    records: list[Record] = []
+    held: dict[tuple[str, str], int] = {}
+    for row in state.tables.reservations.values():
+        if row.tenant == tenant_id and row.status == "ACTIVE":
+            records.append(evolve(row, status="RELEASED", finalized_at_ms=call.now_ms))
+            for scope in row.budgeted:
+                held[scope, row.unit] = held.get((scope, row.unit), 0) + row.reserved
+    for budget in state.budgets_of(tenant_id):
+        released = budget.moved(reserved=-held.get((budget.scope, budget.unit), 0))
+        records.append(evolve(released, status="CLOSED"))
+    for key in state.tables.api_keys.values():
+        if key.tenant == tenant_id and key.status == "ACTIVE":
+            records.append(evolve(key, status="REVOKED"))
+            reason = {"revoked_at": call.now, "revoked_reason": "tenant_closed"}
+            records.append(state.with_info("api_key", key_id_of(key), **reason))
+    return records

@@ -1,0 +1,392 @@
+"""`cycles.Admin` with the embedded server: code that onboards tenants can be tested without a deployment.
+
+The cases also run against a reference server that ``CYCLES_CONTRACT_ADMIN_URL`` and ``CYCLES_CONTRACT_ADMIN_KEY`` name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from attrs import frozen
+
+import cycles
+from cycles.admin import Admin
+from cycles.embedded import EmbeddedServer
+
+URL, KEY = os.environ.get("CYCLES_CONTRACT_ADMIN_URL"), os.environ.get("CYCLES_CONTRACT_ADMIN_KEY")
+RUNTIME = os.environ.get("CYCLES_CONTRACT_URL")
+SERVERS = ["embedded", "reference"] if URL and KEY and RUNTIME else ["embedded"]
+TEN, FIVE = cycles.tokens(10), cycles.tokens(5)
+
+
+@frozen
+class World:
+    """A server with its admin client, and a tenant id that no other test uses."""
+
+    admin: Admin
+    tenant: str
+    client: Callable[[str], cycles.Cycles]
+    send: Callable[..., httpx.Response]
+    server: EmbeddedServer | None = None
+
+    @property
+    def scope(self) -> str:
+        return f"tenant:{self.tenant}"
+
+    def onboarded(self, **budgets: Any) -> cycles.admin.Onboarded:
+        """Create the tenant with a budget of ten tokens."""
+        return self.admin.onboard(self.tenant, "Test", budgets={self.scope: TEN, **budgets}, key_name="test")
+
+
+@pytest.fixture(params=SERVERS)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    tenant = f"t-{secrets.token_hex(5)}"
+    if request.param == "reference":
+        assert URL is not None
+        with Admin(URL, KEY) as admin, httpx.Client(base_url=URL) as http:
+            yield World(
+                admin,
+                tenant,
+                lambda key: cycles.Cycles(base_url=RUNTIME, api_key=key, tenant=tenant, journal=False),
+                http.request,
+            )
+        return
+    with EmbeddedServer(admin_api_key="admin-key-of-the-test") as server:
+        http = httpx.Client(transport=server.transport(), base_url="http://embedded.test")
+
+        def client(key: str) -> cycles.Cycles:
+            return cycles.Cycles(
+                base_url="http://embedded.test", api_key=key, tenant=tenant, journal=False, http_client=http
+            )
+
+        with http, Admin("http://embedded.test", "admin-key-of-the-test", http_client=http) as admin:
+            yield World(admin, tenant, client, http.request, server)
+
+
+def test_an_onboarded_tenant_can_spend(world: World) -> None:
+    site = world.onboarded()
+    assert site.tenant.created
+    assert (site.budgets[0].remaining, site.budgets[0].status) == (TEN, "ACTIVE")
+    with world.client(site.key.secret) as client:
+        with client.reserve(FIVE, action=("test", "work")) as guard:
+            guard.commit(cycles.tokens(3))
+        with pytest.raises(cycles.BudgetExceededError), client.reserve(TEN, action=("test", "work")):
+            pass
+    assert world.admin.budget(world.scope, unit="TOKENS").spent == cycles.tokens(3)
+
+
+def test_onboarding_again_makes_a_second_key_only(world: World) -> None:
+    first, second = world.onboarded(), world.onboarded()
+    assert (second.tenant.created, second.budgets[0].ledger_id) == (False, first.budgets[0].ledger_id)
+    assert second.key.key_id != first.key.key_id
+    assert [key.key_id for key in world.admin.api_keys(tenant=world.tenant)] == [second.key.key_id, first.key.key_id]
+
+
+def test_funding_changes_the_budget_and_repeats_nothing(world: World) -> None:
+    world.onboarded()
+    admin, scope = world.admin, world.scope
+    assert admin.credit(scope, FIVE, idempotency_key="invoice-1").new_allocated == cycles.tokens(15)
+    assert admin.credit(scope, FIVE, idempotency_key="invoice-1").new_allocated == cycles.tokens(15)
+    assert admin.debit(scope, FIVE).new_remaining == TEN
+    assert admin.resize(scope, cycles.tokens(7)).new_allocated == cycles.tokens(7)
+    assert admin.repay_debt(scope, cycles.tokens(1)).new_allocated == cycles.tokens(8)
+    period = admin.start_period(scope, TEN, period="2026-01", spent=FIVE)
+    assert (period.new_allocated, period.new_spent, period.new_remaining) == (TEN, FIVE, FIVE)
+    assert admin.budget(scope, unit="TOKENS").remaining == FIVE
+
+
+def test_a_debit_of_more_than_remains_is_rejected(world: World) -> None:
+    world.onboarded()
+    with pytest.raises(cycles.BudgetExceededError) as raised:
+        world.admin.debit(world.scope, cycles.tokens(11))
+    assert (raised.value.code, raised.value.status) == ("BUDGET_EXCEEDED", 409)
+
+
+def test_the_same_key_with_another_amount_is_a_mismatch(world: World) -> None:
+    world.onboarded()
+    world.admin.credit(world.scope, FIVE, idempotency_key="k")
+    with pytest.raises(cycles.IdempotencyMismatchError):
+        world.admin.credit(world.scope, TEN, idempotency_key="k")
+
+
+def test_a_frozen_budget_rejects_funding_and_reservations(world: World) -> None:
+    site = world.onboarded()
+    assert world.admin.freeze(world.scope, unit="TOKENS", reason="test").status == "FROZEN"
+    with pytest.raises(cycles.BudgetFrozenError):
+        world.admin.credit(world.scope, FIVE)
+    with world.client(site.key.secret) as client, pytest.raises(cycles.BudgetFrozenError):
+        client.reserve(FIVE, action=("test", "work")).acquire()
+    with pytest.raises(cycles.ProtocolError) as raised:
+        world.admin.freeze(world.scope, unit="TOKENS")
+    assert (raised.value.code, raised.value.status) == ("INVALID_REQUEST", 409)
+    assert world.admin.unfreeze(world.scope, unit="TOKENS").status == "ACTIVE"
+
+
+def test_periods_of_all_budgets_start_with_one_call(world: World) -> None:
+    world.onboarded(**{f"{world.scope}/agent:a": TEN, f"{world.scope}/agent:b": cycles.credits(3)})
+    report = world.admin.start_periods(world.tenant, FIVE, period="2026-01")
+    assert (report.total_matched, len(report.succeeded), report.failed) == (2, 2, ())
+    amounts = {budget.scope: budget.allocated for budget in world.admin.budgets(tenant=world.tenant, unit="TOKENS")}
+    assert amounts == {world.scope: FIVE, f"{world.scope}/agent:a": FIVE}
+
+
+def test_a_failed_row_leaves_the_others_changed(world: World) -> None:
+    world.onboarded(**{f"{world.scope}/agent:a": TEN})
+    world.admin.freeze(world.scope, unit="TOKENS")
+    with pytest.raises(cycles.BulkActionError) as raised:
+        world.admin.start_periods(world.tenant, FIVE, period="2026-01")
+    report = raised.value.report
+    assert [row.error_code for row in report.failed] == ["INVALID_TRANSITION"]
+    assert world.admin.budget(f"{world.scope}/agent:a", unit="TOKENS").allocated == FIVE
+
+
+def test_another_count_than_expected_changes_nothing(world: World) -> None:
+    world.onboarded()
+    with pytest.raises(cycles.ProtocolError) as raised:
+        world.admin.start_periods(world.tenant, FIVE, period="2026-01", expected_count=9)
+    assert (raised.value.code, raised.value.status) == ("COUNT_MISMATCH", 409)
+    assert raised.value.details == {"total_matched": 1}
+    assert world.admin.budget(world.scope, unit="TOKENS").allocated == TEN
+
+
+def test_a_revoked_key_and_a_suspended_tenant_get_401(world: World) -> None:
+    site = world.onboarded()
+    new = world.admin.rotate_api_key(site.key.key_id)
+    revoked = world.admin.revoke_api_key(site.key.key_id, reason="rotated")
+    assert (revoked.status, revoked.revoked_reason) == ("REVOKED", "rotated")
+    with world.client(site.key.secret) as client, pytest.raises(cycles.UnauthorizedError):
+        client.decide(FIVE, action=("test", "work"))
+    world.admin.suspend_tenant(world.tenant)
+    with world.client(new.secret) as client:
+        with pytest.raises(cycles.UnauthorizedError):
+            client.decide(FIVE, action=("test", "work"))
+        world.admin.reactivate_tenant(world.tenant)
+        assert client.decide(FIVE, action=("test", "work")).decision == "ALLOW"
+
+
+def test_closing_a_tenant_closes_what_it_owns(world: World) -> None:
+    site = world.onboarded()
+    with world.client(site.key.secret) as client:
+        guard = client.reserve(FIVE, action=("test", "work")).acquire()
+        closed = world.admin.close_tenant(world.tenant, confirm=world.tenant)
+        assert (closed.status, closed.closed_at is not None) == ("CLOSED", True)
+        assert world.admin.close_tenant(world.tenant, confirm=world.tenant).status == "CLOSED"
+        guard.release()  # the revoked key cannot send it; the server has released the reservation
+    budget = world.admin.budget(world.scope, unit="TOKENS")
+    assert (budget.status, budget.reserved) == ("CLOSED", cycles.tokens(0))
+    assert [key.status for key in world.admin.api_keys(tenant=world.tenant)] == ["REVOKED"]
+    for change in (
+        lambda: world.admin.credit(world.scope, FIVE),
+        lambda: world.admin.create_api_key(world.tenant, "another"),
+        lambda: world.admin.create_budget(f"{world.scope}/agent:c", FIVE),
+        lambda: world.admin.freeze(world.scope, unit="TOKENS"),
+    ):
+        with pytest.raises(cycles.TenantClosedError):
+            change()
+
+
+def test_a_tenant_keeps_its_settings(world: World) -> None:
+    settings: dict[str, Any] = {
+        "overage_policy": "REJECT",
+        "default_ttl_ms": 5_000,
+        "max_ttl_ms": 9_000,
+        "max_extensions": 2,
+    }
+    made = world.admin.create_tenant(world.tenant, "Test", metadata={"a": "b"}, **settings)
+    assert (made.created, made.metadata, made.max_reservation_extensions) == (True, {"a": "b"}, 2)
+    changed = world.admin.update_tenant(world.tenant, name="Renamed", default_ttl_ms=6_000)
+    assert (changed.name, changed.default_reservation_ttl_ms, changed.metadata) == ("Renamed", 6_000, {"a": "b"})
+    assert world.admin.tenant(world.tenant) == changed
+
+
+def test_a_new_tenant_has_the_defaults_of_the_server(world: World) -> None:
+    made = world.admin.create_tenant(world.tenant, "Test")
+    assert (made.default_commit_overage_policy, made.max_reservation_extensions) == ("ALLOW_IF_AVAILABLE", 10)
+    assert (made.default_reservation_ttl_ms, made.max_reservation_ttl_ms) == (60_000, 3_600_000)
+
+
+def test_lists_are_filtered_and_paged(world: World) -> None:
+    world.onboarded(**{f"{world.scope}/agent:a": TEN, f"{world.scope}/agent:b": TEN})
+    admin = world.admin
+    assert len(list(admin.budgets(tenant=world.tenant, page_size=1))) == 3
+    prefixed = admin.budgets(tenant=world.tenant, scope_prefix=f"{world.scope}/agent:A")
+    assert [budget.scope for budget in prefixed] == [f"{world.scope}/agent:a"]
+    assert list(admin.budgets(tenant=world.tenant, has_debt=True)) == []
+    assert list(admin.budgets(tenant=world.tenant, status="FROZEN")) == []
+    assert list(admin.api_keys(tenant=world.tenant, status="REVOKED")) == []
+
+
+def test_the_audit_log_names_calls_and_errors(world: World) -> None:
+    world.onboarded()
+    world.admin.credit(world.scope, FIVE, reason="test")
+    with pytest.raises(cycles.DuplicateResourceError):
+        world.admin.create_budget(world.scope, FIVE)
+    since = datetime.now(UTC) - timedelta(minutes=5)
+    rows = list(world.admin.audit(tenant=world.tenant, since=since, page_size=2))
+    assert {row.operation for row in rows} >= {"createTenant", "createBudget", "createApiKey", "fundBudget"}
+    assert [row.timestamp for row in rows] == sorted((row.timestamp for row in rows), reverse=True)
+    funded = next(world.admin.audit(tenant=world.tenant, operation="fundBudget"))
+    assert (funded.resource_type, funded.resource_id, funded.status) == ("budget", f"{world.scope}:TOKENS", 200)
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "code"),
+    [
+        (lambda w: w.admin.tenant("none-such"), 404, "TENANT_NOT_FOUND"),
+        (lambda w: w.admin.create_tenant(w.tenant, "Another name"), 409, "DUPLICATE_RESOURCE"),
+        (lambda w: w.admin.create_budget(w.scope, FIVE), 409, "DUPLICATE_RESOURCE"),
+        (lambda w: w.admin.create_budget("tenant:none-such", FIVE), 404, "TENANT_NOT_FOUND"),
+        (lambda w: w.admin.budget(f"{w.scope}/agent:z", unit="TOKENS"), 404, "BUDGET_NOT_FOUND"),
+        (lambda w: w.admin.credit(f"{w.scope}/agent:z", FIVE), 404, "BUDGET_NOT_FOUND"),
+        (lambda w: w.admin.freeze(f"{w.scope}/agent:z", unit="TOKENS"), 404, "BUDGET_NOT_FOUND"),
+        (lambda w: w.admin.create_api_key("none-such", "k"), 404, "TENANT_NOT_FOUND"),
+        (lambda w: w.admin.create_api_key(w.tenant, "k", permissions=["nope"]), 400, "INVALID_REQUEST"),
+        (lambda w: w.admin.revoke_api_key("none-such"), 404, "NOT_FOUND"),
+        (lambda w: w.admin.raw("getTenant", tenant_id="none-such"), 404, "TENANT_NOT_FOUND"),
+    ],
+)
+def test_each_error_has_the_status_and_code_of_the_reference_server(
+    world: World, call: Callable[[World], Any], status: int, code: str
+) -> None:
+    world.onboarded()
+    with pytest.raises(cycles.ProtocolError) as raised:
+        call(world)
+    assert (raised.value.status, raised.value.code) == (status, code)
+
+
+BUDGET = {"unit": "TOKENS", "allocated": {"unit": "TOKENS", "amount": 5}}
+CREDIT = {"operation": "CREDIT", "amount": {"unit": "TOKENS", "amount": 5}}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("POST", "/v1/admin/tenants", {"tenant_id": "A B", "name": "x"}, 400, "INVALID_REQUEST"),
+        ("POST", "/v1/admin/tenants", {"tenant_id": "abc", "name": "x", "nope": 1}, 400, "INVALID_REQUEST"),
+        ("PUT", "/v1/admin/tenants", {}, 405, "INVALID_REQUEST"),
+        ("POST", "/v1/admin/budgets", {"scope": "tenant:TENANT", **BUDGET}, 400, "INVALID_REQUEST"),
+        ("POST", "/v1/admin/budgets", {"tenant_id": "TENANT", "scope": "agent:a", **BUDGET}, 400, "INVALID_REQUEST"),
+        ("POST", "/v1/admin/budgets", {"tenant_id": "TENANT", "scope": "tenant:x", **BUDGET}, 400, "INVALID_REQUEST"),
+        (
+            "POST",
+            "/v1/admin/budgets",
+            {"tenant_id": "TENANT", "scope": "tenant:TENANT/agent:*", **BUDGET},
+            400,
+            "INVALID_REQUEST",
+        ),
+        (
+            "POST",
+            "/v1/admin/budgets",
+            {"tenant_id": "TENANT", "scope": "tenant:TENANT/agent:q", **BUDGET, "unit": "CREDITS"},
+            400,
+            "UNIT_MISMATCH",
+        ),
+        ("GET", "/v1/admin/budgets/lookup?scope=tenant:TENANT", None, 400, "INVALID_REQUEST"),
+        ("GET", "/v1/admin/budgets?unit=BAD", None, 400, "INVALID_REQUEST"),
+        ("GET", "/v1/admin/budgets?limit=x", None, 400, "INVALID_REQUEST"),
+        ("GET", "/v1/admin/tenants?sort_by=bad", None, 400, "INVALID_REQUEST"),
+        ("GET", "/v1/admin/tenants?cursor=bad", None, 400, "INVALID_REQUEST"),
+        ("GET", "/v1/admin/audit/logs?status=200&status_min=100", None, 400, "INVALID_REQUEST"),
+        ("POST", "/v1/admin/budgets/fund?scope=tenant:TENANT&unit=TOKENS", CREDIT, 400, "INVALID_REQUEST"),
+        ("POST", "/v1/admin/budgets/fund?scope=tenant:TENANT&unit=TOKENS&tenant_id=other", CREDIT, 403, "FORBIDDEN"),
+        (
+            "POST",
+            "/v1/admin/budgets/fund?scope=tenant:TENANT&unit=TOKENS&tenant_id=TENANT",
+            {"operation": "CREDIT", "amount": {"unit": "CREDITS", "amount": 5}},
+            400,
+            "UNIT_MISMATCH",
+        ),
+        (
+            "POST",
+            "/v1/admin/budgets/fund?scope=tenant:TENANT&unit=TOKENS&tenant_id=TENANT",
+            {**CREDIT, "spent": {"unit": "TOKENS", "amount": 5}},
+            400,
+            "INVALID_REQUEST",
+        ),
+        (
+            "POST",
+            "/v1/admin/budgets/bulk-action",
+            {"filter": {"tenant_id": "TENANT"}, "action": "CREDIT", "idempotency_key": "k-TENANT"},
+            400,
+            "INVALID_REQUEST",
+        ),
+        ("POST", "/v1/admin/api-keys", {"tenant_id": "TENANT", "name": ""}, 400, "INVALID_REQUEST"),
+    ],
+)
+def test_each_wrong_request_has_the_status_and_code_of_the_reference_server(
+    world: World, method: str, path: str, body: Any, status: int, code: str
+) -> None:
+    world.onboarded()
+    response = sent(world, method, path, body, admin_headers(world))
+    assert (response.status_code, response.json()["error"]) == (status, code)
+
+
+def admin_headers(world: World) -> dict[str, str]:
+    return {"X-Admin-API-Key": "admin-key-of-the-test" if world.server is not None else KEY or ""}
+
+
+def sent(world: World, method: str, path: str, body: Any, headers: dict[str, str]) -> httpx.Response:
+    """Send a request in which ``TENANT`` is the id of the tenant."""
+    content = None if body is None else json.dumps(body).replace("TENANT", world.tenant).encode()
+    headers = {"Content-Type": "application/json", **headers}
+    return world.send(method, path.replace("TENANT", world.tenant), content=content, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "status", "code"),
+    [
+        ("/v1/admin/tenants", {}, 401, "UNAUTHORIZED"),
+        ("/v1/admin/tenants", {"X-Admin-API-Key": "wrong"}, 401, "UNAUTHORIZED"),
+        ("/v1/admin/tenants", {"X-Cycles-API-Key": "tenant"}, 401, "UNAUTHORIZED"),
+        ("/v1/admin/budgets", {}, 401, "UNAUTHORIZED"),
+        ("/v1/admin/budgets", {"X-Cycles-API-Key": "wrong"}, 403, "FORBIDDEN"),
+        ("/v1/admin/budgets", {"X-Cycles-API-Key": "tenant"}, 403, "INSUFFICIENT_PERMISSIONS"),
+        ("/v1/admin/budgets", {"X-Cycles-API-Key": "budgets"}, 200, None),
+    ],
+)
+def test_keys_and_permissions(world: World, path: str, key: dict[str, str], status: int, code: str | None) -> None:
+    site = world.onboarded()
+    names = {
+        "tenant": site.key.secret,
+        "budgets": world.admin.create_api_key(world.tenant, "b", permissions=["budgets:read"]).secret,
+    }
+    response = world.send("GET", path, headers={name: names.get(value, value) for name, value in key.items()})
+    assert (response.status_code, response.json().get("error")) == (status, code)
+
+
+def test_a_lost_response_of_the_embedded_server_is_repeated() -> None:
+    with EmbeddedServer(admin_api_key="k") as server, httpx.Client(transport=server.transport()) as http:
+        admin = Admin("http://embedded.test", "k", http_client=http)
+        admin.onboard("acme", "Acme", budgets={"tenant:acme": TEN}, key_name="prod")
+        server.faults.drop_response("fundBudget")
+        assert admin.credit("tenant:acme", FIVE).new_allocated == cycles.tokens(15)
+        assert admin.budget("tenant:acme", unit="TOKENS").allocated == cycles.tokens(15)
+
+
+def test_a_server_without_an_admin_key_says_so() -> None:
+    with EmbeddedServer() as server, httpx.Client(transport=server.transport()) as http:
+        admin = Admin("http://embedded.test", "a-key-of-another-server", http_client=http)
+        with pytest.raises(cycles.ServerError, match="no admin API key"):
+            admin.tenant("acme")
+
+
+def test_admin_data_survives_a_restart_of_the_embedded_server(tmp_path: Any) -> None:
+    path = tmp_path / "ledger.db"
+    for run in range(2):
+        with (
+            EmbeddedServer(path=path, admin_api_key="k") as server,
+            httpx.Client(transport=server.transport()) as http,
+        ):
+            admin = Admin("http://embedded.test", "k", http_client=http)
+            if run == 0:
+                admin.onboard("acme", "Acme", budgets={"tenant:acme": TEN}, key_name="prod")
+            assert admin.tenant("acme").name == "Acme"
+            assert [key.name for key in admin.api_keys(tenant="acme")] == ["prod"]
+            assert admin.budget("tenant:acme", unit="TOKENS").created_at is not None
