@@ -1,10 +1,16 @@
-"""The configuration of a client: one frozen value, from keywords over the environment over the defaults."""
+"""The configuration of a client: one frozen value, made from keywords, the environment and the defaults, in this order.
+
+The words that options and settings share (lease policy, durability, `on_unavailable`) are defined here.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, ParamSpec, TypeAlias, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from attrs import evolve, field, fields_dict, frozen
@@ -14,42 +20,71 @@ from cycles._version import public
 
 LeasePolicy: TypeAlias = Literal["warn", "fail_on_finalize", "cancel"]
 Durability: TypeAlias = Literal["process", "disk"]
+Unavailable: TypeAlias = Literal["raise", "allow"]
 
-LEASE_POLICIES: Final = ("warn", "fail_on_finalize", "cancel")
-DURABILITIES: Final = ("process", "disk")
+LEASE_POLICIES: Final = get_args(LeasePolicy)
+DURABILITIES: Final = get_args(Durability)
+UNAVAILABLE: Final = get_args(Unavailable)
+
+LONGEST_WAIT_S: Final = 86_400.0  # one day: more is a mistake in the unit, and larger values overflow timers
+
+_TRUE: Final = ("1", "true", "yes", "on")
+_FALSE: Final = ("0", "false", "no", "off")
 
 
-def _base_url(value: str | None) -> str | None:
-    return value.strip().rstrip("/") if value is not None else None
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def _path(value: str | os.PathLike[str] | None) -> Path | None:
-    # The journal expands a "~": where there is no home it says so, once, and everything else works.
-    return Path(value) if value is not None else None
+def _without_key_in_frames(function: Callable[P, R]) -> Callable[P, R]:
+    """Keep the API key out of the traceback of an error: error trackers record the local variables of its frames."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except Exception as raised:
+            error = raised.with_traceback(None)
+        for given in (*args, kwargs):
+            if isinstance(given, dict):
+                given.clear()
+        del args
+        raise error from None
+
+    return call
+
+
+def _base_url(value: Any) -> Any:
+    return value.strip().rstrip("/") if isinstance(value, str) else value
+
+
+def _path(value: Any) -> Any:
+    # The journal expands a "~": if there is no home directory, it reports that, and everything else works.
+    return Path(value) if isinstance(value, str | os.PathLike) else value
 
 
 @frozen(kw_only=True)
 class Config:
-    """Everything a client can be told. Frozen: `attrs.evolve` makes a changed copy.
+    """All settings of a client. Frozen: `attrs.evolve` makes a changed copy.
 
     Attributes:
-        base_url: Where the Cycles server is, for example ``https://cycles.example.com``.
-        api_key: The key sent as ``X-Cycles-API-Key``; never shown in a repr, a log record or an error.
+        base_url: Address of the Cycles server, for example ``https://cycles.example.com``.
+        api_key: The key that is sent as ``X-Cycles-API-Key``. No repr, log record or error contains it.
         tenant, workspace, app, workflow, agent, toolset: Defaults for the subject of every request.
-        timeout: Seconds one whole attempt may take, from waiting for a connection to the last byte of the answer.
-        connect_timeout: Seconds of it that connecting may take; never more than `timeout`.
-        max_connections: Connections kept to the server, for blocking code and for each event loop.
-        retry_initial_delay: Seconds before a pending settlement is tried again; doubles, with jitter.
-        retry_max_delay: Seconds that delay never exceeds.
-        journal: Whether unresolved settlements are kept on disk.
-        journal_dir: Where; None is the platform's user state directory.
-        durability: ``"process"`` survives the death of the process, ``"disk"`` the loss of power as well.
-        flush_timeout: Seconds that leaving the client, or the interpreter, waits for pending settlements.
-        lease_policy: What a lost lease does: ``"warn"``, ``"fail_on_finalize"`` or ``"cancel"``.
-        shadow: Evaluate reservations without holding anything, and run every block whatever the decision.
+        timeout: Seconds that one whole attempt may take.
+        connect_timeout: Seconds that connecting may take, at most `timeout`.
+        max_connections: Connections kept to the server, for sync code and for each event loop.
+        retry_initial_delay: Seconds before the first retry of a pending settlement. Each retry doubles it, with jitter.
+        retry_max_delay: Longest delay between two retries, in seconds.
+        journal: Whether unresolved settlements are saved on disk.
+        journal_dir: Directory of the journal. None is the platform's user state directory.
+        durability: ``"process"`` survives the death of the process, ``"disk"`` also the loss of power.
+        flush_timeout: Seconds that closing the client, or the interpreter's exit, waits for pending settlements.
+        lease_policy: What happens if a lease is lost: ``"warn"``, ``"fail_on_finalize"`` or ``"cancel"``.
+        shadow: Evaluate reservations without holding budget, and run every block with any decision.
 
     Raises:
-        ConfigurationError: naming the setting that is missing or wrong.
+        ConfigurationError: A setting is missing or wrong. The message names it.
     """
 
     base_url: str | None = field(default=None, converter=_base_url)
@@ -73,116 +108,195 @@ class Config:
     shadow: bool = False
 
     def __attrs_post_init__(self) -> None:
-        _one_of("lease_policy", self.lease_policy, LEASE_POLICIES)
-        _one_of("durability", self.durability, DURABILITIES)
-        for name in ("timeout", "connect_timeout", "retry_initial_delay", "retry_max_delay"):
-            _number(name, getattr(self, name), above=0)
-        _number("flush_timeout", self.flush_timeout, above=-1e-9)
-        if isinstance(self.max_connections, bool) or not isinstance(self.max_connections, int):
-            raise ConfigurationError(f"max_connections must be a whole number, got {self.max_connections!r}")
-        _number("max_connections", self.max_connections, above=0)
-        if self.base_url is not None:
-            _check_url(self.base_url)
-        if self.api_key is not None:
-            _check_key(self.api_key)
+        for name, check in _CHECKS.items():
+            check(name, getattr(self, name))
 
     @classmethod
+    @_without_key_in_frames
     def from_env(cls, prefix: str = "CYCLES_", **overrides: Any) -> Config:
         """Read ``CYCLES_BASE_URL``, ``CYCLES_API_KEY``, ``CYCLES_TENANT``, ``CYCLES_TIMEOUT`` and so on.
 
-        Every attribute has its variable: its name in capitals behind the prefix. Empty variables count as unset.
-        `overrides` win over the environment; None there counts as not given.
+        The variable of a setting is `prefix` and the setting's name in capitals. An empty variable counts as unset.
+        `overrides` override the environment; None counts as not given.
 
         Raises:
-            ConfigurationError: naming the variable whose text cannot be read, or the keyword that does not exist.
+            ConfigurationError: A variable has a wrong value, or there is no such setting. The message names it.
         """
-        values: dict[str, Any] = {}
+        values = {}
         for name, attribute in fields_dict(cls).items():
             variable = prefix + name.upper()
             text = os.environ.get(variable, "").strip()
-            if text:
+            if text and overrides.get(name) is None:
                 values[name] = _from_text(variable, text, attribute.default)
-        return cls(**_without_none(cls, values)).with_settings(**overrides)
+                _CHECKS[name](variable, _base_url(values[name]) if name == "base_url" else values[name])
+        return cls(**values).with_settings(**overrides)
 
+    @_without_key_in_frames
     def with_settings(self, **settings: Any) -> Config:
-        """A copy with these settings; None counts as not given.
+        """Return a copy with these settings; None counts as not given.
 
         Raises:
-            ConfigurationError: naming the setting that does not exist, or is wrong.
+            ConfigurationError: There is no such setting, or its value is wrong. The message names it.
         """
-        return evolve(self, **_without_none(type(self), settings))
+        unknown = set(settings) - set(fields_dict(type(self)))
+        if unknown:
+            known = ", ".join(fields_dict(type(self)))
+            raise ConfigurationError(f"{min(unknown)} is not a setting of a client: use one of {known}")
+        return evolve(self, **{name: value for name, value in settings.items() if value is not None})
 
     @property
     def usable_connect_timeout(self) -> float:
-        """Seconds connecting may take: `connect_timeout`, clipped to `timeout`."""
+        """Seconds that connecting may take: `connect_timeout`, at most `timeout`."""
         return min(self.connect_timeout, self.timeout)
 
     def endpoint(self) -> tuple[str, str]:
-        """The base URL and the key, both of which a client needs.
+        """Return the base URL and the API key. Every client needs both.
 
         Raises:
-            ConfigurationError: saying which of them is missing and how to give it.
+            ConfigurationError: One of them is missing. The message says how to set it.
         """
         if not self.base_url:
             raise ConfigurationError(
-                "no server address: pass base_url=... or set CYCLES_BASE_URL; for a server to try things with, "
-                "run python -m cycles.embedded --budget tenant:acme=10USD"
+                "no server address: pass base_url=... or set CYCLES_BASE_URL; to run a server for development, "
+                "use python -m cycles.embedded --budget tenant:acme=10USD"
             )
         if not self.api_key:
             raise ConfigurationError("no API key: pass api_key=... or set CYCLES_API_KEY")
         return self.base_url, self.api_key
 
 
-def _without_none(cls: type[Config], values: dict[str, Any]) -> dict[str, Any]:
-    unknown = set(values) - set(fields_dict(cls))
-    if unknown:
-        raise ConfigurationError(f"{min(unknown)} is not a setting; there are {', '.join(fields_dict(cls))}")
-    return {name: value for name, value in values.items() if value is not None}
+# `__init__` is generated by attrs, so it can only be wrapped afterwards.
+setattr(Config, "__init__", _without_key_in_frames(Config.__init__))  # noqa: B010
+
+
+@_without_key_in_frames
+def merged(config: Config | None, settings: dict[str, Any]) -> Config:
+    """Return the configuration of a client: settings over `config`, or over the environment if there is none.
+
+    Raises:
+        ConfigurationError: A setting is missing or wrong. `settings` is empty then, because it may contain the key.
+    """
+    if config is not None and not isinstance(config, Config):
+        raise ConfigurationError(f"config must be a cycles.Config, got a value of type {type(config).__name__}")
+    whole = Config.from_env(**settings) if config is None else config.with_settings(**settings)
+    whole.endpoint()
+    return whole
 
 
 def _from_text(variable: str, text: str, default: Any) -> Any:
     if isinstance(default, bool):
-        if text.lower() in ("1", "true", "yes", "on"):
-            return True
-        if text.lower() in ("0", "false", "no", "off"):
-            return False
-        raise ConfigurationError(f"{variable}={text!r} is neither true nor false")
+        if text.lower() not in _TRUE + _FALSE:
+            raise ConfigurationError(f"{variable} must be true or false, got {_shown(text)}: write 1 or 0, or unset it")
+        return text.lower() in _TRUE
     if isinstance(default, int | float):
+        kind = type(default)
         try:
-            return type(default)(text)
+            return kind(text)
         except ValueError:
-            raise ConfigurationError(f"{variable}={text!r} is not a number") from None
+            number = "an integer" if kind is int else "a number"
+            raise ConfigurationError(
+                f"{variable} must be {number}, got {_shown(text)}: correct it or unset it"
+            ) from None
     return text
 
 
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigurationError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _number(name: str, value: float, *, above: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < float("inf"):
-        raise ConfigurationError(f"{name} must be a positive, finite number, got {value!r}")
+def _one_of(choices: tuple[str, ...]) -> Callable[[str, Any], None]:
+    def check(name: str, value: Any) -> None:
+        if value not in choices:
+            raise ConfigurationError(f"{name} must be one of {', '.join(choices)}, got {_shown(value)}")
+
+    return check
 
 
-def _check_url(url: str) -> None:
-    wrong = ConfigurationError(f"base_url {url!r} is not an http(s) address; write it like https://host:7878")
+def is_seconds(value: object, *, least: float = 0.0) -> bool:
+    """Return whether a value can be used as a time in seconds: a number of `least` to one day."""
+    return not isinstance(value, bool) and isinstance(value, int | float) and least <= value <= LONGEST_WAIT_S
+
+
+def _positive_seconds(name: str, value: Any) -> None:
+    if not is_seconds(value) or value <= 0:
+        raise ConfigurationError(
+            f"{name} must be seconds, more than 0 and at most {LONGEST_WAIT_S:.0f}, got {_shown(value)}"
+        )
+
+
+def _seconds(name: str, value: Any) -> None:
+    if not is_seconds(value):
+        raise ConfigurationError(f"{name} must be seconds, 0 to {LONGEST_WAIT_S:.0f}, got {_shown(value)}")
+
+
+def _count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{name} must be an integer of 1 or more, got {_shown(value)}")
+
+
+def _boolean(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} must be True or False, got {_shown(value)}")
+
+
+def _string(name: str, value: Any) -> None:
+    if not isinstance(value, str | None):
+        raise ConfigurationError(f"{name} must be a str, got {_shown(value)}")
+
+
+def _directory(name: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, str | os.PathLike) or "\0" in str(value)):
+        shown = _shown(str(value) if isinstance(value, os.PathLike) else value)
+        raise ConfigurationError(f"{name} must be the path of a directory, a str or a Path, got {shown}")
+
+
+def _url(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} must be a str, got {_shown(value)}: write it like https://host:7878")
+    # What precedes an "@" may be a password, also in an address that is otherwise wrong.
+    shown = _shown(re.sub(r"^(\w+://)?.*@", r"\1[hidden]@", value, flags=re.DOTALL))
+    wrong = ConfigurationError(f"{name} is not an http or https address: {shown}; write it like https://host:7878")
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(value)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        usable = usable and url.isprintable() and " " not in url  # `urlsplit` drops some of these unseen
+        usable = usable and value.isprintable() and " " not in value  # `urlsplit` drops some of these silently
     except ValueError:
         raise wrong from None
     if not usable:
         raise wrong
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ConfigurationError("base_url must carry no user, password, query or fragment")
+        raise ConfigurationError(f"{name} must not contain a user, a password, a query or a fragment; remove it")
 
 
-def _check_key(key: str) -> None:
-    # Only what can stand in a header; the key itself must not appear in the message.
-    if not key or not key.isascii() or not key.isprintable() or key != key.strip():
-        raise ConfigurationError("the API key is empty or holds blanks, control or non-ASCII characters; copy it again")
+def _key(name: str, value: Any) -> None:
+    # The message must not contain the key. A header can only carry these characters.
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} must be a str, got a value of type {type(value).__name__}")
+    if not value or not value.isascii() or not value.isprintable() or value != value.strip():
+        raise ConfigurationError(
+            f"{name} is empty, or it contains a blank at an end, a control or a non-ASCII character; copy it again"
+        )
+
+
+_CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
+    "base_url": _url,
+    "api_key": _key,
+    **dict.fromkeys(("tenant", "workspace", "app", "workflow", "agent", "toolset"), _string),
+    **dict.fromkeys(("timeout", "connect_timeout", "retry_initial_delay", "retry_max_delay"), _positive_seconds),
+    "flush_timeout": _seconds,
+    "max_connections": _count,
+    "journal": _boolean,
+    "journal_dir": _directory,
+    "durability": _one_of(DURABILITIES),
+    "lease_policy": _one_of(LEASE_POLICIES),
+    "shadow": _boolean,
+}
+"""The check of each setting: it gets the name to show, of the setting or of its variable, and the value."""
 
 
 public(Config)

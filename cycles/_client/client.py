@@ -1,4 +1,4 @@
-"""The client: one object for scripts and services. It owns the configuration and, in each process, a runtime."""
+"""The client: one object for scripts and services. It has a configuration and, in each process, a `Runtime`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from cycles._client import operations
 from cycles._client.evidence import evidence_verdict
@@ -16,18 +16,21 @@ from cycles._client.options import (
     AnySubject,
     Settings,
     checked_actual,
+    checked_amount,
+    checked_flag,
     checked_policy,
+    checked_seconds,
     checked_unavailable,
     checked_wait,
 )
 from cycles._client.raw import raw
 from cycles._client.reservation import Reservation
-from cycles._config import Config, LeasePolicy
+from cycles._config import Config, LeasePolicy, Unavailable, merged
 from cycles._core.amounts import Amount
 from cycles._core.json_values import clean_object
 from cycles._core.lifecycle import Actual
 from cycles._core.requests import DEFAULT_TTL_MS, check_key
-from cycles._core.reserve_request import ReserveRequest, Unavailable
+from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationSummary
 from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._core.subjects import as_action
@@ -46,17 +49,17 @@ if TYPE_CHECKING:
 
 
 class Cycles:
-    """A client of one Cycles server, for threads and for any number of event loops, side by side.
+    """A client of one Cycles server. Threads and any number of event loops can use it at the same time.
 
     Args:
-        config: A whole configuration; without one it is read from the environment (``CYCLES_BASE_URL``, ...).
-        http_client: Your own `httpx.Client`, for proxies, mTLS and tests. Serves blocking calls, their heartbeats and
-            the background settlement of both worlds; it stays yours to close.
-        async_http_client: Your own `httpx.AsyncClient`; serves async calls. Give both where a proxy or mTLS is needed.
-        settings: Any attribute of `Config`; these win over `config` and the environment.
+        config: A configuration. Without one, the client reads it from the environment (``CYCLES_BASE_URL``, ...).
+        http_client: Your own `httpx.Client`, for proxies, mTLS and tests. The client uses it for sync calls, their
+            heartbeats and the background settlement. You close it yourself.
+        async_http_client: Your own `httpx.AsyncClient`, for async calls. Pass both if a proxy or mTLS is needed.
+        settings: Any attribute of `Config`. They override `config` and the environment.
 
     Raises:
-        ConfigurationError: saying which setting is missing or wrong, and how to give it.
+        ConfigurationError: A setting is missing or wrong. The message says how to set it.
     """
 
     decide = blocking(operations.decide)
@@ -82,24 +85,23 @@ class Cycles:
         async_http_client: httpx.AsyncClient | None = None,
         **settings: Unpack[Settings],
     ) -> None:
-        given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
-        self._config = Config.from_env(**given) if config is None else config.with_settings(**given)
-        self._config.endpoint()  # say at once what is missing
+        self._config = merged(config, cast("dict[str, Any]", settings))
         self._http_clients = (http_client, async_http_client)
         self._reporter = Reporter()
         self._lock = threading.Lock()
         self._runtime_: Runtime | None = None
+        self._closed_in: int | None = None  # the process that closed the client: a forked child may still use it
         self.aio = AsyncOperations(self)
         if self._config.journal:
-            self._runtime()  # what an earlier process left is settled from now on, in the background
+            self._runtime()  # settle what an earlier process saved, in the background, from now on
 
     @classmethod
     def embedded(cls, budgets: Mapping[str, Any], tenant: str | None = None, **settings: Any) -> Cycles:
-        """A client with an embedded server of its own, in this process: for trying things out, and for tests.
+        """Return a client with its own embedded server in this process, for experiments and tests.
 
         Args:
-            budgets: What each scope has, for example ``{"tenant:acme": cycles.usd(10)}``.
-            tenant: The tenant the client acts for; the first one in `budgets` if left out.
+            budgets: The budget of each scope, for example ``{"tenant:acme": cycles.usd(10)}``.
+            tenant: The tenant of the client. By default, the first one in `budgets`.
             settings: As for `Cycles`.
         """
         from cycles.embedded import EmbeddedServer
@@ -109,7 +111,7 @@ class Cycles:
 
     @property
     def config(self) -> Config:
-        """The configuration; its repr hides the key."""
+        """The configuration. Its repr hides the API key."""
         return self._config
 
     def reserve(
@@ -129,43 +131,44 @@ class Cycles:
         on_unavailable: Unavailable | None = None,
         wait: float | None = None,
     ) -> Reservation:
-        """Describe a reservation; nothing is sent until it is entered, acquired or awaited.
+        """Describe a reservation. Nothing is sent until it is entered, acquired or awaited.
 
         Args:
-            estimate: What the action may cost; held until it is settled.
-            action: What is done: an `Action` or a ``(kind, name)`` pair.
-            subject: Whose budget pays; what it leaves out comes from `cycles.subject(...)` and the configuration.
-            ttl_ms: How long the lease lasts without a heartbeat, 1,000 to 86,400,000 milliseconds.
-            grace_period_ms: How long after its end a commit is still taken, 0 to 60,000 milliseconds.
-            overage_policy: REJECT, ALLOW_IF_AVAILABLE or ALLOW_WITH_OVERDRAFT: what happens when it costs more.
-            metadata: Plain JSON values to keep with the reservation.
-            idempotency_key: A key of your own makes a re-run safe: the work does not run a second time.
-            actual: What it cost, for blocks that do not say it: an amount, or a callable of ``guard.usage``.
-            lease_policy: ``"warn"``, ``"fail_on_finalize"`` or ``"cancel"``: what a lost lease does.
-            shadow: Only evaluate, hold nothing, and run the block whatever the answer.
-            on_unavailable: ``"raise"``, or ``"allow"``: run unreserved where no server can be reached.
-            wait: Seconds to wait for budget where the answer is no; None raises at once.
+            estimate: The largest amount that the action should cost. It is held until it is settled.
+            action: The action: an `Action` or a ``(kind, name)`` pair.
+            subject: The subject whose budget pays. Levels that it leaves out come from `cycles.subject(...)` and the
+                configuration.
+            ttl_ms: Duration of the lease without a heartbeat, 1,000 to 86,400,000 milliseconds.
+            grace_period_ms: How long after its end the server accepts a commit, 0 to 60,000 milliseconds.
+            overage_policy: REJECT, ALLOW_IF_AVAILABLE or ALLOW_WITH_OVERDRAFT: what happens if the actual amount is
+                larger than the estimate.
+            metadata: JSON values to store with the reservation.
+            idempotency_key: Your own key makes a re-run safe: the work does not run a second time.
+            actual: The cost, for blocks that do not commit: an amount, or a callable that takes ``guard.usage``.
+            lease_policy: ``"warn"``, ``"fail_on_finalize"`` or ``"cancel"``: what happens if the lease is lost.
+            shadow: True only evaluates the reservation: no budget is held, and the block runs with any decision.
+            on_unavailable: ``"raise"`` or ``"allow"``: with ``"allow"`` the block runs without a reservation if no
+                server can be reached.
+            wait: Seconds to wait for budget if the reservation is denied. None raises immediately.
 
         Raises:
-            InvalidRequestError: naming the member and the bound it breaks; nothing was sent.
+            InvalidRequestError: A value is wrong. The message names it and what is allowed; nothing was sent.
         """
-        if not isinstance(estimate, Amount):
-            raise InvalidRequestError(f"estimate: give an amount such as cycles.usd('0.05'), got {estimate!r}")
+        checked_amount(estimate)
         runtime = self._runtime()
-        here = OperationContext(runtime.blocking, self._config, runtime.channel.wire)
         request = ReserveRequest(
             estimate=estimate,
             action=as_action(action),
-            subject=here.subject(subject),
+            subject=self._context().subject(subject),
             ttl_ms=ttl_ms,
             grace_period_ms=grace_period_ms,
             overage_policy=overage_policy,
             metadata=clean_object(metadata, "metadata") if metadata is not None else None,
             idempotency_key=None if idempotency_key is None else check_key(idempotency_key),
             actual=checked_actual(actual, estimate),
-            lease_policy=checked_policy(lease_policy or self._config.lease_policy),
-            shadow=self._config.shadow if shadow is None else shadow,
-            on_unavailable=checked_unavailable(on_unavailable or "raise"),
+            lease_policy=self._config.lease_policy if lease_policy is None else checked_policy(lease_policy),
+            shadow=self._config.shadow if shadow is None else checked_flag("shadow", shadow),
+            on_unavailable="raise" if on_unavailable is None else checked_unavailable(on_unavailable),
             wait=checked_wait(wait),
         )
         runtime.channel.wire.check(create_call(request, "k"))
@@ -176,17 +179,18 @@ class Cycles:
     ) -> LeaseSeries:
         """Describe work that outlasts one lease: consecutive reservations, each committed before the next is made.
 
-        ``with`` (or ``async with``) gives the series; its ``next()`` gives the guard for the next piece of work, the
-        same one until a part has spent its estimate, is `part_ms` old, or has lost its lease.
+        ``with`` (or ``async with``) returns a series. Its ``next()`` returns the guard for the next piece of work. That
+        is the same guard until its part has spent the estimate, is `part_ms` old, or has lost its lease.
 
         Args:
-            estimate: What one part may cost.
+            estimate: The largest amount that one part should cost.
             action: As for `reserve`.
-            part_ms: How old a part may grow before the next piece of work begins another; four ttls if left out.
-            options: Any other option of `reserve`, but for `idempotency_key` and `actual`.
+            part_ms: Age in milliseconds at which the next piece of work begins a new part. Four times `ttl_ms` by
+                default.
+            options: Any other option of `reserve` except `idempotency_key` and `actual`.
 
         Raises:
-            InvalidRequestError: as `reserve` does; nothing was sent.
+            InvalidRequestError: As `reserve`; nothing was sent.
         """
         from cycles._client.series import series_of
 
@@ -202,19 +206,19 @@ class Cycles:
     ) -> Callable[[F], F]:
         """Guard every call of a function, a coroutine function, a generator function or an async generator function.
 
-        A generator reserves at its first step and settles when it is exhausted or closed. `current_guard()` is the
-        guard of the call that is running.
+        A generator reserves at its first step and is settled when it is exhausted or closed. During a call,
+        `current_guard()` returns its guard.
 
         Args:
-            estimate: An amount, or a callable that gets the call's arguments by their names.
-            action: What is done; likewise.
-            actual: What the call cost: an amount, or a callable that gets what the function returned (a generator's
-                gets ``guard.usage``), and arguments by name if it asks. Left out, the estimate is committed, marked
-                ``actual_source: "estimate"``; so it is where the callable fails.
-            options: Any other option of `reserve`, or a callable of the call's arguments that answers one.
+            estimate: An amount, or a callable that takes arguments of the call by their names.
+            action: The action, or a callable like `estimate`.
+            actual: The cost of the call: an amount, or a callable that takes the return value (of a generator:
+                ``guard.usage``) and, by their names, arguments of the call. Without `actual`, or if the callable fails,
+                the estimate is committed with metadata ``actual_source: "estimate"``.
+            options: Any other option of `reserve`, or a callable like `estimate` that returns it.
 
         Raises:
-            InvalidRequestError: at decoration time, for what cannot be guarded or what no call could satisfy.
+            InvalidRequestError: When decorating: the object cannot be guarded, or an option is wrong for every call.
         """
         from cycles._client.decorator import guarded_by
 
@@ -227,51 +231,61 @@ class Cycles:
         actual: Actual = None,
         lease_policy: LeasePolicy | None = None,
     ) -> Reservation:
-        """Go on with a guard that `detach` gave away, or with a reservation that `find` told of.
+        """Describe the continuation of a guard that `detach` transferred, or of a reservation that `find` returned.
 
-        To be entered, acquired or awaited like a new one; that extends the lease once, which proves that it is alive.
+        It is entered, acquired or awaited like a new reservation. This extends the lease once, to confirm that the
+        reservation is active.
 
         Args:
-            token: What `guard.detach()` answered, or a row of `find`, `reservation` or `reservations`.
-            actual: As for `reserve`; it cannot travel with a token.
-            lease_policy: Another policy than the one it was made with.
+            token: The return value of `guard.detach()`, or a row of `find`, `reservation` or `reservations`.
+            actual: As for `reserve`; a token does not contain it.
+            lease_policy: By default, the policy of the guard that was detached.
 
         Raises:
-            InvalidRequestError: if it is no token.
+            InvalidRequestError: It is not a token.
         """
-        from cycles._flows import transfer as handover
+        from cycles._flows import transfer
 
         policy = None if lease_policy is None else checked_policy(lease_policy)
         if isinstance(token, ReservationSummary):
-            serialized = handover.found(token, actual, policy or self._config.lease_policy)
+            serialized = transfer.found(token, actual, policy or self._config.lease_policy)
         else:
-            serialized = handover.deserialize(token, actual, policy)
+            serialized = transfer.deserialize(token, actual, policy)
         checked_actual(actual, serialized.request.estimate)
-        return Reservation(self._runtime, serialized.request, lambda io, _: handover.attach(io, serialized))
+        return Reservation(self._runtime, serialized.request, lambda io, _: transfer.attach(io, serialized))
 
     def on_event(self, observer: Observer) -> Callable[[], None]:
-        """Call `observer` with each event (see `cycles.events`); the callable that comes back ends that.
+        """Call `observer` with each event (see `cycles.events`). Returns a callable that removes the observer.
 
-        Observers run where the event happens: keep them short. What they raise is logged and breaks nothing.
+        The observer runs in the thread or event loop in which the event happens, so it should be short. An exception
+        that it raises is logged and changes nothing.
         """
+        if not callable(observer):
+            raise InvalidRequestError(f"observer must be a callable that takes an event, got {observer!r:.80}")
         return self._reporter.add(observer)
 
     def pending(self) -> list[PendingSettlement]:
-        """The settlements that are known here and not yet proven at the server, oldest first."""
+        """Return the settlements that the server has not confirmed yet, oldest first."""
         return self._runtime().background.pending()
 
     def flush(self, timeout: float = 10.0) -> FlushReport:
-        """Settle what is pending now, waiting `timeout` seconds at most; what is left stays where it is."""
-        return self._runtime().background.flush(timeout)
+        """Settle what is pending, and wait at most `timeout` seconds for it. What is left stays pending.
+
+        Raises:
+            InvalidRequestError: `timeout` is not a number of seconds.
+        """
+        return self._runtime().background.flush(checked_seconds("timeout", timeout))
 
     def close(self) -> None:
-        """Settle what is pending, waiting `flush_timeout` seconds at most, and let go of threads and connections."""
+        """Settle what is pending for at most `flush_timeout` seconds, then close threads and connections."""
+        self._closed_in = os.getpid()
         runtime = self._own_runtime()
         if runtime is not None:
             runtime.close()
 
     async def aclose(self) -> None:
-        """The same from async code."""
+        """Close the client from async code, as `close` does."""
+        self._closed_in = os.getpid()
         runtime = self._own_runtime()
         if runtime is not None:
             await runtime.aclose()
@@ -297,16 +311,16 @@ class Cycles:
         return f"<Cycles {self._config.base_url}{tenant}>"
 
     def _own_runtime(self) -> Runtime | None:
-        """The runtime of this process, if it has one: never that of a parent."""
+        """Return the runtime of this process, never that of a parent process; None if there is none yet."""
         runtime = self._runtime_
         return runtime if runtime is not None and runtime.pid == os.getpid() else None
 
     def _runtime(self) -> Runtime:
+        if self._closed_in == os.getpid():
+            raise CyclesError("this client is closed: make a new one with cycles.Cycles(...)")
         runtime = self._runtime_
         if runtime is None or runtime.pid != os.getpid():
             runtime = self._make_runtime()
-        if runtime.closed:
-            raise CyclesError("this client is closed; make a new one")
         return runtime
 
     def _make_runtime(self) -> Runtime:
@@ -321,7 +335,7 @@ class Cycles:
                 runtime = self._runtime_ = Runtime(self._config, self._reporter, *self._http_clients)
             return runtime
 
-    def _here(self) -> OperationContext:
+    def _context(self) -> OperationContext:
         runtime = self._runtime()
         return OperationContext(runtime.blocking, self._config, runtime.channel.wire)
 
@@ -352,14 +366,14 @@ class AsyncOperations:
         return await self._client._runtime().pending_async()
 
     async def flush(self, timeout: float = 10.0) -> FlushReport:
-        """As `Cycles.flush`; the loop goes on meanwhile."""
-        return await self._client._runtime().flush_async(timeout)
+        """As `Cycles.flush`. The event loop continues in the meantime."""
+        return await self._client._runtime().flush_async(checked_seconds("timeout", timeout))
 
     async def aclose(self) -> None:
         """As `Cycles.aclose`."""
         await self._client.aclose()
 
-    def _here(self) -> OperationContext:
+    def _context(self) -> OperationContext:
         runtime = self._client._runtime()
         return OperationContext(runtime.tasks(), self._client.config, runtime.channel.wire)
 

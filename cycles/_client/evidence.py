@@ -22,7 +22,7 @@ _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 async def evidence_verdict(
-    here: OperationContext,
+    context: OperationContext,
     ref_or_id: EvidenceRef | Mapping[str, Any] | str,
     *,
     wait_ms: int = 0,
@@ -54,12 +54,12 @@ async def evidence_verdict(
     if isinstance(wait_ms, bool) or not isinstance(wait_ms, int) or wait_ms < 0:
         raise InvalidRequestError(f"wait_ms must be an integer of at least 0 milliseconds, got {wait_ms!r}")
     call = Call("getEvidence", {"evidence_id": evidence_id})
-    here.io.check(call)
-    outcome = await _read_envelope(here, call, wait_ms)
+    context.io.check(call)
+    outcome = await _read_envelope(context, call, wait_ms)
     if not isinstance(outcome, Success):
         read(outcome, call.operation, EvidenceEnvelope)
     assert isinstance(outcome, Success)
-    trusted = [here.io.base_url + "/v1" if server_id is None else server_id]
+    trusted = [context.io.base_url + "/v1" if server_id is None else server_id]
 
     def verified(keys: Keys) -> EvidenceVerdict:
         return verify_evidence(
@@ -73,29 +73,29 @@ async def evidence_verdict(
     verdict = verified(KEYS_UNAVAILABLE)
     if verdict.disposition is not EvidenceDisposition.SIGNER_RESOLUTION_FAILED:
         return verdict  # decided without a key: nothing is requested for an envelope of another server
-    return verified(await _read_keys(here))
+    return verified(await _read_keys(context))
 
 
-async def _read_envelope(here: OperationContext, call: Call, wait_ms: int) -> Outcome:
+async def _read_envelope(context: OperationContext, call: Call, wait_ms: int) -> Outcome:
     """Read the envelope; repeat it with growing pauses while the server has none."""
-    end, pause = here.io.now_ms() + wait_ms, _FIRST_PAUSE_S
+    end, pause = context.io.now_ms() + wait_ms, _FIRST_PAUSE_S
     while True:
-        outcome = await send_read(here.io, call)
-        left = (end - here.io.now_ms()) / 1000
+        outcome = await send_read(context.io, call)
+        left = (end - context.io.now_ms()) / 1000
         if not isinstance(outcome, RejectedResponse) or outcome.status not in (404, 429) or left <= 0:
             return outcome
         least = (outcome.retry_after_ms or 0) / 1000
-        await here.io.pause(min(max(pause * (0.5 + here.io.random()), least), left))
+        await context.io.pause(min(max(pause * (0.5 + context.io.random()), least), left))
         pause = min(pause * 2, _LONGEST_PAUSE_S)
 
 
-async def _read_keys(here: OperationContext) -> Keys:
+async def _read_keys(context: OperationContext) -> Keys:
     from cycles.evidence import KeysUnavailable
 
-    url = urlsplit(here.io.base_url)
+    url = urlsplit(context.io.base_url)
     if url.scheme != "https" and not _is_local(url.hostname or ""):
         return KeysUnavailable("a key set over plain HTTP is not trusted; use an https base_url")
-    outcome = await send_read(here.io, Call("getEvidenceJwks"))
+    outcome = await send_read(context.io, Call("getEvidenceJwks"))
     return outcome.content if isinstance(outcome, Success) else KeysUnavailable(describe(outcome))
 
 

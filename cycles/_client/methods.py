@@ -1,7 +1,7 @@
 """Turn one description of an operation into a method of the client and a coroutine of `client.aio`.
 
-An operation is a flow over an `OperationContext`; it gives both, with signature and docstring. A list is described by
-its first call and reads page after page, lazily, in sync and in async code.
+An operation is a flow that takes an `OperationContext`. Both methods have its signature and docstring. A list is
+described by its first call and reads one page after the other, lazily.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ ResultT = TypeVar("ResultT", bound=Result)
 
 @frozen
 class OperationContext:
-    """Where an operation runs: its verbs, and the client's defaults."""
+    """What an operation gets from its client: the I/O operations, the configuration and the wire."""
 
     io: Io
     config: Config
     wire: Wire
 
     def subject(self, given: AnySubject) -> Subject:
-        """The subject of a request: what is given, over `cycles.subject(...)` blocks, over the configuration.
+        """Return the subject of a request: `given`, then `cycles.subject(...)` blocks, then the configuration.
 
         Raises:
-            InvalidRequestError: where none of them names a level.
+            InvalidRequestError: None of them sets a level.
         """
         merged = as_subject(given)
         around = context_subject()
@@ -53,25 +53,26 @@ class OperationContext:
         merged = merged.over(Subject(**{level: getattr(self.config, level) for level in LEVELS}))
         if not any(getattr(merged, level) for level in LEVELS):
             raise InvalidRequestError(
-                f"subject: nobody to pay; pass subject=... with one of {', '.join(LEVELS)}, or set CYCLES_TENANT"
+                f"subject is empty: set at least one of {', '.join(LEVELS)}; "
+                'pass subject={"tenant": "acme"} or set CYCLES_TENANT'
             )
         return merged
 
 
-class HasHere(Protocol):
-    """What the made methods need of the object they are on."""
+class HasContext(Protocol):
+    """An object that the methods can be attributes of."""
 
-    def _here(self) -> OperationContext: ...
+    def _context(self) -> OperationContext: ...
 
 
 def blocking(
     flow: Callable[Concatenate[OperationContext, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[Any, P], R]:
-    """A flow as a plain method."""
+    """Return a flow as a sync method."""
 
     @wraps(flow)
-    def method(self: HasHere, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return run(flow(self._here(), *args, **kwargs))
+    def method(self: HasContext, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return run(flow(self._context(), *args, **kwargs))
 
     return method
 
@@ -79,25 +80,25 @@ def blocking(
 def suspending(
     flow: Callable[Concatenate[OperationContext, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
-    """A flow as a coroutine method."""
+    """Return a flow as a coroutine method."""
 
     @wraps(flow)
-    async def method(self: HasHere, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await flow(self._here(), *args, **kwargs)
+    async def method(self: HasContext, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await flow(self._context(), *args, **kwargs)
 
     return method
 
 
 @frozen
 class Pages(Generic[ResultT]):
-    """A list to be read page by page: its first call, where the items are, and what they are."""
+    """A list that is read page by page: its first call, the member that contains the items, and their class."""
 
     call: Call
     member: str
     item: type[ResultT]
 
     async def fetch(self, io: Io, cursor: str | None) -> tuple[list[ResultT], str | None]:
-        """One page, and the cursor of the next."""
+        """Return one page, and the cursor of the next page or None."""
         call = self.call if cursor is None else evolve(self.call, query={**self.call.query, "cursor": cursor})
         outcome = await send_read(io, call)
         if not isinstance(outcome, Success):
@@ -106,7 +107,7 @@ class Pages(Generic[ResultT]):
         items = [self.item.read(body, request_id=request_id, trace_id=trace_id) for body in outcome.body[self.member]]
         following = outcome.body.get("next_cursor")
         if following is not None and following == cursor:
-            message = "the server's list does not move on: it answered its own cursor again"
+            message = "the list does not end: the server returned the cursor of this page as next_cursor"
             raise AmbiguousResponseError(message, request_id=request_id, trace_id=trace_id)
         return items, following if outcome.body.get("has_more") is not False else None
 
@@ -114,7 +115,7 @@ class Pages(Generic[ResultT]):
 def iterating(
     describe: Callable[Concatenate[OperationContext, P], Pages[ResultT]],
 ) -> Callable[Concatenate[Any, P], Iterator[ResultT]]:
-    """A list as a plain, lazy iterator; what is wrong with its filters is said at once."""
+    """Return a list as a method that returns a lazy iterator. The method itself checks the filters."""
 
     def items(io: Io, pages: Pages[ResultT]) -> Iterator[ResultT]:
         cursor: str | None = None
@@ -125,9 +126,9 @@ def iterating(
                 return
 
     @wraps(describe)
-    def method(self: HasHere, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[ResultT]:
-        here = self._here()
-        return items(here.io, describe(here, *args, **kwargs))
+    def method(self: HasContext, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[ResultT]:
+        context = self._context()
+        return items(context.io, describe(context, *args, **kwargs))
 
     return method
 
@@ -135,7 +136,7 @@ def iterating(
 def iterating_async(
     describe: Callable[Concatenate[OperationContext, P], Pages[ResultT]],
 ) -> Callable[Concatenate[Any, P], AsyncIterator[ResultT]]:
-    """A list as a lazy async iterator."""
+    """Return a list as a method that returns a lazy async iterator. The method itself checks the filters."""
 
     async def items(io: Io, pages: Pages[ResultT]) -> AsyncIterator[ResultT]:
         cursor: str | None = None
@@ -147,8 +148,8 @@ def iterating_async(
                 return
 
     @wraps(describe)
-    def method(self: HasHere, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[ResultT]:
-        here = self._here()
-        return items(here.io, describe(here, *args, **kwargs))
+    def method(self: HasContext, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[ResultT]:
+        context = self._context()
+        return items(context.io, describe(context, *args, **kwargs))
 
     return method

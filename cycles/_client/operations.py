@@ -1,4 +1,4 @@
-"""The operations beside the guard, described once: `cycles._client.methods` offers them to both worlds."""
+"""The operations beside the guard, each written once: `cycles._client.methods` makes the sync and the async method."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 from attrs import frozen
 
 from cycles._client.methods import OperationContext, Pages, ResultT
-from cycles._client.options import AnyAction, AnySubject
+from cycles._client.options import AnyAction, AnySubject, checked_amount, checked_flag
 from cycles._core.amounts import Amount
 from cycles._core.json_values import clean_object
 from cycles._core.records import Record
@@ -32,19 +32,18 @@ from cycles._core.results import (
 from cycles._core.settlement import Settlement
 from cycles._core.subjects import LEVELS, Subject, as_action, as_subject
 from cycles._core.usage import Metrics, Usage
-from cycles._errors import InvalidRequestError
 from cycles._flows.commit import record_event, settle_record
 from cycles._flows.reserve import new_trace_id
 from cycles._flows.retry import read, send_read, send_twice
 
 AnyMetrics: TypeAlias = Metrics | Usage | Mapping[str, Any] | None
 
-_AS_GIVEN: Final = {"from": "created_from", "to": "created_to"}  # wire names that a caller would not recognise
-_PENDING: Final = "PENDING"  # where an answer stands for one that has not come yet
+_AS_GIVEN: Final = {"from": "created_from", "to": "created_to"}  # wire name: name of the argument
+_PENDING: Final = "PENDING"  # status of a result that the server has not returned yet
 
 
 async def decide(
-    here: OperationContext,
+    context: OperationContext,
     estimate: Amount,
     *,
     action: AnyAction,
@@ -52,20 +51,18 @@ async def decide(
     metadata: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> DecisionResponse:
-    """Ask whether an action would be allowed; nothing is reserved, and the answer is no promise for later.
+    """Return whether an action would be allowed now. Nothing is reserved, and a later reservation may be denied.
 
     Raises:
-        InvalidRequestError: naming the member and the bound it breaks; nothing was sent.
-        CyclesError: for every answer that is no decision; a DENY is one.
+        InvalidRequestError: A value is wrong. The message names it and what is allowed; nothing was sent.
+        CyclesError: The server returned no decision. A DENY is a decision.
     """
-    call = Call(
-        "decide", body=_question(here, estimate, action, subject, metadata, idempotency_key), trace_id=new_trace_id()
-    )
-    return await _ask(here, call, DecisionResponse)
+    body = _body(context, estimate, "estimate", action, subject, metadata, idempotency_key)
+    return await _write(context, Call("decide", body=body, trace_id=new_trace_id()), DecisionResponse)
 
 
 async def preview(
-    here: OperationContext,
+    context: OperationContext,
     estimate: Amount,
     *,
     action: AnyAction,
@@ -76,19 +73,21 @@ async def preview(
     metadata: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> ReservationCreateResponse:
-    """Evaluate a reservation without making it (a dry run): the whole answer, DENY included, and nothing is held.
+    """Evaluate a reservation without making it (a dry run), and return the whole response, also a DENY.
 
     Raises:
-        InvalidRequestError: naming the member and the bound it breaks; nothing was sent.
-        CyclesError: for every answer that is no decision.
+        InvalidRequestError: A value is wrong. The message names it and what is allowed; nothing was sent.
+        CyclesError: The server returned no decision.
     """
-    body = _question(here, estimate, action, subject, metadata, idempotency_key)
+    body = _body(context, estimate, "estimate", action, subject, metadata, idempotency_key)
     body |= without_none(ttl_ms=ttl_ms, grace_period_ms=grace_period_ms, overage_policy=overage_policy, dry_run=True)
-    return await _ask(here, Call("createReservation", body=body, trace_id=new_trace_id()), ReservationCreateResponse)
+    return await _write(
+        context, Call("createReservation", body=body, trace_id=new_trace_id()), ReservationCreateResponse
+    )
 
 
 async def record(
-    here: OperationContext,
+    context: OperationContext,
     actual: Amount,
     *,
     action: AnyAction,
@@ -98,48 +97,49 @@ async def record(
     metadata: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> EventCreateResponse:
-    """Debit what an action cost, without a reservation. Journaled like a commit.
+    """Charge the cost of an action without a reservation. It is saved in the journal like a commit.
 
-    Where the server could not be asked, the answer has the status ``PENDING`` and no `event_id`; the client goes on
-    with the same key, and `client.pending()` lists it. Recording it again would charge it twice.
+    If the server does not confirm it, the result has the status ``PENDING`` and no `event_id`. The client retries with
+    the same key in the background, and `client.pending()` lists it. A second `record` would charge it twice.
 
     Raises:
-        InvalidRequestError: naming the member and the bound it breaks; nothing was sent.
-        ProtocolError: for an understood refusal.
+        InvalidRequestError: A value is wrong. The message names it and what is allowed; nothing was sent.
+        ProtocolError: The server rejected the amount.
     """
-    body = _body(here, actual, "actual", action, subject, metadata, idempotency_key)
+    body = _body(context, actual, "actual", action, subject, metadata, idempotency_key)
     used = Metrics.of(metrics)
     body |= without_none(overage_policy=overage_policy, metrics=used.to_dict() if used is not None else None)
-    settlement = await record_event(here.io, body, new_trace_id())
+    settlement = await record_event(context.io, body, new_trace_id())
     if isinstance(settlement.response, EventCreateResponse):
         return settlement.response
     return EventCreateResponse(status=_PENDING, event_id="", **_ids(settlement))
 
 
-async def reservation(here: OperationContext, reservation_id: str) -> ReservationDetail:
-    """Read one reservation.
+async def reservation(context: OperationContext, reservation_id: str) -> ReservationDetail:
+    """Return one reservation.
 
     Raises:
-        NotFoundError, ForbiddenError: where there is none, or it is somebody else's.
-        ReservationExpiredError: where it has expired.
+        NotFoundError: There is no such reservation.
+        ForbiddenError: It is a reservation of another tenant.
+        ReservationExpiredError: It has expired.
     """
     call = Call("getReservation", {"reservation_id": check_id("reservation_id", reservation_id)})
-    return await _get(here, call, ReservationDetail)
+    return await _read(context, call, ReservationDetail)
 
 
-async def find(here: OperationContext, *, idempotency_key: str) -> ReservationSummary | None:
-    """Find the reservation that was made with a key of yours; None if there is none. `attach` goes on with it.
+async def find(context: OperationContext, *, idempotency_key: str) -> ReservationSummary | None:
+    """Return the reservation that was made with an idempotency key, or None. `client.attach` continues it.
 
     Raises:
-        CyclesError: where the server does not say.
+        CyclesError: The server returned no list.
     """
-    rows = reservations(here, idempotency_key=check_key(idempotency_key), include=("metadata", "committed_metadata"))
-    items, _ = await rows.fetch(here.io, None)
+    rows = reservations(context, idempotency_key=check_key(idempotency_key), include=("metadata", "committed_metadata"))
+    items, _ = await rows.fetch(context.io, None)
     return items[0] if items else None
 
 
 async def commit_reservation(
-    here: OperationContext,
+    context: OperationContext,
     reservation_id: str,
     actual: Amount,
     *,
@@ -147,81 +147,81 @@ async def commit_reservation(
     metadata: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> CommitResponse:
-    """Commit a reservation by its id, journaled; for code that has no guard in hand.
+    """Commit a reservation by its id, for code that has no guard. It is saved in the journal first.
 
-    Where the server could not be asked, the answer has the status ``PENDING`` and charges nothing yet; the client
-    goes on with the same key.
+    If the server does not confirm it, the result has the status ``PENDING`` and an amount of 0 as `charged`. The
+    client retries with the same key in the background.
 
     Raises:
-        InvalidRequestError: naming the member and the bound it breaks; nothing was sent.
-        ReservationExpiredError: once the lease and its grace period are over: use `record` then.
-        ProtocolError: for any other understood refusal.
+        InvalidRequestError: A value is wrong. The message names it and what is allowed; nothing was sent.
+        ReservationExpiredError: The lease and its grace period are over; use `record`.
+        ProtocolError: The server rejected the commit for another reason.
     """
     used = Metrics.of(metrics)
     body = without_none(
         idempotency_key=_key(idempotency_key),
-        actual=_amount(actual, "actual"),
+        actual=checked_amount(actual, "actual").to_dict(),
         metrics=used.to_dict() if used is not None else None,
         metadata=clean_object(metadata, "metadata") if metadata is not None else None,
     )
     record = Record(
         reservation_id=check_id("reservation_id", reservation_id),
-        base_url=here.io.base_url,
+        base_url=context.io.base_url,
         commit_body=body,
-        recorded_at_ms=here.io.wall_ms(),
+        recorded_at_ms=context.io.wall_ms(),
     )
-    settlement = await settle_record(here.io, record, new_trace_id(), "commitReservation")
+    settlement = await settle_record(context.io, record, new_trace_id(), "commitReservation")
     if isinstance(settlement.response, CommitResponse):
         return settlement.response
     return CommitResponse(status=_PENDING, charged=Amount(actual.unit, 0), **_ids(settlement))
 
 
 async def release_reservation(
-    here: OperationContext, reservation_id: str, reason: str | None = None, *, idempotency_key: str | None = None
+    context: OperationContext, reservation_id: str, reason: str | None = None, *, idempotency_key: str | None = None
 ) -> ReleaseResponse:
-    """Release a reservation by its id; repeated once, with the same key, where the first answer proves nothing.
+    """Release a reservation by its id. An inconclusive response is retried once with the same key.
 
     Raises:
-        CyclesError: where the server does not release it.
+        CyclesError: The server did not release it.
     """
     call = release_call(check_id("reservation_id", reservation_id), _key(idempotency_key), reason, new_trace_id())
-    return await _ask(here, call, ReleaseResponse)
+    return await _write(context, call, ReleaseResponse)
 
 
 async def extend_reservation(
-    here: OperationContext, reservation_id: str, extend_by_ms: int, *, idempotency_key: str | None = None
+    context: OperationContext, reservation_id: str, extend_by_ms: int, *, idempotency_key: str | None = None
 ) -> ReservationExtendResponse:
-    """Move the end of a reservation `extend_by_ms` milliseconds further, by its id.
+    """Extend the lease of a reservation by `extend_by_ms` milliseconds, by its id.
 
     Raises:
-        CyclesError: where the server does not extend it.
+        CyclesError: The server did not extend it.
     """
     reservation_id = check_id("reservation_id", reservation_id)
     call = extend_call(reservation_id, _key(idempotency_key), extend_by_ms, None, new_trace_id())
-    return await _ask(here, call, ReservationExtendResponse)
+    return await _write(context, call, ReservationExtendResponse)
 
 
-async def evidence(here: OperationContext, evidence_id: str) -> EvidenceEnvelope:
-    """Read the signed statement of one answer; public, so no key is sent. `evidence_id` is 64 lower-case hex digits.
-
-    Raises:
-        NotFoundError: where the server has no such evidence.
-    """
-    return await _get(here, Call("getEvidence", {"evidence_id": evidence_id}), EvidenceEnvelope)
-
-
-async def evidence_keys(here: OperationContext) -> EvidenceKeys:
-    """Read the public keys evidence is signed with; keys this SDK cannot read are left out. No key is sent.
+async def evidence(context: OperationContext, evidence_id: str) -> EvidenceEnvelope:
+    """Return the signed evidence of one response. It is public, so no key is sent; the id is 64 lower-case hex digits.
 
     Raises:
-        NotFoundError: where the server signs nothing.
+        NotFoundError: The server has no such evidence.
     """
-    answer = await send_read(here.io, Call("getEvidenceJwks"))
-    read_ = read(answer, "getEvidenceJwks", _KeySet)
-    check = here.wire.item_check("getEvidenceJwks")
-    keys = [EvidenceKey.read(key) for key in read_.keys if isinstance(key, dict) and check(key, "") is None]
+    return await _read(context, Call("getEvidence", {"evidence_id": evidence_id}), EvidenceEnvelope)
+
+
+async def evidence_keys(context: OperationContext) -> EvidenceKeys:
+    """Return the public keys that sign evidence, without keys of other types. No API key is sent.
+
+    Raises:
+        NotFoundError: The server signs no evidence.
+    """
+    outcome = await send_read(context.io, Call("getEvidenceJwks"))
+    key_set = read(outcome, "getEvidenceJwks", _KeySet)
+    check = context.wire.item_check("getEvidenceJwks")
+    keys = [EvidenceKey.read(key) for key in key_set.keys if isinstance(key, dict) and check(key, "") is None]
     usable = [key for key in keys if key.kty == "OKP" and key.crv == "Ed25519" and key.alg in (None, "EdDSA")]
-    return EvidenceKeys(keys=usable, request_id=read_.request_id, trace_id=read_.trace_id, raw=read_.raw)
+    return EvidenceKeys(keys=usable, request_id=key_set.request_id, trace_id=key_set.trace_id, raw=key_set.raw)
 
 
 @frozen(kw_only=True)
@@ -229,18 +229,21 @@ class _KeySet(Result):
     keys: list[Any]
 
 
-def balances(here: OperationContext, *, subject: AnySubject = None, include_children: bool = False) -> Pages[Balance]:
-    """The budgets of a subject, page by page, lazily; what `subject` leaves out comes from the configuration.
+def balances(
+    context: OperationContext, *, subject: AnySubject = None, include_children: bool = False
+) -> Pages[Balance]:
+    """Iterate over the budgets of a subject, lazily. Levels that `subject` leaves out come from the configuration.
 
     Raises:
-        InvalidRequestError: where no level of the subject is known.
+        InvalidRequestError: No level of the subject is set.
     """
-    query = {**_levels(here.subject(subject)), **({"include_children": True} if include_children else {})}
-    return _pages(here, Call("getBalances", query=query), "balances", Balance)
+    children = {"include_children": True} if checked_flag("include_children", include_children) else {}
+    query = {**_levels(context.subject(subject)), **children}
+    return _pages(context, Call("getBalances", query=query), "balances", Balance)
 
 
 def reservations(
-    here: OperationContext,
+    context: OperationContext,
     *,
     status: str | None = None,
     subject: AnySubject = None,
@@ -256,20 +259,20 @@ def reservations(
     include: Iterable[str] = (),
     limit: int | None = None,
 ) -> Pages[ReservationSummary]:
-    """The tenant's reservations, page by page, lazily. Filters are all of them met; times are inclusive.
+    """Iterate over the reservations of the tenant, lazily. A row matches all filters; times are inclusive.
 
     Args:
         status: ACTIVE, COMMITTED, RELEASED or EXPIRED.
-        subject: Levels the reservation's scope must have; nothing is added from the configuration.
+        subject: Levels that the scope of the reservation must have. The configuration adds none.
         idempotency_key: The key of the reserve.
         created_from, created_to, expires_from, expires_to, finalized_from, finalized_to: Aware datetimes.
         sort_by: reservation_id, tenant, scope_path, status, reserved, created_at_ms or expires_at_ms.
         sort_dir: asc or desc.
-        include: Any of metadata, committed_metadata, evidence: what rows carry beside the usual.
-        limit: Rows in one page, 1 to 200; the iterator goes on to the next page by itself.
+        include: Members that the rows contain in addition: metadata, committed_metadata, evidence.
+        limit: Rows of one page, 1 to 200. The iterator reads the next page when it needs it.
 
     Raises:
-        InvalidRequestError: naming the filter and what it may be; a naive datetime is refused.
+        InvalidRequestError: A filter is wrong, for example a naive datetime. The message names it.
     """
     times = {
         "from": created_from,
@@ -287,37 +290,26 @@ def reservations(
     members = [include] if isinstance(include, str) else list(include)
     if members:
         query["include"] = members
-    return _pages(here, Call("listReservations", query=query), "reservations", ReservationSummary)
+    return _pages(context, Call("listReservations", query=query), "reservations", ReservationSummary)
 
 
-def _pages(here: OperationContext, call: Call, member: str, item: type[ResultT]) -> Pages[ResultT]:
-    here.io.check(call)
+def _pages(context: OperationContext, call: Call, member: str, item: type[ResultT]) -> Pages[ResultT]:
+    context.io.check(call)
     return Pages(call, member, item)
 
 
-async def _ask(here: OperationContext, call: Call, result: type[ResultT]) -> ResultT:
-    here.io.check(call)
-    return read(await send_twice(here.io, call), call.operation, result)
+async def _write(context: OperationContext, call: Call, result: type[ResultT]) -> ResultT:
+    context.io.check(call)
+    return read(await send_twice(context.io, call), call.operation, result)
 
 
-async def _get(here: OperationContext, call: Call, result: type[ResultT]) -> ResultT:
-    here.io.check(call)
-    return read(await send_read(here.io, call), call.operation, result)
-
-
-def _question(
-    here: OperationContext,
-    estimate: Amount,
-    action: AnyAction,
-    subject: AnySubject,
-    metadata: Mapping[str, Any] | None,
-    idempotency_key: str | None,
-) -> dict[str, Any]:
-    return _body(here, estimate, "estimate", action, subject, metadata, idempotency_key)
+async def _read(context: OperationContext, call: Call, result: type[ResultT]) -> ResultT:
+    context.io.check(call)
+    return read(await send_read(context.io, call), call.operation, result)
 
 
 def _body(
-    here: OperationContext,
+    context: OperationContext,
     amount: Amount,
     name: str,
     action: AnyAction,
@@ -327,17 +319,11 @@ def _body(
 ) -> dict[str, Any]:
     body = {
         "idempotency_key": _key(idempotency_key),
-        "subject": here.subject(subject).to_dict(),
+        "subject": context.subject(subject).to_dict(),
         "action": as_action(action).to_dict(),
-        name: _amount(amount, name),
+        name: checked_amount(amount, name).to_dict(),
     }
     return body if metadata is None else {**body, "metadata": clean_object(metadata, "metadata")}
-
-
-def _amount(amount: Amount, name: str) -> dict[str, Any]:
-    if not isinstance(amount, Amount):
-        raise InvalidRequestError(f"{name}: give an amount such as cycles.usd('0.05'), got {amount!r}")
-    return amount.to_dict()
 
 
 def _key(given: str | None) -> str:

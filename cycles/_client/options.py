@@ -1,16 +1,25 @@
-"""The option types of the client, of `reserve`, `guarded` and `lease_series`, and the checks of their values."""
+"""Options of the client and of `reserve`, `guarded` and `lease_series`: their types, and the checks of their values.
+
+A test keeps these types, the parameters of `Cycles.reserve` and the attributes of `Config` consistent.
+"""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, cast
 
-from cycles._config import LEASE_POLICIES, Durability, LeasePolicy
+from cycles._config import (
+    LEASE_POLICIES,
+    LONGEST_WAIT_S,
+    UNAVAILABLE,
+    Durability,
+    LeasePolicy,
+    Unavailable,
+    is_seconds,
+)
 from cycles._core.amounts import Amount
 from cycles._core.lifecycle import Actual
-from cycles._core.reserve_request import Unavailable
 from cycles._core.subjects import Action, Subject
 from cycles._errors import InvalidRequestError
 
@@ -22,7 +31,7 @@ AmountOption: TypeAlias = Amount | Callable[..., Amount]
 
 
 class Settings(TypedDict, total=False):
-    """What a client can be told by keyword; see `Config` for what each means."""
+    """The settings of a client as keywords. `Config` documents them."""
 
     base_url: str | None
     api_key: str | None
@@ -45,36 +54,92 @@ class Settings(TypedDict, total=False):
     shadow: bool | None
 
 
-def checked_actual(actual: Actual, estimate: Amount) -> Actual:
+def checked_amount(value: Any, name: str = "estimate") -> Amount:
+    """Return `value` if it is an amount.
+
+    Raises:
+        InvalidRequestError: It is not an amount.
+    """
+    if not isinstance(value, Amount):
+        raise InvalidRequestError(f"{name} must be an Amount such as cycles.usd('0.05'), got {value!r:.80}")
+    return value
+
+
+def checked_actual(actual: Any, estimate: Amount) -> Actual:
+    """Return `actual` if it is None, a callable, or an amount in the unit of the estimate.
+
+    Raises:
+        InvalidRequestError: It is none of these.
+    """
     if actual is None or callable(actual):
-        return actual
+        return cast(Actual, actual)
     if not isinstance(actual, Amount):
-        raise InvalidRequestError(f"actual: give an amount or a callable, got {actual!r}")
+        raise InvalidRequestError(f"actual must be an Amount or a callable, got {actual!r:.80}")
     if actual.unit != estimate.unit:
-        raise InvalidRequestError(f"actual: {actual} is in {actual.unit}, but the estimate is in {estimate.unit}")
+        raise InvalidRequestError(f"actual must be in the unit of the estimate, {estimate.unit}: got {actual}")
     return actual
 
 
-def checked_policy(policy: LeasePolicy) -> LeasePolicy:
-    if policy not in LEASE_POLICIES:
-        raise InvalidRequestError(f"lease_policy: must be one of {', '.join(LEASE_POLICIES)}, got {policy!r}")
-    return policy
+def checked_policy(policy: Any) -> LeasePolicy:
+    """Return a lease policy.
+
+    Raises:
+        InvalidRequestError: There is no such policy.
+    """
+    checked: LeasePolicy = _one_of("lease_policy", policy, LEASE_POLICIES)
+    return checked
 
 
-def checked_wait(wait: float | None) -> float | None:
-    if wait is not None and (isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait < math.inf):
-        raise InvalidRequestError(f"wait: must be seconds, zero or more and finite, got {wait!r}")
-    return wait
+def checked_unavailable(choice: Any) -> Unavailable:
+    """Return a value of `on_unavailable`.
+
+    Raises:
+        InvalidRequestError: There is no such value.
+    """
+    checked: Unavailable = _one_of("on_unavailable", choice, UNAVAILABLE)
+    return checked
 
 
-def checked_unavailable(choice: Unavailable) -> Unavailable:
-    if choice not in ("raise", "allow"):
-        raise InvalidRequestError(f"on_unavailable: must be 'raise' or 'allow', got {choice!r}")
-    return choice
+def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> Any:
+    if value not in choices:
+        raise InvalidRequestError(f"{name} must be one of {', '.join(choices)}, got {value!r:.80}")
+    return value
+
+
+def checked_wait(wait: Any) -> float | None:
+    """Return the seconds to wait for budget, or None.
+
+    Raises:
+        InvalidRequestError: It is not a number of seconds from 0 to one day.
+    """
+    return None if wait is None else checked_seconds("wait", wait)
+
+
+def checked_seconds(name: str, value: Any) -> float:
+    """Return a time in seconds.
+
+    Raises:
+        InvalidRequestError: It is not a number from 0 to one day.
+    """
+    if not is_seconds(value):
+        raise InvalidRequestError(f"{name} must be seconds, 0 to {LONGEST_WAIT_S:.0f}, got {value!r:.80}")
+    seconds: float = value
+    return seconds
+
+
+def checked_flag(name: str, value: Any) -> bool:
+    """Return a boolean.
+
+    Raises:
+        InvalidRequestError: It is not True or False. A non-empty string would count as true.
+    """
+    if not isinstance(value, bool):
+        raise InvalidRequestError(f"{name} must be True or False, got {value!r:.80}")
+    return value
 
 
 class GuardedOptions(TypedDict, total=False):
-    """The options of `Cycles.reserve` that a decorator takes too; each may be a callable of the call's arguments."""
+    """The options of `Cycles.reserve` that `guarded` takes too. Most may be a callable of the call's arguments."""
 
     subject: Subject | Mapping[str, Any] | Callable[..., Subject | Mapping[str, Any] | None] | None
     ttl_ms: int | Callable[..., int]
@@ -89,7 +154,7 @@ class GuardedOptions(TypedDict, total=False):
 
 
 class SeriesOptions(TypedDict, total=False):
-    """The options of `Cycles.reserve` that a series takes for each of its parts."""
+    """The options of `Cycles.reserve` that `lease_series` takes. They apply to each of its parts."""
 
     subject: AnySubject
     ttl_ms: int

@@ -1,6 +1,6 @@
-"""Operations without a method of their own: the generated functions, sent and judged like everything else.
+"""`client.raw`: call any generated operation with the client's key, deadlines and errors.
 
-A protocol that was regenerated an hour ago is usable at once, with this client's key, deadlines and errors.
+An operation that was generated from a new protocol document is usable immediately.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ from cycles._flows.retry import send_read, send_twice
 
 
 async def raw(
-    here: OperationContext,
+    context: OperationContext,
     operation: str | ModuleType,
     /,
     *,
     extra_headers: Mapping[str, str] | None = None,
     **arguments: Any,
 ) -> Any:
-    """Call any operation of the protocol by its id, and get the generated model of its answer.
+    """Call any operation of the protocol by its id, and return the generated model of its response.
 
-    Reads, and writes that carry an idempotency key, are repeated where an answer proves nothing, as everywhere.
+    Reads, and writes with an idempotency key, are retried after an inconclusive response, like all operations.
 
     Args:
-        operation: An operation id such as ``"getBalances"``, or its module below `cycles_client.api`.
-        extra_headers: Headers to send besides, for example an operator's ``X-Admin-API-Key``.
-        arguments: What the generated function of the operation takes; `body` may also be a plain mapping.
+        operation: An operation id such as ``"getBalances"``, or its module in `cycles_client.api`.
+        extra_headers: Headers to send in addition, for example an operator's ``X-Admin-API-Key``.
+        arguments: The arguments of the generated function. `body` may also be a mapping.
 
     Returns:
-        The generated model (a plain list or dict where the protocol answers one); None where it answers no JSON.
+        The generated model (a list or dict if the response is one); None if the response has no JSON body.
 
     Raises:
-        InvalidRequestError: for an unknown operation, wrong arguments or a value the schema does not allow.
-        CyclesError: the same typed errors as everywhere, for every answer that is no success.
+        InvalidRequestError: There is no such operation, or an argument is wrong; nothing was sent.
+        CyclesError: The response is no success.
     """
     from cycles._wire import generated
 
     name = generated.find(operation)
     call = generated.call_of(name, arguments, extra_headers or {}, new_trace_id())
-    here.io.check(call)
+    context.io.check(call)
     if generated.is_read(name):
-        outcome = await send_read(here.io, call)
+        outcome = await send_read(context.io, call)
     elif call.body is not None and "idempotency_key" in call.body:
-        outcome = await send_twice(here.io, call)
+        outcome = await send_twice(context.io, call)
     else:
-        outcome = await here.io.send(call)
+        outcome = await context.io.send(call)
     if not isinstance(outcome, Success):
         raise error_of(outcome, name) from getattr(outcome, "cause", None)
     return generated.model_of(name, outcome.body)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from attrs import field, frozen
 
-from cycles._config import LeasePolicy
+from cycles._config import LeasePolicy, Unavailable
 from cycles._core.amounts import Amount
 from cycles._core.lifecycle import Actual
 from cycles._core.subjects import Action, Subject
-
-Unavailable: TypeAlias = Literal["raise", "allow"]
 
 
 @frozen(kw_only=True)

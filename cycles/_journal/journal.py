@@ -26,10 +26,10 @@ from typing import Final, Literal, NewType
 
 import attrs
 
+from cycles._config import Durability
 from cycles._core.records import Record, RecordError, decode, encode, file_name, partition
 from cycles._journal.file_store import make_private_folder, move_to_free_name, read_whole, write_whole
 
-Durability = Literal["process", "disk"]
 Entry = NewType("Entry", str)
 """Name of a file that may hold a record: cheap to keep by the ten thousand; `Journal.load` makes a record of it."""
 

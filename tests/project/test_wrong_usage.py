@@ -82,7 +82,10 @@ def refused(kind: type[BaseException], what: Callable[[], Any]) -> str:
         ({"api_key": "k"}, "python -m cycles.embedded --budget"),
         ({"base_url": "http://localhost"}, "pass api_key=... or set CYCLES_API_KEY"),
         ({"base_url": "http://localhost", "api_key": "k\n"}, "copy it again"),
-        ({"base_url": "http://localhost", "api_key": "k", "timeot": 1}, "timeot is not a setting; there are base_url"),
+        (
+            {"base_url": "http://localhost", "api_key": "k", "timeot": 1},
+            "timeot is not a setting of a client: use one of base_url",
+        ),
     ],
 )
 def test_what_is_missing_is_named_when_the_client_is_made(
@@ -91,6 +94,108 @@ def test_what_is_missing_is_named_when_the_client_is_made(
     for name in [name for name in os.environ if name.startswith("CYCLES_")]:
         monkeypatch.delenv(name)
     assert advice in refused(cycles.ConfigurationError, lambda: cycles.Cycles(**given))
+
+
+SETTINGS_OF_A_WRONG_TYPE: list[tuple[dict[str, Any], str]] = [
+    ({"api_key": b"secret"}, "api_key must be a str, got a value of type bytes"),
+    ({"base_url": 5}, "base_url must be a str, got 5: write it like https://host:7878"),
+    (
+        {"journal_dir": "a\0b"},
+        "journal_dir must be the path of a directory, a str or a Path, got 'a\\x00b'",
+    ),
+    ({"journal_dir": 5}, "journal_dir must be the path of a directory, a str or a Path, got 5"),
+    ({"tenant": 5}, "tenant must be a str, got 5"),
+    ({"timeout": 1e10}, "timeout must be seconds, more than 0 and at most 86400, got 10000000000.0"),
+    ({"timeout": "5"}, "timeout must be seconds, more than 0 and at most 86400, got '5'"),
+    ({"flush_timeout": float("inf")}, "flush_timeout must be seconds, 0 to 86400, got inf"),
+    ({"max_connections": 2.5}, "max_connections must be an integer of 1 or more, got 2.5"),
+    ({"shadow": "false"}, "shadow must be True or False, got 'false'"),
+    ({"journal": 0}, "journal must be True or False, got 0"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), SETTINGS_OF_A_WRONG_TYPE)
+def test_a_setting_of_a_wrong_type_is_named(given: dict[str, Any], message: str) -> None:
+    settings = {"base_url": "http://localhost", "api_key": "k", **given}
+    assert refused(cycles.ConfigurationError, lambda: cycles.Cycles(**settings)) == message
+    assert refused(cycles.ConfigurationError, lambda: cycles.Config(**settings)) == message
+
+
+ARGUMENTS_OF_A_WRONG_TYPE: list[tuple[Callable[[cycles.Cycles], object], str]] = [
+    (lambda client: client.flush(float("inf")), "timeout must be seconds, 0 to 86400, got inf"),
+    (lambda client: client.flush("1"), "timeout must be seconds, 0 to 86400, got '1'"),  # type: ignore[arg-type]
+    (
+        lambda client: client.reserve(ESTIMATE, action=ACTION, shadow="false"),  # type: ignore[arg-type]
+        "shadow must be True or False, got 'false'",
+    ),
+    (
+        lambda client: client.reserve(ESTIMATE, action=ACTION, wait=float("inf")),
+        "wait must be seconds, 0 to 86400, got inf",
+    ),
+    (
+        lambda client: client.on_event("observer"),  # type: ignore[arg-type]
+        "observer must be a callable that takes an event, got 'observer'",
+    ),
+    (
+        lambda client: client.balances(include_children="no"),  # type: ignore[arg-type]
+        "include_children must be True or False, got 'no'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), ARGUMENTS_OF_A_WRONG_TYPE)
+def test_an_argument_of_a_wrong_type_is_named(
+    client: Callable[..., cycles.Cycles], call: Callable[[cycles.Cycles], object], message: str
+) -> None:
+    assert refused(cycles.InvalidRequestError, lambda: call(client())) == message
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("CYCLES_BASE_URL", "localhost", "CYCLES_BASE_URL is not an http or https address: 'localhost'; write it like"),
+        ("CYCLES_API_KEY", "k\u00e9y", "CYCLES_API_KEY is empty, or it contains"),
+        ("CYCLES_TIMEOUT", "soon", "CYCLES_TIMEOUT must be a number, got 'soon': correct it or unset it"),
+        ("CYCLES_TIMEOUT", "-1", "CYCLES_TIMEOUT must be seconds, more than 0 and at most 86400, got -1.0"),
+        ("CYCLES_FLUSH_TIMEOUT", "nan", "CYCLES_FLUSH_TIMEOUT must be seconds, 0 to 86400, got nan"),
+        ("CYCLES_MAX_CONNECTIONS", "1.5", "CYCLES_MAX_CONNECTIONS must be an integer, got '1.5': correct it"),
+        ("CYCLES_MAX_CONNECTIONS", "0", "CYCLES_MAX_CONNECTIONS must be an integer of 1 or more, got 0"),
+        ("CYCLES_SHADOW", "maybe", "CYCLES_SHADOW must be true or false, got 'maybe': write 1 or 0, or unset it"),
+        ("CYCLES_LEASE_POLICY", "x", "CYCLES_LEASE_POLICY must be one of warn, fail_on_finalize, cancel, got 'x'"),
+    ],
+)
+def test_a_wrong_variable_is_named(variable: str, text: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, text)
+    assert refused(cycles.ConfigurationError, cycles.Config.from_env).startswith(message)
+    keyword = variable.removeprefix("CYCLES_").lower()
+    good: Any = {"base_url": "http://localhost", "api_key": "k", "lease_policy": "warn", "shadow": False}.get(
+        keyword, 1
+    )
+    assert getattr(cycles.Config.from_env(**{keyword: good}), keyword) == good, "the keyword overrides the variable"
+
+
+@pytest.mark.parametrize("text", ["1", "true", "YES", "on"])
+def test_words_of_the_environment_are_true(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCLES_SHADOW", text)
+    assert cycles.Config.from_env().shadow is True
+
+
+@pytest.mark.parametrize("text", ["0", "false", "NO", "off"])
+def test_words_of_the_environment_are_false(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCLES_SHADOW", text)
+    assert cycles.Config.from_env().shadow is False
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://me:hunter2@host", "htp://me:hunter2@host", "me:hunter2@host:7878", "https://me:hunter2@ho st",
+     "https://me:hunt@er2:hunter2@host:99999"],
+)  # fmt: skip
+def test_no_error_contains_the_password_of_an_address(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for make in (lambda: cycles.Cycles(base_url=address, api_key="k"), lambda: cycles.Config(base_url=address)):
+        assert "hunter2" not in refused(cycles.ConfigurationError, make)
+    monkeypatch.setenv("CYCLES_BASE_URL", address)
+    assert "hunter2" not in refused(cycles.ConfigurationError, cycles.Config.from_env)
 
 
 @pytest.mark.parametrize(
@@ -106,13 +211,14 @@ def test_a_password_in_the_address_is_refused_and_not_shown() -> None:
     line = refused(
         cycles.ConfigurationError, lambda: cycles.Cycles(base_url="https://me:secret@host", api_key="k", journal=False)
     )
-    assert "must carry no user, password" in line
+    assert "must not contain a user, a password" in line
     assert "secret" not in line
 
 
 def test_text_that_is_no_number_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CYCLES_TIMEOUT", "soon")
-    assert refused(cycles.ConfigurationError, cycles.Config.from_env) == "CYCLES_TIMEOUT='soon' is not a number"
+    line = refused(cycles.ConfigurationError, cycles.Config.from_env)
+    assert line == "CYCLES_TIMEOUT must be a number, got 'soon': correct it or unset it"
 
 
 def test_a_closed_port_asks_whether_the_server_is_running(
@@ -167,15 +273,15 @@ def test_a_subject_without_a_level_is_refused_before_anything_is_sent(
         lambda: nobody.balances(subject=subject),
     ):
         line = refused(cycles.InvalidRequestError, ask)
-        assert "pass subject=... with one of tenant, workspace" in line
-        assert "or set CYCLES_TENANT" in line
+        assert "set at least one of tenant, workspace" in line
+        assert 'pass subject={"tenant": "acme"} or set CYCLES_TENANT' in line
     assert len(server.requests) == before
 
 
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [
-        ({"estimate": 0.05}, "give an amount such as cycles.usd('0.05')"),
+        ({"estimate": 0.05}, "estimate must be an Amount such as cycles.usd('0.05'), got 0.05"),
         ({"action": "search"}, "give a cycles.Action or a (kind, name) pair"),
         ({"subject": {"tennant": "acme"}}, "no such level; there are tenant, workspace"),
         ({"ttl_ms": 10}, "ttl_ms: must be 1000 or more"),

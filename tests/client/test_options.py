@@ -1,0 +1,67 @@
+"""Options of `reserve`, `guarded` and `lease_series`, and settings of a client, are the same everywhere."""
+
+from __future__ import annotations
+
+import inspect
+from typing import get_type_hints
+
+from attrs import fields_dict
+
+import cycles
+from cycles._client import options
+from cycles._core.reserve_request import ReserveRequest
+
+INTERNAL = {"settlement_metadata"}  # set by the decorator, not by callers
+
+
+def parameters(function: object) -> set[str]:
+    assert callable(function)
+    return {
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    } - {"self"}
+
+
+RESERVE = parameters(cycles.Cycles.reserve)
+
+
+def test_a_reserve_request_has_every_option_of_reserve() -> None:
+    assert set(fields_dict(ReserveRequest)) - INTERNAL == RESERVE
+
+
+def test_guarded_takes_every_option_of_reserve() -> None:
+    assert parameters(cycles.Cycles.guarded) | set(options.GuardedOptions.__annotations__) == RESERVE
+    assert parameters(cycles.guarded) == parameters(cycles.Cycles.guarded)
+
+
+def test_a_series_takes_every_option_of_reserve_but_a_key_and_an_actual() -> None:
+    taken = parameters(cycles.Cycles.lease_series) | set(options.SeriesOptions.__annotations__)
+    assert taken == RESERVE - {"idempotency_key", "actual"} | {"part_ms"}
+
+
+def test_the_options_of_a_series_have_the_types_of_reserve() -> None:
+    reserve = inspect.signature(cycles.Cycles.reserve).parameters
+    for name, annotation in options.SeriesOptions.__annotations__.items():
+        assert annotation.__forward_arg__ == reserve[name].annotation, name
+
+
+def test_every_setting_can_be_a_keyword_of_the_client() -> None:
+    assert set(options.Settings.__annotations__) == set(fields_dict(cycles.Config))
+
+
+def test_a_keyword_of_the_client_has_the_type_of_its_setting_or_is_none() -> None:
+    import os
+
+    keywords = get_type_hints(options.Settings)
+    for name, hint in get_type_hints(cycles.Config, vars(inspect.getmodule(cycles.Config.with_settings))).items():
+        wanted = hint | None
+        if name == "journal_dir":
+            wanted = str | os.PathLike[str] | None
+        assert keywords[name] == wanted, name
+
+
+def test_every_setting_is_documented() -> None:
+    documented = cycles.Config.__doc__ or ""
+    for name in fields_dict(cycles.Config):
+        assert name in documented, name
