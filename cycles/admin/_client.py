@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from cycles._version import public
 from cycles.admin import _budgets, _funding, _keys, _onboarding, _others, _tenants
 from cycles.admin._channel import channels, configured
 from cycles.admin._methods import awaiting, blocking, iterating, iterating_async
@@ -143,3 +144,6 @@ class AsyncAdmin:
 
     def __repr__(self) -> str:
         return "<AsyncAdmin>"
+
+
+public(Admin)
