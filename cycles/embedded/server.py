@@ -13,7 +13,6 @@ from attrs import evolve
 from cycles._core.amounts import Amount
 from cycles._errors import InvalidRequestError
 from cycles._version import public
-from cycles.embedded import validation
 from cycles.embedded.admin import AdminRoutes
 from cycles.embedded.authentication import Authenticator
 from cycles.embedded.clock import Clock, SystemClock
@@ -25,7 +24,7 @@ from cycles.embedded.request_log import ReceivedRequest, RequestLog
 from cycles.embedded.routes import Route, find, find_admin
 from cycles.embedded.tables import Tables
 from cycles.embedded.transports import EmbeddedTransport
-from cycles.embedded.webhook_routes import WebhookRoutes, trace_flags_of
+from cycles.embedded.webhook_routes import WebhookRoutes
 from cycles.embedded.webhooks import Webhooks
 
 if TYPE_CHECKING:
@@ -128,12 +127,7 @@ class EmbeddedServer:
             return self._webhook_routes.handle(request)
         if self._admin_routes.serves(request.path):
             return self._admin_routes.handle(request)
-
-        def form() -> dict[str, Any]:
-            operation = find(request.method, request.path).operation or ""
-            return validation.checked(operation, validation.decode(request.body))
-
-        with self.webhooks.during(form, request.address, trace_flags_of(request.headers)) as happening:
+        with self.webhooks.during(request.body, request.address, request.headers.get("traceparent")) as happening:
             response = self._application.handle(request)
             happening.request_id = response.headers.get("X-Request-Id")
             happening.trace_id = response.headers.get("X-Cycles-Trace-Id")

@@ -71,7 +71,7 @@ def drafts_of(changes: Sequence[Change], form: Callable[[], Body]) -> Iterator[E
         elif isinstance(after, StoredResponse):
             if after.response.get("decision") == "DENY":
                 yield _denied(after, form())
-            elif after.operation == "commit" and settled is not None:
+            elif after.operation == "commit" and settled is not None and "released" not in after.response:
                 yield from _overage(settled, form()["actual"]["amount"], changes)
 
 

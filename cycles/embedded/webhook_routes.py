@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import re
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -159,12 +158,6 @@ class WebhookRoutes:
         names = ("event_type", "category", "tenant_id", "trace_id", "request_id")
         chosen = [each for each in events if all(query.get(name) in (None, each.get(name)) for name in names)]
         return 200, _page("events", chosen, query)
-
-
-def trace_flags_of(headers: Mapping[str, str]) -> str:
-    """Return the trace flags of a request, ``01`` if it has none."""
-    match = re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-([0-9a-f]{2})", headers.get("traceparent", ""))
-    return match[1] if match is not None else "01"
 
 
 def _page(name: str, rows: list[Body], query: Mapping[str, str]) -> Body:

@@ -7,10 +7,11 @@ machine's clock a thread delivers in the background. With another clock, a test 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from cycles.embedded.webhook_events import Change, EventDraft, drafts_of, timest
 from cycles.embedded.webhook_subscriptions import SYSTEM, Subscription, checked, created, updated
 
 MAX_KEPT: Final = 10_000  # events, and deliveries; the oldest are dropped
+_TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-([0-9a-f]{2})")
 _LONGEST_JOIN_S: Final = 1.0  # a receiver that does not respond must not delay the end of the server
 
 
@@ -30,12 +32,18 @@ _LONGEST_JOIN_S: Final = 1.0  # a receiver that does not respond must not delay 
 class Happening:
     """The request that is handled now, and what it changed."""
 
-    form: Callable[[], Body]
-    actor: Body | None
-    flags: str
+    body: bytes
+    address: str
+    traceparent: str | None
     request_id: str | None = None
     trace_id: str | None = None
     drafts: list[EventDraft] = field(factory=list)
+
+    @property
+    def flags(self) -> str:
+        """Return the trace flags of the request, ``01`` if it has none."""
+        match = _TRACEPARENT.fullmatch(self.traceparent or "")
+        return match[1] if match is not None else "01"
 
 
 class Webhooks:
@@ -132,16 +140,15 @@ class Webhooks:
     # --- events -------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def during(self, form: Callable[[], Body], address: str, flags: str) -> Iterator[Happening]:
+    def during(self, body: bytes, address: str, traceparent: str | None) -> Iterator[Happening]:
         """Collect the events of one request, which this thread handles in the block. They are sent at its end.
 
         Args:
-            form: Returns the checked body of the request.
+            body: The body of the request. It is read only if its response is stored, so it is valid then.
             address: The address of the caller.
-            flags: The trace flags of the request, two hex digits.
+            traceparent: The header of this name.
         """
-        happening = Happening(form, {"type": "api_key", "source_ip": address}, flags)
-        self._current.happening = happening
+        happening = self._current.happening = Happening(body, address, traceparent)
         try:
             yield happening
         finally:
@@ -152,12 +159,10 @@ class Webhooks:
     def on_change(self, changes: Sequence[Change]) -> None:
         """Take note of changed records. The ledger calls it while it is locked."""
         happening: Happening | None = getattr(self._current, "happening", None)
-        form = happening.form if happening is not None else dict
-        drafts = list(drafts_of(changes, form))
         if happening is not None:
-            happening.drafts += drafts
+            happening.drafts += drafts_of(changes, lambda: json.loads(happening.body))
             return
-        for draft in drafts:
+        for draft in drafts_of(changes, dict):
             self._emit(draft, None)
 
     def emit(self, event_type: str, tenant: str, data: Body | None = None, *, scope: str | None = None) -> str:
@@ -185,9 +190,7 @@ class Webhooks:
             "timestamp": timestamp(now),
             "tenant_id": draft.tenant_id,
             "scope": draft.scope,
-            "actor": {"type": "system"}
-            if draft.by_system
-            else (cause.actor if cause is not None else {"type": "admin"}),
+            "actor": _actor(draft, cause),
             "source": "cycles-embedded",
             "data": draft.data or None,
             "request_id": cause.request_id if cause is not None else None,
@@ -355,3 +358,9 @@ class Webhooks:
             thread.join(_LONGEST_JOIN_S)
         if sender is not None:
             sender.close()
+
+
+def _actor(draft: EventDraft, cause: Happening | None) -> Body:
+    if draft.by_system:
+        return {"type": "system"}
+    return {"type": "admin"} if cause is None else {"type": "api_key", "source_ip": cause.address}
