@@ -10,22 +10,21 @@ import json
 import re
 import secrets
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from attrs import define, evolve, field
+from attrs import define, field
 
-from cycles.embedded.clock import Clock, SystemClock
+from cycles.embedded.clock import Clock
 from cycles.embedded.records import Body
-from cycles.embedded.webhook_delivery import TEST_TIMEOUT, Delivery, Event, Sender, shown_attempt
+from cycles.embedded.webhook_delivery import TEST_TIMEOUT, Delivery, Event, shown_attempt
 from cycles.embedded.webhook_events import Change, EventDraft, drafts_of, timestamp
+from cycles.embedded.webhook_queue import MAX_KEPT, DeliveryQueue
 from cycles.embedded.webhook_subscriptions import SYSTEM, Subscription, checked, created, updated
 
-MAX_KEPT: Final = 10_000  # events, and deliveries; the oldest are dropped
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-([0-9a-f]{2})")
-_LONGEST_JOIN_S: Final = 1.0  # a receiver that does not respond must not delay the end of the server
 
 
 @define
@@ -52,14 +51,10 @@ class Webhooks:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
         self._subscriptions: dict[str, Subscription] = {}
         self._events: OrderedDict[str, Event] = OrderedDict()
-        self._deliveries: deque[Delivery] = deque(maxlen=MAX_KEPT)
         self._current = threading.local()
-        self._sender_: Sender | None = None
-        self._thread: threading.Thread | None = None
-        self._closed = False
+        self._queue = DeliveryQueue(clock, self._lock, self._subscriptions.get, self._disabled)
 
     # --- subscriptions --------------------------------------------------------------------------------------------
 
@@ -129,8 +124,7 @@ class Webhooks:
             KeyError: if there is no such subscription.
         """
         self.subscription(subscription_id)
-        with self._lock:
-            return [each for each in reversed(self._deliveries) if each.subscription_id == subscription_id]
+        return self._queue.deliveries(subscription_id)
 
     def events(self) -> list[Body]:
         """Return every event, the newest first."""
@@ -169,6 +163,9 @@ class Webhooks:
         """Make an event as a test needs it, for example ``custom.invoice_sent``, and return its id."""
         return self._emit(EventDraft(type=event_type, tenant_id=tenant, scope=scope, data=data or {}), None)
 
+    def _disabled(self, before: Subscription, after: Subscription) -> None:
+        self._emit_lifecycle("disabled", after, before)
+
     def _emit_lifecycle(self, name: str, after: Subscription, before: Subscription | None) -> None:
         data: Body = {
             "subscription_id": after.subscription_id,
@@ -199,37 +196,20 @@ class Webhooks:
         members = {name: value for name, value in members.items() if value is not None}
         body = json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode()
         event = Event(members, now, cause.flags if cause is not None else "01", body)
-        with self._changed:
+        with self._lock:
             self._events[members["event_id"]] = event
             if len(self._events) > MAX_KEPT:
                 self._events.popitem(last=False)
             for subscription in self._subscriptions.values():
                 if subscription.wants(members):
-                    self._queue(subscription, event)
+                    self._queue.add(subscription, event)
         return str(members["event_id"])
-
-    def _queue(self, subscription: Subscription, event: Event) -> None:
-        trace_id = event.members.get("trace_id") or secrets.token_hex(16)
-        self._deliveries.append(
-            Delivery(
-                subscription_id=subscription.subscription_id,
-                event=event,
-                trace_id=trace_id,
-                due_ms=self._clock.now_ms(),
-            )
-        )
-        self._start()
-        self._changed.notify_all()
 
     # --- sending ------------------------------------------------------------------------------------------------
 
     def deliver(self) -> int:
         """Make every attempt that is due now, in the calling thread, and return how many were made."""
-        attempts = 0
-        while (found := self._next_due()) is not None:
-            self._attempt(*found)
-            attempts += 1
-        return attempts
+        return self._queue.deliver()
 
     def test(self, subscription_id: str) -> Body:
         """Post one signed test event immediately and return what the receiver responded. It is not in the log.
@@ -249,7 +229,7 @@ class Webhooks:
         }
         body = json.dumps(members, separators=(",", ":")).encode()
         event = Event(members, self._clock.now_ms(), "01", body)
-        found = self._sender().post(subscription, event, None, TEST_TIMEOUT)
+        found = self._queue.sender.post(subscription, event, None, TEST_TIMEOUT)
         return {"success": found.succeeded, **shown_attempt(found), "event_id": members["event_id"]}
 
     def replay(
@@ -266,7 +246,7 @@ class Webhooks:
         Raises:
             KeyError: if there is no such subscription.
         """
-        with self._changed:
+        with self._lock:
             subscription = self.subscription(subscription_id)
             chosen = [
                 event
@@ -277,87 +257,16 @@ class Webhooks:
                 and (to_ms is None or event.at_ms <= to_ms)
             ][:max_events]
             for event in chosen:
-                self._queue(subscription, event)
+                self._queue.add(subscription, event)
         return {
             "replay_id": f"replay_{secrets.token_hex(6)}",
             "events_queued": len(chosen),
             "estimated_completion_seconds": max(1, len(chosen) // 10),
         }
 
-    def _next_due(self) -> tuple[Delivery, Subscription] | None:
-        with self._lock:
-            now = self._clock.now_ms()
-            for delivery in self._deliveries:
-                if delivery.due_ms is None or delivery.due_ms > now:
-                    continue
-                subscription = self._subscriptions.get(delivery.subscription_id)
-                delivery.due_ms = None  # this thread makes the attempt
-                if subscription is not None:
-                    return delivery, subscription
-                delivery.status = "FAILED"
-            return None
-
-    def _attempt(self, delivery: Delivery, subscription: Subscription) -> None:
-        delivery.attempted_at = timestamp(self._clock.now_ms())
-        found = self._sender().post(subscription, delivery.event, delivery.trace_id)
-        with self._lock:
-            now = self._clock.now_ms()
-            current = self._subscriptions.get(subscription.subscription_id, subscription)
-            delivery.attempts, delivery.found = delivery.attempts + 1, found
-            current.last_triggered_at = delivery.attempted_at
-            if found.succeeded:
-                delivery.status, delivery.completed_at = "SUCCESS", timestamp(now)
-                current.consecutive_failures, current.last_success_at = 0, timestamp(now)
-                return
-            current.last_failure_at = timestamp(now)
-            if delivery.attempts <= subscription.retry_policy.max_retries:
-                delivery.status = "RETRYING"
-                delivery.due_ms = now + subscription.retry_policy.delay_ms(delivery.attempts)
-                return
-            delivery.status, delivery.completed_at = "FAILED", timestamp(now)
-            current.consecutive_failures += 1
-            disabled = current.status == "ACTIVE" and current.consecutive_failures >= current.disable_after_failures
-            before = evolve(current)
-            current.status = "DISABLED" if disabled else current.status
-        if disabled:
-            self._emit_lifecycle("disabled", current, before)
-
-    def _sender(self) -> Sender:
-        with self._lock:
-            if self._sender_ is None:
-                self._sender_ = Sender()
-            return self._sender_
-
-    # --- background -----------------------------------------------------------------------------------------------
-
-    def _start(self) -> None:
-        if self._thread is None and not self._closed and isinstance(self._clock, SystemClock):
-            self._thread = threading.Thread(target=self._run, name="cycles-embedded-webhooks", daemon=True)
-            self._thread.start()
-
-    def _run(self) -> None:
-        while True:
-            self.deliver()
-            with self._changed:
-                if self._closed:
-                    return
-                due = [each.due_ms for each in self._deliveries if each.due_ms is not None]
-                wait_s = (min(due) - self._clock.now_ms()) / 1000 if due else None
-                if wait_s is None or wait_s > 0:
-                    self._changed.wait(wait_s)
-                if self._closed:
-                    return
-
     def close(self) -> None:
         """Stop delivering. What was not delivered is not delivered later."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-            thread, sender = self._thread, self._sender_
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_LONGEST_JOIN_S)
-        if sender is not None:
-            sender.close()
+        self._queue.close()
 
 
 def _actor(draft: EventDraft, cause: Happening | None) -> Body:
