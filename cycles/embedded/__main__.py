@@ -41,7 +41,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=TENANT",
         help="an API key and its tenant; may be repeated",
     )
-    parser.add_argument("--admin-api-key", metavar="KEY", help="the operator's key for list, get and release")
+    parser.add_argument("--admin-api-key", metavar="KEY", help="the operator's key for list, get, release and webhooks")
+    parser.add_argument(
+        "--evidence-key", metavar="HEX", help="seed of an Ed25519 key, 64 hex digits: sign evidence of decisions"
+    )
     parser.add_argument("--db", metavar="FILE", help="keep the ledger in this SQLite file (default: in memory)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=DEFAULT_PORT, help="port, 0 for any (default: %(default)s)")
@@ -88,7 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         keys = _keys(options.api_key)
         with EmbeddedServer(
-            _budgets(options.budget), path=options.db, admin_api_key=options.admin_api_key, api_keys=keys
+            _budgets(options.budget),
+            path=options.db,
+            admin_api_key=options.admin_api_key,
+            api_keys=keys,
+            evidence_key=options.evidence_key,
         ) as server:
             if not server.ledger.scopes():
                 raise ConfigurationError("the ledger has no budget; add one with --budget tenant:acme=10USD")

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import cycles
+from cycles.embedded.__main__ import main as embedded_main
+from tests.embedded.process import KEY, embedded_process
 from tests.evidence.kit import SEED, public_key
 
 ACTION = ("llm.completion", "gpt-4o")
@@ -172,3 +174,16 @@ def test_what_the_server_signs_always_verifies(metadata: dict[str, Any], estimat
             return  # half of a surrogate pair
         assert result.cycles_evidence is not None
         assert client.evidence_verdict(result.cycles_evidence).is_authentic
+
+
+def test_the_server_process_takes_a_key(capfd: pytest.CaptureFixture[str]) -> None:
+    options = ("--budget", "tenant:acme=1000TOKENS", "--api-key", f"{KEY}=acme")
+    with (
+        embedded_process(*options, "--evidence-key", SEED.hex()) as (_, url),
+        cycles.Cycles(base_url=url, api_key=KEY, tenant="acme", journal=False) as client,
+    ):
+        reference = client.decide(cycles.tokens(1), action=ACTION).cycles_evidence
+        assert reference is not None
+        assert client.evidence_verdict(reference).is_authentic
+    assert embedded_main([*options, "--evidence-key", "nonsense"]) == 2
+    assert "evidence_key" in capfd.readouterr().err
