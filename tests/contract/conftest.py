@@ -2,7 +2,8 @@
 
 CYCLES_CONTRACT_URL, CYCLES_CONTRACT_KEY and CYCLES_CONTRACT_TENANT name a live server; the tenant needs a TOKENS budget
 with 100,000 or more left. With CYCLES_CONTRACT_ADMIN_URL and CYCLES_CONTRACT_ADMIN_KEY too, the suite makes the tenants
-and budgets that further tests need. What a live server does not offer (its clock, caps) skips a test, with the reason.
+and budgets that further tests need; with CYCLES_CONTRACT_REDIS, it writes there what the admin API cannot set. What a
+live server does not offer (its clock) skips a test, with the reason.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from .live import LiveWorlds, Servers
 
 ADMIN_KEY = "operator-key"
 # Read when the suite is collected: while tests run, the environment has no settings of a developer.
-LIVE = {name: os.environ.get(f"CYCLES_CONTRACT_{name}") for name in ("URL", "KEY", "TENANT", "ADMIN_URL", "ADMIN_KEY")}
+NAMES = ("URL", "KEY", "TENANT", "ADMIN_URL", "ADMIN_KEY", "REDIS")
+LIVE = {name: os.environ.get(f"CYCLES_CONTRACT_{name}") for name in NAMES}
 LOCAL_PLACES = ["in process", "over a socket", "with SQLite"]
 PLACES = (
     ["live"] if os.environ.get("CYCLES_CONTRACT_ONLY_LIVE") else [*LOCAL_PLACES, *(["live"] if LIVE["URL"] else [])]
@@ -77,7 +79,7 @@ def place(request: pytest.FixtureRequest) -> str:
 def _live_worlds() -> Iterator[LiveWorlds]:
     if not LIVE["ADMIN_URL"] or not LIVE["ADMIN_KEY"]:
         pytest.skip("needs budgets: set CYCLES_CONTRACT_ADMIN_URL and CYCLES_CONTRACT_ADMIN_KEY")
-    worlds = LiveWorlds(Servers(LIVE["URL"] or "", LIVE["ADMIN_URL"], LIVE["ADMIN_KEY"]))
+    worlds = LiveWorlds(Servers(LIVE["URL"] or "", LIVE["ADMIN_URL"], LIVE["ADMIN_KEY"], LIVE["REDIS"]))
     yield worlds
     worlds.close()
 

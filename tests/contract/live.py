@@ -1,6 +1,7 @@
 """A live pair of servers as a `World`: tenants, keys and budgets are made over the admin API.
 
-It changes only what it made. Two tenants and their keys serve many tests, because a server takes half a second to make
+What the admin API cannot do is written into the servers' Redis if it is given, else the test is skipped. The suite
+changes only what it made. Two tenants and their keys serve many tests, because a server takes half a second to make
 and check a key. A test that leaves something that the admin API cannot delete (a budget of another scope, rows of a
 list) gets new tenants, or its tenants are not used again.
 """
@@ -16,11 +17,13 @@ from attrs import frozen
 from cycles._core.amounts import Amount
 
 from .kit import Api, World, amount, fresh_key
-from .live_budget import AdminApi, cannot, set_budget
+from .live_budget import EXACT, AdminApi, cannot, set_budget
+from .live_redis import Redis, delete_budget, read_budget, write_budget, write_tenant
 
 PERMISSIONS = [f"reservations:{name}" for name in ("create", "commit", "release", "extend", "list")] + ["balances:read"]
 # Letters that are no hex digits, so that a tenant's name is never part of an id.
 LETTERS = "ghjkmnpqrstuvwxyz"
+POLICIES = ("REJECT", "ALLOW_IF_AVAILABLE", "ALLOW_WITH_OVERDRAFT")
 TENANT_DEFAULTS: dict[str, Any] = {
     "default_commit_overage_policy": "ALLOW_IF_AVAILABLE",
     "default_reservation_ttl_ms": 60_000,
@@ -36,6 +39,7 @@ class Servers:
     runtime_url: str
     admin_url: str
     admin_key: str
+    redis_url: str | None
 
 
 class LiveTenant:
@@ -116,53 +120,80 @@ class LiveBalance:
 
 
 class LiveLedger:
-    """The part of `server.ledger` that the admin API offers. Anything else skips the test."""
+    """The part of `server.ledger` that the admin API and Redis offer. Anything else skips the test."""
 
-    def __init__(self, admin: AdminApi, tenants: dict[str, LiveTenant]) -> None:
+    def __init__(self, admin: AdminApi, redis: Redis | None, tenants: dict[str, LiveTenant]) -> None:
         self._admin = admin
+        self._redis = redis
         self._tenants = tenants
+        self._shared: list[tuple[str, str]] = []
 
-    def _owner(self, scope: str) -> tuple[LiveTenant, str]:
+    def _actual(self, scope: str) -> tuple[LiveTenant | None, str]:
         level, _, rest = scope.partition(":")
         name, slash, below = rest.partition("/")
-        if level != "tenant" or name not in self._tenants:
-            cannot("make a budget without a tenant of the test")
+        if level != "tenant":
+            return None, scope
         tenant = self._tenants[name]
         return tenant, f"tenant:{tenant.id}{slash}{below}"
 
+    def _in_redis(self, what: str) -> Redis:
+        return self._redis or cannot(what)
+
     def set_budget(self, scope: str, allocated: Amount, **members: Any) -> None:
         """Create or replace a budget."""
-        tenant, actual = self._owner(scope)
+        tenant, actual = self._actual(scope)
+        if tenant is None:  # all tenants share it, so the end of the test deletes it
+            self._shared.append((scope, str(allocated.unit)))
+            write_budget(self._in_redis("make a budget without a tenant"), "", scope, allocated, **members)
+            return
         if actual != f"tenant:{tenant.id}" or allocated.unit != "TOKENS":
-            tenant.is_reusable = False  # the admin API cannot delete the new budget
-        set_budget(self._admin, tenant.id, actual, allocated, **members)
+            tenant.is_reusable = False
+        special = {name for name in ("caps", "debt", "is_over_limit") if members.get(name) not in (None, 0, False)}
+        is_large = max(allocated.amount, members.get("spent", 0)) > EXACT
+        if special or members.get("caps") is not None or members.get("status") == "CLOSED" or is_large:
+            tenant.is_reusable = False
+            redis = self._in_redis(f"set {', '.join(special) or 'this budget'}")
+            write_budget(redis, tenant.id, actual, allocated, **members)
+        else:
+            set_budget(self._admin, tenant.id, actual, allocated, **members)
+
+    def delete_budget(self, scope: str, unit: str) -> None:
+        """Delete a budget."""
+        tenant, actual = self._actual(scope)
+        assert tenant is not None
+        tenant.is_reusable = False
+        delete_budget(self._in_redis("delete a budget"), tenant.id, actual, unit)
 
     def fund(self, scope: str, added: Amount) -> None:
         """Add to a budget."""
-        tenant, actual = self._owner(scope)
+        tenant, actual = self._actual(scope)
+        assert tenant is not None
         body = {"operation": "CREDIT", "amount": amount(added.amount, added.unit), "idempotency_key": fresh_key()}
         self._admin.call("POST", "budgets/fund", body, scope=actual, unit=str(added.unit), tenant_id=tenant.id)
 
     def balance(self, scope: str, unit: str) -> LiveBalance:
         """Return the numbers of a budget."""
-        _, actual = self._owner(scope)
+        names = ("remaining", "reserved", "spent", "debt")
+        _, actual = self._actual(scope)
+        if self._redis is not None:
+            stored = read_budget(self._redis, actual, unit)
+            numbers = {name: Number(int(stored[name])) for name in names}
+            return LiveBalance(is_over_limit=stored["is_over_limit"] == "true", **numbers)
         found = self._admin.find_budget(actual, unit)
         assert found is not None, f"{scope} has no budget in {unit}"
-        numbers = {name: Number(found[name]["amount"]) for name in ("remaining", "reserved", "spent", "debt")}
+        numbers = {name: Number(found[name]["amount"]) for name in names}
         return LiveBalance(is_over_limit=bool(found["is_over_limit"]), **numbers)
 
     def set_tenant(self, name: str, *, status: Any = "ACTIVE", **members: Any) -> None:
         """Change a tenant's record. A member that is not given gets its default, as in a new record."""
-        if status not in ("ACTIVE", "SUSPENDED", "CLOSED") or name not in self._tenants:
-            cannot(f"give the tenant {name} the status {status!r}")
-        policy = members.get("default_commit_overage_policy")
-        if policy not in (None, "REJECT", "ALLOW_IF_AVAILABLE", "ALLOW_WITH_OVERDRAFT"):
-            cannot(f"set the default policy {policy!r}")
-        if status == "CLOSED":
-            cannot("close a tenant without releasing its reservations")
-        tenant = self._tenants[name]
+        tenant = self._tenants.get(name) or cannot(f"make the tenant {name}")
         tenant.is_reusable = False
-        self._admin.call("PATCH", f"tenants/{tenant.id}", TENANT_DEFAULTS | members | {"status": status})
+        members = TENANT_DEFAULTS | members | {"status": status}
+        policy = members["default_commit_overage_policy"]
+        if status in ("ACTIVE", "SUSPENDED") and policy in POLICIES:
+            self._admin.call("PATCH", f"tenants/{tenant.id}", members)
+        else:  # closing over the admin API would also release the tenant's reservations
+            write_tenant(self._in_redis(f"set the status {status!r}, the policy {policy!r}"), tenant.id, members)
 
     def delete_tenant(self, name: str) -> None:
         """Give a tenant's record its defaults, which is what a tenant without a record has."""
@@ -172,9 +203,10 @@ class LiveLedger:
         """Skip the test."""
         cannot("store a given API key")
 
-    def delete_budget(self, scope: str, unit: str | None = None) -> NoReturn:
-        """Skip the test."""
-        cannot("delete a budget")
+    def delete_shared_budgets(self) -> None:
+        """Delete the budgets of this test that belong to no tenant."""
+        for scope, unit in self._shared:
+            delete_budget(self._in_redis("delete a budget"), "", scope, unit)
 
 
 class LiveWorlds:
@@ -184,13 +216,14 @@ class LiveWorlds:
         self._servers = servers
         self._admin = AdminApi(servers.admin_url, servers.admin_key)
         self._transport = httpx.HTTPTransport()
+        self._redis = Redis(servers.redis_url) if servers.redis_url else None
         self._free: dict[str, LiveTenant] = {}
 
     def open(self, *, new_tenants: bool) -> World:
         """Return a world in which both tenants have their first budget and no active reservation."""
         tenants = {name: self._tenant(name, new_tenants) for name in ("tenant-a", "tenant-b")}
         renamed = Renamed(self._transport, {name: tenant.id for name, tenant in tenants.items()})
-        ledger = LiveLedger(self._admin, tenants)
+        ledger = LiveLedger(self._admin, self._redis, tenants)
         ledger.set_budget("tenant:tenant-a", Amount("TOKENS", 1_000_000), overdraft_limit=100_000)
         ledger.set_budget("tenant:tenant-b", Amount("TOKENS", 500_000))
         a, b = tenants.values()
@@ -210,13 +243,16 @@ class LiveWorlds:
         return found
 
     def end(self, world: World) -> None:
-        """Release the reservations that the test left active."""
+        """Release the reservations that the test left active, and delete what no tenant owns."""
+        world.ledger.delete_shared_budgets()
         for api in (world.api, world.other):
-            while rows := api.rows(status="ACTIVE", limit="200").body.get("reservations"):
-                for row in rows:
-                    api.release(row["reservation_id"])
+            if self._free[api.tenant].is_reusable:
+                for row in api.rows(status="ACTIVE", limit="200").body["reservations"]:
+                    assert api.release(row["reservation_id"]).status == 200
 
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
         self._admin.close()
+        if self._redis is not None:
+            self._redis.close()

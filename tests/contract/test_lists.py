@@ -1,4 +1,4 @@
-"""Read one reservation, the list with its filters, order and pages, and balances."""
+"""Read one reservation, and the list with its filters, order and pages."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def test_a_list_has_the_callers_rows_only(world: World) -> None:
     world.other.held()
     world.seed("agent:bot", 5000)
     no_tenant = world.api.held(subject={"agent": "bot"})
-    assert ids(world.api.rows()) == [mine, no_tenant]
-    assert ids(world.api.rows(tenant="tenant-a")) == [mine, no_tenant]
+    assert sorted(ids(world.api.rows())) == sorted([mine, no_tenant])
+    assert sorted(ids(world.api.rows(tenant="tenant-a"))) == sorted([mine, no_tenant])
     assert ids(world.api.rows(tenant="")) == []
     assert world.api.rows(tenant="tenant-b").outcome == (403, "FORBIDDEN")
     assert world.api.rows(tenant="Tenant-A").outcome == (403, "FORBIDDEN")
@@ -358,83 +358,3 @@ def test_the_order_of_checks_of_a_list(world: World) -> None:
         assert response.mentions(name)
         del query[name]
     assert world.api.rows(**query).status == 200
-
-
-# --- balances ---------------------------------------------------------------------------------------------------------
-
-
-def paths(response: Response) -> set[tuple[str, str]]:
-    assert response.status == 200, response.body
-    return {(item["scope_path"], item["remaining"]["unit"]) for item in response.body["balances"]}
-
-
-def test_a_balance_shows_debt_limit_and_flag_only_if_set(world: World) -> None:
-    world.seed()
-    plain = {"scope", "scope_path", "remaining", "reserved", "spent", "allocated"}
-    assert world.api.balances().body["balances"][0].keys() == plain
-    world.seed(debt=5, overdraft_limit=9, is_over_limit=True)
-    item = world.api.balances().body["balances"][0]
-    assert item.keys() == plain | {"debt", "overdraft_limit", "is_over_limit"}
-    assert (item["debt"], item["overdraft_limit"], item["is_over_limit"]) == (amount(5), amount(9), True)
-
-
-def test_which_budgets_a_query_finds(world: World) -> None:
-    prod, bot = f"{A}/workspace:prod", f"{A}/workspace:prod/agent:bot"
-    world.seed(prod, 5)
-    world.seed(bot, 5, unit="CREDITS")
-    world.seed(bot, 5)
-    world.seed("agent:bot", 5)
-    everything = {(A, "TOKENS"), (prod, "TOKENS"), (bot, "CREDITS"), (bot, "TOKENS")}
-    assert paths(world.api.balances(tenant="tenant-a")) == everything
-    assert paths(world.api.balances(tenant="tenant-a", include_children="false")) == everything
-    assert paths(world.api.balances(workspace="PROD")) == everything - {(A, "TOKENS")}
-    assert paths(world.api.balances(agent="bot")) == {(bot, "CREDITS"), (bot, "TOKENS")}
-    assert paths(world.api.balances(agent="bot", workspace="other")) == set()
-    assert paths(world.api.balances(agent="bo")) == set()
-    assert paths(world.api.balances(agent="")) == set()
-    assert paths(world.api.balances(tenant="")) == set()
-    assert paths(world.api.balances(toolset="none")) == set()
-    assert world.api.balances(toolset="none").body == {"balances": [], "has_more": False, "next_cursor": None}
-
-
-def test_the_order_of_checks_of_balances(world: World) -> None:
-    assert world.api.get("/v1/balances?limit=0").mentions("limit")
-    assert world.api.get("/v1/balances?include_children=true").outcome == INVALID
-    assert world.api.balances(tenant="tenant-b").outcome == (403, "FORBIDDEN")
-    assert world.api.balances(tenant="tenant-b", limit="0").outcome == INVALID
-
-
-@pytest.mark.parametrize("value", ["true", "False", "YES", "no", "on", "off", "1", "0", ""])
-def test_include_children_is_a_boolean_without_effect(world: World, value: str) -> None:
-    assert paths(world.api.balances(tenant="tenant-a", include_children=value)) == {(A, "TOKENS")}
-
-
-@pytest.mark.embedded_only("the reference server returns 500")
-def test_include_children_must_be_a_boolean(world: World) -> None:
-    assert world.api.balances(tenant="tenant-a", include_children="maybe").outcome == INVALID
-
-
-def test_pages_of_balances(world: World) -> None:
-    for number in range(5):
-        world.seed(f"{A}/agent:{number}", 5)
-    found: set[tuple[str, str]] = set()
-    cursor: dict[str, str] = {}
-    for size in (2, 2, 2):
-        response = world.api.balances(tenant="tenant-a", limit=2, **cursor)
-        assert len(paths(response) - found) == size
-        found |= paths(response)
-        cursor = {"cursor": response.body["next_cursor"] or ""}
-    assert len(found) == 6
-    assert response.body["has_more"] == (response.body["next_cursor"] is not None)
-
-
-def test_a_full_page_may_be_followed_by_an_empty_one(world: World) -> None:
-    page = world.api.balances(tenant="tenant-a", limit=1)
-    assert (len(paths(page)), page.body["has_more"]) == (1, True)
-    empty = {"balances": [], "has_more": False, "next_cursor": None}
-    assert world.api.is_live or world.api.balances(tenant="tenant-a", cursor=page.body["next_cursor"]).body == empty
-    rid = world.api.held()
-    rows = world.api.rows(limit=1, status="ACTIVE")
-    assert (ids(rows), rows.body["has_more"]) == ([rid], True)
-    rest = world.api.rows(status="ACTIVE", cursor=rows.body["next_cursor"])
-    assert (ids(rest), rest.body["has_more"]) == ([], False)

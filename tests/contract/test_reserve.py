@@ -285,6 +285,7 @@ def test_amounts_are_exact_over_the_whole_range(world: World) -> None:
     assert world.api.commit(response.body["reservation_id"], most - 1).numbers == (1, 0, most - 1, 0)
 
 
+@pytest.mark.embedded_only("the reference server charges the parent")
 def test_an_overflow_changes_no_scope(world: World) -> None:
     most = 2**63 - 1
     world.seed(f"{A}/agent:x", allocated=0, spent=most, overdraft_limit=most)

@@ -42,11 +42,15 @@ class Run:
 
     def batch(self, size: int, ttl_ms: int = TTL_MS) -> Batch:
         """Open the next guards, of all kinds in turn."""
+        return self.make_batch(size, ttl_ms).open()
+
+    def make_batch(self, size: int, ttl_ms: int = TTL_MS) -> Batch:
+        """Return the next guards, not opened yet."""
         kinds = list(KINDS)
         first = self._first + len(self.cases)
         cases = [Case(number, kinds[number % len(kinds)], self.client, ttl_ms) for number in range(first, first + size)]
         self.cases += cases
-        return Batch(cases).open()
+        return Batch(cases)
 
     def settle(self) -> None:
         """Settle what is pending; then nothing may be pending."""

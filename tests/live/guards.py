@@ -40,6 +40,7 @@ class Case:
     client: cycles.Cycles
     ttl_ms: int
     known: int = 0
+    has_begun: bool = False
 
     @property
     def agent(self) -> str:
@@ -265,6 +266,8 @@ class Gate:
         """Wait in a task until the gate opens."""
         event = asyncio.Event()
         with self._news:
+            if self._is_open.is_set():
+                event.set()
             self._loop_events.append((asyncio.get_running_loop(), event))
         self._arrive()
         await asyncio.wait_for(event.wait(), WAIT_S)
@@ -276,6 +279,10 @@ class Gate:
             self._news.wait_for(lambda: self._waiting >= self._size or self._failed, WAIT_S)
             assert self._waiting >= self._size, f"{self._waiting} of {self._size} guards opened: {self._failed}"
 
+    def give_up(self) -> None:
+        """Count a guard that could not open."""
+        self._leave()
+
     def fail(self, error: BaseException) -> None:
         """Report the error of a guard that will not arrive."""
         with self._news:
@@ -284,8 +291,10 @@ class Gate:
 
     def release(self) -> None:
         """Let the guards end."""
-        self._is_open.set()
-        for loop, event in self._loop_events:
+        with self._news:
+            self._is_open.set()
+            waiting = list(self._loop_events)
+        for loop, event in waiting:
             loop.call_soon_threadsafe(event.set)
 
     def wait_until_ending(self, share: float) -> None:
@@ -308,9 +317,14 @@ class Batch:
 
     def open(self) -> Batch:
         """Reserve every guard and return the batch."""
+        self.begin()
+        self.gate.wait_until_opened()
+        return self
+
+    def begin(self) -> Batch:
+        """Start the guards without waiting for their reservations, and return the batch."""
         for thread in self._threads:
             thread.start()
-        self.gate.wait_until_opened()
         return self
 
     def finish(self) -> None:
@@ -321,11 +335,23 @@ class Batch:
         assert not self.errors, self.errors
 
     def _run(self, case: Case) -> None:
+        def pause() -> None:
+            case.has_begun = True
+            self.gate.pause()
+
         try:
-            KINDS[case.kind](case, self.gate.pause)
+            KINDS[case.kind](case, pause)
         except BlockError:
             pass
         except BaseException as error:
+            self._ended_by(case, error)
+
+    def _ended_by(self, case: Case, error: BaseException) -> None:
+        """An unreachable server may reject a reservation, so that the block does not run. Other errors fail the run."""
+        if isinstance(error, cycles.TransportError | cycles.AmbiguousResponseError) and not case.has_begun:
+            case.known = 0
+            self.gate.give_up()
+        else:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
@@ -334,7 +360,11 @@ class Batch:
 
     async def _run_tasks(self, cases: list[Case]) -> None:
         async def run(case: Case) -> None:
-            body: Coroutine[Any, Any, None] = KINDS[case.kind](case, self.gate.pause_async)
+            async def pause() -> None:
+                case.has_begun = True
+                await self.gate.pause_async()
+
+            body: Coroutine[Any, Any, None] = KINDS[case.kind](case, pause)
             try:
                 await body
             except BlockError:
@@ -343,6 +373,6 @@ class Batch:
                 if "cancel" not in case.kind:
                     self._fail(error)
             except Exception as error:
-                self._fail(error)
+                self._ended_by(case, error)
 
         await asyncio.gather(*(asyncio.create_task(run(case)) for case in cases))

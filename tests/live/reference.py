@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterable
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.contract.live_redis import Redis
 
 # How long a Java server may take to start on a busy machine.
 START_S = 120.0
@@ -74,40 +75,9 @@ def wait_until(is_true: Any) -> None:
         time.sleep(POLL_S)
 
 
-class Redis:
-    """The few commands of Redis that a fault run needs, as raw RESP."""
-
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
-        self._file = self._socket.makefile("rb")
-
-    def call(self, *words: bytes | str) -> Any:
-        """Send a command and return its reply."""
-        parts = [word.encode() if isinstance(word, str) else word for word in words]
-        request = b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
-        self._socket.sendall(b"*%d\r\n%s" % (len(parts), request))
-        return self._reply()
-
-    def _reply(self) -> Any:
-        line = self._file.readline()
-        kind, rest = line[:1], line[1:].rstrip()
-        if kind == b"-":
-            raise AssertionError(rest.decode())
-        if kind == b"$":
-            return None if int(rest) < 0 else self._file.read(int(rest) + 2)[:-2]
-        if kind == b"*":
-            return [self._reply() for _ in range(int(rest))]
-        return rest
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._file.close()
-        self._socket.close()
-
-
-def redis_command(folder: Path, port: int) -> list[str]:
+def redis_command(folder: Path, port: str) -> list[str]:
     """Return the command that starts Redis on the data in `folder`."""
-    where = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
+    where = ["--bind", "127.0.0.1", "--port", port, "--dir", str(folder)]
     return ["redis-server", *where, "--save", "", "--appendonly", "yes"]
 
 
@@ -119,8 +89,9 @@ class ReferenceServers:
         self.key = settings["KEY"]
         self.tenant = settings["TENANT"]
         self._runtime = Program(folder, "runtime")
-        self._redis_port = int(settings["REDIS"].rpartition(":")[2])
-        self._redis = Program(folder, "redis", redis_command(folder, self._redis_port))
+        self._redis_url = settings["REDIS"]
+        port = self._redis_url.rpartition(":")[2]
+        self._redis = Program(folder, "redis", redis_command(folder, port))
         headers = {"X-Admin-API-Key": settings["ADMIN_KEY"]}
         self._admin = httpx.Client(base_url=settings["ADMIN_URL"], headers=headers, timeout=60.0)
         self._saved: dict[bytes, bytes] = {}
@@ -190,7 +161,7 @@ class ReferenceServers:
 
     def empty_redis(self) -> None:
         """Delete everything, as after a failover to an empty store."""
-        redis = Redis(self._redis_port)
+        redis = Redis(self._redis_url)
         keys = [key for key in redis.call("KEYS", "*") if key.decode().partition(":")[0] in SET_UP_AGAIN]
         self._saved = {key: redis.call("DUMP", key) for key in keys}
         redis.call("FLUSHALL")
@@ -198,7 +169,7 @@ class ReferenceServers:
 
     def set_up_again(self) -> None:
         """Restore tenants, keys and budgets, as an operator would, but no reservation."""
-        redis = Redis(self._redis_port)
+        redis = Redis(self._redis_url)
         for key, value in self._saved.items():
             redis.call("RESTORE", key, "0", value)
         redis.close()

@@ -19,7 +19,7 @@ from .fault_run import Run, end_during
 
 # Read when the suite is collected: while tests run, the environment has no settings of a developer.
 GUARDS = int(os.environ.get("CYCLES_FAULT_GUARDS", "70"))
-# Five tests share the guards; each opens two batches. In the short form, two batches have one guard of each kind.
+# Each test opens two batches; in the short form, they have one guard of each kind.
 BATCH = GUARDS // 10
 MINUTE_MS = 60_000
 LEASES_END_MS = 600_000
@@ -50,6 +50,19 @@ def run(server: EmbeddedProcess, tmp_path: Path) -> Iterator[Run]:
 def test_guards_that_end_while_the_server_ends(run: Run, server: EmbeddedProcess, end: str) -> None:
     for _ in range(2):
         end_during(run.batch(BATCH), server, end)
+    run.settle()
+    server.stop()
+    run.compare(server.numbers())
+
+
+def test_guards_that_begin_and_end_while_the_server_is_killed(run: Run, server: EmbeddedProcess) -> None:
+    batch = run.make_batch(2 * BATCH)
+    batch.gate.release()
+    batch.begin()
+    batch.gate.wait_until_ending(0.25)
+    server.kill()
+    batch.finish()
+    server.start()
     run.settle()
     server.stop()
     run.compare(server.numbers())
