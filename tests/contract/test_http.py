@@ -19,7 +19,7 @@ HEX32 = re.compile(r"[0-9a-f]{32}")
 
 
 @pytest.mark.embedded_only("the reference server returns 500")
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/nothing", "/v2/decide", "/v1/decide/", "/v1/admin/budgets"])
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/nothing", "/v2/decide", "/v1/decide/", "/v1/admins"])
 def test_an_unknown_path_is_a_404(world: World, path: str) -> None:
     assert world.api.get(path).outcome == (404, "NOT_FOUND")
     assert world.anonymous.get(path).outcome == (401, "UNAUTHORIZED")  # the key is checked first
