@@ -125,10 +125,9 @@ class EmbeddedServer:
     def _respond(self, request: Request) -> Response:
         if self._webhook_routes.serves(request.path):
             return self._webhook_routes.handle(request)
-        if self._admin_routes.serves(request.path):
-            return self._admin_routes.handle(request)
-        with self.webhooks.during(request.body, request.address, request.headers.get("traceparent")) as happening:
-            response = self._application.handle(request)
+        handler = self._admin_routes if self._admin_routes.serves(request.path) else self._application
+        with self.webhooks.during(request) as happening:
+            response = handler.handle(request)
             happening.request_id = response.headers.get("X-Request-Id")
             happening.trace_id = response.headers.get("X-Cycles-Trace-Id")
         return response if self._signer is None else self._signer.attested(request, response)

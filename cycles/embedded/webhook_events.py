@@ -29,6 +29,14 @@ _TYPES: Final = {
     "system": "store_connection_lost store_connection_restored high_latency webhook_delivery_failed webhook_test",
 }
 CATEGORIES: Final = tuple(_TYPES)
+# Operation of a funding request -> type of its event.
+_FUNDING: Final = {
+    "CREDIT": "funded",
+    "DEBIT": "debited",
+    "RESET": "reset",
+    "RESET_SPENT": "reset_spent",
+    "REPAY_DEBT": "debt_repaid",
+}
 _KNOWN: Final = frozenset(f"{category}.{name}" for category, names in _TYPES.items() for name in names.split())
 
 
@@ -65,7 +73,7 @@ def drafts_of(changes: Sequence[Change], form: Callable[[], Body]) -> Iterator[E
         if isinstance(after, Reservation) and isinstance(before, Reservation):
             yield from _expired(before, after)
         elif isinstance(after, Budget):
-            yield from _of_budget(before if isinstance(before, Budget) else None, after, settled)
+            yield from _of_budget(before if isinstance(before, Budget) else None, after, settled, form)
         elif isinstance(after, Tenant):
             yield from _of_tenant(before if isinstance(before, Tenant) else None, after)
         elif isinstance(after, StoredResponse):
@@ -121,13 +129,15 @@ def _reserved(row: Reservation) -> Body:
     }
 
 
-def _of_budget(before: Budget | None, after: Budget, settled: Reservation | None) -> Iterator[EventDraft]:
+def _of_budget(
+    before: Budget | None, after: Budget, settled: Reservation | None, form: Callable[[], Body]
+) -> Iterator[EventDraft]:
     tenant = after.scope.partition("/")[0].removeprefix("tenant:")
     if before is None:
         yield _draft("budget.created", tenant, after.scope, _operation(after, "CREATE", None))
         return
-    for type_, operation in _administered(before, after):
-        yield _draft(type_, tenant, after.scope, _operation(after, operation, before))
+    if _is_administered(before, after):
+        yield from _administered(before, after, form(), tenant)
     common: Body = {"scope": after.scope, "unit": after.unit}
     incurred = after.debt - before.debt
     if incurred > 0:
@@ -149,17 +159,31 @@ def _of_budget(before: Budget | None, after: Budget, settled: Reservation | None
         yield _draft("budget.exhausted", tenant, after.scope, data)
 
 
-def _administered(before: Budget, after: Budget) -> Iterator[tuple[str, str]]:
-    """Yield the types of changes that no runtime operation makes, each with its operation."""
-    if after.allocated > before.allocated:
-        yield "budget.funded", "CREDIT"
-    elif after.allocated < before.allocated:
-        yield "budget.debited", "DEBIT"
-    if after.debt < before.debt:
-        yield "budget.debt_repaid", "REPAY_DEBT"
+def _is_administered(before: Budget, after: Budget) -> bool:
+    """Return whether the change is one that no runtime operation makes."""
+    set_by_operator = after.allocated != before.allocated or after.status != before.status
+    return set_by_operator or after.debt < before.debt or after.spent < before.spent
+
+
+def _administered(before: Budget, after: Budget, form: Body, tenant: str) -> Iterator[EventDraft]:
+    """Yield the events of a change by the operator. The admin operations name what they do; else the numbers say it."""
+    requested = form.get("operation") or form.get("action")
+    if requested in _FUNDING:
+        named = [(_FUNDING[requested], requested)]
+    elif after.allocated != before.allocated:
+        named = [("funded", "CREDIT") if after.allocated > before.allocated else ("debited", "DEBIT")]
+    else:
+        named = [("debt_repaid", "REPAY_DEBT")] if after.debt < before.debt else []
     if after.status != before.status:
-        name = {"FROZEN": "frozen", "CLOSED": "closed", "ACTIVE": "unfrozen"}.get(str(after.status), "updated")
-        yield f"budget.{name}", "STATUS_CHANGE"
+        names = {"FROZEN": "frozen", "CLOSED": "closed", "ACTIVE": "unfrozen"}
+        named.append((names.get(str(after.status), "updated"), "STATUS_CHANGE"))
+    for name, operation in named:
+        data = _operation(after, operation, before)
+        if isinstance(form.get("reason"), str):
+            data["reason"] = form["reason"]
+        if operation == "RESET_SPENT":
+            data["spent_override_provided"] = form.get("spent") is not None
+        yield _draft(f"budget.{name}", tenant, after.scope, data)
 
 
 def _of_tenant(before: Tenant | None, after: Tenant) -> Iterator[EventDraft]:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from attrs import define, field
 
 from cycles.embedded.clock import Clock
+from cycles.embedded.http import Request
 from cycles.embedded.records import Body
 from cycles.embedded.webhook_delivery import TEST_TIMEOUT, Delivery, Event, shown_attempt
 from cycles.embedded.webhook_events import Change, EventDraft, drafts_of, timestamp
@@ -31,9 +32,7 @@ _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-([0-9a-f]{2})")
 class Happening:
     """The request that is handled now, and what it changed."""
 
-    body: bytes
-    address: str
-    traceparent: str | None
+    request: Request
     request_id: str | None = None
     trace_id: str | None = None
     drafts: list[EventDraft] = field(factory=list)
@@ -41,8 +40,22 @@ class Happening:
     @property
     def flags(self) -> str:
         """Return the trace flags of the request, ``01`` if it has none."""
-        match = _TRACEPARENT.fullmatch(self.traceparent or "")
+        match = _TRACEPARENT.fullmatch(self.request.headers.get("traceparent", ""))
         return match[1] if match is not None else "01"
+
+    @property
+    def actor(self) -> Body:
+        """Return who sent the request."""
+        kind = "admin" if self.request.headers.get("x-admin-api-key") else "api_key"
+        return {"type": kind, "source_ip": self.request.address}
+
+    def form(self) -> Body:
+        """Return the body of the request, empty if it is no JSON object. It is valid if its response is stored."""
+        try:
+            value = json.loads(self.request.body)
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
 
 
 class Webhooks:
@@ -134,15 +147,9 @@ class Webhooks:
     # --- events -------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def during(self, body: bytes, address: str, traceparent: str | None) -> Iterator[Happening]:
-        """Collect the events of one request, which this thread handles in the block. They are sent at its end.
-
-        Args:
-            body: The body of the request. It is read only if its response is stored, so it is valid then.
-            address: The address of the caller.
-            traceparent: The header of this name.
-        """
-        happening = self._current.happening = Happening(body, address, traceparent)
+    def during(self, request: Request) -> Iterator[Happening]:
+        """Collect the events of one request, which this thread handles in the block. They are sent at its end."""
+        happening = self._current.happening = Happening(request)
         try:
             yield happening
         finally:
@@ -154,7 +161,7 @@ class Webhooks:
         """Take note of changed records. The ledger calls it while it is locked."""
         happening: Happening | None = getattr(self._current, "happening", None)
         if happening is not None:
-            happening.drafts += drafts_of(changes, lambda: json.loads(happening.body))
+            happening.drafts += drafts_of(changes, happening.form)
             return
         for draft in drafts_of(changes, dict):
             self._emit(draft, None)
@@ -272,4 +279,4 @@ class Webhooks:
 def _actor(draft: EventDraft, cause: Happening | None) -> Body:
     if draft.by_system:
         return {"type": "system"}
-    return {"type": "admin"} if cause is None else {"type": "api_key", "source_ip": cause.address}
+    return {"type": "admin"} if cause is None else cause.actor

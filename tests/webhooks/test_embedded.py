@@ -188,6 +188,36 @@ def test_changes_by_the_operator_are_events(server: cycles.EmbeddedServer, hook:
     assert funded.tenant_id == "new"
 
 
+def test_the_admin_operations_name_what_they_do(server: cycles.EmbeddedServer, hook: Hook) -> None:
+    types_of_funding = ["funded", "debited", "reset", "reset_spent", "debt_repaid", "frozen", "unfrozen", "created"]
+    secret = server.webhooks.subscribe(hook.url, [f"budget.{name}" for name in types_of_funding]).secret
+    api = Api(server, **{"X-Admin-API-Key": ADMIN})
+    status, tenant = api("POST", "/v1/admin/tenants", {"tenant_id": "acme", "name": "Acme"})
+    assert status in (200, 201), tenant
+    server.ledger.set_budget("tenant:acme", cycles.tokens(1000), debt=7, overdraft_limit=10, spent=5)
+    path = "/v1/admin/budgets/fund?scope=tenant:acme&unit=TOKENS&tenant_id=acme"
+    for operation, amount in (("CREDIT", 5), ("DEBIT", 1), ("RESET", 900), ("REPAY_DEBT", 7), ("RESET_SPENT", 100)):
+        body = {"operation": operation, "amount": {"unit": "TOKENS", "amount": amount}, "reason": "why"}
+        status, response = api("POST", path, body)
+        assert status == 200, response
+    for change in ("freeze", "unfreeze"):
+        assert api("POST", f"/v1/admin/budgets/{change}?scope=tenant:acme&unit=TOKENS", {})[0] == 200
+    server.webhooks.deliver()
+    events = [event for event in hook.events(secret) if event.request_id is not None]
+    names = ["funded", "debited", "reset", "debt_repaid", "reset_spent", "frozen", "unfrozen"]
+    assert types(events) == [f"budget.{name}" for name in names]
+    assert [event.data["operation"] for event in events[:5]] == [
+        "CREDIT",
+        "DEBIT",
+        "RESET",
+        "REPAY_DEBT",
+        "RESET_SPENT",
+    ]
+    assert {event.data.get("reason") for event in events[:5]} == {"why"}
+    assert events[4].data["spent_override_provided"] is False
+    assert all(event.actor == {"type": "admin", "source_ip": "127.0.0.1"} for event in events)
+
+
 def test_a_subscription_gets_its_tenant_its_types_and_its_scope_only(server: cycles.EmbeddedServer, hook: Hook) -> None:
     webhooks = server.webhooks
     mine = webhooks.subscribe(hook.url, ["budget.funded"], tenant="ACME")
