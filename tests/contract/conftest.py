@@ -1,5 +1,7 @@
 """The places where the contract is tested: in this process, over a socket, with SQLite, and on a live server.
 
+The embedded server is also tested as a live server is, with tenants and budgets made over its admin operations.
+
 CYCLES_CONTRACT_URL, CYCLES_CONTRACT_KEY and CYCLES_CONTRACT_TENANT name a live server; the tenant needs a TOKENS budget
 with 100,000 or more left. With CYCLES_CONTRACT_ADMIN_URL and CYCLES_CONTRACT_ADMIN_KEY too, the suite makes the tenants
 and budgets that further tests need; with CYCLES_CONTRACT_REDIS, it writes there what the admin API cannot set. What a
@@ -28,7 +30,8 @@ ADMIN_KEY = "operator-key"
 # Read when the suite is collected: while tests run, the environment has no settings of a developer.
 NAMES = ("URL", "KEY", "TENANT", "ADMIN_URL", "ADMIN_KEY", "REDIS")
 LIVE = {name: os.environ.get(f"CYCLES_CONTRACT_{name}") for name in NAMES}
-LOCAL_PLACES = ["in process", "over a socket", "with SQLite"]
+OVER_ADMIN_API = "over its admin API"
+LOCAL_PLACES = ["in process", "over a socket", "with SQLite", OVER_ADMIN_API]
 PLACES = (
     ["live"] if os.environ.get("CYCLES_CONTRACT_ONLY_LIVE") else [*LOCAL_PLACES, *(["live"] if LIVE["URL"] else [])]
 )
@@ -70,7 +73,7 @@ class _Shared(httpx.BaseTransport):
 def place(request: pytest.FixtureRequest) -> str:
     """Return where the test runs."""
     marker = request.node.get_closest_marker("embedded_only")
-    if request.param == "live" and marker is not None:
+    if request.param in ("live", OVER_ADMIN_API) and marker is not None:
         pytest.skip(f"only the embedded server does this: {marker.args[0]}")
     return str(request.param)
 
@@ -84,13 +87,21 @@ def _live_worlds() -> Iterator[LiveWorlds]:
     worlds.close()
 
 
+@pytest.fixture(scope="session")
+def _embedded_live_worlds() -> Iterator[LiveWorlds]:
+    with EmbeddedServer(admin_api_key=ADMIN_KEY) as server, server.listen() as url:
+        worlds = LiveWorlds(Servers(url, url, ADMIN_KEY, None))
+        yield worlds
+        worlds.close()
+
+
 @pytest.fixture
 def world(place: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """A server with budgets for two tenants, and direct access to its ledger."""
-    if place != "live":
+    if place not in ("live", OVER_ADMIN_API):
         yield from _embedded_world(place, request, tmp_path)
         return
-    worlds: LiveWorlds = request.getfixturevalue("_live_worlds")
+    worlds: LiveWorlds = request.getfixturevalue("_live_worlds" if place == "live" else "_embedded_live_worlds")
     world = worlds.open(new_tenants=request.node.get_closest_marker("new_tenants") is not None)
     yield world
     worlds.end(world)
