@@ -5,10 +5,17 @@ Inside the SDK outcomes are values; the facade turns them into these exactly onc
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from cycles._version import public
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an exception. One that accepts no notes, such as a frozen dataclass, stays unchanged."""
+    with contextlib.suppress(Exception):
+        error.add_note(note)
 
 
 class CyclesError(Exception):

@@ -306,7 +306,7 @@ class GuardNotCommitted(Event):
     level = logging.WARNING
 
     def text(self) -> str:
-        return f"{self._id}: {self.detail}; its budget is released"
+        return f"{self._id}: {self.detail}"
 
 
 @frozen(kw_only=True)

@@ -1,7 +1,8 @@
-"""The context of a call in this thread or task: the subject, the current guard, and how a thread pool inherits both."""
+"""The context of this thread or task: the subject, the current guard, and executors that inherit both."""
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -22,15 +23,15 @@ _subject: Final[ContextVar[Subject | None]] = ContextVar("cycles_subject", defau
 
 
 def context_subject() -> Subject | None:
-    """The subject that `cycles.subject(...)` blocks around this code add up to, or None outside of any."""
+    """Return the merged subject of the `cycles.subject(...)` blocks around this code, or None if there is none."""
     return _subject.get()
 
 
 @contextmanager
 def subject(_subject_: Subject | Mapping[str, Any] | None = None, /, **levels: Any) -> Iterator[Subject]:
-    """Lay subject levels over the client's configuration for everything below, in this thread or task.
+    """Override subject levels of the configuration inside the block, in this thread or task and the tasks it starts.
 
-    Nested blocks add to the outer one; tasks started inside inherit it. What a call itself names wins over it.
+    Nested blocks add to the outer one. The `subject` of a call overrides them.
 
     ```python
     with cycles.subject(agent="planner", workspace="prod"):
@@ -38,7 +39,7 @@ def subject(_subject_: Subject | Mapping[str, Any] | None = None, /, **levels: A
     ```
 
     Raises:
-        InvalidRequestError: for a level that no subject has.
+        InvalidRequestError: There is no such level.
     """
     given = as_subject(levels).over(as_subject(_subject_))
     outer = _subject.get()
@@ -46,61 +47,66 @@ def subject(_subject_: Subject | Mapping[str, Any] | None = None, /, **levels: A
     try:
         yield _subject.get() or given
     finally:
-        _subject.reset(token)
+        with contextlib.suppress(ValueError):  # left in another context than it was entered in
+            _subject.reset(token)
 
 
 _current: Final[ContextVar[weakref.ref[GuardProperties] | None]] = ContextVar("cycles_guard", default=None)
-"""Weak: a block that was interrupted before it could end must not keep its guard, and so its lease, for ever."""
+"""A weak reference, so that a block that was interrupted before its end does not keep its guard alive."""
 
 
 @contextmanager
 def running(guard: GuardProperties) -> Iterator[None]:
-    """Make it the current guard while a step of its generator runs."""
+    """Make a guard the current one while a step of its generator runs."""
     token = _current.set(weakref.ref(guard))
     try:
         yield
     finally:
-        _current.reset(token)
+        with contextlib.suppress(ValueError):  # left in another context than it was entered in
+            _current.reset(token)
 
 
 def current_guard() -> GuardProperties | None:
-    """The innermost guard whose block this thread or task is in, or None. Tasks started in a block inherit it."""
+    """Return the innermost guard of this thread or task, or None. Tasks that are started in a block inherit it."""
     guard = _current.get()
     return None if guard is None else guard()
 
 
 class ContextExecutor(Executor):
-    """An executor whose jobs see the context they were submitted from."""
+    """An executor that runs functions in the context of the code that submits them."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Run ``fn(*args, **kwargs)`` in the wrapped executor, in a copy of this thread's context."""
+        """Run ``fn(*args, **kwargs)`` in the wrapped executor, in a copy of the caller's context."""
         context = contextvars.copy_context()
         return self._executor.submit(lambda: context.run(fn, *args, **kwargs))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Shut the wrapped executor down."""
+        """Shut down the wrapped executor."""
         self._executor.shutdown(wait, cancel_futures=cancel_futures)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # what is missing here is missing, on copies half made too
+        if name.startswith("_"):  # also on copies that are not complete yet
             raise AttributeError(name)
         return getattr(self._executor, name)
 
 
 def copy_context_to(executor: Executor) -> ContextExecutor:
-    """Make a thread pool see `current_guard()` and `cycles.subject(...)` of the code that submits jobs to it.
+    """Make a thread pool run functions with the `current_guard()` and `cycles.subject(...)` of the submitting code.
 
     Args:
-        executor: A thread pool; it stays usable by itself, and is shut down with what comes back.
+        executor: A thread pool. Shutting down the returned executor shuts it down.
 
     Raises:
-        InvalidRequestError: for a process pool, whose jobs live elsewhere; hand a guard over with `guard.detach()`.
+        InvalidRequestError: It is a process pool, which cannot share a context. Transfer a guard with `guard.detach()`.
     """
     if isinstance(executor, ProcessPoolExecutor):
-        raise InvalidRequestError("a process pool cannot share a context; send guard.detach() and client.attach() it")
+        raise InvalidRequestError(
+            "executor must be a thread pool, because a process pool cannot share a context: "
+            "pass guard.detach() to the job, which continues the guard with client.attach(token)"
+        )
     return ContextExecutor(executor)
 
 

@@ -1,19 +1,22 @@
-"""A described reservation, and the guards that hold it: what users have in their hands.
+"""`Guard` and `AsyncGuard`: what users have while budget is reserved.
 
-Everything that happens is a flow; here it is only put into blocks, in both worlds. What both guards read and do
-without waiting is written once, in `_client.guard_properties`.
+Every step is a flow. This module only runs flows, sync and async, and enters and leaves blocks. What both guards can
+read without waiting is in `guard_properties.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
+import sys
 import warnings
 import weakref
 from collections.abc import AsyncIterable, Iterable, Mapping
 from contextvars import Token
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, SupportsIndex, TypeVar
 
 from cycles._client.context import _current
 from cycles._client.guard_properties import GuardProperties
@@ -37,76 +40,94 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_PACKAGE: Final = str(Path(__file__).parent.parent)
+
 
 class _GuardInBlock(GuardProperties):
-    """What both guards need of their surroundings: the process, the block they are in, and their end without one."""
+    """The process, the block and the end of a guard, which are the same for sync and async code."""
 
     __slots__ = ("_runtime", "_token")
 
     def __init__(self, runtime: Runtime, state: GuardState) -> None:
         self._runtime = runtime
         self._token: Token[Any] | None = None
-        super().__init__(state)  # last: from here on the guard is one that may not be dropped
+        super().__init__(state)  # last: from now on `__del__` settles the guard
 
     def detach(self) -> str:
-        """Give the guard away, unsettled: plain text to go on from with `client.attach` in another thread or process.
+        """End this guard unsettled, and return a token for `client.attach` in another thread or process.
 
-        This guard ends (`state` is ``detached``) and nobody keeps the lease until it is attached; make `ttl_ms` long
-        enough for the way. The token holds no secret: whoever attaches needs a key of the same tenant.
+        The state is ``detached`` then, and no heartbeat runs until the token is attached, so `ttl_ms` must be long
+        enough for the transfer. The token contains no secret. The client that attaches it needs a key of the same
+        tenant.
 
         Raises:
-            GuardFinalizedError: if the guard has ended.
+            GuardFinalizedError: The guard has ended.
         """
-        from cycles._flows import transfer as handover
+        from cycles._flows import transfer
 
-        self._not_mine()
-        token = handover.serialize(self._state)
+        self._check_process()
+        token = transfer.serialize(self._state)
         if self._state.heartbeat is not None:
-            self._still(self._state.heartbeat)
+            self._stop_heartbeat(self._state.heartbeat)
         return token
 
-    def _still(self, heartbeat: Heartbeat) -> None:
+    def _stop_heartbeat(self, heartbeat: Heartbeat) -> None:
         raise NotImplementedError
 
     def _now_ms(self) -> float:
         return self._runtime.blocking.now_ms()
 
     def _inert(self) -> bool:
-        """In a forked child the parent's guards are only to look at."""
+        """Return whether the guard belongs to the parent process: a forked child can only read it."""
         return self._runtime.pid != os.getpid()
 
-    def _not_mine(self) -> None:
+    def _check_process(self) -> None:
         if self._inert():
             raise InvalidRequestError(
-                f"{self._state.name} belongs to the parent process, which settles it; reserve anew in the child"
+                f"{self._state.name} belongs to the parent process, which settles it: reserve again in this process"
             )
 
+    def _check_active(self, what: str) -> None:
+        self._check_process()
+        if self._state.finalized:
+            raise GuardFinalizedError(f"cannot {what}: {self._state.name} has ended; make a new reservation")
+
     def _enter(self) -> None:
-        self._state.in_block = True
+        self._check_process()
+        self._state.enter_block()
         self._token = _current.set(weakref.ref(self))
 
     def _leave(self) -> None:
         token, self._token = self._token, None
         self._state.in_block = False
         if token is not None:
-            with contextlib.suppress(ValueError):  # left in another context than entered: that one keeps its own
+            with contextlib.suppress(ValueError):  # left in another context than it was entered in
                 _current.reset(token)
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        # A copy that is garbage-collected would release the budget of the original.
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled: to use it in another thread or process, "
+            "pass guard.detach() and continue it with client.attach(token)"
+        )
+
     def __del__(self) -> None:
-        state = getattr(self, "_state", None)  # absent if __init__ did not get far
+        state = getattr(self, "_state", None)  # absent if __init__ was interrupted
         if state is None or state.finalized or state.request.shadow or self._inert() or self._runtime.closed:
             return
         if state.reservation_id is None and state.known is None:
             return
         with contextlib.suppress(CyclesError):
+            known = state.known
             state.claim("drop")
             self._runtime.drop(state)
-            message = f"{state.name} was dropped without commit or release; what it did not spend is given back"
+            rest = "its budget is released" if known is None else f"its known spend of {known} is committed"
+            message = f"{state.name} was dropped without commit or release; {rest}"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
 
 class Guard(_GuardInBlock):
-    """Holding it means holding budget. `commit` or `release` ends it, once; dropping it gives the budget back."""
+    """Budget that is reserved for an action. `commit` or `release` ends the guard, and so does the end of its block."""
 
     __slots__ = ()
 
@@ -117,59 +138,60 @@ class Guard(_GuardInBlock):
         metrics: Metrics | Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Settlement:
-        """End the guard with what the action cost; without an amount, with what `spend` added up to.
+        """End the guard with the cost of the action, or without an amount with the total of `spend`.
 
-        One attempt is made, and one event if the lease is over; where the outcome stays unknown the settlement is
-        ``pending`` and the client goes on with it, with the same key.
+        The client makes one attempt, and one event if the lease is over. If the outcome is unknown, the settlement is
+        ``pending`` and the client retries in the background with the same key.
 
         Raises:
-            InvalidRequestError: for something that cannot be settled; nothing was sent and the guard stays active.
-            GuardFinalizedError: if it was committed or released before; nothing is sent.
-            ProtocolError: for an understood rejection, such as BudgetExceededError under REJECT.
+            InvalidRequestError: The values cannot be settled. Nothing was sent, and the guard stays active.
+            GuardFinalizedError: The guard has ended. Nothing was sent.
+            ProtocolError: The server rejected the commit, for example BudgetExceededError under REJECT.
         """
-        self._not_mine()
+        self._check_process()
         return run(committing.commit(self._runtime.blocking, self._state, actual, metrics, metadata))
 
     def release(self, reason: str | None = None) -> ReleaseResponse | None:
-        """End the guard and give the budget back; None where the client goes on trying in the background.
+        """End the guard and release its budget. Returns None if the client continues in the background.
 
         Raises:
-            GuardFinalizedError: if it was committed or released before; nothing is sent.
-            ProtocolError: for an understood refusal.
+            GuardFinalizedError: The guard has ended. Nothing was sent.
+            ProtocolError: The server rejected the release.
         """
-        self._not_mine()
+        self._check_process()
         return run(releasing.release(self._runtime.blocking, self._state, reason))
 
     def extend(self, extend_by_ms: int | None = None) -> ReservationExtendResponse | None:
-        """Move the end of the lease, by the guard's `ttl_ms` if nothing else is said. The heartbeat does it otherwise.
+        """Extend the lease by `extend_by_ms` milliseconds, by default `ttl_ms`. The heartbeat does this otherwise.
 
         Raises:
-            GuardFinalizedError: once the guard has ended.
-            CyclesError: where the server does not extend it.
+            GuardFinalizedError: The guard has ended.
+            CyclesError: The server did not extend the lease.
         """
-        self._not_mine()
+        self._check_process()
         return run(renewing.extend(self._runtime.blocking, self._state, extend_by_ms))
 
     def wrap(self, stream: Iterable[T], *, usage: UsageReader | None = None, settle: bool = True) -> GuardedStream[T]:
-        """Pass a stream's chunks on, and settle this guard when it is exhausted, closed early or broken off.
+        """Pass a stream through, and settle this guard when the stream ends.
 
         Args:
-            stream: Any iterable of chunks; closed with the wrapper, if it can be.
-            usage: Reads each chunk, for example `cycles.usage.openai`; gets the chunk, and `guard.usage` if it takes
-                a second argument. A mapping it answers is added to `guard.usage`.
-            settle: False leaves the settling to you, for several streams under one guard.
+            stream: Any iterable of chunks. It is closed with the wrapper if it has `close`.
+            usage: Reads each chunk, for example `cycles.usage.openai`. It takes the chunk, and `guard.usage` if it
+                has a second parameter. A mapping that it returns is added to `guard.usage`.
+            settle: False leaves the settlement to the caller, for several streams under one guard.
 
         Raises:
-            InvalidRequestError: for something that cannot be iterated, an async stream for instance.
+            InvalidRequestError: The stream is not iterable, for example an async stream.
+            GuardFinalizedError: The guard has ended.
         """
         from cycles._client.streams import GuardedStream
 
-        self._not_mine()
+        self._check_active("wrap a stream")
         self._state.is_stream = settle
         return GuardedStream(self, stream, usage, settle)
 
     def cooldown(self) -> None:
-        """Wait as long as the caps ask for between actions."""
+        """Wait for the `cooldown_ms` of the caps."""
         if wait_ms := rules.cooldown_ms(self.caps):
             run(self._runtime.blocking.pause(wait_ms / 1000))
 
@@ -189,16 +211,16 @@ class Guard(_GuardInBlock):
             self._leave()
 
     def _end(self, raised: BaseException | None) -> None:
-        """What the guard was for is over: settle it, if nobody has, and apply its lease policy."""
+        """Settle the guard unless it has ended, and apply its lease policy."""
         if not self._inert():
             run(end_block(self._runtime.blocking, self._state, raised))
 
-    def _still(self, heartbeat: Heartbeat) -> None:
+    def _stop_heartbeat(self, heartbeat: Heartbeat) -> None:
         self._runtime.blocking.stop_heartbeat(heartbeat)
 
 
 class AsyncGuard(_GuardInBlock):
-    """The guard of async code: the same, with coroutines where something is sent."""
+    """The guard of async code. Methods that send a request are coroutines."""
 
     __slots__ = ("_cancellation",)
 
@@ -213,20 +235,20 @@ class AsyncGuard(_GuardInBlock):
         metrics: Metrics | Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Settlement:
-        """As `Guard.commit`. If the caller is cancelled meanwhile, the client goes on with the settlement."""
-        self._not_mine()
+        """As `Guard.commit`. If the caller is cancelled, the client continues the settlement."""
+        self._check_process()
         io = self._runtime.tasks()
         return await io.to_the_end(committing.commit(io, self._state, actual, metrics, metadata))
 
     async def release(self, reason: str | None = None) -> ReleaseResponse | None:
-        """As `Guard.release`. If the caller is cancelled meanwhile, the client goes on with the release."""
-        self._not_mine()
+        """As `Guard.release`. If the caller is cancelled, the client continues the release."""
+        self._check_process()
         io = self._runtime.tasks()
         return await io.to_the_end(releasing.release(io, self._state, reason))
 
     async def extend(self, extend_by_ms: int | None = None) -> ReservationExtendResponse | None:
         """As `Guard.extend`."""
-        self._not_mine()
+        self._check_process()
         return await renewing.extend(self._runtime.tasks(), self._state, extend_by_ms)
 
     def wrap(
@@ -235,12 +257,12 @@ class AsyncGuard(_GuardInBlock):
         """As `Guard.wrap`, for streams that are read with ``async for``."""
         from cycles._client.streams import AsyncGuardedStream
 
-        self._not_mine()
+        self._check_active("wrap a stream")
         self._state.is_stream = settle
         return AsyncGuardedStream(self, stream, usage, settle)
 
     async def cooldown(self) -> None:
-        """Wait as long as the caps ask for between actions."""
+        """Wait for the `cooldown_ms` of the caps."""
         if wait_ms := rules.cooldown_ms(self.caps):
             await self._runtime.tasks().pause(wait_ms / 1000)
 
@@ -258,31 +280,45 @@ class AsyncGuard(_GuardInBlock):
             return
         loss = self._loss(raised)
         try:
-            await self._end(loss or raised)
+            if isinstance(raised, GeneratorExit) and not _in_async_generator(sys._getframe(1)):
+                self._end_in_background(raised)
+            else:
+                await self._end(loss or raised)
         finally:
             self._leave()
         if loss is not None:
             raise loss
 
     async def _end(self, raised: BaseException | None) -> None:
-        """What the guard was for is over: settle it, if nobody has, and apply its lease policy."""
+        """Settle the guard unless it has ended, and apply its lease policy."""
         if self._inert():
             return
         if isinstance(raised, GeneratorExit) and not self._runtime.in_event_loop():
-            with contextlib.suppress(GuardFinalizedError):
-                self._state.claim("end")
-                end_later(self._runtime.blocking, self._state, raised)
+            self._end_in_background(raised)
             return
         io = self._runtime.tasks()
         await io.to_the_end(end_block(io, self._state, raised))
 
-    def _still(self, heartbeat: Heartbeat) -> None:
+    def _stop_heartbeat(self, heartbeat: Heartbeat) -> None:
         self._runtime.tasks().stop_heartbeat(heartbeat)
+
+    def _end_in_background(self, raised: BaseException) -> None:
+        """End the guard of a coroutine that is being closed: it cannot await any more."""
+        with contextlib.suppress(GuardFinalizedError):
+            self._state.claim("end")
+            end_later(self._runtime.blocking, self._state, raised)
 
     def _loss(self, raised: BaseException | None) -> BaseException | None:
         """Return the LeaseLostError if `raised` is the cancellation under the policy ``cancel``; else None."""
         cancellation, self._cancellation = self._cancellation, None
         return None if cancellation is None else cancellation.end(raised)
+
+
+def _in_async_generator(frame: FrameType | None) -> bool:
+    """Return whether the block is in an async generator, which may await while it is closed; a coroutine may not."""
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return frame is not None and bool(frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR)
 
 
 public(AsyncGuard, Guard)

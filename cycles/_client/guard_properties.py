@@ -1,10 +1,10 @@
-"""What can be read of a guard, and done with it without waiting: the same in both worlds."""
+"""Everything that can be read of a guard, or done with it, without waiting: the same for sync and async guards."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
-from typing import TypeVar, overload
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar, overload
 
 from cycles._core import caps as rules
 from cycles._core.amounts import Amount
@@ -18,9 +18,12 @@ from cycles._flows.guard_state import GuardState
 
 T = TypeVar("T")
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
+
 
 class GuardProperties:
-    """Everything a guard knows; it sends nothing."""
+    """The attributes of a guard, and the methods that send nothing."""
 
     __slots__ = ("__weakref__", "_state")
 
@@ -29,43 +32,48 @@ class GuardProperties:
 
     @property
     def reservation_id(self) -> str | None:
-        """The server's id; None where nothing is held (shadow, unreserved)."""
+        """The server's id of the reservation; None if nothing is held (shadow, unreserved)."""
         return self._state.reservation_id
 
     @property
     def decision(self) -> str | None:
-        """ALLOW, ALLOW_WITH_CAPS, or in shadow mode anything the server said; None where it could not be asked."""
+        """ALLOW or ALLOW_WITH_CAPS; in shadow mode any decision; None if no server could be reached."""
         created = self._state.created
         return None if created is None else created.decision
 
     @property
     def reason_code(self) -> str | None:
-        """Why the decision is DENY, in shadow mode; else None."""
+        """The reason of a DENY in shadow mode, otherwise None."""
         created = self._state.created
         return None if created is None else created.reason_code
 
     @property
     def caps(self) -> Caps | None:
-        """The limits under which the action is allowed; None where there are none."""
+        """The limits of the action, or None if there are none."""
         created = self._state.created
         return None if created is None else created.caps
 
     @property
     def is_capped(self) -> bool:
-        """True where the server allowed the action under caps."""
+        """True if the server allowed the action with caps."""
         return self.caps is not None
 
     @property
     def expires_at_ms(self) -> int | None:
-        """When the lease ends, in milliseconds of server time; follows the heartbeat. None where nothing is held."""
+        """End of the lease in milliseconds of server time. The heartbeat moves it. None if nothing is held."""
         heartbeat = self._state.heartbeat
         return None if heartbeat is None else heartbeat.expires_at_ms
 
     @property
     def expires_at(self) -> datetime | None:
-        """The same as an aware datetime (UTC)."""
+        """End of the lease as an aware datetime (UTC), at most the year 9999. None if nothing is held."""
         at_ms = self.expires_at_ms
-        return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
+        if at_ms is None:
+            return None
+        try:
+            return _EPOCH + timedelta(milliseconds=at_ms)
+        except OverflowError:  # after the year 9999, or before the year 1
+            return _LAST if at_ms > 0 else _EPOCH
 
     @property
     def affected_scopes(self) -> list[str]:
@@ -75,13 +83,13 @@ class GuardProperties:
 
     @property
     def scope_path(self) -> str | None:
-        """The innermost of them, or None if the server did not say."""
+        """The innermost scope, or None if the response did not contain it."""
         created = self._state.created
         return None if created is None else created.scope_path
 
     @property
     def reserved(self) -> Amount | None:
-        """What is held; None where nothing is."""
+        """The amount that is held; None if nothing is held."""
         created = self._state.created
         if created is None or created.reservation_id is None:
             return None
@@ -89,7 +97,7 @@ class GuardProperties:
 
     @property
     def balances(self) -> list[Balance]:
-        """The budgets as the last answer told them: of the settlement, else of the reserve."""
+        """The budgets in the last response: of the settlement, otherwise of the reservation."""
         state = self._state
         if state.settlement is not None and state.settlement.balances is not None:
             return state.settlement.balances
@@ -97,7 +105,7 @@ class GuardProperties:
 
     @property
     def estimate(self) -> Amount:
-        """What was estimated."""
+        """The estimate of the reservation."""
         return self._state.request.estimate
 
     @property
@@ -107,7 +115,7 @@ class GuardProperties:
 
     @property
     def lease_error(self) -> CyclesError | None:
-        """The heartbeat failure that stopped the lease, or None."""
+        """The failure that stopped the heartbeat, or None."""
         heartbeat = self._state.heartbeat
         if heartbeat is None or not heartbeat.lost:
             return None
@@ -115,27 +123,27 @@ class GuardProperties:
 
     @property
     def usage(self) -> Usage:
-        """A running account of tokens; it becomes the commit's metrics unless others are given."""
+        """A running total of tokens. It becomes the metrics of the commit unless `metrics=` is passed."""
         return self._state.usage
 
     @property
     def subject(self) -> Subject:
-        """Whose budget pays."""
+        """The subject whose budget pays."""
         return self._state.request.subject
 
     @property
     def action(self) -> Action:
-        """What is done."""
+        """The action."""
         return self._state.request.action
 
     @property
     def settlement(self) -> Settlement | None:
-        """How the guard was settled; None until it is."""
+        """The settlement; None until the guard is settled."""
         return self._state.settlement
 
     @property
     def spent(self) -> Amount | None:
-        """What `spend` added up to; None if it was never called."""
+        """The total of all `spend` calls; None if there was none."""
         return self._state.spent
 
     @property
@@ -151,45 +159,45 @@ class GuardProperties:
 
     @property
     def idempotency_key(self) -> str:
-        """The key of the reserve."""
+        """The idempotency key of the reserve request."""
         return self._state.key
 
     def spend(self, amount: Amount) -> Amount:
-        """Add to what is known to have been spent so far; `commit()` without an amount commits the sum.
+        """Add to the amount that is known to be spent. `commit()` without an amount commits the total.
 
         Returns:
-            The sum.
+            The total.
 
         Raises:
-            InvalidRequestError: for another unit than the estimate's.
-            GuardFinalizedError: once the guard has ended.
+            InvalidRequestError: It is not an amount in the unit of the estimate.
+            GuardFinalizedError: The guard has ended.
         """
         return self._state.spend(amount)
 
     def raise_if_lost(self) -> None:
-        """Raise if the heartbeat has given the lease up: the cancellation point of blocking code.
+        """Raise an error if the lease is lost: the cancellation point of sync code.
 
         Raises:
-            LeaseLostError: its `__cause__` is the failure that stopped the heartbeat.
+            LeaseLostError: The lease is lost. Its `__cause__` is the failure that stopped the heartbeat.
         """
         heartbeat = self._state.heartbeat
         if heartbeat is not None and heartbeat.lost:
             raise heartbeat.lost_error()
 
     def allows_tool(self, name: str) -> bool:
-        """Whether the caps allow a tool; names are compared exactly (semantics 6)."""
+        """Return whether the caps allow a tool. Names are compared exactly (`docs/protocol/decisions-and-caps.md`)."""
         return rules.allows_tool(self.caps, name)
 
     def require_tool(self, name: str) -> None:
-        """Go on only if the caps allow a tool.
+        """Raise an error unless the caps allow a tool.
 
         Raises:
-            ToolNotAllowedError: if they do not.
+            ToolNotAllowedError: The caps do not allow it.
         """
         rules.require_tool(self.caps, name)
 
     def filter_tools(self, tools: Iterable[T], name: Callable[[T], str] | None = None) -> list[T]:
-        """Those of `tools` that the caps allow; `name` tells a tool's name where it is not obvious."""
+        """Return the tools that the caps allow. `name` returns the name of a tool of an unknown type."""
         return rules.filter_tools(self.caps, tools, name)
 
     @overload
@@ -199,14 +207,14 @@ class GuardProperties:
     def max_tokens(self, default: None = None) -> int | None: ...
 
     def max_tokens(self, default: int | None = None) -> int | None:
-        """How many tokens a model may be asked for: the cap, `default`, or the smaller of the two."""
+        """Return the largest number of tokens to request: the cap, `default`, or the smaller of the two."""
         return rules.max_tokens(self.caps, default)
 
     def step(self) -> int:
-        """Begin the next step of the work and answer its number, from 1.
+        """Begin the next step of the work and return its number, from 1.
 
         Raises:
-            StepsExhaustedError: if the caps grant no further step.
+            StepsExhaustedError: The caps allow no further step.
         """
         return self._state.next_step(self.caps)
 
@@ -221,19 +229,19 @@ class GuardProperties:
     def __repr__(self) -> str:
         state = self._state
         name = f"{state.reservation_id[:8]}…" if state.reservation_id else "without reservation"
-        facts = f"{state.state} {_money(state)}"
+        properties = f"{state.state} {_amounts(state)}"
         left = self._left_s()
         if left is not None and not state.finalized:
-            facts += f", {max(0, round(left))} s left"
-        return f"<{type(self).__name__} {name} {facts}>"
+            properties += f", {max(0, round(left))} s left"
+        return f"<{type(self).__name__} {name} {properties}>"
 
 
-def _money(state: GuardState) -> str:
+def _amounts(state: GuardState) -> str:
     settlement, held = state.settlement, state.request.estimate
     if settlement is not None and settlement.charged is not None:
         return f"{settlement.charged} charged"
     if settlement is not None:
-        return f"{settlement.actual} {'owed' if settlement.status == 'pending' else 'spent'}"
+        return f"{settlement.actual}" if settlement.status == "pending" else f"{settlement.actual} spent"
     if state.state == "released":
-        return f"{held} given back"
+        return str(held)
     return f"{held} reserved" if state.reservation_id else f"{held} estimated"

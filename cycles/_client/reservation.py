@@ -1,17 +1,18 @@
-"""A described reservation, which sends nothing until it is entered, acquired or awaited."""
+"""`Reservation`: describes a reservation, and sends nothing until it is entered, acquired or awaited."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cycles._client.guard import AsyncGuard, Guard
 from cycles._core.reserve_request import ReserveRequest
-from cycles._errors import InvalidRequestError
-from cycles._flows import reserve as leases
+from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io, run
+from cycles._flows.reserve import open_lease
 from cycles._version import public
 
 if TYPE_CHECKING:
@@ -21,29 +22,33 @@ if TYPE_CHECKING:
 Opens: TypeAlias = Callable[[Io, ReserveRequest], Coroutine[Any, Any, GuardState]]
 
 
-class Reservation:
-    """A described reservation; nothing is sent for it until it is entered, acquired or awaited. May be used again.
+class NotEnteredError(InvalidRequestError, AttributeError):
+    """A method of the guard was called on the reservation. An AttributeError too, so that `hasattr` works."""
 
-    ``with`` gives a `Guard`, ``async with`` an `AsyncGuard`; without a block `acquire()` and ``await`` give them.
+
+class Reservation:
+    """Describes a reservation. Nothing is sent until it is entered, acquired or awaited.
+
+    ``with`` returns a `Guard`, and ``async with`` an `AsyncGuard`. Without a block, `acquire()` and ``await`` return
+    them. It can be used again after its block, but only one block of it can run at a time.
     """
 
-    __slots__ = ("_guard", "_open", "_request", "_runtime")
+    __slots__ = ("_entered", "_guard", "_open", "_request", "_runtime")
 
-    def __init__(
-        self, runtime: Callable[[], Runtime], request: ReserveRequest, open_: Opens = leases.open_lease
-    ) -> None:
+    def __init__(self, runtime: Callable[[], Runtime], request: ReserveRequest, open_: Opens = open_lease) -> None:
         self._runtime = runtime
         self._request = request
         self._open = open_
         self._guard: Guard | AsyncGuard | None = None
+        self._entered = threading.Lock()  # two threads or tasks may enter at the same time
 
     def acquire(self) -> Guard:
-        """Reserve now; the guard that comes back is yours to commit or release.
+        """Reserve now, and return the guard. The caller commits or releases it.
 
         Raises:
-            ReservationDeniedError: where the answer is no.
-            ReservationNotActiveError: where `idempotency_key` replays a reservation that is over.
-            CyclesError: for anything else that is no reservation.
+            ReservationDeniedError: The reservation was denied.
+            ReservationNotActiveError: `idempotency_key` replays a reservation that has ended.
+            CyclesError: There is no reservation for another reason.
         """
         runtime = self._runtime()
         return Guard(runtime, run(self._open(runtime.blocking, self._request)))
@@ -57,34 +62,61 @@ class Reservation:
         return self._acquire_async().__await__()
 
     def __enter__(self) -> Guard:
-        self._not_twice()
-        guard = self.acquire()
-        self._guard = guard
-        return guard.__enter__()
+        self._claim()
+        try:
+            guard = self.acquire()
+            self._guard = guard
+            return guard.__enter__()
+        except BaseException:
+            self._free()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
     ) -> None:
-        guard, self._guard = self._guard, None
-        assert isinstance(guard, Guard)
+        guard = self._guard
+        assert isinstance(guard, Guard), "leave a reservation as it was entered: with, or async with"
+        self._free()
         guard.__exit__(kind, raised, tb)
 
     async def __aenter__(self) -> AsyncGuard:
-        self._not_twice()
-        guard = await self._acquire_async()
-        self._guard = guard
-        return await guard.__aenter__()
+        self._claim()
+        try:
+            guard = await self._acquire_async()
+            self._guard = guard
+            return await guard.__aenter__()
+        except BaseException:
+            self._free()
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
     ) -> None:
-        guard, self._guard = self._guard, None
-        assert isinstance(guard, AsyncGuard)
+        guard = self._guard
+        assert isinstance(guard, AsyncGuard), "leave a reservation as it was entered: with, or async with"
+        self._free()
         await guard.__aexit__(kind, raised, tb)
 
-    def _not_twice(self) -> None:
-        if self._guard is not None:
-            raise InvalidRequestError("this reservation is in use; call client.reserve(...) again for another one")
+    def _claim(self) -> None:
+        if not self._entered.acquire(blocking=False):
+            raise GuardFinalizedError(
+                "this reservation is entered already, by another thread or task or by an outer block: "
+                "call client.reserve(...) again for each use"
+            )
+
+    def _free(self) -> None:
+        self._guard = None
+        self._entered.release()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_") or not hasattr(Guard, name):
+                raise AttributeError(f"'Reservation' object has no attribute {name!r}")
+            raise NotEnteredError(
+                f"a Reservation has no {name}, its guard has: write `with client.reserve(...) as guard:` "
+                f"(or `async with`) and guard.{name}, or guard = client.reserve(...).acquire()"
+            )
 
     def __repr__(self) -> str:
         request = self._request

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
 
 from cycles._core.usage import Usage
-from cycles._errors import InvalidRequestError
+from cycles._errors import InvalidRequestError, add_note
 from cycles._version import public
 
 T = TypeVar("T")
@@ -130,7 +130,7 @@ def _chunks(guard: Ends | None, stream: Iterable[T], read: Callable[[Any], None]
         try:
             _close(stream)
         except Exception as error:  # the stream's own trouble must not hide why it is closed
-            raised.add_note(f"cycles: closing the stream failed too: {error!r}")
+            add_note(raised, f"cycles: closing the stream failed too: {error!r}")
         finally:
             if guard is not None:
                 guard._end(raised)
@@ -188,7 +188,7 @@ async def _async_chunks(
         try:
             await _aclose(stream)
         except Exception as error:  # the stream's own trouble must not hide why it is closed
-            raised.add_note(f"cycles: closing the stream failed too: {error!r}")
+            add_note(raised, f"cycles: closing the stream failed too: {error!r}")
         finally:
             if guard is not None:
                 await guard._end(raised)

@@ -10,7 +10,7 @@ from typing import Final
 
 from cycles._core.amounts import Amount
 from cycles._core.lifecycle import Ask, Commit, Dropped, GiveBack, ending
-from cycles._errors import CyclesError, GuardFinalizedError, LeaseLostError, UncommittedGuardWarning
+from cycles._errors import CyclesError, GuardFinalizedError, LeaseLostError, UncommittedGuardWarning, add_note
 from cycles._flows.commit import commit, record_of
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io
@@ -36,7 +36,7 @@ async def end_block(io: Io, guard: GuardState, raised: BaseException | None) -> 
         except CyclesError as error:
             if raised is None:
                 raise
-            raised.add_note(f"cycles: the guard could not be settled either: {error}")
+            add_note(raised, f"cycles: the guard could not be settled: {error}")
     _apply_policy(guard, raised)
     if forgotten:
         _warn(guard)
@@ -53,7 +53,7 @@ async def _settle(io: Io, guard: GuardState, raised: BaseException | None) -> bo
         if owed.forgotten and not request.shadow and io.is_enabled_for(logging.WARNING):
             from cycles.events import GuardNotCommitted
 
-            detail = "the block ended without commit, spend or actual="
+            detail = "the block ended without commit, spend or actual=; its budget is released"
             io.report(GuardNotCommitted(reservation_id=guard.reservation_id, trace_id=guard.trace_id, detail=detail))
         return owed.forgotten and not request.shadow
     amount, settlement_metadata = _amount(io, guard, owed)
@@ -67,7 +67,9 @@ def drop(io: Io, guard: GuardState) -> None:
     if io.is_enabled_for(logging.WARNING):
         from cycles.events import GuardNotCommitted
 
-        detail = "the guard was dropped without commit or release"
+        owed = ending(Dropped(), guard.known, guard.request.actual, guard.usage.is_filled, guard.is_stream)
+        then = "its budget is released" if isinstance(owed, GiveBack) else "its known spend is committed"
+        detail = f"the guard was dropped without commit or release; {then}"
         io.report(GuardNotCommitted(reservation_id=guard.reservation_id, trace_id=guard.trace_id, detail=detail))
     end_later(io, guard, Dropped())
 
@@ -125,7 +127,7 @@ def _apply_policy(guard: GuardState, raised: BaseException | None) -> None:
     loss = heartbeat.lost_error()
     if raised is not None:
         if not isinstance(raised, LeaseLostError):
-            raised.add_note(f"cycles: {loss}")
+            add_note(raised, f"cycles: {loss}")
         return
     if guard.request.lease_policy != "warn":
         raise loss
@@ -133,8 +135,8 @@ def _apply_policy(guard: GuardState, raised: BaseException | None) -> None:
 
 def _warn(guard: GuardState) -> None:
     message = (
-        f"{guard.name} ended without anyone saying what it cost, so its {guard.request.estimate} were released; "
-        "call guard.commit(amount) or guard.spend(amount), or give actual= to reserve()"
+        f"{guard.name} ended and no cost was reported: its {guard.request.estimate} were released; "
+        "call guard.commit(amount) or guard.spend(amount), or pass actual= to reserve()"
     )
     warnings.warn(message, UncommittedGuardWarning, stacklevel=_user_frame())
 

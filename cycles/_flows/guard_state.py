@@ -168,6 +168,19 @@ class GuardState:
             self._claimed = what
             return True
 
+    def enter_block(self) -> None:
+        """Note that the block of this guard begins.
+
+        Raises:
+            GuardFinalizedError: The guard has ended, or a block of it is running.
+        """
+        with self._lock:
+            if self._claimed is not None:
+                raise GuardFinalizedError(f"cannot enter: {self.name} has ended ({self._claimed}); reserve again")
+            if self.in_block:
+                raise GuardFinalizedError(f"cannot enter: a block of {self.name} is running; it ends this guard")
+            self.in_block = True
+
     def raise_loss_outside_a_block(self) -> None:
         """A guard without a block has no end of its own: what it was told to fail on fails here (decisions 3).
 

@@ -105,3 +105,10 @@ def held(server: cycles.EmbeddedServer, unit: str = "TOKENS") -> int:
     balance = server.ledger.balance("tenant:acme", unit=unit)
     assert balance.reserved is not None
     return balance.reserved.amount
+
+
+@pytest.fixture
+async def aclient(client: cycles.Cycles) -> AsyncIterator[cycles.Cycles]:
+    """The client, closed on the event loop that opened its connections."""
+    async with client:
+        yield client

@@ -110,7 +110,7 @@ async def test_ends_normally_with_actual(world: World, server: Any, actual: Any)
 
 
 async def test_ends_normally_with_nothing_known(world: World, server: Any, log: Any) -> None:
-    with pytest.warns(cycles.UncommittedGuardWarning, match="without anyone saying what it cost") as warned:
+    with pytest.warns(cycles.UncommittedGuardWarning, match="no cost was reported") as warned:
         async with world.block(reserve(world)) as guard:
             pass
     assert Path(__file__).parents[1] in Path(warned[0].filename).parents  # it points to the user's code

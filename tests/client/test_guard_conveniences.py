@@ -188,13 +188,13 @@ async def test_reprs_help_and_hide_the_key(world: World, server: Any) -> None:
         assert "$0.05 reserved" in text
         assert " s left" in text
     assert "committed $0.03 charged" in repr(guard)
-    given_back = await world.acquire(reserve(world))
-    await world.get(given_back.release())
-    assert "released 100 tokens given back" in repr(given_back)
+    released = await world.acquire(reserve(world))
+    await world.get(released.release())
+    assert "released 100 tokens" in repr(released)
     server.faults.refuse("commit", times=None)
-    owing = await world.acquire(reserve(world))
-    await world.get(owing.commit(cycles.tokens(3)))
-    assert "pending 3 tokens owed" in repr(owing)
+    pending = await world.acquire(reserve(world))
+    await world.get(pending.commit(cycles.tokens(3)))
+    assert "pending 3 tokens" in repr(pending)
     server.faults.clear()
     assert server.api_key not in repr(world.client) + repr(world.client.config) + text
 

@@ -204,7 +204,7 @@ async def test_a_description_may_be_used_again(world: World, shop: Shop) -> None
             ids.add(guard.reservation_id)
     assert len(ids) == 2
     async with world.enter(reservation):
-        with pytest.raises(cycles.InvalidRequestError, match="in use"):
+        with pytest.raises(cycles.GuardFinalizedError, match="entered already"):
             async with world.enter(reservation):
                 pass
     assert len({body["idempotency_key"] for body in shop.bodies("reserve")}) == 3
