@@ -74,7 +74,7 @@ def drop(io: Io, guard: GuardState) -> None:
     end_later(io, guard, Dropped())
 
 
-def end_later(io: Io, guard: GuardState, raised: BaseException) -> None:
+def end_later(io: Io, guard: GuardState, raised: BaseException | None) -> None:
     """Settle a guard that is claimed where nobody can wait for it: in the background."""
     owed = ending(raised, guard.known, guard.request.actual, guard.usage.is_filled, guard.is_stream)
     if isinstance(owed, GiveBack) or guard.request.shadow:

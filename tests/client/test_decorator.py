@@ -255,17 +255,6 @@ def test_wrong_options_are_refused_at_decoration_time(client: cycles.Cycles, wro
         client.guarded(**{"action": ACTION, **wrong})(ask)
 
 
-async def test_a_plain_function_that_hands_out_a_coroutine_is_told(client: cycles.Cycles, server: Any) -> None:
-    async def later() -> None: ...
-
-    def hands_out() -> Any:
-        return later()
-
-    with pytest.raises(cycles.InvalidRequestError, match="coroutine"):
-        client.guarded(cycles.tokens(5), action=ACTION)(hands_out)()
-    assert (spent(server), held(server)) == (0, 0)
-
-
 def test_the_default_client_is_made_from_the_environment_once(
     server: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
