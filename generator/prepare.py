@@ -22,6 +22,7 @@ LAYOUT: Final[tuple[Rule, ...]] = (
     layout.shorten_reference_chains,
     layout.drop_definitions,
     extensions.fold_extensions,
+    extensions.merge_closed_parts,
     layout.require_declared_key,
     layout.complete_operations,
 )

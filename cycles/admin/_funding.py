@@ -83,7 +83,7 @@ async def debit(
 async def resize(
     channel: Channel, scope: str, amount: Amount, *, reason: str | None = None, idempotency_key: str | None = None
 ) -> Funding:
-    """Set the allocation of a budget to an amount. What is spent, reserved and owed stays unchanged."""
+    """Set the allocation of a budget to an amount. Spent amount, reservations and debt stay unchanged."""
     return await fund(channel, scope, amount, operation="RESET", reason=reason, idempotency_key=idempotency_key)
 
 

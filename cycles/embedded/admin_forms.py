@@ -146,7 +146,7 @@ def body_of(operation: str, content: bytes) -> Body:
 
 
 def scope_of(scope: str, tenant: str | None = None) -> str:
-    """Return a scope as it is stored: checked, and in lower case.
+    """Return a scope in its stored form: checked, and in lower case.
 
     Raises:
         ApiError: INVALID_REQUEST for a wrong scope, or one that does not belong to `tenant`.

@@ -93,7 +93,7 @@ def update(state: AdminState, call: AdminCall) -> Result:
 
 
 def _closed(state: AdminState, tenant_id: str, call: AdminCall) -> list[Record]:
-    """Return what a tenant owns, as it is after the tenant is closed."""
+    """Return the records of what a tenant owns, in their state after the tenant is closed."""
     records: list[Record] = []
     held: dict[tuple[str, str], int] = {}
     for row in state.tables.reservations.values():

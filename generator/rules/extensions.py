@@ -1,4 +1,4 @@
-"""Rule for merged documents whose extension schemas were not merged into the schemas that they extend."""
+"""Rules for merged documents whose extensions were not merged into the schemas that they extend."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from openapi_python_client.strings import pascal_case
 
-from generator.document import Json, schemas_of
+from generator.document import Json, resolve, schemas_of
+from generator.rules.places import Place, become, everywhere
 
 _SUFFIX: Final = "Extension"
+_MERGEABLE: Final = frozenset(("type", "description", "properties", "required", "additionalProperties"))
 _PREFIX: Final = "#/components/schemas/"
 
 
@@ -33,6 +35,26 @@ def fold_extensions(document: Json, counts: Counter[str]) -> None:
         if name not in referenced:
             del schemas[name]
             counts["extension enums without a base dropped"] += 1
+
+
+def merge_closed_parts(document: Json, counts: Counter[str]) -> None:
+    """Merge `allOf` parts if one of them is closed: as a separate part it would reject the members of the others."""
+
+    def rule(schema: Json, place: Place) -> None:
+        parts = [resolve(document, part) for part in schema.get("allOf", [])]
+        if len(parts) < 2 or not all(set(part) <= _MERGEABLE and "properties" in part for part in parts):
+            return
+        members = {name: member for part in parts for name, member in part["properties"].items()}
+        closed = [part for part in parts if part.get("additionalProperties") is False]
+        if not any(set(members) - set(part["properties"]) for part in closed):
+            return
+        required = [name for part in [*parts, schema] for name in part.get("required", [])]
+        merged = {"type": "object", "properties": {**members, **schema.get("properties", {})}}
+        kept = {key: value for key, value in schema.items() if key == "description"}
+        become(schema, {**kept, **merged, "required": list(dict.fromkeys(required)), "additionalProperties": False})
+        counts["closed parts of allOf merged"] += 1
+
+    everywhere(document, rule)
 
 
 def _fold(schemas: Json, base_name: str, extension: Json) -> bool:

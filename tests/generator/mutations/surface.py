@@ -300,3 +300,22 @@ def extension_schemas_that_were_not_merged(spec: Json) -> Check:
         assert [name for name in tables if name.endswith("Extension")] == ["BalanceExtension"]
 
     return check
+
+
+@mutation("a merged document")
+def a_body_of_a_closed_schema_and_added_members(spec: Json) -> Check:
+    text = {"type": "string"}
+    base = {"type": "object", "additionalProperties": False, "required": ["name"], "properties": {"name": text}}
+    schemas(spec)["ThingUpdate"] = base
+    added = {"type": "object", "properties": {"observe_mode": text}}
+    body = {"allOf": [{"$ref": "#/components/schemas/ThingUpdate"}, added]}
+    content = {"application/json": {"schema": body}}
+    patch = operation("updateThing", requestBody={"required": True, "content": content})
+    spec["paths"]["/v1/merged-thing"] = {"patch": patch}
+
+    def check(tree: Tree) -> None:
+        table = tree.protocol.SCHEMAS[tree.protocol.OPERATIONS["updateThing"]["request"]]
+        assert sorted(table["properties"]) == ["name", "observe_mode"]
+        assert (table["required"], table["additionalProperties"]) == (["name"], False)
+
+    return check
