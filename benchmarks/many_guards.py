@@ -64,15 +64,12 @@ class _Heartbeats:
     """Delay of each heartbeat, in milliseconds."""
 
     def __init__(self, client: Any) -> None:
-        from cycles._state import Heartbeat
+        from cycles._flows.heartbeat_state import Heartbeat
 
         self.late_ms: list[float] = []
         self._due: dict[str, float] = {}
-        begin, classify, wire = (
-            Heartbeat.begin,
-            client._runtime().channel.wire.classify_response,
-            client._runtime().channel.wire,
-        )
+        begin, wire = Heartbeat.begin, client._runtime().channel.wire
+        classify = wire.classify_response
 
         def begun(heartbeat: Any) -> Any:
             step = begin(heartbeat)
