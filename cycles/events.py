@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from attrs import frozen
 
 from cycles._core.amounts import Amount
+from cycles._core.protocol import is_allowed
 
 
 @frozen(kw_only=True)
@@ -108,7 +109,7 @@ class ShadowDecided(Event):
     @property
     def would_deny(self) -> bool:
         """True if a live reservation would have been denied."""
-        return self.decision not in ("ALLOW", "ALLOW_WITH_CAPS", None)
+        return self.decision is not None and not is_allowed(self.decision)
 
     def text(self) -> str:
         if self.decision is None:

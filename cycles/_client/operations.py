@@ -12,6 +12,15 @@ from cycles._client.methods import OperationContext, Pages, ResultT
 from cycles._client.options import AnyAction, AnySubject, checked_amount, checked_flag
 from cycles._core.amounts import Amount
 from cycles._core.json_values import clean_object
+from cycles._core.protocol import (
+    COMMIT_RESERVATION,
+    CREATE_RESERVATION,
+    GET_BALANCES,
+    GET_EVIDENCE,
+    GET_EVIDENCE_KEYS,
+    GET_RESERVATION,
+    LIST_RESERVATIONS,
+)
 from cycles._core.records import Record
 from cycles._core.requests import Call, aware, check_id, check_key, extend_call, new_key, release_call, without_none
 from cycles._core.results import (
@@ -82,7 +91,7 @@ async def preview(
     body = _body(context, estimate, "estimate", action, subject, metadata, idempotency_key)
     body |= without_none(ttl_ms=ttl_ms, grace_period_ms=grace_period_ms, overage_policy=overage_policy, dry_run=True)
     return await _write(
-        context, Call("createReservation", body=body, trace_id=new_trace_id()), ReservationCreateResponse
+        context, Call(CREATE_RESERVATION, body=body, trace_id=new_trace_id()), ReservationCreateResponse
     )
 
 
@@ -123,7 +132,7 @@ async def reservation(context: OperationContext, reservation_id: str) -> Reserva
         ForbiddenError: It is a reservation of another tenant.
         ReservationExpiredError: It has expired.
     """
-    call = Call("getReservation", {"reservation_id": check_id("reservation_id", reservation_id)})
+    call = Call(GET_RESERVATION, {"reservation_id": check_id("reservation_id", reservation_id)})
     return await _read(context, call, ReservationDetail)
 
 
@@ -170,7 +179,7 @@ async def commit_reservation(
         commit_body=body,
         recorded_at_ms=context.io.wall_ms(),
     )
-    settlement = await settle_record(context.io, record, new_trace_id(), "commitReservation")
+    settlement = await settle_record(context.io, record, new_trace_id(), COMMIT_RESERVATION)
     if isinstance(settlement.response, CommitResponse):
         return settlement.response
     return CommitResponse(status=_PENDING, charged=Amount(actual.unit, 0), **_ids(settlement))
@@ -207,7 +216,7 @@ async def evidence(context: OperationContext, evidence_id: str) -> EvidenceEnvel
     Raises:
         NotFoundError: The server has no such evidence.
     """
-    return await _read(context, Call("getEvidence", {"evidence_id": evidence_id}), EvidenceEnvelope)
+    return await _read(context, Call(GET_EVIDENCE, {"evidence_id": evidence_id}), EvidenceEnvelope)
 
 
 async def evidence_keys(context: OperationContext) -> EvidenceKeys:
@@ -216,9 +225,9 @@ async def evidence_keys(context: OperationContext) -> EvidenceKeys:
     Raises:
         NotFoundError: The server signs no evidence.
     """
-    outcome = await send_read(context.io, Call("getEvidenceJwks"))
-    key_set = read(outcome, "getEvidenceJwks", _KeySet)
-    check = context.wire.item_check("getEvidenceJwks")
+    outcome = await send_read(context.io, Call(GET_EVIDENCE_KEYS))
+    key_set = read(outcome, GET_EVIDENCE_KEYS, _KeySet)
+    check = context.wire.item_check(GET_EVIDENCE_KEYS)
     keys = [EvidenceKey.read(key) for key in key_set.keys if isinstance(key, dict) and check(key, "") is None]
     usable = [key for key in keys if key.kty == "OKP" and key.crv == "Ed25519" and key.alg in (None, "EdDSA")]
     return EvidenceKeys(keys=usable, request_id=key_set.request_id, trace_id=key_set.trace_id, raw=key_set.raw)
@@ -239,7 +248,7 @@ def balances(
     """
     children = {"include_children": True} if checked_flag("include_children", include_children) else {}
     query = {**_levels(context.subject(subject)), **children}
-    return _pages(context, Call("getBalances", query=query), "balances", Balance)
+    return _pages(context, Call(GET_BALANCES, query=query), "balances", Balance)
 
 
 def reservations(
@@ -290,7 +299,7 @@ def reservations(
     members = [include] if isinstance(include, str) else list(include)
     if members:
         query["include"] = members
-    return _pages(context, Call("listReservations", query=query), "reservations", ReservationSummary)
+    return _pages(context, Call(LIST_RESERVATIONS, query=query), "reservations", ReservationSummary)
 
 
 def _pages(context: OperationContext, call: Call, member: str, item: type[ResultT]) -> Pages[ResultT]:

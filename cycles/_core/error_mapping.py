@@ -6,40 +6,20 @@ from typing import Any, Final
 
 from cycles import _errors as errors
 from cycles._core.outcome import Ambiguous, NoSuccess, RejectedResponse, Unreachable
+from cycles._core.protocol import (
+    CREATE_RESERVATION,
+    DENY,
+    ERROR_CODES,
+    ERROR_OF_STATUS,
+    SPENDING,
+    error_code,
+)
 
-_BY_CODE: Final[dict[str, type[errors.ProtocolError]]] = {
-    "INVALID_REQUEST": errors.ProtocolError,
-    "UNIT_MISMATCH": errors.UnitMismatchError,
-    "UNAUTHORIZED": errors.UnauthorizedError,
-    "FORBIDDEN": errors.ForbiddenError,
-    "NOT_FOUND": errors.NotFoundError,
-    "BUDGET_EXCEEDED": errors.BudgetExceededError,
-    "BUDGET_FROZEN": errors.BudgetFrozenError,
-    "BUDGET_CLOSED": errors.BudgetClosedError,
-    "OVERDRAFT_LIMIT_EXCEEDED": errors.OverdraftLimitExceededError,
-    "DEBT_OUTSTANDING": errors.DebtOutstandingError,
-    "TENANT_CLOSED": errors.TenantClosedError,
-    "RESERVATION_FINALIZED": errors.ReservationFinalizedError,
-    "IDEMPOTENCY_MISMATCH": errors.IdempotencyMismatchError,
-    "MAX_EXTENSIONS_EXCEEDED": errors.MaxExtensionsExceededError,
-    "RESERVATION_EXPIRED": errors.ReservationExpiredError,
-    "LIMIT_EXCEEDED": errors.RateLimitedError,
-    "INTERNAL_ERROR": errors.ServerError,
-}
-_BY_STATUS: Final[dict[int, type[errors.ProtocolError]]] = {
-    401: errors.UnauthorizedError,
-    403: errors.ForbiddenError,
-    404: errors.NotFoundError,
-    410: errors.ReservationExpiredError,
-    429: errors.RateLimitedError,
-}
 _HINTS: Final = {
     errors.UnauthorizedError: "the server does not take this key; check api_key / CYCLES_API_KEY",
     errors.ForbiddenError: "a key serves its own tenant only; check tenant / CYCLES_TENANT and the key",
     errors.BudgetExceededError: "less is left than that; client.balances() tells how much",
 }
-CREATE: Final = "createReservation"
-_SPENDING: Final = (CREATE, "createEvent")
 
 
 def error_of(outcome: NoSuccess, operation: str) -> errors.CyclesError:
@@ -59,7 +39,11 @@ def error_of(outcome: NoSuccess, operation: str) -> errors.CyclesError:
 
 def _refused(refusal: RejectedResponse, operation: str) -> errors.ProtocolError:
     kind = _kind(refusal)
-    if operation == CREATE and refusal.status == 409 and not issubclass(kind, errors.ReservationDeniedError):
+    if (
+        operation == CREATE_RESERVATION
+        and refusal.status == 409
+        and not issubclass(kind, errors.ReservationDeniedError)
+    ):
         is_mismatch = kind is errors.IdempotencyMismatchError
         kind = errors.ReservationKeyReusedError if is_mismatch else errors.ReservationDeniedError
     return kind(
@@ -78,7 +62,7 @@ def _refused(refusal: RejectedResponse, operation: str) -> errors.ProtocolError:
 
 def _hint(kind: type[errors.ProtocolError], refusal: RejectedResponse, operation: str) -> str | None:
     """What the user can do about it, where the server's own words do not say it."""
-    if kind is errors.NotFoundError and operation in _SPENDING:
+    if kind is errors.NotFoundError and operation in SPENDING:
         return "check the subject and base_url, or have a budget made for it"
     if kind is errors.UnitMismatchError:
         units = (refusal.details or {}).get("expected_units")
@@ -91,9 +75,9 @@ def _kind(refusal: RejectedResponse) -> type[errors.ProtocolError]:
         return errors.ServerError
     if refusal.status == 429:
         return errors.RateLimitedError
-    if refusal.code is not None:
-        return _BY_CODE.get(refusal.code, errors.ProtocolError)
-    return _BY_STATUS.get(refusal.status, errors.ProtocolError)
+    if refusal.code is None and refusal.status in ERROR_OF_STATUS:
+        return ERROR_OF_STATUS[refusal.status]
+    return error_code(refusal.code, refusal.status).error
 
 
 def _evidence(refusal: RejectedResponse) -> Any:
@@ -115,10 +99,10 @@ def denial(
     evidence: Any = None,
 ) -> errors.ReservationDeniedError:
     """The exception for a create answered 200 with anything but ALLOW or ALLOW_WITH_CAPS (decisions 5)."""
-    kind = _BY_CODE.get(reason_code or "", errors.ReservationDeniedError)
+    kind = ERROR_CODES[reason_code].error if reason_code in ERROR_CODES else errors.ReservationDeniedError
     if not issubclass(kind, errors.ReservationDeniedError):
         kind = errors.ReservationDeniedError
-    if decision == "DENY":
+    if decision == DENY:
         message = f"the reservation was denied: {reason_code or 'no reason given'}"
     else:
         message = f"the server decided {decision!r}, which this SDK does not know; it counts as a denial"

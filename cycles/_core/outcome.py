@@ -13,31 +13,8 @@ from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
+from cycles._core.protocol import RESERVATION_EXPIRED, error_code
 from cycles._core.schema import Check
-
-CODE_STATUS: Final = {
-    "INVALID_REQUEST": 400,
-    "UNIT_MISMATCH": 400,
-    "UNAUTHORIZED": 401,
-    "FORBIDDEN": 403,
-    "NOT_FOUND": 404,
-    "BUDGET_EXCEEDED": 409,
-    "BUDGET_FROZEN": 409,
-    "BUDGET_CLOSED": 409,
-    "OVERDRAFT_LIMIT_EXCEEDED": 409,
-    "DEBT_OUTSTANDING": 409,
-    "TENANT_CLOSED": 409,
-    "RESERVATION_FINALIZED": 409,
-    "IDEMPOTENCY_MISMATCH": 409,
-    "MAX_EXTENSIONS_EXCEEDED": 409,
-    "RESERVATION_EXPIRED": 410,
-    "LIMIT_EXCEEDED": 429,
-    "INTERNAL_ERROR": 500,
-}
-"""The codes of semantics 8, each with the status it belongs to."""
-
-_NOT_A_VERDICT: Final = frozenset({401, 403, 429, 500})
-"""Statuses whose codes say nothing about the settlement itself (decisions 10)."""
 
 _RETRY_AFTER_DIGITS: Final = 12  # more seconds than any server can mean; keeps int() from being fed a novel
 
@@ -82,14 +59,14 @@ class RejectedResponse:
 
     @property
     def understood(self) -> bool:
-        """A known code with its own status that is a verdict on the request itself (decisions 10)."""
-        known = self.code is not None and CODE_STATUS.get(self.code) == self.status
-        return known and self.conformant and self.status not in _NOT_A_VERDICT
+        """Whether the error response is final: see `docs/protocol/responses.md#final-and-temporary-error-responses`."""
+        row = error_code(self.code, self.status)
+        return row.ends_settlement and row.status == self.status and self.conformant
 
     @property
     def expired(self) -> bool:
-        """410 alone, or RESERVATION_EXPIRED alone (decisions 10)."""
-        return self.status == 410 or (self.code == "RESERVATION_EXPIRED" and not self.transient)
+        """Whether the reservation has expired: status 410 alone, or the code alone in any other 4xx but 429."""
+        return self.status == 410 or (self.code == RESERVATION_EXPIRED and not self.transient)
 
 
 @frozen

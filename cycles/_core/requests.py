@@ -14,6 +14,7 @@ from typing import Any, Final, TypeGuard
 from attrs import field, frozen
 
 from cycles._core.json_values import is_text
+from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT, EXTEND_RESERVATION, RELEASE_RESERVATION
 from cycles._errors import InvalidRequestError
 
 DEFAULT_TTL_MS: Final = 60_000
@@ -93,18 +94,18 @@ def without_none(**members: Any) -> dict[str, Any]:
 
 def commit_call(reservation_id: str, body: Mapping[str, Any], trace_id: str | None = None) -> Call:
     """Report the actual of a reservation."""
-    return Call("commitReservation", {"reservation_id": reservation_id}, body=body, trace_id=trace_id)
+    return Call(COMMIT_RESERVATION, {"reservation_id": reservation_id}, body=body, trace_id=trace_id)
 
 
 def event_call(body: Mapping[str, Any], trace_id: str | None = None) -> Call:
     """Debit an actual without a reservation."""
-    return Call("createEvent", body=body, trace_id=trace_id)
+    return Call(CREATE_EVENT, body=body, trace_id=trace_id)
 
 
 def release_call(reservation_id: str, key: str, reason: str | None, trace_id: str | None = None) -> Call:
     """Give the budget back. A reason longer than the protocol's 256 characters is cut: it must never stop a release."""
     body = without_none(idempotency_key=key, reason=reason[:256] if reason else None)
-    return Call("releaseReservation", {"reservation_id": reservation_id}, body=body, trace_id=trace_id)
+    return Call(RELEASE_RESERVATION, {"reservation_id": reservation_id}, body=body, trace_id=trace_id)
 
 
 def extend_call(
@@ -113,4 +114,4 @@ def extend_call(
     """Move the end of the lease `extend_by_ms` milliseconds further."""
     body = {"idempotency_key": key, "extend_by_ms": extend_by_ms}
     path = {"reservation_id": reservation_id}
-    return Call("extendReservation", path, body=body, timeout_s=timeout_s, trace_id=trace_id)
+    return Call(EXTEND_RESERVATION, path, body=body, timeout_s=timeout_s, trace_id=trace_id)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 from attrs import field, fields_dict, frozen
 
 from cycles._core.amounts import Amount, SignedAmount
+from cycles._core.protocol import is_allowed
 from cycles._core.subjects import LEVELS, Action, Subject
 from cycles._version import public
 
@@ -170,7 +171,7 @@ class DecisionResponse(Result):
     @property
     def allowed(self) -> bool:
         """True for ALLOW and ALLOW_WITH_CAPS; a decision this SDK does not know counts as a denial."""
-        return self.decision in ("ALLOW", "ALLOW_WITH_CAPS")
+        return is_allowed(self.decision)
 
 
 @frozen(kw_only=True)

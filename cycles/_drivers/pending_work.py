@@ -10,8 +10,8 @@ from typing import Final, Protocol, TypeAlias
 
 from attrs import evolve, frozen
 
-from cycles._core.error_mapping import CREATE
 from cycles._core.outcome import NoSuccess, RejectedResponse, Success
+from cycles._core.protocol import CREATE_RESERVATION
 from cycles._core.records import Record, file_name
 from cycles._core.requests import Call
 from cycles._core.settlement import Settled, Unresolved
@@ -153,4 +153,4 @@ class CreateCleanupTask:
         if self.tries + 1 >= RELEASE_TRIES:
             return None
         assert not isinstance(outcome, Success)
-        return Later(evolve(self, tries=self.tries + 1), f"{CREATE}: {describe(outcome)}", outage=True)
+        return Later(evolve(self, tries=self.tries + 1), f"{CREATE_RESERVATION}: {describe(outcome)}", outage=True)

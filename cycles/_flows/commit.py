@@ -8,6 +8,7 @@ from typing import Any
 from cycles._core.amounts import Amount
 from cycles._core.error_mapping import error_of
 from cycles._core.json_values import clean_object, salvage_json
+from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT
 from cycles._core.records import Record, event_record_id
 from cycles._core.requests import new_key
 from cycles._core.settlement import (
@@ -130,7 +131,7 @@ async def _settle(io: Io, guard: GuardState, record: Record) -> Settlement:
     guard.owed = None
     await file_away(io, latest, result)
     if isinstance(result, Rejected):
-        raise error_of(result.refusal, "commitReservation")
+        raise error_of(result.refusal, COMMIT_RESERVATION)
     assert guard.settlement is not None
     return guard.settlement
 
@@ -141,7 +142,7 @@ async def record_event(io: Io, body: dict[str, Any], trace_id: str) -> Settlemen
     Raises:
         ProtocolError: for an understood rejection.
     """
-    return await settle_record(io, _event_record(io, body), trace_id, "createEvent")
+    return await settle_record(io, _event_record(io, body), trace_id, CREATE_EVENT)
 
 
 async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -> Settlement:

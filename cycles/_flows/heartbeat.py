@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
 
 from cycles._core.error_mapping import error_of
 from cycles._core.lease.planner import ExtendAttempt, Failure, FailureKind, Grant, Lease, Notice, Stop
 from cycles._core.outcome import Ambiguous, NoSuccess, RejectedResponse, Success
+from cycles._core.protocol import EXTEND_RESERVATION, RESERVATION_EXPIRED
 from cycles._core.requests import extend_call, new_key
 from cycles._core.results import ReservationExtendResponse
 from cycles._errors import (
@@ -18,8 +18,6 @@ from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Io
 from cycles._flows.retry import describe, send_twice
-
-EXTEND: Final = "extendReservation"
 
 
 def begin_heartbeat(io: Io, guard: GuardState, reservation_id: str, success: Success) -> None:
@@ -60,7 +58,7 @@ async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
         return
     now_ms = io.now_ms()
     lease, following = heartbeat.lease.failed(_failure(outcome), now_ms)
-    heartbeat.error = error_of(outcome, EXTEND)
+    heartbeat.error = error_of(outcome, EXTEND_RESERVATION)
     heartbeat.advance(lease, following)
     if isinstance(following, ExtendAttempt) and io.is_enabled_for(logging.WARNING):
         from cycles.events import LeaseRetrying
@@ -82,7 +80,7 @@ def _failure(outcome: NoSuccess) -> Failure:
         kind = FailureKind.REJECTED
         if outcome.transient:
             kind = FailureKind.RATE_LIMITED if outcome.status == 429 else FailureKind.SERVER
-        code = "RESERVATION_EXPIRED" if outcome.expired else outcome.code
+        code = RESERVATION_EXPIRED if outcome.expired else outcome.code
         return Failure(kind, describe(outcome), code, outcome.retry_after_ms)
     kind = FailureKind.AMBIGUOUS if isinstance(outcome, Ambiguous) else FailureKind.TRANSPORT
     return Failure(kind, describe(outcome))
@@ -162,7 +160,7 @@ async def extend(io: Io, guard: GuardState, extend_by_ms: int | None) -> Reserva
     io.check(call)
     outcome = await send_twice(io, call)
     if not isinstance(outcome, Success):
-        raise error_of(outcome, EXTEND) from getattr(outcome, "cause", None)
+        raise error_of(outcome, EXTEND_RESERVATION) from getattr(outcome, "cause", None)
     heartbeat.stop = None
     _extended(io, heartbeat, outcome)
     return ReservationExtendResponse.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)

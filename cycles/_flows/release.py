@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Final, Literal
+from typing import Literal
 
 from cycles._core.amounts import Amount
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Outcome, RejectedResponse, Success
+from cycles._core.protocol import RELEASE_RESERVATION
 from cycles._core.requests import Call, new_key, release_call
 from cycles._core.results import ReleaseResponse
 from cycles._errors import CyclesError
@@ -15,8 +16,6 @@ from cycles._flows.guard_state import ANY_AMOUNT, GuardState, Release
 from cycles._flows.io import Io
 from cycles._flows.retry import describe
 from cycles._flows.settle import finish_in_background, settle_shadow, stop_for_release
-
-RELEASE: Final = "releaseReservation"
 
 
 async def send_release(io: Io, owed: Release, *, quiet: bool) -> ReleaseResponse | None:
@@ -38,7 +37,7 @@ async def send_release(io: Io, owed: Release, *, quiet: bool) -> ReleaseResponse
     if not final:
         io.keep_releasing(owed)
     elif not quiet:
-        raise error_of(outcome, RELEASE)
+        raise error_of(outcome, RELEASE_RESERVATION)
     return None
 
 

@@ -6,9 +6,10 @@ import logging
 import uuid
 from typing import Final
 
-from cycles._core.error_mapping import CREATE, denial, error_of
+from cycles._core.error_mapping import denial, error_of
 from cycles._core.lifecycle import CALLER_GONE
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Success
+from cycles._core.protocol import CREATE_RESERVATION, is_allowed
 from cycles._core.requests import Call, is_id, new_key
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import EvidenceRef, ReservationCreateResponse
@@ -40,7 +41,7 @@ def new_trace_id() -> str:
 
 def create_call(request: ReserveRequest, key: str, trace_id: str | None = None) -> Call:
     """The create request of a plan."""
-    return Call(CREATE, body=request.body(key), trace_id=trace_id)
+    return Call(CREATE_RESERVATION, body=request.body(key), trace_id=trace_id)
 
 
 async def open_lease(io: Io, request: ReserveRequest) -> GuardState:
@@ -83,16 +84,12 @@ def _with_id(outcome: Outcome) -> Outcome:
     """An ALLOW without an id, or with one that no path can carry, proves nothing (decisions 5)."""
     if (
         isinstance(outcome, Success)
-        and _allows(outcome.body["decision"])
+        and is_allowed(outcome.body["decision"])
         and not is_id(outcome.body.get("reservation_id"))
     ):
         message = "the server allowed the reservation without naming it"
         return Ambiguous(200, message, outcome.request_id, outcome.trace_id)
     return outcome
-
-
-def _allows(decision: str) -> bool:
-    return decision in ("ALLOW", "ALLOW_WITH_CAPS")
 
 
 async def clean_up_create(io: Io, call: Call) -> Outcome:
@@ -107,9 +104,9 @@ async def _opened(io: Io, request: ReserveRequest, key: str, trace_id: str, outc
     if not isinstance(outcome, Success):
         if request.on_unavailable == "allow" and uncertain(outcome):
             return _open_unreserved(io, request, key, trace_id, outcome)
-        raise error_of(outcome, CREATE) from getattr(outcome, "cause", None)
+        raise error_of(outcome, CREATE_RESERVATION) from getattr(outcome, "cause", None)
     body = outcome.body
-    if not _allows(body["decision"]):
+    if not is_allowed(body["decision"]):
         await _refuse(io, outcome, trace_id)
     reservation_id = body["reservation_id"]
     if request.idempotency_key is not None and body.get("remaining_ttl_ms") == 0:

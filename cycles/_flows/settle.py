@@ -13,6 +13,7 @@ from attrs import evolve
 
 from cycles._core.amounts import Amount
 from cycles._core.outcome import RejectedResponse
+from cycles._core.protocol import INVALID_REQUEST
 from cycles._core.records import Record
 from cycles._core.settlement import (
     RECOVERED,
@@ -113,7 +114,7 @@ def _bare(refusal: RejectedResponse, record: Record) -> Record | None:
     """
     body = (record.commit_body if record.mode == "commit" else record.event_fallback_body) or {}
     reported_amount = {*(body.get("metadata") or ()), *(body.get("metrics") or ())} - _OURS
-    if refusal.code != "INVALID_REQUEST" or not reported_amount:
+    if refusal.code != INVALID_REQUEST or not reported_amount:
         return None
     bare = {name: value for name, value in body.items() if name not in _OPTIONAL}
     return evolve(record, commit_body=bare) if record.mode == "commit" else evolve(record, event_fallback_body=bare)

@@ -14,6 +14,7 @@ from cycles._core.error_mapping import error_of
 from cycles._core.guard_token import facts_of, token_of
 from cycles._core.lifecycle import Actual
 from cycles._core.outcome import RejectedResponse, Success
+from cycles._core.protocol import EXTEND_RESERVATION, MAX_EXTENSIONS_EXCEEDED
 from cycles._core.requests import DEFAULT_TTL_MS, extend_call, new_key
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse, ReservationSummary
@@ -21,7 +22,7 @@ from cycles._core.subjects import Action, Subject
 from cycles._core.usage import settlement_metrics
 from cycles._errors import InvalidRequestError
 from cycles._flows.guard_state import GuardState
-from cycles._flows.heartbeat import EXTEND, begin_heartbeat
+from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import Io
 from cycles._flows.reserve import new_trace_id
 from cycles._flows.retry import describe, send_twice
@@ -131,10 +132,10 @@ async def attach(io: Io, serialized: SerializedGuard) -> GuardState:
     outcome = await send_twice(io, call)
     if isinstance(outcome, Success):
         begin_heartbeat(io, guard, guard.reservation_id, outcome)
-    elif isinstance(outcome, RejectedResponse) and outcome.code == "MAX_EXTENSIONS_EXCEEDED":
+    elif isinstance(outcome, RejectedResponse) and outcome.code == MAX_EXTENSIONS_EXCEEDED:
         _without_heartbeat(io, guard, describe(outcome))
     else:
-        raise error_of(outcome, EXTEND) from getattr(outcome, "cause", None)
+        raise error_of(outcome, EXTEND_RESERVATION) from getattr(outcome, "cause", None)
     return guard
 
 

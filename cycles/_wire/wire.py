@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 from attrs import field, frozen
 
 from cycles._core.outcome import Outcome, classify_response
+from cycles._core.protocol import GET_EVIDENCE_KEYS
 from cycles._core.requests import Call, aware, check_id
 from cycles._core.schema import Check, Checkers
 from cycles._errors import InvalidRequestError
@@ -25,7 +26,7 @@ from cycles._version import __version__
 USER_AGENT: Final = f"cycles-sdk/{__version__} python/{sys.version_info[0]}.{sys.version_info[1]}"
 
 _KEY_HEADER: Final = b"X-Cycles-API-Key"
-_ONE_BY_ONE: Final = {"getEvidenceJwks": "keys"}
+_ONE_BY_ONE: Final = {GET_EVIDENCE_KEYS: "keys"}
 """Answers whose items are judged one by one by their reader: one foreign key must not hide the others."""
 
 

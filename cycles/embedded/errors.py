@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cycles._core.outcome import CODE_STATUS
+from cycles._core.protocol import ERROR_CODES
 
 
 class ApiError(Exception):
@@ -33,6 +33,6 @@ class ApiError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
-        self.status = status if status is not None else CODE_STATUS[code]
+        self.status = status if status is not None else ERROR_CODES[code].status
         self.details = details
         self.headers = headers or {}

@@ -8,6 +8,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from cycles._core.protocol import ERROR_CODES
+
 
 class FailureKind(StrEnum):
     """What became of an extend attempt that granted nothing."""
@@ -34,14 +36,8 @@ class StopReason(StrEnum):
     NOT_FOUND = "not_found"
 
 
-# semantics 10.3: these never get better
-PERMANENT: Final = {
-    "RESERVATION_EXPIRED": StopReason.EXPIRED,
-    "RESERVATION_FINALIZED": StopReason.FINALIZED,
-    "MAX_EXTENSIONS_EXCEEDED": StopReason.MAX_EXTENSIONS,
-    "TENANT_CLOSED": StopReason.TENANT_CLOSED,
-    "NOT_FOUND": StopReason.NOT_FOUND,
-}
+PERMANENT: Final = {code: StopReason(row.stop_reason) for code, row in ERROR_CODES.items() if row.stop_reason}
+"""Codes after which no extend can succeed (`docs/protocol/heartbeat.md#permanent-codes`)."""
 
 
 class NoticeKind(StrEnum):
