@@ -1,7 +1,7 @@
-"""The token of a guard that goes on elsewhere: plain text, no secret, safe to put into a job or a message.
+"""The token of a detached guard: a string without secrets, safe to put into a job or a message.
 
-It is a version, a colon, and URL-safe base64 of compact JSON: what was reserved and for what, and what the server
-answered. It grants nothing by itself: whoever attaches needs a key that owns the reservation.
+It is a version, a colon, and URL-safe base64 of compact JSON: what was reserved and for what, and the server's
+response. The token alone grants nothing: `attach` needs a key that owns the reservation.
 """
 
 from __future__ import annotations
@@ -17,24 +17,27 @@ from cycles._errors import InvalidRequestError
 _PREFIX: Final = "cycles-guard-1:"
 
 
-def token_of(facts: Mapping[str, Any]) -> str:
-    """The token that carries these facts."""
-    text = json.dumps(facts, separators=(",", ":"), ensure_ascii=False)
+def token_of(members: Mapping[str, Any]) -> str:
+    """Return the token that carries these members."""
+    text = json.dumps(members, separators=(",", ":"), ensure_ascii=False)
     return _PREFIX + base64.urlsafe_b64encode(text.encode()).decode("ascii")
 
 
-def facts_of(token: str) -> dict[str, Any]:
-    """The facts a token carries.
+def members_of(token: str) -> dict[str, Any]:
+    """Return the members that a token carries.
 
     Raises:
-        InvalidRequestError: for text that is no token of this SDK, or one of a newer kind.
+        InvalidRequestError: the string is not a token of this SDK, or is one of a newer version.
     """
     if not isinstance(token, str) or not token.startswith(_PREFIX):
-        raise InvalidRequestError("token: not a token of guard.detach(), or one of a newer version of this SDK")
+        raise InvalidRequestError(
+            f"not a token of guard.detach(), or of a newer version of this SDK: {token!r:.60}; "
+            f"pass a string that begins with {_PREFIX}"
+        )
     try:
-        facts = json.loads(base64.b64decode(token[len(_PREFIX) :], altchars=b"-_", validate=True))
+        members = json.loads(base64.b64decode(token[len(_PREFIX) :], altchars=b"-_", validate=True))
     except (binascii.Error, ValueError) as problem:
-        raise InvalidRequestError(f"token: damaged on its way ({problem}); pass it on unchanged") from None
-    if not isinstance(facts, dict):
-        raise InvalidRequestError("token: damaged on its way; pass it on unchanged")
-    return facts
+        raise InvalidRequestError(f"the token is damaged: {problem}; pass the returned string unchanged") from None
+    if not isinstance(members, dict):
+        raise InvalidRequestError("the token is damaged: not an object; pass the returned string unchanged")
+    return members

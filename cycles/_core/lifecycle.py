@@ -1,66 +1,196 @@
-"""How a block ends (the table of api.md): from what is known to what is owed."""
+"""The life of a guard: its states, the events that change them, and how a block ends.
+
+Every change of a guard's state is a row of TRANSITIONS, and `GuardState.apply` in `_flows` is the only writer.
+Which caller may end a guard is decided before, in one locked step (`GuardState.claim`).
+`docs/protocol/guards.md` prints the tables of this file.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from attrs import frozen
 
 from cycles._core.amounts import Amount
 from cycles._errors import LeaseLostError
 
-Actual: TypeAlias = Amount | Callable[..., Amount] | None
+StateName: TypeAlias = Literal[
+    "active",
+    "committed",
+    "pending",
+    "released",
+    "lost",
+    "unreserved",
+    "rejected",
+    "detached",
+    "pooled",
+    "observed",
+]
+GuardEvent: TypeAlias = Literal[
+    "lease_lost",
+    "extended",
+    "settled",
+    "unresolved",
+    "pooled",
+    "rejected",
+    "release_started",
+    "detached",
+]
 
+_ENDINGS: Final[dict[GuardEvent, StateName]] = {
+    "settled": "committed",
+    "unresolved": "pending",
+    "pooled": "pooled",
+    "rejected": "rejected",
+    "release_started": "released",
+    "detached": "detached",
+}
+_OUTCOMES: Final[dict[GuardEvent, StateName]] = {"settled": "committed", "rejected": "rejected"}
+
+TRANSITIONS: Final[dict[StateName, dict[GuardEvent, StateName]]] = {
+    "active": {"lease_lost": "lost", **_ENDINGS},
+    "lost": {"extended": "active", **_ENDINGS},
+    "unreserved": _ENDINGS,
+    "observed": {},
+    "pending": _OUTCOMES,
+    "pooled": _OUTCOMES,
+    "committed": {},
+    "released": {},
+    "rejected": {},
+    "detached": {},
+}
+"""State, event, next state. `settled` also means: recorded as an event (`settlement.status` says which)."""
+
+_OPEN: Final = ("spend", "commit", "release", "end")
+
+PERMITTED: Final[dict[StateName, tuple[str, ...]]] = {
+    "active": ("spend", "extend", "commit", "release", "end", "detach"),
+    "lost": ("spend", "extend", "commit", "release", "end", "detach"),
+    "unreserved": _OPEN,
+    "observed": _OPEN,
+    "pending": ("read",),
+    "pooled": ("read",),
+    "committed": ("read",),
+    "released": ("read",),
+    "rejected": ("read",),
+    "detached": ("read",),
+}
+"""What a caller may do with a guard in each state."""
+
+
+def next_state(state: StateName, event: GuardEvent) -> StateName:
+    """Return the state that follows.
+
+    Raises:
+        ValueError: the table has no such row, which is a bug of the calling flow.
+    """
+    following = TRANSITIONS[state].get(event)
+    if following is None:
+        raise ValueError(f"no transition: a guard that is {state!r} cannot encounter {event!r}")
+    return following
+
+
+# Release reasons, as the server stores them.
 NOT_COMMITTED: Final = "guard_exited_without_commit"
 DROPPED: Final = "guard_dropped"
 LEASE_LOST: Final = "lease_lost"
 CALLER_GONE: Final = "caller_went_away"
+UNKNOWN_DECISION: Final = "unknown_decision"
+BLOCK_RAISED: Final = "block_raised"  # followed by a colon and the type of the exception
+
+# Metadata that this SDK adds to a commit or event.
+OUTCOME: Final = "outcome"
+ACTUAL_SOURCE: Final = "actual_source"
+ESTIMATED: Final = {ACTUAL_SOURCE: "estimate"}
+RECOVERED_ID: Final = "recovered_reservation_id"
+RECOVERY_REASON: Final = "recovery_reason"
+EXPIRED_REASON: Final = "commit_after_reservation_expired"
+
+Actual: TypeAlias = Amount | Callable[..., Amount] | None
 
 
 class Dropped(Exception):
-    """Stands for what ended a guard that nobody holds any more."""
+    """Ends a guard that was garbage-collected before it was settled."""
 
 
 @frozen
 class Commit:
-    """Settle this amount; `outcome` marks how the block ended, if not normally."""
+    """Commit this amount. `outcome` marks how the block ended, if it did not end normally."""
 
     amount: Amount
     outcome: str | None = None
 
 
 @frozen
-class Ask:
-    """Settle what the caller's own `actual` callable says."""
+class CallActual:
+    """Commit the amount that the caller's `actual` callable returns."""
 
     actual: Callable[..., Amount]
     outcome: str | None = None
 
 
 @frozen
-class GiveBack:
-    """Release; `forgotten` means that nobody said what the block cost, which deserves a warning."""
+class ReleaseBudget:
+    """Release the reservation. `uncommitted` is True if the block ended normally without a known amount."""
 
     reason: str
-    forgotten: bool = False
+    uncommitted: bool = False
 
 
-Ending: TypeAlias = Commit | Ask | GiveBack
+BlockEnd: TypeAlias = Commit | CallActual | ReleaseBudget
+_Action: TypeAlias = Literal["commit_spend", "call_actual", "commit_actual", "release_uncommitted", "release_raised"]
 
 
-def ending(
+class BlockEndRow(NamedTuple):
+    """One row of the table of block endings.
+
+    Attributes:
+        raised: Whether the block raised an exception.
+        spend: ``yes``, ``no``, or ``counted``: no spend is known, but usage was counted.
+        actual: The kind of `actual=`: ``callable``, ``amount``, ``none``, or ``any``.
+        action: What happens.
+    """
+
+    raised: bool
+    spend: Literal["yes", "no", "counted"]
+    actual: Literal["callable", "amount", "none", "any"]
+    action: _Action
+
+
+BLOCK_ENDINGS: Final = (
+    BlockEndRow(False, "yes", "any", "commit_spend"),
+    BlockEndRow(False, "no", "callable", "call_actual"),
+    BlockEndRow(False, "no", "amount", "commit_actual"),
+    BlockEndRow(False, "no", "none", "release_uncommitted"),
+    BlockEndRow(True, "yes", "any", "commit_spend"),
+    BlockEndRow(True, "counted", "callable", "call_actual"),
+    BlockEndRow(True, "no", "any", "release_raised"),
+)
+"""How a block ends whose guard has not been committed or released. The first row that matches applies."""
+
+
+def block_end(
     raised: BaseException | None, spent: Amount | None, actual: Actual, usage_filled: bool, is_stream: bool
-) -> Ending:
-    """What is owed when a block, or a stream, ends and nothing has been settled yet."""
+) -> BlockEnd:
+    """Return how to end the guard of a block or a stream, by the table."""
+    kind = "callable" if callable(actual) else "none" if actual is None else "amount"
+    action = next(
+        row.action
+        for row in BLOCK_ENDINGS
+        if row.raised == (raised is not None)
+        and (row.spend == "yes") == (spent is not None)
+        and (row.spend != "counted" or usage_filled)
+        and row.actual in ("any", kind)
+    )
     outcome = _outcome(raised, is_stream)
-    if spent is not None:
+    if action == "commit_spend" and spent is not None:
         return Commit(spent, outcome)
-    if raised is not None:
-        return Ask(actual, outcome) if usage_filled and callable(actual) else GiveBack(_reason(raised))
-    if callable(actual):
-        return Ask(actual)
-    return Commit(actual) if actual is not None else GiveBack(NOT_COMMITTED, forgotten=True)
+    if action == "call_actual" and callable(actual):
+        return CallActual(actual, outcome)
+    if action == "commit_actual" and isinstance(actual, Amount):
+        return Commit(actual, outcome)
+    return ReleaseBudget(NOT_COMMITTED, uncommitted=True) if raised is None else ReleaseBudget(_reason(raised))
 
 
 def _outcome(raised: BaseException | None, is_stream: bool) -> str | None:
@@ -76,9 +206,4 @@ def _reason(raised: BaseException) -> str:
         return LEASE_LOST
     if isinstance(raised, Dropped):
         return DROPPED
-    return f"block_raised:{type(raised).__name__}"
-
-
-StateName: TypeAlias = Literal[
-    "active", "committed", "pending", "released", "lost", "unreserved", "rejected", "detached"
-]
+    return f"{BLOCK_RAISED}:{type(raised).__name__}"

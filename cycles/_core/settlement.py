@@ -1,28 +1,27 @@
-"""What a settlement is, and what an answer means for it (recovery.md, decisions 9 to 11).
+"""A settlement: the bodies that are sent for it, and what each response to them means.
 
-A settlement is a journal `Record` and a verdict on each answer to it: settled, expired (the event is owed now),
-rejected for good, or still owed.
+A settlement is a journal `Record`. Each response to it has one of four outcomes: settled, expired (the event is sent
+next), rejected, or unresolved. See `docs/protocol/settlement.md`.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from attrs import frozen
 
 from cycles._core.amounts import Amount
+from cycles._core.lifecycle import EXPIRED_REASON, RECOVERED_ID, RECOVERY_REASON
 from cycles._core.outcome import NoSuccess, Outcome, RejectedResponse, Success
 from cycles._core.records import Record
 from cycles._core.requests import Call, commit_call, event_call
 from cycles._core.results import Balance, CommitResponse, EventCreateResponse, EvidenceRef
+from cycles._core.subjects import Action, Subject
 from cycles._version import public
 
 SettlementStatus: TypeAlias = Literal["committed", "recorded_as_event", "pending", "shadow"]
-
-RECOVERED: Final = "recovered_reservation_id"
-RECOVERY_REASON: Final = "commit_after_reservation_expired"
 
 
 @frozen(kw_only=True)
@@ -30,16 +29,16 @@ class Settlement:
     """How a guard was settled.
 
     Attributes:
-        status: ``"committed"``; ``"recorded_as_event"`` where the lease was over, or there was none; ``"pending"``
-            where the amount is known to the client and not yet to the server, and the client goes on settling it;
-            ``"shadow"`` where nothing was held and nothing was sent.
-        actual: The amount that was to be settled.
+        status: ``"committed"``; ``"recorded_as_event"`` if the lease was over, or there was no reservation;
+            ``"pending"`` if the server has not confirmed the amount yet and the client continues to settle it;
+            ``"shadow"`` if nothing was reserved and nothing was sent.
+        actual: The amount to settle.
         charged: What the server charged; None while pending.
-        released: What went back to the budget, or None if nothing did.
-        balances: The budgets afterwards, or None if the server did not say.
+        released: What was returned to the budget, or None.
+        balances: The budgets afterwards, or None if the server did not send them.
         evidence: Reference to the signed evidence of the commit, or None.
-        event_id: The server's id of the event, where the spend was recorded as one.
-        response: The answer itself, or None while pending.
+        event_id: The server's id of the event, if the spend was recorded as one.
+        response: The response, or None while pending.
         request_id: The server's id of the request that settled it, or of the last attempt.
         trace_id: Trace id of that request (32 hex digits).
     """
@@ -57,7 +56,7 @@ class Settlement:
 
     @property
     def undercharged(self) -> bool:
-        """True where less was charged than was spent: the budget had no more (ALLOW_IF_AVAILABLE)."""
+        """True if less was charged than was spent, because the budget had no more (ALLOW_IF_AVAILABLE)."""
         charged = self.charged
         return charged is not None and charged.unit == self.actual.unit and charged.amount < self.actual.amount
 
@@ -74,26 +73,26 @@ class Settlement:
 
 @frozen
 class Settled:
-    """The server has it."""
+    """The server has confirmed the amount."""
 
     settlement: Settlement
 
 
 @frozen
 class Expired:
-    """The lease was over: the spend is owed as an event now."""
+    """The reservation has expired: the amount is sent as an event next."""
 
 
 @frozen
 class Rejected:
-    """A verdict of the server that no retry will change; the record ends."""
+    """A final error response. The record ends."""
 
-    refusal: RejectedResponse
+    response: RejectedResponse
 
 
 @frozen
 class Unresolved:
-    """Nothing is proven: the record stays. `retry_after_ms` is the 429 floor, if the answer was one."""
+    """The outcome is open: the record stays. `retry_after_ms` is the delay that a 429 requested, or None."""
 
     outcome: NoSuccess
     retry_after_ms: int | None = None
@@ -102,15 +101,52 @@ class Unresolved:
 SettlementOutcome: TypeAlias = Settled | Expired | Rejected | Unresolved
 
 
+def commit_body(
+    key: str, actual: Amount, metrics: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the body of a commit."""
+    body: dict[str, Any] = {"idempotency_key": key, "actual": actual.to_dict()}
+    if metrics:
+        body["metrics"] = metrics
+    if metadata:
+        body["metadata"] = metadata
+    return body
+
+
+def event_body(
+    commit: Mapping[str, Any], subject: Subject, action: Action, reservation_id: str | None
+) -> dict[str, Any]:
+    """Return the body of the event that settles the amount of a commit without its reservation.
+
+    The schema of events is closed, so each member is named here: a member that a later version adds to the commit does
+    not reach the event.
+
+    Args:
+        commit: The body of the commit. The event has the same idempotency key.
+        subject: The subject of the reservation.
+        action: The action of the reservation.
+        reservation_id: The reservation that has expired, or None if there was none.
+    """
+    body: dict[str, Any] = {"idempotency_key": commit["idempotency_key"], "actual": commit["actual"]}
+    if "metrics" in commit:
+        body["metrics"] = commit["metrics"]
+    metadata = commit.get("metadata") or {}
+    if reservation_id is not None:
+        metadata = {**metadata, RECOVERED_ID: reservation_id, RECOVERY_REASON: EXPIRED_REASON}
+    if metadata:
+        body["metadata"] = metadata
+    return {**body, "subject": subject.to_dict(), "action": action.to_dict()}
+
+
 def call_of(record: Record, trace_id: str | None = None) -> Call:
-    """The request a record owes next."""
+    """Return the request that a record sends next."""
     if record.mode == "commit":
         return commit_call(record.reservation_id, record.commit_body or {}, trace_id)
     return event_call(record.event_fallback_body or {}, trace_id)
 
 
 def actual_of(record: Record) -> Amount:
-    """The amount a record settles; zero tokens where a foreign record spells it in a way that is not ours."""
+    """Return the amount that a record settles; zero tokens if a record of another SDK encodes it differently."""
     body: Mapping[str, Any] = record.commit_body or record.event_fallback_body or {}
     try:
         return Amount(body["actual"]["unit"], body["actual"]["amount"])
@@ -119,12 +155,12 @@ def actual_of(record: Record) -> Amount:
 
 
 def classify_settlement(record: Record, outcome: Outcome) -> SettlementOutcome:
-    """What an answer to `call_of(record)` means for the settlement."""
+    """Return what a response to `call_of(record)` means for the settlement."""
     if isinstance(outcome, Success):
         return Settled(_settlement(record, outcome))
     if isinstance(outcome, RejectedResponse):
         if outcome.expired and record.mode == "commit":
-            # A foreign record may come without its event: all we can do is keep the amount where somebody finds it.
+            # A record of another SDK may have no event body: the amount is kept in the journal for the operator.
             return Expired() if record.event_fallback_body is not None else Unresolved(outcome)
         if outcome.understood:
             return Rejected(outcome)
@@ -164,7 +200,7 @@ def _settlement(record: Record, success: Success) -> Settlement:
 
 @frozen
 class FlushReport:
-    """What one flush did: how many settlements it settled, how many are left, how many records it had to set aside."""
+    """The counts of one flush: settled during the call, still pending, records moved to quarantine."""
 
     settled: int = 0
     pending: int = 0
@@ -173,14 +209,14 @@ class FlushReport:
 
 @frozen
 class PendingSettlement:
-    """One settlement the client is still working on (decisions 15).
+    """One settlement that the client is still working on (`docs/protocol/settlement.md#pending-settlements`).
 
     Attributes:
-        reservation_id: The reservation, or ``event:<idempotency key>`` where there is none.
-        mode: Which request is owed: ``"commit"`` or ``"event"``.
-        amount: The actual that is to be settled.
-        age_ms: Milliseconds since it was first written down.
-        last_outcome: What became of the last attempt, in words; None before the first.
+        reservation_id: The reservation, or ``event:<idempotency key>`` if there is none.
+        mode: Which request is sent next: ``"commit"`` or ``"event"``.
+        amount: The actual.
+        age_ms: Milliseconds since the record was first saved.
+        last_outcome: A short description of the last attempt; None before the first.
     """
 
     reservation_id: str

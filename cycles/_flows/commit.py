@@ -1,4 +1,4 @@
-"""End a guard with an amount, and settle amounts that no guard holds. See `docs/protocol/settlement.md`."""
+"""End a guard with an amount, and settle amounts without a guard. See `docs/protocol/settlement.md`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT
 from cycles._core.records import Record, event_record_id
 from cycles._core.requests import new_key
 from cycles._core.settlement import (
-    RECOVERED,
-    RECOVERY_REASON,
     Rejected,
     Settled,
     Settlement,
-    SettlementOutcome,
     Unresolved,
     actual_of,
     call_of,
+    commit_body,
+    event_body,
 )
 from cycles._core.usage import Metrics, settlement_metrics
 from cycles._errors import CyclesError, InvalidRequestError
@@ -45,16 +44,16 @@ async def commit(
     metadata: Mapping[str, Any] | None = None,
     settlement_metadata: Mapping[str, str] | None = None,
 ) -> Settlement:
-    """End a guard with what it cost.
+    """Commit an amount, by default the known spend, and end the guard.
 
     Raises:
-        InvalidRequestError: for something that cannot be settled; the guard stays active.
-        GuardFinalizedError: if the guard has ended; nothing is sent.
-        ProtocolError: for an understood rejection; the amount is in no ledger then.
+        InvalidRequestError: a value that cannot be settled; the guard stays active.
+        GuardFinalizedError: the guard has ended; nothing is sent.
+        ProtocolError: a final error response.
     """
     if actual is not None:
         guard.check_unit(actual)
-        guard.reported_amount = actual  # said once, it is not lost if the rest of this call turns out to be wrong
+        guard.reported_amount = actual  # stays known if another argument turns out to be wrong
     given = Metrics.of(metrics)
     labels = clean_object(metadata, "metadata") if metadata is not None else {}
     try:
@@ -64,7 +63,7 @@ async def commit(
         settlement = await _settle(io, guard, record)
     except CyclesError:
         raise
-    except BaseException:  # interrupted or cancelled: the amount is known, so it is owed, with the same key
+    except BaseException:  # interrupted or cancelled: the amount is known, so it is settled, with the same key
         finish_in_background(io, guard)
         raise
     guard.raise_loss_outside_a_block()
@@ -74,12 +73,14 @@ async def commit(
 def _claim(
     io: Io, guard: GuardState, actual: Amount | None, metrics: Metrics | None, metadata: Mapping[str, Any]
 ) -> Record:
-    """Make the guard nobody else's to end, and owe its record; in shadow mode nothing is ever owed."""
+    """Claim the guard and return its record. A shadow guard leaves nothing to finish in the background."""
     while True:
         known = guard.known
         amount = known if actual is None else actual
         if amount is None:
-            raise InvalidRequestError("commit: say what it cost, commit(amount), or tell guard.spend(amount) before")
+            raise InvalidRequestError(
+                "commit() has no amount: no spend is known; pass commit(amount), or call guard.spend(amount) before it"
+            )
         record = record_of(io, guard, amount, metrics, metadata)
         io.check(call_of(record))
         if guard.claim("commit", known if actual is None else ANY_AMOUNT, None if guard.request.shadow else record):
@@ -89,24 +90,20 @@ def _claim(
 def record_of(
     io: Io, guard: GuardState, amount: Amount, metrics: Metrics | None, metadata: Mapping[str, Any]
 ) -> Record:
-    """Everything that is needed to settle this amount, in another process too."""
+    """Return the record of a settlement: everything that another process needs to finish it."""
+    request, reservation_id = guard.request, guard.reservation_id
     latency_ms = max(0, round(io.now_ms() - guard.opened_ms))
-    used, left_out = settlement_metrics(metrics, guard.usage, latency_ms if metrics is None else None)
-    labels, lost = salvage_json(metadata, "metadata")
-    report_values_omitted(io, guard.reservation_id, (*left_out, *lost))
-    body: dict[str, Any] = {"idempotency_key": new_key(), "actual": amount.to_dict()}
-    if used:
-        body["metrics"] = used
-    if labels:
-        body["metadata"] = labels
-    event = {**body, "subject": guard.request.subject.to_dict(), "action": guard.request.action.to_dict()}
-    if guard.reservation_id is None:
+    used, unusable_metrics = settlement_metrics(metrics, guard.usage, latency_ms if metrics is None else None)
+    labels, unusable_labels = salvage_json(metadata, "metadata")
+    report_values_omitted(io, reservation_id, (*unusable_metrics, *unusable_labels))
+    commit = commit_body(new_key(), amount, used, labels)
+    event = event_body(commit, request.subject, request.action, reservation_id)
+    if reservation_id is None:
         return _event_record(io, event)
-    event["metadata"] = {**(labels or {}), RECOVERED: guard.reservation_id, "recovery_reason": RECOVERY_REASON}
     return Record(
-        reservation_id=guard.reservation_id,
+        reservation_id=reservation_id,
         base_url=io.base_url,
-        commit_body=body,
+        commit_body=commit,
         event_fallback_body=event,
         recorded_at_ms=io.wall_ms(),
     )
@@ -128,28 +125,28 @@ async def _settle(io: Io, guard: GuardState, record: Record) -> Settlement:
     await io.save(record)
     latest, result = await attempt(io, record, guard.trace_id)
     conclude(io, latest, result, guard)
-    guard.owed = None
+    guard.unfinished = None
     await file_away(io, latest, result)
     if isinstance(result, Rejected):
-        raise error_of(result.refusal, COMMIT_RESERVATION)
+        raise error_of(result.response, COMMIT_RESERVATION)
     assert guard.settlement is not None
     return guard.settlement
 
 
 async def record_event(io: Io, body: dict[str, Any], trace_id: str) -> Settlement:
-    """Debit an actual that no reservation was made for; journaled like a commit.
+    """Record an actual that has no reservation. It is saved and retried like a commit.
 
     Raises:
-        ProtocolError: for an understood rejection.
+        ProtocolError: a final error response.
     """
     return await settle_record(io, _event_record(io, body), trace_id, CREATE_EVENT)
 
 
 async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -> Settlement:
-    """Settle what no guard holds: the same order, without a lease.
+    """Settle a record that has no guard: the same steps, without a lease.
 
     Raises:
-        ProtocolError: for an understood rejection, and for a reservation that has expired.
+        ProtocolError: a final error response, or a reservation that has expired.
     """
     io.check(call_of(record))
     try:
@@ -159,15 +156,14 @@ async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -
         io.finish_settling(record, None)
         raise
     if record.mode == "commit" and isinstance(result, Unresolved) and getattr(result.outcome, "expired", False):
-        await io.delete(record)  # there is no event to fall back to, but somebody who is told, and knows the amount
+        # The record has no event body. The caller gets the error and knows the amount, so the record can be deleted.
+        await io.delete(record)
         raise error_of(result.outcome, operation)
     conclude(io, record, result, None)
     await file_away(io, record, result)
     if isinstance(result, Rejected):
-        raise error_of(result.refusal, operation)
-    return result.settlement if isinstance(result, Settled) else pending_settlement(record, _owed(result), trace_id)
-
-
-def _owed(result: SettlementOutcome) -> Unresolved:
-    assert isinstance(result, Unresolved)  # Expired is never the last word of an attempt
-    return result
+        raise error_of(result.response, operation)
+    if isinstance(result, Settled):
+        return result.settlement
+    assert isinstance(result, Unresolved)  # `attempt` sends the event of an expired record immediately
+    return pending_settlement(record, result, trace_id)

@@ -1,19 +1,20 @@
-"""The state of one guard, which flows read and change. Sync and async guards use the same class.
+"""The state of one guard. Flows read and change it; sync and async guards share this class.
 
-Its lock lets exactly one of two threads that end the same guard settle it.
+`apply` is the only writer of the state, by the tables of `cycles._core.lifecycle`. The lock lets exactly one of two
+threads end a guard.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from attrs import frozen
 
 from cycles._core.amounts import Amount
 from cycles._core.caps import CapsLike, next_step
-from cycles._core.lifecycle import StateName
+from cycles._core.lifecycle import TRANSITIONS, GuardEvent, StateName, next_state
 from cycles._core.outcome import Success
 from cycles._core.records import Record
 from cycles._core.reserve_request import ReserveRequest
@@ -23,13 +24,15 @@ from cycles._core.usage import Usage
 from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.heartbeat_state import Heartbeat
 
-ANY_AMOUNT: Final = "as it is"
-"""What is claimed whatever is known to be spent by now: somebody has said how the guard ends."""
+ANY_AMOUNT: Final = "any amount"
+"""Claim the guard regardless of the spend: the caller has said how it ends."""
+
+KnownSpend: TypeAlias = Amount | Literal["any amount"] | None
 
 
 @frozen
 class Release:
-    """One release that is owed: repeated with the same key, it gives the budget back at most once."""
+    """One release. Every repetition has the same key, so the server releases at most once."""
 
     reservation_id: str
     key: str
@@ -38,13 +41,13 @@ class Release:
 
 
 class GuardState:
-    """What one guard holds, from the answer to its reserve to its settlement."""
+    """What one guard knows, from the response to its reserve to its settlement."""
 
     __slots__ = (
-        "_answer",
         "_claimed",
         "_created",
         "_lock",
+        "_response",
         "_state",
         "_usage",
         "cancelled_by_lease",
@@ -53,15 +56,15 @@ class GuardState:
         "is_stream",
         "key",
         "opened_ms",
-        "owed",
         "reported_amount",
         "request",
         "reservation_id",
         "settlement",
-        "shadow_why",
+        "shadow_detail",
         "spent",
         "steps",
         "trace_id",
+        "unfinished",
     )
 
     def __init__(
@@ -79,22 +82,22 @@ class GuardState:
         self.reservation_id: str | None = None
         self.heartbeat: Heartbeat | None = None
         self.spent: Amount | None = None
-        self.reported_amount: Amount | None = None  # by a commit that could not go out as it was given
-        self.owed: Record | Release | None = None  # by whoever ends the guard, until it is done or handed on
+        self.reported_amount: Amount | None = None  # by a commit that was rejected before anything was sent
+        self.unfinished: Record | Release | None = None  # set by `claim`, until it is done or in the background
         self.settlement: Settlement | None = None
         self.steps = 0
         self.cancelled_by_lease = False
-        self.shadow_why: str | None = None
+        self.shadow_detail: str | None = None
         self.in_block = False
-        self.is_stream = False  # closing it early is how it ends, and no error
+        self.is_stream = False  # closing a stream early is a normal end, not an error
         self._claimed: str | None = None
         self._state: StateName = "active" if created is not None or request.shadow else "unreserved"
         self._usage: Usage | None = None
         self._created: ReservationCreateResponse | None = None
-        self._answer: tuple[bytes, str | None, str | None] | None = None
+        self._response: tuple[bytes, str | None, str | None] | None = None
         if isinstance(created, Success):
             self.reservation_id = created.body.get("reservation_id")
-            self._answer = created.content, created.request_id, created.trace_id or trace_id
+            self._response = created.content, created.request_id, created.trace_id or trace_id
         elif created is not None:
             self.reservation_id = created.reservation_id
             self._created = created
@@ -102,16 +105,16 @@ class GuardState:
 
     @property
     def created(self) -> ReservationCreateResponse | None:
-        """The answer to the reserve, or None. Read when somebody asks: thousands of guards may be alive at once."""
-        if self._created is None and self._answer is not None:
-            content, request_id, trace_id = self._answer
+        """The response to the reserve, or None. It is parsed on first use, to save memory with thousands of guards."""
+        if self._created is None and self._response is not None:
+            content, request_id, trace_id = self._response
             body = json.loads(content)
             self._created = ReservationCreateResponse.read(body, request_id=request_id, trace_id=trace_id)
         return self._created
 
     @property
     def usage(self) -> Usage:
-        """What the work of this guard has used; made when somebody asks."""
+        """What the work of this guard has used; made on first use."""
         if self._usage is None:
             with self._lock:
                 self._usage = self._usage or Usage()
@@ -119,53 +122,70 @@ class GuardState:
 
     @property
     def name(self) -> str:
-        """What to call this guard in an error."""
+        """How an error names this guard."""
         return f"reservation {self.reservation_id}" if self.reservation_id else f"guard of {self.request.action.name!r}"
 
     @property
     def state(self) -> StateName:
-        """Where in its life the guard is; ``lost`` only while nothing has been settled (decisions 2)."""
-        if self._state == "active" and self.heartbeat is not None and self.heartbeat.lost:
-            return "lost"
+        """The current state (`docs/protocol/guards.md#states`)."""
         return self._state
 
-    @state.setter
-    def state(self, state: StateName) -> None:
-        self._state = state
+    def apply(self, event: GuardEvent, settlement: Settlement | None = None, *, if_accepted: bool = False) -> None:
+        """Change the state by the table, and store the settlement that the event brought.
+
+        Args:
+            event: What happened.
+            settlement: Replaces `settlement` if given.
+            if_accepted: Do nothing if the table has no row, instead of raising: for an event that may come twice
+                after an interruption, or after the end of the guard.
+
+        Raises:
+            ValueError: the table has no row for this state and event.
+        """
+        with self._lock:
+            if if_accepted and event not in TRANSITIONS[self._state]:
+                return
+            self._state = next_state(self._state, event)
+            if settlement is not None:
+                self.settlement = settlement
+
+    def lease_changed(self, event: GuardEvent) -> None:
+        """Apply an event of the heartbeat, which may continue after the end of the guard."""
+        self.apply(event, if_accepted=True)
 
     @property
     def finalized(self) -> bool:
-        """True once somebody has begun to commit or release it."""
+        """True once a caller has begun to commit, release or detach it."""
         return self._claimed is not None
 
     @property
     def known(self) -> Amount | None:
-        """What is known to have been spent: what `spend` added up to, and no less than any commit has stated."""
+        """The known spend: the sum of `spend`, and no less than the amount of a commit that could not be sent."""
         reported_amount, spent = self.reported_amount, self.spent
         if reported_amount is None or (spent is not None and spent > reported_amount):
             return spent
         return reported_amount
 
-    def claim(
-        self,
-        what: str,
-        known: Amount | Literal["as it is"] | None = ANY_AMOUNT,
-        owed: Record | Release | None = None,
-    ) -> bool:
-        """Become the one who ends this guard. False if `known` is given and another thread has spent meanwhile.
+    def claim(self, operation: str, known: KnownSpend = ANY_AMOUNT, unfinished: Record | Release | None = None) -> bool:
+        """Reserve the right to end this guard. Return False if the spend is no longer `known`.
+
+        Args:
+            operation: What the caller does, for the error message of the next caller.
+            known: The spend that the caller has seen; another thread may have added to it since.
+            unfinished: What the background does if the caller is interrupted.
 
         Raises:
-            GuardFinalizedError: if somebody else already is; nothing has been sent.
+            GuardFinalizedError: another caller has already ended it; nothing was sent.
         """
         with self._lock:
             if self._claimed is not None:
                 raise GuardFinalizedError(
-                    f"cannot {what}: {self.name} already ended ({self._claimed}); nothing was sent"
+                    f"cannot {operation}: {self.name} already ended ({self._claimed}); nothing was sent"
                 )
             if known != ANY_AMOUNT and known != self.known:
                 return False
-            self.owed = owed
-            self._claimed = what
+            self.unfinished = unfinished
+            self._claimed = operation
             return True
 
     def enter_block(self) -> None:
@@ -182,7 +202,9 @@ class GuardState:
             self.in_block = True
 
     def raise_loss_outside_a_block(self) -> None:
-        """A guard without a block has no end of its own: what it was told to fail on fails here (decisions 3).
+        """Raise the loss of the lease from `commit` or `release` of a guard that has no block.
+
+        See `docs/protocol/guards.md#guards-without-a-block`.
 
         Raises:
             LeaseLostError: under ``fail_on_finalize`` and ``cancel``, if the lease was lost.
@@ -192,11 +214,11 @@ class GuardState:
             raise heartbeat.lost_error()
 
     def spend(self, amount: Amount) -> Amount:
-        """Add to what is known to have been spent.
+        """Add to the known spend and return the sum.
 
         Raises:
-            InvalidRequestError: for another unit than the estimate's.
-            GuardFinalizedError: once the guard has ended: the addition would reach no ledger.
+            InvalidRequestError: another unit than the estimate's.
+            GuardFinalizedError: the guard has ended, so the amount would reach no ledger.
         """
         self.check_unit(amount)
         with self._lock:
@@ -206,20 +228,27 @@ class GuardState:
             return self.spent
 
     def next_step(self, limit: CapsLike | None) -> int:
-        """Count one more step.
+        """Count one more step and return its number.
 
         Raises:
-            StepsExhaustedError: if the caps grant none.
+            StepsExhaustedError: the caps allow no further step.
         """
         with self._lock:
             self.steps = next_step(limit, self.steps)
             return self.steps
 
     def check_unit(self, amount: Amount) -> None:
-        """One reservation lives in one unit (semantics 2)."""
+        """Check an actual against the unit of the reservation.
+
+        See `docs/protocol/amounts-and-subjects.md#one-unit-per-reservation`.
+
+        Raises:
+            InvalidRequestError: not an amount, or in another unit.
+        """
         if not isinstance(amount, Amount):
-            raise InvalidRequestError(f"actual: give an amount such as cycles.usd('0.05'), got {amount!r}")
-        if amount.unit != self.request.estimate.unit:
+            raise InvalidRequestError(f"actual must be an amount: {amount!r:.80}; pass one such as cycles.usd('0.05')")
+        unit = self.request.estimate.unit
+        if amount.unit != unit:
             raise InvalidRequestError(
-                f"actual: {amount} is in {amount.unit}, but the reservation is in {self.request.estimate.unit}"
+                f"actual must be in the unit of the reservation: {amount} is in {amount.unit}; pass an amount in {unit}"
             )

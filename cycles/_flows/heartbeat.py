@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from cycles._core.error_mapping import error_of
 from cycles._core.lease.planner import ExtendAttempt, Failure, FailureKind, Grant, Lease, Notice, Stop
 from cycles._core.outcome import Ambiguous, NoSuccess, RejectedResponse, Success
@@ -17,15 +15,17 @@ from cycles._errors import (
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Io
+from cycles._flows.reports import report
 from cycles._flows.retry import describe, send_twice
 
 
 def begin_heartbeat(io: Io, guard: GuardState, reservation_id: str, success: Success) -> None:
-    """Keep the lease that an answer granted, from that answer alone."""
+    """Start the heartbeat of the lease that a response granted. Only that response determines its timing."""
     request = guard.request
     lease, step = Lease.opened(ttl_ms=request.ttl_ms, timeout_ms=io.timeout_s * 1000, grant=_grant(success))
-    guard.heartbeat = Heartbeat(reservation_id, request.ttl_ms, lease, step, guard.trace_id)
-    _follow(io, guard.heartbeat, lease.notices)
+    guard.heartbeat = heartbeat = Heartbeat(reservation_id, request.ttl_ms, lease, step, guard.trace_id)
+    heartbeat.on_change = guard.lease_changed
+    _follow(io, heartbeat, lease.notices)
 
 
 def _grant(success: Success) -> Grant:
@@ -39,7 +39,7 @@ def _grant(success: Success) -> Grant:
 
 
 async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
-    """One attempt to extend the lease, and what follows from it."""
+    """Make one attempt to extend the lease, and schedule the next one or report the loss."""
     step = heartbeat.begin()
     if step is None:
         return
@@ -48,7 +48,7 @@ async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
     )
     try:
         outcome = await io.send(call)
-    except BaseException:  # the event loop ends
+    except BaseException:  # the event loop is closing
         heartbeat.interrupted()
         raise
     if heartbeat.ended:
@@ -60,18 +60,9 @@ async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
     lease, following = heartbeat.lease.failed(_failure(outcome), now_ms)
     heartbeat.error = error_of(outcome, EXTEND_RESERVATION)
     heartbeat.advance(lease, following)
-    if isinstance(following, ExtendAttempt) and io.is_enabled_for(logging.WARNING):
-        from cycles.events import LeaseRetrying
-
+    if isinstance(following, ExtendAttempt):
         wait_ms = max(0, round(following.due_ms - now_ms))
-        io.report(
-            LeaseRetrying(
-                reservation_id=heartbeat.reservation_id,
-                trace_id=heartbeat.trace_id,
-                detail=describe(outcome),
-                retry_in_ms=wait_ms,
-            )
-        )
+        report(io, "LeaseRetrying", heartbeat, detail=describe(outcome), retry_in_ms=wait_ms)
     _follow(io, heartbeat, lease.notices)
 
 
@@ -90,33 +81,14 @@ def _extended(io: Io, heartbeat: Heartbeat, success: Success) -> None:
     lease, step = heartbeat.lease.granted(_grant(success))
     heartbeat.error = None
     heartbeat.advance(lease, step)
-    if io.is_enabled_for(logging.DEBUG):
-        from cycles.events import LeaseExtended
-
-        io.report(
-            LeaseExtended(
-                reservation_id=heartbeat.reservation_id,
-                trace_id=heartbeat.trace_id,
-                expires_at_ms=heartbeat.expires_at_ms,
-            )
-        )
+    report(io, "LeaseExtended", heartbeat, expires_at_ms=heartbeat.expires_at_ms)
     _follow(io, heartbeat, lease.notices)
 
 
 def _follow(io: Io, heartbeat: Heartbeat, notices: tuple[Notice, ...]) -> None:
-    """Schedule the next beat, or say that the heartbeat has stopped."""
-    if notices and io.is_enabled_for(logging.WARNING):
-        from cycles.events import LeaseNotice
-
-        for notice in notices:
-            io.report(
-                LeaseNotice(
-                    reservation_id=heartbeat.reservation_id,
-                    trace_id=heartbeat.trace_id,
-                    kind=str(notice.kind),
-                    detail=notice.detail,
-                )
-            )
+    """Report what the planner noticed, then schedule the next attempt or report the loss."""
+    for notice in notices:
+        report(io, "LeaseNotice", heartbeat, kind=str(notice.kind), detail=notice.detail)
     if isinstance(heartbeat.step, Stop):
         _lost(io, heartbeat, heartbeat.step)
     else:
@@ -124,29 +96,23 @@ def _follow(io: Io, heartbeat: Heartbeat, notices: tuple[Notice, ...]) -> None:
 
 
 def _lost(io: Io, heartbeat: Heartbeat, stop: Stop) -> None:
-    if io.is_enabled_for(logging.WARNING):
-        from cycles.events import LeaseLost
-
-        lasts_ms = max(0, int(heartbeat.lease.lasts_until_ms() - io.now_ms()))
-        io.report(
-            LeaseLost(
-                reservation_id=heartbeat.reservation_id,
-                trace_id=heartbeat.trace_id,
-                detail=stop.detail,
-                lasts_ms=lasts_ms,
-            )
-        )
+    lasts_ms = max(0, int(heartbeat.lease.lasts_until_ms() - io.now_ms()))
+    report(io, "LeaseLost", heartbeat, detail=stop.detail, lasts_ms=lasts_ms)
     on_lost = heartbeat.on_lost
     if on_lost is not None:
         on_lost()
 
 
 async def extend(io: Io, guard: GuardState, extend_by_ms: int | None) -> ReservationExtendResponse | None:
-    """Extend by hand; the heartbeat goes on from the new end. None for a guard that holds nothing.
+    """Extend the lease on the caller's request; the heartbeat continues from the new end.
+
+    Returns:
+        The response, or None for a guard without a reservation.
 
     Raises:
-        GuardFinalizedError: once the guard has ended.
-        CyclesError: the typed error of an answer that extends nothing.
+        GuardFinalizedError: the guard has ended.
+        InvalidRequestError: `extend_by_ms` is not an integer.
+        CyclesError: any response that does not extend the lease.
     """
     if guard.finalized:
         raise GuardFinalizedError(f"cannot extend: {guard.name} has already ended; nothing was sent")
@@ -155,12 +121,14 @@ async def extend(io: Io, guard: GuardState, extend_by_ms: int | None) -> Reserva
         return None
     by_ms = guard.request.ttl_ms if extend_by_ms is None else extend_by_ms
     if isinstance(by_ms, bool) or not isinstance(by_ms, int):
-        raise InvalidRequestError(f"extend_by_ms: must be a whole number of milliseconds, got {by_ms!r}")
+        raise InvalidRequestError(
+            f"extend_by_ms must be an integer number of milliseconds: {by_ms!r:.80}; pass one such as 60_000"
+        )
     call = extend_call(heartbeat.reservation_id, new_key(), by_ms, None, heartbeat.trace_id)
     io.check(call)
     outcome = await send_twice(io, call)
     if not isinstance(outcome, Success):
         raise error_of(outcome, EXTEND_RESERVATION) from getattr(outcome, "cause", None)
-    heartbeat.stop = None
+    heartbeat.resume()
     _extended(io, heartbeat, outcome)
     return ReservationExtendResponse.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)

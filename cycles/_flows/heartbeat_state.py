@@ -1,10 +1,10 @@
-"""The state of the heartbeat of one reservation. One of the two classes of the flows that hold a lock."""
+"""The state of the heartbeat of one reservation. With `GuardState`, one of the two flow classes that hold a lock."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from cycles._core.lease.planner import ExtendAttempt, Lease, Step, Stop
 from cycles._core.requests import new_key
@@ -12,10 +12,17 @@ from cycles._errors import CyclesError, LeaseLostError
 
 
 class Heartbeat:
-    """The lease of one reservation while somebody keeps it: the planner's value, its next step, and why it ended."""
+    """One lease while it is renewed: the planner's value, its next step, and why the heartbeat stopped.
+
+    Attributes:
+        adopted: True if the scheduler thread sends the extends from now on, also of an async guard.
+        on_change: Notified when the lease is lost or extended; the guard follows with its state.
+        on_lost: Called once when the heartbeat stops while the guard needs the lease.
+        timer: The driver's timer of the next attempt, or None.
+    """
 
     __slots__ = (
-        "_beating",
+        "_attempting",
         "_lock",
         "adopted",
         "ended",
@@ -23,6 +30,7 @@ class Heartbeat:
         "extend_by_ms",
         "key",
         "lease",
+        "on_change",
         "on_lost",
         "reservation_id",
         "step",
@@ -41,70 +49,89 @@ class Heartbeat:
         self.error: CyclesError | None = None
         self.stop: Stop | None = None
         self.ended = False
-        self.adopted = False  # the keeper makes the beats from now on, whoever made them before
+        self.adopted = False
         self.timer: Any = None
-        self._beating = False
+        self.on_change: Callable[[Literal["lease_lost", "extended"]], object] | None = None
         self.on_lost: Callable[[], object] | None = None
+        self._attempting = False
         self._lock = threading.Lock()
 
     def begin(self) -> ExtendAttempt | None:
-        """The beat to make now, with its key in place; None if the heartbeat has ended, or somebody is making it."""
+        """Return the attempt to make now, with its key in place.
+
+        None means that the heartbeat has ended, or that another thread is already making the attempt.
+        """
         with self._lock:
             step = self.step
-            if self.ended or self._beating or not isinstance(step, ExtendAttempt):
+            if self.ended or self._attempting or not isinstance(step, ExtendAttempt):
                 return None
-            self._beating = True
+            self._attempting = True
             if step.fresh_key or not self.key:
                 self.key = new_key()
             return step
 
     def interrupted(self) -> None:
-        """The attempt was given up in the middle: whoever makes the beat next repeats it, key and payload."""
+        """Note that the attempt was aborted: the next one repeats its key and payload."""
         with self._lock:
-            self._beating = False
+            self._attempting = False
             if isinstance(self.step, ExtendAttempt):
                 self.step = self.step._replace(fresh_key=False)
 
     def advance(self, lease: Lease, step: Step) -> None:
-        """The planner's word on what happened."""
+        """Store the planner's lease and next step after an attempt."""
         with self._lock:
-            self._beating = False
+            self._attempting = False
             self.lease = lease
             self.step = step
+            is_loss = isinstance(step, Stop) and self.stop is None
             if isinstance(step, Stop) and self.stop is None:
                 self.stop = step
+        if is_loss:
+            self._notify("lease_lost")
+
+    def resume(self) -> None:
+        """Clear the loss: a manual extend has succeeded."""
+        if self.stop is not None:
+            self.stop = None
+            self._notify("extended")
+
+    def _notify(self, event: Literal["lease_lost", "extended"]) -> None:
+        on_change = self.on_change
+        if on_change is not None:
+            on_change(event)
 
     @property
     def lost(self) -> bool:
-        """True once the heartbeat has stopped for good while somebody still wanted it."""
+        """True once the heartbeat has stopped permanently while the guard needed it."""
         return self.stop is not None
 
     @property
     def expires_at_ms(self) -> int | None:
-        """Server time of the end of the lease, as far as it is known."""
+        """The end of the lease in server time (ms), if it is known."""
         return self.lease.expires_at_ms
 
     def set_timer(self, timer: Any) -> None:
-        """The driver's timer of the next beat, in place of the one before. Whoever ends the heartbeat may be faster."""
+        """Replace the driver's timer of the next attempt. If the heartbeat has ended meanwhile, cancel it."""
         self.drop_timer()
         self.timer = timer
         if self.ended:
             self.drop_timer()
 
     def drop_timer(self) -> None:
-        """No beat is due any more."""
+        """Cancel the timer of the next attempt."""
         timer, self.timer = self.timer, None
         if timer is not None:
             timer.cancel()
 
     def end(self) -> None:
-        """Nobody needs the lease any more."""
+        """End the heartbeat: the lease is not needed any longer."""
         with self._lock:
             self.ended = True
             self.on_lost = None
+            self.on_change = None
 
     def lost_error(self) -> LeaseLostError:
-        """What a user is told about the loss."""
+        """Return the exception that reports the loss; its cause is the failure of the last attempt."""
         detail = self.stop.detail if self.stop is not None else "the heartbeat stopped"
         error = LeaseLostError(
             f"the lease of reservation {self.reservation_id} was lost: {detail}", reservation_id=self.reservation_id

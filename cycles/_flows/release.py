@@ -1,83 +1,74 @@
-"""Giving back what is reserved: one try in the caller's sight, the rest in the background (decisions 13)."""
+"""End a guard without an amount: send its release. See `docs/protocol/settlement.md#release`."""
 
 from __future__ import annotations
 
-import logging
-from typing import Literal
-
-from cycles._core.amounts import Amount
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Outcome, RejectedResponse, Success
 from cycles._core.protocol import RELEASE_RESERVATION
 from cycles._core.requests import Call, new_key, release_call
 from cycles._core.results import ReleaseResponse
 from cycles._errors import CyclesError
-from cycles._flows.guard_state import ANY_AMOUNT, GuardState, Release
+from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend, Release
 from cycles._flows.io import Io
+from cycles._flows.reports import report
 from cycles._flows.retry import describe
 from cycles._flows.settle import finish_in_background, settle_shadow, stop_for_release
 
 
-async def send_release(io: Io, owed: Release, *, quiet: bool) -> ReleaseResponse | None:
-    """One try at a release; what is not understood as final goes on in the background.
+async def send_release(io: Io, release: Release, *, quiet: bool) -> ReleaseResponse | None:
+    """Send a release once; after a temporary failure the background repeats it.
 
     Raises:
-        ProtocolError: for an understood refusal, unless `quiet`.
+        ProtocolError: a final error response, unless `quiet`.
     """
     try:
-        outcome = await io.send(release_call_of(owed))
-    except BaseException:  # interrupted or cancelled: the budget must come back all the same
-        io.finish_releasing(owed)
+        outcome = await io.send(release_call_of(release))
+    except BaseException:  # interrupted or cancelled: the reservation is released anyway
+        io.finish_releasing(release)
         raise
     if isinstance(outcome, Success):
-        report_released(io, owed)
+        report_released(io, release)
         return ReleaseResponse.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)
     final = is_final(outcome)
-    report_release_failed(io, owed, describe(outcome), retrying=not final)
+    report_release_failed(io, release, describe(outcome), retrying=not final)
     if not final:
-        io.keep_releasing(owed)
+        io.keep_releasing(release)
     elif not quiet:
         raise error_of(outcome, RELEASE_RESERVATION)
     return None
 
 
-def release_call_of(owed: Release) -> Call:
-    """The request of a release that is owed."""
-    return release_call(owed.reservation_id, owed.key, owed.reason, owed.trace_id)
+def release_call_of(release: Release) -> Call:
+    """Return the request of a release."""
+    return release_call(release.reservation_id, release.key, release.reason, release.trace_id)
 
 
 def is_final(outcome: Outcome) -> bool:
-    """True where no repetition would change the answer to a release."""
+    """Return whether repeating the release would change nothing."""
     return isinstance(outcome, Success) or (
         isinstance(outcome, RejectedResponse) and (outcome.understood or outcome.expired)
     )
 
 
-def report_released(io: Io, owed: Release) -> None:
-    """Tell that budget went back."""
-    if io.is_enabled_for(logging.INFO):
-        from cycles.events import Released
-
-        io.report(Released(reservation_id=owed.reservation_id, trace_id=owed.trace_id, reason=owed.reason))
+def report_released(io: Io, release: Release) -> None:
+    """Report that the reserved amount was returned to the budget."""
+    report(io, "Released", release, reason=release.reason)
 
 
-def report_release_failed(io: Io, owed: Release, detail: str, *, retrying: bool) -> None:
-    """Tell that budget did not go back, and what happens next."""
-    if io.is_enabled_for(logging.WARNING):
-        from cycles.events import ReleaseFailed
-
-        event = ReleaseFailed(
-            reservation_id=owed.reservation_id, trace_id=owed.trace_id, detail=detail, retrying=retrying
-        )
-        io.report(event)
+def report_release_failed(io: Io, release: Release, detail: str, *, retrying: bool) -> None:
+    """Report a release that failed, and what happens next."""
+    report(io, "ReleaseFailed", release, detail=detail, retrying=retrying)
 
 
 async def release(io: Io, guard: GuardState, reason: str | None) -> ReleaseResponse | None:
-    """End a guard and give its budget back. None where nothing was held, or where the background goes on trying.
+    """Release the reservation and end the guard.
+
+    Returns:
+        The response. None if there is no reservation, or if the background repeats the release.
 
     Raises:
-        GuardFinalizedError: if the guard has ended; nothing is sent.
-        ProtocolError: for an understood refusal.
+        GuardFinalizedError: the guard has ended; nothing is sent.
+        ProtocolError: a final error response.
     """
     _, response = await release_guard(io, guard, reason, quiet=False)
     guard.raise_loss_outside_a_block()
@@ -90,24 +81,27 @@ async def release_guard(
     reason: str | None,
     *,
     quiet: bool,
-    known: Amount | Literal["as it is"] | None = ANY_AMOUNT,
+    known: KnownSpend = ANY_AMOUNT,
 ) -> tuple[bool, ReleaseResponse | None]:
-    """The same, and whether it was done: not, if another thread has spent meanwhile.
+    """Release the reservation, if the spend is still `known`.
+
+    Returns:
+        False if another thread has added to the spend, otherwise True; and the response.
 
     Raises:
-        GuardFinalizedError: if the guard has ended; nothing is sent.
-        ProtocolError: for an understood refusal, unless `quiet`.
+        GuardFinalizedError: the guard has ended; nothing is sent.
+        ProtocolError: a final error response, unless `quiet`.
     """
-    owed = _release_of(guard, reason)
+    release = _release_of(guard, reason)
     try:
-        if not guard.claim("release", known, owed):
+        if not guard.claim("release", known, release):
             return False, None
         if guard.request.shadow:
             settle_shadow(io, guard, None)
             return True, None
         stop_for_release(io, guard)
-        guard.owed = None  # from here on `send_release` sees to it
-        return True, None if owed is None else await send_release(io, owed, quiet=quiet)
+        guard.unfinished = None  # `send_release` passes it to the background if it is interrupted
+        return True, None if release is None else await send_release(io, release, quiet=quiet)
     except CyclesError:
         raise
     except BaseException:  # interrupted or cancelled
@@ -116,8 +110,8 @@ async def release_guard(
 
 
 def release_in_background(io: Io, guard: GuardState, reason: str | None) -> None:
-    """Give the budget of a guard back that is claimed, without anybody waiting for it."""
-    guard.owed = _release_of(guard, reason)
+    """Release a claimed guard in the background; no caller waits for it."""
+    guard.unfinished = _release_of(guard, reason)
     stop_for_release(io, guard)
     finish_in_background(io, guard)
 

@@ -1,13 +1,12 @@
-"""From a plan to a lease, and keeping it alive (semantics 10)."""
+"""Reserve: send the create request, open the lease, and clean up a create whose caller has left."""
 
 from __future__ import annotations
 
-import logging
 import uuid
 from typing import Final
 
 from cycles._core.error_mapping import denial, error_of
-from cycles._core.lifecycle import CALLER_GONE
+from cycles._core.lifecycle import CALLER_GONE, UNKNOWN_DECISION
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Success
 from cycles._core.protocol import CREATE_RESERVATION, is_allowed
 from cycles._core.requests import Call, is_id, new_key
@@ -25,32 +24,31 @@ from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import Io
 from cycles._flows.release import send_release
+from cycles._flows.reports import report
 from cycles._flows.retry import describe, send_twice, uncertain
 
-UNKNOWN_DECISION: Final = "unknown_decision"
-
-_HOPELESS: Final = (BudgetClosedError, TenantClosedError)  # waiting for budget does not help against these
-_FIRST_WAIT_MS: Final = 250.0  # between tries for budget; doubled, jittered, and never above the next
+_PERMANENT: Final = (BudgetClosedError, TenantClosedError)  # waiting for budget does not change these
+_FIRST_WAIT_MS: Final = 250.0  # between attempts while waiting for budget; doubled and jittered, up to the next value
 _LONGEST_WAIT_MS: Final = 5_000.0
 
 
 def new_trace_id() -> str:
-    """A W3C trace id: 32 hex digits, never all zero (the version bits see to that)."""
+    """Return a new W3C trace id: 32 hex digits, never all zero because of the version bits of a UUID."""
     return uuid.uuid4().hex
 
 
 def create_call(request: ReserveRequest, key: str, trace_id: str | None = None) -> Call:
-    """The create request of a plan."""
+    """Return the create request."""
     return Call(CREATE_RESERVATION, body=request.body(key), trace_id=trace_id)
 
 
 async def open_lease(io: Io, request: ReserveRequest) -> GuardState:
-    """Reserve, and begin to keep the lease.
+    """Reserve, and start the heartbeat.
 
     Raises:
-        ReservationDeniedError: where the answer is no; also for a decision this SDK does not know.
-        ReservationNotActiveError: where the caller's key replays a reservation that is over.
-        CyclesError: for everything else that is no reservation.
+        ReservationDeniedError: the reservation was denied; also for a decision that this SDK does not know.
+        ReservationNotActiveError: the caller's key replays a reservation that has ended.
+        CyclesError: any other outcome that is no reservation.
     """
     if request.shadow:
         return await _open_shadow(io, request)
@@ -63,12 +61,12 @@ async def open_lease(io: Io, request: ReserveRequest) -> GuardState:
         except (ReservationDeniedError, RateLimitedError) as error:
             left = until - io.now_ms()
             delay = min(pause * (0.5 + io.random()), left) if error.retry_after_ms is None else error.retry_after_ms
-            if request.wait is None or isinstance(error, _HOPELESS) or left <= 0 or delay > left:
+            if request.wait is None or isinstance(error, _PERMANENT) or left <= 0 or delay > left:
                 _report_denied(io, request, error)
                 raise
         except CyclesError:
             raise
-        except BaseException:  # the caller is interrupted or cancelled, and a reservation may come to be all the same
+        except BaseException:  # interrupted or cancelled: the server may make the reservation anyway
             io.give_up_create(call)
             raise
         await io.pause(delay / 1000)
@@ -81,19 +79,22 @@ async def _create(io: Io, call: Call) -> Outcome:
 
 
 def _with_id(outcome: Outcome) -> Outcome:
-    """An ALLOW without an id, or with one that no path can carry, proves nothing (decisions 5)."""
+    """Treat an ALLOW without a usable id as ambiguous.
+
+    See `docs/protocol/decisions-and-caps.md#allowed-without-an-id`.
+    """
     if (
         isinstance(outcome, Success)
         and is_allowed(outcome.body["decision"])
         and not is_id(outcome.body.get("reservation_id"))
     ):
-        message = "the server allowed the reservation without naming it"
+        message = "the server allowed the reservation but returned no usable reservation_id"
         return Ambiguous(200, message, outcome.request_id, outcome.trace_id)
     return outcome
 
 
 async def clean_up_create(io: Io, call: Call) -> Outcome:
-    """Ask a create that nobody waits for once more, with its own key, and release what it reserved."""
+    """Send a create again whose caller has left, with its own key, and release the reservation that it made."""
     outcome = await send_twice(io, call)
     if isinstance(outcome, Success) and is_id(reservation_id := outcome.body.get("reservation_id")):
         await send_release(io, Release(reservation_id, new_key(), CALLER_GONE, call.trace_id), quiet=True)
@@ -107,34 +108,34 @@ async def _opened(io: Io, request: ReserveRequest, key: str, trace_id: str, outc
         raise error_of(outcome, CREATE_RESERVATION) from getattr(outcome, "cause", None)
     body = outcome.body
     if not is_allowed(body["decision"]):
-        await _refuse(io, outcome, trace_id)
+        await _raise_denial(io, outcome, trace_id)
     reservation_id = body["reservation_id"]
     if request.idempotency_key is not None and body.get("remaining_ttl_ms") == 0:
         raise ReservationNotActiveError(
-            f"idempotency key {key!r} replays reservation {reservation_id}, which is over; "
-            "the block does not run again. Use a new key for new work",
+            f"the reservation of this idempotency_key has ended: {key!r}, reservation {reservation_id}; "
+            "the block does not run again, pass a new key for new work",
             reservation_id=reservation_id,
         )
     guard = GuardState(request, key, trace_id, io.now_ms(), outcome)
     begin_heartbeat(io, guard, reservation_id, outcome)
-    if io.is_enabled_for(logging.DEBUG):
-        from cycles.events import Reserved
-
-        io.report(
-            Reserved(
-                reservation_id=reservation_id,
-                request_id=outcome.request_id,
-                trace_id=trace_id,
-                estimate=request.estimate,
-                decision=body["decision"],
-                action=request.action.name,
-            )
-        )
+    report(
+        io,
+        "Reserved",
+        outcome,
+        reservation_id=reservation_id,
+        trace_id=trace_id,
+        estimate=request.estimate,
+        decision=body["decision"],
+        action=request.action.name,
+    )
     return guard
 
 
-async def _refuse(io: Io, success: Success, trace_id: str) -> None:
-    """Fail closed on DENY and on decisions newer than this SDK; a reservation that came with one is released."""
+async def _raise_denial(io: Io, success: Success, trace_id: str) -> None:
+    """Raise for DENY and for a decision that this SDK does not know. Release a reservation that came with it.
+
+    See `docs/protocol/decisions-and-caps.md#unknown-decisions`.
+    """
     created = ReservationCreateResponse.read(
         success.body, request_id=success.request_id, trace_id=success.trace_id or trace_id
     )
@@ -152,53 +153,33 @@ async def _refuse(io: Io, success: Success, trace_id: str) -> None:
 
 
 def _report_denied(io: Io, request: ReserveRequest, error: CyclesError) -> None:
-    if io.is_enabled_for(logging.INFO):
-        from cycles.events import Denied
-
-        io.report(
-            Denied(
-                request_id=getattr(error, "request_id", None),
-                trace_id=getattr(error, "trace_id", None),
-                estimate=request.estimate,
-                action=request.action.name,
-                reason=str(error),
-            )
-        )
+    report(io, "Denied", error, estimate=request.estimate, action=request.action.name, reason=str(error))
 
 
 def _open_unreserved(io: Io, request: ReserveRequest, key: str, trace_id: str, outcome: NoSuccess) -> GuardState:
-    if io.is_enabled_for(logging.WARNING):
-        from cycles.events import Unreserved
-
-        io.report(
-            Unreserved(
-                trace_id=trace_id, estimate=request.estimate, action=request.action.name, detail=describe(outcome)
-            )
-        )
+    detail = describe(outcome)
+    report(io, "Unreserved", trace_id=trace_id, estimate=request.estimate, action=request.action.name, detail=detail)
     return GuardState(request, key, trace_id, io.now_ms(), None)
 
 
 async def _open_shadow(io: Io, request: ReserveRequest) -> GuardState:
-    """Ask what would have been decided; the block runs whatever the answer, and whether or not one comes."""
+    """Request the decision as a dry run. The block runs with any decision, and without one."""
     key, trace_id = request.idempotency_key or new_key(), new_trace_id()
     outcome = await send_twice(io, create_call(request, key, trace_id))
     if isinstance(outcome, Success):
         guard = GuardState(request, key, trace_id, io.now_ms(), outcome)
     else:
         guard = GuardState(request, key, trace_id, io.now_ms(), None)
-        guard.shadow_why = describe(outcome)
+        guard.shadow_detail = describe(outcome)
     created = guard.created
-    if io.is_enabled_for(logging.DEBUG):
-        from cycles.events import ShadowDecided
-
-        io.report(
-            ShadowDecided(
-                trace_id=trace_id,
-                estimate=request.estimate,
-                action=request.action.name,
-                decision=created.decision if created is not None else None,
-                reason_code=created.reason_code if created is not None else None,
-                detail=guard.shadow_why,
-            )
-        )
+    report(
+        io,
+        "ShadowDecided",
+        trace_id=trace_id,
+        estimate=request.estimate,
+        action=request.action.name,
+        decision=created.decision if created is not None else None,
+        reason_code=created.reason_code if created is not None else None,
+        detail=guard.shadow_detail,
+    )
     return guard

@@ -1,4 +1,4 @@
-"""Sending a call until its outcome is known, as far as the protocol allows it to be repeated."""
+"""Repeat a request with an unknown outcome, as far as the protocol allows it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cycles._core.results import Result
 
 R = TypeVar("R", bound=Result)
 
-_FIRST_PAUSE_S: Final = 0.1  # between tries of a read; doubled each time, and small against the time-out of a read
+_FIRST_PAUSE_S: Final = 0.1  # between attempts of a read; doubled each time; far below the timeout of a read
 
 
 class Sender(Protocol):
@@ -42,27 +42,30 @@ class Sender(Protocol):
 
 
 def uncertain(outcome: Outcome) -> bool:
-    """True where nothing is known about what a request did: no answer, an ambiguous one, a failing server."""
+    """Return whether the effect of a request is unknown: no response, an ambiguous one, a failing server."""
     return isinstance(outcome, Unreachable | Ambiguous) or (
         isinstance(outcome, RejectedResponse) and outcome.status >= 500
     )
 
 
 def describe(outcome: NoSuccess) -> str:
-    """An outcome in a few words, for events."""
+    """Return a short description of the outcome, for events."""
     if isinstance(outcome, RejectedResponse):
         return f"{outcome.message} (HTTP {outcome.status}{f', {outcome.code}' if outcome.code else ''})"
     return outcome.message
 
 
 async def send_twice(io: Sender, call: Call) -> Outcome:
-    """One immediate retry with the same key where the first attempt proved nothing (semantics 10.5)."""
+    """Send a call; if its outcome is unknown, send it once more immediately, with the same key.
+
+    See `docs/protocol/heartbeat.md#create-retry`.
+    """
     outcome = await io.send(call)
     return await io.send(call) if uncertain(outcome) else outcome
 
 
 async def send_read(io: Sender, call: Call) -> Outcome:
-    """Repeat a read on transient failures, and wait out a 429, all within one time-out."""
+    """Send a read; repeat it after a temporary failure or a 429, all within one timeout."""
     deadline, pause = io.now_ms() + io.timeout_s * 1000, _FIRST_PAUSE_S
     while True:
         left = (deadline - io.now_ms()) / 1000
@@ -79,10 +82,10 @@ async def send_read(io: Sender, call: Call) -> Outcome:
 
 
 def read(outcome: Outcome, operation: str, result: type[R]) -> R:
-    """The answer as a value.
+    """Return the response as a value.
 
     Raises:
-        CyclesError: the typed error of any outcome that is no success.
+        CyclesError: any outcome that is no success, as its typed error.
     """
     if isinstance(outcome, Success):
         return result.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)

@@ -1,8 +1,7 @@
-"""Giving a guard away and going on with it elsewhere: another thread, task, process or machine."""
+"""Detach a guard as a token, and attach it in another thread, task, process or machine."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from attrs import frozen
 from cycles._config import LeasePolicy
 from cycles._core.amounts import Amount
 from cycles._core.error_mapping import error_of
-from cycles._core.guard_token import facts_of, token_of
+from cycles._core.guard_token import members_of, token_of
 from cycles._core.lifecycle import Actual
 from cycles._core.outcome import RejectedResponse, Success
 from cycles._core.protocol import EXTEND_RESERVATION, MAX_EXTENSIONS_EXCEEDED
@@ -24,15 +23,18 @@ from cycles._errors import InvalidRequestError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import Io
+from cycles._flows.reports import report
 from cycles._flows.reserve import new_trace_id
 from cycles._flows.retry import describe, send_twice
 
-_LATER: frozenset[str] = frozenset({"balances", "remaining_ttl_ms", "cycles_evidence"})  # not true any more elsewhere
+_LATER: frozenset[str] = frozenset(
+    {"balances", "remaining_ttl_ms", "cycles_evidence"}
+)  # out of date when the token is attached
 
 
 @frozen
 class SerializedGuard:
-    """A guard on its way: what a token, or a row of the server's list, tells of it."""
+    """A guard between detach and attach: the content of a token, or a row of the server's list."""
 
     request: ReserveRequest
     key: str
@@ -43,13 +45,13 @@ class SerializedGuard:
 
 
 def serialize(guard: GuardState) -> str:
-    """End a guard here, settling nothing, and answer the token it goes on from.
+    """End a guard without settling it, and return the token from which `attach` continues.
 
     Raises:
-        GuardFinalizedError: if it has already ended.
+        GuardFinalizedError: the guard has already ended.
     """
     guard.claim("detach")
-    guard.state = "detached"
+    guard.apply("detached")
     request, created = guard.request, guard.created
     used, _ = settlement_metrics(None, guard.usage)
     return token_of(
@@ -70,31 +72,33 @@ def serialize(guard: GuardState) -> str:
 
 
 def deserialize(token: str, actual: Actual, lease_policy: LeasePolicy | None) -> SerializedGuard:
-    """What a token tells.
+    """Return the guard of a token.
 
     Raises:
-        InvalidRequestError: if it is none of `park`.
+        InvalidRequestError: the string is not a token of `serialize`.
     """
-    facts = facts_of(token)
+    members = members_of(token)
     try:
         request = ReserveRequest(
-            estimate=_amount(facts["estimate"]),
-            action=Action(**facts["action"]),
-            subject=Subject(**facts["subject"]),
-            ttl_ms=facts["ttl_ms"],
+            estimate=_amount(members["estimate"]),
+            action=Action(**members["action"]),
+            subject=Subject(**members["subject"]),
+            ttl_ms=members["ttl_ms"],
             actual=actual,
-            lease_policy=lease_policy or facts["lease_policy"],
-            shadow=facts["shadow"],
+            lease_policy=lease_policy or members["lease_policy"],
+            shadow=members["shadow"],
         )
-        created = None if facts["created"] is None else ReservationCreateResponse.read(facts["created"])
-        spent = None if facts["spent"] is None else _amount(facts["spent"])
-        return SerializedGuard(request, facts["key"], facts["trace_id"], created, spent, facts["usage"])
+        created = None if members["created"] is None else ReservationCreateResponse.read(members["created"])
+        spent = None if members["spent"] is None else _amount(members["spent"])
+        return SerializedGuard(request, members["key"], members["trace_id"], created, spent, members["usage"])
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        raise InvalidRequestError(f"token: not one of guard.detach() ({problem!r}); pass it on unchanged") from None
+        raise InvalidRequestError(
+            f"not a token of guard.detach(): {problem!r}; pass the returned string unchanged"
+        ) from None
 
 
 def found(row: ReservationSummary, actual: Actual, lease_policy: LeasePolicy) -> SerializedGuard:
-    """A reservation that `client.find` or `client.reservation` told of."""
+    """Return the guard of a reservation that `client.find` or `client.reservation` returned."""
     request = ReserveRequest(
         estimate=row.reserved,
         action=row.action,
@@ -117,11 +121,11 @@ def found(row: ReservationSummary, actual: Actual, lease_policy: LeasePolicy) ->
 
 
 async def attach(io: Io, serialized: SerializedGuard) -> GuardState:
-    """Go on with a guard. One extension proves that it is still alive, and times its lease anew.
+    """Continue a guard. One extend confirms that its reservation is active, and its response sets the timing.
 
     Raises:
-        ReservationExpiredError, ReservationFinalizedError: if there is nothing left to go on with.
-        CyclesError: for every other answer that proves nothing.
+        ReservationExpiredError, ReservationFinalizedError: the reservation has ended.
+        CyclesError: any other outcome that does not confirm the reservation.
     """
     guard = GuardState(serialized.request, serialized.key, serialized.trace_id, io.now_ms(), serialized.created)
     guard.spent = serialized.spent
@@ -140,18 +144,9 @@ async def attach(io: Io, serialized: SerializedGuard) -> GuardState:
 
 
 def _without_heartbeat(io: Io, guard: GuardState, reason: str) -> None:
-    """It lives until the end it already has; nothing can move that."""
-    if io.is_enabled_for(logging.WARNING):
-        from cycles.events import LeaseNotice
-
-        io.report(
-            LeaseNotice(
-                reservation_id=guard.reservation_id,
-                trace_id=guard.trace_id,
-                kind="not_extendable",
-                detail=f"attached, but its lease cannot be extended any more: {reason}",
-            )
-        )
+    """Report that the lease keeps its current end, because the server grants no more extensions."""
+    detail = f"attached, but its lease cannot be extended any longer: {reason}"
+    report(io, "LeaseNotice", guard, kind="not_extendable", detail=detail)
 
 
 def _restore(guard: GuardState, usage: Mapping[str, Any]) -> None:

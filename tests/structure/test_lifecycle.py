@@ -1,0 +1,106 @@
+"""The life of a guard: one table of transitions, one writer, and the page that prints both tables."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from cycles._core import lifecycle
+from cycles._core.lifecycle import BLOCK_ENDINGS, PERMITTED, TRANSITIONS, GuardEvent, StateName, next_state
+from tests.core.test_protocol import rows_of
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "protocol" / "guards.md"
+STATES = get_args(StateName)
+EVENTS = get_args(GuardEvent)
+
+
+def test_there_are_ten_states_and_each_has_its_rows() -> None:
+    assert len(STATES) == 10
+    assert set(TRANSITIONS) == set(PERMITTED) == set(STATES)
+
+
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(STATES, EVENTS)))
+def test_a_pair_that_the_table_does_not_have_is_rejected(state: StateName, event: GuardEvent) -> None:
+    following = TRANSITIONS[state].get(event)
+    if following is None:
+        with pytest.raises(ValueError, match=f"{state}.*{event}"):
+            next_state(state, event)
+    else:
+        assert next_state(state, event) == following
+
+
+def test_the_page_prints_the_table_of_states() -> None:
+    printed = {row[0]: (row[1], row[2]) for row in rows_of(PAGE, "state")}
+    expected = {
+        state: (
+            ", ".join(PERMITTED[state]),
+            "; ".join(f"{event} -> {following}" for event, following in TRANSITIONS[state].items()) or "none",
+        )
+        for state in STATES
+    }
+    assert printed == expected
+
+
+SPENT = {"yes": "yes", "no": "no", "counted": "no, but usage was counted"}
+HAPPENS = {
+    "commit_spend": "commit the spend",
+    "call_actual": "commit what the callable returns",
+    "commit_actual": "commit that amount",
+    "release_uncommitted": f"release, reason {lifecycle.NOT_COMMITTED}",
+    "release_raised": "release with a reason that names the exception",
+}
+
+
+def test_the_page_prints_the_table_of_block_endings() -> None:
+    printed = rows_of(PAGE, "raised?")
+    assert len(printed) == len(BLOCK_ENDINGS)
+    for cells, row in zip(printed, BLOCK_ENDINGS, strict=True):
+        assert cells[:3] == ["yes" if row.raised else "no", SPENT[row.spend], row.actual]
+        assert cells[3].startswith(HAPPENS[row.action])
+
+
+def writers(source: str) -> list[str]:
+    """The functions that assign to an attribute `state` or `_state`."""
+    found = []
+    for function in ast.walk(ast.parse(source)):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            targets = [target for node in ast.walk(function) for target in assigned(node)]
+            if any(isinstance(target, ast.Attribute) and target.attr in ("state", "_state") for target in targets):
+                found.append(function.name)
+    return found
+
+
+def assigned(node: ast.AST) -> list[ast.AST]:
+    if isinstance(node, ast.Assign):
+        return [leaf for target in node.targets for leaf in ast.walk(target) if is_store(leaf)]
+    if isinstance(node, ast.AnnAssign | ast.AugAssign):
+        return [node.target]
+    if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "setattr":
+        return [ast.Attribute(node, str(getattr(node.args[1], "value", "")))]
+    return []
+
+
+def is_store(node: ast.AST) -> bool:
+    return isinstance(getattr(node, "ctx", None), ast.Store)
+
+
+def test_apply_is_the_only_writer_of_a_state() -> None:
+    found = {
+        (path.relative_to(ROOT).as_posix(), name)
+        for folder in ("_flows", "_drivers", "_core", "_client")
+        for path in (ROOT / "cycles" / folder).rglob("*.py")
+        for name in writers(path.read_text(encoding="utf-8"))
+    }
+    # `GuardState.__init__` sets the first state; `GuardProperties.__init__` stores the object, not its state.
+    allowed = {("cycles/_flows/guard_state.py", "__init__"), ("cycles/_client/guard_properties.py", "__init__")}
+    assert found - allowed == {("cycles/_flows/guard_state.py", "apply")}
+
+
+def test_the_scan_finds_a_writer() -> None:
+    assert writers("def f(guard):\n    guard.settlement, guard.state = 1, 2") == ["f"]
+    assert writers("def f(guard):\n    setattr(guard, 'state', 2)") == ["f"]
