@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cycles._config import Config
 from cycles._core.outcome import Outcome, Success, Unreachable
+from cycles._core.protocol import EXTEND_RESERVATION
 from cycles._core.requests import Call
 from cycles._http.exchange import Endpoint, ExchangeError
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     import httpx
 
-EXTEND: Final = "extendReservation"
 HEARTBEAT_CONNECTIONS: Final = 32
 
 
@@ -60,7 +60,7 @@ class Channel:
         if longest_s is not None:
             timeout_s = min(timeout_s, longest_s)
         try:
-            connections = self._connections(heartbeat=call.operation == EXTEND)
+            connections = self._connections(heartbeat=call.operation == EXTEND_RESERVATION)
             reply = connections.send(request.method, request.target, request.headers, request.content, timeout_s)
         except ExchangeError as error:
             return self._unreachable(call, error)
@@ -70,7 +70,7 @@ class Channel:
         """Make one attempt on this event loop, within the call's timeout."""
         request, timeout_s = self._prepare(call)
         try:
-            connections = self._async_connections(loop, heartbeat=call.operation == EXTEND)
+            connections = self._async_connections(loop, heartbeat=call.operation == EXTEND_RESERVATION)
             reply = await connections.send(request.method, request.target, request.headers, request.content, timeout_s)
         except ExchangeError as error:
             return self._unreachable(call, error)
