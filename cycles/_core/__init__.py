@@ -1,4 +1,4 @@
-"""Pure decisions: what to send, what an answer means, when to beat next.
+"""Pure decisions: what to send, what a response means, when to send the next heartbeat.
 
-Nothing here reads a clock, opens a socket or a file, or starts a thread or a task; time is handed in.
+Nothing in this package reads a clock, opens a socket or a file, or starts a thread or a task. Functions take the time.
 """

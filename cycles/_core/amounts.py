@@ -1,7 +1,7 @@
 """Money and its units: exact integers, never floats.
 
 An `Amount` is a number of one unit of the protocol (semantics 2): microcents of a dollar, tokens, credits or risk
-points. Arithmetic and order stay within one unit; crossing units is refused, never converted.
+points. Arithmetic and order stay within one unit; mixing units is an error, never a conversion.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Amount(SignedAmount):
         """Read ``"$0.50"``, ``"0.5 USD"``, ``"2500 tokens"``, ``"50000TOKENS"`` or ``"3 USD_MICROCENTS"``.
 
         Raises:
-            InvalidRequestError: if the text is none of these, or not a whole number of the unit.
+            InvalidRequestError: if the text is none of these, or not an integer number of the unit.
         """
         match = re.fullmatch(r"\s*(\$?)\s*([-+0-9.,eE_]+?)\s*([A-Za-z][A-Za-z _]*?)?\s*", text)
         if match is None:
@@ -195,7 +195,7 @@ _WORDS: Final = {
 }
 
 
-# "0,50" is half a dollar to half of the world: a comma is taken only where it can separate nothing but thousands.
+# "0,50" is half a dollar in many languages: a comma is accepted only if it can only separate thousands.
 _THOUSANDS: Final = re.compile(r"[-+]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?")
 
 
@@ -206,13 +206,13 @@ def _without_thousands_commas(number: str, shown: str) -> str:
 
 
 def _integer(amount: int) -> int:
-    """A whole number as a plain int; other libraries' integers are taken, floats and booleans are not."""
+    """Return the value as an int; integers of other libraries are accepted, floats and booleans are not."""
     if not isinstance(amount, bool):
         try:
             return operator.index(amount)
         except TypeError:
             pass
-    raise InvalidRequestError(f"an amount is a whole number, got {amount!r}; round it up or down first")
+    raise InvalidRequestError(f"an amount must be an integer, got {amount!r}; round it up or down first")
 
 
 def _whole(unit: Unit, number: str, shown: str) -> Amount:
@@ -229,7 +229,7 @@ def _scaled(value: Decimal, places: int, shown: object, smallest: str) -> int:
         raise InvalidRequestError(f"{shown!r} is not a finite amount")
     if value < 0:
         raise InvalidRequestError(f"{shown!r} is negative; amounts are zero or more")
-    if value.adjusted() + places > 19:  # also keeps 1e999999999 from being spelled out
+    if value.adjusted() + places > 19:  # also avoids a number of a billion digits for 1e999999999
         raise InvalidRequestError(f"{shown!r} is more than a signed 64-bit number holds")
     if value and value.adjusted() + places < 0:  # and 1e-999999999 from being rounded to nothing
         raise InvalidRequestError(f"{shown!r} has a fraction of a {smallest}; round it up or down first")

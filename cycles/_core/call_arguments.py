@@ -1,7 +1,7 @@
-"""How the decorator's callables meet a call: bound by parameter name, defaults applied, checked at decoration time.
+"""Pass the arguments of a call to the decorator's callables, by parameter name; checked at decoration time.
 
 ``estimate=lambda prompt: ...`` on ``def ask(prompt, n=1)`` gets the call's prompt, however it was passed. ``**rest``
-gets what else the call has; a callable with ``*args`` is called exactly as the function is.
+gets the other arguments of the call. A callable with ``*args`` is called exactly as the function is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NAMED: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Par
 
 
 class Call:
-    """One call of a decorated function: what was passed, and what every parameter came to be."""
+    """One call of a decorated function: the arguments, and the value of every parameter."""
 
     __slots__ = ("_named", "_signature", "args", "kwargs")
 
@@ -29,7 +29,7 @@ class Call:
 
     @property
     def named(self) -> dict[str, Any]:
-        """Every argument by name, defaults applied; those of ``**options`` by their own names.
+        """Every argument by name, with defaults; those of ``**options`` by their own names.
 
         Raises:
             TypeError: if the function cannot be called like this; nothing was reserved yet.
@@ -44,7 +44,7 @@ class Call:
 
     @property
     def offered(self) -> dict[str, Any]:
-        """What a callable may ask for: `named`, and ``options`` as a whole."""
+        """The values that a callable can have parameters for: `named`, and ``options`` as a whole."""
         collected = _collecting(self._signature)
         if collected is None:
             return self.named
@@ -58,10 +58,10 @@ def _collecting(signature: Signature) -> str | None:
 
 
 def signature_of(function: Callable[..., Any]) -> Signature:
-    """The signature arguments are bound by.
+    """Return the signature by which arguments are bound.
 
     Raises:
-        InvalidRequestError: if Python cannot tell, as for some built-in functions.
+        InvalidRequestError: Python does not know it, as for some built-in functions.
     """
     try:
         return inspect.signature(function)
@@ -70,7 +70,7 @@ def signature_of(function: Callable[..., Any]) -> Signature:
 
 
 def by_name(what: str, given: Callable[..., Any], function: Signature) -> Callable[[Call], Any]:
-    """Make ``(call) -> value`` of a callable that asks for a call's arguments.
+    """Return ``(call) -> value`` for a callable whose parameters are arguments of the call.
 
     Args:
         what: The option's name, for errors: ``estimate``.
@@ -78,64 +78,64 @@ def by_name(what: str, given: Callable[..., Any], function: Signature) -> Callab
         function: Signature of the decorated function.
 
     Raises:
-        InvalidRequestError: if it asks for what no call will have, naming it.
+        InvalidRequestError: it has a parameter that no call provides; the message names it.
     """
-    _refuse_coroutine(what, given)
+    _reject_coroutine(what, given)
     try:
-        asked = inspect.signature(given).parameters.values()
+        parameters = inspect.signature(given).parameters.values()
     except (TypeError, ValueError):
         raise InvalidRequestError(f"{what}: the parameters of {given!r} are unknown; use a lambda or a def") from None
-    kinds = {parameter.kind for parameter in asked}
+    kinds = {parameter.kind for parameter in parameters}
     if Parameter.VAR_POSITIONAL in kinds:
         return lambda call: given(*call.args, **call.kwargs)
-    wanted = [parameter for parameter in asked if parameter.kind in _NAMED]
+    wanted = [parameter for parameter in parameters if parameter.kind in _NAMED]
     _check_known(what, wanted, function)
     if Parameter.VAR_KEYWORD in kinds:
-        return lambda call: _ask(given, wanted, call.offered, call.named)
-    return lambda call: _ask(given, wanted, call.offered, {})
+        return lambda call: _call(given, wanted, call.offered, call.named)
+    return lambda call: _call(given, wanted, call.offered, {})
 
 
 def by_result(given: Callable[..., Any], function: Signature) -> tuple[Callable[[Call, Any, Any], Any], bool]:
-    """Make ``(call, result, usage) -> value`` of an ``actual=`` callable, and tell whether it needs the result.
+    """Return ``(call, result, usage) -> value`` for an ``actual=`` callable, and whether it needs the result.
 
     Its parameter called ``result``, else its first one that is not ``usage``, gets what the function returned;
     ``usage`` gets the guard's account; the others get the call's arguments by name.
 
     Raises:
-        InvalidRequestError: if it asks for what no call will have, naming it.
+        InvalidRequestError: it has a parameter that no call provides; the message names it.
     """
-    _refuse_coroutine("actual", given)
+    _reject_coroutine("actual", given)
     try:
-        asked = inspect.signature(given).parameters.values()
+        parameters = inspect.signature(given).parameters.values()
     except (TypeError, ValueError):  # a built-in function: it takes the result
         return (lambda call, result, usage: given(result)), True
-    wanted = [parameter for parameter in asked if parameter.kind in _NAMED]
-    if not wanted and any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in asked):
+    wanted = [parameter for parameter in parameters if parameter.kind in _NAMED]
+    if not wanted and any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in parameters):
         return (lambda call, result, usage: given(result)), True
     names = [parameter.name for parameter in wanted]
     first = "result" if "result" in names else next((name for name in names if name != "usage"), None)
     _check_known("actual", wanted, function, ("usage",) if first is None else ("usage", first))
 
-    def ask(call: Call, result: Any, usage: Any) -> Any:
+    def value_of(call: Call, result: Any, usage: Any) -> Any:
         offered = {"usage": usage, **call.offered}
-        return _ask(given, wanted, offered if first is None else {**offered, first: result}, {})
+        return _call(given, wanted, offered if first is None else {**offered, first: result}, {})
 
-    return ask, first is not None
+    return value_of, first is not None
 
 
-def _ask(
+def _call(
     given: Callable[..., Any], wanted: list[Parameter], offered: Mapping[str, Any], rest: Mapping[str, Any]
 ) -> Any:
-    """Call it with what it wants by name, and with the rest as well."""
+    """Call it with the parameters that it has, and with the rest."""
     placed = [offered[p.name] for p in wanted if p.kind is Parameter.POSITIONAL_ONLY]
     named = {p.name: offered[p.name] for p in wanted if p.kind is not Parameter.POSITIONAL_ONLY and p.name in offered}
     known = {parameter.name for parameter in wanted}
     return given(*placed, **named, **{name: value for name, value in rest.items() if name not in known})
 
 
-def _refuse_coroutine(what: str, given: Callable[..., Any]) -> None:
+def _reject_coroutine(what: str, given: Callable[..., Any]) -> None:
     if inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(getattr(given, "__call__", None)):  # noqa: B004
-        raise InvalidRequestError(f"{what}: give a plain callable, not a coroutine function; it answers at once")
+        raise InvalidRequestError(f"{what}: pass a function, not a coroutine function")
 
 
 def _check_known(what: str, wanted: list[Parameter], function: Signature, extra: tuple[str, ...] = ()) -> None:
@@ -145,5 +145,5 @@ def _check_known(what: str, wanted: list[Parameter], function: Signature, extra:
     missing = [p.name for p in wanted if p.name not in known and p.default is Parameter.empty]
     if missing:
         raise InvalidRequestError(
-            f"{what} asks for {missing[0]!r}, which the guarded function does not have: its parameters are {function}"
+            f"{what} has a parameter {missing[0]!r} that the guarded function does not have: {function}"
         )

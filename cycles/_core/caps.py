@@ -1,4 +1,4 @@
-"""What caps allow: the rules of semantics 6 as functions over a caps value (or None, where nothing is capped).
+"""What caps allow (`docs/protocol/decisions-and-caps.md#caps`): functions of a caps value, or None without caps.
 
 A cap that is absent, and a tool list that is empty, restricts nothing.
 """
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class CapsLike(Protocol):
-    """The caps members these rules read; every one may be None."""
+    """The members of caps that these rules read; each may be None."""
 
     @property
     def max_tokens(self) -> int | None: ...
@@ -29,7 +29,7 @@ class CapsLike(Protocol):
 
 
 def allows_tool(caps: CapsLike | None, name: str) -> bool:
-    """Whether the tool may be used. Names are compared exactly, case included; a non-empty allowlist wins."""
+    """Return whether the tool may be used. Names are compared exactly, case included; a non-empty allowlist wins."""
     if caps is None:
         return True
     if caps.tool_allowlist:
@@ -38,33 +38,35 @@ def allows_tool(caps: CapsLike | None, name: str) -> bool:
 
 
 def require_tool(caps: CapsLike | None, name: str) -> None:
-    """Raises:
-    ToolNotAllowedError: if the caps do not allow the tool; the message names the list that forbids it.
+    """Check that the caps allow a tool.
+
+    Raises:
+        ToolNotAllowedError: they do not; the message names the list that forbids it.
     """
     if allows_tool(caps, name):
         return
     assert caps is not None  # only caps forbid
-    reason = f"only {_listed(caps.tool_allowlist)} are" if caps.tool_allowlist else "it is on the deny list, so not"
-    raise ToolNotAllowedError(f"tool {name!r} is refused by the reservation's caps: {reason} allowed", tool=name)
+    reason = f"allowed are {_listed(caps.tool_allowlist)}" if caps.tool_allowlist else "it is on the deny list"
+    raise ToolNotAllowedError(f"the caps of the reservation do not allow tool {name!r}: {reason}", tool=name)
 
 
 def filter_tools(caps: CapsLike | None, tools: Iterable[T], name: Callable[[T], str] | None = None) -> list[T]:
-    """Those of `tools` that the caps allow, in order.
+    """Return the tools that the caps allow, in order.
 
     Args:
         caps: The caps of the decision, or None.
         tools: Tool names, functions, or the tool descriptions that model SDKs take (objects or dicts).
-        name: How to read a tool's name, where it is none of these.
+        name: Returns the name of a tool of another kind.
     """
     read = tool_name if name is None else name
     return [tool for tool in tools if allows_tool(caps, read(tool))]
 
 
 def tool_name(tool: Any) -> str:
-    """The name of a tool: a string itself, ``tool["name"]``, ``tool["function"]["name"]``, ``.name`` or ``__name__``.
+    """Return the name of a tool: a string, ``tool["name"]``, ``tool["function"]["name"]``, ``.name`` or ``__name__``.
 
     Raises:
-        InvalidRequestError: if it has none of these.
+        InvalidRequestError: it has none of these.
     """
     if isinstance(tool, str):
         return tool
@@ -75,11 +77,11 @@ def tool_name(tool: Any) -> str:
         found = getattr(tool, "name", None) or getattr(tool, "__name__", None)
     if isinstance(found, str):
         return found
-    raise InvalidRequestError(f"cannot tell the name of tool {tool!r}; pass name=, a callable that reads it")
+    raise InvalidRequestError(f"the tool has no name: {tool!r:.80}; pass name=, a callable that returns it")
 
 
 def max_tokens(caps: CapsLike | None, default: int | None = None) -> int | None:
-    """How many tokens a model may be asked for: the cap, the caller's default, or the smaller of the two."""
+    """Return the maximum number of tokens: the cap, the caller's default, or the smaller of the two."""
     cap = None if caps is None else caps.max_tokens
     if cap is None or default is None:
         return default if cap is None else cap
@@ -87,10 +89,10 @@ def max_tokens(caps: CapsLike | None, default: int | None = None) -> int | None:
 
 
 def next_step(caps: CapsLike | None, used: int) -> int:
-    """The number of the step that begins, after `used` earlier ones.
+    """Return the number of the next step, after `used` earlier ones.
 
     Raises:
-        StepsExhaustedError: if the caps grant no further step.
+        StepsExhaustedError: the caps allow no further step.
     """
     limit = None if caps is None else caps.max_steps_remaining
     if limit is not None and used >= limit:
@@ -99,7 +101,7 @@ def next_step(caps: CapsLike | None, used: int) -> int:
 
 
 def cooldown_ms(caps: CapsLike | None) -> int:
-    """How long to pause between actions, in milliseconds; 0 where nothing is asked."""
+    """Return how long to pause between actions, in milliseconds; 0 if the caps do not say."""
     return 0 if caps is None else caps.cooldown_ms or 0
 
 

@@ -1,4 +1,4 @@
-"""Outcomes to exceptions: the one table from which every error of the server becomes a typed one."""
+"""Turn outcomes into exceptions: every error response becomes a typed error in this file."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from cycles._core.protocol import (
 )
 
 _HINTS: Final = {
-    errors.UnauthorizedError: "the server does not take this key; check api_key / CYCLES_API_KEY",
+    errors.UnauthorizedError: "the server does not accept this key; check api_key / CYCLES_API_KEY",
     errors.ForbiddenError: "a key serves its own tenant only; check tenant / CYCLES_TENANT and the key",
-    errors.BudgetExceededError: "less is left than that; client.balances() tells how much",
+    errors.BudgetExceededError: "the remaining budget is below this amount; client.balances() lists what is left",
 }
 
 
 def error_of(outcome: NoSuccess, operation: str) -> errors.CyclesError:
-    """The exception that tells a user about an outcome that is no success.
+    """Return the exception of an outcome that is no success: by its code if that is known, else by its status.
 
-    By the code if it is known, else by the status; any 409 on a create is a denial (decisions 5).
+    Any 409 in response to a create is a denial (`docs/protocol/decisions-and-caps.md#conflicts-on-create`).
     """
     if isinstance(outcome, RejectedResponse):
-        return _refused(outcome, operation)
+        return _error_response(outcome, operation)
     if isinstance(outcome, Ambiguous):
         return errors.AmbiguousResponseError(
             outcome.message, status=outcome.status, request_id=outcome.request_id, trace_id=outcome.trace_id
@@ -37,51 +37,51 @@ def error_of(outcome: NoSuccess, operation: str) -> errors.CyclesError:
     return errors.TransportError(outcome.message, cause=outcome.cause, trace_id=outcome.trace_id)
 
 
-def _refused(refusal: RejectedResponse, operation: str) -> errors.ProtocolError:
-    kind = _kind(refusal)
+def _error_response(response: RejectedResponse, operation: str) -> errors.ProtocolError:
+    kind = _kind(response)
     if (
         operation == CREATE_RESERVATION
-        and refusal.status == 409
+        and response.status == 409
         and not issubclass(kind, errors.ReservationDeniedError)
     ):
         is_mismatch = kind is errors.IdempotencyMismatchError
         kind = errors.ReservationKeyReusedError if is_mismatch else errors.ReservationDeniedError
     return kind(
-        refusal.message,
-        hint=_hint(kind, refusal, operation),
-        status=refusal.status,
-        code=refusal.code,
-        request_id=refusal.request_id,
-        trace_id=refusal.trace_id,
-        details=refusal.details,
-        retry_after_ms=refusal.retry_after_ms,
-        evidence=_evidence(refusal),
-        retryable=refusal.transient,
+        response.message,
+        hint=_hint(kind, response, operation),
+        status=response.status,
+        code=response.code,
+        request_id=response.request_id,
+        trace_id=response.trace_id,
+        details=response.details,
+        retry_after_ms=response.retry_after_ms,
+        evidence=_evidence(response),
+        retryable=response.transient,
     )
 
 
-def _hint(kind: type[errors.ProtocolError], refusal: RejectedResponse, operation: str) -> str | None:
-    """What the user can do about it, where the server's own words do not say it."""
+def _hint(kind: type[errors.ProtocolError], response: RejectedResponse, operation: str) -> str | None:
+    """Return what the caller can do, if the server's message does not say it."""
     if kind is errors.NotFoundError and operation in SPENDING:
-        return "check the subject and base_url, or have a budget made for it"
+        return "check the subject and base_url, or create a budget for the subject"
     if kind is errors.UnitMismatchError:
-        units = (refusal.details or {}).get("expected_units")
-        return f"give an amount in {' or '.join(map(str, units))}" if isinstance(units, list) and units else None
+        units = (response.details or {}).get("expected_units")
+        return f"pass an amount in {' or '.join(map(str, units))}" if isinstance(units, list) and units else None
     return _HINTS.get(kind)
 
 
-def _kind(refusal: RejectedResponse) -> type[errors.ProtocolError]:
-    if refusal.status >= 500:
+def _kind(response: RejectedResponse) -> type[errors.ProtocolError]:
+    if response.status >= 500:
         return errors.ServerError
-    if refusal.status == 429:
+    if response.status == 429:
         return errors.RateLimitedError
-    if refusal.code is None and refusal.status in ERROR_OF_STATUS:
-        return ERROR_OF_STATUS[refusal.status]
-    return error_code(refusal.code, refusal.status).error
+    if response.code is None and response.status in ERROR_OF_STATUS:
+        return ERROR_OF_STATUS[response.status]
+    return error_code(response.code, response.status).error
 
 
-def _evidence(refusal: RejectedResponse) -> Any:
-    body = refusal.evidence
+def _evidence(response: RejectedResponse) -> Any:
+    body = response.evidence
     if body is None or not all(isinstance(body.get(name), str) for name in ("evidence_id", "cycles_evidence_url")):
         return None
     from cycles._core.results import EvidenceRef
@@ -98,7 +98,10 @@ def denial(
     retry_after_ms: int | None,
     evidence: Any = None,
 ) -> errors.ReservationDeniedError:
-    """The exception for a create answered 200 with anything but ALLOW or ALLOW_WITH_CAPS (decisions 5)."""
+    """Return the exception for a create response of status 200 whose decision is not ALLOW or ALLOW_WITH_CAPS.
+
+    See `docs/protocol/decisions-and-caps.md#unknown-decisions`.
+    """
     kind = ERROR_CODES[reason_code].error if reason_code in ERROR_CODES else errors.ReservationDeniedError
     if not issubclass(kind, errors.ReservationDeniedError):
         kind = errors.ReservationDeniedError

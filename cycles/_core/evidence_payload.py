@@ -188,7 +188,7 @@ _SCHEMAS: Final[dict[str, Schema]] = {
         request=_FREE,
     ),
 }
-_CHECKERS: Final = Checkers(_SCHEMAS, answers=False)
+_CHECKERS: Final = Checkers(_SCHEMAS, responses=False)
 
 ARTIFACTS: Final = ("decide", "reserve", "commit", "release", "error")
 

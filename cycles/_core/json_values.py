@@ -1,8 +1,8 @@
-"""Plain JSON values: what may stand in metadata and custom metrics.
+"""JSON values: what metadata and custom metrics may contain.
 
-The rule: None, booleans, finite numbers (whole ones within 64 bits), text, lists and mappings with text keys. Anything
-else (datetimes, Decimals, bytes, sets, NaN, own classes) is refused where it is given, with a hint how to write it,
-and left out where a settlement would fail for it: an amount must never be lost for the sake of a label.
+Allowed are None, booleans, finite numbers (integers within 64 bits), strings, lists, and mappings with string keys.
+Anything else (datetimes, Decimals, bytes, sets, NaN, other classes) is rejected when the caller passes it, with a hint
+how to write it. When a settlement is sent, it is omitted: an amount must never be lost because of a label.
 """
 
 from __future__ import annotations
@@ -31,40 +31,40 @@ _HINTS: Final = {
     "UUID": "write it as text with str()",
 }
 
-Refuse = Callable[[str, str], None]
+Reject = Callable[[str, str], None]
 
 
 def clean_json(value: Any, where: str) -> Any:
-    """A plain copy of a JSON value: later changes to the original do not reach it.
+    """Return a copy of a JSON value: later changes to the original do not reach it.
 
     Args:
-        value: What a caller gave.
-        where: What to call it in the error, for example ``metadata``.
+        value: The caller's value.
+        where: Its name in the error, for example ``metadata``.
 
     Raises:
-        InvalidRequestError: naming the place (``metadata.run.started``), what is wrong and what to write instead.
+        InvalidRequestError: the message has the place (``metadata.run.started``), the problem and what to write.
     """
 
-    def refuse(path: str, why: str) -> None:
+    def reject(path: str, why: str) -> None:
         raise InvalidRequestError(f"{path} {why}")
 
-    return _copy(value, where, refuse, 0)
+    return _copy(value, where, reject, 0)
 
 
 def clean_object(value: Any, where: str) -> dict[str, Any]:
-    """`clean_json` for what must be a mapping, as metadata must.
+    """Return a copy of a JSON object, such as metadata.
 
     Raises:
-        InvalidRequestError: as `clean_json`, and if the value is no mapping.
+        InvalidRequestError: as `clean_json`, and for a value that is no mapping.
     """
     if not isinstance(value, Mapping):
-        raise InvalidRequestError(f"{where} is a mapping with text keys, got {type(value).__name__}")
+        raise InvalidRequestError(f"{where} must be a mapping with string keys: {type(value).__name__}")
     cleaned: dict[str, Any] = clean_json(value, where)
     return cleaned
 
 
 def salvage_json(value: Any, where: str = "metadata") -> tuple[Any, list[str]]:
-    """What can be sent of a value, and the places that were left out. Never raises.
+    """Return what can be sent of a value, and the places that were omitted. Never raises.
 
     A bad member of a mapping is dropped, a bad item of a list becomes None (the others keep their places), and a value
     that is bad as a whole becomes None.
@@ -81,52 +81,54 @@ def salvage_json(value: Any, where: str = "metadata") -> tuple[Any, list[str]]:
     return (None if kept is _LEFT_OUT else kept), left_out
 
 
-def _copy(value: Any, path: str, refuse: Refuse, depth: int) -> Any:
+def _copy(value: Any, path: str, reject: Reject, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if depth > MAX_DEPTH:
-        refuse(path, f"is nested more than {MAX_DEPTH} levels deep, or contains itself")
+        reject(path, f"is nested more than {MAX_DEPTH} levels deep, or contains itself")
     elif isinstance(value, str):
-        return _text(value, path, refuse)
+        return _text(value, path, reject)
     elif isinstance(value, int | float):
-        return _number(value, path, refuse)
+        return _number(value, path, reject)
     elif isinstance(value, Mapping):
-        return _mapping(value, path, refuse, depth)
+        return _mapping(value, path, reject, depth)
     elif isinstance(value, list | tuple):
-        items = [_copy(item, f"{path}[{i}]", refuse, depth + 1) for i, item in enumerate(value)]
+        items = [_copy(item, f"{path}[{i}]", reject, depth + 1) for i, item in enumerate(value)]
         return [None if item is _LEFT_OUT else item for item in items]
     else:
         kind = type(value).__name__
-        refuse(path, f"is a {kind}, which JSON has no form for; {_HINTS.get(kind, 'give text, a number or a list')}")
+        reject(
+            path, f"is a {kind}, which JSON has no form for; {_HINTS.get(kind, 'pass a string, a number or a list')}"
+        )
     return _LEFT_OUT
 
 
-def _mapping(value: Mapping[Any, Any], path: str, refuse: Refuse, depth: int) -> dict[str, Any]:
+def _mapping(value: Mapping[Any, Any], path: str, reject: Reject, depth: int) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, member in list(value.items()):
-        if not isinstance(key, str) or _text(key, f"a key of {path}", refuse) is _LEFT_OUT:
-            refuse(f"{path}[{key!r}]", "has a key that is not text")
+        if not isinstance(key, str) or _text(key, f"a key of {path}", reject) is _LEFT_OUT:
+            reject(f"{path}[{key!r}]", "has a key that is not text")
             continue
-        copied = _copy(member, f"{path}.{key}", refuse, depth + 1)
+        copied = _copy(member, f"{path}.{key}", reject, depth + 1)
         if copied is not _LEFT_OUT:
             kept[str.__str__(key)] = copied
     return kept
 
 
-def _number(value: float, path: str, refuse: Refuse) -> Any:
+def _number(value: float, path: str, reject: Reject) -> Any:
     if isinstance(value, int):
         if -_INT64 <= value < _INT64:
             return int(value)
-        refuse(path, "is a whole number of more than 64 bits; write it as text")
+        reject(path, "is an integer of more than 64 bits; pass it as a string")
     elif math.isfinite(value):
         return float(value)
     else:
-        refuse(path, f"is {value!r}, which JSON has no form for; leave it out or give a number")
+        reject(path, f"is {value!r}, which JSON has no form for; omit it or pass a number")
     return _LEFT_OUT
 
 
 def is_text(value: str) -> bool:
-    """Whether UTF-8 can spell it: half of a surrogate pair, which JSON can name, is no Unicode text."""
+    """Return whether UTF-8 can encode it: half of a surrogate pair is no Unicode text, though JSON can contain it."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -134,8 +136,8 @@ def is_text(value: str) -> bool:
     return True
 
 
-def _text(value: str, path: str, refuse: Refuse) -> Any:
+def _text(value: str, path: str, reject: Reject) -> Any:
     if not is_text(value):
-        refuse(path, "has half of a surrogate pair, which is no Unicode text")
+        reject(path, "has half of a surrogate pair, which is no Unicode text")
         return _LEFT_OUT
     return str.__str__(value)

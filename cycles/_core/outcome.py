@@ -1,8 +1,8 @@
-"""What an answer proves: the one place where status and body become an outcome (semantics 8).
+"""Classify server responses: HTTP status and body in, `Outcome` out. See `docs/protocol/responses.md`.
 
-Status first, then body. Only the exact success status with a body that satisfies the schema is a success; a refusal
-is whatever has a status of 400 to 599, with the protocol's code if the body carries one; everything else is
-ambiguous. Nothing here raises for anything a server, or a proxy in front of it, can send.
+The status comes first, then the body. Only the exact success status with a valid body is a success. A status of 400 to
+599 is an error response, with the protocol's code if the body has one. Any other response is ambiguous. Nothing that a
+server or a proxy sends raises an exception.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from attrs import field, frozen
 from cycles._core.protocol import RESERVATION_EXPIRED, error_code
 from cycles._core.schema import Check
 
-_RETRY_AFTER_DIGITS: Final = 12  # more seconds than any server can mean; keeps int() from being fed a novel
+_RETRY_AFTER_DIGITS: Final = 12  # more seconds than any server can mean; bounds the input of int()
 
 
 @frozen
 class Success:
     """The exact success status and a body that satisfies the schema. Times are monotonic seconds.
 
-    `content` is the body as it came: a tenth of the size of `body`, for whoever keeps it long.
+    `content` is the unparsed body, which needs a tenth of the memory of `body`.
     """
 
     body: Mapping[str, Any]
@@ -37,9 +37,9 @@ class Success:
 
 @frozen
 class RejectedResponse:
-    """A status of 400 to 599. `code` is the protocol's code, or None where the body carried none.
+    """An error response: a status of 400 to 599. `code` is the protocol's code, or None if the body has none.
 
-    `conformant` tells whether the body satisfied the error schema: only then is it a verdict that ends a settlement.
+    `conformant` is True if the body satisfies the error schema: only then can the response end a settlement.
     """
 
     status: int
@@ -71,7 +71,7 @@ class RejectedResponse:
 
 @frozen
 class Ambiguous:
-    """An answer that proves nothing; the outcome of a write is unknown, as after a timeout."""
+    """A response that does not match the protocol. The outcome of a write is unknown, as after a timeout."""
 
     status: int
     message: str
@@ -81,7 +81,7 @@ class Ambiguous:
 
 @frozen
 class Unreachable:
-    """No answer at all. `sent` is False where not a byte of the request can have left."""
+    """No complete response. `sent` is False if no byte of the request was sent."""
 
     message: str
     cause: BaseException | None = None
@@ -105,26 +105,37 @@ def classify_response(
     received: float,
     redact: Callable[[str], str],
 ) -> Outcome:
-    """What `status` and `body` prove, where `success` and a body passing `check` would be success.
+    """Classify one response.
 
-    `header` looks a response header up by its lower-case name; `redact` takes secrets out of the server's words.
+    Args:
+        success: The one status that is a success.
+        check: Checks the body of a success; None if it has none.
+        error_check: Checks the body of an error response.
+        status: The HTTP status.
+        header: Returns a response header by its lower-case name.
+        body: The unparsed body.
+        sent: Monotonic seconds just before the request was sent, or None.
+        received: Monotonic seconds after the complete body.
+        redact: Removes secrets from the server's text.
     """
     request_id, trace_id = header("x-request-id"), header("x-cycles-trace-id")
     if 400 <= status <= 599:
-        return _refusal(status, body, error_check, header, redact)
+        return _rejected(status, body, error_check, header, redact)
     if status != success:
         what = "a redirect, which is never followed" if 300 <= status <= 399 else f"not {success}"
-        return Ambiguous(status, f"the server answered {status}, {what}; nothing is proven by it", request_id, trace_id)
+        return Ambiguous(
+            status, f"the server returned status {status}, {what}; the outcome is unknown", request_id, trace_id
+        )
     value, problem = _value(body) if check is not None else ({}, None)
     if problem is None and check is not None:
         problem = check(value, "")
     if problem is not None:
         problem = redact(problem.removeprefix(": "))
-        return Ambiguous(status, f"the answer does not satisfy the protocol: {problem}", request_id, trace_id)
+        return Ambiguous(status, f"the response does not match the protocol: {problem}", request_id, trace_id)
     return Success(value, request_id, trace_id, sent, received, body, status)
 
 
-def _refusal(
+def _rejected(
     status: int, body: bytes, error_check: Check, header: Callable[[str], str | None], redact: Callable[[str], str]
 ) -> RejectedResponse:
     value, problem = _object(body)
@@ -133,7 +144,7 @@ def _refusal(
     return RejectedResponse(
         status,
         _text(value.get("error"), redact),
-        message or f"the server answered {status} without an error of the protocol",
+        message or f"the server returned status {status} without an error of the protocol",
         _text(value.get("request_id"), redact) or request_id,
         _text(value.get("trace_id"), redact) or trace_id,
         _details(value.get("details"), redact),
@@ -155,7 +166,7 @@ def _details(value: Any, redact: Callable[[str], str]) -> Mapping[str, Any] | No
 
 
 def _value(body: bytes) -> tuple[Any, str | None]:
-    """The JSON value in `body`, or what is wrong with it."""
+    """Return the JSON value in `body`, and what is wrong with it."""
     try:
         return json.loads(body), None
     except RecursionError:
@@ -165,7 +176,7 @@ def _value(body: bytes) -> tuple[Any, str | None]:
 
 
 def _object(body: bytes) -> tuple[dict[str, Any], str | None]:
-    """The JSON object in `body`, or what is wrong with it."""
+    """Return the JSON object in `body`, and what is wrong with it."""
     value, problem = _value(body)
     return (value, problem) if isinstance(value, dict) else ({}, "its body is not a JSON object")
 
@@ -179,7 +190,7 @@ def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
 
 
 def parse_retry_after(text: str | None) -> int | None:
-    """Milliseconds from a `Retry-After` in whole seconds; None where it is missing or anything else (semantics 8)."""
+    """Return the milliseconds of a `Retry-After` in integer seconds; None if it is missing or has another form."""
     text = (text or "").strip()
     if not (text.isascii() and text.isdigit() and len(text) <= _RETRY_AFTER_DIGITS):
         return None

@@ -1,7 +1,7 @@
-"""What is written down about a settlement that is not finished: the journal's record, as a value and as bytes.
+"""The journal's record of an unfinished settlement, as a value and as bytes. Nothing in this file opens a file.
 
-Pure: nothing here opens a file. The format is the journal format of the recovery profile, version 1, so records may
-also come from, and go to, other SDKs of the family; members we do not know are carried along untouched.
+The format is the journal format of the recovery profile, version 1, so other Cycles SDKs can read and write the same
+records. Members that this version does not know are kept unchanged.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, Final, Literal, NoReturn
 import attrs
 
 VERSION: Final = 1
-# A mangled Retry-After, or a clock that was wrong when the record was written, must not park spend for days.
+# A wrong Retry-After, or a clock that was wrong when the record was saved, must not defer an amount for days.
 MAX_DEFERRED_MS: Final = 3_600_000
-# The principal may be an API key and names a directory: stretched, so that a leaked name does not give a weak key away.
+# The principal may be an API key and names a directory: stretched, so that a leaked name does not disclose a weak key.
 PARTITION_ROUNDS: Final = 30_000
 PARTITION_HEX_DIGITS: Final = 16
 
@@ -24,20 +24,20 @@ Mode = Literal["commit", "event"]
 
 
 class RecordError(ValueError):
-    """These bytes are no record (malformed, or of a version not known here), or this record cannot be written."""
+    """The bytes are no record of a known version, or the record cannot be encoded."""
 
 
 @attrs.frozen(kw_only=True)
 class Record:
-    """One unfinished settlement: everything that is needed to finish it, in another process too.
+    """One unfinished settlement: everything that another process needs to finish it.
 
     Attributes:
-        reservation_id: The server's id, or `event_record_id(key)` where there is no reservation.
+        reservation_id: The server's id, or `event_record_id(key)` if there is no reservation.
         base_url: The server it belongs to, as configured; empty in records of writers that leave it out.
-        mode: Which request is owed next: the commit, or the event that replaces it.
+        mode: Which request is sent next: the commit, or the event that replaces it.
         commit_body: Body of the commit, idempotency key included; None for direct events.
         event_fallback_body: Body of `POST /v1/events`, with the same idempotency key; None if the writer had none.
-        recorded_at_ms: When it was first written, milliseconds since the epoch.
+        recorded_at_ms: When it was first saved, milliseconds since the epoch.
         not_before_ms: No attempt before this time (429), milliseconds since the epoch, or None.
         extra: Members of the file that this version does not know.
     """
@@ -52,35 +52,35 @@ class Record:
     extra: dict[str, Any] = attrs.field(factory=dict)
 
     def to_event_mode(self) -> Record:
-        """The record once the commit was answered expired: the event is owed now (recovery, core)."""
+        """Return the record after an expired response to the commit: the event is sent next."""
         return attrs.evolve(self, mode="event", not_before_ms=None)
 
     def deferred_until(self, not_before_ms: int, *, now_ms: int) -> Record:
-        """The record after a 429: not tried again before then, at most `MAX_DEFERRED_MS` from now."""
+        """Return the record after a 429: not tried again before then, at most `MAX_DEFERRED_MS` from now."""
         return attrs.evolve(self, not_before_ms=min(not_before_ms, now_ms + MAX_DEFERRED_MS))
 
     def wait_ms(self, now_ms: int) -> int:
-        """Milliseconds until the next attempt is allowed: 0 if it is, never more than `MAX_DEFERRED_MS`."""
+        """Return the milliseconds until the next attempt is allowed: 0 if it is, at most `MAX_DEFERRED_MS`."""
         if self.not_before_ms is None:
             return 0
         return max(0, min(self.not_before_ms - now_ms, MAX_DEFERRED_MS))
 
 
 def event_record_id(idempotency_key: str) -> str:
-    """What stands for the reservation id in the record of an event that has no reservation."""
+    """Return the reservation id in the record of an event that has no reservation."""
     return f"event:{idempotency_key}"
 
 
 def file_name(reservation_id: str) -> str:
-    """The one file name a record of this reservation may have; distinct ids never share one."""
-    # A lone surrogate has no UTF-8 form, but an id that carries one must not cost its settlement.
+    """Return the only file name of a record of this reservation; two ids never share one."""
+    # A lone surrogate has no UTF-8 form, but an id that contains one must not prevent its settlement.
     return f"v2-{hashlib.sha256(reservation_id.encode('utf-8', 'surrogatepass')).hexdigest()}.json"
 
 
 def partition(base_url: str, tenant: str | None, api_key: str) -> str:
-    """Name of the directory for one server and principal. Takes about 10 ms of CPU: compute it once.
+    """Return the directory name of one server and principal. It takes about 10 ms of CPU: compute it once.
 
-    The tenant is the principal where one is configured, so that its records survive the rotation of the key.
+    A configured tenant is the principal, so that its records survive the rotation of the key.
     """
     principal = f"tenant\n{tenant}" if tenant and tenant.strip() else f"key\n{api_key}"
     salt = f"runcycles-commit-journal\n{base_url}"
@@ -97,10 +97,10 @@ _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def encode(record: Record) -> bytes:
-    """The bytes of the file: one line of ASCII JSON.
+    """Return the bytes of the file: one line of ASCII JSON.
 
     Raises:
-        RecordError: A body holds something JSON cannot express.
+        RecordError: a body contains a value that JSON cannot express.
     """
     members = {
         "version": VERSION,
@@ -119,10 +119,10 @@ def encode(record: Record) -> bytes:
 
 
 def decode(raw: bytes) -> Record:
-    """The record in these bytes.
+    """Return the record in these bytes.
 
     Raises:
-        RecordError: They are not one, or of an unknown version; the message says what is wrong.
+        RecordError: they are no record, or of an unknown version; the message says what is wrong.
     """
     members = _members(raw)
     version = members.pop("version", None)
@@ -133,7 +133,7 @@ def decode(raw: bytes) -> Record:
         raise RecordError("mode is neither commit nor event")
     reservation_id = _text(members, "reservation_id")
     if reservation_id in (".", "..") or not _has_utf8(reservation_id):
-        raise RecordError(f"reservation_id {reservation_id!r} can stand in no request")
+        raise RecordError(f"reservation_id {reservation_id!r} cannot be part of a request path")
     record = Record(
         reservation_id=reservation_id,
         base_url=_text(members, "base_url", absent=""),
@@ -144,12 +144,12 @@ def decode(raw: bytes) -> Record:
         not_before_ms=_time(members, "not_before_ms"),
         extra=members,
     )
-    _check_owed(record.commit_body if mode == "commit" else record.event_fallback_body, mode)
+    _check_body(record.commit_body if mode == "commit" else record.event_fallback_body, mode)
     return record
 
 
-def _check_owed(body: dict[str, Any] | None, mode: Mode) -> None:
-    """Without its key and its amount a server could only refuse the request, and that would end the record."""
+def _check_body(body: dict[str, Any] | None, mode: Mode) -> None:
+    """Check that the body has a key and an amount: the server would reject it without them, which ends the record."""
     if body is None:
         raise RecordError(f"the body that mode {mode} needs is missing")
     key, actual = body.get("idempotency_key"), body.get("actual")
@@ -184,7 +184,7 @@ def _finite(digits: str) -> float:
 def _text(members: dict[str, Any], name: str, absent: str | None = None) -> str:
     value = members.pop(name, absent)
     if not isinstance(value, str) or (not value and absent is None):
-        raise RecordError(f"{name} is missing or not a text")
+        raise RecordError(f"{name} is missing or not a string")
     return value
 
 

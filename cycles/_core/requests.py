@@ -1,7 +1,7 @@
-"""What goes over the wire: calls as values, built from what users say.
+"""Requests as values, built from the caller's arguments.
 
-A `Call` names an operation of the protocol and carries its path, query and body as plain data; `_wire.wire` turns it
-into bytes and checks it against the schema first. Idempotency keys are made here, and only here.
+A `Call` names an operation of the protocol and has its path, query and body as JSON values. `_wire.wire` checks it
+against the schema and turns it into bytes. Idempotency keys are made in this file only.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ DEFAULT_TTL_MS: Final = 60_000
 
 @frozen
 class Call:
-    """One request. `timeout_s` bounds the whole attempt in seconds; None is the client's own time-out.
+    """One request. `timeout_s` bounds the whole attempt in seconds; None is the client's own timeout.
 
-    `headers` go besides those every request has; only operations called by `client.raw` have any.
+    `headers` are added to those of every request; only calls of `client.raw` have any.
     """
 
     operation: str
@@ -37,18 +37,18 @@ class Call:
 
 
 def new_key() -> str:
-    """A fresh idempotency key."""
+    """Return a new idempotency key."""
     return uuid.uuid4().hex
 
 
 def check_key(key: str) -> str:
-    """A caller's idempotency key, if it can be used as one.
+    """Check a caller's idempotency key (`docs/protocol/idempotency.md#keys`) and return it.
 
     Raises:
-        InvalidRequestError: if it is not 1 to 256 characters, or holds control characters (decisions 8).
+        InvalidRequestError: not 1 to 256 characters, or with control characters.
     """
     if not isinstance(key, str) or not 1 <= len(key) <= 256:
-        raise InvalidRequestError(f"idempotency_key: must be a text of 1 to 256 characters, got {key!r:.80}")
+        raise InvalidRequestError(f"idempotency_key: must be a string of 1 to 256 characters, got {key!r:.80}")
     if any(ord(character) < 32 or ord(character) == 127 for character in key):
         raise InvalidRequestError("idempotency_key: must not hold control characters")
     if not is_text(key):
@@ -57,15 +57,15 @@ def check_key(key: str) -> str:
 
 
 def is_id(value: object) -> TypeGuard[str]:
-    """Whether this can be one segment of a path: a URL would swallow ``""``, ``"."`` and ``".."`` (decisions 8)."""
+    """Return whether the value can be one segment of a path (`docs/protocol/idempotency.md#ids-in-paths`)."""
     return isinstance(value, str) and value not in ("", ".", "..") and is_text(value)
 
 
 def check_id(name: str, value: str) -> str:
-    """An id that is going to be one segment of a path.
+    """Check an id that becomes one segment of a path, and return it.
 
     Raises:
-        InvalidRequestError: if it cannot be.
+        InvalidRequestError: it cannot be one.
     """
     if not is_id(value):
         raise InvalidRequestError(f"{name}: {value!r} is not an id")
@@ -73,10 +73,10 @@ def check_id(name: str, value: str) -> str:
 
 
 def aware(name: str, value: datetime) -> datetime:
-    """A moment that means the same everywhere.
+    """Check that a datetime is aware, and return it.
 
     Raises:
-        InvalidRequestError: for a naive datetime, saying how to make it aware.
+        InvalidRequestError: it is naive; the message says how to make it aware.
     """
     if not isinstance(value, datetime):
         raise InvalidRequestError(f"{name}: give an aware datetime, got {value!r}")
@@ -88,22 +88,22 @@ def aware(name: str, value: datetime) -> datetime:
 
 
 def without_none(**members: Any) -> dict[str, Any]:
-    """The members that are given; an absent member is never sent as null."""
+    """Return the members that are not None; an absent member is never sent as null."""
     return {name: value for name, value in members.items() if value is not None}
 
 
 def commit_call(reservation_id: str, body: Mapping[str, Any], trace_id: str | None = None) -> Call:
-    """Report the actual of a reservation."""
+    """Return the request that commits the actual of a reservation."""
     return Call(COMMIT_RESERVATION, {"reservation_id": reservation_id}, body=body, trace_id=trace_id)
 
 
 def event_call(body: Mapping[str, Any], trace_id: str | None = None) -> Call:
-    """Debit an actual without a reservation."""
+    """Return the request that records an actual without a reservation."""
     return Call(CREATE_EVENT, body=body, trace_id=trace_id)
 
 
 def release_call(reservation_id: str, key: str, reason: str | None, trace_id: str | None = None) -> Call:
-    """Give the budget back. A reason longer than the protocol's 256 characters is cut: it must never stop a release."""
+    """Return the release request. A reason longer than 256 characters is truncated: it must not prevent it."""
     body = without_none(idempotency_key=key, reason=reason[:256] if reason else None)
     return Call(RELEASE_RESERVATION, {"reservation_id": reservation_id}, body=body, trace_id=trace_id)
 
@@ -111,7 +111,7 @@ def release_call(reservation_id: str, key: str, reason: str | None, trace_id: st
 def extend_call(
     reservation_id: str, key: str, extend_by_ms: int, timeout_s: float | None = None, trace_id: str | None = None
 ) -> Call:
-    """Move the end of the lease `extend_by_ms` milliseconds further."""
+    """Return the request that moves the end of the lease by `extend_by_ms` milliseconds."""
     body = {"idempotency_key": key, "extend_by_ms": extend_by_ms}
     path = {"reservation_id": reservation_id}
     return Call(EXTEND_RESERVATION, path, body=body, timeout_s=timeout_s, trace_id=trace_id)

@@ -1,4 +1,4 @@
-"""A reserve request: what the caller asked for, checked, and the body that is sent for it."""
+"""A reserve request: the checked arguments of the caller, and the body that is sent for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cycles._core.subjects import Action, Subject
 
 @frozen(kw_only=True)
 class ReserveRequest:
-    """One described reservation; nothing has been sent for it. Durations are milliseconds, `wait` is seconds."""
+    """One reservation as described by the caller. Durations are milliseconds, `wait` is seconds."""
 
     estimate: Amount
     action: Action
@@ -33,7 +33,7 @@ class ReserveRequest:
     settlement_metadata: Mapping[str, str] = field(factory=dict)
 
     def body(self, key: str) -> dict[str, Any]:
-        """The body of the create request; what was not asked for is left to the server's defaults."""
+        """Return the body of the create request; the server's defaults apply to what is absent."""
         body: dict[str, Any] = {
             "idempotency_key": key,
             "subject": self.subject.to_dict(),

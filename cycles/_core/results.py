@@ -1,7 +1,7 @@
-"""What the server answered, as values: frozen, absent members are None, amounts are `Amount`.
+"""Responses as frozen values: absent members are None, amounts are `Amount`.
 
-They are read from bodies that have already satisfied the schema (`schema.py`). A member newer than this SDK is in
-`extra`; the body as it came is in `raw`.
+They are read from bodies that satisfy the schema (`schema.py`). A member that is newer than this SDK is in `extra`; the
+parsed body is in `raw`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Readers: TypeAlias = dict[str, Callable[..., Any]]
 
 @frozen(kw_only=True)
 class Result:
-    """Base of every answer.
+    """Base of every response.
 
     Attributes:
         request_id: The server's id of the request, for its logs.
         trace_id: Trace id of the request (32 hex digits).
-        raw: The JSON object as it came.
+        raw: The JSON object of the response, unchanged.
     """
 
     request_id: str | None = field(default=None, eq=False, repr=False)
@@ -38,7 +38,7 @@ class Result:
 
     @property
     def extra(self) -> dict[str, Any]:
-        """Members of the answer that this SDK does not know yet."""
+        """Members of the response that this SDK does not know yet."""
         known = fields_dict(type(self))
         return {name: value for name, value in self.raw.items() if name not in known}
 
@@ -48,12 +48,12 @@ class Result:
         return self.extra
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object as it came."""
+        """Return the JSON object of the response, unchanged."""
         return dict(self.raw)
 
     @classmethod
     def read(cls, body: Mapping[str, Any], *, request_id: str | None = None, trace_id: str | None = None) -> Self:
-        """This answer from a body that satisfies its schema; null members count as absent (semantics 8)."""
+        """Return the response in a body that satisfies its schema; null members count as absent."""
         known, members = _members(cls), {}
         for name, value in body.items():
             if value is not None and name in known:
@@ -97,7 +97,7 @@ def _action(body: Mapping[str, Any]) -> Action:
 
 @frozen(kw_only=True)
 class EvidenceRef(Result):
-    """Where the signed evidence of an answer can be read: `evidence_id` is 64 hex digits."""
+    """Reference to the signed evidence of a response: `evidence_id` is 64 hex digits."""
 
     evidence_id: str
     cycles_evidence_url: str
@@ -105,7 +105,7 @@ class EvidenceRef(Result):
 
 @frozen(kw_only=True)
 class ReservationEvidence(Result):
-    """The evidence of each step in the life of a reservation, where there is one."""
+    """The evidence of each step in the life of a reservation, if there is one."""
 
     reserve: EvidenceRef | None = None
     commit: EvidenceRef | None = None
@@ -116,7 +116,7 @@ class ReservationEvidence(Result):
 
 @frozen(kw_only=True)
 class Caps(Result):
-    """Limits under which an action is allowed (semantics 6); None means no limit. `cooldown_ms` is in milliseconds."""
+    """Limits under which an action is allowed; None means no limit. `cooldown_ms` is in milliseconds."""
 
     max_tokens: int | None = None
     max_steps_remaining: int | None = None
@@ -157,7 +157,7 @@ _balances = _many(Balance)
 
 @frozen(kw_only=True)
 class DecisionResponse(Result):
-    """The answer to `decide`. `decision` is ALLOW, ALLOW_WITH_CAPS or DENY; it holds nothing for later."""
+    """The response to `decide`. `decision` is ALLOW, ALLOW_WITH_CAPS or DENY; nothing is reserved."""
 
     decision: str
     caps: Caps | None = None
@@ -170,13 +170,13 @@ class DecisionResponse(Result):
 
     @property
     def allowed(self) -> bool:
-        """True for ALLOW and ALLOW_WITH_CAPS; a decision this SDK does not know counts as a denial."""
+        """True for ALLOW and ALLOW_WITH_CAPS; a decision that this SDK does not know counts as a denial."""
         return is_allowed(self.decision)
 
 
 @frozen(kw_only=True)
 class ReservationCreateResponse(DecisionResponse):
-    """The answer to a reservation, live or dry. `expires_at_ms` is server time; never compare it with a local clock."""
+    """The response to a reservation, live or dry run. `expires_at_ms` is server time, not local time."""
 
     affected_scopes: list[str] = field(factory=list)
     reservation_id: str | None = None
@@ -191,7 +191,7 @@ class ReservationCreateResponse(DecisionResponse):
 
 @frozen(kw_only=True)
 class CommitResponse(Result):
-    """The answer to a commit: what was charged, and what went back to the budget if anything did."""
+    """The response to a commit: what was charged, and what was returned to the budget, if any."""
 
     status: str
     charged: Amount
@@ -209,7 +209,7 @@ class CommitResponse(Result):
 
 @frozen(kw_only=True)
 class ReleaseResponse(Result):
-    """The answer to a release: what went back to the budget."""
+    """The response to a release: what was returned to the budget."""
 
     status: str
     released: Amount
@@ -221,7 +221,7 @@ class ReleaseResponse(Result):
 
 @frozen(kw_only=True)
 class ReservationExtendResponse(Result):
-    """The answer to an extension. `remaining_ttl_ms` counts from the moment the server wrote it."""
+    """The response to an extension. `remaining_ttl_ms` counts from the moment when the server wrote it."""
 
     status: str
     expires_at_ms: int
@@ -233,7 +233,7 @@ class ReservationExtendResponse(Result):
 
 @frozen(kw_only=True)
 class EventCreateResponse(Result):
-    """The answer to a direct event. `charged` is there only where less than the actual was charged."""
+    """The response to an event. `charged` is set only if less than the actual was charged."""
 
     status: str
     event_id: str
@@ -280,7 +280,7 @@ class ReservationDetail(ReservationSummary):
 
 @frozen(kw_only=True)
 class EvidenceEnvelope(Result):
-    """A signed statement of the server about one of its answers; verify `signature` with a key of `evidence_keys()`."""
+    """A signed statement of the server about one response; verify `signature` with a key of `evidence_keys()`."""
 
     schema_version: str
     artifact_type: str

@@ -1,8 +1,8 @@
-"""What the recovery worker still owes, and when it may try (decisions 9, 10, 15). Pure: `now` in, the next step out.
+"""When each pending task is tried again. See `docs/protocol/settlement.md#one-attempt-then-the-background`.
 
-Each item backs off by itself; on top of that there is one gate for the server as a whole. While nothing gets through,
-the gate opens for one probe at a time, with growing pauses, so that an outage costs a request now and then however
-many records there are. The first success opens it for all.
+Each item has its own growing delay. In addition there is one gate for the server: while requests fail, it opens for
+one attempt at a time, with growing pauses, so that an outage costs few requests for any number of items. The first
+success opens it for all items.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-HEARD_S: Final = 1.0  # what fails for a reason of its own must not be tried with every call that succeeds
+RESPONSE_INTERVAL_S: Final = 1.0  # an item that fails for its own reason is not tried with every successful call
 
 
 class Item(Generic[T]):
-    """One thing that is owed. `due` and `floor` are monotonic seconds; `floor` is what a 429 asked for.
+    """One pending task. `due` and `floor` are monotonic seconds; `floor` is the earliest time after a 429.
 
-    `hurried` marks one that was hurried while somebody was at it: if that fails, it is due again at once.
+    `expedited` is set if the item was expedited while a worker was trying it: if that attempt fails, it is due again
+    immediately.
     """
 
-    __slots__ = ("attempts", "busy", "due", "floor", "hurried", "key", "outcome", "value")
+    __slots__ = ("attempts", "busy", "due", "expedited", "floor", "key", "outcome", "value")
 
     def __init__(self, key: str, value: T, due: float) -> None:
         self.key = key
@@ -32,17 +33,17 @@ class Item(Generic[T]):
         self.floor = 0.0
         self.attempts = 0
         self.busy = False
-        self.hurried = False
+        self.expedited = False
         self.outcome: str | None = None
 
 
 class RetrySchedule(Generic[T]):
-    """The items that are owed, by key.
+    """The pending items, by key.
 
     Args:
         initial_delay: Seconds before a failed item is tried again; doubled with each failure.
         max_delay: Seconds that delay never exceeds.
-        random: Gives numbers from 0 to 1, for jitter.
+        random: Returns numbers from 0 to 1, for jitter.
     """
 
     def __init__(self, initial_delay: float, max_delay: float, random: Callable[[], float]) -> None:
@@ -55,7 +56,7 @@ class RetrySchedule(Generic[T]):
         self._busy = 0
         self._outages = 0
         self._gate = 0.0
-        self._heard_again = 0.0
+        self._next_response = 0.0
 
     def __len__(self) -> int:
         return len(self._items)
@@ -64,11 +65,11 @@ class RetrySchedule(Generic[T]):
         return iter(list(self._items.values()))
 
     def get(self, key: str) -> Item[T] | None:
-        """The item of a key, or None."""
+        """Return the item of a key, or None."""
         return self._items.get(key)
 
     def add(self, key: str, value: T, due: float, *, floor: float = 0.0) -> bool:
-        """Owe something; False where it is owed already (its value is brought up to date)."""
+        """Add an item. Return False if its key is pending already; its value is replaced then."""
         known = self._items.get(key)
         if known is not None:
             known.value = value
@@ -79,7 +80,7 @@ class RetrySchedule(Generic[T]):
         return True
 
     def take(self, now: float) -> Item[T] | None:
-        """The item to try now, marked busy; None where nothing may be tried yet."""
+        """Return the item to try now, marked busy; None if no item may be tried yet."""
         if self._outages and (self._busy or now < self._gate):
             return None
         item = self._first()
@@ -91,7 +92,7 @@ class RetrySchedule(Generic[T]):
         return item
 
     def next_due(self, now: float) -> float | None:
-        """When `take` is worth another look; None while there is nothing to wait for."""
+        """Return when to call `take` again; None if no item has a time."""
         if self._outages and self._busy:
             return None
         item = self._first()
@@ -100,20 +101,20 @@ class RetrySchedule(Generic[T]):
         return max(item.due, self._gate) if self._outages else item.due
 
     def drop(self, item: Item[T]) -> None:
-        """No longer owed, and nothing learnt about the server."""
+        """Remove an item whose attempt says nothing about the server."""
         if self._items.pop(item.key, None) is not None and item.busy:
             self._busy -= 1
 
     def settled(self, item: Item[T], now: float) -> None:
-        """The server answered for good: it is there, so whatever waited only for it is due."""
+        """Remove an item that got a final response: the server responds, so items that wait for it are due."""
         self.drop(item)
         self._succeeded(now)
 
     def server_responded(self, now: float) -> bool:
-        """Something else got through to the server. True where that makes anything due, at most once per `HEARD_S`."""
-        if not self._items or now < self._heard_again:
+        """Note that another request succeeded. Return True if an item is due now, at most once per interval."""
+        if not self._items or now < self._next_response:
             return False
-        self._heard_again = now + HEARD_S
+        self._next_response = now + RESPONSE_INTERVAL_S
         return self._succeeded(now)
 
     def _succeeded(self, now: float) -> bool:
@@ -121,7 +122,7 @@ class RetrySchedule(Generic[T]):
             self._outages = 0
             self.expedite(now)
             return True
-        # The server was there all the time: one more is tried, and if that succeeds, the next.
+        # There was no outage: one more item is tried, and after its success the next.
         first = self._first()
         if first is None or not first.due > now >= first.floor:
             return False
@@ -130,39 +131,39 @@ class RetrySchedule(Generic[T]):
         return True
 
     def failed(self, item: Item[T], now: float, outcome: str, *, outage: bool, floor: float = 0.0) -> None:
-        """Nothing is proven: try again later, never before `floor`. `outage` means the server as a whole fails."""
+        """Try the item again later, never before `floor`. `outage` means that all items would fail the same way."""
         self._busy -= item.busy
         item.busy = False
         item.attempts += 1
         item.outcome = outcome
         item.floor = floor
-        hurried, item.hurried = item.hurried, False
-        item.due = max(now if hurried else now + self._delay(item.attempts), floor)
+        expedited, item.expedited = item.expedited, False
+        item.due = max(now if expedited else now + self._delay(item.attempts), floor)
         self._push(item)
         if outage:
             self._outages += 1
-            # A 429 slows the others down too, but not for longer than an outage would.
-            pause = 0.0 if hurried else self._delay(self._outages)
+            # A 429 delays the other items too, but not longer than an outage would.
+            pause = 0.0 if expedited else self._delay(self._outages)
             self._gate = max(now + pause, min(floor, now + self._max))
 
     def expedite(self, now: float) -> None:
-        """Everything is due, but for what a 429 holds back."""
+        """Make every item due now, except those that wait for a 429."""
         self._gate = now
         for item in self._items.values():
             due = max(now, item.floor)
-            item.hurried = item.busy
+            item.expedited = item.busy
             if not item.busy and due < item.due:
                 item.due = due
                 self._push(item)
 
     def _first(self) -> Item[T] | None:
-        """The item that is due first, of those that nobody is busy with."""
+        """Return the item that is due first and that no worker is trying."""
         while self._heap:
             due, _, key = self._heap[0]
             item = self._items.get(key)
             if item is not None and not item.busy and item.due == due:
                 return item
-            heapq.heappop(self._heap)  # settled, taken, or moved meanwhile
+            heapq.heappop(self._heap)  # removed, taken or rescheduled since it was pushed
         return None
 
     def _delay(self, failures: int) -> float:

@@ -1,8 +1,8 @@
 """Checkers compiled from the schemas of the protocol: one closure per schema, made when first used.
 
-Two readings of one schema (semantics 8). A *request* is held to the letter, so that nothing leaves that the server
-must refuse. An *answer* is read for what it proves: required members with their types and bounds, optional members
-with their types, null as absent; whatever is newer than this SDK (members, enum values) passes.
+There are two readings of a schema (`docs/protocol/responses.md#success`). A *request* must satisfy it exactly, so that
+the server does not reject it. A *response* needs its required members with their types and bounds, and its optional
+members with their types; null counts as absent, and members and enum values that are newer than this SDK pass.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any, Final, TypeAlias
 from cycles._core.json_values import is_text
 
 Check: TypeAlias = Callable[[Any, str], str | None]
-"""Takes a value and its path; answers what is wrong with it, or None."""
+"""Takes a value and its path; returns what is wrong with it, or None."""
 
 _Test: TypeAlias = Callable[[Any], str | None]
 """The same without a path: what is wrong begins where the value is (`.name: ...`, `[0]: ...`, `: ...`).
 
-Most values are right, so places are put together on the way out of a failure, never on the way in.
+Most values are valid, so a path is only built for a failure.
 """
 
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
@@ -37,16 +37,16 @@ _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
 class Checkers:
-    """The checkers of one set of component schemas; `answers` chooses the tolerant reading."""
+    """The checkers of one set of component schemas; `responses` selects the tolerant reading."""
 
-    def __init__(self, schemas: Mapping[str, Mapping[str, Any]], *, answers: bool) -> None:
+    def __init__(self, schemas: Mapping[str, Mapping[str, Any]], *, responses: bool) -> None:
         self._schemas = schemas
-        self._answers = answers
+        self._responses = responses
         self._compiled: dict[tuple[str, bool], _Test] = {}
         self._begun: set[tuple[str, bool]] = set()
         self._checks: dict[str, Check] = {}
         self._inlined: dict[int, tuple[Mapping[str, Any], Check]] = {}  # a schema kept here keeps its id
-        self._lock = threading.RLock()  # while one thread compiles, no other may see what is half made
+        self._lock = threading.RLock()  # while one thread compiles, no other thread may use an unfinished checker
 
     def __getitem__(self, name: str) -> Check:
         try:
@@ -76,15 +76,15 @@ class Checkers:
         if "$ref" in schema:
             return self._named(schema["$ref"], bounds)
         tests = [_type(schema)] if "type" in schema else []
-        if schema.get("type") == "string" and not self._answers:
+        if schema.get("type") == "string" and not self._responses:
             tests.append(_unicode)
         if bounds:
             tests += _bounds(schema)
         if "pattern" in schema and bounds:
             tests.append(_pattern(schema["pattern"]))
-        if "enum" in schema and not self._answers:
+        if "enum" in schema and not self._responses:
             tests.append(_enum(schema["enum"]))
-        if "const" in schema and not self._answers:
+        if "const" in schema and not self._responses:
             tests.append(_enum([schema["const"]]))
         if "properties" in schema or "additionalProperties" in schema or "required" in schema:
             tests = [self._object(schema, _all(tests), only_type=len(tests) == 1)]
@@ -94,13 +94,13 @@ class Checkers:
         for word in ("anyOf", "oneOf"):
             if word in schema:
                 tests.append(self._alternatives(schema[word], bounds))
-        words = set(schema) - {"enum"} if self._answers else set(schema)
-        return _quick(schema, _all(tests), bounds) if words <= _QUICK else _all(tests)
+        keywords = set(schema) - {"enum"} if self._responses else set(schema)
+        return _quick(schema, _all(tests), bounds) if keywords <= _QUICK else _all(tests)
 
     def _alternatives(self, branches: list[Mapping[str, Any]], bounds: bool) -> _Test:
         """At least one branch holds; that not more than one of `oneOf` does is for the server to know."""
         if all(set(branch) == {"required"} for branch in branches):
-            return _anything if self._answers else _any_required(branches)
+            return _anything if self._responses else _any_required(branches)
         tests = [self._compile(branch, bounds=bounds) for branch in branches]
 
         def test(value: Any) -> str | None:
@@ -111,7 +111,7 @@ class Checkers:
 
     def _object(self, schema: Mapping[str, Any], before: _Test, *, only_type: bool) -> _Test:
         required = tuple(schema.get("required", ()))
-        strict = not self._answers
+        strict = not self._responses
         members = {
             name: self._compile(member, bounds=strict or name in required)
             for name, member in schema.get("properties", {}).items()
@@ -178,11 +178,11 @@ def _anything(value: Any) -> str | None:
 
 
 _QUICK: Final = frozenset({"type", "format", "minimum", "maximum", "minLength", "maxLength"})
-"""What `_quick` knows; a schema with any other word takes the long way."""
+"""What `_quick` knows; any other schema is tested in full."""
 
 
 def _quick(schema: Mapping[str, Any], test: _Test, bounds: bool) -> _Test:
-    """`test` for a plain text or whole number, which says yes at once to what is plainly right."""
+    """Return `test` with a fast path for valid strings and integers."""
     given = schema if bounds else {}
     if schema.get("type") == "string":
         least, most = given.get("minLength", 0), given.get("maxLength", _HIGHEST)

@@ -1,4 +1,4 @@
-"""Who acts and what it does: the subject and the action of a request (semantics 3)."""
+"""The subject and the action of a request. See `docs/protocol/amounts-and-subjects.md#subject-levels`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ LEVELS: Final = ("tenant", "workspace", "app", "workflow", "agent", "toolset")
 """The standard levels, outermost first; the server derives its scopes in this order."""
 
 
-def _texts(value: Mapping[str, str] | None) -> dict[str, str]:
+def _strings(value: Mapping[str, str] | None) -> dict[str, str]:
     if value is not None and not isinstance(value, Mapping):
-        raise InvalidRequestError(f"subject.dimensions: give a mapping of texts, got {value!r}")
+        raise InvalidRequestError(f"subject.dimensions: pass a mapping of strings, got {value!r}")
     return dict(value or {})
 
 
@@ -34,7 +34,7 @@ class Subject:
     workflow: str | None = None
     agent: str | None = None
     toolset: str | None = None
-    dimensions: Mapping[str, str] = field(factory=dict, converter=_texts, hash=False)
+    dimensions: Mapping[str, str] = field(factory=dict, converter=_strings, hash=False)
 
     def over(self, base: Subject) -> Subject:
         """This subject, with what it leaves out taken from `base`; dimensions are merged key by key."""
@@ -69,7 +69,7 @@ def as_subject(value: Subject | Mapping[str, Any] | None) -> Subject:
 
 def _tags(value: Sequence[str] | None) -> list[str]:
     if isinstance(value, str):
-        raise InvalidRequestError(f"action.tags: give a list of tags, got the single text {value!r}")
+        raise InvalidRequestError(f"action.tags: pass a list of tags, got the single string {value!r}")
     return list(value or ())
 
 

@@ -44,7 +44,7 @@ async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
     if step is None:
         return
     call = extend_call(
-        heartbeat.reservation_id, heartbeat.key, heartbeat.extend_by_ms, step.cut_ms / 1000, heartbeat.trace_id
+        heartbeat.reservation_id, heartbeat.key, heartbeat.extend_by_ms, step.timeout_ms / 1000, heartbeat.trace_id
     )
     try:
         outcome = await io.send(call)

@@ -111,7 +111,7 @@ class Heartbeat:
         return self.lease.expires_at_ms
 
     def set_timer(self, timer: Any) -> None:
-        """Replace the driver's timer of the next attempt. If the heartbeat has ended meanwhile, cancel it."""
+        """Replace the driver's timer of the next attempt. If the heartbeat has ended in the meantime, cancel it."""
         self.drop_timer()
         self.timer = timer
         if self.ended:

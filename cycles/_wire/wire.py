@@ -168,9 +168,9 @@ class Wire:
         # The tables are read when the first call is made, not when the client is.
         protocol = self._tables()
         if self._requests is None:
-            self._answers = Checkers(_without_items(protocol.SCHEMAS, protocol.OPERATIONS), answers=True)
+            self._answers = Checkers(_without_items(protocol.SCHEMAS, protocol.OPERATIONS), responses=True)
             self._operations = {name: _operation(table) for name, table in protocol.OPERATIONS.items()}
-            self._requests = Checkers(protocol.SCHEMAS, answers=False)
+            self._requests = Checkers(protocol.SCHEMAS, responses=False)
 
     def _query(self, operation: _Operation, query: Mapping[str, Any]) -> list[tuple[str, str]]:
         pairs: list[tuple[str, str]] = []

@@ -136,7 +136,7 @@ MEMBERS: Final = {"create": frozenset(_CREATE), "update": frozenset(_UPDATE)}
 
 _CHECKERS: Final = Checkers(
     {"create": _closed(_CREATE, "url", "event_types"), "update": _closed(_UPDATE), "replay": _closed(_REPLAY)},
-    answers=False,
+    responses=False,
 )
 
 

@@ -92,7 +92,7 @@ def test_the_copy_does_not_follow_its_original() -> None:
 
 
 def test_metadata_must_be_a_mapping() -> None:
-    with pytest.raises(InvalidRequestError, match="metadata is a mapping"):
+    with pytest.raises(InvalidRequestError, match="metadata must be a mapping"):
         clean_object(["a"], "metadata")
 
 

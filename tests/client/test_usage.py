@@ -34,7 +34,7 @@ shapes = pytest.mark.parametrize("shape", [lambda value: value, as_object], ids=
         ({"model_version": "x" * 129}, "metrics.model_version is at most 128"),
         ({"model_version": 4}, "metrics.model_version is text"),
         ({"custom": {"at": b"x"}}, r"metrics.custom.at is a bytes"),
-        ({"custom": "x"}, "metrics.custom is a mapping"),
+        ({"custom": "x"}, "metrics.custom must be a mapping"),
     ],
 )
 def test_metrics_are_checked_when_they_are_given(wrong: dict[str, Any], says: str) -> None:

@@ -62,8 +62,8 @@ def test_a_request_is_held_to_the_letter_and_an_answer_for_what_it_proves(
     change: dict[str, Any], request_problem: str | None, answer_problem: str | None
 ) -> None:
     value = {**GOOD, **change}
-    for answers, expected in ((False, request_problem), (True, answer_problem)):
-        problem = Checkers(SCHEMAS, answers=answers)["Thing"](value, "")
+    for responses, expected in ((False, request_problem), (True, answer_problem)):
+        problem = Checkers(SCHEMAS, responses=responses)["Thing"](value, "")
         if expected is None:
             assert problem is None
         else:
@@ -72,6 +72,6 @@ def test_a_request_is_held_to_the_letter_and_an_answer_for_what_it_proves(
 
 
 def test_what_is_wrong_is_named_without_repeating_a_whole_body() -> None:
-    problem = Checkers(SCHEMAS, answers=True)["Thing"]({"name": "n", "cost": ["x" * 100_000] * 50}, "")
+    problem = Checkers(SCHEMAS, responses=True)["Thing"]({"name": "n", "cost": ["x" * 100_000] * 50}, "")
     assert problem is not None
     assert len(problem) < 200

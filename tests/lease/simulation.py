@@ -105,8 +105,8 @@ class Run:
         if attempt.fate in (Fate.OK, Fate.LOST_ANSWER):
             self._watch(arrived)
             answered = self.server.extend(key, arrived)
-        lost = attempt.fate in (Fate.LOST_REQUEST, Fate.LOST_ANSWER) or back - started > beat.cut_ms
-        self.now_ms = started + beat.cut_ms if lost else back
+        lost = attempt.fate in (Fate.LOST_REQUEST, Fate.LOST_ANSWER) or back - started > beat.timeout_ms
+        self.now_ms = started + beat.timeout_ms if lost else back
         self.succeeded.append(answered is not None and not lost)
         if answered is not None and not lost:
             return lease.granted(Grant(*answered, started, self.now_ms))

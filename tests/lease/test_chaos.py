@@ -76,13 +76,13 @@ class ChaosIo:
         body = {"decision": "ALLOW", "reservation_id": "r1", "affected_scopes": []}
         return self._success({**body, "remaining_ttl_ms": remaining, "expires_at_ms": expires}, started)
 
-    def _extend(self, key: str, cut_ms: float) -> Outcome:
+    def _extend(self, key: str, timeout_ms: float) -> Outcome:
         started, there, back = self.clock_ms, *(self.dice.uniform(0, RTT_MS / 2) for _ in range(2))
         fate = self.dice.choices(["ok", "503", "429", "lost request", "lost answer"], [60, 12, 8, 10, 10])[0]
         if fate in ("ok", "lost answer"):
             self.lapsed = self.lapsed or not self.server.alive(started + there)
             remaining, expires = self.server.extend(key, started + there)
-        self.clock_ms = started + (cut_ms if fate.startswith("lost") else there + back)
+        self.clock_ms = started + (timeout_ms if fate.startswith("lost") else there + back)
         if fate == "ok":
             return self._success({"status": "ACTIVE", "remaining_ttl_ms": remaining, "expires_at_ms": expires}, started)
         if fate.startswith("lost"):

@@ -250,7 +250,7 @@ def test_an_unknown_key_points_at_the_key_and_does_not_show_it(client: Callable[
 
 def test_a_unit_without_a_budget_names_the_units_that_have_one(client: Callable[..., cycles.Cycles]) -> None:
     line = refused(cycles.UnitMismatchError, client().reserve(cycles.tokens(1), action=ACTION).acquire)
-    assert "give an amount in USD_MICROCENTS" in line
+    assert "pass an amount in USD_MICROCENTS" in line
 
 
 def test_a_subject_without_a_budget_points_at_subject_and_address(
@@ -297,7 +297,7 @@ def test_a_wrong_argument_is_named_with_what_it_may_be(
 
 def test_a_denial_says_where_to_look(client: Callable[..., cycles.Cycles]) -> None:
     line = refused(cycles.BudgetExceededError, client().reserve(cycles.usd(100), action=ACTION).acquire)
-    assert "client.balances() tells how much" in line
+    assert "client.balances() lists what is left" in line
 
 
 def test_a_journal_that_cannot_be_written_is_one_warning_that_names_the_setting(

@@ -45,17 +45,17 @@ class Lease:
     """What is known of one lease. Make it with `opened`, then follow `granted` and `failed`.
 
     Attributes:
-        notices: What this last change brought up; each kind comes once in the life of a lease.
+        notices: What this last change has to report; each kind once in the life of a lease.
         extensions: How many extends succeeded.
-        expires_at_ms: Server time, of the last answer that had one.
+        expires_at_ms: Server time, of the last response that had one.
     """
 
     ttl_ms: int
     timeout_ms: float
     opened_ms: float
-    answered_ms: float
+    response_ms: float
     expires_at_ms: int | None
-    proven_until_ms: float
+    confirmed_until_ms: float
     deadline_ms: float
     delay_ms: float
     by_remaining_ttl: bool = False
@@ -63,43 +63,43 @@ class Lease:
     largest_rtt_ms: float = 0.0
     granted_ms: float = 0.0
     extensions: int = 0
-    stumble: FailedAttempt | None = None
-    told: frozenset[NoticeKind] = frozenset()
+    last_failure: FailedAttempt | None = None
+    reported: frozenset[NoticeKind] = frozenset()
     notices: tuple[Notice, ...] = ()
 
     @classmethod
     def opened(cls, *, ttl_ms: int, timeout_ms: float, grant: Grant) -> tuple[Self, Step]:
-        """The lease of a create answer, and its first step.
+        """Return the lease of a create response, and its first step.
 
         Args:
-            ttl_ms: As asked for at reserve; each extend asks for the same.
-            timeout_ms: The configured time-out of a whole attempt; infinity is allowed.
-            grant: The create answer.
+            ttl_ms: As requested at reserve; each extend requests the same.
+            timeout_ms: The configured timeout of a whole attempt; infinity is allowed.
+            grant: The create response.
         """
         lease = cls(
             ttl_ms=ttl_ms,
             timeout_ms=timeout_ms,
             opened_ms=grant.received_ms,
-            answered_ms=grant.received_ms,
+            response_ms=grant.received_ms,
             expires_at_ms=grant.expires_at_ms,
-            proven_until_ms=grant.received_ms,
+            confirmed_until_ms=grant.received_ms,
             deadline_ms=primary.deadline_ms(timeout_ms, ttl_ms),
             delay_ms=fallback.hold_ms(ttl_ms),
         )
         if grant.remaining_ttl_ms is not None:
             return lease._by_primary(grant, grant.remaining_ttl_ms, timeout_ms)
-        lease = lease._telling(NoticeKind.FALLBACK, _FALLBACK)  # the first extension, at once, measures the first grant
-        return lease, lease._beat(grant.received_ms, fresh_key=True)
+        lease = lease._with_notice(NoticeKind.FALLBACK, _FALLBACK)  # an immediate extension measures the first grant
+        return lease, lease._attempt(grant.received_ms, fresh_key=True)
 
     def granted(self, grant: Grant) -> tuple[Self, Step]:
-        """The lease after an extend that succeeded. Either algorithm takes over from the other here."""
-        lease = evolve(self, extensions=self.extensions + 1, stumble=None, notices=())
+        """Return the lease after a successful extend, and the next step. The response selects the algorithm."""
+        lease = evolve(self, extensions=self.extensions + 1, last_failure=None, notices=())
         if grant.remaining_ttl_ms is None:
             return lease._by_fallback(grant)
         return lease._by_primary(grant, grant.remaining_ttl_ms, self.deadline_ms)
 
     def failed(self, failure: Failure, now_ms: float) -> tuple[Self, Step]:
-        """The lease after an attempt that granted nothing, known at `now_ms`."""
+        """Return the lease after an attempt that granted nothing, and the next step."""
         lease = evolve(self, notices=())
         if failure.kind is FailureKind.REJECTED:
             return lease, self._rejected(failure)
@@ -108,11 +108,11 @@ class Lease:
         return lease, self._hold_on(failure, now_ms)
 
     def lasts_until_ms(self) -> float:
-        """Until when (monotonic) the lease provably holds. It may hold for longer."""
-        return self.proven_until_ms
+        """Return until when (monotonic) the lease is confirmed. It may last longer."""
+        return self.confirmed_until_ms
 
     def _by_primary(self, grant: Grant, remaining_ttl_ms: int, enforced_ms: float) -> tuple[Self, Step]:
-        """Semantics 10.2: from this one response alone, but for the largest rtt seen."""
+        """Apply the primary algorithm to this response; only the largest rtt comes from earlier ones."""
         rtt = primary.rtt_ms(grant.sent_ms, grant.received_ms)
         lead = primary.lead_floor_ms(remaining_ttl_ms, rtt)
         deadline = primary.deadline_ms(self.timeout_ms, lead)
@@ -121,9 +121,9 @@ class Lease:
         delay = primary.next_delay_ms(lead, reserve)
         lease = evolve(
             self,
-            answered_ms=grant.received_ms,
+            response_ms=grant.received_ms,
             expires_at_ms=self._expiry(grant),
-            proven_until_ms=grant.received_ms + lead,
+            confirmed_until_ms=grant.received_ms + lead,
             granted_ms=self.granted_ms + (self._measured(grant) or 0.0),
             by_remaining_ttl=True,
             lead_ms=lead,
@@ -132,92 +132,96 @@ class Lease:
             largest_rtt_ms=largest_rtt,
         )
         if delay > 0:
-            return lease, lease._beat(grant.received_ms + delay, fresh_key=True)
+            return lease, lease._attempt(grant.received_ms + delay, fresh_key=True)
         short = _short_lease(lead, reserve, timing_known=rtt is not None)
         if self.by_remaining_ttl and self.delay_ms == 0:  # zero-delay guard
-            return lease, Stop(StopReason.TOO_SHORT, short, permanent=False)
-        return lease._telling(NoticeKind.SHORT_LEASE, short), lease._beat(grant.received_ms, fresh_key=True)
+            return lease, Stop(StopReason.TOO_SHORT, short)
+        return lease._with_notice(NoticeKind.SHORT_LEASE, short), lease._attempt(grant.received_ms, fresh_key=True)
 
     def _by_fallback(self, grant: Grant) -> tuple[Self, Step]:
-        """Semantics 10.4, after an extension without `remaining_ttl_ms`."""
+        """Apply the fallback algorithm after an extension without `remaining_ttl_ms`."""
         measured = self._measured(grant)
-        delay, clamped = fallback.pace(measured, grant.received_ms - self.answered_ms, self.ttl_ms)
+        delay, clamped = fallback.pace(measured, grant.received_ms - self.response_ms, self.ttl_ms)
         lease = evolve(
             self,
-            answered_ms=grant.received_ms,
+            response_ms=grant.received_ms,
             expires_at_ms=self._expiry(grant),
-            proven_until_ms=self.proven_until_ms + (measured or 0.0),
+            confirmed_until_ms=self.confirmed_until_ms + (measured or 0.0),
             granted_ms=self.granted_ms + (measured or 0.0),
             by_remaining_ttl=False,
             lead_ms=0.0,
             largest_rtt_ms=self._largest_rtt_ms(primary.rtt_ms(grant.sent_ms, grant.received_ms), self.deadline_ms),
             deadline_ms=primary.deadline_ms(self.timeout_ms, self.ttl_ms),
             delay_ms=delay,
-        )._telling(NoticeKind.FALLBACK, _FALLBACK)
+        )._with_notice(NoticeKind.FALLBACK, _FALLBACK)
         if clamped:
-            lease = lease._telling(NoticeKind.EXTENSION_BUDGET, _EXTENSION_BUDGET)
+            lease = lease._with_notice(NoticeKind.EXTENSION_BUDGET, _EXTENSION_BUDGET)
         wait = fallback.wait_ms(delay, measured, lease._lead_min_ms(grant.received_ms))
-        return lease, lease._beat(grant.received_ms + wait, fresh_key=True)
+        return lease, lease._attempt(grant.received_ms + wait, fresh_key=True)
 
     def _recover(self, failure: Failure, now_ms: float) -> tuple[Self, Step]:
-        """Semantics 10.3: the same key and payload again while that is safe, computed from the last success."""
-        elapsed = max(0.0, now_ms - self.answered_ms)
+        """Repeat the same key and payload while that is safe, computed from the last success.
+
+        See `docs/protocol/heartbeat.md#recovery`.
+        """
+        elapsed = max(0.0, now_ms - self.response_ms)
         lead = primary.lead_now_ms(self.lead_ms, elapsed)
         window = primary.retry_window_ms(lead, self.deadline_ms, self.largest_rtt_ms)
-        last = self.stumble
+        last = self.last_failure
         if window < 0 or (last is not None and window == last.window_ms == 0):
             detail = f"{failure.detail}; no safe retry is left, {_seconds(lead)} before the lease may end"
-            return self, Stop(StopReason.NO_SAFE_RETRY, detail, permanent=False)
+            return self, Stop(StopReason.NO_SAFE_RETRY, detail)
         if last is not None and (elapsed, window) == (last.elapsed_ms, last.window_ms):
             detail = f"{failure.detail}; neither time nor the retry window moved since the last failure"
-            return self, Stop(StopReason.NO_PROGRESS, detail, permanent=False)
+            return self, Stop(StopReason.NO_PROGRESS, detail)
         wait = primary.retry_wait_ms(lead, window)
         if failure.kind is FailureKind.RATE_LIMITED:
-            asked = _asked_ms(failure)
-            if asked is None or asked > window:
+            requested = _requested_ms(failure)
+            if requested is None or requested > window:
                 return self, _throttled(failure, window)
-            # "Retry-After: 0" again and again would be a zero-delay loop: waiting longer than asked is always allowed
-            wait = wait if asked == 0 and last is not None and last.wait_ms == 0 else asked
-        lease = evolve(self, stumble=FailedAttempt(elapsed, window, wait))
-        return lease, lease._beat(now_ms + wait, fresh_key=False)
+            # repeated "Retry-After: 0" would be a loop without delay; waiting longer than requested is allowed
+            wait = wait if requested == 0 and last is not None and last.wait_ms == 0 else requested
+        lease = evolve(self, last_failure=FailedAttempt(elapsed, window, wait))
+        return lease, lease._attempt(now_ms + wait, fresh_key=False)
 
     def _hold_on(self, failure: Failure, now_ms: float) -> Step:
-        """Semantics 10.4: a failed beat waits the held delay, same key; and never less than the server asked."""
-        asked = 0.0
-        guessed_lead = self.ttl_ms + self._lead_min_ms(now_ms)  # as if the reserve had been granted all it asked
+        """Repeat a failed fallback attempt after the current delay, with its key, and never before `Retry-After`."""
+        requested = 0.0
+        guessed_lead = self.ttl_ms + self._lead_min_ms(now_ms)  # assumes that the reserve was granted in full
         if failure.kind is FailureKind.RATE_LIMITED:
-            asked = _asked_ms(failure) or 0.0
-            if asked > max(self.delay_ms, guessed_lead):
+            requested = _requested_ms(failure) or 0.0
+            if requested > max(self.delay_ms, guessed_lead):
                 return _throttled(failure, guessed_lead)
         if guessed_lead < -self.ttl_ms:
             detail = f"{failure.detail}; the lease must have ended a whole ttl ago"
-            return Stop(StopReason.NO_SAFE_RETRY, detail, permanent=False)
-        return self._beat(now_ms + max(self.delay_ms, asked), fresh_key=False)
+            return Stop(StopReason.NO_SAFE_RETRY, detail)
+        return self._attempt(now_ms + max(self.delay_ms, requested), fresh_key=False)
 
     def _rejected(self, failure: Failure) -> Stop:
-        """Semantics 10.3: any other 4xx stops; the key is never rotated to try an unchanged request again."""
+        """Stop after any other 4xx; an unchanged request is never sent again under a new key."""
         reason = PERMANENT.get(failure.code or "", StopReason.REJECTED)
         detail = failure.detail
         if reason is StopReason.MAX_EXTENSIONS:
             detail = f"{detail}; the server grants no more extensions after {self.extensions}; {_LONGER}"
-        return Stop(reason, detail, permanent=reason is not StopReason.REJECTED)
+        return Stop(reason, detail)
 
-    def _beat(self, due_ms: float, *, fresh_key: bool) -> ExtendAttempt:
-        return ExtendAttempt(due_ms, fresh_key, primary.cut_ms(self.deadline_ms))
+    def _attempt(self, due_ms: float, *, fresh_key: bool) -> ExtendAttempt:
+        return ExtendAttempt(due_ms, fresh_key, primary.attempt_timeout_ms(self.deadline_ms))
 
     def _largest_rtt_ms(self, rtt: float | None, enforced_ms: float) -> float:
-        """What took longer than the deadline enforced on it was held up on this side, by a blocked event loop say.
+        """Return the largest rtt, without what a blocked event loop of this process added.
 
-        That proves less lead, but says nothing about the server; it must not make every later beat earlier.
+        An attempt that took longer than its deadline was delayed in this process. That must not make every later
+        attempt earlier.
         """
         return max(self.largest_rtt_ms, min(rtt or 0.0, enforced_ms))
 
     def _lead_min_ms(self, now_ms: float) -> float:
-        """Sum of grants minus the time since the reserve answer."""
+        """Return the sum of grants minus the time since the reserve response."""
         return self.granted_ms - (now_ms - self.opened_ms)
 
     def _measured(self, grant: Grant) -> float | None:
-        """How far this answer moved the expiry, in the server's frame."""
+        """Return how far this response moved the expiry, in server time."""
         if grant.expires_at_ms is None or self.expires_at_ms is None:
             return None
         return primary.saturated(grant.expires_at_ms - self.expires_at_ms)
@@ -225,40 +229,38 @@ class Lease:
     def _expiry(self, grant: Grant) -> int | None:
         return self.expires_at_ms if grant.expires_at_ms is None else grant.expires_at_ms
 
-    def _telling(self, kind: NoticeKind, detail: str) -> Self:
-        if kind in self.told:
+    def _with_notice(self, kind: NoticeKind, detail: str) -> Self:
+        if kind in self.reported:
             return self
-        return evolve(self, told=self.told | {kind}, notices=(*self.notices, Notice(kind, detail)))
+        return evolve(self, reported=self.reported | {kind}, notices=(*self.notices, Notice(kind, detail)))
 
 
 _LONGER: Final = "for longer work, reserve and commit part by part (client.lease_series)"
-_FALLBACK: Final = (
-    "the server sends no remaining_ttl_ms; the heartbeat goes by differences of expires_at_ms, best effort"
-)
+_FALLBACK: Final = "the server sends no remaining_ttl_ms; the heartbeat uses differences of expires_at_ms, best effort"
 _EXTENSION_BUDGET: Final = (
-    f"the server only tops the lease up, so each beat uses up its extension budget (10 by default); {_LONGER}"
+    f"the server only refills the lease, so each extend uses up its extension budget (10 by default); {_LONGER}"
 )
 
 
 def _short_lease(lead: float, reserve: float, *, timing_known: bool) -> str:
     if not timing_known:
-        return "the timing of the last answer is unknown, so none of the lease is proven"
+        return "the timing of the last response is unknown, so none of the lease is confirmed"
     return (
         f"the lease ({_seconds(lead)}) is not longer than its retry-safety budget ({_seconds(reserve)}); "
-        "ask for a longer ttl_ms, or see why the server answers slowly or grants less"
+        "pass a longer ttl_ms, or find out why the server is slow or grants less"
     )
 
 
 def _throttled(failure: Failure, window: float) -> Stop:
-    asked = _asked_ms(failure)
-    told = "no usable Retry-After" if asked is None else f"Retry-After ({_seconds(asked)}) is too long"
-    detail = f"{failure.detail}; {told}, the lease leaves {_seconds(max(0.0, window))} to wait"
-    return Stop(StopReason.RATE_LIMITED, detail, permanent=False)
+    requested = _requested_ms(failure)
+    limit = "no usable Retry-After" if requested is None else f"Retry-After ({_seconds(requested)}) is too long"
+    detail = f"{failure.detail}; {limit}, the lease leaves {_seconds(max(0.0, window))} to wait"
+    return Stop(StopReason.RATE_LIMITED, detail)
 
 
-def _asked_ms(failure: Failure) -> float | None:
-    asked = failure.retry_after_ms
-    return primary.saturated(asked) if asked is not None and asked >= 0 else None
+def _requested_ms(failure: Failure) -> float | None:
+    requested = failure.retry_after_ms
+    return primary.saturated(requested) if requested is not None and requested >= 0 else None
 
 
 def _seconds(ms: float) -> str:

@@ -1,6 +1,7 @@
-"""The words of the lease planner: what goes into it and what comes out. All times are monotonic milliseconds.
+"""The arguments and results of the lease planner. All times are monotonic milliseconds.
 
-Named tuples, not attrs classes: every process loads these before its first call, and six attrs classes take 2 ms.
+They are named tuples, not attrs classes: every process loads them before its first call, and six attrs classes take
+2 ms.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from cycles._core.protocol import ERROR_CODES
 
 
 class FailureKind(StrEnum):
-    """What became of an extend attempt that granted nothing."""
+    """The outcome of an extend attempt that granted nothing."""
 
-    TRANSPORT = "transport"  # time-out, connection error: the outcome is unknown
-    AMBIGUOUS = "ambiguous"  # an answer that proves nothing (semantics 10.1)
+    TRANSPORT = "transport"  # timeout, connection error: the outcome is unknown
+    AMBIGUOUS = "ambiguous"  # `docs/protocol/responses.md#ambiguous-responses`
     SERVER = "server"  # 5xx
     RATE_LIMITED = "rate_limited"  # 429
     REJECTED = "rejected"  # any other 4xx
@@ -41,7 +42,7 @@ PERMANENT: Final = {code: StopReason(row.stop_reason) for code, row in ERROR_COD
 
 
 class NoticeKind(StrEnum):
-    """What a driver tells the user once in the life of a lease."""
+    """What is reported once in the life of a lease."""
 
     SHORT_LEASE = "short_lease"
     FALLBACK = "fallback"
@@ -49,12 +50,12 @@ class NoticeKind(StrEnum):
 
 
 class Grant(NamedTuple):
-    """One schema-valid answer to a create or an extend (semantics 10.1).
+    """One valid response to a create or an extend (`docs/protocol/heartbeat.md#what-counts-as-a-success`).
 
     Attributes:
-        remaining_ttl_ms: What the server says is left; None where it does not say (null counts as absent).
+        remaining_ttl_ms: What is left, by the server; None if the response does not have it (null counts as absent).
         expires_at_ms: Server time; only ever compared with other values of itself.
-        sent_ms: Monotonic, just before the attempt; None where the timing is unknown.
+        sent_ms: Monotonic, just before the attempt; None if the timing is unknown.
         received_ms: Monotonic, after the complete valid body.
     """
 
@@ -65,7 +66,7 @@ class Grant(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """One failed extend attempt, already judged. `retry_after_ms` is None where it is missing or malformed."""
+    """One failed extend attempt, classified. `retry_after_ms` is None if it is missing or malformed."""
 
     kind: FailureKind
     detail: str
@@ -78,24 +79,23 @@ class ExtendAttempt(NamedTuple):
 
     Attributes:
         fresh_key: True for a new idempotency key; False repeats the last attempt, key and payload.
-        cut_ms: How long the whole attempt may take, counted from its own start, before it is cut off.
+        timeout_ms: How long the whole attempt may take, counted from its own start.
     """
 
     due_ms: float
     fresh_key: bool
-    cut_ms: float
+    timeout_ms: float
 
 
 class Stop(NamedTuple):
-    """Make no further attempt. `permanent` means that the server said so; `detail` is for the user."""
+    """Make no further attempt. `detail` says why, for the user."""
 
     reason: StopReason
     detail: str
-    permanent: bool
 
 
 class Notice(NamedTuple):
-    """Something the user should know, although the heartbeat goes on."""
+    """Something to report although the heartbeat continues."""
 
     kind: NoticeKind
     detail: str
@@ -105,7 +105,7 @@ Step = ExtendAttempt | Stop
 
 
 class FailedAttempt(NamedTuple):
-    """The last failed attempt since the last success: what the progress guard compares with (semantics 10.3)."""
+    """The last failed attempt since the last success; the next failure must show progress against it."""
 
     elapsed_ms: float
     window_ms: float
