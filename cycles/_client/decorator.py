@@ -126,8 +126,8 @@ class _Calls:
         options = {**self._fixed, **{name: value(call) for name, value in self._callables.items()}}
         actual = self._actual
         if self._call_actual is not None:
-            # An actual that needs the result is unknown until there is one: a call that raises is released.
-            actual = None if self._needs_result and not self.is_stream else partial(self._of_usage, call)
+            # `_no_result` is called only if the call raises after it has counted usage.
+            actual = _no_result if self._needs_result and not self.is_stream else partial(self._of_usage, call)
         returned = Returned(
             estimated=self._actual is None,
             of_usage=None if self._call_actual is None else partial(self._of_usage, call),
@@ -142,6 +142,10 @@ class _Calls:
     def _of_result(self, call: Call, result: Any, usage: Usage) -> Any:
         assert self._call_actual is not None
         return self._call_actual(call, result, usage)
+
+
+def _no_result(usage: Usage) -> Amount:
+    raise LookupError("actual= needs the return value, and the call raised")
 
 
 def _wrapper(function: Any, calls: _Calls) -> Any:

@@ -77,6 +77,16 @@ class _GuardInBlock(GuardProperties):
     def _now_ms(self) -> float:
         return self._runtime.blocking.now_ms()
 
+    def spend(self, amount: Amount) -> Amount:
+        """As `GuardProperties.spend`; rejected for a guard of the parent process, which would never settle it.
+
+        Raises:
+            InvalidRequestError: another unit than the estimate's, or a guard of the parent process.
+            GuardFinalizedError: the guard has ended.
+        """
+        self._check_process()
+        return super().spend(amount)
+
     def _inert(self) -> bool:
         """Return whether the guard belongs to the parent process: a forked child can only read it."""
         return self._runtime.pid != os.getpid()

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import operator
 import re
-from decimal import Decimal, InvalidOperation, localcontext
+from decimal import ROUND_CEILING, Decimal, InvalidOperation, localcontext
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from cycles._errors import InvalidRequestError
 from cycles._version import public
 
 INT64_MAX: Final = 2**63 - 1
+_INT64_DIGITS: Final = 19
+_FLOAT_DIGITS: Final = 15  # a float has 15 to 17 significant digits; the last ones are noise
+_MICROCENT: Final = Decimal("1e-8")  # of a dollar
 MICROCENTS_PER_USD: Final = 100_000_000
 
 
@@ -242,19 +245,35 @@ def _scaled(value: Decimal, places: int, shown: object, smallest: str) -> int:
     return int(whole)
 
 
-def usd(value: str | Decimal | int | float) -> Amount:
-    """Dollars as exact microcents (1 USD = 100,000,000). A float goes through its shortest repr: 0.1 means $0.10.
+def usd(value: str | Decimal | int | float, *, rounding: Literal["up"] | None = None) -> Amount:
+    """Dollars as microcents (1 USD = 100,000,000).
+
+    A float is rounded to 15 significant digits, which removes its noise, then up to a microcent: 0.1 + 0.2 means $0.30.
+
+    Args:
+        value: Dollars.
+        rounding: ``"up"`` rounds a str or a Decimal up to a microcent too; by default they must be exact.
 
     Raises:
-        InvalidRequestError: (a ValueError) for a fraction of a microcent, a negative, NaN, or more than int64.
+        InvalidRequestError: (a ValueError) for a fraction of a microcent in a str or a Decimal, a negative, NaN, or
+            more than int64.
     """
     if isinstance(value, bool) or not isinstance(value, str | Decimal | int | float):
         raise InvalidRequestError(f"usd takes a str, Decimal, int or float, got {value!r}")
     try:
-        number = Decimal(float.__repr__(value)) if isinstance(value, float) else Decimal(value)
+        number = Decimal(format(value, f".{_FLOAT_DIGITS}g")) if isinstance(value, float) else Decimal(value)
     except InvalidOperation:
         raise InvalidRequestError(f"{value!r} is not a number of dollars; write it like '0.05'") from None
+    if isinstance(value, float) or rounding == "up":
+        number = _rounded_up(number)
     return Amount(Unit.USD_MICROCENTS, _scaled(number, 8, value, "microcent"))
+
+
+def _rounded_up(dollars: Decimal) -> Decimal:
+    """Return a positive finite number of dollars rounded up to a microcent; all others unchanged."""
+    if not dollars.is_finite() or dollars <= 0 or dollars.adjusted() > _INT64_DIGITS:
+        return dollars
+    return dollars.quantize(_MICROCENT, rounding=ROUND_CEILING)
 
 
 def usd_microcents(n: int) -> Amount:

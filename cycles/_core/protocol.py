@@ -82,6 +82,10 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
 }
 """The codes of the protocol. `docs/protocol/responses.md#error-responses` prints this table."""
 
+UNLISTED_LONGEST_PAUSE_S: Final = 3_600.0
+STUCK_AFTER_MS: Final = 86_400_000
+"""Such a settlement is reported once more when it has been pending for this long."""
+
 UNLISTED_4XX: Final = ErrorCode(0, errors.ProtocolError, False, True)
 """A 4xx with another code or none. A settlement is tried again, with pauses that grow to an hour, and never dropped."""
 

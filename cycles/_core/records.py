@@ -39,6 +39,13 @@ class Record:
         event_fallback_body: Body of `POST /v1/events`, with the same idempotency key; None if the writer had none.
         recorded_at_ms: When it was first saved, milliseconds since the epoch.
         not_before_ms: No attempt before this time (429), milliseconds since the epoch, or None.
+        attempt_unknown: An earlier attempt ended without a final response, so the amount may be charged already.
+        event_since_ms: When the event could first have been sent, milliseconds since the epoch, or None.
+        estimate: The reserved amount, if the actual is larger: it is committed if the server rejects the excess.
+        excess: What the server rejected when the estimate was committed in place of the actual: `amount`, `code` and
+            `message`. None if nothing was.
+        previous_body: The body of the request before it was changed, if its outcome is unknown. None otherwise.
+        rejected: Why the server rejected the amount; such a record is kept and never sent. None for all others.
         extra: Members of the file that this version does not know.
     """
 
@@ -49,11 +56,30 @@ class Record:
     event_fallback_body: dict[str, Any] | None = None
     recorded_at_ms: int = 0
     not_before_ms: int | None = None
+    attempt_unknown: bool = False
+    event_since_ms: int | None = None
+    estimate: int | None = None
+    excess: dict[str, Any] | None = None
+    previous_body: dict[str, Any] | None = None
+    rejected: str | None = None
     extra: dict[str, Any] = attrs.field(factory=dict)
 
-    def to_event_mode(self) -> Record:
-        """Return the record after an expired response to the commit: the event is sent next."""
-        return attrs.evolve(self, mode="event", not_before_ms=None)
+    @property
+    def body(self) -> dict[str, Any]:
+        """The body of the request that is sent next; empty if the record has none."""
+        return (self.commit_body if self.mode == "commit" else self.event_fallback_body) or {}
+
+    def with_body(self, body: dict[str, Any]) -> Record:
+        """Return the record with another body for the request that is sent next."""
+        if self.mode == "commit":
+            return attrs.evolve(self, commit_body=body)
+        return attrs.evolve(self, event_fallback_body=body)
+
+    def to_event_mode(self, now_ms: int | None = None) -> Record:
+        """Return the record after a response that the reservation is over: the event is sent next."""
+        return attrs.evolve(
+            self, mode="event", not_before_ms=None, attempt_unknown=False, previous_body=None, event_since_ms=now_ms
+        )
 
     def deferred_until(self, not_before_ms: int, *, now_ms: int) -> Record:
         """Return the record after a 429: not tried again before then, at most `MAX_DEFERRED_MS` from now."""
@@ -92,6 +118,9 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+_ADDED: Final = ("attempt_unknown", "event_since_ms", "estimate", "excess", "previous_body", "rejected")
+"""Members that this SDK adds to the format of the recovery profile. See `docs/recovery.md`."""
+
 # One encoder for all: making one costs as much as encoding a small record.
 _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -112,8 +141,10 @@ def encode(record: Record) -> bytes:
         "recorded_at_ms": record.recorded_at_ms,
         "not_before_ms": record.not_before_ms,
     }
+    # Absent by default: other SDKs and earlier versions carry members that they do not know.
+    added = {name: value for name in _ADDED if (value := getattr(record, name))}
     try:
-        return _to_json({**members, **record.extra}).encode("ascii")
+        return _to_json({**members, **added, **record.extra}).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
         raise RecordError(f"the record of {record.reservation_id!r} cannot be written as JSON: {error}") from error
 
@@ -142,6 +173,12 @@ def decode(raw: bytes) -> Record:
         event_fallback_body=_body(members, "event_fallback_body"),
         recorded_at_ms=_time(members, "recorded_at_ms") or 0,
         not_before_ms=_time(members, "not_before_ms"),
+        attempt_unknown=members.pop("attempt_unknown", None) is True,
+        event_since_ms=_time(members, "event_since_ms"),
+        estimate=_time(members, "estimate"),
+        excess=_body(members, "excess"),
+        previous_body=_body(members, "previous_body"),
+        rejected=_text(members, "rejected", absent="") or None,
         extra=members,
     )
     _check_body(record.commit_body if mode == "commit" else record.event_fallback_body, mode)

@@ -18,6 +18,7 @@ from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT, EXTEND_RESER
 from cycles._errors import InvalidRequestError
 
 DEFAULT_TTL_MS: Final = 60_000
+DEFAULT_GRACE_MS: Final = 5_000  # the default of servers; the client sends no grace period by default
 
 
 @frozen

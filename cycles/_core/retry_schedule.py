@@ -130,15 +130,27 @@ class RetrySchedule(Generic[T]):
         self._push(first)
         return True
 
-    def failed(self, item: Item[T], now: float, outcome: str, *, outage: bool, floor: float = 0.0) -> None:
-        """Try the item again later, never before `floor`. `outage` means that all items would fail the same way."""
+    def failed(
+        self,
+        item: Item[T],
+        now: float,
+        outcome: str,
+        *,
+        outage: bool,
+        floor: float = 0.0,
+        longest: float | None = None,
+    ) -> None:
+        """Try the item again later, never before `floor`. `outage` means that all items would fail the same way.
+
+        `longest` (seconds) replaces the longest delay for this item.
+        """
         self._busy -= item.busy
         item.busy = False
         item.attempts += 1
         item.outcome = outcome
         item.floor = floor
         expedited, item.expedited = item.expedited, False
-        item.due = max(now if expedited else now + self._delay(item.attempts), floor)
+        item.due = max(now if expedited else now + self._delay(item.attempts, longest), floor)
         self._push(item)
         if outage:
             self._outages += 1
@@ -166,8 +178,8 @@ class RetrySchedule(Generic[T]):
             heapq.heappop(self._heap)  # removed, taken or rescheduled since it was pushed
         return None
 
-    def _delay(self, failures: int) -> float:
-        delay = min(self._max, self._initial * 2.0 ** min(failures - 1, 30))
+    def _delay(self, failures: int, longest: float | None = None) -> float:
+        delay = min(self._max if longest is None else longest, self._initial * 2.0 ** min(failures - 1, 30))
         return delay * (0.5 + 0.5 * self._random())
 
     def _push(self, item: Item[T]) -> None:

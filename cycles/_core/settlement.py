@@ -1,7 +1,7 @@
 """A settlement: the bodies that are sent for it, and what each response to them means.
 
-A settlement is a journal `Record`. Each response to it has one of four outcomes: settled, expired (the event is sent
-next), rejected, or unresolved. See `docs/protocol/settlement.md`.
+A settlement is a journal `Record`. Each attempt has one of three outcomes: settled, rejected or unresolved
+(`settlement_rules.py`). See `docs/protocol/settlement.md`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from attrs import frozen
 
 from cycles._core.amounts import Amount
 from cycles._core.lifecycle import EXPIRED_REASON, RECOVERED_ID, RECOVERY_REASON
-from cycles._core.outcome import NoSuccess, Outcome, RejectedResponse, Success
+from cycles._core.outcome import NoSuccess, RejectedResponse, Success
+from cycles._core.protocol import FORGIVING_POLICIES
 from cycles._core.records import Record
 from cycles._core.requests import Call, commit_call, event_call
 from cycles._core.results import Balance, CommitResponse, EventCreateResponse, EvidenceRef
@@ -79,15 +80,20 @@ class Settled:
 
 
 @frozen
-class Expired:
-    """The reservation has expired: the amount is sent as an event next."""
-
-
-@frozen
 class Rejected:
-    """A final error response. The record ends."""
+    """A final error response. The record ends, and the amount is kept in `rejected/`.
+
+    Attributes:
+        response: The error response.
+        reason: Why the record is kept: the error code, or ``may_be_charged``.
+        kept: The record of the rejected part, if the estimate was charged; None if the whole record was rejected.
+        charged: How the estimate was settled then, or None.
+    """
 
     response: RejectedResponse
+    reason: str
+    kept: Record | None = None
+    charged: Settlement | None = None
 
 
 @frozen
@@ -98,7 +104,8 @@ class Unresolved:
     retry_after_ms: int | None = None
 
 
-SettlementOutcome: TypeAlias = Settled | Expired | Rejected | Unresolved
+SettlementOutcome: TypeAlias = Settled | Rejected | Unresolved
+"""How an attempt at a record ended."""
 
 
 def commit_body(
@@ -114,7 +121,11 @@ def commit_body(
 
 
 def event_body(
-    commit: Mapping[str, Any], subject: Subject, action: Action, reservation_id: str | None
+    commit: Mapping[str, Any],
+    subject: Subject,
+    action: Action,
+    reservation_id: str | None,
+    overage_policy: str | None = None,
 ) -> dict[str, Any]:
     """Return the body of the event that settles the amount of a commit without its reservation.
 
@@ -126,6 +137,8 @@ def event_body(
         subject: The subject of the reservation.
         action: The action of the reservation.
         reservation_id: The reservation that has expired, or None if there was none.
+        overage_policy: The policy of the reservation. The event has it only if it charges more than the budget has
+            without an error: otherwise an overdraft would be charged short.
     """
     body: dict[str, Any] = {"idempotency_key": commit["idempotency_key"], "actual": commit["actual"]}
     if "metrics" in commit:
@@ -135,7 +148,10 @@ def event_body(
         metadata = {**metadata, RECOVERED_ID: reservation_id, RECOVERY_REASON: EXPIRED_REASON}
     if metadata:
         body["metadata"] = metadata
-    return {**body, "subject": subject.to_dict(), "action": action.to_dict()}
+    body |= {"subject": subject.to_dict(), "action": action.to_dict()}
+    if overage_policy in FORGIVING_POLICIES:
+        body["overage_policy"] = overage_policy
+    return body
 
 
 def call_of(record: Record, trace_id: str | None = None) -> Call:
@@ -154,22 +170,8 @@ def actual_of(record: Record) -> Amount:
         return Amount("TOKENS", 0)
 
 
-def classify_settlement(record: Record, outcome: Outcome) -> SettlementOutcome:
-    """Return what a response to `call_of(record)` means for the settlement."""
-    if isinstance(outcome, Success):
-        return Settled(_settlement(record, outcome))
-    if isinstance(outcome, RejectedResponse):
-        if outcome.expired and record.mode == "commit":
-            # A record of another SDK may have no event body: the amount is kept in the journal for the operator.
-            return Expired() if record.event_fallback_body is not None else Unresolved(outcome)
-        if outcome.understood:
-            return Rejected(outcome)
-        if outcome.status == 429:
-            return Unresolved(outcome, outcome.retry_after_ms)
-    return Unresolved(outcome)
-
-
-def _settlement(record: Record, success: Success) -> Settlement:
+def settled_by(record: Record, success: Success) -> Settlement:
+    """Return the settlement that a success response brought."""
     actual = actual_of(record)
     request_id, trace_id = success.request_id, success.trace_id
     if record.mode == "commit":

@@ -53,17 +53,27 @@ def checked_counts(counts: Mapping[str, Any]) -> dict[str, int]:
     return {name: checked_count(n, f"usage.{name}") for name, n in counts.items() if n != 0}
 
 
+def checked_text(value: Any, where: str) -> str:
+    """Return a string unchanged.
+
+    Raises:
+        InvalidRequestError: it is no string.
+    """
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"{where} is text, got {value!r}")
+    return value
+
+
 def checked_model(value: Any, where: str = "model_version") -> str:
     """A model's name and version.
 
     Raises:
         InvalidRequestError: if it is not text of at most 128 characters.
     """
-    if not isinstance(value, str):
-        raise InvalidRequestError(f"{where} is text, got {value!r}")
-    if len(value) > MAX_MODEL_VERSION:
-        raise InvalidRequestError(f"{where} is at most {MAX_MODEL_VERSION} characters, got {len(value)}")
-    return value
+    text = checked_text(value, where)
+    if len(text) > MAX_MODEL_VERSION:
+        raise InvalidRequestError(f"{where} is at most {MAX_MODEL_VERSION} characters, got {len(text)}")
+    return text
 
 
 def _optional(check: Callable[[Any, str], T], where: str) -> Any:
@@ -310,7 +320,7 @@ class Usage:
 
     @model_version.setter
     def model_version(self, value: str | None) -> None:
-        self._account.model = None if value is None else checked_model(value, "usage.model_version")
+        self._account.model = None if value is None else checked_text(value, "usage.model_version")
 
     def __repr__(self) -> str:
         model = f", {self.model_version}" if self.model_version else ""
@@ -324,8 +334,10 @@ class Usage:
         account = self._account
         wire: dict[str, Any] = {name: n for name, n in account.counts.items() if name in _MEMBERS and n <= INT64_MAX}
         left_out = [f"metrics.{name}" for name, n in account.counts.items() if n > INT64_MAX]
-        if account.model is not None:
+        if account.model is not None and len(account.model) <= MAX_MODEL_VERSION:
             wire["model_version"] = account.model
+        elif account.model is not None:
+            left_out.append("metrics.model_version")
         return wire, left_out
 
 

@@ -17,13 +17,15 @@ from cycles._core.requests import Call
 from cycles._core.retry_schedule import Item, RetrySchedule
 from cycles._core.settlement import FlushReport, PendingSettlement, actual_of
 from cycles._drivers.blocking import BlockingIo
-from cycles._drivers.pending_work import CreateCleanupTask, Done, Later, PendingTask, ReleaseTask, SettlementTask
-from cycles._drivers.reporting import Reporter
+from cycles._drivers.pending_work import CreateCleanupTask, Done, Later, PendingTask, ReleaseTask, SettlementTask, Step
+from cycles._drivers.reporting import Reporter, logger
 from cycles._drivers.scheduler import Scheduler
 from cycles._flows.guard_state import GuardState, Release
 from cycles._journal.journal import Records
 
 WORKERS: Final = 4  # maximum concurrent retries: drains a backlog quickly without overloading the server
+CREATE_CLEANUPS: Final = 1_024  # maximum waiting cleanups of creates; the oldest is dropped
+BUGGY_ATTEMPTS: Final = 5  # after so many attempts a task that raises is dropped; its record stays in the journal
 
 
 class Background:
@@ -88,7 +90,26 @@ class Background:
     def add_create_cleanup(self, call: Call) -> None:
         """Find out what a create without a caller reserved, and release it."""
         key = call.body["idempotency_key"] if call.body is not None else ""
-        self._add(f"create:{key}", CreateCleanupTask(call), immediately=True)
+        with self._changed:
+            waiting = [item for item in self._backlog if isinstance(item.value, CreateCleanupTask)]
+            if len(waiting) >= CREATE_CLEANUPS:
+                self._backlog.drop(waiting[0])
+                logger.warning(
+                    "create cleanup dropped: more than %d are waiting; its reservation ends with its lease",
+                    CREATE_CLEANUPS,
+                )
+        self._add(f"create:{key}", CreateCleanupTask(call, time.monotonic()), immediately=True)
+
+    def is_pending(self, reservation_id: str) -> bool:
+        """Return whether the settlement of this reservation is unfinished here."""
+        return self._backlog.get(file_name(reservation_id)) is not None
+
+    def pending_record(self, reservation_id: str) -> Record | None:
+        """Return the record of such a settlement, or None."""
+        with self._changed:
+            item = self._backlog.get(file_name(reservation_id))
+        task = None if item is None else item.value
+        return task.read(self._records) if isinstance(task, SettlementTask) else None
 
     def pending(self) -> list[PendingSettlement]:
         """Return the pending settlements, oldest first."""
@@ -209,18 +230,29 @@ class Background:
             self._pump()
         try:
             step = item.value.attempt(self._records, io)
-        except BaseException:  # a bug, or an interrupt in the thread that flushes: it stays pending
+        except Exception as error:  # a bug: it must not reach another task, nor the caller of flush
+            step = self._after_bug(item, error)
+        except BaseException:  # an interrupt in the thread that flushes: it stays pending
             self._put_back(item, Later(item.value, "interrupted", outage=False))
             raise
         self._put_back(item, step)
         return True
+
+    def _after_bug(self, item: Item[PendingTask], error: Exception) -> Step:
+        """Log an exception of a task; try it again, but not for ever."""
+        logger.error("pending task %s failed: %s: %s", item.key, type(error).__name__, error, exc_info=error)
+        if item.attempts + 1 >= BUGGY_ATTEMPTS:
+            return None
+        return Later(item.value, f"{type(error).__name__}: {error}", outage=False)
 
     def _put_back(self, item: Item[PendingTask], step: Done | Later | None) -> None:
         now = time.monotonic()
         with self._changed:
             if isinstance(step, Later):
                 item.value = step.task
-                self._backlog.failed(item, now, step.detail, outage=step.outage, floor=step.floor_s)
+                self._backlog.failed(
+                    item, now, step.detail, outage=step.outage, floor=step.floor_s, longest=step.longest_s
+                )
             elif step is None:
                 self._backlog.drop(item)
             else:

@@ -57,6 +57,14 @@ class BlockingIo(BaseIo):
         """Delete the record in this thread."""
         self._records.delete(record)
 
+    async def reject(self, record: Record, reason: str) -> None:
+        """Keep the rejected record in this thread."""
+        self._records.reject(record, reason)
+
+    async def pending_record(self, reservation_id: str) -> Record | None:
+        """Return the record that the background has under this id."""
+        return self._background.pending_record(reservation_id)
+
     async def pause(self, seconds: float) -> None:
         """Sleep; a KeyboardInterrupt ends it."""
         time.sleep(seconds)  # noqa: ASYNC251 - no operation of this driver suspends: it runs in a thread

@@ -18,7 +18,7 @@ from cycles._core.records import Record
 
 IDLE_S: Final = 15.0  # then the thread ends; the next job starts another
 
-_Job: TypeAlias = tuple[Callable[[Record], Any], Record, "asyncio.Future[Any]"]
+_Job: TypeAlias = tuple[Callable[[Any], Any], Any, "asyncio.Future[Any]"]
 
 
 class JournalWriter:
@@ -44,6 +44,10 @@ class JournalWriter:
         """Remove the record before going on."""
         await self._done(self._forget, record)
 
+    async def run(self, work: Callable[[], Any]) -> Any:
+        """Call a blocking function on the journal's thread, and return its result."""
+        return await self._done(lambda _: work(), None)
+
     def close(self) -> None:
         """Finish what there is, and end the thread."""
         with self._lock:
@@ -53,7 +57,7 @@ class JournalWriter:
             thread.join()
         self._work_off(None)
 
-    def _done(self, work: Callable[[Record], Any], record: Record) -> asyncio.Future[Any]:
+    def _done(self, work: Callable[[Any], Any], record: Record | None) -> asyncio.Future[Any]:
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._jobs.put((work, record, done))
         self._see_to_it()
@@ -106,7 +110,7 @@ class JournalWriter:
                 loop.call_soon_threadsafe(_tell, words)
 
 
-def _worked(work: Callable[[Record], Any], record: Record, done: asyncio.Future[Any]) -> partial[None]:
+def _worked(work: Callable[[Any], Any], record: Any, done: asyncio.Future[Any]) -> partial[None]:
     try:
         return partial(_settle, done, work(record))
     except Exception as error:  # a bug, which belongs to whoever waits; this thread has others to serve

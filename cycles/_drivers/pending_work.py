@@ -11,16 +11,16 @@ from typing import Final, Protocol, TypeAlias
 from attrs import evolve, frozen
 
 from cycles._core.outcome import NoSuccess, RejectedResponse, Success
-from cycles._core.protocol import CREATE_RESERVATION
+from cycles._core.protocol import CREATE_RESERVATION, STUCK_AFTER_MS, UNLISTED_LONGEST_PAUSE_S
 from cycles._core.records import Record, file_name
-from cycles._core.requests import Call
+from cycles._core.requests import DEFAULT_GRACE_MS, DEFAULT_TTL_MS, Call
 from cycles._core.settlement import Settled, Unresolved
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.io import Io, run
-from cycles._flows.release import is_final, release_call_of, report_release_failed, report_released
+from cycles._flows.release import is_final, is_released, release_call_of, report_release_failed, report_released
 from cycles._flows.reserve import clean_up_create
-from cycles._flows.retry import describe, uncertain
-from cycles._flows.settle import attempt, conclude, file_away
+from cycles._flows.retry import describe, is_unlisted, may_have_taken_effect, uncertain
+from cycles._flows.settle import attempt, conclude, file_away, report_pending
 from cycles._journal.journal import Entry, Records
 
 RELEASE_TRIES: Final = 4  # then the budget returns when the lease ends
@@ -35,12 +35,16 @@ class Done:
 
 @frozen
 class Later:
-    """Still pending, as `task`. `outage`: the whole server fails. `floor_s`: not before (monotonic), after a 429."""
+    """Still pending, as `task`. `outage`: the whole server fails. `floor_s`: not before (monotonic), after a 429.
+
+    `longest_s` replaces the longest pause between attempts.
+    """
 
     task: PendingTask
     detail: str
     outage: bool
     floor_s: float = 0.0
+    longest_s: float | None = None
 
 
 Step: TypeAlias = Done | Later | None
@@ -68,6 +72,7 @@ class SettlementTask:
     entry: Entry | None = None
     guard: GuardState | None = None
     saved: bool = True
+    reported_stuck: bool = False
 
     is_settlement = True
 
@@ -87,14 +92,28 @@ class SettlementTask:
         if not self.saved:
             records.save(record)
         trace_id = self.guard.trace_id if self.guard is not None else None
-        record, result = run(attempt(io, record, trace_id))
+        record, result = run(attempt(io, record, trace_id, found=self.entry is not None))
         if isinstance(result, Unresolved):
             if record.mode == "event" and self.guard is not None and self.guard.heartbeat is not None:
                 io.stop_heartbeat(self.guard.heartbeat)
-            return self._deferred(io, record, describe(result.outcome), outage=_concerns_all(result.outcome))
+            return self._after_failure(records, io, record, result.outcome)
         conclude(io, record, result, self.guard, recovered=True)
         run(file_away(io, record, result))
         return Done(settled=isinstance(result, Settled))
+
+    def _after_failure(self, records: Records, io: Io, record: Record, outcome: NoSuccess) -> Later:
+        detail = describe(outcome)
+        later = self._deferred(io, record, detail, outage=_concerns_all(outcome))
+        if not is_unlisted(outcome):
+            return later
+        task = later.task
+        if not self.reported_stuck and io.wall_ms() - record.recorded_at_ms > STUCK_AFTER_MS:
+            command = f"cycles journal show {record.reservation_id}"
+            stuck = f"stuck for more than 24 hours: {detail}; see `{command}`"
+            report_pending(io, record, stuck, journaled=records.journaled)
+            assert isinstance(task, SettlementTask)
+            task = evolve(task, reported_stuck=True)
+        return evolve(later, task=task, longest_s=UNLISTED_LONGEST_PAUSE_S)
 
     def _deferred(self, io: Io, record: Record, reason: str, *, outage: bool) -> Later:
         wait_s = record.wait_ms(io.wall_ms()) / 1000
@@ -127,30 +146,42 @@ class ReleaseTask:
     def attempt(self, records: Records, io: Io) -> Step:
         """Release it."""
         outcome = run(io.send(release_call_of(self.release)))
-        if isinstance(outcome, Success):
+        if is_released(outcome):
             report_released(io, self.release)
             return Done()
+        assert not isinstance(outcome, Success)
         if is_final(outcome) or self.tries + 1 >= RELEASE_TRIES:
             report_release_failed(io, self.release, describe(outcome), retrying=False)
             return Done() if is_final(outcome) else None
-        return Later(evolve(self, tries=self.tries + 1), describe(outcome), uncertain(outcome))
+        return Later(evolve(self, tries=self.tries + 1), describe(outcome), may_have_taken_effect(outcome))
 
 
 @frozen
 class CreateCleanupTask:
-    """A create whose caller is gone: what it reserved, if anything, is released."""
+    """A create whose outcome is unknown and whose caller has left: what it reserved, if anything, is released.
+
+    The create is sent again with its key until the server's response shows whether there is a reservation. If no
+    attempt was possible for `ttl_ms + grace_period_ms`, no reservation of it can be left, and another attempt would
+    make one.
+    """
 
     call: Call
-    tries: int = 0
+    last_attempt_s: float
 
     is_settlement = False
 
     def attempt(self, records: Records, io: Io) -> Step:
         """Send the create once more with its key, and release what it reserved."""
-        outcome = run(clean_up_create(io, self.call))
-        if not uncertain(outcome):
-            return Done()
-        if self.tries + 1 >= RELEASE_TRIES:
+        if time.monotonic() - self.last_attempt_s > self._longest_life_s():
             return None
-        assert not isinstance(outcome, Success)
-        return Later(evolve(self, tries=self.tries + 1), f"{CREATE_RESERVATION}: {describe(outcome)}", outage=True)
+        outcome = run(clean_up_create(io, self.call))
+        if isinstance(outcome, Success) or (isinstance(outcome, RejectedResponse) and outcome.understood):
+            return Done()
+        task = self
+        if may_have_taken_effect(outcome):
+            task = evolve(self, last_attempt_s=time.monotonic())
+        return Later(task, f"{CREATE_RESERVATION}: {describe(outcome)}", outage=uncertain(outcome))
+
+    def _longest_life_s(self) -> float:
+        body = self.call.body or {}
+        return float(body.get("ttl_ms", DEFAULT_TTL_MS) + body.get("grace_period_ms", DEFAULT_GRACE_MS)) / 1000

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cycles._core.records import Record
-from cycles._core.settlement import FlushReport, actual_of
+from cycles._core.settlement import FlushReport
 from cycles._flows.heartbeat_state import Heartbeat
+from cycles._flows.reports import report
+from cycles._flows.settle import report_pending
 from cycles._journal.journal import JournalIssue
 
 if TYPE_CHECKING:
@@ -59,45 +61,20 @@ class Reporter:
 
     def pending(self, record: Record, detail: str, *, journaled: bool) -> None:
         """Report that a settlement is pending."""
-        if self.is_enabled_for(logging.WARNING):
-            from cycles.events import SettlementPending
+        report_pending(self, record, detail, journaled=journaled)
 
-            self.report(
-                SettlementPending(
-                    reservation_id=record.reservation_id,
-                    actual=actual_of(record),
-                    detail=detail,
-                    journaled=journaled,
-                )
-            )
-
-    def left_pending(self, report: FlushReport, directory: str | None) -> None:
+    def left_pending(self, left: FlushReport, directory: str | None) -> None:
         """Report what a client leaves pending when it closes."""
-        if report.pending and self.is_enabled_for(logging.WARNING):
-            from cycles.events import SettlementsLeftPending
-
-            self.report(SettlementsLeftPending(settled=report.settled, pending=report.pending, directory=directory))
+        if left.pending:
+            report(self, "SettlementsLeftPending", settled=left.settled, pending=left.pending, directory=directory)
 
     def journal_issue(self, issue: JournalIssue) -> None:
         """Report a problem of the journal."""
-        if self.is_enabled_for(logging.WARNING):
-            from cycles.events import JournalProblem
-
-            self.report(JournalProblem(detail=issue.message, quarantined=issue.kind == "quarantined"))
+        report(self, "JournalProblem", detail=issue.message, quarantined=issue.kind == "quarantined")
 
     def note_heartbeat_delay(self, heartbeat: Heartbeat, due_ms: float, now_ms: float, *, blocked_loop: bool) -> None:
         """Report a heartbeat that runs late, at most once a minute."""
         if now_ms - due_ms < DELAYED_MS or now_ms - self._delay_reported_ms < DELAYED_AGAIN_MS:
             return
         self._delay_reported_ms = now_ms
-        if self.is_enabled_for(logging.WARNING):
-            from cycles.events import HeartbeatDelayed
-
-            self.report(
-                HeartbeatDelayed(
-                    reservation_id=heartbeat.reservation_id,
-                    trace_id=heartbeat.trace_id,
-                    late_ms=round(now_ms - due_ms),
-                    blocked_loop=blocked_loop,
-                )
-            )
+        report(self, "HeartbeatDelayed", heartbeat, late_ms=round(now_ms - due_ms), blocked_loop=blocked_loop)

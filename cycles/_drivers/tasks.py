@@ -83,6 +83,18 @@ class TaskIo(BaseIo):
         if self._records.journaled:
             await self._writer.delete(record)
 
+    async def reject(self, record: Record, reason: str) -> None:
+        """Keep the rejected record, on the journal's thread."""
+        if self._records.journaled:
+            await self._writer.run(partial(self._records.reject, record, reason))
+
+    async def pending_record(self, reservation_id: str) -> Record | None:
+        """Return the record that the background has under this id, read on the journal's thread."""
+        if not self._background.is_pending(reservation_id):
+            return None
+        record: Record | None = await self._writer.run(partial(self._background.pending_record, reservation_id))
+        return record
+
     async def pause(self, seconds: float) -> None:
         """Sleep; a cancellation ends it."""
         await asyncio.sleep(seconds)

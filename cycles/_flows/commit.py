@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from cycles._core.amounts import Amount
 from cycles._core.error_mapping import error_of
-from cycles._core.json_values import clean_object, salvage_json
-from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT
+from cycles._core.json_values import salvage_json
+from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT, IDEMPOTENCY_MISMATCH
 from cycles._core.records import Record, event_record_id
 from cycles._core.requests import new_key
+from cycles._core.salvage import salvage_metadata, salvage_metrics
 from cycles._core.settlement import (
     Rejected,
     Settled,
@@ -21,8 +22,9 @@ from cycles._core.settlement import (
     commit_body,
     event_body,
 )
+from cycles._core.settlement_rules import rejected_excess
 from cycles._core.usage import Metrics, settlement_metrics
-from cycles._errors import CyclesError, InvalidRequestError
+from cycles._errors import CyclesError, IdempotencyMismatchError, InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState
 from cycles._flows.io import Io
 from cycles._flows.settle import (
@@ -35,6 +37,8 @@ from cycles._flows.settle import (
     settle_shadow,
 )
 
+_SAME: Final = ("actual", "subject", "action")  # what a repetition under the same key must not change
+
 
 async def commit(
     io: Io,
@@ -46,6 +50,8 @@ async def commit(
 ) -> Settlement:
     """Commit an amount, by default the known spend, and end the guard.
 
+    Metrics and metadata that the protocol does not allow are omitted and reported.
+
     Raises:
         InvalidRequestError: a value that cannot be settled; the guard stays active.
         GuardFinalizedError: the guard has ended; nothing is sent.
@@ -54,8 +60,9 @@ async def commit(
     if actual is not None:
         guard.check_unit(actual)
         guard.reported_amount = actual  # stays known if another argument turns out to be wrong
-    given = Metrics.of(metrics)
-    labels = clean_object(metadata, "metadata") if metadata is not None else {}
+    given, unusable = salvage_metrics(metrics)
+    labels, unusable_labels = salvage_metadata(metadata)
+    report_values_omitted(io, guard.reservation_id, (*unusable, *unusable_labels))
     try:
         record = _claim(
             io, guard, actual, given, {**labels, **guard.request.settlement_metadata, **(settlement_metadata or {})}
@@ -97,7 +104,7 @@ def record_of(
     labels, unusable_labels = salvage_json(metadata, "metadata")
     report_values_omitted(io, reservation_id, (*unusable_metrics, *unusable_labels))
     commit = commit_body(new_key(), amount, used, labels)
-    event = event_body(commit, request.subject, request.action, reservation_id)
+    event = event_body(commit, request.subject, request.action, reservation_id, request.overage_policy)
     if reservation_id is None:
         return _event_record(io, event)
     return Record(
@@ -106,6 +113,7 @@ def record_of(
         commit_body=commit,
         event_fallback_body=event,
         recorded_at_ms=io.wall_ms(),
+        estimate=request.estimate.amount if amount > request.estimate else None,
     )
 
 
@@ -127,8 +135,9 @@ async def _settle(io: Io, guard: GuardState, record: Record) -> Settlement:
     conclude(io, latest, result, guard)
     guard.unfinished = None
     await file_away(io, latest, result)
-    if isinstance(result, Rejected):
-        raise error_of(result.response, COMMIT_RESERVATION)
+    rejected = result.response if isinstance(result, Rejected) else rejected_excess(latest)
+    if rejected is not None:
+        raise error_of(rejected, COMMIT_RESERVATION)
     assert guard.settlement is not None
     return guard.settlement
 
@@ -146,9 +155,11 @@ async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -
     """Settle a record that has no guard: the same steps, without a lease.
 
     Raises:
+        IdempotencyMismatchError: another amount is pending under the same key; nothing is sent.
         ProtocolError: a final error response, or a reservation that has expired.
     """
     io.check(call_of(record))
+    await _check_pending(io, record)
     try:
         await io.save(record)
         record, result = await attempt(io, record, trace_id)
@@ -167,3 +178,14 @@ async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -
         return result.settlement
     assert isinstance(result, Unresolved)  # `attempt` sends the event of an expired record immediately
     return pending_settlement(record, result, trace_id)
+
+
+async def _check_pending(io: Io, record: Record) -> None:
+    """Reject a second request under the key of a pending one, which would replace its record."""
+    earlier = await io.pending_record(record.reservation_id)
+    if earlier is not None and any(earlier.body.get(name) != record.body.get(name) for name in _SAME):
+        raise IdempotencyMismatchError(
+            f"another amount is pending under this idempotency_key: {actual_of(earlier)}; "
+            "wait until it is settled, or pass another key",
+            code=IDEMPOTENCY_MISMATCH,
+        )

@@ -1,8 +1,8 @@
-"""The verbs flows may await. A flow says in which order things happen; whoever implements `Io` makes them happen.
+"""The operations that flows await. A flow decides the order of steps; the implementation of `Io` carries them out.
 
-Two drivers implement it: in `_drivers.blocking` no verb ever suspends, so that ``coroutine.send(None)`` runs a flow to
-its end in the calling thread; in `_drivers.tasks` they really await. Verbs that are not coroutines return at once and
-hand work to the background of the client.
+Two drivers implement it. In `_drivers.blocking` no operation suspends, so ``coroutine.send(None)`` runs a flow to its
+end in the calling thread. In `_drivers.tasks` operations really await. Operations that are not coroutines return
+immediately and pass work to the background of the client.
 """
 
 from __future__ import annotations
@@ -23,22 +23,30 @@ T = TypeVar("T")
 
 
 class Io(Protocol):
-    """What a flow can do."""
+    """The operations of a flow."""
 
     async def send(self, call: Call) -> Outcome:
-        """Make one attempt, within its deadline, and judge what comes back. Raises nothing a server can cause."""
+        """Make one attempt within its deadline and classify the response. No response raises an exception."""
         ...
 
     async def save(self, record: Record) -> bool:
-        """Write the record down; False if it could not be (the settlement goes out all the same)."""
+        """Save the record; return False if that failed (the settlement is sent anyway)."""
         ...
 
     async def delete(self, record: Record) -> None:
-        """The record is finished."""
+        """Delete a finished record."""
+        ...
+
+    async def reject(self, record: Record, reason: str) -> None:
+        """Keep a rejected record in `rejected/`, and never send it again."""
+        ...
+
+    async def pending_record(self, reservation_id: str) -> Record | None:
+        """Return the record of an unfinished settlement that the background has, or None."""
         ...
 
     async def pause(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for some seconds."""
         ...
 
     @property
@@ -48,59 +56,59 @@ class Io(Protocol):
 
     @property
     def base_url(self) -> str:
-        """The server, as configured: part of every journal record."""
+        """The address of the server as configured; part of every journal record."""
         ...
 
     def check(self, call: Call) -> None:
-        """Hold a call against the schema; raises InvalidRequestError."""
+        """Check a call against the schema; raises InvalidRequestError."""
         ...
 
     def now_ms(self) -> float:
-        """Monotonic milliseconds."""
+        """Return monotonic milliseconds."""
         ...
 
     def wall_ms(self) -> int:
-        """Milliseconds since the epoch, for what outlives the process."""
+        """Return milliseconds since the epoch, for what outlives the process."""
         ...
 
     def random(self) -> float:
-        """A random number from 0 to 1, for jitter."""
+        """Return a random number from 0 to 1, for jitter."""
         ...
 
     def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
-        """Make the next beat of this heartbeat when it is due."""
+        """Make the next extend attempt of this heartbeat when it is due."""
         ...
 
     def stop_heartbeat(self, heartbeat: Heartbeat) -> None:
-        """No more beats."""
+        """Send no more extends."""
         ...
 
     def keep_settling(self, record: Record, guard: GuardState | None, detail: str) -> None:
-        """Hand a settlement that is still owed to the background; its lease is kept alive meanwhile."""
+        """Pass a pending settlement to the background; its lease is renewed in the meantime."""
         ...
 
     def keep_releasing(self, release: Release) -> None:
-        """Hand a release to the background: a few tries with the same key, then the end of the lease must do."""
+        """Pass a release to the background: a few attempts with the same key, then the end of the lease suffices."""
         ...
 
     def finish_settling(self, record: Record, guard: GuardState | None) -> None:
-        """The caller was interrupted in the middle of this settlement: go on with it at once, without the caller."""
+        """Continue a settlement immediately in the background; its caller was interrupted."""
         ...
 
     def finish_releasing(self, release: Release) -> None:
-        """The caller was interrupted in the middle of this release: go on with it at once, without the caller."""
+        """Continue a release immediately in the background; its caller was interrupted."""
         ...
 
     def give_up_create(self, call: Call) -> None:
-        """Nobody waits for this create any more: find out, without the caller, what it reserved, and release that."""
+        """Find out in the background what a create without a caller has reserved, and release it."""
         ...
 
     def is_enabled_for(self, level: int) -> bool:
-        """Whether an event of this level reaches anybody."""
+        """Return whether an observer or the log takes events of this level."""
         ...
 
     def report(self, event: Event) -> None:
-        """Tell observers and the log."""
+        """Report an event to the observers and the log."""
         ...
 
 
@@ -121,13 +129,21 @@ class BackgroundQueue(Protocol):
         """Find out what a create reserved, and release it."""
         ...
 
+    def is_pending(self, reservation_id: str) -> bool:
+        """Return whether the settlement of this reservation is unfinished in the background."""
+        ...
+
+    def pending_record(self, reservation_id: str) -> Record | None:
+        """Return the record of such a settlement. Blocks on the file system if the record is in the journal only."""
+        ...
+
 
 def run(flow: Coroutine[Any, Any, T]) -> T:
-    """Run a flow whose verbs never suspend, in this thread, to its end."""
+    """Run a flow whose operations never suspend, in this thread, to its end."""
     try:
         flow.send(None)
     except StopIteration as end:
         result: T = end.value
         return result
     flow.close()
-    raise RuntimeError("a blocking flow must not suspend")  # a bug in a verb of the blocking driver
+    raise RuntimeError("a blocking flow must not suspend")  # a bug in an operation of the blocking driver

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Outcome, RejectedResponse, Success
-from cycles._core.protocol import RELEASE_RESERVATION
+from cycles._core.protocol import RELEASE_RESERVATION, RESERVATION_FINALIZED
 from cycles._core.requests import Call, new_key, release_call
 from cycles._core.results import ReleaseResponse
-from cycles._errors import CyclesError
+from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend, Release
 from cycles._flows.io import Io
 from cycles._flows.reports import report
@@ -26,9 +26,12 @@ async def send_release(io: Io, release: Release, *, quiet: bool) -> ReleaseRespo
     except BaseException:  # interrupted or cancelled: the reservation is released anyway
         io.finish_releasing(release)
         raise
-    if isinstance(outcome, Success):
+    if is_released(outcome):
         report_released(io, release)
+    if isinstance(outcome, Success):
         return ReleaseResponse.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)
+    if is_released(outcome):
+        return None
     final = is_final(outcome)
     report_release_failed(io, release, describe(outcome), retrying=not final)
     if not final:
@@ -41,6 +44,13 @@ async def send_release(io: Io, release: Release, *, quiet: bool) -> ReleaseRespo
 def release_call_of(release: Release) -> Call:
     """Return the request of a release."""
     return release_call(release.reservation_id, release.key, release.reason, release.trace_id)
+
+
+def is_released(outcome: Outcome) -> bool:
+    """Return whether the reservation is released: by this request, or by an earlier one whose response was lost."""
+    if isinstance(outcome, RejectedResponse) and outcome.understood and outcome.code == RESERVATION_FINALIZED:
+        return "released" in outcome.message.lower()
+    return isinstance(outcome, Success)
 
 
 def is_final(outcome: Outcome) -> bool:
@@ -67,9 +77,12 @@ async def release(io: Io, guard: GuardState, reason: str | None) -> ReleaseRespo
         The response. None if there is no reservation, or if the background repeats the release.
 
     Raises:
+        InvalidRequestError: the reason is not a string; the guard stays active.
         GuardFinalizedError: the guard has ended; nothing is sent.
         ProtocolError: a final error response.
     """
+    if reason is not None and not isinstance(reason, str):
+        raise InvalidRequestError(f"reason must be a string: {reason!r:.80}; pass one such as 'cancelled by the user'")
     _, response = await release_guard(io, guard, reason, quiet=False)
     guard.raise_loss_outside_a_block()
     return response

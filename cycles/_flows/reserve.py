@@ -25,8 +25,9 @@ from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import Io
 from cycles._flows.release import send_release
 from cycles._flows.reports import report
-from cycles._flows.retry import describe, send_twice, uncertain
+from cycles._flows.retry import describe, may_have_taken_effect, send_twice, uncertain
 
+_CLEANUP: Final = uuid.UUID("6f1f2a3e-7a0f-5c0b-9d55-1f6f0a7c2b11")  # name space of the keys of cleanup releases
 _PERMANENT: Final = (BudgetClosedError, TenantClosedError)  # waiting for budget does not change these
 _FIRST_WAIT_MS: Final = 250.0  # between attempts while waiting for budget; doubled and jittered, up to the next value
 _LONGEST_WAIT_MS: Final = 5_000.0
@@ -55,27 +56,60 @@ async def open_lease(io: Io, request: ReserveRequest) -> GuardState:
     key, trace_id = request.idempotency_key or new_key(), new_trace_id()
     call = create_call(request, key, trace_id)
     until, pause = io.now_ms() + (request.wait or 0.0) * 1000, _FIRST_WAIT_MS
+    create = _Create(io, call, has_own_key=request.idempotency_key is None)
     while True:
         try:
-            return await _opened(io, request, key, trace_id, await _create(io, call))
+            return await _opened(io, request, key, trace_id, create, await create.send())
         except (ReservationDeniedError, RateLimitedError) as error:
             left = until - io.now_ms()
             delay = min(pause * (0.5 + io.random()), left) if error.retry_after_ms is None else error.retry_after_ms
             if request.wait is None or isinstance(error, _PERMANENT) or left <= 0 or delay > left:
                 _report_denied(io, request, error)
+                create.clean_up()
                 raise
         except CyclesError:
+            create.clean_up()
             raise
         except BaseException:  # interrupted or cancelled: the server may make the reservation anyway
-            io.give_up_create(call)
+            create.interrupted()
             raise
         await io.pause(delay / 1000)
         pause = min(pause * 2, _LONGEST_WAIT_MS)
 
 
-async def _create(io: Io, call: Call) -> Outcome:
-    outcome = _with_id(await io.send(call))
-    return _with_id(await io.send(call)) if uncertain(outcome) else outcome
+class _Create:
+    """One create request with its repetitions, which have the same key, and its cleanup.
+
+    A create whose outcome stays unknown may have made a reservation. The background finds it under the key and releases
+    it. Under a caller's key it stays: it belongs to the next run with that key.
+    """
+
+    def __init__(self, io: Io, call: Call, *, has_own_key: bool) -> None:
+        self._io = io
+        self._call = call
+        self._has_own_key = has_own_key
+        self._may_exist = False
+
+    async def send(self) -> Outcome:
+        """Send the create; if its outcome is unknown, once more immediately."""
+        outcome = await self._attempt()
+        return await self._attempt() if uncertain(outcome) else outcome
+
+    async def _attempt(self) -> Outcome:
+        outcome = _with_id(await self._io.send(self._call))
+        # A 2xx is the response to the key, so it tells about the earlier attempts too.
+        self._may_exist = may_have_taken_effect(outcome) or (self._may_exist and not isinstance(outcome, Success))
+        return outcome
+
+    def clean_up(self, *, runs_unreserved: bool = False) -> None:
+        """Release in the background what an attempt of unknown outcome may have reserved."""
+        if self._may_exist and (self._has_own_key or runs_unreserved):
+            self._io.give_up_create(self._call)
+
+    def interrupted(self) -> None:
+        """Release in the background what the interrupted attempt, or one before it, may have reserved."""
+        if self._has_own_key:
+            self._io.give_up_create(self._call)
 
 
 def _with_id(outcome: Outcome) -> Outcome:
@@ -97,13 +131,21 @@ async def clean_up_create(io: Io, call: Call) -> Outcome:
     """Send a create again whose caller has left, with its own key, and release the reservation that it made."""
     outcome = await send_twice(io, call)
     if isinstance(outcome, Success) and is_id(reservation_id := outcome.body.get("reservation_id")):
-        await send_release(io, Release(reservation_id, new_key(), CALLER_GONE, call.trace_id), quiet=True)
+        await send_release(io, Release(reservation_id, _release_key(call), CALLER_GONE, call.trace_id), quiet=True)
     return outcome
 
 
-async def _opened(io: Io, request: ReserveRequest, key: str, trace_id: str, outcome: Outcome) -> GuardState:
+def _release_key(create: Call) -> str:
+    """Return the key of the release that cleans up a create: the same for every repetition."""
+    return uuid.uuid5(_CLEANUP, str((create.body or {}).get("idempotency_key"))).hex
+
+
+async def _opened(
+    io: Io, request: ReserveRequest, key: str, trace_id: str, create: _Create, outcome: Outcome
+) -> GuardState:
     if not isinstance(outcome, Success):
         if request.on_unavailable == "allow" and uncertain(outcome):
+            create.clean_up(runs_unreserved=True)
             return _open_unreserved(io, request, key, trace_id, outcome)
         raise error_of(outcome, CREATE_RESERVATION) from getattr(outcome, "cause", None)
     body = outcome.body

@@ -8,6 +8,7 @@ from attrs import evolve
 
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, RejectedResponse, Success, Unreachable
+from cycles._core.protocol import error_code
 from cycles._core.requests import Call
 from cycles._core.results import Result
 
@@ -48,9 +49,21 @@ def uncertain(outcome: Outcome) -> bool:
     )
 
 
+def may_have_taken_effect(outcome: Outcome) -> bool:
+    """Return whether a request without a usable response may have changed something: its bytes may have been sent."""
+    return uncertain(outcome) and not (isinstance(outcome, Unreachable) and not outcome.sent)
+
+
+def is_unlisted(outcome: Outcome) -> bool:
+    """Return whether this is an error response that no table lists: 4xx with an unknown code, or a code of another."""
+    if not isinstance(outcome, RejectedResponse) or outcome.transient or outcome.understood:
+        return False
+    return error_code(outcome.code, outcome.status).status != outcome.status
+
+
 def describe(outcome: NoSuccess) -> str:
     """Return a short description of the outcome, for events."""
-    if isinstance(outcome, RejectedResponse):
+    if isinstance(outcome, RejectedResponse) and outcome.status:
         return f"{outcome.message} (HTTP {outcome.status}{f', {outcome.code}' if outcome.code else ''})"
     return outcome.message
 

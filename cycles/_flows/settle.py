@@ -1,22 +1,18 @@
 """What commit and release share: attempt a settlement, conclude it, finish it later. See `docs/protocol/settlement.md`.
 
-The record is saved before the first request is sent. It is deleted after a success or a final error response. If a flow
-is interrupted, the background of the client finishes it with the same key.
+The record is saved before the first request is sent. After a success it is deleted, after a final error response it is
+kept in `rejected/`. If a flow is interrupted, the background of the client finishes it with the same key.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 from attrs import evolve
 
 from cycles._core.amounts import Amount
-from cycles._core.lifecycle import RECOVERED_ID, RECOVERY_REASON
-from cycles._core.outcome import RejectedResponse
-from cycles._core.protocol import INVALID_REQUEST
+from cycles._core.protocol import GET_RESERVATION
 from cycles._core.records import Record
+from cycles._core.requests import Call
 from cycles._core.settlement import (
-    Expired,
     Rejected,
     Settled,
     Settlement,
@@ -24,15 +20,19 @@ from cycles._core.settlement import (
     Unresolved,
     actual_of,
     call_of,
+)
+from cycles._core.settlement_rules import (
+    Lookup,
+    NextStep,
+    Resend,
+    after_lookup,
+    before_sending,
     classify_settlement,
 )
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.io import Io
-from cycles._flows.reports import report
-from cycles._flows.retry import describe
-
-_OPTIONAL: Final = ("metrics", "metadata")
-_OURS: Final = {"latency_ms", RECOVERED_ID, RECOVERY_REASON}  # added by this SDK: never why a request is invalid
+from cycles._flows.reports import Reporting, report
+from cycles._flows.retry import describe, may_have_taken_effect
 
 
 def finish_in_background(io: Io, guard: GuardState) -> None:
@@ -65,12 +65,14 @@ def conclude(
     elif isinstance(result, Rejected):
         if guard is not None:
             guard.apply("rejected", if_accepted=True)
+        if result.charged is not None:
+            _report_settled(io, record, result.charged, recovered)
         report(
             io,
             "SettlementRejected",
             reservation_id=record.reservation_id,
             trace_id=result.response.trace_id,
-            actual=actual_of(record),
+            actual=actual_of(result.kept or record),
             detail=describe(result.response),
         )
 
@@ -81,54 +83,57 @@ def pending_settlement(record: Record, result: Unresolved, trace_id: str | None)
     return Settlement(status="pending", actual=actual_of(record), request_id=request_id, trace_id=trace_id)
 
 
-async def attempt(io: Io, record: Record, trace_id: str | None = None) -> tuple[Record, SettlementOutcome]:
-    """Send what a saved record needs next: the commit, and the event if the reservation has expired.
+async def attempt(
+    io: Io, record: Record, trace_id: str | None = None, *, found: bool = False
+) -> tuple[Record, SettlementOutcome]:
+    """Send what a saved record needs, by the rules of `_core/settlement_rules.py`, until its outcome is known or open.
+
+    Args:
+        io: The operations.
+        record: The record, saved.
+        trace_id: Trace id of its requests.
+        found: Whether another process may have sent the record before.
 
     Returns:
         The record as it is now, and the outcome. Call `conclude` and then `file_away` with both.
     """
-    result = classify_settlement(record, await io.send(call_of(record, trace_id)))
-    while (changed := _changed(io, record, result)) is not None:
-        record = changed
+    over = before_sending(record, io.wall_ms())
+    if over is not None:
+        return record, over
+    while True:
+        outcome = await io.send(call_of(record, trace_id))
+        step: NextStep = classify_settlement(record, outcome, io.wall_ms(), found=found)
+        if isinstance(step, Lookup):
+            call = Call(GET_RESERVATION, {"reservation_id": record.reservation_id}, trace_id=trace_id)
+            step = after_lookup(record, step.response, await io.send(call))
+        if not isinstance(step, Resend):
+            return await _saved_if_open(io, record, step), step
+        report_values_omitted(io, record.reservation_id, step.omitted)
+        record = step.record
         await io.save(record)
-        result = classify_settlement(record, await io.send(call_of(record, trace_id)))
-    if isinstance(result, Unresolved) and result.retry_after_ms is not None:
+
+
+async def _saved_if_open(io: Io, record: Record, result: SettlementOutcome) -> Record:
+    """Save what an open attempt adds to the record: a deferred time, or that the amount may be charged already."""
+    if not isinstance(result, Unresolved):
+        return record
+    changed = record
+    if result.retry_after_ms is not None:
         now_ms = io.wall_ms()
-        record = record.deferred_until(now_ms + result.retry_after_ms, now_ms=now_ms)
-        await io.save(record)
-    return record, result
+        changed = record.deferred_until(now_ms + result.retry_after_ms, now_ms=now_ms)
+    if may_have_taken_effect(result.outcome) and not record.attempt_unknown:
+        changed = evolve(changed, attempt_unknown=True)
+    if changed is not record:
+        await io.save(changed)
+    return changed
 
 
 async def file_away(io: Io, record: Record, result: SettlementOutcome) -> None:
-    """Delete the record of a final outcome. This comes last, so that an interruption loses nothing."""
-    if not isinstance(result, Unresolved):
+    """Delete a settled record, and keep a rejected one. This comes last, so that an interruption loses nothing."""
+    if isinstance(result, Rejected):
+        await io.reject(result.kept or record, result.reason)
+    if isinstance(result, Settled) or (isinstance(result, Rejected) and result.kept is not None):
         await io.delete(record)
-
-
-def _changed(io: Io, record: Record, result: SettlementOutcome) -> Record | None:
-    """Return the changed record to send immediately after this outcome; None if nothing more is sent now."""
-    if isinstance(result, Expired):
-        return record.to_event_mode()
-    reduced = _without_optional(result.response, record) if isinstance(result, Rejected) else None
-    if reduced is not None:
-        report_values_omitted(io, record.reservation_id, _OPTIONAL)
-    return reduced
-
-
-def _without_optional(response: RejectedResponse, record: Record) -> Record | None:
-    """Return the record without metrics and metadata, if those may be why the server found the request invalid.
-
-    An error response stores nothing under its key, so the payload may change here
-    (`docs/protocol/idempotency.md#failures-store-nothing`).
-    """
-    body = (record.commit_body if record.mode == "commit" else record.event_fallback_body) or {}
-    of_the_caller = {*(body.get("metadata") or ()), *(body.get("metrics") or ())} - _OURS
-    if response.code != INVALID_REQUEST or not of_the_caller:
-        return None
-    reduced = {name: value for name, value in body.items() if name not in _OPTIONAL}
-    return (
-        evolve(record, commit_body=reduced) if record.mode == "commit" else evolve(record, event_fallback_body=reduced)
-    )
 
 
 def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: bool) -> None:
@@ -151,6 +156,11 @@ def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: b
             actual=settlement.actual,
             charged=settlement.charged,
         )
+
+
+def report_pending(to: Reporting, record: Record, detail: str, *, journaled: bool) -> None:
+    """Report an amount that the server has not confirmed yet."""
+    report(to, "SettlementPending", record, actual=actual_of(record), detail=detail, journaled=journaled)
 
 
 def report_values_omitted(io: Io, reservation_id: str | None, names: tuple[str, ...]) -> None:

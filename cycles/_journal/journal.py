@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import json
 import os
 import re
 import secrets
@@ -140,6 +141,19 @@ class Journal:
                 " at every start, which charges nothing twice; make the directory writable for this user.",
                 error,
             )
+
+    def reject(self, record: Record, reason: str) -> None:
+        """Move the record of a rejected amount into the folder `rejected`, with the reason."""
+        name = file_name(record.reservation_id)
+        try:
+            folder = self._locate() + "rejected" + os.sep
+            make_private_folder(folder, sync=self._sync)
+            kept = json.dumps({"reason": reason, "record": json.loads(encode(record))}).encode("ascii")
+            write_whole(folder + name, f"{folder}{name}.{self._unique()}.tmp", kept, sync=self._sync)
+        except (OSError, RecordError) as error:
+            self._tell_unwritable(error)
+            return
+        self.delete(record)
 
     def pending(self) -> list[Entry]:
         """What the journal holds now, in no order. Opens nothing but temporary files, and makes no directory."""
@@ -358,6 +372,12 @@ class Records:
         """Delete a finished record. Blocks on the file system."""
         if self._journal is not None:
             self._journal.delete(record)
+        self._in_progress.discard(record.reservation_id)
+
+    def reject(self, record: Record, reason: str) -> None:
+        """Keep a rejected record in `rejected/`. Blocks on the file system."""
+        if self._journal is not None:
+            self._journal.reject(record, reason)
         self._in_progress.discard(record.reservation_id)
 
     def load(self, entry: Entry) -> Record | None:

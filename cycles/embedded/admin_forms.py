@@ -116,7 +116,7 @@ _SHAPES: Final[dict[str, Any]] = {
     "updateApiKey": _closed(metadata=_METADATA, **_KEY),
     "validateApiKey": _closed(["key_secret"], key_secret={"type": "string", "minLength": 1}),
 }
-_CHECKERS: Final = Checkers(_SHAPES, answers=False)
+_CHECKERS: Final = Checkers(_SHAPES, responses=False)
 # A body may be absent: freeze and unfreeze have a reason only.
 _OPTIONAL: Final = ("freezeBudget", "unfreezeBudget")
 

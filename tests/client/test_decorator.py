@@ -79,7 +79,7 @@ async def test_a_call_that_raises_is_released(world: World, server: Any) -> None
     [
         (lambda guard: guard.spend(cycles.tokens(7)), None, 7),
         (lambda guard: guard.usage.add(tokens_output=9), lambda usage: cycles.tokens(usage.tokens_output), 9),
-        (lambda guard: guard.usage.add(tokens_output=9), lambda answer: cycles.tokens(1), 0),
+        (lambda guard: guard.usage.add(tokens_output=9), lambda answer: cycles.tokens(1), 50),
         (lambda guard: None, lambda usage: cycles.tokens(1), 0),
     ],
 )
@@ -314,3 +314,29 @@ async def test_a_cancelled_call_is_released_and_stays_cancelled(client: cycles.C
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (spent(server), held(server)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("actual", "charged", "source"),
+    [
+        (lambda usage: cycles.tokens(usage.tokens_output), 7, None),
+        (lambda result, usage: cycles.tokens(result), 100, "estimate"),
+    ],
+    ids=["usage", "result"],
+)
+def test_a_call_that_raises_after_it_counted_usage_is_charged(
+    client: cycles.Cycles, server: Any, actual: Any, charged: int, source: str | None
+) -> None:
+    @client.guarded(cycles.tokens(100), action=ACTION, actual=actual)
+    def work() -> int:
+        guard = cycles.current_guard()
+        assert guard is not None
+        guard.usage.add(tokens_output=7)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    (commit,) = [request.json for request in server.requests.of("commit")]
+    assert commit["actual"]["amount"] == charged
+    assert commit["metadata"].get("actual_source") == source
+    assert commit["metadata"]["outcome"] == "error"

@@ -43,15 +43,6 @@ async def test_a_guard_goes_on_elsewhere(world: World, server: Any, tmp_path: Pa
     assert (spent(server), held(server)) == (12, 0)
 
 
-async def test_what_a_refused_commit_stated_goes_along(world: World, server: Any) -> None:
-    guard = await world.acquire(reserve(world))
-    with pytest.raises(cycles.InvalidRequestError):
-        await world.get(guard.commit(cycles.tokens(9), metadata={"bad": object()}))
-    async with world.block(world.client.attach(guard.detach())):
-        pass
-    assert (spent(server), held(server)) == (9, 0)
-
-
 async def test_what_was_settled_meanwhile_cannot_be_attached(world: World) -> None:
     guard = await world.acquire(reserve(world))
     token = guard.detach()

@@ -39,6 +39,11 @@ amounts = st.builds(Amount, st.sampled_from([unit.value for unit in Unit]), st.i
         (3, 300_000_000),
         ("1e-8", 1),
         (" 2 ", 2 * 10**8),
+        (0.1 + 0.2, 30_000_000),
+        (0.07 * 3, 21_000_000),
+        (1e-9, 1),
+        (0.012345678901, 1_234_568),
+        (1e-300, 1),
     ],
 )
 def test_usd_is_exact_for_every_kind_of_number(given_: Any, microcents: int) -> None:
@@ -75,6 +80,16 @@ def test_dollars_and_microcents_convert_without_loss(n: int) -> None:
 @given(st.floats(0, 9e9, allow_nan=False).map(lambda x: round(x, 4)))
 def test_a_float_means_its_shortest_repr(x: float) -> None:
     assert to_usd(usd(x)) == Decimal(repr(x))
+
+
+@pytest.mark.parametrize("given_", ["0.012345678901", Decimal("0.012345678901")])
+def test_a_fraction_of_a_microcent_is_rounded_up_on_request(given_: Any) -> None:
+    assert usd(given_, rounding="up") == usd_microcents(1_234_568)
+    assert usd("1e-999999999", rounding="up") == usd_microcents(1)
+    with pytest.raises(ValueError, match="64-bit"):
+        usd("1e999999999", rounding="up")
+    with pytest.raises(ValueError, match="negative"):
+        usd("-1e-12", rounding="up")
 
 
 @given(amounts)

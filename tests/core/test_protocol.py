@@ -26,7 +26,7 @@ def rows_of(page: Path, first_column: str) -> list[list[str]]:
 
 
 def stops(row: protocol.ErrorCode) -> str:
-    return "yes" if row.stops_heartbeat else "no"
+    return "permanently" if row.stop_reason else "yes" if row.stops_heartbeat else "no"
 
 
 def test_the_page_prints_the_table_of_error_codes() -> None:

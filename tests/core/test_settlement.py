@@ -7,17 +7,30 @@ from attrs import evolve
 
 from cycles._core.amounts import Amount, tokens
 from cycles._core.outcome import Ambiguous, Outcome, RejectedResponse, Success, Unreachable
-from cycles._core.records import Record
-from cycles._core.settlement import Expired, Rejected, Settled, Unresolved, classify_settlement
+from cycles._core.records import Record, decode, encode
+from cycles._core.settlement import Rejected, Settled, Unresolved
+from cycles._core.settlement_rules import (
+    MAY_BE_CHARGED,
+    Lookup,
+    Resend,
+    after_lookup,
+    before_sending,
+    classify_settlement,
+)
 
 ACTUAL = tokens(7)
+HOUR = 3_600_000
+DAY = 24 * HOUR
+NOW = 1_800_000_000_000
 COMMIT = Record(
     reservation_id="r1",
     base_url="http://localhost",
     commit_body={"idempotency_key": "k", "actual": ACTUAL.to_dict()},
     event_fallback_body={"idempotency_key": "k", "actual": ACTUAL.to_dict()},
+    recorded_at_ms=NOW - HOUR,
 )
 EVENT = evolve(COMMIT, mode="event")
+UNKNOWN = evolve(COMMIT, attempt_unknown=True)
 
 
 def refusal(
@@ -39,13 +52,13 @@ APPLIED = success(status="APPLIED", event_id="e1")
     [
         (COMMIT, COMMITTED, Settled),
         (EVENT, APPLIED, Settled),
-        (COMMIT, refusal(410, "RESERVATION_EXPIRED"), Expired),
-        (COMMIT, refusal(410, None, conformant=False), Expired),
-        (COMMIT, refusal(400, "RESERVATION_EXPIRED"), Expired),
+        (COMMIT, refusal(410, "RESERVATION_EXPIRED"), Resend),
+        (COMMIT, refusal(410, None, conformant=False), Resend),
+        (COMMIT, refusal(400, "RESERVATION_EXPIRED"), Resend),
         (COMMIT, refusal(500, "RESERVATION_EXPIRED"), Unresolved),
         (COMMIT, refusal(409, "BUDGET_EXCEEDED"), Rejected),
         (COMMIT, refusal(409, "RESERVATION_FINALIZED"), Rejected),
-        (COMMIT, refusal(404, "NOT_FOUND"), Rejected),
+        (COMMIT, refusal(404, "NOT_FOUND"), Resend),
         (COMMIT, refusal(400, "UNIT_MISMATCH"), Rejected),
         (EVENT, refusal(409, "BUDGET_FROZEN"), Rejected),
         (COMMIT, refusal(409, "BUDGET_EXCEEDED", conformant=False), Unresolved),
@@ -63,16 +76,16 @@ APPLIED = success(status="APPLIED", event_id="e1")
     ],
 )
 def test_the_meaning_of_each_answer(record: Record, outcome: Outcome, meaning: type) -> None:
-    assert isinstance(classify_settlement(record, outcome), meaning)
+    assert isinstance(classify_settlement(record, outcome, NOW), meaning)
 
 
 def test_a_settlement_says_what_was_charged_and_whether_that_was_all() -> None:
-    committed = classify_settlement(COMMIT, COMMITTED)
+    committed = classify_settlement(COMMIT, COMMITTED, NOW)
     assert isinstance(committed, Settled)
     assert committed.settlement.status == "committed"
     assert committed.settlement.charged == Amount("TOKENS", 5)
     assert committed.settlement.undercharged
-    recorded = classify_settlement(EVENT, APPLIED)
+    recorded = classify_settlement(EVENT, APPLIED, NOW)
     assert isinstance(recorded, Settled)
     assert recorded.settlement.status == "recorded_as_event"
     assert recorded.settlement.charged == ACTUAL  # an event says what it charged only where that is less
@@ -81,6 +94,182 @@ def test_a_settlement_says_what_was_charged_and_whether_that_was_all() -> None:
 
 
 def test_a_429_carries_its_floor_into_the_record() -> None:
-    owed = classify_settlement(COMMIT, refusal(429, "LIMIT_EXCEEDED", retry_after_ms=3000))
+    owed = classify_settlement(COMMIT, refusal(429, "LIMIT_EXCEEDED", retry_after_ms=3000), NOW)
     assert isinstance(owed, Unresolved)
     assert owed.retry_after_ms == 3000
+
+
+def resent(record: Record, outcome: Outcome) -> Record:
+    step = classify_settlement(record, outcome, NOW)
+    assert isinstance(step, Resend)
+    return step.record
+
+
+def with_body(record: Record, **members: object) -> Record:
+    return record.with_body({**record.body, **members})
+
+
+# A server that has lost the reservation
+
+
+def test_a_lost_reservation_is_recorded_as_an_event_with_the_key_of_the_commit() -> None:
+    record = resent(COMMIT, refusal(404, "NOT_FOUND"))
+    assert record.mode == "event"
+    assert record.body["idempotency_key"] == "k"
+    assert record.body["metadata"]["recovery_reason"] == "reservation_not_found"
+    assert record.event_since_ms == NOW
+
+
+@pytest.mark.parametrize(
+    "record",
+    [UNKNOWN, evolve(COMMIT, recorded_at_ms=NOW - DAY), evolve(COMMIT, event_fallback_body=None)],
+    ids=["an attempt of unknown outcome", "a day old", "no event body"],
+)
+def test_a_lost_reservation_that_may_be_charged_is_kept(record: Record) -> None:
+    step = classify_settlement(record, refusal(404, "NOT_FOUND"), NOW)
+    assert isinstance(step, Rejected)
+    assert step.reason == MAY_BE_CHARGED
+
+
+# Budgets that are too small
+
+
+def test_an_event_that_the_budget_rejects_is_sent_once_more_for_what_is_left() -> None:
+    overdraft = with_body(EVENT, overage_policy="ALLOW_WITH_OVERDRAFT")
+    record = resent(overdraft, refusal(409, "OVERDRAFT_LIMIT_EXCEEDED"))
+    assert record.body == {**overdraft.body, "overage_policy": "ALLOW_IF_AVAILABLE"}
+    step = classify_settlement(record, refusal(409, "BUDGET_EXCEEDED"), NOW)
+    assert isinstance(step, Rejected)
+    assert step.reason == "BUDGET_EXCEEDED"
+
+
+def test_a_rejected_excess_commits_the_estimate_and_keeps_the_difference() -> None:
+    above = evolve(COMMIT, estimate=5)
+    record = resent(above, refusal(409, "BUDGET_EXCEEDED"))
+    assert record.body["idempotency_key"] == "k:reserved"
+    assert record.body["actual"] == {"unit": "TOKENS", "amount": 5}
+    assert record.body["metadata"] == {"actual_amount": 7}
+    step = classify_settlement(record, COMMITTED, NOW)
+    assert isinstance(step, Rejected)
+    assert (step.response.code, step.reason) == ("BUDGET_EXCEEDED", "BUDGET_EXCEEDED")
+    assert step.charged is not None
+    assert step.charged.charged == Amount("TOKENS", 5)
+    assert step.kept is not None
+    assert step.kept.body["actual"] == {"unit": "TOKENS", "amount": 2}
+    assert step.kept.body["idempotency_key"] == "k:excess"
+    assert step.kept.reservation_id != record.reservation_id
+    over = before_sending(step.kept, NOW)
+    assert isinstance(over, Rejected)  # never sent automatically
+
+
+# Bodies with optional parts
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("start", [COMMIT, EVENT], ids=["commit", "event"])
+def test_a_body_that_is_invalid_or_too_large_is_sent_once_without_its_optional_parts(
+    start: Record, status: int
+) -> None:
+    full = with_body(start, metadata={"label": "x" * 99}, metrics={"tokens_input": 1})
+    step = classify_settlement(full, refusal(status, None, conformant=False), NOW)
+    assert isinstance(step, Resend)
+    assert step.omitted == ("metrics", "metadata")
+    assert step.record.body == start.body
+    assert isinstance(classify_settlement(step.record, refusal(status, None, conformant=False), NOW), Unresolved)
+
+
+def test_another_final_code_leads_to_no_smaller_body() -> None:
+    full = with_body(COMMIT, metadata={"label": "x"})
+    assert isinstance(classify_settlement(full, refusal(400, "UNIT_MISMATCH"), NOW), Rejected)
+
+
+# Records that may have been sent before
+
+
+@pytest.mark.parametrize("code", ["IDEMPOTENCY_MISMATCH", "RESERVATION_FINALIZED"])
+@pytest.mark.parametrize(("record", "found"), [(UNKNOWN, False), (COMMIT, True)])
+def test_a_commit_that_may_have_been_received_before_is_looked_up(record: Record, found: bool, code: str) -> None:
+    assert isinstance(classify_settlement(record, refusal(409, code), NOW, found=found), Lookup)
+
+
+DETAIL = {
+    "reservation_id": "r1",
+    "status": "COMMITTED",
+    "subject": {"tenant": "acme"},
+    "action": {"kind": "k", "name": "n"},
+    "reserved": {"unit": "TOKENS", "amount": 9},
+    "committed": {"unit": "TOKENS", "amount": 7},
+    "created_at_ms": 1,
+    "expires_at_ms": 2,
+    "scope_path": "tenant:acme",
+    "affected_scopes": ["tenant:acme"],
+}
+
+
+@pytest.mark.parametrize(
+    ("policy", "change", "meaning"),
+    [
+        (None, {}, Settled),
+        (None, {"committed": {"unit": "TOKENS", "amount": 6}}, Rejected),
+        ("ALLOW_IF_AVAILABLE", {"committed": {"unit": "TOKENS", "amount": 6}}, Settled),
+        ("ALLOW_IF_AVAILABLE", {"committed": {"unit": "TOKENS", "amount": 8}}, Rejected),
+        (None, {"committed": {"unit": "CREDITS", "amount": 7}}, Rejected),
+        (None, {"status": "RELEASED", "committed": None}, Rejected),
+    ],
+)
+def test_the_state_of_the_reservation_decides(policy: str | None, change: dict[str, object], meaning: type) -> None:
+    event = {**(COMMIT.event_fallback_body or {}), **({"overage_policy": policy} if policy else {})}
+    record = evolve(COMMIT, event_fallback_body=event)
+    result = after_lookup(record, refusal(409, "RESERVATION_FINALIZED"), success(**{**DETAIL, **change}))
+    assert isinstance(result, meaning)
+
+
+def test_a_lookup_that_fails_leaves_the_settlement_pending() -> None:
+    result = after_lookup(COMMIT, refusal(409, "RESERVATION_FINALIZED"), Unreachable("refused"))
+    assert isinstance(result, Unresolved)
+
+
+def test_a_changed_event_is_sent_in_its_other_form_before_it_is_given_up() -> None:
+    unknown = evolve(EVENT, attempt_unknown=True)
+    changed = resent(unknown, refusal(409, "BUDGET_EXCEEDED"))
+    assert changed.previous_body == unknown.body
+    other = resent(changed, refusal(409, "IDEMPOTENCY_MISMATCH"))
+    assert other.body == unknown.body
+    step = classify_settlement(other, refusal(409, "IDEMPOTENCY_MISMATCH"), NOW)
+    assert isinstance(step, Rejected)
+    assert step.reason == MAY_BE_CHARGED
+
+
+# Old records
+
+
+@pytest.mark.parametrize(
+    ("record", "is_over"),
+    [
+        (evolve(EVENT, recorded_at_ms=NOW - 6 * DAY), False),
+        (evolve(EVENT, recorded_at_ms=NOW - 6 * DAY - 1), True),
+        (evolve(EVENT, recorded_at_ms=NOW - 20 * DAY, event_since_ms=NOW - DAY), False),
+        (evolve(EVENT, recorded_at_ms=NOW - 7 * DAY, event_since_ms=NOW - 7 * DAY), True),
+        (evolve(COMMIT, recorded_at_ms=NOW - 29 * DAY), False),
+        (evolve(COMMIT, recorded_at_ms=NOW - 30 * DAY), True),
+        (evolve(COMMIT, recorded_at_ms=0), False),
+    ],
+)
+def test_a_record_that_outlived_its_key_is_not_sent(record: Record, is_over: bool) -> None:
+    over = before_sending(record, NOW)
+    assert (over is not None) == is_over
+    assert over is None or over.reason == MAY_BE_CHARGED
+
+
+def test_the_added_members_survive_a_restart() -> None:
+    record = evolve(
+        EVENT,
+        attempt_unknown=True,
+        event_since_ms=NOW,
+        estimate=5,
+        excess={"amount": 2, "code": "BUDGET_EXCEEDED"},
+        previous_body={"idempotency_key": "k"},
+        rejected="BUDGET_EXCEEDED",
+    )
+    assert decode(encode(record)) == record
+    assert b"attempt_unknown" not in encode(EVENT)

@@ -127,11 +127,11 @@ def in_a_child(work: Callable[[], Any]) -> Any:
 
 @FORKS
 @pytest.mark.parametrize("kind", ["sync", "async"])
-@pytest.mark.parametrize("verb", ["commit", "release", "extend", "detach"])
+@pytest.mark.parametrize("verb", ["commit", "release", "extend", "detach", "spend"])
 def test_a_child_cannot_touch_its_parents_guard(client: cycles.Cycles, shop: Shop, kind: str, verb: str) -> None:
     world = World(kind, client)
     guard = asyncio.run(world.acquire())
-    args = (T(1),) if verb == "commit" else ()
+    args = (T(1),) if verb in ("commit", "spend") else ()
 
     def touch() -> None:
         asyncio.run(world.get(getattr(guard, verb)(*args)))

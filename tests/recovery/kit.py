@@ -88,7 +88,14 @@ class Ledger(cycles.EmbeddedServer):
 
 
 def journal_files(root: Path) -> list[Path]:
-    return sorted(path for path in root.rglob("*") if path.is_file()) if root.exists() else []
+    """The files of the journal but for rejected records, which are kept."""
+    found = root.rglob("*") if root.exists() else ()
+    return sorted(path for path in found if path.is_file() and path.parent.name != "rejected")
+
+
+def rejected_in(root: Path) -> list[dict[str, Any]]:
+    """The rejected records, with the reason of each."""
+    return [json.loads(path.read_bytes()) for path in sorted(root.rglob("rejected/*.json"))]
 
 
 def records_in(root: Path) -> list[dict[str, Any]]:
@@ -226,6 +233,13 @@ class World:
         """A fresh process that knows nothing but the journal flushes; its report."""
         report: dict[str, Any] = self.run(("flush", timeout_s), **client).done[0]
         return report
+
+    @property
+    def rejected(self) -> list[tuple[str, int]]:
+        """Reason and amount of each rejected record."""
+        kept = rejected_in(self.root)
+        bodies = [each["record"]["commit_body"] or each["record"]["event_fallback_body"] for each in kept]
+        return [(each["reason"], body["actual"]["amount"]) for each, body in zip(kept, bodies, strict=True)]
 
     @property
     def leftovers(self) -> list[str]:

@@ -167,13 +167,19 @@ def test_cr_durable_007_ids_that_look_alike_never_share_a_file(world: World) -> 
     world.killed_at("commit", ("commit", 42))
     (path,) = journal_files(world.root)
     record = json.loads(path.read_bytes())
-    look_alike = {**record, "reservation_id": record["reservation_id"].upper() + "/x"}
+    two_days_ms = 2 * 86_400_000  # older than a lost reservation may be to become an event
+    look_alike = {
+        **record,
+        "reservation_id": record["reservation_id"].upper() + "x",
+        "recorded_at_ms": record["recorded_at_ms"] - two_days_ms,
+    }
     legacy = path.with_name("legacy.json")
     legacy.write_text(json.dumps(look_alike))
-    # The ledger does not know the look-alike: an understood rejection. The other one is settled, not mixed up.
+    # The ledger does not know the look-alike: its amount is kept. The other one is settled, not mixed up.
     assert world.recover()["settled"] == 1
     assert world.server.charged == 42
     assert world.leftovers == []
+    assert world.rejected == [("may_be_charged", 42)]
 
 
 def test_an_event_without_a_reservation_survives_too(world: World) -> None:

@@ -43,7 +43,7 @@ def leave_pending(root: Path, base_url: str, count: int) -> None:
                 base_url=base_url,
                 mode="event",
                 event_fallback_body=body,
-                recorded_at_ms=number,
+                recorded_at_ms=time.time_ns() // 1_000_000 - count + number,
             )
         )
 

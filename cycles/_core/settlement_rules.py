@@ -1,0 +1,249 @@
+"""What follows from a response to a settlement: which request is sent next, or how the record ends.
+
+Every function is pure. `cycles._flows.settle.attempt` carries the steps out. See `docs/protocol/settlement.md`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+from attrs import evolve, frozen
+
+from cycles._core.lifecycle import ACTUAL_AMOUNT, LOST_REASON, RECOVERED_ID, RECOVERY_REASON
+from cycles._core.outcome import Outcome, RejectedResponse, Success
+from cycles._core.protocol import (
+    ALLOW_IF_AVAILABLE,
+    BUDGET_EXCEEDED,
+    IDEMPOTENCY_MISMATCH,
+    INVALID_REQUEST,
+    NOT_FOUND,
+    OVERDRAFT_LIMIT_EXCEEDED,
+    RESERVATION_FINALIZED,
+)
+from cycles._core.records import Record
+from cycles._core.results import ReservationDetail
+from cycles._core.settlement import Rejected, Settled, Settlement, Unresolved, actual_of, settled_by
+
+MAY_BE_CHARGED: Final = "may_be_charged"
+"""Why a record is kept in `rejected/` although no response rejected it: the ledger may have the amount already."""
+
+_DAY_MS: Final = 86_400_000
+LOST_RESERVATION_MS: Final = _DAY_MS  # a server keeps ended reservations for 30 days, so a 404 before means it lost one
+EVENT_KEY_MS: Final = 6 * _DAY_MS  # a server keeps the keys of events for 7 days
+COMMIT_KEY_MS: Final = 29 * _DAY_MS  # a server keeps ended reservations for 30 days
+
+_OPTIONAL: Final = ("metrics", "metadata")
+_OURS: Final = {"latency_ms", RECOVERED_ID, RECOVERY_REASON}  # added by this SDK: never why a request is invalid
+_TOO_LARGE_OR_INVALID: Final = frozenset({400, 413, 422})
+_NO_BUDGET: Final = frozenset({BUDGET_EXCEEDED, OVERDRAFT_LIMIT_EXCEEDED})
+_ANOTHER_REQUEST: Final = frozenset({IDEMPOTENCY_MISMATCH, RESERVATION_FINALIZED})
+_RESERVED_SUFFIX: Final = ":reserved"
+_EXCESS_SUFFIX: Final = ":excess"
+
+
+@frozen
+class Resend:
+    """Save the changed record, then send it. `omitted` are the parts that it leaves out."""
+
+    record: Record
+    omitted: tuple[str, ...] = ()
+
+
+@frozen
+class Lookup:
+    """Read the reservation: an earlier attempt may have committed it."""
+
+    response: RejectedResponse
+
+
+NextStep: TypeAlias = Settled | Rejected | Unresolved | Resend | Lookup
+
+
+def before_sending(record: Record, now_ms: int) -> Rejected | None:
+    """Return how a record ends that must not be sent; None for all others."""
+    if record.rejected is not None:
+        return Rejected(_local_response(record.rejected), record.rejected)
+    first_ms = record.event_since_ms if record.event_since_ms is not None else record.recorded_at_ms
+    limit_ms = EVENT_KEY_MS if record.mode == "event" else COMMIT_KEY_MS
+    age_ms = now_ms - (first_ms if record.mode == "event" else record.recorded_at_ms)
+    # A record without a time has an unknown age; its key protects it.
+    if first_ms and age_ms > limit_ms:
+        return Rejected(_local_response(f"the record is {age_ms // _DAY_MS} days old"), MAY_BE_CHARGED)
+    return None
+
+
+def classify_settlement(record: Record, outcome: Outcome, now_ms: int, *, found: bool = False) -> NextStep:
+    """Return what a response to the request of a record means.
+
+    Args:
+        record: The record whose request was sent.
+        outcome: The response to it.
+        now_ms: Milliseconds since the epoch.
+        found: Whether another process may have sent the record before.
+    """
+    if isinstance(outcome, Success):
+        return _settled(record, outcome)
+    if not isinstance(outcome, RejectedResponse):
+        return Unresolved(outcome)
+    if record.mode == "commit" and (changed := _after_commit(record, outcome, now_ms)) is not None:
+        return changed
+    if record.mode == "event" and (changed := _after_event(record, outcome)) is not None:
+        return changed
+    if outcome.understood and outcome.code in _ANOTHER_REQUEST and _sent_before(record, found):
+        return _earlier_attempt(record, outcome)
+    if (reduced := _without_optional(record, outcome)) is not None:
+        return reduced
+    if outcome.understood:
+        return Rejected(outcome, outcome.code or str(outcome.status))
+    return Unresolved(outcome, outcome.retry_after_ms if outcome.status == 429 else None)
+
+
+def _after_commit(record: Record, response: RejectedResponse, now_ms: int) -> NextStep | None:
+    if response.expired:
+        # A record of another SDK may have no event body: the amount stays in the journal for the operator.
+        has_event = record.event_fallback_body is not None
+        return Resend(record.to_event_mode(now_ms)) if has_event else Unresolved(response)
+    if response.understood and response.code == NOT_FOUND:
+        return _lost_reservation(record, response, now_ms)
+    if response.understood and response.code in _NO_BUDGET and record.estimate is not None:
+        return Resend(_estimate_only(record, response))
+    return None
+
+
+def _lost_reservation(record: Record, response: RejectedResponse, now_ms: int) -> NextStep:
+    """Record the amount as an event if the server cannot have charged it, otherwise keep the record."""
+    is_recent = now_ms - record.recorded_at_ms < LOST_RESERVATION_MS
+    if record.event_fallback_body is None or record.attempt_unknown or not is_recent:
+        return Rejected(response, MAY_BE_CHARGED)
+    changed = record.to_event_mode(now_ms)
+    metadata = {**(changed.body.get("metadata") or {}), RECOVERY_REASON: LOST_REASON}
+    return Resend(changed.with_body({**changed.body, "metadata": metadata}))
+
+
+def _estimate_only(record: Record, response: RejectedResponse) -> Record:
+    """Return the record that commits the estimate, because the server rejected the amount above it."""
+    actual, estimate = actual_of(record), record.estimate or 0
+    key = record.body["idempotency_key"] + _RESERVED_SUFFIX
+
+    def reduced(body: dict[str, Any]) -> dict[str, Any]:
+        metadata = {**(body.get("metadata") or {}), ACTUAL_AMOUNT: actual.amount}
+        amount = {"unit": actual.unit, "amount": estimate}
+        return {**body, "idempotency_key": key, "actual": amount, "metadata": metadata}
+
+    event = record.event_fallback_body
+    return evolve(
+        record,
+        commit_body=reduced(record.body),
+        event_fallback_body=None if event is None else reduced(event),
+        estimate=None,
+        excess={
+            "amount": actual.amount - estimate,
+            "code": response.code,
+            "message": response.message,
+            "request_id": response.request_id,
+            "trace_id": response.trace_id,
+        },
+    )
+
+
+def _after_event(record: Record, response: RejectedResponse) -> NextStep | None:
+    """Charge as much as the budget has, if it is too small for the event: the money is spent already."""
+    body = record.body
+    if not response.understood or response.code not in _NO_BUDGET or body.get("overage_policy") == ALLOW_IF_AVAILABLE:
+        return None
+    changed = record.with_body({**body, "overage_policy": ALLOW_IF_AVAILABLE})
+    return Resend(_remembering(record, changed))
+
+
+def _remembering(record: Record, changed: Record) -> Record:
+    """Keep the earlier body while its own outcome is unknown."""
+    return evolve(changed, previous_body=record.body) if record.attempt_unknown else changed
+
+
+def _sent_before(record: Record, found: bool) -> bool:
+    return found or record.attempt_unknown or record.previous_body is not None
+
+
+def _earlier_attempt(record: Record, response: RejectedResponse) -> NextStep:
+    if record.mode == "commit":
+        return Lookup(response)
+    if record.previous_body is not None:
+        return Resend(evolve(record.with_body(record.previous_body), previous_body=None))
+    return Rejected(response, MAY_BE_CHARGED)
+
+
+def _without_optional(record: Record, response: RejectedResponse) -> Resend | None:
+    """Return the record without metrics and metadata, if those may be why the server rejected the request.
+
+    An error response stores nothing under its key, so the payload may change here
+    (`docs/protocol/idempotency.md#failures-store-nothing`).
+    """
+    body = record.body
+    of_the_caller = {*(body.get("metadata") or ()), *(body.get("metrics") or ())} - _OURS
+    is_final_otherwise = response.understood and response.code != INVALID_REQUEST
+    if response.status not in _TOO_LARGE_OR_INVALID or is_final_otherwise or not of_the_caller:
+        return None
+    omitted = tuple(name for name in _OPTIONAL if name in body)
+    reduced = {name: value for name, value in body.items() if name not in _OPTIONAL}
+    return Resend(_remembering(record, record.with_body(reduced)), omitted)
+
+
+def after_lookup(record: Record, response: RejectedResponse, outcome: Outcome) -> Settled | Rejected | Unresolved:
+    """Return what the state of the reservation means for a commit that may have been received before."""
+    if not isinstance(outcome, Success):
+        return Unresolved(outcome)
+    found = ReservationDetail.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)
+    actual, charged = actual_of(record), found.committed
+    if found.status != "COMMITTED" or charged is None or charged.unit != actual.unit:
+        return Rejected(response, response.code or "")
+    may_cap = (record.event_fallback_body or {}).get("overage_policy") == ALLOW_IF_AVAILABLE
+    if charged.amount == actual.amount or (may_cap and charged.amount < actual.amount):
+        return Settled(
+            Settlement(
+                status="committed",
+                actual=actual,
+                charged=charged,
+                request_id=outcome.request_id,
+                trace_id=outcome.trace_id,
+            )
+        )
+    return Rejected(response, response.code or "")
+
+
+def _settled(record: Record, success: Success) -> Settled | Rejected:
+    settlement, response = settled_by(record, success), rejected_excess(record)
+    if response is None:
+        return Settled(settlement)
+    reason = response.code or BUDGET_EXCEEDED
+    return Rejected(response, reason, kept=_excess_record(record, reason), charged=settlement)
+
+
+def rejected_excess(record: Record) -> RejectedResponse | None:
+    """Return the error response to the actual of a record whose estimate is committed in its place; None for others."""
+    excess = record.excess
+    if excess is None:
+        return None
+    code, request_id, trace_id = (
+        value if isinstance(value := excess.get(name), str) else None for name in ("code", "request_id", "trace_id")
+    )
+    return RejectedResponse(409, code, str(excess.get("message") or code), request_id, trace_id)
+
+
+def _excess_record(record: Record, reason: str) -> Record:
+    """Return the record of the amount that no ledger has; it is kept and never sent."""
+    excess = (record.excess or {}).get("amount")
+    event = dict(record.event_fallback_body or record.body)
+    event["idempotency_key"] = event["idempotency_key"].removesuffix(_RESERVED_SUFFIX) + _EXCESS_SUFFIX
+    event["actual"] = {"unit": actual_of(record).unit, "amount": excess if type(excess) is int else 0}
+    return Record(
+        reservation_id=record.reservation_id + _EXCESS_SUFFIX,
+        base_url=record.base_url,
+        mode="event",
+        event_fallback_body=event,
+        recorded_at_ms=record.recorded_at_ms,
+        rejected=reason,
+    )
+
+
+def _local_response(message: str) -> RejectedResponse:
+    return RejectedResponse(0, None, message)

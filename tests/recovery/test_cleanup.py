@@ -1,0 +1,142 @@
+"""Reservations that a create of unknown outcome may have made: found under its key and released."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import cycles
+from tests.recovery.child import ACTION
+from tests.recovery.kit import PATIENCE_S, TENANT, World
+
+
+def reserved(world: World) -> int:
+    balance = world.server.ledger.balance(f"tenant:{TENANT}", unit="TOKENS").reserved
+    return 0 if balance is None else balance.amount
+
+
+def requests(world: World, operation: str) -> list[dict[str, Any]]:
+    return [seen.body for seen in world.server.seen if seen.operation == operation]
+
+
+def test_a_create_whose_two_responses_are_lost_is_released(world: World) -> None:
+    world.server.faults.drop_response("reserve", times=2)
+    with world.client() as client:
+        with pytest.raises(cycles.TransportError):
+            client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        world.server.wait_for("release")
+        assert client.flush(PATIENCE_S).pending == 0
+    assert reserved(world) == 0
+    assert len({body["idempotency_key"] for body in requests(world, "reserve")}) == 1
+
+
+@pytest.mark.parametrize(("status", "error"), [(429, cycles.RateLimitedError), (403, cycles.ForbiddenError)])
+def test_a_lost_response_followed_by_an_error_response_is_released(
+    world: World, status: int, error: type[cycles.CyclesError]
+) -> None:
+    world.server.faults.drop_response("reserve")
+    world.server.faults.status("reserve", status)
+    with world.client() as client:
+        with pytest.raises(error):
+            client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        world.server.wait_for("release")
+    assert reserved(world) == 0
+
+
+def test_a_block_that_runs_unreserved_has_its_event_and_no_reservation(world: World) -> None:
+    world.server.faults.drop_response("reserve", times=2)
+    with world.client() as client:
+        with client.reserve(cycles.tokens(100), action=ACTION, on_unavailable="allow") as guard:
+            guard.spend(cycles.tokens(7))
+        world.server.wait_for("release")
+        assert client.flush(PATIENCE_S).pending == 0
+    assert (world.server.charged, reserved(world)) == (7, 0)
+
+
+def test_the_reservation_of_a_callers_key_stays_for_the_next_run(world: World) -> None:
+    world.server.faults.drop_response("reserve", times=2)
+    with world.client() as client:
+        with pytest.raises(cycles.TransportError):
+            client.reserve(cycles.tokens(100), action=ACTION, idempotency_key="job-1").acquire()
+        assert reserved(world) == 100
+        guard = client.reserve(cycles.tokens(100), action=ACTION, idempotency_key="job-1").acquire()
+        guard.commit(cycles.tokens(5))
+    assert requests(world, "release") == []
+    assert (world.server.charged, reserved(world)) == (5, 0)
+
+
+def test_a_request_that_was_not_sent_needs_no_cleanup(world: World) -> None:
+    url = "http://127.0.0.1:9"  # the port of the discard service: nothing listens
+    with world.client(base_url=url) as client:
+        with pytest.raises(cycles.TransportError):
+            client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        assert len(client._runtime().background._backlog) == 0
+
+
+def test_a_denied_create_needs_no_cleanup(world: World) -> None:
+    with world.client() as client, pytest.raises(cycles.BudgetExceededError):
+        client.reserve(cycles.tokens(5_000_000), action=ACTION).acquire()
+    assert len(requests(world, "reserve")) == 1
+
+
+def test_the_cleanup_repeats_its_release_with_one_key(world: World) -> None:
+    seen: list[Any] = []
+    world.server.faults.drop_response("reserve", times=2)
+    world.server.faults.drop_response("release")
+    with world.client(retry_initial_delay=0.01) as client:
+        client.on_event(seen.append)
+        with pytest.raises(cycles.TransportError):
+            client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        world.server.wait_for("release", times=2)
+        assert client.flush(PATIENCE_S).pending == 0
+    assert len({body["idempotency_key"] for body in requests(world, "release")}) == 1
+    assert not [event for event in seen if type(event).__name__ == "ReleaseFailed" and not event.retrying]
+    assert reserved(world) == 0
+
+
+def test_a_conflict_that_says_released_is_a_success(world: World) -> None:
+    seen: list[Any] = []
+    body = {"error": "RESERVATION_FINALIZED", "message": "reservation r is RELEASED", "request_id": "r"}
+    world.server.faults.status("release", 409, body=body)
+    with world.client() as client:
+        client.on_event(seen.append)
+        client.reserve(cycles.tokens(100), action=ACTION).acquire().release("not needed")
+    assert [type(event).__name__ for event in seen if "Release" in type(event).__name__] == ["Released"]
+
+
+@pytest.mark.parametrize("reason", [5, b"x", ["why"]])
+def test_a_release_reason_that_is_no_string_leaves_the_guard_active(world: World, reason: Any) -> None:
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        with pytest.raises(cycles.InvalidRequestError, match="reason must be a string"):
+            guard.release(reason)
+        assert guard.state == "active"
+        guard.release("a string")
+    assert reserved(world) == 0
+
+
+class Broken:
+    """A pending task with a bug."""
+
+    is_settlement = True
+    attempts = 0
+
+    def attempt(self, records: Any, io: Any) -> Any:
+        Broken.attempts += 1
+        raise TypeError("a bug")
+
+
+def test_an_exception_of_one_task_reaches_neither_flush_nor_the_other_tasks(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    Broken.attempts = 0
+    world.server.faults.refuse("commit")
+    with world.client(retry_initial_delay=0.001) as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        guard.commit(cycles.tokens(5))
+        client._runtime().background._add("broken", Broken(), immediately=False)
+        assert client.flush(PATIENCE_S).pending == 0
+    assert world.server.charged == 5
+    assert Broken.attempts == 5  # bounded
+    assert "a bug" in caplog.text

@@ -1,0 +1,143 @@
+"""Amounts that a server rejects, or whose reservation it has lost: charged where that is safe, otherwise kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import cycles
+from tests.recovery.child import ACTION
+from tests.recovery.kit import PATIENCE_S, World
+
+ACTUAL = cycles.tokens(42)
+
+
+def error(code: str) -> dict[str, str]:
+    return {"error": code, "message": "m", "request_id": "r"}
+
+
+def bodies(world: World, operation: str) -> list[dict[str, Any]]:
+    return [seen.body for seen in world.server.settling() if seen.operation == operation]
+
+
+def test_a_reservation_that_the_server_has_lost_is_recorded_as_an_event(world: World) -> None:
+    world.server.faults.status("commit", 404, body=error("NOT_FOUND"))
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        settlement = guard.commit(ACTUAL)
+        assert (guard.state, settlement.status) == ("committed", "recorded_as_event")
+    (event,) = bodies(world, "event")
+    assert event["idempotency_key"] == bodies(world, "commit")[0]["idempotency_key"]
+    assert event["metadata"]["recovery_reason"] == "reservation_not_found"
+    assert (world.server.charged, world.leftovers, world.rejected) == (42, [], [])
+
+
+def test_a_lost_reservation_after_a_lost_response_is_kept(world: World) -> None:
+    world.server.faults.drop_response("commit")
+    world.server.faults.status("commit", 404, body=error("NOT_FOUND"))
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        assert guard.commit(ACTUAL).status == "pending"
+        assert client.flush(PATIENCE_S).pending == 0
+        assert guard.state == "rejected"
+    assert bodies(world, "event") == []
+    assert world.rejected == [("may_be_charged", 42)]
+
+
+def test_a_rejected_excess_charges_the_estimate(world: World) -> None:
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION, overage_policy="REJECT").acquire()
+        with pytest.raises(cycles.BudgetExceededError) as caught:
+            guard.commit(cycles.tokens(5_000_000))
+    assert caught.value.request_id
+    assert guard.state == "rejected"
+    assert world.server.charged == 100
+    first, second = bodies(world, "commit")
+    assert second["idempotency_key"] == first["idempotency_key"] + ":reserved"
+    assert second["metadata"]["actual_amount"] == 5_000_000
+    assert world.rejected == [("BUDGET_EXCEEDED", 4_999_900)]
+    assert world.leftovers == []
+
+
+def test_a_rejected_excess_survives_a_lost_response(world: World) -> None:
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION, overage_policy="REJECT").acquire()
+
+        def lose_the_second(seen: Any) -> None:
+            if seen.operation == "commit" and len(bodies(world, "commit")) == 1:
+                world.server.faults.drop_response("commit")
+
+        world.server.on_done = lose_the_second
+        with pytest.raises(cycles.BudgetExceededError):
+            guard.commit(cycles.tokens(5_000_000))
+        assert str(guard.state) == "pending"
+        assert client.flush(PATIENCE_S).pending == 0
+        assert guard.state == "rejected"
+    assert world.server.charged == 100
+    assert world.rejected == [("BUDGET_EXCEEDED", 4_999_900)]
+
+
+@pytest.mark.parametrize("policy", ["ALLOW_WITH_OVERDRAFT", "ALLOW_IF_AVAILABLE"])
+def test_the_event_after_expiry_has_the_policy_of_its_reservation(world: World, policy: str) -> None:
+    world.server.faults.status("commit", 410)
+    with world.client() as client:
+        client.reserve(cycles.tokens(100), action=ACTION, overage_policy=policy).acquire().commit(ACTUAL)
+    assert [body["overage_policy"] for body in bodies(world, "event")] == [policy]
+
+
+def test_the_event_after_expiry_names_no_policy_otherwise(world: World) -> None:
+    world.server.faults.status("commit", 410)
+    with world.client() as client:
+        client.reserve(cycles.tokens(100), action=ACTION, overage_policy="REJECT").acquire().commit(ACTUAL)
+    assert ["overage_policy" in body for body in bodies(world, "event")] == [False]
+
+
+def test_an_event_that_the_budget_cannot_cover_charges_what_is_left(world: World) -> None:
+    world.server.faults.status("commit", 410)
+    world.server.faults.status("event", 409, body=error("BUDGET_EXCEEDED"))
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        settlement = guard.commit(cycles.tokens(5_000_000))
+    first, second = bodies(world, "event")
+    assert second == {**first, "overage_policy": "ALLOW_IF_AVAILABLE"}
+    assert settlement.undercharged
+    assert world.server.charged > 0
+    assert world.rejected == []
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_body_that_a_proxy_finds_too_large_is_sent_without_its_metadata(world: World, status: int) -> None:
+    world.server.faults.status("commit", status, body=b"<html>too large</html>")
+    seen: list[Any] = []
+    with world.client() as client:
+        client.on_event(seen.append)
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        assert guard.commit(ACTUAL, metadata={"trace": "x" * 5_000}).status == "committed"
+    assert [("metadata" in body) for body in bodies(world, "commit")] == [True, False]
+    (omitted,) = [event for event in seen if type(event).__name__ == "ValuesOmitted"]
+    assert "metadata" in omitted.names
+    assert world.server.charged == 42
+
+
+def test_a_commit_that_was_received_before_is_confirmed_by_its_reservation(world: World) -> None:
+    world.server.faults.drop_response("commit")
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        assert guard.commit(ACTUAL).status == "pending"
+        world.server.faults.status("commit", 409, body=error("RESERVATION_FINALIZED"))
+        assert client.flush(PATIENCE_S) == cycles.FlushReport(settled=1, pending=0, quarantined=0)
+        assert guard.state == "committed"
+    assert world.rejected == []
+
+
+def test_another_amount_under_the_key_of_a_pending_one_is_rejected(world: World) -> None:
+    world.server.faults.status("event", 503, times=None)
+    with world.client() as client:
+        assert client.record(cycles.tokens(5), action=ACTION, idempotency_key="invoice-1").status == "PENDING"
+        with pytest.raises(cycles.IdempotencyMismatchError, match="5 tokens"):
+            client.record(cycles.tokens(7), action=ACTION, idempotency_key="invoice-1")
+        client.record(cycles.tokens(5), action=ACTION, idempotency_key="invoice-1")  # the same again is no mistake
+        world.server.faults.clear()
+        assert client.flush(PATIENCE_S).pending == 0
+    assert world.server.charged == 5
