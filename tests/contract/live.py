@@ -17,7 +17,7 @@ from attrs import frozen
 from cycles._core.amounts import Amount
 
 from .kit import Api, World, amount, fresh_key
-from .live_budget import EXACT, AdminApi, cannot, set_budget
+from .live_budget import AdminApi, Wanted, cannot, set_budget
 from .live_redis import Redis, delete_budget, read_budget, write_budget, write_tenant
 
 PERMISSIONS = [f"reservations:{name}" for name in ("create", "commit", "release", "extend", "list")] + ["balances:read"]
@@ -141,21 +141,19 @@ class LiveLedger:
 
     def set_budget(self, scope: str, allocated: Amount, **members: Any) -> None:
         """Create or replace a budget."""
+        wanted = Wanted(allocated=allocated, **members)
         tenant, actual = self._actual(scope)
         if tenant is None:  # all tenants share it, so the end of the test deletes it
             self._shared.append((scope, str(allocated.unit)))
-            write_budget(self._in_redis("make a budget without a tenant"), "", scope, allocated, **members)
+            write_budget(self._in_redis("make a budget without a tenant"), "", scope, wanted)
             return
         if actual != f"tenant:{tenant.id}" or allocated.unit != "TOKENS":
             tenant.is_reusable = False
-        special = {name for name in ("caps", "debt", "is_over_limit") if members.get(name) not in (None, 0, False)}
-        is_large = max(allocated.amount, members.get("spent", 0)) > EXACT
-        if special or members.get("caps") is not None or members.get("status") == "CLOSED" or is_large:
+        if wanted.obstacle is not None:
             tenant.is_reusable = False
-            redis = self._in_redis(f"set {', '.join(special) or 'this budget'}")
-            write_budget(redis, tenant.id, actual, allocated, **members)
+            write_budget(self._in_redis(wanted.obstacle), tenant.id, actual, wanted)
         else:
-            set_budget(self._admin, tenant.id, actual, allocated, **members)
+            set_budget(self._admin, tenant.id, actual, wanted)
 
     def delete_budget(self, scope: str, unit: str) -> None:
         """Delete a budget."""

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import httpx
 import pytest
+from attrs import frozen
 
 from cycles._core.amounts import Amount
 
@@ -19,6 +20,36 @@ EXACT = 2**53
 def cannot(what: str) -> NoReturn:
     """Skip the test: the admin API cannot do this."""
     pytest.skip(f"a live server cannot {what} over the admin API")
+
+
+@frozen(kw_only=True)
+class Wanted:
+    """The numbers and states that a test wants a budget to have."""
+
+    allocated: Amount
+    overdraft_limit: int = 0
+    debt: int = 0
+    spent: int = 0
+    status: str | None = "ACTIVE"
+    is_over_limit: bool = False
+    caps: Mapping[str, Any] | None = None
+
+    @property
+    def unit(self) -> str:
+        """The unit of all its numbers."""
+        return str(self.allocated.unit)
+
+    @property
+    def obstacle(self) -> str | None:
+        """What the admin API cannot do for this budget, or None."""
+        obstacles = {
+            "set caps": self.caps is not None,
+            "make debt without a spend": self.debt > 0,
+            "set the over-limit flag": self.is_over_limit,
+            f"set the budget status {self.status}": self.status not in ("ACTIVE", "FROZEN"),
+            "set amounts beyond 2^53": max(self.allocated.amount, self.spent, self.overdraft_limit) > EXACT,
+        }
+        return next((what for what, is_met in obstacles.items() if is_met), None)
 
 
 class AdminApi:
@@ -44,33 +75,11 @@ class AdminApi:
         self._http.close()
 
 
-def set_budget(
-    admin: AdminApi,
-    tenant: str,
-    scope: str,
-    allocated: Amount,
-    *,
-    overdraft_limit: int = 0,
-    debt: int = 0,
-    spent: int = 0,
-    status: str | None = "ACTIVE",
-    is_over_limit: bool = False,
-    caps: Mapping[str, Any] | None = None,
-) -> None:
-    """Create or change a budget until it has these numbers; skip the test if the admin API cannot do it."""
-    if caps is not None:
-        cannot("set caps")
-    if debt:
-        cannot("make debt without a spend")
-    if is_over_limit:
-        cannot("set the over-limit flag")
-    if status not in ("ACTIVE", "FROZEN"):
-        cannot(f"set the budget status {status}")
-    if max(allocated.amount, spent, overdraft_limit) > EXACT:
-        cannot("set amounts beyond 2^53")
-    unit = str(allocated.unit)
+def set_budget(admin: AdminApi, tenant: str, scope: str, wanted: Wanted) -> None:
+    """Create or change a budget until it has these numbers, which must be possible over the admin API."""
+    unit = wanted.unit
     where = {"scope": scope, "unit": unit}
-    limit = {"overdraft_limit": amount(overdraft_limit, unit)}
+    limit = {"overdraft_limit": amount(wanted.overdraft_limit, unit)}
 
     def fund(operation: str, value: int, **members: Any) -> None:
         body = {"operation": operation, "amount": amount(value, unit), "idempotency_key": fresh_key(), **members}
@@ -84,6 +93,6 @@ def set_budget(
     if found is not None and found["debt"]["amount"]:
         fund("REPAY_DEBT", found["debt"]["amount"])
     admin.call("PATCH", "budgets", limit, **where)
-    fund("RESET_SPENT", allocated.amount, spent=amount(spent, unit))
-    if status == "FROZEN":
+    fund("RESET_SPENT", wanted.allocated.amount, spent=amount(wanted.spent, unit))
+    if wanted.status == "FROZEN":
         admin.call("POST", "budgets/freeze", {"reason": "contract test"}, **where)

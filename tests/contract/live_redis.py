@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from cycles._core.amounts import Amount
+from .live_budget import Wanted
 
 
 class Redis:
@@ -53,21 +53,9 @@ def read_budget(redis: Redis, scope: str, unit: str) -> dict[str, str]:
     return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
-def write_budget(
-    redis: Redis,
-    tenant: str,
-    scope: str,
-    allocated: Amount,
-    *,
-    overdraft_limit: int = 0,
-    debt: int = 0,
-    spent: int = 0,
-    status: str | None = "ACTIVE",
-    is_over_limit: bool = False,
-    caps: Mapping[str, Any] | None = None,
-) -> None:
+def write_budget(redis: Redis, tenant: str, scope: str, wanted: Wanted) -> None:
     """Create or replace a budget. It keeps its reserved amount."""
-    unit = str(allocated.unit)
+    unit = wanted.unit
     key = f"budget:{scope}:{unit}"
     reserved = int(read_budget(redis, scope, unit).get("reserved", "0"))
     members: dict[str, Any] = {
@@ -75,18 +63,18 @@ def write_budget(
         "tenant_id": tenant,
         "scope": scope,
         "unit": unit,
-        "allocated": allocated.amount,
-        "remaining": allocated.amount - spent - reserved - debt,
+        "allocated": wanted.allocated.amount,
+        "remaining": wanted.allocated.amount - wanted.spent - reserved - wanted.debt,
         "reserved": reserved,
-        "spent": spent,
-        "debt": debt,
-        "overdraft_limit": overdraft_limit,
-        "is_over_limit": "true" if is_over_limit else "false",
-        "status": status,
+        "spent": wanted.spent,
+        "debt": wanted.debt,
+        "overdraft_limit": wanted.overdraft_limit,
+        "is_over_limit": "true" if wanted.is_over_limit else "false",
+        "status": wanted.status,
         "created_at": "1700000000000",
     }
-    if caps is not None:
-        members["caps_json"] = json.dumps(caps)
+    if wanted.caps is not None:
+        members["caps_json"] = json.dumps(wanted.caps)
     redis.call("DEL", key)
     redis.call("HSET", key, *(str(word) for member in members.items() for word in member))
     redis.call("SADD", f"budgets:{tenant}", key)

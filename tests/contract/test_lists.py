@@ -181,8 +181,8 @@ def test_impossible_instants_are_rejected(api: Api, instant: str) -> None:
 def test_midnight_may_belong_to_the_day_before(world: World) -> None:
     world.clock.advance(1_700_006_400_000 - world.clock.now_ms())
     rid = world.api.held()
-    assert ids(world.api.rows(from_="2023-11-14T24:00:00Z", to="2023-11-15T00:00:00Z")) == [rid]
-    assert ids(world.api.rows(from_="2023-11-14T24:00:00.001Z".replace("24:00:00.001", "23:59:60"))) == [rid]
+    assert ids(world.api.rows(from_="2023-11-15T00:00:00Z", to="2023-11-14T24:00:00Z")) == [rid]
+    assert ids(world.api.rows(to="2023-11-14T23:59:60Z")) == []
 
 
 def test_repeated_parameters_are_joined(api: Api) -> None:
