@@ -97,7 +97,6 @@ def test_guards_that_a_restored_ledger_knows(run: Run, server: EmbeddedProcess) 
     run.compare(server.numbers(), lost=settled.cases)
 
 
-@pytest.mark.xfail(reason="a commit that gets 404 is not recorded as an event yet", raises=AssertionError, strict=True)
 def test_guards_that_a_restored_ledger_does_not_know(run: Run, server: EmbeddedProcess) -> None:
     server.stop()
     server.copy()

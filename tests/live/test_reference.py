@@ -87,7 +87,6 @@ def test_guards_that_end_while_redis_is_stopped(run: Run, servers: ReferenceServ
     run.compare(servers.numbers(run.agents(GUARDS)))
 
 
-@pytest.mark.xfail(reason="a commit that gets 404 is not recorded as an event yet", raises=AssertionError, strict=True)
 def test_guards_that_end_after_redis_was_emptied(run: Run, servers: ReferenceServers) -> None:
     batch = run.batch(GUARDS)
     servers.empty_redis()
