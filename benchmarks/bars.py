@@ -54,6 +54,8 @@ BARS = [
     Bar("CPU, 64 tasks, guard / pool of transports", 0.80, _ratio("async 64", "guard", "httpx pool")),
     Bar("CPU, import cycles / import httpx, attrs", 1.15, _at("imports", "cycles", "ratio")),
     Bar("CPU, cold first committed call / two posts", 1.40, _at("first_call", "cpu_ratio")),
+    Bar("CPU us, guarded provider call - SDK - guard", 1000, _at("providers", "one call", "added_us")),
+    Bar("CPU us, streamed event, guarded - SDK", 15, _at("providers", "one streamed event", "added_us")),
     Bar("bytes sent per guarded call", 1138, _at("per_call", "bytes")),
     Bar("requests per guarded call", 2, _at("per_call", "requests")),
     Bar("KiB per live sync guard (5,000)", 4, _at("live", "sync 5000", "kib_per_guard")),

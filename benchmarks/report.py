@@ -47,6 +47,7 @@ def text(results: dict[str, Any]) -> str:
 _TABLES = {
     "imports": "Import",
     "live": "Live guards",
+    "providers": "A guarded OpenAI client, beside the SDK without a guard (CPU of the client process)",
     "leases": "Concurrent leases, one heartbeat each 10 s",
     "chaos": "A minute of faults (503, 429, closed connections, slow responses: one extend in four)",
     "embedded": "Embedded server: response time and size",

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks import backlog, embedded_server, floors, live, many_guards, ours, process, sibling, startup
+from benchmarks import backlog, embedded_server, floors, live, many_guards, ours, process, providers, sibling, startup
 from benchmarks.measure import AsyncCase, Case, Series, interleave, interleave_async
 from benchmarks.report import AGAIN, as_values
 
@@ -137,6 +137,15 @@ def processes(port: int, journal: str, scale: Scale, say: Say) -> dict[str, Any]
         say(f"{count} journal records")
         values["backlog"][str(count)] = backlog.measure(port, count, f"{journal}/backlog-{count}")
     return values
+
+
+def provider_clients(port: int, scale: Scale, say: Say) -> dict[str, Any]:
+    """Measure what a guarded provider client adds to the SDK."""
+    if not providers.can_be_measured():
+        say("not the provider clients: openai is not installed")
+        return {}
+    say("guarded provider clients")
+    return {"providers": providers.measure(port, scale.calls, scale.rounds)}
 
 
 def leases(scale: Scale, say: Say) -> dict[str, Any]:
