@@ -214,6 +214,21 @@ class Guard(_GuardInBlock):
     ) -> None:
         self._leave_block(raised)
 
+    def end(self, raised: BaseException | None = None) -> None:
+        """End the guard as the end of its block would, for frameworks that call back at start and end.
+
+        Also resets `current_guard()` if the block was entered in this context. On a guard that has ended it only
+        applies the lease policy.
+
+        Args:
+            raised: The exception of the block; it is never raised from here.
+
+        Raises:
+            ProtocolError: if the settlement was rejected and `raised` is None.
+            LeaseLostError: under ``fail_on_finalize`` and ``cancel``, if the lease was lost and `raised` is None.
+        """
+        self._leave_block(raised)
+
     def _leave_block(self, raised: BaseException | None) -> None:
         try:
             self._end(raised)
@@ -285,6 +300,10 @@ class AsyncGuard(_GuardInBlock):
     async def __aexit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
     ) -> None:
+        await self.end(raised)
+
+    async def end(self, raised: BaseException | None = None) -> None:
+        """As `Guard.end`."""
         if self._inert():
             self._leave()
             return
