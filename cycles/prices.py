@@ -276,6 +276,14 @@ class PriceBook:
         costs = [highest(one, bound, shape, tokens_input=tokens_input, writes_cache=writes) for one in founds]
         return rounded_up([max(costs) + self._hosted_images(shape, tokens_input or bound.tokens(), origin)])
 
+    def check(self, model: str, origin: Origin = _NO_ORIGIN) -> None:
+        """Check that the book can price a model.
+
+        Raises:
+            UnknownModelError: (an InvalidRequestError) if it cannot.
+        """
+        self._found(model, {}, origin)
+
     def count_input(self, model: str, content: Any) -> int:
         """Return the input tokens of a request whose response did not report them: a third of its bound, or counted."""
         bound = bound_of(content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -13,12 +12,12 @@ from typing import Any, Final, Literal, TypeAlias
 from attrs import field, frozen
 
 from cycles._core.amounts import Amount, tokens
-from cycles._core.catalogue import without_prefix
 from cycles._core.estimating import shape_of
 from cycles._core.readers import anthropic, google, openai
 from cycles._core.usage import Usage
 from cycles._errors import InvalidRequestError, UnknownModelError
 from cycles.prices import Origin, PriceBook
+from cycles.providers._bodies import limit_of, model_of, number_at, parsed_json, results_of, tier_of, was_sent
 from cycles.providers._endpoints import Endpoint, normalized
 from cycles.providers._meter import Meter, Request
 from cycles.providers._stream_filter import StreamFilter, parsed, strings_of
@@ -31,18 +30,6 @@ _READERS: Final[Mapping[str, Callable[[Any, Usage], Usage]]] = {
     "anthropic": anthropic,
     "google": google,
 }
-_UNSENT: Final = (
-    "ConnectError",
-    "ConnectTimeout",
-    "PoolTimeout",
-    "UnsupportedProtocol",
-    "InvalidURL",
-    "LocalProtocolError",
-    "ClientConnectorError",
-)
-"""Errors of httpx and aiohttp after which no byte of the request has left."""
-_LARGEST_BODY: Final = 64 * 1024 * 1024
-"""Bytes of a streamed JSON body that are kept to read its usage."""
 
 
 @frozen
@@ -62,12 +49,12 @@ class Call:
     ) -> None:
         self.meter = meter
         self.endpoint = endpoint
-        limit = None if endpoint is None else _limit_of(endpoint, body)
+        limit = None if endpoint is None else limit_of(endpoint, body)
         self.request = Request(
             provider=meter.provider,
             endpoint=endpoint.name if endpoint else normalized(path),
             path=path,
-            model=_model_of(path, body),
+            model=model_of(path, body),
             body=MappingProxyType(dict(body)),
             max_output_tokens=limit,
             stream=stream,
@@ -115,6 +102,8 @@ class Call:
                 raise InvalidRequestError(f"estimate must return an amount such as cycles.usd('0.05'), got {amount!r}")
             if amount.unit not in ("USD_MICROCENTS", "TOKENS") and self.meter.actual is None:
                 raise InvalidRequestError(f"an estimate in {amount.unit} needs actual=: pass it to guard()")
+            if self.endpoint is not None and self.meter.actual is None and amount.unit != "TOKENS":
+                self._book().check(self._model(), self.origin)
             return amount
         assert self.endpoint is not None
         limit = self.planned_limit()
@@ -122,7 +111,7 @@ class Call:
             self.meter.report_assumed_limit()
         shape = shape_of(self.request.body, kind=self.endpoint.kind, output_tokens=limit, file_bytes=self.file_bytes)
         return self._book().worst_case(
-            self._model(), self.request.body, shape, context=_tier_of(self.request), origin=self.origin
+            self._model(), self.request.body, shape, context=tier_of(self.request), origin=self.origin
         )
 
     def _book(self) -> PriceBook:
@@ -169,7 +158,7 @@ class Call:
         if self.endpoint is None or not self.endpoint.limits or self.sent_limit is None:
             return {}
         body, limit = self.request.body, self.sent_limit
-        present = {name: n for name in self.endpoint.limits if (n := _get(body, name)) is not None}
+        present = {name: n for name in self.endpoint.limits if (n := number_at(body, name)) is not None}
         changed = {name: limit for name, n in present.items() if n > limit} if present else {}
         if not present:
             changed = {self.endpoint.limits[0]: limit}
@@ -378,65 +367,5 @@ class Call:
         if counted is None:
             counted = max(-(-len(text) // 3), len(made))
         if self.sent_limit is not None:
-            counted = min(counted, self.sent_limit * max(1, _results(self.request.body)))
+            counted = min(counted, self.sent_limit * max(1, results_of(self.request.body)))
         return max(1, counted)
-
-
-def was_sent(error: BaseException | None) -> bool:
-    """Return whether an attempt that failed may have reached the provider and got no status."""
-    if error is None or any(getattr(error, name, None) is not None for name in ("status_code", "response", "code")):
-        return False
-    names: list[str] = []
-    current: BaseException | None = error
-    while current is not None and len(names) < 8:
-        names.append(type(current).__name__)
-        current = current.__cause__ or current.__context__
-    return not any(name in _UNSENT for name in names)
-
-
-def parsed_json(content: bytes) -> Any:
-    """Return the JSON of a body; None if it is none, or too large to keep."""
-    if len(content) > _LARGEST_BODY:
-        return None
-    try:
-        return json.loads(content)
-    except ValueError:
-        return None
-
-
-def _model_of(path: str, body: Mapping[str, Any]) -> str | None:
-    model = body.get("model")
-    if not isinstance(model, str) and ":" in path:
-        model = without_prefix(normalized(path).strip("/").rpartition(":")[0])
-    return without_prefix(model) if isinstance(model, str) and model else None
-
-
-def _get(body: Mapping[str, Any], name: str) -> int | None:
-    found: Any = body
-    for part in name.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found if isinstance(found, int) and not isinstance(found, bool) else None
-
-
-def _limit_of(endpoint: Endpoint, body: Mapping[str, Any]) -> int | None:
-    limits = [n for name in endpoint.limits if (n := _get(body, name)) is not None]
-    return min(limits) if limits else None
-
-
-def _results(body: Mapping[str, Any]) -> int:
-    return _get(body, "n") or _get(body, "generationConfig.candidateCount") or 1
-
-
-def _tier_of(request: Request) -> dict[str, str]:
-    tier, speed = request.body.get("service_tier"), request.body.get("speed")
-    found = {"service_tier": tier} if isinstance(tier, str) and request.provider == "openai" else {}
-    return {**found, "speed": speed} if isinstance(speed, str) else found
-
-
-def with_limits(body: Mapping[str, Any], limits: Mapping[str, int]) -> dict[str, Any]:
-    """Return a copy of a body with these limits; what the body contains is not changed in place."""
-    changed = dict(body)
-    for name, limit in limits.items():
-        outer, _, inner = name.partition(".")
-        changed[outer] = {**(changed.get(outer) or {}), inner: limit} if inner else limit
-    return changed

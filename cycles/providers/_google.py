@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from cycles._errors import ConfigurationError
-from cycles.providers._call import Call, with_limits
+from cycles.providers._bodies import with_limits
+from cycles.providers._call import Call
 from cycles.providers._meter import Meter
 from cycles.providers._pump import broken
 from cycles.providers._settle import end_call, end_call_async, end_dropped, open_call, open_call_async
@@ -87,34 +88,30 @@ def _rejected_property(name: str, meter: Meter) -> property:
 
 
 def _guarded_api(cls: Any, meter: Meter) -> type[Any]:
+    members = {
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__doc__": cls.__doc__,
+        "__del__": lambda self: None,
+        **_sync_hooks(cls, meter),
+        **_async_hooks(cls, meter),
+    }
+    return type(cls.__name__, (cls,), members)
+
+
+def _sync_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
     def request(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
         call = _planned(self, meter, http_method, path, request_dict)
         if call is None:
             return cls.request(self, http_method, path, request_dict, http_options)
         cap = open_call(call)
         try:
-            body = _limited(call, request_dict, cap)
-            response = cls.request(self, http_method, path, body, http_options)
+            response = cls.request(self, http_method, path, _limited(call, request_dict, cap), http_options)
             call.whole(_bytes(response.body))
         except BaseException as error:
             end_call(call, None, error)
             raise
         end_call(call)
-        return response
-
-    async def async_request(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
-        call = _planned(self, meter, http_method, path, request_dict)
-        if call is None:
-            return await cls.async_request(self, http_method, path, request_dict, http_options)
-        cap = await open_call_async(call)
-        try:
-            body = _limited(call, request_dict, cap)
-            response = await cls.async_request(self, http_method, path, body, http_options)
-            call.whole(_bytes(response.body))
-        except BaseException as error:
-            await end_call_async(call, None, error)
-            raise
-        await end_call_async(call)
         return response
 
     def request_streamed(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
@@ -123,16 +120,31 @@ def _guarded_api(cls: Any, meter: Meter) -> type[Any]:
             return cls.request_streamed(self, http_method, path, request_dict, http_options)
         cap = open_call(call)
         try:
-            body = _limited(call, request_dict, cap)
-            chunks = cls.request_streamed(self, http_method, path, body, http_options)
+            chunks = cls.request_streamed(self, http_method, path, _limited(call, request_dict, cap), http_options)
         except BaseException as error:
             end_call(call, None, error)
             raise
         return _Chunks(call, chunks)
 
-    async def async_request_streamed(
-        self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None
-    ) -> Any:
+    return {"request": request, "request_streamed": request_streamed}
+
+
+def _async_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
+    async def request(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
+        call = _planned(self, meter, http_method, path, request_dict)
+        if call is None:
+            return await cls.async_request(self, http_method, path, request_dict, http_options)
+        cap = await open_call_async(call)
+        try:
+            response = await cls.async_request(self, http_method, path, _limited(call, request_dict, cap), http_options)
+            call.whole(_bytes(response.body))
+        except BaseException as error:
+            await end_call_async(call, None, error)
+            raise
+        await end_call_async(call)
+        return response
+
+    async def streamed(self: Any, http_method: str, path: str, request_dict: Any, http_options: Any = None) -> Any:
         call = _planned(self, meter, http_method, path, request_dict)
         if call is None:
             return await cls.async_request_streamed(self, http_method, path, request_dict, http_options)
@@ -146,20 +158,7 @@ def _guarded_api(cls: Any, meter: Meter) -> type[Any]:
             raise
         return _AsyncChunks(call, chunks)
 
-    return type(
-        cls.__name__,
-        (cls,),
-        {
-            "__module__": cls.__module__,
-            "__qualname__": cls.__qualname__,
-            "__doc__": cls.__doc__,
-            "__del__": lambda self: None,
-            "request": request,
-            "async_request": async_request,
-            "request_streamed": request_streamed,
-            "async_request_streamed": async_request_streamed,
-        },
-    )
+    return {"async_request": request, "async_request_streamed": streamed}
 
 
 def _planned(api: Any, meter: Meter, http_method: str, path: str, body: Any) -> Call | None:

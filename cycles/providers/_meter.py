@@ -209,20 +209,7 @@ def make_meter(
         InvalidRequestError: for a wrong value.
         ConfigurationError: if prices are needed and the package `genai-prices` is not installed.
     """
-    _one_of("within", within, ("own", "enclosing"))
-    _one_of("unmetered", unmetered, ("refuse", "estimate", "allow"))
-    if max_output_tokens is not None and (
-        isinstance(max_output_tokens, bool) or not isinstance(max_output_tokens, int) or max_output_tokens < 1
-    ):
-        raise InvalidRequestError(f"max_output_tokens must be an integer >= 1, got {max_output_tokens!r}")
-    if client is not None and not isinstance(client, cycles.Cycles):
-        raise InvalidRequestError(f"client must be a cycles.Cycles, got {client!r}")
-    if prices is not None and not isinstance(prices, PriceBook):
-        raise InvalidRequestError(f"prices must be a cycles.PriceBook, got {prices!r}")
-    if estimate is not None and not isinstance(estimate, Amount) and not callable(estimate):
-        raise InvalidRequestError(f"estimate must be an amount or a callable of the request, got {estimate!r}")
-    if unmetered == "estimate" and estimate is None:
-        raise InvalidRequestError("unmetered='estimate' needs estimate=: pass an amount or a callable of the request")
+    _check_settings(client, prices, estimate, max_output_tokens, within, unmetered)
     rest, actual, key = _checked_options(options)
     if isinstance(estimate, Amount) and estimate.unit not in ("USD_MICROCENTS", "TOKENS") and actual is None:
         raise InvalidRequestError(f"an estimate in {estimate.unit} needs actual=: pass a callable of the usage")
@@ -241,6 +228,25 @@ def make_meter(
         options=rest,
         **others,
     )
+
+
+def _check_settings(
+    client: object, prices: object, estimate: object, max_output_tokens: object, within: object, unmetered: object
+) -> None:
+    _one_of("within", within, ("own", "enclosing"))
+    _one_of("unmetered", unmetered, ("refuse", "estimate", "allow"))
+    if max_output_tokens is not None and (
+        isinstance(max_output_tokens, bool) or not isinstance(max_output_tokens, int) or max_output_tokens < 1
+    ):
+        raise InvalidRequestError(f"max_output_tokens must be an integer >= 1, got {max_output_tokens!r}")
+    if client is not None and not isinstance(client, cycles.Cycles):
+        raise InvalidRequestError(f"client must be a cycles.Cycles, got {client!r}")
+    if prices is not None and not isinstance(prices, PriceBook):
+        raise InvalidRequestError(f"prices must be a cycles.PriceBook, got {prices!r}")
+    if estimate is not None and not isinstance(estimate, Amount) and not callable(estimate):
+        raise InvalidRequestError(f"estimate must be an amount or a callable of the request, got {estimate!r}")
+    if unmetered == "estimate" and estimate is None:
+        raise InvalidRequestError("unmetered='estimate' needs estimate=: pass an amount or a callable of the request")
 
 
 def _book_if_needed(estimate: Any, actual: Any) -> PriceBook | None:

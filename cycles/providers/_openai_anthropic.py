@@ -15,7 +15,8 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from cycles._errors import ConfigurationError
-from cycles.providers._call import Call, with_limits
+from cycles.providers._bodies import with_limits
+from cycles.providers._call import Call
 from cycles.providers._meter import Meter
 from cycles.providers._pump import Pump, guarded_response
 from cycles.providers._settle import end_call, end_call_async, end_dropped, open_call, open_call_async

@@ -17,7 +17,7 @@ _LAST: Final = (b"data: [DONE]", b"data:[DONE]", b'"type":"message_stop"', b'"ty
 _ERROR: Final = re.compile(
     rb'^event:\s*error|"error"\s*:\s*[{"]|"type"\s*:\s*"(?:error|response\.failed)"', re.MULTILINE
 )
-_COMPLETED: Final = re.compile(rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete)|[\w.]*\.done)"')
+_COMPLETED: Final = re.compile(rb'"type"\s*:\s*"[\w.]*\.(?:completed|incomplete|done|failed)"')
 
 
 class StreamFilter:

@@ -79,3 +79,11 @@ def words() -> Iterator[str]:
 
 async def words_later() -> AsyncIterator[str]:
     yield "word"
+
+
+class ProviderClient:
+    """Any client of a provider: `guard` returns its type."""
+
+
+def provider_clients() -> None:
+    assert_type(cycles.providers.guard(ProviderClient()), ProviderClient)

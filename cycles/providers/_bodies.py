@@ -1,0 +1,84 @@
+"""Read and change the bodies of requests and responses, and the errors of SDKs: what `_call` needs to know of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from cycles._core.catalogue import without_prefix
+from cycles.providers._endpoints import Endpoint, normalized
+from cycles.providers._meter import Request
+
+_UNSENT: Final = (
+    "ConnectError",
+    "ConnectTimeout",
+    "PoolTimeout",
+    "UnsupportedProtocol",
+    "InvalidURL",
+    "LocalProtocolError",
+    "ClientConnectorError",
+)
+"""Errors of httpx and aiohttp after which no byte of the request has left."""
+_LARGEST_BODY: Final = 64 * 1024 * 1024
+"""Bytes of a streamed JSON body that are kept to read its usage."""
+
+
+def was_sent(error: BaseException | None) -> bool:
+    """Return whether an attempt that failed may have reached the provider and got no status."""
+    if error is None or any(getattr(error, name, None) is not None for name in ("status_code", "response", "code")):
+        return False
+    names: list[str] = []
+    current: BaseException | None = error
+    while current is not None and len(names) < 8:
+        names.append(type(current).__name__)
+        current = current.__cause__ or current.__context__
+    return not any(name in _UNSENT for name in names)
+
+
+def parsed_json(content: bytes) -> Any:
+    """Return the JSON of a body; None if it is none, or too large to keep."""
+    if len(content) > _LARGEST_BODY:
+        return None
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def model_of(path: str, body: Mapping[str, Any]) -> str | None:
+    model = body.get("model")
+    if not isinstance(model, str) and ":" in path:
+        model = without_prefix(normalized(path).strip("/").rpartition(":")[0])
+    return without_prefix(model) if isinstance(model, str) and model else None
+
+
+def number_at(body: Mapping[str, Any], name: str) -> int | None:
+    found: Any = body
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+def limit_of(endpoint: Endpoint, body: Mapping[str, Any]) -> int | None:
+    limits = [n for name in endpoint.limits if (n := number_at(body, name)) is not None]
+    return min(limits) if limits else None
+
+
+def results_of(body: Mapping[str, Any]) -> int:
+    return number_at(body, "n") or number_at(body, "generationConfig.candidateCount") or 1
+
+
+def tier_of(request: Request) -> dict[str, str]:
+    tier, speed = request.body.get("service_tier"), request.body.get("speed")
+    found = {"service_tier": tier} if isinstance(tier, str) and request.provider == "openai" else {}
+    return {**found, "speed": speed} if isinstance(speed, str) else found
+
+
+def with_limits(body: Mapping[str, Any], limits: Mapping[str, int]) -> dict[str, Any]:
+    """Return a copy of a body with these limits; what the body contains is not changed in place."""
+    changed = dict(body)
+    for name, limit in limits.items():
+        outer, _, inner = name.partition(".")
+        changed[outer] = {**(changed.get(outer) or {}), inner: limit} if inner else limit
+    return changed

@@ -1,0 +1,219 @@
+"""Which requests are metered, free or rejected, and what each costs."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+import cycles
+from tests.providers.conftest import EXACT, USED, Anthropic, Desk, Gemini, OpenAI, Responses, Sdk
+
+ENDPOINTS: list[tuple[type[Sdk], Any, str, str, dict[str, int], int]] = [
+    (OpenAI, lambda llm: llm.completions.create(model="m", prompt="x"), "/completions", "llm.completion", USED, EXACT),
+    (OpenAI, lambda llm: llm.embeddings.create(model="m", input="x"), "/embeddings", "llm.embedding", USED, 100_000),
+    (OpenAI, lambda llm: llm.images.generate(model="m", prompt="x"), "/images/generations", "llm.image", USED, EXACT),
+    (
+        OpenAI,
+        lambda llm: llm.images.edit(model="m", prompt="x", image=("a.png", b"x")),
+        "/images/edits",
+        "llm.image",
+        USED,
+        EXACT,
+    ),
+    (
+        OpenAI,
+        lambda llm: llm.audio.transcriptions.create(model="m", file=("a.mp3", b"x" * 5000)),
+        "/audio/transcriptions",
+        "llm.audio",
+        USED,
+        EXACT,
+    ),
+    (
+        Anthropic,
+        lambda llm: llm.beta.messages.create(
+            model="m", max_tokens=9, messages=[{"role": "user", "content": "x"}], betas=["x"]
+        ),
+        "/v1/messages",
+        "llm.completion",
+        USED,
+        EXACT,
+    ),
+    (
+        Gemini,
+        lambda llm: llm.models.embed_content(model="m", contents="x"),
+        ":batchEmbedContents",
+        "llm.embedding",
+        USED,
+        100_000,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "send", "path", "action", "usage", "price"), ENDPOINTS, ids=[endpoint[2] for endpoint in ENDPOINTS]
+)
+def test_endpoint(
+    desk: Desk, make: type[Sdk], send: Any, path: str, action: str, usage: dict[str, int], price: int
+) -> None:
+    desk.provider.reply(usage=usage)
+    send(make(desk).llm)
+    assert desk.provider.requests[-1].path.endswith(path)
+    assert desk.server.requests.of("reserve")[-1].json["action"] == {"kind": action, "name": "m"}
+    assert [amount for amount, _ in desk.commits] == [price]
+    assert desk.reserved[0] > 0
+
+
+def test_speech_is_exact_by_its_characters(desk: Desk) -> None:
+    book = cycles.PriceBook({"tts": cycles.Price(0, 0, per_call={"characters_input": "0.000015"})})
+    llm = OpenAI(desk, prices=book)
+    llm.llm.audio.speech.create(model="tts", voice="alloy", input="x" * 100)
+    assert desk.commits == [(100 * 1500, {})]
+    assert desk.reserved == [100 * 1500]
+
+
+def test_a_transcription_is_exact_by_its_seconds(desk: Desk) -> None:
+    book = cycles.PriceBook({"whisper": cycles.Price(0, 0, per_call={"audio_ms": "0.0000001"})})
+    desk.provider.reply(usage={"audio_ms": 1500})
+    OpenAI(desk, prices=book).llm.audio.transcriptions.create(model="whisper", file=("a.mp3", b"x" * 10_001))
+    assert desk.reserved == [6000 * 10]  # a second for each 2,000 bytes
+    assert desk.commits == [(1500 * 10, {})]
+
+
+def test_free_requests_are_untouched(desk: Desk) -> None:
+    llm = OpenAI(desk).llm
+    llm.moderations.create(input="x")
+    llm.models.list()
+    Anthropic(desk).llm.messages.count_tokens(model="m", messages=[{"role": "user", "content": "x"}])
+    Gemini(desk).llm.models.count_tokens(model="m", contents="x")
+    assert len(desk.provider.requests) == 4
+    assert desk.reserved == []
+
+
+def batch(llm: Any) -> Any:
+    return llm.batches.create(completion_window="24h", endpoint="/v1/chat/completions", input_file_id="f")
+
+
+def test_unmetered_requests_are_rejected_before_they_are_sent(desk: Desk) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match=r"/batches.*unmetered='estimate'.*unmetered='allow'"):
+        batch(OpenAI(desk, estimate=cycles.usd(1)).llm)
+    with pytest.raises(cycles.InvalidRequestError, match="/v1/messages/batches"):
+        Anthropic(desk).llm.messages.batches.create(requests=[])
+    with pytest.raises(cycles.InvalidRequestError, match="cachedContents"):
+        Gemini(desk).llm.caches.create(model="m", config={"contents": "x"})
+    with pytest.raises(cycles.InvalidRequestError, match="/a/new/endpoint"):
+        OpenAI(desk).llm.post("/a/new/endpoint", cast_to=object, body={})
+    assert (desk.provider.requests, desk.reserved) == ([], [])
+
+
+def test_unmetered_requests_at_an_estimate(desk: Desk) -> None:
+    batch(OpenAI(desk, unmetered="estimate", estimate=cycles.usd(1)).llm)
+    assert desk.commits == [(cycles.usd(1).amount, {"actual_source": "estimate"})]
+
+
+def test_unmetered_requests_that_are_allowed(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    llm = OpenAI(desk, unmetered="allow").llm
+    batch(llm)
+    batch(llm)
+    assert desk.reserved == []
+    assert [record.levelname for record in caplog.records if "/batches" in record.getMessage()] == ["WARNING"]
+
+
+def test_websockets_are_rejected(desk: Desk) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match=r"realtime\.connect"):
+        OpenAI(desk).llm.realtime.connect(model="m")
+    gemini = Gemini(desk).llm
+    with pytest.raises(cycles.InvalidRequestError, match=r"live\.connect"):
+        gemini.aio.live.connect(model="m")
+    if hasattr(type(gemini), "interactions"):
+        with pytest.raises(cycles.InvalidRequestError, match="interactions"):
+            _ = gemini.interactions
+
+
+def test_an_absolute_address_is_looked_up_by_its_path(desk: Desk) -> None:
+    llm = OpenAI(desk).llm
+    desk.provider.reply(usage=USED)
+    llm.post(f"{desk.provider.openai_url}/chat/completions", cast_to=object, body={"model": "m", "messages": []})
+    assert desk.commits == [(EXACT, {})]
+
+
+def test_a_background_response_is_settled_at_its_estimate(desk: Desk) -> None:
+    Responses(desk).complete(background=True)
+    assert desk.commits == [(desk.reserved[0], {"actual_source": "estimate"})]
+
+
+def test_azure_deployments_and_their_prices(desk: Desk) -> None:
+    openai: Any = pytest.importorskip("openai")
+    azure = openai.AzureOpenAI(api_key="k", azure_endpoint=desk.provider.url, api_version="2024-10-21", max_retries=0)
+    desk.provider.reply(usage=USED)
+    desk.guard(azure).chat.completions.create(model="m", messages=[])
+    assert desk.provider.requests[-1].path == "/openai/deployments/m/chat/completions"
+    assert desk.commits == [(EXACT, {})]
+    azure.close()
+
+
+def test_one_reservation_covers_all_attempts(desk: Desk) -> None:
+    for make in (OpenAI, Anthropic):
+        llm = make(desk)
+        desk.provider.reply(status=500, headers={"retry-after-ms": "1"}).reply(usage=USED)
+        llm.llm = llm.llm.with_options(max_retries=2)
+        llm.complete()
+    assert len(desk.provider.requests) == 4
+    assert len(desk.reserved) == 2
+    assert desk.commits == [(EXACT, {})] * 2
+
+
+def test_an_attempt_without_a_status_is_added(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    llm = OpenAI(desk)
+    llm.llm = llm.llm.with_options(max_retries=1)
+    desk.provider.reply(drop_after=0).reply(usage=USED)
+    llm.complete(prompt="p" * 600)
+    ((amount, metadata),) = desk.commits
+    assert metadata == {"actual_source": "estimate", "attempts": 2}
+    assert EXACT + 200 * 100 < amount < EXACT + 240 * 100
+
+
+def test_a_middleware_that_responds_itself_is_released(desk: Desk) -> None:
+    anthropic: Any = pytest.importorskip("anthropic")
+    if "middleware" not in inspect.signature(anthropic.Anthropic).parameters:
+        pytest.skip("this version of anthropic has no middleware")
+    url = desk.provider.anthropic_url
+    llm = anthropic.Anthropic(api_key="k", base_url=url, middleware=[lambda request, call_next: "cached"])
+    message = [{"role": "user", "content": "x"}]
+    assert desk.guard(llm).messages.create(model="m", max_tokens=9, messages=message) == "cached"
+    assert (desk.provider.requests, desk.releases) == ([], ["provider_not_called"])
+    llm.close()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_clients_of_other_clouds(desk: Desk, is_async: bool) -> None:
+    anthropic: Any = pytest.importorskip("anthropic")
+    url = desk.provider.url
+    prefix = "Async" if is_async else ""
+    made = [
+        getattr(anthropic, f"{prefix}AnthropicVertex")(region="r", project_id="p", access_token="t", base_url=url),
+        getattr(anthropic, f"{prefix}AnthropicFoundry")(api_key="k", base_url=url),
+    ]
+    for llm in made:
+        desk.originals.append(llm)
+        desk.provider.reply(usage=USED)
+        guarded = desk.guard(llm)
+        assert isinstance(guarded, type(llm))
+        response = guarded.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": "x"}])
+        if is_async:
+            desk.runner.run(_awaited(response))
+    assert desk.commits == [(EXACT, {})] * 2
+    assert desk.provider.requests[0].path.endswith("/models/m:rawPredict")
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
+
+
+def test_an_unknown_model_is_rejected_also_with_an_estimate(desk: Desk) -> None:
+    with pytest.raises(cycles.UnknownModelError):
+        OpenAI(desk, estimate=cycles.usd(1)).complete(model="nope")
+    OpenAI(desk, estimate=cycles.usd(1), actual=lambda usage: cycles.usd("0.5")).complete(model="nope")
+    assert desk.commits == [(cycles.usd("0.5").amount, {})]

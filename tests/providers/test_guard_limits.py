@@ -1,0 +1,85 @@
+"""Output limits: caps, `max_output_tokens`, and where in the body they are."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+import cycles
+from tests.providers.conftest import Anthropic, Desk, Gemini, OpenAI, Sdk
+
+
+def sent(desk: Desk) -> Any:
+    """The body of the last request that the provider received."""
+    return desk.provider.requests[-1].body
+
+
+def limit_of(sdk: Sdk) -> Any:
+    body = sent(sdk.desk)
+    if sdk.name == "google":
+        return body.get("generationConfig", {}).get("maxOutputTokens")
+    names = {"openai": ("max_completion_tokens", "max_tokens"), "responses": ("max_output_tokens",)}
+    return next((body[name] for name in names.get(sdk.name, ("max_tokens",)) if name in body), None)
+
+
+def with_limit(sdk: Sdk, limit: int) -> dict[str, Any]:
+    if sdk.name == "google":
+        return {"config": {"max_output_tokens": limit}}
+    return {{"openai": "max_completion_tokens", "responses": "max_output_tokens"}.get(sdk.name, "max_tokens"): limit}
+
+
+def test_caps_lower_the_output_limit(sdk: Sdk) -> None:
+    sdk.desk.server.ledger.set_budget("tenant:acme", cycles.usd(10), caps={"max_tokens": 77})
+    sdk.complete()
+    assert limit_of(sdk) == 77
+    sdk.complete(**with_limit(sdk, 50))
+    assert limit_of(sdk) == 50
+    sdk.complete(**with_limit(sdk, 200))
+    assert limit_of(sdk) == 77
+
+
+def test_max_output_tokens_is_default_and_ceiling(sdk: Sdk) -> None:
+    limited = type(sdk)(sdk.desk, max_output_tokens=60)
+    limited.complete(**(with_limit(sdk, 60) if sdk.name == "anthropic" else {}))
+    assert limit_of(limited) == 60
+    limited.complete(**with_limit(sdk, 200))
+    assert limit_of(limited) == 60
+    assert all(amount < 100 * 1_000 for amount in sdk.desk.reserved)
+
+
+def test_without_caps_no_limit_is_added_and_one_record_reports_it(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "cycles")
+    llm = OpenAI(desk)
+    for _ in range(2):
+        llm.complete()
+    assert limit_of(llm) is None
+    records = [record for record in caplog.records if "sets no output limit" in record.getMessage()]
+    assert [record.levelname for record in records] == ["INFO"]
+    assert desk.reserved[0] == (len('{"messages":[{"role":"user","content":"hi"}],"model":"m"}') * 100 + 4096 * 1000)
+
+
+def test_a_limit_in_the_extra_body_is_the_one_that_is_lowered(desk: Desk) -> None:
+    llm = OpenAI(desk, max_output_tokens=10)
+    llm.complete(extra_body={"max_tokens": 500})
+    assert sent(desk)["max_tokens"] == 10
+    assert "max_completion_tokens" not in sent(desk)
+
+
+def test_the_users_body_is_not_changed(desk: Desk) -> None:
+    config = {"max_output_tokens": 500}
+    Gemini(desk, max_output_tokens=10).complete(config=config)
+    assert config == {"max_output_tokens": 500}
+    extra = {"max_tokens": 500}
+    OpenAI(desk, max_output_tokens=10).complete(extra_body=extra)
+    assert extra == {"max_tokens": 500}
+
+
+def test_a_thinking_budget_without_space_is_rejected_and_released(desk: Desk) -> None:
+    desk.server.ledger.set_budget("tenant:acme", cycles.usd(10), caps={"max_tokens": 1024})
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    with pytest.raises(cycles.InvalidRequestError, match=r"leaves no space for thinking\.budget_tokens=1024"):
+        Anthropic(desk).complete(max_tokens=5000, thinking=thinking)
+    assert desk.provider.requests == []
+    assert (desk.releases, desk.held) == (["provider_call_failed:InvalidRequestError"], 0)
