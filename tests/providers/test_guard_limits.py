@@ -83,3 +83,8 @@ def test_a_thinking_budget_without_space_is_rejected_and_released(desk: Desk) ->
         Anthropic(desk).complete(max_tokens=5000, thinking=thinking)
     assert desk.provider.requests == []
     assert (desk.releases, desk.held) == (["provider_call_failed:InvalidRequestError"], 0)
+
+
+def test_a_limit_that_is_not_lowered_is_the_providers_concern(desk: Desk) -> None:
+    Anthropic(desk, max_output_tokens=500).complete(max_tokens=100, thinking={"type": "enabled", "budget_tokens": 1024})
+    assert sent(desk)["max_tokens"] == 100

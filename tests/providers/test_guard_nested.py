@@ -60,6 +60,19 @@ def test_estimates_in_flight_count_against_the_enclosing_guard(desk: Desk) -> No
         outer.commit()
 
 
+def test_what_is_settled_is_not_in_flight_any_more(desk: Desk) -> None:
+    nested = OpenAI(desk, within="enclosing", max_output_tokens=500)
+    desk.provider.reply(usage=USED, times=3)
+    nested.complete()
+    one = desk.reserved[0]
+    with desk.client.reserve(cycles.usd_microcents(one + EXACT), action=("agent", "run")) as outer:
+        nested.complete()
+        nested.complete()
+        assert outer.spent is not None
+        outer.commit()
+    assert len(desk.reserved) == 2
+
+
 def test_the_caps_of_the_enclosing_guard_clamp(desk: Desk) -> None:
     nested = OpenAI(desk, within="enclosing")
     desk.server.ledger.set_budget("tenant:acme", cycles.usd(10), caps={"max_tokens": 33})

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import example, given, strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 import cycles
 from cycles.usage import anthropic, openai
@@ -217,6 +217,7 @@ def priced_models(draw: st.DrawFn) -> cycles.Price:
     return price(above={start: price() for start in steps}, per_call={"web_searches": draw(rates)})
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # machines of CI may be busy
 @given(price=priced_models(), data=st.data())
 def test_no_response_costs_more_than_the_estimate(price: cycles.Price, data: st.DataObject) -> None:
     words = data.draw(st.text(max_size=120))

@@ -395,3 +395,11 @@ def test_what_has_no_counts_changes_nothing(reader: Any, odd: Any) -> None:
 def test_the_counts_are_read_only() -> None:
     with pytest.raises(TypeError):
         Usage().counts["tokens_input"] = 1  # type: ignore[index]
+
+
+def test_a_smaller_count_of_the_same_response_is_ignored() -> None:
+    usage = openai(chat())
+    openai(chat(prompt_tokens=10, completion_tokens=1), usage)
+    assert (usage.tokens_input, usage.tokens_output) == (1000, 100)
+    openai(chat(prompt_tokens=1001), usage)
+    assert usage.tokens_input == 1001
