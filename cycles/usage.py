@@ -4,6 +4,7 @@ Pass one to ``guard.wrap(stream, usage=cycles.usage.openai)``, or call it with a
 """
 
 from cycles._core.readers import anthropic, google, openai
+from cycles._core.tokens import token_bound
 from cycles._core.usage import ResponseUsage, Usage
 
-__all__ = ["ResponseUsage", "Usage", "anthropic", "google", "openai"]
+__all__ = ["ResponseUsage", "Usage", "anthropic", "google", "openai", "token_bound"]

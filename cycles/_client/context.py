@@ -12,8 +12,10 @@ from contextvars import ContextVar
 from typing import Any, Final, ParamSpec, TypeVar
 
 from cycles._client.guard_properties import GuardProperties
+from cycles._core.amounts import Amount
 from cycles._core.subjects import Subject, as_subject
 from cycles._errors import InvalidRequestError
+from cycles._flows.run_limit import RunLimit
 from cycles._version import public
 
 P = ParamSpec("P")
@@ -49,6 +51,25 @@ def subject(_subject_: Subject | Mapping[str, Any] | None = None, /, **levels: A
     finally:
         with contextlib.suppress(ValueError):  # left in another context than it was entered in
             _subject.reset(token)
+
+
+def limit(amount: Amount) -> RunLimit:
+    """Limit what the reservations inside a block may together hold and spend.
+
+    The limit applies in this context and in the tasks that it starts, also to provider clients and pools. Beyond it a
+    reservation raises `BudgetExceededError` with the code RUN_LIMIT, and nothing is sent. Nested limits all apply. Only
+    reservations in the unit of the limit count; shadow reservations hold nothing.
+
+    ```python
+    with cycles.limit(cycles.usd(2)) as limit:
+        ...
+        print(limit.spent, limit.remaining)
+    ```
+
+    Raises:
+        InvalidRequestError: if it is no amount.
+    """
+    return RunLimit(amount)
 
 
 _current: Final[ContextVar[weakref.ref[GuardProperties] | None]] = ContextVar("cycles_guard", default=None)
@@ -110,4 +131,4 @@ def copy_context_to(executor: Executor) -> ContextExecutor:
     return ContextExecutor(executor)
 
 
-public(copy_context_to, current_guard, subject)
+public(copy_context_to, current_guard, limit, subject)

@@ -45,6 +45,11 @@ class Bound:
         return text + MEDIA_TOKENS * self.media + UNSEEN_TOKENS * self.unseen
 
 
+def token_bound(content: Any) -> int:
+    """Return an upper bound of the tokens of a prompt, messages, or a whole request body; see `docs/prices.md`."""
+    return bound_of(content).tokens()
+
+
 def bound_of(content: Any) -> Bound:
     """Return the bound of a request's content: a string, messages, or a whole request body."""
     bound = Bound()

@@ -26,6 +26,7 @@ from cycles._flows.io import Io
 from cycles._flows.release import send_release
 from cycles._flows.reports import report
 from cycles._flows.retry import describe, may_have_taken_effect, send_twice, uncertain
+from cycles._flows.run_limit import HeldByLimits, limits_apply
 
 _CLEANUP: Final = uuid.UUID("6f1f2a3e-7a0f-5c0b-9d55-1f6f0a7c2b11")  # name space of the keys of cleanup releases
 _PERMANENT: Final = (BudgetClosedError, TenantClosedError)  # waiting for budget does not change these
@@ -53,6 +54,19 @@ async def open_lease(io: Io, request: ReserveRequest) -> GuardState:
     """
     if request.shadow:
         return await _open_shadow(io, request)
+    if not limits_apply():
+        return await _open(io, request)
+    held = HeldByLimits(request.estimate)
+    try:
+        guard = await _open(io, request)
+    except BaseException:
+        held.opened(None)
+        raise
+    held.opened(guard)
+    return guard
+
+
+async def _open(io: Io, request: ReserveRequest) -> GuardState:
     key, trace_id = request.idempotency_key or new_key(), new_trace_id()
     call = create_call(request, key, trace_id)
     until, pause = io.now_ms() + (request.wait or 0.0) * 1000, _FIRST_WAIT_MS

@@ -266,3 +266,8 @@ def test_the_bound_of_text_is_its_bytes(words: str) -> None:
     assert book.estimate("m", words, max_output_tokens=0) == cycles.usd_microcents(at_least * 100)
     in_messages = book.estimate("m", [{"role": "user", "content": words}], max_output_tokens=0)
     assert in_messages.amount >= at_least * 100
+
+
+def test_the_bound_is_available_without_a_price() -> None:
+    assert cycles.usage.token_bound("größe") == 7
+    assert cycles.usage.token_bound({"input": [{"type": "input_file", "file_id": "f"}]}) > 6_000

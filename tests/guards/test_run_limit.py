@@ -1,0 +1,175 @@
+"""`cycles.limit(amount)`: what reservations inside may together hold and spend."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import cycles
+
+ACTION = ("llm.completion", "m")
+
+
+@pytest.fixture
+def server() -> Iterator[cycles.EmbeddedServer]:
+    budgets: list[Any] = [cycles.usd(1000), cycles.tokens(10**9)]
+    made = cycles.EmbeddedServer(budgets={"tenant:acme": budgets})
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(server: cycles.EmbeddedServer) -> Iterator[cycles.Cycles]:
+    with server.client(tenant="acme", journal=False) as made:
+        yield made
+
+
+def spend(client: cycles.Cycles, estimate: int, actual: int | None = None) -> None:
+    with client.reserve(cycles.usd(estimate), action=ACTION) as guard:
+        guard.commit(cycles.usd(estimate if actual is None else actual))
+
+
+def denied(client: cycles.Cycles, estimate: int) -> cycles.BudgetExceededError:
+    with pytest.raises(cycles.BudgetExceededError) as raised:
+        spend(client, estimate)
+    return raised.value
+
+
+def test_beyond_the_limit_nothing_is_sent(server: cycles.EmbeddedServer, client: cycles.Cycles) -> None:
+    with cycles.limit(cycles.usd(3)) as limit:
+        spend(client, 2)
+        before = len(server.requests)
+        error = denied(client, 2)
+        assert len(server.requests) == before
+        assert (error.code, error.status) == ("RUN_LIMIT", None)
+        assert str(error).startswith("the limit of this run is $3.00, and $1.00 of it is left: a reservation of $2.00")
+        spend(client, 1)
+        assert (limit.spent, limit.held, limit.remaining) == (cycles.usd(3), cycles.usd(0), cycles.usd(0))
+    spend(client, 2)
+
+
+def test_what_is_held_counts_until_it_is_settled(client: cycles.Cycles) -> None:
+    with cycles.limit(cycles.usd(3)) as limit:
+        guard = client.reserve(cycles.usd(3), action=ACTION).acquire()
+        assert limit.held == cycles.usd(3)
+        denied(client, 1)
+        guard.commit(cycles.usd(1))
+        assert (limit.held, limit.spent) == (cycles.usd(0), cycles.usd(1))
+        spend(client, 2)
+
+
+def test_a_release_makes_its_amount_available_again(client: cycles.Cycles) -> None:
+    with cycles.limit(cycles.usd(3)) as limit:
+        client.reserve(cycles.usd(3), action=ACTION).acquire().release()
+        with pytest.raises(RuntimeError), client.reserve(cycles.usd(3), action=ACTION):
+            raise RuntimeError
+        with pytest.warns(cycles.UncommittedGuardWarning), client.reserve(cycles.usd(3), action=ACTION):
+            pass
+        assert limit.spent == cycles.usd(0)
+        spend(client, 3)
+
+
+def test_a_commit_above_the_estimate_counts_completely(client: cycles.Cycles) -> None:
+    with cycles.limit(cycles.usd(3)) as limit:
+        spend(client, 1, actual=5)
+        assert (limit.spent, limit.remaining) == (cycles.usd(5), cycles.usd(0))
+        denied(client, 1)
+
+
+def test_nested_limits_all_apply(client: cycles.Cycles) -> None:
+    with cycles.limit(cycles.usd(10)) as outer:
+        with cycles.limit(cycles.usd(2)) as inner:
+            spend(client, 2)
+            denied(client, 1)
+        assert (inner.spent, outer.spent) == (cycles.usd(2), cycles.usd(2))
+        with cycles.limit(cycles.usd(100)) as wide:
+            denied(client, 9)
+            assert (wide.held, outer.held) == (cycles.usd(0), cycles.usd(0))
+            spend(client, 8)
+        denied(client, 1)
+
+
+def test_a_denial_of_the_server_holds_nothing(server: cycles.EmbeddedServer, client: cycles.Cycles) -> None:
+    server.ledger.set_budget("tenant:acme", cycles.usd(1))
+    with cycles.limit(cycles.usd(3)) as limit:
+        assert denied(client, 2).code != "RUN_LIMIT"
+        assert limit.held == cycles.usd(0)
+
+
+def test_another_unit_and_shadow_reservations_do_not_count(client: cycles.Cycles) -> None:
+    with cycles.limit(cycles.usd(1)) as limit:
+        with client.reserve(cycles.tokens(10**6), action=ACTION) as guard:
+            guard.commit(cycles.tokens(10**6))
+        with client.reserve(cycles.usd(100), action=ACTION, shadow=True) as guard:
+            guard.commit(cycles.usd(100))
+        assert limit.remaining == cycles.usd(1)
+
+
+def test_threads_share_the_limit_if_they_share_the_context(client: cycles.Cycles) -> None:
+    outcomes: list[str] = []
+
+    def work(_: int) -> None:
+        try:
+            spend(client, 1)
+        except cycles.BudgetExceededError as error:
+            outcomes.append(str(error.code))
+        else:
+            outcomes.append("spent")
+
+    with cycles.limit(cycles.usd(5)), cycles.copy_context_to(ThreadPoolExecutor(8)) as pool:
+        list(pool.map(work, range(20)))
+    assert sorted(outcomes) == ["RUN_LIMIT"] * 15 + ["spent"] * 5
+    outside = threading.Thread(target=work, args=(0,))
+    outside.start()
+    outside.join()
+    assert outcomes[-1] == "spent"
+
+
+def test_tasks_share_the_limit(client: cycles.Cycles) -> None:
+    async def work() -> bool:
+        try:
+            async with client.reserve(cycles.usd(1), action=ACTION) as guard:
+                await guard.commit(cycles.usd(1))
+        except cycles.BudgetExceededError as error:
+            return error.code != "RUN_LIMIT"
+        return True
+
+    async def go() -> list[bool]:
+        async with cycles.limit(cycles.usd(5)) as limit:
+            done = await asyncio.gather(*(work() for _ in range(12)))
+            assert limit.spent == cycles.usd(5)
+        assert await work()
+        return done
+
+    assert sorted(asyncio.run(go())) == [False] * 7 + [True] * 5
+
+
+def test_guards_that_are_settled_in_other_ways_count(client: cycles.Cycles) -> None:
+    with cycles.limit(cycles.usd(10)) as limit:
+        with client.reserve(cycles.usd(4), action=ACTION) as guard:
+            guard.spend(cycles.usd(3))
+        with pytest.raises(RuntimeError), client.reserve(cycles.usd(4), action=ACTION) as guard:
+            guard.spend(cycles.usd(2))
+            raise RuntimeError
+        assert (limit.spent, limit.held) == (cycles.usd(5), cycles.usd(0))
+
+
+def test_a_limit_ends_with_its_block_and_may_be_used_again(client: cycles.Cycles) -> None:
+    limit = cycles.limit(cycles.usd(2))
+    with limit:
+        spend(client, 1)
+    with limit:
+        spend(client, 1)
+        denied(client, 1)
+    spend(client, 1)
+
+
+@pytest.mark.parametrize("wrong", [5, "5", None])
+def test_a_limit_is_an_amount(wrong: Any) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match=r"limit must be an amount: .*cycles\.usd"):
+        cycles.limit(wrong)
