@@ -23,15 +23,36 @@ _DRAIN_S: Final = 1.0
 class Pump:
     """What one response has forwarded so far."""
 
-    __slots__ = ("_body", "_filter", "call", "reading", "source")
+    __slots__ = ("_body", "_filter", "call", "exhausted", "reading", "source")
 
     def __init__(self, call: Call, content_type: str) -> None:
         self.call = call
         self.source: Any = None  # the iterator over the response's bytes, once the user reads
-        self.reading = False  # the source is being read: what it closes is not closed by the user
+        self.reading = False
+        self.exhausted = False
         self._filter = call.stream() if "event-stream" in content_type else None
         self._body: list[bytes] | None = [] if "json" in content_type else None
         call.responded = True
+
+    @contextlib.contextmanager
+    def reads(self) -> Iterator[None]:
+        """Mark that the source is being read: a close that comes from it is not the user's."""
+        self.reading = True
+        try:
+            yield
+        finally:
+            self.reading = False
+
+    def take(self, chunk: bytes | None) -> bytes:
+        """Take bytes of the response, or None at its end, and return those to forward."""
+        if chunk is not None:
+            return self.feed(chunk)
+        self.exhausted = True
+        if self._filter is not None:
+            return self._filter.flush()
+        if self._body is not None:
+            self.call.whole(b"".join(self._body))
+        return b""
 
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes of the response, and return those to forward."""
@@ -40,14 +61,6 @@ class Pump:
         if self._body is not None:
             self._body.append(chunk)
         return chunk
-
-    def flush(self) -> bytes:
-        """Return the bytes that are left when the response ends."""
-        if self._filter is not None:
-            return self._filter.flush()
-        if self._body is not None:
-            self.call.whole(b"".join(self._body))
-        return b""
 
     @property
     def outcome(self) -> Outcome:
@@ -118,19 +131,14 @@ def guarded_response(cls: type) -> type[Any]:
 def _pump(pump: Pump, source: Iterator[bytes]) -> Iterator[bytes]:
     pump.source = source
     try:
-        while True:
-            pump.reading = True
-            try:
+        while not pump.exhausted:
+            with pump.reads():
                 chunk = next(source, None)
-            finally:
-                pump.reading = False
-            data = pump.flush() if chunk is None else pump.feed(chunk)
+            data = pump.take(chunk)
             if pump.outcome == "error":
                 end_call(pump.call, "error")  # the SDK raises now, and some versions do not close the response
             if data:
                 yield data
-            if chunk is None:
-                break
     except GeneratorExit:
         raise  # the response is closed or dropped, and settled then
     except BaseException as error:
@@ -142,19 +150,14 @@ def _pump(pump: Pump, source: Iterator[bytes]) -> Iterator[bytes]:
 async def _apump(pump: Pump, source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     pump.source = source
     try:
-        while True:
-            pump.reading = True
-            try:
+        while not pump.exhausted:
+            with pump.reads():
                 chunk = await anext(source, None)
-            finally:
-                pump.reading = False
-            data = pump.flush() if chunk is None else pump.feed(chunk)
+            data = pump.take(chunk)
             if pump.outcome == "error":
                 await end_call_async(pump.call, "error")
             if data:
                 yield data
-            if chunk is None:
-                break
     except GeneratorExit:
         raise  # the response is closed or dropped, and settled then
     except BaseException as error:
@@ -175,16 +178,13 @@ def _drain(pump: Pump, response: Any) -> None:
                 if pump.drained or size > _DRAIN_BYTES:
                     return
 
-    pump.reading = True
-    try:
+    with pump.reads():
         reader = threading.Thread(target=read, name="cycles-stream-usage", daemon=True)
         reader.start()
         reader.join(_DRAIN_S)
         if reader.is_alive():
             _shut_down(response)
             reader.join(_DRAIN_S)
-    finally:
-        pump.reading = False
 
 
 def _shut_down(response: Any) -> None:
@@ -206,9 +206,5 @@ async def _adrain(pump: Pump) -> None:
             if pump.drained or size > _DRAIN_BYTES:
                 return
 
-    pump.reading = True
-    try:
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(read(), _DRAIN_S)
-    finally:
-        pump.reading = False
+    with pump.reads(), contextlib.suppress(Exception):
+        await asyncio.wait_for(read(), _DRAIN_S)

@@ -85,52 +85,39 @@ def completion(model: str, request: Mapping[str, Any], reply: Reply) -> Json:
 def chat_usage(request: Mapping[str, Any], reply: Reply) -> Json:
     """Return usage in the shape of chat completions; empty if none is reported."""
     counts = reply.counts(request)
-    if not counts:
-        return {}
-    read, written = counts.get("tokens_input", 0), counts.get("tokens_output", 0)
-    inputs = {
-        "cached_tokens": counts.get("tokens_cached_input", 0),
-        "audio_tokens": counts.get("tokens_input_audio", 0),
-    }
+    inputs = {"cached_tokens": "tokens_cached_input", "audio_tokens": "tokens_input_audio"}
     if "tokens_cache_write" in counts:
-        inputs["cache_write_tokens"] = counts["tokens_cache_write"]
-    outputs = {
-        "reasoning_tokens": counts.get("tokens_reasoning", 0),
-        "audio_tokens": counts.get("tokens_output_audio", 0),
-    }
-    return {
-        "prompt_tokens": read,
-        "completion_tokens": written,
-        "total_tokens": read + written,
-        "prompt_tokens_details": inputs,
-        "completion_tokens_details": outputs,
-    }
+        inputs["cache_write_tokens"] = "tokens_cache_write"
+    outputs = {"reasoning_tokens": "tokens_reasoning", "audio_tokens": "tokens_output_audio"}
+    return _usage(counts, "prompt_tokens", inputs, "completion_tokens", outputs)
 
 
 def response_usage(request: Mapping[str, Any], reply: Reply) -> Json:
     """Return usage in the shape of the responses API; empty if none is reported."""
-    counts = reply.counts(request)
+    inputs = {
+        "cached_tokens": "tokens_cached_input",
+        "cache_write_tokens": "tokens_cache_write",
+        "image_tokens": "tokens_input_image",
+    }
+    outputs = {"reasoning_tokens": "tokens_reasoning", "image_tokens": "tokens_output_image"}
+    found = _usage(reply.counts(request), "input_tokens", inputs, "output_tokens", outputs)
+    for side in ("input", "output") if found else ():
+        details = found[f"{side}_tokens_details"]
+        details["text_tokens"] = found[f"{side}_tokens"] - details["image_tokens"]
+    return found
+
+
+def _usage(
+    counts: Mapping[str, int], read: str, inputs: Mapping[str, str], written: str, outputs: Mapping[str, str]
+) -> Json:
+    """Return usage under an API's own names, each with the count that it reports."""
     if not counts:
         return {}
-    read, written = counts.get("tokens_input", 0), counts.get("tokens_output", 0)
-    inputs = {
-        "cached_tokens": counts.get("tokens_cached_input", 0),
-        "cache_write_tokens": counts.get("tokens_cache_write", 0),
-        "image_tokens": counts.get("tokens_input_image", 0),
-        "text_tokens": read - counts.get("tokens_input_image", 0),
-    }
-    outputs = {
-        "reasoning_tokens": counts.get("tokens_reasoning", 0),
-        "image_tokens": counts.get("tokens_output_image", 0),
-        "text_tokens": written - counts.get("tokens_output_image", 0),
-    }
-    return {
-        "input_tokens": read,
-        "output_tokens": written,
-        "total_tokens": read + written,
-        "input_tokens_details": inputs,
-        "output_tokens_details": outputs,
-    }
+    found: Json = {read: counts.get("tokens_input", 0), written: counts.get("tokens_output", 0)}
+    found["total_tokens"] = found[read] + found[written]
+    for whole, parts in ((read, inputs), (written, outputs)):
+        found[f"{whole}_details"] = {name: counts.get(count, 0) for name, count in parts.items()}
+    return found
 
 
 def response(model: str, request: Mapping[str, Any], reply: Reply, *, finished: bool = True) -> Json:
