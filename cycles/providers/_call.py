@@ -274,6 +274,8 @@ class Call:
         except Exception as error:  # a price or a callable of the user failed; the spend must not be lost
             _log.warning("the price of a request to %s failed, its estimate is settled: %r", self.request.path, error)
             amount, more = self.reserved, {"actual_source": "estimate"}
+        if self._filter is not None:
+            self._filter.kept.clear()
         return Ending(amount, None, {**metadata, **more})
 
     @property

@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import cycles
 from tests.providers.conftest import EXACT, USED, Desk, OpenAI, Sdk
 
@@ -111,3 +113,15 @@ def test_importing_the_package_imports_no_sdk() -> None:
         "assert not found, found"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_limit_of_the_run_applies_to_provider_clients(desk: Desk) -> None:
+    llm = OpenAI(desk, max_output_tokens=500)
+    desk.provider.reply(usage=USED, times=2)
+    llm.complete()
+    with cycles.limit(cycles.usd_microcents(desk.reserved[0])) as limit:
+        llm.complete()
+        with pytest.raises(cycles.BudgetExceededError) as raised:
+            llm.complete()
+    assert (raised.value.code, limit.spent) == ("RUN_LIMIT", cycles.usd_microcents(EXACT))
+    assert (len(desk.reserved), len(desk.provider.requests)) == (2, 2)

@@ -78,7 +78,7 @@ def test_a_response_that_fails_to_parse_is_paid(desk: Desk) -> None:
     place = pydantic.create_model("Place", city=(str, ...))
     with pytest.raises(pydantic.ValidationError):
         OpenAI(desk).llm.chat.completions.parse(model="m", messages=[], response_format=place)
-    assert [amount for amount, _ in desk.commits] == [EXACT]
+    assert desk.commits == [(EXACT, {"outcome": "error"})]
 
 
 def test_the_usage_event_is_shown_only_to_those_who_asked(desk: Desk) -> None:
