@@ -1,0 +1,188 @@
+"""The ways to read a response with async clients: raw, parsed, helper streams, nested guards, other clouds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+import cycles
+from tests.providers.conftest import EXACT, USED, AsyncAnthropic, AsyncGemini, AsyncOpenAI, Desk
+
+MESSAGES = [{"role": "user", "content": "x"}]
+
+
+def run(desk: Desk, work: Coroutine[Any, Any, None]) -> None:
+    desk.runner.run(work)
+
+
+def test_raw_responses(desk: Desk) -> None:
+    desk.provider.reply(text="raw", usage=USED, times=3)
+    chat = AsyncOpenAI(desk).llm.chat.completions
+
+    async def go() -> None:
+        raw = await chat.with_raw_response.create(model="m", messages=MESSAGES)
+        assert raw.parse().choices[0].message.content == "raw"
+        assert desk.commits == [(EXACT, {})]
+        async with chat.with_streaming_response.create(model="m", messages=MESSAGES) as response:
+            assert (await response.parse()).choices[0].message.content == "raw"
+        assert desk.commits == [(EXACT, {})] * 2
+        async with chat.with_streaming_response.create(model="m", messages=MESSAGES, stream=True) as response:
+            lines = [line async for line in response.iter_lines()]
+        assert not any("prompt_tokens" in line for line in lines)
+
+    run(desk, go())
+    assert desk.commits == [(EXACT, {})] * 3
+
+
+def test_a_raw_response_that_is_not_read_is_settled(desk: Desk) -> None:
+    chat = AsyncOpenAI(desk).llm.chat.completions
+
+    async def go() -> None:
+        async with chat.with_streaming_response.create(model="m", messages=MESSAGES):
+            pass
+
+    run(desk, go())
+    assert [metadata["outcome"] for _, metadata in desk.commits] == ["closed"]
+
+
+def test_helper_streams(desk: Desk) -> None:
+    desk.provider.reply(text="a b c", usage=USED, times=3)
+    openai, anthropic = AsyncOpenAI(desk).llm, AsyncAnthropic(desk).llm
+
+    async def go() -> None:
+        async with openai.chat.completions.stream(model="m", messages=MESSAGES) as stream:
+            assert (await stream.get_final_completion()).choices[0].message.content == "a b c"
+        async with openai.responses.stream(model="m", input="x") as responses:
+            assert (await responses.get_final_response()).output_text == "a b c"
+        async with anthropic.messages.stream(model="m", max_tokens=99, messages=MESSAGES) as messages:
+            assert await messages.get_final_text() == "a b c"
+
+    run(desk, go())
+    assert desk.commits == [(EXACT, {})] * 3
+
+
+def test_leaving_helper_streams_early(desk: Desk) -> None:
+    desk.provider.reply(text="a b c d e f", usage=USED, times=2)
+    openai, anthropic = AsyncOpenAI(desk).llm, AsyncAnthropic(desk).llm
+
+    async def go() -> None:
+        async with openai.chat.completions.stream(model="m", messages=MESSAGES) as stream:
+            await anext(aiter(stream))
+        async with anthropic.messages.stream(model="m", max_tokens=99, messages=MESSAGES) as messages:
+            await anext(aiter(messages))
+
+    run(desk, go())
+    assert [metadata["outcome"] for _, metadata in desk.commits] == ["closed", "closed"]
+    assert desk.held == 0
+
+
+def test_parsed_responses(desk: Desk) -> None:
+    desk.provider.reply(text='{"city": "Ulm"}', usage=USED).reply(text="no json", usage=USED)
+    pydantic: Any = pytest.importorskip("pydantic")
+    place = pydantic.create_model("Place", city=(str, ...))
+    chat = AsyncOpenAI(desk).llm.chat.completions
+
+    async def go() -> None:
+        parsed = await chat.parse(model="m", messages=MESSAGES, response_format=place)
+        assert parsed.choices[0].message.parsed.city == "Ulm"
+        with pytest.raises(pydantic.ValidationError):
+            await chat.parse(model="m", messages=MESSAGES, response_format=place)
+
+    run(desk, go())
+    assert desk.commits == [(EXACT, {}), (EXACT, {"outcome": "error"})]
+
+
+def test_retries_share_one_reservation(desk: Desk) -> None:
+    for make in (AsyncOpenAI, AsyncAnthropic):
+        llm = make(desk)
+        llm.llm = llm.llm.with_options(max_retries=2)
+        desk.provider.reply(status=500, headers={"retry-after-ms": "1"}).reply(usage=USED)
+        llm.complete()
+    assert (len(desk.provider.requests), len(desk.reserved)) == (4, 2)
+    assert desk.commits == [(EXACT, {})] * 2
+
+
+@pytest.mark.parametrize("make", [AsyncOpenAI, AsyncAnthropic, AsyncGemini])
+def test_an_enclosing_guard_pays(desk: Desk, make: Any) -> None:
+    nested = make(desk, within="enclosing", max_output_tokens=500)
+    desk.provider.reply(usage=USED, times=3)
+
+    async def go() -> None:
+        async with desk.client.reserve(cycles.usd(1), action=("agent", "run")) as outer:
+            await asyncio.gather(*(nested.acomplete() for _ in range(3)))
+            assert outer.spent == cycles.usd_microcents(3 * EXACT)
+            await outer.commit()
+
+    run(desk, go())
+    assert (len(desk.reserved), desk.commits) == (1, [(3 * EXACT, {})])
+
+
+def test_a_stream_that_outlives_its_enclosing_guard_is_an_event(desk: Desk) -> None:
+    nested = AsyncOpenAI(desk, within="enclosing")
+    desk.provider.reply(usage=USED)
+
+    async def go() -> None:
+        async with desk.client.reserve(cycles.usd(1), action=("agent", "run")) as outer:
+            stream = await nested.astream()
+            await outer.commit(cycles.usd(0))
+        assert [chunk async for chunk in stream]
+
+    run(desk, go())
+    assert [event.json["actual"]["amount"] for event in desk.server.requests.of("event")] == [EXACT]
+
+
+def test_many_tasks_share_one_client(desk: Desk) -> None:
+    llm = AsyncOpenAI(desk)
+    desk.provider.reply(usage=USED, times=30)
+
+    async def work(number: int) -> None:
+        if number % 2:
+            await llm.acomplete()
+        else:
+            assert [chunk async for chunk in await llm.astream()]
+
+    async def go() -> None:
+        await asyncio.gather(*(work(number) for number in range(30)))
+
+    run(desk, go())
+    assert desk.commits == [(EXACT, {})] * 30
+    assert desk.held == 0
+
+
+def test_a_request_that_is_cancelled_in_flight_is_estimated(desk: Desk) -> None:
+    import threading
+
+    gate = threading.Event()
+    desk.provider.reply(usage=USED, gate=gate)
+    llm = AsyncOpenAI(desk)
+
+    async def go() -> None:
+        task = asyncio.ensure_future(llm.acomplete(prompt="p" * 600))
+        while not desk.provider.requests:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(desk, go())
+    gate.set()
+    ((amount, metadata),) = desk.commits
+    assert metadata == {"actual_source": "estimate", "attempts": 1, "outcome": "error"}
+    assert 200 * 100 <= amount < 300 * 100
+
+
+def test_azure(desk: Desk) -> None:
+    openai: Any = pytest.importorskip("openai")
+    azure = openai.AsyncAzureOpenAI(api_key="k", azure_endpoint=desk.provider.url, api_version="2024-10-21")
+    desk.originals.append(azure)
+    desk.provider.reply(usage=USED)
+    guarded = desk.guard(azure)
+
+    async def go() -> None:
+        await guarded.chat.completions.create(model="m", messages=MESSAGES)
+
+    run(desk, go())
+    assert desk.commits == [(EXACT, {})]
