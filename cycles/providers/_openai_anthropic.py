@@ -6,6 +6,7 @@ Planning and settling are in `_call` and `_settle`; this file only connects them
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import sys
 import weakref
@@ -55,9 +56,25 @@ def guarded_copy(llm: T, meter: Meter) -> T:
             f"{meter.provider} {version} cannot be guarded: {cls.__name__} has no {', '.join(missing)}; "
             f"install a version that `pip install 'cycles-sdk[{meter.provider}]'` allows"
         )
-    copied: Any = llm.copy()  # type: ignore[attr-defined]
+    copied = _copy(llm, cls)
     copied.__class__ = _guarded_class(cls, meter)
     return copied  # type: ignore[no-any-return]
+
+
+def _copy(llm: Any, cls: Any) -> Any:
+    """Return a copy of a client that shares its connection pool.
+
+    Some versions of anthropic cannot copy their Foundry clients. Then the attributes are copied, without the resources,
+    which refer to the original.
+    """
+    try:
+        return llm.copy()
+    except TypeError:
+        copied = object.__new__(cls)
+        for name, value in vars(llm).items():
+            if not isinstance(inspect.getattr_static(cls, name, None), functools.cached_property):
+                copied.__dict__[name] = value
+        return copied
 
 
 def _guarded_class(cls: Any, meter: Meter) -> type[Any]:

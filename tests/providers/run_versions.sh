@@ -13,7 +13,7 @@ for set in lowest newest; do
     echo "setting up $VENV/providers-$set"
     "${PYTHON:-python3}" -m venv "$VENV/providers-$set" || exit 1
     # shellcheck disable=SC2086 # one word per package
-    if ! "$python" -m pip install --quiet --disable-pip-version-check -e . $TOOLS; then
+    if ! "$python" -m pip install --quiet --disable-pip-version-check -e '.[embedded]' $TOOLS; then
       echo "test-providers: the package cannot be installed in $VENV/providers-$set"; exit 1
     fi
     for package in $packages; do

@@ -179,6 +179,7 @@ def test_azures_first_event_without_choices_stays() -> None:
 
 
 def test_a_stream_that_is_alive_at_interpreter_exit_is_settled(desk: Desk) -> None:
+    pytest.importorskip("uvicorn")
     desk.provider.reply(text="a b c d", usage=USED, times=2)
     program = """
 import sys, cycles, openai
