@@ -88,7 +88,7 @@ def test_the_lease_policy_applies_again(client: cycles.Cycles, policy: Any) -> N
     guard.spend(cycles.usd(1))
     heartbeat = guard._state.heartbeat
     assert heartbeat is not None
-    heartbeat.advance(heartbeat.lease, Stop(StopReason.REJECTED, "the test stopped it", permanent=True))
+    heartbeat.advance(heartbeat.lease, Stop(StopReason.REJECTED, "the test stopped it"))
     with pytest.raises(cycles.LeaseLostError):
         guard.end()
     with pytest.raises(cycles.LeaseLostError):
