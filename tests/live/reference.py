@@ -44,7 +44,7 @@ class Program:
             self._started.wait(START_S)
             self._started = None
         else:
-            wait_until(lambda: not (Path("/proc") / str(pid) / "cmdline").exists() or _is_zombie(pid))
+            wait_until(lambda: has_ended(pid))
 
     def start(self) -> None:
         """Start the process again. `servers.py stop` ends it, like the first one."""
@@ -60,7 +60,8 @@ class Program:
         self._pid_file.write_text(str(self._started.pid))
 
 
-def _is_zombie(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
+    """Return whether a process has ended, reaped by its parent or not."""
     try:
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:

@@ -16,6 +16,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from .reference import has_ended, wait_until
+
 ROOT = Path(__file__).parents[2]
 CONTRACT = "tests/contract"
 FAULTS = "tests/live/test_reference.py"
@@ -51,7 +53,10 @@ def with_servers(script: Path) -> int:
             contract = run_tests(CONTRACT, settings)
             return run_tests(FAULTS, settings | {"CYCLES_REFERENCE_FOLDER": folder}) or contract
         finally:
+            processes = [int(file.read_text()) for file in Path(folder).glob("*.pid")]
             call(script, "stop", folder)
+            for process in processes:  # they write into the folder until they end
+                wait_until(lambda process=process: has_ended(process))
 
 
 def main(script: Path) -> int:
