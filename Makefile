@@ -16,7 +16,7 @@ WORKERS ?= auto
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults test-live test-providers test-all check generate generate-check spec-diff format bench build clean
+.PHONY: help demo test simulate simulate-planted test-faults test-live test-providers test-all check generate generate-check spec-diff format bench simulate build clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -46,6 +46,12 @@ demo: $(DEMO)  ## run real guarded work against an embedded Cycles server
 
 test: $(STAMP)  ## run the tests
 	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8
+
+simulate: $(STAMP)  ## run the simulation of the whole system (SEEDS=1000, SEED=n for one with its trace, MINUTES=m)
+	PYTHONHASHSEED=0 $(PY) -m tests.simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) $(if $(FIRST),--first $(FIRST)) $(if $(MINUTES),--minutes $(MINUTES))
+
+simulate-planted: $(STAMP)  ## show that the simulation finds planted faults, and after how many seeds
+	$(PY) -m tests.simulation.planted
 
 test-faults: $(STAMP)  ## run 200 mixed guards while the embedded server is killed, stopped and restored
 	CYCLES_FAULT_GUARDS=200 $(PY) -m pytest -q -p no:xdist tests/live/test_faults.py
