@@ -16,7 +16,7 @@ WORKERS ?= auto
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate simulate-planted test-faults test-live test-providers test-all check generate generate-check spec-diff format bench simulate build clean
+.PHONY: help demo test simulate simulate-planted test-faults test-live test-providers install-providers test-all check generate generate-check spec-diff format bench build clean
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -61,6 +61,9 @@ test-live: $(STAMP)  ## run the contract and the fault runs on the reference ser
 
 test-providers:  ## run the tests of provider clients with the lowest and the newest versions of each SDK
 	@PYTHON=$(PYTHON) VENV=$(VENV) sh tests/providers/run_versions.sh
+
+install-providers:  ## install the versions of each SDK that test-providers needs; fail if one cannot be installed
+	@PYTHON=$(PYTHON) VENV=$(VENV) sh tests/providers/run_versions.sh install
 
 test-all:  ## run the tests on every supported Python that is installed
 	@for python in python3.11 python3.12 python3.13 python3.14; do \

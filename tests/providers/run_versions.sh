@@ -1,29 +1,35 @@
 #!/usr/bin/env sh
-# The tests of provider clients with the lowest and the newest versions of each SDK, each in an environment of its own
-# below $VENV. `make test-providers` calls it. It names what it cannot install and skips that.
+# The tests of provider clients with the lowest and the newest versions of each SDK, each in its own environment below
+# $VENV. `make test-providers` calls it; it names what it cannot install and skips that. With the argument `install` it
+# only installs, and fails if a package cannot be installed.
 set -u
 LOWEST="openai==2.0.0 anthropic==0.76.0 google-genai==1.40.0 genai-prices==0.2.3"
 NEWEST="openai>=2,<4 anthropic>=0.76,<3 google-genai>=1.40,<4 genai-prices>=0.2.3,<0.3"
 TOOLS="pytest>=8.3 pytest-timeout>=2.3 pytest-xdist>=3.6 hypothesis>=6.100"
+mode=${1:-test}
 failed=0
 for set in lowest newest; do
   if [ "$set" = lowest ]; then packages=$LOWEST; else packages=$NEWEST; fi
   python=$VENV/providers-$set/bin/python
-  if [ ! -x "$python" ] || [ pyproject.toml -nt "$VENV/providers-$set/.installed" ]; then
+  if [ ! -x "$python" ] || [ ! -e "$VENV/providers-$set/.installed" ] \
+    || [ pyproject.toml -nt "$VENV/providers-$set/.installed" ]; then
     echo "setting up $VENV/providers-$set"
     "${PYTHON:-python3}" -m venv "$VENV/providers-$set" || exit 1
     # shellcheck disable=SC2086 # one word per package
     if ! "$python" -m pip install --quiet --disable-pip-version-check -e '.[embedded]' $TOOLS; then
       echo "test-providers: the package cannot be installed in $VENV/providers-$set"; exit 1
     fi
+    missing=0
     for package in $packages; do
       "$python" -m pip install --quiet --disable-pip-version-check "$package" \
-        || echo "test-providers: $package cannot be installed; its tests are skipped"
+        || { echo "test-providers: $package cannot be installed; its tests are skipped"; missing=1; }
     done
-    touch "$VENV/providers-$set/.installed"
+    if [ "$missing" = 0 ]; then touch "$VENV/providers-$set/.installed"; else failed=1; fi
   fi
+  if [ "$mode" = install ]; then continue; fi
+  failed=0
   echo "test-providers: the $set versions:" $("$python" -m pip list --format=freeze 2>/dev/null \
     | grep -E '^(openai|anthropic|google-genai|genai-prices|httpx2?)=')
-  "$python" -m pytest -n "${WORKERS:-auto}" --maxprocesses 4 tests/providers || failed=1
+  "$python" -m pytest -n "${WORKERS:-auto}" --maxprocesses 4 tests/providers || tests_failed=1
 done
-exit $failed
+exit $((failed + ${tests_failed:-0} > 0))
