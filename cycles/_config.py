@@ -71,7 +71,8 @@ class Config:
         base_url: Address of the Cycles server, for example ``https://cycles.example.com``.
         api_key: The key that is sent as ``X-Cycles-API-Key``. No repr, log record or error contains it.
         tenant, workspace, app, workflow, agent, toolset: Defaults for the subject of every request.
-        timeout: Seconds that one whole attempt may take.
+        timeout: Seconds that one whole attempt may take, from the moment it holds a connection to the last byte.
+        queue_timeout: Seconds that a call waits for a connection, first come, first served.
         connect_timeout: Seconds that connecting may take, at most `timeout`.
         max_connections: Connections kept to the server, for sync code and for each event loop.
         retry_initial_delay: Seconds before the first retry of a pending settlement. Each retry doubles it, with jitter.
@@ -97,6 +98,7 @@ class Config:
     toolset: str | None = None
     timeout: float = 5.0
     connect_timeout: float = 2.0
+    queue_timeout: float = 30.0
     max_connections: int = 32
     retry_initial_delay: float = 0.5
     retry_max_delay: float = 60.0
@@ -287,7 +289,9 @@ _CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
     "base_url": _url,
     "api_key": _key,
     **dict.fromkeys(("tenant", "workspace", "app", "workflow", "agent", "toolset"), _string),
-    **dict.fromkeys(("timeout", "connect_timeout", "retry_initial_delay", "retry_max_delay"), _positive_seconds),
+    **dict.fromkeys(
+        ("timeout", "connect_timeout", "queue_timeout", "retry_initial_delay", "retry_max_delay"), _positive_seconds
+    ),
     "flush_timeout": _seconds,
     "max_connections": _count,
     "journal": _boolean,

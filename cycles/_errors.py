@@ -65,6 +65,7 @@ class TransportError(CyclesError):
         request_id: The server's id of the request, if an answer carried one.
         trace_id: The trace id of the request, if one is known (32 hex digits).
         status: HTTP status of the unusable answer, or None if none came.
+        request_sent: False if it is certain that the server has received nothing.
     """
 
     def __init__(
@@ -75,12 +76,14 @@ class TransportError(CyclesError):
         status: int | None = None,
         request_id: str | None = None,
         trace_id: str | None = None,
+        request_sent: bool = True,
     ) -> None:
         super().__init__(message)
         self.cause = cause
         self.status = status
         self.request_id = request_id
         self.trace_id = trace_id
+        self.request_sent = request_sent
 
 
 class AmbiguousResponseError(TransportError):

@@ -43,6 +43,7 @@ class Settings(TypedDict, total=False):
     toolset: str | None
     timeout: float | None
     connect_timeout: float | None
+    queue_timeout: float | None
     max_connections: int | None
     retry_initial_delay: float | None
     retry_max_delay: float | None

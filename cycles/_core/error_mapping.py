@@ -34,7 +34,9 @@ def error_of(outcome: NoSuccess, operation: str) -> errors.CyclesError:
             outcome.message, status=outcome.status, request_id=outcome.request_id, trace_id=outcome.trace_id
         )
     assert isinstance(outcome, Unreachable)
-    return errors.TransportError(outcome.message, cause=outcome.cause, trace_id=outcome.trace_id)
+    return errors.TransportError(
+        outcome.message, cause=outcome.cause, trace_id=outcome.trace_id, request_sent=outcome.sent
+    )
 
 
 def _error_response(response: RejectedResponse, operation: str) -> errors.ProtocolError:

@@ -81,12 +81,13 @@ class Ambiguous:
 
 @frozen
 class Unreachable:
-    """No complete response. `sent` is False if no byte of the request was sent."""
+    """No complete response. `sent` is False if no byte was sent; `queued`: because no connection slot was free."""
 
     message: str
     cause: BaseException | None = None
     sent: bool = True
     trace_id: str | None = None
+    queued: bool = False
 
 
 Outcome: TypeAlias = Success | RejectedResponse | Ambiguous | Unreachable

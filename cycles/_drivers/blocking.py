@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
-from typing import Final
 
 from cycles._core.lease.planner import ExtendAttempt
 from cycles._core.outcome import Outcome
@@ -19,8 +19,6 @@ from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import BackgroundQueue, run
 from cycles._journal.journal import Records
-
-SHORTEST_ATTEMPT_S: Final = 0.001  # an attempt after the deadline gets this timeout: 0 would mean "no timeout"
 
 
 class BlockingIo(BaseIo):
@@ -44,10 +42,11 @@ class BlockingIo(BaseIo):
     ) -> None:
         super().__init__(channel, records, reporter, background)
         self._heartbeats = heartbeats
+        self._ends_at_s = math.inf  # when attempts end at the latest
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt in this thread."""
-        return self._channel.send(call, self._longest_s())
+        return self._channel.send(call, self._ends_at_s)
 
     async def save(self, record: Record) -> bool:
         """Save the record in this thread."""
@@ -101,10 +100,6 @@ class BlockingIo(BaseIo):
             self._channel, self._records, self._reporter, self._background, self._heartbeats, ends_at_s=ends_at_s
         )
 
-    def _longest_s(self) -> float | None:
-        """Return the longest that an attempt may take now, in seconds; None: as long as its own timeout."""
-        return None
-
     def _send_heartbeat(self, heartbeat: Heartbeat, due_ms: float) -> None:
         self._reporter.note_heartbeat_delay(heartbeat, due_ms, self.now_ms(), blocked_loop=False)
         run(send_heartbeat(self, heartbeat))
@@ -125,6 +120,3 @@ class DeadlineIo(BlockingIo):
     ) -> None:
         super().__init__(channel, records, reporter, background, heartbeats)
         self._ends_at_s = ends_at_s
-
-    def _longest_s(self) -> float:
-        return max(SHORTEST_ATTEMPT_S, self._ends_at_s - time.monotonic())

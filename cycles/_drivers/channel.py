@@ -5,6 +5,7 @@ Heartbeats have their own connections, so that no call makes them wait.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +14,7 @@ from cycles._config import Config
 from cycles._core.outcome import Outcome, Success, Unreachable
 from cycles._core.protocol import EXTEND_RESERVATION
 from cycles._core.requests import Call
-from cycles._http.exchange import Endpoint, ExchangeError
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
 from cycles._wire.wire import Prepared, Wire
 
@@ -44,6 +45,7 @@ class Channel:
     ) -> None:
         self.base_url, api_key = config.endpoint()
         self.timeout_s = config.timeout
+        self._queue_timeout_s = config.queue_timeout
         self.wire = Wire(api_key)
         self._endpoint = Endpoint(self.base_url)
         self._config = config
@@ -54,24 +56,24 @@ class Channel:
         self._blocking: dict[bool, Blocking] = {}
         self._loops: dict[asyncio.AbstractEventLoop, dict[bool, Async]] = {}
 
-    def send(self, call: Call, longest_s: float | None = None) -> Outcome:
-        """Make one attempt in this thread, within the call's timeout and within `longest_s` seconds."""
-        request, timeout_s = self._prepare(call)
-        if longest_s is not None:
-            timeout_s = min(timeout_s, longest_s)
+    def send(self, call: Call, ends_at_s: float = math.inf) -> Outcome:
+        """Make one attempt in this thread, within the call's timeout, which ends at `ends_at_s` (monotonic seconds)."""
+        request, timeout_s, queue_timeout_s = self._prepare(call)
         try:
-            connections = self._connections(heartbeat=call.operation == EXTEND_RESERVATION)
-            reply = connections.send(request.method, request.target, request.headers, request.content, timeout_s)
+            send = self._connections(heartbeat=call.operation == EXTEND_RESERVATION).send
+            to = request.method, request.target, request.headers, request.content
+            reply = send(*to, timeout_s, queue_timeout_s, ends_at_s)
         except ExchangeError as error:
             return self._unreachable(call, error)
         return self._classify(call, reply)
 
     async def asend(self, call: Call, loop: asyncio.AbstractEventLoop) -> Outcome:
         """Make one attempt on this event loop, within the call's timeout."""
-        request, timeout_s = self._prepare(call)
+        request, timeout_s, queue_timeout_s = self._prepare(call)
         try:
-            connections = self._async_connections(loop, heartbeat=call.operation == EXTEND_RESERVATION)
-            reply = await connections.send(request.method, request.target, request.headers, request.content, timeout_s)
+            send = self._async_connections(loop, heartbeat=call.operation == EXTEND_RESERVATION).send
+            to = request.method, request.target, request.headers, request.content
+            reply = await send(*to, timeout_s, queue_timeout_s)
         except ExchangeError as error:
             return self._unreachable(call, error)
         return self._classify(call, reply)
@@ -86,8 +88,13 @@ class Channel:
         for connections in self._loops.pop(loop, {}).values():
             await connections.aclose()
 
-    def _prepare(self, call: Call) -> tuple[Prepared, float]:
-        return self.wire.prepare(call), self.timeout_s if call.timeout_s is None else call.timeout_s
+    def _prepare(self, call: Call) -> tuple[Prepared, float, float]:
+        """Return the request, its timeout, and how long it waits for a connection slot: a heartbeat no longer."""
+        timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
+        queue_timeout_s = (
+            min(timeout_s, self._queue_timeout_s) if call.operation == EXTEND_RESERVATION else self._queue_timeout_s
+        )
+        return self.wire.prepare(call), timeout_s, queue_timeout_s
 
     def _classify(self, call: Call, reply: Any) -> Outcome:
         outcome = self.wire.classify_response(call, reply)
@@ -97,9 +104,13 @@ class Channel:
 
     def _unreachable(self, call: Call, error: ExchangeError) -> Unreachable:
         message = f"no usable response from {self.base_url}: {error}"
-        if not error.request_sent:
+        if error.kind is FailureKind.CONNECT:
             message += "; check that the server is running and that base_url (CYCLES_BASE_URL) is right"
-        return Unreachable(self.wire.redact(message), error.__cause__ or error, error.request_sent, call.trace_id)
+        queued = error.kind is FailureKind.QUEUE
+        if queued:
+            message = str(error)
+        cause = error.__cause__ or error
+        return Unreachable(self.wire.redact(message), cause, error.request_sent, call.trace_id, queued)
 
     def _connections(self, *, heartbeat: bool) -> Blocking:
         separate = heartbeat and self._http_client is None

@@ -44,9 +44,9 @@ class Sender(Protocol):
 
 def uncertain(outcome: Outcome) -> bool:
     """Return whether the effect of a request is unknown: no response, an ambiguous one, a failing server."""
-    return isinstance(outcome, Unreachable | Ambiguous) or (
-        isinstance(outcome, RejectedResponse) and outcome.status >= 500
-    )
+    if isinstance(outcome, Unreachable):
+        return not outcome.queued  # no connection slot was free: the server has received nothing, and may be available
+    return isinstance(outcome, Ambiguous) or (isinstance(outcome, RejectedResponse) and outcome.status >= 500)
 
 
 def may_have_taken_effect(outcome: Outcome) -> bool:

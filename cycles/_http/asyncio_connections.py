@@ -6,40 +6,55 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
+from queue import Empty
 from typing import cast
 
-from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Slot, is_readable
-from cycles._http.exchange import MAX_BODY, Endpoint, ExchangeError, Reply, broken, closed, not_connected, timed_out
+from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Held, Slot, is_readable
+from cycles._http.exchange import (
+    MAX_BODY,
+    QUEUE_TIMEOUT_S,
+    Endpoint,
+    ExchangeError,
+    Reply,
+    broken,
+    closed,
+    no_free_connection,
+    not_connected,
+    timed_out,
+)
 from cycles._http.http11 import Http11
+from cycles._http.resolver import Address, Lookup, Resolver
 
 
 class _Connection(asyncio.Protocol):
-    """One connection; it knows when its peer hangs up without being asked."""
+    """One connection; the loop reports when its peer closes it."""
 
     def __init__(self, http: Http11) -> None:
         self.http = http
         self.idle_since = 0.0
         self.is_open = False
-        self._answer: asyncio.Future[Reply] | None = None
+        self._response: asyncio.Future[Reply] | None = None
         self._sent = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._descriptor: int = transport.get_extra_info("socket").fileno()
-        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_open = True
 
-    def ask(self, request: bytes) -> asyncio.Future[Reply]:
-        """Writes a request; the future is its reply, or the ExchangeError it ended with."""
-        self._answer = asyncio.get_running_loop().create_future()
+    def request(self, request: bytes) -> asyncio.Future[Reply]:
+        """Write a request; the future is its reply, or the ExchangeError it ended with."""
+        self._response = asyncio.get_running_loop().create_future()
         self._sent = time.monotonic()
         self._transport.write(request)
-        return self._answer
+        return self._response
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None:  # nothing was asked: not an answer anybody should get
+        if self._response is None:  # a response without a request: no caller may get it
             self.close()
             return
         try:
@@ -50,31 +65,31 @@ class _Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         self.is_open = False
-        if self._answer is not None:
+        if self._response is not None:
             self.data_received(b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
         self._settle(broken(exc, request_sent=True))
-        self._gone.set_result(None)
+        self._lost.set_result(None)
 
     def expire(self) -> None:
-        """The deadline of the exchange has passed."""
-        self._settle(timed_out("waiting for the answer", request_sent=True))
+        """End the exchange: its deadline has passed."""
+        self._settle(timed_out("waiting for the response", request_sent=True))
 
     def _settle(self, outcome: Reply | ExchangeError) -> None:
-        answer, self._answer = self._answer, None
-        if answer is None or answer.done():
+        response, self._response = self._response, None
+        if response is None or response.done():
             return
         if isinstance(outcome, ExchangeError):
-            answer.set_exception(outcome)
+            response.set_exception(outcome)
         else:
-            answer.set_result(outcome)
+            response.set_result(outcome)
 
     def is_alive(self, now: float) -> bool:
         if not self.is_open or now - self.idle_since >= KEEPALIVE_S:
             return False
-        # The loop may have been held up, and the end of the connection not have been noticed yet.
+        # The loop may have been blocked, and the end of the connection not have been noticed yet.
         return not is_readable(self._descriptor)
 
     def next_exchange(self) -> bool:
@@ -82,34 +97,39 @@ class _Connection(asyncio.Protocol):
 
     def close(self) -> None:
         self.is_open = False
-        with contextlib.suppress(RuntimeError):  # its loop is closed already, without having been wound up
+        with contextlib.suppress(RuntimeError):  # its loop is closed already, without having been shut down
             self._transport.abort()
 
-    async def gone(self) -> None:
-        """Returns once the socket is closed."""
-        await asyncio.shield(self._gone)
+    async def closed(self) -> None:
+        """Return when the socket is closed."""
+        await asyncio.shield(self._lost)
 
 
 class _Waiter:
-    """A task in the queue for a seat."""
+    """A task in the queue for a slot."""
 
-    __slots__ = ("seat",)
+    __slots__ = ("_slots", "arrived")
 
     def __init__(self) -> None:
-        self.seat: asyncio.Future[Slot[_Connection] | None] = asyncio.get_running_loop().create_future()
+        self._slots: deque[Slot[_Connection] | None] = deque()
+        self.arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def give(self, seat: Slot[_Connection] | None) -> bool:
-        if self.seat.done():
-            return False
-        self.seat.set_result(seat)
-        return True
+    def put(self, slot: Slot[_Connection] | None) -> None:
+        self._slots.append(slot)
+        if not self.arrived.done():
+            self.arrived.set_result(None)
+
+    def get_nowait(self) -> Slot[_Connection] | None:
+        if not self._slots:
+            raise Empty
+        return self._slots.popleft()
 
 
 class AsyncConnections:
     """Sends exchanges to one server over at most `max_connections` connections, on the event loop that first uses it.
 
-    It closes itself when that loop is wound up (as `asyncio.run` does), so nobody has to be told that the loop ended.
-    A forked child makes its own instance and lets the inherited one be: its sockets belong to the parent's loop.
+    It closes itself when that loop is shut down (as `asyncio.run` does).
+    A forked child makes its own instance and never uses the inherited one: its sockets belong to the parent's loop.
     """
 
     def __init__(
@@ -118,118 +138,155 @@ class AsyncConnections:
         self._endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
         self._max_body = max_body
-        self._stack: ConnectionPool[_Connection] = ConnectionPool(max_connections)
+        self._pool: ConnectionPool[_Connection] = ConnectionPool(max_connections)
+        self._resolver = Resolver(endpoint.host, endpoint.port)
         self._loop_end: AsyncGenerator[None, None] | None = None
 
     async def send(
-        self, method: str, target: str, headers: Sequence[tuple[bytes, bytes]], body: bytes, timeout_s: float
+        self,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        timeout_s: float,
+        queue_timeout_s: float = QUEUE_TIMEOUT_S,
+        ends_at_s: float = math.inf,
     ) -> Reply:
-        """One exchange within `timeout_s` seconds, the wait for a connection included; else ExchangeError.
-
-        `target` is the quoted path with its query; the path of `base_url` is put before it.
-        """
+        """As `BlockingConnections.send`."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        seat = await self._take(deadline)
+        held = Held(self._pool)
         try:
-            line = seat.line
-            if line is None or not line.is_alive(time.monotonic()):
-                line = await self._open(seat, deadline)
-            request = line.http.request(method, target, headers, body)
-            timer = loop.call_at(deadline, line.expire)
+            if not self._pool.take(held):
+                await self._wait_for_slot(held, min(queue_timeout_s, ends_at_s - time.monotonic()), queue_timeout_s)
+            deadline = loop.time() + min(timeout_s, ends_at_s - time.monotonic())
+            connection = held[0].connection
+            if connection is None or not connection.is_alive(time.monotonic()):
+                connection = await self._open(held[0], deadline)
+            request = connection.http.request(method, target, headers, body)
+            timer = loop.call_at(deadline, connection.expire)
             try:
-                reply = await line.ask(request)
+                reply = await connection.request(request)
             finally:
                 timer.cancel()
-            if not line.next_exchange():
-                self._drop(seat)
+            if not connection.next_exchange():
+                held[0].drop()
+            self._put(held)
         except BaseException:
-            self._drop(seat)
+            held.abandon()
+            if self._pool.closed:
+                self._close_idle()
             raise
-        finally:
-            self._put(seat)
         return reply
 
     async def aclose(self) -> None:
-        """Closes what is idle; exchanges under way end as they would have."""
-        if self._loop_end is not None and not self._stack.closed:
+        """Close the idle connections; exchanges in progress end as they would have."""
+        if self._loop_end is not None and not self._pool.closed:
             await self._loop_end.aclose()
         else:
             await self._close()
 
     async def _close(self) -> None:
-        lines = self._stack.close()
-        for line in lines:
-            line.close()
-        for line in lines:
-            await line.gone()
+        for connection in self._close_idle():
+            await connection.closed()
+
+    def _close_idle(self) -> list[_Connection]:
+        connections = self._pool.close()
+        for connection in connections:
+            connection.close()
+        return connections
 
     async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
-        """An event loop that is wound up closes the generators it has seen: the one notice of its end it gives."""
+        """Close with the loop: one that is shut down closes the generators it has seen, its only notice of its end."""
         try:
             yield
         finally:
             await self._close()
 
-    async def _take(self, deadline: float) -> Slot[_Connection]:
-        if self._stack.closed:
+    async def _wait_for_slot(self, held: Held, seconds: float, queue_timeout_s: float) -> None:
+        pool = self._pool
+        if pool.closed:
             raise closed()
-        seat = self._stack.take()
-        if seat is not None:
-            return seat
-        turn = _Waiter()
-        self._stack.join(turn)
+        waiter = _Waiter()
         try:
-            async with asyncio.timeout_at(deadline):
-                seat = await turn.seat
-        except TimeoutError as error:
-            self._withdraw(turn)
-            raise timed_out("waiting for a free connection", request_sent=False) from error
-        except BaseException:
-            self._withdraw(turn)
-            raise
-        if seat is None:
-            raise closed()
-        return seat
+            pool.join(waiter)
+            async with asyncio.timeout(seconds):
+                await waiter.arrived
+            slot = waiter.get_nowait()
+            if slot is None:
+                raise closed()
+            held.append(slot)
+        except TimeoutError:
+            raise no_free_connection(queue_timeout_s) from None
+        finally:
+            pool.leave(waiter)
 
-    def _withdraw(self, turn: _Waiter) -> None:
-        """Out of the queue; a seat that came in the last moment goes to the next in it."""
-        self._stack.leave(turn)
-        if not turn.seat.cancelled() and turn.seat.done():
-            seat = turn.seat.result()
-            if seat is not None:
-                self._put(seat)
+    def _put(self, held: Held) -> None:
+        pool, now = self._pool, time.monotonic()
+        connection = held[0].connection
+        if connection is not None:
+            connection.idle_since = now
+        pool.put(held)
+        if pool.closed:
+            self._close_idle()
+        for unused in pool.expired(now - KEEPALIVE_S):
+            unused.close()
 
-    def _put(self, seat: Slot[_Connection]) -> None:
-        now = time.monotonic()
-        if seat.line is not None:
-            seat.line.idle_since = now
-        self._stack.put(seat)
-        for line in self._stack.close() if self._stack.closed else self._stack.expired(now - KEEPALIVE_S):
-            line.close()
+    async def _open(self, slot: Slot[_Connection], deadline: float) -> _Connection:
+        """Connect: the addresses of the host in turn, each with its share of the time.
 
-    @staticmethod
-    def _drop(seat: Slot[_Connection]) -> None:
-        if seat.line is not None:
-            seat.line.close()
-            seat.line = None
-
-    async def _open(self, seat: Slot[_Connection], deadline: float) -> _Connection:
-        self._drop(seat)
+        Raises:
+            ConfigurationError: The TLS settings of the environment cannot be used.
+        """
+        slot.drop()
         if self._loop_end is None:
             self._loop_end = self._until_the_loop_ends()
             await anext(self._loop_end)
         endpoint, loop = self._endpoint, asyncio.get_running_loop()
-        tls = endpoint.tls
+        _ = endpoint.tls  # made here, so that its errors are not those of a connection
+        deadline = min(deadline, loop.time() + self._connect_timeout_s)
+        failure: Exception = OSError("the name has no address")
         try:
-            async with asyncio.timeout_at(min(deadline, loop.time() + self._connect_timeout_s)):
-                _, seat.line = await loop.create_connection(
-                    lambda: _Connection(Http11(endpoint, self._max_body)),
-                    endpoint.host,
-                    endpoint.port,
-                    ssl=tls,
-                    server_hostname=endpoint.host if tls else None,
-                )
-        except (OSError, ValueError) as error:
+            addresses = await self._addresses(deadline - loop.time())
+        except OSError as error:
             raise not_connected(endpoint, error) from error
-        return seat.line
+        for position, address in enumerate(addresses):
+            now = loop.time()
+            try:
+                async with asyncio.timeout_at(now + (deadline - now) / (len(addresses) - position)):
+                    slot.connection = await self._connect(address)
+                return slot.connection
+            except (OSError, ValueError) as error:
+                failure = error
+        raise not_connected(endpoint, failure) from failure
+
+    async def _connect(self, address: Address) -> _Connection:
+        endpoint, tls = self._endpoint, self._endpoint.tls
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: _Connection(Http11(endpoint, self._max_body)),
+            address[4][0],
+            address[4][1],
+            family=address[0],
+            ssl=tls,
+            server_hostname=endpoint.host if tls else None,
+        )
+        return connection
+
+    async def _addresses(self, seconds: float) -> list[Address]:
+        """As `Resolver.addresses`; it does not wait for the loop's executor, which the application may keep busy."""
+        lookup = self._resolver.start()
+        if not isinstance(lookup, Lookup):
+            return lookup
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[None] = loop.create_future()
+
+        def set_found() -> None:
+            if not found.done():
+                found.set_result(None)
+
+        def report() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and no task waits
+                loop.call_soon_threadsafe(set_found)
+
+        lookup.when_done(report)
+        await asyncio.wait([found], timeout=self._resolver.patience(seconds))
+        return self._resolver.result(lookup)

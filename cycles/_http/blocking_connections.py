@@ -4,16 +4,29 @@ every wait on the socket gets what is left of it.
 
 from __future__ import annotations
 
+import math
+import queue
 import socket
-import threading
 import time
 from collections.abc import Sequence
 
-from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Slot, is_readable
-from cycles._http.exchange import MAX_BODY, Endpoint, Reply, broken, closed, not_connected, timed_out
+from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Held, Slot, is_readable
+from cycles._http.exchange import (
+    MAX_BODY,
+    QUEUE_TIMEOUT_S,
+    Endpoint,
+    Reply,
+    broken,
+    closed,
+    no_free_connection,
+    not_connected,
+    timed_out,
+)
 from cycles._http.http11 import Http11
+from cycles._http.resolver import Resolver
 
 READ_SIZE = 64 * 1024
+new_socket = socket.socket
 
 
 class _Connection:
@@ -34,29 +47,10 @@ class _Connection:
         self.socket.close()
 
 
-class _Waiter:
-    """A thread in the queue for a seat."""
-
-    __slots__ = ("_bell", "seat")
-
-    def __init__(self) -> None:
-        self.seat: Slot[_Connection] | None = None
-        self._bell = threading.Lock()
-        self._bell.acquire()
-
-    def give(self, seat: Slot[_Connection] | None) -> bool:
-        self.seat = seat
-        self._bell.release()
-        return True
-
-    def wait(self, seconds: float) -> None:
-        self._bell.acquire(timeout=max(0.0, seconds))
-
-
 class BlockingConnections:
-    """Sends exchanges to one server over at most `max_connections` connections. Safe for many threads.
+    """Sends exchanges to one server over at most `max_connections` connections. Safe for threads and signal handlers.
 
-    A forked child makes its own instance; letting go of the inherited one disturbs nothing of the parent's.
+    A forked child makes its own instance; deleting the inherited one changes nothing for the parent.
     """
 
     def __init__(
@@ -65,122 +59,127 @@ class BlockingConnections:
         self._endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
         self._max_body = max_body
-        self._stack: ConnectionPool[_Connection] = ConnectionPool(max_connections)
-        self._lock = threading.Lock()
+        self._pool: ConnectionPool[_Connection] = ConnectionPool(max_connections)
+        self._resolver = Resolver(endpoint.host, endpoint.port)
 
     def send(
-        self, method: str, target: str, headers: Sequence[tuple[bytes, bytes]], body: bytes, timeout_s: float
+        self,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        timeout_s: float,
+        queue_timeout_s: float = QUEUE_TIMEOUT_S,
+        ends_at_s: float = math.inf,
     ) -> Reply:
-        """One exchange within `timeout_s` seconds, the wait for a connection included; else ExchangeError.
+        """One exchange within `timeout_s` seconds from the moment it holds a connection slot; else ExchangeError.
 
-        `target` is the quoted path with its query; the path of `base_url` is put before it.
+        `target` is the quoted path with its query; the path of `base_url` is put before it. The wait for a slot takes
+        at most `queue_timeout_s` seconds, and all of it ends at `ends_at_s` (monotonic).
         """
-        deadline = time.monotonic() + timeout_s
-        seat = self._take(deadline)
+        held = Held(self._pool)
         try:
-            line = self._line(seat, deadline)
-            reply = self._exchange(line, line.http.request(method, target, headers, body), deadline)
-            if not line.http.next_exchange():
-                self._drop(seat)
+            self._take(held, min(queue_timeout_s, ends_at_s - time.monotonic()), queue_timeout_s)
+            deadline = min(time.monotonic() + timeout_s, ends_at_s)
+            connection = self._connected(held[0], deadline)
+            reply = self._exchange(connection, connection.http.request(method, target, headers, body), deadline)
+            if not connection.http.next_exchange():
+                held[0].drop()
+            self._put(held)
         except BaseException:
-            self._drop(seat)
+            held.abandon()
+            if self._pool.closed:
+                self._close_idle()
             raise
-        finally:
-            self._put(seat)
         return reply
 
     def close(self) -> None:
-        """Closes what is idle; exchanges under way end as they would have."""
-        with self._lock:
-            lines = self._stack.close()
-        for line in lines:
-            line.close()
+        """Close the idle connections; exchanges in progress end as they would have."""
+        self._close_idle()
 
-    def _take(self, deadline: float) -> Slot[_Connection]:
-        with self._lock:
-            if self._stack.closed:
-                raise closed()
-            seat = self._stack.take()
-            if seat is not None:
-                return seat
-            turn = _Waiter()
-            self._stack.join(turn)
-        try:
-            turn.wait(deadline - time.monotonic())
-        except BaseException:
-            self._withdraw(turn)
-            if turn.seat is not None:
-                self._put(turn.seat)
-            raise
-        self._withdraw(turn)
-        if turn.seat is not None:
-            return turn.seat
-        if self._stack.closed:
+    def _close_idle(self) -> None:
+        for connection in self._pool.close():
+            connection.close()
+
+    def _take(self, held: Held, seconds: float, queue_timeout_s: float) -> None:
+        pool = self._pool
+        if pool.closed:
             raise closed()
-        raise timed_out("waiting for a free connection", request_sent=False)
+        if pool.take(held):
+            return
+        waiter: queue.SimpleQueue[Slot[_Connection] | None] = queue.SimpleQueue()
+        try:
+            pool.join(waiter)
+            held.extend(map(waiter.get, (True,), (max(0.0, seconds),)))  # type: ignore[arg-type]
+        except queue.Empty:
+            raise closed() if pool.closed else no_free_connection(queue_timeout_s) from None
+        finally:
+            pool.leave(waiter)
+        if held[0] is None:
+            held.clear()
+            raise closed()
 
-    def _withdraw(self, turn: _Waiter) -> None:
-        with self._lock:
-            self._stack.leave(turn)
+    def _put(self, held: Held) -> None:
+        pool, now = self._pool, time.monotonic()
+        connection = held[0].connection
+        if connection is not None:
+            connection.idle_since = now
+        pool.put(held)
+        if pool.closed:
+            self._close_idle()
+        for unused in pool.expired(now - KEEPALIVE_S):
+            unused.close()
 
-    def _put(self, seat: Slot[_Connection]) -> None:
-        now = time.monotonic()
-        with self._lock:
-            if seat.line is not None:
-                seat.line.idle_since = now
-            self._stack.put(seat)
-            unused = self._stack.close() if self._stack.closed else self._stack.expired(now - KEEPALIVE_S)
-        for line in unused:
-            line.close()
+    def _connected(self, slot: Slot[_Connection], deadline: float) -> _Connection:
+        if slot.connection is not None and not slot.connection.is_alive(time.monotonic()):
+            slot.drop()
+        if slot.connection is None:
+            http = Http11(self._endpoint, self._max_body)
+            slot.connection = _Connection(self._connect(deadline), http)
+        return slot.connection
 
-    def _line(self, seat: Slot[_Connection], deadline: float) -> _Connection:
-        if seat.line is not None and not seat.line.is_alive(time.monotonic()):
-            self._drop(seat)
-        if seat.line is None:
-            sock = self._connect(deadline)
-            seat.line = _Connection(sock, Http11(self._endpoint, self._max_body))
-        return seat.line
-
-    @staticmethod
-    def _drop(seat: Slot[_Connection]) -> None:
-        if seat.line is not None:
-            seat.line.close()
-            seat.line = None
-
-    def _exchange(self, line: _Connection, request: bytes, deadline: float) -> Reply:
-        sock, feed = line.socket, line.http.feed
+    def _exchange(self, connection: _Connection, request: bytes, deadline: float) -> Reply:
+        sock, feed = connection.socket, connection.http.feed
         sent = time.monotonic()
         _write(sock, request, deadline)
         try:
             while True:
                 sock.settimeout(_left(deadline))
                 if feed(sock.recv(READ_SIZE)):
-                    return line.http.reply(sent, time.monotonic())
+                    return connection.http.reply(sent, time.monotonic())
         except TimeoutError as error:
-            raise timed_out("waiting for the answer", request_sent=True) from error
+            raise timed_out("waiting for the response", request_sent=True) from error
         except OSError as error:
             raise broken(error, request_sent=True) from error
 
     def _connect(self, deadline: float) -> socket.socket:
-        """A connected socket, TLS included: the addresses of the host in turn, each with its share of the time."""
+        """Return a connected socket, TLS included: the addresses of the host in turn, each with its share of the time.
+
+        Raises:
+            ConfigurationError: The TLS settings of the environment cannot be used.
+        """
         endpoint = self._endpoint
+        _ = endpoint.tls  # made here, so that its errors are not those of a connection
         deadline = min(deadline, time.monotonic() + self._connect_timeout_s)
-        try:
-            addresses = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise not_connected(endpoint, error) from error
         failure: Exception = OSError("the name has no address")
+        try:
+            addresses = self._resolver.addresses(deadline - time.monotonic())
+        except OSError as error:
+            raise not_connected(endpoint, error) from error
         for position, (family, kind, protocol, _, address) in enumerate(addresses):
             now = time.monotonic()
             until = now + (deadline - now) / (len(addresses) - position)
-            sock = socket.socket(family, kind, protocol)
+            sock: socket.socket | None = None
             try:
+                sock = new_socket(family, kind, protocol)
                 return self._established(sock, address, until)
-            except (OSError, ValueError) as error:
-                sock.close()
+            except (OSError, ValueError) as error:  # EMFILE too: the process has no free file descriptor
+                if sock is not None:
+                    sock.close()
                 failure = error
             except BaseException:
-                sock.close()
+                if sock is not None:
+                    sock.close()
                 raise
         raise not_connected(endpoint, failure) from failure
 
@@ -196,7 +195,7 @@ class BlockingConnections:
 
 
 def _write(sock: socket.socket, request: bytes, deadline: float) -> None:
-    """Writes it all. Only if the first write to a plain socket fails is it certain that nothing left."""
+    """Write all of it. Only if the first write to a plain socket fails is it certain that nothing was sent."""
     request_sent = type(sock) is not socket.socket
     try:
         while request:
@@ -210,7 +209,7 @@ def _write(sock: socket.socket, request: bytes, deadline: float) -> None:
 
 
 def _left(deadline: float) -> float:
-    """Seconds until `deadline`, to wait on a socket; TimeoutError when it has passed (0 would mean: do not wait)."""
+    """Return the seconds until `deadline`, to wait on a socket; TimeoutError after it (0 would mean: do not wait)."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError("the deadline of the attempt has passed")

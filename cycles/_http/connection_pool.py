@@ -1,100 +1,185 @@
-"""Who may use which connection: a fixed number of seats, most recently used first, and a fair queue for them.
+"""Connection slots: a fixed number of them, the most recently used connection first, and a fair queue for callers.
 
-No lock, no thread, no socket. Fewer, busier connections are what keeps a client cheap under load, so an idle
-connection is always preferred to a new one, and the one used last to all others.
+Fewer, busier connections keep a client cheap under load. So an idle connection is preferred to a new one, and the one
+used last to all others.
+
+The pool has no lock: a signal handler may use it at any point, and so may a forked child or the garbage collector. A
+slot is in exactly one container at a time (unused, idle, held, or a waiter's), and one call of C code moves it from one
+to another, so that an interrupt comes before or after the move.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import select
 from collections import deque
-from typing import Final, Generic, Protocol, TypeVar
+from operator import call
+from queue import Empty
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 KEEPALIVE_S: Final = 30.0
 """Seconds that an idle connection is kept: less than the 60 s after which common load balancers drop one silently."""
 
 
-class Idle(Protocol):
+class Connection(Protocol):
     idle_since: float
 
+    def close(self) -> None: ...
 
-L = TypeVar("L", bound=Idle)
+
+C = TypeVar("C", bound=Connection)
 
 
-class Slot(Generic[L]):
-    """The right to have one connection; `line` is None until it is opened, and after it was lost."""
+class Slot(Generic[C]):
+    """The right to have one connection; `connection` is None until it is opened, and after it was lost."""
 
-    __slots__ = ("line",)
+    __slots__ = ("connection",)
 
     def __init__(self) -> None:
-        self.line: L | None = None
+        self.connection: C | None = None
+
+    def drop(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
 
 
-class Waiter(Protocol[L]):
-    """Someone in the queue."""
+class Held(list[Slot[Any]]):
+    """The slot that one exchange holds, or none. It returns to the pool even if the exchange is interrupted."""
 
-    def give(self, seat: Slot[L] | None) -> bool:
-        """Hands over a seat (None: there will be none, the stack is closed); False if nobody waits any more."""
+    __slots__ = ("_pool",)
+
+    def __init__(self, pool: ConnectionPool[Any]) -> None:
+        self._pool = pool
+
+    def abandon(self) -> None:
+        """Return the slot without its connection, whose state is unknown."""
+        if self and self[0] is not None:  # None: the pool was closed while the exchange waited
+            self[0].drop()
+            self._pool.put(self)
+
+    def __del__(self) -> None:
+        self.abandon()
+
+
+class Waiter(Protocol[C]):
+    """A caller in the queue. A `SimpleQueue` is one for threads."""
+
+    def put(self, slot: Slot[C] | None, /) -> object:
+        """Receive a slot and wake the caller; None: the pool is closed. Never raises."""
+        ...
+
+    def get_nowait(self) -> Slot[C] | None:
+        """Return a received slot; raises `queue.Empty`."""
         ...
 
 
-class ConnectionPool(Generic[L]):
-    def __init__(self, seats: int) -> None:
-        self._unused = seats
-        self._idle: deque[Slot[L]] = deque()
-        self._queue: deque[Waiter[L]] = deque()
+class ConnectionPool(Generic[C]):
+    def __init__(self, max_connections: int) -> None:
+        self._unused: deque[Slot[C]] = deque(Slot() for _ in range(max_connections))
+        self._idle: deque[Slot[C]] = deque()
+        self._waiting: deque[Waiter[C]] = deque()
+        self._pop_idle = (self._idle.pop,)
+        self._pop_unused = (self._unused.pop,)
         self.closed = False
 
-    def take(self) -> Slot[L] | None:
-        """A seat, if one is free; whoever gets none joins the queue."""
-        if self._idle:
-            return self._idle.pop()
-        if self._unused == 0:
-            return None
-        self._unused -= 1
-        return Slot()
+    @property
+    def waiting(self) -> int:
+        """How many callers wait for a slot."""
+        return len(self._waiting)
 
-    def join(self, turn: Waiter[L]) -> None:
-        self._queue.append(turn)
+    def take(self, held: Held) -> bool:
+        """Move a free slot into `held`; False if there is none, or if other callers wait for one."""
+        return not self._waiting and self._take(held)
 
-    def leave(self, turn: Waiter[L]) -> None:
-        """Out of the queue; no harm if the turn has come meanwhile."""
-        if turn in self._queue:
-            self._queue.remove(turn)
+    def join(self, waiter: Waiter[C]) -> None:
+        """Add a caller to the queue. It leaves the queue in any case, whether it gets a slot or not."""
+        self._waiting.append(waiter)
+        self._serve()  # a slot may have been returned since `take`
 
-    def put(self, seat: Slot[L]) -> None:
-        """Gives a seat back: to whoever waits longest, else to the stack."""
-        while self._queue:
-            if self._queue.popleft().give(seat):
-                return
-        if seat.line is None:
-            self._unused += 1
-        else:
-            self._idle.append(seat)
+    def leave(self, waiter: Waiter[C]) -> None:
+        """Remove a caller from the queue; what it has received and not taken goes to the next one."""
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(waiter)
+        while self._reclaim(waiter):
+            pass
 
-    def expired(self, before: float) -> list[L]:
-        """Takes out the lines that nobody has used since `before`, for their owner to close."""
-        lines: list[L] = []
-        while self._idle:
-            line = self._idle[0].line
-            assert line is not None
-            if line.idle_since >= before:
+    def put(self, held: Held) -> None:
+        """Return a slot: to the caller that has waited longest, or to the pool."""
+        try:
+            waiter = self._waiting[0]
+        except IndexError:
+            free = self._unused if held[0].connection is None else self._idle
+            free.extend(map(call, (held.pop,)))
+            if self._waiting:  # a caller has joined in the meantime
+                self._serve()
+            return
+        any(map(waiter.put, map(call, (held.pop,))))
+        try:
+            self._waiting.remove(waiter)
+        except ValueError:  # another thread has served it, or it has left
+            self._reclaim(waiter)
+
+    def expired(self, before: float) -> list[C]:
+        """Remove the connections that were last used before that time, and return them for their owner to close."""
+        connections: list[C] = []
+        while self._idle and (oldest := self._idle[0].connection) is not None and oldest.idle_since < before:
+            held = Held(self)
+            try:
+                held.extend(map(call, (self._idle.popleft,)))
+            except IndexError:  # another thread was faster
                 break
-            lines.append(line)
-            self._idle.popleft()
-            self._unused += 1
-        return lines
+            connection, held[0].connection = held[0].connection, None
+            if connection is not None:
+                connections.append(connection)
+            self.put(held)
+        return connections
 
-    def close(self) -> list[L]:
-        """Sends the queue home and hands out every idle line, for their owner to close."""
+    def close(self) -> list[C]:
+        """Wake all callers that wait, and return the idle connections for their owner to close."""
         self.closed = True
-        while self._queue:
-            self._queue.popleft().give(None)
-        return self.expired(float("inf"))
+        while self._waiting:
+            waiter = self._waiting[0]
+            self.leave(waiter)
+            waiter.put(None)
+        return self.expired(math.inf)
+
+    def _take(self, held: Held) -> bool:
+        try:
+            held.extend(map(call, self._pop_idle))
+        except IndexError:
+            try:
+                held.extend(map(call, self._pop_unused))
+            except IndexError:
+                return False
+        return True
+
+    def _serve(self) -> None:
+        """Give free slots to callers that wait."""
+        while self._waiting:
+            held = Held(self)
+            if not self._take(held):
+                return
+            self.put(held)
+
+    def _reclaim(self, waiter: Waiter[C]) -> bool:
+        """Take back a slot that was given to a caller that no longer wants it. Returns whether there was one."""
+        held = Held(self)
+        try:
+            held.extend(map(call, (waiter.get_nowait,)))  # type: ignore[arg-type]  # None is removed below
+        except Empty:
+            return False
+        if held[0] is None:
+            held.clear()
+        else:
+            self.put(held)
+        return True
 
 
 def is_readable(descriptor: int) -> bool:
-    """Return whether an idle connection has data. A server sends nothing unasked, so it has closed the connection."""
+    """Return whether an idle connection has data. A server sends nothing without a request, so it has closed it."""
     if not hasattr(select, "poll"):  # Windows
         return bool(select.select([descriptor], [], [], 0)[0])
     poll = select.poll()

@@ -1,10 +1,11 @@
-"""One HTTP exchange as everything here speaks of it: where it goes, what comes back, how it fails.
+"""One HTTP exchange: where it goes, what its reply is, how it fails.
 
-No socket and no judgement: what an answer means to the protocol is decided elsewhere.
+No socket, and no classification: `_core/outcome.py` decides what a response means to the protocol.
 """
 
 from __future__ import annotations
 
+import os
 import zlib
 from enum import StrEnum
 from functools import cached_property
@@ -13,11 +14,15 @@ from urllib.parse import quote, urlsplit
 
 from attrs import frozen
 
+from cycles._errors import ConfigurationError
+
 if TYPE_CHECKING:
     import ssl
 
 MAX_BODY = 4 * 1024 * 1024
-"""Bytes of an answer that are read before it is given up: a full page of balances is well under 1 MiB."""
+"""Bytes of a response that are read at most: a full page of balances is well under 1 MiB."""
+QUEUE_TIMEOUT_S = 30.0
+"""Seconds that a call waits for a connection slot, unless it is configured otherwise."""
 
 
 class FailureKind(StrEnum):
@@ -26,21 +31,23 @@ class FailureKind(StrEnum):
     INVALID = "invalid"
     """The request can't be written as HTTP (a line break in a header, say). Nothing was sent."""
     CONNECT = "connect"
-    """No connection could be had: refused, no such host, a certificate that does not fit. Nothing was sent."""
+    """No connection was made: not accepted, no such host, a certificate that does not fit. Nothing was sent."""
+    QUEUE = "queue"
+    """No connection slot was free within the queue timeout. Nothing was sent."""
     TIMEOUT = "timeout"
-    """The deadline of the attempt passed; `ExchangeError.request_sent` says whether the request was under way."""
+    """The deadline of the attempt passed; `ExchangeError.request_sent` says whether the request may have been sent."""
     BROKEN = "broken"
     """The connection ended, or what came over it was not HTTP."""
     TOO_LARGE = "too_large"
-    """The answer is larger than `MAX_BODY`."""
+    """The response is larger than `MAX_BODY`."""
     CLOSED = "closed"
     """The client was closed. Nothing was sent."""
 
 
 class ExchangeError(Exception):
-    """An exchange without a reply; `__cause__` is what the library below said, if it said anything.
+    """An exchange without a reply; `__cause__` is the exception of the library below, if there was one.
 
-    With `request_sent` the outcome at the server is unknown; without, it is certain that nothing happened there.
+    With `request_sent` the outcome at the server is unknown; without it, the server has received nothing.
     """
 
     def __init__(self, kind: FailureKind, message: str, *, request_sent: bool) -> None:
@@ -51,10 +58,10 @@ class ExchangeError(Exception):
 
 @frozen
 class Reply:
-    """A complete answer, not yet judged. Times are monotonic seconds.
+    """A complete response, not yet classified. Times are monotonic seconds.
 
-    `sent` was taken with a connection in hand, just before the first byte was written, and `received` with the last
-    byte of the body: waiting for a connection or opening one is not part of the round trip (semantics 10.2).
+    `sent` was taken with an open connection, just before the first byte was written, and `received` with the last
+    byte of the body: the wait for a connection is not part of the round trip (docs/protocol/heartbeat.md).
     """
 
     status: int
@@ -64,7 +71,7 @@ class Reply:
     received: float
 
     def header(self, name: str) -> str | None:
-        """The first value of the header `name` (any case), or None."""
+        """Return the first value of the header `name` (any case), or None."""
         wanted = name.lower().encode("latin-1")
         for key, value in self.headers:
             if key == wanted:
@@ -73,7 +80,7 @@ class Reply:
 
 
 class Endpoint:
-    """Where requests go. Parsed once, and shared by everything that talks to one server, with its TLS settings.
+    """Where requests go. Parsed once, and shared by all connections to one server, with its TLS settings.
 
     Raises ValueError for a `base_url` that is not http(s) or names no host.
     """
@@ -97,12 +104,23 @@ class Endpoint:
 
     @cached_property
     def tls(self) -> ssl.SSLContext | None:
-        """The TLS context, made when a connection first needs it: it costs milliseconds."""
+        """The TLS context, made when a connection first needs it: it costs milliseconds.
+
+        Raises:
+            ConfigurationError: The certificates that the environment names cannot be read.
+        """
         if not self.secure:
             return None
         import httpx  # which knows where certificates are; for plain HTTP it is never loaded
 
-        context = httpx.create_ssl_context()
+        try:
+            context = httpx.create_ssl_context()
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            named = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
+            settings = ", ".join(f"{name}={value!r}" for name, value in named.items()) or "the system's certificates"
+            raise ConfigurationError(
+                f"TLS certificates cannot be loaded: {settings} ({error}); name a readable PEM file or unset it"
+            ) from error
         context.set_alpn_protocols(["http/1.1"])
         return context
 
@@ -128,30 +146,38 @@ def _in_ascii(base_url: str) -> str:
 
 
 def decoded(body: bytes, encoding: str | None, limit: int) -> bytes:
-    """`body` without its gzip or deflate coding; one that grows past `limit` is refused, not unpacked to the end.
+    """Return `body` without its gzip or deflate coding; one that grows past `limit` is not unpacked to the end.
 
-    We never ask for a coding; some proxies apply one all the same. An unknown coding is left as it is.
+    No request allows a coding, but some proxies apply one. A body with an unknown coding is returned unchanged.
     """
     if encoding is None or encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return body
     gzip_or_zlib = zlib.decompressobj(wbits=47)
     try:
-        plain = gzip_or_zlib.decompress(body, limit + 1)
+        unpacked = gzip_or_zlib.decompress(body, limit + 1)
     except zlib.error as error:
-        raise ExchangeError(FailureKind.BROKEN, "the compressed answer is damaged", request_sent=True) from error
-    if len(plain) > limit:
+        raise ExchangeError(FailureKind.BROKEN, "the compressed response is damaged", request_sent=True) from error
+    if len(unpacked) > limit:
         raise too_large(limit)
     if not gzip_or_zlib.eof:
-        raise ExchangeError(FailureKind.BROKEN, "the compressed answer is cut short", request_sent=True)
-    return plain
+        raise ExchangeError(FailureKind.BROKEN, "the compressed response is incomplete", request_sent=True)
+    return unpacked
 
 
 def too_large(limit: int) -> ExchangeError:
-    return ExchangeError(FailureKind.TOO_LARGE, f"the answer is larger than {limit} bytes", request_sent=True)
+    return ExchangeError(FailureKind.TOO_LARGE, f"the response is larger than {limit} bytes", request_sent=True)
 
 
 def timed_out(phase: str, *, request_sent: bool) -> ExchangeError:
     return ExchangeError(FailureKind.TIMEOUT, f"timed out {phase}", request_sent=request_sent)
+
+
+def no_free_connection(queue_timeout_s: float) -> ExchangeError:
+    message = (
+        f"no connection was free within {queue_timeout_s:g} s, so nothing was sent"
+        "; raise queue_timeout or max_connections, or start fewer calls at the same time"
+    )
+    return ExchangeError(FailureKind.QUEUE, message, request_sent=False)
 
 
 def closed() -> ExchangeError:
@@ -167,5 +193,5 @@ def not_connected(endpoint: Endpoint, error: BaseException) -> ExchangeError:
 def broken(error: BaseException | None, *, request_sent: bool) -> ExchangeError:
     reason = f" ({str(error) or type(error).__name__})" if error is not None else ""
     return ExchangeError(
-        FailureKind.BROKEN, f"the connection broke before the answer{reason}", request_sent=request_sent
+        FailureKind.BROKEN, f"the connection broke before the response{reason}", request_sent=request_sent
     )

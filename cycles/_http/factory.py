@@ -1,7 +1,6 @@
-"""What sends one HTTP exchange and returns raw bytes: which of the four it is, for a given server and environment.
+"""Choose what sends the HTTP exchanges to a server: the connections of this package, or an httpx client.
 
-Connections of our own where nothing stands between; an httpx client where the user brought one, or where the
-environment (HTTP_PROXY and its siblings) names a proxy.
+An httpx client sends if the user passed one, or if the environment (HTTP_PROXY and its siblings) names a proxy.
 """
 
 from __future__ import annotations
@@ -22,7 +21,16 @@ Headers = Sequence[tuple[bytes, bytes]]
 class Blocking(Protocol):
     """Sends exchanges from threads. Raises ExchangeError and nothing else."""
 
-    def send(self, method: str, target: str, headers: Headers, body: bytes, timeout_s: float) -> Reply: ...
+    def send(
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: bytes,
+        timeout_s: float,
+        queue_timeout_s: float = ...,
+        ends_at_s: float = ...,
+    ) -> Reply: ...
 
     def close(self) -> None: ...
 
@@ -30,7 +38,16 @@ class Blocking(Protocol):
 class Async(Protocol):
     """Sends exchanges from the tasks of one event loop. Raises ExchangeError and nothing else."""
 
-    async def send(self, method: str, target: str, headers: Headers, body: bytes, timeout_s: float) -> Reply: ...
+    async def send(
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: bytes,
+        timeout_s: float,
+        queue_timeout_s: float = ...,
+        ends_at_s: float = ...,
+    ) -> Reply: ...
 
     async def aclose(self) -> None: ...
 
@@ -38,7 +55,7 @@ class Async(Protocol):
 def blocking(
     endpoint: Endpoint, *, connect_timeout_s: float, max_connections: int, client: httpx.Client | None = None
 ) -> Blocking:
-    """What threads send through: over the user's `client` if there is one."""
+    """Return what threads send through: the user's `client` if there is one."""
     if client is None and not goes_through_a_proxy(endpoint):
         from cycles._http.blocking_connections import BlockingConnections
 
@@ -56,7 +73,7 @@ def blocking(
 def asynchronous(
     endpoint: Endpoint, *, connect_timeout_s: float, max_connections: int, client: httpx.AsyncClient | None = None
 ) -> Async:
-    """What the tasks of one event loop send through: over the user's `client` if there is one."""
+    """Return what the tasks of one event loop send through: the user's `client` if there is one."""
     if client is None and not goes_through_a_proxy(endpoint):
         from cycles._http.asyncio_connections import AsyncConnections
 
@@ -72,10 +89,10 @@ def asynchronous(
 
 
 def goes_through_a_proxy(endpoint: Endpoint) -> bool:
-    """Whether the environment names a proxy for this server (HTTPS_PROXY, ALL_PROXY, but for NO_PROXY)."""
+    """Return whether the environment names a proxy for this server (HTTPS_PROXY, ALL_PROXY, but for NO_PROXY)."""
     if sys.platform not in ("darwin", "win32") and not any(name.lower().endswith("_proxy") for name in os.environ):
         return False
-    import urllib.request  # only where a proxy may be named: it is a slow import
+    import urllib.request  # only if a proxy may be named: it is a slow import
 
     proxies = urllib.request.getproxies()
     named = endpoint.scheme in proxies or "all" in proxies

@@ -1,6 +1,6 @@
-"""HTTP/1.1 on one connection, without I/O: the bytes to write, and what the bytes that were read amount to.
+"""HTTP/1.1 on one connection, without I/O: the bytes to write, and the reply in the bytes that were read.
 
-h11 (httpx brings it) knows the protocol; the sockets are elsewhere, once blocking and once on an event loop.
+h11, a dependency of httpx, has the state machine; the sockets are in the blocking and the asyncio connections.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import h11
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply, decoded, too_large
 
 MAX_HEAD = 64 * 1024
-"""Bytes of status line and headers, or of one chunk header, before an answer is not worth reading on."""
+"""Bytes of status line and headers, or of one chunk header, that are read at most."""
 
 
 class Http11:
-    """The protocol state of one connection: `request`, then `feed` until it says done, then `reply`."""
+    """The protocol state of one connection: `request`, then `feed` until it returns True, then `reply`."""
 
     __slots__ = ("_body", "_connection", "_endpoint", "_head", "_limit", "_size")
 
@@ -29,7 +29,7 @@ class Http11:
         self._size = 0
 
     def request(self, method: str, target: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes:
-        """The whole request as bytes; Host and Content-Length are added here."""
+        """Return the whole request as bytes; Host and Content-Length are added here."""
         lines = [(b"Host", self._endpoint.authority), *headers]
         if body or method == "POST":
             lines.append((b"Content-Length", b"%d" % len(body)))
@@ -40,21 +40,21 @@ class Http11:
         except (h11.LocalProtocolError, UnicodeEncodeError) as error:
             message = f"the request can't be sent as HTTP: {error}"
             raise ExchangeError(FailureKind.INVALID, message, request_sent=False) from error
-        # The framing is ours (length, then exactly that many bytes), so the rest can't be refused.
+        # The framing is ours (length, then exactly that many bytes), so h11 accepts the rest.
         rest = send(h11.Data(data=body)) if body else None
         return head + (rest or b"") + (send(h11.EndOfMessage()) or b"")
 
     def feed(self, data: bytes) -> bool:
-        """Takes what was read (`b""` for the end of the stream); True once the answer is complete."""
+        """Take what was read (`b""` for the end of the stream); True when the response is complete."""
         connection = self._connection
         if not data and connection.their_state is h11.SEND_RESPONSE:
-            message = "the server closed the connection without answering"
+            message = "the server closed the connection without a response"
             raise ExchangeError(FailureKind.BROKEN, message, request_sent=True)
         try:
             connection.receive_data(data)
             return self._advance(connection)
         except h11.RemoteProtocolError as error:
-            message = f"the answer is not valid HTTP ({error})"
+            message = f"the response is not valid HTTP ({error})"
             raise ExchangeError(FailureKind.BROKEN, message, request_sent=True) from error
 
     def _advance(self, connection: h11.Connection) -> bool:
@@ -70,7 +70,7 @@ class Http11:
             elif kind is h11.EndOfMessage:
                 return True
             elif kind is not h11.InformationalResponse:
-                raise ExchangeError(FailureKind.BROKEN, "the answer stopped half way", request_sent=True)
+                raise ExchangeError(FailureKind.BROKEN, "the response is incomplete", request_sent=True)
 
     def _add(self, data: bytes) -> None:
         self._size += len(data)
@@ -79,7 +79,7 @@ class Http11:
         self._body.append(data)
 
     def reply(self, sent: float, received: float) -> Reply:
-        """The answer, after `feed` said it is complete."""
+        """Return the response, after `feed` returned True."""
         assert self._head is not None
         head, body = self._head, b"".join(self._body)
         self._head, self._body, self._size = None, [], 0
@@ -87,15 +87,14 @@ class Http11:
         encoding = reply.header("content-encoding")
         if encoding is None:
             return reply
-        plain = decoded(body, encoding, self._limit)
-        return Reply(reply.status, reply.headers, plain, sent, received)
+        return Reply(reply.status, reply.headers, decoded(body, encoding, self._limit), sent, received)
 
     def next_exchange(self) -> bool:
-        """Makes ready for another request; False if this connection can't carry one."""
+        """Prepare for another request; False if this connection cannot carry one."""
         connection = self._connection
         if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
             return False
-        if connection.trailing_data[0]:  # more than was asked for: whose answer would that be
+        if connection.trailing_data[0]:  # bytes after the response belong to no request
             return False
         connection.start_next_cycle()
         return True

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import socket
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 
-from cycles._http import asyncio_connections, blocking_connections, http11
+from cycles._http import asyncio_connections, blocking_connections, connection_pool, http11
 from cycles._http.asyncio_connections import AsyncConnections
 from cycles._http.blocking_connections import BlockingConnections
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply
@@ -27,12 +30,16 @@ def tasks(url: str, max_connections: int = 2) -> AsyncConnections:
     return AsyncConnections(Endpoint(url), connect_timeout_s=1, max_connections=max_connections)
 
 
-def post(connections: BlockingConnections, body: bytes = b"{}", timeout_s: float = 5.0) -> Reply:
-    return connections.send("POST", "/v1/x", [], body, timeout_s)
+def post(
+    connections: BlockingConnections, body: bytes = b"{}", timeout_s: float = 5.0, queue_timeout_s: float = 5.0
+) -> Reply:
+    return connections.send("POST", "/v1/x", [], body, timeout_s, queue_timeout_s)
 
 
-def apost(connections: AsyncConnections, body: bytes = b"{}", timeout_s: float = 5.0) -> asyncio.Task[Reply]:
-    return asyncio.ensure_future(connections.send("POST", "/v1/x", [], body, timeout_s))
+def apost(
+    connections: AsyncConnections, body: bytes = b"{}", timeout_s: float = 5.0, queue_timeout_s: float = 5.0
+) -> asyncio.Task[Reply]:
+    return asyncio.ensure_future(connections.send("POST", "/v1/x", [], body, timeout_s, queue_timeout_s))
 
 
 def test_sixteen_threads_share_four_connections_and_each_gets_its_own_answer() -> None:
@@ -82,7 +89,7 @@ def test_waiting_threads_are_served_in_their_order() -> None:
             stub.wait_for(lambda stub: len(stub.requests) == 1)
             for number in (b"1", b"2", b"3"):
                 pool.submit(post, connections, number)
-                _until(lambda number=number: len(connections._stack._queue) == int(number))
+                _until(lambda number=number: connections._pool.waiting == int(number))
             gate.set()
         connections.close()
         assert [request.body for request in stub.requests] == [b"0", b"1", b"2", b"3"]
@@ -95,7 +102,7 @@ def _until(condition: object) -> None:
         time.sleep(0.001)
 
 
-def test_the_wait_for_a_connection_counts_in_the_deadline_and_sends_nothing() -> None:
+def test_a_wait_for_a_connection_that_is_too_long_sends_nothing_and_says_so() -> None:
     gate = threading.Event()
     with Stub(after(gate, ok()), ok()) as stub:
         connections = threads(stub.url, 1)
@@ -103,23 +110,23 @@ def test_the_wait_for_a_connection_counts_in_the_deadline_and_sends_nothing() ->
             busy = pool.submit(post, connections)
             stub.wait_for(lambda stub: len(stub.requests) == 1)
             with pytest.raises(ExchangeError) as caught:
-                post(connections, timeout_s=0.1)
+                post(connections, queue_timeout_s=0.1)
             gate.set()
             assert busy.result().status == 200
-        assert (caught.value.kind, caught.value.request_sent) == (FailureKind.TIMEOUT, False)
+        assert (caught.value.kind, caught.value.request_sent) == (FailureKind.QUEUE, False)
         assert post(connections).status == 200  # nothing of the failed wait is left in the queue
         assert len(stub.requests) == 2
         connections.close()
 
 
-def test_the_wait_for_a_connection_counts_in_a_tasks_deadline_too() -> None:
+def test_a_tasks_wait_for_a_connection_that_is_too_long_sends_nothing_and_says_so() -> None:
     async def main(stub: Stub, gate: threading.Event) -> None:
         connections = tasks(stub.url, 1)
         busy = apost(connections)
         await asyncio.to_thread(stub.wait_for, lambda stub: len(stub.requests) == 1)
         with pytest.raises(ExchangeError) as caught:
-            await apost(connections, timeout_s=0.1)
-        assert (caught.value.kind, caught.value.request_sent) == (FailureKind.TIMEOUT, False)
+            await apost(connections, queue_timeout_s=0.1)
+        assert (caught.value.kind, caught.value.request_sent) == (FailureKind.QUEUE, False)
         gate.set()
         assert (await busy).status == 200
         assert (await apost(connections)).status == 200
@@ -138,7 +145,7 @@ def test_time_in_the_queue_is_not_round_trip_time() -> None:
             first = pool.submit(post, connections)
             stub.wait_for(lambda stub: len(stub.requests) == 1)
             second = pool.submit(post, connections)
-            _until(lambda: len(connections._stack._queue) == 1)
+            _until(lambda: connections._pool.waiting == 1)
             gate.set()
             assert second.result().sent >= first.result().received
         connections.close()
@@ -218,13 +225,19 @@ def test_an_interrupt_in_the_queue_gives_its_turn_to_the_next(monkeypatch: pytes
             busy = pool.submit(post, connections)
             stub.wait_for(lambda stub: len(stub.requests) == 1)
 
-            def interrupted(turn: object, seconds: float) -> NoReturn:
-                gate.set()
-                busy.result()  # the seat has come, and then the interrupt
-                raise KeyboardInterrupt
+            class Interrupted(deque[Any]):
+                put, get_nowait = deque.append, deque.popleft
+
+                def get(self, block: bool, timeout: float) -> NoReturn:
+                    gate.set()
+                    busy.result()  # the slot has arrived, and then the interrupt
+                    assert len(self) == 1
+                    raise KeyboardInterrupt
 
             with monkeypatch.context() as patch:
-                patch.setattr(blocking_connections._Waiter, "wait", interrupted)
+                module = SimpleNamespace(SimpleQueue=Interrupted, Empty=queue.Empty)
+                patch.setattr(blocking_connections, "queue", module)
+                patch.setattr(connection_pool, "Empty", IndexError)
                 with pytest.raises(KeyboardInterrupt):
                     post(connections)
         assert post(connections).status == 200
@@ -251,7 +264,7 @@ def test_closing_sends_the_queue_home_and_lets_the_exchange_end() -> None:
             busy = pool.submit(post, connections)
             stub.wait_for(lambda stub: len(stub.requests) == 1)
             waiting = pool.submit(post, connections)
-            _until(lambda: len(connections._stack._queue) == 1)
+            _until(lambda: connections._pool.waiting == 1)
             connections.close()
             error = waiting.exception()
             assert isinstance(error, ExchangeError)
@@ -292,7 +305,7 @@ def test_the_end_of_the_loop_closes_what_nobody_closed() -> None:
     with Stub() as stub:
         connections = asyncio.run(main(stub))
         stub.wait_for(lambda stub: stub.open == 0)
-        assert connections._stack.closed
+        assert connections._pool.closed
 
 
 def test_a_loop_that_was_held_up_sees_first_that_the_server_hung_up() -> None:

@@ -175,7 +175,7 @@ def test_a_transport_that_answers_from_memory_will_do() -> None:
     ("raised", "kind", "sent"),
     [
         (httpx.ConnectError("refused"), FailureKind.CONNECT, False),
-        (httpx.PoolTimeout("busy"), FailureKind.TIMEOUT, False),
+        (httpx.PoolTimeout("busy"), FailureKind.QUEUE, False),
         (httpx.ConnectTimeout("who knows"), FailureKind.TIMEOUT, True),
         (httpx.ReadTimeout("slow"), FailureKind.TIMEOUT, True),
         (httpx.RemoteProtocolError("garbage"), FailureKind.BROKEN, True),

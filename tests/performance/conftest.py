@@ -35,6 +35,10 @@ def answer(target: str) -> dict[str, Any]:
     """What a server with budget left says."""
     if target.endswith("/commit"):
         return {"status": "COMMITTED", "charged": _amount(3_200_000), "balances": _BALANCES}
+    if target.endswith("/extend"):
+        return {"status": "ACTIVE", "expires_at_ms": 1_700_000_120_000, "remaining_ttl_ms": 120_000}
+    if target.endswith("/decide"):
+        return {"decision": "ALLOW"}
     if target.endswith("/release"):
         return {"status": "RELEASED", "released": _amount(5_000_000)}
     return {

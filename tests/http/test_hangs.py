@@ -1,0 +1,227 @@
+"""No wait without a bound: name services that hang, addresses that drop packets, heads that arrive byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+
+import cycles
+from cycles._http.asyncio_connections import AsyncConnections
+from cycles._http.blocking_connections import BlockingConnections
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply
+from cycles._http.httpx_client import AsyncClient, BlockingClient
+from tests.support.stub import Stub, drip, ok
+
+CONNECT_S = 0.3
+SOON_S = 2.0  # far less than a hang, far more than any healthy attempt
+
+
+def exchange(kind: str, endpoint: Endpoint, times: int = 1) -> list[Reply | ExchangeError]:
+    """Send some exchanges, each over a new connection."""
+    if kind == "threads":
+        blocking = BlockingConnections(endpoint, connect_timeout_s=CONNECT_S, max_connections=1)
+        try:
+            return [_outcome(lambda: blocking.send("POST", "/", [], b"{}", SOON_S)) for _ in range(times)]
+        finally:
+            blocking.close()
+
+    async def main() -> list[Reply | ExchangeError]:
+        connections = AsyncConnections(endpoint, connect_timeout_s=CONNECT_S, max_connections=1)
+        outcomes: list[Reply | ExchangeError] = []
+        for _ in range(times):
+            try:
+                outcomes.append(await connections.send("POST", "/", [], b"{}", SOON_S))
+            except ExchangeError as error:
+                outcomes.append(error)
+        await connections.aclose()
+        return outcomes
+
+    return asyncio.run(main())
+
+
+def _outcome(send: Callable[[], Reply]) -> Reply | ExchangeError:
+    try:
+        return send()
+    except ExchangeError as error:
+        return error
+
+
+@pytest.fixture(params=["threads", "tasks"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class NameService:
+    """`socket.getaddrinfo` for the name `server.test`."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = addresses
+        self.responds = threading.Event()
+        self.responds.set()
+        self.calls = 0
+        self._real = socket.getaddrinfo
+
+    def __call__(self, host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
+        if host != "server.test":
+            return self._real(host, port, *args, **kwargs)
+        self.calls += 1
+        self.responds.wait(10.0)
+        return [found for address in self.addresses for found in self._real(address, port, type=socket.SOCK_STREAM)]
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameService]:
+    service = NameService("127.0.0.1")
+    monkeypatch.setattr(socket, "getaddrinfo", service)
+    yield service
+    service.responds.set()
+
+
+def test_a_name_service_that_hangs_is_bounded_by_the_connect_timeout(kind: str, names: NameService) -> None:
+    names.responds.clear()
+    began = time.monotonic()
+    (outcome, again) = exchange(kind, Endpoint("http://server.test:80"), 2)
+    assert time.monotonic() - began < SOON_S
+    assert isinstance(outcome, ExchangeError)
+    assert (outcome.kind, outcome.request_sent) == (FailureKind.CONNECT, False)
+    assert "has not resolved server.test in time" in str(again)
+    assert names.calls == 1  # the second attempt waits for the same lookup
+
+
+def test_the_last_good_addresses_are_used_while_the_name_service_hangs(kind: str, names: NameService) -> None:
+    def hang(sock: socket.socket, ended: threading.Event) -> bool:
+        names.responds.clear()
+        return ok(headers=[("Connection", "close")])(sock, ended)  # the next attempt needs a new connection
+
+    with Stub(hang) as stub:
+        outcomes = exchange(kind, Endpoint(stub.url.replace("127.0.0.1", "server.test")), 3)
+        assert [getattr(outcome, "status", outcome) for outcome in outcomes] == [200] * 3
+
+
+def test_async_code_resolves_names_although_the_loops_executor_is_busy(names: NameService) -> None:
+    async def main(endpoint: Endpoint) -> int:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        release = threading.Event()
+        busy = loop.run_in_executor(None, release.wait, 10.0)
+        connections = AsyncConnections(endpoint, connect_timeout_s=CONNECT_S, max_connections=1)
+        try:
+            return (await connections.send("POST", "/", [], b"{}", SOON_S)).status
+        finally:
+            await connections.aclose()
+            release.set()
+            await busy
+
+    with Stub() as stub:
+        assert asyncio.run(main(Endpoint(stub.url.replace("127.0.0.1", "server.test")))) == 200
+
+
+@pytest.fixture
+def silent_address() -> Iterator[str]:
+    """An address that accepts no further connection and rejects none, as one that drops all packets."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.2", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        held = [socket.socket() for _ in range(4)]
+        for sock in held:
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.2", port))
+        yield str(port)
+        for sock in held:
+            sock.close()
+
+
+def test_the_second_address_of_a_host_is_reached_if_the_first_drops_all_packets(
+    kind: str, names: NameService, silent_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = names._real
+    with Stub() as stub:
+        port = int(stub.url.rpartition(":")[2])
+
+        def two(host: Any, _: Any, *args: Any, **kwargs: Any) -> Any:
+            if host != "server.test":
+                return real(host, _, *args, **kwargs)
+            first = real("127.0.0.2", int(silent_address), type=socket.SOCK_STREAM)
+            return first + real("127.0.0.1", port, type=socket.SOCK_STREAM)
+
+        monkeypatch.setattr(socket, "getaddrinfo", two)
+        (outcome,) = exchange(kind, Endpoint(f"http://server.test:{port}"))
+        assert isinstance(outcome, Reply)
+
+
+def test_a_process_without_a_free_file_descriptor_gets_a_transport_error(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_free(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with Stub() as stub, monkeypatch.context() as patch:
+        if kind == "threads":
+            patch.setattr("cycles._http.blocking_connections.new_socket", none_free)
+        else:
+            patch.setattr(asyncio.BaseEventLoop, "create_connection", none_free)
+        (outcome,) = exchange(kind, Endpoint(stub.url))
+    assert isinstance(outcome, ExchangeError)
+    assert outcome.kind is FailureKind.CONNECT
+    assert "too many open files" in str(outcome)
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_head_that_arrives_byte_by_byte_over_httpx_is_bounded(library: Any, is_async: bool) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    with Stub(ok(), drip(head, every_s=0.05)) as stub:
+        endpoint = Endpoint(stub.url)
+        began = time.monotonic()
+        if is_async:
+            outcome = asyncio.run(_drip_async(library, endpoint))
+        else:
+            with library.Client() as client:
+                connections = BlockingClient(endpoint, client, connect_timeout_s=1)
+                connections.send("POST", "/", [], b"{}", SOON_S)  # the connection is in the pool from now on
+                began = time.monotonic()
+                outcome = _outcome(lambda: connections.send("POST", "/", [], b"{}", 0.3))
+        assert time.monotonic() - began < 1.2
+    assert isinstance(outcome, ExchangeError)
+    assert (outcome.kind, outcome.request_sent) == (FailureKind.TIMEOUT, True)
+
+
+async def _drip_async(library: Any, endpoint: Endpoint) -> Reply | ExchangeError:
+    async with library.AsyncClient() as client:
+        connections = AsyncClient(endpoint, client, connect_timeout_s=1)
+        await connections.send("POST", "/", [], b"{}", SOON_S)
+        try:
+            return await connections.send("POST", "/", [], b"{}", 0.3)
+        except ExchangeError as error:
+            return error
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_certificate_file_that_cannot_be_read_is_a_configuration_error(
+    is_async: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+
+    async def decide(client: cycles.Cycles) -> None:
+        await client.aio.decide(cycles.tokens(1), action=("a", "b"))
+
+    with (
+        cycles.Cycles(base_url="https://127.0.0.1:9", api_key="k", tenant="acme", journal=False) as client,
+        pytest.raises(cycles.ConfigurationError, match=r"SSL_CERT_FILE=.*missing\.pem"),
+    ):
+        if is_async:
+            asyncio.run(decide(client))
+        else:
+            client.decide(cycles.tokens(1), action=("a", "b"))
