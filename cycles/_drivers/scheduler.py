@@ -1,8 +1,8 @@
-"""The keeper of a client: one thread that knows when which job is due, and small pools of workers that run them.
+"""The scheduler of a client: one thread that knows when each job is due, and small worker pools that run the jobs.
 
-Jobs (a beat of a lease, another try of a settlement) are cheap to schedule and to cancel: neither wakes nor starts
-anything but for the first one. A lane is a pool with a bound; a job that hangs holds up one worker of its own lane.
-Nothing here knows what a job does, and nothing keeps it alive once it ran.
+Jobs (the heartbeat of a lease, the retry of a settlement) are cheap to schedule and to cancel: only the first one
+starts or wakes a thread. A worker pool has a limit; a job that hangs blocks one worker of its pool.
+No reference to a job remains after it ran.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from cycles._drivers.timetable import Timetable
 
-GROW_AFTER_S: Final = 0.02  # a job that waits this long for a worker shows that the workers at hand are too few
-IDLE_S: Final = 15.0  # threads end after idling this long: longer than the pause between beats of a short lease
+GROW_AFTER_S: Final = 0.02  # a job that waits this long for a worker shows that there are too few
+IDLE_S: Final = 15.0  # threads end after idling this long: longer than the pause between two extends of a short lease
 RETRY_START_S: Final = 1.0  # when the process cannot have another thread right now
-LONGEST_WAIT_S: Final = 3600.0  # condition variables refuse some of the larger numbers
+LONGEST_WAIT_S: Final = 3600.0  # condition variables reject some of the larger numbers
 
 _log = logging.getLogger("cycles")
 
@@ -72,7 +72,7 @@ class WorkerPool:
         self._more = scheduler._new_condition(scheduler._lock)
         self._started = 0
 
-    # All of these are called with the keeper's lock held.
+    # All of these are called with the scheduler's lock held.
 
     def _offer(self, handle: Handle) -> None:
         self._waiting.append(handle)
@@ -89,9 +89,9 @@ class WorkerPool:
             look_at_s = max(self._grow_at_s, self._waiting[0].when_s + GROW_AFTER_S)
             if now_s < look_at_s:
                 return look_at_s
-        room = self.max_workers - len(self._workers)
+        free = self.max_workers - len(self._workers)
         unserved = len(self._waiting) - self._idle
-        wanted = max(1, min(room, len(self._workers) // 2, unserved))
+        wanted = max(1, min(free, len(self._workers) // 2, unserved))
         started = all(self._start_worker() for _ in range(wanted))
         self._grow_at_s = now_s + (GROW_AFTER_S if started else RETRY_START_S)
         return math.inf if started and unserved <= wanted else self._grow_at_s
@@ -105,7 +105,7 @@ class WorkerPool:
         return True
 
     def _next_job(self) -> Job | None:
-        """The next job for this worker; None when it has idled long enough or the keeper closes."""
+        """Return the next job for this worker; None after it has idled long enough, or when the scheduler closes."""
         while not self.scheduler._closed:
             while self._waiting:
                 job = self._waiting.popleft()._take()
@@ -126,16 +126,16 @@ class WorkerPool:
                     self._workers.discard(threading.current_thread())
                     return
             _run(job)
-            del job  # an idle worker keeps nothing alive
+            del job  # an idle worker holds no reference
 
 
 class Scheduler:
     """The threads of one client. It has none until the first job is scheduled, and none after `close`.
 
     Args:
-        name: Part of the threads' names, `cycles-keeper-...`; they are daemons.
+        name: Part of the threads' names, `cycles-scheduler-...`; they are daemons.
         monotonic: The clock of `at`, in seconds.
-        condition: What threads wait with; tests put a virtual one here.
+        condition: What threads wait with; tests pass a virtual one.
     """
 
     def __init__(
@@ -151,31 +151,38 @@ class Scheduler:
         self._lock = threading.RLock()  # a signal handler may use or close the client in the middle of a call
         self._sooner = condition(self._lock)
         self._timetable: Timetable[Handle] = Timetable()
-        self._lanes: list[WorkerPool] = []
+        self._pools: list[WorkerPool] = []
         self._thread: threading.Thread | None = None
         self._wakes_at_s = math.inf
         self._closed = False
+        self._stalled = False  # jobs are scheduled, but the timer thread could not be started
 
     def worker_pool(self, name: str, max_workers: int) -> WorkerPool:
         """A new pool; pools never delay each other."""
         worker_pool = WorkerPool(self, name, max_workers)
         with self._lock:
-            self._lanes.append(worker_pool)
+            self._pools.append(worker_pool)
         return worker_pool
 
     def at(self, when_s: float, job: Job, worker_pool: WorkerPool) -> Handle:
         """Run `job` on a worker of `worker_pool` once the clock shows `when_s` (infinity: never)."""
         handle = Handle(when_s, job, worker_pool)
         with self._lock:
-            if self._closed or when_s == math.inf or not self._running():
+            if self._closed or when_s == math.inf:
                 handle._job = None
                 return handle
             handle._in_table = True
             self._timetable.add(when_s, handle)
-            if when_s < self._wakes_at_s:
+            if self._running() and when_s < self._wakes_at_s:
                 self._wakes_at_s = when_s
                 self._sooner.notify()
         return handle
+
+    def resume(self) -> None:
+        """Start the timer thread if it could not be started before. Cheap; called after every successful request."""
+        if self._stalled and not self._closed:
+            with self._lock:
+                self._running()
 
     def soon(self, job: Job, worker_pool: WorkerPool) -> Handle:
         """Run `job` on a worker of `worker_pool` as soon as there is one."""
@@ -183,9 +190,9 @@ class Scheduler:
 
     @property
     def scheduled(self) -> int:
-        """How many jobs are still to come or wait for a worker."""
+        """How many jobs are not due yet or wait for a worker."""
         with self._lock:
-            waiting = sum(not handle.cancelled for worker_pool in self._lanes for handle in worker_pool._waiting)
+            waiting = sum(not handle.cancelled for worker_pool in self._pools for handle in worker_pool._waiting)
             return len(self._timetable) + waiting
 
     @property
@@ -206,11 +213,11 @@ class Scheduler:
         with self._lock:
             self._closed = True
             dropped = self._timetable.clear() + [
-                handle for worker_pool in self._lanes for handle in worker_pool._waiting
+                handle for worker_pool in self._pools for handle in worker_pool._waiting
             ]
             for handle in dropped:
                 handle._job = None
-            for worker_pool in self._lanes:
+            for worker_pool in self._pools:
                 worker_pool._waiting.clear()
                 worker_pool._more.notify_all()
             self._sooner.notify_all()
@@ -220,30 +227,31 @@ class Scheduler:
     # What follows is called with the lock held, but for the body of the thread.
 
     def _all_threads(self) -> set[threading.Thread]:
-        workers = {worker for worker_pool in self._lanes for worker in worker_pool._workers}
+        workers = {worker for worker_pool in self._pools for worker in worker_pool._workers}
         return workers if self._thread is None else workers | {self._thread}
 
     def _running(self) -> bool:
         if self._thread is None:
-            self._thread = self._start_thread(self._keep, "timer")
+            self._thread = self._start_thread(self._run_timer, "timer")
+            self._stalled = self._thread is None
             self._wakes_at_s = math.inf
         return self._thread is not None
 
     def _start_thread(self, body: Callable[[], None], name: str) -> threading.Thread | None:
-        thread = threading.Thread(target=body, name=f"cycles-keeper-{self._name}-{name}", daemon=True)
+        thread = threading.Thread(target=body, name=f"cycles-scheduler-{self._name}-{name}", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # the interpreter shuts down, or the process is at its limit of threads
-            _log.warning("cycles: no thread for background work, a job is dropped or late: %s", error)
+            _log.warning("cycles: no thread can be started (%s); heartbeats and retries are late, trying again", error)
             return None
         return thread
 
-    def _keep(self) -> None:
+    def _run_timer(self) -> None:
         with self._lock:
             ends_at_s = math.inf
             while not self._closed:
                 now_s = self._now()
-                next_s = self._hand_out(now_s)
+                next_s = self._offer_due(now_s)
                 if next_s < math.inf:
                     ends_at_s = math.inf
                 elif ends_at_s == math.inf:
@@ -254,18 +262,18 @@ class Scheduler:
                 self._sooner.wait(min(self._wakes_at_s - now_s, LONGEST_WAIT_S))
             self._thread = None
 
-    def _hand_out(self, now_s: float) -> float:
-        """Give what is due to its lane. Returns when there is something to do next."""
+    def _offer_due(self, now_s: float) -> float:
+        """Pass due jobs to their worker pools. Returns when to look again."""
         while (handle := self._timetable.pop_due(now_s)) is not None:
             handle._in_table = False
             handle._pool._offer(handle)
-        return min([self._timetable.next_s(), *(worker_pool._grow(now_s) for worker_pool in self._lanes)])
+        return min([self._timetable.next_s(), *(worker_pool._grow(now_s) for worker_pool in self._pools)])
 
 
 def _run(job: Job) -> None:
     try:
         job()
-    except BaseException:  # whatever a job does, its worker serves the next one
+    except BaseException:  # its worker runs the next job in any case
         _log.exception("cycles: a background job failed")
 
 

@@ -1,4 +1,4 @@
-"""What is due when: a heap that forgets cancelled entries at little cost. No clock, no lock, no thread of its own."""
+"""When each entry is due: a heap that removes cancelled entries at little cost. It has no clock, lock or thread."""
 
 from __future__ import annotations
 

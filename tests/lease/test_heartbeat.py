@@ -278,7 +278,7 @@ def test_no_keeper_is_left_after_close(client_of: Make) -> None:
     with LeaseServer(remaining_ms=60_000) as server:
         client = client_of(server)
         guard = reserve(client, ttl_ms=60_000).acquire()
-        assert mine() == [f"cycles-keeper-127.0.0.1:{server.port}-timer"]
+        assert mine() == [f"cycles-scheduler-127.0.0.1:{server.port}-timer"]
         guard.commit(cycles.tokens(1))
         client.close()
         client.close()

@@ -31,7 +31,7 @@ def scheduler(time: VirtualTime) -> Iterator[Scheduler]:
 
 
 def keeper_threads() -> list[str]:
-    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("cycles-keeper-test"))
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("cycles-scheduler-test"))
 
 
 def grow(time: VirtualTime) -> None:
@@ -51,7 +51,7 @@ def test_a_far_job_costs_one_thread_and_the_next_ones_nothing(time: VirtualTime,
     for later in range(100):
         scheduler.at(1041.0 + later, lambda: None, worker_pool).cancel()
         scheduler.at(1040.0, lambda: None, worker_pool)
-    assert keeper_threads() == ["cycles-keeper-test-timer"]
+    assert keeper_threads() == ["cycles-scheduler-test-timer"]
     assert time.wakes == {}
     assert all(thread.daemon for thread in threading.enumerate() if thread.name in keeper_threads())
 
@@ -190,7 +190,7 @@ def test_a_job_that_raises_is_logged_and_its_worker_goes_on(
     scheduler.soon(fail, worker_pool)
     scheduler.soon(lambda: names.append(threading.current_thread().name), worker_pool)
     time.until(lambda: len(names) == 2)
-    assert names[0] == names[1] == "cycles-keeper-test-beats-1"
+    assert names[0] == names[1] == "cycles-scheduler-test-beats-1"
     (record,) = [record for record in caplog.records if record.name == "cycles"]
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
@@ -282,16 +282,27 @@ def test_never_is_never(scheduler: Scheduler) -> None:
     assert scheduler.threads == 0
 
 
-def test_without_threads_jobs_are_dropped_with_a_log(
-    scheduler: Scheduler, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("trigger", ["another job", "a successful request"])
+def test_a_timer_that_cannot_start_is_tried_again_and_loses_no_job(
+    time: VirtualTime,
+    scheduler: Scheduler,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    trigger: str,
 ) -> None:
-    def refuse(thread: threading.Thread) -> None:
+    def fail(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    worker_pool = scheduler.worker_pool("beats", 1)
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert scheduler.soon(lambda: None, worker_pool).cancelled
-    assert "can't start new thread" in caplog.text
+    worker_pool, ran = scheduler.worker_pool("beats", 1), threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        assert not scheduler.soon(ran.set, worker_pool).cancelled
+    assert "no thread can be started (can't start new thread)" in caplog.text
+    if trigger == "another job":
+        scheduler.at(time.now_s + 1e6, lambda: None, worker_pool)
+    else:
+        scheduler.resume()
+    assert ran.wait(PATIENCE_S)
 
 
 def test_a_worker_that_cannot_start_is_tried_again(

@@ -76,7 +76,7 @@ def test_a_guard_shorter_than_its_first_beat_starts_no_thread_and_wakes_none(
     scheduler = client._runtime().scheduler
     woken: list[object] = []
     monkeypatch.setattr(scheduler._sooner, "notify", lambda *_: woken.append("timer"))
-    for worker_pool in scheduler._lanes:
+    for worker_pool in scheduler._pools:
         monkeypatch.setattr(worker_pool._more, "notify", lambda *_: woken.append("worker"))
     for _ in range(20):
         guarded(client)
