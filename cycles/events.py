@@ -350,19 +350,38 @@ class JournalProblem(Event):
 
 @frozen(kw_only=True)
 class SettlementsLeftPending(Event):
-    """The client was closed with settlements pending. `directory` is their journal, None if they are in memory only."""
+    """The client was closed with settlements pending. `directory` is their journal, None if they are in memory only.
+
+    `total` is their sum, one amount for each unit.
+    """
 
     settled: int
     pending: int
     directory: str | None
+    total: str | None = None
 
     level = logging.WARNING
 
     def text(self) -> str:
         count = "1 settlement" if self.pending == 1 else f"{self.pending} settlements"
+        if self.total is not None:
+            count += f" of {self.total}" + ("" if self.pending == 1 else " in total")
         if self.directory is None:
             return f"client closed with {count} pending: the journal is off, so they are lost when the process ends"
         return f"client closed with {count} pending: saved in {self.directory}; the next client settles them"
+
+
+@frozen(kw_only=True)
+class SettlementsLost(Event):
+    """The client was closed with settlements pending and no journal. `amounts` has each with its reservation id."""
+
+    amounts: tuple[tuple[str, Amount], ...]
+
+    level = logging.ERROR
+
+    def text(self) -> str:
+        listed = ", ".join(f"{reservation_id}: {amount}" for reservation_id, amount in self.amounts)
+        return f"client closed with its journal off: these amounts are in no ledger: {listed}; record them by hand"
 
 
 def log_extra(event: Event) -> dict[str, Any]:

@@ -7,6 +7,7 @@ read without waiting is in `guard_properties.py`.
 from __future__ import annotations
 
 import contextlib
+import dis
 import inspect
 import os
 import sys
@@ -27,7 +28,7 @@ from cycles._core.settlement import Settlement
 from cycles._core.usage import Metrics
 from cycles._errors import CyclesError, GuardFinalizedError, InvalidRequestError
 from cycles._flows import commit as committing, heartbeat as renewing, release as releasing
-from cycles._flows.block_end import end_block, end_later
+from cycles._flows.block_end import end_block
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import run
@@ -86,6 +87,12 @@ class _GuardInBlock(GuardProperties):
         """
         self._check_process()
         return super().spend(amount)
+
+    def _end_in_background(self, raised: BaseException) -> None:
+        """End the guard of a generator or coroutine that is being closed, in another thread."""
+        with contextlib.suppress(GuardFinalizedError):
+            self._state.claim("end")
+            self._runtime.end_later(self._state, raised)
 
     def _inert(self) -> bool:
         """Return whether the guard belongs to the parent process: a forked child can only read it."""
@@ -237,8 +244,12 @@ class Guard(_GuardInBlock):
 
     def _end(self, raised: BaseException | None) -> None:
         """Settle the guard unless it has ended, and apply its lease policy."""
-        if not self._inert():
-            run(end_block(self._runtime.blocking, self._state, raised))
+        if self._inert():
+            return
+        if isinstance(raised, GeneratorExit) and _generator_dropped(sys._getframe()):
+            self._end_in_background(raised)  # nothing may wait for the network in the garbage collector
+            return
+        run(end_block(self._runtime.blocking, self._state, raised))
 
     def _stop_heartbeat(self, heartbeat: Heartbeat) -> None:
         self._runtime.blocking.stop_heartbeat(heartbeat)
@@ -331,16 +342,36 @@ class AsyncGuard(_GuardInBlock):
     def _stop_heartbeat(self, heartbeat: Heartbeat) -> None:
         self._runtime.tasks().stop_heartbeat(heartbeat)
 
-    def _end_in_background(self, raised: BaseException) -> None:
-        """End the guard of a coroutine that is being closed: it cannot await any more."""
-        with contextlib.suppress(GuardFinalizedError):
-            self._state.claim("end")
-            end_later(self._runtime.blocking, self._state, raised)
-
     def _loss(self, raised: BaseException | None) -> BaseException | None:
         """Return the LeaseLostError if `raised` is the cancellation under the policy ``cancel``; else None."""
         cancellation, self._cancellation = self._cancellation, None
         return None if cancellation is None else cancellation.end(raised)
+
+
+def _generator_dropped(frame: FrameType | None) -> bool:
+    """Return whether a generator is being closed, and not by a call of its `close` or `throw`."""
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE) and not _is_generator(frame):
+        frame = frame.f_back
+    if frame is None or not _is_generator(frame):
+        return False
+    while frame is not None and _is_generator(frame):
+        frame = frame.f_back
+    return frame is None or not _calls_close(frame)
+
+
+def _is_generator(frame: FrameType) -> bool:
+    return bool(frame.f_code.co_flags & inspect.CO_GENERATOR)
+
+
+def _calls_close(frame: FrameType) -> bool:
+    """Return whether the instruction that the frame executes is a call of a method `close` or `throw`."""
+    method = None
+    for instruction in dis.get_instructions(frame.f_code):
+        if instruction.opname in ("LOAD_METHOD", "LOAD_ATTR"):
+            method = instruction.argval
+        if instruction.offset >= frame.f_lasti:
+            return instruction.opname.startswith("CALL") and method in ("close", "throw")
+    return False
 
 
 def _in_async_generator(frame: FrameType | None) -> bool:

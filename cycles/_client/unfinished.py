@@ -17,7 +17,6 @@ from attrs import evolve, frozen
 from cycles._client.context import running
 from cycles._client.guard import AsyncGuard, Guard
 from cycles._errors import GuardFinalizedError
-from cycles._flows.block_end import end_later
 
 _ESTIMATED: Final = {"actual_source": "estimate"}
 # What @contextmanager and @asynccontextmanager functions return. Other context managers, such as files and HTTP
@@ -199,7 +198,7 @@ def _done(guard: AsyncGuard, returned: Returned, future: Any) -> None:
         returned.report(guard, future.result())
     with contextlib.suppress(GuardFinalizedError):
         guard._state.claim("end")
-        end_later(guard._runtime.blocking, guard._state, raised)
+        guard._runtime.end_later(guard._state, raised)
 
 
 def _exception_of(future: Any) -> BaseException | None:

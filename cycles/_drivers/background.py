@@ -6,9 +6,13 @@ The flows decide the order of steps and `_core.retry_schedule` the times; this m
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import random
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from cycles._config import Config
@@ -23,6 +27,7 @@ from cycles._drivers.scheduler import Scheduler
 from cycles._flows.guard_state import GuardState, Release
 from cycles._journal.journal import Records
 
+LOOK_AGAIN_S: Final = 0.02  # how often a flush looks whether the callers that settle have finished
 WORKERS: Final = 4  # maximum concurrent retries: drains a backlog quickly without overloading the server
 CREATE_CLEANUPS: Final = 1_024  # maximum waiting cleanups of creates; the oldest is dropped
 BUGGY_ATTEMPTS: Final = 5  # after so many attempts a task that raises is dropped; its record stays in the journal
@@ -52,6 +57,10 @@ class Background:
         self._workers = 0
         self._scanned = threading.Event()
         self._settled = 0
+        # Used without a lock: the garbage collector may add to it while this thread holds any lock.
+        self._ends: deque[Callable[[], object]] = deque()
+        self._ending: deque[None] = deque()  # one item for each thread that ends a guard
+        self._rejected: set[str] = set()  # keys that the server rejected during this flush
         self._closed = False
 
     def start(self, io: BlockingIo) -> None:
@@ -111,9 +120,18 @@ class Background:
         task = None if item is None else item.value
         return task.read(self._records) if isinstance(task, SettlementTask) else None
 
-    def pending(self) -> list[PendingSettlement]:
-        """Return the pending settlements, oldest first."""
-        self._scanned.wait(self._config.flush_timeout)
+    def end_guard(self, end: Callable[[], object]) -> None:
+        """Call `end` in a new thread, or in the next flush if none can be started.
+
+        The garbage collector may call this, while this thread holds any lock.
+        """
+        self._ends.append(end)
+        with contextlib.suppress(RuntimeError):  # no thread can be started, or the interpreter ends
+            _thread.start_new_thread(self._end_guards, ())
+
+    def pending(self, wait_s: float | None = None) -> list[PendingSettlement]:
+        """Return the pending settlements, oldest first. Waits until the journal is read, `flush_timeout` at most."""
+        self._scanned.wait(self._config.flush_timeout if wait_s is None else wait_s)
         with self._changed:
             tasks = [(item.value, item.outcome) for item in self._backlog]
         now_ms, shown = self._io.wall_ms(), []
@@ -126,6 +144,7 @@ class Background:
 
     def server_responded(self) -> None:
         """Note that a request succeeded: the work that waits for the server is due now."""
+        self._scheduler.resume()
         if not len(self._backlog):  # the common case costs no lock
             return
         with self._changed:
@@ -133,26 +152,30 @@ class Background:
         if something_is_due:
             self._pump()
 
-    def flush(self, timeout_s: float, *, until_deadline: bool = True) -> FlushReport:
-        """Retry everything now, in this thread too, until nothing is pending or `timeout_s` has passed.
+    def flush(self, timeout_s: float, *, await_callers: bool = False) -> FlushReport:
+        """Retry everything with growing pauses, in this thread too, until `timeout_s` has passed.
 
-        Without `until_deadline` it also ends when each task was tried once without success.
+        It ends early when nothing is left that may still change: what the server rejected is tried once.
+        With `await_callers` the settlements that are in progress in other threads are part of it.
         """
         end = time.monotonic() + timeout_s
         io = self._io.until(end)
         settled, quarantined = self._settled, self._records.quarantined
+        self._end_guards()
         self._scanned.wait(timeout_s)
         with self._changed:
-            tries = None if until_deadline else {item.key: item.attempts + item.busy for item in self._backlog}
+            self._rejected.clear()
             self._backlog.expedite(time.monotonic())
         while (now := time.monotonic()) < end:
             if self._work(io):
                 continue
             with self._changed:
-                if not self._worth_waiting(end, tries):
+                callers = bool(self._ending) or (await_callers and self._callers_settle())
+                if not callers and not self._worth_waiting(end):
                     break
                 due = self._backlog.next_due(now)
-                self._changed.wait(max(0.0, min(end, end if due is None else due) - now))
+                longest = LOOK_AGAIN_S if callers else end - now
+                self._changed.wait(max(0.0, min(longest, end - now if due is None else due - now)))
         with self._changed:
             left = sum(item.value.is_settlement for item in self._backlog)
             return FlushReport(self._settled - settled, left, self._records.quarantined - quarantined)
@@ -174,11 +197,27 @@ class Background:
                 item.outcome = detail
         self._pump()
 
-    def _worth_waiting(self, end: float, tries: dict[str, int] | None) -> bool:
-        return any(
-            item.busy or (item.floor < end and (tries is None or item.attempts <= tries.get(item.key, 0)))
-            for item in self._backlog
-        )
+    def _end_guards(self) -> None:
+        while True:
+            self._ending.append(None)
+            try:
+                end = self._ends.popleft()
+            except IndexError:
+                self._ending.pop()
+                return
+            try:
+                end()
+            except Exception:  # a bug, which must not keep the other guards from ending
+                logger.exception("cycles: a guard could not be ended in the background")
+            self._ending.pop()
+
+    def _worth_waiting(self, end: float) -> bool:
+        """Return whether anything may still change until `end`."""
+        return any(item.busy or (item.floor < end and item.key not in self._rejected) for item in self._backlog)
+
+    def _callers_settle(self) -> bool:
+        """Return whether a caller's own attempt at a settlement is in progress."""
+        return any(self._backlog.get(key) is None for key in self._records.in_progress())
 
     def _scan(self) -> None:
         try:
@@ -250,6 +289,8 @@ class Background:
         with self._changed:
             if isinstance(step, Later):
                 item.value = step.task
+                if step.rejected:
+                    self._rejected.add(item.key)
                 self._backlog.failed(
                     item, now, step.detail, outage=step.outage, floor=step.floor_s, longest=step.longest_s
                 )

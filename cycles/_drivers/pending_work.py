@@ -35,9 +35,13 @@ class Done:
 
 @frozen
 class Later:
-    """Still pending, as `task`. `outage`: the whole server fails. `floor_s`: not before (monotonic), after a 429.
+    """Still pending, as `task`.
 
-    `longest_s` replaces the longest pause between attempts.
+    Attributes:
+        outage: The server as a whole fails.
+        floor_s: Not before this monotonic time, after a 429.
+        longest_s: Replaces the longest pause between attempts.
+        rejected: Trying again soon does not help.
     """
 
     task: PendingTask
@@ -45,6 +49,7 @@ class Later:
     outage: bool
     floor_s: float = 0.0
     longest_s: float | None = None
+    rejected: bool = False
 
 
 Step: TypeAlias = Done | Later | None
@@ -96,7 +101,8 @@ class SettlementTask:
         if isinstance(result, Unresolved):
             if record.mode == "event" and self.guard is not None and self.guard.heartbeat is not None:
                 io.stop_heartbeat(self.guard.heartbeat)
-            return self._after_failure(records, io, record, result.outcome)
+            later = self._after_failure(records, io, record, result.outcome)
+            return evolve(later, rejected=_is_rejected(result.outcome))
         conclude(io, record, result, self.guard, recovered=True)
         run(file_away(io, record, result))
         return Done(settled=isinstance(result, Settled))
@@ -132,6 +138,11 @@ def _concerns_all(outcome: NoSuccess) -> bool:
     if isinstance(outcome, RejectedResponse) and (outcome.code is None or outcome.status in (401, 403, 429)):
         return True
     return uncertain(outcome)
+
+
+def _is_rejected(outcome: NoSuccess) -> bool:
+    """Return whether trying again soon does not help: a 4xx but for 429, whose own pause says when to try."""
+    return isinstance(outcome, RejectedResponse) and outcome.status != 429 and not uncertain(outcome)
 
 
 @frozen

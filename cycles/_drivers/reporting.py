@@ -9,8 +9,9 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from cycles._core.amounts import Amount
 from cycles._core.records import Record
-from cycles._core.settlement import FlushReport
+from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.reports import report
 from cycles._flows.settle import report_pending
@@ -63,10 +64,14 @@ class Reporter:
         """Report that a settlement is pending."""
         report_pending(self, record, detail, journaled=journaled)
 
-    def left_pending(self, left: FlushReport, directory: str | None) -> None:
-        """Report what a client leaves pending when it closes."""
-        if left.pending:
-            report(self, "SettlementsLeftPending", settled=left.settled, pending=left.pending, directory=directory)
+    def left_pending(self, flushed: FlushReport, left: list[PendingSettlement], directory: str | None) -> None:
+        """Report what a client leaves pending when it closes. Without a journal, an error lists each amount."""
+        total = ", ".join(str(amount) for amount in _sums(left)) or None
+        counts = {"settled": flushed.settled, "pending": flushed.pending}
+        report(self, "SettlementsLeftPending", **counts, directory=directory, total=total)
+        if directory is None and left:
+            amounts = tuple((each.reservation_id, each.amount) for each in left)
+            report(self, "SettlementsLost", amounts=amounts)
 
     def journal_issue(self, issue: JournalIssue) -> None:
         """Report a problem of the journal."""
@@ -78,3 +83,12 @@ class Reporter:
             return
         self._delay_reported_ms = now_ms
         report(self, "HeartbeatDelayed", heartbeat, late_ms=round(now_ms - due_ms), blocked_loop=blocked_loop)
+
+
+def _sums(pending: list[PendingSettlement]) -> list[Amount]:
+    """Return the sum of the amounts, one for each unit."""
+    sums: dict[str, Amount] = {}
+    for each in pending:
+        known = sums.get(each.amount.unit)
+        sums[each.amount.unit] = each.amount if known is None else known + each.amount
+    return list(sums.values())

@@ -5,14 +5,13 @@ A forked child gets a new runtime: it touches no lock, socket or thread of its p
 
 from __future__ import annotations
 
-import _thread
 import atexit
-import contextlib
 import os
 import sys
 import threading
+import time
 import weakref
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -23,7 +22,7 @@ from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.channel import Channel
 from cycles._drivers.reporting import Reporter
 from cycles._drivers.scheduler import Scheduler
-from cycles._flows.block_end import drop
+from cycles._flows.block_end import drop, end_later
 from cycles._flows.guard_state import GuardState
 from cycles._journal.journal import Journal, Records, default_root
 
@@ -81,33 +80,41 @@ class Runtime:
 
     def drop(self, guard: GuardState) -> None:
         """Settle a claimed guard that was garbage-collected, in another thread: any lock may be held in this one."""
-        with contextlib.suppress(RuntimeError):  # the interpreter ends and starts no thread
-            _thread.start_new_thread(drop, (self.blocking, guard))
+        self.background.end_guard(partial(drop, self.blocking, guard))
+
+    def end_later(self, guard: GuardState, raised: BaseException | None) -> None:
+        """Settle a claimed guard whose generator was closed, in another thread: this may be the garbage collector."""
+        self.background.end_guard(partial(end_later, self.blocking, guard, raised))
 
     async def pending_async(self) -> list[PendingSettlement]:
         """Return the pending settlements, without blocking the loop."""
-        import asyncio
+        from cycles._drivers.tasks import call_in_thread
 
-        return await asyncio.to_thread(self.background.pending)
+        return await call_in_thread(self.background.pending)
 
     async def flush_async(self, timeout_s: float) -> FlushReport:
         """Flush the background, without blocking the loop."""
-        import asyncio
+        from cycles._drivers.tasks import call_in_thread
 
-        return await asyncio.to_thread(self.background.flush, timeout_s)
+        return await call_in_thread(partial(self.background.flush, timeout_s))
 
-    def close(self) -> FlushReport:
-        """Flush with a bounded wait, report what is left, end the threads. Idempotent."""
+    def close(self, flush_timeout_s: float | None = None) -> FlushReport:
+        """Flush with a bounded wait, report what is left, end the threads. Idempotent.
+
+        A settlement in progress in another thread is part of the flush, but not in a thread whose event loop waits.
+        """
         if self.closed:
             return FlushReport()
         self.closed = True
         atexit.unregister(self._at_exit)
-        report = self.background.flush(self._config.flush_timeout, until_deadline=False)
-        self._reporter.left_pending(report, self.records.directory if report.pending else None)
+        timeout_s = self._config.flush_timeout if flush_timeout_s is None else flush_timeout_s
+        report = self.background.flush(timeout_s, await_callers=not self.in_event_loop())
+        if report.pending:
+            self._reporter.left_pending(report, self.background.pending(0.0), self.records.directory)
         self.background.close()
         self.scheduler.close(THREADS_END_S)
         if "_journal_writer" in self.__dict__:
-            self._journal_writer.close()
+            self._journal_writer.close(THREADS_END_S)
         self.channel.close()
         return report
 
@@ -115,8 +122,11 @@ class Runtime:
         """Close from an event loop, without blocking it."""
         import asyncio
 
+        from cycles._drivers.tasks import call_in_thread
+
+        ends_at_s = time.monotonic() + self._config.flush_timeout
         await self.tasks().drain(self._config.flush_timeout)
-        report = await asyncio.to_thread(self.close)
+        report = await call_in_thread(lambda: self.close(max(0.0, ends_at_s - time.monotonic())))
         await self.channel.aclose(asyncio.get_running_loop())
         return report
 

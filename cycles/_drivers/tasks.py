@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import threading
 import time
-from collections.abc import Coroutine, Iterator
+import weakref
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -69,6 +71,8 @@ class TaskIo(BaseIo):
         self._tasks: set[asyncio.Task[None]] = set()
         self._left_behind: asyncio.Task[None] | None = None  # continues what the last cancelled caller began
         self._gate = asyncio.Semaphore(HEARTBEATS_IN_FLIGHT)
+        self._heartbeats: weakref.WeakSet[Heartbeat] = weakref.WeakSet()  # those that this loop sends
+        self._loop_end: AsyncGenerator[None, None] | None = None
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt on this loop."""
@@ -76,12 +80,16 @@ class TaskIo(BaseIo):
 
     async def save(self, record: Record) -> bool:
         """Save the record on the journal's thread."""
-        return self._records.journaled and await self._writer.save(record)
+        if self._records.journaled:
+            return await self._writer.save(record)
+        return self._records.save(record)
 
     async def delete(self, record: Record) -> None:
         """Delete the record on the journal's thread."""
         if self._records.journaled:
             await self._writer.delete(record)
+        else:
+            self._records.delete(record)
 
     async def reject(self, record: Record, reason: str) -> None:
         """Keep the rejected record, on the journal's thread."""
@@ -106,6 +114,10 @@ class TaskIo(BaseIo):
             return
         step = heartbeat.step
         if isinstance(step, ExtendAttempt):
+            if self._loop_end is None:
+                self._loop_end = self._until_the_loop_ends()
+                _start(self._loop_end)
+            self._heartbeats.add(heartbeat)
             delay = step.due_ms / 1000 - time.monotonic()
             heartbeat.set_timer(self._loop.call_later(max(0.0, delay), self._start_heartbeat, heartbeat, step.due_ms))
 
@@ -167,6 +179,15 @@ class TaskIo(BaseIo):
         except RuntimeError:
             return False
 
+    async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
+        """Pass live leases to the scheduler when the loop is shut down, which closes the generators it has seen."""
+        try:
+            yield
+        finally:
+            for heartbeat in list(self._heartbeats):
+                heartbeat.drop_timer()
+                self._blocking.adopt(heartbeat)
+
     async def _or_else(self, work: Coroutine[Any, Any, None], left: list[partial[None]]) -> None:
         try:
             await work
@@ -205,10 +226,39 @@ class TaskIo(BaseIo):
         try:
             async with self._gate:
                 await send_heartbeat(self, heartbeat)
-        except asyncio.CancelledError:  # the loop ends; a settlement that is still pending needs its lease
-            if heartbeat.adopted and not heartbeat.ended:
-                self._blocking.schedule_heartbeat(heartbeat)
+        except asyncio.CancelledError:  # the loop ends, its guard or its pending settlement may not
+            self._blocking.adopt(heartbeat)
             raise
+
+
+async def call_in_thread(call: Callable[[], T]) -> T:
+    """Run a blocking call in a new thread. The loop's executor would make it wait for the application's own work."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[T] = loop.create_future()
+
+    def run() -> None:
+        try:
+            settle = partial(_set_result, result, call())
+        except BaseException as error:  # it is raised in the task that waits
+            settle = partial(_set_error, result, error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and no task waits
+            loop.call_soon_threadsafe(settle)
+
+    try:
+        threading.Thread(target=run, name="cycles-call", daemon=True).start()
+    except RuntimeError:  # no thread can be started
+        run()
+    return await result
+
+
+def _set_result(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _set_error(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
 class BlockCancellation:
@@ -241,6 +291,12 @@ class BlockCancellation:
         if self._heartbeat.on_lost is not None and not guard.finalized and not guard.cancelled_by_lease:
             guard.cancelled_by_lease = True
             self._task.cancel("cycles: the lease was lost")
+
+
+def _start(generator: AsyncGenerator[None, None]) -> None:
+    """Run an async generator to its first `yield`, before which it awaits nothing."""
+    with contextlib.suppress(StopIteration):
+        generator.__anext__().send(None)
 
 
 def _instead(work: Coroutine[Any, Any, None], left: list[partial[None]]) -> None:

@@ -22,6 +22,7 @@ class Heartbeat:
     """
 
     __slots__ = (
+        "__weakref__",
         "_attempting",
         "_lock",
         "adopted",

@@ -28,6 +28,7 @@ LEVELS: Final = {
     "SettlementPending": logging.WARNING,
     "SettlementRejected": logging.ERROR,
     "SettlementsLeftPending": logging.WARNING,
+    "SettlementsLost": logging.ERROR,
     "ShadowDecided": logging.DEBUG,
     "ShadowSettled": logging.INFO,
     "Undercharged": logging.WARNING,
