@@ -119,7 +119,7 @@ def _spent_by(guard: GuardState, estimate: int) -> int | None:
     state, settlement = guard.state, guard.settlement
     if state == "released":
         return 0
-    if state not in _SETTLED:
+    if settlement is None and state not in _SETTLED:
         return None
     actual = guard.known if settlement is None else settlement.actual
     return estimate if actual is None else actual.amount
