@@ -217,3 +217,23 @@ def test_an_unknown_model_is_rejected_also_with_an_estimate(desk: Desk) -> None:
         OpenAI(desk, estimate=cycles.usd(1)).complete(model="nope")
     OpenAI(desk, estimate=cycles.usd(1), actual=lambda usage: cycles.usd("0.5")).complete(model="nope")
     assert desk.commits == [(cycles.usd("0.5").amount, {})]
+
+
+def test_automatic_function_calling_reserves_for_each_request(desk: Desk) -> None:
+    def lookup(city: str) -> str:
+        """Return the weather of a city."""
+        return f"sunny in {city}"
+
+    desk.provider.reply(text="", tool_calls=[("lookup", {"city": "Ulm"})], usage=USED).reply(text="done", usage=USED)
+    answer = Gemini(desk).complete(config={"tools": [lookup]})
+    assert answer.text == "done"
+    assert desk.commits == [(EXACT, {})] * 2
+    assert len(desk.reserved) == 2
+
+
+def test_gemini_chats_are_guarded(desk: Desk) -> None:
+    desk.provider.reply(text="one", usage=USED).reply(text="two", usage=USED)
+    chat = Gemini(desk).llm.chats.create(model="m")
+    assert chat.send_message("x").text == "one"
+    assert "".join(chunk.text or "" for chunk in chat.send_message_stream("y")) == "two"
+    assert desk.commits == [(EXACT, {})] * 2
