@@ -52,6 +52,7 @@ class _GuardInBlock(GuardProperties):
     def __init__(self, runtime: Runtime, state: GuardState) -> None:
         self._runtime = runtime
         self._token: Token[Any] | None = None
+        runtime.watch(state)
         super().__init__(state)  # last: from now on `__del__` settles the guard
 
     def detach(self) -> str:
@@ -86,7 +87,9 @@ class _GuardInBlock(GuardProperties):
             GuardFinalizedError: the guard has ended.
         """
         self._check_process()
-        return super().spend(amount)
+        total = super().spend(amount)
+        self._runtime.write_ahead(self._state)
+        return total
 
     def _end_in_background(self, raised: BaseException) -> None:
         """End the guard of a generator or coroutine that is being closed, in another thread."""

@@ -1,7 +1,7 @@
 """Pass the arguments of a call to the decorator's callables, by parameter name; checked at decoration time.
 
-``estimate=lambda prompt: ...`` on ``def ask(prompt, n=1)`` gets the call's prompt, however it was passed. ``**rest``
-gets the other arguments of the call. A callable with ``*args`` is called exactly as the function is.
+``estimate=lambda prompt: ...`` on ``def complete(prompt, n=1)`` gets the call's prompt, however it was passed.
+``**rest`` gets the other arguments of the call. A callable with ``*args`` is called exactly as the function is.
 """
 
 from __future__ import annotations

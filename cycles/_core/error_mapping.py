@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from cycles import _errors as errors
+from cycles._core.denial_message import denial_message
 from cycles._core.outcome import Ambiguous, NoSuccess, RejectedResponse, Unreachable
 from cycles._core.protocol import (
     CREATE_RESERVATION,
@@ -14,6 +15,7 @@ from cycles._core.protocol import (
     SPENDING,
     error_code,
 )
+from cycles._core.reserve_request import ReserveRequest
 
 _HINTS: Final = {
     errors.UnauthorizedError: "the server does not accept this key; check api_key / CYCLES_API_KEY",
@@ -22,13 +24,15 @@ _HINTS: Final = {
 }
 
 
-def error_of(outcome: NoSuccess, operation: str) -> errors.CyclesError:
+def error_of(outcome: NoSuccess, operation: str, request: ReserveRequest | None = None) -> errors.CyclesError:
     """Return the exception of an outcome that is no success: by its code if that is known, else by its status.
+
+    A denial also says what `request` would have reserved.
 
     Any 409 in response to a create is a denial (`docs/protocol/decisions-and-caps.md#conflicts-on-create`).
     """
     if isinstance(outcome, RejectedResponse):
-        return _error_response(outcome, operation)
+        return _error_response(outcome, operation, request)
     if isinstance(outcome, Ambiguous):
         return errors.AmbiguousResponseError(
             outcome.message, status=outcome.status, request_id=outcome.request_id, trace_id=outcome.trace_id
@@ -39,7 +43,7 @@ def error_of(outcome: NoSuccess, operation: str) -> errors.CyclesError:
     )
 
 
-def _error_response(response: RejectedResponse, operation: str) -> errors.ProtocolError:
+def _error_response(response: RejectedResponse, operation: str, request: ReserveRequest | None) -> errors.ProtocolError:
     kind = _kind(response)
     if (
         operation == CREATE_RESERVATION
@@ -48,9 +52,12 @@ def _error_response(response: RejectedResponse, operation: str) -> errors.Protoc
     ):
         is_mismatch = kind is errors.IdempotencyMismatchError
         kind = errors.ReservationKeyReusedError if is_mismatch else errors.ReservationDeniedError
+    hint = _hint(kind, response, operation)
+    if request is not None and issubclass(kind, errors.ReservationDeniedError):
+        hint = _joined(denial_message(request, response.details), hint)
     return kind(
         response.message,
-        hint=_hint(kind, response, operation),
+        hint=hint,
         status=response.status,
         code=response.code,
         request_id=response.request_id,
@@ -70,6 +77,10 @@ def _hint(kind: type[errors.ProtocolError], response: RejectedResponse, operatio
         units = (response.details or {}).get("expected_units")
         return f"pass an amount in {' or '.join(map(str, units))}" if isinstance(units, list) and units else None
     return _HINTS.get(kind)
+
+
+def _joined(first: str, hint: str | None) -> str:
+    return first if hint is None else f"{first}; {hint}"
 
 
 def _kind(response: RejectedResponse) -> type[errors.ProtocolError]:
@@ -99,6 +110,7 @@ def denial(
     trace_id: str | None,
     retry_after_ms: int | None,
     evidence: Any = None,
+    context: str | None = None,
 ) -> errors.ReservationDeniedError:
     """Return the exception for a create response of status 200 whose decision is not ALLOW or ALLOW_WITH_CAPS.
 
@@ -113,6 +125,7 @@ def denial(
         message = f"the server decided {decision!r}, which this SDK does not know; it counts as a denial"
     return kind(
         message,
+        hint=context if context is None else _joined(context, _HINTS.get(kind)),
         status=200,
         code=reason_code,
         reason_code=reason_code,

@@ -95,7 +95,7 @@ def next_state(state: StateName, event: GuardEvent) -> StateName:
 NOT_COMMITTED: Final = "guard_exited_without_commit"
 DROPPED: Final = "guard_dropped"
 LEASE_LOST: Final = "lease_lost"
-CALLER_GONE: Final = "caller_went_away"
+CALLER_LEFT: Final = "caller_went_away"
 UNKNOWN_DECISION: Final = "unknown_decision"
 BLOCK_RAISED: Final = "block_raised"  # followed by a colon and the type of the exception
 

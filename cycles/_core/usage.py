@@ -144,10 +144,11 @@ class ResponseUsage:
 class _Account:
     """What the views of one `Usage` share."""
 
-    __slots__ = ("counts", "custom", "lock", "model", "responses")
+    __slots__ = ("counts", "custom", "lock", "model", "on_change", "responses")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.on_change: Callable[[], object] | None = None  # called after counts were added, in that thread
         self.counts: dict[str, int] = {}
         self.responses: dict[object, _Response] = {}
         self.model: str | None = None
@@ -203,6 +204,7 @@ class Usage:
             for name, more in checked.items():
                 account.counts[name] = account.counts.get(name, 0) + more
             account.custom.update(merged)
+        self._changed()
         return self
 
     def see_response(
@@ -236,6 +238,16 @@ class Usage:
             if context:
                 seen.context.update(context)
             _raise_counts(account.counts, seen.counts, counts)
+        self._changed()
+
+    def watch(self, on_change: Callable[[], object]) -> None:
+        """Call `on_change` after each addition, in the thread that made it. It replaces an earlier one."""
+        self._account.on_change = on_change
+
+    def _changed(self) -> None:
+        on_change = self._account.on_change
+        if on_change is not None:
+            on_change()
 
     def for_stream(self) -> Usage:
         """Return a view of the same counts for one more stream, so that responses without ids stay apart."""

@@ -120,6 +120,17 @@ class Background:
         task = None if item is None else item.value
         return task.read(self._records) if isinstance(task, SettlementTask) else None
 
+    def unfinished(self) -> set[str]:
+        """Return the ids of reservations whose release or settlement is pending."""
+        found = set()
+        for item in self._backlog:
+            task = item.value
+            if isinstance(task, ReleaseTask):
+                found.add(task.release.reservation_id)
+            elif isinstance(task, SettlementTask) and task.record is not None:
+                found.add(task.record.reservation_id)
+        return found
+
     def end_guard(self, end: Callable[[], object]) -> None:
         """Call `end` in a new thread, or in the next flush if none can be started.
 

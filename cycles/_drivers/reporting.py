@@ -77,6 +77,10 @@ class Reporter:
         """Report a problem of the journal."""
         report(self, "JournalProblem", detail=issue.message, quarantined=issue.kind == "quarantined")
 
+    def journal_problem(self, detail: str) -> None:
+        """Report something that the journal cannot do."""
+        report(self, "JournalProblem", detail=detail)
+
     def note_heartbeat_delay(self, heartbeat: Heartbeat, due_ms: float, now_ms: float, *, blocked_loop: bool) -> None:
         """Report a heartbeat that runs late, at most once a minute."""
         if now_ms - due_ms < DELAYED_MS or now_ms - self._delay_reported_ms < DELAYED_AGAIN_MS:

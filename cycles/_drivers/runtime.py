@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -20,9 +21,11 @@ from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._drivers.background import Background
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.channel import Channel
-from cycles._drivers.reporting import Reporter
-from cycles._drivers.scheduler import Scheduler
-from cycles._flows.block_end import drop, end_later
+from cycles._drivers.live_guards import LiveGuards
+from cycles._drivers.reporting import Reporter, logger
+from cycles._drivers.scheduler import Scheduler, WorkerPool
+from cycles._drivers.write_ahead import WriteAhead
+from cycles._flows.block_end import DROPPED, drop, end_later
 from cycles._flows.guard_state import GuardState
 from cycles._journal.journal import Journal, Records, default_root
 
@@ -53,6 +56,7 @@ class Runtime:
         self._config = config
         self._reporter = reporter
         self._lock = threading.Lock()
+        self._ahead: WriteAhead | None = None
         self._loops: dict[asyncio.AbstractEventLoop, TaskIo] = {}
         self.channel = Channel(config, self._note_success, http_client, async_http_client)
         self.records = Records(_open_journal(config, reporter))
@@ -60,8 +64,24 @@ class Runtime:
         heartbeats = self.scheduler.worker_pool("heartbeats", HEARTBEAT_WORKERS)
         self.background = Background(self.scheduler, self.records, reporter, config)
         self.blocking = BlockingIo(self.channel, self.records, reporter, self.background, heartbeats)
+        self.guards = LiveGuards(self.blocking)
+        self.write_ahead = self._write_ahead(heartbeats)
         self.background.start(self.blocking)
         self._at_exit = _flush_at_exit(self)
+
+    def watch(self, guard: GuardState) -> None:
+        """Know a guard that a caller is about to get, and write what its usage costs ahead."""
+        self.guards.add(guard)
+        if self._ahead is not None and callable(guard.request.actual) and not guard.request.shadow:
+            guard.usage.watch(partial(_counted, self._ahead, weakref.ref(guard)))
+
+    def _write_ahead(self, pool: WorkerPool) -> Callable[[GuardState], None]:
+        """Return what writes the known spend of a guard ahead; it does nothing without a journal of files."""
+        log = self.records.spend_log()
+        if log is None:
+            return lambda guard: None
+        self._ahead = WriteAhead(log, self.blocking, pool, self._reporter.journal_problem)
+        return self._ahead.spent
 
     def tasks(self) -> TaskIo:
         """Return the operations for tasks of the running loop."""
@@ -80,7 +100,7 @@ class Runtime:
 
     def drop(self, guard: GuardState) -> None:
         """Settle a claimed guard that was garbage-collected, in another thread: any lock may be held in this one."""
-        self.background.end_guard(partial(drop, self.blocking, guard))
+        self.background.end_guard(partial(drop, self.blocking, guard, DROPPED))
 
     def end_later(self, guard: GuardState, raised: BaseException | None) -> None:
         """Settle a claimed guard whose generator was closed, in another thread: this may be the garbage collector."""
@@ -107,6 +127,7 @@ class Runtime:
             return FlushReport()
         self.closed = True
         atexit.unregister(self._at_exit)
+        self.guards.stop_heartbeats()
         timeout_s = self._config.flush_timeout if flush_timeout_s is None else flush_timeout_s
         report = self.background.flush(timeout_s, await_callers=not self.in_event_loop())
         if report.pending:
@@ -115,8 +136,22 @@ class Runtime:
         self.scheduler.close(THREADS_END_S)
         if "_journal_writer" in self.__dict__:
             self._journal_writer.close(THREADS_END_S)
+        if self._ahead is not None:
+            self._ahead.close()
         self.channel.close()
         return report
+
+    def close_at_exit(self) -> None:
+        """End every guard that is still in use, then close. Needs no thread."""
+        if self.closed:
+            return
+        ended = self.guards.end_all()
+        self.close()
+        unfinished = self.background.unfinished()
+        left = [guard for guard in ended if guard.reservation_id in unfinished or guard.state == "pending"]
+        if left:
+            listed = ", ".join(f"{guard.name} ({guard.known or guard.request.estimate})" for guard in left)
+            logger.warning("the interpreter exits before %d guards could be ended: %s", len(left), listed)
 
     async def aclose(self) -> FlushReport:
         """Close from an event loop, without blocking it."""
@@ -151,6 +186,12 @@ class Runtime:
         self.background.server_responded()
 
 
+def _counted(ahead: WriteAhead, reference: weakref.ref[GuardState]) -> None:
+    guard = reference()
+    if guard is not None:
+        ahead.counted(guard)
+
+
 def _open_journal(config: Config, reporter: Reporter) -> Journal | None:
     if not config.journal:
         return None
@@ -180,4 +221,4 @@ class _AtExit:
     def __call__(self) -> None:
         runtime = self._runtime()
         if runtime is not None and runtime.pid == os.getpid():
-            runtime.close()
+            runtime.close_at_exit()

@@ -17,6 +17,7 @@ from cycles._flows.release import release_guard, release_in_background
 from cycles._flows.reports import report
 from cycles._flows.settle import settle_later
 
+DROPPED: Final = "the guard was dropped without commit or release"
 _PACKAGE: Final = str(Path(__file__).parent.parent)
 
 
@@ -61,11 +62,11 @@ async def _settle(io: Io, guard: GuardState, raised: BaseException | None) -> bo
     return False
 
 
-def drop(io: Io, guard: GuardState) -> None:
-    """Settle a claimed guard that was garbage-collected, as if its block had raised."""
+def drop(io: Io, guard: GuardState, what: str) -> None:
+    """Settle a claimed guard that no caller will end, as if its block had raised. `what` begins the report."""
     end = block_end(Dropped(), guard.known, guard.request.actual, guard.usage.is_filled, guard.is_stream)
     then = "its budget is released" if isinstance(end, ReleaseBudget) else "its known spend is committed"
-    report(io, "GuardNotCommitted", guard, detail=f"the guard was dropped without commit or release; {then}")
+    report(io, "GuardNotCommitted", guard, detail=f"{what}; {then}")
     end_later(io, guard, Dropped())
 
 

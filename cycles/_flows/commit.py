@@ -98,12 +98,24 @@ def record_of(
     io: Io, guard: GuardState, amount: Amount, metrics: Metrics | None, metadata: Mapping[str, Any]
 ) -> Record:
     """Return the record of a settlement: everything that another process needs to finish it."""
-    request, reservation_id = guard.request, guard.reservation_id
     latency_ms = max(0, round(io.now_ms() - guard.opened_ms))
     used, unusable_metrics = settlement_metrics(metrics, guard.usage, latency_ms if metrics is None else None)
     labels, unusable_labels = salvage_json(metadata, "metadata")
-    report_values_omitted(io, reservation_id, (*unusable_metrics, *unusable_labels))
-    commit = commit_body(new_key(), amount, used, labels)
+    report_values_omitted(io, guard.reservation_id, (*unusable_metrics, *unusable_labels))
+    commit = commit_body(guard.commit_key or new_key(), amount, used, labels)
+    return _record(io, guard, amount, commit)
+
+
+def ahead_record(io: Io, guard: GuardState, amount: Amount) -> Record:
+    """Return the record that settles the known spend so far; the later commit has the same key."""
+    if guard.commit_key is None:
+        guard.commit_key = new_key()
+    labels, _ = salvage_json({**guard.request.settlement_metadata}, "metadata")
+    return _record(io, guard, amount, commit_body(guard.commit_key, amount, None, labels))
+
+
+def _record(io: Io, guard: GuardState, amount: Amount, commit: dict[str, Any]) -> Record:
+    request, reservation_id = guard.request, guard.reservation_id
     event = event_body(commit, request.subject, request.action, reservation_id, request.overage_policy)
     if reservation_id is None:
         return _event_record(io, event)
@@ -130,7 +142,8 @@ def _event_record(io: Io, body: dict[str, Any]) -> Record:
 async def _settle(io: Io, guard: GuardState, record: Record) -> Settlement:
     if guard.request.shadow:
         return settle_shadow(io, guard, actual_of(record))
-    await io.save(record)
+    if await io.save(record):
+        guard.end_written_ahead()
     latest, result = await attempt(io, record, guard.trace_id)
     conclude(io, latest, result, guard)
     guard.unfinished = None

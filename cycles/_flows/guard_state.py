@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
@@ -40,17 +40,29 @@ class Release:
     trace_id: str | None = None
 
 
+class WrittenAhead(Protocol):
+    """The known spend of a guard, written ahead to the journal."""
+
+    def end(self) -> None:
+        """Delete it. Takes no lock that a flow holds, and touches no file."""
+        ...
+
+
 class GuardState:
     """What one guard knows, from the response to its reserve to its settlement."""
 
     __slots__ = (
+        "__weakref__",
         "_claimed",
         "_created",
         "_lock",
         "_response",
         "_state",
         "_usage",
+        "ahead",
         "cancelled_by_lease",
+        "commit_key",
+        "counted",
         "heartbeat",
         "in_block",
         "is_stream",
@@ -84,6 +96,9 @@ class GuardState:
         self.spent: Amount | None = None
         self.reported_amount: Amount | None = None  # by a commit that was rejected before anything was sent
         self.unfinished: Record | Release | None = None  # set by `claim`, until it is done or in the background
+        self.ahead: WrittenAhead | None = None
+        self.counted: Amount | None = None  # what a callable `actual` returned for the usage so far, written ahead
+        self.commit_key: str | None = None  # set when the spend is written ahead; the commit has the same key
         self.settlement: Settlement | None = None
         self.steps = 0
         self.cancelled_by_lease = False
@@ -200,6 +215,11 @@ class GuardState:
             if self.in_block:
                 raise GuardFinalizedError(f"cannot enter: a block of {self.name} is running; it ends this guard")
             self.in_block = True
+
+    def end_written_ahead(self) -> None:
+        """Delete the spend that was written ahead: the journal has the record now, or nothing is to be settled."""
+        if self.ahead is not None:
+            self.ahead.end()
 
     def raise_loss_outside_a_block(self) -> None:
         """Raise the loss of the lease from `commit` or `release` of a guard that has no block.

@@ -95,6 +95,13 @@ def _follow(io: Io, heartbeat: Heartbeat, notices: tuple[Notice, ...]) -> None:
         io.schedule_heartbeat(heartbeat)
 
 
+def lose_lease(io: Io, heartbeat: Heartbeat, stop: Stop) -> None:
+    """Stop a heartbeat for a reason of this process, and report the loss of its lease."""
+    heartbeat.drop_timer()
+    heartbeat.advance(heartbeat.lease, stop)
+    _lost(io, heartbeat, stop)
+
+
 def _lost(io: Io, heartbeat: Heartbeat, stop: Stop) -> None:
     lasts_ms = max(0, int(heartbeat.lease.lasts_until_ms() - io.now_ms()))
     report(io, "LeaseLost", heartbeat, detail=stop.detail, lasts_ms=lasts_ms)

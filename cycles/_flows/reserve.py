@@ -5,8 +5,9 @@ from __future__ import annotations
 import uuid
 from typing import Final
 
+from cycles._core.denial_message import denial_message
 from cycles._core.error_mapping import denial, error_of
-from cycles._core.lifecycle import CALLER_GONE, UNKNOWN_DECISION
+from cycles._core.lifecycle import CALLER_LEFT, UNKNOWN_DECISION
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Success
 from cycles._core.protocol import CREATE_RESERVATION, is_allowed
 from cycles._core.requests import Call, is_id, new_key
@@ -111,7 +112,7 @@ class _Create:
 
     async def _attempt(self) -> Outcome:
         outcome = _with_id(await self._io.send(self._call))
-        # A 2xx is the response to the key, so it tells about the earlier attempts too.
+        # A 2xx is the response to the key, so it covers the earlier attempts too.
         self._may_exist = may_have_taken_effect(outcome) or (self._may_exist and not isinstance(outcome, Success))
         return outcome
 
@@ -145,7 +146,7 @@ async def clean_up_create(io: Io, call: Call) -> Outcome:
     """Send a create again whose caller has left, with its own key, and release the reservation that it made."""
     outcome = await send_twice(io, call)
     if isinstance(outcome, Success) and is_id(reservation_id := outcome.body.get("reservation_id")):
-        await send_release(io, Release(reservation_id, _release_key(call), CALLER_GONE, call.trace_id), quiet=True)
+        await send_release(io, Release(reservation_id, _release_key(call), CALLER_LEFT, call.trace_id), quiet=True)
     return outcome
 
 
@@ -161,10 +162,10 @@ async def _opened(
         if request.on_unavailable == "allow" and uncertain(outcome):
             create.clean_up(runs_unreserved=True)
             return _open_unreserved(io, request, key, trace_id, outcome)
-        raise error_of(outcome, CREATE_RESERVATION) from getattr(outcome, "cause", None)
+        raise error_of(outcome, CREATE_RESERVATION, request) from getattr(outcome, "cause", None)
     body = outcome.body
     if not is_allowed(body["decision"]):
-        await _raise_denial(io, outcome, trace_id)
+        await _raise_denial(io, request, outcome, trace_id)
     reservation_id = body["reservation_id"]
     if request.idempotency_key is not None and body.get("remaining_ttl_ms") == 0:
         raise ReservationNotActiveError(
@@ -187,7 +188,7 @@ async def _opened(
     return guard
 
 
-async def _raise_denial(io: Io, success: Success, trace_id: str) -> None:
+async def _raise_denial(io: Io, request: ReserveRequest, success: Success, trace_id: str) -> None:
     """Raise for DENY and for a decision that this SDK does not know. Release a reservation that came with it.
 
     See `docs/protocol/decisions-and-caps.md#unknown-decisions`.
@@ -205,6 +206,7 @@ async def _raise_denial(io: Io, success: Success, trace_id: str) -> None:
         trace_id=created.trace_id,
         retry_after_ms=created.retry_after_ms,
         evidence=evidence,
+        context=denial_message(request, balances=created.balances),
     )
 
 

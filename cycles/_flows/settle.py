@@ -56,8 +56,10 @@ def conclude(
             guard.apply("unresolved", pending_settlement(record, result, guard.trace_id), if_accepted=True)
         io.keep_settling(record, guard, describe(result.outcome))
         return
-    if guard is not None and guard.heartbeat is not None:
-        io.stop_heartbeat(guard.heartbeat)
+    if guard is not None:
+        guard.end_written_ahead()
+        if guard.heartbeat is not None:
+            io.stop_heartbeat(guard.heartbeat)
     if isinstance(result, Settled):
         if guard is not None:
             guard.apply("settled", result.settlement, if_accepted=True)
@@ -95,7 +97,7 @@ async def attempt(
         found: Whether another process may have sent the record before.
 
     Returns:
-        The record as it is now, and the outcome. Call `conclude` and then `file_away` with both.
+        The current record, and the outcome. Call `conclude` and then `file_away` with both.
     """
     over = before_sending(record, io.wall_ms())
     if over is not None:
@@ -172,6 +174,7 @@ def report_values_omitted(io: Io, reservation_id: str | None, names: tuple[str, 
 def stop_for_release(io: Io, guard: GuardState) -> None:
     """Mark the guard as released and stop its heartbeat, before its release is sent."""
     guard.apply("release_started", if_accepted=True)
+    guard.end_written_ahead()
     if guard.heartbeat is not None:
         io.stop_heartbeat(guard.heartbeat)
 

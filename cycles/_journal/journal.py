@@ -8,6 +8,7 @@ failure of the store: it is reported, and the settlement continues without its r
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, NewType
@@ -17,6 +18,7 @@ import attrs
 from cycles._config import Durability
 from cycles._core.records import Record, RecordError, decode, encode, file_name, partition
 from cycles._journal.file_store import NOTHING_THERE, FileStore
+from cycles._journal.spend_log import SpendLog, left_entries
 from cycles._journal.store import JournalStore, Put, StoreError
 
 IssueKind = Literal["unwritable", "unreadable", "quarantined", "foreign"]
@@ -82,6 +84,7 @@ class Journal:
     ) -> None:
         self._base_url = base_url
         self._files = FileStore(root, lambda: partition(base_url, tenant, api_key), sync=durability == "disk")
+        self._sync = durability == "disk"
         self._store: JournalStore = self._files if store is None else store
         self._report = report
         self._reported: set[tuple[str, str]] = set()
@@ -132,6 +135,30 @@ class Journal:
             self._report_unwritable(error.__cause__ or error)
         except RecordError as error:
             self._report_unwritable(error)
+
+    def spend_log(self) -> SpendLog:
+        """Return the slots in which this process writes known spend ahead."""
+        return SpendLog(self._files.locate, sync=self._sync)
+
+    def recover_spend(self) -> None:
+        """Save the records of the spend that dead processes wrote ahead, unless the journal has their settlement."""
+        try:
+            with left_entries(self._files.locate()) as entries:
+                for entry in entries:
+                    self._recover(entry)
+        except NOTHING_THERE:
+            return  # no process has written anything there
+        except OSError as error:
+            self._report_unreadable(self._files.known_folder, error)
+
+    def _recover(self, entry: bytes) -> None:
+        try:
+            record = decode(entry)
+        except RecordError:
+            return  # written by a later version in another form
+        has_record = os.path.lexists(self._files.path(file_name(record.reservation_id)))
+        if not has_record and not self.save(record):
+            raise OSError(errno.EIO, "its entries cannot be saved as records")
 
     def pending(self) -> list[Entry]:
         """Return what the journal holds now, in no order. Opens only temporary files, and makes no directory."""
@@ -325,10 +352,15 @@ class Records:
         """Return the record of an entry; None if it was deleted, or cannot be settled by this client."""
         return None if self._journal is None else self._journal.load(entry)
 
+    def spend_log(self) -> SpendLog | None:
+        """Return the slots for spend that is written ahead; None without a journal or without file locks."""
+        return self._journal.spend_log() if self._journal is not None and SpendLog.is_supported() else None
+
     def left_by_others(self) -> list[Entry]:
         """Return the entries of the journal but for those that guards of this process are settling."""
         if self._journal is None:
             return []
+        self._journal.recover_spend()
         found = self._journal.pending()
         in_progress = self.in_progress()
         return [entry for entry in found if entry not in in_progress]

@@ -22,6 +22,10 @@ ACTION = ("llm.completion", "gpt-4o")
 JOURNAL_CALLS = ("open", "write", "close", "fsync", "replace", "unlink", "link")
 
 
+HELD: list[Any] = []
+"""Guards that this process holds until it ends."""
+
+
 class Points:
     """The points of a settlement at which a process can die: around each file call and each request.
 
@@ -131,6 +135,32 @@ def _step(client: Any, step: str, *arguments: Any) -> Any:
     if step == "acquire":
         client.reserve(cycles.tokens(100), action=ACTION).acquire()
         return None
+    if step == "hold":
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        if arguments:
+            guard.spend(cycles.tokens(arguments[0]))
+        HELD.append(guard)
+        return guard.reservation_id
+    if step == "hold_usage":
+        described = client.reserve(cycles.tokens(100), action=ACTION, actual=lambda u: cycles.tokens(u.tokens_output))
+        guard = described.acquire()
+        guard.usage.add(tokens_output=arguments[0])
+        HELD.append(guard)
+        return guard.reservation_id
+    if step == "commit_held":
+        return _seen(HELD[-1].commit(cycles.tokens(arguments[0])))
+    if step == "release_held":
+        return HELD[-1].release() and None
+    if step == "detach_held":
+        return HELD[-1].detach()
+    if step == "fork_and_die":
+        if os.fork() == 0:
+            os.closerange(0, 3)  # the test reads the output to its end
+            signal.alarm(10)  # ends the child after the test
+            signal.pause()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if step == "hold_local":
+        return _drop_at_exit(client, *arguments)
     if step == "fill_disk":
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         return None
@@ -151,6 +181,15 @@ def _step(client: Any, step: str, *arguments: Any) -> Any:
         return {"settled": report.settled, "pending": report.pending, "quarantined": report.quarantined}
     assert step == "pending"
     return [[owed.reservation_id, owed.mode] for owed in client.pending()]
+
+
+def _drop_at_exit(client: Any, amount: int) -> None:
+    """Drop a guard whose finalizer runs at the very end: it is in a cycle that only the last collection finds."""
+    import cycles
+
+    guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+    guard.spend(cycles.tokens(amount))
+    del guard
 
 
 async def _commit_async(client: Any, amount: int) -> Any:

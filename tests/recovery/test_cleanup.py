@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 import cycles
+from cycles._core.requests import Call
+from cycles._drivers.background import CREATE_CLEANUPS
+from cycles._drivers.pending_work import CreateCleanupTask
+from cycles._flows.io import run
+from cycles._flows.reserve import clean_up_create
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, TENANT, World
 
@@ -95,6 +101,18 @@ def test_the_cleanup_repeats_its_release_with_one_key(world: World) -> None:
     assert reserved(world) == 0
 
 
+def test_a_repeated_cleanup_releases_with_the_same_key(world: World) -> None:
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        (create,) = requests(world, "reserve")
+        call = Call("createReservation", body=create)
+        for _ in range(2):
+            run(clean_up_create(client._runtime().blocking, call))
+        first, second = requests(world, "release")
+        assert first == second
+        assert guard.reservation_id is not None
+
+
 def test_a_conflict_that_says_released_is_a_success(world: World) -> None:
     seen: list[Any] = []
     body = {"error": "RESERVATION_FINALIZED", "message": "reservation r is RELEASED", "request_id": "r"}
@@ -140,3 +158,29 @@ def test_an_exception_of_one_task_reaches_neither_flush_nor_the_other_tasks(
     assert world.server.charged == 5
     assert Broken.attempts == 5  # bounded
     assert "a bug" in caplog.text
+
+
+def create_call(key: str) -> Call:
+    body = {"idempotency_key": key, "ttl_ms": 60_000}
+    return Call("createReservation", body=body)
+
+
+def test_a_create_is_not_sent_again_after_its_reservation_must_have_ended(world: World) -> None:
+    with world.client() as client:
+        runtime = client._runtime()
+        over_s = time.monotonic() - 66.0  # ttl_ms of the call, and the default grace period
+        assert CreateCleanupTask(create_call("k"), over_s).attempt(runtime.records, runtime.blocking) is None
+    assert requests(world, "reserve") == []
+
+
+def test_at_most_1024_cleanups_wait(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.server.faults.refuse("reserve", times=None)
+    with world.client(flush_timeout=0.01) as client:
+        background = client._runtime().background
+        for number in range(CREATE_CLEANUPS + 3):
+            background.add_create_cleanup(create_call(f"k{number}"))
+        waiting = [item for item in background._backlog if isinstance(item.value, CreateCleanupTask)]
+        assert len(waiting) == CREATE_CLEANUPS
+        assert background._backlog.get("create:k0") is None
+        assert background._backlog.get(f"create:k{CREATE_CLEANUPS + 2}") is not None
+    assert "create cleanup dropped" in caplog.text

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 import cycles
+from cycles._drivers.pending_work import Later, SettlementTask
+from cycles._flows.commit import record_of
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, World
 
@@ -141,3 +144,42 @@ def test_another_amount_under_the_key_of_a_pending_one_is_rejected(world: World)
         world.server.faults.clear()
         assert client.flush(PATIENCE_S).pending == 0
     assert world.server.charged == 5
+
+
+UNLISTED = {"error": "SOMETHING_NEW", "message": "m", "request_id": "r"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "longest_s"), [(409, UNLISTED, 3_600.0), (401, error("UNAUTHORIZED"), None), (503, b"", None)]
+)
+def test_after_an_error_that_no_table_lists_the_pauses_grow_to_an_hour(
+    world: World, status: int, body: Any, longest_s: float | None
+) -> None:
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        record = record_of(client._runtime().blocking, guard._state, ACTUAL, None, {})
+        world.server.faults.status("commit", status, body=body)
+        runtime = client._runtime()
+        step = SettlementTask(record=record).attempt(runtime.records, runtime.blocking)
+        assert isinstance(step, Later)
+        assert step.longest_s == longest_s
+        guard.release()
+
+
+def test_a_settlement_that_is_stuck_for_a_day_is_reported_once(world: World) -> None:
+    seen: list[Any] = []
+    with world.client() as client:
+        client.on_event(seen.append)
+        runtime = client._runtime()
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        record = record_of(runtime.blocking, guard._state, ACTUAL, None, {})
+        old = evolve(record, recorded_at_ms=record.recorded_at_ms - 25 * 3_600_000)
+        world.server.faults.status("commit", 409, body=UNLISTED, times=2)
+        step = SettlementTask(record=old).attempt(runtime.records, runtime.blocking)
+        assert isinstance(step, Later)
+        step = step.task.attempt(runtime.records, runtime.blocking)
+        assert isinstance(step, Later)
+        guard.release()
+    (stuck,) = [event for event in seen if type(event).__name__ == "SettlementPending"]
+    assert f"cycles journal show {guard.reservation_id}" in stuck.detail
+    assert stuck.actual == ACTUAL

@@ -35,6 +35,7 @@ class StopReason(StrEnum):
     MAX_EXTENSIONS = "max_extensions"
     TENANT_CLOSED = "tenant_closed"
     NOT_FOUND = "not_found"
+    CLIENT_CLOSED = "client_closed"
 
 
 PERMANENT: Final = {code: StopReason(row.stop_reason) for code, row in ERROR_CODES.items() if row.stop_reason}

@@ -1,0 +1,65 @@
+"""What a denied reservation requested, for which subject, and which scope had too little left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cycles._core.amounts import Amount, SignedAmount
+from cycles._core.reserve_request import ReserveRequest
+from cycles._core.results import Balance
+from cycles._core.subjects import LEVELS, Subject
+
+_LEFT: tuple[str, ...] = ("remaining", "available")
+
+
+def denial_message(
+    request: ReserveRequest, details: Mapping[str, Any] | None = None, balances: Iterable[Balance] | None = None
+) -> str:
+    """Return "requested $2.00 on tenant:acme/agent:bot; tenant:acme has $0.98 left".
+
+    Args:
+        request: The reservation that was denied.
+        details: The details of the error response.
+        balances: The budgets of the response, outermost first.
+    """
+    requested = f"requested {request.estimate} on {_path(request.subject)}"
+    left = _from_details(request.estimate, details or {}) or _from_balances(request.estimate, balances or ())
+    return f"{requested}; {left}" if left else requested
+
+
+def _path(subject: Subject) -> str:
+    levels = ((level, getattr(subject, level)) for level in LEVELS)
+    return "/".join(f"{level}:{value}" for level, value in levels if value) or "an empty subject"
+
+
+def _from_details(estimate: Amount, details: Mapping[str, Any]) -> str | None:
+    scope = details.get("scope")
+    if not isinstance(scope, str) or not scope:
+        return None
+    for name in _LEFT:
+        left = _signed(estimate, details.get(name))
+        if left is not None:
+            return f"{scope:.200} has {left} left"
+    return f"rejected by {scope:.200}"
+
+
+def _signed(estimate: Amount, value: Any) -> SignedAmount | None:
+    unit: Any = estimate.unit
+    amount = value
+    if isinstance(value, Mapping):
+        unit, amount = value.get("unit"), value.get("amount")
+    if type(amount) is not int or not isinstance(unit, str):
+        return None
+    try:
+        return SignedAmount(unit, amount)
+    except ValueError:
+        return None
+
+
+def _from_balances(estimate: Amount, balances: Iterable[Balance]) -> str | None:
+    for balance in balances:
+        left = balance.remaining
+        if left.unit == estimate.unit and left.amount < estimate.amount:
+            return f"{balance.scope_path or balance.scope} has {left} left"
+    return None

@@ -1,0 +1,124 @@
+"""Write known spend ahead: each guard's first spend before `spend` returns, later ones at most once a second."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from cycles._core.records import RecordError, encode
+from cycles._drivers.blocking import BlockingIo
+from cycles._drivers.scheduler import WorkerPool
+from cycles._flows.commit import ahead_record
+from cycles._flows.guard_state import GuardState
+from cycles._journal.spend_log import Slot, SpendLog
+
+INTERVAL_S: Final = 1.0  # `kill -9` loses at most this much
+
+
+class Entry:
+    """What is written ahead for one guard."""
+
+    __slots__ = ("_slot", "_written_s")
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+        self._written_s = 0.0
+
+    def is_due(self, now_s: float) -> bool:
+        """Return whether the entry may be written again."""
+        return now_s - self._written_s >= INTERVAL_S
+
+    def write(self, record: bytes, now_s: float) -> None:
+        """Replace what is written ahead."""
+        self._written_s = now_s
+        self._slot.write(record)
+
+    def end(self) -> None:
+        """Delete what is written ahead: the journal has the record, or nothing is left to settle."""
+        self._slot.end()
+
+
+class WriteAhead:
+    """Writes the known spend of the guards of one client.
+
+    Args:
+        log: The slots.
+        io: Gives the time and the address of the server.
+        pool: Runs the writes that were postponed.
+        report: Called once with the problem, if a slot cannot be made.
+    """
+
+    def __init__(self, log: SpendLog, io: BlockingIo, pool: WorkerPool, report: Callable[[str], None]) -> None:
+        self._log = log
+        self._io = io
+        self._pool = pool
+        self._report = report
+        self._failed = False
+        self._waiting: dict[int, GuardState] = {}
+        self._lock = threading.Lock()
+
+    def spent(self, guard: GuardState) -> None:
+        """Note that the known spend of a guard has grown."""
+        entry, now_s = guard.ahead, time.monotonic()
+        if isinstance(entry, Entry) and not entry.is_due(now_s):
+            if id(guard) not in self._waiting:
+                self._write_later(guard, now_s)
+            return
+        self._write(guard, now_s)
+
+    def counted(self, guard: GuardState) -> None:
+        """Note that the usage of a guard has grown, whose callable `actual` says what it costs.
+
+        The callable runs in this thread, which added the usage. If it raises, nothing is written ahead.
+        """
+        actual = guard.request.actual
+        if guard.finalized or guard.known is not None or not callable(actual):
+            return
+        try:
+            amount = actual(guard.usage)
+            guard.check_unit(amount)
+        except Exception:  # the caller's own code; the end of the block calls it again, and reports a failure
+            return
+        guard.counted = amount
+        self.spent(guard)
+
+    def close(self) -> None:
+        """Close the log. Entries that have not ended stay for the next process."""
+        self._log.close()
+
+    def _write(self, guard: GuardState, now_s: float) -> None:
+        known = guard.known or guard.counted
+        if known is None or guard.request.shadow or self._failed:
+            return
+        with self._lock:
+            if guard.ahead is None:
+                try:
+                    guard.ahead = Entry(self._log.open_slot())
+                except OSError as error:
+                    self._failed = True
+                    self._report(f"known spend is not written ahead ({error}); `kill -9` loses what is not committed")
+                    return
+        entry = guard.ahead
+        if guard.finalized:  # it was ended at the same time; its own record has the amount
+            entry.end()
+        elif isinstance(entry, Entry):
+            try:
+                entry.write(encode(ahead_record(self._io, guard, known)), now_s)
+            except RecordError:
+                return  # the commit omits what JSON cannot express
+
+    def _write_later(self, guard: GuardState, now_s: float) -> None:
+        with self._lock:
+            is_first = not self._waiting
+            self._waiting[id(guard)] = guard
+        if is_first:
+            self._pool.scheduler.at(now_s + INTERVAL_S, self._write_waiting, self._pool)
+
+    def _write_waiting(self) -> None:
+        with self._lock:
+            guards, self._waiting = list(self._waiting.values()), {}
+        for guard in guards:
+            if not guard.finalized:
+                self._write(guard, time.monotonic())

@@ -1,0 +1,240 @@
+"""Known spend that is written ahead: records of live guards in memory-mapped slots, so that `kill -9` keeps them.
+
+One file per client and process, `spend-<unique>.log` in the partition of the journal, locked as long as its process
+lives. Writing a slot is a copy into mapped memory: no descriptor and no file call per guard. The next process that gets
+the lock moves the entries into the journal. Without file locks (Windows) there is no log.
+"""
+
+# Strings, not Paths, as in the other files of this package.
+# ruff: noqa: PTH108
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import mmap
+import os
+import secrets
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final
+
+from cycles._journal.file_store import make_private_folder
+
+_fcntl: Any
+try:
+    _fcntl = importlib.import_module("fcntl")
+except ImportError:  # Windows
+    _fcntl = None
+
+PREFIX: Final = "spend-"
+SUFFIX: Final = ".log"
+HALF_BYTES: Final = 1_024  # the bytes of one record and its length; a record that does not fit is not written ahead
+SLOT_BYTES: Final = 2 * HALF_BYTES
+SLOTS: Final = 256  # of one file; the next file is made when all are in use
+_FILE_BYTES: Final = SLOTS + SLOTS * SLOT_BYTES
+_LENGTH_BYTES: Final = 2
+_EMPTY, _FIRST, _SECOND = 0, 1, 2  # the flag of a slot: which half is valid
+
+
+class SpendLog:
+    """The slots of one process. Every method may be called from any thread.
+
+    A slot has two halves and a flag. A new state is copied into the half that is not valid, then the flag is changed:
+    a process that dies during the copy leaves the earlier state.
+
+    Args:
+        folder: Returns the partition of the journal, with a separator at its end.
+        sync: Whether the folder is fsynced when it is made.
+    """
+
+    def __init__(self, folder: Callable[[], str], *, sync: bool = False) -> None:
+        self._folder = folder
+        self._sync = sync
+        self._files: list[_SlotFile] = []
+        self._free: list[tuple[_SlotFile, int]] = []
+        self._lock = threading.Lock()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=partial(_close_in_child, weakref.ref(self)))
+
+    @staticmethod
+    def is_supported() -> bool:
+        """Return whether this system has file locks."""
+        return _fcntl is not None
+
+    def open_slot(self) -> Slot:
+        """Return a free slot.
+
+        Raises:
+            OSError: a new file is needed and cannot be made.
+        """
+        with self._lock:
+            if not self._free:
+                file = _SlotFile.make(self._folder(), sync=self._sync)
+                self._files.append(file)
+                self._free = [(file, index) for index in range(SLOTS)]
+            file, index = self._free.pop()
+        return Slot(self, file, index)
+
+    def close(self) -> None:
+        """Remove the files that have no entry.
+
+        The others stay open and locked as long as the process lives: a guard that is still in use may be committed.
+        """
+        with self._lock:
+            empty = [file for file in self._files if file.is_empty()]
+            self._files = [file for file in self._files if file not in empty]
+            self._free = []
+        for file in empty:
+            file.remove()
+
+    def _put_back(self, file: _SlotFile, index: int) -> None:
+        with self._lock:
+            if file in self._files:
+                self._free.append((file, index))
+
+
+class Slot:
+    """The entry of one guard."""
+
+    __slots__ = ("_file", "_index", "_lock", "_log", "ended")
+
+    def __init__(self, log: SpendLog, file: _SlotFile, index: int) -> None:
+        self._log = log
+        self._file = file
+        self._index = index
+        self._lock = threading.Lock()
+        self.ended = False
+
+    def write(self, record: bytes) -> bool:
+        """Replace the entry; return False if the record does not fit or the entry has ended."""
+        with self._lock:
+            return not self.ended and self._file.write(self._index, record)
+
+    def end(self) -> None:
+        """Delete the entry. A later `write` changes nothing."""
+        with self._lock:
+            if self.ended:
+                return
+            self.ended = True
+            self._file.clear(self._index)
+        self._log._put_back(self._file, self._index)
+
+
+class _SlotFile:
+    """One mapped file. Its flags come first, then the slots."""
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self._map = mmap.mmap(descriptor, _FILE_BYTES)
+
+    @classmethod
+    def make(cls, folder: str, *, sync: bool) -> _SlotFile:
+        make_private_folder(folder, sync=sync)
+        path = f"{folder}{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
+        temporary = path + ".new"
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+            # Zeros, not a hole: a later write into the map must not fail because the disk is full.
+            if os.write(descriptor, bytes(_FILE_BYTES)) < _FILE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+            os.rename(temporary, path)  # noqa: PTH104
+            return cls(path, descriptor)
+        except BaseException:
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+    def write(self, index: int, record: bytes) -> bool:
+        if len(record) > HALF_BYTES - _LENGTH_BYTES or self._map.closed:
+            return False
+        half = _SECOND if self._map[index] == _FIRST else _FIRST
+        start = _start(index, half)
+        self._map[start : start + _LENGTH_BYTES + len(record)] = len(record).to_bytes(_LENGTH_BYTES, "big") + record
+        self._map[index] = half
+        return True
+
+    def clear(self, index: int) -> None:
+        if not self._map.closed:
+            self._map[index] = _EMPTY
+
+    def entries(self) -> Iterator[bytes]:
+        for index in range(SLOTS):
+            half = self._map[index]
+            if half in (_FIRST, _SECOND):
+                start = _start(index, half) + _LENGTH_BYTES
+                length = int.from_bytes(self._map[start - _LENGTH_BYTES : start], "big")
+                yield self._map[start : start + min(length, HALF_BYTES - _LENGTH_BYTES)]
+
+    def is_empty(self) -> bool:
+        return not any(self._map[:SLOTS])
+
+    def remove(self) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+        self.release()
+
+    def release(self) -> None:
+        if self._map.closed:
+            return
+        self._map.close()
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+
+
+def _start(index: int, half: int) -> int:
+    return SLOTS + index * SLOT_BYTES + (half - 1) * HALF_BYTES
+
+
+def _close_in_child(reference: Callable[[], SpendLog | None]) -> None:
+    """Close the parent's files in a forked child: the lock would outlive the parent there."""
+    log = reference()
+    if log is not None:
+        log._lock = threading.Lock()  # another thread of the parent may have held it
+        files, log._files, log._free = log._files, [], []
+        for file in files:
+            file.release()
+
+
+@contextlib.contextmanager
+def left_entries(folder: str) -> Iterator[list[bytes]]:
+    """Yield the entries that dead processes left, then remove their files.
+
+    The files stay if the block raises. Files of live processes are skipped.
+    """
+    if _fcntl is None:
+        yield []
+        return
+    files = list(_lockable(folder))
+    try:
+        yield [entry for file in files for entry in file.entries()]
+        for file in files:
+            file.remove()
+    finally:
+        for file in files:
+            file.release()
+
+
+def _lockable(folder: str) -> Iterator[_SlotFile]:
+    try:
+        with os.scandir(folder) as found:
+            names = [item.name for item in found if item.name.startswith(PREFIX) and item.name.endswith(SUFFIX)]
+    except OSError:
+        return
+    for name in names:
+        with contextlib.suppress(OSError, ValueError):  # a live process, or a file that is no log
+            descriptor = os.open(folder + name, os.O_RDWR)
+            try:
+                _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+                if os.stat(folder + name).st_ino != os.fstat(descriptor).st_ino:  # noqa: PTH116
+                    raise OSError(errno.ENOENT, "another process has removed it", name)
+                yield _SlotFile(folder + name, descriptor)
+            except (OSError, ValueError):
+                os.close(descriptor)
+                raise

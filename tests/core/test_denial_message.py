@@ -1,0 +1,67 @@
+"""A denial says what was requested, for which subject, and which scope had too little left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles._core.denial_message import denial_message
+from cycles._core.reserve_request import ReserveRequest
+from cycles._core.results import Balance
+from cycles._core.subjects import Action, Subject
+
+REQUEST = ReserveRequest(
+    estimate=cycles.usd(2),
+    action=Action("llm.completion", "m"),
+    subject=Subject(tenant="acme", agent="bot"),
+    ttl_ms=60_000,
+)
+START = "requested $2.00 on tenant:acme/agent:bot"
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        (None, START),
+        ({"scope": "tenant:acme"}, f"{START}; rejected by tenant:acme"),
+        ({"scope": "tenant:acme", "remaining": 98_000_000}, f"{START}; tenant:acme has $0.98 left"),
+        (
+            {"scope": "tenant:acme", "available": {"unit": "USD_MICROCENTS", "amount": -1_000_000}},
+            f"{START}; tenant:acme has -$0.01 left",
+        ),
+        ({"scope": 5, "remaining": 1}, START),
+        ({"scope": "tenant:acme", "remaining": {"unit": 5}}, f"{START}; rejected by tenant:acme"),
+    ],
+)
+def test_details(details: dict[str, Any] | None, expected: str) -> None:
+    assert denial_message(REQUEST, details) == expected
+
+
+def test_the_first_balance_that_is_too_small() -> None:
+    def balance(path: str, unit: str, amount: int) -> Balance:
+        body = {"scope": path, "scope_path": path, "remaining": {"unit": unit, "amount": amount}}
+        return Balance.read(body)
+
+    balances = [
+        balance("tenant:acme", "TOKENS", 1),
+        balance("tenant:acme", "USD_MICROCENTS", 300_000_000),
+        balance("tenant:acme/agent:bot", "USD_MICROCENTS", 98_000_000),
+    ]
+    assert denial_message(REQUEST, balances=balances) == f"{START}; tenant:acme/agent:bot has $0.98 left"
+
+
+def test_the_error_of_a_denied_reservation_says_it() -> None:
+    with cycles.EmbeddedServer({"tenant:acme": cycles.usd(1)}) as server, server.client(tenant="acme") as client:
+        with pytest.raises(cycles.BudgetExceededError, match=r"requested \$2\.00 on tenant:acme/agent:bot; "):
+            client.reserve(cycles.usd(2), action=("llm.completion", "m"), subject={"agent": "bot"}).acquire()
+        body = {
+            "error": "BUDGET_EXCEEDED",
+            "message": "m",
+            "request_id": "r",
+            "details": {"scope": "tenant:acme", "remaining": {"unit": "USD_MICROCENTS", "amount": 98_000_000}},
+        }
+        server.faults.status("reserve", 409, body=body)
+        with pytest.raises(cycles.BudgetExceededError, match=r"tenant:acme has \$0\.98 left"):
+            client.reserve(cycles.usd(2), action=("llm.completion", "m")).acquire()

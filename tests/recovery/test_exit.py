@@ -1,0 +1,198 @@
+"""Guards that are in use when the interpreter exits or the client is closed."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles._core.records import decode, encode, file_name
+from cycles._journal.spend_log import HALF_BYTES, SLOTS, Slot, left_entries
+from tests.recovery.child import ACTION
+from tests.recovery.kit import TENANT, World, end_of, journal_files
+
+
+def reserved(world: World) -> int:
+    balance = world.server.ledger.balance(f"tenant:{TENANT}", unit="TOKENS").reserved
+    return 0 if balance is None else balance.amount
+
+
+def test_a_guard_in_use_at_exit_commits_its_known_spend(world: World) -> None:
+    assert end_of(world.start(("hold", 7), leave=True)).code == 0
+    assert (world.server.charged, reserved(world), world.leftovers) == (7, 0, [])
+
+
+def test_a_guard_in_use_at_exit_is_released_if_nothing_was_spent(world: World) -> None:
+    assert end_of(world.start(("hold",), leave=True)).code == 0
+    assert (world.server.charged, reserved(world)) == (0, 0)
+    reasons = [seen.body["reason"] for seen in world.server.seen if seen.operation == "release"]
+    assert reasons == ["guard_dropped"]
+
+
+def test_a_guard_that_was_dropped_just_before_the_exit_is_committed(world: World) -> None:
+    assert end_of(world.start(("hold_local", 7), leave=True)).code == 0
+    assert (world.server.charged, reserved(world)) == (7, 0)
+
+
+def test_no_thread_is_needed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    client = world.client()
+    spent = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+    spent.spend(cycles.tokens(7))
+    dropped = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+    runtime = client._runtime()
+    monkeypatch.setattr("_thread.start_new_thread", no_thread)
+    monkeypatch.setattr("threading.Thread.start", no_thread)
+    with pytest.warns(ResourceWarning, match="dropped"):
+        del dropped
+    runtime.close_at_exit()
+    assert (world.server.charged, reserved(world)) == (7, 0)
+    assert spent.state == "committed"
+
+
+def test_what_cannot_be_ended_is_named(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.server.faults.refuse("commit", times=None)
+    client = world.client(flush_timeout=0.2)
+    guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+    guard.spend(cycles.tokens(7))
+    client._runtime().close_at_exit()
+    (warning,) = [text for text in caplog.messages if "the interpreter exits before" in text]
+    assert str(guard.reservation_id) in warning
+    assert "7 tokens" in warning
+
+
+def test_a_closed_client_reports_the_leases_of_its_guards_as_lost(world: World) -> None:
+    seen: list[Any] = []
+    client = world.client()
+    client.on_event(seen.append)
+    guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+    client.close()
+    assert guard.state == "lost"
+    (lost,) = [event for event in seen if type(event).__name__ == "LeaseLost"]
+    assert lost.reservation_id == guard.reservation_id
+    assert "client was closed" in lost.detail
+
+
+# Spend that is written ahead
+
+
+def test_a_killed_process_loses_no_spend(world: World) -> None:
+    assert end_of(world.start(("hold", 7), ("die",))).killed
+    assert [path.name[:6] for path in journal_files(world.root)] == ["spend-"]
+    assert world.recover()["settled"] == 1
+    assert (world.server.charged, reserved(world), world.leftovers) == (7, 0, [])
+
+
+def test_a_record_in_the_journal_counts_and_not_its_entry(world: World) -> None:
+    world.killed_at("commit", ("hold", 7), ("commit_held", 9), answered=True)
+    assert world.recover()["settled"] == 1
+    assert (world.server.charged, world.leftovers) == (9, [])
+
+
+@pytest.mark.parametrize("step", ["release_held", "detach_held"])
+def test_a_guard_that_was_ended_is_not_settled_again(world: World, step: str) -> None:
+    assert end_of(world.start(("hold", 7), (step,), ("die",))).killed
+    assert world.recover()["settled"] == 0
+    assert (world.server.charged, world.leftovers, world.rejected) == (0, [], [])
+
+
+def test_an_entry_gives_way_to_the_record_of_its_reservation(world: World) -> None:
+    """The process died between saving the record and clearing the slot."""
+    ended = end_of(world.start(("hold", 7), ("die",)))
+    assert ended.killed
+    (log,) = journal_files(world.root)
+    with left_entries(f"{log.parent}/") as entries:
+        record = decode(entries[0])
+        copy = log.read_bytes()
+    log.write_bytes(copy)
+    amount = {"unit": "TOKENS", "amount": 9}
+    later = record.with_body({**record.body, "actual": amount})
+    (log.parent / file_name(record.reservation_id)).write_bytes(encode(later))
+    assert world.recover()["settled"] == 1
+    assert (world.server.charged, world.leftovers) == (9, [])
+
+
+def test_the_entries_of_a_live_process_are_left_alone(world: World) -> None:
+    with world.client() as living:
+        guard = living.reserve(cycles.tokens(100), action=ACTION).acquire()
+        guard.spend(cycles.tokens(7))
+        assert world.recover()["settled"] == 0
+        guard.commit()
+    assert (world.server.charged, world.leftovers) == (7, [])
+
+
+def test_shadow_guards_write_nothing_ahead(world: World) -> None:
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION, shadow=True).acquire()
+        guard.spend(cycles.tokens(7))
+        assert journal_files(world.root) == []
+        guard.release()
+
+
+def test_a_loop_of_spends_writes_once_and_the_rest_after_a_second(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr("cycles._drivers.write_ahead.time", SimpleNamespace(monotonic=lambda: now[0]))
+    written: list[bytes] = []
+    write = Slot.write
+
+    def note(slot: Slot, record: bytes) -> bool:
+        written.append(record)
+        return write(slot, record)
+
+    monkeypatch.setattr(Slot, "write", note)
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        for _ in range(50):
+            guard.spend(cycles.tokens(1))
+        assert [json.loads(each)["commit_body"]["actual"]["amount"] for each in written] == [1]
+        now[0] += 1.0
+        client._runtime()._ahead._write_waiting()  # type: ignore[union-attr]
+        assert [json.loads(each)["commit_body"]["actual"]["amount"] for each in written] == [1, 50]
+        key = json.loads(written[0])["commit_body"]["idempotency_key"]
+        guard.commit()
+    assert [seen.key for seen in world.server.settling()] == [key]
+
+
+def test_more_guards_than_one_file_has_slots(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with world.client() as client:
+        log = client._runtime().records.spend_log()
+        assert log is not None
+        slots = [log.open_slot() for _ in range(SLOTS + 1)]
+        assert all(slot.write(b"x") for slot in slots)
+        assert len(journal_files(world.root)) == 2
+        for slot in slots:
+            slot.end()
+        assert not slots[0].write(b"y")
+        assert not log.open_slot().write(b"z" * HALF_BYTES)
+        log.close()
+        assert journal_files(world.root) == []
+
+
+def test_a_forked_child_does_not_keep_the_lock_of_its_parent(world: World) -> None:
+    assert end_of(world.start(("hold", 7), ("fork_and_die",))).killed
+    assert world.recover()["settled"] == 1
+    assert world.server.charged == 7
+
+
+def test_a_killed_process_loses_no_counted_usage(world: World) -> None:
+    assert end_of(world.start(("hold_usage", 9), ("die",))).killed
+    assert world.recover()["settled"] == 1
+    assert (world.server.charged, reserved(world)) == (9, 0)
+
+
+def test_an_actual_that_raises_writes_nothing_ahead(world: World) -> None:
+    def fail(usage: Any) -> cycles.Amount:
+        raise ZeroDivisionError
+
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION, actual=fail).acquire()
+        guard.usage.add(tokens_output=9)
+        assert journal_files(world.root) == []
+        guard.release()
