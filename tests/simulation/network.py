@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
@@ -259,9 +260,19 @@ class _Connections:
 class SimBlocking(_Connections):
     """Connections for threads."""
 
-    def send(self, method: str, target: str, headers: Headers, body: bytes, timeout_s: float, **_: Any) -> Reply:
+    def send(
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: bytes,
+        timeout_s: float,
+        queue_timeout_s: float = math.inf,
+        ends_at_s: float = math.inf,
+    ) -> Reply:
         """Make one attempt; the current thread waits."""
         hub = self._server.hub
+        timeout_s = min(timeout_s, ends_at_s - hub.now_s)
         hub.preempt()
         exchange = self._exchange(method, target, headers, body)
         exchange.send()
@@ -279,8 +290,18 @@ class SimBlocking(_Connections):
 class SimAsync(_Connections):
     """Connections for the tasks of one loop."""
 
-    async def send(self, method: str, target: str, headers: Headers, body: bytes, timeout_s: float, **_: Any) -> Reply:
+    async def send(
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: bytes,
+        timeout_s: float,
+        queue_timeout_s: float = math.inf,
+        ends_at_s: float = math.inf,
+    ) -> Reply:
         """Make one attempt; the current task waits."""
+        timeout_s = min(timeout_s, ends_at_s - self._server.hub.now_s)
         loop = asyncio.get_running_loop()
         exchange = self._exchange(method, target, headers, body)
         done: asyncio.Future[None] = loop.create_future()

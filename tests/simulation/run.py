@@ -27,7 +27,8 @@ from cycles._core.records import file_name
 from tests.simulation import disk as disks, network, threads
 from tests.simulation.hub import Hub, SimulationStuckError
 from tests.simulation.network import Faults, SimServer, amount
-from tests.simulation.workload import ASYNC, BUDGET, SYNC, Op, Program, client_of
+from tests.simulation.uses import ASYNC, SYNC
+from tests.simulation.workload import BUDGET, Op, Program, client_of
 
 MAX_OPS: Final = 60
 WORKERS: Final = min(os.cpu_count() or 1, 8)
@@ -63,6 +64,7 @@ class World:
         self.exempt = 0
         self.disk_fails = False
         self.sent: set[str] = set()  # reservations whose commit was sent
+        self.has_faults = False
         self.restarts = 0  # programs that start again soon
         self.calm = False  # planned faults do not happen any more
         self.server: SimServer
@@ -92,10 +94,11 @@ class World:
         chosen = random.sample(names, random.randrange(len(names) + 1))
         chances = dict.fromkeys(chosen, level)
         self.server.faults = Faults(delay_s=random.choice((0.001, 0.02, 0.4)), **chances)
+        self.has_faults = bool(chosen) and level > 0
         self.hub.trace(f"network: {', '.join(chosen) or 'no faults'} at {level}")
         if random.random() < 0.2:
             kind = random.choice(("full", "torn", "read_only"))
-            self.disk_fails = True
+            self.disk_fails = self.has_faults = True
             setattr(self.disk.faults, kind, True if kind == "read_only" else random.choice((0.1, 1.0)))
             self.hub.trace(f"disk: {kind}")
 
@@ -118,6 +121,7 @@ class World:
 
     def _stop_server(self) -> None:
         if self.server.up and not self.calm:
+            self.has_faults = True
             self.hub.trace("the server stops")
             self.server.stop()
 
@@ -132,6 +136,7 @@ class World:
     def _kill_one(self) -> None:
         alive = [program for program in self.programs if program.process.alive and not program.finished]
         if alive and not self.calm:
+            self.has_faults = True
             self._kill(self.hub.random.choice(alive))
             if self.hub.random.random() < 0.6:
                 self.restarts += 1
@@ -155,6 +160,7 @@ class World:
         self.hub.trace(f"the wall clock jumps by {jump} s")
 
     def _suspend(self) -> None:
+        self.has_faults = True
         self.hub.now_s += 90.0
         self.hub.trace("the machine is suspended for 90 s")
 
@@ -219,11 +225,19 @@ class World:
         if waiting:
             self.problems.append(f"these programs never end: {waiting}")
         self.hub.run(lambda: False, deadline_s=self.hub.now_s + 30)
+        if not self.has_faults:
+            self._check_settled_by_own_process()
         for program in self.programs:
             if program.closed and program.process.alive:
                 left = [thread.name for thread in self.hub.live_threads(program.process)]
                 if left:
                     self.problems.append(f"{program.process.name}: threads after close: {left}")
+
+    def _check_settled_by_own_process(self) -> None:
+        for op in self.ops:
+            charged = self.server.spent(f"tenant:acme/agent:{op.agent}")
+            if charged not in _allowed(op):
+                self.problems.append(f"{op.kind} {op.agent}: charged {charged} when its program ended")
 
     def _check_ledger(self) -> None:
         for thread, error in self.hub.failures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from attrs import define, field
@@ -102,11 +102,13 @@ class Program:
             self.hub.trace(f"{self.process.name} leaves {event.pending} settlements pending")
 
     def _in_thread(self, kinds: list[str]) -> None:
+        from tests.simulation import uses  # its functions take a Program
+
         for kind in kinds:
             self.hub.sleep(self.hub.random.random() * 3)
             op = self._note(kind)
             with self._watched(op):
-                SYNC[kind](self, op)
+                uses.SYNC[kind](self, op)
 
     def _in_loop(self, kinds: list[str]) -> None:
         loop.run(self.hub, self._tasks(kinds))
@@ -123,10 +125,11 @@ class Program:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _in_task(self, kind: str, delay_s: float) -> None:
+
         await asyncio.sleep(delay_s)
         op = self._note(kind)
         with self._watched(op):
-            await ASYNC[kind](self, op)
+            await Auses.SYNC[kind](self, op)
 
     def _note(self, kind: str) -> Op:
         op = Op(len(self.ops), kind, self.process)
@@ -188,226 +191,3 @@ def client_of(server: SimServer, journal_dir: str) -> cycles.Cycles:
         timeout=TIMEOUT_S,
         journal_dir=journal_dir,
     )
-
-
-def _spend(op: Op, guard: Any, value: int) -> None:
-    guard.spend(amount(value))
-    op.know(op.known + value)
-
-
-def _commit(op: Op, value: int) -> cycles.Amount:
-    op.know(value)
-    op.committing = True
-    return amount(value)
-
-
-def commit_sync(program: Program, op: Op) -> None:
-    with program.reserve(op) as guard:
-        program.entered(op, guard)
-        program.hub.sleep(program.work_s())
-        guard.commit(_commit(op, 60))
-
-
-def actual_sync(program: Program, op: Op) -> None:
-    with program.reserve(op, actual=amount(70)) as guard:
-        program.entered(op, guard)
-        program.hub.sleep(program.work_s())
-        _commit(op, 70)
-
-
-def spend_sync(program: Program, op: Op) -> None:
-    with program.reserve(op) as guard:
-        program.entered(op, guard)
-        for value in (10, 20, 30):
-            program.hub.sleep(program.work_s() / 3)
-            _spend(op, guard, value)
-        op.committing = True
-
-
-def raise_sync(program: Program, op: Op) -> None:
-    with program.reserve(op) as guard:
-        program.entered(op, guard)
-        program.hub.sleep(program.work_s())
-        op.releases = True
-        raise Boom
-
-
-def spend_raise_sync(program: Program, op: Op) -> None:
-    with program.reserve(op) as guard:
-        program.entered(op, guard)
-        _spend(op, guard, 25)
-        program.hub.sleep(program.work_s())
-        op.committing = True
-        raise Boom
-
-
-def release_sync(program: Program, op: Op) -> None:
-    guard = program.reserve(op).acquire()
-    program.entered(op, guard)
-    program.hub.sleep(program.work_s())
-    op.releases = True
-    guard.release("not needed")
-
-
-def over_sync(program: Program, op: Op) -> None:
-    with program.reserve(op) as guard:
-        program.entered(op, guard)
-        guard.commit(_commit(op, ESTIMATE + 40))
-
-
-def unavailable_sync(program: Program, op: Op) -> None:
-    op.may_run_unreserved = True
-    with program.reserve(op, on_unavailable="allow") as guard:
-        program.entered(op, guard)
-        program.hub.sleep(program.work_s())
-        guard.commit(_commit(op, 45))
-
-
-def shadow_sync(program: Program, op: Op) -> None:
-    op.may_run_unreserved, op.charges = True, False
-    with program.reserve(op, shadow=True) as guard:
-        program.entered(op, guard)
-        guard.commit(amount(50))
-
-
-def record_sync(program: Program, op: Op) -> None:
-    op.ran = True
-    program.client.record(_commit(op, 33), action=ACTION, subject={"agent": op.agent})
-
-
-def decorated_sync(program: Program, op: Op) -> None:
-    @program.client.guarded(amount(ESTIMATE), action=ACTION, subject={"agent": op.agent}, actual=amount)
-    def call() -> int:
-        program.entered(op, cycles.current_guard())
-        program.hub.sleep(program.work_s())
-        _commit(op, 42)
-        return 42
-
-    call()
-
-
-def stream_sync(program: Program, op: Op) -> None:
-    with program.reserve(op, actual=lambda usage: amount(usage.tokens_output)) as guard:
-        program.entered(op, guard)
-        for _ in guard.wrap(iter(range(5)), usage=lambda _: {"tokens_output": 7}, settle=False):
-            op.know(op.known + 7)
-            program.hub.sleep(program.work_s() / 5)
-        op.committing = True
-
-
-def transfer_sync(program: Program, op: Op) -> None:
-    guard = program.reserve(op).acquire()
-    token = guard.detach()
-    program.hub.sleep(program.hub.random.random() * 0.5)
-    with program.client.attach(token) as continued:
-        program.entered(op, continued)
-        continued.commit(_commit(op, 55))
-
-
-def transfer_spend_sync(program: Program, op: Op) -> None:
-    guard = program.reserve(op).acquire()
-    _spend(op, guard, 25)
-    token = guard.detach()
-    with program.client.attach(token) as continued:
-        program.entered(op, continued)
-        op.committing = True
-
-
-def denied_sync(program: Program, op: Op) -> None:
-    with program.client.reserve(amount(BUDGET + 1), action=ACTION, subject={"agent": op.agent}):
-        op.problems.append("a block ran although its estimate is larger than the budget")
-
-
-def dropped_sync(program: Program, op: Op) -> None:
-    guard = program.reserve(op).acquire()
-    program.entered(op, guard)
-    _spend(op, guard, 15)
-    op.committing = True
-    del guard
-
-
-def series_sync(program: Program, op: Op) -> None:
-    options: Any = {"subject": {"agent": op.agent}, "overage_policy": POLICY}
-    with program.client.lease_series(amount(ESTIMATE), action=ACTION, part_ms=4_000, **options) as series:
-        for _ in range(4):
-            guard = series.next()
-            program.entered(op, guard)
-            _spend(op, guard, 15)
-            program.hub.sleep(program.hub.random.choice((0.0, 3.0)))
-        op.committing = True
-
-
-async def commit_async(program: Program, op: Op) -> None:
-    async with program.reserve(op) as guard:
-        program.entered(op, guard)
-        await asyncio.sleep(program.work_s())
-        await guard.commit(_commit(op, 60))
-
-
-async def spend_async(program: Program, op: Op) -> None:
-    async with program.reserve(op) as guard:
-        program.entered(op, guard)
-        for value in (10, 20, 30):
-            await asyncio.sleep(program.work_s() / 3)
-            _spend(op, guard, value)
-        op.committing = True
-
-
-async def raise_async(program: Program, op: Op) -> None:
-    async with program.reserve(op) as guard:
-        program.entered(op, guard)
-        op.releases = True
-        await asyncio.sleep(program.work_s())
-        raise Boom
-
-
-async def unavailable_async(program: Program, op: Op) -> None:
-    op.may_run_unreserved = True
-    async with program.reserve(op, on_unavailable="allow") as guard:
-        program.entered(op, guard)
-        await asyncio.sleep(program.work_s())
-        await guard.commit(_commit(op, 45))
-
-
-async def record_async(program: Program, op: Op) -> None:
-    op.ran = True
-    await program.client.aio.record(_commit(op, 33), action=ACTION, subject={"agent": op.agent})
-
-
-async def cancel_policy_async(program: Program, op: Op) -> None:
-    with contextlib.suppress(cycles.LeaseLostError):
-        async with program.reserve(op, lease_policy="cancel") as guard:
-            program.entered(op, guard)
-            _spend(op, guard, 5)
-            op.committing = True
-            await asyncio.sleep(program.work_s())
-
-
-SYNC: Final[dict[str, Callable[[Program, Op], None]]] = {
-    "commit": commit_sync,
-    "actual": actual_sync,
-    "spend": spend_sync,
-    "raise": raise_sync,
-    "spend and raise": spend_raise_sync,
-    "release": release_sync,
-    "commit above the estimate": over_sync,
-    "allow if unavailable": unavailable_sync,
-    "shadow": shadow_sync,
-    "direct event": record_sync,
-    "decorated": decorated_sync,
-    "stream": stream_sync,
-    "transfer": transfer_sync,
-    "transfer after spend": transfer_spend_sync,
-    "denied": denied_sync,
-    "dropped": dropped_sync,
-    "series": series_sync,
-}
-
-ASYNC: Final[dict[str, Callable[[Program, Op], Coroutine[Any, Any, None]]]] = {
-    "commit": commit_async,
-    "spend": spend_async,
-    "raise": raise_async,
-    "allow if unavailable": unavailable_async,
-    "direct event": record_async,
-    "cancel policy": cancel_policy_async,
-}
