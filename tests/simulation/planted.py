@@ -37,8 +37,8 @@ FAULTS: Final = (
     Fault(
         "a commit is sent before its record is saved",
         "cycles/_flows/commit.py",
-        "    await io.save(record)\n    latest, result",
-        "    latest, result",
+        "    if await io.save(record):\n",
+        "    if True:\n",
     ),
     Fault(
         "the record of an open settlement is deleted",
@@ -120,7 +120,7 @@ FAULTS: Final = (
     ),
     Fault(
         "records of an earlier process are not found",
-        "cycles/_journal/journal.py",
+        "cycles/_journal/file_store.py",
         '        entries = {name for name in names if name.endswith(".json")}',
         "        entries: set[str] = set()",
     ),
@@ -183,10 +183,9 @@ FAULTS: Final = (
     ),
     Fault(
         "a rejected amount is not kept",
-        "cycles/_journal/journal.py",
-        '            write_whole(folder + name, f"{folder}{name}.{self._unique()}.tmp", kept, sync=self._sync)\n'
-        "        except (OSError, RecordError)",
-        "            pass\n        except (OSError, RecordError)",
+        "cycles/_journal/file_store.py",
+        '            write_whole(folder + name, f"{folder}{name}.{self._unique()}.tmp", kept, sync=self._sync)\n            self._claimed',
+        "            self._claimed",
     ),
     Fault(
         "a reservation without a response runs unguarded",
@@ -203,8 +202,8 @@ FAULTS: Final = (
     Fault(
         "the journal writer ignores its jobs",
         "cycles/_drivers/tasks.py",
-        "        return self._records.journaled and await self._writer.save(record)",
-        "        return self._records.journaled",
+        "            return await self._writer.save(record)",
+        "            return True",
     ),
 )
 

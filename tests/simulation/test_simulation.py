@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation import planted
+from tests.simulation import planted, run, world
 
 ROOT = Path(__file__).parents[2]
 SEEDS_PER_TEST = 50
@@ -50,9 +50,7 @@ def test_a_seed_always_does_the_same() -> None:
 
 
 def test_a_failing_seed_prints_what_happened_and_how_to_replay_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.simulation import run
-
-    monkeypatch.setattr(run, "_allowed", lambda op: {-1})
+    monkeypatch.setattr(world, "_allowed", lambda op: {-1})
     printed = run.report(run.run_isolated(3))
     assert printed is not None
     assert "seed 3 failed" in printed

@@ -1,4 +1,4 @@
-"""The kinds of uses of a guard, in threads and in event loops, each as a small program with notes of what it reported."""
+"""The kinds of uses of a guard, in threads and in event loops: small programs that note what they report."""
 
 from __future__ import annotations
 

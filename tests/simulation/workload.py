@@ -126,10 +126,12 @@ class Program:
 
     async def _in_task(self, kind: str, delay_s: float) -> None:
 
+        from tests.simulation import uses
+
         await asyncio.sleep(delay_s)
         op = self._note(kind)
         with self._watched(op):
-            await Auses.SYNC[kind](self, op)
+            await uses.ASYNC[kind](self, op)
 
     def _note(self, kind: str) -> Op:
         op = Op(len(self.ops), kind, self.process)
