@@ -184,7 +184,8 @@ FAULTS: Final = (
     Fault(
         "a rejected amount is not kept",
         "cycles/_journal/file_store.py",
-        '            write_whole(folder + name, f"{folder}{name}.{self._unique()}.tmp", kept, sync=self._sync)\n            self._claimed',
+        '            write_whole(folder + name, f"{folder}{name}.{self._unique()}.tmp", kept, sync=self._sync)\n'
+        "            self._claimed",
         "            self._claimed",
     ),
     Fault(
