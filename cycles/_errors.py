@@ -1,6 +1,6 @@
-"""Every error users can meet, in one tree.
+"""All errors and warnings of the SDK, in one tree. They can be pickled and copied.
 
-Inside the SDK outcomes are values; the facade turns them into these exactly once. All of them pickle and copy.
+Inside the SDK outcomes are values. `_core/error_mapping.py` turns them into these errors.
 """
 
 from __future__ import annotations
@@ -19,11 +19,24 @@ def add_note(error: BaseException, note: str) -> None:
 
 
 class CyclesError(Exception):
-    """Base of everything this SDK raises on purpose."""
+    """Base class of all errors of this SDK."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Keyword-only constructors do not survive the default protocol; state does.
-        return (_rebuild, (type(self), self.args, self.__dict__))
+        # The default protocol cannot call constructors with keyword-only parameters.
+        return (_rebuild, (type(self), self.args, {name: _picklable(value) for name, value in vars(self).items()}))
+
+
+def _picklable(value: Any) -> Any:
+    """Return an exception that cannot be pickled, such as the cause of a TransportError, as one that can."""
+    if not isinstance(value, BaseException) or isinstance(value, CyclesError):
+        return value
+    import pickle  # loaded already: the error is being pickled or copied
+
+    try:
+        pickle.loads(pickle.dumps(value))  # noqa: S301 - our own bytes: some causes can be dumped and not loaded
+    except Exception:
+        return OSError(f"{type(value).__qualname__}: {value}")
+    return value
 
 
 def _rebuild(cls: type[CyclesError], args: tuple[Any, ...], state: dict[str, Any]) -> CyclesError:
@@ -34,11 +47,11 @@ def _rebuild(cls: type[CyclesError], args: tuple[Any, ...], state: dict[str, Any
 
 
 class ConfigurationError(CyclesError, ValueError):
-    """The client cannot work as configured; the message names the setting and how to give it."""
+    """A setting is missing or wrong, or an extra is missing. The message names it and what to do."""
 
 
 class InvalidRequestError(CyclesError, ValueError):
-    """Refused before anything was sent: the message names the field and the bound it breaks."""
+    """A value is wrong. Nothing was sent. The message names the value and what is allowed."""
 
 
 class BulkActionError(CyclesError):
@@ -54,19 +67,23 @@ class BulkActionError(CyclesError):
 
 
 class UnknownModelError(InvalidRequestError):
-    """No price is known for a model; the message names the model and how to give its price."""
+    """No price is known for a model. The message names the model and how to pass its price."""
 
 
 class TransportError(CyclesError):
-    """No usable answer came back. For a write the outcome is unknown; a retry must reuse its idempotency key.
+    """No usable response. The outcome of a write is unknown, unless `request_sent` is False.
 
     Attributes:
-        cause: What the connection reported, or None.
-        request_id: The server's id of the request, if an answer carried one.
+        cause: The error of the connection, or None.
+        request_id: The server's id of the request, if the response had one.
         trace_id: The trace id of the request, if one is known (32 hex digits).
-        status: HTTP status of the unusable answer, or None if none came.
-        request_sent: False if it is certain that the server has received nothing.
+        status: HTTP status of the unusable response, or None if there was none.
+        request_sent: False if no byte of the request can have been sent.
+        retryable: True: the same request, with the same idempotency key, may succeed later.
     """
+
+    request_sent: bool = True
+    retryable: bool = True
 
     def __init__(
         self,
@@ -80,6 +97,7 @@ class TransportError(CyclesError):
     ) -> None:
         super().__init__(message)
         self.cause = cause
+        self.request_sent = request_sent
         self.status = status
         self.request_id = request_id
         self.trace_id = trace_id
@@ -87,24 +105,24 @@ class TransportError(CyclesError):
 
 
 class AmbiguousResponseError(TransportError):
-    """An answer came that proves nothing: a 2xx off the schema, HTML, a truncated body, a redirect."""
+    """The response is inconclusive: a 2xx that does not match the schema, HTML, a truncated body, a redirect."""
 
 
 class ProtocolError(CyclesError):
-    """The server understood the request and refused it. An unknown error code is this class itself.
+    """The server rejected the request. An error code that this SDK does not know is this class itself.
 
     Attributes:
         status: HTTP status.
-        code: The protocol's error code, for example ``BUDGET_EXCEEDED``; None where the body carried none.
-        reason_code: Why a decision was DENY, where the refusal came as a decision.
-        message: The server's own words (with the API key redacted, should the server echo it).
-        hint: What to do about it, where the SDK knows; part of ``str(error)``.
+        code: The protocol's error code, for example ``BUDGET_EXCEEDED``; None if the body has none.
+        reason_code: The reason of a DENY, if the server returned a decision.
+        message: The server's message. If it contains the API key, the key is redacted.
+        hint: What the caller can do, if the SDK knows it. It is part of ``str(error)``.
         request_id: The server's id of the request, for its logs.
         trace_id: W3C trace id of the request (32 hex digits).
-        details: Further facts the server gave, an empty mapping if none.
-        retry_after_ms: When the server wants to be asked again at the earliest, in milliseconds.
-        evidence: Reference to the signed evidence of the refusal, or None.
-        retryable: True where the same request may succeed later without being changed.
+        details: The server's details, an empty mapping if there are none.
+        retry_after_ms: How long to wait before the next request, in milliseconds, or None.
+        evidence: Reference to the signed evidence of the rejection, or None.
+        retryable: True if the same request may succeed later.
     """
 
     def __init__(
@@ -136,25 +154,25 @@ class ProtocolError(CyclesError):
         self.retryable = retryable
 
     def __str__(self) -> str:
-        facts = [
-            str(fact)
-            for fact in (
+        data = [
+            str(item)
+            for item in (
                 (self.code or self.reason_code) if self.message != self.code else None,
                 f"HTTP {self.status}" if self.status is not None else None,
                 f"request {self.request_id}" if self.request_id else None,
             )
-            if fact
+            if item
         ]
-        words = f"{self.message}; {self.hint}" if self.hint else self.message
-        return f"{words} [{', '.join(facts)}]" if facts else words
+        text = f"{self.message}; {self.hint}" if self.hint else self.message
+        return f"{text} [{', '.join(data)}]" if data else text
 
 
 class ReservationDeniedError(ProtocolError):
-    """The server said no to a reservation; the action must not run."""
+    """The server denied a reservation. The action must not run."""
 
 
 class BudgetExceededError(ReservationDeniedError):
-    """A scope has less budget left than was asked for."""
+    """A scope has less budget left than the request needs."""
 
 
 class OverdraftLimitExceededError(ReservationDeniedError):
@@ -162,7 +180,7 @@ class OverdraftLimitExceededError(ReservationDeniedError):
 
 
 class DebtOutstandingError(ReservationDeniedError):
-    """A scope has debt and no overdraft allowed; it must be funded first."""
+    """A scope has debt and no overdraft. It must be funded first."""
 
 
 class BudgetFrozenError(ReservationDeniedError):
@@ -170,11 +188,11 @@ class BudgetFrozenError(ReservationDeniedError):
 
 
 class BudgetClosedError(ReservationDeniedError):
-    """The budget of a scope is closed for good."""
+    """The budget of a scope is closed permanently."""
 
 
 class TenantClosedError(ReservationDeniedError):
-    """The tenant itself is closed."""
+    """The tenant is closed."""
 
 
 class UnauthorizedError(ProtocolError):
@@ -182,7 +200,7 @@ class UnauthorizedError(ProtocolError):
 
 
 class ForbiddenError(ProtocolError):
-    """The API key is valid, but the tenant or the reservation is somebody else's."""
+    """The API key is valid, but the tenant or the reservation belongs to another key or tenant."""
 
 
 class InsufficientPermissionsError(ForbiddenError):
@@ -206,7 +224,7 @@ class IdempotencyMismatchError(ProtocolError):
 
 
 class ReservationKeyReusedError(IdempotencyMismatchError, ReservationDeniedError):
-    """No reservation: its idempotency key was used before for another one."""
+    """The idempotency key of a reservation was used before for another one."""
 
 
 class ReservationExpiredError(ProtocolError):
@@ -218,11 +236,11 @@ class ReservationFinalizedError(ProtocolError):
 
 
 class MaxExtensionsExceededError(ProtocolError):
-    """The server will not extend this lease any more."""
+    """The server does not extend this lease any more."""
 
 
 class RateLimitedError(ProtocolError):
-    """The server throttles; `retry_after_ms` says for how long, if it told."""
+    """The server limits the rate of requests. `retry_after_ms` says how long to wait, if the response contains it."""
 
 
 class ServerError(ProtocolError):
@@ -234,7 +252,7 @@ class GuardFinalizedError(CyclesError):
 
 
 class LeaseLostError(CyclesError):
-    """The heartbeat gave the lease up while the work was going on; `__cause__` tells why."""
+    """The lease was lost while the block ran. `__cause__` is the failure that stopped the heartbeat."""
 
     def __init__(self, message: str, *, reservation_id: str | None = None) -> None:
         super().__init__(message)
@@ -250,7 +268,7 @@ class ToolNotAllowedError(CyclesError):
 
 
 class StepsExhaustedError(CyclesError):
-    """The caps of the reservation grant no further step; `limit` is how many they granted."""
+    """The caps of the reservation allow no further step. `limit` is the number of steps that they allow."""
 
     def __init__(self, message: str, *, limit: int | None = None) -> None:
         super().__init__(message)
@@ -258,11 +276,33 @@ class StepsExhaustedError(CyclesError):
 
 
 class ReservationNotActiveError(CyclesError):
-    """The idempotency key replayed a reservation that is no longer active; the block does not run a second time."""
+    """The idempotency key replays a reservation that has ended. The block does not run a second time.
 
-    def __init__(self, message: str, *, reservation_id: str | None = None) -> None:
+    Attributes:
+        reservation_id: Id of the reservation.
+        status: How the first run ended: COMMITTED, RELEASED or EXPIRED; None if the server did not report it.
+        committed: The amount that the first run committed, or None.
+        finalized_at_ms: When the first run ended, in milliseconds of server time, or None.
+    """
+
+    status: str | None = None
+    committed: Any = None
+    finalized_at_ms: int | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reservation_id: str | None = None,
+        status: str | None = None,
+        committed: Any = None,
+        finalized_at_ms: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.reservation_id = reservation_id
+        self.status = status
+        self.committed = committed
+        self.finalized_at_ms = finalized_at_ms
 
 
 class WebhookError(CyclesError):
@@ -310,7 +350,7 @@ class EvidenceRejectedError(EvidenceError, ValueError):
 
 
 class UncommittedGuardWarning(UserWarning):
-    """A block ended without anyone saying what the action cost; its budget was released."""
+    """A block ended and no cost was reported, so its budget was released."""
 
 
 public(*(value for value in tuple(globals().values()) if isinstance(value, type) and value.__module__ == __name__))

@@ -109,7 +109,7 @@ class Channel:
         queued = error.kind is FailureKind.QUEUE
         if queued:
             message = str(error)
-        cause = error.__cause__ or error
+        cause = without_frames(error.__cause__ or error)
         return Unreachable(self.wire.redact(message), cause, error.request_sent, call.trace_id, queued)
 
     def _connections(self, *, heartbeat: bool) -> Blocking:
@@ -149,3 +149,14 @@ class Channel:
         with self._lock:
             self._loops = {known: its for known, its in self._loops.items() if not known.is_closed()}
             return self._loops.setdefault(loop, {})
+
+
+def without_frames(error: BaseException) -> BaseException:
+    """Remove the tracebacks of an error that becomes a cause: the frames of connections have requests with the key."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error

@@ -28,6 +28,10 @@ DELAYED_AGAIN_MS: Final = 60_000.0  # one warning a minute, also for ten thousan
 logger = logging.getLogger("cycles")
 
 
+LONGEST_LINE: Final = 2_000
+"""Characters of a log record that are kept: more is the page of a proxy, not a message."""
+
+
 class Reporter:
     """The observers of one client, and what its drivers report to them."""
 
@@ -53,7 +57,7 @@ class Reporter:
         if logger.isEnabledFor(event.level):
             from cycles.events import log_extra
 
-            logger.log(event.level, "%s", event.text(), extra=log_extra(event))
+            logger.log(event.level, "%s", one_line(event.text()), extra=log_extra(event))
         for observer in self._observers:
             try:
                 observer(event)
@@ -96,3 +100,12 @@ def _sums(pending: list[PendingSettlement]) -> list[Amount]:
         known = sums.get(each.amount.unit)
         sums[each.amount.unit] = each.amount if known is None else known + each.amount
     return list(sums.values())
+
+
+def one_line(text: str) -> str:
+    """Return `text` as one printable line of bounded length: it may contain a message of any proxy."""
+    if len(text) > LONGEST_LINE:
+        text = f"{text[:LONGEST_LINE]}..."
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

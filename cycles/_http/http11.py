@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import h11
 
+from cycles._core.secret import Secret
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply, decoded, too_large
 
 MAX_HEAD = 64 * 1024
@@ -42,7 +43,7 @@ class Http11:
             raise ExchangeError(FailureKind.INVALID, message, request_sent=False) from error
         # The framing is ours (length, then exactly that many bytes), so h11 accepts the rest.
         rest = send(h11.Data(data=body)) if body else None
-        return head + (rest or b"") + (send(h11.EndOfMessage()) or b"")
+        return Secret(head + (rest or b"") + (send(h11.EndOfMessage()) or b""))  # it contains the API key
 
     def feed(self, data: bytes) -> bool:
         """Take what was read (`b""` for the end of the stream); True when the response is complete."""

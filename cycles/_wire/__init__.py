@@ -1,1 +1,1 @@
-"""Calls to requests, replies to outcomes. The only importer of `cycles_client`."""
+"""Turns calls into requests and replies into outcomes. The only importer of `cycles_client`."""

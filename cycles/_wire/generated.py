@@ -1,6 +1,6 @@
-"""The generated functions, reached by name: arguments become a call, the body of a success the generated model.
+"""The generated functions by operation id: turn arguments into a call, and the body of a success into a model.
 
-Only the building and the reading are theirs; the request goes out over this client's connections like any other.
+Only building and reading use the generated code. The request is sent over the connections of this client.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _PACKAGE: Final = "cycles_client"
 
 
 def find(operation: str | ModuleType, package: str = _PACKAGE) -> str:
-    """The operation id of an operation that is given by its id or by its generated module.
+    """Return the id of an operation that is given by its id or by its generated module.
 
     Raises:
-        InvalidRequestError: for anything else, with the ids that look like it.
+        InvalidRequestError: There is no such operation. The message names similar ones.
     """
     protocol = _protocol(package)
     if isinstance(operation, ModuleType):
@@ -37,12 +37,12 @@ def find(operation: str | ModuleType, package: str = _PACKAGE) -> str:
         return operation
     shown = operation.__name__ if isinstance(operation, ModuleType) else str(operation)
     near = get_close_matches(shown, protocol.OPERATIONS, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(protocol.OPERATIONS)}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(protocol.OPERATIONS)}"
     raise InvalidRequestError(f"operation: the protocol has no {shown!r}; {hint}")
 
 
 def is_read(operation: str, package: str = _PACKAGE) -> bool:
-    """Whether the operation changes nothing, so that it may be repeated freely."""
+    """Return whether the operation changes nothing, so that it can always be retried."""
     return _entry(operation, package)["method"] in ("GET", "HEAD", "OPTIONS")
 
 
@@ -53,11 +53,13 @@ def call_of(
     trace_id: str,
     package: str = _PACKAGE,
 ) -> Call:
-    """The call that the generated code makes of its arguments; a body may be a generated model or a mapping.
+    """Return the call that the generated code makes of its arguments. A body may be a model or a mapping.
 
     Raises:
-        InvalidRequestError: where the generated code cannot make a request of them.
+        InvalidRequestError: The generated code cannot make a request of them.
     """
+    if not isinstance(headers, Mapping):
+        raise InvalidRequestError(f"extra_headers must be a mapping of names to values, got {type(headers).__name__}")
     entry = _entry(operation, package)
     given = dict(arguments)
     if isinstance(given.get("body"), Mapping):
@@ -78,10 +80,10 @@ def call_of(
 
 
 def model_of(operation: str, body: Any, package: str = _PACKAGE) -> Any:
-    """The generated model of the body of a success; None for an operation whose success carries no JSON.
+    """Return the generated model of the body of a success, or None if the operation returns no JSON.
 
     Raises:
-        AmbiguousResponseError: where the generated code cannot read what the schema allows.
+        AmbiguousResponseError: The generated code cannot read the body, although the schema allows it.
     """
     import httpx
 
@@ -89,16 +91,18 @@ def model_of(operation: str, body: Any, package: str = _PACKAGE) -> Any:
     if entry["response"] is None:
         return None
     client = import_module(package).Client(base_url="")
-    answer = httpx.Response(entry["success"], json=body)
-    built = _module(entry, package)._build_response(client=client, response=answer)
+    response = httpx.Response(entry["success"], json=body)
+    built = _module(entry, package)._build_response(client=client, response=response)
     if built.parse_error is not None:
-        raise AmbiguousResponseError(f"{operation}: the generated model cannot hold the answer") from built.parse_error
+        raise AmbiguousResponseError(
+            f"{operation}: the generated model cannot read the response"
+        ) from built.parse_error
     return built.parsed
 
 
 @frozen
 class _Body:
-    """A mapping where the generated code expects a model."""
+    """A mapping that the generated code accepts as a model."""
 
     members: Mapping[str, Any]
 
@@ -121,7 +125,7 @@ def _module(entry: Mapping[str, Any], package: str) -> Any:
 
 
 def _path_parameters(template: str, url: str) -> dict[str, str]:
-    """What the generated code has filled into the path, to be checked and quoted like every other id."""
+    """Return the path parameters that the generated code has inserted, to be checked and quoted like all ids."""
     names = re.findall(r"{([^}]+)}", template)
     pattern = "([^/]*)".join(re.escape(piece) for piece in re.split(r"{[^}]+}", template))
     match = re.fullmatch(pattern, url)

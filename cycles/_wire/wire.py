@@ -1,13 +1,14 @@
-"""Calls to bytes, bytes to outcomes: the only importer of `cycles_client`, and the only place that knows the API key.
+"""`Wire`: turns calls into the bytes of a request, and replies into outcomes. It is the only place with the API key.
 
-What an operation looks like and what its answer must satisfy comes from the tables generated with `cycles_client`
-(`protocol.py`), so that a new version of the protocol is a regeneration, not an edit here. The wire sends nothing
-itself; drivers hand its bytes to their connections and the reply back to it.
+The operations and what their responses must satisfy come from the tables that are generated with `cycles_client`
+(`protocol.py`), so a new version of the protocol needs no edit here. The wire sends nothing itself: drivers pass its
+requests to connections and the replies back to it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -20,18 +21,25 @@ from cycles._core.outcome import Outcome, classify_response
 from cycles._core.protocol import GET_EVIDENCE_KEYS
 from cycles._core.requests import Call, aware, check_id
 from cycles._core.schema import Check, Checkers
+from cycles._core.secret import Secret
 from cycles._errors import InvalidRequestError
 from cycles._version import __version__
 
 USER_AGENT: Final = f"cycles-sdk/{__version__} python/{sys.version_info[0]}.{sys.version_info[1]}"
 
 _KEY_HEADER: Final = b"X-Cycles-API-Key"
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+_OWN_HEADERS: Final = frozenset(
+    ("connection", "content-length", "content-type", "host", "traceparent", "transfer-encoding", "user-agent")
+)
+"""Headers that the client sends itself, with that of its key. A second one would be ambiguous."""
 _ONE_BY_ONE: Final = {GET_EVIDENCE_KEYS: "keys"}
-"""Answers whose items are judged one by one by their reader: one foreign key must not hide the others."""
+"""Responses whose items their reader checks one by one: a key of an unknown type must not hide the others."""
 
 
 class ReplyLike(Protocol):
-    """What connections answer: see `_http.factory.Reply`."""
+    """The reply of a connection: see `_http.exchange.Reply`."""
 
     @property
     def status(self) -> int: ...
@@ -46,7 +54,7 @@ class ReplyLike(Protocol):
 
 @frozen
 class Prepared:
-    """One request, ready to be written. `target` is path and query, below the path of the base URL."""
+    """One request, ready to be sent. `target` is path and query, relative to the base URL."""
 
     method: str
     target: str
@@ -68,7 +76,7 @@ class _Operation:
 
 
 class Wire:
-    """One key: how its requests look and what the answers to them prove."""
+    """Builds the requests of one API key, and classifies the replies to them."""
 
     def __init__(
         self, api_key: str, *, tables: Callable[[], Any] | None = None, key_header: bytes = _KEY_HEADER
@@ -78,25 +86,27 @@ class Wire:
         self._key_bytes = api_key.encode()
         common = [(b"User-Agent", USER_AGENT.encode())]
         self._public_headers = common
-        self._headers = [*common, (key_header, self._key_bytes)]
+        self._headers = [*common, (key_header, Secret(self._key_bytes))]
+        self._own_headers = _OWN_HEADERS | {key_header.decode().lower()}
         self._operations: dict[str, _Operation] = {}
         self._requests: Checkers | None = None
-        self._answers: Checkers | None = None
+        self._responses: Checkers | None = None
 
     def __repr__(self) -> str:
         return "<Wire>"
 
     def check(self, call: Call) -> None:
-        """Hold a call against the schema of its operation.
+        """Check a call against the schema of its operation.
 
         Raises:
-            InvalidRequestError: naming the member and the bound it breaks. Nothing has been sent.
+            InvalidRequestError: A value is wrong. The message names it and what is allowed; nothing was sent.
         """
         operation = self._operation(call.operation)
         assert self._requests is not None
         for name, value in {**call.path, **call.query}.items():
             if name not in operation.parameters:
-                raise InvalidRequestError(f"{name}: the protocol has no such parameter of {call.operation}")
+                known = ", ".join(operation.parameters)
+                raise InvalidRequestError(f"{name} is not a parameter of {call.operation}: use one of {known}")
             schema = operation.parameters[name]["schema"]
             if schema.get("type") == "array" or schema.get("format") == "date-time":
                 continue
@@ -105,10 +115,10 @@ class Wire:
             _raise(self._requests[operation.request](call.body, ""))
 
     def prepare(self, call: Call) -> Prepared:
-        """The bytes of a call.
+        """Return the request of a call.
 
         Raises:
-            InvalidRequestError: for an id that is not one, or a body that is not JSON.
+            InvalidRequestError: An id or an extra header cannot be sent, or the body is not JSON.
         """
         operation = self._operation(call.operation)
         target = operation.path
@@ -120,40 +130,40 @@ class Wire:
         if call.trace_id is not None:
             headers.append((b"traceparent", f"00-{call.trace_id}-{call.trace_id[16:]}-01".encode()))
         content = b""
-        headers += [_header(name, value) for name, value in call.headers.items()]
+        headers += [self._header(name, value) for name, value in call.headers.items()]
         if call.body is not None:
             content = _json(call.body)
             headers.append((b"Content-Type", b"application/json"))
         return Prepared(operation.method, target, headers, content)
 
     def classify_response(self, call: Call, reply: ReplyLike) -> Outcome:
-        """What the reply to a call proves (semantics 8)."""
+        """Classify the reply to a call: see `docs/protocol/responses.md`."""
         operation = self._operation(call.operation)
-        answers = self._answers
-        assert answers is not None
+        checkers = self._responses
+        assert checkers is not None
         return classify_response(
             success=reply.status if reply.status in operation.other_success else operation.success,
-            check=answers[operation.response] if operation.response is not None else None,
-            error_check=answers[operation.error] if operation.error is not None else _anything,
+            check=checkers[operation.response] if operation.response is not None else None,
+            error_check=checkers[operation.error] if operation.error is not None else _anything,
             status=reply.status,
             header=reply.header,
             body=reply.body,
             sent=reply.sent,
             received=reply.received,
-            redact=self.redact if self._key_bytes in reply.body else _as_it_is,
+            redact=self.redact if self._key_bytes in reply.body else _unchanged,
         )
 
     def redact(self, text: str) -> str:
-        """`text` without the API key, should somebody echo it (decisions 18)."""
+        """Return `text` without the API key, for messages of a server that repeat it."""
         return text.replace(self._key, "[api key]")
 
     def item_check(self, operation: str) -> Check:
-        """The tolerant checker of one item of a list that is read item by item."""
+        """Return the check of one item of a list whose items are checked one by one."""
         protocol = self._tables()
         self._load()
-        assert self._answers is not None
+        assert self._responses is not None
         members = protocol.SCHEMAS[protocol.OPERATIONS[operation]["response"]]["properties"]
-        return self._answers.inline(members[_ONE_BY_ONE[operation]]["items"])
+        return self._responses.inline(members[_ONE_BY_ONE[operation]]["items"])
 
     def _operation(self, name: str) -> _Operation:
         try:
@@ -161,16 +171,25 @@ class Wire:
         except KeyError:
             self._load()
         if name not in self._operations:
-            raise InvalidRequestError(f"the protocol this client was generated from has no operation {name}")
+            raise InvalidRequestError(f"operation: the protocol has no {name!r}; regenerate cycles_client if it is new")
         return self._operations[name]
 
     def _load(self) -> None:
-        # The tables are read when the first call is made, not when the client is.
+        # The tables are read at the first call, so that creating a client stays fast.
         protocol = self._tables()
         if self._requests is None:
-            self._answers = Checkers(_without_items(protocol.SCHEMAS, protocol.OPERATIONS), responses=True)
+            self._responses = Checkers(_without_items(protocol.SCHEMAS, protocol.OPERATIONS), responses=True)
             self._operations = {name: _operation(table) for name, table in protocol.OPERATIONS.items()}
             self._requests = Checkers(protocol.SCHEMAS, responses=False)
+
+    def _header(self, name: Any, value: Any) -> tuple[bytes, bytes]:
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise InvalidRequestError(f"extra_headers: {name!r:.80} is not the name of an HTTP header")
+        if name.lower() in self._own_headers:
+            raise InvalidRequestError(f"extra_headers: the client sends {name} itself; remove it")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):  # the value may be a secret
+            raise InvalidRequestError(f"extra_headers: the value of {name} must be ASCII text without line breaks")
+        return name.encode(), Secret(value.encode())
 
     def _query(self, operation: _Operation, query: Mapping[str, Any]) -> list[tuple[str, str]]:
         pairs: list[tuple[str, str]] = []
@@ -207,7 +226,7 @@ def _runtime_tables() -> Any:
 
 
 def _without_items(schemas: Mapping[str, Any], operations: Mapping[str, Any]) -> dict[str, Any]:
-    """The schemas, where lists that are judged one by one are plain lists."""
+    """Return the schemas without those of items that are checked one by one."""
     changed: dict[str, Any] = dict(schemas)
     for operation, member in _ONE_BY_ONE.items():
         name = operations.get(operation, {}).get("response")
@@ -225,14 +244,7 @@ def _query_text(name: str, value: Any) -> str:
     return str(value)
 
 
-def _header(name: str, value: str) -> tuple[bytes, bytes]:
-    try:
-        return name.encode("ascii"), value.encode("ascii")
-    except UnicodeEncodeError as error:
-        raise InvalidRequestError(f"header {name}: HTTP headers are ASCII") from error
-
-
-# One encoder for all requests: making one costs as much as encoding a small body.
+# One encoder for all requests: creating one takes as long as encoding a small body.
 _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -240,7 +252,8 @@ def _json(body: Any) -> bytes:
     try:
         return _to_json(body).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"the request is not JSON: {error}") from error
+        message = f"the request cannot be encoded as JSON: {error}; pass strings, numbers, booleans, lists and mappings"
+        raise InvalidRequestError(message) from error
 
 
 def _raise(problem: str | None) -> None:
@@ -248,7 +261,7 @@ def _raise(problem: str | None) -> None:
         raise InvalidRequestError(problem.removeprefix(": "))
 
 
-def _as_it_is(text: str) -> str:
+def _unchanged(text: str) -> str:
     return text
 
 

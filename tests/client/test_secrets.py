@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+import httpx
 import pytest
 
 import cycles
+from tests.support.stub import Stub, hang_up, raw
 
 KEY = "cyc_live_hunter2"
 
@@ -19,11 +24,11 @@ def frames_of_the_sdk(error: BaseException | None, seen: set[int] | None = None)
     if error is None or id(error) in seen:
         return
     seen.add(id(error))
-    traceback = error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename != __file__:
-            yield traceback.tb_frame
-        traceback = traceback.tb_next
+    link = error.__traceback__
+    while link is not None:
+        if link.tb_frame.f_code.co_filename != __file__:
+            yield link.tb_frame
+        link = link.tb_next
     yield from frames_of_the_sdk(error.__cause__, seen)
     yield from frames_of_the_sdk(error.__context__, seen)
 
@@ -69,4 +74,62 @@ def test_a_key_that_cannot_be_sent_is_in_no_frame() -> None:
     with pytest.raises(cycles.ConfigurationError) as caught:
         cycles.Cycles(base_url="http://localhost", api_key=f"{KEY}\n")
     assert KEY not in str(caught.value)
+    assert_no_key(caught.value)
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def client_of(base_url: str, **settings: Any) -> cycles.Cycles:
+    given: dict[str, Any] = {"journal": False, "timeout": 0.5, "tenant": "acme", "api_key": KEY, **settings}
+    return cycles.Cycles(base_url=base_url, **given)
+
+
+BROKEN = {"hang up": hang_up(), "not HTTP": raw(b"not HTTP at all\r\n\r\n"), "half": raw(b"HTTP/1.1 200 OK\r\nCont")}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("kind", ["sync", "async", "httpx", "httpx async"])
+def test_an_error_of_a_request_has_no_key_in_its_frames(broken: Any, kind: str) -> None:
+    with Stub(*[broken] * 4) as stub:
+        settings: dict[str, Any] = {}
+        if kind.startswith("httpx"):
+            settings = {"http_client": httpx.Client(), "async_http_client": httpx.AsyncClient()}
+        client = client_of(stub.url, **settings)
+        with pytest.raises(cycles.TransportError) as caught:
+            if kind.endswith("async"):
+                asyncio.run(client.aio.decide(cycles.usd(1), action=("a", "b")))
+            else:
+                client.decide(cycles.usd(1), action=("a", "b"))
+    assert caught.value.__cause__ is not None
+    assert_no_key(caught.value)
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_error_of_a_closed_port_has_no_key_in_its_frames() -> None:
+    client = client_of(f"http://127.0.0.1:{closed_port()}")
+    with pytest.raises(cycles.TransportError) as caught:
+        client.reserve(cycles.usd(1), action=("a", "b")).acquire()
+    assert_no_key(caught.value)
+
+
+def test_a_wrong_extra_header_has_no_key_in_its_frames() -> None:
+    with pytest.raises(cycles.InvalidRequestError) as caught:
+        client_of("http://localhost").raw("getBalances", tenant="acme", extra_headers={"X-A": "b\n"})
+    assert_no_key(caught.value)
+
+
+def test_an_interrupt_while_a_request_is_sent_has_no_key_in_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with Stub() as stub:
+        client = client_of(stub.url)
+        monkeypatch.setattr("cycles._http.http11.Http11.feed", interrupt)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            client.decide(cycles.usd(1), action=("a", "b"))
     assert_no_key(caught.value)

@@ -1,0 +1,101 @@
+"""Errors that a user can act on, and that survive a process pool and a log file."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import pickle
+import socket
+import ssl
+from typing import Any
+
+import httpx
+import pytest
+
+import cycles
+from tests.support.stub import Stub, ok
+
+
+class Unpicklable(Exception):
+    """An exception whose constructor cannot be called with its args, as many libraries have them."""
+
+    def __init__(self, code: int, *, request: object) -> None:
+        super().__init__(f"code {code}")
+        self.request = request
+
+
+CAUSES: list[BaseException] = [
+    OSError(5, "io"),
+    ConnectionRefusedError(111, "refused"),
+    ssl.SSLError(1, "wrong version"),
+    ssl.SSLCertVerificationError("self-signed"),
+    socket.gaierror(-2, "unknown name"),
+    httpx.ConnectError("no", request=httpx.Request("GET", "http://localhost")),
+    UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"),
+    Unpicklable(5, request=lambda: None),
+]
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: type(cause).__name__)
+@pytest.mark.parametrize("kind", [cycles.TransportError, cycles.AmbiguousResponseError])
+def test_a_transport_error_pickles_with_every_cause(kind: type[cycles.TransportError], cause: BaseException) -> None:
+    error = kind("no usable response", cause=cause, trace_id="t", request_sent=False)
+    for again in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):
+        assert type(again) is kind
+        assert str(again) == "no usable response"
+        assert str(cause) in str(again.cause)
+        assert (again.trace_id, again.request_sent, again.retryable) == ("t", False, True)
+
+
+def test_a_transport_error_is_retryable() -> None:
+    assert cycles.TransportError("x").retryable
+    assert cycles.AmbiguousResponseError("x").retryable
+    assert cycles.TransportError("x").request_sent
+
+
+WRONG_HEADERS: list[tuple[Any, str]] = [
+    ({"X-Team": "a\r\nX-Cycles-API-Key: other"}, "the value of X-Team must be ASCII text without line breaks"),
+    ({"X-Team": "a\nb"}, "the value of X-Team must be ASCII text without line breaks"),
+    ({"X-Team": "caf\u00e9"}, "the value of X-Team must be ASCII text without line breaks"),
+    ({"X-Team": 5}, "the value of X-Team must be ASCII text without line breaks"),
+    ({"X\nTeam": "a"}, "'X\\nTeam' is not the name of an HTTP header"),
+    ({"": "a"}, "'' is not the name of an HTTP header"),
+    ({"x-cycles-api-key": "other"}, "the client sends x-cycles-api-key itself; remove it"),
+    ({"Content-Type": "text/plain"}, "the client sends Content-Type itself; remove it"),
+    ({"Host": "other"}, "the client sends Host itself; remove it"),
+    ({"User-Agent": "me"}, "the client sends User-Agent itself; remove it"),
+    ({"traceparent": "00-0"}, "the client sends traceparent itself; remove it"),
+]
+
+
+@pytest.mark.parametrize(("headers", "message"), WRONG_HEADERS)
+def test_a_wrong_extra_header_is_rejected_before_anything_is_sent(headers: Any, message: str) -> None:
+    with Stub() as stub, make(stub.url) as client:
+        with pytest.raises(cycles.InvalidRequestError) as caught:
+            client.raw("getBalances", tenant="acme", extra_headers=headers)
+        assert str(caught.value) == f"extra_headers: {message}"
+        assert not stub.requests
+
+
+def test_an_extra_header_is_sent_beside_the_key() -> None:
+    with Stub(ok({"balances": []})) as stub, make(stub.url) as client:
+        client.raw("getBalances", tenant="acme", extra_headers={"X-Admin-API-Key": "admin"})
+        [request] = stub.requests
+    assert (request.headers["x-admin-api-key"], request.headers["x-cycles-api-key"]) == ("admin", "k")
+
+
+def make(url: str, **settings: Any) -> cycles.Cycles:
+    return cycles.Cycles(base_url=url, api_key="k", tenant="acme", journal=False, **settings)
+
+
+@pytest.mark.parametrize("nasty", ["a\nb", "a\r\nERROR forged", "a\u2028b", "a\x1b[31m", "x" * 100_000])
+def test_a_log_record_is_one_line_for_any_message(nasty: str, caplog: pytest.LogCaptureFixture) -> None:
+    body = json.dumps({"error": "BUDGET_EXCEEDED", "message": nasty, "request_id": "r"}).encode()
+    caplog.set_level(logging.INFO, "cycles")
+    with Stub(ok(body, 409)) as stub, make(stub.url) as client, pytest.raises(cycles.BudgetExceededError):
+        client.reserve(cycles.usd(1), action=("a", "b")).acquire()
+    assert caplog.messages
+    for line in caplog.messages:
+        assert line.isprintable()
+        assert len(line) < 3_000
