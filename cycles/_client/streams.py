@@ -63,11 +63,16 @@ def reader(given: UsageReader | None, usage: Usage) -> Callable[[Any], None]:
     both = _takes_two(given)
 
     def read(chunk: Any) -> None:
-        told = given(chunk, account) if both else given(chunk)
-        if isinstance(told, Mapping):
-            account.add(**told)
+        counts = given(chunk, account) if both else given(chunk)
+        if isinstance(counts, Mapping):
+            account.add(**{name: _integral(value) for name, value in counts.items()})
 
     return read
+
+
+def _integral(value: Any) -> Any:
+    """Return 5 for 5.0: some providers report counts as floats."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _takes_two(given: UsageReader) -> bool:

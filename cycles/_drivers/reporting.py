@@ -28,6 +28,8 @@ DELAYED_AGAIN_MS: Final = 60_000.0  # one warning a minute, also for ten thousan
 logger = logging.getLogger("cycles")
 
 
+ONCE_PER_CLIENT: Final = ("fallback",)
+"""Kinds of `LeaseNotice` that are a property of the server, the same for each of its leases."""
 LONGEST_LINE: Final = 2_000
 """Characters of a log record that are kept: more is the page of a proxy, not a message."""
 
@@ -38,6 +40,7 @@ class Reporter:
     def __init__(self) -> None:
         self._observers: tuple[Observer, ...] = ()
         self._delay_reported_ms = -DELAYED_AGAIN_MS
+        self._noticed: set[str] = set()
 
     def add(self, observer: Observer) -> Callable[[], None]:
         """Add an observer; the returned callable removes it."""
@@ -48,12 +51,22 @@ class Reporter:
 
         return remove
 
+    def _is_repeated(self, event: Event) -> bool:
+        kind = getattr(event, "kind", None)
+        if kind not in ONCE_PER_CLIENT:
+            return False
+        is_known = kind in self._noticed
+        self._noticed.add(kind)
+        return is_known
+
     def is_enabled_for(self, level: int) -> bool:
         """Return whether an observer or a log handler wants events of this logging level."""
         return bool(self._observers) or logger.isEnabledFor(level)
 
     def report(self, event: Event) -> None:
         """Log the event and call each observer with it. What an observer raises is logged and goes no further."""
+        if self._is_repeated(event):
+            return
         if logger.isEnabledFor(event.level):
             from cycles.events import log_extra
 

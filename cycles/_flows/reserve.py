@@ -18,13 +18,13 @@ from cycles._errors import (
     CyclesError,
     RateLimitedError,
     ReservationDeniedError,
-    ReservationNotActiveError,
     TenantClosedError,
 )
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import Io
 from cycles._flows.release import send_release
+from cycles._flows.replay import replay_error
 from cycles._flows.reports import report
 from cycles._flows.retry import describe, may_have_taken_effect, send_twice, uncertain
 from cycles._flows.run_limit import HeldByLimits, limits_apply
@@ -168,11 +168,7 @@ async def _opened(
         await _raise_denial(io, request, outcome, trace_id)
     reservation_id = body["reservation_id"]
     if request.idempotency_key is not None and body.get("remaining_ttl_ms") == 0:
-        raise ReservationNotActiveError(
-            f"the reservation of this idempotency_key has ended: {key!r}, reservation {reservation_id}; "
-            "the block does not run again, pass a new key for new work",
-            reservation_id=reservation_id,
-        )
+        raise await replay_error(io, key, reservation_id, trace_id)
     guard = GuardState(request, key, trace_id, io.now_ms(), outcome)
     begin_heartbeat(io, guard, reservation_id, outcome)
     report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import logging
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 import cycles
+from tests.lease.server import LeaseServer
 from tests.support.stub import Stub, ok
 
 
@@ -82,11 +84,11 @@ def test_an_extra_header_is_sent_beside_the_key() -> None:
     with Stub(ok({"balances": []})) as stub, make(stub.url) as client:
         client.raw("getBalances", tenant="acme", extra_headers={"X-Admin-API-Key": "admin"})
         [request] = stub.requests
-    assert (request.headers["x-admin-api-key"], request.headers["x-cycles-api-key"]) == ("admin", "k")
+    assert (request.headers["x-admin-api-key"], request.headers["x-cycles-api-key"]) == ("admin", "cyc_live_1")
 
 
 def make(url: str, **settings: Any) -> cycles.Cycles:
-    return cycles.Cycles(base_url=url, api_key="k", tenant="acme", journal=False, **settings)
+    return cycles.Cycles(base_url=url, api_key="cyc_live_1", tenant="acme", journal=False, **settings)
 
 
 @pytest.mark.parametrize("nasty", ["a\nb", "a\r\nERROR forged", "a\u2028b", "a\x1b[31m", "x" * 100_000])
@@ -99,3 +101,56 @@ def test_a_log_record_is_one_line_for_any_message(nasty: str, caplog: pytest.Log
     for line in caplog.messages:
         assert line.isprintable()
         assert len(line) < 3_000
+
+
+def test_the_notice_that_an_old_server_lacks_a_field_appears_once_per_client() -> None:
+    seen: list[Any] = []
+    with LeaseServer(remaining_ms=None) as server, make(server.url) as client:
+        client.on_event(seen.append)
+        for _ in range(3):
+            client.reserve(cycles.tokens(9), action=("a", "b")).acquire().commit(cycles.tokens(1))
+    notices = [event for event in seen if isinstance(event, cycles.events.LeaseNotice) and event.kind == "fallback"]
+    assert len(notices) == 1
+
+
+@pytest.mark.parametrize("end", ["commit", "release"])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_replay_says_how_the_first_run_ended(end: str, is_async: bool) -> None:
+    clock = cycles.ManualClock(start_ms=1_700_000_000_000)
+    server = cycles.EmbeddedServer(budgets={"tenant:acme": cycles.usd(10)}, clock=clock)
+    with server.client(tenant="acme", journal=False) as client:
+        again = client.reserve(cycles.usd(2), action=("job.run", "nightly"), idempotency_key="job-7")
+        first = again.acquire()
+        clock.advance(5_000)
+        first.commit(cycles.usd("1.50")) if end == "commit" else first.release()
+        with pytest.raises(cycles.ReservationNotActiveError) as caught:
+            asyncio.run(acquire(again)) if is_async else again.acquire()
+    error = caught.value
+    how = "committed $1.50" if end == "commit" else "released"
+    assert f"reservation {first.reservation_id} {how} at 2023-11-14T22:13:25Z" in str(error)
+    assert "use a new key for new work" in str(error)
+    assert error.status == ("COMMITTED" if end == "commit" else "RELEASED")
+    assert error.committed == (cycles.usd("1.50") if end == "commit" else None)
+    assert error.finalized_at_ms == 1_700_000_005_000
+
+
+async def acquire(reservation: cycles.Reservation) -> None:
+    await reservation
+
+
+def test_a_replay_of_an_expired_run_says_so() -> None:
+    clock = cycles.ManualClock(start_ms=1_700_000_000_000)
+    server = cycles.EmbeddedServer(budgets={"tenant:acme": cycles.usd(10)}, clock=clock)
+    with server.client(tenant="acme", journal=False) as client:
+        body = {
+            "idempotency_key": "job-8",
+            "subject": {"tenant": "acme"},
+            "action": {"kind": "job.run", "name": "nightly"},
+            "estimate": cycles.usd(2).to_dict(),
+            "ttl_ms": 60_000,
+        }
+        client.raw("createReservation", body=body)
+        clock.advance(600_000)
+        with pytest.raises(cycles.ReservationNotActiveError, match="expired") as caught:
+            client.reserve(cycles.usd(2), action=("job.run", "nightly"), idempotency_key="job-8").acquire()
+    assert caught.value.status == "EXPIRED"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import cycles
 from cycles import usage as readers
 from cycles._core.usage import Metrics, Usage, settlement_metrics
 from cycles._errors import InvalidRequestError
@@ -232,3 +233,22 @@ def test_streams_without_ids_add_up_too() -> None:
 @pytest.mark.parametrize("reader", [readers.openai, readers.anthropic])
 def test_what_has_no_counts_changes_nothing(reader: Any, odd: Any) -> None:
     assert not reader(odd).is_filled
+
+
+@pytest.mark.parametrize(
+    ("reader", "response"),
+    [
+        (cycles.usage.openai, {"usage": {"prompt_tokens": 5.0, "completion_tokens": 7.0}}),
+        (cycles.usage.anthropic, {"usage": {"input_tokens": 5.0, "output_tokens": 7.0}}),
+        (cycles.usage.google, {"usageMetadata": {"promptTokenCount": 5.0, "candidatesTokenCount": 7.0}}),
+    ],
+)
+def test_a_reader_accepts_a_count_that_is_a_float_without_a_fraction(reader: Any, response: Any) -> None:
+    usage = reader(response)
+    assert (usage.tokens_input, usage.tokens_output) == (5, 7)
+
+
+def test_a_reader_of_the_caller_may_return_a_count_that_is_a_float_without_a_fraction(client: cycles.Cycles) -> None:
+    with client.reserve(cycles.tokens(100), action=("a", "b"), actual=cycles.tokens(1)) as guard:
+        assert list(guard.wrap([1], usage=lambda chunk: {"tokens_output": 5.0}, settle=False)) == [1]
+        assert guard.usage.tokens_output == 5
