@@ -24,8 +24,11 @@ def denial_message(
         balances: The budgets of the response, outermost first.
     """
     requested = f"requested {request.estimate} on {_path(request.subject)}"
-    left = _from_details(request.estimate, details or {}) or _from_balances(request.estimate, balances or ())
-    return f"{requested}; {left}" if left else requested
+    details, scope = details or {}, _scope(details or {})
+    left = _from_details(request.estimate, details, scope) or _from_balances(request.estimate, balances or (), scope)
+    if left is None and scope is not None:
+        left = f"rejected by {scope:.200}"
+    return requested if left is None else f"{requested}; {left}"
 
 
 def _path(subject: Subject) -> str:
@@ -33,15 +36,20 @@ def _path(subject: Subject) -> str:
     return "/".join(f"{level}:{value}" for level, value in levels if value) or "an empty subject"
 
 
-def _from_details(estimate: Amount, details: Mapping[str, Any]) -> str | None:
-    scope = details.get("scope")
-    if not isinstance(scope, str) or not scope:
+def _scope(details: Mapping[str, Any]) -> str | None:
+    nested = details.get("deny_detail")
+    scope = nested.get("blocked_by_scope") if isinstance(nested, Mapping) else details.get("scope")
+    return scope if isinstance(scope, str) and scope else None
+
+
+def _from_details(estimate: Amount, details: Mapping[str, Any], scope: str | None) -> str | None:
+    if scope is None:
         return None
     for name in _LEFT:
         left = _signed(estimate, details.get(name))
         if left is not None:
             return f"{scope:.200} has {left} left"
-    return f"rejected by {scope:.200}"
+    return None
 
 
 def _signed(estimate: Amount, value: Any) -> SignedAmount | None:
@@ -57,8 +65,10 @@ def _signed(estimate: Amount, value: Any) -> SignedAmount | None:
         return None
 
 
-def _from_balances(estimate: Amount, balances: Iterable[Balance]) -> str | None:
+def _from_balances(estimate: Amount, balances: Iterable[Balance], scope: str | None) -> str | None:
     for balance in balances:
+        if scope is not None and scope not in (balance.scope, balance.scope_path):
+            continue
         left = balance.remaining
         if left.unit == estimate.unit and left.amount < estimate.amount:
             return f"{balance.scope_path or balance.scope} has {left} left"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from cycles import _errors as errors
 from cycles._core.denial_message import denial_message
+from cycles._core.error_hints import HINT_OF, hint_for, is_store_failure
 from cycles._core.outcome import Ambiguous, NoSuccess, RejectedResponse, Unreachable
 from cycles._core.protocol import (
     CREATE_RESERVATION,
@@ -16,12 +17,6 @@ from cycles._core.protocol import (
     error_code,
 )
 from cycles._core.reserve_request import ReserveRequest
-
-_HINTS: Final = {
-    errors.UnauthorizedError: "the server does not accept this key; check api_key / CYCLES_API_KEY",
-    errors.ForbiddenError: "a key serves its own tenant only; check tenant / CYCLES_TENANT and the key",
-    errors.BudgetExceededError: "the remaining budget is below this amount; client.balances() lists what is left",
-}
 
 
 def error_of(outcome: NoSuccess, operation: str, request: ReserveRequest | None = None) -> errors.CyclesError:
@@ -52,7 +47,7 @@ def _error_response(response: RejectedResponse, operation: str, request: Reserve
     ):
         is_mismatch = kind is errors.IdempotencyMismatchError
         kind = errors.ReservationKeyReusedError if is_mismatch else errors.ReservationDeniedError
-    hint = _hint(kind, response, operation)
+    hint = hint_for(kind, response, spending=operation in SPENDING)
     if request is not None and issubclass(kind, errors.ReservationDeniedError):
         hint = _joined(denial_message(request, response.details), hint)
     return kind(
@@ -65,18 +60,8 @@ def _error_response(response: RejectedResponse, operation: str, request: Reserve
         details=response.details,
         retry_after_ms=response.retry_after_ms,
         evidence=_evidence(response),
-        retryable=response.transient,
+        retryable=response.transient or is_store_failure(response),
     )
-
-
-def _hint(kind: type[errors.ProtocolError], response: RejectedResponse, operation: str) -> str | None:
-    """Return what the caller can do, if the server's message does not say it."""
-    if kind is errors.NotFoundError and operation in SPENDING:
-        return "check the subject and base_url, or create a budget for the subject"
-    if kind is errors.UnitMismatchError:
-        units = (response.details or {}).get("expected_units")
-        return f"pass an amount in {' or '.join(map(str, units))}" if isinstance(units, list) and units else None
-    return _HINTS.get(kind)
 
 
 def _joined(first: str, hint: str | None) -> str:
@@ -88,6 +73,8 @@ def _kind(response: RejectedResponse) -> type[errors.ProtocolError]:
         return errors.ServerError
     if response.status == 429:
         return errors.RateLimitedError
+    if is_store_failure(response):
+        return errors.ServerError
     if response.code is None and response.status in ERROR_OF_STATUS:
         return ERROR_OF_STATUS[response.status]
     return error_code(response.code, response.status).error
@@ -125,7 +112,7 @@ def denial(
         message = f"the server decided {decision!r}, which this SDK does not know; it counts as a denial"
     return kind(
         message,
-        hint=context if context is None else _joined(context, _HINTS.get(kind)),
+        hint=context if context is None else _joined(context, HINT_OF.get(kind)),
         status=200,
         code=reason_code,
         reason_code=reason_code,

@@ -10,8 +10,10 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from attrs import evolve
+
 from cycles._config import Config
-from cycles._core.outcome import Outcome, Success, Unreachable
+from cycles._core.outcome import Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.protocol import EXTEND_RESERVATION
 from cycles._core.requests import Call
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import httpx
 
 HEARTBEAT_CONNECTIONS: Final = 32
+_V1: Final = "base_url ends in /v1, which the client adds itself: remove it"
 
 
 class Channel:
@@ -100,6 +103,8 @@ class Channel:
         outcome = self.wire.classify_response(call, reply)
         if isinstance(outcome, Success):
             self._on_success()
+        elif isinstance(outcome, RejectedResponse) and outcome.status in (404, 500) and self.base_url.endswith("/v1"):
+            return evolve(outcome, message=f"{outcome.message}; {_V1}")
         return outcome
 
     def _unreachable(self, call: Call, error: ExchangeError) -> Unreachable:

@@ -202,7 +202,7 @@ async def _raise_denial(io: Io, request: ReserveRequest, success: Success, trace
         trace_id=created.trace_id,
         retry_after_ms=created.retry_after_ms,
         evidence=evidence,
-        context=denial_message(request, balances=created.balances),
+        context=denial_message(request, success.body, created.balances),
     )
 
 

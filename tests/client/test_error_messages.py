@@ -154,3 +154,99 @@ def test_a_replay_of_an_expired_run_says_so() -> None:
         with pytest.raises(cycles.ReservationNotActiveError, match="expired") as caught:
             client.reserve(cycles.usd(2), action=("job.run", "nightly"), idempotency_key="job-8").acquire()
     assert caught.value.status == "EXPIRED"
+
+
+def denied(status: int, body: dict[str, Any], **options: Any) -> cycles.ReservationDeniedError:
+    with (
+        Stub(ok(body, status)) as stub,
+        make(stub.url) as client,
+        pytest.raises(cycles.ReservationDeniedError) as caught,
+    ):
+        client.reserve(cycles.usd(2), action=("a", "b"), subject={"agent": "bot"}).acquire()
+    return caught.value
+
+
+def rejection(code: str | None, message: str, **members: Any) -> dict[str, Any]:
+    return {"error": code, "message": message, "request_id": "r", **members}
+
+
+def test_a_denial_says_what_was_requested_and_for_which_subject() -> None:
+    error = denied(409, rejection("BUDGET_EXCEEDED", "BUDGET_EXCEEDED"))
+    assert "; requested $2.00 on tenant:acme/agent:bot; the remaining budget is smaller" in str(error)
+
+
+LEFT = {"unit": "USD_MICROCENTS", "amount": 98_000_000}
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"scope": "tenant:acme", "remaining": LEFT},
+        {"scope": "tenant:acme", "remaining": 98_000_000},
+        {"deny_detail": {"blocked_by_scope": "tenant:acme"}, "remaining": LEFT},
+    ],
+)
+def test_a_denial_says_which_scope_rejected_it_and_what_is_left(details: dict[str, Any]) -> None:
+    error = denied(409, rejection("BUDGET_EXCEEDED", "BUDGET_EXCEEDED", details=details))
+    assert "requested $2.00 on tenant:acme/agent:bot; tenant:acme has $0.98 left" in str(error)
+
+
+def test_a_denial_that_comes_as_a_decision_says_which_scope_rejected_it() -> None:
+    balance = {
+        "scope": "tenant:acme",
+        "scope_path": "tenant:acme",
+        "remaining": {"unit": "USD_MICROCENTS", "amount": 98_000_000},
+    }
+    body = {"decision": "DENY", "affected_scopes": ["tenant:acme"], "reason_code": "BUDGET_EXCEEDED"}
+    error = denied(200, {**body, "deny_detail": {"blocked_by_scope": "tenant:acme"}, "balances": [balance]})
+    assert "requested $2.00 on tenant:acme/agent:bot; tenant:acme has $0.98 left" in str(error)
+    error = denied(200, {**body, "deny_detail": {"blocked_by_scope": "tenant:acme"}})
+    assert "requested $2.00 on tenant:acme/agent:bot; rejected by tenant:acme" in str(error)
+
+
+def failed(status: int, body: Any, path: str = "") -> cycles.ProtocolError:
+    with Stub(ok(body, status), ok(body, status)) as stub, make(stub.url + path) as client:
+        return caught_by(client)
+
+
+def caught_by(client: cycles.Cycles) -> cycles.ProtocolError:
+    with pytest.raises(cycles.ProtocolError) as caught:
+        client.decide(cycles.usd(2), action=("a", "b"))
+    return caught.value
+
+
+def test_an_empty_403_is_not_reported_as_a_wrong_tenant() -> None:
+    error = failed(403, b"")
+    assert not isinstance(error, cycles.ForbiddenError)
+    assert "tenant" not in str(error)
+    assert "a proxy or the server's web framework rejected the request; check base_url" in str(error)
+    assert isinstance(failed(403, rejection("FORBIDDEN", "another tenant")), cycles.ForbiddenError)
+
+
+def test_a_suspended_tenant_is_not_reported_as_a_wrong_key() -> None:
+    for error in (
+        failed(401, rejection("UNAUTHORIZED", "TENANT_SUSPENDED")),
+        failed(403, rejection("TENANT_SUSPENDED", "the tenant is suspended")),
+    ):
+        assert "check api_key" not in str(error)
+        assert "the tenant of this key is suspended; the key is right, an operator can reactivate the tenant" in str(
+            error
+        )
+    assert "check api_key" in str(failed(401, rejection("UNAUTHORIZED", "KEY_NOT_FOUND")))
+
+
+def test_a_server_whose_store_is_down_is_not_reported_as_a_wrong_key() -> None:
+    error = failed(401, rejection("UNAUTHORIZED", "INTERNAL_ERROR"))
+    assert isinstance(error, cycles.ServerError)
+    assert error.retryable
+    assert "check api_key" not in str(error)
+    assert "probably because its store is down; the key may be right, retry" in str(error)
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_base_url_that_ends_in_v1_is_named_as_the_likely_cause(status: int) -> None:
+    advice = "base_url ends in /v1, which the client adds itself: remove it"
+    assert advice in str(failed(status, rejection(None, "no such path"), "/v1"))
+    assert advice in str(failed(status, b"<html>", "/v1/"))
+    assert advice not in str(failed(status, rejection(None, "no such path"), "/api"))
+    assert advice not in str(failed(400, rejection("INVALID_REQUEST", "x"), "/v1"))

@@ -186,9 +186,12 @@ def test_the_log_record_of_a_dropped_guard_is_true(
     if spent is not None:
         guard.spend(cycles.tokens(spent))
     then = "its budget is released" if spent is None else "its known spend of 3 tokens is committed"
-    with caplog.at_level(logging.WARNING, "cycles"), pytest.warns(ResourceWarning, match=then):
+    reported = threading.Event()
+    client.on_event(lambda event: reported.set() if isinstance(event, cycles.events.GuardNotCommitted) else None)
+    caplog.set_level(logging.WARNING, "cycles")
+    with pytest.warns(ResourceWarning, match=then):
         guard = None  # type: ignore[assignment]
-    client.flush()
+    assert reported.wait(30)
     [record] = [message for message in caplog.messages if "dropped" in message]
     assert record.endswith("its budget is released" if spent is None else "its known spend is committed")
 

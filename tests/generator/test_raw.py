@@ -90,7 +90,7 @@ def test_headers_of_an_operator_and_of_the_protocol_are_sent(connected: Connecte
         ("createReservation", {"body": {**BODY, "nope": 5}}, "nope: no such member"),
         ("getReservation", {"reservation_id": ".."}, "is not an id"),
         ("getBalances", {"limit": 500}, "limit: must be 200 or less"),
-        ("getBalances", {"extra_headers": {"X-A": "é"}}, "HTTP headers are ASCII"),
+        ("getBalances", {"extra_headers": {"X-A": "é"}}, "must be ASCII text without line breaks"),
     ],
 )
 def test_invalid_arguments_are_rejected_before_anything_is_sent(

@@ -83,7 +83,6 @@ def test_a_code_nobody_knows_is_a_plain_protocol_error(call: Caller, operation: 
     [
         (400, cycles.ProtocolError),
         (401, cycles.UnauthorizedError),
-        (403, cycles.ForbiddenError),
         (404, cycles.NotFoundError),
         (409, cycles.ProtocolError),
         (410, cycles.ReservationExpiredError),

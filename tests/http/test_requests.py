@@ -160,7 +160,7 @@ WRONG_OPTIONS: list[tuple[str, Any, str]] = [
     ("on_unavailable", "shrug", "on_unavailable.*allow"),
     ("wait", -1, "wait"),
     ("actual", 5, "actual"),
-    ("actual", cycles.usd(1), "actual.*USD"),
+    ("actual", cycles.usd(1), r"actual must be in the unit of the estimate, TOKENS: got \$1.00"),
     ("subject", {"tenant": LONG}, "subject.tenant.*128"),
     ("subject", {"tenant": 5}, "subject.tenant"),
     ("subject", {"tenent": "a"}, "subject.tenent"),
