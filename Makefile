@@ -16,7 +16,7 @@ WORKERS ?= auto
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate simulate-planted test-faults test-live test-providers install-providers test-all check generate generate-check spec-diff format bench build clean
+.PHONY: help demo test simulate simulate-planted test-faults test-live test-providers install-providers test-all check generate generate-check spec-diff format bench build clean messages
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -90,6 +90,9 @@ generate-check: $(STAMP)  ## fail if a generated package differs from what its d
 
 spec-diff: $(STAMP)  ## compare OLD=... and NEW=...: changes, and which of them break users (JSON=1: as JSON)
 	@$(PY) -m generator.diff $(OLD) $(NEW) $(if $(JSON),--json)
+
+messages: $(STAMP)  ## print every error, warning, event and log message of the package as one page
+	@$(PY) -m tests.project.messages
 
 format: $(STAMP)  ## format, and fix lint errors that can be fixed automatically
 	$(BIN)/ruff check --fix .

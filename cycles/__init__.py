@@ -1,4 +1,4 @@
-"""Cycles: budget authority for AI agents. Reserve before you act, commit what it really cost.
+"""Cycles limits what AI agents can spend: reserve an estimate before an action, commit its actual cost afterwards.
 
 ```python
 import cycles
@@ -9,8 +9,8 @@ with client.reserve(cycles.usd("0.05"), action=("llm.completion", "gpt-4o")) as 
     guard.commit(cycles.usd("0.032"))
 ```
 
-The public names, and nothing else. Each is loaded when it is first used, so that importing the package is cheap; type
-checkers read the same names in ``__init__.pyi``.
+This module contains the public names only. Each is loaded when it is first used, so that importing the package is fast.
+Type checkers read the same names in ``__init__.pyi``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The public names, as type checkers see them; `__init__.py` loads the same ones when they are first used."""
+"""The public names for type checkers. `__init__.py` loads the same names when they are first used."""
 
 from cycles import (
     admin as admin,

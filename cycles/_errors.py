@@ -97,7 +97,6 @@ class TransportError(CyclesError):
     ) -> None:
         super().__init__(message)
         self.cause = cause
-        self.request_sent = request_sent
         self.status = status
         self.request_id = request_id
         self.trace_id = trace_id

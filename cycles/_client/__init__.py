@@ -1,1 +1,1 @@
-"""What users hold: the client, its operations, reservations, guards, decorators, streams."""
+"""The objects of users: client, operations, reservation, guards, decorator, streams, series."""

@@ -112,7 +112,9 @@ class _Calls:
         self.client = client
         self.is_stream = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
         self.signature = signature_of(function)
-        self._callables = {name: by_name(name, ask, self.signature) for name, ask in given.items() if callable(ask)}
+        self._callables = {
+            name: by_name(name, value, self.signature) for name, value in given.items() if callable(value)
+        }
         self._fixed = {name: value for name, value in given.items() if name not in self._callables}
         self._actual = actual
         self._call_actual: Callable[..., Any] | None = None

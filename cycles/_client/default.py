@@ -1,6 +1,6 @@
-"""The default client: made from the environment at first use, or set. The only state this package keeps for a process.
+"""The default client of `cycles.guarded`: set, or created from the environment at first use.
 
-It serves `cycles.guarded`, for scripts that want one decorator and nothing else.
+It is the only state of this package that belongs to the process.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _client: Cycles | None = None
 
 
 def get_default_client() -> Cycles:
-    """The client that was set, else one made from the environment now and kept.
+    """Return the client that was set. If there is none, create it from the environment and keep it.
 
     Raises:
-        ConfigurationError: if the environment does not say enough; the message names the variable.
+        ConfigurationError: A variable is missing or wrong. The message names it.
     """
     global _client
     with _lock:
@@ -32,7 +32,7 @@ def get_default_client() -> Cycles:
 
 
 def set_default_client(client: Cycles | None) -> None:
-    """Let `cycles.guarded` use this client; with None it makes one from the environment again. Nothing is closed."""
+    """Set the client of `cycles.guarded`. None: create one from the environment at the next use. Closes no client."""
     global _client
     with _lock:
         _client = client

@@ -110,7 +110,7 @@ class _GuardInBlock(GuardProperties):
     def _check_active(self, what: str) -> None:
         self._check_process()
         if self._state.finalized:
-            raise GuardFinalizedError(f"cannot {what}: {self._state.name} has ended; make a new reservation")
+            raise GuardFinalizedError(f"cannot {what}: {self._state.name} has ended; reserve again")
 
     def _enter(self) -> None:
         self._check_process()

@@ -75,7 +75,9 @@ class Reservation:
         self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
     ) -> None:
         guard = self._guard
-        assert isinstance(guard, Guard), "leave a reservation as it was entered: with, or async with"
+        assert isinstance(guard, Guard), (
+            "a reservation that was entered with `with` must be left so, and the same for `async with`"
+        )
         self._free()
         guard.__exit__(kind, raised, tb)
 
@@ -93,7 +95,9 @@ class Reservation:
         self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
     ) -> None:
         guard = self._guard
-        assert isinstance(guard, AsyncGuard), "leave a reservation as it was entered: with, or async with"
+        assert isinstance(guard, AsyncGuard), (
+            "a reservation that was entered with `with` must be left so, and the same for `async with`"
+        )
         self._free()
         await guard.__aexit__(kind, raised, tb)
 

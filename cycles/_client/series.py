@@ -1,7 +1,7 @@
 """Work that outlasts one lease: consecutive reservations, each committed before the next is made.
 
-A server extends a lease only so many times (10 on the reference server). A series reserves part by part instead: what
-was spent so far is committed in between, so no part grows old, and never more than one estimate is held.
+A server limits how often it extends a lease (10 times on the reference server). A series reserves one part after the
+other and commits the spend of each, so that no part becomes old and at most one estimate is held.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from cycles._version import public
 
 G = TypeVar("G", Guard, AsyncGuard)
 
-PART_TTLS: Final = 4  # a part's age, in ttls: within 10 extensions even where each only tops the lead up by half a ttl
+PART_TTLS: Final = 4  # age of a part in ttls: at most 10 extensions, also if each adds only half a ttl
 
 
 class _Parts(Generic[G]):
-    """What both series read and decide without waiting."""
+    """The parts of a series, which are the same for sync and async code."""
 
     def __init__(self, reservation: Reservation, part_ms: int) -> None:
         self._reservation = reservation
@@ -35,17 +35,17 @@ class _Parts(Generic[G]):
 
     @property
     def guard(self) -> G | None:
-        """The guard of the part that is under way, or None between parts."""
+        """The guard of the part in progress, or None between parts."""
         return self._guard
 
     @property
     def settlements(self) -> list[Settlement]:
-        """How the parts that have ended were settled, in order; a part without spend is not among them."""
+        """The settlements of the parts that have ended, in order. A part without spend has none."""
         return list(self._settlements)
 
     @property
     def spent(self) -> Amount | None:
-        """What all parts have spent so far; None if nothing."""
+        """The total that all parts have spent; None if nothing."""
         amounts = [each.actual for each in self._settlements]
         if self._guard is not None and self._guard.spent is not None and not self._guard._state.finalized:
             amounts.append(self._guard.spent)
@@ -55,7 +55,7 @@ class _Parts(Generic[G]):
         return total
 
     def _is_over(self, guard: G) -> bool:
-        """Whether the next piece of work is another part's: this one ended, lost its lease, or has had its share."""
+        """Return whether the next piece of work needs a new part: this one ended, lost its lease or spent its share."""
         age_ms = guard._runtime.blocking.now_ms() - guard._state.opened_ms
         full = guard.spent is not None and guard.spent >= guard.estimate
         return guard.state not in ("active", "unreserved") or guard._state.finalized or full or age_ms >= self._part_ms
@@ -67,14 +67,14 @@ class _Parts(Generic[G]):
 
 
 class Series(_Parts[Guard]):
-    """The series of blocking code, as `with client.lease_series(...)` gives it."""
+    """The series that `with client.lease_series(...)` returns."""
 
     def next(self) -> Guard:
-        """The guard for the next piece of work: the same as before, or that of a new part.
+        """Return the guard for the next piece of work: the same as before, or that of a new part.
 
         Raises:
-            ReservationDeniedError: where the budget has no further part; what was spent before is settled.
-            LeaseLostError: under ``fail_on_finalize`` and ``cancel``, if the part that ended had lost its lease.
+            ReservationDeniedError: There is no budget for another part. The spend of the earlier parts is settled.
+            LeaseLostError: The part that ended had lost its lease, under ``fail_on_finalize`` or ``cancel``.
         """
         if self._guard is not None and self._is_over(self._guard):
             self._end(None, None, None)
@@ -91,7 +91,7 @@ class Series(_Parts[Guard]):
 
 
 class AsyncSeries(_Parts[AsyncGuard]):
-    """The series of async code, as `async with client.lease_series(...)` gives it."""
+    """The series that `async with client.lease_series(...)` returns."""
 
     async def next(self) -> AsyncGuard:
         """As `Series.next`."""
@@ -112,7 +112,7 @@ class AsyncSeries(_Parts[AsyncGuard]):
 
 
 class LeaseSeries:
-    """A described series; nothing is sent until its first `next()`. ``with`` and ``async with`` begin it."""
+    """Describes a series. Nothing is sent until its first `next()`. ``with`` and ``async with`` begin it."""
 
     def __init__(self, reservation: Reservation, part_ms: int) -> None:
         self._reservation = reservation
@@ -150,10 +150,12 @@ def series_of(
     part_ms: int | None,
     options: SeriesOptions,
 ) -> LeaseSeries:
-    """What `Cycles.lease_series` answers."""
+    """Return the result of `Cycles.lease_series`."""
     for name in ("idempotency_key", "actual"):
         if name in options:
-            raise InvalidRequestError(f"{name}: a series takes none; each part has its own key, and commits its spend")
+            raise InvalidRequestError(
+                f"{name} is not an option of lease_series: each part has its own key and commits its spend"
+            )
     if part_ms is None:
         part_ms = PART_TTLS * options.get("ttl_ms", DEFAULT_TTL_MS)
     return LeaseSeries(reserve(estimate, action=action, **options), part_ms)

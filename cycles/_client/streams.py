@@ -1,7 +1,7 @@
-"""`guard.wrap(stream)`: chunks pass through, are read for their counts, and the guard settles when the stream ends.
+"""`guard.wrap(stream)`: passes chunks through, reads their token counts, and settles the guard when the stream ends.
 
-A stream ends by exhaustion, by an error, by `close`, or by being dropped. Each wrapper holds a generator that is
-started at once, so that Python itself closes it, and with it the guard, when nobody iterates any more.
+A stream ends when it is exhausted, raises, is closed or is garbage-collected. Each wrapper contains a generator that is
+started immediately, so that Python closes it, and with it the guard, when the wrapper is garbage-collected.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UsageReader: TypeAlias = Callable[..., Any]
 
 
 class Ends(Protocol):
-    """What a blocking stream needs of its guard."""
+    """A guard, as a sync stream needs it."""
 
     @property
     def usage(self) -> Usage: ...
@@ -37,7 +37,7 @@ class Ends(Protocol):
 
 
 class EndsLater(Protocol):
-    """What an async stream needs of its guard."""
+    """A guard, as an async stream needs it."""
 
     @property
     def usage(self) -> Usage: ...
@@ -45,20 +45,20 @@ class EndsLater(Protocol):
 
 
 def reader(given: UsageReader | None, usage: Usage) -> Callable[[Any], None]:
-    """What is done with each chunk.
+    """Return the function that reads each chunk.
 
     Args:
-        given: The caller's ``usage=``. It gets the chunk, and the account as well if it takes a second argument; a
-            mapping it answers is added to the account (``{"tokens_output": 3}``).
-        usage: The guard's account.
+        given: The caller's ``usage=``. It takes the chunk, and the guard's usage if it has a second parameter. A
+            mapping that it returns is added to the usage (``{"tokens_output": 3}``).
+        usage: The guard's usage.
 
     Raises:
-        InvalidRequestError: if it is not callable.
+        InvalidRequestError: It is not callable.
     """
     if given is None:
         return lambda chunk: None
     if not callable(given):
-        raise InvalidRequestError(f"usage: give a callable such as cycles.usage.openai, got {given!r}")
+        raise InvalidRequestError(f"usage must be a callable such as cycles.usage.openai, got {given!r:.80}")
     account = usage.for_stream()
     both = _takes_two(given)
 
@@ -80,19 +80,19 @@ def _takes_two(given: UsageReader) -> bool:
         inspect.signature(given).bind(None, None)
     except TypeError:
         return False
-    except ValueError:  # a built-in whose parameters are unknown
+    except ValueError:  # a built-in function whose parameters are unknown
         return False
     return True
 
 
 class _Wrapped:
-    """The stream underneath stays reachable: whatever a wrapper does not have, the stream has."""
+    """A wrapper that passes attributes it does not have to its stream."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # what is missing here is missing, on copies half made too
+        if name.startswith("_"):  # also on copies that are not complete yet
             raise AttributeError(name)
         return getattr(self._stream, name)
 
@@ -102,8 +102,8 @@ class GuardedStream(_Wrapped, Generic[T]):
 
     def __init__(self, guard: Ends, stream: Iterable[T], usage: UsageReader | None, settle: bool) -> None:
         if not isinstance(stream, Iterable):
-            hint = "; an async stream needs `async with client.reserve(...)`" if hasattr(stream, "__aiter__") else ""
-            raise InvalidRequestError(f"stream: {stream!r} cannot be iterated{hint}")
+            hint = ": an async stream needs `async with client.reserve(...)`" if hasattr(stream, "__aiter__") else ""
+            raise InvalidRequestError(f"stream {stream!r:.80} cannot be iterated{hint}")
         super().__init__(stream)
         self._chunks = _chunks(guard if settle else None, stream, reader(usage, guard.usage))
         next(self._chunks)
@@ -112,10 +112,10 @@ class GuardedStream(_Wrapped, Generic[T]):
         return self
 
     def __next__(self) -> T:
-        return cast(T, next(self._chunks))  # only the first one, taken above, is no chunk
+        return cast(T, next(self._chunks))  # only the first one, read above, is no chunk
 
     def close(self) -> None:
-        """End early: the stream is closed, spend that is known is committed, else the budget is released."""
+        """Close the stream early. Known spend is committed; if there is none, the budget is released."""
         self._chunks.close()
 
     def __enter__(self) -> Self:
@@ -134,7 +134,7 @@ def _chunks(guard: Ends | None, stream: Iterable[T], read: Callable[[Any], None]
     except BaseException as raised:
         try:
             _close(stream)
-        except Exception as error:  # the stream's own trouble must not hide why it is closed
+        except Exception as error:  # a failing close must not hide the reason for closing
             add_note(raised, f"cycles: closing the stream failed too: {error!r}")
         finally:
             if guard is not None:
@@ -155,8 +155,8 @@ class AsyncGuardedStream(_Wrapped, Generic[T]):
 
     def __init__(self, guard: EndsLater, stream: AsyncIterable[T], usage: UsageReader | None, settle: bool) -> None:
         if not isinstance(stream, AsyncIterable):
-            hint = "; a blocking stream needs `with client.reserve(...)`" if isinstance(stream, Iterable) else ""
-            raise InvalidRequestError(f"stream: {stream!r} cannot be iterated with `async for`{hint}")
+            hint = ": a sync stream needs `with client.reserve(...)`" if isinstance(stream, Iterable) else ""
+            raise InvalidRequestError(f"stream {stream!r:.80} cannot be iterated with `async for`{hint}")
         super().__init__(stream)
         self._chunks = _async_chunks(guard if settle else None, stream, reader(usage, guard.usage))
         _start(self._chunks)
@@ -166,10 +166,10 @@ class AsyncGuardedStream(_Wrapped, Generic[T]):
 
     async def __anext__(self) -> T:
         chunk = await anext(self._chunks)
-        return cast(T, chunk)  # only the first one, taken above, is no chunk
+        return cast(T, chunk)  # only the first one, read above, is no chunk
 
     async def aclose(self) -> None:
-        """End early: the stream is closed, spend that is known is committed, else the budget is released."""
+        """Close the stream early. Known spend is committed; if there is none, the budget is released."""
         await self._chunks.aclose()
 
     async def __aenter__(self) -> Self:
@@ -192,7 +192,7 @@ async def _async_chunks(
     except BaseException as raised:
         try:
             await _aclose(stream)
-        except Exception as error:  # the stream's own trouble must not hide why it is closed
+        except Exception as error:  # a failing close must not hide the reason for closing
             add_note(raised, f"cycles: closing the stream failed too: {error!r}")
         finally:
             if guard is not None:

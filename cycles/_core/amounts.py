@@ -55,7 +55,7 @@ class SignedAmount:
     def __init__(self, unit: str, amount: int) -> None:
         amount = _integer(amount)
         if not isinstance(unit, str) or not unit:
-            raise InvalidRequestError(f"a unit is one of {', '.join(Unit)}, got {unit!r}")
+            raise InvalidRequestError(f"unit must be one of {', '.join(Unit)}, got {unit!r}")
         if not self._minimum <= amount <= INT64_MAX:
             what = "negative" if amount < 0 else "more than a signed 64-bit number holds"
             raise InvalidRequestError(f"amount {amount} {unit} is {what}")
@@ -222,18 +222,18 @@ def _whole(unit: Unit, number: str, shown: str) -> Amount:
     try:
         value = Decimal(number)
     except InvalidOperation:
-        raise InvalidRequestError(f"{shown!r} is not a number") from None
+        raise InvalidRequestError(f"{shown!r} is not a number; write it like '0.50' or '2500'") from None
     return Amount(unit, _scaled(value, 0, shown, unit.value))
 
 
 def _scaled(value: Decimal, places: int, shown: object, smallest: str) -> int:
     """`value` times ten to the power of `places`, which must be a whole int64 at or above zero."""
     if not value.is_finite():
-        raise InvalidRequestError(f"{shown!r} is not a finite amount")
+        raise InvalidRequestError(f"{shown!r} is not a finite amount; pass a number")
     if value < 0:
         raise InvalidRequestError(f"{shown!r} is negative; amounts are zero or more")
     if value.adjusted() + places > 19:  # also avoids a number of a billion digits for 1e999999999
-        raise InvalidRequestError(f"{shown!r} is more than a signed 64-bit number holds")
+        raise InvalidRequestError(f"{shown!r} is more than 2**63 - 1, the largest amount")
     if value and value.adjusted() + places < 0:  # and 1e-999999999 from being rounded to nothing
         raise InvalidRequestError(f"{shown!r} has a fraction of a {smallest}; round it up or down first")
     with localcontext() as context:

@@ -35,9 +35,9 @@ def _rate(value: Number | None) -> Decimal | None:
     try:
         rate = Decimal(float.__repr__(value)) if isinstance(value, float) else Decimal(value)
     except (InvalidOperation, TypeError, ValueError):
-        raise InvalidRequestError(f"a rate is USD per million tokens, like '2.50', got {value!r}") from None
+        raise InvalidRequestError(f"a rate must be USD per million tokens, like '2.50', got {value!r}") from None
     if isinstance(value, bool) or not rate.is_finite() or rate < 0:
-        raise InvalidRequestError(f"a rate is a finite number of USD per million tokens, >= 0, got {value!r}")
+        raise InvalidRequestError(f"a rate must be a finite number of USD per million tokens, 0 or more, got {value!r}")
     if len(rate.as_tuple().digits) > _MAX_RATE_DIGITS or abs(rate.adjusted()) > _MAX_RATE_DIGITS:
         raise InvalidRequestError(f"a rate has at most {_MAX_RATE_DIGITS} digits, got {value!r}")
     return rate
@@ -46,7 +46,7 @@ def _rate(value: Number | None) -> Decimal | None:
 def _required_rate(value: Number) -> Decimal:
     rate = _rate(value)
     if rate is None:
-        raise InvalidRequestError("a price needs the rates of input and output, in USD per million tokens")
+        raise InvalidRequestError("a price needs the rates of input and output: pass both, in USD per million tokens")
     return rate
 
 

@@ -49,11 +49,11 @@ def check_key(key: str) -> str:
         InvalidRequestError: not 1 to 256 characters, or with control characters.
     """
     if not isinstance(key, str) or not 1 <= len(key) <= 256:
-        raise InvalidRequestError(f"idempotency_key: must be a string of 1 to 256 characters, got {key!r:.80}")
+        raise InvalidRequestError(f"idempotency_key must be a string of 1 to 256 characters, got {key!r:.80}")
     if any(ord(character) < 32 or ord(character) == 127 for character in key):
-        raise InvalidRequestError("idempotency_key: must not hold control characters")
+        raise InvalidRequestError("idempotency_key must not contain control characters: remove line breaks and tabs")
     if not is_text(key):
-        raise InvalidRequestError("idempotency_key: has half of a surrogate pair, which is no Unicode text")
+        raise InvalidRequestError("idempotency_key must be Unicode text: it has half of a surrogate pair")
     return key
 
 
@@ -69,7 +69,7 @@ def check_id(name: str, value: str) -> str:
         InvalidRequestError: it cannot be one.
     """
     if not is_id(value):
-        raise InvalidRequestError(f"{name}: {value!r} is not an id")
+        raise InvalidRequestError(f"{name} is not an id: {value!r:.80}; pass it as the server returned it")
     return value
 
 
@@ -80,10 +80,10 @@ def aware(name: str, value: datetime) -> datetime:
         InvalidRequestError: it is naive; the message says how to make it aware.
     """
     if not isinstance(value, datetime):
-        raise InvalidRequestError(f"{name}: give an aware datetime, got {value!r}")
+        raise InvalidRequestError(f"{name} must be an aware datetime, got {value!r:.80}")
     if value.utcoffset() is None:
         raise InvalidRequestError(
-            f"{name}: {value.isoformat()} has no time zone; write datetime(..., tzinfo=timezone.utc) or .astimezone()"
+            f"{name} has no time zone: {value.isoformat()}; write datetime(..., tzinfo=timezone.utc) or .astimezone()"
         )
     return value
 

@@ -16,7 +16,7 @@ LEVELS: Final = ("tenant", "workspace", "app", "workflow", "agent", "toolset")
 
 def _strings(value: Mapping[str, str] | None) -> dict[str, str]:
     if value is not None and not isinstance(value, Mapping):
-        raise InvalidRequestError(f"subject.dimensions: pass a mapping of strings, got {value!r}")
+        raise InvalidRequestError(f"subject.dimensions must be a mapping of strings, got {value!r:.80}")
     return dict(value or {})
 
 
@@ -60,16 +60,17 @@ def as_subject(value: Subject | Mapping[str, Any] | None) -> Subject:
     if isinstance(value, Subject):
         return value
     if not isinstance(value, Mapping):
-        raise InvalidRequestError(f"subject: give a cycles.Subject or a mapping, got {value!r}")
+        raise InvalidRequestError(f"subject must be a cycles.Subject or a mapping, got {value!r:.80}")
     unknown = set(value) - {*LEVELS, "dimensions"}
     if unknown:
-        raise InvalidRequestError(f"subject.{min(unknown, key=str)}: no such level; there are {', '.join(LEVELS)}")
+        name = min(unknown, key=str)
+        raise InvalidRequestError(f"subject.{name} is not a level of a subject: use one of {', '.join(LEVELS)}")
     return Subject(**value)
 
 
 def _tags(value: Sequence[str] | None) -> list[str]:
     if isinstance(value, str):
-        raise InvalidRequestError(f"action.tags: pass a list of tags, got the single string {value!r}")
+        raise InvalidRequestError(f"action.tags must be a list of tags, got the single string {value!r:.80}")
     return list(value or ())
 
 
@@ -99,7 +100,7 @@ def as_action(value: Action | tuple[str, str]) -> Action:
         return value
     if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
         return Action(*value)
-    raise InvalidRequestError(f"action: give a cycles.Action or a (kind, name) pair, got {value!r}")
+    raise InvalidRequestError(f"action must be a cycles.Action or a (kind, name) pair, got {value!r:.80}")
 
 
 public(Action, Subject)

@@ -34,9 +34,9 @@ def checked_count(value: Any, where: str) -> int:
         InvalidRequestError: if it is not a whole number from 0 to 2**63 - 1.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidRequestError(f"{where} is a whole number, got {value!r}")
+        raise InvalidRequestError(f"{where} must be an integer, got {value!r:.80}")
     if not 0 <= value <= INT64_MAX:
-        raise InvalidRequestError(f"{where} is from 0 to 2**63 - 1, got {value}")
+        raise InvalidRequestError(f"{where} must be 0 to 2**63 - 1, got {value}")
     return int(value)
 
 
@@ -60,7 +60,7 @@ def checked_text(value: Any, where: str) -> str:
         InvalidRequestError: it is no string.
     """
     if not isinstance(value, str):
-        raise InvalidRequestError(f"{where} is text, got {value!r}")
+        raise InvalidRequestError(f"{where} must be a str, got {value!r:.80}")
     return value
 
 
@@ -72,7 +72,7 @@ def checked_model(value: Any, where: str = "model_version") -> str:
     """
     text = checked_text(value, where)
     if len(text) > MAX_MODEL_VERSION:
-        raise InvalidRequestError(f"{where} is at most {MAX_MODEL_VERSION} characters, got {len(text)}")
+        raise InvalidRequestError(f"{where} must have at most {MAX_MODEL_VERSION} characters, got {len(text)}")
     return text
 
 
@@ -116,9 +116,9 @@ class Metrics:
         if isinstance(value, Usage):
             return value.metrics()
         if not isinstance(value, Mapping):
-            raise InvalidRequestError(f"metrics is a cycles.Metrics or a mapping, got {type(value).__name__}")
+            raise InvalidRequestError(f"metrics must be a cycles.Metrics or a mapping, got {type(value).__name__}")
         if unknown := sorted(str(name) for name in value if name not in _MEMBERS):
-            raise InvalidRequestError(f"metrics has no {', '.join(unknown)}; put what is your own into metrics.custom")
+            raise InvalidRequestError(f"metrics has no {', '.join(unknown)}; put your own values into metrics.custom")
         return cls(**value)
 
     def to_dict(self) -> dict[str, Any]:

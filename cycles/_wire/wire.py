@@ -196,8 +196,8 @@ class Wire:
         for name, value in query.items():
             if isinstance(value, list | tuple):
                 exploded = operation.parameters[name].get("explode", True)
-                texts = [str(item) for item in value]
-                pairs += [(name, text) for text in (texts if exploded else [",".join(texts)])]
+                items = [str(item) for item in value]
+                pairs += [(name, item) for item in (items if exploded else [",".join(items)])]
             else:
                 pairs.append((name, _query_text(name, value)))
         return pairs
