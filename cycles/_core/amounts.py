@@ -233,7 +233,7 @@ def _scaled(value: Decimal, places: int, shown: object, smallest: str) -> int:
     if value < 0:
         raise InvalidRequestError(f"{shown!r} is negative; amounts are zero or more")
     if value.adjusted() + places > 19:  # also avoids a number of a billion digits for 1e999999999
-        raise InvalidRequestError(f"{shown!r} is more than 2**63 - 1, the largest amount")
+        raise InvalidRequestError(f"{shown!r} is more than the largest signed 64-bit integer, 2**63 - 1")
     if value and value.adjusted() + places < 0:  # and 1e-999999999 from being rounded to nothing
         raise InvalidRequestError(f"{shown!r} has a fraction of a {smallest}; round it up or down first")
     with localcontext() as context:

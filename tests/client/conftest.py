@@ -1,10 +1,9 @@
-"""One body, two worlds: what is written once here runs with blocking guards and with async ones."""
+"""Fixtures of the client tests: each test body runs with sync and async guards."""
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,49 +11,12 @@ import pytest
 from hypothesis import settings
 
 import cycles
-from tests.support import worlds
+from tests.support.worlds import ACTION as ACTION, World as World
 
 settings.register_profile("cycles", deadline=None)  # a busy machine is no failure
 settings.load_profile("cycles")
 
-ACTION = ("llm.completion", "small-model")
 BUDGETS = [cycles.usd(100), cycles.tokens(1_000_000), cycles.credits(1_000)]
-
-
-class World(worlds.World):
-    """Adds functions, generators and streams of either world."""
-
-    block = worlds.World.enter
-    acquire = worlds.World.hold
-
-    async def next(self, items: Any) -> Any:
-        return await anext(items) if hasattr(items, "__anext__") else next(items)
-
-    async def close(self, items: Any) -> None:
-        await items.aclose() if hasattr(items, "aclose") else items.close()
-
-    def function(self, body: Callable[..., Any]) -> Any:
-        """`body` as a function of this world, its signature kept."""
-        if not self.is_async:
-            return body
-
-        async def later(*args: Any, **kwargs: Any) -> Any:
-            return body(*args, **kwargs)
-
-        later.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
-        return later
-
-    def generator(self, body: Callable[..., Iterable[Any]]) -> Any:
-        """`body`, a generator function, as one of this world."""
-        if not self.is_async:
-            return body
-
-        async def later(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            for item in body(*args, **kwargs):
-                yield item
-
-        later.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
-        return later
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 import cycles
+from tests.support.waiting import Arrivals
 
 from .conftest import ACTION, BUDGETS, World, held, spent
 
@@ -77,7 +78,7 @@ def committed(server: Any) -> dict[str, Any]:
 
 
 async def test_committed_inside(world: World, server: Any) -> None:
-    async with world.block(reserve(world, actual=cycles.tokens(99))) as guard:
+    async with world.enter(reserve(world, actual=cycles.tokens(99))) as guard:
         settlement = await world.get(guard.commit(cycles.tokens(30), metadata={"page": 1}))
     assert (settlement.charged, settlement.released) == (cycles.tokens(30), cycles.tokens(70))
     assert guard.settlement is settlement
@@ -86,13 +87,13 @@ async def test_committed_inside(world: World, server: Any) -> None:
 
 
 async def test_released_inside(world: World, server: Any) -> None:
-    async with world.block(reserve(world, actual=cycles.tokens(99))) as guard:
+    async with world.enter(reserve(world, actual=cycles.tokens(99))) as guard:
         await world.get(guard.release("changed my mind"))
     assert (guard.state, sent(server), reason(server)) == ("released", ["release"], "changed my mind")
 
 
 async def test_ends_normally_after_spend(world: World, server: Any) -> None:
-    async with world.block(reserve(world, actual=cycles.tokens(99))) as guard:
+    async with world.enter(reserve(world, actual=cycles.tokens(99))) as guard:
         guard.spend(cycles.tokens(10))
         guard.spend(cycles.tokens(15))
         assert guard.spent == cycles.tokens(25)
@@ -102,7 +103,7 @@ async def test_ends_normally_after_spend(world: World, server: Any) -> None:
 
 @pytest.mark.parametrize("actual", [cycles.tokens(12), lambda usage: cycles.tokens(usage.tokens_output)])
 async def test_ends_normally_with_actual(world: World, server: Any, actual: Any) -> None:
-    async with world.block(reserve(world, actual=actual)) as guard:
+    async with world.enter(reserve(world, actual=actual)) as guard:
         guard.usage.add(tokens_output=12, model_version="m")
     metrics = committed(server)["metrics"]
     assert (spent(server), metrics["tokens_output"], metrics["model_version"]) == (12, 12, "m")
@@ -111,7 +112,7 @@ async def test_ends_normally_with_actual(world: World, server: Any, actual: Any)
 
 async def test_ends_normally_with_nothing_known(world: World, server: Any, log: Any) -> None:
     with pytest.warns(cycles.UncommittedGuardWarning, match="no cost was reported") as warned:
-        async with world.block(reserve(world)) as guard:
+        async with world.enter(reserve(world)) as guard:
             pass
     assert Path(__file__).parents[1] in Path(warned[0].filename).parents  # it points to the user's code
     assert (guard.state, spent(server), held(server)) == ("released", 0, 0)
@@ -129,7 +130,7 @@ async def test_raises_with_nothing_known(world: World, server: Any, raised: Base
         server.faults.status("release", 409, body={"error": "RESERVATION_FINALIZED", "message": "x", "request_id": "r"})
     caught = None
     try:
-        async with world.block(reserve(world, actual=cycles.tokens(5))):
+        async with world.enter(reserve(world, actual=cycles.tokens(5))):
             raise raised
     except BaseException as error:
         caught = error
@@ -149,7 +150,7 @@ async def test_raises_with_nothing_known(world: World, server: Any, raised: Base
 )
 async def test_raises_with_spend_known(world: World, server: Any, spend: Callable[[Any], Any], actual: Any) -> None:
     with pytest.raises(ValueError, match="mine"):
-        async with world.block(reserve(world, actual=actual)) as guard:
+        async with world.enter(reserve(world, actual=actual)) as guard:
             spend(guard)
             raise ValueError("mine")
     assert (spent(server), held(server), sent(server)) == (8, 0, ["commit"])
@@ -158,7 +159,7 @@ async def test_raises_with_spend_known(world: World, server: Any, spend: Callabl
 
 async def test_raises_after_commit(world: World, server: Any) -> None:
     with pytest.raises(ValueError, match="mine"):
-        async with world.block(reserve(world)) as guard:
+        async with world.enter(reserve(world)) as guard:
             await world.get(guard.commit(cycles.tokens(3)))
             raise ValueError("mine")
     assert (spent(server), sent(server)) == (3, ["commit"])
@@ -167,7 +168,7 @@ async def test_raises_after_commit(world: World, server: Any) -> None:
 @pytest.mark.parametrize("first", ["commit", "release"])
 @pytest.mark.parametrize("second", ["commit", "release"])
 async def test_a_guard_ends_once(world: World, server: Any, first: str, second: str) -> None:
-    async with world.block(reserve(world)) as guard:
+    async with world.enter(reserve(world)) as guard:
         arguments = {"commit": (cycles.tokens(1),), "release": ()}
         await world.get(getattr(guard, first)(*arguments[first]))
         with pytest.raises(cycles.GuardFinalizedError):
@@ -200,7 +201,7 @@ def test_two_threads_racing_on_a_guard_settle_it_once(client: cycles.Cycles, ser
 
 async def test_a_rejected_commit_raises_its_typed_error(world: World, server: Any) -> None:
     with pytest.raises(cycles.BudgetExceededError):
-        async with world.block(reserve(world, overage_policy="REJECT")) as guard:
+        async with world.enter(reserve(world, overage_policy="REJECT")) as guard:
             await world.get(guard.commit(cycles.tokens(10**9)))
     assert guard.state == "rejected"
 
@@ -214,7 +215,7 @@ async def test_a_rejected_commit_raises_its_typed_error(world: World, server: An
     ids=lambda wrong: next(iter(wrong)),
 )
 async def test_a_wrong_commit_sends_nothing_and_the_guard_stays(world: World, server: Any, wrong: Any) -> None:
-    async with world.block(reserve(world)) as guard:
+    async with world.enter(reserve(world)) as guard:
         with pytest.raises(cycles.InvalidRequestError):
             await world.get(guard.commit(**{"actual": cycles.tokens(1), **wrong}))
         assert (guard.state, sent(server)) == ("active", [])
@@ -224,7 +225,7 @@ async def test_a_wrong_commit_sends_nothing_and_the_guard_stays(world: World, se
 
 async def test_a_task_that_is_cancelled_twice_still_settles(aclient: cycles.Cycles, server: Any) -> None:
     server.faults.delay("commit", 0.2)
-    inside = asyncio.Event()
+    inside, arrivals = asyncio.Event(), Arrivals(server)
 
     async def work() -> None:
         async with aclient.reserve(cycles.tokens(100), action=ACTION) as guard:
@@ -235,8 +236,7 @@ async def test_a_task_that_is_cancelled_twice_still_settles(aclient: cycles.Cycl
     task = asyncio.create_task(work())
     await inside.wait()
     task.cancel()
-    while not server.requests.of("commit"):
-        await asyncio.sleep(0.005)
+    await arrivals.arrives("commit")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -256,16 +256,14 @@ async def test_an_anyio_scope_that_keeps_cancelling_still_settles(aclient: cycle
 
 async def test_a_caller_who_leaves_while_reserving_holds_nothing(aclient: cycles.Cycles, server: Any) -> None:
     server.faults.delay("reserve", 0.2)
+    arrivals = Arrivals(server)
     task = asyncio.create_task(aclient.reserve(cycles.tokens(100), action=ACTION).__aenter__())
-    async with asyncio.timeout(5):
-        while not server.requests.of("reserve"):
-            await asyncio.sleep(0.005)
+    await arrivals.arrives("reserve")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    async with asyncio.timeout(5):
-        while held(server):
-            await asyncio.sleep(0.005)
+    await arrivals.arrives("release")
+    assert held(server) == 0
 
 
 class Chunks:

@@ -127,7 +127,7 @@ async def test_calls_nest_and_each_sees_its_own_guard(world: World) -> None:
         seen.append(cycles.current_guard())
 
     guarded = world.client.guarded(cycles.tokens(5), action=ACTION)(inner)
-    async with world.block(world.client.reserve(cycles.tokens(50), action=ACTION, actual=cycles.tokens(1))) as outer:
+    async with world.enter(world.client.reserve(cycles.tokens(50), action=ACTION, actual=cycles.tokens(1))) as outer:
         assert cycles.current_guard() is outer
         guarded()
         assert cycles.current_guard() is outer

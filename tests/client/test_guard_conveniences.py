@@ -31,7 +31,7 @@ def capped(server: Any) -> None:
 
 @pytest.mark.usefixtures("capped")
 async def test_caps_limit_the_guard(world: World) -> None:
-    async with world.block(reserve(world)) as guard:
+    async with world.enter(reserve(world)) as guard:
         assert guard.is_capped
         assert (guard.max_tokens(1024), guard.max_tokens(100), guard.max_tokens()) == (500, 100, 500)
         assert guard.filter_tools(["search", "shell"]) == ["search"]
@@ -44,7 +44,7 @@ async def test_caps_limit_the_guard(world: World) -> None:
 
 
 async def test_without_caps_nothing_is_limited(world: World) -> None:
-    async with world.block(reserve(world)) as guard:
+    async with world.enter(reserve(world)) as guard:
         assert not guard.is_capped
         assert (guard.max_tokens(1024), guard.max_tokens()) == (1024, None)
         assert guard.filter_tools(["search", "shell"]) == ["search", "shell"]
@@ -56,7 +56,7 @@ async def test_without_caps_nothing_is_limited(world: World) -> None:
 async def test_cooldown_waits_as_long_as_the_caps_ask(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
-    async with world.block(reserve(world)) as guard:
+    async with world.enter(reserve(world)) as guard:
         before = time.monotonic()
         await world.get(guard.cooldown())
         assert time.monotonic() - before >= 0.02
@@ -85,10 +85,10 @@ def test_steps_are_counted_across_threads(client: cycles.Cycles) -> None:
 
 
 async def test_shadow_runs_the_block_whatever_the_server_says(world: World, server: Any, events: list[Any]) -> None:
-    async with world.block(reserve(world, shadow=True)) as guard:
+    async with world.enter(reserve(world, shadow=True)) as guard:
         assert guard.decision == "ALLOW"
     too_much = world.client.reserve(cycles.tokens(10**9), action=ACTION, shadow=True)
-    async with world.block(too_much) as guard:
+    async with world.enter(too_much) as guard:
         assert guard.decision == "DENY"
         await world.get(guard.commit(cycles.tokens(40)))
     assert (spent(server), held(server)) == (0, 0)
@@ -123,7 +123,7 @@ async def test_an_outage_lets_the_block_run_and_its_actual_is_recorded_later(tmp
         world = World(kind, client)
         seen: list[Any] = []
         client.on_event(seen.append)
-        async with world.block(reserve(world, on_unavailable="allow")) as guard:
+        async with world.enter(reserve(world, on_unavailable="allow")) as guard:
             assert guard.state == "unreserved"
             settlement = await world.get(guard.commit(cycles.tokens(9)))
         assert (settlement.status, guard.state) == ("pending", "pending")
@@ -138,18 +138,18 @@ async def test_an_outage_lets_the_block_run_and_its_actual_is_recorded_later(tmp
 
 
 async def test_a_run_that_was_settled_does_not_run_again(world: World) -> None:
-    async with world.block(reserve(world, idempotency_key="job-1")):
+    async with world.enter(reserve(world, idempotency_key="job-1")):
         pass
     with pytest.raises(cycles.ReservationNotActiveError, match="does not run again"):
-        async with world.block(reserve(world, idempotency_key="job-1")):
+        async with world.enter(reserve(world, idempotency_key="job-1")):
             raise AssertionError("ran twice")
 
 
 async def test_waiting_for_budget(world: World, server: Any) -> None:
-    async with world.block(world.client.reserve(cycles.tokens(999_950), action=ACTION)) as first:
+    async with world.enter(world.client.reserve(cycles.tokens(999_950), action=ACTION)) as first:
         timer = threading.Timer(0.05, server.ledger.fund, ("tenant:acme", cycles.tokens(500)))
         timer.start()
-        async with world.block(reserve(world, wait=10.0)) as second:
+        async with world.enter(reserve(world, wait=10.0)) as second:
             assert second.state == "active"
         timer.join()
         with pytest.raises(cycles.BudgetExceededError):
@@ -160,7 +160,7 @@ async def test_waiting_for_budget(world: World, server: Any) -> None:
 async def test_poison_in_usage_never_keeps_an_amount_from_the_ledger(
     world: World, server: Any, events: list[Any]
 ) -> None:
-    async with world.block(reserve(world)) as guard:
+    async with world.enter(reserve(world)) as guard:
         guard.usage.custom["at"] = object()
     assert spent(server) == 1
     [told] = [event for event in events if type(event).__name__ == "ValuesOmitted"]
@@ -180,7 +180,7 @@ async def test_reprs_help_and_hide_the_key(world: World, server: Any) -> None:
     reservation = world.client.reserve(cycles.usd("0.05"), action=ACTION, actual=cycles.usd("0.03"))
     assert "$0.05" in repr(reservation)
     assert "llm.completion" in repr(reservation)
-    async with world.block(reservation) as guard:
+    async with world.enter(reservation) as guard:
         text = repr(guard)
         assert text.startswith("<AsyncGuard " if world.is_async else "<Guard ")
         assert guard.reservation_id[:8] in text
@@ -200,14 +200,14 @@ async def test_reprs_help_and_hide_the_key(world: World, server: Any) -> None:
 
 
 async def test_one_line_per_fact(world: World, log: Any, events: list[Any]) -> None:
-    async with world.block(reserve(world)) as guard:
+    async with world.enter(reserve(world)) as guard:
         pass
     with pytest.raises(cycles.BudgetExceededError):
         await world.acquire(world.client.reserve(cycles.tokens(10**9), action=ACTION))
     with pytest.raises(KeyError):
-        async with world.block(reserve(world)):
+        async with world.enter(reserve(world)):
             raise KeyError("a user's own")
-    async with world.block(reserve(world, shadow=True)):
+    async with world.enter(reserve(world, shadow=True)):
         pass
     lines = [record for record in log.records if record.name == "cycles"]
     assert [record.levelname for record in lines] == ["INFO"] * 4
@@ -223,14 +223,14 @@ async def test_an_observer_that_fails_breaks_nothing(world: World, server: Any, 
         raise RuntimeError("observer")
 
     world.client.on_event(fail)
-    async with world.block(reserve(world)):
+    async with world.enter(reserve(world)):
         pass
     assert spent(server) == 1
     assert "observer failed" in log.text
 
 
 async def test_budgets_of_several_units_are_apart(world: World, server: Any) -> None:
-    async with world.block(world.client.reserve(cycles.credits(2), action=ACTION, actual=cycles.credits(2))):
+    async with world.enter(world.client.reserve(cycles.credits(2), action=ACTION, actual=cycles.credits(2))):
         pass
     assert (spent(server, "CREDITS"), spent(server)) == (2, 0)
     assert len(BUDGETS) == len(await world.all(world.operations.balances()))

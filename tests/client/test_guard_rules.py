@@ -30,10 +30,10 @@ def described(world: World, **options: Any) -> Any:
 
 async def test_entering_a_reservation_inside_its_own_block_is_rejected(world: World, server: Any) -> None:
     reservation = described(world)
-    async with world.block(reservation) as guard:
+    async with world.enter(reservation) as guard:
         before = len(server.requests)
         with pytest.raises(cycles.GuardFinalizedError, match="entered already"):
-            async with world.block(reservation):
+            async with world.enter(reservation):
                 raise AssertionError("never runs")
         assert len(server.requests) == before
         assert guard.state == "active"
@@ -78,9 +78,9 @@ async def test_two_tasks_enter_one_reservation_and_one_of_them_is_rejected(aclie
 
 async def test_a_reservation_can_be_entered_again_after_its_block(world: World) -> None:
     reservation = described(world)
-    async with world.block(reservation) as first:
+    async with world.enter(reservation) as first:
         pass
-    async with world.block(reservation) as second:
+    async with world.enter(reservation) as second:
         pass
     assert first.reservation_id != second.reservation_id
 
@@ -89,7 +89,7 @@ async def test_a_reservation_that_was_denied_can_be_entered_again(world: World, 
     reservation = world.client.reserve(cycles.tokens(9_000_000), action=ACTION, actual=cycles.tokens(7))
     for _ in range(2):
         with pytest.raises(cycles.BudgetExceededError):
-            async with world.block(reservation):
+            async with world.enter(reservation):
                 raise AssertionError("never runs")
 
 
@@ -97,14 +97,14 @@ async def test_entering_a_settled_guard_is_rejected(world: World) -> None:
     guard = await world.acquire(described(world))
     await world.get(guard.commit(cycles.tokens(1)))
     with pytest.raises(cycles.GuardFinalizedError, match=r"cannot enter: .* has ended \(commit\); reserve again"):
-        async with world.block(guard):
+        async with world.enter(guard):
             raise AssertionError("never runs")
 
 
 async def test_entering_a_guard_inside_its_own_block_is_rejected_and_does_not_end_it(world: World) -> None:
-    async with world.block(described(world)) as guard:
+    async with world.enter(described(world)) as guard:
         with pytest.raises(cycles.GuardFinalizedError, match=r"a block of .* is running"):
-            async with world.block(guard):
+            async with world.enter(guard):
                 raise AssertionError("never runs")
         assert guard.state == "active"
     assert guard.state == "committed"

@@ -34,7 +34,7 @@ async def test_a_guard_goes_on_elsewhere(world: World, server: Any, tmp_path: Pa
         await world.get(guard.commit(cycles.tokens(1)))
     with server.client(tenant="acme", journal_dir=tmp_path / "other") as other:
         there = World("async" if world.is_async else "sync", other)
-        async with there.block(other.attach(token)) as attached:
+        async with there.enter(other.attach(token)) as attached:
             assert attached.reservation_id == guard.reservation_id
             assert (attached.state, attached.estimate, attached.spent) == ("active", guard.estimate, cycles.tokens(5))
             assert attached.action == guard.action
@@ -52,7 +52,7 @@ async def test_what_was_settled_meanwhile_cannot_be_attached(world: World) -> No
 
 
 async def test_a_block_does_not_settle_a_guard_it_gave_away(world: World, server: Any) -> None:
-    async with world.block(reserve(world)) as guard:
+    async with world.enter(reserve(world)) as guard:
         token = guard.detach()
     assert (spent(server), held(server)) == (0, 100)
     attached = await world.acquire(world.client.attach(token, actual=cycles.tokens(2)))
@@ -91,7 +91,7 @@ async def test_usage_travels_with_a_guard(world: World, server: Any) -> None:
     usage = attached.usage
     assert (usage.tokens_input, usage.tokens_cached_input, usage.model_version) == (5, 3, "m")
     assert usage.custom == {"images": 1}
-    async with world.block(attached):
+    async with world.enter(attached):
         pass
     assert spent(server) == 5
 

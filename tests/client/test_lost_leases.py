@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.support.waiting import event_of
 
 from .conftest import ACTION, World, held, spent
 
@@ -18,10 +19,12 @@ pytestmark = pytest.mark.anyio
 SHORT_MS = 1_000
 
 
-async def lose(guard: Any) -> None:
-    async with asyncio.timeout(10):
-        while guard.lease_error is None:
-            await asyncio.sleep(0.001)
+async def lose(world: World, guard: Any) -> None:
+    """Wait until the lease of a guard is lost."""
+    wait = event_of(world.client, "LeaseLost")
+    if guard.lease_error is None:
+        await asyncio.to_thread(wait)
+    assert guard.lease_error is not None
 
 
 def reserve(world: World, policy: Any, **options: Any) -> Any:
@@ -33,7 +36,7 @@ def reserve(world: World, policy: Any, **options: Any) -> Any:
 @pytest.mark.parametrize("policy", ["fail_on_finalize", "cancel"])
 async def test_a_stream_settles_and_then_raises(world: World, server: Any, policy: str) -> None:
     guard = await world.acquire(reserve(world, policy))
-    await lose(guard)
+    await lose(world, guard)
     stream = guard.wrap(world.generator(lambda: iter([1, 2]))())
     with pytest.raises(cycles.LeaseLostError):
         await world.all(stream)
@@ -42,7 +45,7 @@ async def test_a_stream_settles_and_then_raises(world: World, server: Any, polic
 
 async def test_under_warn_a_stream_goes_on(world: World, server: Any) -> None:
     guard = await world.acquire(reserve(world, "warn"))
-    await lose(guard)
+    await lose(world, guard)
     assert await world.all(guard.wrap(world.generator(lambda: iter([1, 2]))())) == [1, 2]
     assert guard.state == "committed"
     assert spent(server) == 7
@@ -55,7 +58,7 @@ async def test_a_generator_settles_and_then_raises(world: World, server: Any, po
 
     options = {"ttl_ms": SHORT_MS, "lease_policy": policy, "actual": cycles.tokens(7)}
     stream = world.client.guarded(cycles.tokens(100), action=ACTION, **options)(world.generator(work))()
-    await lose(await world.next(stream))
+    await lose(world, await world.next(stream))
     with pytest.raises(cycles.LeaseLostError):
         await world.all(stream)
     assert (spent(server), held(server)) == (7, 0)

@@ -71,10 +71,10 @@ def test_a_book_prices_usage_and_answers() -> None:
         (lambda: BOOK.cost("small-mini", tokens_input=1), "no model 'small-mini'"),
         (lambda: BOOK(Usage().add(tokens_input=1)), "names no model"),
         (lambda: BOOK(Usage().add(model_version="small")), "no token counts"),
-        (lambda: BOOK.cost("small", tokens_input=-1), "tokens_input is from 0"),
+        (lambda: BOOK.cost("small", tokens_input=-1), "tokens_input must be 0 to"),
         (lambda: BOOK.cost("small", tokens_input=2**63 - 1, tokens_output=2**63 - 1), "64-bit"),
         (lambda: PriceBook({"m": {"input": "0.1"}}), "price of 'm'"),
-        (lambda: PriceBook({"m": {"input": "0.1", "output": -1}}), "price of 'm'.*>= 0"),
+        (lambda: PriceBook({"m": {"input": "0.1", "output": -1}}), "price of 'm'.*0 or more"),
     ],
 )
 def test_what_cannot_be_priced_is_an_error_that_says_so(use: Any, says: str) -> None:

@@ -77,7 +77,7 @@ def reserve(world: World, **options: Any) -> Any:
 
 
 async def test_an_exhausted_stream_settles_its_guard(world: World, server: Any) -> None:
-    async with world.block(reserve(world)) as guard:
+    async with world.enter(reserve(world)) as guard:
         stream = guard.wrap(Source(world)(), usage=cycles.usage.openai)
         assert stream.status == 200
         assert len(await world.all(stream)) == 3
@@ -176,7 +176,7 @@ async def test_a_reader_of_ones_own(world: World, server: Any, reader: Any) -> N
 
 
 async def test_several_streams_under_one_guard_add_up(world: World, server: Any) -> None:
-    async with world.block(reserve(world)) as guard:
+    async with world.enter(reserve(world)) as guard:
         first = guard.wrap(Source(world)(), usage=lambda chunk: {"tokens_output": 1}, settle=False)
         assert len(await world.all(first)) == 3
         assert guard.state == "active"
@@ -188,7 +188,7 @@ async def test_answers_without_ids_are_told_apart_by_their_streams(world: World,
     def answer() -> Iterator[Any]:
         yield {"usage": {"completion_tokens": 4}}
 
-    async with world.block(reserve(world)) as guard:
+    async with world.enter(reserve(world)) as guard:
         for _ in range(2):
             chunks = world.generator(answer)()
             await world.all(guard.wrap(chunks, usage=cycles.usage.openai, settle=False))
@@ -228,7 +228,7 @@ async def test_streams_of_the_wrong_world_are_refused(world: World) -> None:
 async def test_a_price_book_settles_a_stream(world: World, server: Any) -> None:
     prices = cycles.PriceBook({"small-model": cycles.Price(input="1", output="2")})
     reservation = world.client.reserve(cycles.usd("0.01"), action=ACTION, actual=prices)
-    async with world.block(reservation) as guard:
+    async with world.enter(reservation) as guard:
         await world.all(guard.wrap(Source(world)(), usage=cycles.usage.openai))
     assert guard.settlement.charged == cycles.usd("0.000016")
 

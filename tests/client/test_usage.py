@@ -28,12 +28,12 @@ shapes = pytest.mark.parametrize("shape", [lambda value: value, as_object], ids=
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"tokens_input": -1}, "metrics.tokens_input is from 0"),
-        ({"tokens_output": 1.5}, "metrics.tokens_output is a whole number"),
-        ({"tokens_output": True}, "metrics.tokens_output is a whole number"),
-        ({"latency_ms": 2**63}, "metrics.latency_ms is from 0"),
-        ({"model_version": "x" * 129}, "metrics.model_version is at most 128"),
-        ({"model_version": 4}, "metrics.model_version is text"),
+        ({"tokens_input": -1}, "metrics.tokens_input must be 0 to"),
+        ({"tokens_output": 1.5}, "metrics.tokens_output must be an integer"),
+        ({"tokens_output": True}, "metrics.tokens_output must be an integer"),
+        ({"latency_ms": 2**63}, "metrics.latency_ms must be 0 to"),
+        ({"model_version": "x" * 129}, "metrics.model_version must have at most 128"),
+        ({"model_version": 4}, "metrics.model_version must be a str"),
         ({"custom": {"at": b"x"}}, r"metrics.custom.at is a bytes"),
         ({"custom": "x"}, "metrics.custom must be a mapping"),
     ],
@@ -52,7 +52,7 @@ def test_metrics_as_callers_give_them() -> None:
     assert Metrics.of(made) is made
     assert Metrics.of(None) is None
     assert Metrics.of(Usage().add(tokens_input=1)) == Metrics(tokens_input=1)
-    with pytest.raises(InvalidRequestError, match=r"metrics has no tokens; put what is your own into metrics\.custom"):
+    with pytest.raises(InvalidRequestError, match=r"metrics has no tokens; put your own values into metrics\.custom"):
         Metrics.of({"tokens": 1})
     with pytest.raises(InvalidRequestError, match=r"cycles\.Metrics or a mapping"):
         Metrics.of(5)  # type: ignore[arg-type]

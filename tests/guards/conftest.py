@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ import cycles
 from cycles.embedded.request_log import ReceivedRequest
 from cycles.embedded.routes import find
 from cycles.embedded.serve import Listener
-from tests.support import worlds
+from tests.support.waiting import Arrivals
+from tests.support.worlds import ACTION as ACTION, World as World
 
 TENANT = "acme"
-ACTION = ("llm.completion", "small-model")
 BUDGETS = [cycles.usd(100), cycles.tokens(1_000_000)]
 
 
@@ -47,6 +47,7 @@ class Shop:
         self.server = server
         self.ledger = server.ledger
         self.faults = server.faults
+        self.arrivals = Arrivals(server)
         self._folder = folder
         self._stack = stack
 
@@ -83,21 +84,6 @@ class Shop:
         assert balance.spent is not None
         assert balance.reserved is not None
         return balance.spent.amount, balance.reserved.amount
-
-
-class World(worlds.World):
-    """Reserves tokens for one action, in either world."""
-
-    def reserve(self, amount: cycles.Amount | None = None, **options: Any) -> Any:
-        return self.client.reserve(amount or cycles.tokens(100), action=ACTION, **options)
-
-    @contextlib.asynccontextmanager
-    async def block(self, amount: cycles.Amount | None = None, **options: Any) -> AsyncIterator[Any]:
-        async with self.enter(self.reserve(amount, **options)) as guard:
-            yield guard
-
-    async def acquire(self, amount: cycles.Amount | None = None, **options: Any) -> Any:
-        return await self.hold(self.reserve(amount, **options))
 
 
 @pytest.fixture

@@ -29,9 +29,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 async def arrives(shop: Shop, operation: str) -> None:
-    async with asyncio.timeout(5):
-        while not shop.sent(operation):
-            await asyncio.sleep(0.001)
+    await shop.arrivals.arrives(operation)
 
 
 async def cancel(task: asyncio.Task[Any], times: int) -> None:

@@ -130,7 +130,7 @@ def in_a_child(work: Callable[[], Any]) -> Any:
 @pytest.mark.parametrize("verb", ["commit", "release", "extend", "detach", "spend"])
 def test_a_child_cannot_touch_its_parents_guard(client: cycles.Cycles, shop: Shop, kind: str, verb: str) -> None:
     world = World(kind, client)
-    guard = asyncio.run(world.acquire())
+    guard = asyncio.run(world.acquire(world.reserve()))
     args = (T(1),) if verb in ("commit", "spend") else ()
 
     def touch() -> None:

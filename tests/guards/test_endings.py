@@ -22,7 +22,7 @@ class Boom(Exception):
 
 
 async def test_a_commit_inside_is_all_that_happens(world: World, shop: Shop) -> None:
-    async with world.block() as guard:
+    async with world.enter(world.reserve()) as guard:
         settlement = await world.get(guard.commit(T(32)))
         assert guard.state == "committed"
     assert shop.operations == ["reserve", "commit"]
@@ -32,7 +32,7 @@ async def test_a_commit_inside_is_all_that_happens(world: World, shop: Shop) -> 
 
 
 async def test_a_release_inside_is_all_that_happens(world: World, shop: Shop) -> None:
-    async with world.block() as guard:
+    async with world.enter(world.reserve()) as guard:
         response = await world.get(guard.release("changed my mind"))
     assert shop.operations == ["reserve", "release"]
     assert shop.bodies("release")[0]["reason"] == "changed my mind"
@@ -42,7 +42,7 @@ async def test_a_release_inside_is_all_that_happens(world: World, shop: Shop) ->
 
 
 async def test_what_was_spent_is_committed(world: World, shop: Shop) -> None:
-    async with world.block() as guard:
+    async with world.enter(world.reserve()) as guard:
         assert guard.spend(T(3)) == T(3)
         assert guard.spend(T(4)) == guard.spent == T(7)
     assert shop.money() == (7, 0)
@@ -50,32 +50,32 @@ async def test_what_was_spent_is_committed(world: World, shop: Shop) -> None:
 
 
 async def test_nothing_spent_is_an_amount_too(world: World, shop: Shop) -> None:
-    async with world.block() as guard:
+    async with world.enter(world.reserve()) as guard:
         guard.spend(T(0))
     assert (guard.state, shop.operations) == ("committed", ["reserve", "commit"])
 
 
 async def test_spend_goes_before_actual(world: World, shop: Shop) -> None:
-    async with world.block(actual=T(50)) as guard:
+    async with world.enter(world.reserve(actual=T(50))) as guard:
         guard.spend(T(4))
     assert shop.money() == (4, 0)
 
 
 async def test_commit_without_an_amount_commits_what_was_spent(world: World, shop: Shop) -> None:
-    async with world.block() as guard:
+    async with world.enter(world.reserve()) as guard:
         guard.spend(T(9))
         await world.get(guard.commit())
     assert shop.money() == (9, 0)
 
 
 async def test_a_fixed_actual_is_committed(world: World, shop: Shop) -> None:
-    async with world.block(actual=T(11)):
+    async with world.enter(world.reserve(actual=T(11))):
         pass
     assert shop.money() == (11, 0)
 
 
 async def test_an_actual_is_asked_with_the_usage(world: World, shop: Shop) -> None:
-    async with world.block(actual=lambda usage: T(usage.tokens_input + usage.tokens_output)) as guard:
+    async with world.enter(world.reserve(actual=lambda usage: T(usage.tokens_input + usage.tokens_output))) as guard:
         guard.usage.add(tokens_input=5, tokens_output=6)
     assert shop.money() == (11, 0)
 
@@ -86,7 +86,7 @@ async def test_an_actual_is_asked_with_the_usage(world: World, shop: Shop) -> No
     ids=["raises", "other unit", "no amount", "wrong signature"],
 )
 async def test_an_actual_that_fails_costs_the_estimate(world: World, shop: Shop, events: list[Any], wrong: Any) -> None:
-    async with world.block(actual=wrong) as guard:
+    async with world.enter(world.reserve(actual=wrong)) as guard:
         pass
     assert shop.money() == (100, 0)
     assert shop.bodies("commit")[0]["metadata"] == {"actual_source": "estimate"}
@@ -97,7 +97,7 @@ async def test_a_block_that_tells_nothing_is_released_with_a_warning(
     world: World, shop: Shop, events: list[Any]
 ) -> None:
     with pytest.warns(cycles.UncommittedGuardWarning, match="guard.commit") as warned:
-        async with world.block() as guard:
+        async with world.enter(world.reserve()) as guard:
             guard.usage.add(tokens_input=5)  # usage alone is no amount
     assert shop.bodies("release")[0]["reason"] == "guard_exited_without_commit"
     assert (guard.state, shop.money()) == ("released", (0, 0))
@@ -109,7 +109,7 @@ async def test_a_block_that_tells_nothing_is_released_with_a_warning(
 async def test_a_block_that_raises_gives_the_budget_back(world: World, shop: Shop, kind: Any) -> None:
     thrown = kind("mine")
     with pytest.raises(kind) as caught:
-        async with world.block(actual=T(50)) as guard:  # a fixed amount is no knowledge of what was spent
+        async with world.enter(world.reserve(actual=T(50))) as guard:
             raise thrown
     assert caught.value is thrown
     assert shop.bodies("release")[0]["reason"] == f"block_raised:{kind.__name__}"
@@ -120,7 +120,7 @@ async def test_a_block_that_raises_gives_the_budget_back(world: World, shop: Sho
 async def test_a_block_that_raises_still_pays_what_it_spent(world: World, shop: Shop, kind: Any) -> None:
     thrown = kind("mine")
     with pytest.raises(kind) as caught:
-        async with world.block() as guard:
+        async with world.enter(world.reserve()) as guard:
             guard.spend(T(7))
             raise thrown
     assert caught.value is thrown
@@ -130,7 +130,7 @@ async def test_a_block_that_raises_still_pays_what_it_spent(world: World, shop: 
 
 async def test_a_block_that_raises_asks_actual_if_it_used_anything(world: World, shop: Shop) -> None:
     with pytest.raises(Boom):
-        async with world.block(actual=lambda usage: T(usage.tokens_input)) as guard:
+        async with world.enter(world.reserve(actual=lambda usage: T(usage.tokens_input))) as guard:
             guard.usage.add(tokens_input=8)
             raise Boom
     assert shop.money() == (8, 0)
@@ -140,14 +140,14 @@ async def test_a_block_that_raises_asks_actual_if_it_used_anything(world: World,
 
 async def test_a_block_that_raises_asks_nobody_if_it_used_nothing(world: World, shop: Shop) -> None:
     with pytest.raises(Boom):
-        async with world.block(actual=lambda usage: T(8)):
+        async with world.enter(world.reserve(actual=lambda usage: T(8))):
             raise Boom
     assert shop.operations == ["reserve", "release"]
 
 
 async def test_a_failing_actual_of_a_block_that_raised_is_marked_twice(world: World, shop: Shop) -> None:
     with pytest.raises(Boom):
-        async with world.block(actual=lambda usage: 1 // 0) as guard:
+        async with world.enter(world.reserve(actual=lambda usage: 1 // 0)) as guard:
             guard.usage.add(tokens_input=8)
             raise Boom
     assert shop.bodies("commit")[0]["metadata"] == {"outcome": "error", "actual_source": "estimate"}
@@ -158,14 +158,14 @@ async def test_a_failing_release_never_hides_the_exception(world: World, shop: S
     body = {"error": "RESERVATION_FINALIZED", "message": "no", "request_id": "r"} if status == 409 else "<html>"
     shop.faults.status("release", status, body=body)
     with pytest.raises(Boom):
-        async with world.block():
+        async with world.enter(world.reserve()):
             raise Boom
 
 
 async def test_a_refused_commit_never_hides_the_exception(world: World, shop: Shop) -> None:
     shop.faults.status("commit", 409, body={"error": "BUDGET_EXCEEDED", "message": "no", "request_id": "r"})
     with pytest.raises(Boom) as caught:
-        async with world.block() as guard:
+        async with world.enter(world.reserve()) as guard:
             guard.spend(T(7))
             raise Boom
     assert guard.state == "rejected"
@@ -174,14 +174,14 @@ async def test_a_refused_commit_never_hides_the_exception(world: World, shop: Sh
 
 async def test_a_refused_commit_at_the_end_of_a_block_raises(world: World, shop: Shop) -> None:
     with pytest.raises(cycles.BudgetExceededError):
-        async with world.block(overage_policy="REJECT") as guard:
+        async with world.enter(world.reserve(overage_policy="REJECT")) as guard:
             guard.spend(T(2_000_000))
     assert (guard.state, shop.money()[0]) == ("rejected", 100)  # the estimate is charged, the rest is not
 
 
 async def test_a_block_that_raises_after_its_commit_changes_nothing(world: World, shop: Shop) -> None:
     with pytest.raises(Boom):
-        async with world.block() as guard:
+        async with world.enter(world.reserve()) as guard:
             await world.get(guard.commit(T(5)))
             raise Boom
     assert shop.operations == ["reserve", "commit"]
@@ -191,7 +191,7 @@ async def test_a_block_that_raises_after_its_commit_changes_nothing(world: World
 async def test_a_denial_comes_before_the_block(world: World, shop: Shop) -> None:
     ran = []
     with pytest.raises(cycles.BudgetExceededError) as caught:
-        async with world.block(T(2_000_000)):
+        async with world.enter(world.reserve(T(2_000_000))):
             ran.append(1)
     assert not ran
     assert caught.value.code == "BUDGET_EXCEEDED"
@@ -201,9 +201,9 @@ async def test_a_denial_comes_before_the_block(world: World, shop: Shop) -> None
 
 async def test_leaving_a_block_takes_its_guard_away_from_the_context(world: World) -> None:
     outer = cycles.current_guard()
-    async with world.block(actual=T(1)) as guard:
+    async with world.enter(world.reserve(actual=T(1))) as guard:
         assert cycles.current_guard() is guard
-        async with world.block(actual=T(1)) as inner:
+        async with world.enter(world.reserve(actual=T(1))) as inner:
             assert cycles.current_guard() is inner
         assert cycles.current_guard() is guard
     assert cycles.current_guard() is outer

@@ -20,7 +20,7 @@ T = cycles.tokens
 
 async def test_everything_that_can_be_read(world: World, shop: Shop) -> None:
     shop.ledger.set_budget("tenant:acme", T(1000), caps={"max_tokens": 50, "tool_allowlist": ["web"]})
-    guard = await world.acquire(T(100), metadata={"run": 1}, idempotency_key="k-1")
+    guard = await world.acquire(world.reserve(T(100), metadata={"run": 1}, idempotency_key="k-1"))
     assert type(guard).__name__ == ("AsyncGuard" if world.is_async else "Guard")
     assert isinstance(guard.reservation_id, str)
     assert (guard.decision, guard.is_capped, guard.reason_code) == ("ALLOW_WITH_CAPS", True, None)
@@ -60,7 +60,7 @@ async def test_a_guard_ends_once(world: World, shop: Shop, first: str, second: s
         "extend": lambda guard: guard.extend(),
         "spend": lambda guard: guard.spend(T(1)),
     }
-    guard = await world.acquire()
+    guard = await world.acquire(world.reserve())
     await world.get(verbs[first](guard))
     with pytest.raises(cycles.GuardFinalizedError):
         await world.get(verbs[second](guard))
@@ -68,7 +68,7 @@ async def test_a_guard_ends_once(world: World, shop: Shop, first: str, second: s
 
 
 async def test_a_guard_is_extended_as_often_as_asked(world: World, shop: Shop) -> None:
-    guard = await world.acquire(ttl_ms=20_000)
+    guard = await world.acquire(world.reserve(ttl_ms=20_000))
     await world.get(guard.extend())
     await world.get(guard.extend(5_000))
     assert [body["extend_by_ms"] for body in shop.bodies("extend")] == [20_000, 5_000]
@@ -78,7 +78,7 @@ async def test_a_guard_is_extended_as_often_as_asked(world: World, shop: Shop) -
 
 @pytest.mark.parametrize("by", [0, -1, 86_400_001, True, "5", 1.5])
 async def test_an_extension_out_of_bounds_is_refused_here(world: World, shop: Shop, by: Any) -> None:
-    guard = await world.acquire()
+    guard = await world.acquire(world.reserve())
     with pytest.raises(cycles.InvalidRequestError, match="extend_by_ms"):
         await world.get(guard.extend(by))
     assert shop.operations == ["reserve"]
@@ -112,7 +112,7 @@ def test_of_threads_that_race_for_one_guard_one_settles_it(client: cycles.Cycles
 
 @pytest.mark.parametrize("wrong", [cycles.usd(1), 5, "5", None])
 async def test_what_cannot_be_settled_leaves_the_guard_as_it_is(world: World, shop: Shop, wrong: Any) -> None:
-    guard = await world.acquire()
+    guard = await world.acquire(world.reserve())
     with pytest.raises(cycles.InvalidRequestError):
         await world.get(guard.commit(wrong))
     with pytest.raises(cycles.InvalidRequestError):
@@ -133,7 +133,7 @@ async def test_what_cannot_be_settled_leaves_the_guard_as_it_is(world: World, sh
     ],
 )
 async def test_a_wrong_label_never_keeps_an_amount_from_being_settled(world: World, shop: Shop, extras: Any) -> None:
-    async with world.block() as guard:
+    async with world.enter(world.reserve()) as guard:
         await world.get(guard.commit(T(32), **extras))
     assert guard.state == "committed"
     assert shop.money() == (32, 0)
@@ -162,7 +162,7 @@ class Spending(Mapping[str, Any]):
 
 
 async def test_what_is_spent_while_a_commit_begins_is_committed_too(world: World, shop: Shop) -> None:
-    async with world.block() as guard:
+    async with world.enter(world.reserve()) as guard:
         guard.spend(T(5))
         guard.usage.custom["reader"] = Spending(guard)
         settlement = await world.get(guard.commit())
@@ -171,14 +171,14 @@ async def test_what_is_spent_while_a_commit_begins_is_committed_too(world: World
 
 
 async def test_a_guard_without_a_block_is_settled_by_hand(world: World, shop: Shop) -> None:
-    guard = await world.acquire()
+    guard = await world.acquire(world.reserve())
     assert cycles.current_guard() is not guard
     await world.get(guard.commit(T(5)))
     assert shop.money() == (5, 0)
 
 
 async def test_a_guard_that_was_acquired_may_be_entered(world: World, shop: Shop) -> None:
-    guard = await world.acquire()
+    guard = await world.acquire(world.reserve())
     async with world.enter(guard) as same:
         assert same is guard
         guard.spend(T(2))
@@ -202,7 +202,7 @@ async def test_a_description_may_be_used_again(world: World, shop: Shop) -> None
 
 
 async def test_usage_becomes_the_metrics(world: World, shop: Shop) -> None:
-    async with world.block(actual=T(5)) as guard:
+    async with world.enter(world.reserve(actual=T(5))) as guard:
         guard.usage.add(tokens_input=3, tokens_output=4)
         guard.usage.model_version = "m-1"
         guard.usage.custom["retries"] = 2
@@ -212,7 +212,7 @@ async def test_usage_becomes_the_metrics(world: World, shop: Shop) -> None:
 
 
 async def test_metrics_that_are_given_win(world: World, shop: Shop) -> None:
-    async with world.block() as guard:
+    async with world.enter(world.reserve()) as guard:
         guard.usage.add(tokens_input=3)
         await world.get(guard.commit(T(5), metrics=cycles.Metrics(tokens_input=9), metadata={"a": 1}))
     assert shop.bodies("commit")[0]["metrics"] == {"tokens_input": 9}
@@ -220,7 +220,7 @@ async def test_metrics_that_are_given_win(world: World, shop: Shop) -> None:
 
 
 async def test_poison_in_the_usage_is_left_out_and_the_amount_settled(world: World, shop: Shop) -> None:
-    async with world.block() as guard:
+    async with world.enter(world.reserve()) as guard:
         guard.usage.custom["handle"] = object()
         guard.usage.custom["fine"] = 1
         guard.spend(T(5))
@@ -230,7 +230,7 @@ async def test_poison_in_the_usage_is_left_out_and_the_amount_settled(world: Wor
 
 async def test_a_server_that_refuses_the_labels_gets_the_amount_without_them(world: World, shop: Shop) -> None:
     shop.faults.status("commit", 400, body={"error": "INVALID_REQUEST", "message": "metrics!", "request_id": "r"})
-    async with world.block() as guard:
+    async with world.enter(world.reserve()) as guard:
         await world.get(guard.commit(T(5), metadata={"a": 1}))
     first, second = shop.bodies("commit")
     assert "metadata" in first
@@ -241,13 +241,13 @@ async def test_a_server_that_refuses_the_labels_gets_the_amount_without_them(wor
 async def test_a_bare_amount_that_is_refused_is_not_sent_again(world: World, shop: Shop) -> None:
     shop.faults.status("commit", 400, body={"error": "INVALID_REQUEST", "message": "amount!", "request_id": "r"})
     with pytest.raises(cycles.ProtocolError, match="amount!"):
-        async with world.block() as guard:
+        async with world.enter(world.reserve()) as guard:
             await world.get(guard.commit(T(5)))
     assert (guard.state, len(shop.bodies("commit"))) == ("rejected", 1)
 
 
 async def test_a_guard_that_is_dropped_gives_its_budget_back(world: World, shop: Shop, events: list[Any]) -> None:
-    guard = await world.acquire()
+    guard = await world.acquire(world.reserve())
     held = [guard]
     del guard
     with pytest.warns(ResourceWarning, match="dropped"):
@@ -259,7 +259,7 @@ async def test_a_guard_that_is_dropped_gives_its_budget_back(world: World, shop:
 
 
 async def test_a_guard_that_is_dropped_pays_what_it_spent(world: World, shop: Shop) -> None:
-    guard = await world.acquire()
+    guard = await world.acquire(world.reserve())
     guard.spend(T(6))
     held = [guard]
     del guard
@@ -271,7 +271,7 @@ async def test_a_guard_that_is_dropped_pays_what_it_spent(world: World, shop: Sh
 
 
 async def test_a_guard_that_was_settled_may_be_dropped(world: World, shop: Shop) -> None:
-    guard = await world.acquire()
+    guard = await world.acquire(world.reserve())
     await world.get(guard.commit(T(5)))
     del guard
     assert shop.operations == ["reserve", "commit"]
@@ -281,7 +281,7 @@ async def test_a_thread_that_spends_while_the_block_ends_is_heard(
     world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It spends just after the end of the block has found nothing to commit."""
-    async with world.block() as guard:
+    async with world.enter(world.reserve()) as guard:
         hold = guard._state
         claim = hold.claim
 
@@ -298,7 +298,7 @@ async def test_a_thread_that_spends_while_the_block_ends_is_heard(
 async def test_the_end_of_a_block_leaves_a_guard_alone_that_another_thread_just_ended(
     world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with world.block(actual=T(9)) as guard:
+    async with world.enter(world.reserve(actual=T(9))) as guard:
         hold = guard._state
         claim = hold.claim
 
@@ -319,7 +319,7 @@ async def test_an_interrupt_while_a_shadow_commits_sends_nothing(
             raise KeyboardInterrupt
 
     client.on_event(interrupts)
-    guard = await world.acquire(shadow=True)
+    guard = await world.acquire(world.reserve(shadow=True))
     with pytest.raises(KeyboardInterrupt):
         await world.get(guard.commit(T(5)))
     assert client.pending() == []

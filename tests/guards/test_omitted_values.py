@@ -32,7 +32,7 @@ def omitted(events: list[Any]) -> set[str]:
 async def test_metrics(
     world: World, shop: Shop, events: list[Any], metrics: Any, kept: dict[str, Any] | None, names: set[str]
 ) -> None:
-    guard = await world.acquire()
+    guard = await world.acquire(world.reserve())
     assert (await world.get(guard.commit(T(5), metrics=metrics))).status == "committed"
     assert shop.money() == (5, 0)
     sent = shop.bodies("commit")[0].get("metrics", {})
@@ -50,7 +50,7 @@ async def test_metrics(
 async def test_metadata(
     world: World, shop: Shop, events: list[Any], metadata: Any, kept: dict[str, Any] | None, names: set[str]
 ) -> None:
-    guard = await world.acquire()
+    guard = await world.acquire(world.reserve())
     assert (await world.get(guard.commit(T(5), metadata=metadata))).status == "committed"
     assert shop.bodies("commit")[0].get("metadata") == kept
     assert omitted(events) == names
@@ -59,7 +59,7 @@ async def test_metadata(
 async def test_a_model_name_that_is_too_long_does_not_end_the_block(
     world: World, shop: Shop, events: list[Any]
 ) -> None:
-    async with world.block() as guard:
+    async with world.enter(world.reserve()) as guard:
         guard.usage.add(tokens_input=3, model_version="m" * 129)
         guard.spend(T(5))
     assert shop.money() == (5, 0)

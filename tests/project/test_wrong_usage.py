@@ -282,8 +282,8 @@ def test_a_subject_without_a_level_is_refused_before_anything_is_sent(
     ("arguments", "advice"),
     [
         ({"estimate": 0.05}, "estimate must be an Amount such as cycles.usd('0.05'), got 0.05"),
-        ({"action": "search"}, "give a cycles.Action or a (kind, name) pair"),
-        ({"subject": {"tennant": "acme"}}, "no such level; there are tenant, workspace"),
+        ({"action": "search"}, "action must be a cycles.Action or a (kind, name) pair"),
+        ({"subject": {"tennant": "acme"}}, "subject.tennant is not a level of a subject: use one of tenant, workspace"),
         ({"ttl_ms": 10}, "ttl_ms: must be 1000 or more"),
         ({"lease_policy": "panic"}, "must be one of warn, fail_on_finalize, cancel"),
     ],

@@ -1,0 +1,51 @@
+"""Wait until something has happened, without polling: the code that makes it happen wakes the test."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import cycles
+
+
+class Arrivals:
+    """Waits for requests of an embedded server. Create it before the first request that it waits for."""
+
+    def __init__(self, server: cycles.EmbeddedServer) -> None:
+        self._requests = server.requests
+        self._news = threading.Condition()
+        add = server.requests.add
+
+        def note(request: object) -> None:
+            add(request)  # type: ignore[arg-type]
+            with self._news:
+                self._news.notify_all()
+
+        server.requests.add = note  # type: ignore[method-assign]
+
+    def wait_for(self, operation: str, count: int = 1, timeout_s: float = 10.0) -> None:
+        """Return when the server has received `count` requests of an operation."""
+        with self._news:
+            arrived = self._news.wait_for(lambda: len(self._requests.of(operation)) >= count, timeout_s)
+        assert arrived, f"no {operation} within {timeout_s} s"
+
+    async def arrives(self, operation: str, count: int = 1) -> None:
+        """Do the same on an event loop."""
+        await asyncio.to_thread(self.wait_for, operation, count)
+
+
+def event_of(client: cycles.Cycles, name: str) -> Callable[[], None]:
+    """Return a function that waits until an event of this class is reported. Call this before it can happen."""
+    reported = threading.Event()
+    client.on_event(lambda event: reported.set() if type(event).__name__ == name else None)
+
+    def wait() -> None:
+        assert reported.wait(10.0), f"no {name}"
+
+    return wait
+
+
+async def forever() -> None:
+    """Wait until the task is cancelled."""
+    await asyncio.get_running_loop().create_future()
