@@ -132,11 +132,7 @@ class ShadowSettled(Event):
 
     def text(self) -> str:
         cost = "an unknown amount" if self.actual is None else str(self.actual)
-        decision = {
-            True: "would have been denied",
-            False: "would have been allowed",
-            None: "no decision of the server is known",
-        }
+        decision = {True: "would have been denied", False: "would have been allowed", None: "no decision is known"}
         return f"shadow: {self.action} cost {cost}, estimated {self.estimate}; {decision[self.would_deny]}"
 
 
