@@ -41,12 +41,12 @@ def ask(given: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
         (lambda n, /, prompt: (n, prompt), ("p",), {}, (1, "p")),
     ],
 )
-def test_arguments_are_found_by_name_wherever_they_stood(given: Any, args: Any, kwargs: Any, value: Any) -> None:
+def test_arguments_are_found_by_name_in_any_position(given: Any, args: Any, kwargs: Any, value: Any) -> None:
     assert ask(given, sample, *args, **kwargs) == value
 
 
 @pytest.mark.parametrize("given", [lambda promt: 1, lambda prompt, m: 1])
-def test_a_name_the_function_does_not_have_is_refused_at_decoration_time(given: Any) -> None:
+def test_a_parameter_that_the_function_does_not_have_is_rejected_when_decorating(given: Any) -> None:
     with pytest.raises(InvalidRequestError, match=r"estimate has a parameter '(promt|m)'.*not have: \(prompt"):
         by_name("estimate", given, inspect.signature(strict))
 
@@ -73,7 +73,7 @@ def test_a_wrong_call_is_the_functions_own_type_error() -> None:
         (int, 7, True),
     ],
 )
-def test_actual_gets_the_result_and_more_by_name_if_it_asks(given: Any, value: Any, needs_result: bool) -> None:
+def test_actual_takes_the_result_and_arguments_by_name(given: Any, value: Any, needs_result: bool) -> None:
     signature = inspect.signature(strict)
     actual, needs = by_result(given, signature)
     result = "7" if given is int else "R"
@@ -81,12 +81,12 @@ def test_actual_gets_the_result_and_more_by_name_if_it_asks(given: Any, value: A
     assert needs is needs_result
 
 
-def test_actual_may_not_ask_for_what_no_call_has() -> None:
+def test_actual_with_a_parameter_that_no_call_has_is_rejected() -> None:
     with pytest.raises(InvalidRequestError, match="actual has a parameter 'cost'"):
         by_result(lambda answer, cost: 1, inspect.signature(strict))
 
 
-def test_coroutine_functions_cannot_answer_at_once() -> None:
+def test_coroutine_functions_are_rejected_as_options() -> None:
     async def later(answer: Any) -> Any: ...
 
     with pytest.raises(InvalidRequestError, match="actual: pass a function"):

@@ -34,6 +34,6 @@ def test_leaving_the_pool_ends_its_threads() -> None:
         pool.submit(agent)
 
 
-def test_a_process_pool_is_refused_with_the_way_to_go() -> None:
+def test_a_process_pool_is_rejected_and_the_error_names_detach() -> None:
     with ProcessPoolExecutor(1) as pool, pytest.raises(InvalidRequestError, match=r"guard\.detach"):
         copy_context_to(pool)

@@ -230,7 +230,9 @@ async def test_inspect_still_sees_what_is_decorated(client: cycles.Cycles) -> No
         (type("Thing", (), {}), "class"),
     ],
 )
-def test_what_cannot_be_guarded_is_refused_at_decoration_time(client: cycles.Cycles, what: Any, says: str) -> None:
+def test_an_object_that_cannot_be_guarded_is_rejected_when_decorating(
+    client: cycles.Cycles, what: Any, says: str
+) -> None:
     with pytest.raises(cycles.InvalidRequestError, match=says):
         client.guarded(cycles.tokens(5), action=ACTION)(what)
 
@@ -248,7 +250,7 @@ def test_what_cannot_be_guarded_is_refused_at_decoration_time(client: cycles.Cyc
         {"estimate": cycles.tokens(1), "nonsense": 5},
     ],
 )
-def test_wrong_options_are_refused_at_decoration_time(client: cycles.Cycles, wrong: dict[str, Any]) -> None:
+def test_wrong_options_are_rejected_when_decorating(client: cycles.Cycles, wrong: dict[str, Any]) -> None:
     def ask(prompt: str) -> None: ...
 
     with pytest.raises((cycles.InvalidRequestError, TypeError)):

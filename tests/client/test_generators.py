@@ -135,7 +135,7 @@ async def test_asend_athrow_and_aclose_pass_through(client: cycles.Cycles, serve
     assert (spent(server), held(server)) == (0, 0)
 
 
-async def test_generators_side_by_side_keep_their_guards_apart(world: World) -> None:
+async def test_interleaved_generators_have_separate_guards(world: World) -> None:
     def mine() -> Iterator[Any]:
         for _ in range(2):
             yield cycles.current_guard()

@@ -53,7 +53,7 @@ async def test_without_caps_nothing_is_limited(world: World) -> None:
 
 
 @pytest.mark.usefixtures("capped")
-async def test_cooldown_waits_as_long_as_the_caps_ask(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cooldown_waits_for_the_cooldown_of_the_caps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
     async with world.enter(reserve(world)) as guard:
@@ -84,7 +84,7 @@ def test_steps_are_counted_across_threads(client: cycles.Cycles) -> None:
 # Rollout
 
 
-async def test_shadow_runs_the_block_whatever_the_server_says(world: World, server: Any, events: list[Any]) -> None:
+async def test_shadow_runs_the_block_with_any_decision(world: World, server: Any, events: list[Any]) -> None:
     async with world.enter(reserve(world, shadow=True)) as guard:
         assert guard.decision == "ALLOW"
     too_much = world.client.reserve(cycles.tokens(10**9), action=ACTION, shadow=True)
@@ -157,7 +157,7 @@ async def test_waiting_for_budget(world: World, server: Any) -> None:
         await world.get(first.release())
 
 
-async def test_poison_in_usage_never_keeps_an_amount_from_the_ledger(
+async def test_a_bad_value_in_usage_never_keeps_an_amount_from_being_settled(
     world: World, server: Any, events: list[Any]
 ) -> None:
     async with world.enter(reserve(world)) as guard:

@@ -22,7 +22,7 @@ def reserve(world: World, **options: Any) -> Any:
     return world.client.reserve(cycles.tokens(100), action=ACTION, **{"actual": cycles.tokens(1), **options})
 
 
-async def test_a_guard_goes_on_elsewhere(world: World, server: Any, tmp_path: Path) -> None:
+async def test_a_detached_guard_continues_in_another_client(world: World, server: Any, tmp_path: Path) -> None:
     guard = await world.acquire(reserve(world, ttl_ms=120_000, metadata={"job": 1}))
     guard.spend(cycles.tokens(5))
     token = guard.detach()
@@ -96,7 +96,7 @@ async def test_usage_travels_with_a_guard(world: World, server: Any) -> None:
     assert spent(server) == 5
 
 
-async def test_a_shadow_guard_is_handed_over_as_one(world: World, server: Any) -> None:
+async def test_a_shadow_guard_stays_a_shadow_guard_after_attach(world: World, server: Any) -> None:
     token = (await world.acquire(world.client.reserve(cycles.tokens(10**9), action=ACTION, shadow=True))).detach()
     attached = await world.acquire(world.client.attach(token))
     assert attached.decision == "DENY"
@@ -105,7 +105,7 @@ async def test_a_shadow_guard_is_handed_over_as_one(world: World, server: Any) -
 
 
 @pytest.mark.parametrize("token", ["", "x", "cycles-guard-1:!!", "cycles-guard-1:e30", 5])
-def test_a_damaged_token_is_refused(client: cycles.Cycles, token: Any) -> None:
+def test_a_damaged_token_is_rejected(client: cycles.Cycles, token: Any) -> None:
     with pytest.raises(cycles.InvalidRequestError, match="token"):
         client.attach(token)
 
@@ -121,7 +121,7 @@ async def test_a_lost_reservation_is_found_by_its_key(world: World) -> None:
     guard.detach()
 
 
-def test_a_guard_goes_on_in_another_process(server: Any, tmp_path: Path) -> None:
+def test_a_guard_continues_in_another_process(server: Any, tmp_path: Path) -> None:
     worker = (
         "import sys, cycles\n"
         "with cycles.Cycles() as client, client.attach(sys.argv[1]) as guard:\n"

@@ -43,7 +43,7 @@ async def test_a_stream_settles_and_then_raises(world: World, server: Any, polic
     assert (spent(server), held(server)) == (7, 0)
 
 
-async def test_under_warn_a_stream_goes_on(world: World, server: Any) -> None:
+async def test_under_warn_a_stream_continues(world: World, server: Any) -> None:
     guard = await world.acquire(reserve(world, "warn"))
     await lose(world, guard)
     assert await world.all(guard.wrap(world.generator(lambda: iter([1, 2]))())) == [1, 2]

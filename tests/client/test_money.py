@@ -67,7 +67,7 @@ def test_usd_is_exact_for_every_kind_of_number(given_: Any, microcents: int) -> 
         (None, "usd takes"),
     ],
 )
-def test_what_is_no_amount_of_dollars_is_refused_with_the_reason(given_: Any, says: str) -> None:
+def test_a_value_that_is_no_amount_of_dollars_is_rejected_with_the_reason(given_: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         usd(given_)
 
@@ -119,7 +119,7 @@ def test_parsing_takes_the_forms_people_write(text: str, amount: Amount) -> None
 @pytest.mark.parametrize(
     "text", ["", "0,50 USD", "1,00,000 tokens", "5", "$5 tokens", "2.5 tokens", "5 EUR", "$-5", "x"]
 )
-def test_parsing_refuses_what_could_be_misread(text: str) -> None:
+def test_parse_rejects_ambiguous_text(text: str) -> None:
     with pytest.raises(InvalidRequestError):
         Amount.parse(text)
 
@@ -161,7 +161,7 @@ def test_multiples_are_exact_and_bounded() -> None:
         usd(1) * 0.5  # type: ignore[operator]
 
 
-def test_an_amount_never_goes_below_zero_but_a_signed_one_may() -> None:
+def test_an_amount_is_never_negative_but_a_signed_amount_may_be() -> None:
     with pytest.raises(InvalidRequestError, match="negative"):
         usd(1) - usd(2)
     assert (SignedAmount("TOKENS", 1) - tokens(2)).amount == -1

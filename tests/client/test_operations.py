@@ -23,7 +23,7 @@ async def reserved(world: World, **options: Any) -> str:
     return str(guard.reservation_id)
 
 
-async def test_decide_asks_and_holds_nothing(world: World, server: Any) -> None:
+async def test_decide_holds_nothing(world: World, server: Any) -> None:
     allowed = await world.get(world.operations.decide(SMALL, action=ACTION, metadata={"why": "asking"}))
     denied = await world.get(world.operations.decide(cycles.tokens(10**9), action=ACTION))
     assert (allowed.decision, allowed.allowed) == ("ALLOW", True)
@@ -33,7 +33,7 @@ async def test_decide_asks_and_holds_nothing(world: World, server: Any) -> None:
     assert held(server) == 0
 
 
-async def test_preview_answers_a_denial_as_a_value(world: World, server: Any) -> None:
+async def test_preview_returns_a_denial_as_a_value(world: World, server: Any) -> None:
     preview = await world.get(world.operations.preview(cycles.tokens(10**9), action=ACTION))
     assert (preview.decision, preview.reservation_id) == ("DENY", None)
     with pytest.raises(cycles.ForbiddenError):
@@ -121,7 +121,7 @@ async def test_reservations_by_their_ids(world: World, server: Any) -> None:
     assert (spent(server), held(server)) == (4, 0)
 
 
-async def test_committing_an_expired_reservation_by_its_id_says_so_and_keeps_nothing_pending(
+async def test_committing_an_expired_reservation_by_its_id_raises_and_leaves_nothing_pending(
     world: World, server: Any
 ) -> None:
     first = await reserved(world)
@@ -132,7 +132,7 @@ async def test_committing_an_expired_reservation_by_its_id_says_so_and_keeps_not
 
 
 @pytest.mark.parametrize("wrong", ["", ".", ".."])
-async def test_ids_a_url_would_swallow_are_refused(world: World, server: Any, wrong: str) -> None:
+async def test_ids_that_a_url_would_drop_are_rejected(world: World, server: Any, wrong: str) -> None:
     for call in (world.operations.reservation, world.operations.release_reservation):
         with pytest.raises(cycles.InvalidRequestError, match="reservation_id"):
             await world.get(call(wrong))
@@ -157,7 +157,7 @@ async def test_reads_are_tried_again_within_their_deadline(world: World, server:
     assert caught.value.retry_after_ms == 3_600_000
 
 
-async def test_a_write_whose_answer_is_lost_is_repeated_with_its_key(world: World, server: Any) -> None:
+async def test_a_write_whose_response_is_lost_is_retried_with_its_key(world: World, server: Any) -> None:
     name = await reserved(world)
     server.faults.drop_response("release")
     await world.get(world.operations.release_reservation(name))
@@ -181,7 +181,7 @@ async def test_evidence_is_read_without_a_key(world: World, server: Any) -> None
     assert not any("x-cycles-api-key" in request.headers for request in asked)
 
 
-async def test_what_breaks_a_bound_is_refused_before_anything_is_sent(world: World, server: Any) -> None:
+async def test_a_value_out_of_bounds_is_rejected_before_anything_is_sent(world: World, server: Any) -> None:
     wrong: list[dict[str, Any]] = [
         {"action": ("x" * 65, "name")},
         {"action": ("kind", "x" * 257)},

@@ -53,14 +53,14 @@ POISON = [
 
 
 @pytest.mark.parametrize(("value", "says"), POISON)
-def test_poison_is_refused_where_it_is_given_and_named(value: Any, says: str) -> None:
+def test_a_value_that_is_no_json_is_rejected_when_it_is_passed(value: Any, says: str) -> None:
     with pytest.raises(InvalidRequestError, match=says) as caught:
         clean_json({"run": {"steps": [1, value]}}, "metadata")
     assert str(caught.value).startswith("metadata.run.steps[1]")
 
 
 @pytest.mark.parametrize("value", [value for value, _ in POISON])
-def test_poison_is_left_out_at_settlement_and_the_rest_is_kept(value: Any) -> None:
+def test_a_value_that_is_no_json_is_omitted_at_settlement_and_the_rest_is_kept(value: Any) -> None:
     kept, left_out = salvage_json({"model": "m", "run": {"bad": value, "good": 1}})
     assert kept["model"] == "m"
     assert kept["run"]["good"] == 1
@@ -69,11 +69,11 @@ def test_poison_is_left_out_at_settlement_and_the_rest_is_kept(value: Any) -> No
     json.dumps(kept, allow_nan=False).encode()
 
 
-def test_a_value_that_fails_while_it_is_read_is_left_out_whole() -> None:
+def test_a_value_that_raises_while_it_is_read_is_omitted() -> None:
     assert salvage_json(Broken(x=1)) == (None, ["metadata"])
 
 
-def test_items_of_a_list_keep_their_places() -> None:
+def test_items_of_a_list_keep_their_order() -> None:
     assert salvage_json([1, b"x", 3], "custom") == ([1, None, 3], ["custom[1]"])
 
 

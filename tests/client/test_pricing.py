@@ -50,7 +50,7 @@ def test_many_digits_stay_exact() -> None:
     assert price.cost(10**15 + 18, 0, 11) == usd_microcents(ceil(exact))
 
 
-def test_a_book_prices_usage_and_answers() -> None:
+def test_a_book_prices_usage_and_responses() -> None:
     usage = Usage().add(tokens_input=1200, tokens_output=800, model_version="small-2024-08-06")
     assert BOOK(usage) == usd("0.00066")
     assert BOOK({"model": "small", "usage": {"prompt_tokens": 1200, "completion_tokens": 800}}) == usd("0.00066")

@@ -108,7 +108,7 @@ async def test_a_stream_closed_early_settles_what_is_known(world: World, server:
     assert guard.state == ("committed" if taken else "released")
 
 
-async def test_a_stream_that_breaks_off_settles_and_its_error_goes_on(world: World, server: Any) -> None:
+async def test_a_stream_that_breaks_off_settles_and_its_error_propagates(world: World, server: Any) -> None:
     guard = await world.acquire(reserve(world))
     with pytest.raises(ConnectionError, match="broken off"):
         await world.all(guard.wrap(Source(world, fail=True)(), usage=cycles.usage.openai))
@@ -184,7 +184,7 @@ async def test_several_streams_under_one_guard_add_up(world: World, server: Any)
     assert spent(server) == 6
 
 
-async def test_answers_without_ids_are_told_apart_by_their_streams(world: World, server: Any) -> None:
+async def test_responses_without_ids_are_distinguished_by_their_streams(world: World, server: Any) -> None:
     def answer() -> Iterator[Any]:
         yield {"usage": {"completion_tokens": 4}}
 
@@ -213,7 +213,7 @@ async def test_a_guard_settled_in_the_loop_is_left_alone(world: World, server: A
     assert spent(server) == 8
 
 
-async def test_streams_of_the_wrong_world_are_refused(world: World) -> None:
+async def test_sync_streams_on_async_guards_and_the_reverse_are_rejected(world: World) -> None:
     async def later() -> Any:
         yield 1
 

@@ -281,7 +281,7 @@ async def test_a_generator_that_a_coroutine_function_returns_is_guarded_until_it
 
 
 @pytest.mark.parametrize("value", [5, "text", [1, 2], None, open, iter([1])])
-def test_a_value_is_returned_unchanged_and_settled_at_once(
+def test_a_value_is_returned_unchanged_and_settled_immediately(
     guarded: Callable[[Any], Any], server: cycles.EmbeddedServer, value: object
 ) -> None:
     assert guarded(lambda: value)() is value

@@ -107,13 +107,13 @@ def test_no_count_is_lost_between_threads() -> None:
     assert usage.tokens_output == 4000
 
 
-def test_stated_metrics_win_over_usage_but_latency_is_measured_where_nobody_states_one() -> None:
+def test_passed_metrics_override_usage_and_latency_is_measured_if_it_is_not_passed() -> None:
     usage = Usage().add(tokens_output=9)
     assert settlement_metrics(Metrics(tokens_input=1), usage, 7) == ({"tokens_input": 1, "latency_ms": 7}, [])
     assert settlement_metrics(Metrics(latency_ms=1), usage, 7) == ({"latency_ms": 1}, [])
 
 
-def test_poison_put_into_custom_later_is_left_out_and_told() -> None:
+def test_a_value_in_custom_that_is_no_json_is_omitted_and_reported() -> None:
     usage = Usage().add(tokens_output=1)
     usage.custom["at"] = object()
     metrics, left_out = settlement_metrics(None, usage, 5)
@@ -123,7 +123,7 @@ def test_poison_put_into_custom_later_is_left_out_and_told() -> None:
 
 
 @shapes
-def test_openai_chat_answer(shape: Any) -> None:
+def test_openai_chat_response(shape: Any) -> None:
     answer = {
         "id": "chatcmpl-1",
         "model": "gpt-x",
@@ -140,7 +140,7 @@ def test_openai_chat_answer(shape: Any) -> None:
 
 
 @shapes
-def test_openai_stream_tells_its_usage_in_the_last_chunk(shape: Any) -> None:
+def test_openai_stream_reports_its_usage_in_the_last_chunk(shape: Any) -> None:
     chunks: list[dict[str, Any]] = [{"id": "c1", "model": "gpt-x", "choices": [], "usage": None} for _ in range(3)]
     chunks.append({"id": "c1", "model": "gpt-x", "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
     usage = Usage()
@@ -150,7 +150,7 @@ def test_openai_stream_tells_its_usage_in_the_last_chunk(shape: Any) -> None:
 
 
 @shapes
-def test_cumulative_chunks_count_once_and_two_answers_add_up(shape: Any) -> None:
+def test_cumulative_chunks_count_once_and_two_responses_are_added(shape: Any) -> None:
     usage = Usage()
     for answer in ("c1", "c2"):
         for written in (1, 2, 3):
@@ -200,7 +200,7 @@ def test_anthropic_stream_is_cumulative(shape: Any) -> None:
     assert (usage.tokens_cached_input, usage.tokens_cache_write) == (30, 5)
 
 
-def test_two_anthropic_streams_side_by_side_are_told_apart() -> None:
+def test_two_concurrent_anthropic_streams_are_counted_separately() -> None:
     usage = Usage()
     first, second = usage.for_stream(), usage.for_stream()
     for one, other in zip(anthropic_stream(9, "msg_1"), anthropic_stream(7, "msg_2"), strict=True):

@@ -23,7 +23,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_of_the_pages_resolves(page: Path) -> None:
     for link in links(page):
         path, _, heading = link.partition("#")
         target = page.parent / path if path else page

@@ -88,7 +88,7 @@ def refused(kind: type[BaseException], what: Callable[[], Any]) -> str:
         ),
     ],
 )
-def test_what_is_missing_is_named_when_the_client_is_made(
+def test_a_missing_setting_is_named_when_the_client_is_created(
     given: dict[str, Any], advice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in os.environ if name.startswith("CYCLES_")]:
@@ -202,12 +202,12 @@ def test_no_error_contains_the_password_of_an_address(address: str, monkeypatch:
     "bad",
     ["", "localhost:7878", "htp://host", "https://", "http://host:99999", "http://ho st", "http://host\n.example"],
 )
-def test_an_address_that_is_none_is_refused_with_an_example(bad: str) -> None:
+def test_a_wrong_address_is_rejected_with_an_example(bad: str) -> None:
     line = refused(cycles.ConfigurationError, lambda: cycles.Cycles(base_url=bad, api_key="k", journal=False))
     assert "write it like https://host:7878" in line
 
 
-def test_a_password_in_the_address_is_refused_and_not_shown() -> None:
+def test_a_password_in_the_address_is_rejected_and_not_shown() -> None:
     line = refused(
         cycles.ConfigurationError, lambda: cycles.Cycles(base_url="https://me:secret@host", api_key="k", journal=False)
     )
@@ -215,13 +215,13 @@ def test_a_password_in_the_address_is_refused_and_not_shown() -> None:
     assert "secret" not in line
 
 
-def test_text_that_is_no_number_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CYCLES_TIMEOUT", "soon")
     line = refused(cycles.ConfigurationError, cycles.Config.from_env)
     assert line == "CYCLES_TIMEOUT must be a number, got 'soon': correct it or unset it"
 
 
-def test_a_closed_port_asks_whether_the_server_is_running(
+def test_the_error_for_a_closed_port_says_to_check_that_the_server_is_running(
     client: Callable[..., cycles.Cycles], closed_port: int
 ) -> None:
     away = client(base_url=f"http://127.0.0.1:{closed_port}")
@@ -234,7 +234,7 @@ def test_a_closed_port_asks_whether_the_server_is_running(
     assert advice in refused(cycles.TransportError, lambda: asyncio.run(reserve()))
 
 
-def test_the_key_of_another_tenant_points_at_tenant_and_key(
+def test_the_error_for_the_key_of_another_tenant_names_tenant_and_key(
     server: cycles.EmbeddedServer, client: Callable[..., cycles.Cycles]
 ) -> None:
     crossed = client(api_key=server.api_key_for("other"))
@@ -242,7 +242,7 @@ def test_the_key_of_another_tenant_points_at_tenant_and_key(
     assert "check tenant / CYCLES_TENANT and the key" in line
 
 
-def test_an_unknown_key_points_at_the_key_and_does_not_show_it(client: Callable[..., cycles.Cycles]) -> None:
+def test_the_error_for_an_unknown_key_names_the_setting_and_not_the_key(client: Callable[..., cycles.Cycles]) -> None:
     line = refused(cycles.UnauthorizedError, client(api_key="nonsense").reserve(ESTIMATE, action=ACTION).acquire)
     assert "check api_key / CYCLES_API_KEY" in line
     assert "nonsense" not in line
@@ -253,7 +253,7 @@ def test_a_unit_without_a_budget_names_the_units_that_have_one(client: Callable[
     assert "pass an amount in USD_MICROCENTS" in line
 
 
-def test_a_subject_without_a_budget_points_at_subject_and_address(
+def test_the_error_for_a_subject_without_a_budget_names_subject_and_address(
     server: cycles.EmbeddedServer, client: Callable[..., cycles.Cycles]
 ) -> None:
     poor = client(tenant="poor", api_key=server.api_key_for("poor"))
@@ -262,7 +262,7 @@ def test_a_subject_without_a_budget_points_at_subject_and_address(
 
 
 @pytest.mark.parametrize("subject", [None, {"dimensions": {"team": "blue"}}])
-def test_a_subject_without_a_level_is_refused_before_anything_is_sent(
+def test_a_subject_without_a_level_is_rejected_before_anything_is_sent(
     client: Callable[..., cycles.Cycles], server: cycles.EmbeddedServer, subject: Any
 ) -> None:
     nobody = client(tenant=None)
@@ -295,7 +295,7 @@ def test_a_wrong_argument_is_named_with_what_it_may_be(
     assert advice in refused(cycles.InvalidRequestError, lambda: client().reserve(**call))
 
 
-def test_a_denial_says_where_to_look(client: Callable[..., cycles.Cycles]) -> None:
+def test_a_denial_names_client_balances(client: Callable[..., cycles.Cycles]) -> None:
     line = refused(cycles.BudgetExceededError, client().reserve(cycles.usd(100), action=ACTION).acquire)
     assert "client.balances() lists what is left" in line
 
@@ -314,7 +314,7 @@ def test_a_journal_that_cannot_be_written_is_one_warning_that_names_the_setting(
     assert str(tmp_path / "file") in warning
 
 
-def test_a_block_that_nobody_settled_is_warned_about_where_it_stands(client: Callable[..., cycles.Cycles]) -> None:
+def test_the_warning_for_an_unsettled_block_has_its_file_and_line(client: Callable[..., cycles.Cycles]) -> None:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         with client().reserve(ESTIMATE, action=ACTION):
