@@ -7,7 +7,6 @@ import os
 import queue
 import socket
 import threading
-import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -40,6 +39,18 @@ def apost(
     connections: AsyncConnections, body: bytes = b"{}", timeout_s: float = 5.0, queue_timeout_s: float = 5.0
 ) -> asyncio.Task[Reply]:
     return asyncio.ensure_future(connections.send("POST", "/v1/x", [], body, timeout_s, queue_timeout_s))
+
+
+def joins_of(pool: Any) -> threading.Semaphore:
+    """Return a semaphore that is released each time a caller has joined the queue of a pool."""
+    joined, join = threading.Semaphore(0), pool.join
+
+    def note(waiter: object) -> None:
+        join(waiter)
+        joined.release()
+
+    pool.join = note
+    return joined
 
 
 def test_sixteen_threads_share_four_connections_and_each_gets_its_own_answer() -> None:
@@ -84,22 +95,16 @@ def test_waiting_threads_are_served_in_their_order() -> None:
     gate = threading.Event()
     with Stub(after(gate, ok()), ok()) as stub:
         connections = threads(stub.url, 1)
+        joined = joins_of(connections._pool)
         with ThreadPoolExecutor(4) as pool:
             pool.submit(post, connections, b"0")
             stub.wait_for(lambda stub: len(stub.requests) == 1)
             for number in (b"1", b"2", b"3"):
                 pool.submit(post, connections, number)
-                _until(lambda number=number: connections._pool.waiting == int(number))
+                assert joined.acquire(timeout=5)
             gate.set()
         connections.close()
         assert [request.body for request in stub.requests] == [b"0", b"1", b"2", b"3"]
-
-
-def _until(condition: object) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_a_wait_for_a_connection_that_is_too_long_sends_nothing_and_says_so() -> None:
@@ -141,11 +146,12 @@ def test_time_in_the_queue_is_not_round_trip_time() -> None:
     gate = threading.Event()
     with Stub(after(gate, ok()), ok()) as stub:
         connections = threads(stub.url, 1)
+        joined = joins_of(connections._pool)
         with ThreadPoolExecutor(2) as pool:
             first = pool.submit(post, connections)
             stub.wait_for(lambda stub: len(stub.requests) == 1)
             second = pool.submit(post, connections)
-            _until(lambda: connections._pool.waiting == 1)
+            assert joined.acquire(timeout=5)
             gate.set()
             assert second.result().sent >= first.result().received
         connections.close()
@@ -260,11 +266,12 @@ def test_closing_sends_the_queue_home_and_lets_the_exchange_end() -> None:
     gate = threading.Event()
     with Stub(after(gate, ok())) as stub:
         connections = threads(stub.url, 1)
+        joined = joins_of(connections._pool)
         with ThreadPoolExecutor(2) as pool:
             busy = pool.submit(post, connections)
             stub.wait_for(lambda stub: len(stub.requests) == 1)
             waiting = pool.submit(post, connections)
-            _until(lambda: connections._pool.waiting == 1)
+            assert joined.acquire(timeout=5)
             connections.close()
             error = waiting.exception()
             assert isinstance(error, ExchangeError)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import cycles
-from tests.recovery.kit import Children, Door, World
+from tests.recovery.kit import Children, Door, Setup
 
 
 @pytest.fixture(scope="session")
@@ -28,11 +28,11 @@ def door() -> Iterator[tuple[Door, str]]:
 @pytest.fixture
 def make_world(
     door: tuple[Door, str], children: Children, tmp_path: Path
-) -> Iterator[Callable[[cycles.ManualClock | None], World]]:
+) -> Iterator[Callable[[cycles.ManualClock | None], Setup]]:
     entrance, url = door
 
-    def make(clock: cycles.ManualClock | None) -> World:
-        world = World(url, children, tmp_path, clock)
+    def make(clock: cycles.ManualClock | None) -> Setup:
+        world = Setup(url, children, tmp_path, clock)
         entrance.ledger = world.server
         return world
 
@@ -43,12 +43,12 @@ def make_world(
 
 
 @pytest.fixture
-def world(make_world: Callable[[cycles.ManualClock | None], World]) -> World:
+def world(make_world: Callable[[cycles.ManualClock | None], Setup]) -> Setup:
     """A server with the machine's own clock."""
     return make_world(None)
 
 
 @pytest.fixture
-def manual_world(make_world: Callable[[cycles.ManualClock | None], World]) -> World:
+def manual_world(make_world: Callable[[cycles.ManualClock | None], Setup]) -> Setup:
     """The same with a server whose clock stands still until the test advances it."""
     return make_world(cycles.ManualClock())

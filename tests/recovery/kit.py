@@ -178,7 +178,7 @@ class Door:
             yield url
 
 
-class World:
+class Setup:
     """One server, one journal, any number of processes one after the other or at once."""
 
     def __init__(self, url: str, children: Children, folder: Path, clock: cycles.ManualClock | None = None) -> None:

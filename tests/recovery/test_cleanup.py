@@ -14,19 +14,19 @@ from cycles._drivers.pending_work import CreateCleanupTask
 from cycles._flows.io import run
 from cycles._flows.reserve import clean_up_create
 from tests.recovery.child import ACTION
-from tests.recovery.kit import PATIENCE_S, TENANT, World
+from tests.recovery.kit import PATIENCE_S, TENANT, Setup
 
 
-def reserved(world: World) -> int:
+def reserved(world: Setup) -> int:
     balance = world.server.ledger.balance(f"tenant:{TENANT}", unit="TOKENS").reserved
     return 0 if balance is None else balance.amount
 
 
-def requests(world: World, operation: str) -> list[dict[str, Any]]:
+def requests(world: Setup, operation: str) -> list[dict[str, Any]]:
     return [seen.body for seen in world.server.seen if seen.operation == operation]
 
 
-def test_a_create_whose_two_responses_are_lost_is_released(world: World) -> None:
+def test_a_create_whose_two_responses_are_lost_is_released(world: Setup) -> None:
     world.server.faults.drop_response("reserve", times=2)
     with world.client() as client:
         with pytest.raises(cycles.TransportError):
@@ -39,7 +39,7 @@ def test_a_create_whose_two_responses_are_lost_is_released(world: World) -> None
 
 @pytest.mark.parametrize(("status", "error"), [(429, cycles.RateLimitedError), (403, cycles.ForbiddenError)])
 def test_a_lost_response_followed_by_an_error_response_is_released(
-    world: World, status: int, error: type[cycles.CyclesError]
+    world: Setup, status: int, error: type[cycles.CyclesError]
 ) -> None:
     world.server.faults.drop_response("reserve")
     world.server.faults.status("reserve", status)
@@ -50,7 +50,7 @@ def test_a_lost_response_followed_by_an_error_response_is_released(
     assert reserved(world) == 0
 
 
-def test_a_block_that_runs_unreserved_has_its_event_and_no_reservation(world: World) -> None:
+def test_a_block_that_runs_unreserved_has_its_event_and_no_reservation(world: Setup) -> None:
     world.server.faults.drop_response("reserve", times=2)
     with world.client() as client:
         with client.reserve(cycles.tokens(100), action=ACTION, on_unavailable="allow") as guard:
@@ -60,7 +60,7 @@ def test_a_block_that_runs_unreserved_has_its_event_and_no_reservation(world: Wo
     assert (world.server.charged, reserved(world)) == (7, 0)
 
 
-def test_the_reservation_of_a_callers_key_stays_for_the_next_run(world: World) -> None:
+def test_the_reservation_of_a_callers_key_stays_for_the_next_run(world: Setup) -> None:
     world.server.faults.drop_response("reserve", times=2)
     with world.client() as client:
         with pytest.raises(cycles.TransportError):
@@ -72,7 +72,7 @@ def test_the_reservation_of_a_callers_key_stays_for_the_next_run(world: World) -
     assert (world.server.charged, reserved(world)) == (5, 0)
 
 
-def test_a_request_that_was_not_sent_needs_no_cleanup(world: World) -> None:
+def test_a_request_that_was_not_sent_needs_no_cleanup(world: Setup) -> None:
     url = "http://127.0.0.1:9"  # the port of the discard service: nothing listens
     with world.client(base_url=url) as client:
         with pytest.raises(cycles.TransportError):
@@ -80,13 +80,13 @@ def test_a_request_that_was_not_sent_needs_no_cleanup(world: World) -> None:
         assert len(client._runtime().background._backlog) == 0
 
 
-def test_a_denied_create_needs_no_cleanup(world: World) -> None:
+def test_a_denied_create_needs_no_cleanup(world: Setup) -> None:
     with world.client() as client, pytest.raises(cycles.BudgetExceededError):
         client.reserve(cycles.tokens(5_000_000), action=ACTION).acquire()
     assert len(requests(world, "reserve")) == 1
 
 
-def test_the_cleanup_repeats_its_release_with_one_key(world: World) -> None:
+def test_the_cleanup_repeats_its_release_with_one_key(world: Setup) -> None:
     seen: list[Any] = []
     world.server.faults.drop_response("reserve", times=2)
     world.server.faults.drop_response("release")
@@ -101,7 +101,7 @@ def test_the_cleanup_repeats_its_release_with_one_key(world: World) -> None:
     assert reserved(world) == 0
 
 
-def test_a_repeated_cleanup_releases_with_the_same_key(world: World) -> None:
+def test_a_repeated_cleanup_releases_with_the_same_key(world: Setup) -> None:
     with world.client() as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
         (create,) = requests(world, "reserve")
@@ -113,7 +113,7 @@ def test_a_repeated_cleanup_releases_with_the_same_key(world: World) -> None:
         assert guard.reservation_id is not None
 
 
-def test_a_conflict_that_says_released_is_a_success(world: World) -> None:
+def test_a_conflict_that_says_released_is_a_success(world: Setup) -> None:
     seen: list[Any] = []
     body = {"error": "RESERVATION_FINALIZED", "message": "reservation r is RELEASED", "request_id": "r"}
     world.server.faults.status("release", 409, body=body)
@@ -124,7 +124,7 @@ def test_a_conflict_that_says_released_is_a_success(world: World) -> None:
 
 
 @pytest.mark.parametrize("reason", [5, b"x", ["why"]])
-def test_a_release_reason_that_is_no_string_leaves_the_guard_active(world: World, reason: Any) -> None:
+def test_a_release_reason_that_is_no_string_leaves_the_guard_active(world: Setup, reason: Any) -> None:
     with world.client() as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
         with pytest.raises(cycles.InvalidRequestError, match="reason must be a string"):
@@ -146,7 +146,7 @@ class Broken:
 
 
 def test_an_exception_of_one_task_reaches_neither_flush_nor_the_other_tasks(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: Setup, caplog: pytest.LogCaptureFixture
 ) -> None:
     Broken.attempts = 0
     world.server.faults.refuse("commit")
@@ -165,7 +165,7 @@ def create_call(key: str) -> Call:
     return Call("createReservation", body=body)
 
 
-def test_a_create_is_not_sent_again_after_its_reservation_must_have_ended(world: World) -> None:
+def test_a_create_is_not_sent_again_after_its_reservation_must_have_ended(world: Setup) -> None:
     with world.client() as client:
         runtime = client._runtime()
         over_s = time.monotonic() - 66.0  # ttl_ms of the call, and the default grace period
@@ -173,7 +173,7 @@ def test_a_create_is_not_sent_again_after_its_reservation_must_have_ended(world:
     assert requests(world, "reserve") == []
 
 
-def test_at_most_1024_cleanups_wait(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_at_most_1024_cleanups_wait(world: Setup, caplog: pytest.LogCaptureFixture) -> None:
     world.server.faults.refuse("reserve", times=None)
     with world.client(flush_timeout=0.01) as client:
         background = client._runtime().background

@@ -12,7 +12,7 @@ import pytest
 
 import cycles
 from tests.recovery.child import ACTION
-from tests.recovery.kit import PATIENCE_S, TENANT, Seen, World
+from tests.recovery.kit import PATIENCE_S, TENANT, Seen, Setup
 
 ACTUAL = cycles.tokens(42)
 Committing = Callable[[cycles.Cycles], Any]
@@ -33,15 +33,15 @@ def commit_async(client: cycles.Cycles) -> Any:
 both = pytest.mark.parametrize("committing", [commit, commit_async])
 
 
-def what_was_sent(world: World) -> list[str]:
+def what_was_sent(world: Setup) -> list[str]:
     return [seen.operation for seen in world.server.settling()]
 
 
-def keys(world: World) -> set[str]:
+def keys(world: Setup) -> set[str]:
     return {seen.key for seen in world.server.settling()}
 
 
-def expire_on_commit(world: World) -> Callable[[Seen], None]:
+def expire_on_commit(world: Setup) -> Callable[[Seen], None]:
     """The lease ends, long ago, in the moment in which the commit arrives."""
 
     def expire(seen: Seen) -> None:
@@ -52,7 +52,7 @@ def expire_on_commit(world: World) -> Callable[[Seen], None]:
 
 
 @both
-def test_cr_core_001_a_lost_answer_is_asked_for_again_with_the_same_key(world: World, committing: Committing) -> None:
+def test_cr_core_001_a_lost_answer_is_asked_for_again_with_the_same_key(world: Setup, committing: Committing) -> None:
     world.server.faults.drop_response("commit")
     with world.client() as client:
         assert committing(client).status == "pending"
@@ -65,7 +65,7 @@ def test_cr_core_001_a_lost_answer_is_asked_for_again_with_the_same_key(world: W
 
 @both
 def test_cr_core_002_an_expired_commit_becomes_an_event_with_the_same_key(
-    manual_world: World, committing: Committing
+    manual_world: Setup, committing: Committing
 ) -> None:
     world = manual_world
     world.server.on_arrival = expire_on_commit(world)
@@ -86,7 +86,7 @@ def test_cr_core_002_an_expired_commit_becomes_an_event_with_the_same_key(
     assert world.leftovers == []
 
 
-def test_an_event_carries_the_metrics_and_metadata_of_the_commit(manual_world: World) -> None:
+def test_an_event_carries_the_metrics_and_metadata_of_the_commit(manual_world: Setup) -> None:
     world = manual_world
     world.server.on_arrival = expire_on_commit(world)
     with world.client() as client:
@@ -99,7 +99,7 @@ def test_an_event_carries_the_metrics_and_metadata_of_the_commit(manual_world: W
 
 @both
 def test_cr_core_003_an_extend_that_fails_is_told_and_tried_again_and_the_commit_is_made(
-    world: World, committing: Committing
+    world: Setup, committing: Committing
 ) -> None:
     """A lease so short that its first beat comes at once; the heartbeat has one safe retry."""
     world.server.faults.refuse("extend")
@@ -143,7 +143,7 @@ def test_cr_core_003_an_extend_that_fails_is_told_and_tried_again_and_the_commit
     ],
     ids=lambda fault: f"{fault['status']}-{str(fault['body'])[:12]}",
 )
-def test_cr_core_004_only_the_exact_success_is_one(world: World, committing: Committing, fault: dict[str, Any]) -> None:
+def test_cr_core_004_only_the_exact_success_is_one(world: Setup, committing: Committing, fault: dict[str, Any]) -> None:
     world.server.faults.status("commit", **fault, reaches_ledger=True)
     with world.client() as client:
         assert committing(client).status == "pending"
@@ -155,7 +155,7 @@ def test_cr_core_004_only_the_exact_success_is_one(world: World, committing: Com
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])
-def test_an_event_is_settled_by_201_only(world: World, status: int) -> None:
+def test_an_event_is_settled_by_201_only(world: Setup, status: int) -> None:
     world.server.faults.status("event", status, body={"status": "APPLIED", "event_id": "e"}, reaches_ledger=True)
     with world.client() as client:
         assert client.record(ACTUAL, action=ACTION).status != "APPLIED"
@@ -176,7 +176,7 @@ def test_an_event_is_settled_by_201_only(world: World, status: int) -> None:
     ],
 )
 def test_an_understood_rejection_raises_and_ends_the_record(
-    world: World, status: int, code: str, error: type[Exception]
+    world: Setup, status: int, code: str, error: type[Exception]
 ) -> None:
     world.server.faults.status("commit", status, body={"error": code, "message": "m", "request_id": "r"})
     with world.client() as client:
@@ -205,7 +205,7 @@ def test_an_understood_rejection_raises_and_ends_the_record(
     ],
     ids=str,
 )
-def test_an_answer_that_is_no_verdict_keeps_the_record_and_never_releases(world: World, status: int, body: Any) -> None:
+def test_an_answer_that_is_no_verdict_keeps_the_record_and_never_releases(world: Setup, status: int, body: Any) -> None:
     world.server.faults.status("commit", status, body=body)
     with world.client() as client:
         with client.reserve(cycles.tokens(100), action=ACTION) as guard:
@@ -226,14 +226,14 @@ def test_an_answer_that_is_no_verdict_keeps_the_record_and_never_releases(world:
     ],
     ids=str,
 )
-def test_the_status_alone_or_the_code_alone_means_expired(world: World, status: int, body: Any) -> None:
+def test_the_status_alone_or_the_code_alone_means_expired(world: Setup, status: int, body: Any) -> None:
     world.server.faults.status("commit", status, body=body)
     with world.client() as client:
         assert commit(client).status == "recorded_as_event"
     assert what_was_sent(world) == ["commit", "event"]
 
 
-def test_a_recovery_event_that_is_refused_is_told_loudly(world: World) -> None:
+def test_a_recovery_event_that_is_refused_is_told_loudly(world: Setup) -> None:
     world.server.faults.status("commit", 410)
     refused = {"error": "BUDGET_CLOSED", "message": "m", "request_id": "r"}
     world.server.faults.status("event", 409, body=refused)
@@ -248,7 +248,7 @@ def test_a_recovery_event_that_is_refused_is_told_loudly(world: World) -> None:
     assert world.rejected == [("BUDGET_CLOSED", ACTUAL.amount)]
 
 
-def test_cr_boundary_001_a_block_that_never_says_what_it_cost_claims_nothing(world: World) -> None:
+def test_cr_boundary_001_a_block_that_never_says_what_it_cost_claims_nothing(world: Setup) -> None:
     with world.client() as client:
         with pytest.warns(cycles.UncommittedGuardWarning), client.reserve(cycles.tokens(100), action=ACTION):
             pass
@@ -260,7 +260,7 @@ def test_cr_boundary_001_a_block_that_never_says_what_it_cost_claims_nothing(wor
     assert world.leftovers == []
 
 
-def test_cr_boundary_001_a_process_that_dies_before_the_amount_is_known_claims_nothing(world: World) -> None:
+def test_cr_boundary_001_a_process_that_dies_before_the_amount_is_known_claims_nothing(world: Setup) -> None:
     ended = world.run(("acquire",), ("die",))
     assert ended.killed
     assert world.recover() == {"settled": 0, "pending": 0, "quarantined": 0}
@@ -268,7 +268,7 @@ def test_cr_boundary_001_a_process_that_dies_before_the_amount_is_known_claims_n
     assert world.leftovers == []
 
 
-def test_commit_without_an_amount_sends_nothing_and_leaves_the_guard_usable(world: World) -> None:
+def test_commit_without_an_amount_sends_nothing_and_leaves_the_guard_usable(world: Setup) -> None:
     with world.client() as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
         with pytest.raises(cycles.InvalidRequestError):
@@ -277,7 +277,7 @@ def test_commit_without_an_amount_sends_nothing_and_leaves_the_guard_usable(worl
     assert what_was_sent(world) == ["commit"]
 
 
-def test_capped_spend_is_visible(world: World) -> None:
+def test_capped_spend_is_visible(world: Setup) -> None:
     world.server.ledger.set_budget(f"tenant:{TENANT}", cycles.tokens(100))
     told: list[Any] = []
     with world.client() as client:
@@ -288,7 +288,7 @@ def test_capped_spend_is_visible(world: World) -> None:
     assert "Undercharged" in [type(event).__name__ for event in told]
 
 
-def test_nothing_of_the_client_is_left_when_it_is_closed(world: World) -> None:
+def test_nothing_of_the_client_is_left_when_it_is_closed(world: Setup) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         client = world.client()
@@ -301,7 +301,7 @@ def test_nothing_of_the_client_is_left_when_it_is_closed(world: World) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"metadata": {"when": float("nan")}}, {"metadata": {"tags": {1}}}, {"metrics": {"tokens_input": -1}}]
 )
-def test_an_amount_is_settled_without_a_label_that_json_does_not_have(world: World, wrong: dict[str, Any]) -> None:
+def test_an_amount_is_settled_without_a_label_that_json_does_not_have(world: Setup, wrong: dict[str, Any]) -> None:
     with world.client() as client, client.reserve(cycles.tokens(100), action=ACTION) as guard:
         guard.commit(ACTUAL, **wrong)
         assert guard.state == "committed"
@@ -312,7 +312,7 @@ def test_an_amount_is_settled_without_a_label_that_json_does_not_have(world: Wor
 INVALID = {"error": "INVALID_REQUEST", "message": "m", "request_id": "r"}
 
 
-def test_an_amount_is_settled_without_the_values_that_the_server_does_not_take(manual_world: World) -> None:
+def test_an_amount_is_settled_without_the_values_that_the_server_does_not_take(manual_world: Setup) -> None:
     """The commit's metadata is refused, then the lease is over, then the event's metadata is refused as well."""
     world = manual_world
     world.server.faults.status("commit", 400, body=INVALID)

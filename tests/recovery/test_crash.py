@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import pytest
 
-from tests.recovery.kit import PATIENCE_S, World, journal_files
+from tests.recovery.kit import PATIENCE_S, Setup, journal_files
 
 HOUR_MS: Final = 3_600_000
 NOTHING_KNOWN_YET: Final = ("before open", "after open", "before write")
 """The points at which not a byte of the amount is on disk: it dies with the process, and nothing was sent."""
 
 
-def expire_on_commit(world: World) -> None:
+def expire_on_commit(world: Setup) -> None:
     def expire(seen: Any) -> None:
         if seen.operation == "commit":
             world.server.clock.advance(HOUR_MS)
@@ -22,17 +22,17 @@ def expire_on_commit(world: World) -> None:
     world.server.on_arrival = expire
 
 
-def throttle_once(world: World) -> None:
+def throttle_once(world: Setup) -> None:
     throttled = {"error": "LIMIT_EXCEEDED", "message": "m", "request_id": "r"}
     world.server.faults.clear()
     world.server.faults.status("commit", 429, body=throttled, headers={"Retry-After": "0"})
 
 
-def nothing_special(world: World) -> None:
+def nothing_special(world: Setup) -> None:
     pass
 
 
-SETTLEMENTS: Final[dict[str, tuple[list[tuple[Any, ...]], Callable[[World], None], dict[str, Any], list[str]]]] = {
+SETTLEMENTS: Final[dict[str, tuple[list[tuple[Any, ...]], Callable[[Setup], None], dict[str, Any], list[str]]]] = {
     "commit": ([("commit", 42)], nothing_special, {}, ["commit"]),
     "async commit": ([("commit_async", 42), ("close",)], nothing_special, {}, ["commit"]),
     "commit to disk": ([("commit", 42)], nothing_special, {"durability": "disk"}, ["commit"]),
@@ -43,7 +43,7 @@ SETTLEMENTS: Final[dict[str, tuple[list[tuple[Any, ...]], Callable[[World], None
 
 
 @pytest.mark.parametrize("name", SETTLEMENTS)
-def test_dying_at_any_point_of_a_settlement_loses_and_doubles_nothing(manual_world: World, name: str) -> None:
+def test_dying_at_any_point_of_a_settlement_loses_and_doubles_nothing(manual_world: Setup, name: str) -> None:
     world = manual_world
     steps, prepare, settings, requests = SETTLEMENTS[name]
     for _ in range(2):  # the first one makes the directories, too
@@ -67,7 +67,7 @@ def test_dying_at_any_point_of_a_settlement_loses_and_doubles_nothing(manual_wor
 
 
 @pytest.mark.parametrize("name", ["commit", "expired commit"])
-def test_dying_at_any_point_of_the_replay_loses_and_doubles_nothing(manual_world: World, name: str) -> None:
+def test_dying_at_any_point_of_the_replay_loses_and_doubles_nothing(manual_world: Setup, name: str) -> None:
     world = manual_world
     steps, prepare, settings, requests = SETTLEMENTS[name]
     prepare(world)

@@ -10,7 +10,7 @@ import pytest
 
 import cycles
 from tests.recovery.child import ACTION
-from tests.recovery.kit import PATIENCE_S, World
+from tests.recovery.kit import PATIENCE_S, Setup
 
 ACTUAL = cycles.tokens(42)
 
@@ -20,14 +20,14 @@ def journal_warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.fixture
-def blocked_root(world: World) -> Path:
+def blocked_root(world: Setup) -> Path:
     """A journal directory that cannot be made: a file is in its way."""
     world.root.write_text("in the way")
     return world.root
 
 
 def test_an_unusable_journal_costs_one_warning_and_nothing_else(
-    world: World, blocked_root: Path, caplog: pytest.LogCaptureFixture
+    world: Setup, blocked_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "cycles"), world.client() as client:
         for _ in range(3):
@@ -39,7 +39,7 @@ def test_an_unusable_journal_costs_one_warning_and_nothing_else(
     assert "journal_dir" in unwritable[0]
 
 
-def test_what_cannot_be_written_down_is_still_settled_in_the_background(world: World, blocked_root: Path) -> None:
+def test_what_cannot_be_written_down_is_still_settled_in_the_background(world: Setup, blocked_root: Path) -> None:
     world.server.faults.drop_response("commit")
     with world.client() as client:
         assert client.reserve(cycles.tokens(100), action=ACTION).acquire().commit(ACTUAL).status == "pending"
@@ -49,7 +49,7 @@ def test_what_cannot_be_written_down_is_still_settled_in_the_background(world: W
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits are POSIX")
-def test_a_full_disk_lets_the_settlement_out(world: World) -> None:
+def test_a_full_disk_lets_the_settlement_out(world: Setup) -> None:
     """A real one as far as the process can tell: the kernel refuses every byte it writes to a file."""
     ended = world.run(("fill_disk",), ("commit", 42))
     assert ended.done[1]["status"] == "committed"
@@ -61,7 +61,7 @@ def test_a_full_disk_lets_the_settlement_out(world: World) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
 @pytest.mark.parametrize("journal_dir", [None, "~/journal"])
-def test_a_user_without_a_home_settles_with_one_warning(world: World, journal_dir: str | None) -> None:
+def test_a_user_without_a_home_settles_with_one_warning(world: Setup, journal_dir: str | None) -> None:
     orders = {**world.orders(("commit", 42), journal_dir=journal_dir), "homeless": True}
     ended = world.children.run(orders)
     assert ended.done[0]["status"] == "committed"
@@ -70,7 +70,7 @@ def test_a_user_without_a_home_settles_with_one_warning(world: World, journal_di
     assert world.server.charged == 42
 
 
-def test_a_journal_on_a_path_with_spaces_and_unicode(world: World) -> None:
+def test_a_journal_on_a_path_with_spaces_and_unicode(world: Setup) -> None:
     root = str(world.root / "Ünïcode 日本 and spaces")
     world.server.faults.refuse("commit")
     world.killed_at("commit", ("commit", 42), journal_dir=root)
@@ -80,7 +80,7 @@ def test_a_journal_on_a_path_with_spaces_and_unicode(world: World) -> None:
     assert world.leftovers == []
 
 
-def test_without_a_journal_nothing_is_written(world: World) -> None:
+def test_without_a_journal_nothing_is_written(world: Setup) -> None:
     world.server.faults.drop_response("commit")
     with world.client(journal=False) as client:
         assert client.reserve(cycles.tokens(100), action=ACTION).acquire().commit(ACTUAL).status == "pending"

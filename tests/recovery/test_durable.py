@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.recovery.kit import PATIENCE_S, TENANT, World, end_of, journal_files, records_in
+from tests.recovery.kit import PATIENCE_S, TENANT, Setup, end_of, journal_files, records_in
 
 UNAVAILABLE = 503
 
 
-def sent(world: World) -> list[str]:
+def sent(world: Setup) -> list[str]:
     return [seen.operation for seen in world.server.settling()]
 
 
-def one_key(world: World) -> bool:
+def one_key(world: Setup) -> bool:
     return len({seen.key for seen in world.server.settling()}) == 1
 
 
 @pytest.mark.parametrize("answered", [False, True], ids=["on its way", "done, answer on its way"])
 @pytest.mark.parametrize("commit", ["commit", "commit_async"])
-def test_cr_durable_001_killed_with_the_first_commit_in_flight(world: World, commit: str, answered: bool) -> None:
+def test_cr_durable_001_killed_with_the_first_commit_in_flight(world: Setup, commit: str, answered: bool) -> None:
     if not answered:
         world.server.faults.refuse("commit")
     world.killed_at("commit", (commit, 42), answered=answered)
@@ -40,7 +40,7 @@ def test_cr_durable_001_killed_with_the_first_commit_in_flight(world: World, com
 
 @pytest.mark.parametrize("answered", [False, True], ids=["on its way", "done, answer on its way"])
 def test_cr_durable_002_killed_with_the_event_of_an_expired_commit_in_flight(
-    manual_world: World, answered: bool
+    manual_world: Setup, answered: bool
 ) -> None:
     world = manual_world
     world.server.faults.refuse("commit")
@@ -59,7 +59,7 @@ def test_cr_durable_002_killed_with_the_event_of_an_expired_commit_in_flight(
     assert world.leftovers == []
 
 
-def test_cr_durable_003_a_restart_respects_the_time_a_429_gave(world: World) -> None:
+def test_cr_durable_003_a_restart_respects_the_time_a_429_gave(world: Setup) -> None:
     throttled = {"error": "LIMIT_EXCEEDED", "message": "m", "request_id": "r"}
     world.server.faults.status("commit", 429, body=throttled, headers={"Retry-After": "600"})
     before = time.time() * 1000
@@ -82,7 +82,7 @@ def test_cr_durable_003_a_restart_respects_the_time_a_429_gave(world: World) -> 
     assert world.leftovers == []
 
 
-def test_cr_durable_004_a_rotated_key_finds_the_records_of_its_tenant(world: World) -> None:
+def test_cr_durable_004_a_rotated_key_finds_the_records_of_its_tenant(world: Setup) -> None:
     world.server.ledger.set_api_key("cyc_old_key", tenant=TENANT)
     world.server.faults.refuse("commit")
     world.killed_at("commit", ("commit", 42), api_key="cyc_old_key")
@@ -98,7 +98,7 @@ def test_cr_durable_004_a_rotated_key_finds_the_records_of_its_tenant(world: Wor
     assert world.leftovers == []
 
 
-def test_a_revoked_key_keeps_the_record_until_a_good_one_comes(world: World) -> None:
+def test_a_revoked_key_keeps_the_record_until_a_good_one_comes(world: Setup) -> None:
     world.server.faults.refuse("commit")
     world.killed_at("commit", ("commit", 42))
     assert world.recover(timeout_s=0.5, api_key="cyc_unknown")["pending"] == 1
@@ -107,7 +107,7 @@ def test_a_revoked_key_keeps_the_record_until_a_good_one_comes(world: World) -> 
     assert world.server.charged == 42
 
 
-def test_without_a_tenant_the_key_is_the_principal(world: World) -> None:
+def test_without_a_tenant_the_key_is_the_principal(world: Setup) -> None:
     world.server.faults.refuse("commit")
     world.killed_at("commit", ("commit_subject", 42), tenant=None)
     world.server.ledger.set_api_key("cyc_other_key", tenant=TENANT)
@@ -115,7 +115,7 @@ def test_without_a_tenant_the_key_is_the_principal(world: World) -> None:
     assert world.recover(tenant=None)["settled"] == 1
 
 
-def test_cr_durable_005_broken_and_unknown_records_are_set_aside_and_the_others_replay(world: World) -> None:
+def test_cr_durable_005_broken_and_unknown_records_are_set_aside_and_the_others_replay(world: Setup) -> None:
     world.server.faults.refuse("commit")
     world.killed_at("commit", ("commit", 42))
     (valid,) = journal_files(world.root)
@@ -134,7 +134,7 @@ def test_cr_durable_005_broken_and_unknown_records_are_set_aside_and_the_others_
     assert world.server.charged == 42
 
 
-def test_cr_durable_006_two_workers_replay_one_record_at_the_same_time(world: World) -> None:
+def test_cr_durable_006_two_workers_replay_one_record_at_the_same_time(world: Setup) -> None:
     world.server.faults.refuse("commit")
     world.killed_at("commit", ("commit", 42))
     with socket.create_server(("127.0.0.1", 0)) as meeting:
@@ -151,7 +151,7 @@ def test_cr_durable_006_two_workers_replay_one_record_at_the_same_time(world: Wo
     assert world.leftovers == []
 
 
-def test_cr_durable_007_a_record_under_a_legacy_name_is_settled(world: World) -> None:
+def test_cr_durable_007_a_record_under_a_legacy_name_is_settled(world: Setup) -> None:
     world.server.faults.refuse("commit")
     world.killed_at("commit", ("commit", 42))
     (path,) = journal_files(world.root)
@@ -161,7 +161,7 @@ def test_cr_durable_007_a_record_under_a_legacy_name_is_settled(world: World) ->
     assert world.leftovers == []
 
 
-def test_cr_durable_007_ids_that_look_alike_never_share_a_file(world: World) -> None:
+def test_cr_durable_007_ids_that_look_alike_never_share_a_file(world: Setup) -> None:
     """A record is told apart by its exact id: a look-alike's legacy file is neither overwritten nor removed."""
     world.server.faults.refuse("commit", times=2)
     world.killed_at("commit", ("commit", 42))
@@ -182,7 +182,7 @@ def test_cr_durable_007_ids_that_look_alike_never_share_a_file(world: World) -> 
     assert world.rejected == [("may_be_charged", 42)]
 
 
-def test_an_event_without_a_reservation_survives_too(world: World) -> None:
+def test_an_event_without_a_reservation_survives_too(world: Setup) -> None:
     world.server.faults.refuse("event")
     world.killed_at("event", ("record", 42))
     first = world.server.settling()[0]
@@ -194,7 +194,7 @@ def test_an_event_without_a_reservation_survives_too(world: World) -> None:
     assert world.leftovers == []
 
 
-def test_a_record_of_a_sibling_sdk_is_settled(world: World, tmp_path: Path) -> None:
+def test_a_record_of_a_sibling_sdk_is_settled(world: Setup, tmp_path: Path) -> None:
     """Spaces, no event body, an unknown member, and a name of its own scheme: what a team that moves over has."""
     world.server.faults.refuse("commit")
     world.killed_at("commit", ("commit", 42))
@@ -206,7 +206,7 @@ def test_a_record_of_a_sibling_sdk_is_settled(world: World, tmp_path: Path) -> N
     assert records_in(world.root) == []
 
 
-def test_an_expired_record_without_an_event_is_kept_where_somebody_finds_it(manual_world: World) -> None:
+def test_an_expired_record_without_an_event_is_kept_where_somebody_finds_it(manual_world: Setup) -> None:
     """Another SDK's record may lack it; there is nothing to send any more, and nothing is thrown away."""
     world = manual_world
     world.server.faults.refuse("commit")
@@ -218,7 +218,7 @@ def test_an_expired_record_without_an_event_is_kept_where_somebody_finds_it(manu
     assert [record["commit_body"]["actual"]["amount"] for record in records_in(world.root)] == [42]
 
 
-def test_a_record_that_can_be_sent_nowhere_is_set_aside_and_holds_nothing_up(world: World) -> None:
+def test_a_record_that_can_be_sent_nowhere_is_set_aside_and_holds_nothing_up(world: Setup) -> None:
     world.server.faults.refuse("commit")
     world.killed_at("commit", ("commit", 42))
     (path,) = journal_files(world.root)

@@ -12,32 +12,32 @@ import cycles
 from cycles._core.records import decode, encode, file_name
 from cycles._journal.spend_log import HALF_BYTES, SLOTS, Slot, left_entries
 from tests.recovery.child import ACTION
-from tests.recovery.kit import TENANT, World, end_of, journal_files
+from tests.recovery.kit import TENANT, Setup, end_of, journal_files
 
 
-def reserved(world: World) -> int:
+def reserved(world: Setup) -> int:
     balance = world.server.ledger.balance(f"tenant:{TENANT}", unit="TOKENS").reserved
     return 0 if balance is None else balance.amount
 
 
-def test_a_guard_in_use_at_exit_commits_its_known_spend(world: World) -> None:
+def test_a_guard_in_use_at_exit_commits_its_known_spend(world: Setup) -> None:
     assert end_of(world.start(("hold", 7), leave=True)).code == 0
     assert (world.server.charged, reserved(world), world.leftovers) == (7, 0, [])
 
 
-def test_a_guard_in_use_at_exit_is_released_if_nothing_was_spent(world: World) -> None:
+def test_a_guard_in_use_at_exit_is_released_if_nothing_was_spent(world: Setup) -> None:
     assert end_of(world.start(("hold",), leave=True)).code == 0
     assert (world.server.charged, reserved(world)) == (0, 0)
     reasons = [seen.body["reason"] for seen in world.server.seen if seen.operation == "release"]
     assert reasons == ["guard_dropped"]
 
 
-def test_a_guard_that_was_dropped_just_before_the_exit_is_committed(world: World) -> None:
+def test_a_guard_that_was_dropped_just_before_the_exit_is_committed(world: Setup) -> None:
     assert end_of(world.start(("hold_local", 7), leave=True)).code == 0
     assert (world.server.charged, reserved(world)) == (7, 0)
 
 
-def test_no_thread_is_needed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_thread_is_needed(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_thread(*_: Any) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -55,7 +55,7 @@ def test_no_thread_is_needed(world: World, monkeypatch: pytest.MonkeyPatch) -> N
     assert spent.state == "committed"
 
 
-def test_what_cannot_be_ended_is_named(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_ended_is_named(world: Setup, caplog: pytest.LogCaptureFixture) -> None:
     world.server.faults.refuse("commit", times=None)
     client = world.client(flush_timeout=0.2)
     guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
@@ -66,7 +66,7 @@ def test_what_cannot_be_ended_is_named(world: World, caplog: pytest.LogCaptureFi
     assert "7 tokens" in warning
 
 
-def test_a_closed_client_reports_the_leases_of_its_guards_as_lost(world: World) -> None:
+def test_a_closed_client_reports_the_leases_of_its_guards_as_lost(world: Setup) -> None:
     seen: list[Any] = []
     client = world.client()
     client.on_event(seen.append)
@@ -81,27 +81,27 @@ def test_a_closed_client_reports_the_leases_of_its_guards_as_lost(world: World) 
 # Spend that is written ahead
 
 
-def test_a_killed_process_loses_no_spend(world: World) -> None:
+def test_a_killed_process_loses_no_spend(world: Setup) -> None:
     assert end_of(world.start(("hold", 7), ("die",))).killed
     assert [path.name[:6] for path in journal_files(world.root)] == ["spend-"]
     assert world.recover()["settled"] == 1
     assert (world.server.charged, reserved(world), world.leftovers) == (7, 0, [])
 
 
-def test_a_record_in_the_journal_counts_and_not_its_entry(world: World) -> None:
+def test_a_record_in_the_journal_counts_and_not_its_entry(world: Setup) -> None:
     world.killed_at("commit", ("hold", 7), ("commit_held", 9), answered=True)
     assert world.recover()["settled"] == 1
     assert (world.server.charged, world.leftovers) == (9, [])
 
 
 @pytest.mark.parametrize("step", ["release_held", "detach_held"])
-def test_a_guard_that_was_ended_is_not_settled_again(world: World, step: str) -> None:
+def test_a_guard_that_was_ended_is_not_settled_again(world: Setup, step: str) -> None:
     assert end_of(world.start(("hold", 7), (step,), ("die",))).killed
     assert world.recover()["settled"] == 0
     assert (world.server.charged, world.leftovers, world.rejected) == (0, [], [])
 
 
-def test_an_entry_gives_way_to_the_record_of_its_reservation(world: World) -> None:
+def test_an_entry_gives_way_to_the_record_of_its_reservation(world: Setup) -> None:
     """The process died between saving the record and clearing the slot."""
     ended = end_of(world.start(("hold", 7), ("die",)))
     assert ended.killed
@@ -117,7 +117,7 @@ def test_an_entry_gives_way_to_the_record_of_its_reservation(world: World) -> No
     assert (world.server.charged, world.leftovers) == (9, [])
 
 
-def test_the_entries_of_a_live_process_are_left_alone(world: World) -> None:
+def test_the_entries_of_a_live_process_are_left_alone(world: Setup) -> None:
     with world.client() as living:
         guard = living.reserve(cycles.tokens(100), action=ACTION).acquire()
         guard.spend(cycles.tokens(7))
@@ -126,7 +126,7 @@ def test_the_entries_of_a_live_process_are_left_alone(world: World) -> None:
     assert (world.server.charged, world.leftovers) == (7, [])
 
 
-def test_shadow_guards_write_nothing_ahead(world: World) -> None:
+def test_shadow_guards_write_nothing_ahead(world: Setup) -> None:
     with world.client() as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION, shadow=True).acquire()
         guard.spend(cycles.tokens(7))
@@ -135,7 +135,7 @@ def test_shadow_guards_write_nothing_ahead(world: World) -> None:
 
 
 def test_a_loop_of_spends_writes_once_and_the_rest_after_a_second(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1_000.0]
     monkeypatch.setattr("cycles._drivers.write_ahead.time", SimpleNamespace(monotonic=lambda: now[0]))
@@ -160,7 +160,7 @@ def test_a_loop_of_spends_writes_once_and_the_rest_after_a_second(
     assert [seen.key for seen in world.server.settling()] == [key]
 
 
-def test_more_guards_than_one_file_has_slots(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_guards_than_one_file_has_slots(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     with world.client() as client:
         log = client._runtime().records.spend_log()
         assert log is not None
@@ -175,19 +175,19 @@ def test_more_guards_than_one_file_has_slots(world: World, monkeypatch: pytest.M
         assert journal_files(world.root) == []
 
 
-def test_a_forked_child_does_not_keep_the_lock_of_its_parent(world: World) -> None:
+def test_a_forked_child_does_not_keep_the_lock_of_its_parent(world: Setup) -> None:
     assert end_of(world.start(("hold", 7), ("fork_and_die",))).killed
     assert world.recover()["settled"] == 1
     assert world.server.charged == 7
 
 
-def test_a_killed_process_loses_no_counted_usage(world: World) -> None:
+def test_a_killed_process_loses_no_counted_usage(world: Setup) -> None:
     assert end_of(world.start(("hold_usage", 9), ("die",))).killed
     assert world.recover()["settled"] == 1
     assert (world.server.charged, reserved(world)) == (9, 0)
 
 
-def test_an_actual_that_raises_writes_nothing_ahead(world: World) -> None:
+def test_an_actual_that_raises_writes_nothing_ahead(world: Setup) -> None:
     def fail(usage: Any) -> cycles.Amount:
         raise ZeroDivisionError
 

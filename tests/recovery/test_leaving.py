@@ -11,7 +11,7 @@ import pytest
 
 import cycles
 from tests.recovery.child import ACTION
-from tests.recovery.kit import PATIENCE_S, World, end_of
+from tests.recovery.kit import PATIENCE_S, Setup, end_of
 
 ACTUAL = cycles.tokens(42)
 
@@ -21,40 +21,40 @@ def owe_one(client: cycles.Cycles) -> None:
 
 
 @pytest.fixture
-def unlucky(world: World) -> World:
+def unlucky(world: Setup) -> Setup:
     """The first answer to a commit is lost."""
     world.server.faults.drop_response("commit")
     return world
 
 
-def assert_settled_once(world: World) -> None:
+def assert_settled_once(world: Setup) -> None:
     assert world.server.charged == 42
     assert len({seen.key for seen in world.server.settling()}) == 1
     assert world.leftovers == []
 
 
 @pytest.mark.parametrize("commit", ["commit", "commit_async"])
-def test_an_interpreter_that_just_ends_settles_first(unlucky: World, commit: str) -> None:
+def test_an_interpreter_that_just_ends_settles_first(unlucky: Setup, commit: str) -> None:
     ended = end_of(unlucky.start((commit, 42), leave=True))
     assert ended.code == 0
     assert ended.done[0]["status"] == "pending"
     assert_settled_once(unlucky)
 
 
-def test_close_settles_first(unlucky: World) -> None:
+def test_close_settles_first(unlucky: Setup) -> None:
     client = unlucky.client()
     owe_one(client)
     client.close()
     assert_settled_once(unlucky)
 
 
-def test_the_end_of_a_with_block_settles_first(unlucky: World) -> None:
+def test_the_end_of_a_with_block_settles_first(unlucky: Setup) -> None:
     with unlucky.client() as client:
         owe_one(client)
     assert_settled_once(unlucky)
 
 
-def test_the_end_of_an_async_with_block_settles_first(unlucky: World) -> None:
+def test_the_end_of_an_async_with_block_settles_first(unlucky: Setup) -> None:
     async def run() -> None:
         async with unlucky.client() as client:
             guard = await client.reserve(cycles.tokens(100), action=ACTION)
@@ -64,7 +64,7 @@ def test_the_end_of_an_async_with_block_settles_first(unlucky: World) -> None:
     assert_settled_once(unlucky)
 
 
-def test_flush_settles_and_counts_and_the_client_goes_on(unlucky: World) -> None:
+def test_flush_settles_and_counts_and_the_client_goes_on(unlucky: Setup) -> None:
     with unlucky.client() as client:
         owe_one(client)
         report = client.flush(timeout=PATIENCE_S)
@@ -73,7 +73,7 @@ def test_flush_settles_and_counts_and_the_client_goes_on(unlucky: World) -> None
         assert client.reserve(cycles.tokens(1), action=ACTION).acquire().commit(cycles.tokens(0)).status == "committed"
 
 
-def test_an_async_flush_lets_the_loop_go_on(unlucky: World) -> None:
+def test_an_async_flush_lets_the_loop_go_on(unlucky: Setup) -> None:
     async def run() -> cycles.FlushReport:
         async with unlucky.client() as client:
             guard = await client.reserve(cycles.tokens(100), action=ACTION)
@@ -85,7 +85,7 @@ def test_an_async_flush_lets_the_loop_go_on(unlucky: World) -> None:
 
 
 def test_a_server_that_is_gone_delays_the_end_for_a_bounded_time_and_the_log_says_what_is_left(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: Setup, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = world.client(flush_timeout=0.3)
     world.server.faults.refuse("commit", times=None)
@@ -100,7 +100,7 @@ def test_a_server_that_is_gone_delays_the_end_for_a_bounded_time_and_the_log_say
     assert str(world.root) in line
 
 
-def test_a_flush_that_runs_out_of_time_leaves_the_records_where_they_are(world: World) -> None:
+def test_a_flush_that_runs_out_of_time_leaves_the_records_where_they_are(world: Setup) -> None:
     world.server.faults.refuse("commit", times=None)
     with world.client(flush_timeout=0.1) as client:
         owe_one(client)
@@ -115,7 +115,7 @@ def test_a_flush_that_runs_out_of_time_leaves_the_records_where_they_are(world: 
     assert_settled_once(world)
 
 
-def test_a_server_that_hangs_delays_a_flush_and_a_close_no_longer_than_they_allow(world: World) -> None:
+def test_a_server_that_hangs_delays_a_flush_and_a_close_no_longer_than_they_allow(world: Setup) -> None:
     world.server.faults.drop_response("commit")
     client = world.client(timeout=8.0, flush_timeout=0.2, retry_initial_delay=60.0)
     owe_one(client)
@@ -129,7 +129,7 @@ def test_a_server_that_hangs_delays_a_flush_and_a_close_no_longer_than_they_allo
     assert len(world.leftovers) == 1
 
 
-def test_an_outage_ends_without_anyone_asking(world: World) -> None:
+def test_an_outage_ends_without_anyone_asking(world: Setup) -> None:
     """The background tries again by itself, and a success wakes the others early."""
     world.server.faults.refuse("commit", times=None)
     with world.client(retry_initial_delay=0.05) as client:
@@ -140,7 +140,7 @@ def test_an_outage_ends_without_anyone_asking(world: World) -> None:
             assert world.server.news.wait_for(lambda: world.server.charged == 3 * 42, PATIENCE_S)
 
 
-def test_a_success_wakes_what_is_pending_early(world: World) -> None:
+def test_a_success_wakes_what_is_pending_early(world: Setup) -> None:
     """However long the pause would still be: another call that gets through shows that the server is back."""
     world.server.faults.refuse("commit")
     with world.client(retry_initial_delay=3_600.0, retry_max_delay=3_600.0, flush_timeout=0.0) as client:
@@ -152,7 +152,7 @@ def test_a_success_wakes_what_is_pending_early(world: World) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])
-def test_a_task_cancelled_while_it_settles_is_settled_all_the_same(world: World, times: int) -> None:
+def test_a_task_cancelled_while_it_settles_is_settled_all_the_same(world: Setup, times: int) -> None:
     world.server.faults.delay("commit", 0.2)
 
     async def settle(client: cycles.Cycles) -> None:
@@ -175,7 +175,7 @@ def test_a_task_cancelled_while_it_settles_is_settled_all_the_same(world: World,
 
 @pytest.mark.parametrize("call", ["open", "replace"])
 def test_ctrl_c_while_the_amount_is_written_down_loses_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch, call: str
+    world: Setup, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     def interrupted(*_: object) -> None:
         monkeypatch.undo()

@@ -18,7 +18,7 @@ import cycles
 from cycles._core.records import Record, event_record_id
 from cycles._drivers.blocking import BlockingIo
 from cycles._journal.journal import Journal
-from tests.recovery.kit import PATIENCE_S, TENANT, World, journal_files, records_in
+from tests.recovery.kit import PATIENCE_S, TENANT, Setup, journal_files, records_in
 
 HOUR_S = 3_600.0
 BASE_URL = "http://ledger.test"
@@ -137,7 +137,7 @@ def test_an_hour_of_outage_with_two_thousand_settlements_pending(
     client.close()
 
 
-def test_a_backlog_is_worked_off_by_few_threads_that_leave_the_server_room(world: World) -> None:
+def test_a_backlog_is_worked_off_by_few_threads_that_leave_the_server_room(world: Setup) -> None:
     count = 100
     leave_pending(world.root, world.url, count)
     immediately = 0
@@ -173,7 +173,7 @@ def test_a_backlog_is_worked_off_by_few_threads_that_leave_the_server_room(world
 
 
 def test_a_client_starts_without_waiting_for_what_lies_in_the_journal(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leave_pending(world.root, world.url, 1)
     go_on = threading.Event()

@@ -11,7 +11,7 @@ import cycles
 from cycles._drivers.pending_work import Later, SettlementTask
 from cycles._flows.commit import record_of
 from tests.recovery.child import ACTION
-from tests.recovery.kit import PATIENCE_S, World
+from tests.recovery.kit import PATIENCE_S, Setup
 
 ACTUAL = cycles.tokens(42)
 
@@ -20,11 +20,11 @@ def error(code: str) -> dict[str, str]:
     return {"error": code, "message": "m", "request_id": "r"}
 
 
-def bodies(world: World, operation: str) -> list[dict[str, Any]]:
+def bodies(world: Setup, operation: str) -> list[dict[str, Any]]:
     return [seen.body for seen in world.server.settling() if seen.operation == operation]
 
 
-def test_a_reservation_that_the_server_has_lost_is_recorded_as_an_event(world: World) -> None:
+def test_a_reservation_that_the_server_has_lost_is_recorded_as_an_event(world: Setup) -> None:
     world.server.faults.status("commit", 404, body=error("NOT_FOUND"))
     with world.client() as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
@@ -36,7 +36,7 @@ def test_a_reservation_that_the_server_has_lost_is_recorded_as_an_event(world: W
     assert (world.server.charged, world.leftovers, world.rejected) == (42, [], [])
 
 
-def test_a_lost_reservation_after_a_lost_response_is_kept(world: World) -> None:
+def test_a_lost_reservation_after_a_lost_response_is_kept(world: Setup) -> None:
     world.server.faults.drop_response("commit")
     world.server.faults.status("commit", 404, body=error("NOT_FOUND"))
     with world.client() as client:
@@ -48,7 +48,7 @@ def test_a_lost_reservation_after_a_lost_response_is_kept(world: World) -> None:
     assert world.rejected == [("may_be_charged", 42)]
 
 
-def test_a_rejected_excess_charges_the_estimate(world: World) -> None:
+def test_a_rejected_excess_charges_the_estimate(world: Setup) -> None:
     with world.client() as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION, overage_policy="REJECT").acquire()
         with pytest.raises(cycles.BudgetExceededError) as caught:
@@ -63,7 +63,7 @@ def test_a_rejected_excess_charges_the_estimate(world: World) -> None:
     assert world.leftovers == []
 
 
-def test_a_rejected_excess_survives_a_lost_response(world: World) -> None:
+def test_a_rejected_excess_survives_a_lost_response(world: Setup) -> None:
     with world.client() as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION, overage_policy="REJECT").acquire()
 
@@ -82,21 +82,21 @@ def test_a_rejected_excess_survives_a_lost_response(world: World) -> None:
 
 
 @pytest.mark.parametrize("policy", ["ALLOW_WITH_OVERDRAFT", "ALLOW_IF_AVAILABLE"])
-def test_the_event_after_expiry_has_the_policy_of_its_reservation(world: World, policy: str) -> None:
+def test_the_event_after_expiry_has_the_policy_of_its_reservation(world: Setup, policy: str) -> None:
     world.server.faults.status("commit", 410)
     with world.client() as client:
         client.reserve(cycles.tokens(100), action=ACTION, overage_policy=policy).acquire().commit(ACTUAL)
     assert [body["overage_policy"] for body in bodies(world, "event")] == [policy]
 
 
-def test_the_event_after_expiry_names_no_policy_otherwise(world: World) -> None:
+def test_the_event_after_expiry_names_no_policy_otherwise(world: Setup) -> None:
     world.server.faults.status("commit", 410)
     with world.client() as client:
         client.reserve(cycles.tokens(100), action=ACTION, overage_policy="REJECT").acquire().commit(ACTUAL)
     assert ["overage_policy" in body for body in bodies(world, "event")] == [False]
 
 
-def test_an_event_that_the_budget_cannot_cover_charges_what_is_left(world: World) -> None:
+def test_an_event_that_the_budget_cannot_cover_charges_what_is_left(world: Setup) -> None:
     world.server.faults.status("commit", 410)
     world.server.faults.status("event", 409, body=error("BUDGET_EXCEEDED"))
     with world.client() as client:
@@ -110,7 +110,7 @@ def test_an_event_that_the_budget_cannot_cover_charges_what_is_left(world: World
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_body_that_a_proxy_finds_too_large_is_sent_without_its_metadata(world: World, status: int) -> None:
+def test_a_body_that_a_proxy_finds_too_large_is_sent_without_its_metadata(world: Setup, status: int) -> None:
     world.server.faults.status("commit", status, body=b"<html>too large</html>")
     seen: list[Any] = []
     with world.client() as client:
@@ -123,7 +123,7 @@ def test_a_body_that_a_proxy_finds_too_large_is_sent_without_its_metadata(world:
     assert world.server.charged == 42
 
 
-def test_a_commit_that_was_received_before_is_confirmed_by_its_reservation(world: World) -> None:
+def test_a_commit_that_was_received_before_is_confirmed_by_its_reservation(world: Setup) -> None:
     world.server.faults.drop_response("commit")
     with world.client() as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
@@ -134,7 +134,7 @@ def test_a_commit_that_was_received_before_is_confirmed_by_its_reservation(world
     assert world.rejected == []
 
 
-def test_another_amount_under_the_key_of_a_pending_one_is_rejected(world: World) -> None:
+def test_another_amount_under_the_key_of_a_pending_one_is_rejected(world: Setup) -> None:
     world.server.faults.status("event", 503, times=None)
     with world.client() as client:
         assert client.record(cycles.tokens(5), action=ACTION, idempotency_key="invoice-1").status == "PENDING"
@@ -153,7 +153,7 @@ UNLISTED = {"error": "SOMETHING_NEW", "message": "m", "request_id": "r"}
     ("status", "body", "longest_s"), [(409, UNLISTED, 3_600.0), (401, error("UNAUTHORIZED"), None), (503, b"", None)]
 )
 def test_after_an_error_that_no_table_lists_the_pauses_grow_to_an_hour(
-    world: World, status: int, body: Any, longest_s: float | None
+    world: Setup, status: int, body: Any, longest_s: float | None
 ) -> None:
     with world.client() as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
@@ -166,7 +166,7 @@ def test_after_an_error_that_no_table_lists_the_pauses_grow_to_an_hour(
         guard.release()
 
 
-def test_a_settlement_that_is_stuck_for_a_day_is_reported_once(world: World) -> None:
+def test_a_settlement_that_is_stuck_for_a_day_is_reported_once(world: Setup) -> None:
     seen: list[Any] = []
     with world.client() as client:
         client.on_event(seen.append)
