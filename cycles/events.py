@@ -7,13 +7,13 @@ The ids are members of the event and `extra` of the log record. No event contain
 from __future__ import annotations
 
 import logging
-import warnings
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import frozen
 
 from cycles._core.amounts import Amount
 from cycles._core.protocol import is_allowed
+from cycles._core.renamed import RENAMED_EVENTS, warn_renamed
 
 
 @frozen(kw_only=True)
@@ -47,7 +47,7 @@ class Event:
         def why(self) -> str | None:
             """The old name of `detail`."""
             detail = self.detail
-            _warn_renamed(f"{type(self).__name__}.why", "event.detail")
+            warn_renamed(f"{type(self).__name__}.why", "event.detail")
             return detail
 
 
@@ -380,22 +380,6 @@ class SettlementsLost(Event):
         return f"client closed with its journal off: these amounts are in no ledger: {listed}; record them by hand"
 
 
-def log_extra(event: Event) -> dict[str, Any]:
-    """Return the ids of an event as `extra` of its log record."""
-    ids = {"reservation_id": event.reservation_id, "request_id": event.request_id, "trace_id": event.trace_id}
-    return {"cycles_event": type(event).__name__, **ids}
-
-
-_RENAMED: Final = {
-    "Capped": "Undercharged",
-    "Flushed": "SettlementsLeftPending",
-    "GuardForgotten": "GuardNotCommitted",
-    "JournalTrouble": "JournalProblem",
-    "LateBeat": "HeartbeatDelayed",
-    "ValuesLeftOut": "ValuesOmitted",
-}
-"""Names of version 0.1, deprecated for one minor version."""
-
 if TYPE_CHECKING:
     Capped = Undercharged
     Flushed = SettlementsLeftPending
@@ -406,11 +390,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        if name not in _RENAMED:
+        if name not in RENAMED_EVENTS:
             raise AttributeError(f"module 'cycles.events' has no attribute {name!r}")
-        _warn_renamed(name, f"cycles.events.{_RENAMED[name]}")
-        return globals()[_RENAMED[name]]
-
-
-def _warn_renamed(old: str, new: str) -> None:
-    warnings.warn(f"{old} is deprecated: write {new}", DeprecationWarning, stacklevel=3)
+        warn_renamed(name, f"cycles.events.{RENAMED_EVENTS[name]}")
+        return globals()[RENAMED_EVENTS[name]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cycles._core.amounts import Amount
 from cycles._core.records import Record
@@ -68,9 +68,7 @@ class Reporter:
         if self._is_repeated(event):
             return
         if logger.isEnabledFor(event.level):
-            from cycles.events import log_extra
-
-            logger.log(event.level, "%s", one_line(event.text()), extra=log_extra(event))
+            logger.log(event.level, "%s", one_line(event.text()), extra=_log_extra(event))
         for observer in self._observers:
             try:
                 observer(event)
@@ -122,3 +120,9 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def _log_extra(event: Event) -> dict[str, Any]:
+    """Return the ids of an event as `extra` of its log record."""
+    ids = {"reservation_id": event.reservation_id, "request_id": event.request_id, "trace_id": event.trace_id}
+    return {"cycles_event": type(event).__name__, **ids}
