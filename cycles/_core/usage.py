@@ -28,10 +28,10 @@ _CUSTOM_COUNTS: Final = tuple(name for name in PART_OF if name not in ("tokens_i
 
 
 def checked_count(value: Any, where: str) -> int:
-    """A count of tokens or milliseconds.
+    """Return a count of tokens or milliseconds.
 
     Raises:
-        InvalidRequestError: if it is not a whole number from 0 to 2**63 - 1.
+        InvalidRequestError: if it is no integer from 0 to 2**63 - 1.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidRequestError(f"{where} must be an integer, got {value!r:.80}")
