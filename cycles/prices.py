@@ -103,6 +103,8 @@ class PriceBook:
         Raises:
             InvalidRequestError: naming the model whose price is wrong.
         """
+        if not isinstance(prices, Mapping):
+            raise InvalidRequestError(f"prices must be a mapping of models to prices, got {prices!r:.80}")
         self._prices = {model: _price(model, price) for model, price in prices.items()}
         self.default_model = default_model
         self._aliases: Mapping[str, str] = {}
@@ -146,6 +148,8 @@ class PriceBook:
             raise ConfigurationError(
                 "the package genai-prices is missing: pip install 'cycles-sdk[prices]', or use cycles.PriceBook({...})"
             ) from error
+        if aliases is not None and not isinstance(aliases, Mapping):
+            raise InvalidRequestError(f"aliases must be a mapping of names to models, got {aliases!r:.80}")
         if at is not None and not isinstance(at, datetime):
             raise InvalidRequestError(f"at must be a datetime, got {at!r}")
         book = cls(overrides or {}, default_model=default_model)

@@ -7,7 +7,7 @@ loads. Sums are fractions, exact in any thread's decimal context, until `rounded
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any, Final, TypeAlias
@@ -50,15 +50,24 @@ def _required_rate(value: Number) -> Decimal:
     return rate
 
 
+def _mapping(value: Any, where: str) -> dict[Any, Any]:
+    """Return a copy of a mapping; None is an empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidRequestError(f"{where} must be a mapping, got {value!r:.80}")
+    return dict(value)
+
+
 def _per_call(value: Mapping[str, Number | Fraction] | None) -> dict[str, Decimal | Fraction]:
-    rates = {} if value is None else dict(value)
+    rates = _mapping(value, "per_call")
     if unknown := [name for name in rates if name not in STANDALONE]:
         raise InvalidRequestError(f"per_call has no count {unknown[0]!r}: use {', '.join(STANDALONE)}")
     return {name: rate if isinstance(rate, Fraction) else _required_rate(rate) for name, rate in rates.items()}
 
 
 def _above(value: Mapping[int, Any] | None) -> dict[int, Price]:
-    steps = {} if value is None else dict(value)
+    steps = _mapping(value, "above")
     for start in steps:
         if isinstance(start, bool) or not isinstance(start, int) or start < 0:
             raise InvalidRequestError(f"above: a threshold is an integer of input tokens, got {start!r}")
@@ -66,7 +75,7 @@ def _above(value: Mapping[int, Any] | None) -> dict[int, Price]:
 
 
 def _tiers(value: Mapping[str, Any] | None) -> dict[str, Price]:
-    return {} if value is None else {str(name): as_price(price) for name, price in value.items()}
+    return {str(name): as_price(price) for name, price in _mapping(value, "tiers").items()}
 
 
 @frozen
@@ -159,10 +168,14 @@ def as_price(price: Any) -> Price:
     """
     if isinstance(price, Price):
         return price
+    if not isinstance(price, Mapping | Sequence) or isinstance(price, str):
+        raise InvalidRequestError(
+            f"a price must be a cycles.Price, a mapping or a sequence of rates, got {price!r:.80}"
+        )
     try:
         return Price(**price) if isinstance(price, Mapping) else Price(*price)
     except TypeError as problem:
-        raise InvalidRequestError(f"a price is a cycles.Price, a mapping or a sequence of rates: {problem}") from None
+        raise InvalidRequestError(f"a price must be a cycles.Price, a mapping or rates in order: {problem}") from None
 
 
 def select(price: Price, context: Mapping[str, str]) -> tuple[Price, list[str]]:

@@ -271,3 +271,21 @@ def test_the_bound_of_text_is_its_bytes(words: str) -> None:
 def test_the_bound_is_available_without_a_price() -> None:
     assert cycles.usage.token_bound("größe") == 7
     assert cycles.usage.token_bound({"input": [{"type": "input_file", "file_id": "f"}]}) > 6_000
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: cycles.Price(1, 1, above=5), "above must be a mapping, got 5"),  # type: ignore[arg-type]
+        (lambda: cycles.Price(1, 1, per_call=["x"]), "per_call must be a mapping"),  # type: ignore[arg-type]
+        (lambda: cycles.Price(1, 1, tiers="flex"), "tiers must be a mapping, got 'flex'"),  # type: ignore[arg-type]
+        (lambda: cycles.Price(1, 1, tiers={"flex": 5}), r"a price must be a cycles\.Price"),
+        (lambda: cycles.PriceBook(5), "prices must be a mapping"),  # type: ignore[arg-type]
+        (lambda: cycles.PriceBook({"m": 5}), r"the price of 'm': a price must be a cycles\.Price"),  # type: ignore[dict-item]
+        (lambda: cycles.PriceBook.genai(aliases="x"), "aliases must be a mapping"),  # type: ignore[arg-type]
+        (lambda: cycles.PriceBook.genai(at="today"), "at must be a datetime"),  # type: ignore[arg-type]
+    ],
+)
+def test_wrong_prices_are_one_clear_error(make: Any, says: str) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match=says):
+        make()
