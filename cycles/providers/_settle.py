@@ -132,14 +132,16 @@ def _enclose(call: Call) -> int | None:
 def _pay(call: Call, ending: Ending) -> dict[str, Any] | None:
     """Add what a call cost to its enclosing guard; return the event to record if that guard has ended."""
     guard = call.guard
-    with _in_flight_lock:
-        _in_flight.get(guard, {}).pop(call, None)
+    try:
         if ending.amount is None:
             return None
-        try:
-            guard.spend(ending.amount)
-        except CyclesError:
-            return _event(call, guard, ending.amount, ending.metadata)
+        guard.spend(ending.amount)
+    except CyclesError:
+        assert ending.amount is not None
+        return _event(call, guard, ending.amount, ending.metadata)
+    finally:  # after `spend`, so that no other request sees the amount as free in between
+        with _in_flight_lock:
+            _in_flight.get(guard, {}).pop(call, None)
     _copy_usage(call, guard.usage)
     return None
 

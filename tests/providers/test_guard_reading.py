@@ -197,3 +197,12 @@ next(iter(stream))
     assert done.returncode in (0, -11)
     assert [metadata["outcome"] for _, metadata in desk.commits] == ["closed"]
     assert desk.held == 0
+
+
+def test_a_stream_that_ends_after_its_client_is_closed_is_settled(desk: Desk) -> None:
+    desk.provider.reply(text="a b c", usage=USED)
+    stream = OpenAI(desk).stream()
+    next(iter(stream))
+    desk.client.close()
+    assert list(stream)
+    assert [amount for amount, _ in desk.commits] == [EXACT]
