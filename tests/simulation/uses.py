@@ -171,7 +171,8 @@ async def cancelled_commit_async(program: Program, op: Op) -> None:
     assert task is not None
     async with program.reserve(op) as guard:
         program.entered(op, guard)
-        delay_s = program.hub.random.random() * 2 * program.server.faults.delay_s
+        # At once: while the record is being saved. Later: while the request is on its way.
+        delay_s = program.hub.random.choice((0.0, program.hub.random.random() * 2 * program.server.faults.delay_s))
         asyncio.get_running_loop().call_later(delay_s, task.cancel)
         await guard.commit(_commit(op, 65))
 
