@@ -6,7 +6,10 @@ are relative to the page or to `cycles/`.
 
 from __future__ import annotations
 
+import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -25,6 +28,13 @@ PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROO
 _CITED: Final = re.compile(r"(?<![\w/])(docs/[\w./-]+\.md)(?:#([\w-]+))?")
 _CODE_SPAN: Final = re.compile(r"`([^`\n]+)`")
 _PATH: Final = re.compile(r"[\w.*-]+(?:/[\w.*-]+)*(?:/|\.(?:pyi?|md|ya?ml|toml|json|txt))(?:::(\w+))?")
+_UNKNOWN_DOCUMENT: Final = re.compile(
+    r"""(?ix) \b(?:semantics|decisions?|ledger|issues?|requirements?)\s"?(?:lease\s)?\d+(?:\.\d+)?
+    | (?<!RFC\ \d{4},\ )§\ ?\d+
+    | \brecovery,\ (?:core|durable|heartbeat)\b
+    | \((?:ledger\ rules,\ time|rules\ of\ idempotency|scope\ derivation|error\ catalogue|authentication\ rules)\)"""
+)
+_DOCUMENT: Final = re.compile(r"(?<![\w/.<*-])[\w.-]+(?:/[\w.-]+)*\.md\b")
 _TREE_ENTRY: Final = re.compile(r"( *)((?:[\w.]+(?:/|\.pyi?) +)+)")
 
 
@@ -57,6 +67,27 @@ def bad_citations(text: str, root: Path) -> Iterator[str]:
             yield f"{page}: there is no such page"
         elif heading and heading not in anchors(root / page):
             yield f"{page}#{heading}: the page has no such heading"
+
+
+def prose_of_code(source: str) -> Iterator[str]:
+    """Every comment and docstring of a module."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.value.value
+
+
+def unknown_documents(prose: str, root: Path, folder: Path) -> Iterator[str]:
+    """Yield each citation of a document that is not in this repository, by number or by file name."""
+    for match in _UNKNOWN_DOCUMENT.finditer(prose):
+        yield f"{match[0]}: cite a page below docs/, with its heading"
+    for name in _DOCUMENT.findall(prose):
+        if not any((base / name).is_file() for base in (root, folder)):
+            yield f"{name}: there is no such page; cite it from the root of the repository"
 
 
 def is_there(path: str, root: Path, page: Path) -> bool:
@@ -124,6 +155,19 @@ def test_the_architecture_page_has_a_true_tree() -> None:
     packages = {f"{path.parent.relative_to(ROOT)}/" for path in (ROOT / "cycles").rglob("__init__.py")}
     unnamed = sorted((modules | packages) - named)
     assert not unnamed, f"the tree does not name {', '.join(unnamed)}"
+
+
+def test_no_prose_cites_a_document_that_is_not_here() -> None:
+    problems = [
+        f"{path.relative_to(ROOT)}: {problem}"
+        for path in CODE
+        for prose in dict.fromkeys(prose_of_code(path.read_text(encoding="utf-8")))
+        for problem in unknown_documents(prose, ROOT, ROOT)
+    ]
+    for page in PAGES:
+        prose = without_blocks(page.read_text(encoding="utf-8"))
+        problems += [f"{page.relative_to(ROOT)}: {problem}" for problem in unknown_documents(prose, ROOT, page.parent)]
+    assert not problems, "\n".join(problems)
 
 
 PLANTED_PAGE: Final = """# A page
@@ -212,3 +256,23 @@ def test_the_entries_of_a_planted_tree_are_read() -> None:
         "cycles/_core/b.py",
         "cycles/c.py",
     ]
+
+
+@pytest.mark.parametrize(
+    ("citation", "is_unknown"),
+    [
+        ("docs" + "/page.md", False),
+        ("RFC 9110, section 15", False),
+        ("the decision of 3 servers", False),
+        ("page.md", True),
+        ("semantics" + " 8", True),
+        ("decisions" + " 9 to 11", True),
+        ("decision" + ' "lease 1"', True),
+        ("ledger" + " 2.6", True),
+        ("recovery" + ".md, core", True),
+    ],
+)
+def test_a_planted_document_that_is_not_here_is_reported(planted: Path, citation: str, is_unknown: bool) -> None:
+    source = f"""def f():\n    \'\'\'Do it ({citation}).\'\'\'\n\n\nX = 1  # as {citation} says\n"""
+    for prose in [text for text in prose_of_code(source) if text]:
+        assert bool(list(unknown_documents(prose, planted, planted))) == is_unknown
