@@ -1,7 +1,8 @@
 """Money and its units: exact integers, never floats.
 
-An `Amount` is a number of one unit of the protocol (semantics 2): microcents of a dollar, tokens, credits or risk
-points. Arithmetic and order stay within one unit; mixing units is an error, never a conversion.
+An `Amount` is a number of one unit of the protocol: microcents of a dollar, tokens, credits or risk points
+(`docs/protocol/amounts-and-subjects.md#units`). Arithmetic and order stay within one unit; mixing units is an error,
+never a conversion.
 """
 
 from __future__ import annotations
