@@ -264,9 +264,15 @@ class Cycles:
             raise InvalidRequestError(f"observer must be a callable that takes an event, got {observer!r:.80}")
         return self._reporter.add(observer)
 
-    def pending(self) -> list[PendingSettlement]:
-        """Return the settlements that the server has not confirmed yet, oldest first."""
-        return self._runtime().background.pending()
+    def pending(self, rejected: bool = False) -> list[PendingSettlement]:
+        """Return the settlements that the server has not confirmed yet, oldest first.
+
+        Args:
+            rejected: Return those that the server rejected instead; `last_outcome` is the reason. They are in the
+                folder `rejected` of the journal and are not sent again.
+        """
+        background = self._runtime().background
+        return background.rejected() if rejected else background.pending()
 
     def flush(self, timeout: float = 10.0) -> FlushReport:
         """Settle what is pending, and wait at most `timeout` seconds for it. What is left stays pending.
@@ -361,9 +367,9 @@ class AsyncOperations:
     def __init__(self, client: Cycles) -> None:
         self._client = client
 
-    async def pending(self) -> list[PendingSettlement]:
+    async def pending(self, rejected: bool = False) -> list[PendingSettlement]:
         """As `Cycles.pending`."""
-        return await self._client._runtime().pending_async()
+        return await self._client._runtime().pending_async(rejected=rejected)
 
     async def flush(self, timeout: float = 10.0) -> FlushReport:
         """As `Cycles.flush`. The event loop continues in the meantime."""

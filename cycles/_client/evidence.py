@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from cycles._client.methods import OperationContext
 from cycles._core.outcome import Outcome, RejectedResponse, Success
+from cycles._core.protocol import GET_EVIDENCE, GET_EVIDENCE_KEYS
 from cycles._core.requests import Call
 from cycles._core.results import EvidenceEnvelope, EvidenceRef
 from cycles._errors import InvalidRequestError
@@ -53,7 +54,7 @@ async def evidence_verdict(
     evidence_id = _id(ref_or_id)
     if isinstance(wait_ms, bool) or not isinstance(wait_ms, int) or wait_ms < 0:
         raise InvalidRequestError(f"wait_ms must be an integer of at least 0 milliseconds, got {wait_ms!r}")
-    call = Call("getEvidence", {"evidence_id": evidence_id})
+    call = Call(GET_EVIDENCE, {"evidence_id": evidence_id})
     context.io.check(call)
     outcome = await _read_envelope(context, call, wait_ms)
     if not isinstance(outcome, Success):
@@ -95,7 +96,7 @@ async def _read_keys(context: OperationContext) -> Keys:
     url = urlsplit(context.io.base_url)
     if url.scheme != "https" and not _is_local(url.hostname or ""):
         return KeysUnavailable("a key set over plain HTTP is not trusted; use an https base_url")
-    outcome = await send_read(context.io, Call("getEvidenceJwks"))
+    outcome = await send_read(context.io, Call(GET_EVIDENCE_KEYS))
     return outcome.content if isinstance(outcome, Success) else KeysUnavailable(describe(outcome))
 
 

@@ -149,8 +149,13 @@ class Background:
         for task, outcome in tasks:
             record = task.read(self._records) if isinstance(task, SettlementTask) else None
             if record is not None:
-                age_ms = max(0, now_ms - record.recorded_at_ms)
-                shown.append(PendingSettlement(record.reservation_id, record.mode, actual_of(record), age_ms, outcome))
+                shown.append(_shown(record, now_ms, outcome))
+        return sorted(shown, key=lambda each: -each.age_ms)
+
+    def rejected(self) -> list[PendingSettlement]:
+        """Return the settlements that the server rejected, oldest first; `last_outcome` is the reason."""
+        now_ms = self._io.wall_ms()
+        shown = [_shown(record, now_ms, reason) for record, reason in self._records.rejected()]
         return sorted(shown, key=lambda each: -each.age_ms)
 
     def server_responded(self) -> None:
@@ -311,3 +316,8 @@ class Background:
                 self._settled += step.settled
                 self._backlog.settled(item, now)
             self._changed.notify_all()
+
+
+def _shown(record: Record, now_ms: int, outcome: str | None) -> PendingSettlement:
+    age_ms = max(0, now_ms - record.recorded_at_ms)
+    return PendingSettlement(record.reservation_id, record.mode, actual_of(record), age_ms, outcome)

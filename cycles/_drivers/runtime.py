@@ -106,11 +106,11 @@ class Runtime:
         """Settle a claimed guard whose generator was closed, in another thread: this may be the garbage collector."""
         self.background.end_guard(partial(end_later, self.blocking, guard, raised))
 
-    async def pending_async(self) -> list[PendingSettlement]:
-        """Return the pending settlements, without blocking the loop."""
+    async def pending_async(self, *, rejected: bool = False) -> list[PendingSettlement]:
+        """Return the pending or the rejected settlements, without blocking the loop."""
         from cycles._drivers.tasks import call_in_thread
 
-        return await call_in_thread(self.background.pending)
+        return await call_in_thread(self.background.rejected if rejected else self.background.pending)
 
     async def flush_async(self, timeout_s: float) -> FlushReport:
         """Flush the background, without blocking the loop."""

@@ -149,6 +149,17 @@ class FileStore:
         """Return the path of a file."""
         return self.locate() + name
 
+    def rejected(self) -> Iterator[bytes]:
+        """Yield the content of each file in the folder `rejected`: an object with `reason` and `record`."""
+        folder = os.path.join(self.locate(), REJECTED, "")
+        with contextlib.suppress(*NOTHING_THERE):
+            with os.scandir(folder) as found:
+                names = sorted(item.name for item in found)
+            for name in names:
+                if _OWN_NAME.fullmatch(name):
+                    with contextlib.suppress(*NOTHING_THERE):
+                        yield read_whole(folder + name)
+
     def listed(self) -> builtins.list[str]:
         """Return the names of all records, in no order. Opens nothing and makes no directory."""
         return [name for name in self._all_names() if name.endswith(".json")]

@@ -7,7 +7,9 @@ failure of the store: it is reported, and the settlement continues without its r
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -186,6 +188,20 @@ class Journal:
                 records.append(record)
         return records
 
+    def rejected(self) -> list[tuple[Record, str]]:
+        """Return the rejected records of this server, with the reason of each. Changes nothing."""
+        found: list[tuple[Record, str]] = []
+        try:
+            for content in self._files.rejected():
+                with contextlib.suppress(ValueError, TypeError, KeyError):  # a file of another program
+                    kept = json.loads(content)
+                    record = decode(json.dumps(kept["record"]).encode("ascii"))
+                    if self._is_ours(record):
+                        found.append((record, str(kept["reason"])))
+        except OSError as error:
+            self._report_unreadable(self._files.known_folder, error)
+        return found
+
     def load(self, entry: Entry) -> Record | None:
         """Return the record of an entry. None: it is deleted, or cannot be settled by this client, and reported."""
         path: str = entry
@@ -351,6 +367,10 @@ class Records:
     def load(self, entry: Entry) -> Record | None:
         """Return the record of an entry; None if it was deleted, or cannot be settled by this client."""
         return None if self._journal is None else self._journal.load(entry)
+
+    def rejected(self) -> list[tuple[Record, str]]:
+        """Return the rejected records, with the reason of each."""
+        return [] if self._journal is None else self._journal.rejected()
 
     def spend_log(self) -> SpendLog | None:
         """Return the slots for spend that is written ahead; None without a journal or without file locks."""

@@ -75,7 +75,7 @@ APPLIED = success(status="APPLIED", event_id="e1")
         (evolve(COMMIT, event_fallback_body=None), refusal(410, "RESERVATION_EXPIRED"), Unresolved),
     ],
 )
-def test_the_meaning_of_each_answer(record: Record, outcome: Outcome, meaning: type) -> None:
+def test_the_outcome_of_each_response(record: Record, outcome: Outcome, meaning: type) -> None:
     assert isinstance(classify_settlement(record, outcome, NOW), meaning)
 
 
@@ -93,7 +93,7 @@ def test_a_settlement_says_what_was_charged_and_whether_that_was_all() -> None:
     assert recorded.settlement.event_id == "e1"
 
 
-def test_a_429_carries_its_floor_into_the_record() -> None:
+def test_a_429_has_the_delay_that_the_server_requested() -> None:
     owed = classify_settlement(COMMIT, refusal(429, "LIMIT_EXCEEDED", retry_after_ms=3000), NOW)
     assert isinstance(owed, Unresolved)
     assert owed.retry_after_ms == 3000
@@ -229,7 +229,7 @@ def test_a_lookup_that_fails_leaves_the_settlement_pending() -> None:
     assert isinstance(result, Unresolved)
 
 
-def test_a_changed_event_is_sent_in_its_other_form_before_it_is_given_up() -> None:
+def test_a_changed_event_is_sent_in_its_earlier_form_before_it_is_kept() -> None:
     unknown = evolve(EVENT, attempt_unknown=True)
     changed = resent(unknown, refusal(409, "BUDGET_EXCEEDED"))
     assert changed.previous_body == unknown.body

@@ -125,7 +125,7 @@ def test_deadline_of_an_attempt_comes_from_its_lease(timeout: float, lead: float
         (DAY, DAY, 0.0, DAY - 11_000, 4_900),
     ],
 )
-def test_first_beat_comes_from_the_create_answer(
+def test_the_first_attempt_follows_from_the_create_response(
     ttl: int, remaining: int, rtt: float, delay: float, cut: float
 ) -> None:
     lease, step = opened(remaining, ttl=ttl, rtt=rtt)
@@ -134,7 +134,7 @@ def test_first_beat_comes_from_the_create_answer(
     assert lease.lasts_until_ms() == remaining - rtt
 
 
-def test_each_answer_counts_alone_but_for_the_largest_rtt() -> None:
+def test_only_the_largest_rtt_is_taken_from_earlier_responses() -> None:
     lease, _ = opened(60_000, rtt=2_000.0)  # lead 58,000, budget 5,000, margin 4,000
     lease, step = lease.granted(answer(10_000, 44_000.0, rtt=0.0))
     # lead 10,000; budget max(1,250, 2 * 2,000), margin 4,000: reserve 12,000
@@ -143,7 +143,7 @@ def test_each_answer_counts_alone_but_for_the_largest_rtt() -> None:
     assert attempt(step) == (45_000 + 60_000 - (2 * 5_000 + 4_000), True)
 
 
-def test_an_answer_held_up_on_this_side_does_not_shorten_later_beats() -> None:
+def test_a_response_delayed_in_this_process_does_not_shorten_later_delays() -> None:
     lease, _ = opened(10_000, ttl=10_000)
     lease, _ = lease.granted(answer(10_000, 10_000.0, rtt=3_500.0))  # its deadline was 1,250: the loop was blocked
     lease, step = lease.granted(answer(10_000, 12_000.0))
@@ -155,7 +155,7 @@ def test_a_slow_create_does() -> None:
     assert attempt(step) == (57_000 - 3 * 6_000, True)
 
 
-def test_an_infinite_lead_never_beats() -> None:
+def test_an_infinite_lead_needs_no_attempt() -> None:
     _, step = opened(10**400)
     assert attempt(step) == (math.inf, True)
 
@@ -170,7 +170,7 @@ def test_zero_delay_allows_one_immediate_fresh_extension_then_stops() -> None:
     assert "retry-safety budget" in step.detail
 
 
-def test_a_short_lease_lives_where_the_server_adds() -> None:
+def test_a_short_lease_continues_if_the_server_adds_to_it() -> None:
     lease, step = opened(2_000, ttl=2_000)
     lease, step = lease.granted(answer(4_000, 0.0))
     assert attempt(step) == (1_000, True)
@@ -256,13 +256,13 @@ def test_a_success_ends_the_recovery() -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1_000, 4_000])
-def test_throttled_waits_exactly_what_was_asked(after: int) -> None:
+def test_a_429_waits_exactly_the_requested_time(after: int) -> None:
     lease, _ = opened(60_000)
     assert attempt(lease.failed(throttled(after), 50_000.0)[1]) == (50_000 + after, False)  # window 4,000
 
 
 @pytest.mark.parametrize("after", [None, -1, 4_001, 10**400])
-def test_throttled_without_a_usable_time_stops(after: int | None) -> None:
+def test_a_429_without_a_usable_time_stops(after: int | None) -> None:
     lease, _ = opened(60_000)
     assert stop(lease.failed(throttled(after), 50_000.0)[1]) is StopReason.RATE_LIMITED
 
@@ -327,7 +327,7 @@ def falling_back(*grants: tuple[float, int], ttl: int = 60_000) -> tuple[Lease, 
     return lease, step
 
 
-def test_fallback_extends_at_once_and_says_it_is_best_effort() -> None:
+def test_fallback_extends_immediately_and_reports_best_effort() -> None:
     lease, step = falling_back()
     assert step == ExtendAttempt(0.0, fresh_key=True, timeout_ms=4_900)
     assert [notice.kind for notice in lease.notices] == [NoticeKind.FALLBACK]
@@ -368,7 +368,7 @@ def test_fallback_warns_of_the_extension_budget_once() -> None:
     assert attempt(step) == (60_050, True)
 
 
-def test_fallback_skips_beats_while_the_lead_is_large() -> None:
+def test_fallback_skips_attempts_while_the_lead_is_large() -> None:
     _, step = falling_back((0, 1_060_000), (0, 1_120_000))
     # lead_min 120,000 now; at 30,000 it is 90,000 >= 1.5 * 60,000: skipped; at 60,000 it is not
     assert attempt(step) == (60_000, True)
@@ -379,7 +379,7 @@ def test_fallback_skips_beats_while_the_lead_is_large() -> None:
     assert attempt(step) == (60_000, True)
 
 
-def test_fallback_never_skips_past_what_is_proven() -> None:
+def test_fallback_never_skips_beyond_the_confirmed_lease() -> None:
     # 60 s granted, then a grant of nothing: a skipped beat must not outlive the proven lead
     _, step = falling_back((0, 1_060_000), (0, 1_060_000))
     assert attempt(step) == (60_000, True)
@@ -395,13 +395,13 @@ def test_fallback_failure_waits_the_held_delay_with_the_same_key(kind: FailureKi
     assert attempt(lease.failed(Failure(kind, "x"), 10_050.0)[1]) == (20_050, False)
 
 
-def test_fallback_gives_up_on_a_lease_that_must_be_over() -> None:
+def test_fallback_stops_after_the_lease_must_have_ended() -> None:
     lease, _ = falling_back((0, 1_060_000))
     assert attempt(lease.failed(TRANSPORT, 180_000.0)[1]) == (210_000, False)
     assert stop(lease.failed(TRANSPORT, 180_001.0)[1]) is StopReason.NO_SAFE_RETRY
 
 
-def test_fallback_never_retries_earlier_than_asked() -> None:
+def test_fallback_never_retries_before_the_requested_time() -> None:
     lease, _ = falling_back((0, 1_060_000))
     assert attempt(lease.failed(throttled(5_000), 30_000.0)[1]) == (60_000, False)
     assert attempt(lease.failed(throttled(45_000), 30_000.0)[1]) == (75_000, False)
@@ -420,7 +420,7 @@ def test_fallback_without_any_expiry_at_create_holds() -> None:
 # -- hand-over ---
 
 
-def test_primary_takes_over_when_the_server_starts_to_tell() -> None:
+def test_primary_takes_over_when_the_server_sends_remaining_ttl_ms() -> None:
     lease, _ = falling_back((50, 1_060_000))
     lease, step = lease.granted(answer(60_000, 30_050.0, expires=1_090_000))
     assert attempt(step) == (79_050, True)
@@ -436,7 +436,7 @@ def test_primary_after_fallback_has_its_own_zero_delay_allowance() -> None:
     assert stop(step) is StopReason.TOO_SHORT
 
 
-def test_fallback_takes_over_when_the_server_stops_telling() -> None:
+def test_fallback_takes_over_when_the_server_omits_remaining_ttl_ms() -> None:
     lease, _ = opened(60_000, expires=1_000_000)
     lease, step = lease.granted(answer(None, 49_000.0, expires=1_060_000))  # added 60 s
     assert attempt(step) == (79_000, True)
@@ -449,7 +449,7 @@ def test_fallback_takes_over_when_the_server_stops_telling() -> None:
     assert attempt(lease.failed(TRANSPORT, 79_000.0)[1]) == (109_000, False)
 
 
-def test_the_expiry_follows_the_answers() -> None:
+def test_the_expiry_follows_the_responses() -> None:
     lease, _ = opened(60_000, expires=1_060_000)
     lease, _ = lease.granted(answer(60_000, 49_000.0, expires=1_109_000))
     assert (lease.expires_at_ms, lease.extensions) == (1_109_000, 1)

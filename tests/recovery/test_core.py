@@ -52,7 +52,7 @@ def expire_on_commit(world: Setup) -> Callable[[Seen], None]:
 
 
 @both
-def test_cr_core_001_a_lost_answer_is_asked_for_again_with_the_same_key(world: Setup, committing: Committing) -> None:
+def test_cr_core_001_a_commit_without_a_response_is_repeated_with_its_key(world: Setup, committing: Committing) -> None:
     world.server.faults.drop_response("commit")
     with world.client() as client:
         assert committing(client).status == "pending"
@@ -98,7 +98,7 @@ def test_an_event_carries_the_metrics_and_metadata_of_the_commit(manual_world: S
 
 
 @both
-def test_cr_core_003_an_extend_that_fails_is_told_and_tried_again_and_the_commit_is_made(
+def test_cr_core_003_a_failed_extend_is_reported_and_repeated_and_the_commit_is_made(
     world: Setup, committing: Committing
 ) -> None:
     """A lease so short that its first beat comes at once; the heartbeat has one safe retry."""
@@ -205,7 +205,7 @@ def test_an_understood_rejection_raises_and_ends_the_record(
     ],
     ids=str,
 )
-def test_an_answer_that_is_no_verdict_keeps_the_record_and_never_releases(world: Setup, status: int, body: Any) -> None:
+def test_a_temporary_error_response_keeps_the_record_and_never_releases(world: Setup, status: int, body: Any) -> None:
     world.server.faults.status("commit", status, body=body)
     with world.client() as client:
         with client.reserve(cycles.tokens(100), action=ACTION) as guard:
@@ -233,7 +233,7 @@ def test_the_status_alone_or_the_code_alone_means_expired(world: Setup, status: 
     assert what_was_sent(world) == ["commit", "event"]
 
 
-def test_a_recovery_event_that_is_refused_is_told_loudly(world: Setup) -> None:
+def test_a_rejected_recovery_event_is_reported_as_an_error(world: Setup) -> None:
     world.server.faults.status("commit", 410)
     refused = {"error": "BUDGET_CLOSED", "message": "m", "request_id": "r"}
     world.server.faults.status("event", 409, body=refused)
@@ -248,7 +248,7 @@ def test_a_recovery_event_that_is_refused_is_told_loudly(world: Setup) -> None:
     assert world.rejected == [("BUDGET_CLOSED", ACTUAL.amount)]
 
 
-def test_cr_boundary_001_a_block_that_never_says_what_it_cost_claims_nothing(world: Setup) -> None:
+def test_cr_boundary_001_a_block_without_a_known_amount_commits_nothing(world: Setup) -> None:
     with world.client() as client:
         with pytest.warns(cycles.UncommittedGuardWarning), client.reserve(cycles.tokens(100), action=ACTION):
             pass
@@ -260,7 +260,7 @@ def test_cr_boundary_001_a_block_that_never_says_what_it_cost_claims_nothing(wor
     assert world.leftovers == []
 
 
-def test_cr_boundary_001_a_process_that_dies_before_the_amount_is_known_claims_nothing(world: Setup) -> None:
+def test_cr_boundary_001_a_process_killed_before_the_amount_is_known_commits_nothing(world: Setup) -> None:
     ended = world.run(("acquire",), ("die",))
     assert ended.killed
     assert world.recover() == {"settled": 0, "pending": 0, "quarantined": 0}
@@ -312,7 +312,7 @@ def test_an_amount_is_settled_without_a_label_that_json_does_not_have(world: Set
 INVALID = {"error": "INVALID_REQUEST", "message": "m", "request_id": "r"}
 
 
-def test_an_amount_is_settled_without_the_values_that_the_server_does_not_take(manual_world: Setup) -> None:
+def test_an_amount_is_settled_without_the_values_that_the_server_rejects(manual_world: Setup) -> None:
     """The commit's metadata is refused, then the lease is over, then the event's metadata is refused as well."""
     world = manual_world
     world.server.faults.status("commit", 400, body=INVALID)

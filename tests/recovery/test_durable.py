@@ -115,7 +115,7 @@ def test_without_a_tenant_the_key_is_the_principal(world: Setup) -> None:
     assert world.recover(tenant=None)["settled"] == 1
 
 
-def test_cr_durable_005_broken_and_unknown_records_are_set_aside_and_the_others_replay(world: Setup) -> None:
+def test_cr_durable_005_broken_and_unknown_records_are_quarantined_and_the_others_replay(world: Setup) -> None:
     world.server.faults.refuse("commit")
     world.killed_at("commit", ("commit", 42))
     (valid,) = journal_files(world.root)
@@ -206,7 +206,7 @@ def test_a_record_of_a_sibling_sdk_is_settled(world: Setup, tmp_path: Path) -> N
     assert records_in(world.root) == []
 
 
-def test_an_expired_record_without_an_event_is_kept_where_somebody_finds_it(manual_world: Setup) -> None:
+def test_an_expired_record_without_an_event_stays_in_the_journal(manual_world: Setup) -> None:
     """Another SDK's record may lack it; there is nothing to send any more, and nothing is thrown away."""
     world = manual_world
     world.server.faults.refuse("commit")
@@ -218,7 +218,7 @@ def test_an_expired_record_without_an_event_is_kept_where_somebody_finds_it(manu
     assert [record["commit_body"]["actual"]["amount"] for record in records_in(world.root)] == [42]
 
 
-def test_a_record_that_can_be_sent_nowhere_is_set_aside_and_holds_nothing_up(world: Setup) -> None:
+def test_a_record_that_cannot_be_sent_is_quarantined_and_delays_no_other(world: Setup) -> None:
     world.server.faults.refuse("commit")
     world.killed_at("commit", ("commit", 42))
     (path,) = journal_files(world.root)

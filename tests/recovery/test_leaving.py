@@ -64,7 +64,7 @@ def test_the_end_of_an_async_with_block_settles_first(unlucky: Setup) -> None:
     assert_settled_once(unlucky)
 
 
-def test_flush_settles_and_counts_and_the_client_goes_on(unlucky: Setup) -> None:
+def test_flush_settles_and_counts_and_the_client_stays_usable(unlucky: Setup) -> None:
     with unlucky.client() as client:
         owe_one(client)
         report = client.flush(timeout=PATIENCE_S)
@@ -73,7 +73,7 @@ def test_flush_settles_and_counts_and_the_client_goes_on(unlucky: Setup) -> None
         assert client.reserve(cycles.tokens(1), action=ACTION).acquire().commit(cycles.tokens(0)).status == "committed"
 
 
-def test_an_async_flush_lets_the_loop_go_on(unlucky: Setup) -> None:
+def test_an_async_flush_does_not_block_the_loop(unlucky: Setup) -> None:
     async def run() -> cycles.FlushReport:
         async with unlucky.client() as client:
             guard = await client.reserve(cycles.tokens(100), action=ACTION)
@@ -84,7 +84,7 @@ def test_an_async_flush_lets_the_loop_go_on(unlucky: Setup) -> None:
     assert_settled_once(unlucky)
 
 
-def test_a_server_that_is_gone_delays_the_end_for_a_bounded_time_and_the_log_says_what_is_left(
+def test_an_unreachable_server_delays_the_exit_for_a_bounded_time_and_the_log_lists_what_is_left(
     world: Setup, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = world.client(flush_timeout=0.3)
@@ -129,7 +129,7 @@ def test_a_server_that_hangs_delays_a_flush_and_a_close_no_longer_than_they_allo
     assert len(world.leftovers) == 1
 
 
-def test_an_outage_ends_without_anyone_asking(world: Setup) -> None:
+def test_settlements_continue_automatically_after_an_outage(world: Setup) -> None:
     """The background tries again by itself, and a success wakes the others early."""
     world.server.faults.refuse("commit", times=None)
     with world.client(retry_initial_delay=0.05) as client:
@@ -140,7 +140,7 @@ def test_an_outage_ends_without_anyone_asking(world: Setup) -> None:
             assert world.server.news.wait_for(lambda: world.server.charged == 3 * 42, PATIENCE_S)
 
 
-def test_a_success_wakes_what_is_pending_early(world: Setup) -> None:
+def test_a_success_makes_pending_settlements_due_early(world: Setup) -> None:
     """However long the pause would still be: another call that gets through shows that the server is back."""
     world.server.faults.refuse("commit")
     with world.client(retry_initial_delay=3_600.0, retry_max_delay=3_600.0, flush_timeout=0.0) as client:
@@ -152,7 +152,7 @@ def test_a_success_wakes_what_is_pending_early(world: Setup) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])
-def test_a_task_cancelled_while_it_settles_is_settled_all_the_same(world: Setup, times: int) -> None:
+def test_a_task_cancelled_while_it_settles_is_settled_anyway(world: Setup, times: int) -> None:
     world.server.faults.delay("commit", 0.2)
 
     async def settle(client: cycles.Cycles) -> None:
@@ -174,7 +174,7 @@ def test_a_task_cancelled_while_it_settles_is_settled_all_the_same(world: Setup,
 
 
 @pytest.mark.parametrize("call", ["open", "replace"])
-def test_ctrl_c_while_the_amount_is_written_down_loses_nothing(
+def test_ctrl_c_while_the_record_is_saved_loses_nothing(
     world: Setup, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     def interrupted(*_: object) -> None:

@@ -137,7 +137,7 @@ def test_an_hour_of_outage_with_two_thousand_settlements_pending(
     client.close()
 
 
-def test_a_backlog_is_worked_off_by_few_threads_that_leave_the_server_room(world: Setup) -> None:
+def test_a_backlog_is_processed_by_few_threads(world: Setup) -> None:
     count = 100
     leave_pending(world.root, world.url, count)
     immediately = 0
@@ -172,9 +172,7 @@ def test_a_backlog_is_worked_off_by_few_threads_that_leave_the_server_room(world
     assert most_threads <= 8
 
 
-def test_a_client_starts_without_waiting_for_what_lies_in_the_journal(
-    world: Setup, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_starts_without_waiting_for_its_journal(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_pending(world.root, world.url, 1)
     go_on = threading.Event()
     real = Journal.pending
@@ -207,7 +205,7 @@ def test_a_client_starts_without_waiting_for_what_lies_in_the_journal(
     ],
     ids=["wrong address", "wrong key", "throttled"],
 )
-def test_what_every_record_would_meet_is_met_by_a_few_of_them_only(
+def test_a_failure_that_concerns_all_records_costs_few_requests(
     tmp_path: Path, scheduler: VirtualKeeper, server: cycles.EmbeddedServer, answer: dict[str, Any]
 ) -> None:
     leave_pending(tmp_path, BASE_URL, 200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -144,6 +145,19 @@ def test_another_amount_under_the_key_of_a_pending_one_is_rejected(world: Setup)
         world.server.faults.clear()
         assert client.flush(PATIENCE_S).pending == 0
     assert world.server.charged == 5
+
+
+def test_rejected_amounts_are_listed(world: Setup) -> None:
+    world.server.faults.status("commit", 409, body=error("BUDGET_CLOSED"))
+    with world.client() as client:
+        assert client.pending(rejected=True) == []
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        with pytest.raises(cycles.BudgetClosedError):
+            guard.commit(ACTUAL)
+        (kept,) = client.pending(rejected=True)
+        assert asyncio.run(client.aio.pending(rejected=True))[0].reservation_id == kept.reservation_id
+        assert client.pending() == []
+    assert (kept.reservation_id, kept.amount, kept.last_outcome) == (guard.reservation_id, ACTUAL, "BUDGET_CLOSED")
 
 
 UNLISTED = {"error": "SOMETHING_NEW", "message": "m", "request_id": "r"}

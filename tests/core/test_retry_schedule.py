@@ -21,7 +21,7 @@ def advance(backlog: RetrySchedule[str], now: float) -> float:
     return max(now, due)
 
 
-def test_an_outage_of_an_hour_costs_a_request_now_and_then_and_one_success_opens_the_gate_for_all() -> None:
+def test_an_outage_of_an_hour_costs_few_requests_and_one_success_opens_the_gate() -> None:
     backlog, now, requests = make(), 0.0, 0
     for n in range(2000):
         backlog.add(f"r{n}", "debt", now)
@@ -41,7 +41,7 @@ def test_an_outage_of_an_hour_costs_a_request_now_and_then_and_one_success_opens
     assert now - back <= LONGEST  # one probe had to come round, then all of them were due
 
 
-def test_while_the_server_fails_only_one_probe_is_under_way() -> None:
+def test_one_attempt_at_a_time_while_the_server_fails() -> None:
     backlog = make()
     backlog.add("a", "debt", 0.0)
     backlog.add("b", "debt", 0.0)
@@ -57,7 +57,7 @@ def test_while_the_server_fails_only_one_probe_is_under_way() -> None:
     assert backlog.take(100.0) is not None
 
 
-def test_a_healthy_server_is_asked_by_many_at_once() -> None:
+def test_a_healthy_server_gets_several_attempts_at_a_time() -> None:
     backlog = make()
     for name in "abc":
         backlog.add(name, "debt", 0.0)
@@ -65,7 +65,7 @@ def test_a_healthy_server_is_asked_by_many_at_once() -> None:
     assert backlog.take(0.0) is None
 
 
-def test_what_a_429_holds_back_is_not_hurried() -> None:
+def test_an_item_that_waits_for_a_429_is_not_expedited() -> None:
     backlog = make()
     backlog.add("a", "debt", 0.0)
     item = backlog.take(0.0)
@@ -76,7 +76,7 @@ def test_what_a_429_holds_back_is_not_hurried() -> None:
     assert backlog.take(30.0) is item
 
 
-def test_what_somebody_was_at_when_all_was_hurried_is_due_again_at_once_if_that_fails() -> None:
+def test_an_item_that_fails_after_it_was_expedited_is_due_immediately() -> None:
     backlog = make()
     backlog.add("a", "debt", 0.0)
     item = backlog.take(0.0)
@@ -88,7 +88,7 @@ def test_what_somebody_was_at_when_all_was_hurried_is_due_again_at_once_if_that_
     assert backlog.take(2.0) is None  # hurried once
 
 
-def test_owing_the_same_thing_twice_owes_it_once() -> None:
+def test_the_same_key_is_pending_once() -> None:
     backlog = make()
     assert backlog.add("a", "old", 0.0)
     assert not backlog.add("a", "new", 0.0)
@@ -126,7 +126,7 @@ def test_every_item_is_tried_again_until_it_is_settled(script: list[tuple[str, f
         backlog.settled(item, now)
 
 
-def test_a_call_that_gets_through_opens_the_gate_for_all() -> None:
+def test_a_successful_call_opens_the_gate() -> None:
     backlog = make()
     for name in "abc":
         backlog.add(name, "debt", 0.0)
@@ -138,7 +138,7 @@ def test_a_call_that_gets_through_opens_the_gate_for_all() -> None:
     assert [backlog.take(0.1) is not None for _ in "abc"] == [True] * 3
 
 
-def test_what_fails_for_a_reason_of_its_own_is_woken_one_by_one_and_not_by_every_call() -> None:
+def test_items_that_fail_separately_are_due_one_by_one_not_with_every_call() -> None:
     backlog = make()
     for name in "abc":
         backlog.add(name, "debt", 10.0)
@@ -153,7 +153,7 @@ def test_what_fails_for_a_reason_of_its_own_is_woken_one_by_one_and_not_by_every
     assert backlog.take(2.1) is not None
 
 
-def test_each_success_wakes_the_next_but_nothing_before_its_floor() -> None:
+def test_each_success_makes_the_next_item_due_but_none_before_its_floor() -> None:
     backlog = make()
     for name in "abc":
         backlog.add(name, "debt", 10.0)
@@ -167,11 +167,11 @@ def test_each_success_wakes_the_next_but_nothing_before_its_floor() -> None:
     assert backlog.take(1.0) is None
 
 
-def test_a_success_wakes_nothing_where_nothing_waits() -> None:
+def test_a_success_without_items_makes_nothing_due() -> None:
     assert not make().server_responded(1.0)
 
 
-def test_a_429_slows_the_others_down_too_but_not_for_longer_than_an_outage_would() -> None:
+def test_a_429_delays_the_other_items_at_most_as_long_as_an_outage() -> None:
     backlog = make()
     for name in "abc":
         backlog.add(name, "debt", 0.0)

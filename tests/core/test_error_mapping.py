@@ -41,7 +41,7 @@ def test_a_key_that_was_used_before_denies_the_reservation_and_is_a_mismatch() -
     assert isinstance(error, cycles.ReservationDeniedError)
 
 
-def test_what_to_do_stands_beside_the_servers_words_and_not_in_them() -> None:
+def test_the_hint_is_separate_from_the_message_of_the_server() -> None:
     error = error_of(RejectedResponse(401, "UNAUTHORIZED", "KEY_NOT_FOUND", "req-1"), "decide")
     assert isinstance(error, cycles.UnauthorizedError)
     assert error.message == "KEY_NOT_FOUND"
