@@ -37,12 +37,15 @@ def test_a_create_whose_two_responses_are_lost_is_released(world: Setup) -> None
     assert len({body["idempotency_key"] for body in requests(world, "reserve")}) == 1
 
 
-@pytest.mark.parametrize(("status", "error"), [(429, cycles.RateLimitedError), (403, cycles.ForbiddenError)])
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [(429, "LIMIT_EXCEEDED", cycles.RateLimitedError), (403, "FORBIDDEN", cycles.ForbiddenError)],
+)
 def test_a_lost_response_followed_by_an_error_response_is_released(
-    world: Setup, status: int, error: type[cycles.CyclesError]
+    world: Setup, status: int, code: str, error: type[cycles.CyclesError]
 ) -> None:
     world.server.faults.drop_response("reserve")
-    world.server.faults.status("reserve", status)
+    world.server.faults.status("reserve", status, body={"error": code, "message": "m", "request_id": "r"})
     with world.client() as client:
         with pytest.raises(error):
             client.reserve(cycles.tokens(100), action=ACTION).acquire()
