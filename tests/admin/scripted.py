@@ -33,7 +33,7 @@ UNAVAILABLE = httpx.Response(503)
 
 
 class Script:
-    """Answers the requests of one test with the given steps, in their order."""
+    """Respond to the requests of one test with the given steps, in their order."""
 
     def __init__(self, *steps: Step) -> None:
         self.steps = list(steps)

@@ -27,7 +27,7 @@ TEN, FIVE = cycles.tokens(10), cycles.tokens(5)
 
 
 @frozen
-class World:
+class AdminTarget:
     """A server with its admin client, and a tenant id that no other test uses."""
 
     admin: Admin
@@ -46,12 +46,12 @@ class World:
 
 
 @pytest.fixture(params=SERVERS)
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
+def target(request: pytest.FixtureRequest) -> Iterator[AdminTarget]:
     tenant = f"t-{secrets.token_hex(5)}"
     if request.param == "reference":
         assert URL is not None
         with Admin(URL, KEY) as admin, httpx.Client(base_url=URL) as http:
-            yield World(
+            yield AdminTarget(
                 admin,
                 tenant,
                 lambda key: cycles.Cycles(base_url=RUNTIME, api_key=key, tenant=tenant, journal=False),
@@ -67,31 +67,31 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
             )
 
         with http, Admin("http://embedded.test", "admin-key-of-the-test", http_client=http) as admin:
-            yield World(admin, tenant, client, http.request, server)
+            yield AdminTarget(admin, tenant, client, http.request, server)
 
 
-def test_an_onboarded_tenant_can_spend(world: World) -> None:
-    site = world.onboarded()
+def test_an_onboarded_tenant_can_spend(target: AdminTarget) -> None:
+    site = target.onboarded()
     assert site.tenant.created
     assert (site.budgets[0].remaining, site.budgets[0].status) == (TEN, "ACTIVE")
-    with world.client(site.key.secret) as client:
+    with target.client(site.key.secret) as client:
         with client.reserve(FIVE, action=("test", "work")) as guard:
             guard.commit(cycles.tokens(3))
         with pytest.raises(cycles.BudgetExceededError), client.reserve(TEN, action=("test", "work")):
             pass
-    assert world.admin.budget(world.scope, unit="TOKENS").spent == cycles.tokens(3)
+    assert target.admin.budget(target.scope, unit="TOKENS").spent == cycles.tokens(3)
 
 
-def test_onboarding_again_makes_a_second_key_only(world: World) -> None:
-    first, second = world.onboarded(), world.onboarded()
+def test_onboarding_again_makes_a_second_key_only(target: AdminTarget) -> None:
+    first, second = target.onboarded(), target.onboarded()
     assert (second.tenant.created, second.budgets[0].ledger_id) == (False, first.budgets[0].ledger_id)
     assert second.key.key_id != first.key.key_id
-    assert [key.key_id for key in world.admin.api_keys(tenant=world.tenant)] == [second.key.key_id, first.key.key_id]
+    assert [key.key_id for key in target.admin.api_keys(tenant=target.tenant)] == [second.key.key_id, first.key.key_id]
 
 
-def test_funding_changes_the_budget_and_repeats_nothing(world: World) -> None:
-    world.onboarded()
-    admin, scope = world.admin, world.scope
+def test_funding_changes_the_budget_and_repeats_nothing(target: AdminTarget) -> None:
+    target.onboarded()
+    admin, scope = target.admin, target.scope
     assert admin.credit(scope, FIVE, idempotency_key="invoice-1").new_allocated == cycles.tokens(15)
     assert admin.credit(scope, FIVE, idempotency_key="invoice-1").new_allocated == cycles.tokens(15)
     assert admin.debit(scope, FIVE).new_remaining == TEN
@@ -102,138 +102,138 @@ def test_funding_changes_the_budget_and_repeats_nothing(world: World) -> None:
     assert admin.budget(scope, unit="TOKENS").remaining == FIVE
 
 
-def test_a_debit_of_more_than_remains_is_rejected(world: World) -> None:
-    world.onboarded()
+def test_a_debit_of_more_than_remains_is_rejected(target: AdminTarget) -> None:
+    target.onboarded()
     with pytest.raises(cycles.BudgetExceededError) as raised:
-        world.admin.debit(world.scope, cycles.tokens(11))
+        target.admin.debit(target.scope, cycles.tokens(11))
     assert (raised.value.code, raised.value.status) == ("BUDGET_EXCEEDED", 409)
 
 
-def test_the_same_key_with_another_amount_is_a_mismatch(world: World) -> None:
-    world.onboarded()
-    world.admin.credit(world.scope, FIVE, idempotency_key="k")
+def test_the_same_key_with_another_amount_is_a_mismatch(target: AdminTarget) -> None:
+    target.onboarded()
+    target.admin.credit(target.scope, FIVE, idempotency_key="k")
     with pytest.raises(cycles.IdempotencyMismatchError):
-        world.admin.credit(world.scope, TEN, idempotency_key="k")
+        target.admin.credit(target.scope, TEN, idempotency_key="k")
 
 
-def test_a_frozen_budget_rejects_funding_and_reservations(world: World) -> None:
-    site = world.onboarded()
-    assert world.admin.freeze(world.scope, unit="TOKENS", reason="test").status == "FROZEN"
+def test_a_frozen_budget_rejects_funding_and_reservations(target: AdminTarget) -> None:
+    site = target.onboarded()
+    assert target.admin.freeze(target.scope, unit="TOKENS", reason="test").status == "FROZEN"
     with pytest.raises(cycles.BudgetFrozenError):
-        world.admin.credit(world.scope, FIVE)
-    with world.client(site.key.secret) as client, pytest.raises(cycles.BudgetFrozenError):
+        target.admin.credit(target.scope, FIVE)
+    with target.client(site.key.secret) as client, pytest.raises(cycles.BudgetFrozenError):
         client.reserve(FIVE, action=("test", "work")).acquire()
     with pytest.raises(cycles.ProtocolError) as raised:
-        world.admin.freeze(world.scope, unit="TOKENS")
+        target.admin.freeze(target.scope, unit="TOKENS")
     assert (raised.value.code, raised.value.status) == ("INVALID_REQUEST", 409)
-    assert world.admin.unfreeze(world.scope, unit="TOKENS").status == "ACTIVE"
+    assert target.admin.unfreeze(target.scope, unit="TOKENS").status == "ACTIVE"
 
 
-def test_periods_of_all_budgets_start_with_one_call(world: World) -> None:
-    world.onboarded(**{f"{world.scope}/agent:a": TEN, f"{world.scope}/agent:b": cycles.credits(3)})
-    report = world.admin.start_periods(world.tenant, FIVE, period="2026-01")
+def test_periods_of_all_budgets_start_with_one_call(target: AdminTarget) -> None:
+    target.onboarded(**{f"{target.scope}/agent:a": TEN, f"{target.scope}/agent:b": cycles.credits(3)})
+    report = target.admin.start_periods(target.tenant, FIVE, period="2026-01")
     assert (report.total_matched, len(report.succeeded), report.failed) == (2, 2, ())
-    amounts = {budget.scope: budget.allocated for budget in world.admin.budgets(tenant=world.tenant, unit="TOKENS")}
-    assert amounts == {world.scope: FIVE, f"{world.scope}/agent:a": FIVE}
+    amounts = {budget.scope: budget.allocated for budget in target.admin.budgets(tenant=target.tenant, unit="TOKENS")}
+    assert amounts == {target.scope: FIVE, f"{target.scope}/agent:a": FIVE}
 
 
-def test_a_failed_row_leaves_the_others_changed(world: World) -> None:
-    world.onboarded(**{f"{world.scope}/agent:a": TEN})
-    world.admin.freeze(world.scope, unit="TOKENS")
+def test_a_failed_row_leaves_the_others_changed(target: AdminTarget) -> None:
+    target.onboarded(**{f"{target.scope}/agent:a": TEN})
+    target.admin.freeze(target.scope, unit="TOKENS")
     with pytest.raises(cycles.BulkActionError) as raised:
-        world.admin.start_periods(world.tenant, FIVE, period="2026-01")
+        target.admin.start_periods(target.tenant, FIVE, period="2026-01")
     report = raised.value.report
     assert [row.error_code for row in report.failed] == ["INVALID_TRANSITION"]
-    assert world.admin.budget(f"{world.scope}/agent:a", unit="TOKENS").allocated == FIVE
+    assert target.admin.budget(f"{target.scope}/agent:a", unit="TOKENS").allocated == FIVE
 
 
-def test_another_count_than_expected_changes_nothing(world: World) -> None:
-    world.onboarded()
+def test_another_count_than_expected_changes_nothing(target: AdminTarget) -> None:
+    target.onboarded()
     with pytest.raises(cycles.ProtocolError) as raised:
-        world.admin.start_periods(world.tenant, FIVE, period="2026-01", expected_count=9)
+        target.admin.start_periods(target.tenant, FIVE, period="2026-01", expected_count=9)
     assert (raised.value.code, raised.value.status) == ("COUNT_MISMATCH", 409)
     assert raised.value.details == {"total_matched": 1}
-    assert world.admin.budget(world.scope, unit="TOKENS").allocated == TEN
+    assert target.admin.budget(target.scope, unit="TOKENS").allocated == TEN
 
 
-def test_a_revoked_key_and_a_suspended_tenant_get_401(world: World) -> None:
-    site = world.onboarded()
-    new = world.admin.rotate_api_key(site.key.key_id)
-    revoked = world.admin.revoke_api_key(site.key.key_id, reason="rotated")
+def test_a_revoked_key_and_a_suspended_tenant_get_401(target: AdminTarget) -> None:
+    site = target.onboarded()
+    new = target.admin.rotate_api_key(site.key.key_id)
+    revoked = target.admin.revoke_api_key(site.key.key_id, reason="rotated")
     assert (revoked.status, revoked.revoked_reason) == ("REVOKED", "rotated")
-    with world.client(site.key.secret) as client, pytest.raises(cycles.UnauthorizedError):
+    with target.client(site.key.secret) as client, pytest.raises(cycles.UnauthorizedError):
         client.decide(FIVE, action=("test", "work"))
-    world.admin.suspend_tenant(world.tenant)
-    with world.client(new.secret) as client:
+    target.admin.suspend_tenant(target.tenant)
+    with target.client(new.secret) as client:
         with pytest.raises(cycles.UnauthorizedError):
             client.decide(FIVE, action=("test", "work"))
-        world.admin.reactivate_tenant(world.tenant)
+        target.admin.reactivate_tenant(target.tenant)
         assert client.decide(FIVE, action=("test", "work")).decision == "ALLOW"
 
 
-def test_closing_a_tenant_closes_what_it_owns(world: World) -> None:
-    site = world.onboarded()
-    with world.client(site.key.secret) as client:
+def test_closing_a_tenant_closes_what_it_owns(target: AdminTarget) -> None:
+    site = target.onboarded()
+    with target.client(site.key.secret) as client:
         guard = client.reserve(FIVE, action=("test", "work")).acquire()
-        closed = world.admin.close_tenant(world.tenant, confirm=world.tenant)
+        closed = target.admin.close_tenant(target.tenant, confirm=target.tenant)
         assert (closed.status, closed.closed_at is not None) == ("CLOSED", True)
-        assert world.admin.close_tenant(world.tenant, confirm=world.tenant).status == "CLOSED"
+        assert target.admin.close_tenant(target.tenant, confirm=target.tenant).status == "CLOSED"
         guard.release()  # the revoked key cannot send it; the server has released the reservation
-    budget = world.admin.budget(world.scope, unit="TOKENS")
+    budget = target.admin.budget(target.scope, unit="TOKENS")
     assert (budget.status, budget.reserved) == ("CLOSED", cycles.tokens(0))
-    assert [key.status for key in world.admin.api_keys(tenant=world.tenant)] == ["REVOKED"]
+    assert [key.status for key in target.admin.api_keys(tenant=target.tenant)] == ["REVOKED"]
     for change in (
-        lambda: world.admin.credit(world.scope, FIVE),
-        lambda: world.admin.create_api_key(world.tenant, "another"),
-        lambda: world.admin.create_budget(f"{world.scope}/agent:c", FIVE),
-        lambda: world.admin.freeze(world.scope, unit="TOKENS"),
+        lambda: target.admin.credit(target.scope, FIVE),
+        lambda: target.admin.create_api_key(target.tenant, "another"),
+        lambda: target.admin.create_budget(f"{target.scope}/agent:c", FIVE),
+        lambda: target.admin.freeze(target.scope, unit="TOKENS"),
     ):
         with pytest.raises(cycles.TenantClosedError):
             change()
 
 
-def test_a_tenant_keeps_its_settings(world: World) -> None:
+def test_a_tenant_keeps_its_settings(target: AdminTarget) -> None:
     settings: dict[str, Any] = {
         "overage_policy": "REJECT",
         "default_ttl_ms": 5_000,
         "max_ttl_ms": 9_000,
         "max_extensions": 2,
     }
-    made = world.admin.create_tenant(world.tenant, "Test", metadata={"a": "b"}, **settings)
+    made = target.admin.create_tenant(target.tenant, "Test", metadata={"a": "b"}, **settings)
     assert (made.created, made.metadata, made.max_reservation_extensions) == (True, {"a": "b"}, 2)
-    changed = world.admin.update_tenant(world.tenant, name="Renamed", default_ttl_ms=6_000)
+    changed = target.admin.update_tenant(target.tenant, name="Renamed", default_ttl_ms=6_000)
     assert (changed.name, changed.default_reservation_ttl_ms, changed.metadata) == ("Renamed", 6_000, {"a": "b"})
-    assert world.admin.tenant(world.tenant) == changed
+    assert target.admin.tenant(target.tenant) == changed
 
 
-def test_a_new_tenant_has_the_defaults_of_the_server(world: World) -> None:
-    made = world.admin.create_tenant(world.tenant, "Test")
+def test_a_new_tenant_has_the_defaults_of_the_server(target: AdminTarget) -> None:
+    made = target.admin.create_tenant(target.tenant, "Test")
     assert (made.default_commit_overage_policy, made.max_reservation_extensions) == ("ALLOW_IF_AVAILABLE", 10)
     assert (made.default_reservation_ttl_ms, made.max_reservation_ttl_ms) == (60_000, 3_600_000)
 
 
-def test_lists_are_filtered_and_paged(world: World) -> None:
-    world.onboarded(**{f"{world.scope}/agent:a": TEN, f"{world.scope}/agent:b": TEN})
-    admin = world.admin
-    assert len(list(admin.budgets(tenant=world.tenant, page_size=1))) == 3
-    prefixed = admin.budgets(tenant=world.tenant, scope_prefix=f"{world.scope}/agent:A")
-    assert [budget.scope for budget in prefixed] == [f"{world.scope}/agent:a"]
-    assert list(admin.budgets(tenant=world.tenant, has_debt=True)) == []
-    assert list(admin.budgets(tenant=world.tenant, status="FROZEN")) == []
-    assert list(admin.api_keys(tenant=world.tenant, status="REVOKED")) == []
+def test_lists_are_filtered_and_paged(target: AdminTarget) -> None:
+    target.onboarded(**{f"{target.scope}/agent:a": TEN, f"{target.scope}/agent:b": TEN})
+    admin = target.admin
+    assert len(list(admin.budgets(tenant=target.tenant, page_size=1))) == 3
+    prefixed = admin.budgets(tenant=target.tenant, scope_prefix=f"{target.scope}/agent:A")
+    assert [budget.scope for budget in prefixed] == [f"{target.scope}/agent:a"]
+    assert list(admin.budgets(tenant=target.tenant, has_debt=True)) == []
+    assert list(admin.budgets(tenant=target.tenant, status="FROZEN")) == []
+    assert list(admin.api_keys(tenant=target.tenant, status="REVOKED")) == []
 
 
-def test_the_audit_log_names_calls_and_errors(world: World) -> None:
-    world.onboarded()
-    world.admin.credit(world.scope, FIVE, reason="test")
+def test_the_audit_log_names_calls_and_errors(target: AdminTarget) -> None:
+    target.onboarded()
+    target.admin.credit(target.scope, FIVE, reason="test")
     with pytest.raises(cycles.DuplicateResourceError):
-        world.admin.create_budget(world.scope, FIVE)
+        target.admin.create_budget(target.scope, FIVE)
     since = datetime.now(UTC) - timedelta(minutes=5)
-    rows = list(world.admin.audit(tenant=world.tenant, since=since, page_size=2))
+    rows = list(target.admin.audit(tenant=target.tenant, since=since, page_size=2))
     assert {row.operation for row in rows} >= {"createTenant", "createBudget", "createApiKey", "fundBudget"}
     assert [row.timestamp for row in rows] == sorted((row.timestamp for row in rows), reverse=True)
-    funded = next(world.admin.audit(tenant=world.tenant, operation="fundBudget"))
-    assert (funded.resource_type, funded.resource_id, funded.status) == ("budget", f"{world.scope}:TOKENS", 200)
+    funded = next(target.admin.audit(tenant=target.tenant, operation="fundBudget"))
+    assert (funded.resource_type, funded.resource_id, funded.status) == ("budget", f"{target.scope}:TOKENS", 200)
 
 
 @pytest.mark.parametrize(
@@ -253,11 +253,11 @@ def test_the_audit_log_names_calls_and_errors(world: World) -> None:
     ],
 )
 def test_each_error_has_the_status_and_code_of_the_reference_server(
-    world: World, call: Callable[[World], Any], status: int, code: str
+    target: AdminTarget, call: Callable[[AdminTarget], Any], status: int, code: str
 ) -> None:
-    world.onboarded()
+    target.onboarded()
     with pytest.raises(cycles.ProtocolError) as raised:
-        call(world)
+        call(target)
     assert (raised.value.status, raised.value.code) == (status, code)
 
 
@@ -321,22 +321,22 @@ CREDIT = {"operation": "CREDIT", "amount": {"unit": "TOKENS", "amount": 5}}
     ],
 )
 def test_each_wrong_request_has_the_status_and_code_of_the_reference_server(
-    world: World, method: str, path: str, body: Any, status: int, code: str
+    target: AdminTarget, method: str, path: str, body: Any, status: int, code: str
 ) -> None:
-    world.onboarded()
-    response = sent(world, method, path, body, admin_headers(world))
+    target.onboarded()
+    response = sent(target, method, path, body, admin_headers(target))
     assert (response.status_code, response.json()["error"]) == (status, code)
 
 
-def admin_headers(world: World) -> dict[str, str]:
-    return {"X-Admin-API-Key": "admin-key-of-the-test" if world.server is not None else KEY or ""}
+def admin_headers(target: AdminTarget) -> dict[str, str]:
+    return {"X-Admin-API-Key": "admin-key-of-the-test" if target.server is not None else KEY or ""}
 
 
-def sent(world: World, method: str, path: str, body: Any, headers: dict[str, str]) -> httpx.Response:
+def sent(target: AdminTarget, method: str, path: str, body: Any, headers: dict[str, str]) -> httpx.Response:
     """Send a request in which ``TENANT`` is the id of the tenant."""
-    content = None if body is None else json.dumps(body).replace("TENANT", world.tenant).encode()
+    content = None if body is None else json.dumps(body).replace("TENANT", target.tenant).encode()
     headers = {"Content-Type": "application/json", **headers}
-    return world.send(method, path.replace("TENANT", world.tenant), content=content, headers=headers)
+    return target.send(method, path.replace("TENANT", target.tenant), content=content, headers=headers)
 
 
 @pytest.mark.parametrize(
@@ -351,13 +351,15 @@ def sent(world: World, method: str, path: str, body: Any, headers: dict[str, str
         ("/v1/admin/budgets", {"X-Cycles-API-Key": "budgets"}, 200, None),
     ],
 )
-def test_keys_and_permissions(world: World, path: str, key: dict[str, str], status: int, code: str | None) -> None:
-    site = world.onboarded()
+def test_keys_and_permissions(
+    target: AdminTarget, path: str, key: dict[str, str], status: int, code: str | None
+) -> None:
+    site = target.onboarded()
     names = {
         "tenant": site.key.secret,
-        "budgets": world.admin.create_api_key(world.tenant, "b", permissions=["budgets:read"]).secret,
+        "budgets": target.admin.create_api_key(target.tenant, "b", permissions=["budgets:read"]).secret,
     }
-    response = world.send("GET", path, headers={name: names.get(value, value) for name, value in key.items()})
+    response = target.send("GET", path, headers={name: names.get(value, value) for name, value in key.items()})
     assert (response.status_code, response.json().get("error")) == (status, code)
 
 

@@ -23,8 +23,8 @@ from cycles.embedded.faults import Fault
 from cycles.embedded.http import Request, Response
 from cycles.embedded.serve import Listener
 
-from .kit import Api, World
-from .live import LiveWorlds, Servers
+from .kit import Api, Target
+from .live import LiveTargets, Servers
 
 ADMIN_KEY = "operator-key"
 # Read when the suite is collected: while tests run, the environment has no settings of a developer.
@@ -79,35 +79,35 @@ def place(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def _live_worlds() -> Iterator[LiveWorlds]:
+def _live_targets() -> Iterator[LiveTargets]:
     if not LIVE["ADMIN_URL"] or not LIVE["ADMIN_KEY"]:
         pytest.skip("needs budgets: set CYCLES_CONTRACT_ADMIN_URL and CYCLES_CONTRACT_ADMIN_KEY")
-    worlds = LiveWorlds(Servers(LIVE["URL"] or "", LIVE["ADMIN_URL"], LIVE["ADMIN_KEY"], LIVE["REDIS"]))
-    yield worlds
-    worlds.close()
+    targets = LiveTargets(Servers(LIVE["URL"] or "", LIVE["ADMIN_URL"], LIVE["ADMIN_KEY"], LIVE["REDIS"]))
+    yield targets
+    targets.close()
 
 
 @pytest.fixture(scope="session")
-def _embedded_live_worlds() -> Iterator[LiveWorlds]:
+def _embedded_live_targets() -> Iterator[LiveTargets]:
     with EmbeddedServer(admin_api_key=ADMIN_KEY) as server, server.listen() as url:
-        worlds = LiveWorlds(Servers(url, url, ADMIN_KEY, None))
-        yield worlds
-        worlds.close()
+        targets = LiveTargets(Servers(url, url, ADMIN_KEY, None))
+        yield targets
+        targets.close()
 
 
 @pytest.fixture
-def world(place: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+def target(place: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Target]:
     """A server with budgets for two tenants, and direct access to its ledger."""
     if place not in ("live", OVER_ADMIN_API):
         yield from _embedded_world(place, request, tmp_path)
         return
-    worlds: LiveWorlds = request.getfixturevalue("_live_worlds" if place == "live" else "_embedded_live_worlds")
-    world = worlds.open(new_tenants=request.node.get_closest_marker("new_tenants") is not None)
-    yield world
-    worlds.end(world)
+    targets: LiveTargets = request.getfixturevalue("_live_targets" if place == "live" else "_embedded_live_targets")
+    target = targets.open(new_tenants=request.node.get_closest_marker("new_tenants") is not None)
+    yield target
+    targets.end(target)
 
 
-def _embedded_world(place: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+def _embedded_world(place: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Target]:
     clock = ManualClock()
     server = EmbeddedServer(
         {"tenant:tenant-b": tokens(500_000)},
@@ -125,7 +125,7 @@ def _embedded_world(place: str, request: pytest.FixtureRequest, tmp_path: Path) 
         return Api(httpx.Client(base_url=url, headers=headers, transport=_Shared(transport)), tenant)
 
     with server:
-        yield World(
+        yield Target(
             api=api("tenant-a", **{"X-Cycles-API-Key": server.api_key_for("tenant-a")}),
             other=api("tenant-b", **{"X-Cycles-API-Key": server.api_key_for("tenant-b")}),
             anonymous=api("tenant-a"),
@@ -139,8 +139,8 @@ def _embedded_world(place: str, request: pytest.FixtureRequest, tmp_path: Path) 
 def api(place: str, request: pytest.FixtureRequest) -> Iterator[Api]:
     """A caller with a key and a TOKENS budget, for tests that need nothing else."""
     if place != "live":
-        world: World = request.getfixturevalue("world")
-        yield world.api
+        target: Target = request.getfixturevalue("target")
+        yield target.api
         return
     if not LIVE["URL"] or not LIVE["KEY"] or not LIVE["TENANT"]:
         pytest.fail("set CYCLES_CONTRACT_URL, CYCLES_CONTRACT_KEY and CYCLES_CONTRACT_TENANT together")

@@ -161,7 +161,7 @@ class Api:
 
 
 @frozen
-class World:
+class Target:
     """A server to test. `ledger` and `clock` change its state directly, so far as the place allows it."""
 
     api: Api

@@ -1,4 +1,4 @@
-"""A live pair of servers as a `World`: tenants, keys and budgets are made over the admin API.
+"""A live pair of servers as a `Target`: tenants, keys and budgets are made over the admin API.
 
 What the admin API cannot do is written into the servers' Redis if it is given, else the test is skipped. The suite
 changes only what it made. Two tenants and their keys serve many tests, because a server takes half a second to make
@@ -16,7 +16,7 @@ from attrs import frozen
 
 from cycles._core.amounts import Amount
 
-from .kit import Api, World, amount, fresh_key
+from .kit import Api, Target, amount, fresh_key
 from .live_budget import AdminApi, Wanted, cannot, set_budget
 from .live_redis import Redis, delete_budget, read_budget, write_budget, write_tenant
 
@@ -207,8 +207,8 @@ class LiveLedger:
             delete_budget(self._in_redis("delete a budget"), "", scope, unit)
 
 
-class LiveWorlds:
-    """Makes worlds on a live pair of servers, with as few tenants as possible."""
+class LiveTargets:
+    """Makes targets on a live pair of servers, with as few tenants as possible."""
 
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
@@ -217,15 +217,15 @@ class LiveWorlds:
         self._redis = Redis(servers.redis_url) if servers.redis_url else None
         self._free: dict[str, LiveTenant] = {}
 
-    def open(self, *, new_tenants: bool) -> World:
-        """Return a world in which both tenants have their first budget and no active reservation."""
+    def open(self, *, new_tenants: bool) -> Target:
+        """Return a target in which both tenants have their first budget and no active reservation."""
         tenants = {name: self._tenant(name, new_tenants) for name in ("tenant-a", "tenant-b")}
         renamed = Renamed(self._transport, {name: tenant.id for name, tenant in tenants.items()})
         ledger = LiveLedger(self._admin, self._redis, tenants)
         ledger.set_budget("tenant:tenant-a", Amount("TOKENS", 1_000_000), overdraft_limit=100_000)
         ledger.set_budget("tenant:tenant-b", Amount("TOKENS", 500_000))
         a, b = tenants.values()
-        return World(
+        return Target(
             api=a.api(renamed, **{"X-Cycles-API-Key": a.key}),
             other=b.api(renamed, **{"X-Cycles-API-Key": b.key}),
             anonymous=a.api(renamed),
@@ -240,16 +240,16 @@ class LiveWorlds:
             found = self._free[name] = LiveTenant(self._servers, self._admin, name)
         return found
 
-    def end(self, world: World) -> None:
+    def end(self, target: Target) -> None:
         """Release the reservations that the test left active, then delete what no tenant owns.
 
         A reservation that ends after its budget was deleted would make the budget again, with wrong numbers.
         """
-        for api in (world.api, world.other):
+        for api in (target.api, target.other):
             for row in api.rows(status="ACTIVE", limit="200").body.get("reservations", ()):
                 released = api.release(row["reservation_id"])
                 assert released.status == 200 or not self._free[api.tenant].is_reusable
-        world.ledger.delete_shared_budgets()
+        target.ledger.delete_shared_budgets()
 
     def close(self) -> None:
         """Close the connections."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .kit import Api, Response, World, amount, fresh_key
+from .kit import Api, Response, Target, amount, fresh_key
 
 A = "tenant:tenant-a"
 INVALID = (400, "INVALID_REQUEST")
@@ -23,12 +23,12 @@ def ids(response: Response) -> list[str]:
 # --- one row ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_row_has_exactly_these_members(world: World) -> None:
+def test_a_row_has_exactly_these_members(target: Target) -> None:
     key = fresh_key()
-    made = world.api.reserve(
+    made = target.api.reserve(
         77, idempotency_key=key, subject={"tenant": "tenant-a", "agent": "Bot"}, action={"kind": "k", "name": "n"}
     ).body
-    assert world.api.row(made["reservation_id"]).body == {
+    assert target.api.row(made["reservation_id"]).body == {
         "reservation_id": made["reservation_id"],
         "status": "ACTIVE",
         "idempotency_key": key,
@@ -43,81 +43,81 @@ def test_a_row_has_exactly_these_members(world: World) -> None:
         },
         "action": {"kind": "k", "name": "n", "tags": None},
         "reserved": amount(77),
-        "created_at_ms": world.clock.now_ms(),
-        "expires_at_ms": world.clock.now_ms() + 60_000,
+        "created_at_ms": target.clock.now_ms(),
+        "expires_at_ms": target.clock.now_ms() + 60_000,
         "scope_path": f"{A}/agent:bot",
         "affected_scopes": [A, f"{A}/agent:bot"],
     }
 
 
-def test_a_row_from_creation_to_end(world: World) -> None:
-    start = world.clock.now_ms()
-    rid, released = world.api.held(), world.api.held()
-    world.api.extend(rid, 5_000)
-    assert world.api.row(rid).body["expires_at_ms"] == start + 65_000
-    world.clock.advance(3_000)
-    world.api.commit(rid, 800)
-    world.api.release(released)
-    row = world.api.row(rid).body
+def test_a_row_from_creation_to_end(target: Target) -> None:
+    start = target.clock.now_ms()
+    rid, released = target.api.held(), target.api.held()
+    target.api.extend(rid, 5_000)
+    assert target.api.row(rid).body["expires_at_ms"] == start + 65_000
+    target.clock.advance(3_000)
+    target.api.commit(rid, 800)
+    target.api.release(released)
+    row = target.api.row(rid).body
     assert (row["status"], row["committed"], row["finalized_at_ms"]) == ("COMMITTED", amount(800), start + 3_000)
     assert row["reserved"] == amount(1000)
-    ended = world.api.row(released).body
+    ended = target.api.row(released).body
     assert (ended["status"], ended["finalized_at_ms"]) == ("RELEASED", start + 3_000)
     assert "committed" not in ended
 
 
-def test_committed_is_the_charged_amount(world: World) -> None:
-    world.seed(allocated=1000)
-    rid = world.api.held(1000, overage_policy="ALLOW_IF_AVAILABLE")
-    world.api.commit(rid, 5000)
-    assert world.api.row(rid).body["committed"] == amount(1000)
+def test_committed_is_the_charged_amount(target: Target) -> None:
+    target.seed(allocated=1000)
+    rid = target.api.held(1000, overage_policy="ALLOW_IF_AVAILABLE")
+    target.api.commit(rid, 5000)
+    assert target.api.row(rid).body["committed"] == amount(1000)
 
 
 @pytest.mark.parametrize(("given", "shown"), [({}, {}), ({"a": None}, {"a": None}), (None, "absent")])
-def test_metadata_is_returned_unchanged(world: World, given: Any, shown: Any) -> None:
-    assert world.api.row(world.api.held(metadata=given)).body.get("metadata", "absent") == shown
+def test_metadata_is_returned_unchanged(target: Target, given: Any, shown: Any) -> None:
+    assert target.api.row(target.api.held(metadata=given)).body.get("metadata", "absent") == shown
 
 
-def test_a_row_is_readable_by_its_tenant_only(world: World) -> None:
-    rid = world.api.held()
-    assert world.other.row(rid).outcome == (403, "FORBIDDEN")
-    assert world.other.row("unknown").outcome == (404, "NOT_FOUND")
-    assert world.api.row("x" * 129).outcome == INVALID
+def test_a_row_is_readable_by_its_tenant_only(target: Target) -> None:
+    rid = target.api.held()
+    assert target.other.row(rid).outcome == (403, "FORBIDDEN")
+    assert target.other.row("unknown").outcome == (404, "NOT_FOUND")
+    assert target.api.row("x" * 129).outcome == INVALID
 
 
 # --- filters ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.new_tenants
-def test_a_list_has_the_callers_rows_only(world: World) -> None:
-    mine = world.api.held()
-    world.other.held()
-    world.seed("agent:bot", 5000)
-    no_tenant = world.api.held(subject={"agent": "bot"})
-    assert sorted(ids(world.api.rows())) == sorted([mine, no_tenant])
-    assert sorted(ids(world.api.rows(tenant="tenant-a"))) == sorted([mine, no_tenant])
-    assert ids(world.api.rows(tenant="")) == []
-    assert world.api.rows(tenant="tenant-b").outcome == (403, "FORBIDDEN")
-    assert world.api.rows(tenant="Tenant-A").outcome == (403, "FORBIDDEN")
+def test_a_list_has_the_callers_rows_only(target: Target) -> None:
+    mine = target.api.held()
+    target.other.held()
+    target.seed("agent:bot", 5000)
+    no_tenant = target.api.held(subject={"agent": "bot"})
+    assert sorted(ids(target.api.rows())) == sorted([mine, no_tenant])
+    assert sorted(ids(target.api.rows(tenant="tenant-a"))) == sorted([mine, no_tenant])
+    assert ids(target.api.rows(tenant="")) == []
+    assert target.api.rows(tenant="tenant-b").outcome == (403, "FORBIDDEN")
+    assert target.api.rows(tenant="Tenant-A").outcome == (403, "FORBIDDEN")
 
 
 @pytest.mark.new_tenants
-def test_all_filters_must_match(world: World) -> None:
-    world.seed(f"{A}/agent:bot", 5000)
+def test_all_filters_must_match(target: Target) -> None:
+    target.seed(f"{A}/agent:bot", 5000)
     key = fresh_key()
     bot = {"tenant": "tenant-a", "workspace": "Prod", "agent": "bot"}
-    first = world.api.held(subject=bot, idempotency_key=key)
-    second = world.api.held(subject=bot)
-    third = world.api.held(subject={"tenant": "tenant-a", "agent": "bots"})
-    world.api.commit(second)
-    assert sorted(ids(world.api.rows(agent="BOT"))) == sorted([first, second])
-    assert ids(world.api.rows(agent="bots")) == [third]
-    assert ids(world.api.rows(agent="bot", workspace="prod", status="COMMITTED")) == [second]
-    assert ids(world.api.rows(idempotency_key=key)) == [first]
-    assert ids(world.api.rows(idempotency_key=key.upper())) == []
-    assert ids(world.api.rows(agent="")) == []
-    assert ids(world.api.rows(agent="bo")) == []
-    assert sorted(ids(world.api.rows(unknown="x"))) == sorted([first, second, third])
+    first = target.api.held(subject=bot, idempotency_key=key)
+    second = target.api.held(subject=bot)
+    third = target.api.held(subject={"tenant": "tenant-a", "agent": "bots"})
+    target.api.commit(second)
+    assert sorted(ids(target.api.rows(agent="BOT"))) == sorted([first, second])
+    assert ids(target.api.rows(agent="bots")) == [third]
+    assert ids(target.api.rows(agent="bot", workspace="prod", status="COMMITTED")) == [second]
+    assert ids(target.api.rows(idempotency_key=key)) == [first]
+    assert ids(target.api.rows(idempotency_key=key.upper())) == []
+    assert ids(target.api.rows(agent="")) == []
+    assert ids(target.api.rows(agent="bo")) == []
+    assert sorted(ids(target.api.rows(unknown="x"))) == sorted([first, second, third])
 
 
 @pytest.mark.parametrize("status", ["active", "", "DONE", "ACTIVE,COMMITTED"])
@@ -126,22 +126,22 @@ def test_a_status_filter_is_one_exact_keyword(api: Api, status: str) -> None:
 
 
 @pytest.mark.new_tenants
-def test_windows_are_inclusive_and_omit_rows_without_the_time(world: World) -> None:
-    rid = world.api.held(ttl_ms=60_000)
-    world.clock.advance(1_500)
-    other = world.api.held(ttl_ms=60_000)
-    world.api.commit(other)
-    assert ids(world.api.rows(from_=AT, to=AT)) == [rid]
-    assert ids(world.api.rows(from_="2023-11-14T22:13:20.001Z")) == [other]
-    assert ids(world.api.rows(to="2023-11-14T22:13:21.4999Z")) == [rid]
-    assert ids(world.api.rows(to="2023-11-14T22:13:21.500000999Z")) == [rid, other]
-    assert ids(world.api.rows(from_="2023-11-14T23:13:20.5+01:00")) == [other]
-    assert ids(world.api.rows(from_="2023-11-14t17:13:20-05:00", from_to="x")) == [rid, other]
-    assert ids(world.api.rows(expires_from="2023-11-14T22:14:20.500Z")) == [other]
-    assert ids(world.api.rows(expires_to="2023-11-14T22:14:20Z")) == [rid]
-    assert ids(world.api.rows(finalized_from="2000-01-01T00:00:00Z")) == [other]
-    assert ids(world.api.rows(finalized_to="2000-01-01T00:00:00Z")) == []
-    assert ids(world.api.rows(from_=" ", finalized_to="")) == [rid, other]
+def test_windows_are_inclusive_and_omit_rows_without_the_time(target: Target) -> None:
+    rid = target.api.held(ttl_ms=60_000)
+    target.clock.advance(1_500)
+    other = target.api.held(ttl_ms=60_000)
+    target.api.commit(other)
+    assert ids(target.api.rows(from_=AT, to=AT)) == [rid]
+    assert ids(target.api.rows(from_="2023-11-14T22:13:20.001Z")) == [other]
+    assert ids(target.api.rows(to="2023-11-14T22:13:21.4999Z")) == [rid]
+    assert ids(target.api.rows(to="2023-11-14T22:13:21.500000999Z")) == [rid, other]
+    assert ids(target.api.rows(from_="2023-11-14T23:13:20.5+01:00")) == [other]
+    assert ids(target.api.rows(from_="2023-11-14t17:13:20-05:00", from_to="x")) == [rid, other]
+    assert ids(target.api.rows(expires_from="2023-11-14T22:14:20.500Z")) == [other]
+    assert ids(target.api.rows(expires_to="2023-11-14T22:14:20Z")) == [rid]
+    assert ids(target.api.rows(finalized_from="2000-01-01T00:00:00Z")) == [other]
+    assert ids(target.api.rows(finalized_to="2000-01-01T00:00:00Z")) == []
+    assert ids(target.api.rows(from_=" ", finalized_to="")) == [rid, other]
 
 
 @pytest.mark.parametrize(
@@ -178,11 +178,11 @@ def test_impossible_instants_are_rejected(api: Api, instant: str) -> None:
 
 
 @pytest.mark.new_tenants
-def test_midnight_may_belong_to_the_day_before(world: World) -> None:
-    world.clock.advance(1_700_006_400_000 - world.clock.now_ms())
-    rid = world.api.held()
-    assert ids(world.api.rows(from_="2023-11-15T00:00:00Z", to="2023-11-14T24:00:00Z")) == [rid]
-    assert ids(world.api.rows(to="2023-11-14T23:59:60Z")) == []
+def test_midnight_may_belong_to_the_day_before(target: Target) -> None:
+    target.clock.advance(1_700_006_400_000 - target.clock.now_ms())
+    rid = target.api.held()
+    assert ids(target.api.rows(from_="2023-11-15T00:00:00Z", to="2023-11-14T24:00:00Z")) == [rid]
+    assert ids(target.api.rows(to="2023-11-14T23:59:60Z")) == []
 
 
 def test_repeated_parameters_are_joined(api: Api) -> None:
@@ -199,12 +199,12 @@ def test_a_window_must_not_be_reversed(api: Api, prefix: str) -> None:
 
 
 @pytest.mark.new_tenants
-def test_maps_are_included_on_request(world: World) -> None:
-    rid = world.api.held(metadata={"a": 1})
-    world.api.commit(rid, metadata={"b": 2})
+def test_maps_are_included_on_request(target: Target) -> None:
+    rid = target.api.held(metadata={"a": 1})
+    target.api.commit(rid, metadata={"b": 2})
 
     def shown(**query: str) -> set[str]:
-        (row,) = world.api.rows(**query).body["reservations"]
+        (row,) = target.api.rows(**query).body["reservations"]
         assert row["committed"] == amount(1000)
         return {"metadata", "committed_metadata", "evidence"} & set(row)
 
@@ -225,19 +225,19 @@ def test_limits_outside_their_range(api: Api, limit: str) -> None:
 
 @pytest.mark.embedded_only("the reference server returns 500")
 @pytest.mark.parametrize("limit", ["x", "1.5", "1e1", "1_0", "99999999999999999999", "\N{ARABIC-INDIC DIGIT FIVE}"])
-def test_limits_that_are_not_integers(world: World, limit: str) -> None:
-    assert world.api.rows(limit=limit).outcome == INVALID
-    assert world.api.balances(tenant="tenant-a", limit=limit).outcome == INVALID
+def test_limits_that_are_not_integers(target: Target, limit: str) -> None:
+    assert target.api.rows(limit=limit).outcome == INVALID
+    assert target.api.balances(tenant="tenant-a", limit=limit).outcome == INVALID
 
 
 @pytest.mark.new_tenants
-def test_the_default_limit_is_fifty(world: World) -> None:
+def test_the_default_limit_is_fifty(target: Target) -> None:
     for _ in range(51):
-        world.api.held(1)
+        target.api.held(1)
     for query in ({}, {"limit": ""}):
-        response = world.api.rows(**query)
+        response = target.api.rows(**query)
         assert (len(ids(response)), response.body["has_more"]) == (50, True)
-    assert len(ids(world.api.rows(limit="200"))) == 51
+    assert len(ids(target.api.rows(limit="200"))) == 51
 
 
 @pytest.mark.parametrize("query", [{"sort_by": "age"}, {"sort_by": ""}, {"sort_dir": "up"}, {"sort_dir": ""}])
@@ -245,31 +245,31 @@ def test_unknown_orders(api: Api, query: dict[str, str]) -> None:
     assert api.rows(**query).outcome == INVALID
 
 
-def three(world: World) -> list[str]:
+def three(target: Target) -> list[str]:
     found = []
     for size in (300, 100, 100):
-        found.append(world.api.held(size, ttl_ms=60_000 + size * 1000))
-        world.clock.advance(1000)
+        found.append(target.api.held(size, ttl_ms=60_000 + size * 1000))
+        target.clock.advance(1000)
     return found
 
 
 @pytest.mark.new_tenants
-def test_orders(world: World) -> None:
-    first, second, third = three(world)
+def test_orders(target: Target) -> None:
+    first, second, third = three(target)
     low, high = sorted((second, third))
-    assert ids(world.api.rows(sort_by="created_at_ms", sort_dir="asc")) == [first, second, third]
-    assert ids(world.api.rows(sort_by="CREATED_AT_MS")) == [third, second, first]
-    assert ids(world.api.rows(sort_dir="ASC")) == [first, second, third]
-    assert ids(world.api.rows(sort_by="reserved", sort_dir="asc")) == [low, high, first]
-    assert ids(world.api.rows(sort_by="reserved", sort_dir="desc")) == [
+    assert ids(target.api.rows(sort_by="created_at_ms", sort_dir="asc")) == [first, second, third]
+    assert ids(target.api.rows(sort_by="CREATED_AT_MS")) == [third, second, first]
+    assert ids(target.api.rows(sort_dir="ASC")) == [first, second, third]
+    assert ids(target.api.rows(sort_by="reserved", sort_dir="asc")) == [low, high, first]
+    assert ids(target.api.rows(sort_by="reserved", sort_dir="desc")) == [
         first,
         low,
         high,
     ]  # ties are ordered by id in both directions
-    assert ids(world.api.rows(sort_by="expires_at_ms", sort_dir="desc")) == [first, third, second]
-    assert ids(world.api.rows(sort_by="reservation_id", sort_dir="asc")) == sorted((first, second, third))
+    assert ids(target.api.rows(sort_by="expires_at_ms", sort_dir="desc")) == [first, third, second]
+    assert ids(target.api.rows(sort_by="reservation_id", sort_dir="asc")) == sorted((first, second, third))
     for name in ("tenant", "scope_path", "status"):
-        assert ids(world.api.rows(sort_by=name)) == sorted((first, second, third))
+        assert ids(target.api.rows(sort_by=name)) == sorted((first, second, third))
 
 
 @pytest.mark.new_tenants
@@ -278,13 +278,13 @@ def test_orders(world: World) -> None:
     [{}, {"sort_by": "reserved"}, {"sort_by": "status", "sort_dir": "asc"}, {"sort_by": "created_at_ms"}],
 )
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_pages_add_up_to_the_list(world: World, query: dict[str, str], limit: int) -> None:
-    three(world)
-    whole = ids(world.api.rows(**query))
+def test_pages_add_up_to_the_list(target: Target, query: dict[str, str], limit: int) -> None:
+    three(target)
+    whole = ids(target.api.rows(**query))
     found: list[str] = []
     cursor: dict[str, str] = {}
     for _ in range(10):
-        response = world.api.rows(limit=limit, **query, **cursor)
+        response = target.api.rows(limit=limit, **query, **cursor)
         found += ids(response)
         assert response.body["has_more"] == (response.body["next_cursor"] is not None)
         if not response.body["has_more"]:
@@ -294,22 +294,22 @@ def test_pages_add_up_to_the_list(world: World, query: dict[str, str], limit: in
 
 
 @pytest.mark.new_tenants
-def test_a_new_row_does_not_shift_a_page(world: World) -> None:
-    three(world)
-    page = world.api.rows(limit=1, sort_by="created_at_ms", sort_dir="desc")
-    world.api.held()
-    rest = world.api.rows(sort_by="created_at_ms", sort_dir="desc", cursor=page.body["next_cursor"])
+def test_a_new_row_does_not_shift_a_page(target: Target) -> None:
+    three(target)
+    page = target.api.rows(limit=1, sort_by="created_at_ms", sort_dir="desc")
+    target.api.held()
+    rest = target.api.rows(sort_by="created_at_ms", sort_dir="desc", cursor=page.body["next_cursor"])
     assert len(ids(rest)) == 2
 
 
 @pytest.mark.new_tenants
-def test_a_cursor_belongs_to_its_order_and_filters(world: World) -> None:
-    three(world)
-    cursor = world.api.rows(limit=1, sort_by="reserved", sort_dir="asc", status="ACTIVE").body["next_cursor"]
+def test_a_cursor_belongs_to_its_order_and_filters(target: Target) -> None:
+    three(target)
+    cursor = target.api.rows(limit=1, sort_by="reserved", sort_dir="asc", status="ACTIVE").body["next_cursor"]
     same = {"sort_by": "reserved", "sort_dir": "asc", "status": "ACTIVE", "cursor": cursor}
-    assert len(ids(world.api.rows(**same))) == 2
-    assert len(ids(world.api.rows(**same | {"include": "metadata", "limit": "1"}))) == 1
-    assert len(ids(world.api.rows(status="ACTIVE", cursor=cursor))) == 2  # without a sort, it continues in its own
+    assert len(ids(target.api.rows(**same))) == 2
+    assert len(ids(target.api.rows(**same | {"include": "metadata", "limit": "1"}))) == 1
+    assert len(ids(target.api.rows(status="ACTIVE", cursor=cursor))) == 2  # without a sort, it continues in its own
     for change in (
         {"sort_by": "status"},
         {"sort_dir": "desc"},
@@ -319,25 +319,25 @@ def test_a_cursor_belongs_to_its_order_and_filters(world: World) -> None:
         {"from": AT},
         {"expires_to": "2030-01-01T00:00:00Z"},
     ):
-        assert world.api.rows(**same | change).outcome == INVALID, change
+        assert target.api.rows(**same | change).outcome == INVALID, change
     del same["status"]
-    assert world.api.rows(**same).outcome == INVALID
+    assert target.api.rows(**same).outcome == INVALID
 
 
 @pytest.mark.embedded_only("the reference server returns 500 for some")
-def test_malformed_cursors_are_rejected(world: World) -> None:
-    three(world)
-    number = world.api.rows(limit=1).body["next_cursor"]
-    assert world.api.rows(cursor=number, sort_by="reserved").outcome == INVALID
+def test_malformed_cursors_are_rejected(target: Target) -> None:
+    three(target)
+    number = target.api.rows(limit=1).body["next_cursor"]
+    assert target.api.rows(cursor=number, sort_by="reserved").outcome == INVALID
     forged = [json.dumps(value) for value in (5, [], ["", "status", "asc", "", ""], ["", [], "asc", 1, None])]
     for garbage in ("garbage", "é", "====", *(base64.urlsafe_b64encode(text.encode()).decode() for text in forged)):
-        assert world.api.rows(cursor=garbage).outcome == INVALID
-        assert world.api.rows(cursor=garbage, sort_by="status").outcome == INVALID
-        assert world.api.balances(tenant="tenant-a", cursor=garbage).outcome == INVALID
-    assert len(ids(world.api.rows(cursor=""))) == 3
+        assert target.api.rows(cursor=garbage).outcome == INVALID
+        assert target.api.rows(cursor=garbage, sort_by="status").outcome == INVALID
+        assert target.api.balances(tenant="tenant-a", cursor=garbage).outcome == INVALID
+    assert len(ids(target.api.rows(cursor=""))) == 3
 
 
-def test_the_order_of_checks_of_a_list(world: World) -> None:
+def test_the_order_of_checks_of_a_list(target: Target) -> None:
     query = {
         "limit": "0",
         "status": "x",
@@ -349,12 +349,12 @@ def test_the_order_of_checks_of_a_list(world: World) -> None:
         "tenant": "tenant-b",
         "cursor": "x",
     }
-    if world.api.is_live:
+    if target.api.is_live:
         del query["cursor"]  # the reference server returns 500
     for name in list(query):
-        response = world.api.rows(**query)
+        response = target.api.rows(**query)
         expected = (403, "FORBIDDEN") if name == "tenant" else INVALID
         assert response.outcome == expected
         assert response.mentions(name)
         del query[name]
-    assert world.api.rows(**query).status == 200
+    assert target.api.rows(**query).status == 200

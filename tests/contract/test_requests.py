@@ -9,7 +9,7 @@ import pytest
 
 from cycles.embedded.validation import MAX_BODY_BYTES
 
-from .kit import ABSENT, Api, Response, World, fresh_key
+from .kit import ABSENT, Api, Response, Target, fresh_key
 
 INVALID = (400, "INVALID_REQUEST")
 
@@ -155,20 +155,20 @@ def test_fields_of_commit_release_and_extend(api: Api) -> None:
         {"dry_run": 1},
     ],
 )
-def test_lenient_values_are_rejected(world: World, fields: dict[str, Any]) -> None:
-    assert_invalid(world.api.reserve(**fields), next(iter(fields)))
-    assert world.numbers() == (1_000_000, 0, 0, 0)
+def test_lenient_values_are_rejected(target: Target, fields: dict[str, Any]) -> None:
+    assert_invalid(target.api.reserve(**fields), next(iter(fields)))
+    assert target.numbers() == (1_000_000, 0, 0, 0)
 
 
-def test_values_at_the_limits_are_accepted(world: World) -> None:
+def test_values_at_the_limits_are_accepted(target: Target) -> None:
     fields = {
         "idempotency_key": " " * 256,
         "subject": {"tenant": "tenant-a", "agent": "A-z_0.9" + "x" * 121, "dimensions": {" any key ": "v" * 256}},
         "action": {"kind": "k" * 64, "name": "n" * 256, "tags": ["t" * 64] * 10},
     }
-    assert world.api.reserve(0, ttl_ms=1000, grace_period_ms=60_000, metadata={}, **fields).status == 200
-    assert world.api.event(0, client_time_ms=2**63 - 1, metrics={}, metadata=None, **fields).status == 201
-    assert world.api.decide(0, metadata={"deep": [[[{}]]]}, **fields).status == 200
+    assert target.api.reserve(0, ttl_ms=1000, grace_period_ms=60_000, metadata={}, **fields).status == 200
+    assert target.api.event(0, client_time_ms=2**63 - 1, metrics={}, metadata=None, **fields).status == 201
+    assert target.api.decide(0, metadata={"deep": [[[{}]]]}, **fields).status == 200
 
 
 def test_one_response_names_every_wrong_field(api: Api) -> None:
@@ -217,9 +217,9 @@ def test_a_body_that_is_not_a_json_object_is_a_400(api: Api, content: bytes) -> 
         ('{"a": 123456789012345678901234567890}', (201, None)),
     ],
 )
-def test_the_limits_of_metadata(world: World, metadata: str, outcome: tuple[int, str | None]) -> None:
-    body = json.dumps(world.api.who({"actual": {"unit": "TOKENS", "amount": 7}}))
-    assert raw(world.api, (body[:-1] + f', "metadata": {metadata}}}').encode()).outcome == outcome
+def test_the_limits_of_metadata(target: Target, metadata: str, outcome: tuple[int, str | None]) -> None:
+    body = json.dumps(target.api.who({"actual": {"unit": "TOKENS", "amount": 7}}))
+    assert raw(target.api, (body[:-1] + f', "metadata": {metadata}}}').encode()).outcome == outcome
 
 
 @pytest.mark.embedded_only("the reference server accepts it")
@@ -233,21 +233,21 @@ def test_an_absent_body_is_a_400(api: Api) -> None:
 
 
 @pytest.mark.embedded_only("the reference server has no bound")
-def test_a_body_that_is_too_big_is_a_413(world: World) -> None:
-    assert raw(world.api, b" " * (MAX_BODY_BYTES + 1)).outcome == (413, "INVALID_REQUEST")
-    assert world.api.balances().status == 200
+def test_a_body_that_is_too_big_is_a_413(target: Target) -> None:
+    assert raw(target.api, b" " * (MAX_BODY_BYTES + 1)).outcome == (413, "INVALID_REQUEST")
+    assert target.api.balances().status == 200
 
 
-def test_the_last_of_repeated_members_counts(world: World) -> None:
-    body = json.dumps(world.api.who({"actual": {"unit": "TOKENS", "amount": 7}}))
-    response = raw(world.api, (body[:-1] + ', "actual": {"unit": "TOKENS", "amount": 9}}').encode())
+def test_the_last_of_repeated_members_counts(target: Target) -> None:
+    body = json.dumps(target.api.who({"actual": {"unit": "TOKENS", "amount": 7}}))
+    response = raw(target.api, (body[:-1] + ', "actual": {"unit": "TOKENS", "amount": 9}}').encode())
     assert response.numbers == (999_991, 0, 9, 0)
 
 
 @pytest.mark.embedded_only("the reference server returns 500")
 @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
-def test_a_body_without_a_json_content_type_is_a_415(world: World, content_type: str | None) -> None:
-    response = raw(world.api, b"{}", content_type)
+def test_a_body_without_a_json_content_type_is_a_415(target: Target, content_type: str | None) -> None:
+    response = raw(target.api, b"{}", content_type)
     assert response.outcome == (415, "INVALID_REQUEST")
 
 
@@ -259,32 +259,32 @@ def test_json_content_types_are_accepted(api: Api, content_type: str) -> None:
 # --- which check comes first ------------------------------------------------------------------------------------------
 
 
-def test_the_header_key_must_equal_the_body_key(world: World) -> None:
+def test_the_header_key_must_equal_the_body_key(target: Target) -> None:
     key = fresh_key()
-    assert world.api.reserve(idempotency_key=key, headers={"X-Idempotency-Key": key}).status == 200
+    assert target.api.reserve(idempotency_key=key, headers={"X-Idempotency-Key": key}).status == 200
     for other in (fresh_key(), ""):
-        assert world.api.reserve(headers={"X-Idempotency-Key": other}).outcome == INVALID
-        assert world.api.commit("unknown", headers={"X-Idempotency-Key": other}).outcome == INVALID
-    assert world.api.reserve(idempotency_key=ABSENT, headers={"X-Idempotency-Key": key}).outcome == INVALID
+        assert target.api.reserve(headers={"X-Idempotency-Key": other}).outcome == INVALID
+        assert target.api.commit("unknown", headers={"X-Idempotency-Key": other}).outcome == INVALID
+    assert target.api.reserve(idempotency_key=ABSENT, headers={"X-Idempotency-Key": key}).outcome == INVALID
     # and the header is not part of the stored payload
-    assert world.api.reserve(idempotency_key=key).status == 200
+    assert target.api.reserve(idempotency_key=key).status == 200
 
 
-def test_a_header_mismatch_precedes_403_and_404(world: World) -> None:
+def test_a_header_mismatch_precedes_403_and_404(target: Target) -> None:
     wrong = {"X-Idempotency-Key": "other"}
-    rid = world.api.held()
-    assert world.other.commit(rid, headers=wrong).outcome == INVALID
-    assert world.api.reserve(subject={"tenant": "tenant-b"}, headers=wrong).outcome == INVALID
+    rid = target.api.held()
+    assert target.other.commit(rid, headers=wrong).outcome == INVALID
+    assert target.api.reserve(subject={"tenant": "tenant-b"}, headers=wrong).outcome == INVALID
 
 
-def test_the_body_is_checked_before_the_id_and_the_tenant(world: World) -> None:
-    assert world.api.commit("x" * 129, actual=None).mentions("actual")
-    assert world.api.commit("x" * 129).mentions("reservation_id")
+def test_the_body_is_checked_before_the_id_and_the_tenant(target: Target) -> None:
+    assert target.api.commit("x" * 129, actual=None).mentions("actual")
+    assert target.api.commit("x" * 129).mentions("reservation_id")
     subject = {"tenant": "tenant-b", "agent": "a b"}
-    assert world.api.reserve(subject=subject).outcome == INVALID
+    assert target.api.reserve(subject=subject).outcome == INVALID
 
 
-def test_another_tenants_subject_is_403_before_the_ledger(world: World) -> None:
+def test_another_tenants_subject_is_403_before_the_ledger(target: Target) -> None:
     for kind in KINDS:
         for tenant in ("tenant-b", "Tenant-A", "nobody"):
-            assert getattr(world.api, kind)(subject={"tenant": tenant}).outcome == (403, "FORBIDDEN")
+            assert getattr(target.api, kind)(subject={"tenant": tenant}).outcome == (403, "FORBIDDEN")

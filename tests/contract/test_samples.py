@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .kit import Api, World, amount, fresh_key
+from .kit import Api, Target, amount, fresh_key
 
 A = "tenant:tenant-a"
 
 
-def test_01_reserve(world: World) -> None:
-    response = world.api.reserve(1000)
+def test_01_reserve(target: Target) -> None:
+    response = target.api.reserve(1000)
     assert response.status == 200
     assert response.body["decision"] == "ALLOW"
     assert response.body["reserved"] == amount(1000)
@@ -16,23 +16,23 @@ def test_01_reserve(world: World) -> None:
     assert response.numbers == (999_000, 1_000, 0, 0)
 
 
-def test_02_reserve_more_than_the_budget(world: World) -> None:
-    response = world.api.reserve(99_999_999)
+def test_02_reserve_more_than_the_budget(target: Target) -> None:
+    response = target.api.reserve(99_999_999)
     assert response.outcome == (409, "BUDGET_EXCEEDED")
     assert "details" not in response.body
-    assert world.numbers() == (1_000_000, 0, 0, 0)
+    assert target.numbers() == (1_000_000, 0, 0, 0)
 
 
-def test_03_dry_run(world: World) -> None:
-    response = world.api.reserve(1000, dry_run=True)
+def test_03_dry_run(target: Target) -> None:
+    response = target.api.reserve(1000, dry_run=True)
     assert response.body["decision"] == "ALLOW"
     assert response.numbers == (1_000_000, 0, 0, 0)
     assert not {"reservation_id", "expires_at_ms", "remaining_ttl_ms"} & response.body.keys()
-    assert world.numbers() == (1_000_000, 0, 0, 0)
+    assert target.numbers() == (1_000_000, 0, 0, 0)
 
 
-def test_04_wrong_unit(world: World) -> None:
-    response = world.api.reserve(1000, "USD_MICROCENTS")
+def test_04_wrong_unit(target: Target) -> None:
+    response = target.api.reserve(1000, "USD_MICROCENTS")
     assert response.outcome == (400, "UNIT_MISMATCH")
     assert response.body["details"] == {
         "scope": A,
@@ -41,82 +41,82 @@ def test_04_wrong_unit(world: World) -> None:
     }
 
 
-def test_05_frozen(world: World) -> None:
-    world.seed(status="FROZEN")
-    assert world.api.reserve().outcome == (409, "BUDGET_FROZEN")
-    assert world.api.event().outcome == (409, "BUDGET_FROZEN")
+def test_05_frozen(target: Target) -> None:
+    target.seed(status="FROZEN")
+    assert target.api.reserve().outcome == (409, "BUDGET_FROZEN")
+    assert target.api.event().outcome == (409, "BUDGET_FROZEN")
 
 
-def test_06_debt_without_overdraft(world: World) -> None:
-    world.seed(debt=5000)
-    assert world.api.reserve(100).outcome == (409, "DEBT_OUTSTANDING")
-    decision = world.api.decide(100)
+def test_06_debt_without_overdraft(target: Target) -> None:
+    target.seed(debt=5000)
+    assert target.api.reserve(100).outcome == (409, "DEBT_OUTSTANDING")
+    decision = target.api.decide(100)
     assert (decision.status, decision.body["decision"], decision.body["reason_code"]) == (
         200,
         "DENY",
         "DEBT_OUTSTANDING",
     )
-    assert world.api.event(1).status == 201
+    assert target.api.event(1).status == 201
 
 
-def test_07_scope_without_budget_is_listed_not_charged(world: World) -> None:
-    response = world.api.reserve(subject={"tenant": "tenant-a", "agent": "my-agent"})
+def test_07_scope_without_budget_is_listed_not_charged(target: Target) -> None:
+    response = target.api.reserve(subject={"tenant": "tenant-a", "agent": "my-agent"})
     assert response.body["decision"] == "ALLOW"
     assert response.body["affected_scopes"] == [A, f"{A}/agent:my-agent"]
     assert len(response.body["balances"]) == 1
 
 
-def test_08_a_short_parent_precedes_a_frozen_child(world: World) -> None:
-    world.seed(allocated=10)
-    world.seed(f"{A}/workspace:w", status="FROZEN")
-    response = world.api.reserve(100, subject={"tenant": "tenant-a", "workspace": "w"})
+def test_08_a_short_parent_precedes_a_frozen_child(target: Target) -> None:
+    target.seed(allocated=10)
+    target.seed(f"{A}/workspace:w", status="FROZEN")
+    response = target.api.reserve(100, subject={"tenant": "tenant-a", "workspace": "w"})
     assert response.outcome == (409, "BUDGET_EXCEEDED")
 
 
-def test_09_caps_come_from_the_deepest_scope_only(world: World) -> None:
-    world.seed(caps={"max_tokens": 500})
-    response = world.api.reserve()
+def test_09_caps_come_from_the_deepest_scope_only(target: Target) -> None:
+    target.seed(caps={"max_tokens": 500})
+    response = target.api.reserve()
     assert (response.body["decision"], response.body["caps"]) == ("ALLOW_WITH_CAPS", {"max_tokens": 500})
-    below = world.api.reserve(subject={"tenant": "tenant-a", "workspace": "w"})
+    below = target.api.reserve(subject={"tenant": "tenant-a", "workspace": "w"})
     assert below.body["decision"] == "ALLOW"
     assert "caps" not in below.body
 
 
-def test_10_commit_less(world: World) -> None:
-    response = world.api.commit(world.api.held(1000), 800)
+def test_10_commit_less(target: Target) -> None:
+    response = target.api.commit(target.api.held(1000), 800)
     assert response.body["status"] == "COMMITTED"
     assert response.body["charged"] == amount(800)
     assert response.body["released"] == amount(200)
     assert response.numbers == (999_200, 0, 800, 0)
 
 
-def test_11_policy_reject_keeps_the_reservation_active(world: World) -> None:
-    rid = world.api.held(1000, overage_policy="REJECT")
-    assert world.api.commit(rid, 2000).outcome == (409, "BUDGET_EXCEEDED")
-    assert world.numbers() == (999_000, 1_000, 0, 0)
-    assert world.api.commit(rid, 1000).status == 200
-    assert world.numbers() == (999_000, 0, 1_000, 0)
+def test_11_policy_reject_keeps_the_reservation_active(target: Target) -> None:
+    rid = target.api.held(1000, overage_policy="REJECT")
+    assert target.api.commit(rid, 2000).outcome == (409, "BUDGET_EXCEEDED")
+    assert target.numbers() == (999_000, 1_000, 0, 0)
+    assert target.api.commit(rid, 1000).status == 200
+    assert target.numbers() == (999_000, 0, 1_000, 0)
 
 
-def test_12_allow_if_available_is_capped(world: World) -> None:
-    world.api.event(999_000)
-    response = world.api.commit(world.api.held(500, overage_policy="ALLOW_IF_AVAILABLE"), 1500)
+def test_12_allow_if_available_is_capped(target: Target) -> None:
+    target.api.event(999_000)
+    response = target.api.commit(target.api.held(500, overage_policy="ALLOW_IF_AVAILABLE"), 1500)
     assert response.body["charged"] == amount(1000)
     assert response.numbers == (0, 0, 1_000_000, 0)
     assert response.body["balances"][0]["is_over_limit"] is True
 
 
-def test_13_overdraft_makes_debt(world: World) -> None:
-    world.api.event(950_000)
-    response = world.api.commit(world.api.held(1000, overage_policy="ALLOW_WITH_OVERDRAFT"), 100_000)
+def test_13_overdraft_makes_debt(target: Target) -> None:
+    target.api.event(950_000)
+    response = target.api.commit(target.api.held(1000, overage_policy="ALLOW_WITH_OVERDRAFT"), 100_000)
     assert response.body["charged"] == amount(100_000)
     assert response.numbers == (-50_000, 0, 1_000_000, 50_000)
     assert "is_over_limit" not in response.body["balances"][0]
-    assert world.api.reserve(100).outcome == (409, "BUDGET_EXCEEDED")
+    assert target.api.reserve(100).outcome == (409, "BUDGET_EXCEEDED")
 
 
-def test_14_commit_in_another_unit(world: World) -> None:
-    response = world.api.commit(world.api.held(), 10, "USD_MICROCENTS")
+def test_14_commit_in_another_unit(target: Target) -> None:
+    response = target.api.commit(target.api.held(), 10, "USD_MICROCENTS")
     assert response.outcome == (400, "UNIT_MISMATCH")
     assert "details" not in response.body
 
@@ -138,10 +138,10 @@ def test_16_finalized_is_final(api: Api) -> None:
     assert api.extend(released).outcome == (409, "RESERVATION_FINALIZED")
 
 
-def test_17_expired(world: World) -> None:
-    rid = world.api.held(grace_period_ms=0)
-    world.clock.advance(70_000)
-    for response in (world.api.commit(rid), world.api.release(rid), world.api.extend(rid)):
+def test_17_expired(target: Target) -> None:
+    rid = target.api.held(grace_period_ms=0)
+    target.clock.advance(70_000)
+    for response in (target.api.commit(rid), target.api.release(rid), target.api.extend(rid)):
         assert response.outcome == (410, "RESERVATION_EXPIRED")
 
 
@@ -154,45 +154,45 @@ def test_18_extend(api: Api) -> None:
     assert response.body["balances"] == made["balances"]
 
 
-def test_19_ttl_bounds(world: World) -> None:
-    assert world.api.reserve(ttl_ms=999).outcome == (400, "INVALID_REQUEST")
-    assert world.api.reserve(ttl_ms=1000).status == 200
-    assert world.api.reserve(ttl_ms=86_400_000).body["remaining_ttl_ms"] == 3_600_000
-    assert world.api.reserve(ttl_ms=86_400_001).outcome == (400, "INVALID_REQUEST")
+def test_19_ttl_bounds(target: Target) -> None:
+    assert target.api.reserve(ttl_ms=999).outcome == (400, "INVALID_REQUEST")
+    assert target.api.reserve(ttl_ms=1000).status == 200
+    assert target.api.reserve(ttl_ms=86_400_000).body["remaining_ttl_ms"] == 3_600_000
+    assert target.api.reserve(ttl_ms=86_400_001).outcome == (400, "INVALID_REQUEST")
 
 
-def test_20_reserve_twice_with_one_key(world: World) -> None:
+def test_20_reserve_twice_with_one_key(target: Target) -> None:
     key = fresh_key()
-    first, again = world.api.reserve(idempotency_key=key), world.api.reserve(idempotency_key=key)
+    first, again = target.api.reserve(idempotency_key=key), target.api.reserve(idempotency_key=key)
     assert again.body["reservation_id"] == first.body["reservation_id"]
-    assert world.numbers() == (999_000, 1_000, 0, 0)
+    assert target.numbers() == (999_000, 1_000, 0, 0)
 
 
-def test_21_dry_and_live_share_keys(world: World) -> None:
+def test_21_dry_and_live_share_keys(target: Target) -> None:
     dry, live = fresh_key(), fresh_key()
-    world.api.reserve(idempotency_key=dry, dry_run=True)
-    world.api.reserve(idempotency_key=live)
-    assert world.api.reserve(idempotency_key=dry).outcome == (409, "IDEMPOTENCY_MISMATCH")
-    assert world.api.reserve(idempotency_key=live, dry_run=True).outcome == (409, "IDEMPOTENCY_MISMATCH")
+    target.api.reserve(idempotency_key=dry, dry_run=True)
+    target.api.reserve(idempotency_key=live)
+    assert target.api.reserve(idempotency_key=dry).outcome == (409, "IDEMPOTENCY_MISMATCH")
+    assert target.api.reserve(idempotency_key=live, dry_run=True).outcome == (409, "IDEMPOTENCY_MISMATCH")
 
 
-def test_22_event(world: World) -> None:
-    response = world.api.event(500)
+def test_22_event(target: Target) -> None:
+    response = target.api.event(500)
     assert (response.status, response.body["status"]) == (201, "APPLIED")
     assert "charged" not in response.body
     assert response.numbers == (999_500, 0, 500, 0)
 
 
-def test_23_balances(world: World) -> None:
-    assert world.api.get("/v1/balances").outcome == (400, "INVALID_REQUEST")
-    world.seed(f"{A}/workspace:prod", 10)
-    found = world.api.balances().body["balances"]
+def test_23_balances(target: Target) -> None:
+    assert target.api.get("/v1/balances").outcome == (400, "INVALID_REQUEST")
+    target.seed(f"{A}/workspace:prod", 10)
+    found = target.api.balances().body["balances"]
     assert {(item["scope"], item["scope_path"]) for item in found} == {
         (A, A),
         ("workspace:prod", f"{A}/workspace:prod"),
     }
 
 
-def test_24_evidence_needs_no_key(world: World) -> None:
-    assert world.anonymous.get("/v1/evidence/xyz").outcome == (400, "INVALID_REQUEST")
-    assert world.anonymous.get(f"/v1/evidence/{'a' * 64}").outcome == (404, "NOT_FOUND")
+def test_24_evidence_needs_no_key(target: Target) -> None:
+    assert target.anonymous.get("/v1/evidence/xyz").outcome == (400, "INVALID_REQUEST")
+    assert target.anonymous.get(f"/v1/evidence/{'a' * 64}").outcome == (404, "NOT_FOUND")
