@@ -6,9 +6,9 @@ Authors just write blocks. A page is one test, its blocks run in order in one na
   plenty of budget in every unit for ``tenant:acme``; its journal and its working directory are temporary. So
   ``client = cycles.Cycles()`` works as printed. ``server`` is that server. Clients are closed when the page ends.
 - ``call_model(prompt)``, ``stream_model(prompt)`` and, for ``await`` and ``async for``, ``acall_model`` and
-  ``astream_model``: stand-ins for a model SDK, which answer in OpenAI's shape (see `Model`).
+  ``astream_model``: replacements of a model SDK, which respond in OpenAI's format (see `Model`).
 - ``OPENAI_BASE_URL`` points to a fake provider, so that ``openai.OpenAI()`` works as printed.
-- ``await``, ``async with`` and ``async for`` may stand at the top of a block.
+- ``await``, ``async with`` and ``async for`` are allowed at the top of a block.
 
 Blocks are ``python`` (code, or a session with ``>>>``), ``bash`` (make targets, modules, options and settings must
 exist), ``json``, ``toml``, ``yaml`` (must parse) and ``text`` (anything). Set-up the reader need not see goes into
@@ -62,7 +62,7 @@ FENCES = RawFencedCodeBlockLexer(re.compile(r"(?P<info>[^\n]*)\n"))
 
 
 class Model:
-    """What pages call instead of a model SDK: answers and stream chunks in OpenAI's shape."""
+    """What pages call instead of a model SDK: responses and stream chunks in OpenAI's format."""
 
     @staticmethod
     def answer(prompt: str = "", max_tokens: int | None = 1024, **_: Any) -> Any:

@@ -91,7 +91,7 @@ class RetrySchedule(Generic[T]):
         self._busy += 1
         return item
 
-    def next_due(self, now: float) -> float | None:
+    def next_due(self) -> float | None:
         """Return when to call `take` again; None if no item has a time."""
         if self._outages and self._busy:
             return None

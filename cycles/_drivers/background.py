@@ -189,7 +189,7 @@ class Background:
                 callers = bool(self._ending) or (await_callers and self._callers_settle())
                 if not callers and not self._worth_waiting(end):
                     break
-                due = self._backlog.next_due(now)
+                due = self._backlog.next_due()
                 longest = LOOK_AGAIN_S if callers else end - now
                 self._changed.wait(max(0.0, min(longest, end - now if due is None else due - now)))
         with self._changed:
@@ -251,7 +251,7 @@ class Background:
         now = time.monotonic()
         with self._changed:
             self._changed.notify_all()
-            due = None if self._closed else self._backlog.next_due(now)
+            due = None if self._closed else self._backlog.next_due()
             if due is None:
                 return
             if due <= now:

@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._stream(request, reply)
         else:
             _wait(reply)
-            self._send(reply, _whole(request, reply), _content_type(request, reply))
+            self._send(reply, _whole(request, reply), _content_type(request))
 
     do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _handle
 
@@ -265,7 +265,7 @@ def _streams(request: Received) -> bool:
     return body.get("stream") is True
 
 
-def _content_type(request: Received, reply: Reply) -> str:
+def _content_type(request: Received) -> str:
     return "audio/mpeg" if request.path.endswith("/audio/speech") else "application/json"
 
 

@@ -4,7 +4,7 @@
 
 Reads a JSON object from standard input, runs the tests that docs/recovery.md binds to the scenario in this fresh
 process, and prints one JSON object: `scenario_id`, `passed`, `native_tests`. Diagnostics go to standard error. The exit
-status is 0 if the scenario passed, 1 if not, 2 if it was not asked for properly.
+status is 0 if the scenario passed, 1 if not, 2 if the request was wrong.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Results:
         test = report.nodeid.split("[")[0]
         if report.when == "call" and report.outcome == "passed":
             self.passed.add(test)
-        elif report.outcome != "passed":  # a skipped test proves nothing
+        elif report.outcome != "passed":  # a skipped test confirms nothing
             self.failed.add(test)
 
 
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
     if not isinstance(json.loads(sys.stdin.read() or "null"), dict):
         print("standard input must hold a JSON object", file=sys.stderr)
         return 2
-    # The answer alone goes to standard output, whatever the tests and their children print.
+    # Only the response goes to standard output, not what the tests and their children print.
     answers = os.dup(1)
     os.dup2(2, 1)
     os.chdir(ROOT)

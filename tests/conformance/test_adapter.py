@@ -68,7 +68,7 @@ def test_a_test_that_fails_or_is_skipped_or_is_missing_is_no_pass(tmp_path: Path
 
 
 @pytest.mark.parametrize(("arguments", "stdin"), [([], "{}"), (["CR-CORE-999"], "{}"), (["CR-CORE-001"], "[]")])
-def test_what_is_not_a_request_is_refused(arguments: list[str], stdin: str) -> None:
+def test_a_document_that_is_no_request_is_rejected(arguments: list[str], stdin: str) -> None:
     done = call_adapter(*arguments, stdin=stdin)
     assert done.returncode == 2
     assert done.stdout == ""

@@ -1,4 +1,4 @@
-"""Which exception a refusal becomes, and that the server's words stay its own."""
+"""Which exception an error response becomes, and that the server's message stays unchanged."""
 
 from __future__ import annotations
 

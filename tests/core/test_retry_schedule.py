@@ -16,7 +16,7 @@ def make(seed: int = 1) -> RetrySchedule[str]:
 
 
 def advance(backlog: RetrySchedule[str], now: float) -> float:
-    due = backlog.next_due(now)
+    due = backlog.next_due()
     assert due is not None
     return max(now, due)
 
@@ -52,7 +52,7 @@ def test_one_attempt_at_a_time_while_the_server_fails() -> None:
     probe = backlog.take(100.0)
     assert probe is not None
     assert backlog.take(100.0) is None
-    assert backlog.next_due(100.0) is None  # nothing to wait for but the probe itself
+    assert backlog.next_due() is None  # nothing to wait for but the probe itself
     backlog.settled(probe, 100.0)
     assert backlog.take(100.0) is not None
 
@@ -178,9 +178,9 @@ def test_a_429_delays_the_other_items_at_most_as_long_as_an_outage() -> None:
     item = backlog.take(0.0)
     assert item is not None
     backlog.failed(item, 0.0, "throttled", outage=True, floor=5.0)
-    assert backlog.next_due(0.0) == 5.0
+    assert backlog.next_due() == 5.0
     assert backlog.take(4.9) is None
     probe = backlog.take(5.0)
     assert probe is not None
     backlog.failed(probe, 5.0, "throttled", outage=True, floor=5_000.0)
-    assert backlog.next_due(5.0) == 5.0 + LONGEST
+    assert backlog.next_due() == 5.0 + LONGEST

@@ -58,7 +58,7 @@ GOOD = {"name": "n", "cost": {"unit": "A", "amount": 1}}
         ({"new": object()}, "no such member", None),
     ],
 )
-def test_a_request_is_held_to_the_letter_and_an_answer_for_what_it_proves(
+def test_a_request_must_match_the_schema_exactly_and_a_response_may_have_more(
     change: dict[str, Any], request_problem: str | None, answer_problem: str | None
 ) -> None:
     value = {**GOOD, **change}

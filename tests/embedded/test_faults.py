@@ -53,7 +53,7 @@ def test_a_dropped_response_is_applied_once_and_its_retry_is_a_replay(
     assert [request.status for request in server.requests] == [201, 201]
 
 
-def test_a_refused_connection_never_reaches_the_ledger(server: EmbeddedServer, http: httpx.Client) -> None:
+def test_a_failed_connection_never_reaches_the_ledger(server: EmbeddedServer, http: httpx.Client) -> None:
     server.faults.refuse("event", times=2)
     for _ in range(2):
         with pytest.raises(httpx.TransportError):

@@ -1,4 +1,4 @@
-"""Envelopes and key sets for tests, signed by a key of their own."""
+"""Envelopes and key sets for tests, signed by a test key."""
 
 from __future__ import annotations
 

@@ -154,7 +154,9 @@ def test_the_received_bytes_are_verified_and_not_a_parsed_copy(server: Server, v
     ],
     ids=repr,
 )
-def test_a_key_set_that_cannot_be_read_is_no_verdict_on_the_envelope(server: Server, verify: Verify, body: Any) -> None:
+def test_a_key_set_that_cannot_be_read_does_not_classify_the_envelope(
+    server: Server, verify: Verify, body: Any
+) -> None:
     server.bodies["/v1/.well-known/cycles-jwks.json"] = body
     verdict = verify(ID)
     assert verdict.disposition == "signer_resolution_failed"

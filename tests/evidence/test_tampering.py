@@ -1,4 +1,4 @@
-"""An envelope that is altered at any position is never authentic, and numbers and texts have one canonical form."""
+"""An envelope that is altered at any position is never authentic, and numbers and strings have one canonical form."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is written down about unfinished settlements: the record's format, and the files."""
+"""What is saved about unfinished settlements: the record's format, and the files."""

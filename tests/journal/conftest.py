@@ -1,4 +1,4 @@
-"""A journal in a directory of its own, and the operator who is told of its problems."""
+"""A journal in a separate directory, and a collector of the problems that it reports."""
 
 from __future__ import annotations
 

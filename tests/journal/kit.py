@@ -25,7 +25,7 @@ def a_record(reservation_id: str = "rsv_1", key: str = "key-1", **changes: Any) 
 
 
 class Told(list[JournalIssue]):
-    """What the operator was told."""
+    """The problems that were reported to the operator."""
 
     @property
     def kinds(self) -> list[str]:
@@ -59,7 +59,7 @@ def failing(name: str, number: int, *, only_call: int | None = None) -> Iterator
         calls[0] += 1
         if only_call in (None, calls[0]):
             if name == "close":
-                real(*args)  # it is closed whatever it reports
+                real(*args)  # it is closed, also if it reports a problem
             raise OSError(number, os.strerror(number), str(args[0]))
         return real(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""The journal as users meet it: private files that appear, disappear, and survive whatever the file system does."""
+"""The journal as users see it: private files that appear, disappear, and survive errors of the file system."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_later_state_replaces_the_earlier_one(journal: Journal) -> None:
     assert settle_all(journal) == [a_record().to_event_mode()]
 
 
-def test_forgetting_twice_or_what_was_never_saved_is_fine(journal: Journal, told: Told) -> None:
+def test_deleting_twice_or_a_record_that_was_never_saved_is_allowed(journal: Journal, told: Told) -> None:
     journal.delete(a_record())
     journal.save(a_record())
     journal.delete(a_record())
@@ -92,7 +92,7 @@ def test_directories_that_were_there_keep_their_modes(open_journal: Callable[...
 
 
 @pytest.mark.parametrize("name", ["with spaces", "日本語 é", "a'b\"c", "-rf"])
-def test_any_path_will_do(open_journal: Callable[..., Journal], tmp_path: Path, name: str, told: Told) -> None:
+def test_any_path_is_accepted(open_journal: Callable[..., Journal], tmp_path: Path, name: str, told: Told) -> None:
     journal = open_journal(tmp_path / name)
     assert journal.save(a_record("rsv/../☃ 1"))
     assert settle_all(open_journal(tmp_path / name)) == [a_record("rsv/../☃ 1")]
@@ -111,7 +111,7 @@ def test_a_relative_root_is_fixed_when_it_is_first_used(
     assert Path(journal.directory).parent == tmp_path / "here"
 
 
-def test_a_journal_directory_removed_under_a_running_client_comes_back(journal: Journal, told: Told) -> None:
+def test_a_journal_directory_removed_under_a_running_client_is_made_again(journal: Journal, told: Told) -> None:
     journal.save(a_record())
     (Path(journal.directory) / file_name("rsv_1")).unlink()
     Path(journal.directory).rmdir()
@@ -125,7 +125,7 @@ def test_a_journal_directory_removed_under_a_running_client_comes_back(journal: 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EDQUOT, errno.EMFILE])
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "close", "replace", "mkdir"])
-def test_a_failing_write_is_told_once_and_leaves_nothing_behind(
+def test_a_failing_write_is_reported_once_and_leaves_no_file(
     open_journal: Callable[..., Journal], told: Told, call: str, number: int
 ) -> None:
     journal = open_journal(durability="disk")
@@ -175,12 +175,12 @@ def test_a_name_taken_away_once_is_written_again(journal: Journal, told: Told, c
     assert not told
 
 
-def test_a_record_that_json_cannot_express_is_told_and_not_written(journal: Journal, told: Told) -> None:
+def test_a_record_that_json_cannot_express_is_reported_and_not_written(journal: Journal, told: Told) -> None:
     assert not journal.save(a_record(commit_body={"metadata": float("nan")}))
     assert told.kinds == ["unwritable"]
 
 
-def test_a_finished_settlement_that_cannot_be_removed_is_told_once(journal: Journal, told: Told) -> None:
+def test_a_finished_settlement_that_cannot_be_removed_is_reported_once(journal: Journal, told: Told) -> None:
     journal.save(a_record())
     with failing("unlink", errno.EROFS):
         journal.delete(a_record())
@@ -189,7 +189,7 @@ def test_a_finished_settlement_that_cannot_be_removed_is_told_once(journal: Jour
     assert "charges nothing twice" in told[0].message
 
 
-def test_a_journal_that_cannot_be_listed_is_told_once(journal: Journal, told: Told) -> None:
+def test_a_journal_that_cannot_be_listed_is_reported_once(journal: Journal, told: Told) -> None:
     journal.save(a_record())
     with failing("scandir", errno.EACCES):
         assert journal.pending() == []
@@ -205,7 +205,7 @@ def test_a_file_that_cannot_be_read_stays_and_the_others_load(journal: Journal, 
     assert told.kinds == ["unreadable"]
 
 
-def test_a_file_in_the_way_of_the_directory_is_told(
+def test_a_file_with_the_name_of_the_directory_is_reported(
     open_journal: Callable[..., Journal], tmp_path: Path, told: Told
 ) -> None:
     (tmp_path / "journal").write_text("in the way")
@@ -215,7 +215,7 @@ def test_a_file_in_the_way_of_the_directory_is_told(
     assert told.kinds == ["unwritable"]
 
 
-def test_a_user_without_a_home_is_told_and_goes_on(
+def test_a_user_without_a_home_gets_a_report_and_continues(
     open_journal: Callable[..., Journal], told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HOME", "XDG_STATE_HOME", "USERPROFILE"):
@@ -247,10 +247,10 @@ def open_folder() -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.skipif(not ROOT_USER, reason="only root can become somebody else")
+@pytest.mark.skipif(not ROOT_USER, reason="only root can become another user")
 @pytest.mark.parametrize(("mode", "kind"), [(0o700, "unwritable"), (0o555, "unwritable"), (0o777, None)])
 def test_a_directory_of_another_user(open_folder: Path, mode: int, kind: str | None) -> None:
-    """Used if it can be, told once if not, and its modes are not touched. Runs as `nobody` in a process of its own."""
+    """It is used if possible, else reported once, and its modes stay. Runs as user `nobody` in a separate process."""
     root = open_folder / "theirs"
     root.mkdir()
     root.chmod(mode)

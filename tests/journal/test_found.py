@@ -21,7 +21,7 @@ from tests.journal.kit import BASE, Told, a_record, failing, files, put, settle_
     "content",
     [b"", b"{", b"null", b'{"version": 2, "reservation_id": "r"}', b"\xff\xfe", encode(a_record())[:-9]],
 )
-def test_what_is_no_record_is_renamed_kept_and_told_and_the_rest_loads(
+def test_a_file_that_is_no_record_is_quarantined_and_reported_and_the_rest_loads(
     journal: Journal, told: Told, content: bytes
 ) -> None:
     journal.save(a_record())
@@ -43,7 +43,7 @@ def test_two_quarantined_files_of_one_name_are_both_kept(journal: Journal) -> No
     assert sorted((folder / name).read_bytes() for name in files(journal)) == [b"one", b"two"]
 
 
-def test_a_quarantine_that_cannot_be_made_is_told_once(journal: Journal, told: Told) -> None:
+def test_a_failed_quarantine_is_reported_once(journal: Journal, told: Told) -> None:
     put(journal, file_name("rsv_bad"), b"?")
     with failing("replace", errno.EROFS):
         assert settle_all(journal) == []
@@ -51,7 +51,7 @@ def test_a_quarantine_that_cannot_be_made_is_told_once(journal: Journal, told: T
     assert told.kinds == ["unreadable"]
 
 
-def test_an_entry_that_another_process_settled_meanwhile_is_nothing(journal: Journal, told: Told) -> None:
+def test_an_entry_that_another_process_settled_first_is_skipped(journal: Journal, told: Told) -> None:
     journal.save(a_record())
     (entry,) = journal.pending()
     journal.delete(a_record())
@@ -138,7 +138,7 @@ def test_a_broken_file_under_the_name_of_a_legacy_record_makes_way(journal: Jour
     assert told.kinds == ["quarantined"]
 
 
-def test_a_read_only_journal_is_settled_from_where_it_is(journal: Journal, told: Told) -> None:
+def test_the_records_of_a_read_only_journal_are_settled(journal: Journal, told: Told) -> None:
     put(journal, "rsv_1.json", encode(a_record()))
     with failing("link", errno.EROFS), failing("rename", errno.EROFS):
         assert journal.load(Entry("rsv_1.json")) == a_record()
@@ -149,7 +149,7 @@ def a_temporary_name(reservation_id: str) -> str:
     return f"{file_name(reservation_id)}.0a1b2c3d-17-0.tmp"
 
 
-def test_a_complete_temporary_file_of_a_dead_writer_is_owed(journal: Journal) -> None:
+def test_a_complete_temporary_file_of_a_dead_writer_is_pending(journal: Journal) -> None:
     put(journal, a_temporary_name("rsv_1"), encode(a_record()))
     assert settle_all(journal) == [a_record()]
     assert files(journal) == set()

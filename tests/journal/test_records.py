@@ -1,4 +1,4 @@
-"""The journal's record: what it looks like as bytes, what is refused, and how files and directories are named."""
+"""The journal's record: its bytes, what is rejected, and how files and directories are named."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ records = st.builds(
 
 
 @given(records)
-def test_every_record_comes_back_as_it_was_written(record: Record) -> None:
+def test_every_record_is_read_back_unchanged(record: Record) -> None:
     assert decode(encode(record)) == record
 
 
 @given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
-def test_bytes_that_are_no_record_are_refused_with_the_one_error(raw: bytes) -> None:
+def test_bytes_that_are_no_record_raise_a_record_error(raw: bytes) -> None:
     with pytest.raises(RecordError):
         decode(raw)
 
@@ -68,7 +68,7 @@ def test_bytes_that_are_no_record_are_refused_with_the_one_error(raw: bytes) -> 
     st.sampled_from(sorted(KNOWN)),
     json_values.filter(lambda value: not isinstance(value, dict | str | int | None)),
 )
-def test_a_member_of_the_wrong_type_is_refused(member: str, value: Any) -> None:
+def test_a_member_of_the_wrong_type_is_rejected(member: str, value: Any) -> None:
     with pytest.raises(RecordError):
         decode(json.dumps({**KNOWN, member: value}).encode())
 
@@ -96,7 +96,7 @@ def test_members_of_a_newer_writer_are_kept() -> None:
 
 
 @pytest.mark.parametrize("version", [None, 0, 2, True, 1.0, "1"])
-def test_an_unknown_version_is_refused_and_named(version: object) -> None:
+def test_an_unknown_version_is_rejected_and_named(version: object) -> None:
     with pytest.raises(RecordError, match="version"):
         decode(json.dumps({**KNOWN, "version": version}).encode())
 
@@ -122,40 +122,40 @@ def test_an_unknown_version_is_refused_and_named(version: object) -> None:
         {"base_url": None},
     ],
 )
-def test_a_record_that_could_not_be_settled_is_refused(change: dict[str, Any]) -> None:
+def test_a_record_that_could_not_be_settled_is_rejected(change: dict[str, Any]) -> None:
     with pytest.raises(RecordError):
         decode(json.dumps({**KNOWN, **change}).encode())
 
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
-def test_numbers_that_json_does_not_have_are_refused(number: str) -> None:
+def test_numbers_that_json_does_not_have_are_rejected(number: str) -> None:
     with pytest.raises(RecordError, match=number):
         decode(json.dumps({**KNOWN, "extra": "?"}).replace('"?"', number).encode())
 
 
-def test_nesting_beyond_the_interpreters_depth_is_refused() -> None:
+def test_nesting_beyond_the_interpreters_depth_is_rejected() -> None:
     with pytest.raises(RecordError):
         decode(b'{"a":' + b"[" * 200_000)
 
 
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, b"raw", object()])
-def test_a_record_that_json_cannot_express_is_refused_on_writing(value: object) -> None:
+def test_a_record_that_json_cannot_express_is_rejected_on_writing(value: object) -> None:
     with pytest.raises(RecordError, match="rsv_1"):
         encode(Record(reservation_id="rsv_1", base_url="", commit_body={"metadata": value}))
 
 
-def test_event_mode_owes_the_event_now() -> None:
+def test_event_mode_sends_the_event_next() -> None:
     record = decode(json.dumps({**KNOWN, "not_before_ms": 5}).encode()).to_event_mode()
     assert (record.mode, record.not_before_ms, record.commit_body) == ("event", None, KNOWN["commit_body"])
 
 
-def test_a_throttled_record_waits_as_long_as_asked_but_not_for_ever() -> None:
+def test_a_throttled_record_waits_for_the_retry_after_up_to_a_limit() -> None:
     record = decode(json.dumps(KNOWN).encode())
     assert record.wait_ms(now_ms=0) == 0
     serialized = record.deferred_until(5_000, now_ms=2_000)
     assert (serialized.wait_ms(now_ms=2_000), serialized.wait_ms(now_ms=9_000)) == (3_000, 0)
     assert record.deferred_until(10**15, now_ms=2_000).not_before_ms == 2_000 + MAX_DEFERRED_MS
-    # A floor that a broken clock wrote does not park spend for days either.
+    # A floor that a broken clock wrote does not defer spend for days either.
     assert decode(json.dumps({**KNOWN, "not_before_ms": 10**15}).encode()).wait_ms(now_ms=0) == MAX_DEFERRED_MS
 
 

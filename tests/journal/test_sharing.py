@@ -48,7 +48,7 @@ def owed(number: object) -> Record:
     return Record(reservation_id=f"r{number}", base_url="b", commit_body=body)
 
 
-def test_readers_meet_whole_records_only_while_writers_die(tmp_path: Path) -> None:
+def test_readers_get_only_whole_records_while_writers_die(tmp_path: Path) -> None:
     """Two processes write and are killed in the middle of it; a third reads all the time, and cleans up after them."""
     problems: list[JournalIssue] = []
     reader = open_journal(tmp_path, problems)
@@ -66,7 +66,7 @@ def test_readers_meet_whole_records_only_while_writers_die(tmp_path: Path) -> No
             writer.send_signal(signal.SIGKILL) if os.name == "posix" else writer.kill()
     for writer in writers:
         output, _ = writer.communicate()
-        assert output == b""  # no writer was told of a problem, though its temporary files were taken away
+        assert output == b""  # no problem was reported to a writer, although its temporary files were taken away
     for entry in reader.pending():
         record = reader.load(entry)
         assert record is not None
@@ -109,7 +109,7 @@ def test_the_partition_is_computed_once_for_all_threads(tmp_path: Path, monkeypa
 
     def slow_partition(*_: object) -> str:
         calls.append("partition")
-        others_came.wait(0.1)  # holds the first thread until the others have asked too; nobody sets it
+        others_came.wait(0.1)  # blocks the first thread until the others have called too; no thread sets it
         return "partition"
 
     monkeypatch.setattr("cycles._journal.journal.partition", slow_partition)

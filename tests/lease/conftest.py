@@ -1,4 +1,4 @@
-"""Clients of a scripted server, and what they told their observer and the log."""
+"""Clients of a scripted server, and what they reported to their observer and the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import cycles
 from tests.lease.server import LeaseServer
 
-TTL_MS = 3_500  # a safe schedule, a short pause before each beat, and room for the answers of a busy machine
+TTL_MS = 3_500  # a safe schedule, a short pause before each heartbeat, and time for the responses of a busy machine
 
 
 class Heard:

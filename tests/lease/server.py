@@ -30,14 +30,14 @@ def grant(remaining_ms: int | None = None, **more: Any) -> Extend:
 
 
 def refuse(status: int, code: str = "INTERNAL_ERROR", *, retry_after: str | None = None) -> Extend:
-    """An extend that is answered with an error of the protocol."""
+    """An extend that gets an error of the protocol."""
     headers = [] if retry_after is None else [("Retry-After", retry_after)]
     body = {"error": code, "message": f"scripted {code}", "request_id": "req-1"}
     return lambda server: ok(body, status, headers)
 
 
 def hang() -> Extend:
-    """An extend that is never answered."""
+    """An extend that gets no response."""
     return lambda server: stall()
 
 
@@ -64,7 +64,7 @@ class LeaseServer(Stub):
         return START_MS + int(time.monotonic() * 1000 - self.started_ms)
 
     def fail_commits(self) -> list[Answer]:
-        """Answer commits with 503 until `commits` is put back to what this answers."""
+        """Respond to commits with 503 until `commits` is set to what this returns."""
         before, self.commits = self.commits, [refuse(503)(self)]
         return before
 
@@ -106,7 +106,7 @@ def _next(script: list[T]) -> T:
 
 
 def gated(gate: threading.Event, body: dict[str, Any], status: int = 200) -> Answer:
-    """An answer that waits for the test."""
+    """A response that waits for the test."""
 
     def answer(sock: socket.socket, ended: threading.Event) -> bool:
         while not gate.wait(0.02):

@@ -57,7 +57,7 @@ class Fate(Enum):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One drawn attempt: its fate, its travel times, how late its timer fired, what a 429 asks for."""
+    """One drawn attempt: its fate, its travel times, how late its timer fired, the Retry-After of a 429."""
 
     fate: Fate = Fate.OK
     there_ms: float = 1.0

@@ -20,7 +20,7 @@ from cycles._flows.reserve import open_lease
 from tests.lease.simulation import Server
 
 MINUTE_MS = 60_000.0
-RTT_MS = 150.0  # of a healthy answer, at most
+RTT_MS = 150.0  # of a healthy response, at most
 LATE_MS = 50.0  # of a timer, at most
 
 
@@ -37,7 +37,7 @@ class ChaosIo:
         self.bodies: list[Any] = []
         self.answered: list[bool] = []
         self.could_be_kept = True
-        self.told: tuple[int, int] = (0, 0)  # what was left, and when it ends, by the last answer that arrived
+        self.told: tuple[int, int] = (0, 0)  # what was left, and when it ends, by the last response that arrived
         self.lapsed = False
 
     def now_ms(self) -> float:
@@ -50,7 +50,7 @@ class ChaosIo:
         self.events.append(event)
 
     def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
-        """The test makes the beats."""
+        """The test sends the heartbeats."""
 
     async def send(self, call: Call) -> Outcome:
         if call.operation != "extendReservation":

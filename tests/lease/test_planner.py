@@ -65,7 +65,7 @@ def throttled(after_ms: int | None) -> Failure:
         (60_000, 30_000, 0, 30_000, 1_000, 61_000, 0),
         (60_000, 30_000, 1_500, 30_000, 3_000, 63_000, 0),
         (10_000, 250, 0, 1_000, 1_000, 3_000, 7_000),  # nothing is budgeted below a second
-        (60_000, 1_000, 20_000, 40_000, 40_000, 120_000, 0),  # a slow answer counts more than the time-out
+        (60_000, 1_000, 20_000, 40_000, 40_000, 120_000, 0),  # a slow response counts more than the timeout
         (60_000, math.inf, 0, math.inf, 1_000, math.inf, 0),
         (math.inf, math.inf, 0, math.inf, 1_000, math.inf, 0),
         (math.inf, 1_000, 0, 1_000, 1_000, 3_000, math.inf),
@@ -206,7 +206,7 @@ def test_unknown_timing_is_no_lead() -> None:
     ("failed_at", "due"),
     [
         (6_500, 6_500 + 3_500 / 4),  # window 1,250, a quarter of the lead is less
-        (7_650, 7_650 + 100),  # a whole attempt was cut at its time: window 100
+        (7_650, 7_650 + 100),  # a whole attempt timed out: window 100
         (7_650.4, 7_650.4 + 99),
         (7_750, 7_750),  # window 0: one immediate retry
     ],
@@ -350,7 +350,7 @@ def test_fallback_extends_immediately_and_reports_best_effort() -> None:
         (60_000, 22_400, 30_000, 11_200, False),
         (60_000, 37_500, 30_000, 30_000, True),  # 1.25
         (60_000, 37_600, 30_000, 18_800, False),
-        (60_000, 2, 5, 30_000, True),  # two answers 5 ms apart: noise, not a grant of 2 ms
+        (60_000, 2, 5, 30_000, True),  # two responses 5 ms apart: noise, not a grant of 2 ms
         (10_000, 0, 50, 5_000, True),  # hold ttl / 2
     ],
 )
@@ -375,7 +375,7 @@ def test_fallback_skips_attempts_while_the_lead_is_large() -> None:
     _, step = falling_back((0, 1_060_000), (1, 1_120_000))
     assert attempt(step) == (30_001, True)  # a millisecond less than enough
     _, step = falling_back((0, 1_060_000), (0, 1_180_000))
-    # a grant of 120,000: beat at 60,000, where 120,000 < 1.5 * 120,000 are left
+    # a grant of 120,000: heartbeat at 60,000, where 120,000 < 1.5 * 120,000 are left
     assert attempt(step) == (60_000, True)
 
 
@@ -417,7 +417,7 @@ def test_fallback_without_any_expiry_at_create_holds() -> None:
     assert attempt(step) == (60_010, True)
 
 
-# -- hand-over ---
+# -- change of algorithm ---
 
 
 def test_primary_takes_over_when_the_server_sends_remaining_ttl_ms() -> None:

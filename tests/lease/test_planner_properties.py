@@ -14,7 +14,7 @@ from tests.lease.simulation import Attempt, Fate, Run, Server
 
 DAY = 86_400_000
 TRAVEL_MS = st.floats(0, 200)  # one way
-LATE_MS = st.floats(0, 90)  # a timer; the cut leaves 100 ms for it
+LATE_MS = st.floats(0, 90)  # a timer; the attempt ends 100 ms earlier for it
 
 attempts = st.builds(
     Attempt,
@@ -66,7 +66,7 @@ def test_no_attempt_comes_too_late(server: Server, drawn: list[Attempt]) -> None
 
 @quick
 @given(servers, st.lists(attempts, min_size=1))
-def test_the_key_stays_until_an_answer_and_is_fresh_after_it(server: Server, drawn: list[Attempt]) -> None:
+def test_the_key_stays_until_a_response_and_is_new_after_it(server: Server, drawn: list[Attempt]) -> None:
     run = Run(server)
     run.keep(repeated(drawn), until_ms=600_000)
     for (before, after), answered in zip(itertools.pairwise(run.keys), run.succeeded, strict=False):
@@ -85,7 +85,7 @@ def test_the_key_stays_until_an_answer_and_is_fresh_after_it(server: Server, dra
     ),
     st.lists(attempts, min_size=1),
 )
-def test_no_zero_delay_loop_whatever_the_server_grants(server: Server, drawn: list[Attempt]) -> None:
+def test_no_grant_of_the_server_leads_to_a_loop_without_delay(server: Server, drawn: list[Attempt]) -> None:
     run = Run(server)
     run.keep(repeated(drawn), until_ms=60_000)
     fresh = [run.waits[0], *(wait for wait, answered in zip(run.waits[1:], run.succeeded, strict=False) if answered)]
@@ -97,7 +97,7 @@ def test_no_zero_delay_loop_whatever_the_server_grants(server: Server, drawn: li
 
 @quick
 @given(servers, st.lists(TRAVEL_MS, min_size=1))
-def test_fallback_keeps_leases_on_servers_that_do_not_tell(server: Server, travel: list[float]) -> None:
+def test_fallback_keeps_leases_on_servers_without_remaining_ttl_ms(server: Server, travel: list[float]) -> None:
     server.tells_remaining = False
     server.max_extension_ms = math.inf
     server.max_lead_ms = math.inf if server.max_lead_ms == math.inf else server.ttl_ms
@@ -136,7 +136,7 @@ def valid(step: Step, now_ms: float, *, fresh_key: bool) -> None:
     grants,
     st.lists(st.tuples(times, grants | failures), max_size=20),
 )
-def test_steps_are_sane_whatever_comes_in(
+def test_steps_are_valid_for_any_input(
     ttl_ms: int,
     timeout_ms: float,
     first: tuple[int | None, int | None, float | None],
@@ -166,7 +166,7 @@ def test_steps_are_sane_whatever_comes_in(
 
 @quick
 @given(servers, st.lists(attempts, min_size=1))
-def test_never_earlier_than_the_server_asked(server: Server, drawn: list[Attempt]) -> None:
+def test_no_retry_is_earlier_than_the_retry_after(server: Server, drawn: list[Attempt]) -> None:
     run = Run(server)
     run.keep(repeated(drawn), until_ms=600_000)
     used = itertools.islice(repeated(drawn), 1, None)

@@ -33,7 +33,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize("kept", ["guard = reserve().acquire()", "guard = reserve(lease_policy='cancel').acquire()"])
-def test_a_process_ends_promptly_with_a_beat_under_way(kept: str) -> None:
+def test_a_process_ends_promptly_during_a_heartbeat(kept: str) -> None:
     with LeaseServer(hang()) as server, start(server, f"{kept}\ninput()") as process:
         server.wait_for_extends(1)
         begun = time.monotonic()
@@ -41,7 +41,7 @@ def test_a_process_ends_promptly_with_a_beat_under_way(kept: str) -> None:
         assert time.monotonic() - begun < 3.0
 
 
-def test_an_event_loop_ends_promptly_with_a_beat_under_way() -> None:
+def test_an_event_loop_ends_promptly_during_a_heartbeat() -> None:
     code = """
 import asyncio
 async def main():
@@ -58,7 +58,7 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_has_a_keeper_of_its_own_and_leaves_the_leases_of_its_parent_alone() -> None:
+def test_a_forked_child_has_its_own_scheduler_and_never_extends_leases_of_its_parent() -> None:
     code = """
 guard = reserve().acquire()
 input()

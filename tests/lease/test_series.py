@@ -34,7 +34,7 @@ def spent(server: EmbeddedServer) -> int:
     return amount.amount
 
 
-def test_a_part_goes_on_until_it_has_spent_its_estimate(server: EmbeddedServer, client: cycles.Cycles) -> None:
+def test_a_part_continues_until_it_has_spent_its_estimate(server: EmbeddedServer, client: cycles.Cycles) -> None:
     guards = []
     with client.lease_series(cycles.tokens(100), action=ACTION) as series:
         for _ in range(5):
@@ -83,7 +83,7 @@ def test_a_series_that_raises_commits_what_is_spent(server: EmbeddedServer, clie
     assert series.guard is None
 
 
-def test_an_empty_budget_ends_the_series_where_it_is(server: EmbeddedServer, client: cycles.Cycles) -> None:
+def test_an_empty_budget_ends_the_series(server: EmbeddedServer, client: cycles.Cycles) -> None:
     with (
         pytest.raises(cycles.BudgetExceededError),
         client.lease_series(cycles.tokens(400), action=ACTION) as series,
@@ -120,6 +120,6 @@ def test_a_lost_lease_is_followed_by_another(client_of: Callable[..., cycles.Cyc
         assert [seen.what for seen in server.seen if seen.what != "extend"] == ["reservations", "commit"] * 2
 
 
-def test_a_series_has_no_key_of_its_own(client: cycles.Cycles) -> None:
+def test_a_series_takes_no_idempotency_key(client: cycles.Cycles) -> None:
     with pytest.raises(cycles.InvalidRequestError, match="own key"):
         client.lease_series(cycles.tokens(1), action=ACTION, idempotency_key="k")  # type: ignore[call-arg]

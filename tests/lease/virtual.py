@@ -1,4 +1,4 @@
-"""Virtual time for threads: waits with a time-out end when a test advances the clock, not when time passes."""
+"""Virtual time for threads: waits with a timeout end when a test advances the clock, not when time passes."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import cycles
 from tests.performance.conftest import ACTION, ACTUAL, ESTIMATE, steps
 from tests.support.stub import Stub
 
-MOST_BYTES = 1138  # what two bare posts of httpx send
+MOST_BYTES = 1138  # what two posts of httpx send
 MOST_KIB_PER_GUARD = 4.0
 MOST_STEPS = 2_500  # about 1,900 in Python 3.11; a regression that matters is larger than what versions differ by
 MOST_STEPS_OF_THE_DECORATOR = 120
@@ -65,12 +65,12 @@ def test_a_guarded_call_is_two_requests_on_one_connection(client: cycles.Cycles,
     assert server.connections == 1
 
 
-def test_a_guarded_call_sends_no_more_bytes_than_two_bare_posts(client: cycles.Cycles, server: Stub) -> None:
+def test_a_guarded_call_sends_no_more_bytes_than_two_posts_of_httpx(client: cycles.Cycles, server: Stub) -> None:
     guarded(client)
     assert sum(request.size for request in server.requests) <= MOST_BYTES
 
 
-def test_a_guard_shorter_than_its_first_beat_starts_no_thread_and_wakes_none(
+def test_a_guard_shorter_than_its_first_heartbeat_starts_no_thread_and_wakes_none(
     client: cycles.Cycles, started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scheduler = client._runtime().scheduler

@@ -1,4 +1,4 @@
-"""The journal's thread: batches, few wake-ups, nothing lost whatever ends first."""
+"""The journal's thread: batches, few wake-ups, and no lost record, in any order of shutdown."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_file_work_is_done_on_another_thread_in_order() -> None:
     assert [entry for entry in files.log if entry.startswith("save")] == ["save rsv-0", "save rsv-1", "save rsv-2"]
 
 
-def test_saves_that_gather_meanwhile_come_back_in_one_word_to_the_loop() -> None:
+def test_saves_that_gather_during_a_write_wake_the_loop_once() -> None:
     async def main() -> None:
         loop, words = asyncio.get_running_loop(), []
         tell = loop.call_soon_threadsafe
@@ -86,7 +86,7 @@ def test_saves_that_gather_meanwhile_come_back_in_one_word_to_the_loop() -> None
     journal_writer.close()
 
 
-def test_a_record_is_gone_when_the_waiter_goes_on() -> None:
+def test_a_record_is_deleted_before_the_waiter_continues() -> None:
     async def main() -> None:
         await journal_writer.save(record(1))
         assert files.there == ["rsv-1"]
@@ -171,7 +171,7 @@ def test_a_loop_that_ends_first_disturbs_no_other() -> None:
     assert files.there == ["rsv-1", "rsv-2"]
 
 
-def test_a_bug_in_saving_is_raised_to_who_waits_and_to_nobody_else() -> None:
+def test_a_bug_in_saving_is_raised_only_in_the_waiting_caller() -> None:
     def save(record: Record) -> bool:
         if record.reservation_id == "rsv-1":
             raise ZeroDivisionError

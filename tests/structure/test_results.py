@@ -1,4 +1,4 @@
-"""The result classes and the schemas of the protocol agree: no member of an answer is out of a user's reach."""
+"""The result classes and the schemas of the protocol agree: every member of a response is available to users."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def schema(name: str) -> dict[str, object]:
 @pytest.mark.parametrize("name", sorted(CLASSES))
 def test_a_result_has_the_members_of_its_schema(name: str) -> None:
     described = set(schema(name)["properties"])  # type: ignore[call-overload]
-    # The envelope tells the trace of the answer it signs; ours is that of the request that read it. `raw` has both.
+    # The envelope names the trace of the response that it signs; ours is of the request that read it. `raw` has both.
     assert described & OURS <= ({"trace_id"} if name == "EvidenceEnvelope" else set())
     assert set(fields_dict(CLASSES[name])) - OURS == described - OURS
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
-def test_only_what_an_answer_may_lack_has_a_default(name: str) -> None:
-    """A required member is in every answer that was found right; what else is missing reads as None or empty."""
+def test_only_optional_members_of_a_response_have_a_default(name: str) -> None:
+    """A required member is in every valid response; any other missing member reads as None or empty."""
     required = set(schema(name).get("required", ()))  # type: ignore[call-overload]
     must = {name for name, each in fields_dict(CLASSES[name]).items() if each.default is NOTHING}
     assert must <= required
 
 
-def test_every_answer_has_a_class() -> None:
+def test_every_response_has_a_class() -> None:
     answers = {str(table["response"]) for table in protocol.OPERATIONS.values() if table["response"]}
     lists = {"BalanceResponse", "ReservationListResponse"}  # read as items, page by page
     known = {SCHEMA_OF.get(name, name) for name in CLASSES}

@@ -1,1 +1,1 @@
-"""What tests of several rooms share: servers that misbehave on cue, and the like. No test lives here."""
+"""What tests of several folders share: servers that misbehave on cue, and the like. No test lives here."""

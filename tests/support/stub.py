@@ -1,12 +1,12 @@
-"""A scripted HTTP server on a real socket: it answers raw bytes, drips, stalls, resets and hangs up on cue.
+"""A scripted HTTP server on a real socket: it sends raw bytes, drips, stalls, resets and hangs up on cue.
 
     with Stub(ok({"a": 1}), drip(b"HTTP/1.1 200 OK..."), reset()) as stub:
         client = make_client(stub.url)
         ...
         assert [request.target for request in stub.requests] == [...]
 
-Each request takes the next answer of the script; the last one is repeated. An answer is a function of the connection's
-socket and the stub's `ended` event, and says whether the connection stays open.
+Each request gets the next response of the script; the last one is repeated. A response is a function of the
+connection's socket and the stub's `ended` event, and says whether the connection stays open.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class StubRequest(NamedTuple):
 def reply(
     body: object = b"", status: int = 200, headers: Iterable[tuple[str, str]] = (), *, reason: str = "Whatever"
 ) -> bytes:
-    """The bytes of a whole answer; anything but bytes is sent as JSON."""
+    """The bytes of a whole response; anything but bytes is sent as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status} {reason}", f"Content-Length: {len(content)}", *(f"{k}: {v}" for k, v in headers)]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
@@ -59,12 +59,12 @@ def raw(data: bytes, *, keep: bool = False) -> Answer:
 
 
 def ok(body: object = b"{}", status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Answer:
-    """A well-formed answer; the connection stays open."""
+    """A well-formed response; the connection stays open."""
     return raw(reply(body, status, headers), keep=True)
 
 
 def ok_then_hang_up(body: object = b"{}", status: int = 200) -> Answer:
-    """A well-formed answer that promises to keep the connection, which the server then closes."""
+    """A well-formed response that promises to keep the connection, which the server then closes."""
     return raw(reply(body, status))
 
 
@@ -93,7 +93,7 @@ def stall(first: bytes = b"") -> Answer:
 
 
 def hang_up() -> Answer:
-    """Closes the connection in place of an answer."""
+    """Close the connection instead of sending a response."""
     return raw(b"")
 
 

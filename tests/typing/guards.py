@@ -1,4 +1,4 @@
-"""Guards, their amounts and what comes back from the server."""
+"""Guards, their amounts and what the server returns."""
 
 from __future__ import annotations
 
