@@ -92,7 +92,7 @@ spec-diff: $(STAMP)  ## compare OLD=... and NEW=...: changes, and which of them 
 	@$(PY) -m generator.diff $(OLD) $(NEW) $(if $(JSON),--json)
 
 messages: $(STAMP)  ## print every error, warning, event and log message of the package as one page
-	@$(PY) -m tests.project.messages
+	@$(PY) -m tests.support.messages
 
 format: $(STAMP)  ## format, and fix lint errors that can be fixed automatically
 	$(BIN)/ruff check --fix .

@@ -92,18 +92,18 @@ public(verify_evidence)
 def _check_options(expected_signer: object, trusted_server_ids: object, evidence_id: object) -> None:
     for name, value in (("expected_signer", expected_signer), ("evidence_id", evidence_id)):
         if value is not None and not isinstance(value, str):
-            raise InvalidRequestError(f"{name} must be a string, got {value!r}")
+            raise InvalidRequestError(f"{name} must be a string, got {value!r:.80}")
     if trusted_server_ids is not None and (
         isinstance(trusted_server_ids, str | bytes) or not isinstance(trusted_server_ids, Iterable)
     ):
-        raise InvalidRequestError(f"trusted_server_ids must be a list of strings, got {trusted_server_ids!r}")
+        raise InvalidRequestError(f"trusted_server_ids must be a list of strings, got {trusted_server_ids!r:.80}")
 
 
 def _window(issued_between: Any) -> tuple[int | None, int | None]:
     if issued_between is None:
         return None, None
     if not isinstance(issued_between, tuple | list) or len(issued_between) != 2:
-        raise InvalidRequestError(f"issued_between must be a pair of times, got {issued_between!r}")
+        raise InvalidRequestError(f"issued_between must be a pair of times, got {issued_between!r:.80}")
     first, last = (_milliseconds(moment) for moment in issued_between)
     return first, last
 
@@ -113,7 +113,7 @@ def _milliseconds(moment: Any) -> int | None:
         return moment
     if isinstance(moment, datetime) and moment.tzinfo is not None:
         return (moment - _EPOCH) // timedelta(milliseconds=1)
-    raise InvalidRequestError(f"issued_between must have aware datetimes or milliseconds, got {moment!r}")
+    raise InvalidRequestError(f"issued_between must have aware datetimes or milliseconds, got {moment!r:.80}")
 
 
 def _moment(issued_at_ms: int) -> datetime | None:

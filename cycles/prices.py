@@ -151,7 +151,7 @@ class PriceBook:
         if aliases is not None and not isinstance(aliases, Mapping):
             raise InvalidRequestError(f"aliases must be a mapping of names to models, got {aliases!r:.80}")
         if at is not None and not isinstance(at, datetime):
-            raise InvalidRequestError(f"at must be a datetime, got {at!r}")
+            raise InvalidRequestError(f"at must be a datetime, got {at!r:.80}")
         book = cls(overrides or {}, default_model=default_model)
         book._aliases = dict(aliases or {})
         book._fallback = fallback if fallback is None or isinstance(fallback, str) else _price("fallback", fallback)
@@ -190,7 +190,9 @@ class PriceBook:
         """
         if not isinstance(model, str):
             if context is not None or counts:
-                raise InvalidRequestError("cost() takes either a usage or response, or a model name with counts")
+                raise InvalidRequestError(
+                    "cost() needs either a usage or response, or a model name with counts: pass one of them"
+                )
             return self.priced(model).amount
         given = checked_counts(counts)
         usage = Usage()
@@ -348,7 +350,8 @@ class PriceBook:
             model = self._fallback
         known = ", ".join(sorted(self._prices)[:12])
         raise UnknownModelError(
-            f"the price book has no model {model!r}{f'; it has {known}' if known else ''}: pass its price in the book "
+            f"the price book has no model {model!r:.80}{f'; it has {known}' if known else ''}: "
+            "pass its price in the book "
             "(PriceBook.genai(overrides={...}) or aliases={...}), or pass fallback= a price for unknown models"
         )
 
@@ -377,7 +380,7 @@ def _price(model: str, price: PriceLike) -> Price:
     try:
         return as_price(price)
     except InvalidRequestError as problem:
-        raise InvalidRequestError(f"the price of {model!r}: {problem}") from None
+        raise InvalidRequestError(f"the price of {model!r:.80}: {problem}") from None
 
 
 public(PriceBook)

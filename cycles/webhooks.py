@@ -226,7 +226,9 @@ def _keys(secrets: str | Sequence[str]) -> tuple[bytes, ...]:
         try:
             keys.append(secret.encode())
         except UnicodeEncodeError:  # its message would show the secret
-            raise ConfigurationError(f"secrets[{place}] is not valid Unicode") from None
+            raise ConfigurationError(
+                f"secrets[{place}] is not valid Unicode; pass the signing secret of the subscription"
+            ) from None
     if not keys:
         raise ConfigurationError("secrets is empty; pass the signing secret of the subscription")
     return tuple(keys)
@@ -258,7 +260,9 @@ def _text(value: Any) -> Any:
 def _compare(header: str, found: Mapping[str, list[object]], member: str, expected: str) -> None:
     for value in found[header.lower()]:
         if value != expected:
-            raise WebhookPayloadError(f"the header {header} differs from the member {member!r} of the signed body")
+            raise WebhookPayloadError(
+                f"the header {header} differs from the member {member!r:.80} of the signed body; do not use the event"
+            )
 
 
 def _check_age(event: WebhookEvent, now: datetime, max_age: timedelta) -> None:
@@ -282,12 +286,12 @@ def _bytes(body: object) -> bytes:
 def _aware(now: object) -> datetime:
     if isinstance(now, datetime) and now.tzinfo is not None:
         return now
-    raise InvalidRequestError(f"now must be an aware datetime, got {now!r}; use datetime.now(timezone.utc)")
+    raise InvalidRequestError(f"now must be an aware datetime, got {now!r:.80}; use datetime.now(timezone.utc)")
 
 
 def _positive(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-        raise ConfigurationError(f"{name} must be a positive integer, got {value!r}")
+        raise ConfigurationError(f"{name} must be a positive integer, got {value!r:.80}")
     return value
 
 

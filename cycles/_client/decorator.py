@@ -83,7 +83,7 @@ def _check(given: Mapping[str, Any], actual: ActualOption) -> None:
     unknown = sorted(set(given) - {"estimate", "action", *GuardedOptions.__annotations__})
     if unknown:
         raise TypeError(
-            f"guarded() has no option {unknown[0]!r}; use one of {', '.join(GuardedOptions.__annotations__)}"
+            f"guarded() has no option {unknown[0]!r:.80}; use one of {', '.join(GuardedOptions.__annotations__)}"
         )
     action, subject, metadata = given["action"], given.get("subject"), given.get("metadata")
     if not callable(action):

@@ -53,7 +53,7 @@ async def evidence_verdict(
 
     evidence_id = _id(ref_or_id)
     if isinstance(wait_ms, bool) or not isinstance(wait_ms, int) or wait_ms < 0:
-        raise InvalidRequestError(f"wait_ms must be an integer of at least 0 milliseconds, got {wait_ms!r}")
+        raise InvalidRequestError(f"wait_ms must be an integer of at least 0 milliseconds, got {wait_ms!r:.80}")
     call = Call(GET_EVIDENCE, {"evidence_id": evidence_id})
     context.io.check(call)
     outcome = await _read_envelope(context, call, wait_ms)
@@ -110,7 +110,7 @@ def _id(ref_or_id: Any) -> str:
     found = getattr(found, "evidence_id", found)
     if not isinstance(found, str):
         raise InvalidRequestError(
-            f"ref_or_id must be the evidence of a response or its id, got {ref_or_id!r}; "
+            f"ref_or_id must be the evidence of a response or its id, got {ref_or_id!r:.80}; "
             "a response without evidence has None there"
         )
     return found

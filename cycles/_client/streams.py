@@ -103,7 +103,7 @@ class GuardedStream(_Wrapped, Generic[T]):
     def __init__(self, guard: Ends, stream: Iterable[T], usage: UsageReader | None, settle: bool) -> None:
         if not isinstance(stream, Iterable):
             hint = ": an async stream needs `async with client.reserve(...)`" if hasattr(stream, "__aiter__") else ""
-            raise InvalidRequestError(f"stream {stream!r:.80} cannot be iterated{hint}")
+            raise InvalidRequestError(f"stream must be iterable, got {stream!r:.80}{hint}")
         super().__init__(stream)
         self._chunks = _chunks(guard if settle else None, stream, reader(usage, guard.usage))
         next(self._chunks)
@@ -156,7 +156,7 @@ class AsyncGuardedStream(_Wrapped, Generic[T]):
     def __init__(self, guard: EndsLater, stream: AsyncIterable[T], usage: UsageReader | None, settle: bool) -> None:
         if not isinstance(stream, AsyncIterable):
             hint = ": a sync stream needs `with client.reserve(...)`" if isinstance(stream, Iterable) else ""
-            raise InvalidRequestError(f"stream {stream!r:.80} cannot be iterated with `async for`{hint}")
+            raise InvalidRequestError(f"stream must be iterable with `async for`, got {stream!r:.80}{hint}")
         super().__init__(stream)
         self._chunks = _async_chunks(guard if settle else None, stream, reader(usage, guard.usage))
         _start(self._chunks)

@@ -56,10 +56,11 @@ class SignedAmount:
     def __init__(self, unit: str, amount: int) -> None:
         amount = _integer(amount)
         if not isinstance(unit, str) or not unit:
-            raise InvalidRequestError(f"unit must be one of {', '.join(Unit)}, got {unit!r}")
+            raise InvalidRequestError(f"unit must be one of {', '.join(Unit)}, got {unit!r:.80}")
         if not self._minimum <= amount <= INT64_MAX:
-            what = "negative" if amount < 0 else "more than a signed 64-bit number holds"
-            raise InvalidRequestError(f"amount {amount} {unit} is {what}")
+            lowest = "must not be negative" if self._minimum == 0 else "must be at least -2**63"
+            what = lowest if amount < 0 else "must be a 64-bit integer, at most 2**63 - 1"
+            raise InvalidRequestError(f"an amount of {unit} {what}, got {_shown(amount)}")
         object.__setattr__(self, "unit", unit)
         object.__setattr__(self, "amount", amount)
 
@@ -175,7 +176,9 @@ class Amount(SignedAmount):
         """
         match = re.fullmatch(r"\s*(\$?)\s*([-+0-9.,eE_]+?)\s*([A-Za-z][A-Za-z _]*?)?\s*", text)
         if match is None:
-            raise InvalidRequestError(f"cannot read an amount from {text!r}; write it like '$0.50' or '2500 tokens'")
+            raise InvalidRequestError(
+                f"cannot read an amount from {_shown(text)}; write it like '$0.50' or '2500 tokens'"
+            )
         dollar, number, word = match.groups()
         if "," in number:
             number = _without_thousands_commas(number, text)
@@ -186,7 +189,7 @@ class Amount(SignedAmount):
             return usd(number)
         full = _WORDS.get(unit)
         if dollar or full is None:
-            raise InvalidRequestError(f"{text!r} names no unit; use USD, {', '.join(Unit)}")
+            raise InvalidRequestError(f"{_shown(text)} names no unit; use USD, {', '.join(Unit)}")
         return _whole(full, number, text)
 
 
@@ -199,13 +202,15 @@ _WORDS: Final = {
 }
 
 
+_LONGEST_SHOWN_BITS: Final = 128
+
 # "0,50" is half a dollar in many languages: a comma is accepted only if it can only separate thousands.
 _THOUSANDS: Final = re.compile(r"[-+]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?")
 
 
 def _without_thousands_commas(number: str, shown: str) -> str:
     if _THOUSANDS.fullmatch(number) is None:
-        raise InvalidRequestError(f"{shown!r} has a comma that separates no thousands; write 0.50, 1,000 or 1000")
+        raise InvalidRequestError(f"{_shown(shown)} has a comma that separates no thousands; write 0.50, 1,000 or 1000")
     return number.replace(",", "")
 
 
@@ -216,33 +221,40 @@ def _integer(amount: int) -> int:
             return operator.index(amount)
         except TypeError:
             pass
-    raise InvalidRequestError(f"an amount must be an integer, got {amount!r}; round it up or down first")
+    raise InvalidRequestError(f"an amount must be an integer, got {_shown(amount)}; round it up or down first")
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message, at most 80 characters. Python prints no integer of many thousand digits."""
+    if isinstance(value, int) and value.bit_length() > _LONGEST_SHOWN_BITS:
+        return f"an integer of {value.bit_length()} bits"
+    return f"{value!r:.80}"
 
 
 def _whole(unit: Unit, number: str, shown: str) -> Amount:
     try:
         value = Decimal(number)
     except InvalidOperation:
-        raise InvalidRequestError(f"{shown!r} is not a number; write it like '0.50' or '2500'") from None
+        raise InvalidRequestError(f"{_shown(shown)} is not a number; write it like '0.50' or '2500'") from None
     return Amount(unit, _scaled(value, 0, shown, unit.value))
 
 
 def _scaled(value: Decimal, places: int, shown: object, smallest: str) -> int:
     """`value` times ten to the power of `places`, which must be a whole int64 at or above zero."""
     if not value.is_finite():
-        raise InvalidRequestError(f"{shown!r} is not a finite amount; pass a number")
+        raise InvalidRequestError(f"{_shown(shown)} is not a finite amount; pass a number")
     if value < 0:
-        raise InvalidRequestError(f"{shown!r} is negative; amounts are zero or more")
+        raise InvalidRequestError(f"{_shown(shown)} is negative; amounts are zero or more")
     if value.adjusted() + places > 19:  # also avoids a number of a billion digits for 1e999999999
-        raise InvalidRequestError(f"{shown!r} is more than the largest signed 64-bit integer, 2**63 - 1")
+        raise InvalidRequestError(f"{_shown(shown)} is too large; an amount is a 64-bit integer, at most 2**63 - 1")
     if value and value.adjusted() + places < 0:  # and 1e-999999999 from being rounded to nothing
-        raise InvalidRequestError(f"{shown!r} has a fraction of a {smallest}; round it up or down first")
+        raise InvalidRequestError(f"{_shown(shown)} has a fraction of a {smallest}; round it up or down first")
     with localcontext() as context:
         context.prec = max(40, len(value.as_tuple().digits) + 20)
         scaled = value.scaleb(places)
         whole = scaled.to_integral_value()
         if whole != scaled:
-            raise InvalidRequestError(f"{shown!r} has a fraction of a {smallest}; round it up or down first")
+            raise InvalidRequestError(f"{_shown(shown)} has a fraction of a {smallest}; round it up or down first")
     return int(whole)
 
 
@@ -260,11 +272,11 @@ def usd(value: str | Decimal | int | float, *, rounding: Literal["up"] | None = 
             more than int64.
     """
     if isinstance(value, bool) or not isinstance(value, str | Decimal | int | float):
-        raise InvalidRequestError(f"usd takes a str, Decimal, int or float, got {value!r}")
+        raise InvalidRequestError(f"usd takes a str, Decimal, int or float, got {_shown(value)}")
     try:
         number = Decimal(format(value, f".{_FLOAT_DIGITS}g")) if isinstance(value, float) else Decimal(value)
     except InvalidOperation:
-        raise InvalidRequestError(f"{value!r} is not a number of dollars; write it like '0.05'") from None
+        raise InvalidRequestError(f"{_shown(value)} is not a number of dollars; write it like '0.05'") from None
     if isinstance(value, float) or rounding == "up":
         number = _rounded_up(number)
     return Amount(Unit.USD_MICROCENTS, _scaled(number, 8, value, "microcent"))
@@ -304,7 +316,7 @@ def to_usd(amount: SignedAmount) -> Decimal:
         InvalidRequestError: if the amount is not in USD_MICROCENTS.
     """
     if amount.unit != Unit.USD_MICROCENTS:
-        raise InvalidRequestError(f"{amount} is not an amount of dollars")
+        raise InvalidRequestError(f"{amount} is not an amount of dollars; pass one in {Unit.USD_MICROCENTS}")
     return Decimal(amount.amount).scaleb(-8)
 
 

@@ -66,7 +66,9 @@ def signature_of(function: Callable[..., Any]) -> Signature:
     try:
         return inspect.signature(function)
     except (TypeError, ValueError):
-        raise InvalidRequestError(f"cannot guard {function!r}: its parameters are unknown; wrap it in a def") from None
+        raise InvalidRequestError(
+            f"cannot guard {function!r:.80}: its parameters are unknown; wrap it in a def"
+        ) from None
 
 
 def by_name(what: str, given: Callable[..., Any], function: Signature) -> Callable[[Call], Any]:
@@ -84,7 +86,9 @@ def by_name(what: str, given: Callable[..., Any], function: Signature) -> Callab
     try:
         parameters = inspect.signature(given).parameters.values()
     except (TypeError, ValueError):
-        raise InvalidRequestError(f"{what}: the parameters of {given!r} are unknown; use a lambda or a def") from None
+        raise InvalidRequestError(
+            f"{what}: the parameters of {given!r:.80} are unknown; use a lambda or a def"
+        ) from None
     kinds = {parameter.kind for parameter in parameters}
     if Parameter.VAR_POSITIONAL in kinds:
         return lambda call: given(*call.args, **call.kwargs)
@@ -145,5 +149,5 @@ def _check_known(what: str, wanted: list[Parameter], function: Signature, extra:
     missing = [p.name for p in wanted if p.name not in known and p.default is Parameter.empty]
     if missing:
         raise InvalidRequestError(
-            f"{what} has a parameter {missing[0]!r} that the guarded function does not have: {function}"
+            f"{what} has a parameter {missing[0]!r:.80} that the guarded function does not have: {function}"
         )

@@ -137,7 +137,7 @@ def _copy(value: Any, lossy: list[str]) -> Any:
         return _whole(int(value), lossy)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise StrictJsonError(f"{value!r} is not JSON")
+            raise StrictJsonError(f"{value!r:.80} is not JSON")
         return _integral(float(value))
     if isinstance(value, Mapping):
         return {_name(name): _copy(item, lossy) for name, item in value.items()}
@@ -148,7 +148,7 @@ def _copy(value: Any, lossy: list[str]) -> Any:
 
 def _name(name: Any) -> str:
     if not isinstance(name, str):
-        raise StrictJsonError(f"the member name {name!r} is no string")
+        raise StrictJsonError(f"the member name {name!r:.80} is no string")
     return _unicode(name)
 
 

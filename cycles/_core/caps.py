@@ -47,7 +47,7 @@ def require_tool(caps: CapsLike | None, name: str) -> None:
         return
     assert caps is not None  # only caps forbid
     reason = f"allowed are {_listed(caps.tool_allowlist)}" if caps.tool_allowlist else "it is on the deny list"
-    raise ToolNotAllowedError(f"the caps of the reservation do not allow tool {name!r}: {reason}", tool=name)
+    raise ToolNotAllowedError(f"the caps of the reservation do not allow tool {name!r:.80}: {reason}", tool=name)
 
 
 def filter_tools(caps: CapsLike | None, tools: Iterable[T], name: Callable[[T], str] | None = None) -> list[T]:
@@ -96,7 +96,9 @@ def next_step(caps: CapsLike | None, used: int) -> int:
     """
     limit = None if caps is None else caps.max_steps_remaining
     if limit is not None and used >= limit:
-        raise StepsExhaustedError(f"the reservation's caps grant {limit} steps and all are used", limit=limit)
+        raise StepsExhaustedError(
+            f"the caps of the reservation allow no further step: all {limit} are used; reserve again", limit=limit
+        )
     return used + 1
 
 

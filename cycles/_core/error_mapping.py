@@ -109,7 +109,7 @@ def denial(
     if decision == DENY:
         message = f"the reservation was denied: {reason_code or 'no reason given'}"
     else:
-        message = f"the server decided {decision!r}, which this SDK does not know; it counts as a denial"
+        message = f"the server decided {decision!r:.80}, which this SDK does not know; it counts as a denial"
     return kind(
         message,
         hint=context if context is None else _joined(context, HINT_OF.get(kind)),

@@ -46,7 +46,7 @@ def clean_json(value: Any, where: str) -> Any:
     """
 
     def reject(path: str, why: str) -> None:
-        raise InvalidRequestError(f"{path} {why}")
+        raise InvalidRequestError(f"{path:.200} {why}")
 
     return _copy(value, where, reject, 0)
 
@@ -85,7 +85,7 @@ def _copy(value: Any, path: str, reject: Reject, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if depth > MAX_DEPTH:
-        reject(path, f"is nested more than {MAX_DEPTH} levels deep, or contains itself")
+        reject(path, f"is nested too deeply: it has more than {MAX_DEPTH} levels, or contains itself")
     elif isinstance(value, str):
         return _text(value, path, reject)
     elif isinstance(value, int | float):
@@ -107,7 +107,7 @@ def _mapping(value: Mapping[Any, Any], path: str, reject: Reject, depth: int) ->
     kept: dict[str, Any] = {}
     for key, member in list(value.items()):
         if not isinstance(key, str) or _text(key, f"a key of {path}", reject) is _LEFT_OUT:
-            reject(f"{path}[{key!r}]", "has a key that is not text")
+            reject(f"{path}[{key!r:.80}]", "has a key that must be a string")
             continue
         copied = _copy(member, f"{path}.{key}", reject, depth + 1)
         if copied is not _LEFT_OUT:
@@ -123,7 +123,7 @@ def _number(value: float, path: str, reject: Reject) -> Any:
     elif math.isfinite(value):
         return float(value)
     else:
-        reject(path, f"is {value!r}, which JSON has no form for; omit it or pass a number")
+        reject(path, f"is {value!r:.80}, which JSON has no form for; omit it or pass a number")
     return _LEFT_OUT
 
 
@@ -138,6 +138,6 @@ def is_text(value: str) -> bool:
 
 def _text(value: str, path: str, reject: Reject) -> Any:
     if not is_text(value):
-        reject(path, "has half of a surrogate pair, which is no Unicode text")
+        reject(path, "must be Unicode text: it has half of a surrogate pair")
         return _LEFT_OUT
     return str.__str__(value)

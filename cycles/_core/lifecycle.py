@@ -87,7 +87,7 @@ def next_state(state: StateName, event: GuardEvent) -> StateName:
     """
     following = TRANSITIONS[state].get(event)
     if following is None:
-        raise ValueError(f"no transition: a guard that is {state!r} cannot encounter {event!r}")
+        raise ValueError(f"no transition: a guard that is {state!r:.40} cannot encounter {event!r:.40}")
     return following
 
 

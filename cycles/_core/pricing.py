@@ -35,11 +35,13 @@ def _rate(value: Number | None) -> Decimal | None:
     try:
         rate = Decimal(float.__repr__(value)) if isinstance(value, float) else Decimal(value)
     except (InvalidOperation, TypeError, ValueError):
-        raise InvalidRequestError(f"a rate must be USD per million tokens, like '2.50', got {value!r}") from None
+        raise InvalidRequestError(f"a rate must be USD per million tokens, like '2.50', got {value!r:.80}") from None
     if isinstance(value, bool) or not rate.is_finite() or rate < 0:
-        raise InvalidRequestError(f"a rate must be a finite number of USD per million tokens, 0 or more, got {value!r}")
+        raise InvalidRequestError(
+            f"a rate must be a finite number of USD per million tokens, 0 or more, got {value!r:.80}"
+        )
     if len(rate.as_tuple().digits) > _MAX_RATE_DIGITS or abs(rate.adjusted()) > _MAX_RATE_DIGITS:
-        raise InvalidRequestError(f"a rate has at most {_MAX_RATE_DIGITS} digits, got {value!r}")
+        raise InvalidRequestError(f"a rate must have at most {_MAX_RATE_DIGITS} digits, got {value!r:.80}")
     return rate
 
 
@@ -62,7 +64,7 @@ def _mapping(value: Any, where: str) -> dict[Any, Any]:
 def _per_call(value: Mapping[str, Number | Fraction] | None) -> dict[str, Decimal | Fraction]:
     rates = _mapping(value, "per_call")
     if unknown := [name for name in rates if name not in STANDALONE]:
-        raise InvalidRequestError(f"per_call has no count {unknown[0]!r}: use {', '.join(STANDALONE)}")
+        raise InvalidRequestError(f"per_call has no count {unknown[0]!r:.80}: use {', '.join(STANDALONE)}")
     return {name: rate if isinstance(rate, Fraction) else _required_rate(rate) for name, rate in rates.items()}
 
 
@@ -70,7 +72,7 @@ def _above(value: Mapping[int, Any] | None) -> dict[int, Price]:
     steps = _mapping(value, "above")
     for start in steps:
         if isinstance(start, bool) or not isinstance(start, int) or start < 0:
-            raise InvalidRequestError(f"above: a threshold is an integer of input tokens, got {start!r}")
+            raise InvalidRequestError(f"above must map integers of input tokens to prices, got {start!r:.80}")
     return {start: as_price(steps[start]) for start in sorted(steps)}
 
 
@@ -169,13 +171,13 @@ def as_price(price: Any) -> Price:
     if isinstance(price, Price):
         return price
     if not isinstance(price, Mapping | Sequence) or isinstance(price, str):
-        raise InvalidRequestError(
-            f"a price must be a cycles.Price, a mapping or a sequence of rates, got {price!r:.80}"
-        )
+        raise InvalidRequestError(f"a price must be a cycles.Price, a mapping or rates in order, got {price!r:.80}")
     try:
         return Price(**price) if isinstance(price, Mapping) else Price(*price)
     except TypeError as problem:
-        raise InvalidRequestError(f"a price must be a cycles.Price, a mapping or rates in order: {problem}") from None
+        raise InvalidRequestError(
+            f"a price must be a cycles.Price, a mapping or rates in order, got {price!r:.80} ({problem!s:.80})"
+        ) from None
 
 
 def select(price: Price, context: Mapping[str, str]) -> tuple[Price, list[str]]:

@@ -146,7 +146,7 @@ def encode(record: Record) -> bytes:
     try:
         return _to_json({**members, **added, **record.extra}).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
-        raise RecordError(f"the record of {record.reservation_id!r} cannot be written as JSON: {error}") from error
+        raise RecordError(f"the record of {record.reservation_id!r:.120} cannot be written as JSON: {error}") from error
 
 
 def decode(raw: bytes) -> Record:
@@ -158,13 +158,13 @@ def decode(raw: bytes) -> Record:
     members = _members(raw)
     version = members.pop("version", None)
     if type(version) is not int or version != VERSION:
-        raise RecordError(f"unknown record version {version!r}; this release reads version {VERSION}")
+        raise RecordError(f"unknown record version {version!r:.80}; this release reads version {VERSION}")
     mode: Mode = "event" if members.get("mode") == "event" else "commit"
     if members.pop("mode", "commit") != mode:
         raise RecordError("mode is neither commit nor event")
     reservation_id = _text(members, "reservation_id")
     if reservation_id in (".", "..") or not _has_utf8(reservation_id):
-        raise RecordError(f"reservation_id {reservation_id!r} cannot be part of a request path")
+        raise RecordError(f"reservation_id {reservation_id!r:.120} cannot be part of a request path")
     record = Record(
         reservation_id=reservation_id,
         base_url=_text(members, "base_url", absent=""),

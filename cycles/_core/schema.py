@@ -207,7 +207,7 @@ def _type(schema: Mapping[str, Any]) -> _Test:
         if not isinstance(value, allowed) or (no_bool and isinstance(value, bool)):
             return f": must be {shown}, got {_short(value)}"
         if int64 and isinstance(value, int) and not _LOWEST <= value <= _HIGHEST:
-            return f": {value} does not fit in 64 bits"
+            return f": must fit in 64 bits, got {_short(value)}"
         return None
 
     return test
@@ -282,5 +282,7 @@ def _any_required(branches: list[Mapping[str, Any]]) -> _Test:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, int) and not _LOWEST <= value <= _HIGHEST:
+        return f"an integer of {value.bit_length()} bits"  # Python prints no integer of many thousand digits
     text = reprlib.repr(value)  # bounded: the value may be huge or nested beyond recursion
     return text if len(text) <= 60 else f"{text[:57]}..."

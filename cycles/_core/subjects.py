@@ -64,7 +64,7 @@ def as_subject(value: Subject | Mapping[str, Any] | None) -> Subject:
     unknown = set(value) - {*LEVELS, "dimensions"}
     if unknown:
         name = min(unknown, key=str)
-        raise InvalidRequestError(f"subject.{name} is not a level of a subject: use one of {', '.join(LEVELS)}")
+        raise InvalidRequestError(f"subject.{name!s:.80} is not a level of a subject: use one of {', '.join(LEVELS)}")
     return Subject(**value)
 
 

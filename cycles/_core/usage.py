@@ -49,7 +49,7 @@ def checked_counts(counts: Mapping[str, Any]) -> dict[str, int]:
     """
     for name in counts:
         if name not in PART_OF:
-            raise TypeError(f"usage has no count {name!r}: the counts are {', '.join(PART_OF)}")
+            raise TypeError(f"usage has no count {name!r:.80}: the counts are {', '.join(PART_OF)}")
     return {name: checked_count(n, f"usage.{name}") for name, n in counts.items() if n != 0}
 
 

@@ -90,7 +90,7 @@ def read_event(body: bytes) -> WebhookEvent:
     except StrictJsonError as error:
         raise WebhookPayloadError(f"the body of the webhook cannot be read: {error}") from None
     if not isinstance(value, dict):
-        raise WebhookPayloadError(f"the body of the webhook is no JSON object, it is {_kind(value)}")
+        raise WebhookPayloadError(f"the body of the webhook must be a JSON object, it is {_kind(value)}")
     members = {
         name: _member(value, wire, kind) for name, (wire, kind) in _OPTIONAL.items() if value.get(wire) is not None
     }
@@ -116,10 +116,10 @@ _KNOWN: Final = frozenset({*_REQUIRED.values(), *(wire for wire, _ in _OPTIONAL.
 def _member(body: Mapping[str, Any], name: str, kind: type) -> Any:
     value = body.get(name)
     if value is None:
-        raise WebhookPayloadError(f"the event has no member {name!r}")
+        raise WebhookPayloadError(f"the member {name!r:.40} of the event is missing: it must be present")
     if not isinstance(value, kind) or value == "":
         wanted = "an object" if kind is dict else "a string that is not empty"
-        raise WebhookPayloadError(f"the member {name!r} of the event must be {wanted}, it is {_kind(value)}")
+        raise WebhookPayloadError(f"the member {name!r:.40} of the event must be {wanted}, it is {_kind(value)}")
     return value
 
 

@@ -94,7 +94,7 @@ def deserialize(token: str, actual: Actual, lease_policy: LeasePolicy | None) ->
         return SerializedGuard(request, members["key"], members["trace_id"], created, spent, members["usage"])
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise InvalidRequestError(
-            f"not a token of guard.detach(): {problem!r}; pass the returned string unchanged"
+            f"not a token of guard.detach(): {problem!r:.80}; pass the returned string unchanged"
         ) from None
 
 

@@ -90,9 +90,9 @@ class Endpoint:
             url = urlsplit(base_url if base_url.isascii() else _in_ascii(base_url))
             port = url.port
         except ValueError as error:
-            raise ValueError(f"base_url {base_url!r} is not a URL: {error}") from error
+            raise ValueError(f"base_url {base_url!r:.200} is not a URL: {error}") from error
         if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError(f"base_url {base_url!r} must look like https://cycles.example.com")
+            raise ValueError(f"base_url {base_url!r:.200} must look like https://cycles.example.com")
         self.secure = url.scheme == "https"
         self.scheme = url.scheme
         self.host = url.hostname
@@ -117,7 +117,9 @@ class Endpoint:
             context = httpx.create_ssl_context()
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             named = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
-            settings = ", ".join(f"{name}={value!r}" for name, value in named.items()) or "the system's certificates"
+            settings = (
+                ", ".join(f"{name}={value!r:.200}" for name, value in named.items()) or "the system's certificates"
+            )
             raise ConfigurationError(
                 f"TLS certificates cannot be loaded: {settings} ({error}); name a readable PEM file or unset it"
             ) from error

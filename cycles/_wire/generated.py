@@ -38,7 +38,7 @@ def find(operation: str | ModuleType, package: str = _PACKAGE) -> str:
     shown = operation.__name__ if isinstance(operation, ModuleType) else str(operation)
     near = get_close_matches(shown, protocol.OPERATIONS, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(protocol.OPERATIONS)}"
-    raise InvalidRequestError(f"operation: the protocol has no {shown!r}; {hint}")
+    raise InvalidRequestError(f"operation: the protocol has no {shown!r:.80}; {hint}")
 
 
 def is_read(operation: str, package: str = _PACKAGE) -> bool:

@@ -171,7 +171,9 @@ class Wire:
         except KeyError:
             self._load()
         if name not in self._operations:
-            raise InvalidRequestError(f"operation: the protocol has no {name!r}; regenerate cycles_client if it is new")
+            raise InvalidRequestError(
+                f"operation: the protocol has no {name!r:.80}; regenerate cycles_client if it is new"
+            )
         return self._operations[name]
 
     def _load(self) -> None:

@@ -55,7 +55,7 @@ async def fund(
 
 def _funding(operation: str, amount: Amount, spent: Amount | None, reason: str | None) -> dict[str, Any]:
     if spent is not None and operation != "RESET_SPENT":
-        raise InvalidRequestError(f"spent belongs to the operation RESET_SPENT only: got {operation!r}; omit spent")
+        raise InvalidRequestError(f"spent belongs to the operation RESET_SPENT only: got {operation!r:.80}; omit spent")
     if spent is not None and isinstance(spent, Amount) and spent.unit != amount.unit:
         raise InvalidRequestError(f"spent must be in the unit of the amount, {amount.unit}: got {spent}")
     body = {"operation": operation, "amount": amount_body("amount", amount)}

@@ -64,8 +64,8 @@ async def create_api_key(
     outcome = await checked(channel, call, once)
     if isinstance(outcome, Success):
         return NewApiKey.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)
-    what = f"an API key {name!r} of tenant {tenant!r} may exist whose secret no client received"
-    raise unknown(outcome, call.operation, f"{what}; list it with api_keys(tenant={tenant!r}) and revoke it")
+    what = f"an API key {name!r:.80} of tenant {tenant!r:.80} may exist whose secret no client received"
+    raise unknown(outcome, call.operation, f"{what}; list it with api_keys(tenant={tenant!r:.80}) and revoke it")
 
 
 def unknown(outcome: NoSuccess, operation: str, what: str) -> CyclesError:
@@ -139,7 +139,7 @@ async def _find(channel: Channel, key_id: str) -> ApiKey:
                 return key
         if cursor is None:
             raise NotFoundError(
-                f"no API key has the id {key_id!r}; api_keys() lists them", status=404, code="NOT_FOUND"
+                f"no API key has the id {key_id!r:.80}; api_keys() lists them", status=404, code="NOT_FOUND"
             )
 
 

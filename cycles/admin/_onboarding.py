@@ -68,10 +68,10 @@ def _wanted(tenant_id: str, budgets: Budgets) -> list[tuple[str, Amount]]:
         path = checked_scope(scope)
         if tenant_of(path) != tenant_id:
             raise InvalidRequestError(
-                f"budgets: {scope!r} is not a scope of tenant {tenant_id!r}; begin it with its tenant"
+                f"budgets: {scope!r:.120} is not a scope of tenant {tenant_id!r:.80}; begin it with its tenant"
             )
         for amount in amounts if isinstance(amounts, Iterable) else [amounts]:
-            amount_body(f"budgets[{scope!r}]", amount)
+            amount_body(f"budgets[{scope!r:.120}]", amount)
             wanted.append((path, amount))
     return wanted
 

@@ -135,7 +135,8 @@ async def close_tenant(channel: Channel, tenant_id: str, *, confirm: str) -> Ten
     """
     if confirm != tenant_id:
         raise InvalidRequestError(
-            f"confirm must repeat the tenant id {tenant_id!r}: got {confirm!r}; closing a tenant cannot be undone"
+            f"confirm must repeat the tenant id {tenant_id!r:.80}: got {confirm!r:.80}; "
+            "closing a tenant cannot be undone"
         )
     call = _update(tenant_id, {"status": "CLOSED"})
     outcome = await checked(channel, call, once)

@@ -93,7 +93,7 @@ class AdminRoutes:
             allow = ", ".join(route.allow)
             message = f"unknown method for this path: {request.method}; use {allow}"
             raise ApiError("INVALID_REQUEST", message, status=405, headers={"Allow": allow})
-        raise ApiError("NOT_FOUND", f"unknown path: {request.path[:200]}")
+        raise ApiError("NOT_FOUND", f"unknown path: {request.path[:200]}; admin paths begin with /v1/admin")
 
     def _authenticate(self, permission: str | None, request: Request, now_ms: int) -> str | None:
         """Return the tenant of a tenant's key, or None for the admin key."""
@@ -103,7 +103,7 @@ class AdminRoutes:
             return None
         secret = request.headers.get("x-cycles-api-key", "")
         if not secret:
-            raise ApiError("UNAUTHORIZED", "the header X-Cycles-API-Key is missing")
+            raise ApiError("UNAUTHORIZED", "the API key is missing; send it in the header X-Cycles-API-Key")
         try:
             authenticator = Authenticator(self._ledger.tables, None)
             tenant = authenticator.authenticate(Route("admin"), request.headers, now_ms).tenant
@@ -111,17 +111,17 @@ class AdminRoutes:
             raise ApiError("FORBIDDEN", f"invalid API key: {error.message}") from None
         permissions = self._state.permissions_of(secret)
         if permissions is not None and permission not in permissions:
-            message = f"the API key lacks the permission {permission}"
+            message = f"the API key lacks the permission {permission}; use a key that has it, or the admin key"
             raise ApiError("INSUFFICIENT_PERMISSIONS", message, status=403)
         return tenant
 
     def _require_admin(self, given: str) -> None:
         if not given:
-            raise ApiError("UNAUTHORIZED", "the header X-Admin-API-Key is missing")
+            raise ApiError("UNAUTHORIZED", "the admin API key is missing; send it in the header X-Admin-API-Key")
         if not self._admin_api_key:
             raise ApiError("INTERNAL_ERROR", "the server has no admin API key; pass admin_api_key= to EmbeddedServer")
         if not hmac.compare_digest(given.encode(), self._admin_api_key.encode()):
-            raise ApiError("UNAUTHORIZED", "the admin API key is wrong")
+            raise ApiError("UNAUTHORIZED", "the admin API key is wrong; send the admin_api_key of the server")
 
     # --- audit log --------------------------------------------------------------------------------------------------
 
@@ -149,7 +149,9 @@ class AdminRoutes:
         """Return one page of the audit log, newest first."""
         query = call.query
         if "status" in query and ("status_min" in query or "status_max" in query):
-            raise ApiError("INVALID_REQUEST", "status cannot be combined with status_min or status_max")
+            raise ApiError(
+                "INVALID_REQUEST", "status cannot be combined with status_min or status_max; send one of them"
+            )
         entries = [info.values for (about, _), info in state.tables.admin_info.items() if about == "audit"]
         chosen = [entry for entry in reversed(entries) if _matches(entry, query)]
         return Result(200, forms.page("logs", chosen, lambda row: str(row["log_id"]), query))

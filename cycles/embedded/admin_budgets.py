@@ -37,7 +37,9 @@ def create(state: AdminState, call: AdminCall) -> Result:
     for name in ("allocated", "overdraft_limit"):
         _require_unit(form.get(name), form["unit"])
     if (scope, form["unit"]) in state.tables.budgets:
-        raise ApiError("DUPLICATE_RESOURCE", f"{scope} has a budget in {form['unit']} already", status=409)
+        raise ApiError(
+            "DUPLICATE_RESOURCE", f"{scope} has a budget in {form['unit']} already; update that one", status=409
+        )
     budget = Budget(
         scope=scope,
         unit=form["unit"],
@@ -51,13 +53,13 @@ def create(state: AdminState, call: AdminCall) -> Result:
 
 def _require_unit(amount: Body | None, unit: str) -> None:
     if amount is not None and amount["unit"] != unit:
-        raise ApiError("UNIT_MISMATCH", f"the unit is {unit}, got {amount['unit']}")
+        raise ApiError("UNIT_MISMATCH", f"the budget is in {unit}, got an amount in {amount['unit']}")
 
 
 def _found(state: AdminState, call: AdminCall) -> Budget:
     budget = state.budget(*forms.place_of(call.query))
     if call.tenant is not None and owner_of(budget) != call.tenant.lower():
-        raise ApiError("FORBIDDEN", "the budget belongs to another tenant")
+        raise ApiError("FORBIDDEN", "the budget belongs to another tenant; use a key of that tenant")
     return budget
 
 
@@ -143,7 +145,7 @@ def _set_status(state: AdminState, call: AdminCall, before: str, after: str) -> 
     budget = _found(state, call)
     state.require_tenant(owner_of(budget))
     if budget.status != before:
-        raise ApiError("INVALID_REQUEST", f"the budget is {budget.status}, not {before}", status=409)
+        raise ApiError("INVALID_REQUEST", f"the budget is {budget.status}, but it must be {before}", status=409)
     budget = evolve(budget, status=after)
     audit = {"reason": call.form["reason"]} if "reason" in call.form else {}
     return _result(200, state.save_budget(budget, call.now), budget, **audit)
@@ -156,10 +158,10 @@ def fund(state: AdminState, call: AdminCall) -> Result:
     """Change the allocation, the spent amount or the debt of a budget."""
     tenant = call.tenant or call.query.get("tenant_id")
     if not tenant:
-        raise ApiError("INVALID_REQUEST", "the query parameter tenant_id is required with the admin key")
+        raise ApiError("INVALID_REQUEST", "the query parameter tenant_id is missing; send it with the admin key")
     budget = state.budget(*forms.place_of(call.query))
     if owner_of(budget) != tenant.lower():
-        raise ApiError("FORBIDDEN", "the budget belongs to another tenant")
+        raise ApiError("FORBIDDEN", "the budget belongs to another tenant; use a key of that tenant")
     audit = {"scope": budget.scope, "unit": budget.unit, "funding_operation": call.form["operation"]}
     key = call.form.get("idempotency_key")
     replay = None if key is None else _replayed(state, "fund", key, call)
@@ -190,11 +192,14 @@ def _store(state: AdminState, operation: str, key: str, call: AdminCall, body: B
 
 def _change(state: AdminState, budget: Budget, operation: str, form: Body, now: str) -> Body:
     if "spent" in form and operation != "RESET_SPENT":
-        raise ApiError("INVALID_REQUEST", "spent: belongs to RESET_SPENT only")
+        raise ApiError("INVALID_REQUEST", "spent: belongs to RESET_SPENT only; omit it")
     for name in ("amount", "spent"):
         _require_unit(form.get(name), budget.unit)
     if budget.status in ("FROZEN", "CLOSED"):
-        raise ApiError(f"BUDGET_{budget.status}", f"the budget of {budget.scope} is {budget.status}")
+        raise ApiError(
+            f"BUDGET_{budget.status}",
+            f"the budget of {budget.scope} is {budget.status}; only an ACTIVE one can be funded",
+        )
     after = _funded(budget, operation, form["amount"]["amount"], form.get("spent", {}).get("amount", 0))
     state.save_budget(after, now)
     names = ("allocated", "remaining", "debt", "spent")
@@ -212,7 +217,10 @@ def _funded(budget: Budget, operation: str, amount: int, spent: int) -> Budget:
             return evolve(budget, allocated=budget.allocated + amount)
         case "DEBIT":
             if budget.remaining < amount:
-                raise ApiError("BUDGET_EXCEEDED", f"only {budget.remaining} {budget.unit} of {budget.scope} remain")
+                raise ApiError(
+                    "BUDGET_EXCEEDED",
+                    f"the amount is too large; {budget.scope} has {budget.remaining} {budget.unit} left",
+                )
             return evolve(budget, allocated=budget.allocated - amount)
         case "RESET":
             return evolve(budget, allocated=amount)
@@ -232,10 +240,14 @@ def bulk(state: AdminState, call: AdminCall) -> Result:
         raise ApiError("INVALID_REQUEST", f"amount: is required for {form['action']}")
     chosen = matching(list(state.budgets_of(form["filter"]["tenant_id"])), form["filter"])
     if len(chosen) > _MOST_ROWS:
-        raise ApiError("LIMIT_EXCEEDED", f"{len(chosen)} budgets match; at most {_MOST_ROWS} may", status=400)
+        raise ApiError(
+            "LIMIT_EXCEEDED",
+            f"{len(chosen)} budgets match, but at most {_MOST_ROWS} may; narrow the filter",
+            status=400,
+        )
     if form.get("expected_count", len(chosen)) != len(chosen):
         details = {"total_matched": len(chosen)}
-        message = f"expected_count is {form['expected_count']}, but {len(chosen)} budgets match"
+        message = f"expected_count is {form['expected_count']}, but {len(chosen)} budgets match; nothing was changed"
         raise ApiError("COUNT_MISMATCH", message, status=409, details=details)
     body = {"action": form["action"], "total_matched": len(chosen), **_rows(state, chosen, call), "skipped": []}
     body["idempotency_key"] = form["idempotency_key"]

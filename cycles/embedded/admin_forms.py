@@ -132,7 +132,7 @@ def body_of(operation: str, content: bytes) -> Body:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
-        raise ApiError("INVALID_REQUEST", "the body is not JSON") from None
+        raise ApiError("INVALID_REQUEST", "the body is not JSON; send a JSON object") from None
     if isinstance(value, dict):
         value = {name: member for name, member in value.items() if member is not None}
     problem = _CHECKERS[operation](value, "")
@@ -173,7 +173,7 @@ def place_of(query: Mapping[str, str]) -> tuple[str, str]:
     """
     for name in ("scope", "unit"):
         if not query.get(name):
-            raise ApiError("INVALID_REQUEST", f"the query parameter {name} is missing")
+            raise ApiError("INVALID_REQUEST", f"the query parameter {name} is missing; send it")
     return query["scope"].lower(), choice(query, "unit", _UNIT["enum"]) or ""
 
 

@@ -66,7 +66,7 @@ def revoke(state: AdminState, call: AdminCall) -> Result:
     key = state.key_of(call.path_id)
     state.require_tenant(key.tenant or "")
     if key.status == "REVOKED":
-        raise ApiError("KEY_REVOKED", f"API key {call.path_id} is revoked already", status=409)
+        raise ApiError("KEY_REVOKED", f"API key {call.path_id} is revoked already; nothing was changed", status=409)
     key = evolve(key, status="REVOKED")
     members = {"revoked_at": call.now, "revoked_reason": call.query.get("reason")}
     state.tables.apply(key, state.with_info("api_key", key_id_of(key), **members))

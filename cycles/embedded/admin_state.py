@@ -111,7 +111,7 @@ class AdminState:
         """Return a budget, or raise BUDGET_NOT_FOUND."""
         budget = self.tables.budgets.get((scope, unit))
         if budget is None:
-            raise ApiError("BUDGET_NOT_FOUND", f"no budget of {scope} in {unit}", status=404)
+            raise ApiError("BUDGET_NOT_FOUND", f"{scope} has no budget in {unit}; create one first", status=404)
         return budget
 
     def budgets_of(self, tenant_id: str | None) -> Iterator[Budget]:
@@ -140,7 +140,9 @@ class AdminState:
     def save_budget(self, budget: Budget, now: str, **members: Any) -> Body:
         """Save a changed budget and its members, and return it as responses show it."""
         if not budget.fits():
-            raise ApiError("INTERNAL_ERROR", f"a number of {budget.scope} would no longer fit into 64 bits")
+            raise ApiError(
+                "INTERNAL_ERROR", f"a number of {budget.scope} would no longer fit into 64 bits; nothing was changed"
+            )
         budget = evolve(budget, is_over_limit=budget.debt > budget.overdraft_limit)
         self.tables.apply(budget, self.with_info("budget", budget_name(budget), updated_at=now, **members))
         return self.budget_body(budget)

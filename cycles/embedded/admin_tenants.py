@@ -28,7 +28,11 @@ def create(state: AdminState, call: AdminCall) -> Result:
     tenant_id, form = call.form["tenant_id"], call.form
     if "name" in state.info("tenant", tenant_id):
         if state.info("tenant", tenant_id)["name"] != form["name"]:
-            raise ApiError("DUPLICATE_RESOURCE", f"tenant {tenant_id} exists with another name", status=409)
+            raise ApiError(
+                "DUPLICATE_RESOURCE",
+                f"tenant {tenant_id} exists with another name; update it, or choose another id",
+                status=409,
+            )
         return _result(state, 200, tenant_id)
     members = {name: form.get(name) for name in _INFO}
     state.tables.apply(

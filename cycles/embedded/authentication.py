@@ -51,7 +51,7 @@ class Authenticator:
         if self._admin_api_key is None or not self._admin_api_key.strip():
             raise ApiError("INTERNAL_ERROR", "the server has no admin API key; pass admin_api_key= to EmbeddedServer")
         if not _same(given, self._admin_api_key):
-            raise ApiError("UNAUTHORIZED", "the admin API key is wrong")
+            raise ApiError("UNAUTHORIZED", "the admin API key is wrong; send the admin_api_key of the server")
 
     def _tenant_of(self, secret: str, now_ms: int) -> str:
         if not secret.strip():

@@ -110,7 +110,7 @@ class Faults:
 
     def _add(self, operation: str, times: int | None, fault: Fault) -> None:
         if operation not in OPERATIONS:
-            raise InvalidRequestError(f"unknown operation: {operation!r}; pass one of {', '.join(OPERATIONS)}")
+            raise InvalidRequestError(f"unknown operation: {operation!r:.80}; pass one of {', '.join(OPERATIONS)}")
         if times is not None and times < 1:
             raise InvalidRequestError(f"times must be 1 or more: {times}; pass None for every request")
         with self._lock:

@@ -170,7 +170,7 @@ class Application:
                 raise ApiError("INVALID_REQUEST", "evidence_id must be 64 lower-case hex digits")
             raise ApiError("NOT_FOUND", f"evidence not found: {path_id}; this server signs none")
         if operation == "jwks":
-            raise ApiError("NOT_FOUND", "the server has no signing key, so it signs no evidence")
+            raise ApiError("NOT_FOUND", "the server signs no evidence; pass evidence_key= to EmbeddedServer")
         parameters = query.parse(request.target.partition("?")[2])
         with self._ledger.locked():
             tables = self._ledger.tables

@@ -227,7 +227,7 @@ class Ledger:
                 return replay
             self._require_active(row)
             if now > row.expires_at_ms:  # the grace period is for settlement only
-                raise ApiError("RESERVATION_EXPIRED", f"reservation {reservation_id} has expired")
+                raise ApiError("RESERVATION_EXPIRED", f"reservation {reservation_id} has expired; reserve again")
             if row.extensions >= row.max_extensions:
                 raise ApiError(
                     "MAX_EXTENSIONS_EXCEEDED", f"all {row.max_extensions} extensions are used; reserve again"
@@ -253,7 +253,7 @@ class Ledger:
         with self.locked():
             row = self._owned(caller, reservation_id)
             if row.status == "EXPIRED":
-                raise ApiError("RESERVATION_EXPIRED", f"reservation {reservation_id} has expired")
+                raise ApiError("RESERVATION_EXPIRED", f"reservation {reservation_id} has expired; reserve again")
             return row
 
     # --- direct debits ------------------------------------------------------------------------------------------
@@ -331,16 +331,18 @@ class Ledger:
         # The sweep has run: an active reservation is not past its grace period here.
         self._tenants.require_open(row.tenant)
         if row.status == "EXPIRED":
-            raise ApiError("RESERVATION_EXPIRED", f"reservation {row.reservation_id} has expired")
+            raise ApiError("RESERVATION_EXPIRED", f"reservation {row.reservation_id} has expired; reserve again")
         if row.status != "ACTIVE":
-            raise ApiError("RESERVATION_FINALIZED", f"reservation {row.reservation_id} is {row.status}")
+            raise ApiError(
+                "RESERVATION_FINALIZED", f"reservation {row.reservation_id} is {row.status} already; reserve again"
+            )
 
 
 def _require_usable(budget: Budget) -> None:
     if budget.status == "FROZEN":
-        raise ApiError("BUDGET_FROZEN", f"the budget of {budget.scope} is frozen")
+        raise ApiError("BUDGET_FROZEN", f"the budget of {budget.scope} is frozen; unfreeze it to spend from it")
     if budget.status == "CLOSED":
-        raise ApiError("BUDGET_CLOSED", f"the budget of {budget.scope} is closed")
+        raise ApiError("BUDGET_CLOSED", f"the budget of {budget.scope} is closed; a closed budget stays closed")
 
 
 def _balances(budgets: Sequence[Budget]) -> list[Any]:

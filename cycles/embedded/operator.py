@@ -58,7 +58,7 @@ class Operator:
         path, unit = _scope(scope), Unit(allocated.unit).value
         unknown = sorted(set(caps or ()) - set(CAPS))
         if unknown:
-            raise InvalidRequestError(f"unknown cap: {unknown[0]!r}; use {', '.join(CAPS)}")
+            raise InvalidRequestError(f"unknown cap: {unknown[0]!r:.80}; use {', '.join(CAPS)}")
         with self._ledger.locked():
             budget = Budget(
                 scope=path,

@@ -35,7 +35,7 @@ def settle(budgets: Sequence[Budget], held: int, actual: int, policy: str) -> Ch
     if policy == "REJECT":
         raise ApiError(
             "BUDGET_EXCEEDED",
-            "actual is more than the reserved amount, and the overage policy is REJECT",
+            "actual is more than the reserved amount, and the overage policy is REJECT; commit at most that amount",
         )
     extra = charge(budgets, actual - held, policy)
     return Charge(held + extra.amount, [budget.moved(reserved=-held, spent=held) for budget in extra.budgets])
@@ -79,7 +79,7 @@ def _with_overdraft(budgets: Sequence[Budget], wanted: int) -> Charge:
         if needs_debt and budget.debt + _deficit(budget, amount) > budget.overdraft_limit:
             raise ApiError(
                 "OVERDRAFT_LIMIT_EXCEEDED",
-                "the debt would exceed the overdraft limit",
+                "the debt would exceed the overdraft limit; fund the budget or raise the limit",
             )
     capped = amount < wanted
     return Charge(amount, [_overdrawn(budget, amount, wanted, capped) for budget in budgets])

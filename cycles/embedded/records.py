@@ -89,7 +89,9 @@ class Budget(Record):
             is_over_limit=self.is_over_limit or over_limit,
         )
         if not after.fits():
-            raise ApiError("INTERNAL_ERROR", f"a number of {self.scope} would no longer fit into 64 bits")
+            raise ApiError(
+                "INTERNAL_ERROR", f"a number of {self.scope} would no longer fit into 64 bits; nothing was changed"
+            )
         return after
 
     def fits(self) -> bool:

@@ -32,12 +32,12 @@ def normalise(scope: str) -> str:
         level, colon, value = segment.partition(":")
         if level not in LEVELS or not colon or not value:
             raise ValueError(
-                f"scope {scope!r}: {segment!r} is not level:value; write it like 'tenant:acme/agent:bot' "
+                f"scope {scope!r:.120}: {segment!r:.80} is not level:value; write it like 'tenant:acme/agent:bot' "
                 f"with levels {', '.join(LEVELS)}"
             )
         ranks.append(LEVELS.index(level))
     if ranks != sorted(set(ranks)):
-        raise ValueError(f"scope {scope!r} repeats a level or has another order; use {', '.join(LEVELS)}")
+        raise ValueError(f"scope {scope!r:.120} repeats a level or has another order; use {', '.join(LEVELS)}")
     return scope.lower()
 
 

@@ -244,7 +244,7 @@ def _listed(scope: str, amounts: Amount | Iterable[Amount]) -> list[Amount]:
     for amount in listed:
         if not isinstance(amount, Amount):
             raise InvalidRequestError(
-                f"budgets[{scope!r}] is not an amount: {amount!r}; pass one such as cycles.usd(10)"
+                f"budgets[{scope!r:.120}] is not an amount: {amount!r:.80}; pass one such as cycles.usd(10)"
             )
     return listed
 

@@ -29,9 +29,9 @@ class TenantRules:
         """Raise `ApiError` for a closed tenant and for an unknown status. Authentication rejects suspended tenants."""
         status = self._record(tenant).status
         if status == "CLOSED":
-            raise ApiError("TENANT_CLOSED", f"tenant {tenant} is closed")
+            raise ApiError("TENANT_CLOSED", f"tenant {tenant} is closed; a closed tenant stays closed")
         if status not in ("ACTIVE", "SUSPENDED"):
-            raise ApiError("INTERNAL_ERROR", f"the record of tenant {tenant} cannot be read")
+            raise ApiError("INTERNAL_ERROR", f"the record of tenant {tenant} cannot be read; use another ledger file")
 
     def policy(self, tenant: str, request: Body) -> str:
         """Return the overage policy of a request: its own, or else the tenant's default."""
@@ -44,7 +44,7 @@ class TenantRules:
         if default not in overage.POLICIES:
             raise ApiError(
                 "INVALID_REQUEST",
-                f"tenant {tenant} has an unknown default overage policy: {default!r}; send overage_policy",
+                f"tenant {tenant} has an unknown default overage policy: {default!r:.80}; send overage_policy",
             )
         return default
 

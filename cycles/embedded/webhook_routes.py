@@ -83,9 +83,9 @@ class WebhookRoutes:
             return _Caller(self._tenant_of(request))
         given = request.headers.get("x-admin-api-key", "")
         if not given:
-            raise ApiError("UNAUTHORIZED", "the header X-Admin-API-Key is missing")
+            raise ApiError("UNAUTHORIZED", "the admin API key is missing; send it in the header X-Admin-API-Key")
         if self._admin_api_key is None or not _same(given, self._admin_api_key):
-            raise ApiError("UNAUTHORIZED", "the admin API key is wrong")
+            raise ApiError("UNAUTHORIZED", "the admin API key is wrong; send the admin_api_key of the server")
         return _Caller(None)
 
     def _subscriptions(
@@ -187,9 +187,9 @@ def _json(request: Request) -> Any:
     try:
         value = json.loads(request.body)
     except (ValueError, RecursionError):
-        raise ApiError("INVALID_REQUEST", "the body is not JSON") from None
+        raise ApiError("INVALID_REQUEST", "the body is not JSON; send a JSON object") from None
     if not isinstance(value, dict):
-        raise ApiError("INVALID_REQUEST", "the body is not a JSON object")
+        raise ApiError("INVALID_REQUEST", "the body is not a JSON object; send one")
     return value
 
 

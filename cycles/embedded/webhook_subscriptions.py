@@ -153,10 +153,10 @@ def checked(kind: str, body: Any) -> Body:
     assert isinstance(form, dict)
     for name in form.get("event_types", ()):
         if not is_event_type(name):
-            raise InvalidRequestError(f"event_types: there is no event type {name!r}")
+            raise InvalidRequestError(f"event_types: unknown event type {name!r:.80}")
     for name in form.get("event_categories", ()):
         if name not in CATEGORIES:
-            raise InvalidRequestError(f"event_categories: there is no category {name!r}")
+            raise InvalidRequestError(f"event_categories: unknown category {name!r:.80}")
     return form
 
 

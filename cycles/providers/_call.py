@@ -99,7 +99,9 @@ class Call:
         if given is not None:
             amount = given if isinstance(given, Amount) else given(self.request)
             if not isinstance(amount, Amount):
-                raise InvalidRequestError(f"estimate must return an amount such as cycles.usd('0.05'), got {amount!r}")
+                raise InvalidRequestError(
+                    f"estimate must return an amount such as cycles.usd('0.05'), got {amount!r:.80}"
+                )
             if amount.unit not in ("USD_MICROCENTS", "TOKENS") and self.meter.actual is None:
                 raise InvalidRequestError(f"an estimate in {amount.unit} needs actual=: pass it to guard()")
             if self.endpoint is not None and self.meter.actual is None and amount.unit != "TOKENS":
@@ -300,7 +302,7 @@ class Call:
         if self.meter.actual is not None:
             amount = self.meter.actual(self.usage)
             if not isinstance(amount, Amount) or amount.unit != self.reserved.unit:
-                raise InvalidRequestError(f"actual must return an amount in {self.reserved.unit}, got {amount!r}")
+                raise InvalidRequestError(f"actual must return an amount in {self.reserved.unit}, got {amount!r:.80}")
             return amount, more
         if self.reserved.unit == "TOKENS":
             return tokens(self.usage.tokens_input + self.usage.tokens_output), more

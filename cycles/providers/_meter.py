@@ -186,7 +186,7 @@ def shared_book() -> PriceBook:
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise InvalidRequestError(f"{name} must be {' or '.join(map(repr, allowed))}, got {value!r}")
+        raise InvalidRequestError(f"{name} must be {' or '.join(map(repr, allowed))}, got {value!r:.80}")
 
 
 def make_meter(
@@ -238,13 +238,13 @@ def _check_settings(
     if max_output_tokens is not None and (
         isinstance(max_output_tokens, bool) or not isinstance(max_output_tokens, int) or max_output_tokens < 1
     ):
-        raise InvalidRequestError(f"max_output_tokens must be an integer >= 1, got {max_output_tokens!r}")
+        raise InvalidRequestError(f"max_output_tokens must be an integer >= 1, got {max_output_tokens!r:.80}")
     if client is not None and not isinstance(client, cycles.Cycles):
-        raise InvalidRequestError(f"client must be a cycles.Cycles, got {client!r}")
+        raise InvalidRequestError(f"client must be a cycles.Cycles, got {client!r:.80}")
     if prices is not None and not isinstance(prices, PriceBook):
-        raise InvalidRequestError(f"prices must be a cycles.PriceBook, got {prices!r}")
+        raise InvalidRequestError(f"prices must be a cycles.PriceBook, got {prices!r:.80}")
     if estimate is not None and not isinstance(estimate, Amount) and not callable(estimate):
-        raise InvalidRequestError(f"estimate must be an amount or a callable of the request, got {estimate!r}")
+        raise InvalidRequestError(f"estimate must be an amount or a callable of the request, got {estimate!r:.80}")
     if unmetered == "estimate" and estimate is None:
         raise InvalidRequestError("unmetered='estimate' needs estimate=: pass an amount or a callable of the request")
 
@@ -265,18 +265,21 @@ def _checked_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], Any, A
     known = [name for name in inspect.signature(cycles.Cycles.reserve).parameters if name not in _OWN]
     for name in options:
         if name not in known:
-            raise TypeError(f"guard() got an unknown option {name!r}; the options of reserve are {', '.join(known)}")
+            raise TypeError(
+                f"guard() got an unknown option {name!r:.80}; the options of reserve are {', '.join(known)}"
+            )
     rest = {name: value for name, value in options.items() if value is not None}
     actual, key = rest.pop("actual", None), rest.pop("idempotency_key", None)
     if actual is not None and not callable(actual):
-        raise InvalidRequestError(f"actual must be a callable of the usage, got {actual!r}")
+        raise InvalidRequestError(f"actual must be a callable of the usage, got {actual!r:.80}")
     if key is not None and not callable(key):
         raise InvalidRequestError(
-            f"idempotency_key must be a callable of the request, got {key!r}: one key would replay the first request"
+            f"idempotency_key must be a callable of the request, got {key!r:.80}: "
+            "one key would replay the first request"
         )
     if rest.get("lease_policy", "warn") != "warn":
         raise InvalidRequestError(
-            f"lease_policy must be 'warn', got {rest['lease_policy']!r}: a response that is paid is returned"
+            f"lease_policy must be 'warn', got {rest['lease_policy']!r:.80}: a response that is paid is returned"
         )
     probe = cycles.Cycles(cycles.Config(base_url="http://localhost", api_key="none", tenant="none", journal=False))
     try:

@@ -73,7 +73,7 @@ def test_max_tokens_is_the_smaller_of_cap_and_default(cap: int | None, default: 
 def test_steps_are_counted_and_end() -> None:
     caps = Caps(max_steps_remaining=2)
     assert [rules.next_step(caps, 0), rules.next_step(caps, 1)] == [1, 2]
-    with pytest.raises(StepsExhaustedError, match="grant 2 steps") as caught:
+    with pytest.raises(StepsExhaustedError, match="all 2 are used") as caught:
         rules.next_step(caps, 2)
     assert caught.value.limit == 2
     assert rules.next_step(None, 10_000) == 10_001

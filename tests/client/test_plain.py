@@ -46,7 +46,7 @@ POISON = [
     (float("-inf"), "-inf"),
     (2**63, "64 bits"),
     ("half \ud800", "surrogate"),
-    ({1: "x"}, "not text"),
+    ({1: "x"}, "must be a string"),
     (LOOP, "contains itself"),
     (1j, "JSON"),
 ]
