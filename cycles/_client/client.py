@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
@@ -34,6 +33,7 @@ from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationSummary
 from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._core.subjects import as_action
+from cycles._drivers.first_use import first_use
 from cycles._drivers.reporting import Observer, Reporter
 from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.reserve import create_call
@@ -88,7 +88,6 @@ class Cycles:
         self._config = merged(config, cast("dict[str, Any]", settings))
         self._http_clients = (http_client, async_http_client)
         self._reporter = Reporter()
-        self._lock = threading.Lock()
         self._runtime_: Runtime | None = None
         self._closed_in: int | None = None  # the process that closed the client: a forked child may still use it
         self.aio = AsyncOperations(self)
@@ -330,12 +329,9 @@ class Cycles:
         return runtime
 
     def _make_runtime(self) -> Runtime:
-        from cycles._drivers.runtime import Runtime
+        with first_use:
+            from cycles._drivers.runtime import Runtime
 
-        inherited = self._runtime_
-        if inherited is not None and inherited.pid != os.getpid():
-            self._lock = threading.Lock()  # a thread of the parent may have held it at the fork
-        with self._lock:
             runtime = self._own_runtime()
             if runtime is None:
                 runtime = self._runtime_ = Runtime(self._config, self._reporter, *self._http_clients)

@@ -5,16 +5,15 @@ It is the only state of this package that belongs to the process.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Unpack
 
 from cycles._client.client import Cycles
 from cycles._client.decorator import F, guarded_by
 from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions
+from cycles._drivers.first_use import first_use
 from cycles._version import public
 
-_lock = threading.Lock()
 _client: Cycles | None = None
 
 
@@ -25,7 +24,7 @@ def get_default_client() -> Cycles:
         ConfigurationError: A variable is missing or wrong. The message names it.
     """
     global _client
-    with _lock:
+    with first_use:
         if _client is None:
             _client = Cycles()
         return _client
@@ -34,7 +33,7 @@ def get_default_client() -> Cycles:
 def set_default_client(client: Cycles | None) -> None:
     """Set the client of `cycles.guarded`. None: create one from the environment at the next use. Closes no client."""
     global _client
-    with _lock:
+    with first_use:
         _client = client
 
 

@@ -6,7 +6,6 @@ Heartbeats have their own connections, so that no call makes them wait.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +15,7 @@ from cycles._config import Config
 from cycles._core.outcome import Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.protocol import EXTEND_RESERVATION
 from cycles._core.requests import Call
+from cycles._drivers.first_use import first_use
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
 from cycles._wire.wire import Prepared, Wire
@@ -55,19 +55,23 @@ class Channel:
         self._on_success = on_success
         self._http_client = http_client
         self._async_http_client = async_http_client
-        self._lock = threading.Lock()
+        self._used = False
+        self._closed = False
         self._blocking: dict[bool, Blocking] = {}
         self._loops: dict[asyncio.AbstractEventLoop, dict[bool, Async]] = {}
 
     def send(self, call: Call, ends_at_s: float = math.inf) -> Outcome:
         """Make one attempt in this thread, within the call's timeout, which ends at `ends_at_s` (monotonic seconds)."""
         request, timeout_s, queue_timeout_s = self._prepare(call)
+        connections = self._connections(heartbeat=call.operation == EXTEND_RESERVATION)
         try:
-            send = self._connections(heartbeat=call.operation == EXTEND_RESERVATION).send
             to = request.method, request.target, request.headers, request.content
-            reply = send(*to, timeout_s, queue_timeout_s, ends_at_s)
+            reply = connections.send(*to, timeout_s, queue_timeout_s, ends_at_s)
         except ExchangeError as error:
             return self._unreachable(call, error)
+        finally:
+            if self._closed:
+                connections.close()
         return self._classify(call, reply)
 
     async def asend(self, call: Call, loop: asyncio.AbstractEventLoop) -> Outcome:
@@ -82,7 +86,8 @@ class Channel:
         return self._classify(call, reply)
 
     def close(self) -> None:
-        """Close the idle connections of threads."""
+        """Close the idle connections of threads. A guard that ends later gets a new connection for each request."""
+        self._closed = True
         for connections in self._blocking.values():
             connections.close()
 
@@ -93,6 +98,10 @@ class Channel:
 
     def _prepare(self, call: Call) -> tuple[Prepared, float, float]:
         """Return the request, its timeout, and how long it waits for a connection slot: a heartbeat no longer."""
+        if not self._used:
+            with first_use:  # the first call loads the tables of the protocol
+                self.wire.prepare(call)
+                self._used = True
         timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
         queue_timeout_s = (
             min(timeout_s, self._queue_timeout_s) if call.operation == EXTEND_RESERVATION else self._queue_timeout_s
@@ -119,18 +128,23 @@ class Channel:
 
     def _connections(self, *, heartbeat: bool) -> Blocking:
         separate = heartbeat and self._http_client is None
+        if self._closed:
+            return self._new_connections(heartbeat=separate)
         try:
             return self._blocking[separate]
         except KeyError:
-            with self._lock:
+            with first_use:
                 if separate not in self._blocking:
-                    self._blocking[separate] = blocking(
-                        self._endpoint,
-                        connect_timeout_s=self._config.usable_connect_timeout,
-                        max_connections=self._max_connections(heartbeat=separate),
-                        client=self._http_client,
-                    )
+                    self._blocking[separate] = self._new_connections(heartbeat=separate)
                 return self._blocking[separate]
+
+    def _new_connections(self, *, heartbeat: bool) -> Blocking:
+        return blocking(
+            self._endpoint,
+            connect_timeout_s=self._config.usable_connect_timeout,
+            max_connections=self._max_connections(heartbeat=heartbeat),
+            client=self._http_client,
+        )
 
     def _async_connections(self, loop: asyncio.AbstractEventLoop, *, heartbeat: bool) -> Async:
         separate = heartbeat and self._async_http_client is None
@@ -151,7 +165,7 @@ class Channel:
 
     def _add_loop(self, loop: asyncio.AbstractEventLoop) -> dict[bool, Async]:
         """Register a loop, and delete those that are closed."""
-        with self._lock:
+        with first_use:
             self._loops = {known: its for known, its in self._loops.items() if not known.is_closed()}
             return self._loops.setdefault(loop, {})
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._drivers.background import Background
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.channel import Channel
+from cycles._drivers.first_use import first_use
 from cycles._drivers.live_guards import LiveGuards
 from cycles._drivers.reporting import Reporter, logger
 from cycles._drivers.scheduler import Scheduler, WorkerPool
@@ -55,7 +55,6 @@ class Runtime:
         self.closed = False
         self._config = config
         self._reporter = reporter
-        self._lock = threading.Lock()
         self._ahead: WriteAhead | None = None
         self._loops: dict[asyncio.AbstractEventLoop, TaskIo] = {}
         self.channel = Channel(config, self._note_success, http_client, async_http_client)
@@ -173,9 +172,9 @@ class Runtime:
 
     def _add_loop(self, loop: asyncio.AbstractEventLoop) -> TaskIo:
         """Make the operations of a loop, and delete those of loops that are closed."""
-        from cycles._drivers.tasks import TaskIo
+        with first_use:
+            from cycles._drivers.tasks import TaskIo
 
-        with self._lock:
             self._loops = {known: its for known, its in self._loops.items() if not known.is_closed()}
             if loop not in self._loops:
                 parts = (self.channel, self.records, self._reporter, self.background, self.blocking)

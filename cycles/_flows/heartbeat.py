@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cycles._core.error_mapping import error_of
 from cycles._core.lease.planner import ExtendAttempt, Failure, FailureKind, Grant, Lease, Notice, Stop
-from cycles._core.outcome import Ambiguous, NoSuccess, RejectedResponse, Success
+from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.protocol import EXTEND_RESERVATION, RESERVATION_EXPIRED
 from cycles._core.requests import extend_call, new_key
 from cycles._core.results import ReservationExtendResponse
@@ -46,8 +46,11 @@ async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
     call = extend_call(
         heartbeat.reservation_id, heartbeat.key, heartbeat.extend_by_ms, step.timeout_ms / 1000, heartbeat.trace_id
     )
+    outcome: Outcome
     try:
         outcome = await io.send(call)
+    except Exception as error:  # a bug below: this attempt has failed, and the next one may not
+        outcome = Unreachable(f"{type(error).__name__}: {error}", error, trace_id=heartbeat.trace_id)
     except BaseException:  # the event loop is closing
         heartbeat.interrupted()
         raise

@@ -343,3 +343,24 @@ def test_an_expired_lease_is_not_beaten_on_while_its_event_is_pending(client_of:
         assert guard._state.heartbeat.ended
         assert guard._state.heartbeat.timer is None
     assert server_responded.of("LeaseLost") == []
+
+
+def test_an_exception_in_one_attempt_counts_as_a_failed_attempt(
+    client_of: Make, server_responded: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LeaseServer() as server, client_of(server) as client:
+        channel = client._runtime().channel
+        send = channel.send
+
+        def fail_once(call: Any, *args: Any) -> Any:
+            if call.operation == "extendReservation":
+                monkeypatch.undo()
+                raise RuntimeError("a bug")
+            return send(call, *args)
+
+        monkeypatch.setattr(channel, "send", fail_once)
+        guard = reserve(client).acquire()
+        (retrying,) = server_responded.wait_for("LeaseRetrying")
+        assert "RuntimeError: a bug" in retrying.detail
+        assert server.wait_for_extends(1)
+        guard.commit(cycles.tokens(1))
