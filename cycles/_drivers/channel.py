@@ -64,10 +64,13 @@ class Channel:
         """Make one attempt in this thread, within the call's timeout, which ends at `ends_at_s` (monotonic seconds)."""
         request, timeout_s, queue_timeout_s = self._prepare(call)
         connections = self._connections(heartbeat=call.operation == EXTEND_RESERVATION)
+        was_open = not self._closed
         try:
             to = request.method, request.target, request.headers, request.content
             reply = connections.send(*to, timeout_s, queue_timeout_s, ends_at_s)
         except ExchangeError as error:
+            if error.kind is FailureKind.CLOSED and was_open and self._closed:
+                return self.send(call, ends_at_s)  # closed while this call was on its way to a connection
             return self._unreachable(call, error)
         finally:
             if self._closed:

@@ -1,0 +1,52 @@
+"""Do something at one point of a call where Python may handle a signal."""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+# Python looks for signals after calls, at the start of functions and at the end of loops, and nowhere else.
+_CHECKED = ("CALL", "PRECALL", "RESUME", "JUMP_BACKWARD", "SEND", "FOR_ITER")
+
+
+class AtPoint:
+    """A trace function that calls `act` at point `number` of the code below `folder`."""
+
+    def __init__(self, folder: str, number: int, act: Callable[[], object]) -> None:
+        self._folder = folder
+        self._left = number
+        self._act = act
+        self._checked: dict[FrameType, bool] = {}
+        self.done = False
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
+        if self.done or self._folder not in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        if event != "opcode":
+            return self
+        was_checked = self._checked.get(frame, True)
+        name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        self._checked[frame] = name.startswith(_CHECKED)
+        if was_checked:
+            self._left -= 1
+            if self._left < 0:
+                self.done = True
+                self._act()
+        return self
+
+
+def run_at(folder: str, number: int, act: Callable[[], object], call: Callable[[], object]) -> bool:
+    """Run `call`, and `act` in the middle of it. Returns False if the call has fewer points."""
+    at = AtPoint(folder, number, act)
+    before = sys.gettrace()
+    sys.settrace(at)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return at.done
