@@ -89,9 +89,9 @@ class WorkerPool:
             look_at_s = max(self._grow_at_s, self._waiting[0].when_s + GROW_AFTER_S)
             if now_s < look_at_s:
                 return look_at_s
-        free = self.max_workers - len(self._workers)
+        missing = self.max_workers - len(self._workers)
         unserved = len(self._waiting) - self._idle
-        wanted = max(1, min(free, len(self._workers) // 2, unserved))
+        wanted = max(1, min(missing, len(self._workers) // 2, unserved))
         started = all(self._start_worker() for _ in range(wanted))
         self._grow_at_s = now_s + (GROW_AFTER_S if started else RETRY_START_S)
         return math.inf if started and unserved <= wanted else self._grow_at_s

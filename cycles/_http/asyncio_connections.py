@@ -170,7 +170,7 @@ class AsyncConnections:
                 timer.cancel()
             if not connection.next_exchange():
                 held[0].drop()
-            self._put(held)
+            self._return(held)
         except BaseException:
             held.abandon()
             if self._pool.closed:
@@ -220,7 +220,7 @@ class AsyncConnections:
         finally:
             pool.leave(waiter)
 
-    def _put(self, held: Held) -> None:
+    def _return(self, held: Held) -> None:
         pool, now = self._pool, time.monotonic()
         connection = held[0].connection
         if connection is not None:
@@ -288,5 +288,5 @@ class AsyncConnections:
                 loop.call_soon_threadsafe(set_found)
 
         lookup.when_done(report)
-        await asyncio.wait([found], timeout=self._resolver.patience(seconds))
+        await asyncio.wait([found], timeout=self._resolver.longest_wait(seconds))
         return self._resolver.result(lookup)

@@ -85,7 +85,7 @@ class BlockingConnections:
             reply = self._exchange(connection, connection.http.request(method, target, headers, body), deadline)
             if not connection.http.next_exchange():
                 held[0].drop()
-            self._put(held)
+            self._return(held)
         except BaseException:
             held.abandon()
             if self._pool.closed:
@@ -119,7 +119,7 @@ class BlockingConnections:
             held.clear()
             raise closed()
 
-    def _put(self, held: Held) -> None:
+    def _return(self, held: Held) -> None:
         pool, now = self._pool, time.monotonic()
         connection = held[0].connection
         if connection is not None:

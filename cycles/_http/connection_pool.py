@@ -111,8 +111,8 @@ class ConnectionPool(Generic[C]):
         try:
             waiter = self._waiting[0]
         except IndexError:
-            free = self._unused if held[0].connection is None else self._idle
-            free.extend(map(call, (held.pop,)))
+            slots = self._unused if held[0].connection is None else self._idle
+            slots.extend(map(call, (held.pop,)))
             if self._waiting:  # a caller has joined in the meantime
                 self._serve()
             return

@@ -3,7 +3,7 @@
 A request is built here, not by the client: its `base_url`, `params` and cookies are not used. Its own headers and its
 `auth` are (a gateway may need them); redirects are never followed, so the API key is sent to no other server.
 
-httpx and httpx2 have clients of the same names; each is used with the classes of its own library.
+httpx and httpx2 have clients of the same names; each is used with the classes of its library.
 """
 
 from __future__ import annotations

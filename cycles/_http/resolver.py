@@ -1,4 +1,4 @@
-"""Resolve the server's name in a thread of its own, so that a deadline bounds it and a slow answer delays no close.
+"""Resolve the server's name in a separate thread, so that a deadline limits it and a slow name service delays no close.
 
 The addresses that were found last are kept, and used while the name service is slow or down.
 """
@@ -39,7 +39,7 @@ class Resolver:
         lookup, done = self._look_up(), queue.SimpleQueue[None]()
         lookup.when_done(lambda: done.put(None))
         with contextlib.suppress(queue.Empty):
-            done.get(timeout=self.patience(seconds))
+            done.get(timeout=self.longest_wait(seconds))
         return self.result(lookup)
 
     def start(self) -> Lookup | list[Address]:
@@ -47,7 +47,7 @@ class Resolver:
         numeric = self._numeric()
         return self._look_up() if numeric is None else numeric
 
-    def patience(self, seconds: float) -> float:
+    def longest_wait(self, seconds: float) -> float:
         """Return how many of these seconds to wait for the name service."""
         return max(0.0, seconds * KNOWN_SHARE if self._known else seconds)
 

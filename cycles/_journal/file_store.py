@@ -69,7 +69,7 @@ class FileStore:
 
     def put(self, items: Sequence[Put]) -> builtins.list[bool]:
         """Save records; False for each one with a fence that is not there, or was claimed again."""
-        return [self._put(item) for item in items]
+        return [self._save(item) for item in items]
 
     def settle(self, keys: Sequence[str]) -> None:
         """Delete finished records."""
@@ -202,7 +202,7 @@ class FileStore:
         os.replace(self.path(name), self.path(kept))
         return kept
 
-    def _put(self, item: Put) -> bool:
+    def _save(self, item: Put) -> bool:
         name = _name(item.key)
         try:  # without a context manager: this is on the way of every commit
             if item.fence is None:

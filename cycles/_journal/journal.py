@@ -131,7 +131,7 @@ class Journal:
         """Keep the record of a rejected amount in the folder `rejected`, with the reason."""
         key = _key_of(record.reservation_id)
         try:
-            self._store.put([Put(key, encode(record))])  # as it is now: it may never have been saved
+            self._store.put([Put(key, encode(record))])  # it may never have been saved
             self._store.reject(key, reason)
         except StoreError as error:
             self._report_unwritable(error.__cause__ or error)
@@ -257,7 +257,7 @@ class Journal:
             except FileExistsError:
                 if not self._make_way(entry, record, own_name):
                     return None
-            except OSError as error:  # the folder cannot be written: settle it from where it is
+            except OSError as error:  # the folder cannot be written: settle it under the name it has
                 self._report_unreadable(self._files.path(entry), error)
                 return record
             else:

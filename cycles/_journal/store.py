@@ -45,7 +45,7 @@ class Claimed:
 
 @frozen
 class Stored:
-    """A record as it is stored. `due_ms` is the time on the store's clock when it may be claimed."""
+    """A record in the store. `due_ms` is the time on the store's clock when it may be claimed."""
 
     key: str
     record: bytes
