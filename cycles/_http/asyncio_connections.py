@@ -124,6 +124,9 @@ class _Waiter:
             raise Empty
         return self._slots.popleft()
 
+    def empty(self) -> bool:
+        return not self._slots
+
 
 class AsyncConnections:
     """Sends exchanges to one server over at most `max_connections` connections, on the event loop that first uses it.

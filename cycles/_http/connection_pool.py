@@ -75,6 +75,10 @@ class Waiter(Protocol[C]):
         """Return a received slot; raises `queue.Empty`."""
         ...
 
+    def empty(self) -> bool:
+        """Return whether there is no received slot."""
+        ...
+
 
 class ConnectionPool(Generic[C]):
     def __init__(self, max_connections: int) -> None:
@@ -103,18 +107,21 @@ class ConnectionPool(Generic[C]):
         """Remove a caller from the queue; what it has received and not taken goes to the next one."""
         with contextlib.suppress(ValueError):
             self._waiting.remove(waiter)
-        while self._reclaim(waiter):
+        while not waiter.empty() and self._reclaim(waiter):
             pass
 
     def put(self, held: Held) -> None:
         """Return a slot: to the caller that has waited longest, or to the pool."""
-        try:
-            waiter = self._waiting[0]
-        except IndexError:
+        if not self._waiting:
             slots = self._unused if held[0].connection is None else self._idle
             slots.extend(map(call, (held.pop,)))
             if self._waiting:  # a caller has joined in the meantime
                 self._serve()
+            return
+        try:
+            waiter = self._waiting[0]
+        except IndexError:  # another thread has served the last caller
+            self.put(held)
             return
         any(map(waiter.put, map(call, (held.pop,))))
         try:
@@ -147,18 +154,18 @@ class ConnectionPool(Generic[C]):
         return self.expired(math.inf)
 
     def _take(self, held: Held) -> bool:
-        try:
-            held.extend(map(call, self._pop_idle))
-        except IndexError:
-            try:
-                held.extend(map(call, self._pop_unused))
-            except IndexError:
-                return False
-        return True
+        for slots, pop in ((self._idle, self._pop_idle), (self._unused, self._pop_unused)):
+            if slots:
+                try:
+                    held.extend(map(call, pop))
+                except IndexError:  # another thread was faster
+                    continue
+                return True
+        return False
 
     def _serve(self) -> None:
         """Give free slots to callers that wait."""
-        while self._waiting:
+        while self._waiting and (self._idle or self._unused):
             held = Held(self)
             if not self._take(held):
                 return

@@ -234,6 +234,9 @@ def test_an_interrupt_in_the_queue_gives_its_turn_to_the_next(monkeypatch: pytes
             class Interrupted(deque[Any]):
                 put, get_nowait = deque.append, deque.popleft
 
+                def empty(self) -> bool:
+                    return not self
+
                 def get(self, block: bool, timeout: float) -> NoReturn:
                     gate.set()
                     busy.result()  # the slot has arrived, and then the interrupt
