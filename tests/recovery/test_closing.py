@@ -14,7 +14,7 @@ import pytest
 
 import cycles
 from tests.recovery.child import ACTION
-from tests.recovery.kit import PATIENCE_S, World
+from tests.recovery.kit import PATIENCE_S, Setup
 
 ACTUAL = cycles.tokens(42)
 SOON_S = 2.5  # far less than what hangs in these tests
@@ -25,7 +25,7 @@ def acquire(client: cycles.Cycles) -> cycles.Guard:
 
 
 @pytest.mark.parametrize("how", ["close", "aclose", "flush"])
-def test_leaving_retries_until_its_time_is_over(world: World, how: str) -> None:
+def test_leaving_retries_until_its_time_is_over(world: Setup, how: str) -> None:
     world.server.faults.refuse("commit", times=4)
     client = world.client(retry_initial_delay=0.05, flush_timeout=PATIENCE_S)
     assert acquire(client).commit(ACTUAL).status == "pending"
@@ -40,7 +40,7 @@ def test_leaving_retries_until_its_time_is_over(world: World, how: str) -> None:
     assert world.leftovers == []
 
 
-def test_what_the_server_rejects_is_tried_once_and_not_waited_for(world: World) -> None:
+def test_what_the_server_rejects_is_tried_once_and_not_waited_for(world: Setup) -> None:
     body = {"error": "SOMETHING_NEW", "message": "m", "request_id": "r"}
     world.server.faults.status("commit", 409, body=body, times=None)
     client = world.client(flush_timeout=PATIENCE_S, retry_initial_delay=0.05)
@@ -52,7 +52,7 @@ def test_what_the_server_rejects_is_tried_once_and_not_waited_for(world: World) 
 
 
 def test_without_a_journal_a_warning_has_the_sum_and_an_error_lists_each_amount(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: Setup, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.server.faults.refuse("commit", times=None)
     client = world.client(journal=False, flush_timeout=0.1)
@@ -69,7 +69,7 @@ def test_without_a_journal_a_warning_has_the_sum_and_an_error_lists_each_amount(
         assert f"{guard.reservation_id}: {ACTUAL}" in error.getMessage()
 
 
-def test_a_commit_in_progress_at_the_close_is_part_of_it(world: World) -> None:
+def test_a_commit_in_progress_at_the_close_is_part_of_it(world: Setup) -> None:
     world.server.faults.delay("commit", 0.3)
     client = world.client(journal=False)
     guard = acquire(client)
@@ -81,7 +81,7 @@ def test_a_commit_in_progress_at_the_close_is_part_of_it(world: World) -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_a_guard_that_outlives_its_client_settles_in_the_foreground(world: World, is_async: bool) -> None:
+def test_a_guard_that_outlives_its_client_settles_in_the_foreground(world: Setup, is_async: bool) -> None:
     async def run() -> str:
         client = world.client(journal=False)
         guard = await client.reserve(cycles.tokens(100), action=ACTION)
@@ -98,7 +98,7 @@ def test_a_guard_that_outlives_its_client_settles_in_the_foreground(world: World
     assert world.server.charged == 42
 
 
-def test_async_code_does_not_wait_behind_the_applications_executor(world: World) -> None:
+def test_async_code_does_not_wait_behind_the_applications_executor(world: Setup) -> None:
     async def run() -> None:
         release = threading.Event()
         loop = asyncio.get_running_loop()
@@ -114,7 +114,7 @@ def test_async_code_does_not_wait_behind_the_applications_executor(world: World)
     asyncio.run(run())
 
 
-def test_a_name_service_that_hangs_does_not_hold_up_a_close(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_service_that_hangs_does_not_hold_up_a_close(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     hangs = threading.Event()
 
     def getaddrinfo(*args: Any, **kwargs: Any) -> Any:
@@ -133,7 +133,7 @@ def test_a_name_service_that_hangs_does_not_hold_up_a_close(world: World, monkey
 
 
 @pytest.mark.parametrize("kind", ["generator", "block", "stream"])
-def test_what_is_dropped_waits_for_no_request(world: World, kind: str) -> None:
+def test_what_is_dropped_waits_for_no_request(world: Setup, kind: str) -> None:
     with world.client() as client:
 
         @client.guarded(cycles.tokens(100), action=ACTION)
@@ -162,7 +162,7 @@ def test_what_is_dropped_waits_for_no_request(world: World, kind: str) -> None:
     assert world.server.charged == 42
 
 
-def test_the_lease_of_a_guard_that_outlives_its_loop_is_renewed_by_the_scheduler(world: World) -> None:
+def test_the_lease_of_a_guard_that_outlives_its_loop_is_renewed_by_the_scheduler(world: Setup) -> None:
     client = world.client()
     extended = threading.Event()
 
