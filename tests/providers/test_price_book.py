@@ -112,7 +112,7 @@ def test_counts_of_zero_cost_nothing_and_wrong_ones_are_rejected() -> None:
         GENAI.cost("gpt-4o", tokens=1)  # type: ignore[call-overload]
     with pytest.raises(cycles.InvalidRequestError, match="per_call has no count 'searches'"):
         cycles.Price(1, 1, per_call={"searches": 1})
-    with pytest.raises(cycles.InvalidRequestError, match="a threshold is an integer"):
+    with pytest.raises(cycles.InvalidRequestError, match="above must map integers"):
         cycles.Price(1, 1, above={"many": cycles.Price(1, 1)})  # type: ignore[dict-item]
 
 
