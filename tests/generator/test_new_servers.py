@@ -236,6 +236,6 @@ def test_a_key_set_of_another_shape_affects_no_other_operation(monkeypatch: pyte
 # Changes that need handwritten code: the error is raised before anything is sent.
 NOT_FOLLOWED = {
     "a_required_member_of_a_request": "purpose: is required",
-    "an_operation_has_another_id_and_tag": "has no operation decide",
-    "an_operation_is_removed": "has no operation getEvidenceJwks",
+    "an_operation_has_another_id_and_tag": "the protocol has no 'decide'",
+    "an_operation_is_removed": "the protocol has no 'getEvidenceJwks'",
 }
