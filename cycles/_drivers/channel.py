@@ -18,7 +18,7 @@ from cycles._core.requests import Call
 from cycles._drivers.first_use import first_use
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
-from cycles._wire.wire import Prepared, Wire
+from cycles._wire.wire import Prepared, Wire, runtime_tables
 
 if TYPE_CHECKING:
     import asyncio
@@ -49,7 +49,7 @@ class Channel:
         self.base_url, api_key = config.endpoint()
         self.timeout_s = config.timeout
         self._queue_timeout_s = config.queue_timeout
-        self.wire = Wire(api_key)
+        self.wire = Wire(api_key, tables=_tables)
         self._endpoint = Endpoint(self.base_url)
         self._config = config
         self._on_success = on_success
@@ -182,3 +182,9 @@ def without_frames(error: BaseException) -> BaseException:
         link.__traceback__ = None
         link = link.__cause__ or link.__context__
     return error
+
+
+def _tables() -> Any:
+    """Import the generated tables while no thread forks: a child would find the import lock held for ever."""
+    with first_use:
+        return runtime_tables()

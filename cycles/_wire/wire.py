@@ -81,7 +81,7 @@ class Wire:
     def __init__(
         self, api_key: str, *, tables: Callable[[], Any] | None = None, key_header: bytes = _KEY_HEADER
     ) -> None:
-        self._tables = tables or _runtime_tables
+        self._tables = tables or runtime_tables
         self._key = api_key
         self._key_bytes = api_key.encode()
         common = [(b"User-Agent", USER_AGENT.encode())]
@@ -220,7 +220,7 @@ def _operation(table: Mapping[str, Any]) -> _Operation:
     )
 
 
-def _runtime_tables() -> Any:
+def runtime_tables() -> Any:
     """Return the tables of the runtime operations."""
     from cycles_client import protocol
 
