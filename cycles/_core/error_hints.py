@@ -26,11 +26,6 @@ _NO_BODY: Final = (
 )
 
 
-def is_store_failure(response: RejectedResponse) -> bool:
-    """Return whether a 401 means that the server cannot check keys, because its store is down."""
-    return response.status == 401 and response.message == "INTERNAL_ERROR"
-
-
 def hint_for(kind: type[errors.ProtocolError], response: RejectedResponse, *, spending: bool) -> str | None:
     """Return what the caller can do, or None if the server's message suffices.
 

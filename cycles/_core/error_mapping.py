@@ -6,7 +6,7 @@ from typing import Any
 
 from cycles import _errors as errors
 from cycles._core.denial_message import denial_message
-from cycles._core.error_hints import HINT_OF, hint_for, is_store_failure
+from cycles._core.error_hints import HINT_OF, hint_for
 from cycles._core.outcome import Ambiguous, NoSuccess, RejectedResponse, Unreachable
 from cycles._core.protocol import (
     CREATE_RESERVATION,
@@ -60,7 +60,7 @@ def _error_response(response: RejectedResponse, operation: str, request: Reserve
         details=response.details,
         retry_after_ms=response.retry_after_ms,
         evidence=_evidence(response),
-        retryable=response.transient or is_store_failure(response),
+        retryable=response.transient,
     )
 
 
@@ -69,12 +69,10 @@ def _joined(first: str, hint: str | None) -> str:
 
 
 def _kind(response: RejectedResponse) -> type[errors.ProtocolError]:
-    if response.status >= 500:
+    if response.server_failed:
         return errors.ServerError
     if response.status == 429:
         return errors.RateLimitedError
-    if is_store_failure(response):
-        return errors.ServerError
     if response.code is None and response.status in ERROR_OF_STATUS:
         return ERROR_OF_STATUS[response.status]
     return error_code(response.code, response.status).error

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
-from cycles._core.protocol import RESERVATION_EXPIRED, error_code
+from cycles._core.protocol import INTERNAL_ERROR, RESERVATION_EXPIRED, error_code
 from cycles._core.schema import Check
 
 _RETRY_AFTER_DIGITS: Final = 12  # more seconds than any server can mean; bounds the input of int()
@@ -53,9 +53,19 @@ class RejectedResponse:
     conformant: bool = True
 
     @property
+    def is_store_failure(self) -> bool:
+        """Whether a 401 means that the server cannot check keys, because its store is down."""
+        return self.status == 401 and self.message == INTERNAL_ERROR
+
+    @property
+    def server_failed(self) -> bool:
+        """Whether the server failed: 5xx, or a store that is down."""
+        return self.status >= 500 or self.is_store_failure
+
+    @property
     def transient(self) -> bool:
-        """5xx and 429: the same request, with the same key, may succeed later."""
-        return self.status >= 500 or self.status == 429
+        """A failing server and 429: the same request, with the same key, may succeed later."""
+        return self.server_failed or self.status == 429
 
     @property
     def understood(self) -> bool:

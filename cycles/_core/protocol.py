@@ -64,8 +64,8 @@ class ErrorCode(NamedTuple):
 ERROR_CODES: Final[dict[str, ErrorCode]] = {
     INVALID_REQUEST: ErrorCode(400, errors.ProtocolError, True, True),
     "UNIT_MISMATCH": ErrorCode(400, errors.UnitMismatchError, True, True),
-    "UNAUTHORIZED": ErrorCode(401, errors.UnauthorizedError, False, True),
-    "FORBIDDEN": ErrorCode(403, errors.ForbiddenError, False, True),
+    "UNAUTHORIZED": ErrorCode(401, errors.UnauthorizedError, False, False),
+    "FORBIDDEN": ErrorCode(403, errors.ForbiddenError, False, False),
     NOT_FOUND: ErrorCode(404, errors.NotFoundError, True, True, "not_found"),
     BUDGET_EXCEEDED: ErrorCode(409, errors.BudgetExceededError, True, True),
     "BUDGET_FROZEN": ErrorCode(409, errors.BudgetFrozenError, True, True),
@@ -81,6 +81,9 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     INTERNAL_ERROR: ErrorCode(500, errors.ServerError, False, False),
 }
 """The codes of the protocol. `docs/protocol/responses.md#error-responses` prints this table."""
+
+KEY_REJECTED: Final = frozenset({401, 403})
+"""Statuses, with any code, of a rejected key. A heartbeat is retried after them while the lease lasts."""
 
 UNLISTED_LONGEST_PAUSE_S: Final = 3_600.0
 STUCK_AFTER_MS: Final = 86_400_000

@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeAlias
 from attrs import evolve, frozen
 
 from cycles._core.outcome import NoSuccess, RejectedResponse, Success
-from cycles._core.protocol import CREATE_RESERVATION, STUCK_AFTER_MS, UNLISTED_LONGEST_PAUSE_S
+from cycles._core.protocol import CREATE_RESERVATION, KEY_REJECTED, STUCK_AFTER_MS, UNLISTED_LONGEST_PAUSE_S
 from cycles._core.records import Record, file_name
 from cycles._core.requests import DEFAULT_GRACE_MS, DEFAULT_TTL_MS, Call
 from cycles._core.settlement import Settled, Unresolved
@@ -135,7 +135,7 @@ class SettlementTask:
 
 def _concerns_all(outcome: NoSuccess) -> bool:
     """Return whether all pending tasks would fail the same way: server down, key rejected, rate limit, broken proxy."""
-    if isinstance(outcome, RejectedResponse) and (outcome.code is None or outcome.status in (401, 403, 429)):
+    if isinstance(outcome, RejectedResponse) and (outcome.code is None or outcome.status in {429, *KEY_REJECTED}):
         return True
     return uncertain(outcome)
 

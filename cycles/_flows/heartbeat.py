@@ -5,7 +5,7 @@ from __future__ import annotations
 from cycles._core.error_mapping import error_of
 from cycles._core.lease.planner import ExtendAttempt, Failure, FailureKind, Grant, Lease, Notice, Stop
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, RejectedResponse, Success, Unreachable
-from cycles._core.protocol import EXTEND_RESERVATION, RESERVATION_EXPIRED
+from cycles._core.protocol import EXTEND_RESERVATION, KEY_REJECTED, RESERVATION_EXPIRED
 from cycles._core.requests import extend_call, new_key
 from cycles._core.results import ReservationExtendResponse
 from cycles._errors import (
@@ -71,9 +71,12 @@ async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
 
 def _failure(outcome: NoSuccess) -> Failure:
     if isinstance(outcome, RejectedResponse):
-        kind = FailureKind.REJECTED
-        if outcome.transient:
+        if outcome.status in KEY_REJECTED:
+            kind = FailureKind.KEY_REJECTED
+        elif outcome.transient:
             kind = FailureKind.RATE_LIMITED if outcome.status == 429 else FailureKind.SERVER
+        else:
+            kind = FailureKind.REJECTED
         code = RESERVATION_EXPIRED if outcome.expired else outcome.code
         return Failure(kind, describe(outcome), code, outcome.retry_after_ms)
     kind = FailureKind.AMBIGUOUS if isinstance(outcome, Ambiguous) else FailureKind.TRANSPORT

@@ -46,11 +46,16 @@ def uncertain(outcome: Outcome) -> bool:
     """Return whether the effect of a request is unknown: no response, an ambiguous one, a failing server."""
     if isinstance(outcome, Unreachable):
         return not outcome.queued  # no connection slot was free: the server has received nothing, and may be available
-    return isinstance(outcome, Ambiguous) or (isinstance(outcome, RejectedResponse) and outcome.status >= 500)
+    return isinstance(outcome, Ambiguous) or (isinstance(outcome, RejectedResponse) and outcome.server_failed)
 
 
 def may_have_taken_effect(outcome: Outcome) -> bool:
-    """Return whether a request without a usable response may have changed something: its bytes may have been sent."""
+    """Return whether a request without a usable response may have changed something: its bytes may have been sent.
+
+    A server that cannot check keys has not run the operation.
+    """
+    if isinstance(outcome, RejectedResponse) and outcome.is_store_failure:
+        return False
     return uncertain(outcome) and not (isinstance(outcome, Unreachable) and not outcome.sent)
 
 

@@ -36,7 +36,7 @@ def admin_error(outcome: NoSuccess, operation: str) -> errors.CyclesError:
     """Return the error for an outcome of an admin operation that is no success."""
     if not isinstance(outcome, RejectedResponse):
         return error_of(outcome, operation)
-    if outcome.status >= 500 or outcome.status == 429:
+    if outcome.transient:
         return error_of(outcome, operation)
     kind = _BY_CODE.get(outcome.code or "") or _BY_STATUS.get(outcome.status, errors.ProtocolError)
     return kind(

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from cycles._core.outcome import NoSuccess, Outcome, RejectedResponse, Success, Unreachable
+from cycles._core.outcome import NoSuccess, RejectedResponse, Success
 from cycles._core.requests import Call, aware, without_none
 from cycles._errors import AmbiguousResponseError, CyclesError, NotFoundError
-from cycles._flows.retry import uncertain
+from cycles._flows.retry import may_have_taken_effect, uncertain
 from cycles.admin._channel import Channel, checked, failed, once
 from cycles.admin._methods import Pages, pages
 from cycles.admin.results import ApiKey, NewApiKey
@@ -70,7 +70,7 @@ async def create_api_key(
 
 def unknown(outcome: NoSuccess, operation: str, what: str) -> CyclesError:
     """Return the error of a create that is not repeated: `what` may exist if bytes of the request were sent."""
-    if not may_exist(outcome):
+    if not may_have_taken_effect(outcome):
         return failed(outcome, operation)
     error = AmbiguousResponseError(
         f"{operation} has no confirmed outcome ({outcome.message}): {what}",
@@ -80,11 +80,6 @@ def unknown(outcome: NoSuccess, operation: str, what: str) -> CyclesError:
     )
     error.__cause__ = getattr(outcome, "cause", None)
     return error
-
-
-def may_exist(outcome: Outcome) -> bool:
-    """Return whether a create may have been made although its outcome is no success."""
-    return uncertain(outcome) and not (isinstance(outcome, Unreachable) and not outcome.sent)
 
 
 def api_keys(

@@ -138,7 +138,7 @@ def test_an_answer_that_proves_nothing_is_a_failure(client_of: Make, server_resp
         (409, "RESERVATION_FINALIZED", cycles.ReservationFinalizedError),
         (409, "MAX_EXTENSIONS_EXCEEDED", cycles.MaxExtensionsExceededError),
         (410, "RESERVATION_EXPIRED", cycles.ReservationExpiredError),
-        (403, "FORBIDDEN", cycles.ForbiddenError),
+        (409, "TENANT_CLOSED", cycles.TenantClosedError),
     ],
 )
 def test_a_refusal_stops_at_once_and_is_said_once(

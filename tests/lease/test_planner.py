@@ -249,7 +249,7 @@ def test_retry_after_zero_is_no_busy_loop() -> None:
         ("TENANT_CLOSED", StopReason.TENANT_CLOSED, True),
         ("NOT_FOUND", StopReason.NOT_FOUND, True),
         ("IDEMPOTENCY_MISMATCH", StopReason.REJECTED, False),
-        ("FORBIDDEN", StopReason.REJECTED, False),
+        ("DEBT_OUTSTANDING", StopReason.REJECTED, False),
         (None, StopReason.REJECTED, False),
     ],
 )

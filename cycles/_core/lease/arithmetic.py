@@ -14,6 +14,7 @@ LEAST_DEADLINE_MS: Final = 1000.0  # a shorter deadline would fail responses tha
 DEADLINE_PART: Final = 8  # two attempts and the margin stay well below the lead
 EARLY_MS: Final = 100.0  # a late timer must not use up the one safe retry
 LONGEST_RETRY_MS: Final = 30_000.0
+FIRST_KEY_RETRY_MS: Final = 1000.0  # doubled with each failure; more attempts would not help a key
 
 
 def saturated(value: float) -> float:
@@ -87,6 +88,12 @@ def lead_now_ms(lead_ms: float, elapsed_ms: float) -> float:
 def retry_window_ms(lead_now: float, deadline: float, largest_rtt_ms: float) -> float:
     """Return how long a retry can wait and still be safe; below 0 there is no safe retry."""
     return minus(lead_now, attempt_budget_ms(deadline, largest_rtt_ms) + safety_margin_ms(largest_rtt_ms))
+
+
+def key_retry_wait_ms(lead_now: float, last_wait_ms: float) -> float:
+    """Return the pause after a 401 or 403: growing, but never beyond the lease, with short ones before its end."""
+    growing = min(max(FIRST_KEY_RETRY_MS, 2 * last_wait_ms), LONGEST_RETRY_MS)
+    return min(growing, max(FIRST_KEY_RETRY_MS, rounded_down(lead_now / 2)), lead_now)
 
 
 def retry_wait_ms(lead_now: float, retry_window: float) -> float:

@@ -103,6 +103,8 @@ class Lease:
         lease = evolve(self, notices=())
         if failure.kind is FailureKind.REJECTED:
             return lease, self._rejected(failure)
+        if self.by_remaining_ttl and failure.kind is FailureKind.KEY_REJECTED:
+            return lease._retry_key(failure, now_ms)
         if self.by_remaining_ttl:
             return lease._recover(failure, now_ms)
         return lease, self._hold_on(failure, now_ms)
@@ -181,6 +183,21 @@ class Lease:
                 return self, _throttled(failure, window)
             # repeated "Retry-After: 0" would be a loop without delay; waiting longer than requested is allowed
             wait = wait if requested == 0 and last is not None and last.wait_ms == 0 else requested
+        lease = evolve(self, last_failure=FailedAttempt(elapsed, window, wait))
+        return lease, lease._attempt(now_ms + wait, fresh_key=False)
+
+    def _retry_key(self, failure: Failure, now_ms: float) -> tuple[Self, Step]:
+        """Repeat the same key and payload while the lease lasts: the server did not run the rejected attempts.
+
+        See `docs/protocol/heartbeat.md#rejected-keys`.
+        """
+        elapsed = max(0.0, now_ms - self.response_ms)
+        lead = primary.lead_now_ms(self.lead_ms, elapsed)
+        if lead == 0:
+            return self, Stop(StopReason.REJECTED, f"{failure.detail}; the lease has ended")
+        window = primary.retry_window_ms(lead, self.deadline_ms, self.largest_rtt_ms)
+        last = self.last_failure
+        wait = primary.key_retry_wait_ms(lead, 0.0 if last is None else last.wait_ms)
         lease = evolve(self, last_failure=FailedAttempt(elapsed, window, wait))
         return lease, lease._attempt(now_ms + wait, fresh_key=False)
 
