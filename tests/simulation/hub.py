@@ -11,6 +11,7 @@ import contextlib
 import heapq
 import itertools
 import random
+import sys
 import traceback
 from collections.abc import Callable
 from typing import Any, Final
@@ -58,7 +59,9 @@ class Thread:
         self.body = body
         self.done = False
         self.joiners: list[Waiter] = []
-        self.loop: asyncio.AbstractEventLoop | None = None  # the running loop while the thread is switched out
+        # What Python keeps for each thread, while this one is switched out.
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.asyncgen_hooks: tuple[Any, Any] = (None, None)
         self.greenlet = greenlet.greenlet(self._run, parent=process.hub.main)
         self.proxy: Any = None
         process.threads.append(self)
@@ -225,11 +228,13 @@ class Hub:
         self.current = thread
         self._last = thread
         asyncio._set_running_loop(thread.loop)
+        sys.set_asyncgen_hooks(*thread.asyncgen_hooks)
         try:
             thread.greenlet.switch()
         finally:
             self.current = None
             asyncio._set_running_loop(None)
+            sys.set_asyncgen_hooks(None, None)
         if self.after_step is not None:
             self.after_step()
 
@@ -237,6 +242,8 @@ class Hub:
         thread = self.current
         assert thread is not None
         thread.loop = asyncio._get_running_loop()
+        hooks = sys.get_asyncgen_hooks()
+        thread.asyncgen_hooks = (hooks.firstiter, hooks.finalizer)
         self.main.switch()
         if not thread.process.alive:
             raise ProcessKilled
