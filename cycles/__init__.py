@@ -22,7 +22,7 @@ from cycles._version import __version__ as __version__
 
 _HOMES = {
     "cycles._config": ("Config",),
-    "cycles._client.context": ("copy_context_to", "current_guard", "limit", "subject"),
+    "cycles._client.context": ("copy_context_to", "current_guard", "current_subject", "limit", "subject"),
     "cycles._core.amounts": (
         "Amount",
         "SignedAmount",

@@ -13,6 +13,7 @@ from cycles import (
 from cycles._client.client import Cycles as Cycles
 from cycles._client.context import (
     copy_context_to as copy_context_to,
+    current_subject as current_subject,
     limit as limit,
     subject as subject,
 )

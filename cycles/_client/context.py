@@ -24,7 +24,7 @@ R = TypeVar("R")
 _subject: Final[ContextVar[Subject | None]] = ContextVar("cycles_subject", default=None)
 
 
-def context_subject() -> Subject | None:
+def current_subject() -> Subject | None:
     """Return the merged subject of the `cycles.subject(...)` blocks around this code, or None if there is none."""
     return _subject.get()
 
@@ -131,4 +131,4 @@ def copy_context_to(executor: Executor) -> ContextExecutor:
     return ContextExecutor(executor)
 
 
-public(copy_context_to, current_guard, limit, subject)
+public(copy_context_to, current_guard, current_subject, limit, subject)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 
 from attrs import evolve, frozen
 
-from cycles._client.context import context_subject
+from cycles._client.context import current_subject
 from cycles._client.options import AnySubject
 from cycles._config import Config
 from cycles._core.error_mapping import error_of
@@ -47,7 +47,7 @@ class OperationContext:
             InvalidRequestError: None of them sets a level.
         """
         merged = as_subject(given)
-        around = context_subject()
+        around = current_subject()
         if around is not None:
             merged = merged.over(around)
         merged = merged.over(Subject(**{level: getattr(self.config, level) for level in LEVELS}))

@@ -7,12 +7,13 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
-from cycles._client.context import context_subject, copy_context_to, subject
+import cycles
+from cycles._client.context import copy_context_to, current_subject, subject
 from cycles._errors import InvalidRequestError
 
 
 def agent() -> str | None:
-    surrounding = context_subject()
+    surrounding = current_subject()
     return None if surrounding is None else surrounding.agent
 
 
@@ -37,3 +38,10 @@ def test_leaving_the_pool_ends_its_threads() -> None:
 def test_a_process_pool_is_rejected_and_the_error_names_detach() -> None:
     with ProcessPoolExecutor(1) as pool, pytest.raises(InvalidRequestError, match=r"guard\.detach"):
         copy_context_to(pool)
+
+
+def test_current_subject_returns_what_the_blocks_add_up_to() -> None:
+    assert cycles.current_subject() is None
+    with cycles.subject(workspace="prod"), cycles.subject(agent="planner"):
+        assert cycles.current_subject() == cycles.Subject(workspace="prod", agent="planner")
+    assert cycles.current_subject() is None

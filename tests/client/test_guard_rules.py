@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._client.context import context_subject
+from cycles._client.context import current_subject
 from tests.client.conftest import ACTION, World
 
 pytestmark = pytest.mark.anyio
@@ -200,7 +200,7 @@ def test_a_subject_block_may_be_left_in_another_context_than_it_was_entered_in()
     stack = ExitStack()
     contextvars.copy_context().run(stack.enter_context, cycles.subject(agent="planner"))
     contextvars.copy_context().run(stack.close)
-    assert context_subject() is None
+    assert current_subject() is None
 
 
 async def hold(client: cycles.Cycles, seen: list[Any]) -> None:

@@ -24,6 +24,7 @@ PLANTED = {
     "providers": ("cycles/providers/_call.py", "import cycles._drivers.scheduler"),
     "hooks": ("cycles/providers/_openai_anthropic.py", "import cycles.providers._google"),
     "prices": ("cycles/usage.py", "import genai_prices"),
+    "integrations": ("cycles/integrations/_cost.py", "import cycles._core.usage"),
     "outside": ("cycles/_journal/journal.py", "import cycles._http.exchange"),
 }
 

@@ -1,0 +1,171 @@
+"""One guarded call: the only place where an integration reserves and settles.
+
+`Work.run`, `Work.arun` and `Work.astream` share everything but `await`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from attrs import define, field
+
+import cycles
+from cycles.integrations._cost import LONGEST_NAME, OPEN, Cost
+from cycles.integrations._shared import DENIALS, Common
+
+if TYPE_CHECKING:
+    from cycles import AsyncGuard, Guard, Reservation
+
+T = TypeVar("T")
+
+
+@define(kw_only=True)
+class Work(Cost):
+    """One guarded call: what it costs, and how it is denied.
+
+    Attributes:
+        common: The options of the integration object.
+        denied: Returns the result that replaces a denied call, or raises.
+        tool: The name of the tool that is called; the caps must allow it.
+        is_model: Whether the call is a step of an agent: caps that allow no further step are a denial.
+    """
+
+    common: Common
+    denied: Callable[[Exception], Any]
+    tool: str | None = None
+    is_model: bool = False
+    _running: bool = field(default=False, init=False)
+
+    def run(self, call: Callable[[Guard], T]) -> T:
+        """Reserve, run the call and settle. Returns what `denied` returns if the reservation is denied.
+
+        Raises:
+            CyclesError: The budget could not be checked, or the settlement was rejected.
+            BaseException: What the call raised.
+        """
+        try:
+            with self._reservation() as guard:
+                self._permit(guard)
+                result = call(guard)
+                self.see(result, guard)
+                amount, metadata, failure = self.ending(guard, result)
+                if amount is not None:
+                    guard.commit(amount, metadata=metadata)
+                elif failure is not None:
+                    guard.end(failure)
+        except DENIALS as error:
+            if self._running:
+                raise
+            return self.denied(error)  # type: ignore[no-any-return]
+        return result
+
+    async def arun(self, call: Callable[[AsyncGuard], Awaitable[T]]) -> T:
+        """As `run`, for a coroutine."""
+        try:
+            async with self._reservation() as guard:
+                self._permit(guard)
+                result = await call(guard)
+                self.see(result, guard)
+                amount, metadata, failure = self.ending(guard, result)
+                if amount is not None:
+                    await guard.commit(amount, metadata=metadata)
+                elif failure is not None:
+                    await guard.end(failure)
+        except DENIALS as error:
+            if self._running:
+                raise
+            return self.denied(error)  # type: ignore[no-any-return]
+        return result
+
+    async def astream(self, open_: Callable[[AsyncGuard], Any]) -> AsyncGenerator[Any, None]:
+        """As `run`, for a stream: reserve at the first step, settle when it ends, raises or is closed.
+
+        Args:
+            open_: Returns the async iterator of events, or an awaitable of it.
+        """
+        try:
+            guard = await self.areserve()
+        except DENIALS as error:
+            yield self.denied(error)
+            return
+        stream: Any = None
+        try:
+            stream = open_(guard)
+            stream = await stream if inspect.isawaitable(stream) else stream
+            async for event in stream:
+                self.see(event, guard)
+                yield event
+        except BaseException as raised:
+            try:
+                await _close(stream)
+            finally:
+                await self.abreak(guard, raised, sent=stream is not None)
+            raise
+        await self.afinish(guard)
+
+    async def areserve(self) -> AsyncGuard:
+        """Reserve for a stream. The caller ends the guard with `afinish` or `abreak`.
+
+        Raises:
+            Exception: One of `DENIALS`, or an error that is no denial.
+        """
+        guard = await self._reservation()
+        try:
+            self._permit(guard)
+        except BaseException as error:
+            await guard.end(error)
+            raise
+        return guard
+
+    async def afinish(self, guard: AsyncGuard) -> None:
+        """Settle a stream that was read to its end."""
+        try:
+            amount, metadata, _ = self.ending(guard, None)
+            if amount is not None:
+                await guard.commit(amount, metadata=metadata)
+        finally:
+            await guard.end()
+
+    async def abreak(self, guard: AsyncGuard, raised: BaseException, *, sent: bool) -> None:
+        """Settle a stream that was left early or broke off: what was made so far. Never raises an error of Cycles.
+
+        Args:
+            guard: The guard of the stream.
+            raised: Why it ended.
+            sent: Whether the request may have been sent.
+        """
+        left = isinstance(raised, GeneratorExit | asyncio.CancelledError)
+        try:
+            if guard.state not in OPEN or not (self.begun(guard) or (left and sent)):
+                await guard.end(raised)
+                return
+            amount, metadata = self.made(guard, "closed" if left else "error")
+            await guard.commit(amount, metadata=metadata)
+        except cycles.CyclesError as error:
+            raised.add_note(f"cycles: the guard could not be settled: {error}")
+
+    def _reservation(self) -> Reservation:
+        common, (kind, name) = self.common, self.action
+        return common.reserving().reserve(
+            self.estimate,
+            action=(kind, name[:LONGEST_NAME] or "unknown"),
+            subject=common.subject_of(*self.call),
+            actual=self.actual if isinstance(self.actual, cycles.Amount) else self.of_usage(),
+            **common.options,
+        )
+
+    def _permit(self, guard: Guard | AsyncGuard) -> None:
+        if self.tool is not None:
+            guard.require_tool(self.tool)
+        if self.is_model:
+            guard.step()
+        self._running = True
+
+
+async def _close(stream: Any) -> None:
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()

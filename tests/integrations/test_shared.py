@@ -1,0 +1,378 @@
+"""What all integrations share: options, denials, and what a call costs, sync, async and streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles.integrations._shared import (
+    Common,
+    checked_actual,
+    checked_budget,
+    estimate_of,
+    require,
+    standard_message,
+)
+from cycles.integrations._work import Work
+from tests.integrations.conftest import Ledger
+
+pytestmark = pytest.mark.anyio
+
+DENIED = {"agent": "poor"}
+
+
+def price(usage: cycles.Usage) -> cycles.Amount:
+    return cycles.tokens(2 * usage.tokens_input + 10 * usage.tokens_output)
+
+
+def reports(event: Any, usage: cycles.Usage) -> bool:
+    """Read the usage of a result or an event that has one."""
+    if not isinstance(event, dict):
+        return False
+    usage.see_response("r1", {"tokens_input": event["in"], "tokens_output": event["out"]}, model="small")
+    return True
+
+
+@pytest.fixture(params=["sync", "async"])
+def run(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Run a work with a function that takes the guard, both ways."""
+
+    async def run(work: Work, body: Callable[[Any], Any]) -> Any:
+        if request.param == "sync":
+            return work.run(body)
+
+        async def later(guard: Any) -> Any:
+            return body(guard)
+
+        return await work.arun(later)
+
+    return run
+
+
+@pytest.fixture
+def work(client: cycles.Cycles) -> Callable[..., Work]:
+    def work(subject: Any = None, **options: Any) -> Work:
+        given: dict[str, Any] = {
+            "common": Common(client, subject),
+            "estimate": cycles.tokens(100),
+            "action": ("llm.completion", "small"),
+            "denied": lambda error: standard_message(error),
+            "read": reports,
+            "is_model": True,
+        }
+        return Work(**{**given, **options})
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("options", "result", "committed", "metadata"),
+    [
+        ({"price": price}, {"in": 3, "out": 4}, 46, {}),
+        ({}, {"in": 3, "out": 4}, 7, {}),
+        ({}, "no usage", 100, {"actual_source": "estimate"}),
+        ({"price": price}, "no usage", 100, {"actual_source": "estimate"}),
+        ({"price": lambda usage: 1 / 0}, {"in": 3, "out": 4}, 100, {"actual_source": "estimate"}),
+        ({"actual": cycles.tokens(9)}, "no usage", 9, {}),
+        ({"call": ("q",), "actual": lambda q, result: cycles.tokens(len(q + result))}, "abc", 4, {}),
+        ({"actual": lambda result: "wrong"}, "abc", 100, {"actual_source": "estimate"}),
+    ],
+)
+async def test_a_call_costs_what_the_table_says(
+    run: Any, work: Any, ledger: Ledger, options: Any, result: Any, committed: int, metadata: Any
+) -> None:
+    assert await run(work(**options), lambda guard: result) == result
+    assert ledger.spent() == committed
+    assert ledger.metadata() == [metadata]
+
+
+async def test_dollars_without_prices_cost_the_estimate(run: Any, work: Any, ledger: Ledger) -> None:
+    await run(work(estimate=cycles.usd("0.05")), lambda guard: {"in": 3, "out": 4})
+    assert ledger.spent("USD_MICROCENTS") == cycles.usd("0.05").amount
+
+
+async def test_what_the_call_itself_settles_stands(run: Any, work: Any, ledger: Ledger) -> None:
+    await run(work(price=price), lambda guard: guard.spend(cycles.tokens(5)))
+    assert ledger.spent() == 5
+
+
+async def test_a_result_that_cannot_be_read_is_paid_with_the_estimate(run: Any, work: Any, ledger: Ledger) -> None:
+    assert await run(work(), lambda guard: {"other": 1}) == {"other": 1}
+    assert ledger.spent() == 100
+
+
+async def test_a_call_that_raises_is_released_and_raises_unchanged(run: Any, work: Any, ledger: Ledger) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await run(work(price=price), lambda guard: 1 / 0)
+    assert ledger.spent() == 0
+
+
+async def test_a_call_that_raises_pays_its_known_usage(run: Any, work: Any, ledger: Ledger) -> None:
+    def body(guard: Any) -> None:
+        guard.usage.add(tokens_input=1)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await run(work(price=price), body)
+    assert ledger.spent() == 2
+    assert ledger.metadata() == [{"outcome": "error"}]
+
+
+async def test_a_failed_result_is_released_and_returned(run: Any, work: Any, ledger: Ledger) -> None:
+    assert await run(work(read=None, failed=lambda result: True), lambda guard: "failed") == "failed"
+    assert ledger.spent() == 0
+
+
+async def test_a_denied_call_does_not_run_and_its_message_leaks_nothing(run: Any, work: Any, ledger: Ledger) -> None:
+    ran: list[int] = []
+    message = await run(work(DENIED), lambda guard: ran.append(1))
+    assert not ran
+    assert "(BUDGET_EXCEEDED)" in message
+    assert not any(secret in message for secret in ("acme", "poor", "100", "5"))
+
+
+async def test_a_denial_of_the_callers_own_code_inside_is_no_denial_of_the_call(run: Any, work: Any) -> None:
+    def body(guard: Any) -> None:
+        raise cycles.BudgetExceededError("inner")
+
+    with pytest.raises(cycles.BudgetExceededError, match="inner"):
+        await run(work(), body)
+
+
+async def test_an_unreachable_server_is_an_error_and_nothing_runs(run: Any, work: Any) -> None:
+    ran: list[int] = []
+    dead = cycles.Cycles(base_url="http://127.0.0.1:9", api_key="k", tenant="acme", journal=False)
+    with pytest.raises(cycles.TransportError):
+        await run(work(common=Common(dead)), lambda guard: ran.append(1))
+    dead.close()
+    assert not ran
+
+
+@pytest.mark.parametrize(
+    ("caps", "options", "code"),
+    [
+        ({"tool_denylist": ["shell"]}, {"tool": "shell", "is_model": False}, "TOOL_NOT_ALLOWED"),
+        ({"max_steps_remaining": 0}, {}, "STEPS_EXHAUSTED"),
+    ],
+)
+async def test_caps_that_forbid_the_call_are_a_denial(
+    run: Any, work: Any, ledger: Ledger, server: Any, caps: Any, options: Any, code: str
+) -> None:
+    server.ledger.set_budget("tenant:acme", cycles.tokens(1000), caps=caps)
+    ran: list[int] = []
+    assert f"({code})" in await run(work(**options), lambda guard: ran.append(1))
+    assert not ran
+    assert ledger.spent() == 0
+
+
+async def test_the_guard_is_the_current_one_while_the_call_runs(run: Any, work: Any) -> None:
+    assert await run(work(read=None), lambda guard: cycles.current_guard() is guard)
+    assert cycles.current_guard() is None
+
+
+async def test_a_callable_subject_gets_the_call(run: Any, work: Any, ledger: Ledger) -> None:
+    common = Common(ledger.client, lambda name: {"agent": name})
+    await run(work(common=common, call=("bot",)), lambda guard: None)
+    assert ledger.rows()[0].subject.agent == "bot"
+
+
+def test_the_default_client_is_looked_up_at_each_call(work: Any, ledger: Ledger) -> None:
+    later = work(common=Common(None), read=None)
+    cycles.set_default_client(ledger.client)
+    try:
+        later.run(lambda guard: None)
+    finally:
+        cycles.set_default_client(None)
+    assert ledger.spent() == 100
+
+
+EVENTS = ("Hello", " you", {"in": 3, "out": 4})
+
+
+def texts(event: Any) -> list[str]:
+    return [event] if isinstance(event, str) else []
+
+
+async def opened(events: Any = EVENTS, error: BaseException | None = None) -> AsyncIterator[Any]:
+    for event in events:
+        yield event
+    if error is not None:
+        raise error
+
+
+def streamed(work: Any, **options: Any) -> Work:
+    given: Work = work(**{"strings": texts, "prompt": lambda: "x" * 30, **options})
+    return given
+
+
+async def test_a_stream_read_to_its_end_costs_its_usage(work: Any, ledger: Ledger) -> None:
+    assert [event async for event in streamed(work).astream(lambda guard: opened())] == list(EVENTS)
+    assert ledger.spent() == 7
+    assert ledger.metadata() == [{}]
+
+
+@pytest.mark.parametrize(
+    ("options", "committed"),
+    [({}, 12), ({"price": price}, 40), ({"limit": 1}, 11), ({"price": lambda usage: 1 / 0}, 100)],
+)
+async def test_a_stream_left_early_costs_what_was_made(work: Any, ledger: Ledger, options: Any, committed: int) -> None:
+    stream = streamed(work, **options).astream(lambda guard: opened())
+    await anext(stream)
+    await stream.aclose()
+    assert ledger.spent() == committed
+    assert ledger.metadata() == [{"outcome": "closed", "actual_source": "estimate"}]
+
+
+async def test_a_stream_left_early_in_dollars_without_prices_costs_the_estimate(work: Any, ledger: Ledger) -> None:
+    stream = streamed(work, estimate=cycles.usd("0.05")).astream(lambda guard: opened())
+    await anext(stream)
+    await stream.aclose()
+    assert ledger.spent("USD_MICROCENTS") == cycles.usd("0.05").amount
+
+
+async def test_a_stream_left_after_its_usage_is_exact(work: Any, ledger: Ledger) -> None:
+    stream = streamed(work).astream(lambda guard: opened())
+    async for event in stream:
+        if isinstance(event, dict):
+            break
+    await stream.aclose()
+    assert ledger.spent() == 7
+    assert ledger.metadata() == [{"outcome": "closed"}]
+
+
+async def test_a_stream_that_breaks_off_costs_what_was_made(work: Any, ledger: Ledger) -> None:
+    stream = streamed(work).astream(lambda guard: opened(["Hello"], ConnectionError()))
+    with pytest.raises(ConnectionError):
+        async for _ in stream:
+            pass
+    assert ledger.spent() == 12
+    assert ledger.metadata() == [{"outcome": "error", "actual_source": "estimate"}]
+
+
+async def test_a_stream_that_does_not_begin_is_released(work: Any, ledger: Ledger) -> None:
+    with pytest.raises(ConnectionError):
+        async for _ in streamed(work).astream(lambda guard: opened([], ConnectionError())):
+            pass
+    assert ledger.spent() == 0
+
+
+async def test_a_stream_cancelled_before_its_first_event_costs_its_prompt(work: Any, ledger: Ledger) -> None:
+    begun = asyncio.Event()
+
+    async def waits() -> AsyncIterator[str]:
+        begun.set()
+        await asyncio.Event().wait()
+        yield ""
+
+    async def read() -> None:
+        async for _ in streamed(work).astream(lambda guard: waits()):
+            pass
+
+    task = asyncio.create_task(read())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ledger.spent() == 10
+    assert ledger.metadata() == [{"outcome": "closed", "actual_source": "estimate"}]
+
+
+async def test_a_stream_leaves_no_guard_in_the_context_of_its_reader(work: Any) -> None:
+    async for _ in streamed(work).astream(lambda guard: opened()):
+        assert cycles.current_guard() is None
+
+
+async def test_a_denied_stream_is_one_message(work: Any) -> None:
+    stream = streamed(work, subject=DENIED).astream(lambda guard: opened())
+    assert ["(BUDGET_EXCEEDED)" in event async for event in stream] == [True]
+
+
+async def test_thirty_concurrent_calls_have_a_guard_each(work: Any, ledger: Ledger) -> None:
+    async def one(n: int) -> None:
+        async def call(guard: cycles.AsyncGuard) -> dict[str, int]:
+            await asyncio.sleep(0)
+            assert cycles.current_guard() is guard
+            return {"in": n, "out": 0}
+
+        await work().arun(call)
+
+    await asyncio.gather(*[one(n) for n in range(1, 31)])
+    assert ledger.spent() == sum(range(1, 31))
+    assert len({row.idempotency_key for row in ledger.rows()}) == 30
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"client": "c"}, cycles.InvalidRequestError),
+        ({"on_denied": "ignore"}, cycles.InvalidRequestError),
+        ({"subject": 5}, cycles.InvalidRequestError),
+        ({"options": {"ttl_ms": 5}}, cycles.InvalidRequestError),
+        ({"options": {"lease_policy": "never"}}, cycles.InvalidRequestError),
+        ({"options": {"tll_ms": 60_000}}, TypeError),
+        ({"options": {"idempotency_key": "k"}}, TypeError),
+    ],
+)
+def test_options_are_checked_when_the_object_is_made(options: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        Common(**{"client": None, **options})
+
+
+def test_budgets_and_actuals_are_checked_when_the_object_is_made() -> None:
+    with pytest.raises(cycles.InvalidRequestError, match="tool_budget"):
+        checked_budget("tool_budget", {"shell": 5}, mapping=True)
+    with pytest.raises(cycles.InvalidRequestError, match="model_actual"):
+        checked_actual("model_actual", cycles.tokens(5), amount=False)
+    with pytest.raises(cycles.InvalidRequestError, match="model_budget"):
+        estimate_of("model_budget", lambda: 5, None)  # type: ignore[arg-type, return-value]
+    assert estimate_of("tool_budget", {"shell": cycles.tokens(5)}, "other") is None
+
+
+@pytest.mark.parametrize(
+    ("on_denied", "text"),
+    [
+        ("message", "The budget does not allow this call (X). Do not try it again; continue without it."),
+        (lambda error: f"no: {error.code}", "no: X"),
+        (lambda error, tool: f"no {tool}", "no shell"),
+    ],
+)
+def test_a_denial_becomes_the_message_that_was_chosen(on_denied: Any, text: str) -> None:
+    error = cycles.BudgetExceededError("tenant:acme has $0.98 left", code="X")
+    assert Common(None, on_denied=on_denied).message(error, "shell", default="raise") == text
+
+
+@pytest.mark.parametrize(("on_denied", "default"), [("raise", "message"), (None, "raise")])
+def test_a_denial_is_raised_if_that_was_chosen(on_denied: Any, default: Any) -> None:
+    error = cycles.BudgetExceededError("denied", code="BUDGET_EXCEEDED")
+    with pytest.raises(cycles.BudgetExceededError) as raised:
+        Common(None, on_denied=on_denied).message(error, default=default)
+    assert raised.value is error
+
+
+def test_a_code_that_a_server_invented_is_not_repeated() -> None:
+    assert "(DENIED)" in standard_message(cycles.ReservationDeniedError("no", code="tenant:acme is broke"))
+
+
+def test_a_missing_library_is_an_error_with_the_line_that_installs_it() -> None:
+    with pytest.raises(ImportError, match=r"pip install 'cycles-sdk\[otel\]'"):
+        require("no_such_library.part", "otel")
+
+
+def test_an_import_error_inside_a_library_passes_unchanged(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_library.py").write_text("import something_else_entirely", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="something_else_entirely") as raised:
+        require("broken_library", "otel")
+    assert "pip install" not in str(raised.value)
+
+
+def test_importing_cycles_loads_no_integration() -> None:
+    code = "import sys, cycles; cycles.Cycles; print(*[m for m in sys.modules if 'integrations' in m])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == ""
