@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 __version__ = "0.1.0"
+PROTOCOL_VERSION = "0.1.25"
 
 
 def public(*values: type[Any] | Callable[..., Any]) -> None:

@@ -22,6 +22,7 @@ PLANTED = {
     "client": ("cycles/_client/guard.py", "import time"),
     "flows": ("cycles/_flows/retry.py", "import cycles._http.exchange"),
     "providers": ("cycles/providers/_call.py", "import cycles._drivers.scheduler"),
+    "cli": ("cycles/cli/balances.py", "import cycles._journal.journal"),
     "hooks": ("cycles/providers/_openai_anthropic.py", "import cycles.providers._google"),
     "prices": ("cycles/usage.py", "import genai_prices"),
     "integrations": ("cycles/integrations/_cost.py", "import cycles._core.usage"),

@@ -1,0 +1,24 @@
+"""The command `cycles`: one file per command. It uses the SDK as users do, with `import cycles`.
+
+Files that start with an underscore are shared: the table of commands (`_app`), what each command gets (`_frame`), where
+its settings come from (`_settings`) and how it prints (`_output`). See `docs/command-line.md`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+_NEEDED = ("click", "rich")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        from cycles.cli._app import run
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] not in _NEEDED:
+            raise
+        print(f"error: {missing.name} is not installed: run pip install 'cycles-sdk[cli]'", file=sys.stderr)
+        return 2
+    return run(arguments)

@@ -1,0 +1,115 @@
+"""The table of commands, and the function that runs one of them. A command is imported when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import platform
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+import cycles
+from cycles._version import PROTOCOL_VERSION
+from cycles.cli._frame import INTERRUPTED, USAGE, close_stdout, shared_options
+from cycles.cli._output import say
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "balances": ("cycles.cli.balances", "Show budgets: allocated, spent, reserved, what is left."),
+}
+"""Name of a command: its module, which has it as `command`, and its short help."""
+
+
+class CommandTable(click.Group):
+    """The group `cycles`: it lists its commands without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        found: Any = importlib.import_module(COMMANDS[cmd_name][0])
+        command = found.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Print the table with the short helps that it contains."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        python = f"{platform.python_implementation()} {platform.python_version()}"
+        click.echo(f"cycles {cycles.__version__}, protocol {PROTOCOL_VERSION}, {python}")
+        ctx.exit()
+
+
+@click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@shared_options
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the versions."
+)
+def app() -> None:
+    """See and limit what AI agents spend with a Cycles server.
+
+    Settings come from options, then from --profile, then from CYCLES_BASE_URL, CYCLES_API_KEY and the other variables.
+    """
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    _log_to_stderr()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding
+    try:
+        status = _run(given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return close_stdout()
+    return status
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments:
+        with click.Context(app, info_name="cycles", **app.context_settings) as context:
+            click.echo(app.get_help(context), err=True)
+        return USAGE
+    try:
+        status = app.main(arguments, prog_name="cycles", standalone_mode=False)
+    except click.ClickException as wrong:
+        _explain(wrong)
+        return USAGE
+    except (click.Abort, KeyboardInterrupt):
+        say("interrupted")
+        return INTERRUPTED
+    return int(status or 0)
+
+
+def _explain(wrong: click.ClickException) -> None:
+    message = wrong.format_message().rstrip(".")
+    say(f"error: {message[:1].lower()}{message[1:]}")
+    context = getattr(wrong, "ctx", None)
+    if context is not None:
+        say(f"{context.get_usage().replace('Usage:', 'usage:')}; {context.command_path} --help explains it")
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def _log_to_stderr() -> None:
+    """Print warnings of the SDK as lines, with control characters escaped."""
+    logger = logging.getLogger("cycles")
+    if not logger.handlers:
+        logger.addHandler(_Lines(logging.WARNING))
+        logger.propagate = False

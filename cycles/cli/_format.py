@@ -1,0 +1,74 @@
+"""Amounts, times and bars as people read them."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.text import Text
+
+import cycles
+
+_STEPS: Final = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000))
+BAR_WIDTH: Final = 20
+
+
+def now_ms() -> int:
+    """Return the time on this machine in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def duration(ms: int) -> str:
+    """Return a duration in its two largest units, like ``2 h 05 m``."""
+    if ms < 0:
+        return f"-{duration(-ms)}"
+    for (unit, size), (smaller, small) in itertools.pairwise(_STEPS):
+        if ms >= size:
+            return f"{ms // size} {unit} {ms % size // small:02d} {smaller}"
+    return f"{ms // 1000} s"
+
+
+def moment(ms: int) -> str:
+    """Return a time as ISO text in UTC, to the second."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return f"{ms} ms"
+
+
+def amount_of(value: cycles.SignedAmount | None) -> str:
+    """Return an amount with separators, or a dash for none."""
+    if value is None:
+        return "-"
+    if value.unit == cycles.Unit.USD_MICROCENTS:
+        dollars = f"{abs(cycles.to_usd(value)):,f}".rstrip("0")
+        whole, _, cents = dollars.partition(".")
+        return f"{'-' if value.amount < 0 else ''}${whole}.{cents.ljust(2, '0')}"
+    return f"{value.amount:,} {value.unit}"
+
+
+def bar(balance: cycles.Balance, *, colour: bool, width: int = BAR_WIDTH) -> Text:
+    """Return a bar of one budget: spent, then reserved, then what is left; without an allocated amount, nothing."""
+    if balance.allocated is None or balance.allocated.amount <= 0:
+        return Text("")
+    whole = balance.allocated.amount
+    spent = (balance.spent.amount if balance.spent else 0) + (balance.debt.amount if balance.debt else 0)
+    reserved = balance.reserved.amount if balance.reserved else 0
+    first = _cells(spent, whole, width)
+    second = min(_cells(spent + reserved, whole, width), width) - first
+    rest = width - first - second
+    style = "red" if spent >= whole else "green"
+    text = Text()
+    text.append(("\u2588" if colour else "#") * first, style)
+    text.append(("\u2593" if colour else "=") * second, "yellow")
+    text.append(("\u2591" if colour else ".") * rest, "dim")
+    return text
+
+
+def _cells(part: int, whole: int, width: int) -> int:
+    """Return how many cells a part fills; anything above zero fills at least one."""
+    if part <= 0:
+        return 0
+    return max(1, min(width, part * width // whole))

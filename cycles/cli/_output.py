@@ -1,0 +1,123 @@
+"""How commands print: results to stdout, everything else to stderr.
+
+On a terminal rich draws tables. Otherwise, or if NO_COLOR is set, nothing printed contains an escape sequence. Text
+from a server, a record or a provider is never read as markup, and its control characters are escaped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TextIO, TypeAlias
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+Cell: TypeAlias = str | Text
+_WIDE: Final = 100_000  # columns of output that is no terminal: its reader decides where lines end
+
+
+def printable(text: object) -> str:
+    """Return a text with everything that a terminal might act on as escape sequences, line breaks included."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in str(text)
+    )
+
+
+def say(line: object) -> None:
+    """Print one line to stderr. It is escaped."""
+    sys.stderr.write(printable(line) + "\n")
+    sys.stderr.flush()
+
+
+def console(stream: TextIO) -> Console:
+    """Return a console for a stream, without colours if the stream is no terminal or NO_COLOR is set."""
+    terminal = stream.isatty()
+    coloured = terminal and not os.environ.get("NO_COLOR")
+    return Console(
+        file=stream,
+        force_terminal=terminal,
+        color_system="auto" if coloured else None,
+        width=None if terminal else _WIDE,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=False,
+    )
+
+
+def styled(text: object, style: str = "") -> Text:
+    """Return an escaped text with a style."""
+    return Text(printable(text), style=style)
+
+
+class Output:
+    """Prints the results of one command.
+
+    Attributes:
+        json: Whether the command prints JSON documents.
+        console: The console of stdout.
+    """
+
+    def __init__(self, *, json: bool) -> None:
+        self.json = json
+        self.console = console(sys.stdout)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether stdout is a terminal."""
+        return self.console.is_terminal
+
+    def document(self, value: Any) -> None:
+        """Print one JSON document in one line."""
+        sys.stdout.write(json.dumps(value) + "\n")
+        sys.stdout.flush()
+
+    def line(self, text: Cell = "") -> None:
+        """Print one line."""
+        self.console.print(text if isinstance(text, Text) else styled(text), soft_wrap=True)
+
+    def draw(self, renderable: RenderableType) -> None:
+        """Print anything that rich can draw."""
+        self.console.print(renderable)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = ()) -> None:
+        """Print a table; `right` names the columns that are aligned to the right."""
+        self.draw(self.as_table(columns, rows, right=right))
+
+    def as_table(
+        self, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = (), title: str = ""
+    ) -> Table:
+        """Return a table, for commands that draw several things together."""
+        table = Table(
+            box=box.SIMPLE_HEAD if self.is_terminal else None,
+            title=title or None,
+            title_justify="left",
+            title_style="bold",
+            pad_edge=False,
+            padding=(0, 2 if not self.is_terminal else 1, 0, 0),
+            show_edge=False,
+            header_style="bold",
+        )
+        for column in columns:
+            table.add_column(
+                column, justify="right" if column in right else "left", no_wrap=column in right, overflow="fold"
+            )
+        for row in rows:
+            table.add_row(*(cell if isinstance(cell, Text) else styled(cell) for cell in row))
+        return table
+
+    def pairs(self, rows: Iterable[tuple[str, Cell | None]]) -> None:
+        """Print names and values below each other; None is left out."""
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in rows:
+            if value is not None:
+                table.add_row(name, value if isinstance(value, Text) else styled(value))
+        self.draw(table)

@@ -1,0 +1,60 @@
+"""A server over HTTP, settings that point to it, and `cycles` in this process."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import cycles
+from tests.operators.kit import Ran
+
+Cycles = Callable[..., Ran]
+
+
+@pytest.fixture(autouse=True)
+def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of this machine is seen; journal, state and configuration are temporary."""
+    for name in [name for name in os.environ if name.startswith("CYCLES_") and name != "CYCLES_OPERATORS"]:
+        monkeypatch.delenv(name)
+    for name in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "CYCLES_JOURNAL_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[cycles.EmbeddedServer]:
+    """A server with budgets of the tenant acme."""
+    budgets = {"tenant:acme": [cycles.usd(10), cycles.tokens(1_000_000)], "tenant:acme/agent:bot": [cycles.usd(1)]}
+    with cycles.EmbeddedServer(budgets) as server:
+        yield server
+
+
+@pytest.fixture
+def configured(server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[cycles.EmbeddedServer]:
+    """That server over HTTP, with the variables that point to it."""
+    with server.listen() as url:
+        monkeypatch.setenv("CYCLES_BASE_URL", url)
+        monkeypatch.setenv("CYCLES_API_KEY", server.api_key)
+        monkeypatch.setenv("CYCLES_TENANT", "acme")
+        yield server
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Cycles]:
+    """Run `cycles` in this process; its input is no terminal."""
+    from cycles.cli import main
+
+    def run(*arguments: str) -> Ran:
+        capsys.readouterr()
+        status = main(arguments)
+        out, err = capsys.readouterr()
+        return Ran(status, out, err)
+
+    logger = logging.getLogger("cycles")
+    handlers, propagate = list(logger.handlers), logger.propagate
+    yield run
+    logger.handlers[:], logger.propagate = handlers, propagate

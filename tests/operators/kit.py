@@ -1,0 +1,55 @@
+"""Runs `cycles` in this process or as a process, against an embedded server over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+processes = pytest.mark.skipif(
+    not os.environ.get("CYCLES_OPERATORS"), reason="starts many processes: make test-operators runs it"
+)
+
+
+@attrs.frozen
+class Ran:
+    """What a command printed, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document that it printed."""
+        [line] = self.out.splitlines()
+        return json.loads(line)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the variables of this process without those that change how Python and colours behave."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    return {**kept, **more}
+
+
+def run_process(*arguments: str, stdin: str = "", env: Mapping[str, str] | None = None, timeout: float = 60.0) -> Ran:
+    """Run ``python -m cycles`` as a process."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "cycles", *arguments],
+        capture_output=True,
+        input=stdin,
+        text=True,
+        timeout=timeout,
+        cwd=ROOT,
+        env=environment() if env is None else dict(env),
+    )
+    return Ran(ran.returncode, ran.stdout, ran.stderr)

@@ -1,0 +1,132 @@
+"""What all commands share: settings, errors, exit statuses, escaping."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cycles
+from cycles._version import PROTOCOL_VERSION
+from cycles.cli._output import printable
+from cycles_client.protocol import SPEC_VERSION
+from tests.operators.conftest import Cycles
+from tests.operators.kit import ROOT, processes, run_process
+
+
+def test_settings_come_from_options_then_the_profile_then_the_environment(
+    configured: cycles.EmbeddedServer, run: Cycles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = os.environ["CYCLES_BASE_URL"]
+    monkeypatch.setenv("CYCLES_BASE_URL", "http://127.0.0.1:1")
+    profiles = tmp_path / "xdg_config_home" / "cycles-sdk" / "config.toml"
+    profiles.parent.mkdir(parents=True)
+    profiles.write_text(f'[work]\nbase_url = "{url}"\n[wrong]\nbase_url = "http://127.0.0.1:2"\nnonsense = 1\n')
+    assert run("balances").status == 3
+    assert run("balances", "--profile", "work").status == 0
+    assert run("--profile", "work", "balances", "--base-url", "http://127.0.0.1:1").status == 3
+    unknown = run("balances", "--profile", "other")
+    assert unknown.status == 2
+    assert "there is no profile 'other'" in unknown.err
+    assert "(it has: work, wrong)" in unknown.err
+    wrong = run("balances", "--profile", "wrong")
+    assert wrong.status == 2
+    assert "nonsense is not a setting" in wrong.err
+
+
+def test_an_error_response_exits_1_and_is_a_document(
+    configured: cycles.EmbeddedServer, run: Cycles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CYCLES_API_KEY", "cyc_live_wrong")
+    ran = run("balances", "--json")
+    assert ran.status == 1
+    assert ran.document["error"] == "UNAUTHORIZED"
+    assert ran.document["request_id"]
+    ran = run("balances")
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.startswith("error: ")
+    assert "cyc_live_wrong" not in ran.err
+
+
+def test_no_response_exits_3(configured: cycles.EmbeddedServer, run: Cycles) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        ran = run("balances", "--json", "--base-url", url)
+    assert ran.status == 3
+    assert ran.document["error"] == "TRANSPORT_ERROR"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Commands:"),
+        (["nonsense"], "no such command 'nonsense'"),
+        (["balances", "--nonsense"], "no such option"),
+        (["balances", "--subject", "acme"], "'acme' is not KEY=VALUE; write it like agent=planner"),
+        (["balances", "--subject", "team=x"], "'team' is no level of a subject; use tenant, workspace"),
+        (["balances", "--base-url", "ftp://x"], "write it like https://host:7878"),
+        (["balances"], "no server address"),
+    ],
+)
+def test_wrong_usage_exits_2_and_says_what_to_type(run: Cycles, arguments: list[str], message: str) -> None:
+    ran = run(*arguments)
+    assert (ran.status, ran.out) == (2, "")
+    assert message in ran.err
+
+
+def test_the_versions(run: Cycles) -> None:
+    ran = run("--version")
+    assert (ran.status, ran.err) == (0, "")
+    assert f"cycles {cycles.__version__}, protocol {PROTOCOL_VERSION}, " in ran.out
+    assert SPEC_VERSION.startswith(f"{PROTOCOL_VERSION}.")
+
+
+def test_control_characters_are_escaped() -> None:
+    assert printable("a\x1b[31m\r\n\u202eb\x9b\udc80") == "a\\x1b[31m\\r\\n\\u202eb\\x9b\\udc80"
+    assert printable("gr\u00fc\u00df") == "gr\u00fc\u00df"
+
+
+def test_text_of_the_server_is_no_markup(
+    server: cycles.EmbeddedServer, run: Cycles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.ledger.set_budget("tenant:acme/agent:[bold]x", cycles.usd(1))
+    with server.listen() as url:
+        for name, value in (("BASE_URL", url), ("API_KEY", server.api_key), ("TENANT", "acme")):
+            monkeypatch.setenv(f"CYCLES_{name}", value)
+        assert "agent:[bold]x" in run("balances", "--tree").out
+
+
+def test_without_the_extra_one_line_names_it() -> None:
+    program = "import sys; sys.modules['click'] = None; from cycles.cli import main; sys.exit(main([]))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "error: click is not installed: run pip install 'cycles-sdk[cli]'\n"
+
+
+@processes
+def test_a_closed_pipe_ends_a_command_without_a_traceback(configured: cycles.EmbeddedServer) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "cycles", "balances", "--json", "--watch"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(30) == 0
+        assert process.stderr.read() == b""
+
+
+@processes
+def test_output_that_is_no_terminal_has_no_escape_sequence(configured: cycles.EmbeddedServer) -> None:
+    ran = run_process("balances", "--tree")
+    assert ran.status == 0, ran.err
+    assert "tenant:acme" in ran.out
+    assert "\x1b" not in ran.out + ran.err
