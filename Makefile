@@ -16,7 +16,7 @@ WORKERS ?= auto
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate simulate-planted test-faults test-live test-providers install-providers test-operators test-all check generate generate-check spec-diff format bench build clean messages
+.PHONY: help demo test simulate simulate-planted test-faults test-live test-providers install-providers test-operators test-all check generate generate-check spec-diff format bench build clean messages test-integrations install-integrations
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -67,6 +67,12 @@ install-providers:  ## install the versions of each SDK that test-providers need
 
 test-operators: $(STAMP)  ## run the tests of the command line, the guard proxy and the dashboard as processes
 	CYCLES_OPERATORS=1 $(PY) -m pytest -q -p no:xdist tests/operators
+
+test-integrations:  ## run the tests of integrations with the lowest and the newest version of each framework
+	@PYTHON=$(PYTHON) VENV=$(VENV) sh tests/integrations/run_versions.sh
+
+install-integrations:  ## install the versions that test-integrations needs; fail if one cannot be installed
+	@PYTHON=$(PYTHON) VENV=$(VENV) sh tests/integrations/run_versions.sh install
 
 test-all:  ## run the tests on every supported Python that is installed
 	@for python in python3.11 python3.12 python3.13 python3.14; do \

@@ -1,0 +1,43 @@
+#!/usr/bin/env sh
+# The integration tests with the lowest and the newest version of each framework, each set in its own environment below
+# $VENV. `make test-integrations` calls it; it names what it cannot install and skips that. With the argument `install`
+# it only installs, and fails if a package cannot be installed. The newest set also checks the types.
+set -u
+LOWEST="langchain==1.0.0 fastapi==0.121.0 fastmcp==3.0.0 pydantic-ai-slim==2.64.0 openai-agents==0.22.0 celery==5.3.6
+  rq==2.6.0 dramatiq==1.17.0 opentelemetry-api==1.28.0 opentelemetry-sdk==1.28.0"
+NEWEST="langchain>=1,<2 fastapi>=0.121,<1 fastmcp>=3,<5 pydantic-ai-slim>=2.64,<3 openai-agents>=0.22,<0.25
+  celery>=5.3.6,<6 rq>=2.6,<4 dramatiq>=1.17,<3 opentelemetry-api>=1.28,<2 opentelemetry-sdk>=1.28,<2"
+# kombu 5.7 needs redis and packaging for its Redis transport and does not declare them.
+TOOLS="pytest>=8.3 pytest-timeout>=2.3 pytest-xdist>=3.6 anyio>=4.4 sybil>=8.0 ruamel.yaml>=0.18 mypy>=1.13 redis>=6.1
+  packaging types-python-dateutil"
+mode=${1:-test}
+failed=0
+for set in lowest newest; do
+  if [ "$set" = lowest ]; then packages=$LOWEST; else packages=$NEWEST; fi
+  home=$VENV/integrations-$set
+  python=$home/bin/python
+  if [ ! -e "$home/.installed" ] || [ pyproject.toml -nt "$home/.installed" ]; then
+    echo "setting up $home"
+    [ -x "$python" ] || "${PYTHON:-python3}" -m venv "$home" || exit 1
+    # shellcheck disable=SC2086 # one word per package
+    if ! "$python" -m pip install --quiet --disable-pip-version-check -e '.[embedded]' $TOOLS; then
+      echo "test-integrations: the package cannot be installed in $home"; exit 1
+    fi
+    # shellcheck disable=SC2086 # one resolution for all, so that none replaces what another needs
+    if "$python" -m pip install --quiet --disable-pip-version-check $packages; then
+      touch "$home/.installed"
+    else
+      echo "test-integrations: the $set versions cannot be installed together; their tests are skipped"
+      failed=1
+      continue
+    fi
+  fi
+  [ "$mode" = install ] && continue
+  echo "test-integrations: the $set versions:" $("$python" -m pip list --format=freeze 2>/dev/null \
+    | grep -E '^(langchain|fastapi|starlette|fastmcp|pydantic-ai-slim|openai-agents|celery|rq|dramatiq|opentelemetry-api)=')
+  command -v redis-server >/dev/null \
+    || echo "test-integrations: redis-server is not installed, the tests of queues on a real server are skipped"
+  "$python" -m pytest -n "${WORKERS:-auto}" --maxprocesses 4 tests/integrations || failed=1
+  if [ "$set" = newest ]; then "$python" -m mypy cycles/integrations || failed=1; fi
+done
+exit $failed
