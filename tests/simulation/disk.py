@@ -113,9 +113,13 @@ class SimOs:
 
 
 @lru_cache
-def _partition(base_url: str, tenant: str | None, api_key: str) -> str:
+def _known_partition(base_url: str, principal: str, is_tenant: bool) -> str:
     """Return the name of a partition; the real digest is slow on purpose, so it is calculated once."""
-    return records.partition(base_url, tenant, api_key)
+    return records.partition(base_url, principal if is_tenant else None, principal)
+
+
+def _partition(base_url: str, tenant: str | None, api_key: str) -> str:
+    return _known_partition(base_url, tenant or api_key, tenant is not None)
 
 
 def patches(disk: SimOs) -> list[tuple[Any, str, Any]]:

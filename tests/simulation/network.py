@@ -244,13 +244,13 @@ class Exchange:
 class _Connections:
     """What both kinds of connections share."""
 
-    def __init__(self, world: HasServer) -> None:
-        self._world = world
-        self._server = world.server
+    def __init__(self, simulated: HasServer) -> None:
+        self._simulated = simulated
+        self._server = simulated.server
         self.closed = False
 
     def _exchange(self, method: str, target: str, headers: Headers, body: bytes) -> Exchange:
-        self._world.before_sending(target)
+        self._simulated.before_sending(target)
         named = {name.decode().lower(): value.decode() for name, value in headers}
         request = Request(method=method, target=target, headers=named, body=body)
         process = self._server.hub.current
@@ -332,13 +332,13 @@ class SimAsync(_Connections):
         self.closed = True
 
 
-def patches(world: HasServer) -> list[tuple[Any, str, Any]]:
+def patches(simulated: HasServer) -> list[tuple[Any, str, Any]]:
     """Return what replaces sockets and the server's disk: module, name, value."""
     from cycles._drivers import channel
 
     return [
-        (channel, "blocking", lambda endpoint, **_: SimBlocking(world)),
-        (channel, "asynchronous", lambda endpoint, **_: SimAsync(world)),
+        (channel, "blocking", lambda endpoint, **_: SimBlocking(simulated)),
+        (channel, "asynchronous", lambda endpoint, **_: SimAsync(simulated)),
         (embedded, "_store", lambda path: path),
     ]
 

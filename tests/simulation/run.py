@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
+import itertools
 import logging
 import multiprocessing
 import os
@@ -14,6 +16,7 @@ import tempfile
 import time
 import traceback
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,12 +24,16 @@ from attrs import define
 
 from tests.simulation import threads
 from tests.simulation.hub import SimulationStuckError
-from tests.simulation.world import World
+from tests.simulation.simulated_run import SimulatedRun
 
 WORKERS: Final = min(os.cpu_count() or 1, 8)
 TRACE_LINES: Final = 60  # of the end of a trace, in the report of a failing run
+BATCH: Final = 10  # seeds of one forked process: a fork costs as much as a seed
+WARM_UP_SEED: Final = 3
 SHARED_MEMORY: Final = Path("/dev/shm")  # the journals of a run need no real disk
 _perf_counter: Final = time.perf_counter
+
+_kept: Final[list[object]] = []  # every run of this process
 
 
 @define
@@ -47,43 +54,66 @@ def run_seed(seed: int) -> Result:
     log = logging.getLogger("cycles")
     level = log.level
     log.setLevel(logging.CRITICAL)
+    collects = gc.isenabled()
     gc.disable()  # a collection at a random moment would make two runs of a seed differ
     try:
-        world = World(seed, folder)
-        with warnings.catch_warnings(), threads.installed(world.hub):
+        simulated = SimulatedRun(seed, folder)
+        _kept.append(simulated)
+        with warnings.catch_warnings(), threads.installed(simulated.hub):
             warnings.simplefilter("ignore")
             try:
-                world.run()
+                simulated.run()
             except SimulationStuckError as error:
-                world.problems.append(str(error))
-        return Result(seed, world.problems, world.hub.log, world.hub.steps, len(world.ops), world.exempt)
+                simulated.problems.append(str(error))
+        return Result(
+            seed, simulated.problems, simulated.hub.log, simulated.hub.steps, len(simulated.ops), simulated.exempt
+        )
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()
         log.setLevel(level)
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def warm_up() -> None:
+    """Import what a run needs and fill its caches, so that the forked processes do not do it again.
+
+    A replay does the same, so that each run of a seed starts from the same state.
+    """
+    run_seed(WARM_UP_SEED)
+    gc.collect()
+    gc.freeze()  # forked processes then copy no page because of a reference count of the collector
+
+
 def run_isolated(seed: int) -> Result:
     """Run one seed in a forked process, so that nothing of it reaches the next one."""
+    return run_batch([seed])[0]
+
+
+def run_batch(seeds: Sequence[int]) -> list[Result]:
+    """Run a few seeds in one forked process. Nothing is freed between them, so no finalizer of one acts in the next."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        try:
-            content = pickle.dumps(run_seed(seed))
-        except BaseException:
-            content = pickle.dumps(Result(seed, [traceback.format_exc()], [], 0, 0, 0))
+        gc.disable()  # not between the runs either
+        results = []
+        for seed in seeds:
+            try:
+                results.append(run_seed(seed))
+            except BaseException:
+                results.append(Result(seed, [traceback.format_exc()], [], 0, 0, 0))
         with os.fdopen(writer, "wb") as file:
-            file.write(content)
+            pickle.dump(results, file)
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as file:
         content = file.read()
     os.waitpid(child, 0)
     if not content:
-        return Result(seed, ["the process of the run died"], [], 0, 0, 0)
-    result: Result = pickle.loads(content)
-    return result
+        return [Result(seed, ["the process of the run died"], [], 0, 0, 0) for seed in seeds]
+    found: list[Result] = pickle.loads(content)
+    return found
 
 
 def report(result: Result) -> str | None:
@@ -102,6 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="run one seed and print its trace")
     parser.add_argument("--minutes", type=float, help="stop after this time")
+    parser.add_argument("--workers", type=int, default=WORKERS, help="how many processes run at the same time")
     options = parser.parse_args(arguments)
     if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets of strings is a part of what a seed decides
         os.execve(
@@ -111,20 +142,26 @@ def main(arguments: list[str] | None = None) -> int:
         )
     if options.seed is not None:
         return _replay(options.seed)
-    return _many(options.first, options.seeds, options.minutes)
+    return _many(options.first, options.seeds, options.minutes, options.workers)
 
 
 def _replay(seed: int) -> int:
+    warm_up()
     result = run_isolated(seed)
     print("\n".join(result.trace))
     print(report(result) or f"seed {seed} passed: {result.ops} guards, {result.steps} steps")
     return 1 if result.problems else 0
 
 
-def _many(first: int, count: int, minutes: float | None) -> int:
+def _batches(first: int, count: int) -> list[range]:
+    return [range(start, min(start + BATCH, first + count)) for start in range(first, first + count, BATCH)]
+
+
+def _many(first: int, count: int, minutes: float | None, workers: int) -> int:
     began, failed, ops, exempt, done = _perf_counter(), 0, 0, 0, 0
-    with multiprocessing.get_context("fork").Pool(WORKERS) as pool:
-        for result in pool.imap(run_isolated, range(first, first + count)):
+    warm_up()
+    with multiprocessing.get_context("fork").Pool(workers) as pool, contextlib.suppress(KeyboardInterrupt):
+        for result in itertools.chain.from_iterable(pool.imap(run_batch, _batches(first, count))):
             done, ops, exempt = done + 1, ops + result.ops, exempt + result.exempt
             if (printed := report(result)) is not None:
                 failed += 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation import planted, run, world
+from tests.simulation import planted, run, simulated_run
 
 ROOT = Path(__file__).parents[2]
 SEEDS_PER_TEST = 50
@@ -49,8 +49,14 @@ def test_a_seed_always_does_the_same() -> None:
         assert "begins" in first
 
 
+def test_a_seed_does_the_same_after_others_in_one_process() -> None:
+    for result in run.run_batch(range(20, 26)):
+        alone = run.run_isolated(result.seed)
+        assert (result.trace, result.steps) == (alone.trace, alone.steps)
+
+
 def test_a_failing_seed_prints_what_happened_and_how_to_replay_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world, "_allowed", lambda op: {-1})
+    monkeypatch.setattr(simulated_run, "_allowed", lambda op: {-1})
     printed = run.report(run.run_isolated(3))
     assert printed is not None
     assert "seed 3 failed" in printed

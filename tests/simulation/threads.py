@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from cycles._drivers.scheduler import Scheduler
 from tests.simulation.hub import Hub, Thread, Waiter
 
 
@@ -203,6 +204,7 @@ def _patches(hub: Hub) -> list[tuple[Any, str, Any]]:
         return uuid.UUID(int=hub.random.getrandbits(128), version=4)
 
     real_getpid = os.getpid
+    defaults = {**(Scheduler.__init__.__kwdefaults__ or {}), "monotonic": lambda: hub.now_s}
     return [
         (threading, "Lock", SimLock),
         (threading, "RLock", SimRLock),
@@ -220,6 +222,7 @@ def _patches(hub: Hub) -> list[tuple[Any, str, Any]]:
         (time, "time", hub.wall_s),
         (time, "time_ns", lambda: int(hub.wall_s() * 1000) * 1_000_000),
         (time, "sleep", sleep),
+        (Scheduler.__init__, "__kwdefaults__", defaults),  # it was imported with the clock of an earlier run
         (os, "getpid", getpid),
         (uuid, "uuid4", uuid4),
         (random, "random", hub.random.random),

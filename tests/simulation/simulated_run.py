@@ -22,7 +22,7 @@ COMMIT: Final = re.compile(r"/v1/reservations/([^/]+)/commit")
 QUIET_S: Final = 4 * 3600.0  # virtual time without faults in which everything must be settled
 
 
-class World:
+class SimulatedRun:
     """One run: the machine, a server, a few programs and the faults of its seed."""
 
     def __init__(self, seed: int, folder: Path) -> None:
