@@ -111,6 +111,7 @@ _HOMES = {
     ),
     "cycles._client.default": ("get_default_client", "guarded", "set_default_client"),
     "cycles._client.client": ("Cycles",),
+    "cycles._client.tracing": ("AttemptResult", "GuardTrace", "SentAttempt", "TracedGuard", "Tracing"),
     "cycles._client.guard": ("AsyncGuard", "Guard"),
     "cycles._client.reservation": ("Reservation",),
     "cycles._client.series": ("AsyncSeries", "LeaseSeries", "Series"),

@@ -29,6 +29,13 @@ from cycles._client.streams import (
     AsyncGuardedStream as AsyncGuardedStream,
     GuardedStream as GuardedStream,
 )
+from cycles._client.tracing import (
+    AttemptResult as AttemptResult,
+    GuardTrace as GuardTrace,
+    SentAttempt as SentAttempt,
+    TracedGuard as TracedGuard,
+    Tracing as Tracing,
+)
 from cycles._config import Config as Config
 from cycles._core.amounts import (
     Amount as Amount,

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from cycles._client.decorator import F
     from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions, SeriesOptions
     from cycles._client.series import LeaseSeries
+    from cycles._client.tracing import Tracing
     from cycles._drivers.runtime import Runtime
 
 
@@ -262,6 +263,26 @@ class Cycles:
         if not callable(observer):
             raise InvalidRequestError(f"observer must be a callable that takes an event, got {observer!r:.80}")
         return self._reporter.add(observer)
+
+    def trace_with(self, tracing: Tracing) -> Callable[[], None]:
+        """Add a tracer. Returns a callable that removes it. See `cycles.Tracing`.
+
+        Raises:
+            InvalidRequestError: The client has a tracer already, or it is none.
+        """
+        if not all(callable(getattr(tracing, name, None)) for name in ("begin", "sending")):
+            raise InvalidRequestError(f"tracing must have the methods begin and sending, got {tracing!r:.80}")
+        if self._reporter.tracer.trace is not None:
+            raise InvalidRequestError("this client has a tracer: call what trace_with returned to remove it first")
+        from cycles._drivers.tracing import SafeTrace
+
+        trace = self._reporter.tracer.trace = SafeTrace(tracing)
+
+        def remove() -> None:
+            if self._reporter.tracer.trace is trace:
+                self._reporter.tracer.trace = None
+
+        return remove
 
     def pending(self, rejected: bool = False) -> list[PendingSettlement]:
         """Return the settlements that the server has not confirmed yet, oldest first.

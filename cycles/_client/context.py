@@ -79,10 +79,13 @@ _current: Final[ContextVar[weakref.ref[GuardProperties] | None]] = ContextVar("c
 @contextmanager
 def running(guard: GuardProperties) -> Iterator[None]:
     """Make a guard the current one while a step of its generator runs."""
-    token = _current.set(weakref.ref(guard))
+    token, trace = _current.set(weakref.ref(guard)), guard._state.trace
+    span = None if trace is None else trace.entered()
     try:
         yield
     finally:
+        if trace is not None:
+            trace.left(span)
         with contextlib.suppress(ValueError):  # left in another context than it was entered in
             _current.reset(token)
 

@@ -47,11 +47,12 @@ _PACKAGE: Final = str(Path(__file__).parent.parent)
 class _GuardInBlock(GuardProperties):
     """The process, the block and the end of a guard, which are the same for sync and async code."""
 
-    __slots__ = ("_runtime", "_token")
+    __slots__ = ("_runtime", "_span", "_token")
 
     def __init__(self, runtime: Runtime, state: GuardState) -> None:
         self._runtime = runtime
         self._token: Token[Any] | None = None
+        self._span: Any = None  # what the tracer returned when the block was entered
         runtime.watch(state)
         super().__init__(state)  # last: from now on `__del__` settles the guard
 
@@ -116,6 +117,8 @@ class _GuardInBlock(GuardProperties):
         self._check_process()
         self._state.enter_block()
         self._token = _current.set(weakref.ref(self))
+        if self._state.trace is not None:
+            self._span = self._state.trace.entered()
 
     def _leave(self) -> None:
         token, self._token = self._token, None
@@ -123,6 +126,8 @@ class _GuardInBlock(GuardProperties):
         if token is not None:
             with contextlib.suppress(ValueError):  # left in another context than it was entered in
                 _current.reset(token)
+            if self._state.trace is not None:
+                self._state.trace.left(self._span)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         # A copy that is garbage-collected would release the budget of the original.

@@ -38,8 +38,7 @@ class GuardProperties:
     @property
     def decision(self) -> str | None:
         """ALLOW or ALLOW_WITH_CAPS; in shadow mode any decision; None if no server could be reached."""
-        created = self._state.created
-        return None if created is None else created.decision
+        return self._state.decision
 
     @property
     def reason_code(self) -> str | None:
@@ -155,7 +154,7 @@ class GuardProperties:
     @property
     def trace_id(self) -> str:
         """Trace id of every request of this guard (32 hex digits)."""
-        return self._state.trace_id
+        return str(self._state.trace_id)
 
     @property
     def idempotency_key(self) -> str:

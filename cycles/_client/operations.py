@@ -22,7 +22,17 @@ from cycles._core.protocol import (
     LIST_RESERVATIONS,
 )
 from cycles._core.records import Record
-from cycles._core.requests import Call, aware, check_id, check_key, extend_call, new_key, release_call, without_none
+from cycles._core.requests import (
+    Call,
+    aware,
+    check_id,
+    check_key,
+    extend_call,
+    new_key,
+    new_trace_id,
+    release_call,
+    without_none,
+)
 from cycles._core.results import (
     Balance,
     CommitResponse,
@@ -42,7 +52,6 @@ from cycles._core.settlement import Settlement
 from cycles._core.subjects import LEVELS, Subject, as_action, as_subject
 from cycles._core.usage import Metrics, Usage
 from cycles._flows.commit import record_event, settle_record
-from cycles._flows.reserve import new_trace_id
 from cycles._flows.retry import read, send_read, send_twice
 
 AnyMetrics: TypeAlias = Metrics | Usage | Mapping[str, Any] | None

@@ -12,7 +12,7 @@ from typing import Any
 from cycles._client.methods import OperationContext
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Success
-from cycles._flows.reserve import new_trace_id
+from cycles._core.requests import new_trace_id
 from cycles._flows.retry import send_read, send_twice
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, SupportsIndex, TypeGuard
 
 from attrs import field, frozen
 
@@ -21,11 +21,50 @@ DEFAULT_TTL_MS: Final = 60_000
 DEFAULT_GRACE_MS: Final = 5_000  # the default of servers; the client sends no grace period by default
 
 
+class TraceId(str):
+    """The trace id of related requests (32 hex digits), with what else these requests have in common.
+
+    It travels from a guard to each of its requests, so that flows pass one value. Copies and pickles of it are a str.
+
+    Attributes:
+        timeout_s: Timeout of each attempt in seconds; None is the client's own.
+        headers: Headers that are added to those of every request.
+        trace: The trace of the guard, if the client has a tracer.
+    """
+
+    __slots__ = ("headers", "timeout_s", "trace")
+
+    timeout_s: float | None
+    headers: Mapping[str, str]
+    trace: Any
+
+    def __new__(
+        cls,
+        trace_id: str,
+        *,
+        timeout_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        trace: Any = None,
+    ) -> TraceId:
+        """Return the id with its attributes."""
+        made = super().__new__(cls, trace_id)
+        made.timeout_s, made.headers, made.trace = timeout_s, headers or {}, trace
+        return made
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        return str, (str(self),)
+
+
+def new_trace_id() -> str:
+    """Return a new W3C trace id: 32 hex digits, never all zero because of the version bits of a UUID."""
+    return uuid.uuid4().hex
+
+
 @frozen
 class Call:
     """One request. `timeout_s` bounds the whole attempt in seconds; None is the client's own timeout.
 
-    `headers` are added to those of every request; only calls of `client.raw` have any.
+    `headers` are added to those of every request. `trace_headers` replace the ``traceparent`` of `trace_id`.
     """
 
     operation: str
@@ -33,6 +72,7 @@ class Call:
     query: Mapping[str, Any] = field(factory=dict)
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(factory=dict, kw_only=True, repr=False)
+    trace_headers: Mapping[str, str] | None = field(default=None, kw_only=True, repr=False)
     trace_id: str | None = None
     timeout_s: float | None = None
 

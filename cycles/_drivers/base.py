@@ -37,6 +37,7 @@ class BaseIo:
         self.timeout_s = channel.timeout_s
         self.is_enabled_for = reporter.is_enabled_for
         self.check = channel.wire.check
+        self.begin_trace = reporter.tracer.begin
 
     def now_ms(self) -> float:
         """Return the monotonic time in milliseconds."""

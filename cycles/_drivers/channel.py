@@ -14,8 +14,9 @@ from attrs import evolve
 from cycles._config import Config
 from cycles._core.outcome import Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.protocol import EXTEND_RESERVATION
-from cycles._core.requests import Call
+from cycles._core.requests import Call, TraceId
 from cycles._drivers.first_use import first_use
+from cycles._drivers.reporting import Tracer
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
 from cycles._wire.wire import Prepared, Wire, runtime_tables
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import asyncio
 
     import httpx
+
+    from cycles._drivers.tracing import SafeTrace
 
 HEARTBEAT_CONNECTIONS: Final = 32
 _V1: Final = "base_url ends in /v1, which the client adds itself: remove it"
@@ -35,6 +38,7 @@ class Channel:
     Args:
         config: Names the server and the API key, the limits of connections, and the timeouts.
         on_success: Called after each request that succeeded; must return immediately.
+        tracer: Knows the tracer of the client, if there is one.
         http_client: The user's client for calls from threads, if there is one.
         async_http_client: The user's client for calls from event loops, if there is one.
     """
@@ -43,6 +47,7 @@ class Channel:
         self,
         config: Config,
         on_success: Callable[[], object],
+        tracer: Tracer,
         http_client: httpx.Client | None = None,
         async_http_client: httpx.AsyncClient | None = None,
     ) -> None:
@@ -53,6 +58,7 @@ class Channel:
         self._endpoint = Endpoint(self.base_url)
         self._config = config
         self._on_success = on_success
+        self._tracer = tracer
         self._http_client = http_client
         self._async_http_client = async_http_client
         self._used = False
@@ -62,6 +68,15 @@ class Channel:
 
     def send(self, call: Call, ends_at_s: float = math.inf) -> Outcome:
         """Make one attempt in this thread, within the call's timeout, which ends at `ends_at_s` (monotonic seconds)."""
+        trace = self._trace_of(call)
+        if trace is None:
+            return self._send(call, ends_at_s)
+        with trace.sending(call) as (traced, received):
+            outcome = self._send(traced, ends_at_s)
+            received(outcome)
+        return outcome
+
+    def _send(self, call: Call, ends_at_s: float) -> Outcome:
         request, timeout_s, queue_timeout_s = self._prepare(call)
         connections = self._connections(heartbeat=call.operation == EXTEND_RESERVATION)
         was_open = not self._closed
@@ -70,7 +85,7 @@ class Channel:
             reply = connections.send(*to, timeout_s, queue_timeout_s, ends_at_s)
         except ExchangeError as error:
             if error.kind is FailureKind.CLOSED and was_open and self._closed:
-                return self.send(call, ends_at_s)  # closed while this call was on its way to a connection
+                return self._send(call, ends_at_s)  # closed while this call was on its way to a connection
             return self._unreachable(call, error)
         finally:
             if self._closed:
@@ -79,6 +94,15 @@ class Channel:
 
     async def asend(self, call: Call, loop: asyncio.AbstractEventLoop) -> Outcome:
         """Make one attempt on this event loop, within the call's timeout."""
+        trace = self._trace_of(call)
+        if trace is None:
+            return await self._asend(call, loop)
+        with trace.sending(call) as (traced, received):
+            outcome = await self._asend(traced, loop)
+            received(outcome)
+        return outcome
+
+    async def _asend(self, call: Call, loop: asyncio.AbstractEventLoop) -> Outcome:
         request, timeout_s, queue_timeout_s = self._prepare(call)
         try:
             send = self._async_connections(loop, heartbeat=call.operation == EXTEND_RESERVATION).send
@@ -98,6 +122,13 @@ class Channel:
         """Close the idle connections of this event loop."""
         for connections in self._loops.pop(loop, {}).values():
             await connections.aclose()
+
+    def _trace_of(self, call: Call) -> SafeTrace | None:
+        """Return the trace of the call's guard, else the client's tracer, or None."""
+        if self._tracer.trace is None:
+            return None
+        trace: SafeTrace | None = call.trace_id.trace if isinstance(call.trace_id, TraceId) else None
+        return trace or self._tracer.trace
 
     def _prepare(self, call: Call) -> tuple[Prepared, float, float]:
         """Return the request, its timeout, and how long it waits for a connection slot: a heartbeat no longer."""
@@ -127,7 +158,8 @@ class Channel:
         if queued:
             message = str(error)
         cause = without_frames(error.__cause__ or error)
-        return Unreachable(self.wire.redact(message), cause, error.request_sent, call.trace_id, queued)
+        trace_id = None if call.trace_id is None else str(call.trace_id)
+        return Unreachable(self.wire.redact(message), cause, error.request_sent, trace_id, queued)
 
     def _connections(self, *, heartbeat: bool) -> Blocking:
         separate = heartbeat and self._http_client is None

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cycles._core.amounts import Amount
 from cycles._core.records import Record
+from cycles._core.requests import TraceId, new_trace_id
+from cycles._core.reserve_request import ReserveRequest
 from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.reports import report
@@ -18,6 +20,7 @@ from cycles._flows.settle import report_pending
 from cycles._journal.journal import JournalIssue
 
 if TYPE_CHECKING:
+    from cycles._drivers.tracing import SafeTrace
     from cycles.events import Event
 
 Observer: TypeAlias = "Callable[[Event], object]"
@@ -34,11 +37,27 @@ LONGEST_LINE: Final = 2_000
 """Characters of a log record that are kept: more is the page of a proxy, not a message."""
 
 
+class Tracer:
+    """The tracer of one client, or none."""
+
+    __slots__ = ("trace",)
+
+    def __init__(self) -> None:
+        self.trace: SafeTrace | None = None
+
+    def begin(self, request: ReserveRequest) -> str:
+        """Return the trace id of a guard's requests, with their timeout, their headers and the trace of the guard."""
+        trace = None if self.trace is None else self.trace.begin(request)
+        trace_id = new_trace_id() if trace is None else trace.trace_id or new_trace_id()
+        return trace_id if trace is None else TraceId(trace_id, trace=trace)
+
+
 class Reporter:
-    """The observers of one client, and what its drivers report to them."""
+    """The observers and the tracer of one client, and what its drivers report to them."""
 
     def __init__(self) -> None:
         self._observers: tuple[Observer, ...] = ()
+        self.tracer = Tracer()
         self._delay_reported_ms = -DELAYED_AGAIN_MS
         self._noticed: set[str] = set()
 

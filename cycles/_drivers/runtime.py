@@ -57,7 +57,7 @@ class Runtime:
         self._reporter = reporter
         self._ahead: WriteAhead | None = None
         self._loops: dict[asyncio.AbstractEventLoop, TaskIo] = {}
-        self.channel = Channel(config, self._note_success, http_client, async_http_client)
+        self.channel = Channel(config, self._note_success, reporter.tracer, http_client, async_http_client)
         self.records = Records(_open_journal(config, reporter))
         self.scheduler = Scheduler(urlsplit(self.channel.base_url).netloc)
         heartbeats = self.scheduler.worker_pool("heartbeats", HEARTBEAT_WORKERS)

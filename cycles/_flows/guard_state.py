@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
@@ -17,6 +17,7 @@ from cycles._core.caps import CapsLike, next_step
 from cycles._core.lifecycle import TRANSITIONS, GuardEvent, StateName, next_state
 from cycles._core.outcome import Success
 from cycles._core.records import Record
+from cycles._core.requests import TraceId
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
 from cycles._core.settlement import Settlement
@@ -26,6 +27,9 @@ from cycles._flows.heartbeat_state import Heartbeat
 
 ANY_AMOUNT: Final = "any amount"
 """Claim the guard regardless of the spend: the caller has said how it ends."""
+
+_OPEN: Final = ("active", "lost", "unreserved", "observed")
+"""States of a guard that has not ended."""
 
 KnownSpend: TypeAlias = Amount | Literal["any amount"] | None
 
@@ -163,6 +167,18 @@ class GuardState:
             self._state = next_state(self._state, event)
             if settlement is not None:
                 self.settlement = settlement
+        if self._state not in _OPEN and (trace := self.trace) is not None:
+            trace.ended(self)
+
+    @property
+    def trace(self) -> Any:
+        """The trace of this guard, if the client has a tracer."""
+        return self.trace_id.trace if isinstance(self.trace_id, TraceId) else None
+
+    @property
+    def decision(self) -> str | None:
+        """The decision of the reserve; None if no server could be reached."""
+        return None if self.created is None else self.created.decision
 
     def lease_changed(self, event: GuardEvent) -> None:
         """Apply an event of the heartbeat, which may continue after the end of the guard."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from cycles._core.outcome import Outcome
 from cycles._core.records import Record
 from cycles._core.requests import Call
+from cycles._core.reserve_request import ReserveRequest
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat_state import Heartbeat
 
@@ -101,6 +102,10 @@ class Io(Protocol):
 
     def give_up_create(self, call: Call) -> None:
         """Find out in the background what a create without a caller has reserved, and release it."""
+        ...
+
+    def begin_trace(self, request: ReserveRequest) -> str:
+        """Return the trace id of the requests of a new guard."""
         ...
 
     def is_enabled_for(self, level: int) -> bool:

@@ -10,7 +10,7 @@ from cycles._core.error_mapping import denial, error_of
 from cycles._core.lifecycle import CALLER_LEFT, UNKNOWN_DECISION
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Success
 from cycles._core.protocol import CREATE_RESERVATION, is_allowed
-from cycles._core.requests import Call, is_id, new_key
+from cycles._core.requests import Call, TraceId, is_id, new_key
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import EvidenceRef, ReservationCreateResponse
 from cycles._errors import (
@@ -35,11 +35,6 @@ _FIRST_WAIT_MS: Final = 250.0  # between attempts while waiting for budget; doub
 _LONGEST_WAIT_MS: Final = 5_000.0
 
 
-def new_trace_id() -> str:
-    """Return a new W3C trace id: 32 hex digits, never all zero because of the version bits of a UUID."""
-    return uuid.uuid4().hex
-
-
 def create_call(request: ReserveRequest, key: str, trace_id: str | None = None) -> Call:
     """Return the create request."""
     return Call(CREATE_RESERVATION, body=request.body(key), trace_id=trace_id)
@@ -53,13 +48,26 @@ async def open_lease(io: Io, request: ReserveRequest) -> GuardState:
         ReservationNotActiveError: the caller's key replays a reservation that has ended.
         CyclesError: any other outcome that is no reservation.
     """
+    trace_id = io.begin_trace(request)
+    if not isinstance(trace_id, TraceId) or trace_id.trace is None:
+        return await _open_any(io, request, trace_id)
+    try:
+        guard = await _open_any(io, request, trace_id)
+    except BaseException as error:
+        trace_id.trace.refused(error)
+        raise
+    trace_id.trace.opened(guard)
+    return guard
+
+
+async def _open_any(io: Io, request: ReserveRequest, trace_id: str) -> GuardState:
     if request.shadow:
-        return await _open_shadow(io, request)
+        return await _open_shadow(io, request, trace_id)
     if not limits_apply():
-        return await _open(io, request)
+        return await _open(io, request, trace_id)
     held = HeldByLimits(request.estimate)
     try:
-        guard = await _open(io, request)
+        guard = await _open(io, request, trace_id)
     except BaseException:
         held.opened(None)
         raise
@@ -67,8 +75,8 @@ async def open_lease(io: Io, request: ReserveRequest) -> GuardState:
     return guard
 
 
-async def _open(io: Io, request: ReserveRequest) -> GuardState:
-    key, trace_id = request.idempotency_key or new_key(), new_trace_id()
+async def _open(io: Io, request: ReserveRequest, trace_id: str) -> GuardState:
+    key = request.idempotency_key or new_key()
     call = create_call(request, key, trace_id)
     until, pause = io.now_ms() + (request.wait or 0.0) * 1000, _FIRST_WAIT_MS
     create = _Create(io, call, has_own_key=request.idempotency_key is None)
@@ -216,9 +224,9 @@ def _open_unreserved(io: Io, request: ReserveRequest, key: str, trace_id: str, o
     return GuardState(request, key, trace_id, io.now_ms(), None)
 
 
-async def _open_shadow(io: Io, request: ReserveRequest) -> GuardState:
+async def _open_shadow(io: Io, request: ReserveRequest, trace_id: str) -> GuardState:
     """Request the decision as a dry run. The block runs with any decision, and without one."""
-    key, trace_id = request.idempotency_key or new_key(), new_trace_id()
+    key = request.idempotency_key or new_key()
     outcome = await send_twice(io, create_call(request, key, trace_id))
     if isinstance(outcome, Success):
         guard = GuardState(request, key, trace_id, io.now_ms(), outcome)

@@ -14,7 +14,7 @@ from cycles._core.guard_token import members_of, token_of
 from cycles._core.lifecycle import Actual
 from cycles._core.outcome import RejectedResponse, Success
 from cycles._core.protocol import EXTEND_RESERVATION, MAX_EXTENSIONS_EXCEEDED
-from cycles._core.requests import DEFAULT_TTL_MS, extend_call, new_key
+from cycles._core.requests import DEFAULT_TTL_MS, extend_call, new_key, new_trace_id
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse, ReservationSummary
 from cycles._core.subjects import Action, Subject
@@ -24,7 +24,6 @@ from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import Io
 from cycles._flows.reports import report
-from cycles._flows.reserve import new_trace_id
 from cycles._flows.retry import describe, send_twice
 
 _LATER: frozenset[str] = frozenset(

@@ -127,7 +127,9 @@ class Wire:
         if call.query:
             target += "?" + urlencode(self._query(operation, call.query))
         headers = list(self._public_headers if operation.public else self._headers)
-        if call.trace_id is not None:
+        if call.trace_headers is not None:
+            headers += [(name.encode(), value.encode()) for name, value in call.trace_headers.items()]
+        elif call.trace_id is not None:
             headers.append((b"traceparent", f"00-{call.trace_id}-{call.trace_id[16:]}-01".encode()))
         content = b""
         headers += [self._header(name, value) for name, value in call.headers.items()]

@@ -10,7 +10,7 @@ import pytest
 import cycles
 from cycles._core.lease.planner import ExtendAttempt
 from cycles._core.outcome import Outcome, RejectedResponse, Success, Unreachable
-from cycles._core.requests import Call
+from cycles._core.requests import Call, new_trace_id
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.subjects import Action, Subject
 from cycles._flows.heartbeat import send_heartbeat
@@ -42,6 +42,9 @@ class ChaosIo:
 
     def now_ms(self) -> float:
         return self.clock_ms
+
+    def begin_trace(self, request: ReserveRequest) -> str:
+        return new_trace_id()
 
     def is_enabled_for(self, level: int) -> bool:
         return True

@@ -11,7 +11,7 @@ import cycles
 from cycles._core.lease.planner import ExtendAttempt, Failure, FailureKind, Stop, StopReason
 from cycles._core.outcome import Outcome, RejectedResponse, Success
 from cycles._core.protocol import ERROR_CODES, UNLISTED_4XX, UNLISTED_5XX
-from cycles._core.requests import Call
+from cycles._core.requests import Call, new_trace_id
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.subjects import Action, Subject
 from cycles._flows.heartbeat import send_heartbeat
@@ -45,6 +45,9 @@ class LeaseIo:
 
     def now_ms(self) -> float:
         return self.clock_ms
+
+    def begin_trace(self, request: ReserveRequest) -> str:
+        return new_trace_id()
 
     def is_enabled_for(self, level: int) -> bool:
         return True

@@ -1,0 +1,168 @@
+"""`client.trace_with`: what a tracer is told, what it may change, and that it breaks nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import cycles
+from tests.client.conftest import World
+
+pytestmark = pytest.mark.anyio
+
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+PARENT = f"00-{TRACE_ID}-b7ad6b7169203331-00"
+
+
+class Attempt:
+    def __init__(self, calls: list[Any]) -> None:
+        self.calls = calls
+        self.headers = {"traceparent": PARENT, "tracestate": "a=b", "baggage": "secret=1"}
+
+    def received(self, result: Any) -> None:
+        self.calls.append((result.status, result.decision, result.error_type))
+
+
+class Recorder:
+    """A tracer, and the trace of its guards."""
+
+    trace_id = TRACE_ID
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def begin(self, request: Any) -> Recorder:
+        self.calls.append(("begin", request.action.name))
+        return self
+
+    @contextlib.contextmanager
+    def sending(self, operation: str) -> Iterator[Attempt]:
+        self.calls.append(operation)
+        yield Attempt(self.calls)
+
+    def opened(self, guard: Any) -> None:
+        self.calls.append(("opened", guard.decision))
+
+    def refused(self, error: BaseException) -> None:
+        self.calls.append(("refused", type(error).__name__))
+
+    def ended(self, guard: Any) -> None:
+        self.calls.append(("ended", guard.state, guard.settlement and guard.settlement.status))
+
+    def entered(self) -> str:
+        self.calls.append("entered")
+        return "token"
+
+    def left(self, token: str) -> None:
+        self.calls.append(("left", token))
+
+
+@pytest.fixture
+def tracer(client: cycles.Cycles) -> Recorder:
+    recorder = Recorder()
+    client.trace_with(recorder)
+    return recorder
+
+
+async def test_a_tracer_sees_the_life_of_a_guard(world: World, tracer: Recorder) -> None:
+    async with world.enter(world.reserve(actual=cycles.tokens(7))):
+        pass
+    assert tracer.calls == [
+        ("begin", "small-model"),
+        "createReservation",
+        (200, "ALLOW", None),
+        ("opened", "ALLOW"),
+        "entered",
+        "commitReservation",
+        (200, None, None),
+        ("ended", "committed", "committed"),
+        ("left", "token"),
+    ]
+
+
+async def test_a_tracer_sees_a_denial_and_a_release(world: World, tracer: Recorder) -> None:
+    with pytest.raises(cycles.BudgetExceededError):
+        await world.acquire(world.reserve(cycles.tokens(10_000_000)))
+    assert tracer.calls[1:] == [
+        "createReservation",
+        (409, None, "BUDGET_EXCEEDED"),
+        ("refused", "BudgetExceededError"),
+    ]
+    tracer.calls.clear()
+    guard = await world.acquire(world.reserve())
+    await world.get(guard.release("not needed"))
+    assert ("ended", "released", None) in tracer.calls
+
+
+async def test_requests_carry_the_headers_of_the_tracer_and_no_other(
+    world: World, tracer: Recorder, server: cycles.EmbeddedServer
+) -> None:
+    guard = await world.acquire(world.reserve())
+    assert guard.trace_id == TRACE_ID
+    assert type(guard.trace_id) is str
+    await world.get(guard.commit(cycles.tokens(1)))
+    await world.get(world.operations.decide(cycles.tokens(1), action=("a", "b")))
+    for request in server.requests[-3:]:
+        assert request.headers["traceparent"] == PARENT
+        assert request.headers["tracestate"] == "a=b"
+        assert "baggage" not in request.headers
+
+
+async def test_errors_and_events_have_the_trace_id_of_the_tracer_and_can_be_pickled(
+    world: World, tracer: Recorder, events: list[Any]
+) -> None:
+    await world.acquire(world.reserve(shadow=True))
+    assert {event.trace_id for event in events} == {TRACE_ID}
+    assert type(pickle.loads(pickle.dumps(events[0])).trace_id) is str
+
+
+@pytest.mark.parametrize("failing", ["begin", "sending", "opened", "ended", "entered", "left"])
+async def test_a_tracer_that_raises_is_logged_and_breaks_no_guard(
+    world: World, tracer: Recorder, failing: str, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(tracer, failing, fail)
+    async with world.enter(world.reserve(actual=cycles.tokens(7))) as guard:
+        assert len(guard.trace_id) == 32
+    assert guard.state == "committed"
+    assert f"tracer failed in {failing}" in log.text
+
+
+async def test_a_trace_id_that_is_none_is_ignored(world: World, tracer: Recorder) -> None:
+    tracer.trace_id = "0" * 32
+    guard = await world.acquire(world.reserve())
+    assert guard.trace_id.strip("0")
+    await world.get(guard.release())
+
+
+async def test_a_block_of_a_generator_is_entered_at_each_step(client: cycles.Cycles, tracer: Recorder) -> None:
+    @client.guarded(cycles.tokens(5), action=("a", "b"), actual=cycles.tokens(5))
+    def steps() -> Iterator[int]:
+        yield 1
+        yield 2
+
+    assert list(steps()) == [1, 2]
+    assert tracer.calls.count("entered") == tracer.calls.count(("left", "token")) == 3
+
+
+def test_a_second_tracer_is_rejected_until_the_first_is_removed(client: cycles.Cycles) -> None:
+    remove = client.trace_with(Recorder())
+    with pytest.raises(cycles.InvalidRequestError, match="has a tracer"):
+        client.trace_with(Recorder())
+    remove()
+    later = Recorder()
+    client.trace_with(later)
+    remove()
+    client.decide(cycles.tokens(1), action=("a", "b"))
+    assert "decide" in later.calls
+
+
+def test_something_that_is_no_tracer_is_rejected(client: cycles.Cycles) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match="begin and sending"):
+        client.trace_with(object())  # type: ignore[arg-type]
