@@ -125,6 +125,7 @@ _MODULES = {
     "admin": "cycles.admin",
     "events": "cycles.events",
     "evidence": "cycles.evidence",
+    "journal": "cycles.journal",
     "prices": "cycles.prices",
     "providers": "cycles.providers",
     "testing": "cycles.testing",

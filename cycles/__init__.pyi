@@ -4,6 +4,7 @@ from cycles import (
     admin as admin,
     events as events,
     evidence as evidence,
+    journal as journal,
     prices as prices,
     providers as providers,
     testing as testing,

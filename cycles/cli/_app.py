@@ -18,6 +18,9 @@ from cycles.cli._output import say
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "balances": ("cycles.cli.balances", "Show budgets: allocated, spent, reserved, what is left."),
+    "pending": ("cycles.cli.pending", "List unsettled amounts of this machine."),
+    "journal": ("cycles.cli.journal", "Look at unsettled records, settle, move or discard them."),
+    "flush": ("cycles.cli.flush", "Settle what is pending now."),
 }
 """Name of a command: its module, which has it as `command`, and its short help."""
 

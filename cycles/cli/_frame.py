@@ -16,8 +16,9 @@ from typing import Any, Final, TypeVar
 import click
 
 import cycles
-from cycles.cli import _settings
 from cycles.cli._output import Output, say
+from cycles.journal import _settings
+from cycles.journal._terminal import confirm
 
 DONE: Final = 0
 REJECTED: Final = 1  # the server rejected it
@@ -65,6 +66,15 @@ class Cli:
         config = self.config()
         with cycles.Cycles(config if journal else config.with_settings(journal=False)) as client:
             yield client
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask before something is changed. Ends the command if the answer is no, or if there is no terminal to ask."""
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise click.UsageError("there is no terminal to ask on; pass --yes to go ahead")
+        if not confirm(question):
+            raise click.Abort
 
     def fail(self, error: cycles.CyclesError) -> int:
         """Print an error and return the exit status of its kind."""
@@ -153,6 +163,11 @@ def command(name: str | None = None, *, settings: bool = True, **attributes: Any
         return click.command(name, click.Command, **attributes)(options(run))
 
     return decorate
+
+
+def yes_option(function: F) -> F:
+    """Add ``--yes`` to a command that changes something."""
+    return click.option("--yes", "-y", is_flag=True, help="Go ahead without asking.")(function)
 
 
 def group(name: str, **attributes: Any) -> Callable[[F], click.Group]:

@@ -6,7 +6,6 @@ from a server, a record or a provider is never read as markup, and its control c
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -17,22 +16,12 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cycles.journal._terminal import print_document, printable, say
+
+__all__ = ["Cell", "Output", "console", "printable", "say", "styled"]
+
 Cell: TypeAlias = str | Text
 _WIDE: Final = 100_000  # columns of output that is no terminal: its reader decides where lines end
-
-
-def printable(text: object) -> str:
-    """Return a text with everything that a terminal might act on as escape sequences, line breaks included."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in str(text)
-    )
-
-
-def say(line: object) -> None:
-    """Print one line to stderr. It is escaped."""
-    sys.stderr.write(printable(line) + "\n")
-    sys.stderr.flush()
 
 
 def console(stream: TextIO) -> Console:
@@ -75,8 +64,7 @@ class Output:
 
     def document(self, value: Any) -> None:
         """Print one JSON document in one line."""
-        sys.stdout.write(json.dumps(value) + "\n")
-        sys.stdout.flush()
+        print_document(value)
 
     def line(self, text: Cell = "") -> None:
         """Print one line."""

@@ -1,0 +1,207 @@
+"""Read the files of all journals below a directory, of all servers and principals, without changing any of them.
+
+Nothing here moves, locks, settles, creates or touches a file. A client that opens a journal does: it settles what it
+finds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from attrs import field, frozen
+
+from cycles._core.amounts import Amount
+from cycles._core.records import Record, RecordError, decode
+from cycles._core.settlement import actual_of
+from cycles._journal.file_store import NOTHING_THERE, REJECTED, read_whole
+
+State: TypeAlias = Literal["pending", "deferred", "quarantined", "rejected", "unfinished"]
+
+DISCARDED: Final = ".discarded"
+SETTLED_AT: Final = "settled_at_ms"  # member of a rejected record that was settled by hand
+_KEY: Final = re.compile(r"v2-([0-9a-f]{64})\.json(\.|$)")
+_SHORTEST_PREFIX: Final = 6
+
+
+@frozen(kw_only=True)
+class InspectedRecord:
+    """One file of a journal. Members that a broken record does not have are None.
+
+    Attributes:
+        id: The key of the record: 64 hex digits, or the file's name if it has none.
+        state: ``pending``; ``deferred`` (by a 429, until `not_before_ms`); ``quarantined`` (cannot be read);
+            ``rejected`` (by the server); ``unfinished`` (a temporary file).
+        reservation_id: The reservation, or ``event:<idempotency key>``.
+        base_url: The server it belongs to.
+        mode: Which request is sent next: ``commit`` or ``event``.
+        amount: The amount that it settles.
+        recorded_at_ms: When it was first saved, milliseconds since the epoch.
+        not_before_ms: No attempt before this time, milliseconds since the epoch.
+        path: The file.
+        reason: Why the server rejected it, or why it cannot be read.
+        settled_at_ms: When a rejected amount was settled by hand, milliseconds since the epoch.
+        record: The JSON object of the record, unchanged; None if it is none.
+    """
+
+    id: str
+    state: State
+    reservation_id: str | None = None
+    base_url: str | None = None
+    mode: str | None = None
+    amount: Amount | None = None
+    recorded_at_ms: int | None = None
+    not_before_ms: int | None = None
+    path: str
+    reason: str | None = None
+    settled_at_ms: int | None = None
+    record: dict[str, Any] | None = field(default=None, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object that `cycles pending --json` prints; a rejected record has its reason too."""
+        members: dict[str, Any] = {
+            "id": self.id,
+            "state": self.state,
+            "reservation_id": self.reservation_id,
+            "base_url": self.base_url,
+            "mode": self.mode,
+            "amount": None if self.amount is None else self.amount.to_dict(),
+            "recorded_at_ms": self.recorded_at_ms,
+            "not_before_ms": self.not_before_ms,
+            "path": self.path,
+        }
+        return {**members, "reason": self.reason} if self.state == "rejected" else members
+
+    def decoded(self) -> Record | None:
+        """Return the record as a value, or None if this release cannot read it."""
+        try:
+            return decode(json.dumps(self.record).encode("ascii"))
+        except RecordError:
+            return None
+
+
+def inspect(root: Path) -> list[InspectedRecord]:
+    """Return what is in the journals below a directory, oldest first.
+
+    Raises:
+        OSError: the directory cannot be read. One that does not exist is empty.
+    """
+    now_ms = time.time_ns() // 1_000_000
+    found = [entry for path, rejected in _paths(root) if (entry := _read(path, rejected, now_ms)) is not None]
+    return sorted(found, key=lambda entry: (entry.recorded_at_ms or 0, entry.path))
+
+
+def select(records: list[InspectedRecord], wanted: str) -> list[InspectedRecord]:
+    """Return the records that a user's id means: an id, its first digits, a reservation, a file's name or path."""
+    exact = [
+        entry for entry in records if wanted in (entry.id, entry.reservation_id, entry.path, Path(entry.path).name)
+    ]
+    if exact or len(wanted) < _SHORTEST_PREFIX:
+        return exact
+    return [entry for entry in records if entry.id.startswith(wanted.removeprefix("v2-"))]
+
+
+def _paths(root: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the files that may be records, and whether they are in a folder of rejected ones."""
+    for partition, folders, names in _levels(root.expanduser()):
+        yield from ((f"{partition}/{name}", False) for name in names)
+        if REJECTED in folders:
+            _, names = _listed(f"{partition}/{REJECTED}")
+            yield from ((f"{partition}/{REJECTED}/{name}", True) for name in names if not name.endswith(".tmp"))
+
+
+def _levels(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield the directory and those in it: the directory of all journals has one for each server and principal."""
+    folders, names = _listed(str(root))
+    yield str(root), folders, names
+    for folder in folders:
+        if folder != REJECTED:
+            path = f"{root}/{folder}"
+            yield path, *_listed(path)
+
+
+def _listed(folder: str) -> tuple[list[str], list[str]]:
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted((item.name, item.is_dir(follow_symlinks=False)) for item in found)
+    except NOTHING_THERE:
+        return [], []
+    return [name for name, is_folder in entries if is_folder], [name for name, is_folder in entries if not is_folder]
+
+
+def _read(path: str, rejected: bool, now_ms: int) -> InspectedRecord | None:
+    name = path.rpartition("/")[2]
+    state = _state(name, rejected)
+    if state is None:
+        return None
+    key = _KEY.match(name)
+    identity = key[1] if key is not None else name
+    try:
+        content = read_whole(path)
+    except FileNotFoundError:
+        return None  # it was settled since the directory was read
+    except OSError as error:
+        return InspectedRecord(id=identity, state=state, path=path, reason=error.strerror)
+    return _entry(identity, state, path, content, now_ms)
+
+
+def _state(name: str, rejected: bool) -> State | None:
+    """Return the state that the name of a file shows; None if it is no record."""
+    if rejected:
+        return "rejected" if name.endswith(".json") else None
+    if name.endswith(".json"):
+        return "pending"
+    if name.endswith(".quarantined"):
+        return "quarantined"
+    return "unfinished" if name.endswith(".tmp") and ".json." in name else None
+
+
+def _entry(identity: str, state: State, path: str, content: bytes, now_ms: int) -> InspectedRecord:
+    members = _object(content)
+    kept: dict[str, Any] = {}
+    if state == "rejected":
+        kept, members = members or {}, (members or {}).get("record")
+        members = members if isinstance(members, dict) else None
+    reason = given if isinstance(given := kept.get("reason"), str) else None
+    settled_at_ms = moment if type(moment := kept.get(SETTLED_AT)) is int else None
+    try:
+        record = decode(json.dumps(members).encode("ascii") if state == "rejected" else content)
+    except RecordError as error:
+        broken: State = "quarantined" if state == "pending" else state
+        return InspectedRecord(
+            id=identity, state=broken, path=path, reason=reason or str(error), record=members, **_known(members)
+        )
+    deferred = state == "pending" and record.wait_ms(now_ms) > 0
+    return InspectedRecord(
+        id=identity,
+        state="deferred" if deferred else state,
+        reservation_id=record.reservation_id,
+        base_url=record.base_url,
+        mode=record.mode,
+        amount=actual_of(record),
+        recorded_at_ms=record.recorded_at_ms,
+        not_before_ms=record.not_before_ms,
+        path=path,
+        reason=reason,
+        settled_at_ms=settled_at_ms,
+        record=members,
+    )
+
+
+def _object(content: bytes) -> dict[str, Any] | None:
+    try:
+        members = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return members if isinstance(members, dict) else None
+
+
+def _known(members: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the members of a broken record that have the right type."""
+    expected = {"reservation_id": str, "base_url": str, "mode": str, "recorded_at_ms": int, "not_before_ms": int}
+    return {name: value for name, kind in expected.items() if type(value := (members or {}).get(name)) is kind}

@@ -1,0 +1,334 @@
+"""The commands on the journal, each once: `cycles journal` and ``python -m cycles.journal`` are made of this table.
+
+A command takes a `Context` and its arguments, and returns its exit status.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from attrs import frozen
+
+import cycles
+from cycles._core.records import Record, partition
+from cycles._core.settlement_rules import MAY_BE_CHARGED
+from cycles._journal import by_hand
+from cycles._journal.inspection import InspectedRecord, select
+from cycles._journal.journal import default_root
+from cycles.journal import inspect
+from cycles.journal._terminal import Terminal, say
+
+T = TypeVar("T")
+
+DONE: Final = 0
+REJECTED: Final = 1
+UNSETTLED: Final = 4
+_FLUSH_S: Final = 10.0
+_ID_DIGITS: Final = 12
+
+
+@frozen
+class Context:
+    """What a command gets.
+
+    Attributes:
+        terminal: Prints.
+        config: Returns the configuration; its members may be missing.
+        confirm: Asks a question unless `--yes` was given, and ends the command if the answer is no.
+    """
+
+    terminal: Terminal
+    config: Callable[[], cycles.Config]
+    confirm: Callable[[str], None]
+
+    @property
+    def root(self) -> Path:
+        """The directory of all journals."""
+        return self.config().journal_dir or default_root()
+
+
+@frozen
+class Argument:
+    """A positional argument, or a flag if its name begins with dashes."""
+
+    name: str
+    help: str = ""
+    required: bool = True
+
+
+@frozen
+class JournalCommand:
+    """One command. `changes` marks those that prompt and take `--yes`."""
+
+    name: str
+    help: str
+    run: Callable[..., int]
+    arguments: tuple[Argument, ...] = ()
+    changes: bool = False
+
+
+def unsettled(context: Context) -> list[InspectedRecord]:
+    """Return the records that are not settled, without the rejected ones."""
+    return [entry for entry in inspect(context.root) if entry.state != "rejected"]
+
+
+def pending(context: Context) -> int:
+    """Print the unsettled records; the status says whether there are any."""
+    found = unsettled(context)
+    _print(context, found, "nothing is pending")
+    return UNSETTLED if found else DONE
+
+
+def list_records(context: Context, rejected: bool = False) -> int:
+    """Print the unsettled records, or the rejected ones."""
+    if rejected:
+        found = [entry for entry in inspect(context.root) if entry.state == "rejected"]
+        _print(context, found, "no rejected record")
+    else:
+        _print(context, unsettled(context), "no unsettled record")
+    return DONE
+
+
+def show(context: Context, id: str) -> int:  # noqa: A002 - the name of the argument
+    """Print one record with its members."""
+    entry = _one(context, id)
+    document = _whole(entry)
+    if context.terminal.json:
+        context.terminal.document(document)
+        return DONE
+    for name, value in document.items():
+        if name == "amount":
+            value = entry.amount
+        if value is not None and name != "record":
+            context.terminal.line(f"{name}: {value}")
+    if entry.reason is not None and entry.state != "rejected":
+        context.terminal.line(f"reason: {entry.reason}")
+    for name, value in (entry.record or {}).items():
+        if name not in document:
+            context.terminal.line(f"record.{name}: {value}")
+    return DONE
+
+
+def export(context: Context) -> int:
+    """Print all records as JSON lines, the rejected ones too."""
+    for entry in inspect(context.root):
+        context.terminal.document(_whole(entry))
+    return DONE
+
+
+def retry(context: Context, id: str | None = None, as_event: bool = False) -> int:  # noqa: A002
+    """Settle what is pending for the configured server and principal, or one record first."""
+    entry = None if id is None else _one(context, id)
+    if as_event and (entry is None or entry.state != "rejected"):
+        raise cycles.InvalidRequestError(
+            "--as-event takes the id of a rejected record; cycles journal list --rejected lists them"
+        )
+    if entry is not None and entry.state == "rejected" and not as_event:
+        raise cycles.InvalidRequestError(
+            f"the server rejected this record ({entry.reason}); pass --as-event to send its amount as an event"
+        )
+    config = context.config()
+    base_url, api_key = config.endpoint()
+    if entry is None:
+        context.confirm(f"settle what is pending for {base_url} now?")
+        return _flush(context, config)
+    record = _readable(entry)
+    _check_principal(entry, partition(base_url, config.tenant, api_key), base_url)
+    if as_event:
+        return _retry_as_event(context, config, entry, record)
+    context.confirm(f"settle {entry.amount} of {entry.reservation_id} now, with all that is pending there?")
+    if entry.state == "quarantined":
+        _changing(lambda: by_hand.requeue(entry, record))
+    return _flush_one(context, config, entry)
+
+
+def discard(context: Context, id: str) -> int:  # noqa: A002
+    """Rename a record so that it is kept and never settled."""
+    entry = _one(context, id)
+    amount = entry.amount if entry.amount is not None else "a record that cannot be read"
+    context.confirm(f"never settle {amount} of {entry.reservation_id or entry.path}?")
+    kept = _changing(lambda: by_hand.discard(entry))
+    if context.terminal.json:
+        context.terminal.document({**_whole(entry), "path": kept})
+    else:
+        context.terminal.line(f"kept as {kept}; no client settles it")
+    return DONE
+
+
+def move(context: Context, source: str, target: str) -> int:
+    """Move all records from one directory to another."""
+    if not Path(source).expanduser().is_dir():
+        raise cycles.ConfigurationError(f"{source} is no directory; pass the directory that has the records")
+    moved, left = _changing(lambda: by_hand.move_all(Path(source), Path(target)))
+    if context.terminal.json:
+        context.terminal.document({"moved": moved, "left": left})
+    else:
+        context.terminal.line(f"{moved} moved to {target}, {left} left in {source}")
+    return UNSETTLED if left else DONE
+
+
+COMMANDS: Final = (
+    JournalCommand(
+        "list",
+        "List unsettled records of all servers on this machine.",
+        list_records,
+        (Argument("--rejected", "List the records that a server rejected."),),
+    ),
+    JournalCommand("show", "Show one record.", show, (Argument("id"),)),
+    JournalCommand("export", "Print all records as JSON lines.", export),
+    JournalCommand(
+        "retry",
+        "Settle pending records now, with the configured server and key.",
+        retry,
+        (
+            Argument("id", required=False),
+            Argument("--as-event", "Send the amount of a rejected record as an event."),
+        ),
+        changes=True,
+    ),
+    JournalCommand("discard", "Keep a record and never settle it.", discard, (Argument("id"),), changes=True),
+    JournalCommand("move", "Move all records to another directory.", move, (Argument("source"), Argument("target"))),
+)
+
+
+def flush_document(report: cycles.FlushReport) -> dict[str, int]:
+    """Return the JSON document of a flush."""
+    return {"settled": report.settled, "pending": report.pending, "quarantined": report.quarantined}
+
+
+def print_flush(terminal: Terminal, report: cycles.FlushReport) -> int:
+    """Print the counts of a flush, and return the exit status."""
+    if terminal.json:
+        terminal.document(flush_document(report))
+    else:
+        quarantined = f", {report.quarantined} quarantined" if report.quarantined else ""
+        terminal.line(f"{report.settled} settled, {report.pending} pending{quarantined}")
+    return UNSETTLED if report.pending or report.quarantined else DONE
+
+
+def print_records(terminal: Terminal, records: Sequence[InspectedRecord]) -> None:
+    """Print a table of records."""
+    columns = ["id", "state", "amount", "age", "reservation"]
+    rows = [_row(entry) for entry in records]
+    if any(entry.state == "rejected" for entry in records):
+        columns.append("reason")
+        rows = [(*row, _reason(entry)) for row, entry in zip(rows, records, strict=True)]
+    terminal.table(columns, rows, right=("amount", "age"))
+
+
+def _row(entry: InspectedRecord) -> tuple[str, ...]:
+    age = "-" if not entry.recorded_at_ms else _age(time.time_ns() // 1_000_000 - entry.recorded_at_ms)
+    amount = "-" if entry.amount is None else str(entry.amount)
+    return entry.id[:_ID_DIGITS], entry.state, amount, age, entry.reservation_id or Path(entry.path).name
+
+
+def _reason(entry: InspectedRecord) -> str:
+    settled = " (settled by hand)" if entry.settled_at_ms is not None else ""
+    return f"{entry.reason or ''}{settled}"
+
+
+def _age(ms: int) -> str:
+    seconds = max(0, ms // 1000)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _print(context: Context, records: Sequence[InspectedRecord], none: str) -> None:
+    if context.terminal.json:
+        context.terminal.document({"records": [entry.to_dict() for entry in records]})
+    elif records:
+        print_records(context.terminal, records)
+    else:
+        context.terminal.line(none)
+
+
+def _whole(entry: InspectedRecord) -> dict[str, Any]:
+    return {**entry.to_dict(), "record": entry.record}
+
+
+def _one(context: Context, wanted: str) -> InspectedRecord:
+    found = select(inspect(context.root), wanted)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise cycles.InvalidRequestError(
+            f"there is no record {wanted!r:.80} below {context.root}; cycles journal list shows their ids"
+        )
+    raise cycles.InvalidRequestError(f"{len(found)} records match {wanted!r:.80}; pass a path: {_paths(found)}")
+
+
+def _paths(records: Iterable[InspectedRecord]) -> str:
+    return ", ".join(entry.path for entry in records)
+
+
+def _readable(entry: InspectedRecord) -> Record:
+    record = entry.decoded() if entry.state != "unfinished" else None
+    if record is None:
+        raise cycles.InvalidRequestError(
+            f"this record cannot be settled: {entry.path} ({entry.reason or 'its writer has not finished it'}); "
+            "record its amount with cycles record, then discard it"
+        )
+    return record
+
+
+def _check_principal(entry: InspectedRecord, own: str, base_url: str) -> None:
+    if _partition_folder(entry).name != own:
+        raise cycles.ConfigurationError(
+            f"this record belongs to {entry.base_url or 'another server'} and another principal than the configured "
+            f"one of {base_url}; set the base URL, the tenant and the key with which it was made"
+        )
+
+
+def _retry_as_event(context: Context, config: cycles.Config, entry: InspectedRecord, rejected: Record) -> int:
+    record = by_hand.as_event(rejected, time.time_ns() // 1_000_000)
+    if record is None:
+        raise cycles.InvalidRequestError(
+            "this record has no event; record its amount with cycles record, then discard it"
+        )
+    warning = "; it may be charged already, and is charged twice then" if entry.reason == MAY_BE_CHARGED else ""
+    if entry.settled_at_ms is not None:
+        raise cycles.InvalidRequestError("this record was settled by hand already; discard it, or leave it")
+    context.confirm(f"send {entry.amount} of {entry.reservation_id} as an event{warning}?")
+    path = _changing(lambda: by_hand.put_rejected_back(entry, record))
+    status = _flush_one(context, config, entry)
+    now_ms = time.time_ns() // 1_000_000
+    if status == DONE and not Path(path).exists():
+        _changing(lambda: by_hand.mark_settled(entry, now_ms))
+    _changing(lambda: by_hand.remove_settled(inspect(context.root), now_ms))
+    return status
+
+
+def _flush_one(context: Context, config: cycles.Config, entry: InspectedRecord) -> int:
+    """Flush, and report whether the server rejected this record."""
+    status = _flush(context, config)
+    for found in inspect(context.root):
+        same = found.id == entry.id and Path(found.path).parent.parent == _partition_folder(entry)
+        if same and found.state == "rejected" and found.record != entry.record:
+            say(f"the server rejected the amount: {found.reason}; it is kept in {found.path}")
+            return REJECTED
+    return status
+
+
+def _partition_folder(entry: InspectedRecord) -> Path:
+    folder = Path(entry.path).parent
+    return folder.parent if entry.state == "rejected" else folder
+
+
+def _flush(context: Context, config: cycles.Config) -> int:
+    with cycles.Cycles(config) as client:
+        report = client.flush(_FLUSH_S)
+    return print_flush(context.terminal, report)
+
+
+def _changing(change: Callable[[], T]) -> T:
+    try:
+        return change()
+    except OSError as error:
+        raise cycles.ConfigurationError(
+            f"the journal cannot be changed: {error.filename} ({error.strerror}); make it writable or choose another"
+        ) from error

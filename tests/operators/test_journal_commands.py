@@ -1,0 +1,274 @@
+"""`cycles pending`, `cycles journal`, `cycles flush`, and the same commands without the extra."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import cycles
+from cycles._core.records import file_name
+from cycles.journal import __main__ as module, inspect
+from tests.operators.conftest import Cycles
+from tests.operators.journals import OTHER_SERVER, a_record, fill, folder, journal, lines, snapshot
+from tests.operators.kit import ROOT, Ran
+
+MEMBERS = {
+    "id",
+    "state",
+    "reservation_id",
+    "base_url",
+    "mode",
+    "amount",
+    "recorded_at_ms",
+    "not_before_ms",
+    "path",
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return Path(os.environ["CYCLES_JOURNAL_DIR"])
+
+
+@pytest.fixture
+def url(configured: cycles.EmbeddedServer) -> str:
+    return os.environ["CYCLES_BASE_URL"]
+
+
+@pytest.fixture(params=["cycles journal", "python -m cycles.journal"])
+def run_journal(request: pytest.FixtureRequest, run: Cycles, capsys: pytest.CaptureFixture[str]) -> Cycles:
+    """Run a command on the journal, in both of its forms."""
+    if request.param == "cycles journal":
+        return lambda *arguments: run("journal", *arguments)
+
+    def run_module(*arguments: str) -> Ran:
+        capsys.readouterr()
+        try:
+            status = module.main(arguments)
+        except SystemExit as wrong:
+            status = int(wrong.code or 0)
+        out, err = capsys.readouterr()
+        return Ran(status, out, err)
+
+    return run_module
+
+
+def ids(ran: Ran) -> dict[str | None, str]:
+    return {record["reservation_id"]: record["state"] for record in ran.document["records"]}
+
+
+def test_pending_lists_the_records_of_all_servers_and_needs_no_settings(run: Cycles, root: Path) -> None:
+    assert run("pending").status == 0
+    assert run("pending", "--json").document == {"records": []}
+    assert not root.exists()
+    fill(root, "http://127.0.0.1:1")
+    ran = run("pending", "--json")
+    assert ran.status == 4
+    assert ids(ran) == {
+        "rsv-pending": "pending",
+        "rsv-deferred": "deferred",
+        "rsv-other": "pending",
+        "rsv-broken": "quarantined",
+        "rsv-unfinished": "unfinished",
+    }
+    assert all(set(record) == MEMBERS for record in ran.document["records"])
+    [broken] = [record for record in ran.document["records"] if record["state"] == "quarantined"]
+    assert (broken["amount"], broken["mode"]) == (None, None)
+    [pending] = [record for record in ran.document["records"] if record["reservation_id"] == "rsv-pending"]
+    assert pending["amount"] == {"unit": "USD_MICROCENTS", "amount": 3_000_000}
+    assert Path(pending["path"]).name == f"v2-{pending['id']}.json"
+    shown = run("pending").out
+    assert "rsv-pending" in shown
+    assert "$0.03" in shown
+
+
+def test_list_show_and_export(run_journal: Cycles, root: Path, run: Cycles) -> None:
+    fill(root, "http://127.0.0.1:1")
+    listed = run_journal("list", "--json")
+    assert listed.status == 0
+    assert listed.document == run("pending", "--json").document
+    rejected = run_journal("list", "--rejected", "--json")
+    assert ids(rejected) == {"rsv-rejected": "rejected", "rsv-perhaps": "rejected"}
+    assert "BUDGET_EXCEEDED" in run_journal("list", "--rejected").out
+    shown = run_journal("show", "rsv-rejected", "--json").document
+    assert shown["record"]["commit_body"]["idempotency_key"] == "key-rsv-rejected"
+    identity = shown["id"]
+    for other in (identity, identity[:12], Path(shown["path"]).name, shown["path"]):
+        assert run_journal("show", other, "--json").document == shown
+    assert "amount: $0.03" in run_journal("show", identity).out
+    exported = lines(run_journal("export").out)
+    assert len(exported) == 7
+    assert shown in exported
+
+
+def test_looking_changes_no_byte_name_or_time(run_journal: Cycles, run: Cycles, root: Path, url: str) -> None:
+    fill(root, url)
+    before = snapshot(root)
+    for arguments in (("list",), ("list", "--rejected"), ("show", "rsv-pending"), ("export",)):
+        assert run_journal(*arguments).status == 0
+    assert run("pending").status == 4
+    assert run("balances").status == 0
+    assert len(inspect()) == 7
+    assert snapshot(root) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "nonsense"], "there is no record 'nonsense'"),
+        (["retry", "rsv-rejected", "--yes"], "pass --as-event to send its amount as an event"),
+        (["retry", "--as-event", "--yes"], "--as-event takes the id of a rejected record"),
+        (["retry", "rsv-pending", "--as-event", "--yes"], "--as-event takes the id of a rejected record"),
+        (["retry", "rsv-other", "--yes"], f"this record belongs to {OTHER_SERVER}"),
+        (["retry", "rsv-broken", "--yes"], "this record cannot be settled"),
+        (["retry", "rsv-unfinished", "--yes"], "its writer has not finished it"),
+        (["retry"], "there is no terminal to ask on; pass --yes"),
+        (["discard", "rsv-pending"], "there is no terminal to ask on; pass --yes"),
+        (["discard"], "ID"),
+        (["move", "/nonexistent/x", "/nonexistent/y"], "/nonexistent/x is no directory"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_wrong_usage_changes_nothing(
+    run_journal: Cycles, root: Path, url: str, arguments: list[str], message: str
+) -> None:
+    fill(root, url)
+    before = snapshot(root)
+    ran = run_journal(*arguments)
+    assert (ran.status, ran.out) == (2, "")
+    assert message in ran.err
+    assert snapshot(root) == before
+
+
+def reserved(server: cycles.EmbeddedServer, count: int = 1) -> list[str]:
+    client = server.client(tenant="acme", journal=False)
+    made = [
+        client.reserve(cycles.usd("0.05"), action=("llm.completion", "gpt-4o")).acquire().detach() for _ in range(count)
+    ]
+    found = [row.reservation_id for row in client.reservations(status="ACTIVE")]
+    assert len(found) == len(made)
+    client.close()
+    return found
+
+
+def test_flush_settles_the_records_of_the_configured_server(
+    run: Cycles, root: Path, url: str, configured: cycles.EmbeddedServer
+) -> None:
+    for reservation_id in reserved(configured, 2):
+        journal(root, url).save(a_record(url, reservation_id))
+    journal(root, OTHER_SERVER).save(a_record(OTHER_SERVER, "rsv-other"))
+    ran = run("flush", "--json")
+    assert (ran.status, ran.document) == (0, {"settled": 2, "pending": 0, "quarantined": 0})
+    spent = configured.ledger.balance("tenant:acme", unit="USD_MICROCENTS").spent
+    assert spent == cycles.usd("0.06")
+    assert ids(run("pending", "--json")) == {"rsv-other": "pending"}
+
+
+def test_flush_exits_4_if_something_is_left(run: Cycles, root: Path, url: str) -> None:
+    gone = "http://127.0.0.1:9"
+    journal(root, gone).save(a_record(gone, "rsv-1"))
+    ran = run("flush", "--json", "--timeout", "0.1", "--base-url", gone)
+    assert (ran.status, ran.document) == (4, {"settled": 0, "pending": 1, "quarantined": 0})
+    assert run("flush", "--timeout", "x").status == 2
+
+
+def test_retry_settles_one_record_and_a_quarantined_one(
+    run_journal: Cycles, root: Path, url: str, configured: cycles.EmbeddedServer
+) -> None:
+    [reservation_id] = reserved(configured)
+    journal(root, url).save(a_record(url, reservation_id))
+    name = file_name(reservation_id)
+    place = folder(root, url)
+    (place / name).rename(place / f"{name}.x.quarantined")
+    ran = run_journal("retry", reservation_id, "--yes", "--json")
+    assert (ran.status, ran.document) == (0, {"settled": 1, "pending": 0, "quarantined": 0})
+    assert list(place.iterdir()) == []
+
+
+def test_a_rejected_amount_is_sent_as_its_event_once(
+    run_journal: Cycles, root: Path, url: str, configured: cycles.EmbeddedServer
+) -> None:
+    journal(root, url).reject(a_record(url, "rsv-gone"), "may_be_charged")
+    ran = run_journal("retry", "rsv-gone", "--as-event", "--yes", "--json")
+    assert (ran.status, ran.document) == (0, {"settled": 1, "pending": 0, "quarantined": 0})
+    assert configured.ledger.balance("tenant:acme", unit="USD_MICROCENTS").spent == cycles.usd("0.03")
+    [kept] = inspect()
+    assert kept.state == "rejected"
+    assert kept.settled_at_ms
+    assert "may_be_charged (settled by hand)" in run_journal("list", "--rejected").out
+    again = run_journal("retry", "rsv-gone", "--as-event", "--yes")
+    assert again.status == 2
+    assert "settled by hand already" in again.err
+
+
+def test_a_rejected_amount_that_is_rejected_again_exits_1(
+    run_journal: Cycles, root: Path, url: str, configured: cycles.EmbeddedServer
+) -> None:
+    configured.ledger.set_budget("tenant:acme", cycles.usd(1), status="FROZEN")
+    journal(root, url).reject(a_record(url, "rsv-gone"), "BUDGET_EXCEEDED")
+    ran = run_journal("retry", "rsv-gone", "--as-event", "--yes")
+    assert ran.status == 1
+    assert "the server rejected the amount: BUDGET_FROZEN" in ran.err
+    [kept] = inspect()
+    assert (kept.state, kept.reason, kept.settled_at_ms) == ("rejected", "BUDGET_FROZEN", None)
+
+
+def test_discard_keeps_the_file_and_no_client_settles_it(
+    run_journal: Cycles, run: Cycles, root: Path, url: str
+) -> None:
+    fill(root, url)
+    before = inspect()
+    ran = run_journal("discard", "rsv-pending", "--yes", "--json")
+    assert ran.status == 0
+    kept = Path(ran.document["path"])
+    assert kept.name == f"{file_name('rsv-pending')}.discarded"
+    assert ran.document["record"]["reservation_id"] == "rsv-pending"
+    assert len(inspect()) == len(before) - 1
+    run_journal("discard", "rsv-rejected", "--yes")
+    run("flush", "--timeout", "0.1")
+    assert kept.exists()
+    assert "rsv-rejected" not in run_journal("list", "--rejected").out
+
+
+def test_move_moves_all_records_and_leaves_what_has_another_content(
+    run_journal: Cycles, root: Path, url: str, tmp_path: Path
+) -> None:
+    fill(root, url)
+    target = tmp_path / "target"
+    before = {(entry.id, entry.state) for entry in inspect() if entry.state != "unfinished"}
+    ran = run_journal("move", str(root), str(target), "--json")
+    assert (ran.status, ran.document) == (4, {"moved": 6, "left": 1})
+    assert {(entry.id, entry.state) for entry in inspect(target)} == before
+    assert [entry.state for entry in inspect()] == ["unfinished"]
+    journal(root, url).save(a_record(url, "rsv-pending", cents=4))
+    assert run_journal("move", str(root), str(target), "--json").document == {"moved": 0, "left": 2}
+
+
+@pytest.mark.parametrize(("reply", "settled"), [("y\n", True), ("n\n", False), ("", False)])
+def test_a_terminal_is_asked(
+    run_journal: Cycles, root: Path, url: str, monkeypatch: pytest.MonkeyPatch, reply: str, settled: bool
+) -> None:
+    class Terminal:
+        isatty = staticmethod(lambda: True)
+        readline: Callable[[], str] = staticmethod(lambda: reply)
+
+    fill(root, url)
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    ran = run_journal("discard", "rsv-pending")
+    assert ran.status == (0 if settled else 130)
+    assert "never settle $0.03 of rsv-pending? [y/N] " in ran.err
+    assert ("rsv-pending" in {entry.reservation_id for entry in inspect()}) is not settled
+
+
+def test_the_module_needs_no_extra(root: Path) -> None:
+    program = (
+        "import sys; sys.modules['click'] = sys.modules['rich'] = None; "
+        "from cycles.journal.__main__ import main; sys.exit(main(['list', '--json']))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert (ran.returncode, ran.stdout) == (0, '{"records": []}\n'), ran.stderr
