@@ -19,9 +19,12 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import doctest
 import importlib.util
 import inspect
+import io
+import itertools
 import json
 import re
 import shlex
@@ -35,6 +38,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import attrs
+import click
 import pytest
 from ruamel.yaml import YAML
 from sybil import Document, Example, Region
@@ -46,6 +50,8 @@ from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 from sybil.typing import Evaluator, Parser
 
 import cycles
+from cycles.cli import main
+from cycles.cli._app import app
 from cycles.testing import FakeProvider
 
 ROOT = Path(__file__).parent.parent
@@ -58,6 +64,8 @@ PAGES = sorted(
 MODULES = sorted(
     path for path in (ROOT / "cycles").rglob("*.py") if re.search(r"^\s*>>> |```\w", path.read_text(), re.M)
 )
+SERVING = {"dev", "run", "proxy", "top", "--watch"}
+"""Commands of `cycles` that run until they are stopped: the documentation test does not run them."""
 FENCES = RawFencedCodeBlockLexer(re.compile(r"(?P<info>[^\n]*)\n"))
 
 
@@ -176,13 +184,44 @@ def runs_text(example: Example) -> None:
 
 
 def runs_shell(example: Example) -> None:
-    """Every command names something that is there. A prompt is dropped; lines without one after it are output."""
+    """Every command names something that is there. A prompt is dropped; lines without one after it are output.
+
+    The command `cycles` after a prompt is run, and must print what the block shows.
+    """
     lines = re.sub(r"\\\n", " ", example.parsed).splitlines()
     prompted = [line[2:] for line in lines if line.startswith("$ ")]
     for line in prompted or lines:
         words = shlex.split(line, comments=True)
         if words:
             check_command(words)
+    for command, shown in re.findall(r"^\$ (cycles .*)\n((?:(?!\$ ).*\n?)*)", example.parsed, re.M):
+        words = shlex.split(command, comments=True)
+        if not SERVING & set(words):
+            check_output(command, words[1:], shown)
+
+
+def check_output(command: str, arguments: list[str], shown: str) -> None:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        main(arguments)
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    assert doctest.OutputChecker().check_output(shown, printed.getvalue(), flags), (
+        f"{command} prints\n{printed.getvalue()}"
+    )
+
+
+def check_cycles(words: list[str]) -> None:
+    """Check that a command of `cycles` and its options exist."""
+    command: click.Command = app
+    names = itertools.takewhile(lambda word: word != "--", words)
+    for word in names:
+        if word.startswith("--"):
+            known = {name for option in command.params for name in option.opts}
+            assert word.partition("=")[0] in known | {"--help"}, f"{command.name} has no {word}"
+        elif isinstance(command, click.Group):
+            found = command.get_command(click.Context(command), word)
+            assert found is not None, f"there is no command {word} of {command.name}"
+            command = found
 
 
 def check_command(words: list[str]) -> None:
@@ -193,6 +232,7 @@ def check_command(words: list[str]) -> None:
         return
     command, rest = words[0], words[1:]
     assert command in {
+        "cycles",
         "make",
         "export",
         "pip",
@@ -208,7 +248,9 @@ def check_command(words: list[str]) -> None:
     } or re.fullmatch(r"(\.venv/bin/)?(python3?|pytest)", command), (
         f"the documentation test knows no command {command!r}; teach it, or make this a text block"
     )
-    if command == "make":
+    if command == "cycles":
+        check_cycles(rest)
+    elif command == "make":
         for target in (word for word in rest if "=" not in word and not word.startswith("-")):
             assert target in make_targets(), f"there is no `make {target}`"
     elif command == "export":
@@ -302,7 +344,7 @@ def test_docstrings(module: Path, namespace: dict[str, Any], runner: asyncio.Run
 def test_the_test_sees_what_is_wrong(tmp_path: Path, runner: asyncio.Runner) -> None:
     wrong = {
         "python": "assert 1 == 2",
-        "bash": "make nonsense",
+        "bash": "$ cycles --version\ncycles 0.0.0",
         "json": "{]",
         "toml": "x =",
         "yaml": "a: [",
@@ -315,6 +357,13 @@ def test_the_test_sees_what_is_wrong(tmp_path: Path, runner: asyncio.Runner) -> 
         with pytest.raises(Exception, match=r".") as caught:
             run_all(document, {})
         assert "x.md:1" in caught.value.__notes__[0]
-    for line in ("export CYCLES_NONSENSE=1", "python -m cycles.nonsense", "frobnicate"):
+    for line in (
+        "make nonsense",
+        "export CYCLES_NONSENSE=1",
+        "python -m cycles.nonsense",
+        "frobnicate",
+        "cycles nonsense",
+        "cycles balances --nonsense",
+    ):
         with pytest.raises(AssertionError):
             check_command(shlex.split(line))

@@ -29,7 +29,7 @@ def action(text: str) -> tuple[str, str]:
     """Return kind and name of an action, like ``llm.completion/gpt-4o``."""
     kind, _, name = text.partition("/")
     if not kind or not name:
-        raise click.BadParameter(f"{text!r} is not KIND/NAME; write it like llm.completion/gpt-4o")
+        raise click.BadParameter(f"{text!r:.80} is not KIND/NAME; write it like llm.completion/gpt-4o")
     return kind, name
 
 
@@ -42,7 +42,7 @@ def moment(text: str) -> datetime:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise click.BadParameter(
-            f"{text!r} is not a time; write an age like 2h or 7d, or 2026-01-31T12:00:00Z"
+            f"{text!r:.80} is not a time; write an age like 2h or 7d, or 2026-01-31T12:00:00Z"
         ) from None
     return found if found.tzinfo is not None else found.astimezone()
 
@@ -52,14 +52,14 @@ def _as_subject(ctx: click.Context, param: click.Parameter, values: tuple[str, .
     for text in values:
         level, equals, value = text.partition("=")
         if not equals or not value:
-            raise click.BadParameter(f"{text!r} is not KEY=VALUE; write it like agent=planner", ctx, param)
+            raise click.BadParameter(f"{text!r:.80} is not KEY=VALUE; write it like agent=planner", ctx, param)
         if level.startswith("dimensions."):
             subject.setdefault("dimensions", {})[level.removeprefix("dimensions.")] = value
         elif level in LEVELS:
             subject[level] = value
         else:
             raise click.BadParameter(
-                f"{level!r} is no level of a subject; use {', '.join(LEVELS)} or dimensions.NAME", ctx, param
+                f"{level!r:.80} is no level of a subject; use {', '.join(LEVELS)} or dimensions.NAME", ctx, param
             )
     return subject or None
 

@@ -274,7 +274,10 @@ def is_logger(function: ast.expr) -> bool:
 
 
 def is_error(name: str) -> bool:
-    return name.endswith(("Error", "Exception", "Warning", "JournalIssue", "ReadTimeout")) and name[:1].isupper()
+    return (
+        name.endswith(("Error", "Exception", "Warning", "JournalIssue", "ReadTimeout", "BadParameter"))
+        and name[:1].isupper()
+    )
 
 
 def page(messages: list[Message]) -> str:
