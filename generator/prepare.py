@@ -23,6 +23,7 @@ LAYOUT: Final[tuple[Rule, ...]] = (
     layout.drop_definitions,
     extensions.fold_extensions,
     extensions.merge_closed_parts,
+    extensions.restore_operation_ids,
     layout.require_declared_key,
     layout.complete_operations,
 )

@@ -12,6 +12,11 @@ from generator.rules.places import Place, become, everywhere
 
 _SUFFIX: Final = "Extension"
 _MERGEABLE: Final = frozenset(("type", "description", "properties", "required", "additionalProperties"))
+# Operation id in a merged document: the id in the base document, under which clients know the operation.
+_RENAMED: Final = {
+    "updateTenantObserveMode": "updateTenant",
+    "updatePolicyActionQuotas": "updatePolicy",
+}
 _PREFIX: Final = "#/components/schemas/"
 
 
@@ -55,6 +60,25 @@ def merge_closed_parts(document: Json, counts: Counter[str]) -> None:
         counts["closed parts of allOf merged"] += 1
 
     everywhere(document, rule)
+
+
+def restore_operation_ids(document: Json, counts: Counter[str]) -> None:
+    """Give operations that an extension has renamed the id of the base document again.
+
+    Their bodies and responses are those of the base with the members of the extension, after the rules above.
+    """
+    operations = [
+        operation
+        for item in document.get("paths", {}).values()
+        for operation in item.values()
+        if isinstance(operation, dict)
+    ]
+    known = {operation.get("operationId") for operation in operations}
+    for operation in operations:
+        base_id = _RENAMED.get(operation.get("operationId", ""))
+        if base_id is not None and base_id not in known:
+            operation["operationId"] = base_id
+            counts["operation ids of the base document restored"] += 1
 
 
 def _fold(schemas: Json, base_name: str, extension: Json) -> bool:

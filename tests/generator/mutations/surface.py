@@ -303,6 +303,25 @@ def extension_schemas_that_were_not_merged(spec: Json) -> Check:
 
 
 @mutation("a merged document")
+def an_operation_that_an_extension_renamed(spec: Json) -> Check:
+    text = {"type": "string"}
+    required = ["tenant_id", "name"]
+    tenant = {"type": "object", "required": required, "properties": {"tenant_id": text, "name": text}}
+    schemas(spec)["Tenant"] = tenant
+    schemas(spec)["TenantExtension"] = {"type": "object", "properties": {"observe_mode": text}}
+    ref = {"$ref": "#/components/schemas/TenantExtension"}
+    spec["paths"]["/v1/merged-tenant"] = {"patch": operation("updateTenantObserveMode", responses=responding(ref))}
+
+    def check(tree: Tree) -> None:
+        assert "updateTenantObserveMode" not in tree.protocol.OPERATIONS
+        assert tree.protocol.OPERATIONS["updateTenant"]["response"] == "Tenant"
+        read = reads(tree, "Tenant", {"tenant_id": "acme", "name": "Acme", "observe_mode": "OBSERVE"})
+        assert (read.name, read.observe_mode) == ("Acme", "OBSERVE")
+
+    return check
+
+
+@mutation("a merged document")
 def a_body_of_a_closed_schema_and_added_members(spec: Json) -> Check:
     text = {"type": "string"}
     base = {"type": "object", "additionalProperties": False, "required": ["name"], "properties": {"name": text}}
