@@ -22,7 +22,8 @@ from cycles._version import __version__ as __version__
 
 _HOMES = {
     "cycles._config": ("Config",),
-    "cycles._client.context": ("copy_context_to", "current_guard", "current_subject", "limit", "subject"),
+    "cycles._client.context": ("copy_context_to", "current_guard", "current_subject", "limit", "run", "subject"),
+    "cycles._core.action_kinds": ("ActionKind", "PolicyKeys"),
     "cycles._core.amounts": (
         "Amount",
         "SignedAmount",
@@ -34,6 +35,7 @@ _HOMES = {
         "usd",
         "usd_microcents",
     ),
+    "cycles._core.deny_detail": ("DenyDetail", "QuotaViolation"),
     "cycles._core.results": (
         "Balance",
         "Caps",
@@ -55,6 +57,8 @@ _HOMES = {
     "cycles._core.subjects": ("Action", "Subject"),
     "cycles._core.usage": ("Metrics", "Usage"),
     "cycles._errors": (
+        "ActionNotPermittedError",
+        "ActionQuotaExceededError",
         "AmbiguousResponseError",
         "BudgetClosedError",
         "BudgetExceededError",
@@ -74,6 +78,7 @@ _HOMES = {
         "LeaseLostError",
         "MaxExtensionsExceededError",
         "NotFoundError",
+        "ObservedReservationError",
         "OverdraftLimitExceededError",
         "ProtocolError",
         "RateLimitedError",
@@ -126,6 +131,7 @@ _MODULES = {
     "events": "cycles.events",
     "evidence": "cycles.evidence",
     "journal": "cycles.journal",
+    "kinds": "cycles.kinds",
     "prices": "cycles.prices",
     "providers": "cycles.providers",
     "testing": "cycles.testing",

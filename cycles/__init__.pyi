@@ -5,6 +5,7 @@ from cycles import (
     events as events,
     evidence as evidence,
     journal as journal,
+    kinds as kinds,
     prices as prices,
     providers as providers,
     testing as testing,
@@ -16,6 +17,7 @@ from cycles._client.context import (
     copy_context_to as copy_context_to,
     current_subject as current_subject,
     limit as limit,
+    run as run,
     subject as subject,
 )
 from cycles._client.default import (
@@ -38,6 +40,7 @@ from cycles._client.tracing import (
     Tracing as Tracing,
 )
 from cycles._config import Config as Config
+from cycles._core.action_kinds import ActionKind as ActionKind, PolicyKeys as PolicyKeys
 from cycles._core.amounts import (
     Amount as Amount,
     SignedAmount as SignedAmount,
@@ -49,6 +52,7 @@ from cycles._core.amounts import (
     usd as usd,
     usd_microcents as usd_microcents,
 )
+from cycles._core.deny_detail import DenyDetail as DenyDetail, QuotaViolation as QuotaViolation
 from cycles._core.results import (
     Balance as Balance,
     Caps as Caps,
@@ -80,6 +84,8 @@ from cycles._core.usage import (
     Usage as Usage,
 )
 from cycles._errors import (
+    ActionNotPermittedError as ActionNotPermittedError,
+    ActionQuotaExceededError as ActionQuotaExceededError,
     AmbiguousResponseError as AmbiguousResponseError,
     BudgetClosedError as BudgetClosedError,
     BudgetExceededError as BudgetExceededError,
@@ -99,6 +105,7 @@ from cycles._errors import (
     LeaseLostError as LeaseLostError,
     MaxExtensionsExceededError as MaxExtensionsExceededError,
     NotFoundError as NotFoundError,
+    ObservedReservationError as ObservedReservationError,
     OverdraftLimitExceededError as OverdraftLimitExceededError,
     ProtocolError as ProtocolError,
     RateLimitedError as RateLimitedError,

@@ -21,10 +21,12 @@ from cycles._version import public
 LeasePolicy: TypeAlias = Literal["warn", "fail_on_finalize", "cancel"]
 Durability: TypeAlias = Literal["process", "disk"]
 Unavailable: TypeAlias = Literal["raise", "allow"]
+OnObserved: TypeAlias = Literal["raise", "run"]
 
 LEASE_POLICIES: Final = get_args(LeasePolicy)
 DURABILITIES: Final = get_args(Durability)
 UNAVAILABLE: Final = get_args(Unavailable)
+ON_OBSERVED: Final = get_args(OnObserved)
 
 LONGEST_WAIT_S: Final = 86_400.0  # one day: more is a mistake in the unit, and larger values overflow timers
 
@@ -83,6 +85,7 @@ class Config:
         flush_timeout: Seconds that closing the client, or the interpreter's exit, waits for pending settlements.
         lease_policy: What happens if a lease is lost: ``"warn"``, ``"fail_on_finalize"`` or ``"cancel"``.
         shadow: Evaluate reservations without holding budget, and run every block with any decision.
+        on_observed: ``"raise"`` or ``"run"``: what happens if the server only observed a reservation and holds nothing.
 
     Raises:
         ConfigurationError: A setting is missing or wrong. The message names it.
@@ -108,6 +111,7 @@ class Config:
     flush_timeout: float = 5.0
     lease_policy: LeasePolicy = "warn"
     shadow: bool = False
+    on_observed: OnObserved = "raise"
 
     def __attrs_post_init__(self) -> None:
         for name, check in _CHECKS.items():
@@ -299,6 +303,7 @@ _CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
     "durability": _one_of(DURABILITIES),
     "lease_policy": _one_of(LEASE_POLICIES),
     "shadow": _boolean,
+    "on_observed": _one_of(ON_OBSERVED),
 }
 """The check of each setting: it gets the name to show, of the setting or of its variable, and the value."""
 

@@ -119,6 +119,7 @@ class ProtocolError(CyclesError):
         request_id: The server's id of the request, for its logs.
         trace_id: W3C trace id of the request (32 hex digits).
         details: The server's details, an empty mapping if there are none.
+        deny_detail: Why the server denied a reservation (`DenyDetail`, protocol 0.1.26), or None.
         retry_after_ms: How long to wait before the next request, in milliseconds, or None.
         evidence: Reference to the signed evidence of the rejection, or None.
         retryable: True if the same request may succeed later.
@@ -138,6 +139,7 @@ class ProtocolError(CyclesError):
         retry_after_ms: int | None = None,
         evidence: Any = None,
         retryable: bool = False,
+        deny_detail: Any = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -151,6 +153,7 @@ class ProtocolError(CyclesError):
         self.retry_after_ms = retry_after_ms
         self.evidence = evidence
         self.retryable = retryable
+        self.deny_detail = deny_detail
 
     def __str__(self) -> str:
         data = [
@@ -193,6 +196,32 @@ class BudgetClosedError(ReservationDeniedError):
 
 class TenantClosedError(ReservationDeniedError):
     """The tenant is closed."""
+
+
+class ActionQuotaExceededError(ReservationDeniedError):
+    """The quota of the kind of action, or of its risk class, is used up. `quota` is the `QuotaViolation`, or None."""
+
+    @property
+    def quota(self) -> Any:
+        """The quota that the action would exceed: a `QuotaViolation`, or None if the server sent none."""
+        detail = self.deny_detail
+        return None if detail is None else detail.quota_violation
+
+
+class ActionNotPermittedError(ReservationDeniedError):
+    """A policy does not permit this kind of action. `code` is ACTION_KIND_DENIED or ACTION_KIND_NOT_ALLOWED."""
+
+
+class ObservedReservationError(ProtocolError):
+    """The server only observed the reservation: nothing is held, because the tenant seems to be in observe mode.
+
+    Pass ``on_observed="run"`` to run the block anyway. `reason_code` is the reason of a DENY.
+
+    Attributes:
+        decision: What the server decided: ALLOW, ALLOW_WITH_CAPS or DENY.
+    """
+
+    decision: str | None = None
 
 
 class UnauthorizedError(ProtocolError):

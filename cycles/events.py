@@ -7,48 +7,19 @@ The ids are members of the event and `extra` of the log record. No event contain
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.protocol import is_allowed
+from cycles._core.evaluation_events import (
+    ActionKindDeprecated as ActionKindDeprecated,
+    Observed as Observed,
+    ShadowDecided as ShadowDecided,
+    ShadowSettled as ShadowSettled,
+)
+from cycles._core.event_base import Event as Event
 from cycles._core.renamed import RENAMED_EVENTS, warn_renamed
-
-
-@frozen(kw_only=True)
-class Event:
-    """Base class of all events.
-
-    Attributes:
-        reservation_id: Id of the reservation, or None if there is none.
-        request_id: The server's id of the request that caused the event, or None if no single request did.
-        trace_id: Trace id of the guard (32 hex digits), or None.
-        detail: The cause, on events that have one. The old name `why` is deprecated.
-    """
-
-    reservation_id: str | None = None
-    request_id: str | None = None
-    trace_id: str | None = None
-
-    level: ClassVar[int] = logging.INFO
-
-    def text(self) -> str:
-        """Return the log message: one line."""
-        raise NotImplementedError
-
-    @property
-    def _id(self) -> str:
-        return f"reservation {self.reservation_id}"
-
-    if not TYPE_CHECKING:
-
-        @property
-        def why(self) -> str | None:
-            """The old name of `detail`."""
-            detail = self.detail
-            warn_renamed(f"{type(self).__name__}.why", "event.detail")
-            return detail
 
 
 @frozen(kw_only=True)
@@ -92,48 +63,6 @@ class Unreserved(Event):
             f"reservation of {self.estimate} for {self.action}: no server reached ({self.detail}); "
             "the block runs without a reservation, and its cost is recorded as an event later"
         )
-
-
-@frozen(kw_only=True)
-class ShadowDecided(Event):
-    """Shadow mode: what the server would have decided. `decision` is None if no server could be reached."""
-
-    estimate: Amount
-    action: str
-    decision: str | None
-    reason_code: str | None = None
-    detail: str | None = None
-
-    level = logging.DEBUG
-
-    @property
-    def would_deny(self) -> bool:
-        """True if a live reservation would have been denied."""
-        return self.decision is not None and not is_allowed(self.decision)
-
-    def text(self) -> str:
-        if self.decision is None:
-            return f"shadow: {self.estimate} for {self.action}: no decision ({self.detail})"
-        reason = f" ({self.reason_code})" if self.reason_code else ""
-        return f"shadow: {self.estimate} for {self.action}: the server decided {self.decision}{reason}"
-
-
-@frozen(kw_only=True)
-class ShadowSettled(Event):
-    """Shadow mode: what the block cost, and its estimate.
-
-    `actual` is None if the block reported no amount, and `would_deny` is None if no server could be reached.
-    """
-
-    estimate: Amount
-    actual: Amount | None
-    action: str
-    would_deny: bool | None
-
-    def text(self) -> str:
-        cost = "an unknown amount" if self.actual is None else str(self.actual)
-        decision = {True: "would have been denied", False: "would have been allowed", None: "no decision is known"}
-        return f"shadow: {self.action} cost {cost}, estimated {self.estimate}; {decision[self.would_deny]}"
 
 
 @frozen(kw_only=True)

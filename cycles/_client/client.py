@@ -17,6 +17,7 @@ from cycles._client.options import (
     checked_actual,
     checked_amount,
     checked_flag,
+    checked_on_observed,
     checked_policy,
     checked_seconds,
     checked_unavailable,
@@ -24,7 +25,7 @@ from cycles._client.options import (
 )
 from cycles._client.raw import raw
 from cycles._client.reservation import Reservation
-from cycles._config import Config, LeasePolicy, Unavailable, merged
+from cycles._config import Config, LeasePolicy, OnObserved, Unavailable, merged
 from cycles._core.amounts import Amount
 from cycles._core.json_values import clean_object
 from cycles._core.lifecycle import Actual
@@ -76,6 +77,8 @@ class Cycles:
     evidence = blocking(operations.evidence)
     evidence_keys = blocking(operations.evidence_keys)
     evidence_verdict = blocking(evidence_verdict)
+    action_kinds = iterating(operations.action_kinds)
+    action_kind = blocking(operations.action_kind)
     raw = blocking(raw)
 
     def __init__(
@@ -130,6 +133,8 @@ class Cycles:
         shadow: bool | None = None,
         on_unavailable: Unavailable | None = None,
         wait: float | None = None,
+        on_observed: OnObserved | None = None,
+        observe: bool = False,
     ) -> Reservation:
         """Describe a reservation. Nothing is sent until it is entered, acquired or awaited.
 
@@ -150,6 +155,8 @@ class Cycles:
             on_unavailable: ``"raise"`` or ``"allow"``: with ``"allow"`` the block runs without a reservation if no
                 server can be reached.
             wait: Seconds to wait for budget if the reservation is denied. None raises immediately.
+            on_observed: ``"raise"`` or ``"run"``, if the server only observes the reservation and holds nothing.
+            observe: True requests that, and the block runs with any decision. Needs protocol 0.1.26.
 
         Raises:
             InvalidRequestError: A value is wrong. The message names it and what is allowed; nothing was sent.
@@ -170,6 +177,8 @@ class Cycles:
             shadow=self._config.shadow if shadow is None else checked_flag("shadow", shadow),
             on_unavailable="raise" if on_unavailable is None else checked_unavailable(on_unavailable),
             wait=checked_wait(wait),
+            on_observed=self._config.on_observed if on_observed is None else checked_on_observed(on_observed),
+            observe=checked_flag("observe", observe),
         )
         runtime.channel.wire.check(create_call(request, "k"))
         return Reservation(self._runtime, request)
@@ -379,6 +388,8 @@ class AsyncOperations:
     evidence = suspending(operations.evidence)
     evidence_keys = suspending(operations.evidence_keys)
     evidence_verdict = suspending(evidence_verdict)
+    action_kinds = iterating_async(operations.action_kinds)
+    action_kind = suspending(operations.action_kind)
     raw = suspending(raw)
 
     def __init__(self, client: Cycles) -> None:

@@ -138,7 +138,7 @@ class _GuardInBlock(GuardProperties):
 
     def __del__(self) -> None:
         state = getattr(self, "_state", None)  # absent if __init__ was interrupted
-        if state is None or state.finalized or state.request.shadow or self._inert() or self._runtime.closed:
+        if state is None or state.finalized or state.sends_nothing or self._inert() or self._runtime.closed:
             return
         if state.reservation_id is None and state.known is None:
             return

@@ -10,15 +10,18 @@ from attrs import frozen
 
 from cycles._client.methods import OperationContext, Pages, ResultT
 from cycles._client.options import AnyAction, AnySubject, checked_amount, checked_flag
+from cycles._core.action_kinds import ActionKind
 from cycles._core.amounts import Amount
 from cycles._core.json_values import clean_object
 from cycles._core.protocol import (
     COMMIT_RESERVATION,
     CREATE_RESERVATION,
+    GET_ACTION_KIND,
     GET_BALANCES,
     GET_EVIDENCE,
     GET_EVIDENCE_KEYS,
     GET_RESERVATION,
+    LIST_ACTION_KINDS,
     LIST_RESERVATIONS,
 )
 from cycles._core.records import Record
@@ -309,6 +312,32 @@ def reservations(
     if members:
         query["include"] = members
     return _pages(context, Call(LIST_RESERVATIONS, query=query), "reservations", ReservationSummary)
+
+
+def action_kinds(
+    context: OperationContext, *, risk_class: str | None = None, include_deprecated: bool = False
+) -> Pages[ActionKind]:
+    """Iterate over the server's registry of action kinds, lazily. No API key is sent. Needs protocol 0.1.26.
+
+    Args:
+        risk_class: read_only, local_mutation, side_effect, external_side_effect or high_risk.
+        include_deprecated: Whether to include deprecated kinds.
+
+    Raises:
+        InvalidRequestError: There is no such risk class.
+    """
+    deprecated = {"deprecated": True} if checked_flag("include_deprecated", include_deprecated) else {}
+    query = {**without_none(risk_class=risk_class), **deprecated}
+    return _pages(context, Call(LIST_ACTION_KINDS, query=query), "kinds", ActionKind)
+
+
+async def action_kind(context: OperationContext, kind: str) -> ActionKind:
+    """Return one action kind of the server's registry, by its exact name. No API key is sent. Needs protocol 0.1.26.
+
+    Raises:
+        NotFoundError: The registry has no such kind.
+    """
+    return await _read(context, Call(GET_ACTION_KIND, {"kind": check_id("kind", kind)}), ActionKind)
 
 
 def _pages(context: OperationContext, call: Call, member: str, item: type[ResultT]) -> Pages[ResultT]:

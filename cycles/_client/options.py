@@ -12,9 +12,11 @@ from typing import Any, TypeAlias, TypedDict, cast
 from cycles._config import (
     LEASE_POLICIES,
     LONGEST_WAIT_S,
+    ON_OBSERVED,
     UNAVAILABLE,
     Durability,
     LeasePolicy,
+    OnObserved,
     Unavailable,
     is_seconds,
 )
@@ -53,6 +55,7 @@ class Settings(TypedDict, total=False):
     flush_timeout: float | None
     lease_policy: LeasePolicy | None
     shadow: bool | None
+    on_observed: OnObserved | None
 
 
 def checked_amount(value: Any, name: str = "estimate") -> Amount:
@@ -98,6 +101,16 @@ def checked_unavailable(choice: Any) -> Unavailable:
         InvalidRequestError: There is no such value.
     """
     checked: Unavailable = _one_of("on_unavailable", choice, UNAVAILABLE)
+    return checked
+
+
+def checked_on_observed(choice: Any) -> OnObserved:
+    """Return a value of `on_observed`.
+
+    Raises:
+        InvalidRequestError: There is no such value.
+    """
+    checked: OnObserved = _one_of("on_observed", choice, ON_OBSERVED)
     return checked
 
 
@@ -152,6 +165,8 @@ class GuardedOptions(TypedDict, total=False):
     shadow: bool | Callable[..., bool | None] | None
     on_unavailable: Unavailable | None
     wait: float | Callable[..., float | None] | None
+    on_observed: OnObserved | None
+    observe: bool | Callable[..., bool]
 
 
 class SeriesOptions(TypedDict, total=False):
@@ -166,3 +181,5 @@ class SeriesOptions(TypedDict, total=False):
     shadow: bool | None
     on_unavailable: Unavailable | None
     wait: float | None
+    on_observed: OnObserved | None
+    observe: bool

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cycles import _errors as errors
 from cycles._core.denial_message import denial_message
+from cycles._core.deny_detail import DenyDetail, read_deny_detail
 from cycles._core.error_hints import HINT_OF, hint_for
 from cycles._core.outcome import Ambiguous, NoSuccess, RejectedResponse, Unreachable
 from cycles._core.protocol import (
@@ -17,6 +19,7 @@ from cycles._core.protocol import (
     error_code,
 )
 from cycles._core.reserve_request import ReserveRequest
+from cycles._core.results import EvidenceRef, ReservationCreateResponse
 
 
 def error_of(outcome: NoSuccess, operation: str, request: ReserveRequest | None = None) -> errors.CyclesError:
@@ -50,6 +53,7 @@ def _error_response(response: RejectedResponse, operation: str, request: Reserve
     hint = hint_for(kind, response, spending=operation in SPENDING)
     if request is not None and issubclass(kind, errors.ReservationDeniedError):
         hint = _joined(denial_message(request, response.details), hint)
+    hint = _with_fix(hint, response.details)
     return kind(
         response.message,
         hint=hint,
@@ -61,11 +65,23 @@ def _error_response(response: RejectedResponse, operation: str, request: Reserve
         retry_after_ms=response.retry_after_ms,
         evidence=_evidence(response),
         retryable=response.transient,
+        deny_detail=_deny_detail(response.details),
     )
 
 
 def _joined(first: str, hint: str | None) -> str:
     return first if hint is None else f"{first}; {hint}"
+
+
+def _deny_detail(details: Mapping[str, Any] | None) -> DenyDetail | None:
+    return read_deny_detail((details or {}).get("deny_detail"))
+
+
+def _with_fix(hint: str | None, details: Mapping[str, Any] | None) -> str | None:
+    """Return the hint with the server's own advice, if its deny detail has one."""
+    detail = _deny_detail(details)
+    fix = None if detail is None or not detail.suggested_fix else f"the server suggests: {detail.suggested_fix:.200}"
+    return hint if fix is None else fix if hint is None else _joined(hint, fix)
 
 
 def _kind(response: RejectedResponse) -> type[errors.ProtocolError]:
@@ -82,25 +98,15 @@ def _evidence(response: RejectedResponse) -> Any:
     body = response.evidence
     if body is None or not all(isinstance(body.get(name), str) for name in ("evidence_id", "cycles_evidence_url")):
         return None
-    from cycles._core.results import EvidenceRef
-
     return EvidenceRef.read(body)
 
 
-def denial(
-    decision: str,
-    reason_code: str | None,
-    *,
-    request_id: str | None,
-    trace_id: str | None,
-    retry_after_ms: int | None,
-    evidence: Any = None,
-    context: str | None = None,
-) -> errors.ReservationDeniedError:
+def denial(created: ReservationCreateResponse, *, context: str | None = None) -> errors.ReservationDeniedError:
     """Return the exception for a create response of status 200 whose decision is not ALLOW or ALLOW_WITH_CAPS.
 
     See `docs/protocol/decisions-and-caps.md#unknown-decisions`.
     """
+    decision, reason_code = created.decision, created.denial_code
     kind = ERROR_CODES[reason_code].error if reason_code in ERROR_CODES else errors.ReservationDeniedError
     if not issubclass(kind, errors.ReservationDeniedError):
         kind = errors.ReservationDeniedError
@@ -108,14 +114,38 @@ def denial(
         message = f"the reservation was denied: {reason_code or 'no reason given'}"
     else:
         message = f"the server decided {decision!r:.80}, which this SDK does not know; it counts as a denial"
-    return kind(
-        message,
-        hint=context if context is None else _joined(context, HINT_OF.get(kind)),
-        status=200,
-        code=reason_code,
-        reason_code=reason_code,
-        request_id=request_id,
-        trace_id=trace_id,
-        retry_after_ms=retry_after_ms,
-        evidence=evidence,
+    hint = context if context is None else _joined(context, HINT_OF.get(kind))
+    return kind(message, hint=_with_fix(hint, _details(created)), code=reason_code, **_members(created))
+
+
+def observed_error(created: ReservationCreateResponse) -> errors.ObservedReservationError:
+    """Return the exception for a live reservation that the server only observed.
+
+    See `docs/protocol/decisions-and-caps.md#observe-mode`.
+    """
+    reason = f" ({created.denial_code})" if created.denial_code else ""
+    error = errors.ObservedReservationError(
+        f"the server decided {created.decision}{reason} and holds nothing: this looks like a tenant in observe mode",
+        hint='pass on_observed="run" to run the block with any decision, or ask an operator to enforce budgets',
+        **_members(created),
     )
+    error.decision = created.decision
+    return error
+
+
+def _members(created: ReservationCreateResponse) -> dict[str, Any]:
+    return {
+        "status": 200,
+        "reason_code": created.denial_code,
+        "request_id": created.request_id,
+        "trace_id": created.trace_id,
+        "details": _details(created),
+        "deny_detail": created.deny_detail,
+        "retry_after_ms": created.retry_after_ms,
+        "evidence": created.cycles_evidence,
+    }
+
+
+def _details(created: ReservationCreateResponse) -> dict[str, Any]:
+    detail = created.deny_detail
+    return {} if detail is None else {"deny_detail": detail.to_dict()}

@@ -23,7 +23,8 @@ _RETRY_AFTER_DIGITS: Final = 12  # more seconds than any server can mean; bounds
 class Success:
     """The exact success status and a body that satisfies the schema. Times are monotonic seconds.
 
-    `content` is the unparsed body, which needs a tenth of the memory of `body`.
+    `content` is the unparsed body, which needs a tenth of the memory of `body`. `replacement_kind` is set if the server
+    deprecates the kind of the action.
     """
 
     body: Mapping[str, Any]
@@ -33,6 +34,7 @@ class Success:
     received: float
     content: bytes = field(repr=False)
     status: int = 200
+    replacement_kind: str | None = None
 
 
 @frozen
@@ -143,7 +145,10 @@ def classify_response(
     if problem is not None:
         problem = redact(problem.removeprefix(": "))
         return Ambiguous(status, f"the response does not match the protocol: {problem}", request_id, trace_id)
-    return Success(value, request_id, trace_id, sent, received, body, status)
+    if isinstance(value, dict) and "deny_detail" in value:  # text for people, which errors show
+        value = {**value, "deny_detail": _redacted(value["deny_detail"], redact)}
+    replacement = header("x-cycles-deprecated-kind")
+    return Success(value, request_id, trace_id, sent, received, body, status, replacement)
 
 
 def _rejected(

@@ -19,6 +19,8 @@ CREATE_EVENT: Final = "createEvent"
 GET_BALANCES: Final = "getBalances"
 GET_EVIDENCE: Final = "getEvidence"
 GET_EVIDENCE_KEYS: Final = "getEvidenceJwks"
+LIST_ACTION_KINDS: Final = "listActionKinds"
+GET_ACTION_KIND: Final = "getActionKind"
 
 SPENDING: Final = frozenset({CREATE_RESERVATION, CREATE_EVENT})
 """Operations that need a budget for their subject."""
@@ -41,6 +43,9 @@ IDEMPOTENCY_MISMATCH: Final = "IDEMPOTENCY_MISMATCH"
 MAX_EXTENSIONS_EXCEEDED: Final = "MAX_EXTENSIONS_EXCEEDED"
 RESERVATION_EXPIRED: Final = "RESERVATION_EXPIRED"
 INTERNAL_ERROR: Final = "INTERNAL_ERROR"
+ACTION_QUOTA_EXCEEDED: Final = "ACTION_QUOTA_EXCEEDED"
+ACTION_KIND_DENIED: Final = "ACTION_KIND_DENIED"
+ACTION_KIND_NOT_ALLOWED: Final = "ACTION_KIND_NOT_ALLOWED"
 
 
 class ErrorCode(NamedTuple):
@@ -76,6 +81,9 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
     RESERVATION_FINALIZED: ErrorCode(409, errors.ReservationFinalizedError, True, True, "finalized"),
     IDEMPOTENCY_MISMATCH: ErrorCode(409, errors.IdempotencyMismatchError, True, True),
     MAX_EXTENSIONS_EXCEEDED: ErrorCode(409, errors.MaxExtensionsExceededError, True, True, "max_extensions"),
+    ACTION_QUOTA_EXCEEDED: ErrorCode(409, errors.ActionQuotaExceededError, True, True),
+    ACTION_KIND_DENIED: ErrorCode(409, errors.ActionNotPermittedError, True, True),
+    ACTION_KIND_NOT_ALLOWED: ErrorCode(409, errors.ActionNotPermittedError, True, True),
     RESERVATION_EXPIRED: ErrorCode(410, errors.ReservationExpiredError, False, True, "expired"),
     "LIMIT_EXCEEDED": ErrorCode(429, errors.RateLimitedError, False, False),
     INTERNAL_ERROR: ErrorCode(500, errors.ServerError, False, False),

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from cycles._config import LeasePolicy, Unavailable
+from cycles._config import LeasePolicy, OnObserved, Unavailable
 from cycles._core.amounts import Amount
 from cycles._core.lifecycle import Actual
 from cycles._core.subjects import Action, Subject
@@ -30,6 +30,8 @@ class ReserveRequest:
     shadow: bool = False
     on_unavailable: Unavailable = "raise"
     wait: float | None = None
+    on_observed: OnObserved = "raise"
+    observe: bool = False
     settlement_metadata: Mapping[str, str] = field(factory=dict)
 
     def body(self, key: str) -> dict[str, Any]:
@@ -47,6 +49,8 @@ class ReserveRequest:
             body["overage_policy"] = self.overage_policy
         if self.shadow:
             body["dry_run"] = True
+        if self.observe:
+            body["observe_mode"] = "OBSERVE"
         if self.metadata:
             body["metadata"] = dict(self.metadata)
         return body

@@ -6,72 +6,18 @@ parsed body is in `raw`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self, TypeAlias, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from attrs import field, fields_dict, frozen
+from attrs import field, frozen
 
+from cycles._core.action_kinds import PolicyKeys
 from cycles._core.amounts import Amount, SignedAmount
+from cycles._core.deny_detail import DenyDetail, read_deny_detail
 from cycles._core.protocol import is_allowed
+from cycles._core.result_base import Readers as Readers, Result as Result, many
 from cycles._core.subjects import LEVELS, Action, Subject
 from cycles._version import public
-
-R = TypeVar("R", bound="Result")
-Readers: TypeAlias = dict[str, Callable[..., Any]]
-
-
-@frozen(kw_only=True)
-class Result:
-    """Base of every response.
-
-    Attributes:
-        request_id: The server's id of the request, for its logs.
-        trace_id: Trace id of the request (32 hex digits).
-        raw: The JSON object of the response, unchanged.
-    """
-
-    request_id: str | None = field(default=None, eq=False, repr=False)
-    trace_id: str | None = field(default=None, eq=False, repr=False)
-    raw: Mapping[str, Any] = field(factory=dict, eq=False, repr=False)
-
-    _read: ClassVar[Readers] = {}
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """Members of the response that this SDK does not know yet."""
-        known = fields_dict(type(self))
-        return {name: value for name, value in self.raw.items() if name not in known}
-
-    @property
-    def additional_properties(self) -> dict[str, Any]:
-        """The same as `extra`, under the name that the generated models use."""
-        return self.extra
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object of the response, unchanged."""
-        return dict(self.raw)
-
-    @classmethod
-    def read(cls, body: Mapping[str, Any], *, request_id: str | None = None, trace_id: str | None = None) -> Self:
-        """Return the response in a body that satisfies its schema; null members count as absent."""
-        known, members = _members(cls), {}
-        for name, value in body.items():
-            if value is not None and name in known:
-                reader = known[name]
-                members[name] = reader(value) if reader is not None else value
-        return cls(**members, request_id=request_id, trace_id=trace_id, raw=body)
-
-
-_MEMBERS: dict[type[Result], dict[str, Callable[..., Any] | None]] = {}
-_OURS = frozenset({"request_id", "trace_id", "raw"})
-
-
-def _members(cls: type[Result]) -> dict[str, Callable[..., Any] | None]:
-    try:
-        return _MEMBERS[cls]
-    except KeyError:
-        _MEMBERS[cls] = {name: cls._read.get(name) for name in fields_dict(cls) if name not in _OURS}
-        return _MEMBERS[cls]
 
 
 def _amount(body: Mapping[str, Any]) -> Amount:
@@ -82,17 +28,14 @@ def _signed(body: Mapping[str, Any]) -> SignedAmount:
     return SignedAmount(body["unit"], body["amount"])
 
 
-def _many(cls: type[R]) -> Callable[[list[Mapping[str, Any]]], list[R]]:
-    return lambda items: [cls.read(item) for item in items]
-
-
 def _subject(body: Mapping[str, Any]) -> Subject:
     levels = {level: body.get(level) for level in LEVELS}
     return Subject(**levels, dimensions=body.get("dimensions"))
 
 
 def _action(body: Mapping[str, Any]) -> Action:
-    return Action(body["kind"], body["name"], body.get("tags"))
+    keys = body.get("policy_keys")
+    return Action(body["kind"], body["name"], body.get("tags"), PolicyKeys.read(keys) if keys is not None else None)
 
 
 @frozen(kw_only=True)
@@ -152,7 +95,7 @@ class Balance(Result):
     )
 
 
-_balances = _many(Balance)
+_balances = many(Balance)
 
 
 @frozen(kw_only=True)
@@ -164,14 +107,25 @@ class DecisionResponse(Result):
     reason_code: str | None = None
     retry_after_ms: int | None = None
     affected_scopes: list[str] | None = None
+    deny_detail: DenyDetail | None = None
     cycles_evidence: EvidenceRef | None = None
 
-    _read: ClassVar[Readers] = {"caps": Caps.read, "affected_scopes": list, "cycles_evidence": EvidenceRef.read}
+    _read: ClassVar[Readers] = {
+        "caps": Caps.read,
+        "affected_scopes": list,
+        "deny_detail": read_deny_detail,
+        "cycles_evidence": EvidenceRef.read,
+    }
 
     @property
     def allowed(self) -> bool:
         """True for ALLOW and ALLOW_WITH_CAPS; a decision that this SDK does not know counts as a denial."""
         return is_allowed(self.decision)
+
+    @property
+    def denial_code(self) -> str | None:
+        """The reason of a DENY: `reason_code`, or that of `deny_detail` if it is missing."""
+        return self.reason_code or (None if self.deny_detail is None else self.deny_detail.reason_code)
 
 
 @frozen(kw_only=True)
@@ -318,7 +272,7 @@ class EvidenceKeys(Result):
 
     keys: list[EvidenceKey] = field(factory=list)
 
-    _read: ClassVar[Readers] = {"keys": _many(EvidenceKey)}
+    _read: ClassVar[Readers] = {"keys": many(EvidenceKey)}
 
 
 public(

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
+from cycles._core.action_kinds import PolicyKeys
 from cycles._errors import InvalidRequestError
 from cycles._version import public
 
@@ -74,19 +75,31 @@ def _tags(value: Sequence[str] | None) -> list[str]:
     return list(value or ())
 
 
+def _policy_keys(value: Any) -> PolicyKeys | None:
+    if value is not None and not isinstance(value, PolicyKeys):
+        raise InvalidRequestError(f"action.policy_keys must be a cycles.PolicyKeys, got {value!r:.80}")
+    return value
+
+
 @frozen
 class Action:
-    """What is about to be done: its kind (up to 64 characters), its name (up to 256) and up to ten tags."""
+    """What is about to be done: its kind (up to 64 characters), its name (up to 256) and up to ten tags.
+
+    `policy_keys` needs a server of protocol 0.1.26; an older one rejects the request. It is sent only if it is passed.
+    """
 
     kind: str
     name: str
     tags: list[str] = field(default=None, converter=_tags, hash=False)
+    policy_keys: PolicyKeys | None = field(default=None, converter=_policy_keys)
 
     def to_dict(self) -> dict[str, Any]:
         """The action as it goes over the wire."""
         wire: dict[str, Any] = {"kind": self.kind, "name": self.name}
         if self.tags:
             wire["tags"] = list(self.tags)
+        if self.policy_keys is not None:
+            wire["policy_keys"] = self.policy_keys.to_dict()
         return wire
 
 

@@ -51,5 +51,5 @@ class LiveGuards:
         for _ in range(10):
             with contextlib.suppress(RuntimeError):  # another thread made a guard during the iteration
                 found = list(self._guards)
-                return [guard for guard in found if not guard.finalized and not guard.request.shadow]
+                return [guard for guard in found if not guard.finalized and not guard.sends_nothing]
         return []

@@ -6,6 +6,7 @@ Event classes are loaded when an observer or a log handler wants them: a silent 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -72,7 +73,9 @@ class Reporter:
 
     def _is_repeated(self, event: Event) -> bool:
         kind = getattr(event, "kind", None)
-        if kind not in ONCE_PER_CLIENT:
+        if hasattr(event, "replacement"):
+            kind = f"action kind {kind}"
+        elif kind not in ONCE_PER_CLIENT:
             return False
         is_known = kind in self._noticed
         self._noticed.add(kind)
@@ -93,6 +96,8 @@ class Reporter:
                 observer(event)
             except Exception:  # an observer must never break a guard
                 logger.exception("observer failed on %s", type(event).__name__)
+        if hasattr(event, "replacement"):
+            warnings.warn(event.text(), DeprecationWarning, stacklevel=2)
 
     def pending(self, record: Record, detail: str, *, journaled: bool) -> None:
         """Report that a settlement is pending."""

@@ -71,7 +71,7 @@ class Runtime:
     def watch(self, guard: GuardState) -> None:
         """Know a guard that a caller is about to get, and write what its usage costs ahead."""
         self.guards.add(guard)
-        if self._ahead is not None and callable(guard.request.actual) and not guard.request.shadow:
+        if self._ahead is not None and callable(guard.request.actual) and not guard.sends_nothing:
             guard.usage.watch(partial(_counted, self._ahead, weakref.ref(guard)))
 
     def _write_ahead(self, pool: WorkerPool) -> Callable[[GuardState], None]:

@@ -90,7 +90,7 @@ class WriteAhead:
 
     def _write(self, guard: GuardState, now_s: float) -> None:
         known = guard.known or guard.counted
-        if known is None or guard.request.shadow or self._failed:
+        if known is None or guard.sends_nothing or self._failed:
             return
         with self._lock:
             if guard.ahead is None:

@@ -51,7 +51,7 @@ async def _settle(io: Io, guard: GuardState, raised: BaseException | None) -> bo
         released, _ = await release_guard(io, guard, end.reason, quiet=True, known=None)
         if not released:
             return await _settle(io, guard, raised)  # a thread of the block has spent while the block ended
-        uncommitted = end.uncommitted and not request.shadow
+        uncommitted = end.uncommitted and not guard.sends_nothing
         if uncommitted:
             detail = "the block ended without commit, spend or actual=; its budget is released"
             report(io, "GuardNotCommitted", guard, detail=detail)
@@ -73,7 +73,7 @@ def drop(io: Io, guard: GuardState, what: str) -> None:
 def end_later(io: Io, guard: GuardState, raised: BaseException | None) -> None:
     """Settle a claimed guard in the background, when no caller can wait for it."""
     end = block_end(raised, guard.known, guard.request.actual, guard.usage.is_filled, guard.is_stream)
-    if isinstance(end, ReleaseBudget) or guard.request.shadow:
+    if isinstance(end, ReleaseBudget) or guard.sends_nothing:
         release_in_background(io, guard, end.reason if isinstance(end, ReleaseBudget) else None)
     else:
         amount, settlement_metadata = _amount(io, guard, end)

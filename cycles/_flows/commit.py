@@ -90,7 +90,7 @@ def _claim(
             )
         record = record_of(io, guard, amount, metrics, metadata)
         io.check(call_of(record))
-        if guard.claim("commit", known if actual is None else ANY_AMOUNT, None if guard.request.shadow else record):
+        if guard.claim("commit", known if actual is None else ANY_AMOUNT, None if guard.sends_nothing else record):
             return record
 
 
@@ -140,7 +140,7 @@ def _event_record(io: Io, body: dict[str, Any]) -> Record:
 
 
 async def _settle(io: Io, guard: GuardState, record: Record) -> Settlement:
-    if guard.request.shadow:
+    if guard.sends_nothing:
         return settle_shadow(io, guard, actual_of(record))
     if await io.save(record):
         guard.end_written_ahead()

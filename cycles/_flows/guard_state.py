@@ -90,6 +90,8 @@ class GuardState:
         trace_id: str,
         opened_ms: float,
         created: Success | ReservationCreateResponse | None,
+        *,
+        observed: bool = False,
     ) -> None:
         self.request = request
         self.key = key
@@ -111,6 +113,8 @@ class GuardState:
         self.is_stream = False  # closing a stream early is a normal end, not an error
         self._claimed: str | None = None
         self._state: StateName = "active" if created is not None or request.shadow else "unreserved"
+        if observed:
+            self._state = "observed"
         self._usage: Usage | None = None
         self._created: ReservationCreateResponse | None = None
         self._response: tuple[bytes, str | None, str | None] | None = None
@@ -149,6 +153,11 @@ class GuardState:
         """The current state (`docs/protocol/guards.md#states`)."""
         return self._state
 
+    @property
+    def sends_nothing(self) -> bool:
+        """True if nothing is held, and nothing is sent at the end: in shadow mode, and if it was only observed."""
+        return self.request.shadow or self._state == "observed"
+
     def apply(self, event: GuardEvent, settlement: Settlement | None = None, *, if_accepted: bool = False) -> None:
         """Change the state by the table, and store the settlement that the event brought.
 
@@ -179,6 +188,10 @@ class GuardState:
     def decision(self) -> str | None:
         """The decision of the reserve; None if no server could be reached."""
         return None if self.created is None else self.created.decision
+
+    def end_observed(self, settlement: Settlement) -> None:
+        """Store the settlement of an observed guard, whose state never changes."""
+        self.settlement = settlement
 
     def lease_changed(self, event: GuardEvent) -> None:
         """Apply an event of the heartbeat, which may continue after the end of the guard."""

@@ -109,7 +109,7 @@ async def release_guard(
     try:
         if not guard.claim("release", known, release):
             return False, None
-        if guard.request.shadow:
+        if guard.sends_nothing:
             settle_shadow(io, guard, None)
             return True, None
         stop_for_release(io, guard)

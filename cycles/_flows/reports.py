@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cycles.events import Event
 
 LEVELS: Final = {
+    "ActionKindDeprecated": logging.WARNING,
     "ActualFailed": logging.WARNING,
     "Denied": logging.INFO,
     "GuardNotCommitted": logging.WARNING,
@@ -21,6 +22,7 @@ LEVELS: Final = {
     "LeaseLost": logging.WARNING,
     "LeaseNotice": logging.WARNING,
     "LeaseRetrying": logging.WARNING,
+    "Observed": logging.INFO,
     "ReleaseFailed": logging.WARNING,
     "Released": logging.INFO,
     "Reserved": logging.DEBUG,

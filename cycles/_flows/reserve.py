@@ -12,7 +12,7 @@ from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Success
 from cycles._core.protocol import CREATE_RESERVATION, is_allowed
 from cycles._core.requests import Call, TraceId, is_id, new_key
 from cycles._core.reserve_request import ReserveRequest
-from cycles._core.results import EvidenceRef, ReservationCreateResponse
+from cycles._core.results import ReservationCreateResponse
 from cycles._errors import (
     BudgetClosedError,
     CyclesError,
@@ -23,6 +23,7 @@ from cycles._errors import (
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import Io
+from cycles._flows.observe import is_observed, open_observed
 from cycles._flows.release import send_release
 from cycles._flows.replay import replay_error
 from cycles._flows.reports import report
@@ -143,6 +144,7 @@ def _with_id(outcome: Outcome) -> Outcome:
     if (
         isinstance(outcome, Success)
         and is_allowed(outcome.body["decision"])
+        and not is_observed(outcome)
         and not is_id(outcome.body.get("reservation_id"))
     ):
         message = "the server allowed the reservation but returned no usable reservation_id"
@@ -172,6 +174,10 @@ async def _opened(
             return _open_unreserved(io, request, key, trace_id, outcome)
         raise error_of(outcome, CREATE_RESERVATION, request) from getattr(outcome, "cause", None)
     body = outcome.body
+    if outcome.replacement_kind is not None:
+        report(io, "ActionKindDeprecated", outcome, kind=request.action.kind, replacement=outcome.replacement_kind)
+    if is_observed(outcome):
+        return open_observed(io, request, key, trace_id, outcome)
     if not is_allowed(body["decision"]):
         await _raise_denial(io, request, outcome, trace_id)
     reservation_id = body["reservation_id"]
@@ -202,16 +208,7 @@ async def _raise_denial(io: Io, request: ReserveRequest, success: Success, trace
     )
     if created.reservation_id is not None and is_id(created.reservation_id):
         await send_release(io, Release(created.reservation_id, new_key(), UNKNOWN_DECISION, trace_id), quiet=True)
-    evidence: EvidenceRef | None = created.cycles_evidence
-    raise denial(
-        created.decision,
-        created.reason_code,
-        request_id=created.request_id,
-        trace_id=created.trace_id,
-        retry_after_ms=created.retry_after_ms,
-        evidence=evidence,
-        context=denial_message(request, success.body, created.balances),
-    )
+    raise denial(created, context=denial_message(request, success.body, created.balances))
 
 
 def _report_denied(io: Io, request: ReserveRequest, error: CyclesError) -> None:

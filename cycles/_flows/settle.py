@@ -180,8 +180,24 @@ def stop_for_release(io: Io, guard: GuardState) -> None:
 
 
 def settle_shadow(io: Io, guard: GuardState, amount: Amount | None) -> Settlement:
-    """End a shadow guard: send nothing, and report what the decision would have been."""
+    """End a shadow or observed guard: send nothing, and report the decision, and what the block cost."""
     created, estimate = guard.created, guard.request.estimate
+    settlement = Settlement(status="shadow", actual=amount or Amount(estimate.unit, 0))
+    if guard.state == "observed":
+        assert created is not None  # the response by which it was recognised
+        report(
+            io,
+            "Observed",
+            created,
+            trace_id=guard.trace_id,
+            estimate=estimate,
+            actual=amount,
+            action=guard.request.action.name,
+            decision=created.decision,
+            reason_code=created.denial_code,
+        )
+        guard.end_observed(settlement)
+        return settlement
     report(
         io,
         "ShadowSettled",
@@ -191,7 +207,6 @@ def settle_shadow(io: Io, guard: GuardState, amount: Amount | None) -> Settlemen
         action=guard.request.action.name,
         would_deny=None if created is None else not created.allowed,
     )
-    settlement = Settlement(status="shadow", actual=amount or Amount(estimate.unit, 0))
     guard.apply("settled" if amount is not None else "release_started", settlement)
     return settlement
 

@@ -19,7 +19,7 @@ from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse, ReservationSummary
 from cycles._core.subjects import Action, Subject
 from cycles._core.usage import settlement_metrics
-from cycles._errors import InvalidRequestError
+from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import Io
@@ -47,8 +47,12 @@ def serialize(guard: GuardState) -> str:
     """End a guard without settling it, and return the token from which `attach` continues.
 
     Raises:
-        GuardFinalizedError: the guard has already ended.
+        GuardFinalizedError: the guard has already ended, or holds nothing.
     """
+    if guard.state == "observed":
+        raise GuardFinalizedError(
+            f"cannot detach: {guard.name} was only observed, so nothing is held; call commit or release"
+        )
     guard.claim("detach")
     guard.apply("detached")
     guard.end_written_ahead()

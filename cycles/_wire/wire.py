@@ -223,10 +223,11 @@ def _operation(table: Mapping[str, Any]) -> _Operation:
 
 
 def runtime_tables() -> Any:
-    """Return the tables of the runtime operations."""
+    """Return the tables of the runtime operations, with what protocol 0.1.26 adds."""
+    from cycles._wire.extended import extended
     from cycles_client import protocol
 
-    return protocol
+    return extended(protocol)
 
 
 def _without_items(schemas: Mapping[str, Any], operations: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from cycles._core.amounts import Amount
 from cycles._errors import ConfigurationError, InvalidRequestError
-from cycles.embedded.server import EmbeddedServer
+from cycles.embedded.server import PROTOCOLS, EmbeddedServer
 
 DEFAULT_PORT: Final = 7878
 
@@ -44,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--admin-api-key", metavar="KEY", help="the operator's key for list, get, release and webhooks")
     parser.add_argument(
         "--evidence-key", metavar="HEX", help="seed of an Ed25519 key, 64 hex digits: sign evidence of decisions"
+    )
+    parser.add_argument(
+        "--protocol", choices=PROTOCOLS, default=PROTOCOLS[0], help="version of the protocol (default: %(default)s)"
     )
     parser.add_argument("--db", metavar="FILE", help="keep the ledger in this SQLite file (default: in memory)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -96,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             admin_api_key=options.admin_api_key,
             api_keys=keys,
             evidence_key=options.evidence_key,
+            protocol=options.protocol,
         ) as server:
             if not server.ledger.scopes():
                 raise ConfigurationError("the ledger has no budget; add one with --budget tenant:acme=10USD")

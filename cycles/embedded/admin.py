@@ -13,7 +13,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from cycles.embedded import admin_budgets as budgets, admin_forms as forms, admin_keys as keys, admin_tenants as tenants
+from cycles.embedded import (
+    admin_budgets as budgets,
+    admin_forms as forms,
+    admin_keys as keys,
+    admin_quotas as quotas,
+    admin_tenants as tenants,
+)
 from cycles.embedded.admin_state import AdminCall, AdminState, Result
 from cycles.embedded.authentication import Authenticator
 from cycles.embedded.errors import ApiError
@@ -25,6 +31,7 @@ from cycles.embedded.webhook_events import timestamp
 
 Operation = Callable[[AdminState, AdminCall], Result]
 _SERVED: Final = ("tenants", "budgets", "api-keys", "audit")
+_QUOTAS: Final = "action-quota-counters"  # of protocol 0.1.26
 _KEPT_MS: Final = 30 * 24 * 60 * 60 * 1000
 
 
@@ -46,21 +53,25 @@ _OPERATIONS: Final[dict[str, tuple[Operation, str | None]]] = {
     "listApiKeys": (keys.listed, None),
     "updateApiKey": (keys.update, None),
     "revokeApiKey": (keys.revoke, None),
+    "listActionQuotaCounters": (quotas.listed, "action_quotas:read"),
+    "resetActionQuotaCounter": (quotas.reset, None),
 }
+_ALSO: Final = {"action_quotas:read": "balances:read"}  # a permission that protocol 0.1.26 accepts in its place
 
 
 class AdminRoutes:
     """Handles the requests of admin operations; `serves` says which ones those are."""
 
-    def __init__(self, ledger: Ledger, admin_api_key: str | None) -> None:
+    def __init__(self, ledger: Ledger, admin_api_key: str | None, *, is_next: bool = False) -> None:
         self._ledger = ledger
+        self._served = (*_SERVED, _QUOTAS) if is_next else _SERVED
         self._state = AdminState(ledger)
         self._admin_api_key = admin_api_key
         self._operations = {**_OPERATIONS, "listAuditLogs": (self._audit_logs, None)}
 
     def serves(self, path: str) -> bool:
         """Return whether a path belongs to one of these operations."""
-        return path.startswith("/v1/admin/") and path.split("/")[3] in _SERVED
+        return path.startswith("/v1/admin/") and path.split("/")[3] in self._served
 
     def handle(self, request: Request) -> Response:
         """Return the response to one request."""
@@ -110,7 +121,7 @@ class AdminRoutes:
         except ApiError as error:
             raise ApiError("FORBIDDEN", f"invalid API key: {error.message}") from None
         permissions = self._state.permissions_of(secret)
-        if permissions is not None and permission not in permissions:
+        if permissions is not None and {permission, _ALSO.get(permission)}.isdisjoint(permissions):
             message = f"the API key lacks the permission {permission}; use a key that has it, or the admin key"
             raise ApiError("INSUFFICIENT_PERMISSIONS", message, status=403)
         return tenant

@@ -186,7 +186,7 @@ def _replayed(state: AdminState, operation: str, key: str, call: AdminCall) -> B
 
 def _store(state: AdminState, operation: str, key: str, call: AdminCall, body: Body, lifetime_ms: int) -> None:
     until_ms = call.now_ms + lifetime_ms
-    stored = {"operation": operation, "owner": "", "idempotency_key": key, "digest": digest(call.form)}
+    stored: dict[str, Any] = {"operation": operation, "owner": "", "idempotency_key": key, "digest": digest(call.form)}
     state.tables.apply(StoredResponse(**stored, response=body, until_ms=until_ms))
 
 

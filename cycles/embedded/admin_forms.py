@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from cycles._core.action_kinds import WINDOWS
 from cycles._core.amounts import Unit
 from cycles._core.schema import Checkers
 from cycles._core.subjects import LEVELS
@@ -114,6 +115,12 @@ _SHAPES: Final[dict[str, Any]] = {
         **_KEY,
     ),
     "updateApiKey": _closed(metadata=_METADATA, **_KEY),
+    "resetActionQuotaCounter": _closed(
+        ["scope", "window"],
+        window={"enum": list(WINDOWS)},
+        reason=_REASON,
+        **dict.fromkeys(("tenant_id", "scope", "action_kind", "risk_class", "window_key", "run_id"), _STRING),
+    ),
     "validateApiKey": _closed(["key_secret"], key_secret={"type": "string", "minLength": 1}),
 }
 _CHECKERS: Final = Checkers(_SHAPES, responses=False)

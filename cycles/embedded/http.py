@@ -17,12 +17,12 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from cycles.embedded import framework, listing, query, validation
+from cycles.embedded import action_kinds, framework, listing, query, validation
 from cycles.embedded.authentication import Authenticator, Caller, PublicLimit
 from cycles.embedded.errors import ApiError
 from cycles.embedded.ledger import Ledger
 from cycles.embedded.records import Body
-from cycles.embedded.routes import Route, find
+from cycles.embedded.routes import NEXT_OPERATIONS, Route, find
 
 
 @frozen(kw_only=True)
@@ -76,8 +76,10 @@ _SETTLING: Final = {"commit": Ledger.commit, "release": Ledger.release, "extend"
 class Application:
     """The server's routes and checks over one ledger."""
 
-    def __init__(self, ledger: Ledger, admin_api_key: str | None = None) -> None:
+    def __init__(self, ledger: Ledger, admin_api_key: str | None = None, *, is_next: bool = False) -> None:
         self._ledger = ledger
+        self._is_next = is_next  # protocol 0.1.26
+        self._shapes = validation.NEXT_SHAPES if is_next else validation.SHAPES
         self._authenticator = Authenticator(ledger.tables, admin_api_key)
         self._public = PublicLimit()
 
@@ -92,6 +94,8 @@ class Application:
             return Response(403, headers, b"")
         headers |= _HARDENING
         route = find(request.method, request.path)
+        if route.operation in NEXT_OPERATIONS and not self._is_next:
+            route = Route(None)
         try:
             caller = self._authenticate(route, request, now_ms)
         except ApiError as error:
@@ -114,7 +118,7 @@ class Application:
         if request.method == "OPTIONS" and route.allow:
             return Response(200, headers | {"Allow": ",".join((*route.allow, "OPTIONS"))}, b"")
         try:
-            status, body = self._run(route, caller, request)
+            status, body = self._run(route, caller, request, headers)
         except ApiError as error:
             status, body = error.status, _error_body(error, headers)
             headers |= error.headers
@@ -122,16 +126,24 @@ class Application:
             return Response(403, headers, b"")
         return _encoded(request, status, headers | {"Content-Type": JSON}, body)
 
-    def _run(self, route: Route, caller: Caller, request: Request) -> tuple[int, Body]:
+    def _run(self, route: Route, caller: Caller, request: Request, headers: dict[str, str]) -> tuple[int, Body]:
         if route.operation is None:
             raise _unrouted(route, request)
         if route.operation in validation.SHAPES:
-            return self._write(route.operation, route.path_id, caller, request)
+            form = self._form(route.operation, route.path_id, request)
+            if self._is_next and "action" in form:
+                headers |= self._deprecation(form["action"]["kind"])
+            return self._write(route.operation, route.path_id, caller, form)
         return 200, self._read(route.operation, route.path_id or "", caller, request)
 
     # --- writing ------------------------------------------------------------------------------------------------
 
-    def _write(self, operation: str, path_id: str | None, caller: Caller, request: Request) -> tuple[int, Body]:
+    def _deprecation(self, kind: str) -> dict[str, str]:
+        with self._ledger.locked():
+            replacement = self._ledger.actions.replacement_of(kind)
+        return {} if replacement is None else {"X-Cycles-Deprecated-Kind": replacement}
+
+    def _form(self, operation: str, path_id: str | None, request: Request) -> Body:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip()
         if (media_type or request.body) and not _JSON_TYPE.fullmatch(
             media_type
@@ -141,7 +153,7 @@ class Application:
                 "the body is not declared as JSON; send it with Content-Type: application/json",
                 status=415,
             )
-        form = validation.checked(operation, validation.decode(request.body))
+        form = validation.checked(operation, validation.decode(request.body), self._shapes)
         if path_id is not None:
             validation.require_id_length(path_id)
         if "subject" in form:
@@ -152,6 +164,9 @@ class Application:
                 "INVALID_REQUEST",
                 "X-Idempotency-Key differs from idempotency_key of the body; send the same key or omit the header",
             )
+        return form
+
+    def _write(self, operation: str, path_id: str | None, caller: Caller, form: Body) -> tuple[int, Body]:
         if path_id is not None:
             return 200, _SETTLING[operation](self._ledger, caller.tenant, path_id, form)
         tenant = caller.tenant or ""
@@ -171,6 +186,9 @@ class Application:
             raise ApiError("NOT_FOUND", f"evidence not found: {path_id}; this server signs none")
         if operation == "jwks":
             raise ApiError("NOT_FOUND", "the server signs no evidence; pass evidence_key= to EmbeddedServer")
+        if operation in NEXT_OPERATIONS:
+            with self._ledger.locked():
+                return action_kinds.respond(self._ledger.actions, operation, path_id, request.target)
         parameters = query.parse(request.target.partition("?")[2])
         with self._ledger.locked():
             tables = self._ledger.tables

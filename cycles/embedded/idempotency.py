@@ -54,6 +54,7 @@ class IdempotencyStore:
         now_ms: int,
         *,
         reservation: Reservation | None = None,
+        observed: bool = False,
     ) -> StoredResponse:
         """Return the record for this key. `reservation` is the lease whose expiry is in the response."""
         if operation == "extend" and reservation is not None:
@@ -70,6 +71,7 @@ class IdempotencyStore:
             response=response,
             until_ms=until_ms,
             reservation_id=None if reservation is None else reservation.reservation_id,
+            observed=observed,
         )
 
     def _remaining_ttl_ms(self, known: StoredResponse, now_ms: int) -> int:

@@ -16,10 +16,11 @@ from attrs import evolve
 
 from cycles._core.amounts import Unit
 from cycles.embedded import overage, scopes
+from cycles.embedded.action_policies import ActionPolicies, counted_keys
 from cycles.embedded.clock import Clock
 from cycles.embedded.errors import ApiError
 from cycles.embedded.idempotency import IdempotencyStore
-from cycles.embedded.records import Body, Budget, Record, Reservation
+from cycles.embedded.records import Body, Budget, QuotaCounter, Record, Reservation
 from cycles.embedded.tables import Tables
 from cycles.embedded.tenants import TenantRules
 
@@ -33,8 +34,10 @@ class Ledger:
     `caller` is the tenant of the API key, or None for the admin key, which reaches the reservations of every tenant.
     """
 
-    def __init__(self, tables: Tables, clock: Clock) -> None:
+    def __init__(self, tables: Tables, clock: Clock, *, has_policies: bool = False) -> None:
         self.tables = tables
+        self.actions = ActionPolicies(tables)
+        self._has_policies = has_policies  # protocol 0.1.26
         self.clock = clock
         self._lock = threading.RLock()
         self._idempotency = IdempotencyStore(tables)
@@ -58,7 +61,7 @@ class Ledger:
     def _expire_or_delete(self, record: Record) -> None:
         if isinstance(record, Reservation) and record.status == "ACTIVE":
             returned = [budget.moved(reserved=-record.reserved) for budget in self._held(record)]
-            self.tables.apply(evolve(record, status="EXPIRED"), *returned)
+            self.tables.apply(evolve(record, status="EXPIRED"), *returned, *self.actions.returned(record))
         else:
             self.tables.apply(deleted=[record])
 
@@ -71,7 +74,7 @@ class Ledger:
             if replay is not None:
                 return replay
             derived = scopes.derive(request["subject"])
-            response = self._evaluate(tenant, derived, request["estimate"])
+            response = self._evaluate(tenant, derived, request, now)
             response = {"decision": response.pop("decision"), **response, "affected_scopes": list(derived)}
             self.tables.apply(self._idempotency.entry("decide", tenant, request, response, now))
             return response
@@ -81,36 +84,44 @@ class Ledger:
         with self.locked() as now:
             dry_run = request["dry_run"] is True
             policy = None if dry_run else self._tenants.policy(tenant, request)
+            observed = not dry_run and self._has_policies and self._tenants.is_observed(tenant, request)
             replay = self._idempotency.replay("reserve", tenant, request, now)
             if replay is not None:
                 return replay
-            if policy is None:
-                return self._dry_run(tenant, request, now)
+            if policy is None or observed:
+                return self._dry_run(tenant, request, now, observed=observed)
             return self._hold(tenant, request, policy, now)
 
-    def _dry_run(self, tenant: str, request: Body, now: int) -> Body:
+    def _dry_run(self, tenant: str, request: Body, now: int, *, observed: bool = False) -> Body:
         derived = scopes.derive(request["subject"])
         estimate = request["estimate"]
-        response = self._evaluate(tenant, derived, estimate)
+        response = self._evaluate(tenant, derived, request, now)
         response |= {"affected_scopes": list(derived), "scope_path": derived[-1]}
         if response["decision"] != "DENY":
             response["reserved"] = dict(estimate)
             response["balances"] = _balances(self._budgeted(derived, estimate["unit"]))
-        self.tables.apply(self._idempotency.entry("reserve", tenant, request, response, now))
+        self.tables.apply(self._idempotency.entry("reserve", tenant, request, response, now, observed=observed))
         return response
 
-    def _evaluate(self, tenant: str, derived: Sequence[str], estimate: Body) -> Body:
+    def _evaluate(self, tenant: str, derived: Sequence[str], request: Body, now: int) -> Body:
         """Return the decision with its reason or caps. A wrong unit or a corrupt tenant record is an error response."""
+        estimate = request["estimate"]
         try:
             self._tenants.require_open(tenant)
+            self._counted(tenant, derived, request, now)
             self._require_budget(derived, estimate)
         except ApiError as error:
             if error.code == "NOT_FOUND":
                 return {"decision": "DENY", "reason_code": "BUDGET_NOT_FOUND"}
             if error.status != 409:
                 raise
-            return {"decision": "DENY", "reason_code": error.code}
+            detail = {"deny_detail": _deny_detail(error)} if self._has_policies else {}
+            return {"decision": "DENY", "reason_code": error.code, **detail}
         return self._allowed(derived, estimate["unit"])
+
+    def _counted(self, tenant: str, derived: Sequence[str], request: Body, now: int) -> list[QuotaCounter]:
+        """Return the quota counters after this reservation, none before protocol 0.1.26."""
+        return self.actions.counted(tenant, derived, request, now) if self._has_policies else []
 
     def _allowed(self, derived: Sequence[str], unit: str) -> Body:
         deepest = self.tables.budgets.get((derived[-1], unit))
@@ -124,9 +135,11 @@ class Ledger:
         self._tenants.require_open(tenant)
         derived = scopes.derive(request["subject"])
         estimate = request["estimate"]
+        counters = self._counted(tenant, derived, request, now)
         budgeted = self._require_budget(derived, estimate)
         held = [budget.moved(reserved=estimate["amount"]) for budget in budgeted]
         row = self._lease(tenant, request, policy, derived, budgeted, now)
+        row = evolve(row, counted=counted_keys(counters)) if counters else row
         response = {
             **self._allowed(derived, estimate["unit"]),
             "reservation_id": row.reservation_id,
@@ -138,7 +151,7 @@ class Ledger:
             "balances": _balances(held),
         }
         self.tables.apply(
-            row, *held, self._idempotency.entry("reserve", tenant, request, response, now, reservation=row)
+            row, *held, *counters, self._idempotency.entry("reserve", tenant, request, response, now, reservation=row)
         )
         self._numbers = row.number
         return response
@@ -215,7 +228,8 @@ class Ledger:
                 "balances": _balances(returned),
             }
             entry = self._idempotency.entry("release", reservation_id, request, response, now)
-            self.tables.apply(evolve(row, status="RELEASED", finalized_at_ms=now), *returned, entry)
+            counters = self.actions.returned(row)
+            self.tables.apply(evolve(row, status="RELEASED", finalized_at_ms=now), *returned, *counters, entry)
             return response
 
     def extend(self, caller: str | None, reservation_id: str, request: Body) -> Body:
@@ -336,6 +350,11 @@ class Ledger:
             raise ApiError(
                 "RESERVATION_FINALIZED", f"reservation {row.reservation_id} is {row.status} already; reserve again"
             )
+
+
+def _deny_detail(error: ApiError) -> Body:
+    detail: Body = (error.details or {}).get("deny_detail") or {"reason_code": error.code}
+    return detail
 
 
 def _require_usable(budget: Budget) -> None:

@@ -12,13 +12,14 @@ from cycles._core.amounts import INT64_MAX, Amount, SignedAmount, Unit
 from cycles._core.results import Balance
 from cycles._errors import InvalidRequestError
 from cycles.embedded.ledger import Ledger
+from cycles.embedded.operator_policies import PolicyOperator
 from cycles.embedded.records import ApiKey, Budget, Tenant
 from cycles.embedded.scopes import leaf, normalise
 
 CAPS: Final = ("max_tokens", "max_steps_remaining", "tool_allowlist", "tool_denylist", "cooldown_ms")
 
 
-class Operator:
+class Operator(PolicyOperator):
     """`server.ledger`. Scopes are written ``tenant:acme/agent:bot``; their values are lower-cased.
 
     Every method is one atomic step, and any thread may call it while the server handles requests.
@@ -136,6 +137,7 @@ class Operator:
         default_reservation_ttl_ms: int | None = None,
         max_reservation_ttl_ms: int | None = None,
         max_reservation_extensions: int | None = None,
+        observe_mode: str | None = None,
     ) -> None:
         """Create or replace a tenant's record, unchecked: an unknown status makes a corrupt record.
 
@@ -145,6 +147,7 @@ class Operator:
             default_reservation_ttl_ms: Lifetime for requests without one, in milliseconds.
             max_reservation_ttl_ms: Longest granted lifetime, in milliseconds.
             max_reservation_extensions: Maximum number of extensions of a new reservation.
+            observe_mode: ``"OBSERVE"`` only observes live reservations (protocol 0.1.26).
         """
         record = Tenant(
             name=tenant,
@@ -153,6 +156,7 @@ class Operator:
             default_reservation_ttl_ms=default_reservation_ttl_ms,
             max_reservation_ttl_ms=max_reservation_ttl_ms,
             max_reservation_extensions=max_reservation_extensions,
+            observe_mode=observe_mode,
         )
         with self._ledger.locked():
             self._tables.apply(record)

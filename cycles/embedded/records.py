@@ -149,6 +149,8 @@ class Reservation(Record):
     charged: int | None = None
     finalized_at_ms: int | None = None
     committed_metadata: Body | None = None
+    # Counters of a run that count this reservation; see `action_policies`.
+    counted: tuple[str, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -192,6 +194,8 @@ class StoredResponse(Record):
     until_ms: int
     # Set if the response has a remaining_ttl_ms, which a replay computes again from this reservation.
     reservation_id: str | None = None
+    # True for a live reservation in observe mode.
+    observed: bool = False
 
     @property
     def key(self) -> Key:
@@ -216,6 +220,7 @@ class Tenant(Record):
     default_reservation_ttl_ms: int | None = None
     max_reservation_ttl_ms: int | None = None
     max_reservation_extensions: int | None = None
+    observe_mode: str | None = None
 
     @property
     def key(self) -> Key:
@@ -263,6 +268,69 @@ class AdminInfo(Record):
         return self.until_ms
 
 
+@frozen(kw_only=True)
+class Policy(Record):
+    """Lists of action kinds, and quotas, for a scope and what is below it. `allowed_kinds` None allows all kinds."""
+
+    kind: ClassVar[str] = "policy"
+
+    name: str
+    scope: str
+    priority: int = 0
+    allowed_kinds: tuple[str, ...] | None = None
+    denied_kinds: tuple[str, ...] = ()
+    quotas: tuple[Body, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        """Return the name."""
+        return (self.name,)
+
+
+@frozen(kw_only=True)
+class QuotaCounter(Record):
+    """How many reservations one window of a quota has counted."""
+
+    kind: ClassVar[str] = "quota_counter"
+
+    tenant: str
+    scope: str
+    action_kind: str
+    risk_class: str | None = None
+    window: str
+    window_key: str
+    limit: int
+    policy: str
+    used: int = 0
+    counted_at_ms: int = 0
+    until_ms: int | None = None
+
+    @property
+    def key(self) -> Key:
+        """Return everything that distinguishes one counter from another."""
+        return (self.tenant, self.scope, self.action_kind, self.risk_class or "", self.window, self.window_key)
+
+    @property
+    def due_ms(self) -> int | None:
+        """Return the last moment at which the counter is stored."""
+        return self.until_ms
+
+    def to_body(self) -> Body:
+        """Return the counter as responses show it."""
+        body: Body = {
+            "action_kind": self.action_kind,
+            "scope": self.scope,
+            "scope_path": self.scope,
+            "window": self.window,
+            "window_key": self.window_key,
+            "used": self.used,
+            "limit": self.limit,
+            "remaining": max(0, self.limit - self.used),
+            "policy_id": self.policy,
+        }
+        return body if self.risk_class is None else body | {"risk_class": self.risk_class}
+
+
 KINDS: Final[dict[str, type[Record]]] = {
-    cls.kind: cls for cls in (Budget, Reservation, StoredResponse, Tenant, ApiKey, AdminInfo)
+    cls.kind: cls for cls in (Budget, Reservation, StoredResponse, Tenant, ApiKey, AdminInfo, Policy, QuotaCounter)
 }

@@ -30,6 +30,8 @@ _TABLE: Final[dict[tuple[str, ...], dict[str, str]]] = {
     ("events",): {"POST": "event"},
     ("evidence", "*"): {"GET": "evidence"},
     (".well-known", "cycles-jwks.json"): {"GET": "jwks"},
+    ("action-kinds",): {"GET": "actionKinds"},
+    ("action-kinds", "*"): {"GET": "actionKind"},
 }
 # Method and path below /v1/admin, with "*" for an id -> operation.
 ADMIN_TABLE: Final[dict[tuple[str, str], str]] = {
@@ -50,6 +52,8 @@ ADMIN_TABLE: Final[dict[tuple[str, str], str]] = {
     ("PATCH", "api-keys/*"): "updateApiKey",
     ("DELETE", "api-keys/*"): "revokeApiKey",
     ("GET", "audit/logs"): "listAuditLogs",
+    ("GET", "action-quota-counters"): "listActionQuotaCounters",
+    ("POST", "action-quota-counters/reset"): "resetActionQuotaCounter",
 }
 OPERATIONS: Final = (
     *(operation for methods in _TABLE.values() for operation in methods.values()),
@@ -57,7 +61,9 @@ OPERATIONS: Final = (
 )
 # The operations that accept X-Admin-API-Key.
 ADMIN_OPERATIONS: Final = frozenset({"list", "get", "release"})
-PUBLIC_OPERATIONS: Final = frozenset({"evidence", "jwks"})
+PUBLIC_OPERATIONS: Final = frozenset({"evidence", "jwks", "actionKinds", "actionKind"})
+# The operations of protocol 0.1.26.
+NEXT_OPERATIONS: Final = frozenset({"actionKinds", "actionKind"})
 
 
 def find(method: str, path: str) -> Route:

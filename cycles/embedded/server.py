@@ -37,6 +37,7 @@ Budgets: TypeAlias = Mapping[str, Amount | Iterable[Amount]]
 # Clients in this process need a base URL; names below .invalid never resolve (RFC 2606).
 BASE_URL: Final = "http://embedded.cycles.invalid"
 DEFAULT_TENANT: Final = "default"
+PROTOCOLS: Final = ("0.1.25", "0.1.26")
 
 
 class EmbeddedServer:
@@ -52,6 +53,7 @@ class EmbeddedServer:
         api_keys: Further API keys and their tenants.
         evidence_key: Seed of an Ed25519 key, 32 bytes or 64 hex digits: the server signs evidence of its decisions.
         server_id: The issuer that evidence names; the address of each request with ``/v1`` by default.
+        protocol: ``"0.1.25"``, or ``"0.1.26"`` with action kinds, policies, quotas and observe mode.
 
     Raises:
         InvalidRequestError: (a ValueError) if a scope is not of the form ``tenant:acme/agent:bot``.
@@ -68,14 +70,17 @@ class EmbeddedServer:
         api_keys: Mapping[str, str] | None = None,
         evidence_key: bytes | str | None = None,
         server_id: str | None = None,
+        protocol: str = PROTOCOLS[0],
     ) -> None:
-        clock = clock or SystemClock()
+        if protocol not in PROTOCOLS:
+            raise InvalidRequestError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r:.80}")
+        clock, is_next = clock or SystemClock(), protocol == PROTOCOLS[1]
         self._signer = None if evidence_key is None else _signer(evidence_key, clock, server_id)
-        self._ledger = Ledger(Tables(_store(path)), clock)
-        self._application = Application(self._ledger, admin_api_key)
+        self._ledger = Ledger(Tables(_store(path)), clock, has_policies=is_next)
+        self._application = Application(self._ledger, admin_api_key, is_next=is_next)
         self.webhooks = Webhooks(clock)
         self._webhook_routes = WebhookRoutes(self.webhooks, self._tenant_of, admin_api_key)
-        self._admin_routes = AdminRoutes(self._ledger, admin_api_key)
+        self._admin_routes = AdminRoutes(self._ledger, admin_api_key, is_next=is_next)
         self._closed = False
         self.ledger = Operator(self._ledger)
         self.faults = Faults()

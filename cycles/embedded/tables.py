@@ -7,7 +7,19 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import Protocol, cast
 
-from cycles.embedded.records import KINDS, AdminInfo, ApiKey, Budget, Key, Record, Reservation, StoredResponse, Tenant
+from cycles.embedded.records import (
+    KINDS,
+    AdminInfo,
+    ApiKey,
+    Budget,
+    Key,
+    Policy,
+    QuotaCounter,
+    Record,
+    Reservation,
+    StoredResponse,
+    Tenant,
+)
 
 
 class Store(Protocol):
@@ -43,6 +55,8 @@ class Tables:
         self.responses = cast(dict[Key, StoredResponse], self._by_kind[StoredResponse.kind])
         self.tenants = cast(dict[Key, Tenant], self._by_kind[Tenant.kind])
         self.api_keys = cast(dict[Key, ApiKey], self._by_kind[ApiKey.kind])
+        self.policies = cast(dict[Key, Policy], self._by_kind[Policy.kind])
+        self.counters = cast(dict[Key, QuotaCounter], self._by_kind[QuotaCounter.kind])
         self.admin_info = cast(dict[Key, AdminInfo], self._by_kind[AdminInfo.kind])
         for record in store.load() if store is not None else ():
             self._index(record)

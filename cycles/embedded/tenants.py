@@ -48,6 +48,10 @@ class TenantRules:
             )
         return default
 
+    def is_observed(self, tenant: str, request: Body) -> bool:
+        """Return whether a live reservation is only observed: by its own mode, or else by the tenant's."""
+        return (request.get("observe_mode") or self._record(tenant).observe_mode) == "OBSERVE"
+
     def ttl_ms(self, tenant: str, requested: int | None) -> int:
         """Return the granted lifetime: the requested one or the tenant's default, at most the tenant's maximum."""
         record = self._record(tenant)

@@ -201,11 +201,12 @@ _AMOUNT: Final = _object(
 _SUBJECT: Final = _object(
     **{level: _Field(_text(128, pattern=_LEVEL_VALUE)) for level in LEVELS}, dimensions=_Field(_dimensions)
 )
-_ACTION: Final = _object(
-    kind=_Field(_text(64, blank=False), required=True),
-    name=_Field(_text(256, blank=False), required=True),
-    tags=_Field(_strings(10, _text(64))),
-)
+_ACTION_FIELDS: Final = {
+    "kind": _Field(_text(64, blank=False), required=True),
+    "name": _Field(_text(256, blank=False), required=True),
+    "tags": _Field(_strings(10, _text(64))),
+}
+_ACTION: Final = _object(**_ACTION_FIELDS)
 _METRICS: Final = _object(
     tokens_input=_Field(_integer(0, INT32_MAX)),
     tokens_output=_Field(_integer(0, INT32_MAX)),
@@ -219,17 +220,28 @@ _WHO: Final = {"idempotency_key": _KEY, "subject": _Field(_SUBJECT, required=Tru
 _METADATA: Final = _Field(_free)
 _POLICY: Final = _Field(_one_of(POLICIES))
 
+_RESERVE: Final = {
+    **_WHO,
+    "estimate": _Field(_AMOUNT, required=True),
+    "ttl_ms": _Field(_integer(1_000, _DAY_MS)),
+    "grace_period_ms": _Field(_integer(0, 60_000), default=5_000, null_stays=True),
+    "overage_policy": _POLICY,
+    "dry_run": _Field(_flag, default=False, null_stays=True),
+    "metadata": _METADATA,
+}
+_DECIDE: Final = {**_WHO, "estimate": _Field(_AMOUNT, required=True), "metadata": _METADATA}
+_EVENT: Final = {
+    **_WHO,
+    "actual": _Field(_AMOUNT, required=True),
+    "overage_policy": _POLICY,
+    "metrics": _Field(_METRICS),
+    "client_time_ms": _Field(_integer(0)),
+    "metadata": _METADATA,
+}
+
 SHAPES: Final[Mapping[str, Check]] = {
-    "reserve": _object(
-        **_WHO,
-        estimate=_Field(_AMOUNT, required=True),
-        ttl_ms=_Field(_integer(1_000, _DAY_MS)),
-        grace_period_ms=_Field(_integer(0, 60_000), default=5_000, null_stays=True),
-        overage_policy=_POLICY,
-        dry_run=_Field(_flag, default=False, null_stays=True),
-        metadata=_METADATA,
-    ),
-    "decide": _object(**_WHO, estimate=_Field(_AMOUNT, required=True), metadata=_METADATA),
+    "reserve": _object(**_RESERVE),
+    "decide": _object(**_DECIDE),
     "commit": _object(
         idempotency_key=_KEY, actual=_Field(_AMOUNT, required=True), metrics=_Field(_METRICS), metadata=_METADATA
     ),
@@ -237,25 +249,45 @@ SHAPES: Final[Mapping[str, Check]] = {
     "extend": _object(
         idempotency_key=_KEY, extend_by_ms=_Field(_integer(1, _DAY_MS), required=True), metadata=_METADATA
     ),
-    "event": _object(
-        **_WHO,
-        actual=_Field(_AMOUNT, required=True),
-        overage_policy=_POLICY,
-        metrics=_Field(_METRICS),
-        client_time_ms=_Field(_integer(0)),
-        metadata=_METADATA,
-    ),
+    "event": _object(**_EVENT),
 }
 
 
-def checked(operation: str, value: Any) -> Body:
+_CUSTOM_KEY: Final = _text(256)
+
+
+def _custom(value: Any, path: str, problems: Problems) -> Any:
+    if not isinstance(value, dict) or len(value) > 8:
+        problems.append(f"{path}: must be an object of at most 8 entries")
+        return value
+    return {name: _CUSTOM_KEY(item, f"{path}.{name}", problems) for name, item in value.items()}
+
+
+_POLICY_KEYS: Final = _object(
+    host=_Field(_text(253)),
+    recipient_domain=_Field(_text(253)),
+    resource_type=_Field(_text(128)),
+    path_prefix=_Field(_text(512)),
+    custom=_Field(_custom),
+)
+_NEXT_WHO: Final = {**_WHO, "action": _Field(_object(**_ACTION_FIELDS, policy_keys=_Field(_POLICY_KEYS)), True)}
+NEXT_SHAPES: Final[Mapping[str, Check]] = {
+    **SHAPES,
+    "reserve": _object(**{**_RESERVE, **_NEXT_WHO}, observe_mode=_Field(_one_of(("DISABLED", "OBSERVE", "ENFORCE")))),
+    "decide": _object(**{**_DECIDE, **_NEXT_WHO}),
+    "event": _object(**{**_EVENT, **_NEXT_WHO}),
+}
+"""The shapes of protocol 0.1.26."""
+
+
+def checked(operation: str, value: Any, shapes: Mapping[str, Check] = SHAPES) -> Body:
     """Return a decoded request body in canonical form.
 
     Raises:
         ApiError: INVALID_REQUEST, with every wrong field and the reason.
     """
     problems: Problems = []
-    form: Body = SHAPES[operation](value, "", problems)
+    form: Body = shapes[operation](value, "", problems)
     if problems:
         raise ApiError("INVALID_REQUEST", "; ".join(problems)[:MAX_MESSAGE])
     return form

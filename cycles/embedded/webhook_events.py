@@ -20,12 +20,14 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TYPES: Final = {
     "budget": "created updated funded debited reset reset_spent debt_repaid frozen unfrozen closed threshold_crossed "
     "exhausted over_limit_entered over_limit_exited debt_incurred burn_rate_anomaly closed_via_tenant_cascade",
-    "reservation": "denied expired commit_overage denial_rate_spike expiry_rate_spike released_via_tenant_cascade",
+    "reservation": "denied expired commit_overage observed_denied observed_allowed denial_rate_spike expiry_rate_spike "
+    "released_via_tenant_cascade",
     "tenant": "created updated suspended reactivated closed settings_changed",
     "api_key": "created revoked expired permissions_changed auth_failed auth_failure_rate_spike "
     "revoked_via_tenant_cascade",
     "policy": "created updated deleted",
     "webhook": "created updated paused resumed disabled deleted disabled_via_tenant_cascade",
+    "quota": "threshold_approaching counter_reset",
     "system": "store_connection_lost store_connection_restored high_latency webhook_delivery_failed webhook_test",
 }
 CATEGORIES: Final = tuple(_TYPES)
@@ -77,7 +79,9 @@ def drafts_of(changes: Sequence[Change], form: Callable[[], Body]) -> Iterator[E
         elif isinstance(after, Tenant):
             yield from _of_tenant(before if isinstance(before, Tenant) else None, after)
         elif isinstance(after, StoredResponse):
-            if after.response.get("decision") == "DENY":
+            if after.observed:
+                yield _observed(after, form())
+            elif after.response.get("decision") == "DENY":
                 yield _denied(after, form())
             elif after.operation == "commit" and settled is not None and "released" not in after.response:
                 yield from _overage(settled, form()["actual"]["amount"], changes)
@@ -94,6 +98,23 @@ def _denied(stored: StoredResponse, form: Body) -> EventDraft:
         "subject": form["subject"],
     }
     return _draft("reservation.denied", stored.owner, scope, data)
+
+
+def _observed(stored: StoredResponse, form: Body) -> EventDraft:
+    response, scope = stored.response, stored.response["affected_scopes"][-1]
+    data = {
+        "scope": scope,
+        "observe_mode": "OBSERVE",
+        "unit": form["estimate"]["unit"],
+        "estimated_amount": form["estimate"]["amount"],
+        "action": form["action"],
+        "subject": form["subject"],
+    }
+    if response["decision"] == "DENY":
+        return _draft(
+            "reservation.observed_denied", stored.owner, scope, data | {"deny_detail": response["deny_detail"]}
+        )
+    return _draft("reservation.observed_allowed", stored.owner, scope, data | {"decision": response["decision"]})
 
 
 def _expired(before: Reservation, after: Reservation) -> Iterator[EventDraft]:

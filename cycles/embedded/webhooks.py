@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from cycles.embedded.clock import Clock
 from cycles.embedded.http import Request
-from cycles.embedded.records import Body
+from cycles.embedded.records import Body, Tenant
 from cycles.embedded.webhook_delivery import TEST_TIMEOUT, Delivery, Event, shown_attempt
 from cycles.embedded.webhook_events import Change, EventDraft, drafts_of, timestamp
 from cycles.embedded.webhook_queue import MAX_KEPT, DeliveryQueue
@@ -159,12 +159,24 @@ class Webhooks:
 
     def on_change(self, changes: Sequence[Change]) -> None:
         """Take note of changed records. The ledger calls it while it is locked."""
+        for _, after in changes:
+            if isinstance(after, Tenant) and after.status == "CLOSED":
+                self._close_tenant(after.name)
         happening: Happening | None = getattr(self._current, "happening", None)
         if happening is not None:
             happening.drafts += drafts_of(changes, happening.form)
             return
         for draft in drafts_of(changes, dict):
             self._emit(draft, None)
+
+    def _close_tenant(self, tenant: str) -> None:
+        """Disable the subscriptions of a tenant that is closed."""
+        with self._lock:
+            own = [each for each in self._subscriptions.values() if each.tenant_id == tenant]
+            for before in [each for each in own if each.status != "DISABLED"]:
+                after = evolve(before, status="DISABLED", updated_at=timestamp(self._clock.now_ms()))
+                self._subscriptions[after.subscription_id] = after
+                self._emit_lifecycle("disabled_via_tenant_cascade", after, before)
 
     def emit(self, event_type: str, tenant: str, data: Body | None = None, *, scope: str | None = None) -> str:
         """Make an event as a test needs it, for example ``custom.invoice_sent``, and return its id."""

@@ -197,7 +197,7 @@ def test_a_denial_that_comes_as_a_decision_says_which_scope_rejected_it() -> Non
         "scope_path": "tenant:acme",
         "remaining": {"unit": "USD_MICROCENTS", "amount": 98_000_000},
     }
-    body = {"decision": "DENY", "affected_scopes": ["tenant:acme"], "reason_code": "BUDGET_EXCEEDED"}
+    body = {"decision": "DENY", "affected_scopes": [], "reason_code": "BUDGET_EXCEEDED"}
     error = denied(200, {**body, "deny_detail": {"blocked_by_scope": "tenant:acme"}, "balances": [balance]})
     assert "requested $2.00 on tenant:acme/agent:bot; tenant:acme has $0.98 left" in str(error)
     error = denied(200, {**body, "deny_detail": {"blocked_by_scope": "tenant:acme"}})

@@ -102,13 +102,14 @@ def test_without_a_code_the_status_decides(call: Caller, status: int, kind: Any)
     [
         ("BUDGET_EXCEEDED", cycles.BudgetExceededError),
         ("BUDGET_FROZEN", cycles.BudgetFrozenError),
-        ("ACTION_QUOTA_EXCEEDED", cycles.ReservationDeniedError),
+        ("ACTION_QUOTA_EXCEEDED", cycles.ActionQuotaExceededError),
+        ("ACTION_KIND_DENIED", cycles.ActionNotPermittedError),
         ("NOT_FOUND", cycles.ReservationDeniedError),
         (None, cycles.ReservationDeniedError),
     ],
 )
 def test_a_denial_that_comes_as_a_decision(call: Caller, reason: str | None, kind: Any) -> None:
-    body = {"decision": "DENY", "affected_scopes": ["tenant:acme"], "reason_code": reason, "retry_after_ms": 250}
+    body: dict[str, Any] = {"decision": "DENY", "affected_scopes": [], "reason_code": reason, "retry_after_ms": 250}
     error = refused(call, "create", 200, body)
     assert type(error) is kind
     assert (error.status, error.reason_code, error.retry_after_ms) == (200, reason, 250)

@@ -1,0 +1,74 @@
+"""`Result`: the base class of responses as frozen values. Absent members are None.
+
+A response is read from a body that satisfies its schema (`schema.py`). A member that is newer than this SDK is in
+`extra`; the parsed body is in `raw`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar
+
+from attrs import field, fields_dict, frozen
+
+R = TypeVar("R", bound="Result")
+Readers: TypeAlias = dict[str, Callable[..., Any]]
+
+
+@frozen(kw_only=True)
+class Result:
+    """Base of every response.
+
+    Attributes:
+        request_id: The server's id of the request, for its logs.
+        trace_id: Trace id of the request (32 hex digits).
+        raw: The JSON object of the response, unchanged.
+    """
+
+    request_id: str | None = field(default=None, eq=False, repr=False)
+    trace_id: str | None = field(default=None, eq=False, repr=False)
+    raw: Mapping[str, Any] = field(factory=dict, eq=False, repr=False)
+
+    _read: ClassVar[Readers] = {}
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """Members of the response that this SDK does not know yet."""
+        known = fields_dict(type(self))
+        return {name: value for name, value in self.raw.items() if name not in known}
+
+    @property
+    def additional_properties(self) -> dict[str, Any]:
+        """The same as `extra`, under the name that the generated models use."""
+        return self.extra
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the response, unchanged."""
+        return dict(self.raw)
+
+    @classmethod
+    def read(cls, body: Mapping[str, Any], *, request_id: str | None = None, trace_id: str | None = None) -> Self:
+        """Return the response in a body that satisfies its schema; null members count as absent."""
+        known, members = _members(cls), {}
+        for name, value in body.items():
+            if value is not None and name in known:
+                reader = known[name]
+                members[name] = reader(value) if reader is not None else value
+        return cls(**members, request_id=request_id, trace_id=trace_id, raw=body)
+
+
+_MEMBERS: dict[type[Result], dict[str, Callable[..., Any] | None]] = {}
+_OURS = frozenset({"request_id", "trace_id", "raw"})
+
+
+def _members(cls: type[Result]) -> dict[str, Callable[..., Any] | None]:
+    try:
+        return _MEMBERS[cls]
+    except KeyError:
+        _MEMBERS[cls] = {name: cls._read.get(name) for name in fields_dict(cls) if name not in _OURS}
+        return _MEMBERS[cls]
+
+
+def many(cls: type[R]) -> Callable[[list[Mapping[str, Any]]], list[R]]:
+    """Return a reader of a list of results of one class."""
+    return lambda items: [cls.read(item) for item in items]

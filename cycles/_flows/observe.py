@@ -1,0 +1,41 @@
+"""Reservations that the server only observed, so that nothing is held.
+
+See `docs/protocol/decisions-and-caps.md#observe-mode`.
+"""
+
+from __future__ import annotations
+
+from cycles._core.error_mapping import observed_error
+from cycles._core.outcome import Outcome, Success
+from cycles._core.protocol import ALLOWING, DENY
+from cycles._core.reserve_request import ReserveRequest
+from cycles._core.results import ReservationCreateResponse
+from cycles._flows.guard_state import GuardState
+from cycles._flows.io import Io
+
+
+def is_observed(outcome: Outcome) -> bool:
+    """Return whether the response to a live create has the form of observe mode: a decision, and nothing held.
+
+    The response has no mark of the mode. A response with an id or an expiry, but not both, is ambiguous.
+    """
+    if not isinstance(outcome, Success):
+        return False
+    body = outcome.body
+    is_known = body["decision"] in ALLOWING or body["decision"] == DENY
+    holds_nothing = body.get("reservation_id") is None and body.get("expires_at_ms") is None
+    return is_known and holds_nothing and bool(body.get("affected_scopes"))
+
+
+def open_observed(io: Io, request: ReserveRequest, key: str, trace_id: str, success: Success) -> GuardState:
+    """Return the guard of an observed reservation. Its block runs with any decision.
+
+    Raises:
+        ObservedReservationError: under ``on_observed="raise"``, unless the caller has requested observe mode.
+    """
+    if request.observe or request.on_observed == "run":
+        return GuardState(request, key, trace_id, io.now_ms(), success, observed=True)
+    created = ReservationCreateResponse.read(
+        success.body, request_id=success.request_id, trace_id=success.trace_id or trace_id
+    )
+    raise observed_error(created)
