@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from cycles._client import operations
+from cycles._client.async_operations import AsyncOperations
 from cycles._client.evidence import evidence_verdict
-from cycles._client.methods import OperationContext, blocking, iterating, iterating_async, suspending
+from cycles._client.methods import OperationContext, blocking, iterating
 from cycles._client.options import (
     AnyAction,
     AnySubject,
@@ -370,46 +371,6 @@ class Cycles:
     def _context(self) -> OperationContext:
         runtime = self._runtime()
         return OperationContext(runtime.blocking, self._config, runtime.channel.wire)
-
-
-class AsyncOperations:
-    """The client's operations as coroutines, and its lists as async iterators: ``await client.aio.decide(...)``."""
-
-    decide = suspending(operations.decide)
-    preview = suspending(operations.preview)
-    record = suspending(operations.record)
-    balances = iterating_async(operations.balances)
-    reservations = iterating_async(operations.reservations)
-    reservation = suspending(operations.reservation)
-    find = suspending(operations.find)
-    commit_reservation = suspending(operations.commit_reservation)
-    release_reservation = suspending(operations.release_reservation)
-    extend_reservation = suspending(operations.extend_reservation)
-    evidence = suspending(operations.evidence)
-    evidence_keys = suspending(operations.evidence_keys)
-    evidence_verdict = suspending(evidence_verdict)
-    action_kinds = iterating_async(operations.action_kinds)
-    action_kind = suspending(operations.action_kind)
-    raw = suspending(raw)
-
-    def __init__(self, client: Cycles) -> None:
-        self._client = client
-
-    async def pending(self, rejected: bool = False) -> list[PendingSettlement]:
-        """As `Cycles.pending`."""
-        return await self._client._runtime().pending_async(rejected=rejected)
-
-    async def flush(self, timeout: float = 10.0) -> FlushReport:
-        """As `Cycles.flush`. The event loop continues in the meantime."""
-        return await self._client._runtime().flush_async(checked_seconds("timeout", timeout))
-
-    async def aclose(self) -> None:
-        """As `Cycles.aclose`."""
-        await self._client.aclose()
-
-    def _context(self) -> OperationContext:
-        runtime = self._client._runtime()
-        return OperationContext(runtime.tasks(), self._client.config, runtime.channel.wire)
 
 
 public(Cycles)

@@ -1,0 +1,65 @@
+"""`client.aio`: the operations of the client as coroutines, and its lists as async iterators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from cycles._client import operations
+from cycles._client.evidence import evidence_verdict
+from cycles._client.methods import OperationContext, iterating_async, suspending
+from cycles._client.options import checked_seconds
+from cycles._client.raw import raw
+from cycles._config import Config
+from cycles._core.settlement import FlushReport, PendingSettlement
+
+if TYPE_CHECKING:
+    from cycles._drivers.runtime import Runtime
+
+
+class HasRuntime(Protocol):
+    """The client that the operations belong to."""
+
+    @property
+    def config(self) -> Config: ...
+    def _runtime(self) -> Runtime: ...
+    async def aclose(self) -> None: ...
+
+
+class AsyncOperations:
+    """The client's operations as coroutines, and its lists as async iterators: ``await client.aio.decide(...)``."""
+
+    decide = suspending(operations.decide)
+    preview = suspending(operations.preview)
+    record = suspending(operations.record)
+    balances = iterating_async(operations.balances)
+    reservations = iterating_async(operations.reservations)
+    reservation = suspending(operations.reservation)
+    find = suspending(operations.find)
+    commit_reservation = suspending(operations.commit_reservation)
+    release_reservation = suspending(operations.release_reservation)
+    extend_reservation = suspending(operations.extend_reservation)
+    evidence = suspending(operations.evidence)
+    evidence_keys = suspending(operations.evidence_keys)
+    evidence_verdict = suspending(evidence_verdict)
+    action_kinds = iterating_async(operations.action_kinds)
+    action_kind = suspending(operations.action_kind)
+    raw = suspending(raw)
+
+    def __init__(self, client: HasRuntime) -> None:
+        self._client = client
+
+    async def pending(self, rejected: bool = False) -> list[PendingSettlement]:
+        """As `Cycles.pending`."""
+        return await self._client._runtime().pending_async(rejected=rejected)
+
+    async def flush(self, timeout: float = 10.0) -> FlushReport:
+        """As `Cycles.flush`. The event loop continues in the meantime."""
+        return await self._client._runtime().flush_async(checked_seconds("timeout", timeout))
+
+    async def aclose(self) -> None:
+        """As `Cycles.aclose`."""
+        await self._client.aclose()
+
+    def _context(self) -> OperationContext:
+        runtime = self._client._runtime()
+        return OperationContext(runtime.tasks(), self._client.config, runtime.channel.wire)
