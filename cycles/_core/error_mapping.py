@@ -115,7 +115,7 @@ def denial(created: ReservationCreateResponse, *, context: str | None = None) ->
     else:
         message = f"the server decided {decision!r:.80}, which this SDK does not know; it counts as a denial"
     hint = context if context is None else _joined(context, HINT_OF.get(kind))
-    return kind(message, hint=_with_fix(hint, _details(created)), code=reason_code, **_members(created))
+    return kind(message, hint=_with_fix(hint, _details(created)), status=200, code=reason_code, **_members(created))
 
 
 def observed_error(created: ReservationCreateResponse) -> errors.ObservedReservationError:
@@ -126,6 +126,7 @@ def observed_error(created: ReservationCreateResponse) -> errors.ObservedReserva
     reason = f" ({created.denial_code})" if created.denial_code else ""
     error = errors.ObservedReservationError(
         f"the server decided {created.decision}{reason} and holds nothing: this looks like a tenant in observe mode",
+        status=200,
         hint='pass on_observed="run" to run the block with any decision, or ask an operator to enforce budgets',
         **_members(created),
     )
@@ -135,7 +136,6 @@ def observed_error(created: ReservationCreateResponse) -> errors.ObservedReserva
 
 def _members(created: ReservationCreateResponse) -> dict[str, Any]:
     return {
-        "status": 200,
         "reason_code": created.denial_code,
         "request_id": created.request_id,
         "trace_id": created.trace_id,

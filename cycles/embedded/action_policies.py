@@ -122,10 +122,16 @@ def counted_keys(counters: Sequence[QuotaCounter]) -> tuple[str, ...]:
 
 def _check_lists(policy: Policy, kind: str) -> None:
     if kind in policy.denied_kinds:
-        raise _denied(ACTION_KIND_DENIED, policy, f"the policy {policy.name} denies the action kind {kind}")
+        raise _denied(
+            ACTION_KIND_DENIED,
+            policy,
+            f"action kind denied: {kind}; change the policy {policy.name}, or use another kind",
+        )
     if policy.allowed_kinds is not None and kind not in policy.allowed_kinds:
         raise _denied(
-            ACTION_KIND_NOT_ALLOWED, policy, f"the policy {policy.name} does not allow the action kind {kind}"
+            ACTION_KIND_NOT_ALLOWED,
+            policy,
+            f"action kind not allowed: {kind}; change the policy {policy.name}, or use another kind",
         )
 
 
