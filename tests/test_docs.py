@@ -12,7 +12,7 @@ Authors just write blocks. A page is one test, its blocks run in order in one na
 
 Blocks are ``python`` (code, or a session with ``>>>``), ``bash`` (make targets, modules, options and settings must
 exist), ``json``, ``toml``, ``yaml`` (must parse) and ``text`` (anything). Set-up the reader need not see goes into
-``<!-- invisible-code: python`` ... ``-->``. Nothing can be skipped.
+``<!-- invisible-code: python`` ... ``-->``. Nothing can be skipped, but pages of frameworks that are not installed.
 """
 
 from __future__ import annotations
@@ -66,6 +66,18 @@ MODULES = sorted(
 )
 SERVING = {"dev", "run", "proxy", "top", "--watch"}
 """Commands of `cycles` that run until they are stopped: the documentation test does not run them."""
+FRAMEWORKS = {
+    "opentelemetry": "opentelemetry.trace",
+    "langchain": "langchain.agents",
+    "fastapi": "fastapi",
+    "fastmcp": "fastmcp",
+    "pydantic-ai": "pydantic_ai",
+    "openai-agents": "agents",
+    "celery": "celery",
+    "rq": "rq",
+    "dramatiq": "dramatiq",
+}
+"""Pages in docs/integrations, and the library that their blocks import."""
 FENCES = RawFencedCodeBlockLexer(re.compile(r"(?P<info>[^\n]*)\n"))
 
 
@@ -321,6 +333,8 @@ def test_page(
     fences = FENCES(Document(page.read_text(), str(page)))
     if "import openai" in page.read_text():  # in an environment that is older than pyproject.toml it is missing
         pytest.importorskip("openai", reason="openai is missing: run make test to update the environment")
+    if page.parent.name == "integrations" and page.stem in FRAMEWORKS:
+        pytest.importorskip(FRAMEWORKS[page.stem], reason="make test-integrations runs the pages of all frameworks")
     unknown = {fence.lexemes["info"].strip() or "(no language)" for fence in fences} - {"python", *OTHERS}
     assert not unknown, f"blocks in {', '.join(unknown)}; use python, {', '.join(OTHERS)}"
     run_all(Document.parse(str(page), *parsers(runner)), namespace)

@@ -38,6 +38,8 @@ async def end_block(io: Io, guard: GuardState, raised: BaseException | None) -> 
             if raised is None:
                 raise
             add_note(raised, f"cycles: the guard could not be settled: {error}")
+        finally:
+            guard.end_trace()
     _apply_policy(guard, raised)
     if uncommitted:
         _warn(guard)

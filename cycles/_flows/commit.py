@@ -73,6 +73,8 @@ async def commit(
     except BaseException:  # interrupted or cancelled: the amount is known, so it is settled, with the same key
         finish_in_background(io, guard)
         raise
+    finally:
+        guard.end_trace()
     guard.raise_loss_outside_a_block()
     return settlement
 

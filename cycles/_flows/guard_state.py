@@ -176,7 +176,10 @@ class GuardState:
             self._state = next_state(self._state, event)
             if settlement is not None:
                 self.settlement = settlement
-        if self._state not in _OPEN and (trace := self.trace) is not None:
+
+    def end_trace(self) -> None:
+        """Report to the tracer that this guard has ended, after its last request and its last event."""
+        if (trace := self.trace) is not None and self._state not in _OPEN:
             trace.ended(self)
 
     @property

@@ -83,7 +83,10 @@ async def release(io: Io, guard: GuardState, reason: str | None) -> ReleaseRespo
     """
     if reason is not None and not isinstance(reason, str):
         raise InvalidRequestError(f"reason must be a string: {reason!r:.80}; pass one such as 'cancelled by the user'")
-    _, response = await release_guard(io, guard, reason, quiet=False)
+    try:
+        _, response = await release_guard(io, guard, reason, quiet=False)
+    finally:
+        guard.end_trace()
     guard.raise_loss_outside_a_block()
     return response
 
@@ -127,6 +130,7 @@ def release_in_background(io: Io, guard: GuardState, reason: str | None) -> None
     guard.unfinished = _release_of(guard, reason)
     stop_for_release(io, guard)
     finish_in_background(io, guard)
+    guard.end_trace()
 
 
 def _release_of(guard: GuardState, reason: str | None) -> Release | None:

@@ -216,3 +216,4 @@ def settle_later(io: Io, guard: GuardState, record: Record) -> None:
     pending = Settlement(status="pending", actual=actual_of(record), trace_id=guard.trace_id)
     guard.apply("unresolved", pending, if_accepted=True)
     io.finish_settling(record, guard)
+    guard.end_trace()

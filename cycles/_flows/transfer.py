@@ -56,6 +56,7 @@ def serialize(guard: GuardState) -> str:
     guard.claim("detach")
     guard.apply("detached")
     guard.end_written_ahead()
+    guard.end_trace()
     request, created = guard.request, guard.created
     used, _ = settlement_metrics(None, guard.usage)
     return token_of(

@@ -9,7 +9,7 @@ NEWEST="langchain>=1,<2 fastapi>=0.121,<1 fastmcp>=3,<5 pydantic-ai-slim>=2.64,<
   celery>=5.3.6,<6 rq>=2.6,<4 dramatiq>=1.17,<3 opentelemetry-api>=1.28,<2 opentelemetry-sdk>=1.28,<2"
 # kombu 5.7 needs redis and packaging for its Redis transport and does not declare them.
 TOOLS="pytest>=8.3 pytest-timeout>=2.3 pytest-xdist>=3.6 anyio>=4.4 sybil>=8.0 ruamel.yaml>=0.18 mypy>=1.13 redis>=6.1
-  packaging types-python-dateutil"
+  packaging types-python-dateutil jsonschema"
 mode=${1:-test}
 failed=0
 for set in lowest newest; do
@@ -37,7 +37,9 @@ for set in lowest newest; do
     | grep -E '^(langchain|fastapi|starlette|fastmcp|pydantic-ai-slim|openai-agents|celery|rq|dramatiq|opentelemetry-api)=')
   command -v redis-server >/dev/null \
     || echo "test-integrations: redis-server is not installed, the tests of queues on a real server are skipped"
-  "$python" -m pytest -n "${WORKERS:-auto}" --maxprocesses 4 tests/integrations || failed=1
+  "$python" -m pytest -n "${WORKERS:-auto}" --maxprocesses 4 tests/integrations \
+    || failed=1
+  "$python" -m pytest -q -p no:xdist tests/test_docs.py -k docs/integrations || failed=1
   if [ "$set" = newest ]; then "$python" -m mypy cycles/integrations || failed=1; fi
 done
 exit $failed

@@ -1,0 +1,383 @@
+"""OpenTelemetry: one tree of spans, headers of those spans, metrics that equal the ledger, and nothing broken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import cycles
+from tests.integrations.conftest import Ledger
+from tests.support.worlds import World
+
+pytest.importorskip("opentelemetry.sdk")
+
+from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+from cycles.integrations.opentelemetry import instrument
+
+pytestmark = pytest.mark.anyio
+
+ACTION = ("llm.completion", "small-model")
+
+
+def written(context: Any) -> str:
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+
+
+class Telemetry:
+    """An SDK in memory."""
+
+    def __init__(self, **options: Any) -> None:
+        self.exporter = InMemorySpanExporter()
+        self.provider = TracerProvider(**options)
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.reader = InMemoryMetricReader()
+        self.meters = MeterProvider([self.reader])
+        self.tracer = self.provider.get_tracer("application")
+
+    def spans(self, name: str) -> list[ReadableSpan]:
+        return [span for span in self.exporter.get_finished_spans() if span.name == name]
+
+    def span(self, name: str) -> Any:
+        [span] = self.spans(name)
+        return span
+
+    def metrics(self) -> dict[str, dict[tuple[Any, ...], Any]]:
+        """Return the value of each metric by the values of its attributes, sorted by their names."""
+        found: dict[str, dict[tuple[Any, ...], Any]] = {}
+        data = self.reader.get_metrics_data()
+        for one in (data.resource_metrics if data else []) or []:
+            for metric in (metric for scope in one.scope_metrics for metric in scope.metrics):
+                for point in metric.data.data_points:
+                    key = tuple(value for _, value in sorted((point.attributes or {}).items()))
+                    value = point.value if hasattr(point, "value") else point.count
+                    found.setdefault(metric.name, {})[key] = value
+        return found
+
+
+@pytest.fixture
+def telemetry() -> Iterator[Telemetry]:
+    telemetry = Telemetry()
+    yield telemetry
+    telemetry.provider.shutdown()
+    telemetry.meters.shutdown()
+
+
+@pytest.fixture
+def started(client: cycles.Cycles, telemetry: Telemetry) -> Callable[..., Any]:
+    def start(**options: Any) -> Callable[[], None]:
+        return instrument(client, tracer_provider=telemetry.provider, meter_provider=telemetry.meters, **options)
+
+    return start
+
+
+@pytest.fixture(params=["sync", "async"])
+def world(request: pytest.FixtureRequest, client: cycles.Cycles) -> World:
+    return World(request.param, client)
+
+
+@pytest.fixture
+async def committed(world: World, started: Any, telemetry: Telemetry) -> Any:
+    """The guard of a block inside a span of the application, which makes a span itself."""
+    started()
+    with telemetry.tracer.start_as_current_span("application"):
+        reservation = world.reserve(actual=cycles.tokens(7), subject={"agent": "bot"}, ttl_ms=60_000)
+        async with world.enter(reservation) as guard:
+            guard.usage.add(tokens_input=3, tokens_output=4)
+            with telemetry.tracer.start_as_current_span("model"):
+                pass
+    return guard
+
+
+async def test_all_spans_are_one_tree(committed: Any, telemetry: Telemetry) -> None:
+    application, guard = telemetry.span("application"), telemetry.span("cycles.guard")
+    assert guard.parent.span_id == application.context.span_id
+    for name in ("cycles.reserve", "cycles.commit", "model"):
+        assert telemetry.span(name).parent.span_id == guard.context.span_id
+    assert len({span.context.trace_id for span in telemetry.exporter.get_finished_spans()}) == 1
+    assert telemetry.span("cycles.commit").kind is trace.SpanKind.CLIENT
+    assert guard.start_time <= telemetry.span("cycles.reserve").start_time
+    assert guard.end_time >= telemetry.span("cycles.commit").end_time
+
+
+async def test_requests_carry_the_span_that_stands_for_them(
+    committed: Any, telemetry: Telemetry, server: cycles.EmbeddedServer
+) -> None:
+    for name, request in zip(("cycles.reserve", "cycles.commit"), server.requests[-2:], strict=True):
+        context = telemetry.span(name).context
+        assert request.headers["traceparent"] == written(context)
+        assert "baggage" not in request.headers
+    assert committed.trace_id == f"{telemetry.span('application').context.trace_id:032x}"
+
+
+async def test_the_guard_span_says_what_was_reserved_and_charged(committed: Any, telemetry: Telemetry) -> None:
+    attributes = dict(telemetry.span("cycles.guard").attributes)
+    assert attributes == {
+        "cycles.action.kind": "llm.completion",
+        "cycles.action.name": "small-model",
+        "cycles.unit": "TOKENS",
+        "cycles.estimate": 100,
+        "cycles.tenant": "acme",
+        "cycles.agent": "bot",
+        "cycles.decision": "ALLOW",
+        "cycles.reservation_id": committed.reservation_id,
+        "cycles.state": "committed",
+        "cycles.actual": 7,
+        "cycles.charged": 7,
+        "cycles.usage.input_tokens": 3,
+        "cycles.usage.output_tokens": 4,
+    }
+    reserve = dict(telemetry.span("cycles.reserve").attributes)
+    assert reserve.pop("cycles.request_id")
+    assert reserve == {"cycles.operation": "reserve", "http.response.status_code": 200, "cycles.decision": "ALLOW"}
+
+
+async def test_a_denial_is_an_error_of_both_spans_and_a_failing_block_of_none(
+    world: World, started: Any, telemetry: Telemetry
+) -> None:
+    started()
+    with pytest.raises(cycles.BudgetExceededError):
+        await world.acquire(world.reserve(cycles.tokens(10_000_000)))
+    for name in ("cycles.guard", "cycles.reserve"):
+        span = telemetry.span(name)
+        assert (span.status.status_code, span.attributes["error.type"]) == (
+            trace.StatusCode.ERROR,
+            "BUDGET_EXCEEDED",
+        )
+    telemetry.exporter.clear()
+    with pytest.raises(ZeroDivisionError):
+        async with world.enter(world.reserve()):
+            raise ZeroDivisionError
+    guard = telemetry.span("cycles.guard")
+    assert guard.status.status_code is trace.StatusCode.UNSET
+    assert guard.attributes["cycles.state"] == "released"
+    assert telemetry.span("cycles.release").parent.span_id == guard.context.span_id
+
+
+@pytest.mark.parametrize("options", [{"spans": False}, {}], ids=["spans off", "no SDK"])
+async def test_without_spans_the_ambient_span_is_sent(
+    world: World, telemetry: Telemetry, server: cycles.EmbeddedServer, options: Any
+) -> None:
+    provider = None if options else trace.NoOpTracerProvider()
+    instrument(world.client, tracer_provider=provider, metrics=False, **options)
+    with telemetry.tracer.start_as_current_span("application") as span:
+        async with world.enter(world.reserve(actual=cycles.tokens(1))) as guard:
+            assert trace.get_current_span() is span or not trace.get_current_span().is_recording()
+    context = span.get_span_context()
+    sent = written(context)
+    assert [request.headers["traceparent"] for request in server.requests[-2:]] == [sent, sent]
+    assert guard.trace_id == f"{context.trace_id:032x}"
+    assert len(telemetry.exporter.get_finished_spans()) == 1
+
+
+async def test_without_an_ambient_span_and_without_an_sdk_the_client_makes_the_trace_id(
+    world: World, server: cycles.EmbeddedServer
+) -> None:
+    instrument(world.client, tracer_provider=trace.NoOpTracerProvider(), metrics=False)
+    async with world.enter(world.reserve(actual=cycles.tokens(1))) as guard:
+        pass
+    assert guard.trace_id.strip("0")
+    assert guard.trace_id in server.requests[-1].headers["traceparent"]
+
+
+async def test_what_is_not_sampled_stays_so(world: World, server: cycles.EmbeddedServer) -> None:
+    off = Telemetry(sampler=ALWAYS_OFF)
+    instrument(world.client, tracer_provider=off.provider, meter_provider=off.meters)
+    with off.tracer.start_as_current_span("application"):
+        async with world.enter(world.reserve(actual=cycles.tokens(1))):
+            pass
+    assert server.requests[-1].headers["traceparent"].endswith(("-00", "-02"))  # not sampled
+    off.provider.shutdown()
+    off.meters.shutdown()
+
+
+async def test_other_operations_belong_to_the_ambient_span(
+    world: World, started: Any, telemetry: Telemetry, server: cycles.EmbeddedServer
+) -> None:
+    started()
+    with telemetry.tracer.start_as_current_span("application") as span:
+        await world.get(world.operations.decide(cycles.tokens(1), action=ACTION))
+        await world.get(world.operations.record(cycles.tokens(1), action=ACTION))
+        await world.all(world.operations.balances())
+    for name in ("cycles.decide", "cycles.record"):
+        assert telemetry.span(name).parent.span_id == span.get_span_context().span_id
+    assert f"{span.get_span_context().span_id:016x}" in server.requests[-1].headers["traceparent"]
+
+
+async def test_metrics_equal_the_ledger(world: World, started: Any, telemetry: Telemetry, ledger: Ledger) -> None:
+    started()
+    for amount in (3, 4):
+        async with world.enter(world.reserve(actual=cycles.tokens(amount))):
+            pass
+    async with world.enter(world.reserve(shadow=True, actual=cycles.tokens(1))):
+        pass
+    with pytest.raises(cycles.BudgetExceededError):
+        await world.acquire(world.reserve(cycles.tokens(10_000_000)))
+    guard = await world.acquire(world.reserve())
+    await world.get(guard.release())
+    open_guard = await world.acquire(world.reserve())
+    found = telemetry.metrics()
+    kind = "llm.completion"
+    assert found["cycles.reservations"] == {(kind, "ALLOW"): 5, (kind, "DENY", "BUDGET_EXCEEDED"): 1}
+    assert found["cycles.settlements"] == {(kind, "committed"): 2, (kind, "shadow"): 1, (kind, "released"): 1}
+    assert found["cycles.reserved.tokens"] == {(kind,): 400}
+    assert found["cycles.charged.tokens"] == {(kind,): 7}
+    assert found["cycles.guards.active"] == {(kind,): 1}
+    assert found["cycles.operation.duration"][("reserve",)] == 5
+    assert found["cycles.operation.duration"][("reserve", "BUDGET_EXCEEDED")] == 1
+    assert found["cycles.guard.duration"][(kind, "committed")] == 2
+    await world.get(open_guard.release())
+    assert ledger.spent() == 7
+
+
+async def test_a_pending_settlement_is_counted_when_it_is_confirmed(
+    world: World, started: Any, telemetry: Telemetry, server: cycles.EmbeddedServer
+) -> None:
+    started()
+    guard = await world.acquire(world.reserve())
+    server.faults.status("commit", 503)
+    settlement = await world.get(guard.commit(cycles.tokens(7)))
+    assert settlement.status == "pending"
+    assert telemetry.span("cycles.guard").attributes["cycles.state"] == "pending"
+    assert "cycles.charged.tokens" not in telemetry.metrics()
+    await world.get(world.operations.flush())
+    assert telemetry.metrics()["cycles.charged.tokens"] == {("llm.completion",): 7}
+
+
+async def test_events_of_a_guard_are_events_of_its_span(world: World, started: Any, telemetry: Telemetry) -> None:
+    started()
+    with pytest.warns(cycles.UncommittedGuardWarning):
+        async with world.enter(world.reserve()):
+            pass
+    async with world.enter(world.reserve(actual=lambda usage: 1 / 0)):
+        pass
+    names = [[event.name for event in span.events] for span in telemetry.spans("cycles.guard")]
+    assert names == [["GuardNotCommitted"], ["ActualFailed"]]
+
+
+async def test_genai_attributes_are_added_if_they_are_wanted(world: World, started: Any, telemetry: Telemetry) -> None:
+    started(genai=True, attributes=lambda request: {"team": request.action.kind})
+    async with world.enter(world.reserve(actual=cycles.tokens(7))) as guard:
+        guard.usage.add(tokens_input=3, tokens_output=4)
+    attributes = telemetry.span("cycles.guard").attributes
+    assert attributes["gen_ai.request.model"] == "small-model"
+    assert attributes["gen_ai.operation.name"] == "chat"
+    assert attributes["gen_ai.usage.input_tokens"] == 3
+    assert "cycles.usage.input_tokens" not in attributes
+    assert attributes["team"] == "llm.completion"
+
+
+async def test_a_failing_processor_or_attributes_callable_breaks_no_guard(
+    world: World, telemetry: Telemetry, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(SpanProcessor):
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            raise ZeroDivisionError
+
+        def on_end(self, span: ReadableSpan) -> None:
+            raise ZeroDivisionError
+
+    def failing(request: Any) -> dict[str, Any]:
+        raise ZeroDivisionError
+
+    telemetry.provider.add_span_processor(Failing())
+    caplog.set_level(logging.ERROR, logger="cycles")
+    instrument(world.client, tracer_provider=telemetry.provider, metrics=False, attributes=failing)
+    async with world.enter(world.reserve(actual=cycles.tokens(7))) as guard:
+        pass
+    assert guard.state == "committed"
+    assert "attributes= of instrument() failed" in caplog.text
+
+
+async def test_a_block_that_is_left_in_another_context_logs_nothing(
+    client: cycles.Cycles, started: Any, telemetry: Telemetry, caplog: pytest.LogCaptureFixture
+) -> None:
+    started()
+    guard = client.reserve(cycles.tokens(9), action=ACTION, actual=cycles.tokens(1)).acquire()
+    contextvars.copy_context().run(guard.__enter__)
+    contextvars.copy_context().run(guard.end)
+    assert guard.state == "committed"
+    assert not caplog.records
+
+
+async def test_thirty_concurrent_guards_have_a_span_each(
+    client: cycles.Cycles, started: Any, telemetry: Telemetry, ledger: Ledger
+) -> None:
+    started()
+
+    async def one() -> None:
+        async with client.reserve(cycles.tokens(9), action=ACTION, actual=cycles.tokens(1)):
+            await asyncio.sleep(0)
+            with telemetry.tracer.start_as_current_span("model"):
+                pass
+
+    await asyncio.gather(*[one() for _ in range(30)])
+    guards = {span.context.span_id for span in telemetry.spans("cycles.guard")}
+    assert len(guards) == 30
+    assert {span.parent.span_id for span in telemetry.spans("model") if span.parent} == guards
+    assert ledger.spent() == 30
+
+
+async def test_stopping_ends_it_and_a_second_one_is_rejected(world: World, started: Any, telemetry: Telemetry) -> None:
+    stop = started()
+    with pytest.raises(cycles.InvalidRequestError, match="tracer"):
+        started()
+    stop()
+    stop()
+    async with world.enter(world.reserve(actual=cycles.tokens(7))):
+        pass
+    assert not telemetry.exporter.get_finished_spans()
+    assert not telemetry.metrics()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"spans": "yes"}, cycles.InvalidRequestError),
+        ({"attributes": 5}, cycles.InvalidRequestError),
+        ({"client": "c"}, cycles.InvalidRequestError),
+        ({"traces": True}, TypeError),
+    ],
+)
+def test_wrong_options_are_rejected(client: cycles.Cycles, options: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        instrument(**{"client": client, **options})
+
+
+def test_the_default_client_is_used(client: cycles.Cycles, telemetry: Telemetry) -> None:
+    cycles.set_default_client(client)
+    try:
+        instrument(tracer_provider=telemetry.provider, metrics=False)
+    finally:
+        cycles.set_default_client(None)
+    client.decide(cycles.tokens(1), action=ACTION)
+    assert telemetry.span("cycles.decide")
+
+
+def test_without_instrument_opentelemetry_is_not_loaded() -> None:
+    code = (
+        "import sys, cycles; c = cycles.Cycles.embedded({'tenant:a': cycles.tokens(9)}, journal=False)\n"
+        "with c.reserve(cycles.tokens(1), action=('a', 'b'), actual=cycles.tokens(1)): pass\n"
+        "print(*[m for m in sys.modules if 'opentelemetry' in m])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == ""
+
+
+def test_without_the_library_the_import_says_what_to_install() -> None:
+    code = "import sys; sys.modules['opentelemetry'] = None; import cycles.integrations.opentelemetry"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "pip install 'cycles-sdk[otel]'" in ran.stderr
