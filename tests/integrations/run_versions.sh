@@ -20,7 +20,7 @@ for set in lowest newest; do
     echo "setting up $home"
     [ -x "$python" ] || "${PYTHON:-python3}" -m venv "$home" || exit 1
     # shellcheck disable=SC2086 # one word per package
-    if ! "$python" -m pip install --quiet --disable-pip-version-check -e '.[embedded]' $TOOLS; then
+    if ! "$python" -m pip install --quiet --disable-pip-version-check -e '.[cli,embedded]' $TOOLS; then
       echo "test-integrations: the package cannot be installed in $home"; exit 1
     fi
     # shellcheck disable=SC2086 # one resolution for all, so that none replaces what another needs
