@@ -37,6 +37,17 @@ class Fault:
     body: bytes | None = None
     headers: Mapping[str, str] = field(factory=dict)
 
+    @property
+    def kind(self) -> str:
+        """Return the name of the method of `Faults` that made this fault."""
+        if self.lost:
+            return "drop_response" if self.reaches_ledger else "refuse"
+        if self.drip_s is not None:
+            return "drip"
+        if self.status is not None:
+            return "status"
+        return "delay" if self.body is None else "body"
+
 
 class Faults:
     """`server.faults`. Faults of one operation happen in the order in which the test added them.
@@ -94,6 +105,11 @@ class Faults:
         """Delete every fault that has not happened yet."""
         with self._lock:
             self._waiting.clear()
+
+    def waiting(self) -> list[tuple[str, Fault, int | None]]:
+        """Return the faults that have not happened yet: operation, fault, and how many requests it will hit."""
+        with self._lock:
+            return [(operation, *entry) for operation, entries in self._waiting.items() for entry in entries]
 
     def take(self, operation: str | None) -> Fault | None:
         """Return the fault for a request of this operation and count it as used."""

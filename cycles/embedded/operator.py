@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from attrs import evolve
@@ -13,7 +14,7 @@ from cycles._core.results import Balance
 from cycles._errors import InvalidRequestError
 from cycles.embedded.ledger import Ledger
 from cycles.embedded.operator_policies import PolicyOperator
-from cycles.embedded.records import ApiKey, Budget, Tenant
+from cycles.embedded.records import ApiKey, Budget, Record, Reservation, Tenant
 from cycles.embedded.scopes import leaf, normalise
 
 CAPS: Final = ("max_tokens", "max_steps_remaining", "tool_allowlist", "tool_denylist", "cooldown_ms")
@@ -99,6 +100,26 @@ class Operator(PolicyOperator):
             funded = evolve(budget, debt=budget.debt - repaid, allocated=budget.allocated + amount.amount - repaid)
             over = funded.is_over_limit and funded.debt > funded.overdraft_limit
             self._save(evolve(funded, is_over_limit=over))
+
+    def set_allocated(self, scope: str, allocated: Amount) -> None:
+        """Set what is allocated to a scope. Spent amount, debt, limits and status stay; without a budget, make one."""
+        path, unit = _scope(scope), Unit(allocated.unit).value
+        with self._ledger.locked():
+            budget = self._tables.budgets.get((path, unit))
+            if budget is None:
+                self.set_budget(path, allocated)
+            else:
+                self._save(evolve(budget, allocated=allocated.amount))
+
+    def set_status(self, scope: str, status: str, unit: str | None = None) -> None:
+        """Set the status of a budget: ACTIVE, FROZEN or CLOSED. `unit` may be omitted if the scope has one budget.
+
+        Raises:
+            KeyError: if the scope has no budget (in that unit).
+            InvalidRequestError: (a ValueError) if the scope has budgets in several units and `unit` is None.
+        """
+        with self._ledger.locked():
+            self._tables.apply(evolve(self._find(scope, unit), status=status))
 
     def delete_budget(self, scope: str, unit: str | None = None) -> None:
         """Delete the budget of a scope in one unit, or in every unit. A scope without one is no error."""
@@ -207,6 +228,31 @@ class Operator(PolicyOperator):
         """Return the tenants of all budgets, oldest first, in lower case like the scopes."""
         outermost = (scope.partition("/")[0].partition(":") for scope in self.scopes())
         return list(dict.fromkeys(value for level, _, value in outermost if level == "tenant"))
+
+    @contextmanager
+    def locked(self) -> Iterator[int]:
+        """Lock the ledger, sweep what is due, and yield its time in milliseconds since the epoch."""
+        with self._ledger.locked() as now_ms:
+            yield now_ms
+
+    def observe(self, observer: Callable[[list[tuple[Record | None, Record | None]]], None]) -> None:
+        """Call `observer` with the records before and after each change, while the ledger is locked."""
+        self._tables.observers.append(observer)
+
+    def records(self) -> tuple[list[Budget], list[Reservation]]:
+        """Return the records of all budgets and reservations, each in the order in which they were first saved."""
+        with self._ledger.locked():
+            return list(self._tables.budgets.values()), list(self._tables.reservations.values())
+
+    def budgets_of(self, scopes: Sequence[str], unit: str) -> tuple[Budget, ...]:
+        """Return the records of the budgets of some scopes in one unit, without the lock."""
+        found = (self._tables.budgets.get((scope, unit)) for scope in scopes)
+        return tuple(budget for budget in found if budget is not None)
+
+    def api_keys(self) -> list[str]:
+        """Return every API key, for code that must not show one."""
+        with self._ledger.locked():
+            return [record.secret for record in self._tables.api_keys.values()]
 
     def active_reservations(self) -> list[str]:
         """Return the ids of the active reservations."""

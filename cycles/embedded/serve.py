@@ -16,6 +16,8 @@ from typing import Any, Final, TypeAlias
 from attrs import evolve
 
 from cycles._errors import ConfigurationError
+from cycles.embedded.dashboard.app import DashboardApp
+from cycles.embedded.dashboard.routes import PATH as DASHBOARD_PATH, Stream
 from cycles.embedded.faults import Fault
 from cycles.embedded.framework import MAX_HEAD_BYTES
 from cycles.embedded.http import JSON, Request, Response
@@ -49,9 +51,10 @@ BACKLOG: Final = 2048
 class App:
     """The ASGI application. `abort` breaks the connection of a client address, for faults."""
 
-    def __init__(self, server: Handler, abort: Callable[[Any], None]) -> None:
+    def __init__(self, server: Handler, abort: Callable[[Any], None], dashboard: DashboardApp | None) -> None:
         self._server = server
         self._abort = abort
+        self._dashboard = dashboard
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Handle one HTTP request."""
@@ -59,7 +62,14 @@ class App:
         if body is None:
             return
         request = _request(scope, body)
-        response, fault = self._server.handle(request)
+        response: Response | Stream | None
+        if self._dashboard is not None and self._dashboard.serves(request.path):
+            response, fault = self._dashboard.handle(request, scope["server"][0]), None
+            if isinstance(response, Stream):
+                await self._dashboard.stream(response, receive, send)
+                return
+        else:
+            response, fault = self._server.handle(request)
         fault = fault or Fault()
         if response is None or fault.lost:
             self._abort(scope["client"])
@@ -139,10 +149,19 @@ async def _send(response: Response, drip_s: float | None, receive: Receive, send
 class Listener:
     """The server on a socket: a context manager that returns its URL. Leaving closes the socket, not the ledger."""
 
-    def __init__(self, server: Handler, host: str, port: int) -> None:
+    def __init__(
+        self,
+        server: Handler,
+        host: str,
+        port: int,
+        dashboard: DashboardApp | None = None,
+        announce: Callable[[str | None], None] = lambda page: None,
+    ) -> None:
         self._server = server
         self._host = host
         self._port = port
+        self._dashboard = dashboard
+        self._announce = announce
         self._uvicorn: _Uvicorn | None = None
         self._thread: threading.Thread | None = None
 
@@ -155,7 +174,7 @@ class Listener:
         sock = _bound(self._host, self._port)
         host, port = sock.getsockname()[:2]
         config = uvicorn.Config(
-            App(self._server, self._abort),
+            App(self._server, self._abort, self._dashboard),
             http="h11",
             ws="none",
             lifespan="off",
@@ -178,11 +197,18 @@ class Listener:
             raise ConfigurationError(
                 f"the embedded server did not start within {START_S:g} s: {host}:{port}; try again or pass port=0"
             )
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        if self._dashboard is not None:
+            self._dashboard.open()
+            self._announce(f"{url}{DASHBOARD_PATH}")
+        return url
 
     def stop(self) -> None:
         """Accept no more connections, finish the responses in progress, and close the socket."""
         if self._uvicorn is not None and self._thread is not None:
+            if self._dashboard is not None:
+                self._dashboard.close()
+                self._announce(None)
             self._uvicorn.should_exit = True
             self._thread.join(STOP_S * 2)
             self._uvicorn = self._thread = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
@@ -29,6 +30,7 @@ from cycles.embedded.webhooks import Webhooks
 
 if TYPE_CHECKING:
     import cycles
+    from cycles.embedded.dashboard.routes import Dashboard
     from cycles.embedded.evidence import EvidenceSigner
     from cycles.embedded.serve import Listener
 
@@ -81,6 +83,10 @@ class EmbeddedServer:
         self.webhooks = Webhooks(clock)
         self._webhook_routes = WebhookRoutes(self.webhooks, self._tenant_of, admin_api_key)
         self._admin_routes = AdminRoutes(self._ledger, admin_api_key, is_next=is_next)
+        self._admin_api_key = admin_api_key
+        self._clock = clock
+        self._dashboard: Dashboard | None = None
+        self._dashboard_page: str | None = None
         self._closed = False
         self.ledger = Operator(self._ledger)
         self.faults = Faults()
@@ -91,7 +97,7 @@ class EmbeddedServer:
         except InvalidRequestError:
             self.close()
             raise
-        self._ledger.tables.on_change = self.webhooks.on_change
+        self._ledger.tables.observers.append(self.webhooks.on_change)
 
     def _seed(self, budgets: Budgets, api_keys: Mapping[str, str]) -> None:
         kept = set(self._ledger.tables.budgets)
@@ -113,8 +119,13 @@ class EmbeddedServer:
         if fault is not None and fault.lost and not fault.reaches_ledger:
             return None, fault
         response = None
+        feed, started_s = None if self._dashboard is None else self._dashboard.feed, time.perf_counter()
+        if feed is not None:
+            feed.started()
         if fault is None or fault.reaches_ledger:
             response = self._respond(request)
+        if feed is not None:
+            feed.finished(request, operation, response, fault, 1000 * (time.perf_counter() - started_s))
         self.requests.add(
             ReceivedRequest(
                 operation=operation,
@@ -142,19 +153,41 @@ class EmbeddedServer:
             caller = Authenticator(self._ledger.tables, None).authenticate(Route("webhooks"), request.headers, now)
             return caller.tenant or ""
 
-    def listen(self, host: str = "127.0.0.1", port: int = 0) -> Listener:
+    def listen(self, host: str = "127.0.0.1", port: int = 0, dashboard: bool | None = None) -> Listener:
         """Serve over real HTTP: ``with server.listen() as url: ...``. Leaving closes the socket, not the ledger.
 
         Args:
             host: Loopback by default. Any process that can reach another address can use this server.
             port: 0 for any free port.
+            dashboard: Serve the dashboard at ``/dashboard``. By default only if the host is loopback.
 
         Raises:
             ConfigurationError: if the extra `embedded` is not installed, or the address is not available.
         """
+        from cycles.embedded.dashboard.app import DashboardApp
+        from cycles.embedded.dashboard.checks import is_loopback
         from cycles.embedded.serve import Listener
 
-        return Listener(self, host, port)
+        if not (is_loopback(host) if dashboard is None else dashboard):
+            return Listener(self, host, port)
+        return Listener(self, host, port, DashboardApp(self._opened_dashboard(), host), self._announced)
+
+    def _opened_dashboard(self) -> Dashboard:
+        from cycles.embedded.dashboard.routes import Dashboard
+
+        if self._dashboard is None:
+            self._dashboard = Dashboard(self.ledger, self.faults, self._clock, self._admin_api_key)
+        return self._dashboard
+
+    def _announced(self, page: str | None) -> None:
+        self._dashboard_page = page
+
+    @property
+    def dashboard_url(self) -> str | None:
+        """Return the address of the dashboard with its token in the fragment, or None if it is not served now."""
+        if self._dashboard is None or self._dashboard_page is None:
+            return None
+        return f"{self._dashboard_page}#{self._dashboard.token}"
 
     def transport(self) -> EmbeddedTransport:
         """Return an httpx transport to this server, for blocking and asyncio clients."""
@@ -218,6 +251,8 @@ class EmbeddedServer:
         """Close the store. Later requests get no connection. Closing twice is allowed."""
         if not self._closed:
             self._closed = True
+            if self._dashboard is not None:
+                self._dashboard.feed.close()
             self.webhooks.close()
             self._ledger.close()
 

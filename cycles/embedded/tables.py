@@ -47,7 +47,8 @@ class Tables:
     def __init__(self, store: Store | None = None) -> None:
         self._store = store
         self._by_kind: dict[str, dict[Key, Record]] = {kind: {} for kind in KINDS}
-        self.on_change: Callable[[list[tuple[Record | None, Record]]], None] | None = None
+        # Called with the records before and after each change; the caller of `apply` holds the ledger's lock.
+        self.observers: list[Callable[[list[tuple[Record | None, Record | None]]], None]] = []
         self._due: list[tuple[int, int, Record]] = []
         self._order = itertools.count()
         self.budgets = cast(dict[Key, Budget], self._by_kind[Budget.kind])
@@ -66,13 +67,16 @@ class Tables:
         deleted = tuple(deleted)
         if self._store is not None:
             self._store.write(saved, deleted)  # first: if it fails, nothing has changed here either
-        changes = [(self._by_kind[record.kind].get(record.key), record) for record in saved]
+        changes: list[tuple[Record | None, Record | None]] = [
+            (self._by_kind[record.kind].get(record.key), record) for record in saved
+        ]
         for record in saved:
             self._index(record)
         for record in deleted:
             self._by_kind[record.kind].pop(record.key, None)
-        if self.on_change is not None:
-            self.on_change(changes)
+            changes.append((record, None))
+        for observer in self.observers:
+            observer(changes)
 
     def overdue(self, now_ms: int) -> Record | None:
         """Return the record that became due first, or None. It stays due until the caller replaces or deletes it."""
