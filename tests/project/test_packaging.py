@@ -46,6 +46,9 @@ def test_the_wheel_holds_both_packages_typed_and_no_tests(built: Path) -> None:
     assert {"cycles/py.typed", "cycles/__init__.pyi", "cycles_client/py.typed", "cycles/embedded/__main__.py"} <= set(
         names
     )
+    page = "cycles/embedded/dashboard/static"
+    files = {"index.html", "main.js", "dashboard.css", "vendor/uPlot.iife.min.js", "vendor/uPlot.LICENSE.txt"}
+    assert {f"{page}/{name}" for name in files} <= set(names)
     assert not [name for name in names if re.search(r"(^|/)(tests?|generator|benchmarks)/|\.pyc$", name)]
     assert [name for name in names if name.endswith("licenses/LICENSE")]
 

@@ -1,7 +1,7 @@
 // The spend chart, drawn by uPlot, and the same numbers as text.
 
 import { byId, make, Rows, setHidden, setText } from "./dom.js";
-import { duration, number, short, UNITS, unitName } from "./format.js";
+import { duration, number, short, time, UNITS, unitName } from "./format.js";
 import { Series } from "./series.js";
 
 const HEIGHT = 220;
@@ -34,6 +34,8 @@ export class Chart {
   show(model) {
     this.model = model;
     this.showUnits(model);
+    setHidden(this.box, !this.unit.value);
+    setHidden(byId("spend-choices"), !this.unit.value);
     if (!this.unit.value) return;
     this.series ??= new Series(this.unit.value, this.by.value, model.scope);
     this.series.add(model);
@@ -58,21 +60,26 @@ export class Chart {
     if (units.includes(selected)) this.unit.value = selected;
   }
 
-  /** The lines of the chart: for a unit two areas, reserved on top of spent; else one line for each group. */
+  /**
+   * The lines of the chart: for a unit two areas, reserved on top of spent; else one line for each group. Spent counts
+   * from the first sample: beside everything that was ever spent, the last minutes would be a flat line.
+   */
   lines() {
     const { samples } = this.series;
-    const reserved = { name: "reserved", color: "--reserved", fill: true };
+    const base = samples[0].spent;
+    const reserved = { name: "reserved now", color: "--reserved", fill: true, amount: samples.at(-1).reserved };
     if (this.by.value === "unit") {
+      const spent = { name: `spent since ${time(samples[0].t * 1000)}`, color: "--spent", fill: true };
       return [
-        { ...reserved, values: samples.map((one) => one.spent + one.reserved), amount: samples.at(-1).reserved },
-        { name: "spent", color: "--spent", fill: true, values: samples.map((one) => one.spent), amount: samples.at(-1).spent },
+        { ...reserved, values: samples.map((one) => one.spent - base + one.reserved) },
+        { ...spent, values: samples.map((one) => one.spent - base), amount: samples.at(-1).spent - base },
       ];
     }
     const groups = this.series.groups().map((name, place) => {
       const values = samples.map((one) => one.totals.get(name) ?? null);
       return { name, color: `--series-${place}`, values, amount: values.at(-1) ?? 0 };
     });
-    return [{ ...reserved, values: samples.map((one) => one.reserved), amount: samples.at(-1).reserved }, ...groups];
+    return [{ ...reserved, values: samples.map((one) => one.reserved) }, ...groups];
   }
 
   /** Make the chart. Between reserved and spent there is a band, so that the two areas do not mix their colours. */
@@ -86,7 +93,7 @@ export class Chart {
       label: line.name,
       stroke: color(line.color),
       width: 2,
-      fill: line.fill && !(isStacked && line.name === "reserved") ? `${color(line.color)}55` : undefined,
+      fill: line.fill && !(isStacked && line.color === "--reserved") ? `${color(line.color)}55` : undefined,
       points: { show: false },
     }));
     const options = {
@@ -94,7 +101,7 @@ export class Chart {
       height: HEIGHT,
       legend: { show: false },
       cursor: { show: false },
-      scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
+      scales: { y: { range: (_, least, most) => [Math.min(0, least), most > 0 ? most * 1.1 : 1] } },
       axes: [
         { ...axis, values: "{HH}:{mm}:{ss}", space: 90, size: 30, incrs: SECONDS },
         { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => short(tick, this.unit.value)) },

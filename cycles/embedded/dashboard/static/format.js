@@ -30,7 +30,8 @@ export function number(value, unit) {
 export function short(value, unit) {
   if (unit !== "USD_MICROCENTS") return compact.format(value);
   const usd = value / 1e8;
-  return `$${Math.abs(usd) >= 1000 ? compact.format(usd) : cents.format(Number(usd.toPrecision(3)))}`;
+  if (Math.abs(usd) >= 1000) return `$${compact.format(usd)}`;
+  return `$${Number.isInteger(usd) ? usd : cents.format(Number(usd.toPrecision(3)))}`;
 }
 
 /** A duration: "0.4 s", "12 s", "3 min 20 s", "2 h 5 min". */
