@@ -29,7 +29,8 @@ export class Reservations {
     const active = all.filter(isActive).sort((a, b) => b.created_at_ms - a.created_at_ms);
     const ended = all.filter((one) => !isActive(one)).sort((a, b) => endedMs(b) - endedMs(a));
     this.rows.show([...active, ...ended].map((one) => [one.reservation_id, one]));
-    setText(byId("reservations-sum"), all.length ? `${count(active.length)} active, ${count(ended.length)} settled` : "");
+    const latest = all.length < 200 ? "" : "the latest: ";
+    setText(byId("reservations-sum"), all.length ? `${latest}${count(active.length)} active, ${count(ended.length)} settled` : "");
     const none = "No reservation yet. Point CYCLES_BASE_URL of an agent to this server to see its reservations.";
     setText(byId("reservations-note"), all.length ? "" : none);
   }

@@ -4,6 +4,7 @@ import { isWithin } from "./format.js";
 
 const MAX_BUDGETS = 500;
 const MAX_ROWS = 200;
+const MIN_ENDED = 50;
 // In a storm of changes the list of budgets keeps its rows; otherwise a changed budget takes the place of the oldest.
 const MAX_SWAPS = 5;
 
@@ -80,14 +81,15 @@ export class Model {
     }
   }
 
-  /** Keep 200 reservations: the ended ones go first, the oldest of them before the others. */
+  /** Keep 200 reservations, at least 50 of them ended ones if there are so many; the oldest go first. */
   dropReservations() {
     const extra = this.reservations.size - MAX_ROWS;
     if (extra <= 0) return;
     const rows = [...this.reservations.values()];
     const ended = rows.filter((row) => row.status !== "ACTIVE").sort((a, b) => endedMs(a) - endedMs(b));
     const active = rows.filter((row) => row.status === "ACTIVE").sort((a, b) => a.created_at_ms - b.created_at_ms);
-    for (const row of [...ended, ...active].slice(0, extra)) this.reservations.delete(row.reservation_id);
+    const surplus = ended.splice(0, Math.max(0, ended.length - MIN_ENDED));
+    for (const row of [...surplus, ...active, ...ended].slice(0, extra)) this.reservations.delete(row.reservation_id);
   }
 }
 
