@@ -23,6 +23,7 @@ PLANTED = {
     "flows": ("cycles/_flows/retry.py", "import cycles._http.exchange"),
     "providers": ("cycles/providers/_call.py", "import cycles._drivers.scheduler"),
     "cli": ("cycles/cli/balances.py", "import cycles._journal.journal"),
+    "dashboard": ("cycles/embedded/dashboard/rows.py", "import cycles.embedded.ledger"),
     "hooks": ("cycles/providers/_openai_anthropic.py", "import cycles.providers._google"),
     "prices": ("cycles/usage.py", "import genai_prices"),
     "integrations": ("cycles/integrations/_cost.py", "import cycles._core.usage"),
