@@ -1,0 +1,96 @@
+"""The pages of the API reference: every public name of `cycles`, made from signatures and docstrings.
+
+A page lists the names that one module defines. mkdocstrings fills in the rest when the site is built.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import cycles
+from website.errors import BuildError
+
+# Page -> (title, what the page is about, the modules whose public names it lists).
+PAGES: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
+    "client": (
+        "Client",
+        "The client, its settings, and the context that its calls use.",
+        ("cycles._client.client", "cycles._config", "cycles._client.context", "cycles._client.default"),
+    ),
+    "guards": (
+        "Reservations and guards",
+        "What describes a reservation, and what users hold while budget is reserved.",
+        ("cycles._client.reservation", "cycles._client.guard", "cycles._client.series", "cycles._client.streams"),
+    ),
+    "amounts": (
+        "Amounts, subjects, usage and prices",
+        "The values that requests are made of, with their units.",
+        ("cycles._core.amounts", "cycles._core.subjects", "cycles._core.usage", "cycles.prices"),
+    ),
+    "results": (
+        "Results",
+        "What the server returned, and how an amount was settled.",
+        ("cycles._core.results", "cycles._core.settlement"),
+    ),
+    "errors": ("Errors", "Every exception and warning, with the rule of the protocol behind it.", ("cycles._errors",)),
+    "webhooks": ("Webhooks", "Verify what a server sends.", ("cycles.webhooks",)),
+    "evidence": ("Evidence", "Verify what a server signed.", ("cycles.evidence",)),
+    "admin": ("Administration", "Tenants, budgets, keys and webhooks.", ("cycles.admin",)),
+    "embedded": ("Embedded server", "A server for development and tests.", ("cycles.embedded",)),
+}
+# Modules that are public as a whole.
+MODULES: Final = ("events", "providers", "usage", "testing")
+
+
+def write(target: Path) -> dict[str, str]:
+    """Write the pages into `target`, and return the title of each file.
+
+    Raises:
+        BuildError: A public name is on no page, or it has no docstring.
+    """
+    homes = cycles._HOMES
+    missing = sorted(set(homes) - {module for _, _, modules in PAGES.values() for module in modules})
+    if missing:
+        raise BuildError(f"the reference has no page for the names of {', '.join(missing)}: add them to PAGES")
+    bare = sorted({bare for names in homes.values() for name in names for bare in undocumented(name)})
+    if bare:
+        raise BuildError(f"no docstring: {', '.join(bare)}; write one that gives units and errors")
+    target.mkdir(parents=True, exist_ok=True)
+    titles = {}
+    for page, (title, about, modules) in PAGES.items():
+        names = [name for module in modules for name in homes[module]]
+        _page(target / f"{page}.md", title, about, [f"cycles.{name}" for name in names if _has_signature(name)])
+        titles[f"{page}.md"] = title
+    for module in MODULES:
+        _page(target / f"{module}.md", f"`cycles.{module}`", "", [f"cycles.{module}"])
+        titles[f"{module}.md"] = f"cycles.{module}"
+    return titles
+
+
+def undocumented(name: str) -> Iterator[str]:
+    """Yield the public name, and the public members of a class, that have no docstring."""
+    value = getattr(cycles, name)
+    if not _has_signature(name):
+        return  # a constant or an alias of a type
+    if not inspect.getdoc(value):
+        yield name
+    if inspect.isclass(value):
+        for member, found in vars(value).items():
+            if not member.startswith("_") and _is_code(found) and not inspect.getdoc(getattr(value, member)):
+                yield f"{name}.{member}"
+
+
+def _has_signature(name: str) -> bool:
+    return callable(getattr(cycles, name))
+
+
+def _is_code(value: Any) -> bool:
+    return inspect.isfunction(value) or isinstance(value, property | classmethod | staticmethod)
+
+
+def _page(path: Path, title: str, about: str, names: list[str]) -> None:
+    directives = "\n\n".join(f"::: {name}" for name in names)
+    path.write_text(f"# {title}\n\n{about}\n\n{directives}\n".replace("\n\n\n", "\n"), encoding="utf-8")
