@@ -106,7 +106,7 @@ class PriceBook:
         if not isinstance(prices, Mapping):
             raise InvalidRequestError(f"prices must be a mapping of models to prices, got {prices!r:.80}")
         self._prices = {model: _price(model, price) for model, price in prices.items()}
-        self.default_model = default_model
+        self.default_model: str | None = default_model
         self._aliases: Mapping[str, str] = {}
         self._fallback: Price | str | None = None
         self._catalogue: Catalogue | None = None

@@ -51,10 +51,11 @@ class Channel:
         http_client: httpx.Client | None = None,
         async_http_client: httpx.AsyncClient | None = None,
     ) -> None:
-        self.base_url, api_key = config.endpoint()
-        self.timeout_s = config.timeout
+        base_url, api_key = config.endpoint()
+        self.base_url: str = base_url
+        self.timeout_s: float = config.timeout
         self._queue_timeout_s = config.queue_timeout
-        self.wire = Wire(api_key, tables=_tables)
+        self.wire: Wire = Wire(api_key, tables=_tables)
         self._endpoint = Endpoint(self.base_url)
         self._config = config
         self._on_success = on_success

@@ -33,7 +33,7 @@ class Handle:
     __slots__ = ("_in_table", "_job", "_pool", "when_s")
 
     def __init__(self, when_s: float, job: Job, worker_pool: WorkerPool) -> None:
-        self.when_s = when_s
+        self.when_s: float = when_s
         self._job: Job | None = job
         self._pool = worker_pool
         self._in_table = False

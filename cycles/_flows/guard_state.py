@@ -93,10 +93,10 @@ class GuardState:
         *,
         observed: bool = False,
     ) -> None:
-        self.request = request
-        self.key = key
-        self.trace_id = trace_id
-        self.opened_ms = opened_ms
+        self.request: ReserveRequest = request
+        self.key: str = key
+        self.trace_id: str = trace_id
+        self.opened_ms: float = opened_ms
         self.reservation_id: str | None = None
         self.heartbeat: Heartbeat | None = None
         self.spent: Amount | None = None
@@ -106,11 +106,11 @@ class GuardState:
         self.counted: Amount | None = None  # what a callable `actual` returned for the usage so far, written ahead
         self.commit_key: str | None = None  # set when the spend is written ahead; the commit has the same key
         self.settlement: Settlement | None = None
-        self.steps = 0
-        self.cancelled_by_lease = False
+        self.steps: int = 0
+        self.cancelled_by_lease: bool = False
         self.shadow_detail: str | None = None
-        self.in_block = False
-        self.is_stream = False  # closing a stream early is a normal end, not an error
+        self.in_block: bool = False
+        self.is_stream: bool = False  # closing a stream early is a normal end, not an error
         self._claimed: str | None = None
         self._state: StateName = "active" if created is not None or request.shadow else "unreserved"
         if observed:

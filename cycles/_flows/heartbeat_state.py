@@ -41,16 +41,16 @@ class Heartbeat:
     )
 
     def __init__(self, reservation_id: str, extend_by_ms: int, lease: Lease, step: Step, trace_id: str | None) -> None:
-        self.reservation_id = reservation_id
-        self.extend_by_ms = extend_by_ms
-        self.trace_id = trace_id
-        self.lease = lease
+        self.reservation_id: str = reservation_id
+        self.extend_by_ms: int = extend_by_ms
+        self.trace_id: str | None = trace_id
+        self.lease: Lease = lease
         self.step: Step | None = step
-        self.key = ""
+        self.key: str = ""
         self.error: CyclesError | None = None
         self.stop: Stop | None = None
-        self.ended = False
-        self.adopted = False
+        self.ended: bool = False
+        self.adopted: bool = False
         self.timer: Any = None
         self.on_change: Callable[[Literal["lease_lost", "extended"]], object] | None = None
         self.on_lost: Callable[[], object] | None = None

@@ -31,7 +31,7 @@ class RunLimit:
     def __init__(self, amount: Amount) -> None:
         if not isinstance(amount, Amount):
             raise InvalidRequestError(f"limit must be an amount: {amount!r:.80}; pass one such as cycles.usd(2)")
-        self.amount = amount
+        self.amount: Amount = amount
         self._lock = threading.Lock()
         self._open: dict[object, tuple[int, GuardState | None]] = {}
         self._spent = 0

@@ -90,7 +90,7 @@ class Journal:
         self._store: JournalStore = self._files if store is None else store
         self._report = report
         self._reported: set[tuple[str, str]] = set()
-        self.quarantined = 0  # how many records this journal has quarantined
+        self.quarantined: int = 0  # how many records this journal has quarantined
 
     @property
     def directory(self) -> str:

@@ -107,7 +107,7 @@ class Slot:
         self._file = file
         self._index = index
         self._lock = threading.Lock()
-        self.ended = False
+        self.ended: bool = False
 
     def write(self, record: bytes) -> bool:
         """Replace the entry; return False if the record does not fit or the entry has ended."""

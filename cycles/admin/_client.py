@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from cycles._version import public
 from cycles.admin import _budgets, _funding, _keys, _onboarding, _others, _tenants
@@ -33,34 +33,34 @@ class Admin:
         ConfigurationError: naming the setting that is missing or wrong.
     """
 
-    onboard = blocking(_onboarding.onboard)
-    create_tenant = blocking(_tenants.create_tenant)
-    tenant = blocking(_tenants.tenant)
-    update_tenant = blocking(_tenants.update_tenant)
-    suspend_tenant = blocking(_tenants.suspend_tenant)
-    reactivate_tenant = blocking(_tenants.reactivate_tenant)
-    close_tenant = blocking(_tenants.close_tenant)
-    create_budget = blocking(_budgets.create_budget)
-    budget = blocking(_budgets.budget)
-    budgets = iterating(_budgets.budgets)
-    fund = blocking(_funding.fund)
-    credit = blocking(_funding.credit)
-    debit = blocking(_funding.debit)
-    resize = blocking(_funding.resize)
-    repay_debt = blocking(_funding.repay_debt)
-    start_period = blocking(_funding.start_period)
-    start_periods = blocking(_funding.start_periods)
-    freeze = blocking(_budgets.freeze)
-    unfreeze = blocking(_budgets.unfreeze)
-    create_api_key = blocking(_keys.create_api_key)
-    api_keys = iterating(_keys.api_keys)
-    revoke_api_key = blocking(_keys.revoke_api_key)
-    rotate_api_key = blocking(_keys.rotate_api_key)
-    create_webhook = blocking(_others.create_webhook)
-    audit = iterating(_others.audit)
-    quota_counters = iterating(_others.quota_counters)
-    reset_quota_counter = blocking(_others.reset_quota_counter)
-    raw = blocking(_others.raw)
+    onboard: Final = blocking(_onboarding.onboard)
+    create_tenant: Final = blocking(_tenants.create_tenant)
+    tenant: Final = blocking(_tenants.tenant)
+    update_tenant: Final = blocking(_tenants.update_tenant)
+    suspend_tenant: Final = blocking(_tenants.suspend_tenant)
+    reactivate_tenant: Final = blocking(_tenants.reactivate_tenant)
+    close_tenant: Final = blocking(_tenants.close_tenant)
+    create_budget: Final = blocking(_budgets.create_budget)
+    budget: Final = blocking(_budgets.budget)
+    budgets: Final = iterating(_budgets.budgets)
+    fund: Final = blocking(_funding.fund)
+    credit: Final = blocking(_funding.credit)
+    debit: Final = blocking(_funding.debit)
+    resize: Final = blocking(_funding.resize)
+    repay_debt: Final = blocking(_funding.repay_debt)
+    start_period: Final = blocking(_funding.start_period)
+    start_periods: Final = blocking(_funding.start_periods)
+    freeze: Final = blocking(_budgets.freeze)
+    unfreeze: Final = blocking(_budgets.unfreeze)
+    create_api_key: Final = blocking(_keys.create_api_key)
+    api_keys: Final = iterating(_keys.api_keys)
+    revoke_api_key: Final = blocking(_keys.revoke_api_key)
+    rotate_api_key: Final = blocking(_keys.rotate_api_key)
+    create_webhook: Final = blocking(_others.create_webhook)
+    audit: Final = iterating(_others.audit)
+    quota_counters: Final = iterating(_others.quota_counters)
+    reset_quota_counter: Final = blocking(_others.reset_quota_counter)
+    raw: Final = blocking(_others.raw)
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Admin:
         config = configured(base_url, api_key, settings)
         self._base_url = config.base_url
         self._channel, async_channel, self._connections = channels(config, http_client, async_http_client)
-        self.aio = AsyncAdmin(async_channel)
+        self.aio: AsyncAdmin = AsyncAdmin(async_channel)
 
     def close(self) -> None:
         """Close the connections of threads. Later calls raise `CyclesError`."""
@@ -110,34 +110,34 @@ class Admin:
 class AsyncAdmin:
     """The operations of `Admin` as coroutines, and its lists as async iterators."""
 
-    onboard = awaiting(_onboarding.onboard)
-    create_tenant = awaiting(_tenants.create_tenant)
-    tenant = awaiting(_tenants.tenant)
-    update_tenant = awaiting(_tenants.update_tenant)
-    suspend_tenant = awaiting(_tenants.suspend_tenant)
-    reactivate_tenant = awaiting(_tenants.reactivate_tenant)
-    close_tenant = awaiting(_tenants.close_tenant)
-    create_budget = awaiting(_budgets.create_budget)
-    budget = awaiting(_budgets.budget)
-    budgets = iterating_async(_budgets.budgets)
-    fund = awaiting(_funding.fund)
-    credit = awaiting(_funding.credit)
-    debit = awaiting(_funding.debit)
-    resize = awaiting(_funding.resize)
-    repay_debt = awaiting(_funding.repay_debt)
-    start_period = awaiting(_funding.start_period)
-    start_periods = awaiting(_funding.start_periods)
-    freeze = awaiting(_budgets.freeze)
-    unfreeze = awaiting(_budgets.unfreeze)
-    create_api_key = awaiting(_keys.create_api_key)
-    api_keys = iterating_async(_keys.api_keys)
-    revoke_api_key = awaiting(_keys.revoke_api_key)
-    rotate_api_key = awaiting(_keys.rotate_api_key)
-    create_webhook = awaiting(_others.create_webhook)
-    audit = iterating_async(_others.audit)
-    quota_counters = iterating_async(_others.quota_counters)
-    reset_quota_counter = awaiting(_others.reset_quota_counter)
-    raw = awaiting(_others.raw)
+    onboard: Final = awaiting(_onboarding.onboard)
+    create_tenant: Final = awaiting(_tenants.create_tenant)
+    tenant: Final = awaiting(_tenants.tenant)
+    update_tenant: Final = awaiting(_tenants.update_tenant)
+    suspend_tenant: Final = awaiting(_tenants.suspend_tenant)
+    reactivate_tenant: Final = awaiting(_tenants.reactivate_tenant)
+    close_tenant: Final = awaiting(_tenants.close_tenant)
+    create_budget: Final = awaiting(_budgets.create_budget)
+    budget: Final = awaiting(_budgets.budget)
+    budgets: Final = iterating_async(_budgets.budgets)
+    fund: Final = awaiting(_funding.fund)
+    credit: Final = awaiting(_funding.credit)
+    debit: Final = awaiting(_funding.debit)
+    resize: Final = awaiting(_funding.resize)
+    repay_debt: Final = awaiting(_funding.repay_debt)
+    start_period: Final = awaiting(_funding.start_period)
+    start_periods: Final = awaiting(_funding.start_periods)
+    freeze: Final = awaiting(_budgets.freeze)
+    unfreeze: Final = awaiting(_budgets.unfreeze)
+    create_api_key: Final = awaiting(_keys.create_api_key)
+    api_keys: Final = iterating_async(_keys.api_keys)
+    revoke_api_key: Final = awaiting(_keys.revoke_api_key)
+    rotate_api_key: Final = awaiting(_keys.rotate_api_key)
+    create_webhook: Final = awaiting(_others.create_webhook)
+    audit: Final = iterating_async(_others.audit)
+    quota_counters: Final = iterating_async(_others.quota_counters)
+    reset_quota_counter: Final = awaiting(_others.reset_quota_counter)
+    raw: Final = awaiting(_others.raw)
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel

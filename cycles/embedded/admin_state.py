@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from attrs import evolve, frozen
 
@@ -47,7 +47,7 @@ class AdminState:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self.tables = ledger.tables
+        self.tables: Final = ledger.tables
 
     # --- members that only admin operations use -----------------------------------------------------------------
 

@@ -33,6 +33,6 @@ class ApiError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
-        self.status = status if status is not None else ERROR_CODES[code].status
+        self.status: int = status if status is not None else ERROR_CODES[code].status
         self.details = details
-        self.headers = headers or {}
+        self.headers: Mapping[str, str] = headers or {}

@@ -26,11 +26,11 @@ from cycles.embedded.validation import MAX_BODY_BYTES
 
 try:
     import uvicorn
-except ImportError as missing:
+except ImportError as _missing:
     raise ConfigurationError(
         "uvicorn is not installed, and serving over HTTP needs it: pip install 'cycles-sdk[embedded]'; "
         "in one process, server.client() and server.transport() work without it"
-    ) from missing
+    ) from _missing
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]

@@ -10,15 +10,14 @@ try:
     from starlette.concurrency import run_in_threadpool
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[
-        0
-    ] != "starlette":  # a fault of the installed framework, which is reported unchanged
+except ModuleNotFoundError as _error:
+    # Another missing module is a fault of the installed framework, which is reported unchanged.
+    if (_error.name or "").partition(".")[0] != "starlette":
         raise
     raise ImportError(
         "cycles.integrations.fastapi needs FastAPI; install it with: pip install 'cycles-sdk[fastapi]'",
         name="fastapi",
-    ) from error
+    ) from _error
 
 
 def webhook_event(receiver: WebhookReceiver) -> Callable[[Request], Awaitable[WebhookEvent]]:
