@@ -11,12 +11,13 @@ PY     := $(BIN)/python
 DEMO   := $(VENV)/.runs
 STAMP  := $(VENV)/.installed
 BENCH  := $(VENV)/bench
+RELEASE := $(VENV)/release
 # One worker per processor; more than eight wait for each other.
 WORKERS ?= auto
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate simulate-planted test-faults test-live test-providers install-providers test-operators test-all check generate generate-check spec-diff format bench build clean messages test-integrations install-integrations
+.PHONY: help demo test simulate simulate-planted test-faults test-live test-providers install-providers test-operators test-all check generate generate-check spec-diff format bench build clean messages test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest audit lock release-files
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -36,9 +37,10 @@ $(DEMO): pyproject.toml constraints.txt
 	@$(PY) $(PIP) -e '.[embedded]'
 	@touch $@
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml requirements/dev.txt
 	$(call set_up,development; this takes a minute)
-	@$(PY) $(PIP) -e '.[dev]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(DEMO) $@
 
 demo: $(DEMO)  ## run real guarded work against an embedded Cycles server
@@ -117,6 +119,47 @@ $(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
 	  $(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check $$package \
 	    || echo "bench: $$package cannot be installed; its rows are skipped"; done
 	@touch $@
+
+docs: $(STAMP)  ## build the documentation site in build/site; a broken link or a missing docstring fails
+	$(PY) -m website
+
+docs-serve: docs  ## build the documentation site and show it on http://127.0.0.1:8000
+	$(PY) -m http.server --bind 127.0.0.1 --directory build/site 8000
+
+docs-outputs: $(STAMP)  ## run the commands that the pages show, and renew their output in the pages
+	$(PY) -m website --renew-outputs
+
+diagrams: $(STAMP)  ## draw docs/diagrams/*.mmd again (needs npm and Chromium)
+	$(PY) -m website.diagrams
+
+test-docs: $(STAMP)  ## build the site, look at it in Chromium, and run the tutorial in a clean environment
+	CYCLES_TEST_SITE=1 $(PY) -m pytest -q -p no:xdist tests/website
+
+compare: $(BENCH)/.installed  ## run every failure with this SDK and with runcycles, and renew docs/comparison.md
+	$(BENCH)/bin/python -m benchmarks.failures --write docs/comparison.md
+
+api: $(STAMP)  ## write the public names and signatures into tests/project/public_api.txt
+	$(PY) -m tests.project.public_api
+
+$(RELEASE)/.installed: pyproject.toml constraints.txt
+	@test -x $(RELEASE)/bin/pip || $(PYTHON) -m venv $(RELEASE)
+	@$(RELEASE)/bin/python $(PIP) -e '.[release]'
+	@touch $@
+
+test-package: $(RELEASE)/.installed  ## build twice, install each extra and all of them, check the types, run the demo offline
+	$(RELEASE)/bin/python -m release.package
+
+test-lowest: $(RELEASE)/.installed  ## run the tests in short form with the lowest versions of all dependencies
+	$(RELEASE)/bin/python -m release.lowest $(VENV)/lowest
+
+audit: $(RELEASE)/.installed  ## look for secrets and for known vulnerabilities
+	$(RELEASE)/bin/python -m release.audit
+
+lock: $(RELEASE)/.installed  ## resolve the development requirements again: requirements/dev.txt and constraints.txt
+	$(RELEASE)/bin/python -m release.lock
+
+release-files: $(RELEASE)/.installed  ## make the files of a release in dist/, with bill of materials and licences
+	$(RELEASE)/bin/python -m release.files
 
 build: $(STAMP)  ## build sdist and wheel into dist/
 	$(PY) -m build

@@ -1,1 +1,1 @@
-"""Check and make what a release contains: files, extras, types, the bill of materials, licences, secrets, advisories."""
+"""Check and make what a release contains: files, extras, types, bill of materials, licences, secrets, advisories."""

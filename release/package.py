@@ -38,9 +38,7 @@ for package in ("cycles.integrations", "cycles.providers", "cycles.journal", "cy
 
 def same_bytes(folder: Path) -> Path:
     """Build twice and compare. Return the folder with the files."""
-    first, second = (
-        build(sources(folder / f"source-{name}"), folder / f"dist-{name}") for name in ("first", "second")
-    )
+    first, second = (build(sources(folder / f"source-{name}"), folder / f"dist-{name}") for name in ("first", "second"))
     if first != second:
         raise ReleaseError(f"two builds differ: {first} and {second}; find what depends on the time or the folder")
     return folder / "dist-first"

@@ -14,7 +14,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 # Extras that users install. The others are for developers of this project.
-DEVELOPMENT: Final = {"dev", "docs"}
+DEVELOPMENT: Final = {"dev", "docs", "release"}
 # A date before which no file of the project was made, so that an archive does not depend on when it was built.
 EPOCH: Final = "1767225600"
 

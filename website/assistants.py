@@ -17,7 +17,7 @@ _START: Final = "> Cycles limits what AI agents can spend: reserve an estimate, 
 def write(copied: Path, site: Path) -> None:
     """Write both files, and the Markdown of each page beside its HTML, into the folder `site`."""
     listing, contents = [f"# Cycles for Python\n\n{_START}\n"], []
-    for section, listed in {"Start": [("Overview", "index.md")], **pages.SECTIONS}.items():
+    for section, listed in {"Start": [("Overview", "index.md")], **pages.sections()}.items():
         lines = []
         for title, page in listed:
             text = (copied / page).read_text(encoding="utf-8")
@@ -26,9 +26,9 @@ def write(copied: Path, site: Path) -> None:
             (site / page).parent.mkdir(parents=True, exist_ok=True)
             (site / page).write_text(_without_hidden_code(text), encoding="utf-8")
         listing.append(f"## {section}\n\n" + "\n".join(lines) + "\n")
-    skill = pages.ROOT / "cycles" / "SKILL.md"
-    contents.insert(0, f"<!-- SKILL.md -->\n\n{skill.read_text(encoding='utf-8').strip()}\n")
-    (site / "SKILL.md").write_text(skill.read_text(encoding="utf-8"), encoding="utf-8")
+    for skill in (pages.ROOT / "cycles").rglob("SKILL.md"):
+        contents.insert(0, f"<!-- SKILL.md -->\n\n{skill.read_text(encoding='utf-8').strip()}\n")
+        (site / "SKILL.md").write_text(skill.read_text(encoding="utf-8"), encoding="utf-8")
     (site / "llms.txt").write_text("\n".join(listing), encoding="utf-8")
     (site / "llms-full.txt").write_text("\n".join(contents), encoding="utf-8")
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from website import assistants, outputs, pages, reference
+from website import assistants, diagrams, outputs, pages, reference
 from website.errors import BuildError
 from website.pages import ROOT
 
@@ -41,25 +41,26 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def build(output: Path) -> None:
-    """Build the site into the folder `output`.
+def build(output: Path, work: Path = BUILD) -> None:
+    """Build the site into the folder `output`, with copies of the pages in the folder `work`.
 
     Raises:
         BuildError: The site is not whole. The message says what to change.
     """
-    if BUILD.exists():
-        shutil.rmtree(BUILD)
-    copied = BUILD / "pages"
+    if work.exists():
+        shutil.rmtree(work)
+    copied = work / "pages"
     copied.mkdir(parents=True)
     pages.check()
+    diagrams.check()
     pages.copy_all(copied)
     outputs.fill(copied)
     titles = reference.write(copied / "api")
     shutil.copytree(ROOT / "website" / "assets", copied / "assets", dirs_exist_ok=True)
-    configuration = BUILD / "zensical.toml"
+    configuration = work / "zensical.toml"
     configuration.write_text(_configuration(titles), encoding="utf-8")
     _generate(configuration)
-    site = BUILD / "site"
+    site = work / "site"
     _use_own_worker(site)
     assistants.write(copied, site)
     _check_origins(site)
@@ -71,7 +72,7 @@ def build(output: Path) -> None:
 
 def _configuration(reference_titles: dict[str, str]) -> str:
     sections: list[Any] = [{"Home": "index.md"}]
-    for section, listed in pages.SECTIONS.items():
+    for section, listed in pages.sections().items():
         entries: list[Any] = [{title: page} for title, page in listed]
         if section == "Reference":
             entries = [{title: f"api/{page}"} for page, title in reference_titles.items()] + entries

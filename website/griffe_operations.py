@@ -41,7 +41,6 @@ def _method(operation: griffe.Object | griffe.Alias, name: str, *, asynchronous:
     assert isinstance(operation, griffe.Function)
     method = copy.copy(operation)
     method.name = name
-    first, *rest = operation.parameters
-    method.parameters = griffe.Parameters(*rest)
+    method.parameters = griffe.Parameters(*list(operation.parameters)[1:])
     method.labels = set(operation.labels) - {"async"} | ({"async"} if asynchronous else set())
     return method

@@ -65,17 +65,21 @@ def _run(command: str, variables: dict[str, str], page: Path) -> str:
     return printed.replace(variables["CYCLES_BASE_URL"], "http://127.0.0.1:7878").replace(variables["HOME"], "~")
 
 
+def _spend_something(client: cycles.Cycles) -> None:
+    for spent in ("0.42", "0.31", "0.50"):
+        action = ("llm.completion", "gpt-4o")
+        with client.reserve(cycles.usd(1), action=action, subject={"agent": "researcher"}) as guard:
+            guard.commit(cycles.usd(spent))
+
+
 @contextmanager
 def _surroundings() -> Iterator[dict[str, str]]:
     """Yield the environment of a page's commands: a server with budgets, and an empty home folder."""
     budgets = {"tenant:acme": cycles.usd(10), "tenant:acme/agent:researcher": cycles.usd(2)}
     server = cycles.EmbeddedServer(budgets=budgets)
     with tempfile.TemporaryDirectory() as home, server.listen(port=0) as url:
-        client = cycles.Cycles(base_url=url, api_key=server.api_key, tenant="acme", journal=False)
-        for spent in ("0.42", "0.31", "0.50"):
-            action = ("llm.completion", "gpt-4o")
-            with client, client.reserve(cycles.usd(1), action=action, subject={"agent": "researcher"}) as guard:
-                guard.commit(cycles.usd(spent))
+        with cycles.Cycles(base_url=url, api_key=server.api_key, tenant="acme", journal=False) as client:
+            _spend_something(client)
         yield {
             **{name: value for name, value in os.environ.items() if not name.startswith("CYCLES_")},
             "HOME": home,

@@ -14,9 +14,6 @@ ROOT: Final = Path(__file__).parents[1]
 
 # Kind of page -> (title, page). A page is titled as a user names the task.
 SECTIONS: Final[dict[str, list[tuple[str, str]]]] = {
-    "Tutorial": [
-        ("From nothing to a guarded agent", "tutorial.md"),
-    ],
     "How-to guides": [
         ("Deny before money is spent", "scripts.md"),
         ("Guard a service", "services.md"),
@@ -34,6 +31,7 @@ SECTIONS: Final[dict[str, list[tuple[str, str]]]] = {
         ("Use a new protocol version", "regenerating.md"),
         ("Move from runcycles", "from-runcycles.md"),
     ],
+    "Integrations": [],  # every page of docs/integrations/, under its own title
     "Explanations": [
         ("Leases, settlement and money", "explanations.md"),
         ("What happens when something fails", "failures.md"),
@@ -74,9 +72,18 @@ _LINK: Final = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]+)((?:#[^)]*)?\))")
 _FENCE: Final = re.compile(r"(^```.*?^```[ \t]*$)", re.MULTILINE | re.DOTALL)
 
 
+def sections() -> dict[str, list[tuple[str, str]]]:
+    """Return the sections with the pages of `docs/integrations/`."""
+    found = sorted(
+        (ROOT / "docs" / "integrations").glob("*.md"), key=lambda page: (page.name != "README.md", page.name)
+    )
+    titled = [(page.read_text(encoding="utf-8").split("\n")[0].strip("# "), page) for page in found]
+    return {**SECTIONS, "Integrations": [(title, f"integrations/{page.name}") for title, page in titled]}
+
+
 def listed() -> list[str]:
     """Return the pages of all sections, in the order of the site."""
-    return [page for pages in SECTIONS.values() for _, page in pages]
+    return [page for pages in sections().values() for _, page in pages]
 
 
 def unlisted() -> list[str]:

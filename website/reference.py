@@ -51,7 +51,7 @@ def write(target: Path) -> dict[str, str]:
     Raises:
         BuildError: A public name is on no page, or it has no docstring.
     """
-    homes = cycles._HOMES
+    homes = names_by_module()
     missing = sorted(set(homes) - {module for _, _, modules in PAGES.values() for module in modules})
     if missing:
         raise BuildError(f"the reference has no page for the names of {', '.join(missing)}: add them to PAGES")
@@ -68,6 +68,12 @@ def write(target: Path) -> dict[str, str]:
         _page(target / f"{module}.md", f"`cycles.{module}`", "", [f"cycles.{module}"])
         titles[f"{module}.md"] = f"cycles.{module}"
     return titles
+
+
+def names_by_module() -> dict[str, tuple[str, ...]]:
+    """Return the public names that each module defines."""
+    homes: dict[str, tuple[str, ...]] = vars(cycles)["_HOMES"]
+    return homes
 
 
 def undocumented(name: str) -> Iterator[str]:

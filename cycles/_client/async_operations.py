@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cycles._client import operations
 from cycles._client.evidence import evidence_verdict
@@ -28,22 +28,22 @@ class HasRuntime(Protocol):
 class AsyncOperations:
     """The client's operations as coroutines, and its lists as async iterators: ``await client.aio.decide(...)``."""
 
-    decide = suspending(operations.decide)
-    preview = suspending(operations.preview)
-    record = suspending(operations.record)
-    balances = iterating_async(operations.balances)
-    reservations = iterating_async(operations.reservations)
-    reservation = suspending(operations.reservation)
-    find = suspending(operations.find)
-    commit_reservation = suspending(operations.commit_reservation)
-    release_reservation = suspending(operations.release_reservation)
-    extend_reservation = suspending(operations.extend_reservation)
-    evidence = suspending(operations.evidence)
-    evidence_keys = suspending(operations.evidence_keys)
-    evidence_verdict = suspending(evidence_verdict)
-    action_kinds = iterating_async(operations.action_kinds)
-    action_kind = suspending(operations.action_kind)
-    raw = suspending(raw)
+    decide: Final = suspending(operations.decide)
+    preview: Final = suspending(operations.preview)
+    record: Final = suspending(operations.record)
+    balances: Final = iterating_async(operations.balances)
+    reservations: Final = iterating_async(operations.reservations)
+    reservation: Final = suspending(operations.reservation)
+    find: Final = suspending(operations.find)
+    commit_reservation: Final = suspending(operations.commit_reservation)
+    release_reservation: Final = suspending(operations.release_reservation)
+    extend_reservation: Final = suspending(operations.extend_reservation)
+    evidence: Final = suspending(operations.evidence)
+    evidence_keys: Final = suspending(operations.evidence_keys)
+    evidence_verdict: Final = suspending(evidence_verdict)
+    action_kinds: Final = iterating_async(operations.action_kinds)
+    action_kind: Final = suspending(operations.action_kind)
+    raw: Final = suspending(raw)
 
     def __init__(self, client: HasRuntime) -> None:
         self._client = client

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
 
 from cycles._client import operations
 from cycles._client.async_operations import AsyncOperations
@@ -65,22 +65,22 @@ class Cycles:
         ConfigurationError: A setting is missing or wrong. The message says how to set it.
     """
 
-    decide = blocking(operations.decide)
-    preview = blocking(operations.preview)
-    record = blocking(operations.record)
-    balances = iterating(operations.balances)
-    reservations = iterating(operations.reservations)
-    reservation = blocking(operations.reservation)
-    find = blocking(operations.find)
-    commit_reservation = blocking(operations.commit_reservation)
-    release_reservation = blocking(operations.release_reservation)
-    extend_reservation = blocking(operations.extend_reservation)
-    evidence = blocking(operations.evidence)
-    evidence_keys = blocking(operations.evidence_keys)
-    evidence_verdict = blocking(evidence_verdict)
-    action_kinds = iterating(operations.action_kinds)
-    action_kind = blocking(operations.action_kind)
-    raw = blocking(raw)
+    decide: Final = blocking(operations.decide)
+    preview: Final = blocking(operations.preview)
+    record: Final = blocking(operations.record)
+    balances: Final = iterating(operations.balances)
+    reservations: Final = iterating(operations.reservations)
+    reservation: Final = blocking(operations.reservation)
+    find: Final = blocking(operations.find)
+    commit_reservation: Final = blocking(operations.commit_reservation)
+    release_reservation: Final = blocking(operations.release_reservation)
+    extend_reservation: Final = blocking(operations.extend_reservation)
+    evidence: Final = blocking(operations.evidence)
+    evidence_keys: Final = blocking(operations.evidence_keys)
+    evidence_verdict: Final = blocking(evidence_verdict)
+    action_kinds: Final = iterating(operations.action_kinds)
+    action_kind: Final = blocking(operations.action_kind)
+    raw: Final = blocking(raw)
 
     def __init__(
         self,

@@ -1,0 +1,72 @@
+"""Look for secrets in the sources, and for known vulnerabilities of the locked requirements.
+
+`make audit` runs this. The search for secrets needs no network. Advisories come from the package index; if it does not
+give them (a mirror often has none), this says so and checks nothing, unless `--strict` is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, Final
+
+from release.steps import ROOT, ReleaseError, run
+
+BASELINE: Final = ROOT / ".secrets.baseline"
+# Plugins that take every long random string for a secret; the tests and the protocol's examples are full of them.
+GUESSES: Final = ("Base64HighEntropyString", "HexHighEntropyString", "KeywordDetector")
+LOCK: Final = ROOT / "requirements" / "dev.txt"
+
+
+def secrets() -> list[str]:
+    """Return the places that look like a secret and that the baseline does not list as harmless."""
+    known = json.loads(BASELINE.read_text(encoding="utf-8"))["results"]
+    options = [word for plugin in GUESSES for word in ("--disable-plugin", plugin)]
+    scanned = json.loads(run([sys.executable, "-m", "detect_secrets", "scan", *options]))["results"]
+    harmless = {(path, found["hashed_secret"]) for path, all_found in known.items() for found in all_found}
+    return [
+        f"{path}:{found['line_number']}: {found['type']}"
+        for path, all_found in sorted(scanned.items())
+        for found in all_found
+        if (path, found["hashed_secret"]) not in harmless
+    ]
+
+
+def advisories() -> tuple[list[str], int]:
+    """Return the known vulnerabilities of the locked requirements, and how many packages could not be checked."""
+    command = [sys.executable, "-m", "pip_audit", "--requirement", str(LOCK), "--disable-pip", "--format", "json"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if not ran.stdout.strip():
+        raise ReleaseError(f"pip-audit failed:\n{ran.stderr}")
+    packages = json.loads(ran.stdout)["dependencies"]
+    return list(_vulnerable(packages)), sum("skip_reason" in package for package in packages)
+
+
+def _vulnerable(packages: list[dict[str, Any]]) -> Iterator[str]:
+    for package in packages:
+        for advisory in package.get("vulns", ()):
+            fixed = ", ".join(advisory["fix_versions"]) or "no version"
+            yield f"{package['name']} {package['version']}: {advisory['id']}, fixed in {fixed}"
+
+
+def main() -> int:
+    """Run both checks, print what they found, and return an exit status."""
+    parser = argparse.ArgumentParser(description="look for secrets and known vulnerabilities")
+    parser.add_argument("--strict", action="store_true", help="fail if the package index gives no advisories")
+    options = parser.parse_args()
+    found = secrets()
+    vulnerable, unchecked = advisories()
+    print("\n".join([*found, *vulnerable]) or "ok: no secrets, no known vulnerabilities")
+    if unchecked:
+        print(f"skipped: the package index has no advisories for {unchecked} packages", file=sys.stderr)
+    return int(bool(found or vulnerable or (unchecked and options.strict)))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ReleaseError as problem:
+        sys.exit(f"release: {problem}")

@@ -1,0 +1,129 @@
+"""The site has every page and every public name, and the build fails where something is missing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cycles
+from cycles._core.lifecycle import TRANSITIONS
+from website import assistants, diagrams, outputs, pages, reference
+from website.build import build
+from website.errors import BuildError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as `make docs` builds it."""
+    folder = tmp_path_factory.mktemp("site") / "site"
+    build(folder, work=tmp_path_factory.mktemp("work"))
+    return folder
+
+
+def test_every_page_is_in_a_section() -> None:
+    assert pages.unlisted() == []
+    pages.check()
+
+
+def test_a_page_that_no_section_lists_fails_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(pages.SECTIONS, "How-to guides", pages.SECTIONS["How-to guides"][1:])
+    with pytest.raises(BuildError, match=r"no section lists scripts\.md"):
+        pages.check()
+
+
+def test_every_public_name_has_a_docstring_and_a_page(site: Path) -> None:
+    contents = "\n".join(page.read_text(encoding="utf-8") for page in (site / "api").rglob("*.html"))
+    for names in reference.names_by_module().values():
+        for name in names:
+            assert not list(reference.undocumented(name))
+            if callable(getattr(cycles, name)):
+                assert f'id="cycles.{name}"' in contents, f"{name} is on no page of the reference"
+
+
+def test_a_name_without_a_docstring_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cycles.usd, "__doc__", None)
+    assert list(reference.undocumented("usd")) == ["usd"]
+
+
+def test_the_operations_of_the_client_are_shown_as_methods(site: Path) -> None:
+    text = (site / "api" / "client.html").read_text(encoding="utf-8")
+    assert 'id="cycles.Cycles.decide"' in text
+    assert "context" not in re.search(r'id="cycles\.Cycles\.decide".*?</pre>', text, re.DOTALL)[0]  # type: ignore[index]
+
+
+def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = pages.copy_all
+
+    def with_broken_link(target: Path) -> None:
+        copied(target)
+        page = target / "scripts.md"
+        page.write_text(page.read_text(encoding="utf-8") + "\n[gone](gone.md)\n", encoding="utf-8")
+
+    monkeypatch.setattr(pages, "copy_all", with_broken_link)
+    with pytest.raises(BuildError, match=r"gone\.md"):
+        build(tmp_path / "site", work=tmp_path / "work")
+
+
+def test_no_page_loads_from_another_origin(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=\"(https?:)?//", page.read_text("utf-8")), page
+
+
+def test_coding_assistants_get_every_page(site: Path) -> None:
+    listing = (site / "llms.txt").read_text(encoding="utf-8")
+    everything = (site / "llms-full.txt").read_text(encoding="utf-8")
+    for page in pages.listed():
+        assert f"]({page}): " in listing
+        assert f"<!-- {page} -->" in everything
+        assert (site / page).exists()
+    assert "invisible-code" not in everything
+
+
+def test_the_first_sentence_of_a_page_has_no_markup() -> None:
+    page = "# Title\n\n![picture](a.svg)\n\nGuards [limit](x.md) what\nan agent spends. They also do more.\n"
+    assert assistants.first_sentence(page) == "Guards limit what an agent spends."
+
+
+def test_every_diagram_is_drawn_from_its_text() -> None:
+    diagrams.check()
+
+
+def test_a_diagram_that_is_older_than_its_text_fails_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.mmd").write_text("flowchart TD\n a --> b\n")
+    (tmp_path / "a.svg").write_text("<svg/>")
+    monkeypatch.setattr(diagrams, "FOLDER", tmp_path)
+    monkeypatch.setattr(diagrams, "ROOT", tmp_path)
+    with pytest.raises(BuildError, match="make diagrams"):
+        diagrams.check()
+
+
+def test_the_diagram_of_a_guard_shows_rows_of_the_lifecycle_table() -> None:
+    text = (ROOT / "docs" / "diagrams" / "guard.mmd").read_text()
+    shown = re.findall(r"^\s*(\w+) --> (\w+): (\w+)$", text, re.MULTILINE)
+    assert len(shown) >= 10
+    for state, following, event in shown:
+        assert TRANSITIONS[state][event] == following
+
+
+def test_the_output_of_a_marked_command_is_that_of_the_command() -> None:
+    page = "<!-- output: python -c \"print('made now')\" -->\n\n```text\ntyped\n```\n"
+    assert "made now\n" in outputs.with_outputs(page, Path("page.md"))
+    assert "typed" not in outputs.with_outputs(page, Path("page.md"))
+
+
+def test_a_marked_command_that_fails_fails_the_build() -> None:
+    page = '<!-- output: python -c "raise SystemExit(3)" -->\n\n```text\n```\n'
+    with pytest.raises(BuildError, match="status 3"):
+        outputs.with_outputs(page, Path("page.md"))
+
+
+def test_the_command_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = subprocess.run([sys.executable, "-m", "website", "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert ran.returncode == 0
+    assert "--renew-outputs" in ran.stdout
