@@ -95,7 +95,7 @@ class Cycles:
         self._reporter = Reporter()
         self._runtime_: Runtime | None = None
         self._closed_in: int | None = None  # the process that closed the client: a forked child may still use it
-        self.aio = AsyncOperations(self)
+        self.aio: AsyncOperations = AsyncOperations(self)
         if self._config.journal:
             self._runtime()  # settle what an earlier process saved, in the background, from now on
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cycles._core.records import Record
 from cycles._drivers.channel import Channel
@@ -33,11 +33,11 @@ class BaseIo:
         self._records = records
         self._reporter = reporter
         self._background = background
-        self.base_url = channel.base_url
-        self.timeout_s = channel.timeout_s
-        self.is_enabled_for = reporter.is_enabled_for
-        self.check = channel.wire.check
-        self.begin_trace = reporter.tracer.begin
+        self.base_url: str = channel.base_url
+        self.timeout_s: float = channel.timeout_s
+        self.is_enabled_for: Final = reporter.is_enabled_for
+        self.check: Final = channel.wire.check
+        self.begin_trace: Final = reporter.tracer.begin
 
     def now_ms(self) -> float:
         """Return the monotonic time in milliseconds."""

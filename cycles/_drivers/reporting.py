@@ -58,7 +58,7 @@ class Reporter:
 
     def __init__(self) -> None:
         self._observers: tuple[Observer, ...] = ()
-        self.tracer = Tracer()
+        self.tracer: Tracer = Tracer()
         self._delay_reported_ms = -DELAYED_AGAIN_MS
         self._noticed: set[str] = set()
 

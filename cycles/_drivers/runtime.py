@@ -51,20 +51,20 @@ class Runtime:
         http_client: httpx.Client | None,
         async_http_client: httpx.AsyncClient | None,
     ) -> None:
-        self.pid = os.getpid()
-        self.closed = False
+        self.pid: int = os.getpid()
+        self.closed: bool = False
         self._config = config
         self._reporter = reporter
         self._ahead: WriteAhead | None = None
         self._loops: dict[asyncio.AbstractEventLoop, TaskIo] = {}
-        self.channel = Channel(config, self._note_success, reporter.tracer, http_client, async_http_client)
-        self.records = Records(_open_journal(config, reporter))
-        self.scheduler = Scheduler(urlsplit(self.channel.base_url).netloc)
+        self.channel: Channel = Channel(config, self._note_success, reporter.tracer, http_client, async_http_client)
+        self.records: Records = Records(_open_journal(config, reporter))
+        self.scheduler: Scheduler = Scheduler(urlsplit(self.channel.base_url).netloc)
         heartbeats = self.scheduler.worker_pool("heartbeats", HEARTBEAT_WORKERS)
-        self.background = Background(self.scheduler, self.records, reporter, config)
-        self.blocking = BlockingIo(self.channel, self.records, reporter, self.background, heartbeats)
-        self.guards = LiveGuards(self.blocking)
-        self.write_ahead = self._write_ahead(heartbeats)
+        self.background: Background = Background(self.scheduler, self.records, reporter, config)
+        self.blocking: BlockingIo = BlockingIo(self.channel, self.records, reporter, self.background, heartbeats)
+        self.guards: LiveGuards = LiveGuards(self.blocking)
+        self.write_ahead: Final = self._write_ahead(heartbeats)
         self.background.start(self.blocking)
         self._at_exit = _flush_at_exit(self)
 

@@ -36,7 +36,7 @@ class Ledger:
 
     def __init__(self, tables: Tables, clock: Clock, *, has_policies: bool = False) -> None:
         self.tables = tables
-        self.actions = ActionPolicies(tables)
+        self.actions: ActionPolicies = ActionPolicies(tables)
         self._has_policies = has_policies  # protocol 0.1.26
         self.clock = clock
         self._lock = threading.RLock()

@@ -80,7 +80,7 @@ class EmbeddedServer:
         self._signer = None if evidence_key is None else _signer(evidence_key, clock, server_id)
         self._ledger = Ledger(Tables(_store(path)), clock, has_policies=is_next)
         self._application = Application(self._ledger, admin_api_key, is_next=is_next)
-        self.webhooks = Webhooks(clock)
+        self.webhooks: Webhooks = Webhooks(clock)
         self._webhook_routes = WebhookRoutes(self.webhooks, self._tenant_of, admin_api_key)
         self._admin_routes = AdminRoutes(self._ledger, admin_api_key, is_next=is_next)
         self._admin_api_key = admin_api_key
@@ -88,9 +88,9 @@ class EmbeddedServer:
         self._dashboard: Dashboard | None = None
         self._dashboard_page: str | None = None
         self._closed = False
-        self.ledger = Operator(self._ledger)
-        self.faults = Faults()
-        self.requests = RequestLog()
+        self.ledger: Operator = Operator(self._ledger)
+        self.faults: Faults = Faults()
+        self.requests: RequestLog = RequestLog()
         self._named_tenants = _tenants(budgets or {})
         try:
             self._seed(budgets or {}, api_keys or {})

@@ -51,14 +51,14 @@ class Tables:
         self.observers: list[Callable[[list[tuple[Record | None, Record | None]]], None]] = []
         self._due: list[tuple[int, int, Record]] = []
         self._order = itertools.count()
-        self.budgets = cast(dict[Key, Budget], self._by_kind[Budget.kind])
-        self.reservations = cast(dict[Key, Reservation], self._by_kind[Reservation.kind])
-        self.responses = cast(dict[Key, StoredResponse], self._by_kind[StoredResponse.kind])
-        self.tenants = cast(dict[Key, Tenant], self._by_kind[Tenant.kind])
-        self.api_keys = cast(dict[Key, ApiKey], self._by_kind[ApiKey.kind])
-        self.policies = cast(dict[Key, Policy], self._by_kind[Policy.kind])
-        self.counters = cast(dict[Key, QuotaCounter], self._by_kind[QuotaCounter.kind])
-        self.admin_info = cast(dict[Key, AdminInfo], self._by_kind[AdminInfo.kind])
+        self.budgets: dict[Key, Budget] = cast(dict[Key, Budget], self._by_kind[Budget.kind])
+        self.reservations: dict[Key, Reservation] = cast(dict[Key, Reservation], self._by_kind[Reservation.kind])
+        self.responses: dict[Key, StoredResponse] = cast(dict[Key, StoredResponse], self._by_kind[StoredResponse.kind])
+        self.tenants: dict[Key, Tenant] = cast(dict[Key, Tenant], self._by_kind[Tenant.kind])
+        self.api_keys: dict[Key, ApiKey] = cast(dict[Key, ApiKey], self._by_kind[ApiKey.kind])
+        self.policies: dict[Key, Policy] = cast(dict[Key, Policy], self._by_kind[Policy.kind])
+        self.counters: dict[Key, QuotaCounter] = cast(dict[Key, QuotaCounter], self._by_kind[QuotaCounter.kind])
+        self.admin_info: dict[Key, AdminInfo] = cast(dict[Key, AdminInfo], self._by_kind[AdminInfo.kind])
         for record in store.load() if store is not None else ():
             self._index(record)
 
