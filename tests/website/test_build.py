@@ -33,7 +33,7 @@ def test_every_page_is_in_a_section() -> None:
 
 def test_a_page_that_no_section_lists_fails_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(pages.SECTIONS, "How-to guides", pages.SECTIONS["How-to guides"][1:])
-    with pytest.raises(BuildError, match=r"no section lists scripts\.md"):
+    with pytest.raises(BuildError, match=r"no section lists .*scripts\.md"):
         pages.check()
 
 
