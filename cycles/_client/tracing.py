@@ -58,17 +58,34 @@ class TracedGuard(Protocol):
     """A guard, as a tracer can read it."""
 
     @property
-    def request(self) -> ReserveRequest: ...
+    def request(self) -> ReserveRequest:
+        """What was reserved: estimate, action and subject."""
+        ...
+
     @property
-    def reservation_id(self) -> str | None: ...
+    def reservation_id(self) -> str | None:
+        """The server's id; None if the block runs without a reservation."""
+        ...
+
     @property
-    def decision(self) -> str | None: ...
+    def decision(self) -> str | None:
+        """The server's decision: ``ALLOW``, ``ALLOW_WITH_CAPS`` or, in shadow mode, ``DENY``."""
+        ...
+
     @property
-    def state(self) -> StateName: ...
+    def state(self) -> StateName:
+        """The state, as in `Guard.state`."""
+        ...
+
     @property
-    def settlement(self) -> Settlement | None: ...
+    def settlement(self) -> Settlement | None:
+        """How the amount was settled; None until then."""
+        ...
+
     @property
-    def usage(self) -> Usage: ...
+    def usage(self) -> Usage:
+        """The tokens that were counted so far."""
+        ...
 
 
 class GuardTrace(Protocol):
