@@ -24,6 +24,7 @@ SECTIONS: Final[dict[str, list[tuple[str, str]]]] = {
         ("Run workers that may die", "recovery.md"),
         ("Test your agent", "testing.md"),
         ("See and repair from the command line", "command-line.md"),
+        ("Watch budgets in a browser", "dashboard.md"),
         ("Introduce budgets step by step", "rollout.md"),
         ("Watch events and logs", "events.md"),
         ("Receive webhooks", "webhooks.md"),
