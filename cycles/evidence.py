@@ -130,9 +130,13 @@ def report(envelope: Envelope, **options: Any) -> tuple[int, dict[str, Any]]:
     those of `verify_evidence`.
     """
     try:
-        verdict = verify_evidence(envelope, **options)
+        return as_report(verify_evidence(envelope, **options))
     except EvidenceRejectedError as error:
-        return 2, {"rejected": error.rule, "reason": str(error)}
+        return as_rejection(error)
+
+
+def as_report(verdict: EvidenceVerdict) -> tuple[int, dict[str, Any]]:
+    """Return the exit status and the JSON object of a verdict."""
     read = verdict.envelope
     return int(not verdict.is_authentic), {
         "disposition": verdict.disposition.value,
@@ -145,6 +149,11 @@ def report(envelope: Envelope, **options: Any) -> tuple[int, dict[str, Any]]:
         "artifact_type": read.artifact_type,
         "evidence_id": read.evidence_id,
     }
+
+
+def as_rejection(error: EvidenceRejectedError) -> tuple[int, dict[str, Any]]:
+    """Return the exit status and the JSON object of a document that is no envelope."""
+    return 2, {"rejected": error.rule, "reason": str(error)}
 
 
 def main(arguments: list[str] | None = None) -> int:

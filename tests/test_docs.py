@@ -57,7 +57,7 @@ from cycles.testing import FakeProvider
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
     page
-    for pattern in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "*/README.md", "docs/**/*.md")
+    for pattern in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "*/README.md", "docs/**/*.md", "cycles/SKILL.md")
     for page in ROOT.glob(pattern)
     if page.relative_to(ROOT).parts[0] not in (".venv", "dist")
 )

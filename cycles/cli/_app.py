@@ -17,10 +17,23 @@ from cycles.cli._frame import INTERRUPTED, USAGE, close_stdout, shared_options
 from cycles.cli._output import say
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "dev": ("cycles.cli.dev", "Run a server with a dashboard, for development."),
+    "doctor": ("cycles.cli.doctor", "Check settings, server and journal."),
     "balances": ("cycles.cli.balances", "Show budgets: allocated, spent, reserved, what is left."),
+    "reservations": ("cycles.cli.reservations", "List reservations."),
+    "reservation": ("cycles.cli.reservation", "Show one reservation."),
+    "spend": ("cycles.cli.spend", "Show what was spent, by agent, action or day."),
+    "release": ("cycles.cli.release", "Release a reservation by hand."),
+    "extend": ("cycles.cli.extend", "Extend a lease by hand."),
+    "commit": ("cycles.cli.commit", "Commit a reservation by hand."),
+    "check": ("cycles.cli.check", "Ask what the server would decide now."),
+    "record": ("cycles.cli.record", "Charge an amount without a reservation."),
     "pending": ("cycles.cli.pending", "List unsettled amounts of this machine."),
     "journal": ("cycles.cli.journal", "Look at unsettled records, settle, move or discard them."),
     "flush": ("cycles.cli.flush", "Settle what is pending now."),
+    "evidence": ("cycles.cli.evidence", "Verify signed evidence."),
+    "spec": ("cycles.cli.spec", "Compare two versions of the protocol."),
+    "docs": ("cycles.cli.docs", "Print the documentation."),
 }
 """Name of a command: its module, which has it as `command`, and its short help."""
 

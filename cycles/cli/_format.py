@@ -13,6 +13,7 @@ import cycles
 
 _STEPS: Final = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000))
 BAR_WIDTH: Final = 20
+STATUS_STYLES: Final = {"ACTIVE": "yellow", "COMMITTED": "green", "RELEASED": "dim", "EXPIRED": "red"}
 
 
 def now_ms() -> int:
@@ -65,6 +66,11 @@ def bar(balance: cycles.Balance, *, colour: bool, width: int = BAR_WIDTH) -> Tex
     text.append(("\u2593" if colour else "=") * second, "yellow")
     text.append(("\u2591" if colour else ".") * rest, "dim")
     return text
+
+
+def share(part: int, whole: int, *, colour: bool, width: int = BAR_WIDTH) -> Text:
+    """Return a bar that shows a part of a whole."""
+    return Text(("\u2588" if colour else "#") * _cells(part, whole, width), "green")
 
 
 def _cells(part: int, whole: int, width: int) -> int:

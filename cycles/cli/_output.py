@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cycles.journal._terminal import print_document, printable, say
+from cycles.journal._terminal import PlainTerminal, print_document, printable, say
 
 __all__ = ["Cell", "Output", "console", "printable", "say", "styled"]
 
@@ -76,19 +76,22 @@ class Output:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = ()) -> None:
         """Print a table; `right` names the columns that are aligned to the right."""
-        self.draw(self.as_table(columns, rows, right=right))
+        if self.is_terminal:
+            self.draw(self.as_table(columns, rows, right=right))
+        else:
+            PlainTerminal(json=False).table(columns, [[str(cell) for cell in row] for row in rows], right=right)
 
     def as_table(
         self, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = (), title: str = ""
     ) -> Table:
         """Return a table, for commands that draw several things together."""
         table = Table(
-            box=box.SIMPLE_HEAD if self.is_terminal else None,
+            box=box.SIMPLE_HEAD,
             title=title or None,
             title_justify="left",
             title_style="bold",
             pad_edge=False,
-            padding=(0, 2 if not self.is_terminal else 1, 0, 0),
+            padding=(0, 1, 0, 0),
             show_edge=False,
             header_style="bold",
         )
@@ -102,10 +105,15 @@ class Output:
 
     def pairs(self, rows: Iterable[tuple[str, Cell | None]]) -> None:
         """Print names and values below each other; None is left out."""
+        known = [(name, value) for name, value in rows if value is not None]
+        if not self.is_terminal:
+            width = max((len(name) for name, _ in known), default=0)
+            for name, value in known:
+                self.line(f"{name:<{width}}  {value}")
+            return
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
-        for name, value in rows:
-            if value is not None:
-                table.add_row(name, value if isinstance(value, Text) else styled(value))
+        for name, value in known:
+            table.add_row(styled(name), value if isinstance(value, Text) else styled(value))
         self.draw(table)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from rich.console import RenderableType
 from rich.live import Live
 
 import cycles
@@ -16,6 +15,7 @@ from cycles.cli._frame import Cli
 from cycles.cli._options import subject_option
 from cycles.cli._output import Cell, Output, styled
 
+RIGHT = ("spent", "reserved", "debt", "left", "of")
 WATCH_S = 2.0  # seconds between two reads of --watch
 
 
@@ -43,7 +43,8 @@ def _show(out: Output, balances: Sequence[cycles.Balance], tree: bool) -> None:
     elif not balances:
         out.line("no budget for this subject")
     else:
-        out.draw(table(out, balances, tree=tree))
+        columns, rows = _table(balances, tree=tree, colour=out.is_terminal)
+        out.table(columns, rows, right=RIGHT)
 
 
 def _watch(out: Output, client: cycles.Cycles, subject: dict[str, Any] | None, tree: bool) -> None:
@@ -53,18 +54,18 @@ def _watch(out: Output, client: cycles.Cycles, subject: dict[str, Any] | None, t
             time.sleep(WATCH_S)
     with Live(console=out.console, auto_refresh=False, screen=False) as live:
         while True:
-            live.update(table(out, _read(client, subject, tree), tree=tree), refresh=True)
+            columns, rows = _table(_read(client, subject, tree), tree=tree, colour=True)
+            live.update(out.as_table(columns, rows, right=RIGHT), refresh=True)
             time.sleep(WATCH_S)
 
 
-def table(out: Output, balances: Sequence[cycles.Balance], *, tree: bool = False) -> RenderableType:
-    """Return the table of some budgets."""
+def _table(balances: Sequence[cycles.Balance], *, tree: bool, colour: bool) -> tuple[list[str], list[list[Cell]]]:
     columns = ["scope", "spent", "reserved", "debt", "left", "of", ""]
-    rows = [_row(balance, tree=tree, colour=out.is_terminal) for balance in balances]
+    rows = [_row(balance, tree=tree, colour=colour) for balance in balances]
     if not any(balance.debt for balance in balances):
         columns.remove("debt")
         rows = [[*row[:3], *row[4:]] for row in rows]
-    return out.as_table(columns, rows, right=("spent", "reserved", "debt", "left", "of"))
+    return columns, rows
 
 
 def _row(balance: cycles.Balance, *, tree: bool, colour: bool) -> list[Cell]:

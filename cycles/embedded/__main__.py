@@ -54,7 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _budgets(arguments: Sequence[str]) -> dict[str, list[Amount]]:
+def read_budgets(arguments: Sequence[str]) -> dict[str, list[Amount]]:
+    """Return the budgets of ``SCOPE=AMOUNT`` arguments.
+
+    Raises:
+        InvalidRequestError: one has no amount, or one that cannot be read.
+    """
     budgets: dict[str, list[Amount]] = {}
     for text in arguments:
         scope, equals, amount = text.partition("=")
@@ -64,7 +69,12 @@ def _budgets(arguments: Sequence[str]) -> dict[str, list[Amount]]:
     return budgets
 
 
-def _keys(arguments: Sequence[str]) -> dict[str, str]:
+def read_keys(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the tenants by key of ``KEY=TENANT`` arguments.
+
+    Raises:
+        InvalidRequestError: one has no key or no tenant.
+    """
     keys: dict[str, str] = {}
     for text in arguments:
         key, equals, tenant = text.rpartition("=")
@@ -74,10 +84,16 @@ def _keys(arguments: Sequence[str]) -> dict[str, str]:
     return keys
 
 
-def _announce(server: EmbeddedServer, url: str, own_keys: dict[str, str]) -> None:
+def keys_by_tenant(server: EmbeddedServer, own_keys: dict[str, str]) -> dict[str, str]:
+    """Return a key of each tenant: those that were given, and new ones for the others."""
     keys = {tenant: key for key, tenant in own_keys.items()}
     for tenant in server.tenants or [server.tenant]:
         keys.setdefault(tenant, server.api_key_for(tenant))
+    return keys
+
+
+def _announce(server: EmbeddedServer, url: str, own_keys: dict[str, str]) -> None:
+    keys = keys_by_tenant(server, own_keys)
     print(f"Cycles embedded server, for development and tests: {url}")
     for tenant, key in keys.items():
         print(f"tenant {tenant}: {key}")
@@ -92,9 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        keys = _keys(options.api_key)
+        keys = read_keys(options.api_key)
         with EmbeddedServer(
-            _budgets(options.budget),
+            read_budgets(options.budget),
             path=options.db,
             admin_api_key=options.admin_api_key,
             api_keys=keys,

@@ -14,9 +14,15 @@ from cycles._journal import inspection
 from cycles._journal.inspection import InspectedRecord as InspectedRecord
 from cycles._journal.journal import default_root
 
-__all__ = ["InspectedRecord", "inspect"]
+__all__ = ["InspectedRecord", "directory_of", "inspect"]
 
 InspectedRecord.__module__ = __name__
+
+
+def directory_of(journal_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Return the directory that `inspect` reads."""
+    given = journal_dir or os.environ.get("CYCLES_JOURNAL_DIR", "").strip()
+    return (Path(given) if given else default_root()).expanduser()
 
 
 def inspect(journal_dir: str | os.PathLike[str] | None = None) -> list[InspectedRecord]:
@@ -31,8 +37,7 @@ def inspect(journal_dir: str | os.PathLike[str] | None = None) -> list[Inspected
     Raises:
         ConfigurationError: The directory cannot be read.
     """
-    given = journal_dir or os.environ.get("CYCLES_JOURNAL_DIR", "").strip()
-    root = Path(given) if given else default_root()
+    root = directory_of(journal_dir)
     try:
         return inspection.inspect(root)
     except (OSError, RuntimeError) as error:

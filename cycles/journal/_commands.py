@@ -17,8 +17,7 @@ from cycles._core.records import Record, partition
 from cycles._core.settlement_rules import MAY_BE_CHARGED
 from cycles._journal import by_hand
 from cycles._journal.inspection import InspectedRecord, select
-from cycles._journal.journal import default_root
-from cycles.journal import inspect
+from cycles.journal import directory_of, inspect
 from cycles.journal._terminal import Terminal, say
 
 T = TypeVar("T")
@@ -47,7 +46,7 @@ class Context:
     @property
     def root(self) -> Path:
         """The directory of all journals."""
-        return self.config().journal_dir or default_root()
+        return directory_of(self.config().journal_dir)
 
 
 @frozen

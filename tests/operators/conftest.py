@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cycles
-from tests.operators.kit import Ran
+from tests.operators.kit import AS_PROCESSES, Ran, run_process
 
 Cycles = Callable[..., Ran]
 
@@ -44,7 +44,7 @@ def configured(server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Cycles]:
+def run_here(capsys: pytest.CaptureFixture[str]) -> Iterator[Cycles]:
     """Run `cycles` in this process; its input is no terminal."""
     from cycles.cli import main
 
@@ -58,3 +58,9 @@ def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Cycles]:
     handlers, propagate = list(logger.handlers), logger.propagate
     yield run
     logger.handlers[:], logger.propagate = handlers, propagate
+
+
+@pytest.fixture
+def run(run_here: Cycles) -> Cycles:
+    """Run `cycles` in this process with `make test`, as a process of its own with `make test-operators`."""
+    return run_process if AS_PROCESSES else run_here

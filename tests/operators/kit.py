@@ -15,9 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-processes = pytest.mark.skipif(
-    not os.environ.get("CYCLES_OPERATORS"), reason="starts many processes: make test-operators runs it"
-)
+AS_PROCESSES = bool(os.environ.get("CYCLES_OPERATORS"))
+processes = pytest.mark.skipif(not AS_PROCESSES, reason="starts many processes: make test-operators runs it")
 
 
 @attrs.frozen
@@ -41,10 +40,16 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, **more}
 
 
-def run_process(*arguments: str, stdin: str = "", env: Mapping[str, str] | None = None, timeout: float = 60.0) -> Ran:
-    """Run ``python -m cycles`` as a process."""
+def run_process(
+    *arguments: str,
+    stdin: str = "",
+    env: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+    module: str = "cycles",
+) -> Ran:
+    """Run ``python -m cycles``, or another module, as a process."""
     ran = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "cycles", *arguments],
+        [sys.executable, "-W", "error", "-m", module, *arguments],
         capture_output=True,
         input=stdin,
         text=True,

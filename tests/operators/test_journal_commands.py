@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from cycles._core.records import file_name
 from cycles.journal import __main__ as module, inspect
 from tests.operators.conftest import Cycles
 from tests.operators.journals import OTHER_SERVER, a_record, fill, folder, journal, lines, snapshot
-from tests.operators.kit import ROOT, Ran
+from tests.operators.kit import AS_PROCESSES, ROOT, Ran, run_process
 
 MEMBERS = {
     "id",
@@ -41,10 +42,18 @@ def url(configured: cycles.EmbeddedServer) -> str:
 
 
 @pytest.fixture(params=["cycles journal", "python -m cycles.journal"])
-def run_journal(request: pytest.FixtureRequest, run: Cycles, capsys: pytest.CaptureFixture[str]) -> Cycles:
+def run_journal(request: pytest.FixtureRequest, run: Cycles) -> Any:
     """Run a command on the journal, in both of its forms."""
     if request.param == "cycles journal":
         return lambda *arguments: run("journal", *arguments)
+    if AS_PROCESSES:
+        return lambda *arguments: run_process(*arguments, module="cycles.journal")
+    return request.getfixturevalue("run_module_here")
+
+
+@pytest.fixture
+def run_module_here(capsys: pytest.CaptureFixture[str]) -> Cycles:
+    """Run ``cycles.journal`` in this process."""
 
     def run_module(*arguments: str) -> Ran:
         capsys.readouterr()
@@ -56,6 +65,14 @@ def run_journal(request: pytest.FixtureRequest, run: Cycles, capsys: pytest.Capt
         return Ran(status, out, err)
 
     return run_module
+
+
+@pytest.fixture(params=["cycles journal", "python -m cycles.journal"])
+def run_journal_here(request: pytest.FixtureRequest, run_here: Cycles, run_module_here: Cycles) -> Cycles:
+    """Run a command on the journal in this process, in both of its forms."""
+    if request.param == "cycles journal":
+        return lambda *arguments: run_here("journal", *arguments)
+    return run_module_here
 
 
 def ids(ran: Ran) -> dict[str | None, str]:
@@ -251,7 +268,7 @@ def test_move_moves_all_records_and_leaves_what_has_another_content(
 
 @pytest.mark.parametrize(("reply", "settled"), [("y\n", True), ("n\n", False), ("", False)])
 def test_a_terminal_is_asked(
-    run_journal: Cycles, root: Path, url: str, monkeypatch: pytest.MonkeyPatch, reply: str, settled: bool
+    run_journal_here: Cycles, root: Path, url: str, monkeypatch: pytest.MonkeyPatch, reply: str, settled: bool
 ) -> None:
     class Terminal:
         isatty = staticmethod(lambda: True)
@@ -259,7 +276,7 @@ def test_a_terminal_is_asked(
 
     fill(root, url)
     monkeypatch.setattr(sys, "stdin", Terminal())
-    ran = run_journal("discard", "rsv-pending")
+    ran = run_journal_here("discard", "rsv-pending")
     assert ran.status == (0 if settled else 130)
     assert "never settle $0.03 of rsv-pending? [y/N] " in ran.err
     assert ("rsv-pending" in {entry.reservation_id for entry in inspect()}) is not settled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -53,6 +54,23 @@ def test_the_wheel_holds_both_packages_typed_and_no_tests(built: Path) -> None:
     assert [name for name in names if name.endswith("licenses/LICENSE")]
 
 
+def test_the_wheel_has_the_pages_that_cycles_docs_prints(built: Path, tmp_path: Path) -> None:
+    [wheel] = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert {str(path.relative_to(tmp_path / "cycles/_docs")) for path in tmp_path.rglob("_docs/**/*.md")} == pages
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, "-m", "cycles", "docs", "SKILL"], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert (ran.returncode, ran.stdout) == (0, (ROOT / "cycles/SKILL.md").read_text("utf-8")), ran.stderr
+    ran = subprocess.run(
+        [sys.executable, "-m", "cycles", "docs"], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert "protocol/settlement" in ran.stdout
+
+
 def test_the_wheel_names_its_plugin_its_extras_and_its_pages(built: Path) -> None:
     [wheel] = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -60,10 +78,11 @@ def test_the_wheel_names_its_plugin_its_extras_and_its_pages(built: Path) -> Non
         metadata = archive.read(f"{info}/METADATA").decode()
         entry_points = archive.read(f"{info}/entry_points.txt").decode()
     assert "cycles = cycles.embedded.pytest_plugin" in entry_points
+    assert "[console_scripts]\ncycles = cycles.cli:main" in entry_points
     assert "Requires-Python: >=3.11" in metadata
     needed = set(re.findall(r"^Requires-Dist: ([\w-]+)(?![^\n]*extra ==)", metadata, re.MULTILINE))
     assert needed == {"httpx", "attrs", "python-dateutil", "platformdirs"}
-    assert {"embedded", "aiohttp"} <= set(re.findall(r"^Provides-Extra: (\S+)", metadata, re.MULTILINE))
+    assert {"embedded", "aiohttp", "cli"} <= set(re.findall(r"^Provides-Extra: (\S+)", metadata, re.MULTILINE))
     assert "# Cycles for Python" in metadata
 
 

@@ -1,0 +1,64 @@
+"""`cycles spend`: what was committed, by agent, action or day."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import click
+
+import cycles
+from cycles.cli import _format, _frame as frame
+from cycles.cli._frame import Cli
+from cycles.cli._options import moment
+from cycles.cli._output import say
+
+NONE: Final = "(none)"
+_NOT_ITEMISED: Final = "calculated from committed reservations; events and pooled calls are not itemised"
+
+
+@frame.command("spend")
+@click.option("--by", type=click.Choice(("agent", "action", "day")), default="agent", show_default=True)
+@click.option("--since", type=moment, metavar="AGE|TIME", help="Settled since then: 2h, 7d (the default) or a time.")
+def command(cli: Cli, by: str, since: datetime | None) -> None:
+    """Show what was spent, by agent, action or day (in UTC)."""
+    since = since or datetime.now(UTC) - timedelta(days=7)
+    sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    with cli.client() as client:
+        for row in client.reservations(status="COMMITTED", finalized_from=since):
+            if row.committed is not None:
+                total = sums[_key(row, by), row.committed.unit]
+                total[0] += row.committed.amount
+                total[1] += 1
+    order = sorted(sums.items(), key=lambda item: item[0] if by == "day" else (item[0][1], -item[1][0]))
+    if cli.out.json:
+        found = [
+            {"key": key, "unit": unit, "amount": amount, "reservations": count}
+            for (key, unit), (amount, count) in order
+        ]
+        cli.out.document({"spend": found})
+        return
+    largest = {unit: max(amount for (_, other), (amount, _) in order if other == unit) for (_, unit), _ in order}
+    rows = [
+        (
+            key,
+            _format.amount_of(cycles.Amount(unit, amount)),
+            str(count),
+            _format.share(amount, largest[unit], colour=cli.out.is_terminal),
+        )
+        for (key, unit), (amount, count) in order
+    ]
+    if rows:
+        cli.out.table((by, "spent", "reservations", ""), rows, right=("spent", "reservations"))
+    else:
+        cli.out.line(f"no reservation was committed since {since:%Y-%m-%d %H:%M %Z}")
+    say(_NOT_ITEMISED)
+
+
+def _key(row: cycles.ReservationSummary, by: str) -> str:
+    if by == "action":
+        return f"{row.action.kind}/{row.action.name}"
+    if by == "day":
+        return _format.moment(row.finalized_at_ms or row.created_at_ms)[:10]
+    return row.subject.agent or NONE
