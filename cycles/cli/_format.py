@@ -58,7 +58,7 @@ def bar(balance: cycles.Balance, *, colour: bool, width: int = BAR_WIDTH) -> Tex
     spent = (balance.spent.amount if balance.spent else 0) + (balance.debt.amount if balance.debt else 0)
     reserved = balance.reserved.amount if balance.reserved else 0
     first = _cells(spent, whole, width)
-    second = min(_cells(spent + reserved, whole, width), width) - first
+    second = min(_cells(reserved, whole, width), width - first)
     rest = width - first - second
     style = "red" if spent >= whole else "green"
     text = Text()

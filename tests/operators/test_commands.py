@@ -24,8 +24,6 @@ def client(configured: cycles.EmbeddedServer) -> cycles.Cycles:
 
 
 def reserve(client: cycles.Cycles, *, agent: str = "bot", cents: int = 5) -> str:
-    reservation = client.reserve(cycles.usd(cents) * 1, action=("llm.completion", "gpt-4o"), subject={"agent": agent})
-    del reservation
     guard = client.reserve(
         cycles.Amount("USD_MICROCENTS", cents * 1_000_000),
         action=("llm.completion", "gpt-4o"),
