@@ -45,7 +45,7 @@ def command(
                 for amount in amounts:
                     server.ledger.set_budget(scope, amount)
         with server.listen(port=port) as url:
-            dashboard: str | None = getattr(server, "dashboard_url", None)
+            dashboard = server.dashboard_url
             _announce(cli, url, dashboard, embedded.keys_by_tenant(server, keys))
             if open_page and dashboard:
                 webbrowser.open(dashboard)
