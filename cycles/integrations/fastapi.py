@@ -1,55 +1,159 @@
-"""Receive webhooks in FastAPI and Starlette. Needs the extra ``fastapi``; see `docs/webhooks.md`."""
+"""FastAPI and Starlette: guard an endpoint, turn errors into problem details, receive webhooks; all of `asgi` too.
 
-from __future__ import annotations
+Needs the extra ``fastapi``; see `docs/integrations/fastapi.md`. This module has no postponed annotations: older
+versions of FastAPI cannot resolve them on a callable instance.
+"""
 
-from collections.abc import Awaitable, Callable
+import hashlib
+import inspect
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final
 
-from cycles import InvalidRequestError, WebhookError, WebhookEvent, WebhookReceiver
+import cycles
+from cycles import Action, Amount, AsyncGuard, Cycles, CyclesError, InvalidRequestError, Usage
+from cycles.integrations._problems import checked_statuses, close_code_of, problem_of
+from cycles.integrations._shared import Common, checked_actual, checked_budget, estimate_of, require
+from cycles.integrations.asgi import RESPONSE_KEY, SubjectMiddleware, lifespan
 
-try:
-    from starlette.concurrency import run_in_threadpool
-    from starlette.exceptions import HTTPException
-    from starlette.requests import Request
-except ModuleNotFoundError as _error:
-    # Another missing module is a fault of the installed framework, which is reported unchanged.
-    if (_error.name or "").partition(".")[0] != "starlette":
-        raise
-    raise ImportError(
-        "cycles.integrations.fastapi needs FastAPI; install it with: pip install 'cycles-sdk[fastapi]'",
-        name="fastapi",
-    ) from _error
+require("starlette.requests", "fastapi")
+require("fastapi", "fastapi")
+
+from starlette.exceptions import WebSocketException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.websockets import WebSocketDisconnect
+
+from cycles.integrations._webhook_event import webhook_event
+
+__all__ = ["Guarded", "ProblemDetails", "SubjectMiddleware", "lifespan", "problem_details", "webhook_event"]
+
+_KIND: Final = "http.request"
 
 
-def webhook_event(receiver: WebhookReceiver) -> Callable[[Request], Awaitable[WebhookEvent]]:
-    """Return a dependency that verifies a delivery and returns its `WebhookEvent`.
+class CallerLeft(Exception):
+    """Ends the guard of a request whose caller left in the middle of the body. It is never raised to a caller."""
 
-    A delivery that the receiver rejects becomes a response with the status of the error: 401 for a signature, 400 for
-    everything else. A body that is larger than the receiver accepts is not read to its end. The receiver runs in a
-    worker thread, so its `seen` may block.
+
+class Guarded:
+    """A dependency that reserves before the endpoint runs and gives it the guard of the request.
+
+    The guard is the current one in the endpoint. It ends after the response body, also if that is streamed.
+
+    Args:
+        estimate: An amount, or a callable of the connection. None from it: this request is not guarded.
+        action: The action, or a callable like `estimate`; by default ``("http.request", "GET /path/{id}")``.
+        actual: The cost: an amount, or a callable of ``guard.usage``.
+        client: The Cycles client; by default the default client, looked up at each request.
+        idempotency_header: The header whose value makes the key of the reservation, with method, path and subject.
+        options: Other options of `reserve`, and `subject`, which may be a callable of the connection.
 
     Raises:
-        InvalidRequestError: if `receiver` is no `WebhookReceiver`.
+        TypeError: for an unknown option.
+        InvalidRequestError: for a wrong value.
     """
-    if not isinstance(receiver, WebhookReceiver):
-        raise InvalidRequestError(f"receiver must be a cycles.WebhookReceiver, got {type(receiver).__name__}")
 
-    async def dependency(request: Request) -> WebhookEvent:
-        body = await _body(request, receiver.max_body_bytes)
+    def __init__(
+        self,
+        estimate: Amount | Callable[..., Any],
+        *,
+        action: Action | tuple[str, str] | Callable[..., Any] | None = None,
+        actual: Amount | Callable[[Usage], Amount] | None = None,
+        client: Cycles | None = None,
+        idempotency_header: str | None = None,
+        subject: Any = None,
+        **options: Any,
+    ) -> None:
+        if estimate is None:
+            raise InvalidRequestError("estimate must be an Amount or a callable of the connection, got None")
+        self._estimate = checked_budget("estimate", estimate)
+        self._actual = checked_actual("actual", actual, amount=True)
+        if not (action is None or callable(action) or isinstance(action, Action | tuple)):
+            raise InvalidRequestError(f"action must be an Action, a pair or a callable, got {action!r:.80}")
+        if idempotency_header is not None and not (isinstance(idempotency_header, str) and idempotency_header):
+            raise InvalidRequestError(f"idempotency_header must be a header's name, got {idempotency_header!r:.80}")
+        self._action = action
+        self._header = idempotency_header
+        self._common = Common(client, subject, None, options)
+
+    async def __call__(self, connection: HTTPConnection) -> AsyncIterator[AsyncGuard | None]:
+        """Reserve, run the endpoint, and settle when the response or the websocket has ended."""
+        estimate = estimate_of("estimate", await _value(self._estimate, connection), None)
+        if estimate is None:
+            yield None
+            return
+        subject = await _value(self._common.subject, connection)
+        reservation = self._common.reserving().reserve(
+            estimate,
+            action=await _value(self._action, connection) or (_KIND, _name_of(connection)),
+            subject=subject,
+            actual=self._actual,
+            idempotency_key=self._key(connection, subject),
+            **self._common.options,
+        )
         try:
-            return await run_in_threadpool(receiver.receive, body=body, headers=request.headers)
-        except WebhookError as error:
-            raise HTTPException(error.status, str(error)) from error
+            guard = await reservation
+        except CyclesError as error:
+            if connection.scope["type"] == "websocket":
+                raise WebSocketException(close_code_of(error)) from error
+            raise
+        async with guard:
+            try:
+                yield guard
+            except WebSocketDisconnect:  # the normal end of a websocket
+                await guard.end()
+                raise
+            if _caller_left(connection):
+                await guard.end(CallerLeft())
 
-    # FastAPI resolves annotations from the module's names, so they must not stay strings.
-    dependency.__annotations__ = {"request": Request, "return": WebhookEvent}
-    return dependency
+    def _key(self, connection: HTTPConnection, subject: Any) -> str | None:
+        """Return the key of the reservation: one customer's key never replays another's."""
+        given = connection.headers.get(self._header) if self._header is not None else None
+        if not given:
+            return None
+        around = cycles.current_subject() or cycles.Subject()
+        own = subject.to_dict() if isinstance(subject, cycles.Subject) else dict(subject or {})
+        parts = [connection.scope.get("method"), connection.scope["path"], {**around.to_dict(), **own}, given]
+        return "http:" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    """Return the body, or more than `limit` bytes of it, which the receiver rejects."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            break
-    return bytes(body)
+class ProblemDetails:
+    """An exception handler: a `CyclesError` becomes ``application/problem+json`` (RFC 9457).
+
+    Args:
+        statuses: Other HTTP statuses by code, for example ``{"BUDGET_EXCEEDED": 403}``.
+
+    Raises:
+        InvalidRequestError: `statuses` is wrong.
+    """
+
+    def __init__(self, statuses: Mapping[str, int] | None = None) -> None:
+        self._statuses = checked_statuses(statuses)
+
+    async def __call__(self, request: Request, error: Exception) -> Response:
+        """Return the response. Nothing else of the error is sent: server messages name scopes and amounts."""
+        if request.scope["type"] == "websocket":
+            await getattr(request, "close")(close_code_of(error))  # noqa: B009 - it is a WebSocket here
+            return Response()
+        problem = problem_of(error, self._statuses)
+        return Response(problem.body, problem.status, problem.headers)
+
+
+problem_details: Final = ProblemDetails()
+"""The exception handler with the statuses of `docs/integrations/fastapi.md`."""
+
+
+async def _value(option: Any, connection: HTTPConnection) -> Any:
+    value = option(connection) if callable(option) else option
+    return await value if inspect.isawaitable(value) else value
+
+
+def _name_of(connection: HTTPConnection) -> str:
+    scope = connection.scope
+    path = getattr(scope.get("route"), "path", None) or scope["path"]
+    return f"{scope.get('method', 'WEBSOCKET')} {path}"[:256]
+
+
+def _caller_left(connection: HTTPConnection) -> bool:
+    state = connection.scope.get(RESPONSE_KEY)
+    return state is not None and connection.scope["type"] == "http" and state.left
