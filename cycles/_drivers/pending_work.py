@@ -94,8 +94,8 @@ class SettlementTask:
             return None
         if self.record is None and record.wait_ms(io.wall_ms()) > 0:
             return self._deferred(io, record, "deferred by the server's Retry-After", outage=False)
-        if not self.saved:
-            records.save(record)
+        if not self.saved and records.save(record) and self.guard is not None:
+            self.guard.end_written_ahead()
         trace_id = self.guard.trace_id if self.guard is not None else None
         record, result = run(attempt(io, record, trace_id, found=self.entry is not None))
         if isinstance(result, Unresolved):

@@ -71,6 +71,8 @@ class Runtime:
     def watch(self, guard: GuardState) -> None:
         """Know a guard that a caller is about to get, and write what its usage costs ahead."""
         self.guards.add(guard)
+        if guard.known is not None:  # a token had it
+            self.write_ahead(guard)
         if self._ahead is not None and callable(guard.request.actual) and not guard.sends_nothing:
             guard.usage.watch(partial(_counted, self._ahead, weakref.ref(guard)))
 

@@ -196,7 +196,8 @@ class TaskIo(BaseIo):
             _instead(work, left)  # the loop ends: the task is cancelled, or closed by the garbage collector
 
     async def _finish_settling(self, record: Record, guard: GuardState | None) -> None:
-        await self.save(record)
+        if await self.save(record) and guard is not None:
+            guard.end_written_ahead()
         record, result = await attempt(self, record, guard.trace_id if guard is not None else None)
         conclude(self, record, result, guard)
         await file_away(self, record, result)

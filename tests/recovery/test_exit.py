@@ -126,6 +126,38 @@ def test_the_entries_of_a_live_process_are_left_alone(world: Setup) -> None:
     assert (world.server.charged, world.leftovers) == (7, [])
 
 
+def entries(world: Setup) -> int:
+    """Return how many guards of all processes have spend written ahead."""
+    logs = [path for path in journal_files(world.root) if path.name.startswith("spend-")]
+    return sum(SLOTS - log.read_bytes()[:SLOTS].count(0) for log in logs)
+
+
+def test_the_spend_of_a_token_is_written_ahead_when_it_is_attached(world: Setup) -> None:
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        guard.spend(cycles.tokens(7))
+        token = guard.detach()
+        assert entries(world) == 0
+        continued = client.attach(token).acquire()
+        assert entries(world) == 1
+        continued.commit()
+        assert entries(world) == 0
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_the_entry_of_a_dropped_guard_ends_when_its_record_is_saved(world: Setup) -> None:
+    """Another process may settle the record long before this one ends; its entry must not come back then."""
+    world.server.faults.refuse("commit", times=None)
+    with world.client(flush_timeout=0.0) as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        guard.spend(cycles.tokens(7))
+        assert entries(world) == 1
+        del guard
+        client.flush(0.2)
+        assert [path.suffix for path in journal_files(world.root)].count(".json") == 1
+        assert entries(world) == 0
+
+
 def test_shadow_guards_write_nothing_ahead(world: Setup) -> None:
     with world.client() as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION, shadow=True).acquire()
