@@ -1,11 +1,12 @@
 """The simulated disk of the journals: real files in one directory, with failing calls, torn writes and power loss."""
 
 # This module stands in for os, so it calls os.
-# ruff: noqa: PTH105, PTH108
+# ruff: noqa: PTH105, PTH108, PTH110
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from attrs import define
 
 from cycles._core import records
-from tests.simulation.hub import Hub
+from tests.simulation.hub import Hub, Process
 
 
 @define
@@ -26,17 +27,26 @@ class DiskFaults:
     read_only: bool = False
 
 
+@define
+class _Open:
+    """An open file: which process opened it, and where."""
+
+    process: Process | None
+    path: str
+
+
 class SimOs:
     """The module `os` as the journal sees it. Calls that it does not replace go to the real module.
 
-    A file that was not fsynced is lost, or torn, by `lose_power`.
+    What was not fsynced may be lost by `lose_power`: the content of a file, and the change of a name in a folder.
     """
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self.faults = DiskFaults()
-        self._unsynced: dict[int, str] = {}
-        self._dirty: set[str] = set()
+        self._open: dict[int, _Open] = {}
+        self._dirty: set[str] = set()  # files whose content was not fsynced
+        self._changed: dict[str, dict[str, bytes | None]] = {}  # what each change of a name replaced, not fsynced
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
@@ -46,8 +56,10 @@ class SimOs:
         if self.faults.read_only and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             raise OSError(errno.EROFS, "read-only file system", str(path))
         handle = os.open(path, flags, mode)
+        current = self._hub.current
+        if not flags & os.O_NONBLOCK:  # a file that is read has no lock, and a file object closes it
+            self._open[handle] = _Open(None if current is None else current.process, str(path))
         if flags & os.O_CREAT:
-            self._unsynced[handle] = str(path)
             self._dirty.add(str(path))
         return handle
 
@@ -62,47 +74,77 @@ class SimOs:
 
     def fsync(self, handle: int) -> None:
         self._step()
-        path = self._unsynced.get(handle)
-        if path is not None:
-            self._dirty.discard(path)
+        path = self._open[handle].path
+        self._dirty.discard(path)
+        folder = path.rstrip("/") + "/"
+        for name in [name for name in self._changed if name.startswith(folder) and "/" not in name[len(folder) :]]:
+            del self._changed[name]
 
     def close(self, handle: int) -> None:
-        self._unsynced.pop(handle, None)
+        self._open.pop(handle, None)
         os.close(handle)
 
     def replace(self, source: Any, target: Any) -> None:
         self._step()
-        self._change(target)
+        self._change(str(target), str(source))
         os.replace(source, target)
         if str(source) in self._dirty:
             self._dirty.discard(str(source))
             self._dirty.add(str(target))
+        else:
+            self._dirty.discard(str(target))
 
     def unlink(self, path: Any) -> None:
         self._step()
-        self._change(path)
+        if os.path.lexists(path):
+            self._change(str(path))
         os.unlink(path)
         self._dirty.discard(str(path))
 
-    def lose_power(self) -> None:
-        """Lose what was not fsynced: each such file is gone, empty, or cut short."""
-        for path in sorted(self._dirty):
-            file = Path(path)
-            if not file.exists():
-                continue
-            fate = self._hub.random.choice(("gone", "empty", "torn", "whole"))
-            if fate == "gone":
-                file.unlink()
-            elif fate == "empty":
-                file.write_bytes(b"")
-            elif fate == "torn":
-                content = file.read_bytes()
-                file.write_bytes(content[: len(content) // 2])
-        self._dirty.clear()
+    def register_at_fork(self, **_: Any) -> None:
+        """A simulated fork copies no memory, so nothing has to be closed in the child."""
 
-    def _change(self, path: Any) -> None:
+    def is_durable(self, path: Path) -> bool:
+        """Return whether the file, and its name, survive a power loss."""
+        return path.exists() and str(path) not in self._dirty and str(path) not in self._changed
+
+    def opened_by(self, process: Process) -> list[str]:
+        """Return the paths of the files that a process has open."""
+        return sorted(each.path for each in self._open.values() if each.process is process)
+
+    def release_locks(self, process: Process) -> None:
+        """Release the file locks of a process that has ended, as its system does."""
+        for handle, each in self._open.items():
+            if each.process is process:
+                fcntl.flock(handle, fcntl.LOCK_UN)
+
+    def lose_power(self, journal: Path) -> None:
+        """Lose what was not fsynced. What was only in memory, like the mapped logs of spend, is lost too."""
+        random = self._hub.random
+        for change in [change for _, change in sorted(self._changed.items())]:
+            if random.random() < 0.5:  # undone as a whole
+                for name, before in change.items():
+                    if before is not None:
+                        Path(name).write_bytes(before)
+                    elif os.path.exists(name):
+                        os.unlink(name)
+        for name in sorted(self._dirty):
+            file = Path(name)
+            if file.exists():
+                content = file.read_bytes()
+                file.write_bytes(random.choice((b"", content[: len(content) // 2], content)))
+        for file in sorted(journal.rglob("spend-*.log")):
+            if file.stat().st_size > 1_000 and random.random() < 0.5:
+                file.write_bytes(bytes(file.stat().st_size))
+        self._dirty.clear()
+        self._changed.clear()
+
+    def _change(self, *paths: str) -> None:
+        """Note what the first name, and the others that change with it, stand for now."""
         if self.faults.read_only:
-            raise OSError(errno.EROFS, "read-only file system", str(path))
+            raise OSError(errno.EROFS, "read-only file system", paths[0])
+        if paths[0] not in self._changed:
+            self._changed[paths[0]] = {path: _content(path) for path in paths}
 
     def _step(self) -> None:
         hub = self._hub
@@ -112,18 +154,27 @@ class SimOs:
             hub.check_alive()
 
 
+def _content(path: str) -> bytes | None:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return None
+
+
 @lru_cache
 def _known_partition(base_url: str, principal: str, is_tenant: bool) -> str:
     """Return the name of a partition; the real digest is slow on purpose, so it is calculated once."""
     return records.partition(base_url, principal if is_tenant else None, principal)
 
 
-def _partition(base_url: str, tenant: str | None, api_key: str) -> str:
+def partition(base_url: str, tenant: str | None, api_key: str) -> str:
+    """Return the name of a partition."""
     return _known_partition(base_url, tenant or api_key, tenant is not None)
 
 
 def patches(disk: SimOs) -> list[tuple[Any, str, Any]]:
     """Return what replaces the file calls of the journal: module, name, value."""
-    from cycles._journal import file_store, journal
+    from cycles._journal import file_store, journal, spend_log
 
-    return [(file_store, "os", disk), (journal, "os", disk), (journal, "partition", _partition)]
+    modules = (file_store, journal, spend_log)
+    return [*((module, "os", disk) for module in modules), (journal, "partition", partition)]

@@ -117,7 +117,9 @@ class Hub:
         self.ready: list[Thread] = []
         self.steps = 0
         self._last: Thread | None = None
+        self.suspended = 0  # how often the machine was suspended
         self.log: list[str] = []
+        self.problems: list[str] = []
         self.failures: list[tuple[Thread, BaseException]] = []
         self.processes: list[Process] = []
         self.current: Thread | None = None

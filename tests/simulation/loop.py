@@ -54,7 +54,15 @@ class SimTask(asyncio.tasks._PyTask):  # type: ignore[name-defined, misc]
 
     def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: SimLoop, **options: Any) -> None:
         self._serial = next(loop.hub.serial)
+        self._steps = 0
+        self.cancel_before: set[int] = set()  # the steps before which the task is cancelled
         super().__init__(coro, loop=loop, **options)
+
+    def _Task__step(self, exc: BaseException | None = None) -> None:
+        self._steps += 1
+        if self._steps in self.cancel_before and not self.done():
+            self.cancel()
+        super()._Task__step(exc)
 
     def __hash__(self) -> int:
         return self._serial  # sets of tasks have the same order in each run of a seed

@@ -1,20 +1,22 @@
-"""The real embedded server in a simulated process, and the network to it: losses, delays, duplicates, restarts."""
+"""The network between the clients and the server: losses, delays, duplicates, damaged and foreign responses."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from attrs import define
 
 import cycles
 from cycles._http.exchange import ExchangeError, FailureKind, Reply
-from cycles.embedded import server as embedded
 from cycles.embedded.http import Request, Response
-from cycles.embedded.records import KINDS, Record
-from tests.simulation.hub import START_WALL_S, Hub, Waiter
+from tests.simulation.hub import Waiter
+
+if TYPE_CHECKING:
+    from tests.simulation.server import SimServer
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -44,6 +46,7 @@ class Faults:
     truncated: float = 0.0
     refused: float = 0.0
     slow: float = 0.0
+    denial_as_200: float = 0.0
     delay_s: float = 0.02
 
 
@@ -52,114 +55,13 @@ class HasServer(Protocol):
 
     server: SimServer
 
-    def before_sending(self, target: str) -> None:
+    def before_sending(self, target: str, body: bytes) -> None:
         """Check what must be true before a request is sent."""
         ...
 
-
-class MemoryStore:
-    """The disk of the server: what it wrote, with a copy that a restore can go back to."""
-
-    def __init__(self) -> None:
-        self.records: dict[tuple[str, Any], Record] = {}
-        self.backup: dict[tuple[str, Any], Record] = {}
-
-    def load(self) -> Iterable[Record]:
-        order = {kind: i for i, kind in enumerate(KINDS)}
-        return sorted(self.records.values(), key=lambda record: order[record.kind])
-
-    def write(self, saved: Iterable[Record], deleted: Iterable[Record]) -> None:
-        for record in saved:
-            self.records[record.kind, record.key] = record
-        for record in deleted:
-            self.records.pop((record.kind, record.key), None)
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class ServerClock:
-    """The clock of the server's machine, which no fault moves."""
-
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-
-    def now_ms(self) -> int:
-        """Return the time in milliseconds since the epoch."""
-        return int((START_WALL_S + self._hub.now_s) * 1000)
-
-
-class SimServer:
-    """The real embedded server in a simulated process.
-
-    Args:
-        hub: The machine.
-        budgets: As for `EmbeddedServer`.
-    """
-
-    def __init__(self, hub: Hub, budgets: dict[str, Any]) -> None:
-        self.hub = hub
-        self.store = MemoryStore()
-        self.faults = Faults()
-        self.up = True
-        self.lost_in_restore: dict[str, int] = {}
-        self.charges_seen = 0
-        self._clock = ServerClock(hub)
-        self._process = hub.process("server")
-        self._server = embedded.EmbeddedServer(budgets, path=self.store, clock=self._clock)  # type: ignore[arg-type]
-        self.api_key = self._server.api_key
-
-    @property
-    def ledger(self) -> Any:
-        """The operator's view of the ledger."""
-        return self._server.ledger
-
-    def spent(self, scope: str) -> int:
-        """Return what a scope has spent, in its smallest unit."""
-        return self._server.spent(scope).amount
-
-    def backup(self) -> None:
-        """Copy the ledger; `restore` goes back to this copy."""
-        self.store.backup = dict(self.store.records)
-
-    def stop(self) -> None:
-        """Kill the server; connections are refused until `start`."""
-        self.up = False
-        self._process.kill()
-
-    def start(self, *, restore: bool = False) -> None:
-        """Start the server again: with its whole ledger, or with the copy of the last `backup`."""
-        before = self._all_spent()
-        if restore and self.store.backup:
-            self.store.records = dict(self.store.backup)
-        self._server = embedded.EmbeddedServer(path=self.store, clock=self._clock)  # type: ignore[arg-type]
-        after = self._all_spent()
-        for scope, amount in before.items():
-            if amount > after.get(scope, 0):
-                self.lost_in_restore[scope] = self.lost_in_restore.get(scope, 0) + amount - after.get(scope, 0)
-        self._process = self.hub.process("server")
-        self.up = True
-        self.hub.trace(f"the server starts {'from a backup' if restore else 'with its whole ledger'}")
-
-    def _all_spent(self) -> dict[str, int]:
-        return {
-            record.scope: record.spent  # type: ignore[attr-defined]
-            for (kind, _), record in self.store.records.items()
-            if kind == "budget"
-        }
-
-    def deliver(self, exchange: Exchange) -> None:
-        """Handle a request that reached the server, in a thread of the server."""
-        if not self.up:
-            return
-        server = self._server
-
-        def handle() -> None:
-            response, _ = server.handle(exchange.request)
-            if response is not None:
-                exchange.handled(response)
-
-        self.hub.start(self._process, handle, "request")
+    def connected(self, connections: SimBlocking | SimAsync) -> None:
+        """Note connections that a client has made."""
+        ...
 
 
 class Exchange:
@@ -204,6 +106,8 @@ class Exchange:
             if chance() < 0.5:
                 self.fail(FailureKind.BROKEN, "closed", request_sent=True)
             return
+        if status == 409 and chance() < faults.denial_as_200 and (denial := _denial(self.what, body)) is not None:
+            status, body = 200, denial
         if chance() < faults.truncated:
             body = body[: len(body) // 2]
         if chance() < faults.hostile:
@@ -241,6 +145,14 @@ class Exchange:
             self.notify()
 
 
+def _denial(what: str, body: bytes) -> bytes | None:
+    """Return the response of a server that denies a reservation with status 200; None for other requests."""
+    if not what.endswith("POST /v1/reservations"):
+        return None
+    code = json.loads(body).get("error")
+    return json.dumps({"decision": "DENY", "reason_code": code, "affected_scopes": []}).encode()
+
+
 class _Connections:
     """What both kinds of connections share."""
 
@@ -248,13 +160,17 @@ class _Connections:
         self._simulated = simulated
         self._server = simulated.server
         self.closed = False
+        current = simulated.server.hub.current
+        self.process = None if current is None else current.process
 
     def _exchange(self, method: str, target: str, headers: Headers, body: bytes) -> Exchange:
-        self._simulated.before_sending(target)
+        self._simulated.before_sending(target, body)
         named = {name.decode().lower(): value.decode() for name, value in headers}
         request = Request(method=method, target=target, headers=named, body=body)
-        process = self._server.hub.current
-        return Exchange(self._server, request, f"{process.process.name if process else '-'} {method} {target}")
+        if self.closed:
+            self._server.hub.problems.append(f"a request on closed connections: {method} {target}")
+        name = "-" if self.process is None else self.process.name
+        return Exchange(self._server, request, f"{name} {method} {target}")
 
 
 class SimBlocking(_Connections):
@@ -335,11 +251,22 @@ class SimAsync(_Connections):
 def patches(simulated: HasServer) -> list[tuple[Any, str, Any]]:
     """Return what replaces sockets and the server's disk: module, name, value."""
     from cycles._drivers import channel
+    from cycles.embedded import server
+
+    def blocking(endpoint: object, **_: object) -> SimBlocking:
+        made = SimBlocking(simulated)
+        simulated.connected(made)
+        return made
+
+    def asynchronous(endpoint: object, **_: object) -> SimAsync:
+        made = SimAsync(simulated)
+        simulated.connected(made)
+        return made
 
     return [
-        (channel, "blocking", lambda endpoint, **_: SimBlocking(simulated)),
-        (channel, "asynchronous", lambda endpoint, **_: SimAsync(simulated)),
-        (embedded, "_store", lambda path: path),
+        (channel, "blocking", blocking),
+        (channel, "asynchronous", asynchronous),
+        (server, "_store", lambda path: path),
     ]
 
 

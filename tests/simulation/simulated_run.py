@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from cycles._core.records import file_name
-from cycles._core.settlement_rules import MAY_BE_CHARGED
-from tests.simulation import disk as disks, network
+from tests.simulation import disk as disks, faults, network
+from tests.simulation.accounts import TENANTS, make_accounts
+from tests.simulation.checks import Books, agent_of, files
+from tests.simulation.faults import DAY_S, Actions, SeededFaults
 from tests.simulation.hub import Hub
-from tests.simulation.network import Faults, SimServer, amount
-from tests.simulation.uses import ASYNC, SYNC
-from tests.simulation.workload import BUDGET, Op, Program, client_of
+from tests.simulation.network import SimAsync, SimBlocking
+from tests.simulation.server import COMMIT, EVENTS, SimServer
+from tests.simulation.uses_async import ASYNC
+from tests.simulation.uses_sync import HELD, SYNC
+from tests.simulation.workload import Op, Program, client_of
 
-MAX_OPS: Final = 60
-COMMIT: Final = re.compile(r"/v1/reservations/([^/]+)/commit")
 QUIET_S: Final = 4 * 3600.0  # virtual time without faults in which everything must be settled
+LATER_S: Final = 8 * DAY_S  # after the server has deleted the keys of events
 
 
 class SimulatedRun:
@@ -27,152 +30,154 @@ class SimulatedRun:
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.hub = Hub(seed)
-        self.folder = folder
-        self.ops: list[Op] = []
-        self.problems: list[str] = []
-        self.programs: list[Program] = []
-        self.disk = disks.SimOs(self.hub)
+        self.problems = self.hub.problems
         self.exempt = 0
-        self.disk_fails = False
-        self.sent: set[str] = set()  # reservations whose commit was sent
-        self.has_faults = False
-        self.restarts = 0  # programs that start again soon
-        self.calm = False  # planned faults do not happen any more
+        self.ops: list[Op] = []
         self.server: SimServer
+        self._journal = folder / "journal"
+        self._programs: list[Program] = []
+        self._disk = disks.SimOs(self.hub)
+        self._accounts = make_accounts(self.hub.random)
+        self._unused = {tenant: iter(accounts) for tenant, accounts in self._accounts.items()}
+        self._connections: list[SimBlocking | SimAsync] = []
+        self._sent: set[str] = set()  # reservations whose commit was sent
+        self._events: dict[str, str] = {}  # agents, by the id of the record of an event
+        self._restarts = 0  # programs that start again soon
+        self._durable = False
+        self._faults: SeededFaults
 
     def run(self) -> None:
         """Run the programs with faults, then without, and check the ledger."""
-        budgets = {"tenant:acme": amount(10_000_000)}
-        budgets |= {f"tenant:acme/agent:op{n}": amount(BUDGET) for n in range(MAX_OPS)}
-        with _patched([*network.patches(self), *disks.patches(self.disk)]):
-            self.server = SimServer(self.hub, budgets)
-            self._set_faults()
-            for _ in range(self.hub.random.choice((1, 1, 2, 3))):
-                self._start_program()
-            self._plan_faults()
-            self.hub.run(self._programs_ended, deadline_s=self.hub.now_s + 900)
-            self._end_faults()
-            self._check_close()
-            self._sweep()
-            self._check_ledger()
-
-    # --- the faults of a seed -------------------------------------------------------------------------------
-
-    def _set_faults(self) -> None:
-        random = self.hub.random
-        level = random.choice((0.0, 0.03, 0.15, 0.4))
-        names = ("lost_request", "lost_response", "duplicate", "hostile", "truncated", "refused", "slow")
-        chosen = random.sample(names, random.randrange(len(names) + 1))
-        chances = dict.fromkeys(chosen, level)
-        self.server.faults = Faults(delay_s=random.choice((0.001, 0.02, 0.4)), **chances)
-        self.has_faults = bool(chosen) and level > 0
-        self.hub.trace(f"network: {', '.join(chosen) or 'no faults'} at {level}")
-        if random.random() < 0.2:
-            kind = random.choice(("full", "torn", "read_only"))
-            self.disk_fails = self.has_faults = True
-            setattr(self.disk.faults, kind, True if kind == "read_only" else random.choice((0.1, 1.0)))
-            self.hub.trace(f"disk: {kind}")
-
-    def _plan_faults(self) -> None:
         random, hub = self.hub.random, self.hub
-        for _ in range(random.choice((0, 0, 1, 2))):
-            at, restore = hub.now_s + random.random() * 40, random.random() < 0.3
-            hub.at(at, self._stop_server)
-            if restore:
-                hub.at(at - 1.0, self.server.backup)
-            start = self._restore_server if restore else self._start_server
-            hub.at(at + random.choice((0.1, 3.0, 60.0)), start)
-        if random.random() < 0.4:
-            for _ in range(random.choice((1, 2))):
-                hub.at(hub.now_s + random.random() * 40, self._kill_one)
-        if random.random() < 0.2:
-            hub.at(hub.now_s + random.random() * 30, self._jump_clock)
-        if random.random() < 0.1:
-            hub.at(hub.now_s + random.random() * 30, self._suspend)
+        with _patched([*network.patches(self), *disks.patches(self._disk)]):
+            self.server = SimServer(hub, self._accounts, self._check_charge)
+            actions = Actions(self._kill_one, self._fork_one, self._lose_power)
+            self._faults = SeededFaults(hub, self.server, self._disk, actions)
+            self._durable = random.random() < 0.15
+            if random.random() < 0.1:
+                faults.leave_foreign_files(self._folder_of("acme"))
+            self._faults.begin(durable=self._durable)
+            self._plan_freezes()
+            for _ in range(random.choice((1, 1, 2, 3))):
+                self._start_program()
+            hub.run(self._programs_ended, deadline_s=hub.now_s + 900)
+            later = random.random() < 0.05
+            if later:
+                self._open_again_later()
+            self._faults.end()
+            self._check_close(later=later)
+            self._exit_all()
+            for tenant in TENANTS:
+                if any(op.account.tenant == tenant for op in self.ops):
+                    self._sweep(tenant)
+            self._check_books()
 
-    def _stop_server(self) -> None:
-        if self.server.up and not self.calm:
-            self.has_faults = True
-            self.hub.trace("the server stops")
-            self.server.stop()
-
-    def _start_server(self) -> None:
-        if not self.server.up:
-            self.server.start(restore=False)
-
-    def _restore_server(self) -> None:
-        if not self.server.up:
-            self.server.start(restore=True)
-
-    def _kill_one(self) -> None:
-        alive = [program for program in self.programs if program.process.alive and not program.finished]
-        if alive and not self.calm:
-            self.has_faults = True
-            self._kill(self.hub.random.choice(alive))
-            if self.hub.random.random() < 0.6:
-                self.restarts += 1
-                self.hub.at(self.hub.now_s + self.hub.random.random() * 10, self._restart_program)
-
-    def _kill(self, program: Program) -> None:
-        program.process.kill()
-        saved = self._agents_of("v2-*.json")
-        for op in self.ops:
-            if op.process is program.process and not op.ended:
-                op.killed = True
-                op.saved = op.agent in saved
-
-    def _restart_program(self) -> None:
-        self.restarts -= 1
-        self._start_program()
-
-    def _jump_clock(self) -> None:
-        jump = self.hub.random.choice((-3600.0, -1.0, 1.0, 3600.0))
-        self.hub.wall_offset_s += jump
-        self.hub.trace(f"the wall clock jumps by {jump} s")
-
-    def _suspend(self) -> None:
-        self.has_faults = True
-        self.hub.now_s += 90.0
-        self.hub.trace("the machine is suspended for 90 s")
-
-    def _end_faults(self) -> None:
-        self.calm = True
-        self.server.faults = Faults()
-        self.disk.faults = disks.DiskFaults()
-        self._start_server()
-        self.hub.trace("all faults end")
-
-    # --- programs -------------------------------------------------------------------------------------------
+    # --- what happens to programs -----------------------------------------------------------------------------
 
     def _start_program(self) -> None:
         random = self.hub.random
-        process = self.hub.process(f"program {len(self.programs)}")
-        program = Program(self.hub, self.server, process, str(self.folder / "journal"), self.ops)
-        is_first = len(self.programs) < 4
+        tenant = "globex" if random.random() < 0.15 else "acme"
+        process = self.hub.process(f"program {len(self._programs)}")
+        program = Program(self.hub, self.server, process, self._unused[tenant], self.ops, self._settings(tenant))
+        is_first = len(self._programs) < 4
         sync = [random.choices(list(SYNC), k=random.randrange(1, 4)) for _ in range(random.randrange(3))]
         tasks = random.choices(list(ASYNC), k=random.randrange(6))
-        self.programs.append(program)
-        self.hub.start(process, lambda: program.main(sync if is_first else [], tasks if is_first else []), "main")
+        endings = ("close", "exit") if self._faults.disk_fails else ("close", "close", "close", "exit", "idle")
+        ending = random.choice((*endings, "aclose") if tasks and not sync else endings)
+        self._programs.append(program)
+        body = partial(program.main, sync if is_first else [], tasks if is_first else [], ending)
+        self.hub.start(process, body, "main")
+
+    def _settings(self, tenant: str) -> dict[str, Any]:
+        durability = "disk" if self._durable else "process"
+        return {"tenant": tenant, "journal_dir": str(self._journal), "durability": durability}
 
     def _programs_ended(self) -> bool:
-        return not self.restarts and all(program.finished or not program.process.alive for program in self.programs)
+        return not self._restarts and all(program.finished or not program.process.alive for program in self._programs)
 
-    def before_sending(self, target: str) -> None:
-        """Check that the record of a commit is saved before the commit is sent."""
-        match = COMMIT.fullmatch(target)
-        if match is None or self.disk_fails or match[1] in self.sent:
+    def _running(self) -> list[Program]:
+        return [program for program in self._programs if program.process.alive and not program.finished]
+
+    def _kill_one(self) -> None:
+        if running := self._running():
+            self._kill(self.hub.random.choice(running))
+            self._restart_soon()
+
+    def _restart_soon(self) -> None:
+        def restart() -> None:
+            self._restarts -= 1
+            self._start_program()
+
+        if self.hub.random.random() < 0.6:
+            self._restarts += 1
+            self.hub.at(self.hub.now_s + self.hub.random.random() * 10, restart)
+
+    def _kill(self, program: Program, *, keeps_spend: bool = True) -> None:
+        self._faults.has_faults = True
+        program.killed = True
+        program.process.kill()
+        saved = {agent_of(record) for path, record in files(self._journal, "v2-*.json") if self._is_saved(path)}
+        for op in self.ops:
+            if op.process is program.process and (not op.ended or op.kind == HELD):
+                op.killed_s = self.hub.now_s
+                op.saved = op.agent in saved
+                op.keeps_spend = op.keeps_spend and keeps_spend and not self._faults.disk_fails
+        self._disk.release_locks(program.process)
+
+    def _lose_power(self) -> None:
+        """Kill every program, and lose what the disk had not written."""
+        if not self._running():
             return
-        self.sent.add(match[1])  # later another process may settle it and delete the record
-        if not any((self.folder / "journal").rglob(file_name(match[1]))):
-            self.problems.append(f"{target} is sent before its record is saved")
+        self.hub.trace("the power is lost")
+        for program in self._programs:
+            if program.process.alive:
+                self._kill(program, keeps_spend=False)
+        for op in self.ops:
+            op.keeps_spend = False  # the log of spend of a process that was killed before is lost too
+        self._disk.lose_power(self._journal)
+        self._restart_soon()
 
-    def _sweep(self) -> None:
+    def _fork_one(self) -> None:
+        running = [program for program in self._running() if hasattr(program, "client")]
+        if running:
+            parent = self.hub.random.choice(running)
+            process = self.hub.process(f"{parent.process.name}, forked")
+            child = parent.fork(process)
+            self._programs.append(child)
+            kinds = self.hub.random.choices(list(SYNC), k=2)
+            self.hub.start(process, partial(child.forked_main, kinds), "main")
+
+    def _open_again_later(self) -> None:
+        """End all programs, and let eight days pass before the journal is opened again."""
+        for program in self._programs:
+            if program.process.alive:
+                self._kill(program)
+        self.hub.run(lambda: False, deadline_s=self.hub.now_s + 60)  # nothing stays in the network for so long
+        self.hub.suspended += 1
+        self.hub.now_s += LATER_S
+        self.hub.trace(f"{LATER_S / DAY_S:.0f} days pass")
+
+    def _exit_all(self) -> None:
+        """End the processes of all programs that are left; the system releases their file locks."""
+        for program in self._programs:
+            if program.process.alive and program.held:
+                self._kill(program)  # what these guards spent is in the log of spend only
+            program.process.alive = False
+            self._disk.release_locks(program.process)
+
+    def _plan_freezes(self) -> None:
+        for accounts in self._accounts.values():
+            for account in accounts:
+                if account.freezes_s is not None:
+                    self.hub.at(self.hub.now_s + account.freezes_s, partial(self.server.freeze, account))
+
+    def _sweep(self, tenant: str) -> None:
         """Let a last program settle what the others left."""
-        process = self.hub.process("sweeper")
+        process = self.hub.process(f"sweeper of {tenant}")
         done: list[bool] = []
 
         def main() -> None:
-            client = client_of(self.server, str(self.folder / "journal"))
+            client = client_of(self.server, self._settings(tenant))
             quiet_from_s = self.hub.now_s + 200
             end_s = self.hub.now_s + QUIET_S
             while self.hub.now_s < end_s and (client.flush(timeout=5.0).pending or self.hub.now_s < quiet_from_s):
@@ -180,119 +185,90 @@ class SimulatedRun:
             left = client.pending()
             if left:
                 self.problems.append(f"still pending after {QUIET_S / 3600:.0f} hours: {left}")
+            listed = sorted(each.amount.amount for each in client.pending(rejected=True))
+            kept = sorted(_amount(record) for _, record in files(self._folder_of(tenant), "rejected/*.json"))
+            if listed != kept:
+                self.problems.append(f"pending(rejected=True) lists {listed}, rejected/ has {kept}")
             client.close()
             done.append(True)
 
         self.hub.start(process, main, "main")
         if not self.hub.run(lambda: bool(done), deadline_s=self.hub.now_s + QUIET_S + 600):
-            self.problems.append("the sweeper does not end")
+            self.problems.append(f"the sweeper of {tenant} does not end")
 
     # --- what must hold ---------------------------------------------------------------------------------------
 
-    def _check_close(self) -> None:
-        waiting = [
-            program.process.name for program in self.programs if not (program.finished or not program.process.alive)
-        ]
+    def before_sending(self, target: str, body: bytes) -> None:
+        """Check that the record of a commit is saved before the commit is sent."""
+        if target == EVENTS:
+            event = json.loads(body)
+            self._events[f"event:{event['idempotency_key']}"] = event["subject"]["agent"]
+        match = COMMIT.fullmatch(target)
+        if match is None or self._faults.disk_fails or match[1] in self._sent:
+            return
+        self._sent.add(match[1])  # later another process may settle it and delete the record
+        if not any(self._is_saved(path) for path in self._journal.rglob(file_name(match[1]))):
+            self.problems.append(f"{target} is sent before its record is saved")
+
+    def connected(self, connections: SimBlocking | SimAsync) -> None:
+        """Note connections that a client has made."""
+        self._connections.append(connections)
+
+    def _is_saved(self, path: Path) -> bool:
+        return self._disk.is_durable(path) if self._durable else path.exists()
+
+    def _folder_of(self, tenant: str) -> Path:
+        return self._journal / disks.partition("http://sim.invalid", tenant, "")
+
+    def _check_charge(self, agent: str) -> None:
+        """Check after each commit and event that no more is charged than the caller has reported until now."""
+        op = next(op for op in self.ops if op.agent == agent)
+        charged = self.server.spent(op.account.scope)
+        if charged > op.most:
+            self.problems.append(f"{op.kind} {agent}: {charged} is charged, its caller reported {op.most} until now")
+
+    def _check_close(self, *, later: bool) -> None:
+        waiting = [program.process.name for program in self._running()]
         if waiting:
             self.problems.append(f"these programs never end: {waiting}")
         self.hub.run(lambda: False, deadline_s=self.hub.now_s + 30)
-        if not self.has_faults:
-            self._check_settled_by_own_process()
-        for program in self.programs:
+        if not self._faults.has_faults and not later:
+            self.problems += self._books().unsettled()
+        for program in self._programs:
             if program.closed and program.process.alive:
-                left = [thread.name for thread in self.hub.live_threads(program.process)]
-                if left:
-                    self.problems.append(f"{program.process.name}: threads after close: {left}")
+                self.problems += self._left_open(program)
 
-    def _check_settled_by_own_process(self) -> None:
-        for op in self.ops:
-            charged = self.server.spent(f"tenant:acme/agent:{op.agent}")
-            if charged not in _allowed(op):
-                self.problems.append(f"{op.kind} {op.agent}: charged {charged} when its program ended")
+    def _left_open(self, program: Program) -> Iterator[str]:
+        """Yield what a program that has closed its client still has open."""
+        process = program.process
+        if threads := [thread.name for thread in self.hub.live_threads(process)]:
+            yield f"{process.name}: threads after close: {threads}"
+        # Those of an event loop are closed by `aclose` in that loop only.
+        kinds = SimBlocking | SimAsync if program.closed_in_loop else SimBlocking
+        if any(each.process is process and isinstance(each, kinds) and not each.closed for each in self._connections):
+            yield f"{process.name}: connections after close"
+        if not program.held and not self._faults.disk_fails and (names := self._disk.opened_by(process)):
+            yield f"{process.name}: files after close: {names}"
 
-    def _check_ledger(self) -> None:
+    def _books(self) -> Books:
+        return Books(self.server, self._journal, self._programs, self.ops, self._faults.disk_fails, self._events)
+
+    def _check_books(self) -> None:
         for thread, error in self.hub.failures:
-            if thread.process.alive:
+            if thread.process.alive or not isinstance(error, Exception):
                 self.problems.append(f"{thread.process.name}, thread {thread.name}: {error!r}")
-        total, kept = 0, self._kept()
-        for op in self.ops:
-            scope = f"tenant:acme/agent:{op.agent}"
-            charged = self.server.spent(scope)
-            total += charged
-            self.problems += [f"{op.kind} {op.agent}: {problem}" for problem in op.problems]
-            allowed = _allowed(op)
-            lost = self.server.lost_in_restore.get(scope, 0)
-            if lost and charged not in allowed:
-                allowed |= {amount - lost for amount in allowed}
-                self.exempt += charged in allowed
-            if charged not in allowed and (
-                self._was_left_pending(op) or any(charged + amount in allowed for amount in kept.get(op.agent, ()))
-            ):
-                self.exempt += 1
-                continue
-            if charged not in allowed:
-                self.problems.append(
-                    f"{op.kind} {op.agent}: charged {charged}, expected one of {sorted(allowed)} ({_flags(op)})"
-                )
-            held = self.server.ledger.balance(scope).reserved.amount
-            if held:
-                self.problems.append(f"{op.kind} {op.agent}: {held} still held")
-        tenant = self.server.spent("tenant:acme")
-        if tenant != total:
-            self.problems.append(f"the tenant spent {tenant}, its agents {total}")
-
-    def _was_left_pending(self, op: Op) -> bool:
-        """Return whether the disk failed, and the process was killed or reported at its close what is pending."""
-        program = next(program for program in self.programs if program.process is op.process)
-        if self.disk_fails and (program.left_pending > 0 or not program.process.alive):
-            program.left_pending -= 1
-            return True
-        return False
-
-    def _agents_of(self, pattern: str) -> set[str]:
-        """Return the agents of the records that the journal has under these names."""
-        return {_agent(record) for record in self._files(pattern)}
-
-    def _kept(self) -> dict[str, set[int]]:
-        """Return, by agent, the sums in `rejected/` that may be missing in the ledger.
-
-        A record with the reason `may_be_charged` may be in the ledger or not, so both sums are possible.
-        """
-        sums: dict[str, set[int]] = {}
-        for kept in self._files("rejected/*.json"):
-            record = kept["record"]
-            amount = (record["event_fallback_body"] or record["commit_body"])["actual"]["amount"]
-            before = sums.get(_agent(record), {0})
-            with_it = {each + amount for each in before}
-            sums[_agent(record)] = before | with_it if kept["reason"] == MAY_BE_CHARGED else with_it
-        return sums
-
-    def _files(self, pattern: str) -> Iterator[dict[str, Any]]:
-        for path in sorted((self.folder / "journal").rglob(pattern)):
-            with contextlib.suppress(ValueError, OSError):
-                yield json.loads(path.read_bytes())
+        books = self._books()
+        self.problems += books.problems()
+        self.exempt = books.exempt
+        folder = self._folder_of("acme")
+        if (folder / "README.txt").exists():
+            self.problems += [f"the file {name} is gone" for name in faults.missing_foreign_files(folder)]
 
 
-def _agent(record: dict[str, Any]) -> str:
-    agent: str = ((record.get("event_fallback_body") or {}).get("subject") or {}).get("agent", "")
-    return agent
-
-
-def _allowed(op: Op) -> set[int]:
-    """Return the charges that are right for a use."""
-    if not op.charges or op.releases or not op.ran:
-        return {0}
-    if op.rejected is not None:
-        return {0, op.known}
-    if op.killed:
-        # What was saved is settled. Of what was not, any sum that the caller went through may be missing.
-        return {op.known} if op.saved and op.committing else {0, op.known, *op.steps}
-    return {op.known}
-
-
-def _flags(op: Op) -> str:
-    flags = [name for name in ("killed", "saved", "committing", "ended") if getattr(op, name)]
-    return ", ".join([*flags, *([op.rejected] if op.rejected else [])])
+def _amount(kept: dict[str, Any]) -> int:
+    record = kept["record"]
+    amount: int = (record["event_fallback_body"] or record["commit_body"])["actual"]["amount"]
+    return amount
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation import planted, run, simulated_run
+from tests.simulation import checks, planted, run
 
 ROOT = Path(__file__).parents[2]
 SEEDS_PER_TEST = 50
@@ -56,7 +56,7 @@ def test_a_seed_does_the_same_after_others_in_one_process() -> None:
 
 
 def test_a_failing_seed_prints_what_happened_and_how_to_replay_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulated_run, "_allowed", lambda op: {-1})
+    monkeypatch.setattr(checks, "allowed", lambda op: {-1})
     printed = run.report(run.run_isolated(3))
     assert printed is not None
     assert "seed 3 failed" in printed

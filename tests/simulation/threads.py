@@ -10,6 +10,7 @@ import random
 import secrets
 import threading
 import time
+import traceback
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ class SimLock:
     def __init__(self) -> None:
         self._locked = False
         self._waiters: deque[Waiter] = deque()
+        current = self.hub.current
+        self._process = None if current is None else current.process  # None: of a module, or of the server
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         hub = self.hub
@@ -35,6 +38,9 @@ class SimLock:
             self._locked = True
             return True
         if not hub.current.process.alive:
+            return True
+        if self._process is not None and self._process is not hub.current.process:
+            hub.problems.append(f"{hub.current.process.name} uses a lock of {self._process.name}:\n{_place()}")
             return True
         hub.preempt()
         deadline_s = None if timeout < 0 else hub.now_s + timeout
@@ -68,6 +74,10 @@ class SimLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def _place() -> str:
+    return "".join(traceback.format_stack()[-7:-2])
 
 
 class SimRLock:

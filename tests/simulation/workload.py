@@ -4,58 +4,67 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from types import TracebackType
 from typing import Any, Final
 
 from attrs import define, field
 
 import cycles
 from tests.simulation import loop
+from tests.simulation.accounts import CAPS, ESTIMATE, Account
 from tests.simulation.hub import Hub, Process
-from tests.simulation.network import SimServer, amount
+from tests.simulation.network import amount
+from tests.simulation.server import SimServer
 
-ESTIMATE: Final = 100
-BUDGET: Final = 1_000_000  # of each use
 TIMEOUT_S: Final = 5.0
+FLUSH_S: Final = 5.0
+RESERVE_S: Final = 2 * TIMEOUT_S  # two attempts with the same key
+SETTLE_S: Final = 2 * TIMEOUT_S  # one attempt, and one for the event
+CLOSE_S: Final = FLUSH_S + 3.0  # the flush, and the end of threads
+MOMENT_S: Final = 0.1  # what needs no request
 ACTION: Final = ("llm.completion", "small-model")
 NOT_FINAL: Final = (cycles.ServerError, cycles.RateLimitedError, cycles.UnauthorizedError)
-POLICY: Final = "ALLOW_IF_AVAILABLE"
 
 
 class Boom(Exception):
     """The exception of a failing block."""
 
 
-@define
+@define(eq=False)
 class Op:
     """One use of a guard, and what its caller reported about it."""
 
-    number: int
+    account: Account
     kind: str
     process: Process
     known: int = 0  # what was reported as spent so far, by `spend` or `commit`
+    reaching: int = 0  # what a call that has not returned yet reports
     committing: bool = False  # `commit` or the end of the block was called, with `known`
     ended: bool = False  # the call returned to the program
-    killed: bool = False
+    killed_s: float | None = None  # when the process was killed, if that was before the end
     saved: bool = False  # killed, and the journal holds a record of it
+    keeps_spend: bool = True  # False: a kill may lose its spend too: a token has it, or the power was lost
     rejected: str | None = None  # the typed error of an understood rejection
     ran: bool = False
     may_run_unreserved: bool = False
     charges: bool = True  # False: shadow
     releases: bool = False  # the caller released it: nothing is charged
-    steps: list[int] = field(factory=list)  # the sums that `known` went through
+    steps: list[tuple[float, int]] = field(factory=list)  # when `spend` returned, and the sum
+    reservations: set[str] = field(factory=set)
     problems: list[str] = field(factory=list)
 
     @property
     def agent(self) -> str:
-        """The subject level that only this use has, so that its charges can be read from the ledger."""
-        return f"op{self.number}"
+        """The subject level that only this use has."""
+        return self.account.agent
 
-    def know(self, value: int) -> None:
-        """Note that the caller reports this sum from now on."""
-        self.known = value
-        self.steps.append(value)
+    @property
+    def most(self) -> int:
+        """The most that may be charged for it now."""
+        return max(self.known, self.reaching) if self.charges and not self.releases else 0
 
 
 class Program:
@@ -65,25 +74,68 @@ class Program:
         hub: The machine.
         server: Where its client sends requests.
         process: Where it runs.
-        journal_dir: The directory of its journal, which other programs may share.
+        accounts: The accounts of its tenant that no program has used yet.
         ops: Where it notes its uses; shared by all programs of a run.
+        settings: Of its client.
     """
 
-    def __init__(self, hub: Hub, server: SimServer, process: Process, journal_dir: str, ops: list[Op]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        server: SimServer,
+        process: Process,
+        accounts: Iterator[Account],
+        ops: list[Op],
+        settings: dict[str, Any],
+    ) -> None:
         self.hub = hub
         self.server = server
         self.process = process
-        self.journal_dir = journal_dir
+        self.accounts = accounts
         self.ops = ops
+        self.settings = settings
         self.finished = False
         self.closed = False
+        self.closed_in_loop = False  # by `aclose`, in the loop of its tasks
+        self.killed = False
         self.left_pending = 0
+        self.rejected: dict[str, int] = {}  # by reservation, what was reported as rejected
+        self.held: list[Any] = []  # guards that stay open until the program exits
         self.client: cycles.Cycles
 
-    def main(self, threads: list[list[str]], tasks: list[str]) -> None:
+    def main(self, threads: list[list[str]], tasks: list[str], ending: str) -> None:
         """Run the given kinds of uses, each list of `threads` in its own thread and `tasks` in one loop."""
-        self.client = client_of(self.server, self.journal_dir)
+        self.client = client_of(self.server, self.settings)
         self.client.on_event(self._observe)
+        self.closed_in_loop = ending == "aclose" and bool(tasks)
+        self._run(threads, tasks)
+        if ending == "close":
+            with self.within(None, "close", CLOSE_S):
+                self.client.close()
+            self.closed = True
+        self.finished = True
+        if ending == "exit":
+            runtime: Any = self.client._runtime_
+            with self.within(None, "the exit of the interpreter", CLOSE_S):
+                runtime.close_at_exit()
+            self.process.alive = False
+
+    def fork(self, process: Process) -> Program:
+        """Return the program of a forked child. It has the client of its parent."""
+        child = Program(self.hub, self.server, process, self.accounts, self.ops, self.settings)
+        child.client = copy.copy(self.client)
+        child.client.aio = type(self.client.aio)(child.client)
+        return child
+
+    def forked_main(self, kinds: list[str]) -> None:
+        """Use the client of the parent process."""
+        self.client.on_event(self._observe)
+        self._run([kinds], [])
+        with self.within(None, "close", CLOSE_S):
+            self.client.close()
+        self.closed = self.finished = True
+
+    def _run(self, threads: list[list[str]], tasks: list[str]) -> None:
         workers = [threading.Thread(target=self._in_thread, args=(kinds,)) for kinds in threads]
         if tasks:
             workers.append(threading.Thread(target=self._in_loop, args=(tasks,)))
@@ -91,24 +143,23 @@ class Program:
             worker.start()
         for worker in workers:
             worker.join()
-        if self.hub.random.random() < 0.7:
-            self.client.close()
-            self.closed = True
-        self.finished = True
 
     def _observe(self, event: cycles.events.Event) -> None:
         if isinstance(event, cycles.events.SettlementsLeftPending):
             self.left_pending = event.pending
             self.hub.trace(f"{self.process.name} leaves {event.pending} settlements pending")
+        elif isinstance(event, cycles.events.SettlementRejected):
+            self.rejected[event.reservation_id or ""] = event.actual.amount
+            self.hub.trace(f"{self.process.name} reports {event.reservation_id} as rejected: {event.detail}")
 
     def _in_thread(self, kinds: list[str]) -> None:
-        from tests.simulation import uses  # its functions take a Program
+        from tests.simulation import uses_sync  # its functions take a Program
 
         for kind in kinds:
             self.hub.sleep(self.hub.random.random() * 3)
             op = self._note(kind)
             with self._watched(op):
-                uses.SYNC[kind](self, op)
+                uses_sync.SYNC[kind](self, op)
 
     def _in_loop(self, kinds: list[str]) -> None:
         loop.run(self.hub, self._tasks(kinds))
@@ -117,24 +168,31 @@ class Program:
         random = self.hub.random
         tasks = [asyncio.ensure_future(self._in_task(kind, random.random() * 5)) for kind in kinds]
         for task in tasks:
-            if random.random() < 0.3:
+            how = random.random()
+            if how < 0.2:  # at a moment
                 delay = random.random() * 12
                 for _ in range(random.choice((1, 1, 2, 6))):
                     asyncio.get_running_loop().call_later(delay, task.cancel)
                     delay += random.choice((0.0, 0.001, 0.3))
+            elif how < 0.4:  # at an await
+                first = random.randrange(1, 25)
+                task.cancel_before = set(range(first, first + random.choice((1, 1, 2, 6))))  # type: ignore[attr-defined]
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self.closed_in_loop:
+            with self.within(None, "aclose", CLOSE_S):
+                await self.client.aclose()
+            self.closed = True
 
     async def _in_task(self, kind: str, delay_s: float) -> None:
-
-        from tests.simulation import uses
+        from tests.simulation import uses_async
 
         await asyncio.sleep(delay_s)
         op = self._note(kind)
         with self._watched(op):
-            await uses.ASYNC[kind](self, op)
+            await uses_async.ASYNC[kind](self, op)
 
     def _note(self, kind: str) -> Op:
-        op = Op(len(self.ops), kind, self.process)
+        op = Op(next(self.accounts), kind, self.process)
         self.ops.append(op)
         return op
 
@@ -153,7 +211,7 @@ class Program:
             if op.ran and op.committing and isinstance(error, NOT_FINAL):
                 op.problems.append(f"the settlement of a block raised {error!r}")
         except cycles.TransportError as error:
-            if op.ran and op.kind not in ("release", "series"):
+            if op.ran and op.kind not in ("release", "series", "extend"):
                 op.problems.append(f"a block that ran raised {error!r}")
         except cycles.CyclesError as error:
             op.problems.append(f"unexpected {error!r}")
@@ -165,31 +223,103 @@ class Program:
                 op.ended = True
                 self.hub.trace(f"{self.process.name} ended {op.kind} {op.agent}, known {op.known}")
 
-    def reserve(self, op: Op, **options: Any) -> cycles.Reservation:
+    @contextlib.contextmanager
+    def within(self, op: Op | None, what: str, limit_s: float) -> Iterator[None]:
+        """Check that a call takes no longer than its bound, in virtual time."""
+        began_s, suspended = self.hub.now_s, self.hub.suspended
+        try:
+            yield
+        finally:
+            took_s = self.hub.now_s - began_s
+            if took_s > limit_s + MOMENT_S and self.process.alive and self.hub.suspended == suspended:
+                text = f"{what} took {took_s:.2f} s, more than {limit_s:g} s"
+                (self.hub.problems if op is None else op.problems).append(text)
+
+    def reserve(self, op: Op, **options: Any) -> TimedReservation:
         """Describe the reservation of a use."""
+        account = op.account
         ttl_ms = self.hub.random.choice((1_000, 5_000, 60_000))
-        subject = {"agent": op.agent}
-        return self.client.reserve(
-            amount(ESTIMATE), action=ACTION, subject=subject, ttl_ms=ttl_ms, overage_policy=POLICY, **options
+        described = {"action": ACTION, "subject": account.subject, "overage_policy": account.policy}
+        return TimedReservation(
+            self, op, self.client.reserve(amount(ESTIMATE), **{"ttl_ms": ttl_ms, **described, **options})
         )
 
     def entered(self, op: Op, guard: Any) -> None:
-        """Note that the block runs."""
+        """Note that the block runs, and check that it may."""
         op.ran = True
+        if guard.reservation_id is not None:
+            op.reservations.add(guard.reservation_id)
         if guard.state == "unreserved" and not op.may_run_unreserved:
             op.problems.append("the block ran without a reservation")
+        if op.account.is_empty and guard.state == "active" and op.charges:
+            op.problems.append("the block ran although its budget is too small")
+        if guard.state == "active" and op.charges and not op.kind.startswith("transfer"):
+            expected = None if op.account.caps is None else CAPS["max_tokens"]
+            if (None if guard.caps is None else guard.caps.max_tokens) != expected:
+                op.problems.append(f"the caps are {guard.caps}, expected max_tokens {expected}")
+
+    def spend(self, op: Op, guard: Any, value: int) -> None:
+        """Report spend."""
+        op.reaching = op.known + value
+        with self.within(op, "spend", MOMENT_S):
+            guard.spend(amount(value))
+        self.spent(op, value)
+
+    def spent(self, op: Op, value: int) -> None:
+        """Note that the caller has reported spend."""
+        op.known += value
+        op.steps.append((self.hub.now_s, op.known))
+
+    def commits(self, op: Op, value: int) -> cycles.Amount:
+        """Note that the caller commits an amount."""
+        op.known = op.reaching = value
+        op.committing = True
+        return amount(value)
 
     def work_s(self) -> float:
         """Return how long a piece of work takes."""
         return self.hub.random.choice((0.0, 0.1, 2.0, 7.0, 30.0))
 
 
-def client_of(server: SimServer, journal_dir: str) -> cycles.Cycles:
+class TimedReservation:
+    """A reservation whose calls have bounds in virtual time."""
+
+    def __init__(self, program: Program, op: Op, reservation: cycles.Reservation) -> None:
+        self._program = program
+        self._op = op
+        self._reservation = reservation
+
+    def acquire(self) -> cycles.Guard:
+        with self._program.within(self._op, "reserve", RESERVE_S):
+            return self._reservation.acquire()
+
+    def __enter__(self) -> cycles.Guard:
+        with self._program.within(self._op, "reserve", RESERVE_S):
+            return self._reservation.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        with self._program.within(self._op, "the end of a block", SETTLE_S):
+            self._reservation.__exit__(kind, raised, tb)
+
+    def __await__(self) -> Generator[Any, None, cycles.AsyncGuard]:
+        return self._reservation.__await__()
+
+    async def __aenter__(self) -> cycles.AsyncGuard:
+        with self._program.within(self._op, "reserve", RESERVE_S):
+            return await self._reservation.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        with self._program.within(self._op, "the end of a block", SETTLE_S):
+            await self._reservation.__aexit__(kind, raised, tb)
+
+
+def client_of(server: SimServer, settings: dict[str, Any]) -> cycles.Cycles:
     """Return a client of the simulated server."""
+    key = server.api_keys[settings["tenant"]]
     return cycles.Cycles(
-        base_url="http://sim.invalid",
-        api_key=server.api_key,
-        tenant="acme",
-        timeout=TIMEOUT_S,
-        journal_dir=journal_dir,
+        base_url="http://sim.invalid", api_key=key, timeout=TIMEOUT_S, flush_timeout=FLUSH_S, **settings
     )

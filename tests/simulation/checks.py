@@ -1,0 +1,157 @@
+"""What must hold at the end of a run: ledger and `rejected/` have what each caller reported."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import define
+
+from cycles._core.settlement_rules import MAY_BE_CHARGED
+from tests.simulation.accounts import WORKSPACE
+from tests.simulation.server import SimServer
+from tests.simulation.uses_sync import HELD
+from tests.simulation.workload import Op, Program
+
+AHEAD_S: Final = 1.1  # spend is written ahead at most once a second: a kill may lose what is younger
+
+
+@define
+class Books:
+    """The ledger, the journal and the notes of the callers, to be compared.
+
+    Attributes:
+        disk_fails: Whether the journal may have lost what the disk did not take.
+        events: The agents, by the id of the record of an event.
+        exempt: How many amounts the checks did not expect in the ledger: lost in a restore of the ledger, kept in
+            `rejected/`, charged in part because the budget was small, or lost with a disk that failed.
+    """
+
+    server: SimServer
+    journal: Path
+    programs: list[Program]
+    ops: list[Op]
+    disk_fails: bool
+    events: dict[str, str]
+    exempt: int = 0
+
+    def problems(self) -> Iterator[str]:
+        """Yield each difference."""
+        kept = self._kept()
+        for op in self.ops:
+            yield from (f"{op.kind} {op.agent}: {problem}" for problem in op.problems)
+            charged = self.server.spent(op.account.scope)
+            if not self._is_right(op, charged, kept.get(op.agent, {0})):
+                yield (
+                    f"{op.kind} {op.agent}: charged {charged}, kept {sorted(kept.get(op.agent, ()))}, "
+                    f"expected one of {sorted(allowed(op))} ({_flags(op)})"
+                )
+            if held := self.server.ledger.balance(op.account.scope).reserved.amount:
+                yield f"{op.kind} {op.agent}: {held} still held"
+        yield from self._sums()
+
+    def unsettled(self) -> Iterator[str]:
+        """Yield what is not in the ledger although nothing has failed and each program has ended."""
+        for op in self.ops:
+            charged = self.server.spent(op.account.scope)
+            waits = op.kind == HELD
+            if not waits and not self._is_right(op, charged, self._kept().get(op.agent, {0})):
+                yield f"{op.kind} {op.agent}: charged {charged} when its program ended"
+
+    def _is_right(self, op: Op, charged: int, kept: set[int]) -> bool:
+        right = allowed(op)
+        sums = {charged + amount for amount in kept}
+        if sums & right:
+            self.exempt += charged not in right
+            return True
+        lost = self.server.lost_in_restore.get(op.account.scope, 0)
+        undercharged = op.account.is_tight and min(sums) <= max(right)
+        reported = {charged + amount for amount in self._reported(op)}
+        exempt = bool(
+            undercharged or {each + lost for each in sums} & right or reported & right or self._was_left_pending(op)
+        )
+        self.exempt += exempt
+        return exempt
+
+    def _reported(self, op: Op) -> set[int]:
+        """Return the amounts that the disk did not keep, but an error reported: the folder cannot be written."""
+        if not self.disk_fails:
+            return set()
+        sums = {0}
+        for program in self.programs:
+            for reservation_id, amount in program.rejected.items():
+                known_as = reservation_id.removesuffix(":excess")
+                if known_as in op.reservations or self.events.get(known_as) == op.agent:
+                    sums |= {each + amount for each in sums}
+        return sums
+
+    def _was_left_pending(self, op: Op) -> bool:
+        """Return whether the disk failed, and the process was killed or reported at its close what is pending."""
+        program = next(program for program in self.programs if program.process is op.process)
+        if self.disk_fails and (program.left_pending > 0 or program.killed):
+            program.left_pending -= 1
+            return True
+        return False
+
+    def _sums(self) -> Iterator[str]:
+        """Compare the sum of each outer scope with the sum of what is below it."""
+        for tenant in sorted({op.account.tenant for op in self.ops}):
+            below = [op for op in self.ops if op.account.tenant == tenant]
+            spent = self.server.spent(f"tenant:{tenant}")
+            total = sum(self.server.spent(op.account.scope) for op in below)
+            if spent != total:
+                yield f"tenant {tenant} spent {spent}, its agents {total}"
+            nested = sum(self.server.spent(op.account.scope) for op in below if op.account.workspace)
+            spent = self.server.spent(f"tenant:{tenant}/workspace:{WORKSPACE}")
+            if spent != nested:
+                yield f"the workspace of {tenant} spent {spent}, its agents {nested}"
+
+    def _kept(self) -> dict[str, set[int]]:
+        """Return, by agent, the sums in `rejected/` that may be missing in the ledger.
+
+        A record with the reason `may_be_charged` may be in the ledger or not, so both sums are possible.
+        """
+        sums: dict[str, set[int]] = {}
+        for _, kept in files(self.journal, "rejected/*.json"):
+            record = kept["record"]
+            amount = (record["event_fallback_body"] or record["commit_body"])["actual"]["amount"]
+            before = sums.get(agent_of(record), {0})
+            with_it = {each + amount for each in before}
+            sums[agent_of(record)] = before | with_it if kept["reason"] == MAY_BE_CHARGED else with_it
+        return sums
+
+
+def allowed(op: Op) -> set[int]:
+    """Return the sums of ledger and `rejected/` that are right for a use."""
+    if not op.charges or op.releases or not op.ran:
+        return {0}
+    if op.killed_s is None or (op.saved and op.committing):
+        return {op.known}
+    # What was saved is settled. Of what was not, any sum that the caller went through may be missing.
+    sums = {0, op.known, op.reaching, *(known for _, known in op.steps)}
+    written = [known for when_s, known in op.steps if when_s <= op.killed_s - AHEAD_S]
+    least = written[-1] if written and op.keeps_spend else 0
+    return {each for each in sums if each >= least}
+
+
+def files(folder: Path, pattern: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the JSON objects in files of these names."""
+    for path in sorted(folder.rglob(pattern)):
+        with contextlib.suppress(ValueError, OSError):
+            yield path, json.loads(path.read_bytes())
+
+
+def agent_of(record: dict[str, Any]) -> str:
+    """Return the agent of a record."""
+    agent: str = ((record.get("event_fallback_body") or {}).get("subject") or {}).get("agent", "")
+    return agent
+
+
+def _flags(op: Op) -> str:
+    flags = [name for name in ("saved", "committing", "ended") if getattr(op, name)]
+    if op.killed_s is not None:
+        flags.append(f"killed at {op.killed_s - 1000:.3f}")
+    return ", ".join([*flags, *([op.rejected] if op.rejected else [])])

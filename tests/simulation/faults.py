@@ -1,0 +1,164 @@
+"""What goes wrong in a run: the network, the disk, the clock, the server, the processes and the power."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from attrs import define
+
+from tests.simulation.disk import DiskFaults, SimOs
+from tests.simulation.hub import Hub
+from tests.simulation.network import Faults
+from tests.simulation.server import SimServer
+
+DAY_S: Final = 86_400.0
+NETWORK: Final = (
+    "lost_request",
+    "lost_response",
+    "duplicate",
+    "hostile",
+    "truncated",
+    "refused",
+    "slow",
+    "denial_as_200",
+)
+FOREIGN: Final = {
+    "README.txt": b"not a record",
+    "v2-" + "0" * 64 + ".json": b"{}",
+    "v2-" + "1" * 64 + ".json": b"\x00\xff torn",
+    "spend-foreign.log": b"short",
+    "v1-old.json": b'{"version": 1}',
+}
+"""Files that other programs, or other versions, left in the folder of a journal."""
+
+
+@define
+class Actions:
+    """What a fault may do with the programs of a run."""
+
+    kill_one: Callable[[], None]
+    fork_one: Callable[[], None]
+    lose_power: Callable[[], None]
+
+
+class SeededFaults:
+    """The faults of one seed.
+
+    Args:
+        hub: The machine.
+        server: The server and its network.
+        disk: The disk of the journals.
+        actions: What happens to programs.
+    """
+
+    def __init__(self, hub: Hub, server: SimServer, disk: SimOs, actions: Actions) -> None:
+        self._hub = hub
+        self._server = server
+        self._disk = disk
+        self._actions = actions
+        self.calm = False  # planned faults do not happen any more
+        self.has_faults = False
+        self.disk_fails = False
+
+    def begin(self, *, durable: bool) -> None:
+        """Choose the faults of the network and the disk, and plan the others."""
+        self._choose_network(self._hub.random)
+        self._choose_disk(self._hub.random)
+        self._plan(self._hub.random, durable=durable)
+
+    def end(self) -> None:
+        """End all faults."""
+        self.calm = True
+        self._server.faults = Faults()
+        self._disk.faults = DiskFaults()
+        self._start_server()
+        self._hub.trace("all faults end")
+
+    def _choose_network(self, random: Random) -> None:
+        level = random.choice((0.0, 0.03, 0.15, 0.4))
+        chosen = random.sample(NETWORK, random.randrange(len(NETWORK) + 1))
+        chances: dict[str, Any] = dict.fromkeys(chosen, level)
+        self._server.faults = Faults(delay_s=random.choice((0.001, 0.02, 0.4)), **chances)
+        self.has_faults = bool(chosen) and level > 0
+        self._hub.trace(f"network: {', '.join(chosen) or 'no faults'} at {level}")
+
+    def _choose_disk(self, random: Random) -> None:
+        if random.random() < 0.2:
+            kind = random.choice(("full", "torn", "read_only"))
+            self.disk_fails = self.has_faults = True
+            setattr(self._disk.faults, kind, True if kind == "read_only" else random.choice((0.1, 1.0)))
+            self._hub.trace(f"disk: {kind}")
+
+    def _plan(self, random: Random, *, durable: bool) -> None:
+        for _ in range(random.choice((0, 0, 1, 2))):
+            at, restore = random.random() * 40, random.random() < 0.3
+            self._at(at, self._stop_server)
+            if restore:
+                self._at(at - 1.0, self._server.backup)
+            start = self._restore_server if restore else self._start_server
+            self._hub.at(self._hub.now_s + at + random.choice((0.1, 3.0, 60.0)), start)
+        if random.random() < 0.4:
+            for _ in range(random.choice((1, 2))):
+                self._at(random.random() * 40, self._actions.kill_one)
+        if random.random() < 0.2:
+            self._at(random.random() * 30, self._jump_clock)
+        if random.random() < 0.1:
+            self._at(random.random() * 30, self._suspend)
+        if random.random() < 0.15:
+            self._at(random.random() * 20, self._actions.fork_one)
+        if durable and random.random() < 0.5:
+            self._at(random.random() * 30, self._actions.lose_power)
+
+    def _at(self, after_s: float, action: Callable[[], None]) -> None:
+        """Plan a fault; it does not happen once faults have ended."""
+
+        def act() -> None:
+            if not self.calm:
+                action()
+
+        self._hub.at(self._hub.now_s + after_s, act)
+
+    def _stop_server(self) -> None:
+        if self._server.up:
+            self.has_faults = True
+            self._hub.trace("the server stops")
+            self._server.stop()
+
+    def _start_server(self) -> None:
+        if not self._server.up:
+            self._server.start(restore=False)
+
+    def _restore_server(self) -> None:
+        if not self._server.up:
+            self._server.start(restore=True)
+
+    def _jump_clock(self) -> None:
+        jump = self._hub.random.choice((-3600.0, -1.0, 1.0, 3600.0, 8 * DAY_S))
+        self._hub.wall_offset_s += jump
+        self._hub.trace(f"the wall clock jumps by {jump} s")
+
+    def _suspend(self) -> None:
+        self.has_faults = True
+        self._hub.suspended += 1
+        self._hub.now_s += 90.0
+        self._hub.trace("the machine is suspended for 90 s")
+
+
+def leave_foreign_files(folder: Path) -> None:
+    """Put files that are no records into the folder of a journal."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in FOREIGN.items():
+        (folder / name).write_bytes(content)
+
+
+def missing_foreign_files(folder: Path) -> list[str]:
+    """Return the names of those that are there no longer, under their names or as quarantined files."""
+    found = [path for path in folder.iterdir() if path.is_file()]
+    return [
+        name
+        for name, content in FOREIGN.items()
+        if not any(path.name.startswith(name) and path.read_bytes() == content for path in found)
+    ]
