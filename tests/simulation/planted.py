@@ -115,7 +115,7 @@ FAULTS: Final = (
     Fault(
         "a shadow guard is charged",
         "cycles/_flows/commit.py",
-        "    if guard.request.shadow:\n        return settle_shadow(io, guard, actual_of(record))\n",
+        "    if guard.sends_nothing:\n        return settle_shadow(io, guard, actual_of(record))\n",
         "",
     ),
     Fault(
@@ -197,8 +197,8 @@ FAULTS: Final = (
     Fault(
         "a cancelled commit is dropped",
         "cycles/_flows/commit.py",
-        "        finish_in_background(io, guard)\n        raise\n    guard.raise_loss",
-        "        raise\n    guard.raise_loss",
+        "settled, with the same key\n        finish_in_background(io, guard)",
+        "settled, with the same key\n        pass",
     ),
     Fault(
         "the journal writer ignores its jobs",
