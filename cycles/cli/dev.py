@@ -1,67 +1,85 @@
-"""`cycles dev`: a server with a dashboard for development."""
+"""`cycles dev`: an embedded server with its dashboard, until a signal stops it. It prints the keys of that server."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import webbrowser
-from pathlib import Path
+from typing import Any, Final
 
 import click
 
 import cycles
 from cycles.cli import _frame as frame
 from cycles.cli._frame import Cli
-from cycles.cli._output import styled
-from cycles.embedded import __main__ as embedded
+from cycles.cli._output import say
+from cycles.embedded.options import DEFAULT_PORT, budgets_of, keys_by_tenant, keys_of, settings_line
 
-DEFAULT_BUDGET = {"tenant:acme": [cycles.usd(10)]}
+DEFAULT_BUDGET: Final = ("tenant:acme", cycles.usd(10))
+# Responses that a fault delays are broken off after this time, so that the process ends within two seconds.
+STOP_S: Final = 1.0
+# A file may have thousands of tenants; JSON has all of them.
+MAX_LINES: Final = 20
 
 
-@frame.command("dev", settings=False)
+@frame.command("dev", settings=False, short_help="Run a server with a dashboard, for development.")
 @click.option(
     "--budget",
+    "budgets",
     metavar="SCOPE=AMOUNT",
     multiple=True,
-    help="A budget, like tenant:acme=10USD (the default) or tenant:acme/agent:bot=50000TOKENS; may be repeated.",
+    help="A budget, like tenant:acme=10USD; may be repeated.",
 )
-@click.option("--api-key", metavar="KEY=TENANT", multiple=True, help="An API key of the server; may be repeated.")
 @click.option(
-    "--port", type=click.IntRange(0, 65_535), default=embedded.DEFAULT_PORT, show_default=True, help="0 for any."
+    "--api-key", "keys", metavar="KEY=TENANT", multiple=True, help="An API key and its tenant; may be repeated."
 )
-@click.option("--db", type=click.Path(dir_okay=False, path_type=Path), help="Keep the ledger in this SQLite file.")
-@click.option("--open", "open_page", is_flag=True, help="Open the dashboard in the browser.")
-def command(
-    cli: Cli, budget: tuple[str, ...], api_key: tuple[str, ...], port: int, db: Path | None, open_page: bool
-) -> None:
-    """Run a server with a dashboard, for development, until Ctrl-C."""
+@click.option("--port", type=click.IntRange(0, 65_535), default=DEFAULT_PORT, show_default=True, help="0 for any.")
+@click.option("--db", metavar="FILE", help="Keep the ledger in this SQLite file.")
+@click.option("--open", "opens", is_flag=True, help="Open the dashboard in the browser.")
+def command(cli: Cli, budgets: tuple[str, ...], keys: tuple[str, ...], port: int, db: str | None, opens: bool) -> None:
+    """Run a Cycles server with a dashboard for development, on loopback, until Ctrl-C or SIGTERM.
+
+    Without --budget, and with no budget in the file, the tenant acme has 10 dollars.
+    """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    keys = embedded.read_keys(api_key)
-    with cycles.EmbeddedServer(embedded.read_budgets(budget), path=db, api_keys=keys) as server:
+    given = keys_of(keys)
+    with cycles.EmbeddedServer(budgets_of(budgets), path=db, api_keys=given) as server:
         if not server.ledger.scopes():
-            for scope, amounts in DEFAULT_BUDGET.items():
-                for amount in amounts:
-                    server.ledger.set_budget(scope, amount)
-        with server.listen(port=port) as url:
-            dashboard = server.dashboard_url
-            _announce(cli, url, dashboard, embedded.keys_by_tenant(server, keys))
-            if open_page and dashboard:
-                webbrowser.open(dashboard)
+            server.ledger.set_budget(*DEFAULT_BUDGET)
+        listener = server.listen(port=port)
+        url = listener.start()
+        try:
+            _announce(cli, server, url, given)
+            if opens:
+                _open(str(server.dashboard_url))
             stop.wait()
+        finally:
+            listener.stop(STOP_S)
 
 
-def _announce(cli: Cli, url: str, dashboard: str | None, keys: dict[str, str]) -> None:
+def _announce(cli: Cli, server: cycles.EmbeddedServer, url: str, given: dict[str, str]) -> None:
+    keys = keys_by_tenant(server, given)
     if cli.out.json:
         tenants = [{"tenant": tenant, "api_key": key} for tenant, key in keys.items()]
-        cli.out.document({"url": url, "dashboard": dashboard, "tenants": tenants})
+        cli.out.document({"url": url, "dashboard": server.dashboard_url, "tenants": tenants})
         return
-    tenant, key = next(iter(keys.items()))
-    cli.out.line(styled(f"Cycles server for development: {url}", "bold"))
-    if dashboard:
-        cli.out.line(f"dashboard: {dashboard}")
-    for name, own in keys.items():
-        cli.out.line(f"tenant {name}: {own}")
-    cli.out.line("to use it, paste this into another terminal; Ctrl-C stops it:")
-    cli.out.line(f"export CYCLES_BASE_URL={url} CYCLES_API_KEY={key} CYCLES_TENANT={tenant}")
+    rows: list[Any] = [("server", url), ("dashboard", server.dashboard_url)]
+    rows += [(f"tenant {tenant}", key) for tenant, key in list(keys.items())[:MAX_LINES]]
+    if len(keys) > MAX_LINES:
+        rows.append(("", f"and {len(keys) - MAX_LINES} more tenants; --json prints all"))
+    for name, value in rows:
+        cli.out.line(f"{name:<11}  {value}")
+    cli.out.line(settings_line(url, keys))
+    cli.out.console.file.flush()
+    say("Ctrl-C stops the server")
+
+
+def _open(address: str) -> None:
+    # In a thread, because a browser of the terminal returns only when it is closed.
+    def open_browser() -> None:
+        if not webbrowser.open(address):
+            say("cannot open a browser; open the address of the dashboard yourself")
+
+    threading.Thread(target=open_browser, daemon=True).start()

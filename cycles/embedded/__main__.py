@@ -7,13 +7,10 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Final
 
-from cycles._core.amounts import Amount
 from cycles._errors import ConfigurationError, InvalidRequestError
+from cycles.embedded.options import DEFAULT_PORT, budgets_of, keys_by_tenant, keys_of, settings_line
 from cycles.embedded.server import PROTOCOLS, EmbeddedServer
-
-DEFAULT_PORT: Final = 7878
 
 
 def _port(text: str) -> int:
@@ -54,51 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_budgets(arguments: Sequence[str]) -> dict[str, list[Amount]]:
-    """Return the budgets of ``SCOPE=AMOUNT`` arguments.
-
-    Raises:
-        InvalidRequestError: one has no amount, or one that cannot be read.
-    """
-    budgets: dict[str, list[Amount]] = {}
-    for text in arguments:
-        scope, equals, amount = text.partition("=")
-        if not equals:
-            raise InvalidRequestError(f"--budget has no amount: {text}; write it like tenant:acme=10USD")
-        budgets.setdefault(scope, []).append(Amount.parse(amount))
-    return budgets
-
-
-def read_keys(arguments: Sequence[str]) -> dict[str, str]:
-    """Return the tenants by key of ``KEY=TENANT`` arguments.
-
-    Raises:
-        InvalidRequestError: one has no key or no tenant.
-    """
-    keys: dict[str, str] = {}
-    for text in arguments:
-        key, equals, tenant = text.rpartition("=")
-        if not equals or not key or not tenant:
-            raise InvalidRequestError("--api-key has no key or no tenant; write it like KEY=TENANT")
-        keys[key] = tenant
-    return keys
-
-
-def keys_by_tenant(server: EmbeddedServer, own_keys: dict[str, str]) -> dict[str, str]:
-    """Return a key of each tenant: those that were given, and new ones for the others."""
-    keys = {tenant: key for key, tenant in own_keys.items()}
-    for tenant in server.tenants or [server.tenant]:
-        keys.setdefault(tenant, server.api_key_for(tenant))
-    return keys
-
-
 def _announce(server: EmbeddedServer, url: str, own_keys: dict[str, str]) -> None:
     keys = keys_by_tenant(server, own_keys)
     print(f"Cycles embedded server, for development and tests: {url}")
     for tenant, key in keys.items():
         print(f"tenant {tenant}: {key}")
-    tenant, key = next(iter(keys.items()))
-    print(f"export CYCLES_BASE_URL={url} CYCLES_API_KEY={key} CYCLES_TENANT={tenant}", flush=True)
+    print(settings_line(url, keys), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,9 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        keys = read_keys(options.api_key)
+        keys = keys_of(options.api_key)
         with EmbeddedServer(
-            read_budgets(options.budget),
+            budgets_of(options.budget),
             path=options.db,
             admin_api_key=options.admin_api_key,
             api_keys=keys,

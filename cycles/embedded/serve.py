@@ -184,7 +184,7 @@ class Listener:
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=int(STOP_S),
+            timeout_graceful_shutdown=int(2 * STOP_S),
             h11_max_incomplete_event_size=MAX_PARSED_HEAD_BYTES,
         )
         self._uvicorn = _Uvicorn(config)
@@ -203,13 +203,20 @@ class Listener:
             self._announce(f"{url}{DASHBOARD_PATH}")
         return url
 
-    def stop(self) -> None:
-        """Accept no more connections, finish the responses in progress, and close the socket."""
+    def stop(self, within_s: float = STOP_S) -> None:
+        """Accept no more connections, finish the responses in progress, and close the socket.
+
+        Args:
+            within_s: Longest wait for responses that a fault delays, in seconds. They are broken off afterwards.
+        """
         if self._uvicorn is not None and self._thread is not None:
             if self._dashboard is not None:
                 self._dashboard.close()
                 self._announce(None)
             self._uvicorn.should_exit = True
+            self._thread.join(within_s)
+            if self._thread.is_alive():
+                self._uvicorn.break_connections()
             self._thread.join(STOP_S * 2)
             self._uvicorn = self._thread = None
 
@@ -246,10 +253,20 @@ def _bound(host: str, port: int) -> socket.socket:
 class _Uvicorn(uvicorn.Server):
     """Sets an event when the server has started, so that the listener need not poll."""
 
+    _loop: asyncio.AbstractEventLoop
+
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.has_started = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self.has_started.set()
+
+    def break_connections(self) -> None:
+        """Break all connections, which ends the responses in progress. Any thread may call it."""
+        for connection in list(self.server_state.connections):
+            transport: asyncio.Transport | None = getattr(connection, "transport", None)
+            if transport is not None:
+                self._loop.call_soon_threadsafe(transport.abort)

@@ -106,10 +106,10 @@ def test_an_expired_reservation_is_an_event_without_a_request(
     server: cycles.EmbeddedServer, clock: cycles.ManualClock
 ) -> None:
     page = Page(server)
-    server.client().reserve(cycles.usd(1), action=ACTION, ttl_ms=1_000, grace_period_ms=0).acquire().detach()
+    server.client().reserve(cycles.usd(1), action=ACTION, ttl_ms=60_000, grace_period_ms=0).acquire().detach()
     [event] = page.after(1)
     assert [row["status"] for row in event.data["reservations"]] == ["ACTIVE"]
-    clock.advance(2_000)
+    clock.advance(60_001)
     [event] = page.after(1)
     assert [row["status"] for row in event.data["reservations"]] == ["EXPIRED"]
     assert event.data["budgets"][0]["reserved"]["amount"] == 0
