@@ -128,6 +128,7 @@ docs-serve: docs  ## build the documentation site and show it on http://127.0.0.
 
 docs-outputs: $(STAMP)  ## run the commands that the pages show, and renew their output in the pages
 	$(PY) -m website --renew-outputs
+	$(PY) -m website.tutorial
 
 diagrams: $(STAMP)  ## draw docs/diagrams/*.mmd again (needs npm and Chromium)
 	$(PY) -m website.diagrams

@@ -84,7 +84,8 @@ unknown.call; side_effect; -; -
 
 def _kind(row: str) -> ActionKind:
     kind, risk_class, keys, prefixes = (cell.strip() for cell in row.split(";"))
-    declared = dict(key.partition("=")[::2] for key in keys.split() if key != "-")
+    pairs = (key.partition("=") for key in keys.split() if key != "-")
+    declared = {name: value for name, _, value in pairs}
     return ActionKind(
         kind=kind,
         risk_class=risk_class,

@@ -249,6 +249,7 @@ def check_command(words: list[str]) -> None:
         "export",
         "pip",
         "uv",
+        ".",
         "git",
         "cd",
         "curl",

@@ -14,6 +14,9 @@ ROOT: Final = Path(__file__).parents[1]
 
 # Kind of page -> (title, page). A page is titled as a user names the task.
 SECTIONS: Final[dict[str, list[tuple[str, str]]]] = {
+    "Tutorial": [
+        ("From nothing to a guarded agent", "tutorial.md"),
+    ],
     "How-to guides": [
         ("Deny before money is spent", "scripts.md"),
         ("Guard a service", "services.md"),

@@ -101,7 +101,7 @@ class SafeTrace:
             raised = error
             raise
         finally:
-            if attempt is not None:
+            if manager is not None and attempt is not None:
                 traceback = None if raised is None else raised.__traceback__
                 _safely("sending", manager.__exit__, None if raised is None else type(raised), raised, traceback)
 

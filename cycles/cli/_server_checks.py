@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -104,7 +104,8 @@ def _tls(scheme: str, host: str, port: int, timeout: float) -> Check:
     except OSError as error:
         return Check("tls", "fail", f"{host}:{port}: {error}", "start the server or correct base_url", NO_RESPONSE)
     days = int((ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) // 86_400)
-    issuer = dict(pair[0] for pair in certificate.get("issuer", ()))  # type: ignore[misc]
+    names: Any = certificate.get("issuer", ())
+    issuer: dict[str, str] = {name: value for ((name, value),) in names}
     detail = f"issued by {issuer.get('organizationName') or issuer.get('commonName')}, {days} days left"
     if days < _SOON_DAYS:
         return Check("tls", "fail", detail, "renew the certificate")
