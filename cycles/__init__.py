@@ -36,6 +36,7 @@ _HOMES = {
         "usd_microcents",
     ),
     "cycles._core.deny_detail": ("DenyDetail", "QuotaViolation"),
+    "cycles._core.http_response": ("HttpResponse",),
     "cycles._core.results": (
         "Balance",
         "Caps",

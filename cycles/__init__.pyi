@@ -53,6 +53,7 @@ from cycles._core.amounts import (
     usd_microcents as usd_microcents,
 )
 from cycles._core.deny_detail import DenyDetail as DenyDetail, QuotaViolation as QuotaViolation
+from cycles._core.http_response import HttpResponse as HttpResponse
 from cycles._core.results import (
     Balance as Balance,
     Caps as Caps,

@@ -19,7 +19,13 @@ def add_note(error: BaseException, note: str) -> None:
 
 
 class CyclesError(Exception):
-    """Base class of all errors of this SDK."""
+    """Base class of all errors of this SDK.
+
+    Attributes:
+        http: Status, headers and elapsed time of the response (`HttpResponse`); None if no response came.
+    """
+
+    http: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default protocol cannot call constructors with keyword-only parameters.

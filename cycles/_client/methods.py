@@ -103,12 +103,11 @@ class Pages(Generic[ResultT]):
         outcome = await send_read(io, call)
         if not isinstance(outcome, Success):
             raise error_of(outcome, call.operation) from getattr(outcome, "cause", None)
-        request_id, trace_id = outcome.request_id, outcome.trace_id
-        items = [self.item.read(body, request_id=request_id, trace_id=trace_id) for body in outcome.body[self.member]]
+        items = [self.item.read(body, **outcome.ids) for body in outcome.body[self.member]]
         following = outcome.body.get("next_cursor")
         if following is not None and following == cursor:
             message = "the list does not end: the server returned the cursor of this page as next_cursor"
-            raise AmbiguousResponseError(message, request_id=request_id, trace_id=trace_id)
+            raise AmbiguousResponseError(message, request_id=outcome.request_id, trace_id=outcome.trace_id)
         return items, following if outcome.body.get("has_more") is not False else None
 
 

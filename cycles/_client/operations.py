@@ -242,7 +242,7 @@ async def evidence_keys(context: OperationContext) -> EvidenceKeys:
     check = context.wire.item_check(GET_EVIDENCE_KEYS)
     keys = [EvidenceKey.read(key) for key in key_set.keys if isinstance(key, dict) and check(key, "") is None]
     usable = [key for key in keys if key.kty == "OKP" and key.crv == "Ed25519" and key.alg in (None, "EdDSA")]
-    return EvidenceKeys(keys=usable, request_id=key_set.request_id, trace_id=key_set.trace_id, raw=key_set.raw)
+    return EvidenceKeys(keys=usable, raw=key_set.raw, **_ids(key_set))
 
 
 @frozen(kw_only=True)
@@ -381,5 +381,5 @@ def _levels(subject: Subject) -> dict[str, str]:
     return {level: value for level in LEVELS if (value := getattr(subject, level)) is not None}
 
 
-def _ids(settlement: Settlement) -> dict[str, Any]:
-    return {"request_id": settlement.request_id, "trace_id": settlement.trace_id}
+def _ids(found: Settlement | Result) -> dict[str, Any]:
+    return {"request_id": found.request_id, "trace_id": found.trace_id, "http": found.http}

@@ -29,6 +29,12 @@ def error_of(outcome: NoSuccess, operation: str, request: ReserveRequest | None 
 
     Any 409 in response to a create is a denial (`docs/protocol/decisions-and-caps.md#conflicts-on-create`).
     """
+    error = _error_of(outcome, operation, request)
+    error.http = getattr(outcome, "http", None)
+    return error
+
+
+def _error_of(outcome: NoSuccess, operation: str, request: ReserveRequest | None) -> errors.CyclesError:
     if isinstance(outcome, RejectedResponse):
         return _error_response(outcome, operation, request)
     if isinstance(outcome, Ambiguous):
@@ -115,7 +121,9 @@ def denial(created: ReservationCreateResponse, *, context: str | None = None) ->
     else:
         message = f"the server decided {decision!r:.80}, which this SDK does not know; it counts as a denial"
     hint = context if context is None else _joined(context, HINT_OF.get(kind))
-    return kind(message, hint=_with_fix(hint, _details(created)), status=200, code=reason_code, **_members(created))
+    error = kind(message, hint=_with_fix(hint, _details(created)), status=200, code=reason_code, **_members(created))
+    error.http = created.http
+    return error
 
 
 def observed_error(created: ReservationCreateResponse) -> errors.ObservedReservationError:
@@ -130,7 +138,7 @@ def observed_error(created: ReservationCreateResponse) -> errors.ObservedReserva
         hint='pass on_observed="run" to run the block with any decision, or ask an operator to enforce budgets',
         **_members(created),
     )
-    error.decision = created.decision
+    error.decision, error.http = created.decision, created.http
     return error
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
+from cycles._core.http_response import HttpResponse
 from cycles._core.protocol import INTERNAL_ERROR, RESERVATION_EXPIRED, error_code
 from cycles._core.schema import Check
 
@@ -35,6 +36,12 @@ class Success:
     content: bytes = field(repr=False)
     status: int = 200
     replacement_kind: str | None = None
+    http: HttpResponse | None = field(default=None, eq=False, repr=False)
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """The members of a result that are not in its body."""
+        return {"request_id": self.request_id, "trace_id": self.trace_id, "http": self.http}
 
 
 @frozen
@@ -53,6 +60,7 @@ class RejectedResponse:
     evidence: Mapping[str, Any] | None = None
     retry_after_ms: int | None = None
     conformant: bool = True
+    http: HttpResponse | None = field(default=None, eq=False, repr=False)
 
     @property
     def is_store_failure(self) -> bool:
@@ -89,6 +97,7 @@ class Ambiguous:
     message: str
     request_id: str | None = None
     trace_id: str | None = None
+    http: HttpResponse | None = field(default=None, eq=False, repr=False)
 
 
 @frozen
@@ -117,6 +126,7 @@ def classify_response(
     sent: float | None,
     received: float,
     redact: Callable[[str], str],
+    http: HttpResponse | None = None,
 ) -> Outcome:
     """Classify one response.
 
@@ -130,29 +140,34 @@ def classify_response(
         sent: Monotonic seconds just before the request was sent, or None.
         received: Monotonic seconds after the complete body.
         redact: Removes secrets from the server's text.
+        http: The raw response, for the result or the error.
     """
     request_id, trace_id = header("x-request-id"), header("x-cycles-trace-id")
     if 400 <= status <= 599:
-        return _rejected(status, body, error_check, header, redact)
+        return _rejected(status, body, error_check, header, redact, http)
     if status != success:
         what = "a redirect, which is never followed" if 300 <= status <= 399 else f"not {success}"
-        return Ambiguous(
-            status, f"the server returned status {status}, {what}; the outcome is unknown", request_id, trace_id
-        )
+        message = f"the server returned status {status}, {what}; the outcome is unknown"
+        return Ambiguous(status, message, request_id, trace_id, http)
     value, problem = _value(body) if check is not None else ({}, None)
     if problem is None and check is not None:
         problem = check(value, "")
     if problem is not None:
         problem = redact(problem.removeprefix(": "))
-        return Ambiguous(status, f"the response does not match the protocol: {problem}", request_id, trace_id)
+        return Ambiguous(status, f"the response does not match the protocol: {problem}", request_id, trace_id, http)
     if isinstance(value, dict) and "deny_detail" in value:  # text for people, which errors show
         value = {**value, "deny_detail": _redacted(value["deny_detail"], redact)}
     replacement = header("x-cycles-deprecated-kind")
-    return Success(value, request_id, trace_id, sent, received, body, status, replacement)
+    return Success(value, request_id, trace_id, sent, received, body, status, replacement, http)
 
 
 def _rejected(
-    status: int, body: bytes, error_check: Check, header: Callable[[str], str | None], redact: Callable[[str], str]
+    status: int,
+    body: bytes,
+    error_check: Check,
+    header: Callable[[str], str | None],
+    redact: Callable[[str], str],
+    http: HttpResponse | None,
 ) -> RejectedResponse:
     value, problem = _object(body)
     request_id, trace_id = header("x-request-id"), header("x-cycles-trace-id")
@@ -167,6 +182,7 @@ def _rejected(
         value.get("cycles_evidence") if isinstance(value.get("cycles_evidence"), dict) else None,
         parse_retry_after(header("retry-after")),
         conformant=problem is None and error_check(value, "") is None,
+        http=http,
     )
 
 

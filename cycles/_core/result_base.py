@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
 from attrs import field, fields_dict, frozen
 
+from cycles._core.http_response import HttpResponse
+
 R = TypeVar("R", bound="Result")
 Readers: TypeAlias = dict[str, Callable[..., Any]]
 
@@ -23,11 +25,13 @@ class Result:
         request_id: The server's id of the request, for its logs.
         trace_id: Trace id of the request (32 hex digits).
         raw: The JSON object of the response, unchanged.
+        http: Status, headers and elapsed time of the response; None for a result that came without one.
     """
 
     request_id: str | None = field(default=None, eq=False, repr=False)
     trace_id: str | None = field(default=None, eq=False, repr=False)
     raw: Mapping[str, Any] = field(factory=dict, eq=False, repr=False)
+    http: HttpResponse | None = field(default=None, eq=False, repr=False)
 
     _read: ClassVar[Readers] = {}
 
@@ -47,18 +51,25 @@ class Result:
         return dict(self.raw)
 
     @classmethod
-    def read(cls, body: Mapping[str, Any], *, request_id: str | None = None, trace_id: str | None = None) -> Self:
+    def read(
+        cls,
+        body: Mapping[str, Any],
+        *,
+        request_id: str | None = None,
+        trace_id: str | None = None,
+        http: HttpResponse | None = None,
+    ) -> Self:
         """Return the response in a body that satisfies its schema; null members count as absent."""
         known, members = _members(cls), {}
         for name, value in body.items():
             if value is not None and name in known:
                 reader = known[name]
                 members[name] = reader(value) if reader is not None else value
-        return cls(**members, request_id=request_id, trace_id=trace_id, raw=body)
+        return cls(**members, request_id=request_id, trace_id=trace_id, raw=body, http=http)
 
 
 _MEMBERS: dict[type[Result], dict[str, Callable[..., Any] | None]] = {}
-_OURS = frozenset({"request_id", "trace_id", "raw"})
+_OURS = frozenset({"request_id", "trace_id", "raw", "http"})
 
 
 def _members(cls: type[Result]) -> dict[str, Callable[..., Any] | None]:

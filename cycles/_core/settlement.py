@@ -10,9 +10,10 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 from cycles._core.amounts import Amount
+from cycles._core.http_response import HttpResponse
 from cycles._core.lifecycle import EXPIRED_REASON, RECOVERED_ID, RECOVERY_REASON
 from cycles._core.outcome import NoSuccess, RejectedResponse, Success
 from cycles._core.protocol import FORGIVING_POLICIES
@@ -42,6 +43,7 @@ class Settlement:
         response: The response, or None while pending.
         request_id: The server's id of the request that settled it, or of the last attempt.
         trace_id: Trace id of that request (32 hex digits).
+        http: Status, headers and elapsed time of the response that settled it, or None.
     """
 
     status: SettlementStatus
@@ -54,6 +56,7 @@ class Settlement:
     response: CommitResponse | EventCreateResponse | None = None
     request_id: str | None = None
     trace_id: str | None = None
+    http: HttpResponse | None = field(default=None, eq=False, repr=False)
 
     @property
     def undercharged(self) -> bool:
@@ -173,9 +176,8 @@ def actual_of(record: Record) -> Amount:
 def settled_by(record: Record, success: Success) -> Settlement:
     """Return the settlement that a success response brought."""
     actual = actual_of(record)
-    request_id, trace_id = success.request_id, success.trace_id
     if record.mode == "commit":
-        commit = CommitResponse.read(success.body, request_id=request_id, trace_id=trace_id)
+        commit = CommitResponse.read(success.body, **success.ids)
         return Settlement(
             status="committed",
             actual=actual,
@@ -184,10 +186,9 @@ def settled_by(record: Record, success: Success) -> Settlement:
             balances=commit.balances,
             evidence=commit.cycles_evidence,
             response=commit,
-            request_id=request_id,
-            trace_id=trace_id,
+            **success.ids,
         )
-    event = EventCreateResponse.read(success.body, request_id=request_id, trace_id=trace_id)
+    event = EventCreateResponse.read(success.body, **success.ids)
     return Settlement(
         status="recorded_as_event",
         actual=actual,
@@ -195,8 +196,7 @@ def settled_by(record: Record, success: Success) -> Settlement:
         balances=event.balances,
         event_id=event.event_id,
         response=event,
-        request_id=request_id,
-        trace_id=trace_id,
+        **success.ids,
     )
 
 

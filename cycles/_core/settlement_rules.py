@@ -192,7 +192,7 @@ def after_lookup(record: Record, response: RejectedResponse, outcome: Outcome) -
     """Return what the state of the reservation means for a commit that may have been received before."""
     if not isinstance(outcome, Success):
         return Unresolved(outcome)
-    found = ReservationDetail.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)
+    found = ReservationDetail.read(outcome.body, **outcome.ids)
     actual, charged = actual_of(record), found.committed
     if found.status != "COMMITTED" or charged is None or charged.unit != actual.unit:
         return Rejected(response, response.code or "")
@@ -203,8 +203,7 @@ def after_lookup(record: Record, response: RejectedResponse, outcome: Outcome) -
                 status="committed",
                 actual=actual,
                 charged=charged,
-                request_id=outcome.request_id,
-                trace_id=outcome.trace_id,
+                **outcome.ids,
             )
         )
     return Rejected(response, response.code or "")

@@ -144,4 +144,4 @@ async def extend(io: Io, guard: GuardState, extend_by_ms: int | None) -> Reserva
         raise error_of(outcome, EXTEND_RESERVATION) from getattr(outcome, "cause", None)
     heartbeat.resume()
     _extended(io, heartbeat, outcome)
-    return ReservationExtendResponse.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)
+    return ReservationExtendResponse.read(outcome.body, **outcome.ids)

@@ -35,7 +35,5 @@ def open_observed(io: Io, request: ReserveRequest, key: str, trace_id: str, succ
     """
     if request.observe or request.on_observed == "run":
         return GuardState(request, key, trace_id, io.now_ms(), success, observed=True)
-    created = ReservationCreateResponse.read(
-        success.body, request_id=success.request_id, trace_id=success.trace_id or trace_id
-    )
+    created = ReservationCreateResponse.read(success.body, **{**success.ids, "trace_id": success.trace_id or trace_id})
     raise observed_error(created)

@@ -29,7 +29,7 @@ async def send_release(io: Io, release: Release, *, quiet: bool) -> ReleaseRespo
     if is_released(outcome):
         report_released(io, release)
     if isinstance(outcome, Success):
-        return ReleaseResponse.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)
+        return ReleaseResponse.read(outcome.body, **outcome.ids)
     if is_released(outcome):
         return None
     final = is_final(outcome)

@@ -203,9 +203,7 @@ async def _raise_denial(io: Io, request: ReserveRequest, success: Success, trace
 
     See `docs/protocol/decisions-and-caps.md#unknown-decisions`.
     """
-    created = ReservationCreateResponse.read(
-        success.body, request_id=success.request_id, trace_id=success.trace_id or trace_id
-    )
+    created = ReservationCreateResponse.read(success.body, **{**success.ids, "trace_id": success.trace_id or trace_id})
     if created.reservation_id is not None and is_id(created.reservation_id):
         await send_release(io, Release(created.reservation_id, new_key(), UNKNOWN_DECISION, trace_id), quiet=True)
     raise denial(created, context=denial_message(request, success.body, created.balances))

@@ -106,5 +106,5 @@ def read(outcome: Outcome, operation: str, result: type[R]) -> R:
         CyclesError: any outcome that is no success, as its typed error.
     """
     if isinstance(outcome, Success):
-        return result.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)
+        return result.read(outcome.body, **outcome.ids)
     raise error_of(outcome, operation) from getattr(outcome, "cause", None)

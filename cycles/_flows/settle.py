@@ -81,8 +81,8 @@ def conclude(
 
 def pending_settlement(record: Record, result: Unresolved, trace_id: str | None) -> Settlement:
     """Return the settlement of a record whose outcome is open."""
-    request_id = getattr(result.outcome, "request_id", None)
-    return Settlement(status="pending", actual=actual_of(record), request_id=request_id, trace_id=trace_id)
+    request_id, http = getattr(result.outcome, "request_id", None), getattr(result.outcome, "http", None)
+    return Settlement(status="pending", actual=actual_of(record), request_id=request_id, trace_id=trace_id, http=http)
 
 
 async def attempt(

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 
 from attrs import field, frozen
 
+from cycles._core.http_response import HttpResponse
 from cycles._core.outcome import Outcome, classify_response
 from cycles._core.protocol import GET_EVIDENCE_KEYS
 from cycles._core.requests import Call, aware, check_id
@@ -43,6 +44,8 @@ class ReplyLike(Protocol):
 
     @property
     def status(self) -> int: ...
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]: ...
     @property
     def body(self) -> bytes: ...
     @property
@@ -153,6 +156,7 @@ class Wire:
             sent=reply.sent,
             received=reply.received,
             redact=self.redact if self._key_bytes in reply.body else _unchanged,
+            http=HttpResponse(reply.status, reply.headers, reply.received - (reply.sent or reply.received)),
         )
 
     def redact(self, text: str) -> str:

@@ -30,7 +30,7 @@ def amount_body(name: str, amount: Amount) -> dict[str, Any]:
 
 def budget_of(success: Success) -> Budget:
     """Return the budget of a response."""
-    return Budget.read(success.body, request_id=success.request_id, trace_id=success.trace_id)
+    return Budget.read(success.body, **success.ids)
 
 
 async def create_budget(

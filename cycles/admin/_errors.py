@@ -39,7 +39,7 @@ def admin_error(outcome: NoSuccess, operation: str) -> errors.CyclesError:
     if outcome.transient:
         return error_of(outcome, operation)
     kind = _BY_CODE.get(outcome.code or "") or _BY_STATUS.get(outcome.status, errors.ProtocolError)
-    return kind(
+    error = kind(
         outcome.message,
         hint=_HINTS.get(kind),
         status=outcome.status,
@@ -50,3 +50,5 @@ def admin_error(outcome: NoSuccess, operation: str) -> errors.CyclesError:
         retry_after_ms=outcome.retry_after_ms,
         retryable=outcome.transient,
     )
+    error.http = outcome.http
+    return error

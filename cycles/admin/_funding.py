@@ -50,7 +50,7 @@ async def fund(
     )
     query = {"scope": path, "unit": unit, "tenant_id": tenant_of(path)}
     success = await change(channel, Call("fundBudget", query=query, body=body))
-    return Funding.read(success.body, request_id=success.request_id, trace_id=success.trace_id)
+    return Funding.read(success.body, **success.ids)
 
 
 def _funding(operation: str, amount: Amount, spent: Amount | None, reason: str | None) -> dict[str, Any]:
@@ -156,7 +156,7 @@ async def start_periods(
         "idempotency_key": _bulk_key(period, label, amount["unit"]),
     }
     success = await change(channel, Call("bulkActionBudgets", body=body))
-    report = BulkReport.read(success.body, request_id=success.request_id, trace_id=success.trace_id)
+    report = BulkReport.read(success.body, **success.ids)
     if report.failed:
         shown = "; ".join(f"{row.id}: {row.message or row.error_code}" for row in report.failed[:3])
         raise BulkActionError(

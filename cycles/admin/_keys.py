@@ -63,7 +63,7 @@ async def create_api_key(
     call = Call("createApiKey", body=body)
     outcome = await checked(channel, call, once)
     if isinstance(outcome, Success):
-        return NewApiKey.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)
+        return NewApiKey.read(outcome.body, **outcome.ids)
     what = f"an API key {name!r:.80} of tenant {tenant!r:.80} may exist whose secret no client received"
     raise unknown(outcome, call.operation, f"{what}; list it with api_keys(tenant={tenant!r:.80}) and revoke it")
 
@@ -122,7 +122,7 @@ async def revoke_api_key(channel: Channel, key_id: str, *, reason: str | None = 
             return await _find(channel, key_id)
     if not isinstance(outcome, Success):
         raise failed(outcome, call.operation)
-    return ApiKey.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)
+    return ApiKey.read(outcome.body, **outcome.ids)
 
 
 async def _find(channel: Channel, key_id: str) -> ApiKey:

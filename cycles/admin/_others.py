@@ -62,7 +62,7 @@ async def create_webhook(
     call = Call("createWebhookSubscription", query=without_none(tenant_id=tenant), body=body)
     outcome = await checked(channel, call, once)
     if isinstance(outcome, Success):
-        new = NewWebhook.read(outcome.body, request_id=outcome.request_id, trace_id=outcome.trace_id)
+        new = NewWebhook.read(outcome.body, **outcome.ids)
         return new if secret is None else evolve(new, secret=secret)
     what = f"a subscription of {url!r:.120} may exist; list it with raw('listWebhookSubscriptions') and delete it"
     raise unknown(outcome, call.operation, what)
@@ -170,7 +170,7 @@ async def reset_quota_counter(
     )
     call = Call("resetActionQuotaCounter", body=body)
     success = require(await checked(channel, call, once), call.operation)
-    counter = QuotaCounter.read(success.body["counter"], request_id=success.request_id, trace_id=success.trace_id)
+    counter = QuotaCounter.read(success.body["counter"], **success.ids)
     return evolve(counter, previous_used=success.body.get("previous_used"))
 
 

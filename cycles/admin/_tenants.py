@@ -27,7 +27,7 @@ def _settings(
 
 
 def _tenant(success: Success) -> Tenant:
-    return Tenant.read(success.body, request_id=success.request_id, trace_id=success.trace_id)
+    return Tenant.read(success.body, **success.ids)
 
 
 async def create_tenant(

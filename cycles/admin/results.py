@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from attrs import evolve, field, fields_dict, frozen
 
 from cycles._core.amounts import Amount, SignedAmount
+from cycles._core.http_response import HttpResponse
 from cycles._core.results import Readers, Result
 from cycles._errors import CyclesError
 
@@ -202,10 +203,19 @@ class NewApiKey(HiddenSecret, Result):
     _read: ClassVar[Readers] = _TIMES
 
     @classmethod
-    def read(cls, body: Mapping[str, Any], *, request_id: str | None = None, trace_id: str | None = None) -> Self:
+    def read(
+        cls,
+        body: Mapping[str, Any],
+        *,
+        request_id: str | None = None,
+        trace_id: str | None = None,
+        http: HttpResponse | None = None,
+    ) -> Self:
         """Return the key of a response, with its secret hidden, also in `raw`."""
         shown = {name: value for name, value in body.items() if name != "key_secret"}
-        return evolve(super().read(shown, request_id=request_id, trace_id=trace_id), secret=body["key_secret"])
+        return evolve(
+            super().read(shown, request_id=request_id, trace_id=trace_id, http=http), secret=body["key_secret"]
+        )
 
 
 @frozen(kw_only=True, slots=False)
@@ -225,12 +235,19 @@ class NewWebhook(HiddenSecret, Result):
     _read: ClassVar[Readers] = _TIMES
 
     @classmethod
-    def read(cls, body: Mapping[str, Any], *, request_id: str | None = None, trace_id: str | None = None) -> Self:
+    def read(
+        cls,
+        body: Mapping[str, Any],
+        *,
+        request_id: str | None = None,
+        trace_id: str | None = None,
+        http: HttpResponse | None = None,
+    ) -> Self:
         """Return the subscription of a response, with its secret and the values of its headers hidden."""
         shown = dict(body["subscription"])
         if isinstance(shown.get("headers"), Mapping):
             shown["headers"] = dict.fromkeys(shown["headers"], "********")
-        result = super().read(shown, request_id=request_id, trace_id=trace_id)
+        result = super().read(shown, request_id=request_id, trace_id=trace_id, http=http)
         return evolve(result, secret=body.get("signing_secret"))
 
 

@@ -1,0 +1,63 @@
+"""The raw response behind a result or an error: status, headers and elapsed time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+
+from attrs import field, frozen
+
+from cycles._version import public
+
+
+class ResponseHeaders(Mapping[str, str]):
+    """Headers of a response. Names are compared in any case; values of a repeated header are joined with a comma."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, pairs: tuple[tuple[bytes, bytes], ...]) -> None:
+        self._values: dict[str, str] = {}
+        for raw_name, raw_value in pairs:
+            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            self._values[name] = f"{self._values[name]}, {value}" if name in self._values else value
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._values
+
+    def __repr__(self) -> str:
+        return f"<ResponseHeaders {self._values}>"
+
+
+@frozen
+class HttpResponse:
+    """The raw response of one request.
+
+    Attributes:
+        status: HTTP status.
+    """
+
+    status: int
+    _pairs: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+    _elapsed_s: float = field(repr=False)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the response, by their names in lower case."""
+        return ResponseHeaders(self._pairs)
+
+    @property
+    def elapsed(self) -> timedelta:
+        """The time from the first byte of the request to the last byte of the response."""
+        return timedelta(seconds=self._elapsed_s)
+
+
+public(HttpResponse)

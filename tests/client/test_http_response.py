@@ -1,0 +1,81 @@
+"""Every result and every error has the raw response: `http.status`, `http.headers`, `http.elapsed`."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import cycles
+from tests.client.conftest import ACTION, World
+
+pytestmark = pytest.mark.anyio
+
+
+def check(found: Any, status: int) -> None:
+    http = found.http
+    assert isinstance(http, cycles.HttpResponse)
+    assert http.status == status
+    assert http.headers["X-Request-ID"] == http.headers["x-request-id"] == found.request_id
+    assert "X-Request-Id" in http.headers
+    assert isinstance(http.elapsed, timedelta)
+    assert timedelta(0) <= http.elapsed < timedelta(minutes=1)
+
+
+async def test_every_result_has_its_response(world: World) -> None:
+    operations = world.operations
+    check(await world.get(operations.decide(cycles.tokens(1), action=ACTION)), 200)
+    check(await world.get(operations.preview(cycles.tokens(1), action=ACTION)), 200)
+    check(await world.get(operations.record(cycles.tokens(1), action=ACTION)), 201)
+    guard = await world.acquire(world.reserve())
+    check(await world.get(operations.reservation(guard.reservation_id)), 200)
+    check(await world.get(operations.find(idempotency_key=guard.idempotency_key)), 200)
+    check(await world.get(guard.extend()), 200)
+    settlement = await world.get(guard.commit(cycles.tokens(1)))
+    check(settlement, 200)
+    check(settlement.response, 200)
+    for balance in await world.all(operations.balances()):
+        check(balance, 200)
+    released = await world.acquire(world.reserve())
+    check(await world.get(released.release()), 200)
+
+
+async def test_every_error_has_its_response_and_survives_a_pickle(world: World) -> None:
+    with pytest.raises(cycles.BudgetExceededError) as denied:
+        await world.acquire(world.reserve(cycles.tokens(10_000_000)))
+    check(denied.value, 409)
+    assert pickle.loads(pickle.dumps(denied.value)).http == denied.value.http
+    with pytest.raises(cycles.NotFoundError) as missing:
+        await world.get(world.operations.reservation("unknown"))
+    check(missing.value, 404)
+
+
+async def test_an_ambiguous_response_has_its_status(world: World, server: cycles.EmbeddedServer) -> None:
+    server.faults.status("decide", 302, headers={"Location": "/elsewhere"}, times=2)
+    with pytest.raises(cycles.AmbiguousResponseError) as raised:
+        await world.get(world.operations.decide(cycles.tokens(1), action=ACTION))
+    assert (raised.value.http.status, raised.value.http.headers["location"]) == (302, "/elsewhere")
+
+
+async def test_without_a_response_there_is_none(world: World, server: cycles.EmbeddedServer) -> None:
+    server.faults.refuse("decide", times=2)
+    with pytest.raises(cycles.TransportError) as raised:
+        await world.get(world.operations.decide(cycles.tokens(1), action=ACTION))
+    assert raised.value.http is None
+    assert cycles.CyclesError("x").http is None
+
+
+async def test_a_pending_settlement_has_the_last_response(world: World, server: cycles.EmbeddedServer) -> None:
+    guard = await world.acquire(world.reserve())
+    server.faults.status("commit", 503)
+    settlement = await world.get(guard.commit(cycles.tokens(1)))
+    assert (settlement.status, settlement.http.status) == ("pending", 503)
+
+
+def test_values_of_a_repeated_header_are_joined() -> None:
+    response = cycles.HttpResponse(200, ((b"Vary", b"a"), (b"vary", b"b")), 0.5)
+    assert dict(response.headers) == {"vary": "a, b"}
+    assert response.elapsed == timedelta(milliseconds=500)
+    assert len(response.headers) == 1
