@@ -73,6 +73,7 @@ class Call:
         self.guard: Any = None  # a GuardState, or the enclosing guard
         self.runtime: Any = None  # of the client that has reserved; it settles also if the client is closed
         self.client = meter.client
+        self.ending: Ending | None = None  # set by `conclude`
         self._exact = False
         self._failed = False
         self._whole: Any = None
@@ -213,14 +214,14 @@ class Call:
     def stream(self) -> StreamFilter:
         """Begin to read a stream of events, and return its filter."""
         self.responded = True
-        self._filter = StreamFilter(hide_usage=self.hide_usage)
+        running = self.meter.provider == "google"
+        self._filter = StreamFilter(hide_usage=self.hide_usage, running_totals=running)
         return self._filter
 
     def take_reported(self) -> None:
         """Read the events with usage that the filter has seen."""
-        if self._filter is not None and self._filter.reported:
-            reported, self._filter.reported = self._filter.reported, []
-            for value in reported:
+        if self._filter is not None:
+            for value in self._filter.take_reported():
                 self._read(value)
 
     def _read(self, value: Any) -> None:
@@ -259,6 +260,10 @@ class Call:
             outcome: How the response ended, if not normally.
             raised: What the SDK raised.
         """
+        self.ending = self._conclude(outcome, raised)
+        return self.ending
+
+    def _conclude(self, outcome: Outcome, raised: BaseException | None) -> Ending:
         if raised is not None and not self.responded and self.attempts and was_sent(raised):
             self.unanswered += 1
         if not self.responded and not self.unanswered:

@@ -17,11 +17,16 @@ _LAST: Final = (b"data: [DONE]", b"data:[DONE]", b'"type":"message_stop"', b'"ty
 _ERROR: Final = re.compile(
     rb'^event:\s*error|"error"\s*:\s*[{"]|"type"\s*:\s*"(?:error|response\.failed)"', re.MULTILINE
 )
+_GROUNDING: Final = b'"groundingMetadata"'
 _COMPLETED: Final = re.compile(rb'"type"\s*:\s*"[\w.]*\.(?:completed|incomplete|done|failed)"')
 
 
 class StreamFilter:
     """Splits a stream into events and notes what they report.
+
+    Args:
+        hide_usage: Do not forward the event with the usage and nothing else.
+        running_totals: Each event reports the totals so far, as Gemini's do: the last one is parsed.
 
     Attributes:
         finished: An event with a finish reason was seen.
@@ -31,17 +36,32 @@ class StreamFilter:
         kept: Events that may carry output, as bytes.
     """
 
-    __slots__ = ("_hide_usage", "_rest", "complete", "failed", "finished", "kept", "reported", "usage_seen")
+    __slots__ = (
+        "_grounded",
+        "_hide_usage",
+        "_latest",
+        "_reported",
+        "_rest",
+        "_running",
+        "complete",
+        "failed",
+        "finished",
+        "kept",
+        "usage_seen",
+    )
 
-    def __init__(self, *, hide_usage: bool) -> None:
+    def __init__(self, *, hide_usage: bool, running_totals: bool = False) -> None:
         self._hide_usage = hide_usage
+        self._running = running_totals
+        self._latest: bytes | None = None  # the last event with running totals
+        self._grounded: list[bytes] = []
         self._rest = b""
         self.finished = False
         self.complete = False
         self.failed = False
         self.usage_seen = False
         self.kept: list[bytes] = []
-        self.reported: list[Any] = []  # parsed events with usage, until the caller takes them
+        self._reported: list[Any] = []  # parsed events with usage, until the caller takes them
 
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes of the body and return the bytes of the events that are complete now."""
@@ -61,8 +81,30 @@ class StreamFilter:
         rest, self._rest = self._rest, b""
         return rest if rest and self._see(rest) else b""
 
+    def take_reported(self) -> list[Any]:
+        """Return the events with usage since the last call, parsed."""
+        taken, self._reported = self._reported, []
+        events = self._grounded if self._latest is None else [*self._grounded, self._latest]
+        self._grounded, self._latest = [], None
+        return [*taken, *(parsed(event) for event in events)]
+
+    def _see_running(self, event: bytes) -> bool:
+        self.kept.append(event)
+        if _ERROR.search(event) is not None and _is_error(parsed(event)):
+            self.failed = True
+        if _FINISH.search(event) is not None:
+            self.finished = True
+        if _GROUNDING in event:
+            self._grounded.append(event)
+        if _USAGE.search(event) is not None:
+            self._latest = event
+            self.usage_seen = self.finished
+        return True
+
     def _see(self, event: bytes) -> bool:
         """Note what an event reports; False if it is not to be forwarded."""
+        if self._running:
+            return self._see_running(event)
         self.complete = self.complete or any(last in event for last in _LAST)
         error = _ERROR.search(event) is not None
         if not error and _USAGE.search(event) is None:
@@ -77,7 +119,7 @@ class StreamFilter:
         if not _has_usage(value):
             self.kept.append(event)
             return True
-        self.reported.append(value)
+        self._reported.append(value)
         if _COMPLETED.search(event) is not None or (
             isinstance(value, Mapping) and value.get("type") == "message_delta"
         ):

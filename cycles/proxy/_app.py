@@ -1,0 +1,176 @@
+"""The proxy as an ASGI application: check a request, decide what it is, and relay it.
+
+Metered requests go through `cycles.providers`: plan, reserve, limit, settle. This file has no prices and no counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx
+
+from cycles import Cycles
+from cycles._core.amounts import Amount
+from cycles._errors import CyclesError, InvalidRequestError, ProtocolError, ReservationDeniedError, UnknownModelError
+from cycles.providers._bodies import with_limits
+from cycles.providers._call import Call
+from cycles.providers._endpoints import Endpoint, find
+from cycles.providers._meter import Meter, make_meter
+from cycles.providers._settle import open_call_async
+from cycles.proxy._bodies import Body, check_limits, read_body, rejected_body
+from cycles.proxy._errors import denial_text, error_response, reason_of
+from cycles.proxy._exchange import Exchange, Message, Receive, Send
+from cycles.proxy._relay import Relay
+from cycles.proxy._settings import PROVIDERS, ProxySettings
+from cycles.proxy._targets import RejectedError, Target, check_caller, target_of
+from cycles.proxy._totals import Totals
+
+_DENIED = 402
+"""No SDK retries this status."""
+
+
+class App:
+    """The application.
+
+    Args:
+        settings: How requests are treated.
+        client: Where they are reserved.
+        upstream: Sends them.
+        on_denied: Called after each denial.
+    """
+
+    def __init__(
+        self, settings: ProxySettings, client: Cycles, upstream: httpx.AsyncClient, on_denied: Callable[[], None]
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self.totals = Totals()
+        self._relay = Relay(upstream, self.totals)
+        self._on_denied = on_denied
+        self._meters = {name: self._meter(name) for name in PROVIDERS}
+
+    def _meter(self, name: str) -> Meter:
+        settings = self._settings
+        provider = PROVIDERS[name]
+        return make_meter(
+            provider,
+            provider,
+            client=self._client,
+            prices=settings.prices,
+            estimate=None,
+            max_output_tokens=settings.max_output_tokens,
+            within="own",
+            unmetered="refuse",
+            options={} if settings.wait is None else {"wait": settings.wait},
+            subject=dict(settings.subject) or None,
+            action=None,
+            metadata=None,
+        )
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            return
+        exchange = Exchange(scope, receive, send)
+        try:
+            await self._handle(exchange)
+        except RejectedError as rejected:
+            if rejected.status == _DENIED:
+                self.totals.denied += 1
+            await exchange.respond(error_response(rejected.name, rejected.status, rejected.message, rejected.reason))
+            if rejected.status == _DENIED:
+                self._on_denied()
+        except asyncio.CancelledError:
+            pass  # the program has left or the proxy stops; the call is settled
+        finally:
+            exchange.close()
+
+    async def _handle(self, exchange: Exchange) -> None:
+        path = check_caller(exchange.raw_path, exchange.headers, self._settings.key)
+        target = target_of(path, exchange.query, self._settings.upstreams)
+        if "websocket" in exchange.headers.get("upgrade", "").lower():
+            raise RejectedError(501, "WebSocket connections are not metered and not relayed", target.name)
+        found = find(target.provider, exchange.method, target.path)
+        if found == "free":
+            self.totals.passed += 1
+            await self._relay.untouched(exchange, target)
+        elif found == "unmetered":
+            await self._unmetered(exchange, target)
+        else:
+            await self._metered(exchange, target, found)
+
+    async def _unmetered(self, exchange: Exchange, target: Target) -> None:
+        if self._settings.unmetered == "refuse":
+            message = f"a request to {target.path} may cost money and cannot be metered"
+            raise _denied(target, message, "unmetered")
+        self.totals.unmetered += 1
+        self.totals.paths[target.path] += 1
+        await self._relay.untouched(exchange, target)
+
+    async def _metered(self, exchange: Exchange, target: Target, endpoint: Endpoint) -> None:
+        raw = await exchange.body()
+        try:
+            body = read_body(raw, exchange.headers, target.provider)
+            check_limits(endpoint, body.content)
+        except ValueError as error:
+            raise rejected_body(target.name, error) from None
+        call = self._planned(target, endpoint, body)
+        cap = await self._reserve(call, target)
+        try:
+            content = body.changed(_limited(call, body.content, cap))
+            call.attempts = 1
+            await self._relay.metered(exchange, target, call, content)
+        except InvalidRequestError as error:
+            await self._relay.failed(call, error)
+            raise RejectedError(400, str(error), target.name) from None
+
+    def _planned(self, target: Target, endpoint: Endpoint, body: Body) -> Call:
+        streams = body.content.get("stream") is True or "streamGenerateContent" in target.path
+        call = Call(self._meters[target.name], endpoint, target.path, body.content, stream=streams, url=target.base_url)
+        call.file_bytes = body.file_bytes
+        if call.request.model is None:
+            raise RejectedError(400, "the request names no model; nothing was sent", target.name)
+        call.reserved = self._estimate(call, target)
+        return call
+
+    def _estimate(self, call: Call, target: Target) -> Amount:
+        try:
+            return call.estimate()
+        except UnknownModelError:
+            if self._settings.unknown_model is not None:
+                return self._settings.unknown_model
+            message = f"no price is known for the model {call.request.model!r:.120}"
+            raise _denied(target, message, "unknown_model") from None
+        except InvalidRequestError as error:
+            raise RejectedError(400, str(error), target.name) from None
+
+    async def _reserve(self, call: Call, target: Target) -> int | None:
+        try:
+            return await open_call_async(call)
+        except ReservationDeniedError as error:
+            message = f"{error}; this call may cost up to {call.reserved}"
+            raise _denied(target, message, reason_of(error)) from None
+        except InvalidRequestError as error:
+            raise RejectedError(400, str(error), target.name) from None
+        except CyclesError as error:
+            final = isinstance(error, ProtocolError) and not error.retryable
+            message = f"the budget server gave no decision, and nothing was sent: {error}"
+            raise RejectedError(503, message, target.name, "no_decision" if final else None) from None
+
+
+def _denied(target: Target, message: str, reason: str) -> RejectedError:
+    return RejectedError(_DENIED, denial_text(message, reason), target.name, reason)
+
+
+def _limited(call: Call, body: Mapping[str, Any], cap: int | None) -> Mapping[str, Any] | None:
+    """Return the body with its output limit and with the usage event of a stream; None if nothing changes."""
+    changes: dict[str, Any] = dict(call.limits(cap))
+    changed = with_limits(body, changes) if changes else None
+    if call.wants_usage_event():
+        given = body.get("stream_options")
+        options = {**(given if isinstance(given, Mapping) else {}), "include_usage": True}
+        changed = {**(body if changed is None else changed), "stream_options": options}
+        call.hide_usage = True
+    return changed

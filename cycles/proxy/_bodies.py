@@ -1,0 +1,135 @@
+"""Read the bodies of requests as the provider will, and write those that must change. No I/O."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from email.parser import BytesHeaderParser
+from typing import Any, Final
+
+from attrs import frozen
+
+from cycles.providers._endpoints import Endpoint, Provider
+from cycles.proxy._targets import RejectedError
+
+_BOUNDARY: Final = re.compile(r'boundary="?([^";,]{1,200})"?', re.IGNORECASE)
+_CAMEL: Final = {
+    "generation_config": "generationConfig",
+    "max_output_tokens": "maxOutputTokens",
+    "candidate_count": "candidateCount",
+    "response_modalities": "responseModalities",
+    "cached_content": "cachedContent",
+}
+"""Gemini accepts both names; the limits that are set and priced use the second."""
+
+
+@frozen
+class Body:
+    """A request's body.
+
+    Attributes:
+        content: The members that decide the price.
+        raw: The bytes that were received.
+        must_change: The bytes can be read in another way than they are priced, so the members are sent instead.
+        file_bytes: Size of uploaded files.
+    """
+
+    content: dict[str, Any]
+    raw: bytes
+    must_change: bool = False
+    file_bytes: int = 0
+
+    def changed(self, content: Mapping[str, Any] | None) -> bytes:
+        """Return the bytes to send: those that were received, if nothing must change."""
+        if content is None and not self.must_change:
+            return self.raw
+        return json.dumps(self.content if content is None else content, ensure_ascii=False).encode(
+            "utf-8", "surrogatepass"
+        )
+
+
+def read_body(raw: bytes, headers: Mapping[str, str], provider: Provider) -> Body:
+    """Read a body: a JSON object, or the form of a file upload.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise ValueError("the body is compressed: send it without Content-Encoding")
+    kind = headers.get("content-type", "")
+    if "multipart/form-data" in kind.lower():
+        return _form(raw, kind)
+    doubled = False
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal doubled
+        found = dict(pairs)
+        doubled = doubled or len(found) != len(pairs)
+        return found
+
+    try:
+        content = json.loads(raw, object_pairs_hook=members)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the body is no JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError("the body is no JSON object")
+    if provider != "google":
+        return Body(content, raw, doubled)
+    renamed = _camel(content)
+    return Body(renamed, raw, doubled or renamed.keys() != content.keys() or renamed != content)
+
+
+def _camel(content: dict[str, Any]) -> dict[str, Any]:
+    renamed = {_CAMEL.get(name, name): value for name, value in content.items()}
+    config = renamed.get("generationConfig")
+    if isinstance(config, dict):
+        renamed["generationConfig"] = {_CAMEL.get(name, name): value for name, value in config.items()}
+    return renamed
+
+
+def _form(raw: bytes, kind: str) -> Body:
+    found = _BOUNDARY.search(kind)
+    if found is None:
+        raise ValueError("the form has no boundary")
+    content: dict[str, Any] = {}
+    size = 0
+    for part in raw.split(b"--" + found.group(1).encode("latin-1"))[1:-1]:
+        head, separator, value = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+        if not separator:
+            raise ValueError("a part of the form has no content")
+        header = BytesHeaderParser().parsebytes(head)
+        name = header.get_param("name", header="content-disposition")
+        value = value.removesuffix(b"\r\n")
+        if header.get_filename() is not None:
+            size += len(value)
+        elif isinstance(name, str):
+            if name in content and name in ("model", "n"):
+                raise ValueError(f"the form has {name} twice")
+            content[name] = _form_value(value.decode("utf-8", "replace"))
+    return Body(content, raw, False, size)
+
+
+def _form_value(text: str) -> Any:
+    if text.isdecimal() and len(text) < 10:
+        return int(text)
+    return {"true": True, "false": False}.get(text, text)
+
+
+def check_limits(endpoint: Endpoint, content: Mapping[str, Any]) -> None:
+    """Check that each output limit of a request is a positive integer, or absent.
+
+    Raises:
+        ValueError: naming the limit.
+    """
+    for name in endpoint.limits:
+        found: Any = content
+        for part in name.split("."):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        if found is not None and (isinstance(found, bool) or not isinstance(found, int) or found < 1):
+            raise ValueError(f"{name} must be a positive integer, got {found!r:.80}")
+
+
+def rejected_body(name: str, error: ValueError) -> RejectedError:
+    """Return the 400 of a body that cannot be priced."""
+    return RejectedError(400, f"{error}; nothing was sent", name)

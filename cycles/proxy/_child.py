@@ -1,0 +1,118 @@
+"""Run the command of ``cycles run``: pass signals to it once, and wait for its end.
+
+The command is in the process group of this process if that group has the terminal; then the terminal signals both, and
+only signals that were sent to this process alone are passed. Otherwise the command has its own group.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+NOT_FOUND: Final = 127
+NOT_EXECUTABLE: Final = 126
+STOP_S: Final = 10.0
+"""How long a command that is stopped may take before it is killed."""
+_PASSED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_RESET: Final = (*_PASSED, signal.SIGPIPE, signal.SIGCHLD)
+_FROM_KERNEL: Final = 0x80
+"""The code of a signal that the terminal sends; others come from a process."""
+
+
+class CommandError(Exception):
+    """The command cannot be started; `status` is the exit status that a shell would return."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def block_signals() -> None:
+    """Block the signals that are passed, in this thread and in those that it starts from now on."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*_PASSED, signal.SIGCHLD))
+
+
+class Child:
+    """The running command. Signals must be blocked (`block_signals`) before any thread starts.
+
+    Args:
+        command: The program and its arguments.
+        environment: All its variables.
+
+    Raises:
+        CommandError: if it is not found or not executable.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._shares_terminal = _has_terminal()
+        self._lock = threading.Lock()
+        self._ended = False
+        groups: dict[str, Any] = {} if self._shares_terminal else {"setpgroup": 0}
+        try:
+            self._pid = os.posix_spawnp(
+                command[0], list(command), dict(environment), setsigmask=(), setsigdef=_RESET, **groups
+            )
+        except FileNotFoundError:
+            raise CommandError(f"command not found: {command[0]}", NOT_FOUND) from None
+        except OSError as error:
+            raise CommandError(f"cannot run {command[0]}: {error.strerror}", NOT_EXECUTABLE) from None
+
+    def wait(self) -> int:
+        """Pass signals until the command ends, and return its exit status: 128 + N after signal N."""
+        while True:
+            number, from_terminal = _next_signal()
+            if number == signal.SIGCHLD:
+                status = self._reap()
+                if status is not None:
+                    return status
+            elif not (from_terminal and self._shares_terminal):
+                self.send(number)
+
+    def _reap(self) -> int | None:
+        with self._lock:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid == 0:
+                return None
+            self._ended = True
+        code = os.waitstatus_to_exitcode(status)
+        return code if code >= 0 else 128 - code
+
+    def send(self, number: int) -> None:
+        """Send a signal to the command, if it still runs."""
+        with self._lock:
+            if not self._ended:
+                os.kill(self._pid, number)
+
+    def stop(self) -> None:
+        """End the command: SIGTERM now, SIGKILL after 10 seconds."""
+        self.send(signal.SIGTERM)
+        timer = threading.Timer(STOP_S, self.send, (signal.SIGKILL,))
+        timer.daemon = True
+        timer.start()
+
+
+def _has_terminal() -> bool:
+    """Return whether this process is in the group that its terminal signals."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+def _next_signal() -> tuple[int, bool]:
+    """Wait for a signal; return its number, and whether the terminal sent it."""
+    awaited = (*_PASSED, signal.SIGCHLD)
+    if not hasattr(signal, "sigwaitinfo"):  # macOS
+        number = signal.sigwait(awaited)
+        return number, number in (signal.SIGINT, signal.SIGQUIT)
+    found = signal.sigwaitinfo(awaited)
+    return found.si_signo, found.si_code == _FROM_KERNEL

@@ -1,0 +1,76 @@
+"""Error responses in the shape of each provider, so that the program's SDK raises its own error."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from cycles._errors import CyclesError, ProtocolError
+
+_ANTHROPIC: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+}
+_GEMINI: Final = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    402: "RESOURCE_EXHAUSTED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    501: "UNIMPLEMENTED",
+}
+_OPENAI: Final = {402: "insufficient_quota"}
+
+_REMEDIES: Final = {
+    "unknown_model": "pass its price with --prices, or --unknown-model allow=AMOUNT",
+    "unmetered": "pass --unmetered allow to send such requests without metering them",
+    "run_limit": "raise --budget of this run",
+    "approval_denied": "approve it at the prompt of --ask-at",
+}
+_REMEDY: Final = "raise the budget (cycles run --budget), or fund the scope"
+
+
+def error_response(
+    name: str, status: int, message: str, reason: str | None = None
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Return status, headers and body of an error response.
+
+    Args:
+        name: The provider whose shape it has.
+        status: HTTP status.
+        message: What happened and what to do.
+        reason: The word for a denial, for the header `x-cycles-reason`.
+    """
+    body = json.dumps(_body(name, status, message, reason)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if reason is not None:
+        headers += [(b"x-should-retry", b"false"), (b"x-cycles-reason", reason.encode())]
+    return status, headers, body
+
+
+def _body(name: str, status: int, message: str, reason: str | None) -> object:
+    server = status >= 500
+    if name == "anthropic":
+        kind = _ANTHROPIC.get(status, "api_error" if server else "invalid_request_error")
+        return {"type": "error", "error": {"type": kind, "message": message}}
+    if name == "gemini":
+        word = _GEMINI.get(status, "UNAVAILABLE" if server else "FAILED_PRECONDITION")
+        return {"error": {"code": status, "message": message, "status": word}}
+    kind = _OPENAI.get(status, "server_error" if server else "invalid_request_error")
+    return {"error": {"message": message, "type": kind, "param": None, "code": reason}}
+
+
+def reason_of(error: CyclesError) -> str:
+    """Return the reason of a denial in lower case, for example ``budget_exceeded``."""
+    code = None
+    if isinstance(error, ProtocolError):
+        code = error.reason_code or error.code
+    return (code or "denied").lower()
+
+
+def denial_text(message: str, reason: str) -> str:
+    """Return the message of a denial, with how to raise the budget."""
+    return f"Cycles denied this call: {message}; {_REMEDIES.get(reason, _REMEDY)}"

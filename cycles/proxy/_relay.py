@@ -1,0 +1,216 @@
+"""Send a request upstream, pass its response on as it arrives, and settle the call when it ends.
+
+A metered response is read as decoded bytes. What is not metered passes as the bytes that the upstream sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import httpx
+
+from cycles.providers._call import Call, Outcome
+from cycles.providers._settle import end_call_async
+from cycles.proxy._exchange import DRAIN_BYTES, Exchange
+from cycles.proxy._targets import RejectedError, Target, client_headers, upstream_headers
+from cycles.proxy._totals import Totals
+
+
+class BrokenUpstreamError(Exception):
+    """The upstream broke off a response whose head was sent, so the program's connection must break too."""
+
+
+class StatusError(Exception):
+    """The upstream's response has an error status; nothing is paid for it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status_code = status
+
+
+class Relay:
+    """Sends requests upstream and counts what they cost."""
+
+    def __init__(self, upstream: httpx.AsyncClient, totals: Totals) -> None:
+        self._upstream = upstream
+        self._totals = totals
+
+    async def untouched(self, exchange: Exchange, target: Target) -> None:
+        """Relay a request that is not metered."""
+        has_body = "content-length" in exchange.headers or "transfer-encoding" in exchange.headers
+        response = await self._send(exchange, target, exchange.chunks() if has_body else b"")
+        exchange.watch()
+        await self._pass(exchange, target, response)
+        await exchange.finish()
+
+    async def metered(self, exchange: Exchange, target: Target, call: Call, content: bytes) -> None:
+        """Relay a metered request, and settle its call.
+
+        Raises:
+            RejectedError: 502 if there is no response, or one that redirects.
+            BrokenUpstreamError: if the response broke off after its head was sent.
+        """
+        try:
+            response = await self._send(exchange, target, content)
+        except BaseException as error:
+            await self.failed(call, error.__cause__ if isinstance(error, RejectedError) else error)
+            raise
+        if response.status_code >= 300:
+            await self.failed(call, StatusError(response.status_code))
+            await self._pass(exchange, target, response)
+            await exchange.finish()
+            return
+        kind = response.headers.get("content-type", "")
+        if "json" in kind and not call.request.stream:
+            await self._whole(exchange, target, call, response)
+        else:
+            await self._stream(exchange, target, call, response, kind)
+
+    async def failed(self, call: Call, error: BaseException | None) -> None:
+        """Settle a call that has no response to be paid."""
+        await end_call_async(call, None, error)
+        self._totals.settled(call)
+
+    async def _send(self, exchange: Exchange, target: Target, content: bytes | AsyncIterator[bytes]) -> httpx.Response:
+        headers = upstream_headers(exchange.scope["headers"])
+        if isinstance(content, bytes):
+            headers = [(name, value) for name, value in headers if name != "content-length"]
+        request = httpx.Request(exchange.method, target.url, headers=headers, content=content)
+        try:
+            response = await self._upstream.send(request, stream=True)
+        except httpx.HTTPError as error:
+            message = f"the provider gave no response: {type(error).__name__}"
+            raise RejectedError(502, message, target.name) from error
+        if response.has_redirect_location:
+            await response.aclose()
+            status = StatusError(response.status_code)
+            raise RejectedError(502, "the provider redirects, and the proxy does not follow", target.name) from status
+        return response
+
+    async def _pass(self, exchange: Exchange, target: Target, response: httpx.Response) -> None:
+        """Send a response on, byte for byte."""
+        try:
+            await exchange.start(response.status_code, client_headers(response.headers.raw, changed=False))
+            async for chunk in response.aiter_raw():
+                await exchange.send(chunk)
+        except httpx.HTTPError as error:
+            raise BrokenUpstreamError from error
+        finally:
+            await response.aclose()
+
+    async def _whole(self, exchange: Exchange, target: Target, call: Call, response: httpx.Response) -> None:
+        """Settle a whole response before it is sent on."""
+        call.responded = True
+        outcome: Outcome = "closed"
+        try:
+            content = await response.aread()
+            call.whole(content)
+            outcome = None
+        except httpx.HTTPError as error:
+            outcome = "error"
+            raise RejectedError(502, "the provider broke off its response", target.name) from error
+        finally:
+            await response.aclose()
+            await self._ended(call, outcome)
+        headers = client_headers(response.headers.raw, changed=True)
+        await exchange.start(response.status_code, [*headers, (b"content-length", str(len(content)).encode())])
+        await exchange.finish(content)
+
+    async def _stream(
+        self, exchange: Exchange, target: Target, call: Call, response: httpx.Response, kind: str
+    ) -> None:
+        """Send a stream on as it arrives, and settle it at its end."""
+        reader = _reader_of(call, kind)
+        exchange.drain_if(reader.usage_may_follow)
+        outcome: Outcome = "closed"
+        try:
+            await exchange.start(response.status_code, client_headers(response.headers.raw, changed=True))
+            drained = 0
+            async for chunk in response.aiter_bytes():
+                await exchange.send(reader.feed(chunk))
+                if exchange.left:
+                    drained += len(chunk)
+                    if drained > DRAIN_BYTES or not reader.usage_may_follow():
+                        break
+            rest = reader.finish()
+            outcome = call.stream_outcome if exchange.left else reader.outcome
+        except httpx.HTTPError as error:
+            outcome = "error"
+            raise BrokenUpstreamError from error
+        finally:
+            with contextlib.suppress(httpx.HTTPError):
+                await response.aclose()
+            await self._ended(call, outcome)
+        await exchange.finish(rest)
+
+    async def _ended(self, call: Call, outcome: Outcome) -> None:
+        await end_call_async(call, outcome)
+        self._totals.settled(call)
+
+
+class _Bytes:
+    """Passes a body that reports nothing on its way, such as audio; JSON is kept and read at its end."""
+
+    def __init__(self, call: Call, *, keeps: bool) -> None:
+        self._call = call
+        self._kept: list[bytes] | None = [] if keeps else None
+        call.responded = True
+
+    def feed(self, chunk: bytes) -> bytes:
+        if self._kept is not None:
+            self._kept.append(chunk)
+        return chunk
+
+    def finish(self) -> bytes:
+        if self._kept is not None:
+            _read_json(self._call, b"".join(self._kept))
+        return b""
+
+    def usage_may_follow(self) -> bool:
+        return False
+
+    @property
+    def outcome(self) -> Outcome:
+        return self._call.chunks_outcome
+
+
+class _Events:
+    """Passes the events of a stream on, without the usage event that the proxy itself requested."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._seen = call.stream()
+
+    def feed(self, chunk: bytes) -> bytes:
+        return self._seen.feed(chunk)
+
+    def finish(self) -> bytes:
+        return self._seen.flush()
+
+    def usage_may_follow(self) -> bool:
+        seen = self._seen
+        return self._call.usage_event and seen.finished and not (seen.usage_seen or seen.complete or seen.failed)
+
+    @property
+    def outcome(self) -> Outcome:
+        return "error" if self._seen.failed else None
+
+
+def _reader_of(call: Call, kind: str) -> _Bytes | _Events:
+    return _Events(call) if "event-stream" in kind else _Bytes(call, keeps="json" in kind)
+
+
+def _read_json(call: Call, content: bytes) -> None:
+    """Read a body of JSON; Gemini streams without ``alt=sse`` are a list of chunks."""
+    found: Any = None
+    with contextlib.suppress(ValueError):
+        found = json.loads(content)
+    if not isinstance(found, list):
+        call.whole(content)
+        return
+    for chunk in found:
+        if isinstance(chunk, Mapping):
+            call.chunk(chunk)

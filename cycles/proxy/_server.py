@@ -1,0 +1,122 @@
+"""Serve the proxy with uvicorn in its own thread, and stop it: running calls finish first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+import httpx
+
+import cycles
+from cycles._core.amounts import Amount
+from cycles._errors import ConfigurationError
+from cycles.proxy._app import App
+from cycles.proxy._settings import ProxySettings
+
+START_S: Final = 10.0
+BACKLOG: Final = 2048
+KEEP_ALIVE_S: Final = 75
+CONNECT_S: Final = 30.0
+"""How long connecting to a provider may take; reading has no limit, because a model may think for long."""
+
+
+class ProxyServer:
+    """The proxy on a socket.
+
+    Args:
+        settings: How requests are treated.
+        client: Where they are reserved.
+        limit: What all calls together may spend, beside the client's budgets; None: no such limit.
+        on_denied: Called after each denial, in the event loop.
+    """
+
+    def __init__(
+        self,
+        settings: ProxySettings,
+        client: cycles.Cycles,
+        *,
+        limit: Amount | None = None,
+        on_denied: Callable[[], None] = lambda: None,
+    ) -> None:
+        timeout = httpx.Timeout(None, connect=CONNECT_S)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        self._upstream = httpx.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False)
+        self.app = App(settings, client, self._upstream, on_denied)
+        self._client = client
+        self._limit = limit
+        self._server: Any = None
+        self._thread: threading.Thread | None = None
+        self._started = threading.Event()
+
+    def start(self, host: str, port: int) -> str:
+        """Open the socket, serve it from a thread, and return ``http://HOST:PORT``.
+
+        Raises:
+            ConfigurationError: if the address is not available, or uvicorn is not installed.
+        """
+        import uvicorn
+
+        sock = _bound(host, port)
+        config = uvicorn.Config(
+            self.app,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level=logging.CRITICAL + 1,  # a broken connection is no error of the proxy
+            access_log=False,
+            date_header=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, args=(sock,), name="cycles-proxy", daemon=True)
+        self._thread.start()
+        if not self._started.wait(START_S):
+            self.stop(0)
+            raise ConfigurationError(f"the proxy did not start within {START_S:g} s on {host}:{port}; try again")
+        found, number = sock.getsockname()[:2]
+        return f"http://[{found}]:{number}" if ":" in found else f"http://{found}:{number}"
+
+    def _run(self, sock: socket.socket) -> None:
+        if self._limit is None:
+            asyncio.run(self._serve(sock))
+            return
+        with cycles.limit(self._limit):  # each request of the loop runs in a copy of this context
+            asyncio.run(self._serve(sock))
+
+    async def _serve(self, sock: socket.socket) -> None:
+        asyncio.get_running_loop().call_soon(self._started.set)
+        try:
+            await self._server.serve([sock])
+        finally:
+            await self._upstream.aclose()
+            await self._client.aclose()
+
+    def stop(self, seconds: int) -> None:
+        """Accept no more connections, let running calls finish for at most `seconds`, and close the client."""
+        if self._thread is not None:
+            self._server.config.timeout_graceful_shutdown = seconds
+            self._server.should_exit = True
+            self._thread.join()
+            self._thread = None
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With IPPROTO_TCP, because asyncio sets TCP_NODELAY only on sockets that name it.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as wrong:
+        sock.close()
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port} ({wrong.strerror or wrong}); pass another address with --listen"
+        ) from wrong
+    sock.listen(BACKLOG)
+    return sock

@@ -1,0 +1,114 @@
+"""What a run has spent and denied: counts, and the summary that they make."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from attrs import Factory, define
+
+from cycles._core.amounts import Amount
+from cycles.providers._call import Call
+
+_DECIMALS = 4
+
+
+@define
+class Totals:
+    """Counts of one run.
+
+    Attributes:
+        calls: Metered requests that were reserved.
+        denied: Requests that were denied, with unknown models and unmetered paths.
+        passed: Requests that cost nothing.
+        unmetered: Requests that may have cost money and were not metered.
+        estimated: Calls whose cost is an estimate.
+        spent: Microcents of all calls.
+        models: By model, the number of calls and microcents.
+        paths: Unmetered paths, with the number of requests.
+    """
+
+    calls: int = 0
+    denied: int = 0
+    passed: int = 0
+    unmetered: int = 0
+    estimated: int = 0
+    spent: int = 0
+    models: dict[str, list[int]] = Factory(dict)
+    paths: Counter[str] = Factory(Counter)
+    _unsettled: list[Any] = Factory(list)
+
+    @property
+    def pending(self) -> int:
+        """Calls whose settlement the ledger has not confirmed."""
+        return sum(guard.state == "pending" for guard in self._unsettled)
+
+    def settled(self, call: Call) -> None:
+        """Count a call that has ended."""
+        self.calls += 1
+        ending = call.ending
+        amount = 0 if ending is None or ending.amount is None else ending.amount.amount
+        if ending is not None and ending.metadata.get("actual_source") == "estimate":
+            self.estimated += 1
+        if call.guard.state == "pending":
+            self._unsettled.append(call.guard)
+        self.spent += amount
+        counts = self.models.setdefault(call.request.model or call.request.endpoint, [0, 0])
+        counts[0] += 1
+        counts[1] += amount
+
+    def document(self, seconds: float, exit_status: int) -> dict[str, Any]:
+        """Return the summary as a JSON document."""
+        return {
+            "calls": self.calls,
+            "denied": self.denied,
+            "passed": self.passed,
+            "unmetered": self.unmetered,
+            "estimated": self.estimated,
+            "pending": self.pending,
+            "spent": _amount(self.spent),
+            "models": {
+                model: {"calls": calls, "spent": _amount(spent)}
+                for model, (calls, spent) in sorted(self.models.items())
+            },
+            "seconds": round(seconds, 3),
+            "exit": exit_status,
+        }
+
+    def line(self, seconds: float, budget: Amount | None) -> str:
+        """Return the summary as one line."""
+        spent = f"{dollars(self.spent)}{'' if budget is None else f' of {dollars(budget.amount, 2)}'} spent"
+        by_cost = sorted(self.models.items(), key=lambda item: -item[1][1])
+        models = ", ".join(f"{model} {dollars(cost)}" for model, (_, cost) in by_cost)
+        parts = [
+            f"{self.calls} {'call' if self.calls == 1 else 'calls'}",
+            f"{spent} ({models})" if models else spent,
+            f"{self.denied} denied",
+            *([f"{self.unmetered} not metered"] if self.unmetered else []),
+            *([f"{self.estimated} estimated"] if self.estimated else []),
+            *([f"{self.pending} pending"] if self.pending else []),
+            _duration(seconds),
+        ]
+        return ", ".join(parts)
+
+
+def _amount(microcents: int) -> dict[str, Any]:
+    return {"unit": "USD_MICROCENTS", "amount": microcents}
+
+
+def dollars(microcents: int, decimals: int = _DECIMALS) -> str:
+    """Return an amount for people: more decimals only if it would read as zero or, for a budget, be cut."""
+    exact = f"{microcents // 100_000_000}.{microcents % 100_000_000:08d}"
+    if decimals == _DECIMALS and microcents >= 10_000:
+        return f"${round(microcents / 100_000_000, decimals):.{decimals}f}"
+    shown = exact.rstrip("0")
+    whole, _, fraction = shown.partition(".")
+    return f"${whole}.{fraction.ljust(decimals, '0')}"
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s"
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours} h {minutes:02d} m" if hours else f"{minutes} m {whole % 60:02d} s"
