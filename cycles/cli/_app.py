@@ -20,6 +20,8 @@ from cycles.cli._output import say
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "dev": ("cycles.cli.dev", "Run a server with a dashboard, for development."),
     "doctor": ("cycles.cli.doctor", "Check settings, server and journal."),
+    "run": ("cycles.cli.run", "Run a command under a budget."),
+    "proxy": ("cycles.cli.proxy", "Serve the proxy of cycles run."),
     "balances": ("cycles.cli.balances", "Show budgets: allocated, spent, reserved, what is left."),
     "reservations": ("cycles.cli.reservations", "List reservations."),
     "reservation": ("cycles.cli.reservation", "Show one reservation."),

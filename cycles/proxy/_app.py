@@ -6,12 +6,13 @@ Metered requests go through `cycles.providers`: plan, reserve, limit, settle. Th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
 
-from cycles import Cycles
+from cycles import Balance, Cycles
 from cycles._core.amounts import Amount
 from cycles._errors import CyclesError, InvalidRequestError, ProtocolError, ReservationDeniedError, UnknownModelError
 from cycles.providers._bodies import with_limits
@@ -150,14 +151,29 @@ class App:
         try:
             return await open_call_async(call)
         except ReservationDeniedError as error:
-            message = f"{error}; this call may cost up to {call.reserved}"
-            raise _denied(target, message, reason_of(error)) from None
+            raise _denied(target, await self._explained(call, error), reason_of(error)) from None
         except InvalidRequestError as error:
             raise RejectedError(400, str(error), target.name) from None
         except CyclesError as error:
             final = isinstance(error, ProtocolError) and not error.retryable
             message = f"the budget server gave no decision, and nothing was sent: {error}"
             raise RejectedError(503, message, target.name, "no_decision" if final else None) from None
+
+    async def _explained(self, call: Call, error: ReservationDeniedError) -> str:
+        """Return what the call may cost and what is left, in the scope in which the least is left."""
+        cost = f"it may cost up to {call.reserved}"
+        if error.code == "RUN_LIMIT":
+            return f"{cost}; {error.message}"
+        tightest: Balance | None = None
+        with contextlib.suppress(CyclesError):
+            async for balance in self._client.aio.balances(subject=dict(self._settings.subject) or None):
+                same = balance.remaining.unit == call.reserved.unit
+                if same and (tightest is None or balance.remaining.amount < tightest.remaining.amount):
+                    tightest = balance
+        if tightest is None:
+            return f"{cost}; {error.message}"
+        code = error.reason_code or error.code
+        return f"{cost}, and {tightest.remaining} is left in {tightest.scope_path} ({code})"
 
 
 def _denied(target: Target, message: str, reason: str) -> RejectedError:

@@ -33,7 +33,7 @@ class RunLedger:
         self.budget = budget
         self.limit = limit
         config = client.config
-        self.environment = {"CYCLES_BASE_URL": config.base_url, "CYCLES_API_KEY": str(config.api_key)}
+        self.environment = {"CYCLES_BASE_URL": str(config.base_url), "CYCLES_API_KEY": str(config.api_key)}
         if config.tenant is not None:
             self.environment["CYCLES_TENANT"] = config.tenant
         self._closing = ExitStack()

@@ -5,6 +5,7 @@ A metered response is read as decoded bytes. What is not metered passes as the b
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -125,7 +126,7 @@ class Relay:
         """Send a stream on as it arrives, and settle it at its end."""
         reader = _reader_of(call, kind)
         exchange.drain_if(reader.usage_may_follow)
-        outcome: Outcome = "closed"
+        outcome: Outcome = None
         try:
             await exchange.start(response.status_code, client_headers(response.headers.raw, changed=True))
             drained = 0
@@ -137,6 +138,9 @@ class Relay:
                         break
             rest = reader.finish()
             outcome = call.stream_outcome if exchange.left else reader.outcome
+        except asyncio.CancelledError:
+            outcome = call.stream_outcome
+            raise
         except httpx.HTTPError as error:
             outcome = "error"
             raise BrokenUpstreamError from error

@@ -83,10 +83,10 @@ def check_caller(raw_path: str, headers: Mapping[str, str], key: str | None) -> 
     """
     name = provider_name(raw_path)
     origin = headers.get("origin")
-    if origin is not None and not _is_loopback(urlsplit(origin).hostname):
+    if origin is not None and not is_loopback(urlsplit(origin).hostname):
         raise RejectedError(403, "requests of web pages of another origin are not accepted", name)
     if key is None:
-        if not _is_loopback(_host_of(headers.get("host", ""))):
+        if not is_loopback(_host_of(headers.get("host", ""))):
             raise RejectedError(403, "the Host header names no loopback address: use http://127.0.0.1:PORT", name)
         return raw_path
     first, _, rest = raw_path.removeprefix("/").partition("/")
@@ -108,7 +108,8 @@ def _host_of(header: str) -> str | None:
         return None
 
 
-def _is_loopback(host: str | None) -> bool:
+def is_loopback(host: str | None) -> bool:
+    """Return whether a host name or address is this machine only."""
     if host is None:
         return False
     if host == "localhost" or host.endswith(".localhost"):

@@ -99,6 +99,8 @@ def _amount(microcents: int) -> dict[str, Any]:
 def dollars(microcents: int, decimals: int = _DECIMALS) -> str:
     """Return an amount for people: more decimals only if it would read as zero or, for a budget, be cut."""
     exact = f"{microcents // 100_000_000}.{microcents % 100_000_000:08d}"
+    if not microcents:
+        return "$0.00"
     if decimals == _DECIMALS and microcents >= 10_000:
         return f"${round(microcents / 100_000_000, decimals):.{decimals}f}"
     shown = exact.rstrip("0")

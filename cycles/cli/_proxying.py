@@ -1,0 +1,114 @@
+"""What `cycles run` and `cycles proxy` share: their options, and how a run is made of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+import cycles
+from cycles.cli._frame import Cli
+from cycles.cli._options import amount, subject_option
+
+if TYPE_CHECKING:
+    from cycles.proxy._run import Run
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PROVIDERS: Final = ("openai", "anthropic", "gemini")
+_NEEDED: Final = ("uvicorn", "starlette", "genai_prices")
+
+
+def _upstreams(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for text in values:
+        name, equals, url = text.partition("=")
+        if not equals or name not in PROVIDERS:
+            raise click.BadParameter(
+                f"{text!r} is not PROVIDER=URL; write it like openai=https://HOST/v1 ({', '.join(PROVIDERS)})",
+                ctx,
+                param,
+            )
+        found[name] = url
+    return found
+
+
+def _unknown_model(ctx: click.Context, param: click.Parameter, value: str) -> cycles.Amount | None:
+    if value == "refuse":
+        return None
+    word, equals, text = value.partition("=")
+    if word != "allow" or not equals:
+        raise click.BadParameter(f"{value!r} is neither refuse nor allow=AMOUNT, like allow=0.10USD", ctx, param)
+    return _dollars(ctx, param, amount(text))
+
+
+def _dollars(ctx: click.Context, param: click.Parameter, value: cycles.Amount | None) -> cycles.Amount | None:
+    if value is not None and value.unit != cycles.Unit.USD_MICROCENTS:
+        raise click.BadParameter(f"{value} is not in USD; write it like 5USD", ctx, param)
+    return value
+
+
+def proxy_options(function: F) -> F:
+    """Add the options that `run` and `proxy` share."""
+    options = (
+        click.option("--budget", metavar="AMOUNT", type=amount, callback=_dollars, help="The budget, like 5USD."),
+        click.option("--embedded", is_flag=True, help="Use a ledger in this process, also if a server is configured."),
+        click.option("--keep", metavar="NAME", help="Keep that ledger in a file, where the spend of runs adds up."),
+        click.option(
+            "--upstream", metavar="PROVIDER=URL", multiple=True, callback=_upstreams, help="Where requests are sent."
+        ),
+        click.option("--prices", metavar="FILE", help="Prices in JSON or TOML that override the installed ones."),
+        subject_option,
+        click.option(
+            "--max-output-tokens", metavar="N", type=click.IntRange(1), help="The highest output limit of a request."
+        ),
+        click.option(
+            "--unknown-model",
+            metavar="refuse|allow=AMOUNT",
+            default="refuse",
+            callback=_unknown_model,
+            help="Reject models without a price, or reserve and charge AMOUNT for each call.",
+        ),
+        click.option(
+            "--unmetered",
+            type=click.Choice(["refuse", "allow"]),
+            default="refuse",
+            help="Reject or pass requests that may cost money and cannot be metered.",
+        ),
+        click.option(
+            "--wait", metavar="SECONDS", type=click.FloatRange(0), help="How long to wait for budget before a denial."
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None, stops: bool = False) -> Run:
+    """Return a run with its ledger and its settings.
+
+    Raises:
+        ConfigurationError: a package, a budget or a setting is missing or wrong.
+    """
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise cycles.ConfigurationError(f"{missing[0]} is not installed: run pip install 'cycles-sdk[proxy]'")
+    from cycles.proxy._ledger import open_ledger
+    from cycles.proxy._run import Run
+    from cycles.proxy._settings import ProxySettings, price_book, upstreams_of
+
+    settings = ProxySettings(
+        upstreams=upstreams_of(options["upstream"], os.environ),
+        prices=price_book(options["prices"]),
+        subject=options["subject"] or {},
+        max_output_tokens=options["max_output_tokens"],
+        unknown_model=options["unknown_model"],
+        unmetered=options["unmetered"],
+        wait=options["wait"],
+        key=key,
+    )
+    ledger = open_ledger(cli.config(), options["budget"], embedded=options["embedded"], keep=options["keep"])
+    return Run(settings, ledger, stops=stops)

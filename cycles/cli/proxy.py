@@ -1,0 +1,76 @@
+"""`cycles proxy`: the proxy of `cycles run` as a service."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import threading
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from cycles.cli import _frame as frame
+from cycles.cli._frame import Cli
+from cycles.cli._output import say
+from cycles.cli._proxying import make_run, proxy_options
+
+
+def _address(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, int]:
+    try:
+        found = urlsplit(f"//{value}")
+        host, port = found.hostname, found.port
+    except ValueError:
+        host, port = None, None
+    if not host or port is None:
+        raise click.BadParameter(f"{value!r} is not HOST:PORT; write it like 127.0.0.1:8790", ctx, param)
+    return host, port
+
+
+@frame.command("proxy")
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    default="127.0.0.1:8790",
+    show_default=True,
+    callback=_address,
+    help="Where the proxy listens; port 0 is any free port.",
+)
+@click.option(
+    "--proxy-key", metavar="KEY", envvar="CYCLES_PROXY_KEY", help="The key that requests need; required off loopback."
+)
+@proxy_options
+def command(cli: Cli, listen: tuple[str, int], proxy_key: str | None, **options: Any) -> int:
+    """Serve the proxy of `cycles run` until SIGTERM or Ctrl-C."""
+    host, port = listen
+    if not proxy_key and not _is_loopback(host):
+        raise click.UsageError(f"{host} is no loopback address: pass --proxy-key KEY, or set CYCLES_PROXY_KEY")
+    run = make_run(cli, options, key=proxy_key or None)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    ended = run.serve(host, port, lambda url: _announce(cli, url, proxy_key or None), stop)
+    if cli.out.json:
+        cli.out.document(ended.document)
+    else:
+        for line in ended.lines:
+            say(f"cycles: {line}")
+    return 0
+
+
+def _is_loopback(host: str) -> bool:
+    from cycles.proxy._targets import is_loopback
+
+    return is_loopback(host)
+
+
+def _announce(cli: Cli, url: str, key: str | None) -> None:
+    from cycles.proxy._run import base_urls
+
+    if cli.out.json:
+        cli.out.document({"listening": url, "base_urls": base_urls(url, None)})
+        return
+    place = url if key is None else f"{url}/$CYCLES_PROXY_KEY"
+    for variable, value in {**base_urls(place, None), "CYCLES_PROXY_URL": place}.items():
+        quoted = shlex.quote(value) if key is None else f'"{value}"'
+        cli.out.line(f"export {variable}={quoted}")

@@ -1,0 +1,40 @@
+"""`cycles run`: a budget for a program that has no code for it. The work is done by `cycles.proxy`."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import click
+
+from cycles.cli import _frame as frame
+from cycles.cli._frame import Cli
+from cycles.cli._output import say
+from cycles.cli._proxying import make_run, proxy_options
+
+
+@frame.command("run", context_settings={"allow_interspersed_args": False})
+@proxy_options
+@click.option(
+    "--on-denied",
+    type=click.Choice(["refuse", "stop"]),
+    default="refuse",
+    help="What a denial does: only the call fails, or the command is stopped.",
+)
+@click.option("--no-cycles-env", is_flag=True, help="Leave CYCLES_* unset for the command.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND [ARGUMENTS]...")
+def command(cli: Cli, arguments: tuple[str, ...], on_denied: str, no_cycles_env: bool, **options: Any) -> int:
+    """Run a command; its OpenAI, Anthropic and Gemini calls are charged to a budget, and denied beyond it."""
+    if not arguments:
+        raise click.UsageError("there is no command: write it after --, like cycles run --budget 5USD -- COMMAND")
+    if os.name != "posix":
+        raise click.UsageError("cycles run needs a POSIX system: start cycles proxy and the command instead")
+    run = make_run(cli, options, stops=on_denied == "stop")
+    ended = run.run(arguments, dict(os.environ), cycles_env=not no_cycles_env)
+    if cli.out.json:
+        say(json.dumps(ended.document))
+    else:
+        for line in ended.lines:
+            say(f"cycles: {line}")
+    return int(ended.status)

@@ -1,0 +1,139 @@
+"""Programs that know nothing of Cycles, as `cycles run` starts them: ``python -m tests.operators.agents NAME``.
+
+Each reads its provider's address from the environment, as the SDKs do, and prints what it got.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+PROMPT: list[Any] = [{"role": "user", "content": "hi"}]
+
+
+def openai_agent() -> None:
+    """Make a call and a stream with `openai`, sync and async."""
+    import openai
+
+    llm = openai.OpenAI(api_key="k", max_retries=5)
+    print(llm.chat.completions.create(model="gpt-4o", messages=PROMPT, max_tokens=50).choices[0].message.content)
+    stream = llm.chat.completions.create(model="gpt-4o", messages=PROMPT, max_tokens=50, stream=True)
+    print("".join(chunk.choices[0].delta.content or "" for chunk in stream))
+
+    async def run() -> None:
+        async with openai.AsyncOpenAI(api_key="k") as other:
+            done = await other.responses.create(model="gpt-4o", input="hi", max_output_tokens=50)
+            print(done.output_text)
+            async for _ in await other.responses.create(model="gpt-4o", input="hi", stream=True):
+                pass
+
+    asyncio.run(run())
+
+
+def anthropic_agent() -> None:
+    """Make a call and a stream with `anthropic`, sync and async."""
+    import anthropic
+
+    model = "claude-sonnet-4-5"
+    llm = anthropic.Anthropic(api_key="k")
+    print(llm.messages.create(model=model, messages=PROMPT, max_tokens=50).content[0])
+    with llm.messages.stream(model=model, messages=PROMPT, max_tokens=50) as stream:
+        print("".join(stream.text_stream))
+
+    async def run() -> None:
+        async with anthropic.AsyncAnthropic(api_key="k") as other:
+            await other.messages.create(model=model, messages=PROMPT, max_tokens=50)
+            async with other.messages.stream(model=model, messages=PROMPT, max_tokens=50) as events:
+                async for _ in events:
+                    pass
+
+    asyncio.run(run())
+
+
+def google_agent() -> None:
+    """Make a call and a stream with `google-genai`, sync and async."""
+    from google import genai
+
+    model = "gemini-2.5-flash"
+    llm = genai.Client(api_key="k")
+    print(llm.models.generate_content(model=model, contents="hi").text)
+    print("".join(chunk.text or "" for chunk in llm.models.generate_content_stream(model=model, contents="hi")))
+
+    async def run() -> None:
+        await llm.aio.models.generate_content(model=model, contents="hi")
+        async for _ in await llm.aio.models.generate_content_stream(model=model, contents="hi"):
+            pass
+
+    asyncio.run(run())
+
+
+def denied_agent() -> None:
+    """Call until a call is denied, and print the error of each SDK."""
+    import openai
+
+    llm = openai.OpenAI(api_key="k", max_retries=5)
+    started = time.monotonic()
+    try:
+        llm.chat.completions.create(model="gpt-4o", messages=PROMPT, max_tokens=1_000_000)
+    except openai.APIStatusError as error:
+        assert time.monotonic() - started < 3  # a retry waits half a second and more
+        print(type(error).__name__, error.status_code, error.code)
+
+
+def guarded_agent() -> None:
+    """Guard the client in the program too."""
+    import openai
+
+    import cycles
+
+    llm = cycles.providers.guard(openai.OpenAI(api_key="k"))
+    llm.chat.completions.create(model="gpt-4o", messages=PROMPT, max_tokens=50)
+
+
+def reserving_agent() -> None:
+    """Guard the same call by hand."""
+    import cycles
+
+    with cycles.Cycles() as client, client.reserve(cycles.usd("0.01"), action=("llm.completion", "x")) as guard:
+        guard.commit(cycles.usd("0.005"))
+
+
+def signals_agent() -> None:
+    """Count the signals for a moment after the first."""
+    counts = {signal.SIGINT: 0, signal.SIGTERM: 0}
+
+    def count(number: int, _: object) -> None:
+        counts[signal.Signals(number)] += 1
+
+    for each in counts:
+        signal.signal(each, count)
+    print("ready", os.getpid(), flush=True)
+    while not sum(counts.values()):
+        signal.pause()
+    time.sleep(0.3)
+    print(f"INT {counts[signal.SIGINT]} TERM {counts[signal.SIGTERM]}", flush=True)
+    sys.exit(5)
+
+
+def streaming_agent() -> None:
+    """Print the pieces of a stream as they arrive."""
+    import openai
+
+    llm = openai.OpenAI(api_key="k", max_retries=0)
+    for chunk in llm.chat.completions.create(model="gpt-4o", messages=PROMPT, stream=True, max_tokens=500):
+        print(chunk.choices[0].delta.content, flush=True)
+
+
+def environment_agent() -> None:
+    """Print the variables that matter."""
+    for name in sorted(os.environ):
+        if name.endswith("_BASE_URL") or name.startswith("CYCLES_") or name.lower() == "no_proxy":
+            print(f"{name}={os.environ[name]}")
+
+
+if __name__ == "__main__":
+    globals()[f"{sys.argv[1]}_agent"]()

@@ -1,0 +1,305 @@
+"""What the proxy denies, what it rejects, and how calls are settled that fail or are left."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Any
+
+import httpx
+import pytest
+
+import cycles
+from cycles.proxy._server import ProxyServer
+from cycles.proxy._settings import ProxySettings
+from tests.operators.proxying import BOOK, EXACT, KEY, USED, Place, proxied, upstreams
+
+CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+STREAM = {**CHAT, "stream": True}
+CALLS = [
+    ("openai", "/openai/v1/chat/completions", CHAT),
+    ("anthropic", "/anthropic/v1/messages", {**CHAT, "max_tokens": 500}),
+    ("gemini", "/gemini/v1beta/models/m:generateContent", {"contents": [{"parts": [{"text": "hi"}]}]}),
+]
+
+
+def _error(name: str, document: Any) -> tuple[str, str]:
+    """Return kind and message of an error in the shape of a provider."""
+    error = document["error"]
+    if name == "openai":
+        return error["code"], error["message"]
+    if name == "anthropic":
+        assert document["type"] == "error"
+        return error["type"], error["message"]
+    assert error["code"] == 402
+    return error["status"], error["message"]
+
+
+@pytest.mark.parametrize(("name", "path", "body"), CALLS)
+def test_a_denial_has_the_shape_of_the_provider_and_sends_nothing(name: str, path: str, body: dict[str, Any]) -> None:
+    with proxied(cycles.usd_microcents(5000)) as place:
+        response = place.post(path, json=body)
+        assert response.status_code == 402
+        assert response.headers["x-should-retry"] == "false"
+        assert response.headers["x-cycles-reason"] == "budget_exceeded"
+        kind, message = _error(name, response.json())
+        assert kind == {"openai": "budget_exceeded", "anthropic": "billing_error", "gemini": "RESOURCE_EXHAUSTED"}[name]
+        for part in ("it may cost up to $0.0", "$0.00005 is left in tenant:run", "raise the budget"):
+            assert part in message
+        assert place.provider.requests == []
+        totals = place.proxy.app.totals
+        assert (totals.denied, totals.calls, place.spent, place.held) == (1, 0, 0, 0)
+
+
+@pytest.mark.parametrize(("name", "path", "body"), CALLS)
+def test_an_unknown_model_is_denied_or_charged_at_the_amount_that_is_allowed(
+    name: str, path: str, body: dict[str, Any]
+) -> None:
+    other = {**body, "model": "new"} if "model" in body else body
+    with proxied() as place:
+        response = place.post(path.replace("models/m:", "models/new:"), json=other)
+        assert response.status_code == 402
+        assert response.headers["x-cycles-reason"] == "unknown_model"
+        assert "--unknown-model allow=AMOUNT" in _error(name, response.json())[1]
+        assert place.provider.requests == []
+    with proxied(unknown_model=cycles.usd("0.25")) as place:
+        assert place.post(path.replace("models/m:", "models/new:"), json=other).status_code == 200
+        assert place.commits == [(25_000_000, {"actual_source": "estimate"})]
+        assert place.proxy.app.totals.estimated == 1
+
+
+def test_unmetered_requests_are_denied_or_passed_and_reported() -> None:
+    with proxied() as place:
+        response = place.post("/openai/v1/batches", json={"input_file_id": "f"})
+        assert response.status_code == 402
+        assert response.json()["error"]["code"] == "unmetered"
+        assert place.provider.requests == []
+    with proxied(unmetered="allow") as place:
+        assert place.post("/openai/v1/batches", json={"input_file_id": "f"}).status_code == 200
+        totals = place.proxy.app.totals
+        assert (totals.unmetered, totals.paths["/batches"], place.spent) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("/openai/v1/chat/completions", {"content": b"no json"}),
+        ("/openai/v1/chat/completions", {"json": ["a list"]}),
+        ("/openai/v1/chat/completions", {"json": {"messages": []}}),
+        ("/openai/v1/chat/completions", {"json": {**CHAT, "max_tokens": 0}}),
+        ("/openai/v1/chat/completions", {"json": {**CHAT, "max_tokens": "9"}}),
+        ("/openai/v1/chat/completions", {"json": {**CHAT, "max_completion_tokens": 1.5}}),
+        ("/openai/v1/chat/completions", {"json": {**CHAT, "max_tokens": True}}),
+        ("/anthropic/v1/messages", {"json": {**CHAT, "max_tokens": -1}}),
+        ("/gemini/v1/models/m:generateContent", {"json": {"generation_config": {"max_output_tokens": "9"}}}),
+        ("/openai/v1/../chat", {}),
+        ("/openai/v1/%2e%2e/chat", {}),
+        ("/openai/v1//chat/completions", {}),
+        ("/openai/v1/chat%5c..%5cx", {}),
+    ],
+)
+def test_wrong_requests_are_400_and_reach_no_upstream(path: str, options: dict[str, Any]) -> None:
+    with proxied() as place:
+        assert _raw(place, f"/{KEY}{path}", **options) == 400
+        assert place.provider.requests == []
+        assert place.proxy.app.totals.denied == 0
+
+
+def _raw(place: Place, target: str, *, method: str = "POST", **options: Any) -> int:
+    """Send a request whose target no client library cleans up, and return the status."""
+    host = place.url.removeprefix("http://")
+    body = httpx.Request("POST", place.url, **(options or {"json": CHAT})).read()
+    head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    address, _, port = host.partition(":")
+    with socket.create_connection((address, int(port)), timeout=10) as connection:
+        connection.sendall(head.encode() + body)
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+def test_absolute_targets_unknown_paths_and_connect_reach_no_upstream() -> None:
+    with proxied() as place:
+        assert _raw(place, f"http://example.com/{KEY}/openai/v1/chat/completions") in (400, 401)
+        assert _raw(place, "example.com:443", method="CONNECT") in (400, 401)
+        assert _raw(place, f"/{KEY}/other/v1/chat/completions") == 404
+        assert _raw(place, f"/{KEY}/openai") == 404
+        assert place.provider.requests == []
+
+
+def test_without_the_key_nothing_is_accepted() -> None:
+    with proxied() as place:
+        for key in (None, "wrong", KEY[:-1]):
+            assert place.post(key=key).status_code == 401
+        assert place.provider.requests == []
+
+
+def test_a_foreign_origin_is_403_and_without_a_key_a_foreign_host_too() -> None:
+    with proxied() as place:
+        assert place.post(headers={"origin": "https://example.com"}).status_code == 403
+        assert place.post(headers={"origin": "null"}).status_code == 403
+        assert place.post(headers={"origin": "http://localhost:3000"}).status_code == 200
+    with proxied(key=None) as place:
+        assert place.post(key=None, headers={"host": "rebound.example"}).status_code == 403
+        assert place.post(key=None, headers={"host": "localhost:1"}).status_code == 200
+
+
+def test_websockets_are_501() -> None:
+    with proxied() as place:
+        headers = {"upgrade": "websocket", "connection": "upgrade"}
+        assert httpx.get(f"{place.openai_url}/realtime", headers=headers).status_code == 501
+        assert place.provider.requests == []
+
+
+def test_an_error_of_the_provider_is_forwarded_and_the_reservation_released() -> None:
+    with proxied() as place:
+        place.provider.reply(status=429, error="slow down", headers={"retry-after": "7"})
+        response = place.post()
+        assert (response.status_code, response.headers["retry-after"]) == (429, "7")
+        assert "slow down" in response.text
+        assert place.releases == ["provider_call_failed:StatusError"]
+        assert (place.spent, place.held) == (0, 0)
+
+
+def test_redirects_are_not_followed() -> None:
+    with proxied() as place:
+        place.provider.reply(status=302, headers={"location": "http://127.0.0.1:1/"})
+        assert place.post().status_code == 502
+        assert place.held == 0
+
+
+def test_a_provider_that_is_down_is_502_and_the_reservation_released() -> None:
+    with proxied(upstreams=upstreams("http://127.0.0.1:1")) as place:
+        response = place.post()
+        assert response.status_code == 502
+        assert "x-should-retry" not in response.headers
+        assert place.releases == ["provider_call_failed:ConnectError"]
+
+
+def test_a_request_that_was_sent_and_got_no_response_costs_its_prompt() -> None:
+    with proxied() as place:
+        place.provider.reply(drop_after=0)
+        assert place.post().status_code == 502
+        [(amount, metadata)] = place.commits
+        assert 0 < amount < 100 * 100
+        assert metadata == {"actual_source": "estimate", "outcome": "error", "attempts": 1}
+
+
+def test_a_stream_that_the_provider_breaks_off_breaks_for_the_program_too() -> None:
+    with proxied() as place:
+        place.provider.reply(usage=USED, text="one two three four", drop_after=3)
+        with pytest.raises(httpx.RemoteProtocolError):
+            place.post(json=STREAM)
+        place.arrivals.wait_for("commit")
+        [(amount, metadata)] = place.commits
+        assert 0 < amount < EXACT
+        assert metadata == {"actual_source": "estimate", "outcome": "error"}
+
+
+def test_an_error_event_is_passed_on_and_what_was_made_is_charged() -> None:
+    with proxied() as place:
+        place.provider.reply(text="one two three four", error_after=3)
+        assert "fake_error" in place.post(json=STREAM).text
+        [(_, metadata)] = place.commits
+        assert metadata == {"actual_source": "estimate", "outcome": "error"}
+
+
+def test_a_program_that_leaves_a_stream_pays_what_was_made() -> None:
+    with proxied() as place:
+        gate = threading.Event()
+        place.provider.reply(usage=USED, text="one two three four", gate=gate, gate_after=3)
+        with httpx.stream("POST", f"{place.openai_url}/chat/completions", json=STREAM, timeout=30) as response:
+            next(response.iter_bytes())
+        place.arrivals.wait_for("commit")
+        gate.set()
+        [(amount, metadata)] = place.commits
+        assert 0 < amount < EXACT
+        assert metadata == {"actual_source": "estimate", "outcome": "closed"}
+        assert place.held == 0
+
+
+def test_a_program_that_leaves_after_the_finish_reason_pays_exactly() -> None:
+    with proxied() as place:
+        gate = threading.Event()
+        place.provider.reply(usage=USED, text="one", gate=gate, gate_after=3)
+        seen = b""
+        with httpx.stream("POST", f"{place.openai_url}/chat/completions", json=STREAM, timeout=30) as response:
+            for chunk in response.iter_bytes():
+                seen += chunk
+                if b'"stop"' in seen:
+                    break
+        gate.set()
+        place.arrivals.wait_for("commit")
+        assert place.commits == [(EXACT, {})]
+
+
+def test_a_program_that_leaves_while_it_waits_pays_the_prompt() -> None:
+    with proxied() as place:
+        gate = threading.Event()
+        place.provider.reply(usage=USED, gate=gate)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{place.openai_url}/chat/completions", json=CHAT, timeout=httpx.Timeout(30, read=0.2))
+        place.arrivals.wait_for("commit")
+        gate.set()
+        [(amount, metadata)] = place.commits
+        assert 0 < amount < 100 * 100
+        assert metadata["actual_source"] == "estimate"
+
+
+def test_a_ledger_that_does_not_respond_is_503_and_nothing_is_sent() -> None:
+    with proxied() as place:
+        place.server.faults.refuse("reserve", times=4)
+        response = place.post()
+        assert response.status_code == 503
+        assert "nothing was sent" in response.json()["error"]["message"]
+        assert place.provider.requests == []
+        assert place.proxy.app.totals.denied == 0
+
+
+def test_a_thinking_budget_above_the_limit_is_400_and_released() -> None:
+    with proxied(max_output_tokens=100) as place:
+        body = {**CHAT, "max_tokens": 2000, "thinking": {"type": "enabled", "budget_tokens": 1024}}
+        assert place.post("/anthropic/v1/messages", json=body).status_code == 400
+        assert place.provider.requests == []
+        assert place.held == 0
+
+
+def test_waits_for_budget_that_a_call_in_progress_releases() -> None:
+    with proxied(cycles.usd_microcents(EXACT * 30), wait=20.0) as place:
+        gate = threading.Event()
+        place.provider.reply(usage=USED, gate=gate)
+        body = {**CHAT, "max_tokens": 4000}
+        first = threading.Thread(target=place.post, kwargs={"json": body})
+        first.start()
+        place.arrivals.wait_for("reserve", 1)
+        waiting: list[int] = []
+        second = threading.Thread(target=lambda: waiting.append(place.post(json=body).status_code))
+        second.start()
+        place.arrivals.wait_for("reserve", 2)
+        gate.set()
+        first.join()
+        second.join()
+        assert waiting == [200]
+
+
+def test_the_proxy_stops_when_running_calls_have_finished() -> None:
+    with proxied() as place:
+        gate = threading.Event()
+        place.provider.reply(usage=USED, gate=gate)
+        responses: list[httpx.Response] = []
+        caller = threading.Thread(target=lambda: responses.append(place.post()))
+        caller.start()
+        place.arrivals.wait_for("reserve")
+        stopping = threading.Thread(target=place.proxy.stop, args=(20,))
+        stopping.start()
+        gate.set()
+        stopping.join()
+        caller.join()
+        assert responses[0].status_code == 200
+        assert place.commits == [(EXACT, {})]
+
+
+def test_a_port_in_use_is_a_configuration_error() -> None:
+    with proxied() as place, place.server.client(tenant="run") as client:
+        port = int(place.url.rpartition(":")[2])
+        proxy = ProxyServer(ProxySettings(upstreams=upstreams("http://x"), prices=BOOK), client)
+        with pytest.raises(cycles.ConfigurationError, match="cannot listen on"):
+            proxy.start("127.0.0.1", port)

@@ -1,0 +1,269 @@
+"""Requests through the proxy: what they cost, what is changed in them, and what is passed untouched."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+import cycles
+from tests.operators.proxying import BOOK, EXACT, KEY, USED, Place, events, proxied
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+MESSAGES = {**CHAT, "max_tokens": 500}
+GEMINI = {"contents": [{"parts": [{"text": "hi"}]}]}
+PATHS: list[tuple[str, dict[str, Any]]] = [
+    ("/openai/v1/chat/completions", CHAT),
+    ("/openai/v1/responses", {"model": "m", "input": "hi"}),
+    ("/anthropic/v1/messages", MESSAGES),
+    ("/gemini/v1beta/models/m:generateContent", GEMINI),
+    ("/gemini/v1/models/m:generateContent", GEMINI),
+]
+STREAMS: list[tuple[str, dict[str, Any]]] = [
+    ("/openai/v1/chat/completions", {**CHAT, "stream": True}),
+    ("/openai/v1/responses", {"model": "m", "input": "hi", "stream": True}),
+    ("/anthropic/v1/messages", {**MESSAGES, "stream": True}),
+    ("/gemini/v1beta/models/m:streamGenerateContent?alt=sse", GEMINI),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), PATHS)
+def test_a_response_is_charged_exactly_before_it_is_passed_on(path: str, body: dict[str, Any]) -> None:
+    with proxied() as place:
+        place.provider.reply(usage=USED)
+        response = place.post(path, json=body)
+        assert response.status_code == 200
+        assert place.commits == [(EXACT, {})]
+        assert (place.spent, place.held) == (EXACT, 0)
+        assert place.provider.requests[0].body == body
+        assert place.proxy.app.totals.models == {"m": [1, EXACT]}
+
+
+@pytest.mark.parametrize(("path", "body"), STREAMS)
+def test_a_stream_is_charged_exactly(path: str, body: dict[str, Any]) -> None:
+    with proxied() as place:
+        place.provider.reply(usage=USED, text="one two three")
+        response = place.post(path, json=body)
+        assert response.status_code == 200
+        assert "three" in response.text
+        assert place.commits == [(EXACT, {})]
+        assert place.held == 0
+
+
+def test_the_usage_event_that_the_proxy_requests_is_taken_out_and_no_other() -> None:
+    with proxied() as place:
+        place.provider.reply(usage=USED, times=2)
+        hidden = events(place.post(json={**CHAT, "stream": True}))
+        shown = events(place.post(json={**CHAT, "stream": True, "stream_options": {"include_usage": True}}))
+        assert all(event["choices"] for event in hidden)
+        assert shown[-1]["choices"] == []
+        assert shown[-1]["usage"]["prompt_tokens"] == 1000
+        assert len(hidden) == len(shown) - 1
+        assert [amount for amount, _ in place.commits] == [EXACT, EXACT]
+        assert place.provider.requests[0].body["stream_options"] == {"include_usage": True}
+
+
+@contextmanager
+def _recording(place: Place) -> Iterator[list[bytes]]:
+    """Yield the bodies that the proxy sends upstream, as bytes."""
+    sent: list[bytes] = []
+    upstream = place.proxy._upstream
+    send = upstream.send
+
+    async def record(request: httpx.Request, **options: Any) -> httpx.Response:
+        sent.append(request.content)
+        return await send(request, **options)
+
+    upstream.send = record  # type: ignore[method-assign,assignment]
+    yield sent
+
+
+def test_a_body_that_needs_no_change_is_sent_byte_for_byte() -> None:
+    raw = b'{ "model":"m" ,"messages":[{"role":"user","content":"\\u0068i"}],"max_tokens" : 5}'
+    with proxied() as place, _recording(place) as sent:
+        place.post(content=raw, headers={"content-type": "application/json"})
+        assert sent == [raw]
+
+
+def test_of_doubled_members_what_is_priced_is_what_is_sent() -> None:
+    raw = b'{"model":"dear","messages":[],"max_tokens":9,"model":"m"}'
+    with proxied() as place:
+        place.post(content=raw, headers={"content-type": "application/json"})
+        assert place.provider.requests[0].body == {"model": "m", "messages": [], "max_tokens": 9}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "sent"),
+    [
+        ("/openai/v1/chat/completions", {**CHAT, "max_tokens": 900}, {"max_tokens": 50}),
+        ("/openai/v1/chat/completions", CHAT, {"max_completion_tokens": 50}),
+        ("/openai/v1/responses", {"model": "m", "input": "x"}, {"max_output_tokens": 50}),
+        ("/anthropic/v1/messages", MESSAGES, {"max_tokens": 50}),
+        ("/gemini/v1beta/models/m:generateContent", GEMINI, {"generationConfig": {"maxOutputTokens": 50}}),
+        (
+            "/gemini/v1beta/models/m:generateContent",
+            {**GEMINI, "generation_config": {"max_output_tokens": 900, "candidate_count": 1}},
+            {"generationConfig": {"maxOutputTokens": 50, "candidateCount": 1}},
+        ),
+    ],
+)
+def test_output_limits_are_lowered_to_the_ceiling(path: str, body: dict[str, Any], sent: dict[str, Any]) -> None:
+    with proxied(max_output_tokens=50) as place:
+        assert place.post(path, json=body).status_code == 200
+        received = place.provider.requests[0].body
+        assert {name: received[name] for name in sent} == sent
+        assert "generation_config" not in received
+
+
+def test_output_limits_are_lowered_to_the_caps_of_the_server() -> None:
+    with proxied() as place:
+        place.server.ledger.set_budget("tenant:run", cycles.usd(10), caps={"max_tokens": 7})
+        place.post(json={**CHAT, "max_tokens": 400})
+        assert place.provider.requests[0].body["max_tokens"] == 7
+
+
+def test_a_form_is_priced_by_its_model_and_sent_byte_for_byte() -> None:
+    book = cycles.PriceBook(
+        {"m": cycles.Price("1", "10"), "whisper": cycles.Price(0, 0, per_call={"audio_ms": "0.001"})}
+    )
+    with proxied(prices=book) as place:
+        place.provider.reply(usage={"audio_ms": 3000})
+        response = place.post(
+            "/openai/v1/audio/transcriptions",
+            json=None,
+            data={"model": "whisper"},
+            files={"file": ("a.mp3", b"\x00" * 8000)},
+        )
+        assert response.status_code == 200
+        assert place.spent == 3000 * 100_000
+        assert b"\x00" * 8000 in place.provider.requests[0].body
+
+
+def test_free_requests_pass_with_their_bytes_and_are_counted() -> None:
+    with proxied() as place:
+        assert httpx.get(f"{place.openai_url}/models").status_code == 200
+        assert place.post("/openai/v1/moderations", json={"input": "x"}).status_code == 200
+        assert place.post("/gemini/v1beta/models/m:countTokens", json=GEMINI).status_code == 200
+        assert place.post("/anthropic/v1/messages/count_tokens", json=MESSAGES).status_code == 200
+        assert place.proxy.app.totals.passed == 4
+        assert place.proxy.app.totals.calls == 0
+        assert [request.path for request in place.provider.requests] == [
+            "/v1/models",
+            "/v1/moderations",
+            "/v1beta/models/m:countTokens",
+            "/v1/messages/count_tokens",
+        ]
+
+
+def test_headers_are_sent_without_those_of_the_connection() -> None:
+    with proxied() as place:
+        headers = {
+            "authorization": "Bearer provider-key",
+            "x-custom": "1",
+            "connection": "keep-alive, x-hop",
+            "x-hop": "1",
+            "te": "trailers",
+            "accept-encoding": "br, gzip, zstd",
+        }
+        place.post(headers=headers)
+        sent = place.provider.requests[0].headers
+        assert sent["authorization"] == "Bearer provider-key"
+        assert sent["x-custom"] == "1"
+        assert sent["accept-encoding"] == "gzip"
+        assert sent["host"] == place.provider.url.removeprefix("http://")
+        assert not {"x-hop", "te", "x-cycles-proxy-key"} & set(sent)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_compressed_responses_are_decoded_and_charged(stream: bool) -> None:
+    with proxied() as place:
+        place.provider.reply(usage=USED, gzip=True)
+        response = place.post(json={**CHAT, "stream": stream})
+        assert "content-encoding" not in response.headers
+        assert "provider" in response.text
+        assert place.spent == EXACT
+
+
+def test_compressed_requests_are_rejected() -> None:
+    with proxied() as place:
+        content = gzip.compress(json.dumps(CHAT).encode())
+        response = place.post(content=content, headers={"content-encoding": "gzip"})
+        assert response.status_code == 400
+        assert place.provider.requests == []
+
+
+def test_a_gemini_stream_without_events_is_charged() -> None:
+    parts = [
+        {"candidates": [{"content": {"parts": [{"text": "a"}]}}], "usageMetadata": {"promptTokenCount": 1000}},
+        {
+            "candidates": [{"content": {"parts": [{"text": "b"}]}, "finishReason": "STOP"}],
+            "usageMetadata": {"promptTokenCount": 1000, "candidatesTokenCount": 100},
+            "modelVersion": "m",
+        },
+    ]
+    with proxied() as place:
+        place.provider.reply(body=json.dumps(parts).encode())
+        upstream = place.proxy._upstream
+        send = upstream.send
+
+        async def as_json(request: httpx.Request, **options: Any) -> httpx.Response:
+            response = await send(request, **options)
+            response.headers["content-type"] = "application/json"
+            return response
+
+        upstream.send = as_json  # type: ignore[method-assign,assignment]
+        response = place.post("/gemini/v1beta/models/m:streamGenerateContent", json=GEMINI)
+        assert response.json() == parts
+        assert place.commits == [(EXACT, {})]
+
+
+def test_events_arrive_when_they_are_complete() -> None:
+    with proxied() as place:
+        gate = threading.Event()
+        place.provider.reply(usage=USED, text="one two three", gate=gate, gate_after=2)
+        with httpx.stream(
+            "POST", f"{place.openai_url}/chat/completions", json={**CHAT, "stream": True}, timeout=30
+        ) as response:
+            parts = response.iter_text()
+            assert "one" in next(parts) + next(parts)  # the third word is behind the gate
+            gate.set()
+            assert "three" in "".join(parts)
+        assert place.spent == EXACT
+
+
+def test_a_run_limit_holds_beside_the_budget_of_the_server() -> None:
+    with proxied(limit=cycles.usd_microcents(EXACT * 3)) as place:
+        body = {**CHAT, "max_tokens": 100}
+        place.provider.reply(usage=USED, times=9)
+        statuses = [place.post(json=body).status_code for _ in range(3)]
+        assert statuses == [200, 200, 402]
+        denied = place.post(json=body)
+        assert denied.headers["x-cycles-reason"] == "run_limit"
+        assert len(place.provider.requests) == 2
+        assert place.spent == EXACT * 2
+
+
+def test_prices_of_a_file_override_the_installed_ones(tmp_path: Any) -> None:
+    from cycles.proxy._settings import price_book
+
+    (tmp_path / "p.toml").write_text('[m]\ninput = "1"\noutput = "10"\n[m.above.500]\ninput = "2"\noutput = "20"\n')
+    (tmp_path / "p.json").write_text('{"m": {"input": "1", "output": "10"}}')
+    assert price_book(str(tmp_path / "p.json")).cost("m", **USED) == BOOK.cost("m", **USED)  # type: ignore[arg-type]
+    assert price_book(str(tmp_path / "p.toml")).cost("m", **USED).amount == EXACT * 2  # type: ignore[arg-type]
+    (tmp_path / "bad.json").write_text('{"m": {"input": "x"}}')
+    for name, says in (("none.json", "cannot be read"), ("bad.json", "a rate must be")):
+        with pytest.raises(cycles.ConfigurationError, match=says):
+            price_book(str(tmp_path / name))
+
+
+def test_the_key_of_the_proxy_may_be_a_header() -> None:
+    with proxied() as place:
+        response = place.post(key=None, headers={"X-Cycles-Proxy-Key": KEY})
+        assert response.status_code == 200
+        assert "x-cycles-proxy-key" not in place.provider.requests[0].headers
