@@ -20,6 +20,7 @@ BOOK = cycles.PriceBook({"m": cycles.Price("1", "10")})
 USED = {"tokens_input": 1000, "tokens_output": 100}
 EXACT = 1000 * 100 + 100 * 1000
 KEY = "s3cret-key"
+CHAT_PATH = "/openai/v1/chat/completions"
 
 
 class Place:
@@ -64,9 +65,7 @@ class Place:
     def releases(self) -> list[str]:
         return [request.json["reason"] for request in self.server.requests.of("release")]
 
-    def post(
-        self, path: str = "/openai/v1/chat/completions", *, key: str | None = KEY, **options: Any
-    ) -> httpx.Response:
+    def post(self, path: str = CHAT_PATH, *, key: str | None = KEY, **options: Any) -> httpx.Response:
         """Send a request as a program without an SDK would."""
         prefix = "" if key is None else f"/{key}"
         options.setdefault("json", {"model": "m", "messages": [{"role": "user", "content": "hi"}]})
