@@ -30,8 +30,11 @@ def command(cli: Cli, arguments: tuple[str, ...], on_denied: str, no_cycles_env:
         raise click.UsageError("there is no command: write it after --, like cycles run --budget 5USD -- COMMAND")
     if os.name != "posix":
         raise click.UsageError("cycles run needs a POSIX system: start cycles proxy and the command instead")
-    run = make_run(cli, options, stops=on_denied == "stop")
-    ended = run.run(arguments, dict(os.environ), cycles_env=not no_cycles_env)
+    from cycles.proxy._child import blocked_signals
+
+    with blocked_signals():
+        run = make_run(cli, options, stops=on_denied == "stop")
+        ended = run.run(arguments, dict(os.environ), cycles_env=not no_cycles_env)
     if cli.out.json:
         say(json.dumps(ended.document))
     else:

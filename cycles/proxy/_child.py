@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 NOT_FOUND: Final = 127
@@ -30,13 +31,23 @@ class CommandError(Exception):
         self.status = status
 
 
-def block_signals() -> None:
-    """Block the signals that are passed, in this thread and in those that it starts from now on."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, (*_PASSED, signal.SIGCHLD))
+@contextmanager
+def blocked_signals() -> Iterator[None]:
+    """Block the signals that are passed, in this thread and in those that it starts from now on.
+
+    A thread that was started before would take them: the end of the command would be missed. They stay blocked, unless
+    the block raises.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*_PASSED, signal.SIGCHLD))
+    try:
+        yield
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
 
 
 class Child:
-    """The running command. Signals must be blocked (`block_signals`) before any thread starts.
+    """The running command. Signals must be blocked (`blocked_signals`) before any thread starts.
 
     Args:
         command: The program and its arguments.

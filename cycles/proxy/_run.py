@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from attrs import evolve, frozen
 
-from cycles.proxy._child import Child, CommandError, block_signals
+from cycles.proxy._child import Child, CommandError
 from cycles.proxy._ledger import RunLedger
 from cycles.proxy._server import ProxyServer
 from cycles.proxy._settings import VARIABLES, ProxySettings
@@ -74,7 +74,7 @@ class Run:
         self._server: ProxyServer | None = None
 
     def run(self, command: Sequence[str], environ: Mapping[str, str], *, cycles_env: bool = True) -> Ended:
-        """Run a command behind the proxy, with a new key that only it has.
+        """Run a command behind the proxy, with a new key that only it has; signals must be blocked.
 
         Args:
             command: The program and its arguments.
@@ -84,7 +84,6 @@ class Run:
         Raises:
             ConfigurationError: if the proxy cannot start; the command was not started.
         """
-        block_signals()
         key = secrets.token_urlsafe(18)
         url = self._start(evolve(self._settings, key=key), "127.0.0.1", 0)
         environment = command_environment(environ, url, key, self._ledger.environment)
