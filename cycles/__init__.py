@@ -37,6 +37,7 @@ _HOMES = {
     ),
     "cycles._core.deny_detail": ("DenyDetail", "QuotaViolation"),
     "cycles._core.http_response": ("HttpResponse",),
+    "cycles._core.approval": ("ApprovalRequest",),
     "cycles._core.results": (
         "Balance",
         "Caps",
@@ -62,6 +63,7 @@ _HOMES = {
         "ActionQuotaExceededError",
         "AmbiguousResponseError",
         "BudgetClosedError",
+        "ApprovalDeniedError",
         "BudgetExceededError",
         "BudgetFrozenError",
         "BulkActionError",

@@ -52,6 +52,7 @@ from cycles._core.amounts import (
     usd as usd,
     usd_microcents as usd_microcents,
 )
+from cycles._core.approval import ApprovalRequest as ApprovalRequest
 from cycles._core.deny_detail import DenyDetail as DenyDetail, QuotaViolation as QuotaViolation
 from cycles._core.http_response import HttpResponse as HttpResponse
 from cycles._core.results import (
@@ -88,6 +89,7 @@ from cycles._errors import (
     ActionNotPermittedError as ActionNotPermittedError,
     ActionQuotaExceededError as ActionQuotaExceededError,
     AmbiguousResponseError as AmbiguousResponseError,
+    ApprovalDeniedError as ApprovalDeniedError,
     BudgetClosedError as BudgetClosedError,
     BudgetExceededError as BudgetExceededError,
     BudgetFrozenError as BudgetFrozenError,

@@ -32,6 +32,8 @@ LONGEST_WAIT_S: Final = 86_400.0  # one day: more is a mistake in the unit, and 
 
 _TRUE: Final = ("1", "true", "yes", "on")
 _FALSE: Final = ("0", "false", "no", "off")
+_NOT_IN_ENVIRONMENT: Final = ("approve",)
+"""Settings that no variable can hold."""
 
 
 P = ParamSpec("P")
@@ -86,6 +88,9 @@ class Config:
         lease_policy: What happens if a lease is lost: ``"warn"``, ``"fail_on_finalize"`` or ``"cancel"``.
         shadow: Evaluate reservations without holding budget, and run every block with any decision.
         on_observed: ``"raise"`` or ``"run"``: what happens if the server only observed a reservation and holds nothing.
+        approve: A function or a coroutine function that approves reservations when most of a budget is used. It gets an
+            `ApprovalRequest`, and returns True, False, or an amount up to which reservations of the subject pass.
+        approve_above: The used fraction of a budget from which `approve` is called, 0 to 1.
 
     Raises:
         ConfigurationError: A setting is missing or wrong. The message names it.
@@ -112,6 +117,8 @@ class Config:
     lease_policy: LeasePolicy = "warn"
     shadow: bool = False
     on_observed: OnObserved = "raise"
+    approve: Callable[[Any], Any] | None = field(default=None, repr=False)
+    approve_above: float = 0.9
 
     def __attrs_post_init__(self) -> None:
         for name, check in _CHECKS.items():
@@ -130,6 +137,8 @@ class Config:
         """
         values = {}
         for name, attribute in fields_dict(cls).items():
+            if name in _NOT_IN_ENVIRONMENT:
+                continue
             variable = prefix + name.upper()
             text = os.environ.get(variable, "").strip()
             if text and overrides.get(name) is None:
@@ -251,6 +260,16 @@ def _string(name: str, value: Any) -> None:
         raise ConfigurationError(f"{name} must be a str, got {_shown(value)}")
 
 
+def _callable(name: str, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{name} must be a function that takes an ApprovalRequest, got {_shown(value)}")
+
+
+def _fraction(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ConfigurationError(f"{name} must be a fraction of a budget, 0 to 1, got {_shown(value)}")
+
+
 def _directory(name: str, value: Any) -> None:
     if value is not None and (not isinstance(value, str | os.PathLike) or "\0" in str(value)):
         shown = _shown(str(value) if isinstance(value, os.PathLike) else value)
@@ -304,6 +323,8 @@ _CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
     "lease_policy": _one_of(LEASE_POLICIES),
     "shadow": _boolean,
     "on_observed": _one_of(ON_OBSERVED),
+    "approve": _callable,
+    "approve_above": _fraction,
 }
 """The check of each setting: it gets the name to show, of the setting or of its variable, and the value."""
 

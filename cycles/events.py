@@ -20,6 +20,7 @@ from cycles._core.evaluation_events import (
 )
 from cycles._core.event_base import Event as Event
 from cycles._core.renamed import RENAMED_EVENTS, warn_renamed
+from cycles._core.threshold_event import BudgetThreshold as BudgetThreshold
 
 
 @frozen(kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
 
@@ -23,6 +23,7 @@ from cycles._client.options import (
     checked_seconds,
     checked_unavailable,
     checked_wait,
+    checked_watcher,
 )
 from cycles._client.raw import raw
 from cycles._client.reservation import Reservation
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions, SeriesOptions
     from cycles._client.series import LeaseSeries
     from cycles._client.tracing import Tracing
+    from cycles._core.threshold_event import ThresholdCallback
     from cycles._drivers.runtime import Runtime
 
 
@@ -293,6 +295,28 @@ class Cycles:
                 self._reporter.tracer.trace = None
 
         return remove
+
+    def on_threshold(
+        self,
+        thresholds: float | Iterable[float],
+        callback: ThresholdCallback,
+        scopes: Iterable[str] | None = None,
+    ) -> Callable[[], None]:
+        """Call `callback` when the used fraction of a budget rises to a threshold. Returns a callable that removes it.
+
+        The fraction comes from the balances in responses to reserve, commit and release; the client sends no request
+        for it. The callback gets a `BudgetThreshold`, once per scope, unit and threshold, and again only after the
+        fraction fell 0.05 below the threshold. Observers of `on_event` get the same event.
+
+        Args:
+            thresholds: Fractions of a budget, for example ``(0.8, 0.95)``.
+            callback: Runs like an observer: it should be short, and what it raises is logged.
+            scopes: Full scope paths to watch, for example ``["tenant:acme/agent:bot"]``; all by default.
+
+        Raises:
+            InvalidRequestError: A value is wrong.
+        """
+        return self._reporter.watch(checked_watcher(thresholds, callback, scopes))
 
     def pending(self, rejected: bool = False) -> list[PendingSettlement]:
         """Return the settlements that the server has not confirmed yet, oldest first.

@@ -6,8 +6,8 @@ A test keeps these types, the parameters of `Cycles.reserve` and the attributes 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, TypedDict, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
 
 from cycles._config import (
     LEASE_POLICIES,
@@ -24,6 +24,9 @@ from cycles._core.amounts import Amount
 from cycles._core.lifecycle import Actual
 from cycles._core.subjects import Action, Subject
 from cycles._errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from cycles._core.threshold_event import ThresholdWatcher
 
 AnyAction: TypeAlias = Action | tuple[str, str]
 AnySubject: TypeAlias = Subject | Mapping[str, Any] | None
@@ -56,6 +59,8 @@ class Settings(TypedDict, total=False):
     lease_policy: LeasePolicy | None
     shadow: bool | None
     on_observed: OnObserved | None
+    approve: Callable[[Any], Any] | None
+    approve_above: float | None
 
 
 def checked_amount(value: Any, name: str = "estimate") -> Amount:
@@ -139,6 +144,27 @@ def checked_seconds(name: str, value: Any) -> float:
         raise InvalidRequestError(f"{name} must be seconds, 0 to {LONGEST_WAIT_S:.0f}, got {value!r:.80}")
     seconds: float = value
     return seconds
+
+
+def checked_watcher(thresholds: Any, callback: Any, scopes: Any) -> ThresholdWatcher:
+    """Return the watcher of thresholds.
+
+    Raises:
+        InvalidRequestError: A threshold is no fraction from 0 to 1, `callback` is not callable, or `scopes` is a str.
+    """
+    from cycles._core.threshold_event import ThresholdWatcher
+
+    many = isinstance(thresholds, Iterable) and not isinstance(thresholds, str)
+    values = tuple(thresholds) if many else (thresholds,)
+    for value in values or (None,):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+            raise InvalidRequestError(f"thresholds must be fractions above 0 and up to 1, like 0.8, got {value!r:.80}")
+    if not callable(callback):
+        raise InvalidRequestError(f"callback must be a callable that takes an event, got {callback!r:.80}")
+    if isinstance(scopes, str) or not isinstance(scopes, Iterable | None):
+        raise InvalidRequestError(f"scopes must be a list of scope paths, got {scopes!r:.80}")
+    watched = None if scopes is None else frozenset(str(scope).lower() for scope in scopes)
+    return ThresholdWatcher(tuple(float(value) for value in values), callback, watched)
 
 
 def checked_flag(name: str, value: Any) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cycles._core.records import Record
+from cycles._core.reserve_request import ReserveRequest
 from cycles._drivers.channel import Channel
 from cycles._drivers.reporting import Reporter
 from cycles._flows.guard_state import GuardState, Release
@@ -15,7 +17,11 @@ from cycles._flows.io import BackgroundQueue
 from cycles._journal.journal import Records
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from cycles.events import Event
+
+T = TypeVar("T")
 
 
 class BaseIo:
@@ -50,6 +56,18 @@ class BaseIo:
     def random(self) -> float:
         """Return a random number from 0 to 1, for jitter."""
         return random.random()  # noqa: S311 - jitter keeps no secret
+
+    async def approve(self, request: ReserveRequest) -> None:
+        """Return if the reservation may be sent."""
+        await self._channel.soft_limits.approve(self, request)
+
+    async def call_user(self, function: Callable[[T], Any], argument: T) -> Any:
+        """Call a function of the user, as the driver does."""
+        raise NotImplementedError
+
+    async def result_of(self, future: Future[T]) -> T:
+        """Wait for a result, as the driver does."""
+        raise NotImplementedError
 
     def report(self, event: Event) -> None:
         """Report an event to the observers and the log."""

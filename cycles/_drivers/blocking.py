@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
+import inspect
 import math
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cycles._core.lease.planner import ExtendAttempt
 from cycles._core.outcome import Outcome
@@ -19,6 +23,25 @@ from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import BackgroundQueue, run
 from cycles._journal.journal import Records
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+T = TypeVar("T")
+
+
+def run_coroutine(result: Awaitable[T]) -> T:
+    """Run a coroutine of the user in a new event loop, in another thread if this one runs a loop."""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    async def finish() -> T:
+        return await result
+
+    if asyncio._get_running_loop() is None:
+        return asyncio.run(finish())
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(contextvars.copy_context().run, asyncio.run, finish()).result()
 
 
 class BlockingIo(BaseIo):
@@ -63,6 +86,15 @@ class BlockingIo(BaseIo):
     async def pending_record(self, reservation_id: str) -> Record | None:
         """Return the record that the background has under this id."""
         return self._background.pending_record(reservation_id)
+
+    async def call_user(self, function: Callable[[T], Any], argument: T) -> Any:
+        """Call a function of the user in this thread; a coroutine function runs in an event loop of its own."""
+        result = function(argument)
+        return run_coroutine(result) if inspect.isawaitable(result) else result
+
+    async def result_of(self, future: Future[T]) -> T:
+        """Wait for the result in this thread."""
+        return future.result()
 
     async def pause(self, seconds: float) -> None:
         """Sleep; a KeyboardInterrupt ends it."""

@@ -17,6 +17,7 @@ from cycles._core.protocol import EXTEND_RESERVATION
 from cycles._core.requests import Call, TraceId
 from cycles._drivers.first_use import first_use
 from cycles._drivers.reporting import Tracer
+from cycles._drivers.soft_limits import SoftLimits
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
 from cycles._wire.wire import Prepared, Wire, runtime_tables
@@ -39,6 +40,7 @@ class Channel:
         config: Names the server and the API key, the limits of connections, and the timeouts.
         on_success: Called after each request that succeeded; must return immediately.
         tracer: Knows the tracer of the client, if there is one.
+        soft_limits: Reads the balances of responses.
         http_client: The user's client for calls from threads, if there is one.
         async_http_client: The user's client for calls from event loops, if there is one.
     """
@@ -48,6 +50,7 @@ class Channel:
         config: Config,
         on_success: Callable[[], object],
         tracer: Tracer,
+        soft_limits: SoftLimits,
         http_client: httpx.Client | None = None,
         async_http_client: httpx.AsyncClient | None = None,
     ) -> None:
@@ -60,6 +63,7 @@ class Channel:
         self._config = config
         self._on_success = on_success
         self._tracer = tracer
+        self.soft_limits: SoftLimits = soft_limits
         self._http_client = http_client
         self._async_http_client = async_http_client
         self._used = False
@@ -147,6 +151,7 @@ class Channel:
         outcome = self.wire.classify_response(call, reply)
         if isinstance(outcome, Success):
             self._on_success()
+            self.soft_limits.see(call.operation, outcome.body)
         elif isinstance(outcome, RejectedResponse) and outcome.status in (404, 500) and self.base_url.endswith("/v1"):
             return evolve(outcome, message=f"{outcome.message}; {_V1}")
         return outcome

@@ -21,6 +21,7 @@ from cycles._flows.settle import report_pending
 from cycles._journal.journal import JournalIssue
 
 if TYPE_CHECKING:
+    from cycles._core.threshold_event import ThresholdWatcher
     from cycles._drivers.tracing import SafeTrace
     from cycles.events import Event
 
@@ -58,6 +59,7 @@ class Reporter:
 
     def __init__(self) -> None:
         self._observers: tuple[Observer, ...] = ()
+        self.watchers: tuple[ThresholdWatcher, ...] = ()
         self.tracer: Tracer = Tracer()
         self._delay_reported_ms = -DELAYED_AGAIN_MS
         self._noticed: set[str] = set()
@@ -68,6 +70,15 @@ class Reporter:
 
         def remove() -> None:
             self._observers = tuple(other for other in self._observers if other is not observer)
+
+        return remove
+
+    def watch(self, watcher: ThresholdWatcher) -> Callable[[], None]:
+        """Add a watcher of thresholds; the returned callable removes it."""
+        self.watchers = (*self.watchers, watcher)
+
+        def remove() -> None:
+            self.watchers = tuple(other for other in self.watchers if other is not watcher)
 
         return remove
 
@@ -92,12 +103,16 @@ class Reporter:
         if logger.isEnabledFor(event.level):
             logger.log(event.level, "%s", one_line(event.text()), extra=_log_extra(event))
         for observer in self._observers:
-            try:
-                observer(event)
-            except Exception:  # an observer must never break a guard
-                logger.exception("observer failed on %s", type(event).__name__)
+            self.call(observer, event)
         if hasattr(event, "replacement"):
             warnings.warn(event.text(), DeprecationWarning, stacklevel=2)
+
+    def call(self, observer: Callable[[Any], object], event: Event) -> None:
+        """Call one observer. What it raises is logged and goes no further."""
+        try:
+            observer(event)
+        except Exception:  # an observer must never break a guard
+            logger.exception("observer failed on %s", type(event).__name__)
 
     def pending(self, record: Record, detail: str, *, journaled: bool) -> None:
         """Report that a settlement is pending."""

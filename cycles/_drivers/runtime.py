@@ -24,6 +24,7 @@ from cycles._drivers.first_use import first_use
 from cycles._drivers.live_guards import LiveGuards
 from cycles._drivers.reporting import Reporter, logger
 from cycles._drivers.scheduler import Scheduler, WorkerPool
+from cycles._drivers.soft_limits import SoftLimits
 from cycles._drivers.write_ahead import WriteAhead
 from cycles._flows.block_end import DROPPED, drop, end_later
 from cycles._flows.guard_state import GuardState
@@ -57,7 +58,9 @@ class Runtime:
         self._reporter = reporter
         self._ahead: WriteAhead | None = None
         self._loops: dict[asyncio.AbstractEventLoop, TaskIo] = {}
-        self.channel: Channel = Channel(config, self._note_success, reporter.tracer, http_client, async_http_client)
+        soft_limits = SoftLimits(config, reporter)
+        clients = http_client, async_http_client
+        self.channel: Channel = Channel(config, self._note_success, reporter.tracer, soft_limits, *clients)
         self.records: Records = Records(_open_journal(config, reporter))
         self.scheduler: Scheduler = Scheduler(urlsplit(self.channel.base_url).netloc)
         heartbeats = self.scheduler.worker_pool("heartbeats", HEARTBEAT_WORKERS)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import inspect
 import sys
 import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -95,6 +98,17 @@ class TaskIo(BaseIo):
         """Keep the rejected record, on the journal's thread."""
         if self._records.journaled:
             await self._writer.run(partial(self._records.reject, record, reason))
+
+    async def call_user(self, function: Callable[[T], Any], argument: T) -> Any:
+        """Await a coroutine function of the user; run a function in a thread, so that the loop continues."""
+        if any(inspect.iscoroutinefunction(each) for each in (function, type(function).__call__)):
+            return await function(argument)
+        result = await call_in_thread(partial(contextvars.copy_context().run, function, argument))
+        return await result if inspect.isawaitable(result) else result
+
+    async def result_of(self, future: Future[T]) -> T:
+        """Wait for the result; a cancelled waiter cancels nothing for the others."""
+        return await asyncio.shield(asyncio.wrap_future(future))
 
     async def pending_record(self, reservation_id: str) -> Record | None:
         """Return the record that the background has under this id, read on the journal's thread."""

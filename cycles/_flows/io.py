@@ -108,6 +108,10 @@ class Io(Protocol):
         """Return the trace id of the requests of a new guard."""
         ...
 
+    async def approve(self, request: ReserveRequest) -> None:
+        """Return if the reservation may be sent; raises ApprovalDeniedError if the user's `approve` says no."""
+        ...
+
     def is_enabled_for(self, level: int) -> bool:
         """Return whether an observer or the log takes events of this level."""
         ...

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 LEVELS: Final = {
     "ActionKindDeprecated": logging.WARNING,
     "ActualFailed": logging.WARNING,
+    "BudgetThreshold": logging.WARNING,
     "Denied": logging.INFO,
     "GuardNotCommitted": logging.WARNING,
     "HeartbeatDelayed": logging.WARNING,

@@ -78,6 +78,7 @@ async def _open_any(io: Io, request: ReserveRequest, trace_id: str) -> GuardStat
 
 async def _open(io: Io, request: ReserveRequest, trace_id: str) -> GuardState:
     key = request.idempotency_key or new_key()
+    await io.approve(request)
     call = create_call(request, key, trace_id)
     until, pause = io.now_ms() + (request.wait or 0.0) * 1000, _FIRST_WAIT_MS
     create = _Create(io, call, has_own_key=request.idempotency_key is None)

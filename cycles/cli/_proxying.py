@@ -28,7 +28,7 @@ def _upstreams(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
         name, equals, url = text.partition("=")
         if not equals or name not in PROVIDERS:
             raise click.BadParameter(
-                f"{text!r} is not PROVIDER=URL; write it like openai=https://HOST/v1 ({', '.join(PROVIDERS)})",
+                f"{text!r:.80} is not PROVIDER=URL; write it like openai=https://HOST/v1 ({', '.join(PROVIDERS)})",
                 ctx,
                 param,
             )
@@ -41,7 +41,9 @@ def _unknown_model(ctx: click.Context, param: click.Parameter, value: str) -> cy
         return None
     word, equals, text = value.partition("=")
     if word != "allow" or not equals:
-        raise click.BadParameter(f"{value!r} is neither refuse nor allow=AMOUNT, like allow=0.10USD", ctx, param)
+        raise click.BadParameter(
+            f"{value!r:.80} is neither refuse nor allow=AMOUNT; write it like allow=0.10USD", ctx, param
+        )
     return _dollars(ctx, param, amount(text))
 
 

@@ -23,7 +23,7 @@ def _address(ctx: click.Context, param: click.Parameter, value: str) -> tuple[st
     except ValueError:
         host, port = None, None
     if not host or port is None:
-        raise click.BadParameter(f"{value!r} is not HOST:PORT; write it like 127.0.0.1:8790", ctx, param)
+        raise click.BadParameter(f"{value!r:.80} is not HOST:PORT; write it like 127.0.0.1:8790", ctx, param)
     return host, port
 
 

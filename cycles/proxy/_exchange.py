@@ -54,7 +54,7 @@ class Exchange:
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                raise asyncio.CancelledError
+                raise asyncio.CancelledError("the program has disconnected")
             if message.get("body"):
                 yield message["body"]
             if not message.get("more_body"):

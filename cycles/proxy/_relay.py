@@ -98,7 +98,7 @@ class Relay:
             async for chunk in response.aiter_raw():
                 await exchange.send(chunk)
         except httpx.HTTPError as error:
-            raise BrokenUpstreamError from error
+            raise BrokenUpstreamError("the provider broke off its response") from error
         finally:
             await response.aclose()
 
@@ -143,7 +143,7 @@ class Relay:
             raise
         except httpx.HTTPError as error:
             outcome = "error"
-            raise BrokenUpstreamError from error
+            raise BrokenUpstreamError("the provider broke off its response") from error
         finally:
             with contextlib.suppress(httpx.HTTPError):
                 await response.aclose()

@@ -18,6 +18,7 @@ from tests.support.triggers import SECRET, Call, Site
 PARTS = ("problem of ", "message of ", "detail of ", "hint of ", "why of ", "event ", "log record", "warning ")
 """Kinds that are a part of another message, or that report what happens next instead of a remedy."""
 INNER = {
+    "BrokenUpstreamError",
     "ExchangeError",
     "JournalIssue",
     "LossyNumberError",
@@ -27,7 +28,7 @@ INNER = {
     "TimeoutError",
 }
 """Errors of the inside: their text becomes a part of the message of a public error or of an event."""
-PYTHON = {"FileExistsError", "NotADirectoryError", "HTTPException", "KeyError", "ValueError"}
+PYTHON = {"CancelledError", "FileExistsError", "NotADirectoryError", "HTTPException", "KeyError", "ValueError"}
 """Errors of Python and of other libraries, which are caught inside or extend a message of the SDK."""
 HINTED = {"ApiError FORBIDDEN", "ApiError NOT_FOUND", "ApiError UNIT_MISMATCH"}
 """Error responses of the embedded server to which the client adds what to do."""

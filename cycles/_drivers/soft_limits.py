@@ -1,0 +1,98 @@
+"""Soft limits of one client in one process: what is known of its budgets, thresholds, and approval."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cycles._config import Config
+from cycles._core.amounts import Amount, SignedAmount
+from cycles._core.reserve_request import ReserveRequest
+from cycles._core.used_fraction import HYSTERESIS, WITH_BALANCES, Used, used_of
+
+if TYPE_CHECKING:
+    from cycles._core.threshold_event import BudgetThreshold, ThresholdWatcher
+    from cycles._drivers.reporting import Reporter
+    from cycles._flows.approval import Approvals, CallsUser
+
+
+class SoftLimits:
+    """Reads the balances of responses, if anything needs them.
+
+    Args:
+        config: Says whether reservations need approval.
+        reporter: Has the watchers, and gets the events.
+    """
+
+    def __init__(self, config: Config, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, str], Used] = {}
+        self._reached: set[tuple[ThresholdWatcher | None, str, str, float]] = set()
+        self._approvals: Approvals | None = None
+        if config.approve is not None:
+            from cycles._flows.approval import Approvals
+
+            self._approvals = Approvals(config.approve, config.approve_above, self._budgets)
+
+    def see(self, operation: str, body: Mapping[str, Any]) -> None:
+        """Read the response to a request, and report the thresholds that it reaches."""
+        watchers = self._reporter.watchers
+        if (not watchers and self._approvals is None) or operation not in WITH_BALANCES:
+            return
+        reached: list[tuple[ThresholdWatcher | None, Used, float]] = []
+        with self._lock:
+            for used in used_of(body.get("balances")):
+                self._known[used.scope, used.unit] = used
+                for watcher in watchers:
+                    reached += self._newly_reached(watcher, used)
+        for target, used, threshold in reached:
+            event = _event(used, threshold)
+            if target is None:
+                self._reporter.report(event)
+            else:
+                self._reporter.call(target.callback, event)
+
+    async def approve(self, io: CallsUser, request: ReserveRequest) -> None:
+        """Return if the reservation may be sent.
+
+        Raises:
+            ApprovalDeniedError: it may not.
+        """
+        if self._approvals is not None and not request.shadow:
+            await self._approvals.check(io, request)
+
+    def _budgets(self) -> list[Used]:
+        with self._lock:
+            return list(self._known.values())
+
+    def _newly_reached(
+        self, watcher: ThresholdWatcher, used: Used
+    ) -> list[tuple[ThresholdWatcher | None, Used, float]]:
+        """Return the thresholds that are reached now, also for observers (None). The lock is held."""
+        if watcher.scopes is not None and used.scope.lower() not in watcher.scopes:
+            return []
+        found: list[tuple[ThresholdWatcher | None, Used, float]] = []
+        for threshold in watcher.thresholds:
+            for target in (None, watcher):
+                key = (target, used.scope, used.unit, threshold)
+                if used.fraction < threshold - HYSTERESIS:
+                    self._reached.discard(key)
+                elif used.fraction >= threshold and key not in self._reached:
+                    self._reached.add(key)
+                    found.append((target, used, threshold))
+        return found
+
+
+def _event(used: Used, threshold: float) -> BudgetThreshold:
+    from cycles._core.threshold_event import BudgetThreshold
+
+    return BudgetThreshold(
+        scope=used.scope,
+        unit=used.unit,
+        threshold=threshold,
+        fraction=used.fraction,
+        remaining=SignedAmount(used.unit, used.remaining),
+        allocated=Amount(used.unit, used.allocated),
+    )
