@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cycles._config import Config
@@ -30,11 +30,16 @@ class SoftLimits:
         self._lock = threading.Lock()
         self._known: dict[tuple[str, str], Used] = {}
         self._reached: set[tuple[ThresholdWatcher | None, str, str, float]] = set()
+        self._sources: tuple[Callable[[], Used], ...] = ()
         self._approvals: Approvals | None = None
         if config.approve is not None:
             from cycles._flows.approval import Approvals
 
             self._approvals = Approvals(config.approve, config.approve_above, self._budgets)
+
+    def add(self, source: Callable[[], Used]) -> None:
+        """Treat what `source` returns as one more budget, for example the limit of a run."""
+        self._sources = (*self._sources, source)
 
     def see(self, operation: str, body: Mapping[str, Any]) -> None:
         """Read the response to a request, and report the thresholds that it reaches."""
@@ -42,8 +47,9 @@ class SoftLimits:
         if (not watchers and self._approvals is None) or operation not in WITH_BALANCES:
             return
         reached: list[tuple[ThresholdWatcher | None, Used, float]] = []
+        budgets = [*used_of(body.get("balances")), *(source() for source in self._sources)]
         with self._lock:
-            for used in used_of(body.get("balances")):
+            for used in budgets:
                 self._known[used.scope, used.unit] = used
                 for watcher in watchers:
                     reached += self._newly_reached(watcher, used)
@@ -64,7 +70,9 @@ class SoftLimits:
             await self._approvals.check(io, request)
 
     def _budgets(self) -> list[Used]:
+        added = [source() for source in self._sources]
         with self._lock:
+            self._known.update({(used.scope, used.unit): used for used in added})
             return list(self._known.values())
 
     def _newly_reached(

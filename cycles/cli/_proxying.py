@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -12,6 +13,7 @@ import click
 import cycles
 from cycles.cli._frame import Cli
 from cycles.cli._options import amount, subject_option
+from cycles.cli._output import say
 
 if TYPE_CHECKING:
     from cycles.proxy._run import Run
@@ -45,6 +47,19 @@ def _unknown_model(ctx: click.Context, param: click.Parameter, value: str) -> cy
             f"{value!r:.80} is neither refuse nor allow=AMOUNT; write it like allow=0.10USD", ctx, param
         )
     return _dollars(ctx, param, amount(text))
+
+
+def _percent(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?)\s*%", value.strip())
+    if found is None or not 0 < float(found[1]) <= 100:
+        raise click.BadParameter(f"{value!r:.80} is not a percentage; write it like 80%", ctx, param)
+    return float(found[1]) / 100
+
+
+def _percents(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[float, ...]:
+    return tuple(found for value in values if (found := _percent(ctx, param, value)) is not None)
 
 
 def _dollars(ctx: click.Context, param: click.Parameter, value: cycles.Amount | None) -> cycles.Amount | None:
@@ -83,6 +98,16 @@ def proxy_options(function: F) -> F:
         click.option(
             "--wait", metavar="SECONDS", type=click.FloatRange(0), help="How long to wait for budget before a denial."
         ),
+        click.option(
+            "--warn-at",
+            metavar="PERCENT",
+            multiple=True,
+            callback=_percents,
+            help="Print a line when this much of a budget is used, like 80%.",
+        ),
+        click.option(
+            "--ask-at", metavar="PERCENT", callback=_percent, help="Ask before more is spent from there on, like 90%."
+        ),
     )
     for option in reversed(options):
         function = option(function)
@@ -99,6 +124,7 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None, stops
     if missing:
         raise cycles.ConfigurationError(f"{missing[0]} is not installed: run pip install 'cycles-sdk[proxy]'")
     from cycles.proxy._ledger import open_ledger
+    from cycles.proxy._prompts import Prompt, has_terminal, warn_at
     from cycles.proxy._run import Run
     from cycles.proxy._settings import ProxySettings, price_book, upstreams_of
 
@@ -112,5 +138,13 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None, stops
         wait=options["wait"],
         key=key,
     )
-    ledger = open_ledger(cli.config(), options["budget"], embedded=options["embedded"], keep=options["keep"])
+    approval: dict[str, Any] = {}
+    if options["ask_at"] is not None:
+        if not has_terminal():
+            raise click.UsageError("--ask-at needs a terminal: leave it out, or use --warn-at")
+        approval = {"approve": Prompt(), "approve_above": options["ask_at"]}
+    budget, embedded, keep = options["budget"], options["embedded"], options["keep"]
+    ledger = open_ledger(cli.config(), budget, embedded=embedded, keep=keep, approval=approval)
+    if options["warn_at"]:
+        warn_at(ledger.client, options["warn_at"], lambda line: say(f"cycles: {line}"))
     return Run(settings, ledger, stops=stops)

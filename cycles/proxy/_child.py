@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+from cycles.proxy._prompts import has_terminal
+
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 STOP_S: Final = 10.0
@@ -58,7 +60,7 @@ class Child:
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self._shares_terminal = _has_terminal()
+        self._shares_terminal = has_terminal()
         self._lock = threading.Lock()
         self._ended = False
         groups: dict[str, Any] = {} if self._shares_terminal else {"setpgroup": 0}
@@ -103,20 +105,6 @@ class Child:
         timer = threading.Timer(STOP_S, self.send, (signal.SIGKILL,))
         timer.daemon = True
         timer.start()
-
-
-def _has_terminal() -> bool:
-    """Return whether this process is in the group that its terminal signals."""
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)
 
 
 def _next_signal() -> tuple[int, bool]:

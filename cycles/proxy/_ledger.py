@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -49,7 +49,14 @@ class RunLedger:
         self._closing.close()
 
 
-def open_ledger(config: cycles.Config, budget: Amount | None, *, embedded: bool, keep: str | None) -> RunLedger:
+def open_ledger(
+    config: cycles.Config,
+    budget: Amount | None,
+    *,
+    embedded: bool,
+    keep: str | None,
+    approval: Mapping[str, Any] | None = None,
+) -> RunLedger:
     """Return the budgets of a run.
 
     Args:
@@ -57,6 +64,7 @@ def open_ledger(config: cycles.Config, budget: Amount | None, *, embedded: bool,
         budget: What the run may spend.
         embedded: Use an embedded server, also if another one is configured.
         keep: The name of the file in which the embedded server keeps its ledger; None keeps it in memory.
+        approval: The settings `approve` and `approve_above` of the client.
 
     Raises:
         ConfigurationError: if there is no budget, or the file of `keep` cannot be used.
@@ -64,8 +72,8 @@ def open_ledger(config: cycles.Config, budget: Amount | None, *, embedded: bool,
     if budget is not None and budget.unit != "USD_MICROCENTS":
         raise ConfigurationError(f"--budget must be in USD, got {budget}: write it like 5USD")
     if config.base_url and not embedded and keep is None:
-        return RunLedger(cycles.Cycles(config), budget, budget)
-    return _own_ledger(budget, None if keep is None else kept_file(keep))
+        return RunLedger(cycles.Cycles(config, **(approval or {})), budget, budget)
+    return _own_ledger(budget, None if keep is None else kept_file(keep), approval or {})
 
 
 def kept_file(name: str) -> Path:
@@ -86,7 +94,7 @@ def kept_file(name: str) -> Path:
     return directory / f"{name}.db"
 
 
-def _own_ledger(budget: Amount | None, path: Path | None) -> RunLedger:
+def _own_ledger(budget: Amount | None, path: Path | None, approval: Mapping[str, Any]) -> RunLedger:
     try:
         server = EmbeddedServer(path=path)
     except ConfigurationError as error:
@@ -101,7 +109,7 @@ def _own_ledger(budget: Amount | None, path: Path | None) -> RunLedger:
         raise ConfigurationError("there is no budget: pass --budget 5USD, or set CYCLES_BASE_URL and CYCLES_API_KEY")
     else:
         budget = server.ledger.balance(SCOPE, "USD_MICROCENTS").allocated
-    ledger = RunLedger(server.client(tenant=TENANT), budget, None)
+    ledger = RunLedger(server.client(tenant=TENANT, **approval), budget, None)
     ledger._closing.callback(server.close)
     counting = _Counting(server)
     url = ledger._closing.enter_context(_listener(counting))

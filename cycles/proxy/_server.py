@@ -6,14 +6,17 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import httpx
 
 import cycles
 from cycles._core.amounts import Amount
+from cycles._core.used_fraction import Used
 from cycles._errors import ConfigurationError
+from cycles._flows.run_limit import RunLimit
 from cycles.proxy._app import App
 from cycles.proxy._settings import ProxySettings
 
@@ -47,7 +50,9 @@ class ProxyServer:
         self._upstream = httpx.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False)
         self.app = App(settings, client, self._upstream, on_denied)
         self._client = client
-        self._limit = limit
+        self._limit = None if limit is None else cycles.limit(limit)
+        if self._limit is not None:
+            client._runtime().channel.soft_limits.add(partial(_used, self._limit))
         self._server: Any = None
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
@@ -86,7 +91,7 @@ class ProxyServer:
         if self._limit is None:
             asyncio.run(self._serve(sock))
             return
-        with cycles.limit(self._limit):  # each request of the loop runs in a copy of this context
+        with self._limit:  # each request of the loop runs in a copy of this context
             asyncio.run(self._serve(sock))
 
     async def _serve(self, sock: socket.socket) -> None:
@@ -104,6 +109,17 @@ class ProxyServer:
             self._server.should_exit = True
             self._thread.join()
             self._thread = None
+
+
+class _RunUsed(Used):
+    """The limit of the run as a budget that pays for each call."""
+
+    def pays_for(self, subject: Mapping[str, Any]) -> bool:
+        return True
+
+
+def _used(limit: RunLimit) -> Used:
+    return _RunUsed("this run", limit.amount.unit, max(1, limit.amount.amount), limit.remaining.amount)
 
 
 def _bound(host: str, port: int) -> socket.socket:

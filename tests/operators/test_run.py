@@ -308,3 +308,60 @@ def test_kill_9_of_the_proxy_keeps_pending_commits_in_the_journal(
         client.flush(10)
         assert client.pending() == []
     assert configured.spent("tenant:acme", "USD_MICROCENTS").amount == GPT_4O
+
+
+def test_warn_at_prints_one_line_when_that_much_is_used(
+    provider: FakeProvider, configured: cycles.EmbeddedServer
+) -> None:
+    provider.reply(usage=USED, times=8)
+    ran = run_process(
+        "run", "--budget", "0.08USD", "--embedded", "--warn-at", "40%", *upstreams(provider), *agent("openai")
+    )
+    assert ran.status == 0, ran.err
+    assert ran.err.count("of tenant:run is used") == 1
+    assert "warning" not in ran.err
+    ran = run_process("run", "--budget", "0.08USD", "--warn-at", "40%", *upstreams(provider), *agent("openai"))
+    assert ran.status == 0, ran.err
+    assert ran.err.count("of this run is used") == 1
+
+
+def test_ask_at_needs_a_terminal(provider: FakeProvider) -> None:
+    ran = run_process("run", "--budget", "1USD", "--ask-at", "90%", "--", "true")
+    assert ran.status in (0, 2)  # a terminal of the developer may be there
+    process = _start("run", "--budget", "1USD", "--ask-at", "90%", "--", "true", start_new_session=True)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "--ask-at needs a terminal" in err
+
+
+@pytest.mark.parametrize(("replies", "sent"), [(["n"], 1), (["y", "nonsense", "1USD"], 3)])
+def test_ask_at_prompts_on_the_terminal_before_more_is_spent(
+    provider: FakeProvider, replies: list[str], sent: int
+) -> None:
+    provider.reply(usage=USED, times=4)
+    program = (
+        "import openai\n"
+        "llm = openai.OpenAI(api_key='k')\n"
+        "for _ in range(3): llm.chat.completions.create(model='gpt-4o', messages=[], max_tokens=100)\n"
+    )
+    pid, terminal = pty.fork()
+    if pid == 0:  # pragma: no cover - another process
+        command = [sys.executable, "-m", "cycles", "run", "--budget", "0.02USD", "--ask-at", "10%"]
+        os.chdir(ROOT)
+        os.execve(sys.executable, [*command, *upstreams(provider), "--", sys.executable, "-c", program], environment())
+    seen, answered = b"", 0
+    while b" m " not in seen and b"denied, " not in seen:
+        try:
+            seen += os.read(terminal, 1000)
+        except OSError:
+            break
+        if seen.count(b"Spend it?") > answered:
+            os.write(terminal, f"{replies[answered]}\n".encode())
+            answered += 1
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert answered == len(replies), seen
+    assert len(provider.requests) == sent
+    assert (os.waitstatus_to_exitcode(status) == 0) == (sent == 3)
+    if sent == 1:
+        assert b"was not approved" in seen

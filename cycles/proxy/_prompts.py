@@ -1,0 +1,95 @@
+"""The soft limits of a run: lines on stderr, and questions on the terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import cycles
+from cycles._core.amounts import Amount
+from cycles._core.approval import ApprovalRequest
+from cycles._core.threshold_event import BudgetThreshold
+from cycles._errors import InvalidRequestError
+
+TERMINAL: Final = "/dev/tty"
+
+
+def has_terminal() -> bool:
+    """Return whether this process is in the group that its terminal signals."""
+    try:
+        terminal = os.open(TERMINAL, os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+def warn_at(client: cycles.Cycles, fractions: Iterable[float], say: Callable[[str], None]) -> None:
+    """Say once for each budget and fraction when that much of the budget is used."""
+    said: set[tuple[str, str, float]] = set()
+
+    def warn(event: BudgetThreshold) -> None:
+        key = (event.scope, event.unit, event.threshold)
+        if key not in said:
+            said.add(key)
+            say(f"{event.fraction:.0%} of {event.scope} is used, {event.remaining} of {event.allocated} is left")
+
+    client.on_threshold(tuple(fractions), warn)
+    # The client logs the same event, each time.
+    logging.getLogger("cycles").addFilter(lambda record: getattr(record, "cycles_event", "") != "BudgetThreshold")
+
+
+class Prompt:
+    """Asks on the terminal, one question at a time. The terminal belongs to the command otherwise."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __call__(self, request: ApprovalRequest) -> bool | Amount:
+        """Return the reply: no, yes for this call, or an amount up to which calls pass without a question."""
+        with self._lock, open(TERMINAL, "r+b", buffering=0) as terminal:  # noqa: PTH123 - it is no file
+            while True:
+                terminal.write(_question(request).encode())
+                reply = _read_reply(_line(terminal.fileno()))
+                if reply is not None:
+                    return reply
+
+
+def _line(descriptor: int) -> str | None:
+    """Return one line, or None at the end of the input."""
+    found = b""
+    while not found.endswith(b"\n"):
+        part = os.read(descriptor, 1024)
+        if not part:
+            return None
+        found += part
+    return found.decode("utf-8", "replace").strip()
+
+
+def _question(request: ApprovalRequest) -> str:
+    count, total = request.waiting
+    waiting = f"; {count} more wait, {total}" if count else ""
+    name = "".join(character if character.isprintable() else "?" for character in request.action.name)
+    return (
+        f"cycles: {request.fraction:.0%} of {request.scope} is used, {request.remaining} is left. "
+        f"{name} may cost {request.estimate}{waiting}. Spend it? [y/N/amount, like 2USD] "
+    )
+
+
+def _read_reply(line: str | None) -> bool | Amount | None:
+    """Return what a line means; None if it means nothing. The end of the input is a no."""
+    if line is None or line.lower() in ("", "n", "no"):
+        return False
+    if line.lower() in ("y", "yes"):
+        return True
+    try:
+        return Amount.parse(line)
+    except InvalidRequestError:
+        return None
