@@ -34,7 +34,7 @@ endef
 
 $(DEMO): pyproject.toml constraints.txt
 	$(call set_up,the demo)
-	@$(PY) $(PIP) -e '.[embedded]'
+	@$(PY) $(PIP) -e '.[proxy]'
 	@touch $@
 
 $(STAMP): pyproject.toml requirements/dev.txt
@@ -44,6 +44,7 @@ $(STAMP): pyproject.toml requirements/dev.txt
 	@touch $(DEMO) $@
 
 demo: $(DEMO)  ## run real guarded work against an embedded Cycles server
+	@$(PY) examples/run_demo.py
 	@$(PY) examples/demo.py
 
 test: $(STAMP)  ## run the tests

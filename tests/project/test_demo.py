@@ -127,3 +127,15 @@ def test_the_report_names_a_balance_that_does_not_agree(
     )
     assert demo["report"]([], Counter(), balance) is agrees
     assert ("IT DOES NOT AGREE" in capsys.readouterr().out) is not agrees
+
+
+def test_the_first_part_of_the_demo_prints_what_the_readme_shows(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("CYCLES_", "XDG_"))}
+    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "error", "examples/run_demo.py"]
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
+    took = re.compile(r"\d+\.\d s")
+    shown = took.sub("N s", ran.stdout.strip())
+    assert shown in took.sub("N s", (ROOT / "README.md").read_text("utf-8"))
+    assert list(tmp_path.rglob("*")) == []
