@@ -11,13 +11,14 @@ PY     := $(BIN)/python
 DEMO   := $(VENV)/.runs
 STAMP  := $(VENV)/.installed
 BENCH  := $(VENV)/bench
+OPERATORS := $(VENV)/.operators
 RELEASE := $(VENV)/release
 # One worker per processor; more than eight wait for each other.
 WORKERS ?= auto
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate simulate-planted test-faults test-live test-providers install-providers test-operators test-all check generate generate-check spec-diff format bench build clean messages test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest audit lock release-files
+.PHONY: help demo test simulate simulate-planted test-faults test-live test-providers install-providers test-operators install-operators test-all check generate generate-check spec-diff format bench build clean messages test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest audit lock release-files
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -31,6 +32,9 @@ define set_up
 	@echo "setting up $(VENV) for $(1) (only this once)"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 endef
+
+$(OPERATORS): $(STAMP) tests/operators/install.sh tests/operators/requirements.txt tests/operators/npm.txt
+	@VENV=$(VENV) sh tests/operators/install.sh
 
 $(DEMO): pyproject.toml constraints.txt
 	$(call set_up,the demo)
@@ -68,7 +72,10 @@ test-providers:  ## run the tests of provider clients with the lowest and the ne
 install-providers:  ## install the versions of each SDK that test-providers needs; fail if one cannot be installed
 	@PYTHON=$(PYTHON) VENV=$(VENV) sh tests/providers/run_versions.sh install
 
-test-operators: $(STAMP)  ## run the tests of the command line, the guard proxy and the dashboard as processes
+install-operators: $(STAMP)  ## install the browser and the packages that test-operators needs
+	@VENV=$(VENV) sh tests/operators/install.sh
+
+test-operators: $(OPERATORS)  ## run the tests of the command line, the guard proxy and the dashboard as processes
 	CYCLES_OPERATORS=1 $(PY) -m pytest -q -p no:xdist tests/operators
 
 test-integrations:  ## run the tests of integrations with the lowest and the newest version of each framework
