@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install what `make test-operators` needs beside the packages of development: a browser with its driver (Debian), the
-# Python package that drives it, and the packages from npm. Each download is tried three times.
+# Python package that drives it, the SDKs that the proxy guards, and packages from npm. Each download is tried three times.
 set -eu
 cd "$(dirname "$0")/../.."
 VENV=${VENV:-.venv}
