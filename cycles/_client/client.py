@@ -264,7 +264,7 @@ class Cycles:
         else:
             serialized = transfer.deserialize(token, actual, policy)
         checked_actual(actual, serialized.request.estimate)
-        return Reservation(self._runtime, serialized.request, lambda io, _: transfer.attach(io, serialized))
+        return Reservation(self._runtime, serialized.request, lambda io, _, take: transfer.attach(io, serialized, take))
 
     def on_event(self, observer: Observer) -> Callable[[], None]:
         """Call `observer` with each event (see `cycles.events`). Returns a callable that removes the observer.

@@ -49,12 +49,32 @@ class _GuardInBlock(GuardProperties):
 
     __slots__ = ("_runtime", "_span", "_token")
 
-    def __init__(self, runtime: Runtime, state: GuardState) -> None:
+    def __init__(self, runtime: Runtime, state: GuardState | None = None) -> None:
         self._runtime = runtime
         self._token: Token[Any] | None = None
         self._span: Any = None  # what the tracer returned when the block was entered
-        runtime.watch(state)
-        super().__init__(state)  # last: from now on `__del__` settles the guard
+        if state is not None:
+            self._take(state)
+
+    def _take(self, state: GuardState) -> None:
+        """Own a reservation: it is settled if the guard is dropped. A second call changes nothing."""
+        if getattr(self, "_state", None) is not state:
+            self._state = state
+            self._runtime.watch(state)
+
+    def _abandon(self) -> None:
+        """End a guard whose caller was interrupted before it got the guard.
+
+        A hold under a caller's key stays: it belongs to the next run with that key.
+        """
+        state: GuardState | None = getattr(self, "_state", None)
+        if state is None or state.request.idempotency_key is None:
+            self.__del__()
+            return
+        with contextlib.suppress(GuardFinalizedError):
+            state.claim("interrupt")
+            if state.heartbeat is not None:
+                self._runtime.blocking.stop_heartbeat(state.heartbeat)
 
     def detach(self) -> str:
         """End this guard unsettled, and return a token for `client.attach` in another thread or process.
@@ -137,7 +157,7 @@ class _GuardInBlock(GuardProperties):
         )
 
     def __del__(self) -> None:
-        state = getattr(self, "_state", None)  # absent if __init__ was interrupted
+        state = getattr(self, "_state", None)  # absent until the reservation is made
         if state is None or state.finalized or state.sends_nothing or self._inert() or self._runtime.closed:
             return
         if state.reservation_id is None and state.known is None:
@@ -268,7 +288,7 @@ class AsyncGuard(_GuardInBlock):
 
     __slots__ = ("_cancellation",)
 
-    def __init__(self, runtime: Runtime, state: GuardState) -> None:
+    def __init__(self, runtime: Runtime, state: GuardState | None = None) -> None:
         super().__init__(runtime, state)
         self._cancellation: BlockCancellation | None = None
 

@@ -26,9 +26,7 @@ class GuardProperties:
     """The attributes of a guard, and the methods that send nothing."""
 
     __slots__ = ("__weakref__", "_state")
-
-    def __init__(self, state: GuardState) -> None:
-        self._state = state
+    _state: GuardState
 
     @property
     def reservation_id(self) -> str | None:

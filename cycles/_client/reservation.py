@@ -12,14 +12,14 @@ from cycles._core.reserve_request import ReserveRequest
 from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io, run
-from cycles._flows.reserve import open_lease
+from cycles._flows.reserve import Take, open_lease
 from cycles._version import public
 
 if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime
 
 
-Opens: TypeAlias = Callable[[Io, ReserveRequest], Coroutine[Any, Any, GuardState]]
+Opens: TypeAlias = Callable[[Io, ReserveRequest, Take], Coroutine[Any, Any, GuardState]]
 
 
 class NotEnteredError(InvalidRequestError, AttributeError):
@@ -51,12 +51,24 @@ class Reservation:
             CyclesError: There is no reservation for another reason.
         """
         runtime = self._runtime()
-        return Guard(runtime, run(self._open(runtime.blocking, self._request)))
+        guard = Guard(runtime)  # made before the flow, so that no interrupt comes between response and guard
+        try:
+            guard._take(run(self._open(runtime.blocking, self._request, guard._take)))
+        except BaseException:
+            guard._abandon()
+            raise
+        return guard
 
     async def _acquire_async(self) -> AsyncGuard:
         runtime = self._runtime()
         io = runtime.tasks()
-        return AsyncGuard(runtime, await io.to_the_end(self._open(io, self._request)))
+        guard = AsyncGuard(runtime)
+        try:
+            guard._take(await io.to_the_end(self._open(io, self._request, guard._take)))
+        except BaseException:
+            guard._abandon()
+            raise
+        return guard
 
     def __await__(self) -> Generator[Any, None, AsyncGuard]:
         return self._acquire_async().__await__()
@@ -68,7 +80,7 @@ class Reservation:
             self._guard = guard
             return guard.__enter__()
         except BaseException:
-            self._free()
+            self._leave_early()
             raise
 
     def __exit__(
@@ -88,7 +100,7 @@ class Reservation:
             self._guard = guard
             return await guard.__aenter__()
         except BaseException:
-            self._free()
+            self._leave_early()
             raise
 
     async def __aexit__(
@@ -111,6 +123,12 @@ class Reservation:
     def _free(self) -> None:
         self._guard = None
         self._entered.release()
+
+    def _leave_early(self) -> None:
+        guard = self._guard
+        self._free()
+        if guard is not None:
+            guard._abandon()
 
     if not TYPE_CHECKING:
 

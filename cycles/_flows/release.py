@@ -22,10 +22,17 @@ async def send_release(io: Io, release: Release, *, quiet: bool) -> ReleaseRespo
         ProtocolError: a final error response, unless `quiet`.
     """
     try:
-        outcome = await io.send(release_call_of(release))
+        return await _send_once(io, release, quiet=quiet)
+    except CyclesError:
+        raise
     except BaseException:  # interrupted or cancelled: the reservation is released anyway
         io.finish_releasing(release)
         raise
+
+
+async def _send_once(io: Io, release: Release, *, quiet: bool) -> ReleaseResponse | None:
+    """As `send_release`, without a background that continues after an interrupt."""
+    outcome = await io.send(release_call_of(release))
     if is_released(outcome):
         report_released(io, release)
     if isinstance(outcome, Success):
@@ -116,8 +123,9 @@ async def release_guard(
             settle_shadow(io, guard, None)
             return True, None
         stop_for_release(io, guard)
-        guard.unfinished = None  # `send_release` passes it to the background if it is interrupted
-        return True, None if release is None else await send_release(io, release, quiet=quiet)
+        response = None if release is None else await _send_once(io, release, quiet=quiet)
+        guard.unfinished = None
+        return True, response
     except CyclesError:
         raise
     except BaseException:  # interrupted or cancelled

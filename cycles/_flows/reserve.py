@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 from cycles._core.denial_message import denial_message
 from cycles._core.error_mapping import denial, error_of
@@ -36,13 +37,23 @@ _FIRST_WAIT_MS: Final = 250.0  # between attempts while waiting for budget; doub
 _LONGEST_WAIT_MS: Final = 5_000.0
 
 
+Take: TypeAlias = Callable[[GuardState], object]
+"""Makes a caller's guard the owner of a reservation. From then on that guard ends it, also after an interrupt."""
+
+
 def create_call(request: ReserveRequest, key: str, trace_id: str | None = None) -> Call:
     """Return the create request."""
     return Call(CREATE_RESERVATION, body=request.body(key), trace_id=trace_id)
 
 
-async def open_lease(io: Io, request: ReserveRequest) -> GuardState:
+async def open_lease(io: Io, request: ReserveRequest, take: Take) -> GuardState:
     """Reserve, and start the heartbeat.
+
+    Args:
+        io: The operations.
+        request: What to reserve.
+        take: Called with the guard before its heartbeat starts, if the server holds something for it. If the flow is
+            interrupted before that, the background releases what the server may have reserved.
 
     Raises:
         ReservationDeniedError: the reservation was denied; also for a decision that this SDK does not know.
@@ -51,9 +62,9 @@ async def open_lease(io: Io, request: ReserveRequest) -> GuardState:
     """
     trace_id = io.begin_trace(request)
     if not isinstance(trace_id, TraceId) or trace_id.trace is None:
-        return await _open_any(io, request, trace_id)
+        return await _open_any(io, request, trace_id, take)
     try:
-        guard = await _open_any(io, request, trace_id)
+        guard = await _open_any(io, request, trace_id, take)
     except BaseException as error:
         trace_id.trace.refused(error)
         raise
@@ -61,43 +72,52 @@ async def open_lease(io: Io, request: ReserveRequest) -> GuardState:
     return guard
 
 
-async def _open_any(io: Io, request: ReserveRequest, trace_id: str) -> GuardState:
+async def _open_any(io: Io, request: ReserveRequest, trace_id: str, take: Take) -> GuardState:
     if request.shadow:
         return await _open_shadow(io, request, trace_id)
     if not limits_apply():
-        return await _open(io, request, trace_id)
+        return await _open(io, request, trace_id, take)
     held = HeldByLimits(request.estimate)
     try:
-        guard = await _open(io, request, trace_id)
+        guard = await _open(io, request, trace_id, take)
+        held.opened(guard)
     except BaseException:
         held.opened(None)
         raise
-    held.opened(guard)
     return guard
 
 
-async def _open(io: Io, request: ReserveRequest, trace_id: str) -> GuardState:
+async def _open(io: Io, request: ReserveRequest, trace_id: str, take: Take) -> GuardState:
     key = request.idempotency_key or new_key()
     await io.approve(request)
-    call = create_call(request, key, trace_id)
+    create = _Create(io, create_call(request, key, trace_id), has_own_key=request.idempotency_key is None)
+    try:
+        try:
+            return await _open_or_wait(io, request, key, trace_id, create, take)
+        except CyclesError:
+            create.clean_up()
+            raise
+    except CyclesError:
+        raise
+    except BaseException:  # interrupted or cancelled, also in `clean_up`: the server may make the reservation anyway
+        create.clean_up()
+        raise
+
+
+async def _open_or_wait(
+    io: Io, request: ReserveRequest, key: str, trace_id: str, create: _Create, take: Take
+) -> GuardState:
+    """Reserve; wait for budget as long as `wait=` says."""
     until, pause = io.now_ms() + (request.wait or 0.0) * 1000, _FIRST_WAIT_MS
-    create = _Create(io, call, has_own_key=request.idempotency_key is None)
     while True:
         try:
-            return await _opened(io, request, key, trace_id, create, await create.send())
+            return await _opened(io, request, key, trace_id, create, await create.send(), take)
         except (ReservationDeniedError, RateLimitedError) as error:
             left = until - io.now_ms()
             delay = min(pause * (0.5 + io.random()), left) if error.retry_after_ms is None else error.retry_after_ms
             if request.wait is None or isinstance(error, _PERMANENT) or left <= 0 or delay > left:
                 _report_denied(io, request, error)
-                create.clean_up()
                 raise
-        except CyclesError:
-            create.clean_up()
-            raise
-        except BaseException:  # interrupted or cancelled: the server may make the reservation anyway
-            create.interrupted()
-            raise
         await io.pause(delay / 1000)
         pause = min(pause * 2, _LONGEST_WAIT_MS)
 
@@ -121,20 +141,23 @@ class _Create:
         return await self._attempt() if uncertain(outcome) else outcome
 
     async def _attempt(self) -> Outcome:
+        earlier, self._may_exist = self._may_exist, True  # until there is a response
         outcome = _with_id(await self._io.send(self._call))
-        # A 2xx is the response to the key, so it covers the earlier attempts too.
-        self._may_exist = may_have_taken_effect(outcome) or (self._may_exist and not isinstance(outcome, Success))
+        if isinstance(outcome, Success):  # the response to the key, so it covers the earlier attempts too
+            self._may_exist = is_id(outcome.body.get("reservation_id"))
+        else:
+            self._may_exist = earlier or may_have_taken_effect(outcome)
         return outcome
 
+    def owned(self) -> None:
+        """Note that a guard owns the reservation, or that its release was sent."""
+        self._may_exist = False
+
     def clean_up(self, *, runs_unreserved: bool = False) -> None:
-        """Release in the background what an attempt of unknown outcome may have reserved."""
+        """Release in the background what an attempt may have reserved for which there is no guard."""
         if self._may_exist and (self._has_own_key or runs_unreserved):
             self._io.give_up_create(self._call)
-
-    def interrupted(self) -> None:
-        """Release in the background what the interrupted attempt, or one before it, may have reserved."""
-        if self._has_own_key:
-            self._io.give_up_create(self._call)
+            self._may_exist = False
 
 
 def _with_id(outcome: Outcome) -> Outcome:
@@ -167,7 +190,7 @@ def _release_key(create: Call) -> str:
 
 
 async def _opened(
-    io: Io, request: ReserveRequest, key: str, trace_id: str, create: _Create, outcome: Outcome
+    io: Io, request: ReserveRequest, key: str, trace_id: str, create: _Create, outcome: Outcome, take: Take
 ) -> GuardState:
     if not isinstance(outcome, Success):
         if request.on_unavailable == "allow" and uncertain(outcome):
@@ -180,11 +203,13 @@ async def _opened(
     if is_observed(outcome):
         return open_observed(io, request, key, trace_id, outcome)
     if not is_allowed(body["decision"]):
-        await _raise_denial(io, request, outcome, trace_id)
+        await _raise_denial(io, request, outcome, trace_id, create)
     reservation_id = body["reservation_id"]
     if request.idempotency_key is not None and body.get("remaining_ttl_ms") == 0:
         raise await replay_error(io, key, reservation_id, trace_id)
     guard = GuardState(request, key, trace_id, io.now_ms(), outcome)
+    take(guard)
+    create.owned()
     begin_heartbeat(io, guard, reservation_id, outcome)
     report(
         io,
@@ -199,7 +224,7 @@ async def _opened(
     return guard
 
 
-async def _raise_denial(io: Io, request: ReserveRequest, success: Success, trace_id: str) -> None:
+async def _raise_denial(io: Io, request: ReserveRequest, success: Success, trace_id: str, create: _Create) -> None:
     """Raise for DENY and for a decision that this SDK does not know. Release a reservation that came with it.
 
     See `docs/protocol/decisions-and-caps.md#unknown-decisions`.
@@ -207,6 +232,7 @@ async def _raise_denial(io: Io, request: ReserveRequest, success: Success, trace
     created = ReservationCreateResponse.read(success.body, **{**success.ids, "trace_id": success.trace_id or trace_id})
     if created.reservation_id is not None and is_id(created.reservation_id):
         await send_release(io, Release(created.reservation_id, new_key(), UNKNOWN_DECISION, trace_id), quiet=True)
+    create.owned()
     raise denial(created, context=denial_message(request, success.body, created.balances))
 
 

@@ -24,6 +24,7 @@ from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import Io
 from cycles._flows.reports import report
+from cycles._flows.reserve import Take
 from cycles._flows.retry import describe, send_twice
 
 _LATER: frozenset[str] = frozenset(
@@ -125,8 +126,10 @@ def found(row: ReservationSummary, actual: Actual, lease_policy: LeasePolicy) ->
     )
 
 
-async def attach(io: Io, serialized: SerializedGuard) -> GuardState:
+async def attach(io: Io, serialized: SerializedGuard, take: Take) -> GuardState:
     """Continue a guard. One extend confirms that its reservation is active, and its response sets the timing.
+
+    `take` is called as in `open_lease`. An interrupt before it leaves the reservation to the token.
 
     Raises:
         ReservationExpiredError, ReservationFinalizedError: the reservation has ended.
@@ -140,6 +143,7 @@ async def attach(io: Io, serialized: SerializedGuard) -> GuardState:
     call = extend_call(guard.reservation_id, new_key(), serialized.request.ttl_ms, None, serialized.trace_id)
     outcome = await send_twice(io, call)
     if isinstance(outcome, Success):
+        take(guard)
         begin_heartbeat(io, guard, guard.reservation_id, outcome)
     elif isinstance(outcome, RejectedResponse) and outcome.code == MAX_EXTENSIONS_EXCEEDED:
         _without_heartbeat(io, guard, describe(outcome))

@@ -112,7 +112,8 @@ class Slot:
     def write(self, record: bytes) -> bool:
         """Replace the entry; return False if the record does not fit or the entry has ended."""
         with self._lock:
-            return not self.ended and self._file.write(self._index, record)
+            written = not self.ended and self._file.write(self._index, record)
+        return written  # noqa: RET504 - a return out of `with` ends the block at another instruction
 
     def end(self) -> None:
         """Delete the entry. A later `write` changes nothing."""

@@ -6,6 +6,7 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import cycles
@@ -15,6 +16,7 @@ from cycles._flows.commit import commit
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io, run
 from cycles._flows.release import release
+from cycles._flows.reserve import Take
 from cycles.providers._call import Call, Ending, Outcome
 
 if TYPE_CHECKING:
@@ -36,8 +38,13 @@ def open_call(call: Call) -> int | None:
         return cap
     reservation = call.client.reserve(call.reserved, **call.reserve_options())
     call.runtime = call.client._runtime()
-    call.guard = run(reservation._open(call.runtime.blocking, reservation._request))
-    return _cap(call.guard)
+    try:
+        call.guard = run(reservation._open(call.runtime.blocking, reservation._request, _owner(call)))
+        return _cap(call.guard)
+    except BaseException as error:
+        if call.guard is not None:  # interrupted after the reservation was made: nothing was sent to the provider
+            end_call(call, None, error)
+        raise
 
 
 async def open_call_async(call: Call) -> int | None:
@@ -48,8 +55,18 @@ async def open_call_async(call: Call) -> int | None:
     reservation = call.client.reserve(call.reserved, **call.reserve_options())
     call.runtime = call.client._runtime()
     io = call.runtime.tasks()
-    call.guard = await io.to_the_end(reservation._open(io, reservation._request))
-    return _cap(call.guard)
+    try:
+        call.guard = await io.to_the_end(reservation._open(io, reservation._request, _owner(call)))
+        return _cap(call.guard)
+    except BaseException as error:
+        if call.guard is not None:
+            await end_call_async(call, None, error)
+        raise
+
+
+def _owner(call: Call) -> Take:
+    """Return what makes a call the owner of its reservation."""
+    return partial(setattr, call, "guard")
 
 
 def _cap(state: GuardState) -> int | None:

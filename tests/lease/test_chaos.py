@@ -105,7 +105,7 @@ def keep_for_a_minute(server: Server, seed: int) -> tuple[ChaosIo, Heartbeat]:
     plan = ReserveRequest(
         estimate=cycles.tokens(1), action=Action("a", "b"), subject=Subject(tenant="acme"), ttl_ms=server.ttl_ms
     )
-    heartbeat = run(open_lease(cast(Io, io), plan)).heartbeat
+    heartbeat = run(open_lease(cast(Io, io), plan, lambda guard: None)).heartbeat
     assert heartbeat is not None
     while isinstance(step := heartbeat.step, ExtendAttempt) and step.due_ms < MINUTE_MS:
         io.clock_ms = max(io.clock_ms, step.due_ms) + io.dice.uniform(0, LATE_MS)

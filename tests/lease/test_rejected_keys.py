@@ -79,7 +79,7 @@ def keep(io: LeaseIo, until_ms: float) -> Heartbeat:
     request = ReserveRequest(
         estimate=cycles.tokens(1), subject=Subject(tenant="acme"), action=Action("test", "work"), ttl_ms=TTL_MS
     )
-    heartbeat = run(open_lease(cast(Io, io), request)).heartbeat
+    heartbeat = run(open_lease(cast(Io, io), request, lambda guard: None)).heartbeat
     assert heartbeat is not None
     while isinstance(heartbeat.step, ExtendAttempt) and heartbeat.step.due_ms < until_ms:
         io.clock_ms = max(io.clock_ms, heartbeat.step.due_ms)

@@ -1,0 +1,155 @@
+"""An interrupt at any bytecode of a guarded call leaves no hold, no heartbeat and no lost amount."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import cycles
+from cycles._flows.heartbeat_state import Heartbeat
+from tests.support.points import run_at
+
+ACTION = ("test", "work")
+SPENT = cycles.tokens(3)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+class Till:
+    """One ledger and one client of it."""
+
+    def __init__(self, server: cycles.EmbeddedServer, client: cycles.Cycles) -> None:
+        self.server = server
+        self.client = client
+        self.known = 0
+
+    def guarded(self) -> None:
+        """Reserve, spend, commit."""
+        with self.client.reserve(cycles.tokens(5), action=ACTION) as guard:
+            guard.spend(SPENT)
+            self.known += SPENT.amount  # not traced, so not interrupted
+            guard.commit()
+
+    def money(self) -> tuple[int, int]:
+        """What is spent, and what is held."""
+        balance = self.server.ledger.balance("tenant:acme", unit="TOKENS")
+        assert balance.spent is not None
+        assert balance.reserved is not None
+        return balance.spent.amount, balance.reserved.amount
+
+    def heartbeats(self) -> int:
+        """How many leases are renewed. A timer of a heartbeat that has ended sends nothing."""
+        table = self.client._runtime().scheduler._timetable
+        jobs = [entry._job for _, _, entry in list(table._heap)]
+        heartbeats = [job.args[0] for job in jobs if isinstance(job, partial) and isinstance(job.args[0], Heartbeat)]
+        return sum(not heartbeat.ended for heartbeat in heartbeats)
+
+    def interrupted(self, folder: str, number: int, call: Callable[[], object]) -> bool:
+        """Call with an interrupt at this point, and settle. Returns False if the call has fewer points."""
+        try:
+            more = run_at(folder, number, interrupt, call)
+        except KeyboardInterrupt:
+            more = True
+        assert self.client.flush(5).pending == 0
+        return more
+
+
+@pytest.fixture
+def till(tmp_path: Path) -> Iterator[Till]:
+    with (
+        cycles.EmbeddedServer(budgets={"tenant:acme": cycles.tokens(10**9)}) as server,
+        server.client(tenant="acme", journal_dir=tmp_path, retry_initial_delay=0.001) as client,
+    ):
+        yield Till(server, client)
+
+
+def check_every_point(till: Till, folder: str, call: Callable[[], object], *, step: int = 1) -> int:
+    """Interrupt `call` at each point of this folder. Returns how many points there were."""
+    call()
+    number, before, till.known = 0, till.money()[0], 0
+    while till.interrupted(f"/cycles/{folder}/", number, call):
+        spent, held = till.money()
+        assert held == 0, f"point {number} leaves a hold"
+        assert till.heartbeats() == 0, f"point {number} leaves a heartbeat"
+        assert spent - before in ({SPENT.amount} if till.known else {0, SPENT.amount}), f"point {number} loses money"
+        number, before, till.known = number + step, spent, 0
+    call()
+    assert till.money()[1] == 0
+    return number
+
+
+ignore_dropped = pytest.mark.filterwarnings(
+    "ignore:.*was dropped without commit:ResourceWarning", "ignore:coroutine .* was never awaited:RuntimeWarning"
+)
+
+
+@pytest.mark.parametrize(
+    ("folder", "points"), [("_client", 100), ("_flows", 150), ("_drivers", 80), ("_journal", 50), ("_wire", 50)]
+)
+@ignore_dropped
+def test_no_point_of_a_guarded_block_leaves_a_hold(till: Till, folder: str, points: int) -> None:
+    assert check_every_point(till, folder, till.guarded) > points
+
+
+@ignore_dropped
+def test_no_point_of_the_pure_core_leaves_a_hold(till: Till) -> None:
+    assert check_every_point(till, "_core", till.guarded, step=9) > 900
+
+
+@pytest.mark.parametrize("folder", ["_client", "_flows"])
+@ignore_dropped
+def test_no_point_of_a_decorated_call_leaves_a_hold(till: Till, folder: str) -> None:
+    @till.client.guarded(cycles.tokens(5), action=ACTION, actual=SPENT)
+    def work() -> int:
+        return 1
+
+    assert check_every_point(till, folder, work) > 100
+
+
+@pytest.mark.parametrize("folder", ["_client", "_flows"])
+@ignore_dropped
+def test_no_point_of_a_release_leaves_a_hold(till: Till, folder: str) -> None:
+    def release() -> None:
+        with till.client.reserve(cycles.tokens(5), action=ACTION) as guard:
+            guard.release()
+
+    till.client.reserve(cycles.tokens(5), action=ACTION, actual=SPENT).acquire().commit(SPENT)
+    assert check_every_point(till, folder, release) > 60
+
+
+@ignore_dropped
+def test_an_error_that_is_kept_keeps_no_hold(till: Till) -> None:
+    """The frames of the interrupt hold the guard, and a debugger or an error tracker keeps them."""
+    number, kept, more = 0, [], True
+    while more:
+        try:
+            more = run_at("/cycles/_flows/", number, interrupt, till.client.reserve(SPENT, action=ACTION).acquire)
+        except KeyboardInterrupt as error:
+            kept.append(error)
+            till.client.flush(5)
+            assert till.money()[1] == 0, number
+            assert till.heartbeats() == 0, number
+        number += 1
+    assert len(kept) > 80
+    kept.clear()  # coroutines that were interrupted before their first step warn when they are deleted
+
+
+@ignore_dropped
+def test_the_hold_of_a_callers_key_stays_for_the_next_run_and_no_heartbeat_renews_it(till: Till) -> None:
+    number, more = 0, True
+    while more:
+        key = f"job-{number}"
+        reservation = till.client.reserve(SPENT, action=ACTION, idempotency_key=key)
+        try:
+            more = run_at("/cycles/_flows/", number, interrupt, reservation.acquire)
+        except KeyboardInterrupt:
+            assert till.heartbeats() == 0, number
+        till.client.reserve(SPENT, action=ACTION, idempotency_key=key).acquire().release()
+        assert till.money()[1] == 0, number
+        number += 1
+    assert number > 80
