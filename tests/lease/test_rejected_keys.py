@@ -55,6 +55,9 @@ class LeaseIo:
     def report(self, event: Any) -> None:
         self.events.append(event)
 
+    async def approve(self, request: ReserveRequest) -> None:
+        """No limit asks for approval."""
+
     def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
         """The test sends the heartbeats."""
 
