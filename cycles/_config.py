@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, Literal, ParamSpec, TypeAlias, TypeVar, get_args
@@ -28,11 +28,12 @@ DURABILITIES: Final = get_args(Durability)
 UNAVAILABLE: Final = get_args(Unavailable)
 ON_OBSERVED: Final = get_args(OnObserved)
 
+MOST_RETRIES: Final = 10  # more would keep a caller waiting for a server that is down
 LONGEST_WAIT_S: Final = 86_400.0  # one day: more is a mistake in the unit, and larger values overflow timers
 
 _TRUE: Final = ("1", "true", "yes", "on")
 _FALSE: Final = ("0", "false", "no", "off")
-_NOT_IN_ENVIRONMENT: Final = ("approve",)
+_NOT_IN_ENVIRONMENT: Final = ("approve", "default_headers")
 """Settings that no variable can hold."""
 
 
@@ -79,6 +80,8 @@ class Config:
         queue_timeout: Seconds that a call waits for a connection, first come, first served.
         connect_timeout: Seconds that connecting may take, at most `timeout`.
         max_connections: Connections kept to the server, for sync code and for each event loop.
+        default_headers: Headers that are sent with every request. No variable sets them.
+        max_retries: How often a write is sent again with the same key after an inconclusive response.
         retry_initial_delay: Seconds before the first retry of a pending settlement. Each retry doubles it, with jitter.
         retry_max_delay: Longest delay between two retries, in seconds.
         journal: Whether unresolved settlements are saved on disk.
@@ -108,6 +111,8 @@ class Config:
     connect_timeout: float = 2.0
     queue_timeout: float = 30.0
     max_connections: int = 32
+    default_headers: Mapping[str, str] | None = field(default=None, repr=False, hash=False)
+    max_retries: int = 1
     retry_initial_delay: float = 0.5
     retry_max_delay: float = 60.0
     journal: bool = True
@@ -250,6 +255,16 @@ def _count(name: str, value: Any) -> None:
         raise ConfigurationError(f"{name} must be an integer of 1 or more, got {_shown(value)}")
 
 
+def _retries(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
+        raise ConfigurationError(f"{name} must be an integer from 0 to {MOST_RETRIES}, got {_shown(value)}")
+
+
+def _headers(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, Mapping):  # a value may be a secret
+        raise ConfigurationError(f"{name} must map names to values, got a value of type {type(value).__name__}")
+
+
 def _boolean(name: str, value: Any) -> None:
     if not isinstance(value, bool):
         raise ConfigurationError(f"{name} must be True or False, got {_shown(value)}")
@@ -317,6 +332,8 @@ _CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
     ),
     "flush_timeout": _seconds,
     "max_connections": _count,
+    "default_headers": _headers,
+    "max_retries": _retries,
     "journal": _boolean,
     "journal_dir": _directory,
     "durability": _one_of(DURABILITIES),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cycles._client import operations
+from cycles._client.call_options import CallOptions
 from cycles._client.evidence import evidence_verdict
 from cycles._client.methods import OperationContext, iterating_async, suspending
 from cycles._client.options import checked_seconds
@@ -21,6 +22,8 @@ class HasRuntime(Protocol):
 
     @property
     def config(self) -> Config: ...
+    @property
+    def _options(self) -> CallOptions: ...
     def _runtime(self) -> Runtime: ...
     async def aclose(self) -> None: ...
 
@@ -61,5 +64,6 @@ class AsyncOperations:
         await self._client.aclose()
 
     def _context(self) -> OperationContext:
-        runtime = self._client._runtime()
-        return OperationContext(runtime.tasks(), self._client.config, runtime.channel.wire)
+        runtime, options = self._client._runtime(), self._client._options
+        io = options.io(runtime.tasks())
+        return OperationContext(io, self._client.config, runtime.channel.wire, options)

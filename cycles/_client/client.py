@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
 
 from cycles._client import operations
 from cycles._client.async_operations import AsyncOperations
+from cycles._client.call_options import CallOptions, checked_overage, checked_retries
 from cycles._client.evidence import evidence_verdict
 from cycles._client.methods import OperationContext, blocking, iterating
 from cycles._client.options import (
@@ -21,6 +22,7 @@ from cycles._client.options import (
     checked_on_observed,
     checked_policy,
     checked_seconds,
+    checked_timeout,
     checked_unavailable,
     checked_wait,
     checked_watcher,
@@ -29,6 +31,7 @@ from cycles._client.raw import raw
 from cycles._client.reservation import Reservation
 from cycles._config import Config, LeasePolicy, OnObserved, Unavailable, merged
 from cycles._core.amounts import Amount
+from cycles._core.headers import checked_headers
 from cycles._core.json_values import clean_object
 from cycles._core.lifecycle import Actual
 from cycles._core.requests import DEFAULT_TTL_MS, check_key
@@ -51,6 +54,13 @@ if TYPE_CHECKING:
     from cycles._client.tracing import Tracing
     from cycles._core.threshold_event import ThresholdCallback
     from cycles._drivers.runtime import Runtime
+
+OPTION_CHECKS: Final[Mapping[str, Callable[[Any], object]]] = {
+    "timeout": checked_timeout,
+    "overage_policy": checked_overage,
+    "lease_policy": checked_policy,
+    "max_retries": checked_retries,
+}
 
 
 class Cycles:
@@ -93,9 +103,12 @@ class Cycles:
         **settings: Unpack[Settings],
     ) -> None:
         self._config = merged(config, cast("dict[str, Any]", settings))
+        checked_headers("default_headers", self._config.default_headers)
         self._http_clients = (http_client, async_http_client)
         self._reporter = Reporter()
         self._runtime_: Runtime | None = None
+        self._options = CallOptions()
+        self._root: Cycles | None = None  # the client that a view shares everything with
         self._closed_in: int | None = None  # the process that closed the client: a forked child may still use it
         self.aio: AsyncOperations = AsyncOperations(self)
         if self._config.journal:
@@ -138,6 +151,8 @@ class Cycles:
         wait: float | None = None,
         on_observed: OnObserved | None = None,
         observe: bool = False,
+        timeout: float | None = None,
+        extra_headers: Mapping[str, str] | None = None,
     ) -> Reservation:
         """Describe a reservation. Nothing is sent until it is entered, acquired or awaited.
 
@@ -160,31 +175,77 @@ class Cycles:
             wait: Seconds to wait for budget if the reservation is denied. None raises immediately.
             on_observed: ``"raise"`` or ``"run"``, if the server only observes the reservation and holds nothing.
             observe: True requests that, and the block runs with any decision. Needs protocol 0.1.26.
+            timeout: Seconds that one attempt of a request of this reservation may take, in place of the client's.
+            extra_headers: Headers that the requests of this reservation have in addition.
 
         Raises:
             InvalidRequestError: A value is wrong. The message names it and what is allowed; nothing was sent.
         """
         checked_amount(estimate)
         runtime = self._runtime()
+        options = self._changed({"timeout": timeout, "extra_headers": extra_headers, "lease_policy": lease_policy})
         request = ReserveRequest(
             estimate=estimate,
             action=as_action(action),
             subject=self._context().subject(subject),
             ttl_ms=ttl_ms,
             grace_period_ms=grace_period_ms,
-            overage_policy=overage_policy,
+            overage_policy=overage_policy if overage_policy is not None else options.overage_policy,
             metadata=clean_object(metadata, "metadata") if metadata is not None else None,
             idempotency_key=None if idempotency_key is None else check_key(idempotency_key),
             actual=checked_actual(actual, estimate),
-            lease_policy=self._config.lease_policy if lease_policy is None else checked_policy(lease_policy),
+            lease_policy=options.lease_policy or self._config.lease_policy,
             shadow=self._config.shadow if shadow is None else checked_flag("shadow", shadow),
             on_unavailable="raise" if on_unavailable is None else checked_unavailable(on_unavailable),
             wait=checked_wait(wait),
             on_observed=self._config.on_observed if on_observed is None else checked_on_observed(on_observed),
             observe=checked_flag("observe", observe),
+            timeout=options.timeout,
+            extra_headers=options.extra_headers,
+            max_retries=self._config.max_retries if options.max_retries is None else options.max_retries,
         )
         runtime.channel.wire.check(create_call(request, "k"))
         return Reservation(self._runtime, request)
+
+    def with_options(
+        self,
+        *,
+        timeout: float | None = None,
+        subject: AnySubject = None,
+        overage_policy: str | None = None,
+        lease_policy: LeasePolicy | None = None,
+        max_retries: int | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> Cycles:
+        """Return a view of this client with other defaults. It shares connections, journal and background worker.
+
+        Closing the view closes the client. A view of a view adds to its options.
+
+        Args:
+            timeout: Seconds that one attempt of a call may take.
+            subject: Levels of the subject; `cycles.subject(...)` and the `subject` of a call override them.
+            overage_policy: REJECT, ALLOW_IF_AVAILABLE or ALLOW_WITH_OVERDRAFT.
+            lease_policy: ``"warn"``, ``"fail_on_finalize"`` or ``"cancel"``.
+            max_retries: How often a write is sent again with the same key after an inconclusive response.
+            extra_headers: Headers that each request has in addition.
+
+        Raises:
+            InvalidRequestError: A value is wrong.
+        """
+        changes = {
+            "timeout": timeout,
+            "subject": subject,
+            "overage_policy": overage_policy,
+            "lease_policy": lease_policy,
+            "max_retries": max_retries,
+            "extra_headers": extra_headers,
+        }
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._options = self._changed(changes)
+        view._root = self._root or self
+        view.aio = AsyncOperations(view)
+        return view
 
     def lease_series(
         self, estimate: Amount, *, action: AnyAction, part_ms: int | None = None, **options: Unpack[SeriesOptions]
@@ -338,15 +399,13 @@ class Cycles:
 
     def close(self) -> None:
         """Settle what is pending for at most `flush_timeout` seconds, then close threads and connections."""
-        self._closed_in = os.getpid()
-        runtime = self._own_runtime()
+        runtime = self._closing()
         if runtime is not None:
             runtime.close()
 
     async def aclose(self) -> None:
         """Close the client from async code, as `close` does."""
-        self._closed_in = os.getpid()
-        runtime = self._own_runtime()
+        runtime = self._closing()
         if runtime is not None:
             await runtime.aclose()
 
@@ -375,7 +434,22 @@ class Cycles:
         runtime = self._runtime_
         return runtime if runtime is not None and runtime.pid == os.getpid() else None
 
+    def _closing(self) -> Runtime | None:
+        """Note that the client is closed, and return the runtime to close."""
+        client = self._root or self
+        client._closed_in = os.getpid()
+        return client._own_runtime()
+
+    def _changed(self, changes: dict[str, Any]) -> CallOptions:
+        """Return the options of this view with checked changes."""
+        for name, check in OPTION_CHECKS.items():
+            if changes.get(name) is not None:
+                check(changes[name])
+        return self._options.over(changes)
+
     def _runtime(self) -> Runtime:
+        if self._root is not None:
+            return self._root._runtime()
         if self._closed_in == os.getpid():
             raise CyclesError("this client is closed: make a new one with cycles.Cycles(...)")
         runtime = self._runtime_
@@ -394,7 +468,8 @@ class Cycles:
 
     def _context(self) -> OperationContext:
         runtime = self._runtime()
-        return OperationContext(runtime.blocking, self._config, runtime.channel.wire)
+        io = self._options.io(runtime.blocking)
+        return OperationContext(io, self._config, runtime.channel.wire, self._options)
 
 
 public(Cycles)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 from urllib.parse import urlsplit
 
+from cycles._client.call_options import RequestOptions
 from cycles._client.methods import OperationContext
 from cycles._core.outcome import Outcome, RejectedResponse, Success
 from cycles._core.protocol import GET_EVIDENCE, GET_EVIDENCE_KEYS
@@ -29,6 +30,7 @@ async def evidence_verdict(
     wait_ms: int = 0,
     expected_signer: str | None = None,
     server_id: str | None = None,
+    **request: Unpack[RequestOptions],
 ) -> EvidenceVerdict:
     """Get the signed evidence of a response from this client's server, with its key set, and verify it.
 

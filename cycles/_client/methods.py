@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
+from cycles._client.call_options import REQUEST_OPTIONS, CallOptions
 from cycles._client.context import current_subject
-from cycles._client.options import AnySubject
+from cycles._client.options import AnySubject, checked_timeout
 from cycles._config import Config
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Success
@@ -39,9 +40,21 @@ class OperationContext:
     io: Io
     config: Config
     wire: Wire
+    options: CallOptions = field(factory=CallOptions)
+
+    def with_options(self, timeout: Any = None, extra_headers: Any = None) -> OperationContext:
+        """Return this context with options of one call.
+
+        Raises:
+            InvalidRequestError: One of them is wrong; nothing was sent.
+        """
+        if timeout is not None:
+            checked_timeout(timeout)
+        options = CallOptions().over({"timeout": timeout, "extra_headers": extra_headers})
+        return evolve(self, io=options.io(self.io))
 
     def subject(self, given: AnySubject) -> Subject:
-        """Return the subject of a request: `given`, then `cycles.subject(...)` blocks, then the configuration.
+        """Return the subject of a request: `given`, then `cycles.subject(...)` blocks, then the client.
 
         Raises:
             InvalidRequestError: None of them sets a level.
@@ -50,6 +63,7 @@ class OperationContext:
         around = current_subject()
         if around is not None:
             merged = merged.over(around)
+        merged = merged.over(self.options.subject)
         merged = merged.over(Subject(**{level: getattr(self.config, level) for level in LEVELS}))
         if not any(getattr(merged, level) for level in LEVELS):
             raise InvalidRequestError(
@@ -65,6 +79,24 @@ class HasContext(Protocol):
     def _context(self) -> OperationContext: ...
 
 
+def _context(client: HasContext, flow: Callable[..., Any], keywords: dict[str, Any]) -> OperationContext:
+    """Return the context of one call, and take the options of the call out of its keywords.
+
+    Raises:
+        TypeError: The operation has no such keyword.
+        InvalidRequestError: An option of the call is wrong.
+    """
+    code, context = flow.__code__, client._context()
+    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    if keywords and "request" in code.co_varnames[len(known) : len(known) + 1]:
+        given = {name: keywords.pop(name) for name in REQUEST_OPTIONS if name in keywords}
+        unknown = [name for name in keywords if name not in known]
+        if unknown:
+            raise TypeError(f"{flow.__name__}() got an unexpected keyword argument {unknown[0]!r:.80}")
+        return context.with_options(**given) if given else context
+    return context
+
+
 def blocking(
     flow: Callable[Concatenate[OperationContext, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[Any, P], R]:
@@ -72,7 +104,7 @@ def blocking(
 
     @wraps(flow)
     def method(self: HasContext, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return run(flow(self._context(), *args, **kwargs))
+        return run(flow(_context(self, flow, kwargs), *args, **kwargs))
 
     return method
 
@@ -84,7 +116,7 @@ def suspending(
 
     @wraps(flow)
     async def method(self: HasContext, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await flow(self._context(), *args, **kwargs)
+        return await flow(_context(self, flow, kwargs), *args, **kwargs)
 
     return method
 
@@ -126,7 +158,7 @@ def iterating(
 
     @wraps(describe)
     def method(self: HasContext, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[ResultT]:
-        context = self._context()
+        context = _context(self, describe, kwargs)
         return items(context.io, describe(context, *args, **kwargs))
 
     return method
@@ -148,7 +180,7 @@ def iterating_async(
 
     @wraps(describe)
     def method(self: HasContext, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[ResultT]:
-        context = self._context()
+        context = _context(self, describe, kwargs)
         return items(context.io, describe(context, *args, **kwargs))
 
     return method

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, Unpack
 
 from attrs import frozen
 
+from cycles._client.call_options import RequestOptions
 from cycles._client.methods import OperationContext, Pages, ResultT
 from cycles._client.options import AnyAction, AnySubject, checked_amount, checked_flag
 from cycles._core.action_kinds import ActionKind
@@ -55,7 +56,7 @@ from cycles._core.settlement import Settlement
 from cycles._core.subjects import LEVELS, Subject, as_action, as_subject
 from cycles._core.usage import Metrics, Usage
 from cycles._flows.commit import record_event, settle_record
-from cycles._flows.retry import read, send_read, send_twice
+from cycles._flows.retry import read, send_read, send_write
 
 AnyMetrics: TypeAlias = Metrics | Usage | Mapping[str, Any] | None
 
@@ -71,6 +72,7 @@ async def decide(
     subject: AnySubject = None,
     metadata: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
+    **request: Unpack[RequestOptions],
 ) -> DecisionResponse:
     """Return whether an action would be allowed now. Nothing is reserved, and a later reservation may be denied.
 
@@ -93,6 +95,7 @@ async def preview(
     overage_policy: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
+    **request: Unpack[RequestOptions],
 ) -> ReservationCreateResponse:
     """Evaluate a reservation without making it (a dry run), and return the whole response, also a DENY.
 
@@ -101,7 +104,12 @@ async def preview(
         CyclesError: The server returned no decision.
     """
     body = _body(context, estimate, "estimate", action, subject, metadata, idempotency_key)
-    body |= without_none(ttl_ms=ttl_ms, grace_period_ms=grace_period_ms, overage_policy=overage_policy, dry_run=True)
+    body |= without_none(
+        ttl_ms=ttl_ms,
+        grace_period_ms=grace_period_ms,
+        overage_policy=overage_policy or context.options.overage_policy,
+        dry_run=True,
+    )
     return await _write(
         context, Call(CREATE_RESERVATION, body=body, trace_id=new_trace_id()), ReservationCreateResponse
     )
@@ -117,6 +125,7 @@ async def record(
     metrics: AnyMetrics = None,
     metadata: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
+    **request: Unpack[RequestOptions],
 ) -> EventCreateResponse:
     """Charge the cost of an action without a reservation. It is saved in the journal like a commit.
 
@@ -129,14 +138,19 @@ async def record(
     """
     body = _body(context, actual, "actual", action, subject, metadata, idempotency_key)
     used = Metrics.of(metrics)
-    body |= without_none(overage_policy=overage_policy, metrics=used.to_dict() if used is not None else None)
+    body |= without_none(
+        overage_policy=overage_policy or context.options.overage_policy,
+        metrics=used.to_dict() if used is not None else None,
+    )
     settlement = await record_event(context.io, body, new_trace_id())
     if isinstance(settlement.response, EventCreateResponse):
         return settlement.response
     return EventCreateResponse(status=_PENDING, event_id="", **_ids(settlement))
 
 
-async def reservation(context: OperationContext, reservation_id: str) -> ReservationDetail:
+async def reservation(
+    context: OperationContext, reservation_id: str, **request: Unpack[RequestOptions]
+) -> ReservationDetail:
     """Return one reservation.
 
     Raises:
@@ -148,7 +162,9 @@ async def reservation(context: OperationContext, reservation_id: str) -> Reserva
     return await _read(context, call, ReservationDetail)
 
 
-async def find(context: OperationContext, *, idempotency_key: str) -> ReservationSummary | None:
+async def find(
+    context: OperationContext, *, idempotency_key: str, **request: Unpack[RequestOptions]
+) -> ReservationSummary | None:
     """Return the reservation that was made with an idempotency key, or None. `client.attach` continues it.
 
     Raises:
@@ -167,6 +183,7 @@ async def commit_reservation(
     metrics: AnyMetrics = None,
     metadata: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
+    **request: Unpack[RequestOptions],
 ) -> CommitResponse:
     """Commit a reservation by its id, for code that has no guard. It is saved in the journal first.
 
@@ -198,7 +215,12 @@ async def commit_reservation(
 
 
 async def release_reservation(
-    context: OperationContext, reservation_id: str, reason: str | None = None, *, idempotency_key: str | None = None
+    context: OperationContext,
+    reservation_id: str,
+    reason: str | None = None,
+    *,
+    idempotency_key: str | None = None,
+    **request: Unpack[RequestOptions],
 ) -> ReleaseResponse:
     """Release a reservation by its id. An inconclusive response is retried once with the same key.
 
@@ -210,7 +232,12 @@ async def release_reservation(
 
 
 async def extend_reservation(
-    context: OperationContext, reservation_id: str, extend_by_ms: int, *, idempotency_key: str | None = None
+    context: OperationContext,
+    reservation_id: str,
+    extend_by_ms: int,
+    *,
+    idempotency_key: str | None = None,
+    **request: Unpack[RequestOptions],
 ) -> ReservationExtendResponse:
     """Extend the lease of a reservation by `extend_by_ms` milliseconds, by its id.
 
@@ -222,7 +249,7 @@ async def extend_reservation(
     return await _write(context, call, ReservationExtendResponse)
 
 
-async def evidence(context: OperationContext, evidence_id: str) -> EvidenceEnvelope:
+async def evidence(context: OperationContext, evidence_id: str, **request: Unpack[RequestOptions]) -> EvidenceEnvelope:
     """Return the signed evidence of one response. It is public, so no key is sent; the id is 64 lower-case hex digits.
 
     Raises:
@@ -231,7 +258,7 @@ async def evidence(context: OperationContext, evidence_id: str) -> EvidenceEnvel
     return await _read(context, Call(GET_EVIDENCE, {"evidence_id": evidence_id}), EvidenceEnvelope)
 
 
-async def evidence_keys(context: OperationContext) -> EvidenceKeys:
+async def evidence_keys(context: OperationContext, **request: Unpack[RequestOptions]) -> EvidenceKeys:
     """Return the public keys that sign evidence, without keys of other types. No API key is sent.
 
     Raises:
@@ -251,7 +278,11 @@ class _KeySet(Result):
 
 
 def balances(
-    context: OperationContext, *, subject: AnySubject = None, include_children: bool = False
+    context: OperationContext,
+    *,
+    subject: AnySubject = None,
+    include_children: bool = False,
+    **request: Unpack[RequestOptions],
 ) -> Pages[Balance]:
     """Iterate over the budgets of a subject, lazily. Levels that `subject` leaves out come from the configuration.
 
@@ -279,6 +310,7 @@ def reservations(
     sort_dir: str | None = None,
     include: Iterable[str] = (),
     limit: int | None = None,
+    **request: Unpack[RequestOptions],
 ) -> Pages[ReservationSummary]:
     """Iterate over the reservations of the tenant, lazily. A row matches all filters; times are inclusive.
 
@@ -315,7 +347,11 @@ def reservations(
 
 
 def action_kinds(
-    context: OperationContext, *, risk_class: str | None = None, include_deprecated: bool = False
+    context: OperationContext,
+    *,
+    risk_class: str | None = None,
+    include_deprecated: bool = False,
+    **request: Unpack[RequestOptions],
 ) -> Pages[ActionKind]:
     """Iterate over the server's registry of action kinds, lazily. No API key is sent. Needs protocol 0.1.26.
 
@@ -331,7 +367,7 @@ def action_kinds(
     return _pages(context, Call(LIST_ACTION_KINDS, query=query), "kinds", ActionKind)
 
 
-async def action_kind(context: OperationContext, kind: str) -> ActionKind:
+async def action_kind(context: OperationContext, kind: str, **request: Unpack[RequestOptions]) -> ActionKind:
     """Return one action kind of the server's registry, by its exact name. No API key is sent. Needs protocol 0.1.26.
 
     Raises:
@@ -347,7 +383,7 @@ def _pages(context: OperationContext, call: Call, member: str, item: type[Result
 
 async def _write(context: OperationContext, call: Call, result: type[ResultT]) -> ResultT:
     context.io.check(call)
-    return read(await send_twice(context.io, call), call.operation, result)
+    return read(await send_write(context.io, call), call.operation, result)
 
 
 async def _read(context: OperationContext, call: Call, result: type[ResultT]) -> ResultT:

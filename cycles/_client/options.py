@@ -50,6 +50,8 @@ class Settings(TypedDict, total=False):
     connect_timeout: float | None
     queue_timeout: float | None
     max_connections: int | None
+    default_headers: Mapping[str, str] | None
+    max_retries: int | None
     retry_initial_delay: float | None
     retry_max_delay: float | None
     journal: bool | None
@@ -167,6 +169,20 @@ def checked_watcher(thresholds: Any, callback: Any, scopes: Any) -> ThresholdWat
     return ThresholdWatcher(tuple(float(value) for value in values), callback, watched)
 
 
+def checked_timeout(value: Any) -> float:
+    """Return the timeout of an attempt in seconds.
+
+    Raises:
+        InvalidRequestError: It is not a number of more than 0, at most one day.
+    """
+    if not is_seconds(value) or value <= 0:
+        raise InvalidRequestError(
+            f"timeout must be seconds, more than 0 and at most {LONGEST_WAIT_S:.0f}, got {value!r:.80}"
+        )
+    seconds: float = value
+    return seconds
+
+
 def checked_flag(name: str, value: Any) -> bool:
     """Return a boolean.
 
@@ -191,6 +207,8 @@ class GuardedOptions(TypedDict, total=False):
     shadow: bool | Callable[..., bool | None] | None
     on_unavailable: Unavailable | None
     wait: float | Callable[..., float | None] | None
+    timeout: float | Callable[..., float | None] | None
+    extra_headers: Mapping[str, str] | Callable[..., Mapping[str, str] | None] | None
     on_observed: OnObserved | None
     observe: bool | Callable[..., bool]
 
@@ -207,5 +225,7 @@ class SeriesOptions(TypedDict, total=False):
     shadow: bool | None
     on_unavailable: Unavailable | None
     wait: float | None
+    timeout: float | None
+    extra_headers: Mapping[str, str] | None
     on_observed: OnObserved | None
     observe: bool

@@ -13,7 +13,7 @@ from cycles._client.methods import OperationContext
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Success
 from cycles._core.requests import new_trace_id
-from cycles._flows.retry import send_read, send_twice
+from cycles._flows.retry import send_read, send_write
 
 
 async def raw(
@@ -22,6 +22,7 @@ async def raw(
     /,
     *,
     extra_headers: Mapping[str, str] | None = None,
+    timeout: float | None = None,
     **arguments: Any,
 ) -> Any:
     """Call any operation of the protocol by its id, and return the generated model of its response.
@@ -31,6 +32,7 @@ async def raw(
     Args:
         operation: An operation id such as ``"getBalances"``, or its module in `cycles_client.api`.
         extra_headers: Headers to send in addition, for example an operator's ``X-Admin-API-Key``.
+        timeout: Seconds that one attempt may take.
         arguments: The arguments of the generated function. `body` may also be a mapping.
 
     Returns:
@@ -42,13 +44,14 @@ async def raw(
     """
     from cycles._wire import generated
 
+    context = context.with_options(timeout=timeout)
     name = generated.find(operation)
     call = generated.call_of(name, arguments, extra_headers or {}, new_trace_id())
     context.io.check(call)
     if generated.is_read(name):
         outcome = await send_read(context.io, call)
     elif call.body is not None and "idempotency_key" in call.body:
-        outcome = await send_twice(context.io, call)
+        outcome = await send_write(context.io, call)
     else:
         outcome = await context.io.send(call)
     if not isinstance(outcome, Success):

@@ -32,6 +32,9 @@ class ReserveRequest:
     wait: float | None = None
     on_observed: OnObserved = "raise"
     observe: bool = False
+    timeout: float | None = None
+    extra_headers: Mapping[str, str] | None = field(default=None, repr=False)
+    max_retries: int = 1
     settlement_metadata: Mapping[str, str] = field(factory=dict)
 
     def body(self, key: str) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class BaseIo:
         self._background = background
         self.base_url: str = channel.base_url
         self.timeout_s: float = channel.timeout_s
+        self.max_retries: int = channel.max_retries
         self.is_enabled_for: Final = reporter.is_enabled_for
         self.check: Final = channel.wire.check
         self.begin_trace: Final = reporter.tracer.begin

@@ -57,8 +57,9 @@ class Channel:
         base_url, api_key = config.endpoint()
         self.base_url: str = base_url
         self.timeout_s: float = config.timeout
+        self.max_retries: int = config.max_retries
         self._queue_timeout_s = config.queue_timeout
-        self.wire: Wire = Wire(api_key, tables=_tables)
+        self.wire: Wire = Wire(api_key, tables=_tables, headers=config.default_headers)
         self._endpoint = Endpoint(self.base_url)
         self._config = config
         self._on_success = on_success
@@ -141,11 +142,17 @@ class Channel:
             with first_use:  # the first call loads the tables of the protocol
                 self.wire.prepare(call)
                 self._used = True
-        timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
+        timeout_s = self._timeout_of(call)
         queue_timeout_s = (
             min(timeout_s, self._queue_timeout_s) if call.operation == EXTEND_RESERVATION else self._queue_timeout_s
         )
         return self.wire.prepare(call), timeout_s, queue_timeout_s
+
+    def _timeout_of(self, call: Call) -> float:
+        if call.timeout_s is not None:
+            return call.timeout_s
+        own = call.trace_id.timeout_s if isinstance(call.trace_id, TraceId) else None
+        return self.timeout_s if own is None else own
 
     def _classify(self, call: Call, reply: Any) -> Outcome:
         outcome = self.wire.classify_response(call, reply)

@@ -51,7 +51,9 @@ class Tracer:
         """Return the trace id of a guard's requests, with their timeout, their headers and the trace of the guard."""
         trace = None if self.trace is None else self.trace.begin(request)
         trace_id = new_trace_id() if trace is None else trace.trace_id or new_trace_id()
-        return trace_id if trace is None else TraceId(trace_id, trace=trace)
+        if trace is None and request.timeout is None and not request.extra_headers:
+            return trace_id
+        return TraceId(trace_id, timeout_s=request.timeout, headers=request.extra_headers, trace=trace)
 
 
 class Reporter:

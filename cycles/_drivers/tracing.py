@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 
 from cycles._core.outcome import Ambiguous, Outcome, RejectedResponse, Success
 from cycles._core.protocol import is_allowed
-from cycles._core.requests import Call
+from cycles._core.requests import Call, TraceId
 
 logger: Final = logging.getLogger("cycles")
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -121,7 +121,12 @@ def _with_headers(call: Call, attempt: Any) -> Call:
         return call
     if call.trace_id == parent[1]:
         return evolve(call, trace_headers=headers)
-    return evolve(call, trace_id=parent[1], trace_headers=headers)
+    given = call.trace_id
+    if isinstance(given, TraceId):
+        trace_id: str = TraceId(parent[1], timeout_s=given.timeout_s, headers=given.headers, trace=given.trace)
+    else:
+        trace_id = parent[1]
+    return evolve(call, trace_id=trace_id, trace_headers=headers)
 
 
 def _usable(headers: Mapping[str, str]) -> dict[str, str]:

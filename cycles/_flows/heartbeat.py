@@ -16,7 +16,7 @@ from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Io
 from cycles._flows.reports import report
-from cycles._flows.retry import describe, send_twice
+from cycles._flows.retry import describe, send_write
 
 
 def begin_heartbeat(io: Io, guard: GuardState, reservation_id: str, success: Success) -> None:
@@ -139,7 +139,7 @@ async def extend(io: Io, guard: GuardState, extend_by_ms: int | None) -> Reserva
         )
     call = extend_call(heartbeat.reservation_id, new_key(), by_ms, None, heartbeat.trace_id)
     io.check(call)
-    outcome = await send_twice(io, call)
+    outcome = await send_write(io, call)
     if not isinstance(outcome, Success):
         raise error_of(outcome, EXTEND_RESERVATION) from getattr(outcome, "cause", None)
     heartbeat.resume()

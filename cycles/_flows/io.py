@@ -56,6 +56,11 @@ class Io(Protocol):
         ...
 
     @property
+    def max_retries(self) -> int:
+        """How often a write with an unknown outcome is sent again."""
+        ...
+
+    @property
     def base_url(self) -> str:
         """The address of the server as configured; part of every journal record."""
         ...

@@ -28,7 +28,7 @@ from cycles._flows.observe import is_observed, open_observed
 from cycles._flows.release import send_release
 from cycles._flows.replay import replay_error
 from cycles._flows.reports import report
-from cycles._flows.retry import describe, may_have_taken_effect, send_twice, uncertain
+from cycles._flows.retry import describe, may_have_taken_effect, pause_before_retry, send_write, uncertain
 from cycles._flows.run_limit import HeldByLimits, limits_apply
 
 _CLEANUP: Final = uuid.UUID("6f1f2a3e-7a0f-5c0b-9d55-1f6f0a7c2b11")  # name space of the keys of cleanup releases
@@ -90,7 +90,8 @@ async def _open_any(io: Io, request: ReserveRequest, trace_id: str, take: Take) 
 async def _open(io: Io, request: ReserveRequest, trace_id: str, take: Take) -> GuardState:
     key = request.idempotency_key or new_key()
     await io.approve(request)
-    create = _Create(io, create_call(request, key, trace_id), has_own_key=request.idempotency_key is None)
+    call, has_own_key = create_call(request, key, trace_id), request.idempotency_key is None
+    create = _Create(io, call, has_own_key=has_own_key, retries=request.max_retries)
     try:
         try:
             return await _open_or_wait(io, request, key, trace_id, create, take)
@@ -129,16 +130,22 @@ class _Create:
     it. Under a caller's key it stays: it belongs to the next run with that key.
     """
 
-    def __init__(self, io: Io, call: Call, *, has_own_key: bool) -> None:
+    def __init__(self, io: Io, call: Call, *, has_own_key: bool, retries: int) -> None:
         self._io = io
         self._call = call
+        self._retries = retries
         self._has_own_key = has_own_key
         self._may_exist = False
 
     async def send(self) -> Outcome:
-        """Send the create; if its outcome is unknown, once more immediately."""
+        """Send the create; while its outcome is unknown, send it again."""
         outcome = await self._attempt()
-        return await self._attempt() if uncertain(outcome) else outcome
+        for number in range(self._retries):
+            if not uncertain(outcome):
+                break
+            await pause_before_retry(self._io, number)
+            outcome = await self._attempt()
+        return outcome
 
     async def _attempt(self) -> Outcome:
         earlier, self._may_exist = self._may_exist, True  # until there is a response
@@ -178,7 +185,7 @@ def _with_id(outcome: Outcome) -> Outcome:
 
 async def clean_up_create(io: Io, call: Call) -> Outcome:
     """Send a create again whose caller has left, with its own key, and release the reservation that it made."""
-    outcome = await send_twice(io, call)
+    outcome = await send_write(io, call)
     if isinstance(outcome, Success) and is_id(reservation_id := outcome.body.get("reservation_id")):
         await send_release(io, Release(reservation_id, _release_key(call), CALLER_LEFT, call.trace_id), quiet=True)
     return outcome
@@ -249,7 +256,7 @@ def _open_unreserved(io: Io, request: ReserveRequest, key: str, trace_id: str, o
 async def _open_shadow(io: Io, request: ReserveRequest, trace_id: str) -> GuardState:
     """Request the decision as a dry run. The block runs with any decision, and without one."""
     key = request.idempotency_key or new_key()
-    outcome = await send_twice(io, create_call(request, key, trace_id))
+    outcome = await send_write(io, create_call(request, key, trace_id))
     if isinstance(outcome, Success):
         guard = GuardState(request, key, trace_id, io.now_ms(), outcome)
     else:

@@ -33,6 +33,11 @@ class Sender(Protocol):
         """Seconds that one attempt may take."""
         ...
 
+    @property
+    def max_retries(self) -> int:
+        """How often a write with an unknown outcome is sent again."""
+        ...
+
     def now_ms(self) -> float:
         """Return monotonic milliseconds."""
         ...
@@ -73,13 +78,24 @@ def describe(outcome: NoSuccess) -> str:
     return outcome.message
 
 
-async def send_twice(io: Sender, call: Call) -> Outcome:
-    """Send a call; if its outcome is unknown, send it once more immediately, with the same key.
+async def send_write(io: Sender, call: Call) -> Outcome:
+    """Send a call; while its outcome is unknown, send it again with the same key, `max_retries` times.
 
     See `docs/protocol/heartbeat.md#create-retry`.
     """
     outcome = await io.send(call)
-    return await io.send(call) if uncertain(outcome) else outcome
+    for number in range(io.max_retries):
+        if not uncertain(outcome):
+            break
+        await pause_before_retry(io, number)
+        outcome = await io.send(call)
+    return outcome
+
+
+async def pause_before_retry(io: Sender, number: int) -> None:
+    """Wait before a retry of a write: not before the first (0), and then longer each time."""
+    if number > 0:
+        await io.pause(_FIRST_PAUSE_S * 2 ** (number - 1) * (0.5 + io.random()))
 
 
 async def send_read(io: Sender, call: Call) -> Outcome:

@@ -25,7 +25,7 @@ from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import Io
 from cycles._flows.reports import report
 from cycles._flows.reserve import Take
-from cycles._flows.retry import describe, send_twice
+from cycles._flows.retry import describe, send_write
 
 _LATER: frozenset[str] = frozenset(
     {"balances", "remaining_ttl_ms", "cycles_evidence"}
@@ -141,7 +141,7 @@ async def attach(io: Io, serialized: SerializedGuard, take: Take) -> GuardState:
     if guard.reservation_id is None or serialized.request.shadow:
         return guard
     call = extend_call(guard.reservation_id, new_key(), serialized.request.ttl_ms, None, serialized.trace_id)
-    outcome = await send_twice(io, call)
+    outcome = await send_write(io, call)
     if isinstance(outcome, Success):
         take(guard)
         begin_heartbeat(io, guard, guard.reservation_id, outcome)

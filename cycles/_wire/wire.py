@@ -8,7 +8,6 @@ requests to connections and the replies back to it.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -17,10 +16,11 @@ from urllib.parse import quote, urlencode
 
 from attrs import field, frozen
 
+from cycles._core.headers import KEY_HEADER, checked_header, merged_headers
 from cycles._core.http_response import HttpResponse
 from cycles._core.outcome import Outcome, classify_response
 from cycles._core.protocol import GET_EVIDENCE_KEYS
-from cycles._core.requests import Call, aware, check_id
+from cycles._core.requests import Call, TraceId, aware, check_id
 from cycles._core.schema import Check, Checkers
 from cycles._core.secret import Secret
 from cycles._errors import InvalidRequestError
@@ -28,13 +28,7 @@ from cycles._version import __version__
 
 USER_AGENT: Final = f"cycles-sdk/{__version__} python/{sys.version_info[0]}.{sys.version_info[1]}"
 
-_KEY_HEADER: Final = b"X-Cycles-API-Key"
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
-_OWN_HEADERS: Final = frozenset(
-    ("connection", "content-length", "content-type", "host", "traceparent", "transfer-encoding", "user-agent")
-)
-"""Headers that the client sends itself, with that of its key. A second one would be ambiguous."""
+_KEY_HEADER: Final = KEY_HEADER.encode()
 _ONE_BY_ONE: Final = {GET_EVIDENCE_KEYS: "keys"}
 """Responses whose items their reader checks one by one: a key of an unknown type must not hide the others."""
 
@@ -82,15 +76,21 @@ class Wire:
     """Builds the requests of one API key, and classifies the replies to them."""
 
     def __init__(
-        self, api_key: str, *, tables: Callable[[], Any] | None = None, key_header: bytes = _KEY_HEADER
+        self,
+        api_key: str,
+        *,
+        tables: Callable[[], Any] | None = None,
+        key_header: bytes = _KEY_HEADER,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self._tables = tables or runtime_tables
         self._key = api_key
         self._key_bytes = api_key.encode()
-        common = [(b"User-Agent", USER_AGENT.encode())]
+        self._key_header = key_header.decode()
+        more = [self._header("default_headers", name, value) for name, value in (headers or {}).items()]
+        common = [(b"User-Agent", USER_AGENT.encode()), *more]
         self._public_headers = common
         self._headers = [*common, (key_header, Secret(self._key_bytes))]
-        self._own_headers = _OWN_HEADERS | {key_header.decode().lower()}
         self._operations: dict[str, _Operation] = {}
         self._requests: Checkers | None = None
         self._responses: Checkers | None = None
@@ -135,7 +135,13 @@ class Wire:
         elif call.trace_id is not None:
             headers.append((b"traceparent", f"00-{call.trace_id}-{call.trace_id[16:]}-01".encode()))
         content = b""
-        headers += [self._header(name, value) for name, value in call.headers.items()]
+        more = call.headers
+        if isinstance(call.trace_id, TraceId) and call.trace_id.headers:
+            more = merged_headers(call.trace_id.headers, more)
+        if more:
+            own = {name.lower().encode() for name in more}
+            headers = [header for header in headers if header[0].lower() not in own]
+            headers += [self._header("extra_headers", name, value) for name, value in more.items()]
         if call.body is not None:
             content = _json(call.body)
             headers.append((b"Content-Type", b"application/json"))
@@ -190,13 +196,8 @@ class Wire:
             self._operations = {name: _operation(table) for name, table in protocol.OPERATIONS.items()}
             self._requests = Checkers(protocol.SCHEMAS, responses=False)
 
-    def _header(self, name: Any, value: Any) -> tuple[bytes, bytes]:
-        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise InvalidRequestError(f"extra_headers: {name!r:.80} is not the name of an HTTP header")
-        if name.lower() in self._own_headers:
-            raise InvalidRequestError(f"extra_headers: the client sends {name} itself; remove it")
-        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):  # the value may be a secret
-            raise InvalidRequestError(f"extra_headers: the value of {name} must be ASCII text without line breaks")
+    def _header(self, where: str, name: Any, value: Any) -> tuple[bytes, bytes]:
+        name, value = checked_header(where, name, value, self._key_header)
         return name.encode(), Secret(value.encode())
 
     def _query(self, operation: _Operation, query: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from cycles._config import Config
 from cycles._core.outcome import NoSuccess, Outcome, Success, Unreachable
 from cycles._core.requests import Call
 from cycles._errors import ConfigurationError, CyclesError
-from cycles._flows.retry import send_read, send_twice
+from cycles._flows.retry import send_read, send_write
 from cycles._http.exchange import Endpoint, ExchangeError
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
 from cycles._wire.wire import Prepared, ReplyLike, Wire
@@ -61,6 +61,11 @@ class Channel(Protocol):
     @property
     def timeout_s(self) -> float:
         """Seconds that one attempt may take."""
+        ...
+
+    @property
+    def max_retries(self) -> int:
+        """How often a change with an unknown outcome is sent again."""
         ...
 
     def now_ms(self) -> float:
@@ -141,6 +146,11 @@ class _BaseChannel:
         self._connections = connections
 
     @property
+    def max_retries(self) -> int:
+        """How often a change with an unknown outcome is sent again."""
+        return self._connections.config.max_retries
+
+    @property
     def timeout_s(self) -> float:
         """Seconds that one attempt may take."""
         return self._connections.config.timeout
@@ -219,7 +229,7 @@ async def read(channel: Channel, call: Call) -> Success:
 
 async def change(channel: Channel, call: Call) -> Success:
     """Send a change that may be repeated, once more if the outcome is unknown, and return its success."""
-    return require(await checked(channel, call, send_twice), call.operation)
+    return require(await checked(channel, call, send_write), call.operation)
 
 
 async def checked(channel: Channel, call: Call, send: Callable[[Channel, Call], Awaitable[Outcome]]) -> Outcome:

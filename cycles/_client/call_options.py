@@ -1,0 +1,101 @@
+"""Options of requests: those of a view of the client (`with_options`), and those of one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypedDict, cast
+
+from attrs import evolve, field, frozen
+
+from cycles._config import MOST_RETRIES, LeasePolicy
+from cycles._core.headers import checked_headers, merged_headers
+from cycles._core.outcome import Outcome
+from cycles._core.requests import Call
+from cycles._core.subjects import Subject, as_subject
+from cycles._errors import InvalidRequestError
+from cycles._flows.io import Io
+
+
+class RequestOptions(TypedDict, total=False):
+    """Options that every operation takes for its own requests.
+
+    Attributes:
+        timeout: Seconds that one attempt may take.
+        extra_headers: Headers to send in addition.
+    """
+
+    timeout: float | None
+    extra_headers: Mapping[str, str] | None
+
+
+OVERAGE_POLICIES: Final = ("REJECT", "ALLOW_IF_AVAILABLE", "ALLOW_WITH_OVERDRAFT")
+REQUEST_OPTIONS: Final = tuple(RequestOptions.__annotations__)
+
+
+@frozen
+class CallOptions:
+    """What a view of a client changes; None leaves the setting of the client."""
+
+    timeout: float | None = None
+    subject: Subject = field(factory=Subject)
+    overage_policy: str | None = None
+    lease_policy: LeasePolicy | None = None
+    max_retries: int | None = None
+    extra_headers: Mapping[str, str] = field(factory=dict, repr=False)
+
+    def over(self, changes: Mapping[str, Any]) -> CallOptions:
+        """Return these options with changes; subject and headers are merged."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        if "subject" in given:
+            given["subject"] = as_subject(given["subject"]).over(self.subject)
+        if "extra_headers" in given:
+            headers = checked_headers("extra_headers", given["extra_headers"])
+            given["extra_headers"] = merged_headers(self.extra_headers, headers)
+        return evolve(self, **given)
+
+    def io(self, io: Io) -> Io:
+        """Return the operations of I/O with the timeout, headers and retries of these options."""
+        if self.timeout is None and self.max_retries is None and not self.extra_headers:
+            return io
+        return cast(Io, _CallIo(io, self))
+
+
+class _CallIo:
+    """The operations of a client with the timeout, headers and retries of one call."""
+
+    def __init__(self, io: Io, options: CallOptions) -> None:
+        self._io = io
+        self._options = options
+        self.timeout_s: float = io.timeout_s if options.timeout is None else options.timeout
+        self.max_retries: int = io.max_retries if options.max_retries is None else options.max_retries
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._io, name)
+
+    async def send(self, call: Call) -> Outcome:
+        """Make one attempt."""
+        timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
+        headers = merged_headers(self._options.extra_headers, call.headers)
+        return await self._io.send(evolve(call, timeout_s=timeout_s, headers=headers))
+
+
+def checked_retries(value: Any) -> int:
+    """Return a number of retries.
+
+    Raises:
+        InvalidRequestError: if it is no integer from 0 to 10.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
+        raise InvalidRequestError(f"max_retries must be an integer from 0 to {MOST_RETRIES}, got {value!r:.80}")
+    return value
+
+
+def checked_overage(value: Any) -> str:
+    """Return an overage policy.
+
+    Raises:
+        InvalidRequestError: There is no such policy.
+    """
+    if value not in OVERAGE_POLICIES:
+        raise InvalidRequestError(f"overage_policy must be one of {', '.join(OVERAGE_POLICIES)}, got {value!r:.80}")
+    return str(value)
