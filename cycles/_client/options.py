@@ -157,7 +157,7 @@ def checked_watcher(thresholds: Any, callback: Any, scopes: Any) -> ThresholdWat
     from cycles._core.threshold_event import ThresholdWatcher
 
     many = isinstance(thresholds, Iterable) and not isinstance(thresholds, str)
-    values = tuple(thresholds) if many else (thresholds,)
+    values: tuple[Any, ...] = tuple(thresholds) if many else (thresholds,)
     for value in values or (None,):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
             raise InvalidRequestError(f"thresholds must be fractions above 0 and up to 1, like 0.8, got {value!r:.80}")

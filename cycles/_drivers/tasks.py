@@ -103,7 +103,8 @@ class TaskIo(BaseIo):
         """Await a coroutine function of the user; run a function in a thread, so that the loop continues."""
         if any(inspect.iscoroutinefunction(each) for each in (function, type(function).__call__)):
             return await function(argument)
-        result = await call_in_thread(partial(contextvars.copy_context().run, function, argument))
+        context = contextvars.copy_context()
+        result: Any = await call_in_thread(lambda: context.run(function, argument))
         return await result if inspect.isawaitable(result) else result
 
     async def result_of(self, future: Future[T]) -> T:

@@ -71,9 +71,10 @@ def open_ledger(
     """
     if budget is not None and budget.unit != "USD_MICROCENTS":
         raise ConfigurationError(f"--budget must be in USD, got {budget}: write it like 5USD")
+    settings: dict[str, Any] = dict(approval or {})
     if config.base_url and not embedded and keep is None:
-        return RunLedger(cycles.Cycles(config, **(approval or {})), budget, budget)
-    return _own_ledger(budget, None if keep is None else kept_file(keep), approval or {})
+        return RunLedger(cycles.Cycles(config, **settings), budget, budget)
+    return _own_ledger(budget, None if keep is None else kept_file(keep), settings)
 
 
 def kept_file(name: str) -> Path:
