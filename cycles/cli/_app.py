@@ -14,7 +14,7 @@ import click
 
 import cycles
 from cycles._version import PROTOCOL_VERSION
-from cycles.cli._frame import INTERRUPTED, USAGE, close_stdout, shared_options
+from cycles.cli._frame import INTERRUPTED, USAGE, DeclinedError, close_stdout, shared_options
 from cycles.cli._output import say
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "pending": ("cycles.cli.pending", "List unsettled amounts of this machine."),
     "journal": ("cycles.cli.journal", "Look at unsettled records, settle, move or discard them."),
     "flush": ("cycles.cli.flush", "Settle what is pending now."),
+    "top": ("cycles.cli.top", "Watch budgets, reservations and pending records."),
     "evidence": ("cycles.cli.evidence", "Verify signed evidence."),
     "spec": ("cycles.cli.spec", "Compare two versions of the protocol."),
     "docs": ("cycles.cli.docs", "Print the documentation."),
@@ -107,8 +108,8 @@ def _run(arguments: list[str]) -> int:
     except click.ClickException as wrong:
         _explain(wrong)
         return USAGE
-    except (click.Abort, KeyboardInterrupt):
-        say("interrupted")
+    except (click.Abort, KeyboardInterrupt) as stopped:
+        say("nothing was changed" if isinstance(stopped, DeclinedError) else "interrupted")
         return INTERRUPTED
     return int(status or 0)
 

@@ -68,16 +68,12 @@ def masked(key: str) -> str:
 
 
 def configuration(
-    flags: dict[str, Any], profile: str | None, config: cycles.Config | cycles.ConfigurationError
+    flags: dict[str, Any], profile: str | None, config: cycles.Config | None, wrong: cycles.ConfigurationError | None
 ) -> Check:
-    """Check the settings, and list those that are set with their sources."""
+    """Check the settings, and list those that are set with their sources. `wrong` says what is wrong with them."""
     name = "configuration"
-    if isinstance(config, cycles.ConfigurationError):
-        return failed(name, config, "correct the setting", USAGE)
-    try:
-        config.endpoint()
-    except cycles.ConfigurationError as error:
-        return failed(name, error, "set it", USAGE)
+    if wrong is not None or config is None:
+        return failed(name, wrong or ValueError("no settings"), "correct the setting", USAGE)
     settings = _settings.profile(profile) if profile is not None else {}
     path = _settings.profile_file()
     if "api_key" in settings and os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:

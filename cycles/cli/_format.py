@@ -12,7 +12,7 @@ from rich.text import Text
 import cycles
 
 _STEPS: Final = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000))
-BAR_WIDTH: Final = 20
+BAR_WIDTH: Final = 12
 STATUS_STYLES: Final = {"ACTIVE": "yellow", "COMMITTED": "green", "RELEASED": "dim", "EXPIRED": "red"}
 
 
@@ -40,14 +40,26 @@ def moment(ms: int) -> str:
 
 
 def amount_of(value: cycles.SignedAmount | None) -> str:
-    """Return an amount with separators, or a dash for none."""
+    """Return an amount with separators and its unit, or a dash for none."""
+    if value is None or value.unit == cycles.Unit.USD_MICROCENTS:
+        return number_of(value)
+    return f"{number_of(value)} {value.unit}"
+
+
+def unit_of(value: cycles.SignedAmount) -> str:
+    """Return the unit of an amount, for a column beside `number_of`."""
+    return "USD" if value.unit == cycles.Unit.USD_MICROCENTS else str(value.unit)
+
+
+def number_of(value: cycles.SignedAmount | None) -> str:
+    """Return an amount with separators, dollars with their sign and others without their unit; a dash for none."""
     if value is None:
         return "-"
     if value.unit == cycles.Unit.USD_MICROCENTS:
         dollars = f"{abs(cycles.to_usd(value)):,f}".rstrip("0")
         whole, _, cents = dollars.partition(".")
         return f"{'-' if value.amount < 0 else ''}${whole}.{cents.ljust(2, '0')}"
-    return f"{value.amount:,} {value.unit}"
+    return f"{value.amount:,}"
 
 
 def bar(balance: cycles.Balance, *, colour: bool, width: int = BAR_WIDTH) -> Text:

@@ -34,6 +34,10 @@ _KEY: Final = "cycles.cli"  # of the shared options in the context of click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class DeclinedError(click.Abort):
+    """The answer to a question was no."""
+
+
 class Cli:
     """What a command gets.
 
@@ -56,6 +60,21 @@ class Cli:
         """
         return _settings.configuration(self.flags, self.profile_name)
 
+    def server_config(self) -> cycles.Config:
+        """Return the configuration of a command that needs the server.
+
+        Raises:
+            ConfigurationError: the address or the key is missing, or a setting is wrong.
+        """
+        config = self.config()
+        if not config.base_url:
+            raise cycles.ConfigurationError(
+                "no server address; set CYCLES_BASE_URL or pass --base-url, or run a server with cycles dev"
+            )
+        if not config.api_key:
+            raise cycles.ConfigurationError("no API key; set CYCLES_API_KEY, or put api_key into a profile")
+        return config
+
     @contextmanager
     def client(self, *, journal: bool = False) -> Iterator[cycles.Cycles]:
         """Yield a client. Only commands that settle open the journal: a client settles what it finds there.
@@ -63,7 +82,7 @@ class Cli:
         Raises:
             ConfigurationError: a setting is missing or wrong.
         """
-        config = self.config()
+        config = self.server_config()
         with cycles.Cycles(config if journal else config.with_settings(journal=False)) as client:
             yield client
 
@@ -74,7 +93,7 @@ class Cli:
         if not sys.stdin.isatty():
             raise click.UsageError("there is no terminal to ask on; pass --yes to go ahead")
         if not confirm(question):
-            raise click.Abort
+            raise DeclinedError
 
     def fail(self, error: cycles.CyclesError) -> int:
         """Print an error and return the exit status of its kind."""

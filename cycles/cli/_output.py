@@ -82,25 +82,28 @@ class Output:
             PlainTerminal(json=False).table(columns, [[str(cell) for cell in row] for row in rows], right=right)
 
     def as_table(
-        self, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = (), title: str = ""
+        self, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = (), wrap: bool = True
     ) -> Table:
-        """Return a table, for commands that draw several things together."""
+        """Return a table, for commands that draw several things together. Without `wrap` long cells are cut."""
         table = Table(
             box=box.SIMPLE_HEAD,
-            title=title or None,
-            title_justify="left",
-            title_style="bold",
             pad_edge=False,
             padding=(0, 1, 0, 0),
             show_edge=False,
             header_style="bold",
         )
-        for column in columns:
+        cells = [[cell if isinstance(cell, Text) else styled(cell) for cell in row] for row in rows]
+        for index, column in enumerate(columns):
+            whole = column in right or not column  # amounts and bars are never cut
             table.add_column(
-                column, justify="right" if column in right else "left", no_wrap=column in right, overflow="fold"
+                column,
+                justify="right" if column in right else "left",
+                no_wrap=whole or not wrap,
+                min_width=max((row[index].cell_len for row in cells), default=0) if whole else None,
+                overflow="fold" if wrap else "ellipsis",
             )
-        for row in rows:
-            table.add_row(*(cell if isinstance(cell, Text) else styled(cell) for cell in row))
+        for row in cells:
+            table.add_row(*row)
         return table
 
     def pairs(self, rows: Iterable[tuple[str, Cell | None]]) -> None:

@@ -60,25 +60,26 @@ def _watch(out: Output, client: cycles.Cycles, subject: dict[str, Any] | None, t
 
 
 def _table(balances: Sequence[cycles.Balance], *, tree: bool, colour: bool) -> tuple[list[str], list[list[Cell]]]:
-    columns = ["scope", "spent", "reserved", "debt", "left", "of", ""]
+    columns = ["scope", "unit", "spent", "reserved", "debt", "left", "of", ""]
     rows = [_row(balance, tree=tree, colour=colour) for balance in balances]
     if not any(balance.debt for balance in balances):
         columns.remove("debt")
-        rows = [[*row[:3], *row[4:]] for row in rows]
+        rows = [[*row[:4], *row[5:]] for row in rows]
     return columns, rows
 
 
 def _row(balance: cycles.Balance, *, tree: bool, colour: bool) -> list[Cell]:
     depth = balance.scope_path.count("/")
     scope = "  " * depth + balance.scope if tree else balance.scope_path
-    left = _format.amount_of(balance.remaining)
+    left = _format.number_of(balance.remaining)
     over = balance.is_over_limit or balance.remaining.amount <= 0
     return [
         scope,
-        _format.amount_of(balance.spent),
-        _format.amount_of(balance.reserved),
-        _format.amount_of(balance.debt) if balance.debt else "",
+        _format.unit_of(balance.remaining),
+        _format.number_of(balance.spent),
+        _format.number_of(balance.reserved),
+        _format.number_of(balance.debt) if balance.debt else "",
         styled(left, "red" if over else ""),
-        _format.amount_of(balance.allocated),
+        _format.number_of(balance.allocated),
         _format.bar(balance, colour=colour),
     ]

@@ -17,7 +17,7 @@ from cycles.cli._pending import report_pending
 @frame.yes_option
 def command(cli: Cli, reservation_id: str, actual: cycles.Amount, yes: bool) -> int | None:
     """Commit a reservation with the amount that was spent. The amount is in the journal until it is confirmed."""
-    cli.config().endpoint()
+    cli.server_config()
     cli.confirm(f"commit {actual} of reservation {reservation_id}?", yes=yes)
     with cli.client(journal=True) as client:
         result = client.commit_reservation(reservation_id, actual)

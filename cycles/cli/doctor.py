@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from rich.table import Table
+
 import cycles
 from cycles.cli import _checks, _frame as frame, _server_checks
 from cycles.cli._checks import Check
@@ -29,20 +31,18 @@ def command(cli: Cli) -> int:
 
 
 def _run(cli: Cli) -> Iterator[Check]:
-    config: cycles.Config | cycles.ConfigurationError
+    config, wrong = None, None
     try:
         config = cli.config()
+        cli.server_config()
     except cycles.ConfigurationError as error:
-        config = error
-    settings = _checks.configuration(cli.flags, cli.profile_name, config)
-    yield settings
-    if isinstance(config, cycles.ConfigurationError):
-        yield from _server_checks.skipped("the configuration is wrong")
-        config = cycles.Config()
-    elif not config.base_url or not config.api_key:
-        yield from _server_checks.skipped("no server is configured")
-    else:
+        wrong = error
+    yield _checks.configuration(cli.flags, cli.profile_name, config, wrong)
+    config = config or cycles.Config()
+    if wrong is None:
         yield from _server_checks.run(config)
+    else:
+        yield from _server_checks.skipped("the configuration is wrong")
     yield _checks.journal(config)
     yield _checks.pending(config)
     yield _checks.proxies(config)
@@ -51,9 +51,17 @@ def _run(cli: Cli) -> Iterator[Check]:
 
 def _print(out: Output, check: Check) -> None:
     mark, style = _MARKS[check.status]
-    line = styled(f"{mark:<5}", style)
-    line.append_text(styled(f"{check.name:<15} ", "bold"))
-    line.append_text(styled(check.detail))
-    out.line(line)
-    if check.status == "fail" and check.remedy:
-        out.line(styled(f"{'':<21}-> {check.remedy}", "yellow"))
+    remedy = f"-> {check.remedy}" if check.status == "fail" and check.remedy else None
+    if not out.is_terminal:
+        out.line(f"{mark:<5}{check.name:<15} {check.detail}")
+        if remedy:
+            out.line(f"{'':<21}{remedy}")
+        return
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(width=4)
+    grid.add_column(width=14)
+    grid.add_column(overflow="fold")
+    grid.add_row(styled(mark, style), styled(check.name, "bold"), styled(check.detail))
+    if remedy:
+        grid.add_row("", "", styled(remedy, "yellow"))
+    out.draw(grid)

@@ -14,7 +14,7 @@ from cycles.cli._frame import Cli
 @frame.yes_option
 def command(cli: Cli, reservation_id: str, milliseconds: int, yes: bool) -> None:
     """Extend the lease of a reservation by MS milliseconds."""
-    cli.config().endpoint()
+    cli.server_config()
     cli.confirm(f"extend reservation {reservation_id} by {_format.duration(milliseconds)}?", yes=yes)
     with cli.client() as client:
         result = client.extend_reservation(reservation_id, milliseconds)

@@ -18,9 +18,8 @@ from cycles.journal import _commands, inspect
 @click.option("--timeout", type=click.FloatRange(0, 86_400), default=10.0, show_default=True, help="Seconds to wait.")
 def command(cli: Cli, timeout: float) -> int:
     """Settle what is pending for the configured server and principal; exits 4 if something is left."""
-    config = cli.config()
-    base_url, _ = config.endpoint()
-    waiting = [entry for entry in inspect(config.journal_dir) if entry.base_url == base_url]
+    config = cli.server_config()
+    waiting = [entry for entry in inspect(config.journal_dir) if entry.base_url == config.base_url]
     with cli.client(journal=True) as client, _progress() as progress:
         task = progress.add_task("settling", total=len(waiting) or None)
 

@@ -14,7 +14,7 @@ from cycles.cli._frame import Cli
 @frame.yes_option
 def command(cli: Cli, reservation_id: str, reason: str | None, yes: bool) -> None:
     """Release the budget that a reservation holds. Its guard can no longer commit."""
-    cli.config().endpoint()
+    cli.server_config()
     cli.confirm(f"release the budget of reservation {reservation_id}?", yes=yes)
     with cli.client() as client:
         result = client.release_reservation(reservation_id, reason)

@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        say("interrupted")
+    except KeyboardInterrupt as stopped:
+        say("nothing was changed" if isinstance(stopped, _Declined) else "interrupted")
         return INTERRUPTED
 
 
@@ -74,13 +74,17 @@ def _context(parser: argparse.ArgumentParser, given: dict[str, Any]) -> Context:
         if not sys.stdin.isatty():
             parser.error("there is no terminal to ask on; pass --yes to go ahead")
         if not confirm(question):
-            raise KeyboardInterrupt
+            raise _Declined
 
     return Context(
         terminal=PlainTerminal(json=given["json"]),
         config=lambda: _settings.configuration(flags, given["profile"]),
         confirm=ask,
     )
+
+
+class _Declined(KeyboardInterrupt):
+    """The answer to a question was no."""
 
 
 class _Lines(logging.Handler):

@@ -49,7 +49,7 @@ def test_balances(run: Cycles, client: cycles.Cycles) -> None:
     assert found["tenant:acme", "USD_MICROCENTS"]["reserved"]["amount"] == 5_000_000
     assert len(found) == 3
     bot = run("balances", "--subject", "agent=bot").out.splitlines()[-1].split()
-    assert bot == ["tenant:acme/agent:bot", "$0.04", "$0.05", "$0.91", "$1.00", "#=.................."]
+    assert bot == ["tenant:acme/agent:bot", "USD", "$0.04", "$0.05", "$0.91", "$1.00", "#=.........."]
 
 
 def test_reservations_and_one_of_them(run: Cycles, client: cycles.Cycles) -> None:
@@ -91,7 +91,7 @@ def test_spend_by_agent_action_and_day(run: Cycles, client: cycles.Cycles) -> No
     assert row["key"] == _format.moment(_format.now_ms())[:10]
     assert run("spend", "--since", "2999-01-01T00:00:00Z", "--json").document == {"spend": []}
     shown = run("spend")
-    assert shown.out.splitlines()[1].split() == ["bot", "$0.06", "2", "#" * 20]
+    assert shown.out.splitlines()[1].split() == ["bot", "$0.06", "2", "#" * 12]
     assert shown.err == "calculated from committed reservations; events and pooled calls are not itemised\n"
 
 

@@ -1,0 +1,133 @@
+"""`cycles doctor`: every check, its remedy and the exit status."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles.cli._checks import masked
+from tests.operators.conftest import Cycles
+from tests.operators.journals import a_record, journal, snapshot
+
+NAMES = [
+    "configuration",
+    "dns",
+    "tls",
+    "authentication",
+    "clock",
+    "latency",
+    "budget",
+    "features",
+    "journal",
+    "pending",
+    "proxies",
+    "versions",
+]
+
+
+def checks(document: Any) -> dict[str, Any]:
+    return {check["name"]: check for check in document["checks"]}
+
+
+def test_all_is_well(run: Cycles, configured: cycles.EmbeddedServer, tmp_path: Path) -> None:
+    before = snapshot(tmp_path)
+    ran = run("doctor", "--json")
+    assert ran.status == 0
+    assert ran.document["ok"] is True
+    assert [check["name"] for check in ran.document["checks"]] == NAMES
+    assert all(set(check) == {"name", "status", "detail", "remedy"} for check in ran.document["checks"])
+    found = checks(ran.document)
+    assert [name for name in NAMES if found[name]["status"] == "skip"] == ["dns", "tls"]
+    assert "tenant=acme (CYCLES_TENANT)" in found["configuration"]["detail"]
+    assert snapshot(tmp_path) == before
+    assert {request.method for request in configured.requests} == {"GET"}
+
+
+def test_a_failure_has_a_remedy_and_the_status_of_its_kind(
+    run: Cycles, configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(os.environ["CYCLES_JOURNAL_DIR"])
+    journal(root, "http://127.0.0.1:9").save(a_record("http://127.0.0.1:9", "rsv-1"))
+
+    def failed(status: int, name: str) -> str:
+        ran = run("doctor", "--json")
+        assert ran.status == status
+        assert ran.document["ok"] is False
+        check = checks(ran.document)[name]
+        assert check["status"] == "fail"
+        assert check["remedy"]
+        return f"{check['detail']} {check['remedy']}"
+
+    assert "1 pending, 0 quarantined cycles flush" in failed(4, "pending")
+    configured.ledger.set_budget("tenant:acme", cycles.usd(1), spent=100_000_000)
+    assert "tenant:acme $0.00 left" in failed(1, "budget")
+    monkeypatch.setenv("CYCLES_API_KEY", "cyc_live_wrong")
+    assert "KEY_NOT_FOUND" in failed(1, "authentication")
+    monkeypatch.setenv("CYCLES_BASE_URL", "http://127.0.0.1:9")
+    failed(3, "authentication")
+    monkeypatch.setenv("CYCLES_BASE_URL", "http://nothing.invalid:9")
+    assert "nothing.invalid" in failed(3, "dns")
+    assert "use https" in failed(3, "tls")
+    monkeypatch.setenv("CYCLES_BASE_URL", "")
+    assert "set CYCLES_BASE_URL or pass --base-url" in failed(2, "configuration")
+    monkeypatch.setenv("CYCLES_TIMEOUT", "soon")
+    assert "CYCLES_TIMEOUT must be a number" in failed(2, "configuration")
+
+
+def test_a_clock_that_differs_fails(run_here: Cycles, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = cycles.ManualClock(start_ms=1_700_000_000_000)
+    with cycles.EmbeddedServer({"tenant:acme": cycles.usd(1)}, clock=clock) as server, server.listen() as url:
+        for name, value in (("BASE_URL", url), ("API_KEY", server.api_key), ("TENANT", "acme")):
+            monkeypatch.setenv(f"CYCLES_{name}", value)
+        ran = run_here("doctor", "--json")
+    clock_check = checks(ran.document)["clock"]
+    assert ran.status == 1
+    assert "ahead of the server" in clock_check["detail"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_modes_of_the_journal_and_of_a_profile_with_a_key(
+    run_here: Cycles, configured: cycles.EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(os.environ["CYCLES_JOURNAL_DIR"])
+    root.mkdir(mode=0o755)
+    ran = run_here("doctor", "--json")
+    assert ran.status == 1
+    assert checks(ran.document)["journal"]["remedy"] == f"chmod 700 {root}"
+    root.chmod(0o700)
+    profiles = tmp_path / "xdg_config_home" / "cycles-sdk" / "config.toml"
+    profiles.parent.mkdir(parents=True)
+    profiles.write_text(f'[work]\napi_key = "{configured.api_key}"\n')
+    profiles.chmod(0o644)
+    ran = run_here("doctor", "--profile", "work", "--json")
+    assert ran.status == 2
+    assert checks(ran.document)["configuration"]["remedy"] == f"chmod 600 {profiles}"
+    profiles.chmod(0o600)
+    ran = run_here("doctor", "--profile", "work")
+    assert ran.status == 0
+    assert "api_key=cyc_live_... (profile)" in ran.out
+    assert configured.api_key not in ran.out
+
+
+def test_a_proxy_for_this_machine_fails(
+    run_here: Cycles, configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://user:secret@proxy.invalid:8080")
+    ran = run_here("doctor", "--json")
+    check = checks(ran.document)["proxies"]
+    assert check["detail"] == "requests to this machine go through http://proxy.invalid:8080"
+    assert check["remedy"] == "add 127.0.0.1 to NO_PROXY"
+    assert "secret" not in ran.out
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert run_here("doctor").status == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"), [("cyc_live_abc_def", "cyc_live_..."), ("cyc_live", "..."), ("secret", "...")]
+)
+def test_a_key_is_shown_as_its_prefix(key: str, shown: str) -> None:
+    assert masked(key) == shown
