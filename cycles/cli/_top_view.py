@@ -25,6 +25,7 @@ _PENDING: Final = ("pending", "amount", "state", "reservation")
 _ID: Final = 8  # characters of an id that the view shows
 _CHROME: Final = 3  # lines of a section that are no rows: heading, rule, blank line
 _RIGHT: Final = ("spent", "per minute", "reserved", "left", "amount", "charged", "ago")
+_LEAST_MS: Final = 5_000  # a rate of less time would jump
 _RATE_MS: Final = 60_000  # the rate is that of the last minute
 
 
@@ -45,7 +46,8 @@ class Rates:
             self._seen.append((snapshot.at_ms, spent))
         first_ms, first = self._seen[0] if self._seen else (snapshot.at_ms, spent)
         minutes = (snapshot.at_ms - first_ms) / 60_000
-        return {key: (spent[key] - first.get(key, spent[key])) / minutes if minutes else 0.0 for key in spent}
+        is_known = snapshot.at_ms - first_ms >= _LEAST_MS
+        return {key: (spent[key] - first.get(key, spent[key])) / minutes if is_known else 0.0 for key in spent}
 
 
 def draw(out: Output, snapshot: Snapshot, rates: SpendRates, *, height: int) -> RenderableType:
