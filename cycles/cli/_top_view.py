@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from attrs import field, frozen
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -12,9 +13,6 @@ import cycles
 from cycles.cli import _format
 from cycles.cli._output import Cell, Output, styled
 from cycles.journal import InspectedRecord
-
-if TYPE_CHECKING:
-    from cycles.cli.top import Snapshot
 
 SpendRates: TypeAlias = dict[tuple[str, str], float]
 
@@ -27,6 +25,27 @@ _CHROME: Final = 3  # lines of a section that are no rows: heading, rule, blank 
 _RIGHT: Final = ("spent", "per minute", "reserved", "left", "amount", "charged", "ago")
 _LEAST_MS: Final = 5_000  # a rate of less time would jump
 _RATE_MS: Final = 60_000  # the rate is that of the last minute
+
+
+@frozen
+class Snapshot:
+    """What one interval shows. `error` is set if the server did not respond; the rest is that of the last interval."""
+
+    at_ms: int
+    balances: list[cycles.Balance] = field(factory=list)
+    active: list[cycles.ReservationSummary] = field(factory=list)
+    settled: list[cycles.ReservationSummary] = field(factory=list)
+    records: list[InspectedRecord] = field(factory=list)
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON document of one interval."""
+        return {
+            "at_ms": self.at_ms,
+            "balances": [balance.to_dict() for balance in self.balances],
+            "reservations": [row.to_dict() for row in (*self.active, *self.settled)],
+            "records": [record.to_dict() for record in self.records],
+        }
 
 
 class Rates:

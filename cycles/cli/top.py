@@ -8,41 +8,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import click
-from attrs import field, frozen
 from rich.live import Live
 
 import cycles
 from cycles.cli import _frame as frame, _top_view
 from cycles.cli._format import now_ms
 from cycles.cli._frame import Cli
-from cycles.journal import InspectedRecord, inspect
+from cycles.cli._top_view import Snapshot
+from cycles.journal import inspect
 
 LIVE: Final = 200  # active reservations that are read; a page of the server
 SETTLED: Final = 20  # settled reservations that are read
-
-
-@frozen
-class Snapshot:
-    """What one interval shows. `error` is set if the server did not respond; the rest is that of the last interval."""
-
-    at_ms: int
-    balances: list[cycles.Balance] = field(factory=list)
-    active: list[cycles.ReservationSummary] = field(factory=list)
-    settled: list[cycles.ReservationSummary] = field(factory=list)
-    records: list[InspectedRecord] = field(factory=list)
-    error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON document of one interval."""
-        return {
-            "at_ms": self.at_ms,
-            "balances": [balance.to_dict() for balance in self.balances],
-            "reservations": [row.to_dict() for row in (*self.active, *self.settled)],
-            "records": [record.to_dict() for record in self.records],
-        }
 
 
 @frame.command("top")

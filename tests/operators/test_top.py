@@ -50,8 +50,7 @@ def test_lines_are_shared_fairly() -> None:
 
 
 def test_the_spend_rate_is_that_of_the_last_minute() -> None:
-    from cycles.cli._top_view import Rates
-    from cycles.cli.top import Snapshot
+    from cycles.cli._top_view import Rates, Snapshot
 
     def at(second: int, cents: int) -> Snapshot:
         spent = cycles.Amount("USD_MICROCENTS", cents * 1_000_000)
