@@ -14,7 +14,7 @@ import click
 
 import cycles
 from cycles._version import PROTOCOL_VERSION
-from cycles.cli._frame import INTERRUPTED, USAGE, DeclinedError, close_stdout, shared_options
+from cycles.cli._frame import INTERRUPTED, USAGE, Declined, close_stdout, shared_options
 from cycles.cli._output import say
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -109,7 +109,7 @@ def _run(arguments: list[str]) -> int:
         _explain(wrong)
         return USAGE
     except (click.Abort, KeyboardInterrupt) as stopped:
-        say("nothing was changed" if isinstance(stopped, DeclinedError) else "interrupted")
+        say("nothing was changed" if isinstance(stopped, Declined) else "interrupted")
         return INTERRUPTED
     return int(status or 0)
 

@@ -34,7 +34,7 @@ _KEY: Final = "cycles.cli"  # of the shared options in the context of click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class DeclinedError(click.Abort):
+class Declined(click.Abort):
     """The answer to a question was no."""
 
 
@@ -93,7 +93,7 @@ class Cli:
         if not sys.stdin.isatty():
             raise click.UsageError("there is no terminal to ask on; pass --yes to go ahead")
         if not confirm(question):
-            raise DeclinedError
+            raise Declined
 
     def fail(self, error: cycles.CyclesError) -> int:
         """Print an error and return the exit status of its kind."""
