@@ -164,10 +164,12 @@ def _setting_options(function: F) -> F:
     return function
 
 
-def command(name: str | None = None, *, settings: bool = True, **attributes: Any) -> Callable[[F], click.Command]:
+def command(
+    name: str | None = None, *, settings: bool = True, **attributes: Any
+) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a function a command. Its first argument is a `Cli`; it returns its exit status, or None for 0."""
 
-    def decorate(function: F) -> click.Command:
+    def decorate(function: Callable[..., Any]) -> click.Command:
         @functools.wraps(function)
         def run(**options: Any) -> int:
             cli = Cli(click.get_current_context().meta.get(_KEY, {}))
@@ -189,10 +191,10 @@ def yes_option(function: F) -> F:
     return click.option("--yes", "-y", is_flag=True, help="Go ahead without asking.")(function)
 
 
-def group(name: str, **attributes: Any) -> Callable[[F], click.Group]:
+def group(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], click.Group]:
     """Make a function a group of commands."""
 
-    def decorate(function: F) -> click.Group:
+    def decorate(function: Callable[..., Any]) -> click.Group:
         return click.command(name, click.Group, **attributes)(shared_options(function))
 
     return decorate
