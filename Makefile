@@ -141,7 +141,7 @@ docs-outputs: $(STAMP)  ## run the commands that the pages show, and renew their
 diagrams: $(STAMP)  ## draw docs/diagrams/*.mmd again (needs npm and Chromium)
 	$(PY) -m website.diagrams
 
-test-docs: $(STAMP)  ## build the site, look at it in Chromium, and run the tutorial in a clean environment
+test-docs: $(OPERATORS)  ## build the site, look at it in Chromium, and run the tutorial in a clean environment
 	CYCLES_TEST_SITE=1 $(PY) -m pytest -q -p no:xdist tests/website
 
 compare: $(BENCH)/.installed  ## run every failure with this SDK and with runcycles, and renew docs/comparison.md

@@ -26,6 +26,8 @@ SECTIONS: Final[dict[str, list[tuple[str, str]]]] = {
         ("Guard long work", "heartbeat.md"),
         ("Run workers that may die", "recovery.md"),
         ("Test your agent", "testing.md"),
+        ("Run any program under a budget", "run-under-a-budget.md"),
+        ("Warn and ask before a budget is used up", "soft-limits.md"),
         ("See and repair from the command line", "command-line.md"),
         ("Watch budgets in a browser", "dashboard.md"),
         ("Introduce budgets step by step", "rollout.md"),

@@ -1,0 +1,87 @@
+"""The site in headless Chromium: wide and narrow, light and dark, its search and its pictures. `make test-docs` runs it.
+
+The pictures of three pages are written to `build/screenshots/`, for a person to look at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.operators.browser import Browser, browser
+from website.build import build
+from website.pages import ROOT
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif("CYCLES_TEST_SITE" not in os.environ, reason="needs Chromium: run make test-docs"),
+]
+
+PAGES = (
+    "index.html",
+    "tutorial.html",
+    "explanations.html",
+    "api/client.html",
+    "protocol/guards.html",
+    "comparison.html",
+)
+LOOKED_AT = ("index.html", "explanations.html", "api/client.html")
+# The search is drawn in the shadow tree of one element.
+_SEARCH = "[...document.querySelectorAll('*')].map((part) => part.shadowRoot).find((tree) => tree)"
+SCREENSHOTS = ROOT / "build" / "screenshots"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site") / "site"
+    build(folder, work=tmp_path_factory.mktemp("work"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Browser]:
+    with browser() as started:
+        yield started
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_fits_its_window_and_loads_nothing_from_elsewhere(
+    tab: Browser, site: Path, page: str, width: int
+) -> None:
+    tab.open((site / page).as_uri(), width=width)
+    tab.wait_for("return document.readyState === 'complete'")
+    assert tab.run("return document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+    console, requests = tab.logs()
+    assert [entry["message"] for entry in console if entry["level"] == "SEVERE"] == []
+    assert requests
+    assert [address for address in requests if not address.startswith(("file:", "data:", "blob:"))] == []
+    if page in LOOKED_AT:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        tab.driver.save_screenshot(str(SCREENSHOTS / f"{page.replace('/', '-').removesuffix('.html')}-{width}.png"))
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_pictures_are_drawn(tab: Browser, site: Path, dark: bool) -> None:
+    tab.open((site / "explanations.html").as_uri(), dark=dark)
+    widths = tab.wait_for(
+        "const all = [...document.querySelectorAll('img[src$=\".svg\"]')];"
+        "return all.every((picture) => picture.complete) && all.map((picture) => picture.naturalWidth)"
+    )
+    assert len(widths) == 3
+    assert all(width > 100 for width in widths)
+
+
+def test_the_search_works_without_a_network(tab: Browser, site: Path) -> None:
+    tab.open((site / "index.html").as_uri())
+    tab.driver.execute_cdp_cmd("Network.enable", {})
+    offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+    tab.driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    tab.wait_for("return document.querySelector('.md-search__button')").click()
+    tab.wait_for(f"return {_SEARCH} && {_SEARCH}.activeElement")
+    tab.press("overdraft")
+    tab.wait_for(f"return {_SEARCH}.textContent.includes('Settlement')")
+    tab.wait_for(f"return [...{_SEARCH}.querySelectorAll('a')].some((found) => found.href.includes('settlement'))")
