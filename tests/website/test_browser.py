@@ -1,4 +1,4 @@
-"""The site in headless Chromium: wide and narrow, light and dark, its search and its pictures. `make test-docs` runs it.
+"""The site in headless Chromium: wide and narrow, light and dark, search and pictures. `make test-docs` runs it.
 
 The pictures of three pages are written to `build/screenshots/`, for a person to look at.
 """
