@@ -22,11 +22,13 @@ LeasePolicy: TypeAlias = Literal["warn", "fail_on_finalize", "cancel"]
 Durability: TypeAlias = Literal["process", "disk"]
 Unavailable: TypeAlias = Literal["raise", "allow"]
 OnObserved: TypeAlias = Literal["raise", "run"]
+Settle: TypeAlias = Literal["background"]
 
 LEASE_POLICIES: Final = get_args(LeasePolicy)
 DURABILITIES: Final = get_args(Durability)
 UNAVAILABLE: Final = get_args(Unavailable)
 ON_OBSERVED: Final = get_args(OnObserved)
+SETTLE: Final = get_args(Settle)
 
 MOST_RETRIES: Final = 10  # more would keep a caller waiting for a server that is down
 LONGEST_WAIT_S: Final = 86_400.0  # one day: more is a mistake in the unit, and larger values overflow timers
@@ -84,6 +86,7 @@ class Config:
         max_retries: How often a write is sent again with the same key after an inconclusive response.
         retry_initial_delay: Seconds before the first retry of a pending settlement. Each retry doubles it, with jitter.
         retry_max_delay: Longest delay between two retries, in seconds.
+        background_commits: Most settlements queued by ``commit(wait=False)``; with more, `commit` waits for its own.
         journal: Whether unresolved settlements are saved on disk.
         journal_dir: Directory of the journal. None is the platform's user state directory.
         durability: ``"process"`` survives the death of the process, ``"disk"`` also the loss of power.
@@ -115,6 +118,7 @@ class Config:
     max_retries: int = 1
     retry_initial_delay: float = 0.5
     retry_max_delay: float = 60.0
+    background_commits: int = 1_024
     journal: bool = True
     journal_dir: Path | None = field(default=None, converter=_path)
     durability: Durability = "process"
@@ -334,6 +338,7 @@ _CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
     "max_connections": _count,
     "default_headers": _headers,
     "max_retries": _retries,
+    "background_commits": _count,
     "journal": _boolean,
     "journal_dir": _directory,
     "durability": _one_of(DURABILITIES),

@@ -19,6 +19,12 @@ from cycles._core.evaluation_events import (
     ShadowSettled as ShadowSettled,
 )
 from cycles._core.event_base import Event as Event
+from cycles._core.pool_events import (
+    ChunkOpened as ChunkOpened,
+    ChunkSettled as ChunkSettled,
+    PoolDenied as PoolDenied,
+    PooledSettled as PooledSettled,
+)
 from cycles._core.renamed import RENAMED_EVENTS, warn_renamed
 from cycles._core.threshold_event import BudgetThreshold as BudgetThreshold
 

@@ -11,6 +11,7 @@ from cycles._client import operations
 from cycles._client.async_operations import AsyncOperations
 from cycles._client.call_options import CallOptions, checked_overage, checked_retries
 from cycles._client.evidence import evidence_verdict
+from cycles._client.many import MakesMany
 from cycles._client.methods import OperationContext, blocking, iterating
 from cycles._client.options import (
     AnyAction,
@@ -22,6 +23,7 @@ from cycles._client.options import (
     checked_on_observed,
     checked_policy,
     checked_seconds,
+    checked_settle,
     checked_timeout,
     checked_unavailable,
     checked_wait,
@@ -29,7 +31,7 @@ from cycles._client.options import (
 )
 from cycles._client.raw import raw
 from cycles._client.reservation import Reservation
-from cycles._config import Config, LeasePolicy, OnObserved, Unavailable, merged
+from cycles._config import Config, LeasePolicy, OnObserved, Settle, Unavailable, merged
 from cycles._core.amounts import Amount
 from cycles._core.headers import checked_headers
 from cycles._core.json_values import clean_object
@@ -49,8 +51,7 @@ if TYPE_CHECKING:
     import httpx
 
     from cycles._client.decorator import F
-    from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions, SeriesOptions
-    from cycles._client.series import LeaseSeries
+    from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions
     from cycles._client.tracing import Tracing
     from cycles._core.threshold_event import ThresholdCallback
     from cycles._drivers.runtime import Runtime
@@ -63,7 +64,7 @@ OPTION_CHECKS: Final[Mapping[str, Callable[[Any], object]]] = {
 }
 
 
-class Cycles:
+class Cycles(MakesMany):
     """A client of one Cycles server. Threads and any number of event loops can use it at the same time.
 
     Args:
@@ -153,6 +154,7 @@ class Cycles:
         observe: bool = False,
         timeout: float | None = None,
         extra_headers: Mapping[str, str] | None = None,
+        settle: Settle | None = None,
     ) -> Reservation:
         """Describe a reservation. Nothing is sent until it is entered, acquired or awaited.
 
@@ -177,6 +179,7 @@ class Cycles:
             observe: True requests that, and the block runs with any decision. Needs protocol 0.1.26.
             timeout: Seconds that one attempt of a request of this reservation may take, in place of the client's.
             extra_headers: Headers that the requests of this reservation have in addition.
+            settle: ``"background"``: the end of the block saves the amount and does not wait for the server.
 
         Raises:
             InvalidRequestError: A value is wrong. The message names it and what is allowed; nothing was sent.
@@ -203,6 +206,7 @@ class Cycles:
             timeout=options.timeout,
             extra_headers=options.extra_headers,
             max_retries=self._config.max_retries if options.max_retries is None else options.max_retries,
+            settle=checked_settle(settle),
         )
         runtime.channel.wire.check(create_call(request, "k"))
         return Reservation(self._runtime, request)
@@ -246,28 +250,6 @@ class Cycles:
         view._root = self._root or self
         view.aio = AsyncOperations(view)
         return view
-
-    def lease_series(
-        self, estimate: Amount, *, action: AnyAction, part_ms: int | None = None, **options: Unpack[SeriesOptions]
-    ) -> LeaseSeries:
-        """Describe work that outlasts one lease: consecutive reservations, each committed before the next is made.
-
-        ``with`` (or ``async with``) returns a series. Its ``next()`` returns the guard for the next piece of work. That
-        is the same guard until its part has spent the estimate, is `part_ms` old, or has lost its lease.
-
-        Args:
-            estimate: The largest amount that one part should cost.
-            action: As for `reserve`.
-            part_ms: Age in milliseconds at which the next piece of work begins a new part. Four times `ttl_ms` by
-                default.
-            options: Any other option of `reserve` except `idempotency_key` and `actual`.
-
-        Raises:
-            InvalidRequestError: As `reserve`; nothing was sent.
-        """
-        from cycles._client.series import series_of
-
-        return series_of(self.reserve, estimate, action, part_ms, options)
 
     def guarded(
         self,

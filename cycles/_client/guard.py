@@ -7,20 +7,19 @@ read without waiting is in `guard_properties.py`.
 from __future__ import annotations
 
 import contextlib
-import dis
-import inspect
 import os
 import sys
 import warnings
 import weakref
 from collections.abc import AsyncIterable, Iterable, Mapping
 from contextvars import Token
-from pathlib import Path
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, SupportsIndex, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeVar
 
 from cycles._client.context import _current
+from cycles._client.generator_frames import generator_dropped, in_async_generator
 from cycles._client.guard_properties import GuardProperties
+from cycles._client.options import checked_flag, checked_seconds
 from cycles._core import caps as rules
 from cycles._core.amounts import Amount
 from cycles._core.results import ReleaseResponse, ReservationExtendResponse
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from cycles._drivers.tasks import BlockCancellation
 
 T = TypeVar("T")
-
-_PACKAGE: Final = str(Path(__file__).parent.parent)
 
 
 class _GuardInBlock(GuardProperties):
@@ -109,7 +106,8 @@ class _GuardInBlock(GuardProperties):
         """
         self._check_process()
         total = super().spend(amount)
-        self._runtime.write_ahead(self._state)
+        if not self._state.pooled:  # what live guards of a pool spend is not written ahead
+            self._runtime.write_ahead(self._state)
         return total
 
     def _end_in_background(self, raised: BaseException) -> None:
@@ -182,11 +180,13 @@ class Guard(_GuardInBlock):
         *,
         metrics: Metrics | Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        wait: bool = True,
     ) -> Settlement:
         """End the guard with the cost of the action, or without an amount with the total of `spend`.
 
         The client makes one attempt, and one event if the lease is over. If the outcome is unknown, the settlement is
-        ``pending`` and the client retries in the background with the same key.
+        ``pending`` and the client retries in the background with the same key. With ``wait=False`` the amount is saved
+        in the journal and sent in the background; `settled` waits for it.
 
         Raises:
             InvalidRequestError: The values cannot be settled. Nothing was sent, and the guard stays active.
@@ -194,7 +194,23 @@ class Guard(_GuardInBlock):
             ProtocolError: The server rejected the commit, for example BudgetExceededError under REJECT.
         """
         self._check_process()
-        return run(committing.commit(self._runtime.blocking, self._state, actual, metrics, metadata))
+        checked_flag("wait", wait)
+        return run(committing.commit(self._runtime.blocking, self._state, actual, metrics, metadata, wait=wait))
+
+    def settled(self, timeout: float | None = None) -> Settlement:
+        """Wait until the server has confirmed the settlement, for at most `timeout` seconds.
+
+        Returns:
+            The settlement. It is still pending if the time was too short, or if the client was closed.
+
+        Raises:
+            InvalidRequestError: The guard has not ended.
+            GuardFinalizedError: The guard has ended without an amount.
+            ProtocolError: The server rejected the amount: what `commit` raises if it waits.
+        """
+        self._check_process()
+        timeout_s = None if timeout is None else checked_seconds("timeout", timeout)
+        return run(committing.settled(self._runtime.blocking, self._state, timeout_s))
 
     def release(self, reason: str | None = None) -> ReleaseResponse | None:
         """End the guard and release its budget. Returns None if the client continues in the background.
@@ -274,7 +290,7 @@ class Guard(_GuardInBlock):
         """Settle the guard unless it has ended, and apply its lease policy."""
         if self._inert():
             return
-        if isinstance(raised, GeneratorExit) and _generator_dropped(sys._getframe()):
+        if isinstance(raised, GeneratorExit) and generator_dropped(sys._getframe()):
             self._end_in_background(raised)  # nothing may wait for the network in the garbage collector
             return
         run(end_block(self._runtime.blocking, self._state, raised))
@@ -298,11 +314,19 @@ class AsyncGuard(_GuardInBlock):
         *,
         metrics: Metrics | Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        wait: bool = True,
     ) -> Settlement:
         """As `Guard.commit`. If the caller is cancelled, the client continues the settlement."""
         self._check_process()
+        checked_flag("wait", wait)
         io = self._runtime.tasks()
-        return await io.to_the_end(committing.commit(io, self._state, actual, metrics, metadata))
+        return await io.to_the_end(committing.commit(io, self._state, actual, metrics, metadata, wait=wait))
+
+    async def settled(self, timeout: float | None = None) -> Settlement:
+        """As `Guard.settled`."""
+        self._check_process()
+        timeout_s = None if timeout is None else checked_seconds("timeout", timeout)
+        return await committing.settled(self._runtime.tasks(), self._state, timeout_s)
 
     async def release(self, reason: str | None = None) -> ReleaseResponse | None:
         """As `Guard.release`. If the caller is cancelled, the client continues the release."""
@@ -348,7 +372,7 @@ class AsyncGuard(_GuardInBlock):
             return
         loss = self._loss(raised)
         try:
-            if isinstance(raised, GeneratorExit) and not _in_async_generator(sys._getframe(1)):
+            if isinstance(raised, GeneratorExit) and not in_async_generator(sys._getframe(1)):
                 self._end_in_background(raised)
             else:
                 await self._end(loss or raised)
@@ -374,39 +398,6 @@ class AsyncGuard(_GuardInBlock):
         """Return the LeaseLostError if `raised` is the cancellation under the policy ``cancel``; else None."""
         cancellation, self._cancellation = self._cancellation, None
         return None if cancellation is None else cancellation.end(raised)
-
-
-def _generator_dropped(frame: FrameType | None) -> bool:
-    """Return whether a generator is being closed, and not by a call of its `close` or `throw`."""
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE) and not _is_generator(frame):
-        frame = frame.f_back
-    if frame is None or not _is_generator(frame):
-        return False
-    while frame is not None and _is_generator(frame):
-        frame = frame.f_back
-    return frame is None or not _calls_close(frame)
-
-
-def _is_generator(frame: FrameType) -> bool:
-    return bool(frame.f_code.co_flags & inspect.CO_GENERATOR)
-
-
-def _calls_close(frame: FrameType) -> bool:
-    """Return whether the instruction that the frame executes is a call of a method `close` or `throw`."""
-    method = None
-    for instruction in dis.get_instructions(frame.f_code):
-        if instruction.opname in ("LOAD_METHOD", "LOAD_ATTR"):
-            method = instruction.argval
-        if instruction.offset >= frame.f_lasti:
-            return instruction.opname.startswith("CALL") and method in ("close", "throw")
-    return False
-
-
-def _in_async_generator(frame: FrameType | None) -> bool:
-    """Return whether the block is in an async generator, which may await while it is closed; a coroutine may not."""
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    return frame is not None and bool(frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR)
 
 
 public(AsyncGuard, Guard)

@@ -144,6 +144,11 @@ class GuardProperties:
         return self._state.spent
 
     @property
+    def is_pooled(self) -> bool:
+        """True for a guard of a pool, which shares its reservation with others."""
+        return False
+
+    @property
     def request_id(self) -> str | None:
         """The server's id of the reserve request."""
         created = self._state.created

@@ -13,10 +13,12 @@ from cycles._config import (
     LEASE_POLICIES,
     LONGEST_WAIT_S,
     ON_OBSERVED,
+    SETTLE,
     UNAVAILABLE,
     Durability,
     LeasePolicy,
     OnObserved,
+    Settle,
     Unavailable,
     is_seconds,
 )
@@ -54,6 +56,7 @@ class Settings(TypedDict, total=False):
     max_retries: int | None
     retry_initial_delay: float | None
     retry_max_delay: float | None
+    background_commits: int | None
     journal: bool | None
     journal_dir: str | os.PathLike[str] | None
     durability: Durability | None
@@ -118,6 +121,16 @@ def checked_on_observed(choice: Any) -> OnObserved:
         InvalidRequestError: There is no such value.
     """
     checked: OnObserved = _one_of("on_observed", choice, ON_OBSERVED)
+    return checked
+
+
+def checked_settle(choice: Any) -> Settle | None:
+    """Return a value of `settle`.
+
+    Raises:
+        InvalidRequestError: There is no such value.
+    """
+    checked: Settle | None = None if choice is None else _one_of("settle", choice, SETTLE)
     return checked
 
 
@@ -211,6 +224,7 @@ class GuardedOptions(TypedDict, total=False):
     extra_headers: Mapping[str, str] | Callable[..., Mapping[str, str] | None] | None
     on_observed: OnObserved | None
     observe: bool | Callable[..., bool]
+    settle: Settle | None
 
 
 class SeriesOptions(TypedDict, total=False):
@@ -229,3 +243,4 @@ class SeriesOptions(TypedDict, total=False):
     extra_headers: Mapping[str, str] | None
     on_observed: OnObserved | None
     observe: bool
+    settle: Settle | None

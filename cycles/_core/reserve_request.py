@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from cycles._config import LeasePolicy, OnObserved, Unavailable
+from cycles._config import LeasePolicy, OnObserved, Settle, Unavailable
 from cycles._core.amounts import Amount
 from cycles._core.lifecycle import Actual
 from cycles._core.subjects import Action, Subject
@@ -35,6 +35,7 @@ class ReserveRequest:
     timeout: float | None = None
     extra_headers: Mapping[str, str] | None = field(default=None, repr=False)
     max_retries: int = 1
+    settle: Settle | None = None
     settlement_metadata: Mapping[str, str] = field(factory=dict)
 
     def body(self, key: str) -> dict[str, Any]:

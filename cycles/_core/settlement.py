@@ -23,7 +23,7 @@ from cycles._core.results import Balance, CommitResponse, EventCreateResponse, E
 from cycles._core.subjects import Action, Subject
 from cycles._version import public
 
-SettlementStatus: TypeAlias = Literal["committed", "recorded_as_event", "pending", "shadow"]
+SettlementStatus: TypeAlias = Literal["committed", "recorded_as_event", "pending", "pooled", "shadow"]
 
 
 @frozen(kw_only=True)
@@ -33,6 +33,7 @@ class Settlement:
     Attributes:
         status: ``"committed"``; ``"recorded_as_event"`` if the lease was over, or there was no reservation;
             ``"pending"`` if the server has not confirmed the amount yet and the client continues to settle it;
+            ``"pooled"`` if it is part of the commit of its pool's chunk, which the server has not confirmed yet;
             ``"shadow"`` if nothing was reserved and nothing was sent.
         actual: The amount to settle.
         charged: What the server charged; None while pending.

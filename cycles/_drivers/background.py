@@ -21,10 +21,13 @@ from cycles._core.requests import Call
 from cycles._core.retry_schedule import Item, RetrySchedule
 from cycles._core.settlement import FlushReport, PendingSettlement, actual_of
 from cycles._drivers.blocking import BlockingIo
+from cycles._drivers.commit_queue import CommitQueues, CommitThreads, Queued
 from cycles._drivers.pending_work import CreateCleanupTask, Done, Later, PendingTask, ReleaseTask, SettlementTask, Step
 from cycles._drivers.reporting import Reporter, logger
 from cycles._drivers.scheduler import Scheduler
 from cycles._flows.guard_state import GuardState, Release
+from cycles._flows.io import run
+from cycles._flows.settle import settle_queued
 from cycles._journal.journal import Records
 
 LOOK_AGAIN_S: Final = 0.02  # how often a flush looks whether the callers that settle have finished
@@ -56,6 +59,8 @@ class Background:
         self._wake_at: float | None = None
         self._workers = 0
         self._scanned = threading.Event()
+        self.commits = CommitQueues(config.background_commits)
+        self._commit_threads = CommitThreads(self.commits, self._settle_queued, self._notify)
         self._settled = 0
         # Used without a lock: the garbage collector may add to it while this thread holds any lock.
         self._ends: deque[Callable[[], object]] = deque()
@@ -72,7 +77,7 @@ class Background:
             self._scanned.set()
 
     def add_settlement(
-        self, record: Record, guard: GuardState | None, detail: str, *, immediately: bool = False
+        self, record: Record, guard: GuardState | None, detail: str, *, immediately: bool = False, quiet: bool = False
     ) -> None:
         """Settle a record whose outcome is unknown. Its lease is renewed while it can help: an event needs none."""
         if guard is not None and guard.heartbeat is not None:
@@ -90,7 +95,17 @@ class Background:
             floor=floor,
             detail=detail,
         )
-        self._reporter.pending(record, detail, journaled=self._records.journaled)
+        if not quiet:
+            self._reporter.pending(record, detail, journaled=self._records.journaled)
+
+    def queue_settlement(self, record: Record, guard: GuardState | None) -> bool:
+        """Send a saved settlement in a thread of this client."""
+        return self._commit_threads.add(record, guard)
+
+    def take_over(self, queued: list[Queued]) -> None:
+        """Settle what is queued on the schedule of pending work, which no worker of a queue sends any more."""
+        for each in queued:
+            self.add_settlement(each.record, each.guard, "queued", immediately=True, quiet=True)
 
     def add_release(self, release: Release, *, immediately: bool = False) -> None:
         """Try a release a few times more."""
@@ -111,13 +126,17 @@ class Background:
 
     def is_pending(self, reservation_id: str) -> bool:
         """Return whether the settlement of this reservation is unfinished here."""
-        return self._backlog.get(file_name(reservation_id)) is not None
+        key = file_name(reservation_id)
+        return self._backlog.get(key) is not None or self.commits.record(key) is not None
 
     def pending_record(self, reservation_id: str) -> Record | None:
         """Return the record of such a settlement, or None."""
+        key = file_name(reservation_id)
         with self._changed:
-            item = self._backlog.get(file_name(reservation_id))
-        task = None if item is None else item.value
+            item = self._backlog.get(key)
+        if item is None:
+            return self.commits.record(key)
+        task = item.value
         return task.read(self._records) if isinstance(task, SettlementTask) else None
 
     def unfinished(self) -> set[str]:
@@ -129,7 +148,7 @@ class Background:
                 found.add(task.release.reservation_id)
             elif isinstance(task, SettlementTask) and task.record is not None:
                 found.add(task.record.reservation_id)
-        return found
+        return found | {record.reservation_id for record in self.commits.records()}
 
     def end_guard(self, end: Callable[[], object]) -> None:
         """Call `end` in a new thread, or in the next flush if none can be started.
@@ -145,7 +164,8 @@ class Background:
         self._scanned.wait(self._config.flush_timeout if wait_s is None else wait_s)
         with self._changed:
             tasks = [(item.value, item.outcome) for item in self._backlog]
-        now_ms, shown = self._io.wall_ms(), []
+        now_ms = self._io.wall_ms()
+        shown = [_shown(record, now_ms, None) for record in self.commits.records()]
         for task, outcome in tasks:
             record = task.read(self._records) if isinstance(task, SettlementTask) else None
             if record is not None:
@@ -176,8 +196,9 @@ class Background:
         """
         end = time.monotonic() + timeout_s
         io = self._io.until(end)
-        settled, quarantined = self._settled, self._records.quarantined
+        settled, quarantined = self._settled + self.commits.settled, self._records.quarantined
         self._end_guards()
+        self.take_over(self.commits.take_all())
         self._scanned.wait(timeout_s)
         with self._changed:
             self._rejected.clear()
@@ -186,7 +207,7 @@ class Background:
             if self._work(io):
                 continue
             with self._changed:
-                callers = bool(self._ending) or (await_callers and self._callers_settle())
+                callers = bool(self._ending) or self.commits.is_sending() or (await_callers and self._callers_settle())
                 if not callers and not self._worth_waiting(end):
                     break
                 due = self._backlog.next_due()
@@ -194,13 +215,20 @@ class Background:
                 self._changed.wait(max(0.0, min(longest, end - now if due is None else due - now)))
         with self._changed:
             left = sum(item.value.is_settlement for item in self._backlog)
-            return FlushReport(self._settled - settled, left, self._records.quarantined - quarantined)
+            done = self._settled + self.commits.settled - settled
+            return FlushReport(done, left, self._records.quarantined - quarantined)
 
     def close(self) -> None:
-        """Start nothing more."""
+        """Start nothing more, and end the waits for settlements that are left."""
+        self._commit_threads.close()
+        self.take_over(self.commits.take_all())
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            left = [item.value for item in self._backlog]
+        for task in left:
+            if isinstance(task, SettlementTask) and task.guard is not None:
+                task.guard.stop_waiting()
 
     def _add(
         self, key: str, task: PendingTask, *, immediately: bool, floor: float = 0.0, detail: str | None = None
@@ -212,6 +240,17 @@ class Background:
             if item is not None and detail is not None:
                 item.outcome = detail
         self._pump()
+
+    def _settle_queued(self, queued: Queued) -> bool:
+        try:
+            return run(settle_queued(self._io, queued.record, queued.guard))
+        except BaseException:  # a bug, or the interpreter ends: the background continues
+            self.take_over([queued])
+            raise
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def _end_guards(self) -> None:
         while True:

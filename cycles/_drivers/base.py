@@ -79,6 +79,10 @@ class BaseIo:
         heartbeat.end()
         heartbeat.drop_timer()
 
+    def queue_settlement(self, record: Record, guard: GuardState | None) -> bool:
+        """Queue a saved settlement for a thread of the client."""
+        return self._background.queue_settlement(record, guard)
+
     def keep_settling(self, record: Record, guard: GuardState | None, detail: str) -> None:
         """Pass a pending settlement to the background."""
         self._background.add_settlement(record, guard, detail)

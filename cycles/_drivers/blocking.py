@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import inspect
 import math
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -21,7 +22,8 @@ from cycles._drivers.scheduler import WorkerPool
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
-from cycles._flows.io import BackgroundQueue, run
+from cycles._flows.io import BackgroundQueue, Syncs, run
+from cycles._flows.signal import Signal
 from cycles._journal.journal import Records
 
 if TYPE_CHECKING:
@@ -99,6 +101,18 @@ class BlockingIo(BaseIo):
     async def pause(self, seconds: float) -> None:
         """Sleep; a KeyboardInterrupt ends it."""
         time.sleep(seconds)  # noqa: ASYNC251 - no operation of this driver suspends: it runs in a thread
+
+    async def sync_log(self, log: Syncs) -> None:
+        """Sync the log in this thread."""
+        log.sync()
+
+    async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
+        """Wait in this thread; a KeyboardInterrupt ends it."""
+        if not signal.is_set:
+            event = threading.Event()
+            signal.on_set(event.set)
+            event.wait(timeout_s)
+        return signal.is_set
 
     def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
         """Let the scheduler send the next extend when it is due."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import httpx
 
     from cycles._drivers.journal_writer import JournalWriter
+    from cycles._drivers.pools import Pools
     from cycles._drivers.tasks import TaskIo
 
 HEARTBEAT_WORKERS: Final = 32  # extends in flight at the same time: one slow response delays no other lease
@@ -132,6 +133,9 @@ class Runtime:
         self.closed = True
         atexit.unregister(self._at_exit)
         self.guards.stop_heartbeats()
+        if "pools" in self.__dict__:
+            self.pools.close(partial(self.background.add_settlement, detail="queued", immediately=True, quiet=True))
+        self.background.commits.close()
         timeout_s = self._config.flush_timeout if flush_timeout_s is None else flush_timeout_s
         report = self.background.flush(timeout_s, await_callers=not self.in_event_loop())
         if report.pending:
@@ -150,6 +154,8 @@ class Runtime:
         if self.closed:
             return
         ended = self.guards.end_all()
+        if "pools" in self.__dict__:
+            ended += self.pools.end_guards()
         self.close()
         unfinished = self.background.unfinished()
         left = [guard for guard in ended if guard.reservation_id in unfinished or guard.state == "pending"]
@@ -170,6 +176,13 @@ class Runtime:
         return report
 
     @cached_property
+    def pools(self) -> Pools:
+        """The pools of this client; made on first use."""
+        from cycles._drivers.pools import Pools
+
+        return Pools(self.scheduler, self.blocking, self.records, self._reporter)
+
+    @cached_property
     def _journal_writer(self) -> JournalWriter:
         from cycles._drivers.journal_writer import JournalWriter
 
@@ -183,7 +196,8 @@ class Runtime:
             self._loops = {known: its for known, its in self._loops.items() if not known.is_closed()}
             if loop not in self._loops:
                 parts = (self.channel, self.records, self._reporter, self.background, self.blocking)
-                self._loops[loop] = TaskIo(*parts, self._journal_writer, loop)
+                queues = self.background.commits, self.background.take_over
+                self._loops[loop] = TaskIo(*parts, self._journal_writer, loop, *queues)
             return self._loops[loop]
 
     def _note_success(self) -> None:

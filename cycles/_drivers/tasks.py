@@ -26,16 +26,19 @@ from cycles._core.requests import Call
 from cycles._drivers.base import BaseIo
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.channel import Channel
+from cycles._drivers.commit_queue import CommitQueues, Queued
+from cycles._drivers.commit_tasks import CommitTasks
 from cycles._drivers.journal_writer import JournalWriter
 from cycles._drivers.reporting import Reporter
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
-from cycles._flows.io import BackgroundQueue
+from cycles._flows.io import BackgroundQueue, Syncs
 from cycles._flows.release import send_release
 from cycles._flows.reserve import clean_up_create
 from cycles._flows.retry import uncertain
-from cycles._flows.settle import attempt, conclude, file_away
+from cycles._flows.settle import settle_queued
+from cycles._flows.signal import Signal
 from cycles._journal.journal import Records
 
 T = TypeVar("T")
@@ -55,6 +58,8 @@ class TaskIo(BaseIo):
         blocking: Renews the leases of settlements that outlive the loop.
         writer: Does the file work of the loop.
         loop: The event loop.
+        commits: The queues of settlements whose callers do not wait.
+        take_over: Settles what this loop cannot send.
     """
 
     def __init__(
@@ -66,6 +71,8 @@ class TaskIo(BaseIo):
         blocking: BlockingIo,
         writer: JournalWriter,
         loop: asyncio.AbstractEventLoop,
+        commits: CommitQueues,
+        take_over: Callable[[list[Queued]], object],
     ) -> None:
         super().__init__(channel, records, reporter, background)
         self._blocking = blocking
@@ -76,6 +83,7 @@ class TaskIo(BaseIo):
         self._gate = asyncio.Semaphore(HEARTBEATS_IN_FLIGHT)
         self._heartbeats: weakref.WeakSet[Heartbeat] = weakref.WeakSet()  # those that this loop sends
         self._loop_end: AsyncGenerator[None, None] | None = None
+        self._commits = CommitTasks(commits, partial(settle_queued, self), self.start, take_over)
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt on this loop."""
@@ -121,6 +129,22 @@ class TaskIo(BaseIo):
     async def pause(self, seconds: float) -> None:
         """Sleep; a cancellation ends it."""
         await asyncio.sleep(seconds)
+
+    async def sync_log(self, log: Syncs) -> None:
+        """Sync the log on the journal's thread."""
+        await self._writer.run(log.sync)
+
+    async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
+        """Wait on this loop; a cancellation ends it."""
+        if not signal.is_set:
+            done = self._loop.create_future()
+            signal.on_set(partial(_notify, self._loop, done))
+            await asyncio.wait([done], timeout=timeout_s)
+        return signal.is_set
+
+    def queue_settlement(self, record: Record, guard: GuardState | None) -> bool:
+        """Queue a saved settlement for a task of the client on this loop."""
+        return self._commits.add(record, guard)
 
     def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
         """Send the next extend when it is due: a timer until then, a task for the attempt."""
@@ -213,9 +237,7 @@ class TaskIo(BaseIo):
     async def _finish_settling(self, record: Record, guard: GuardState | None) -> None:
         if await self.save(record) and guard is not None:
             guard.end_written_ahead()
-        record, result = await attempt(self, record, guard.trace_id if guard is not None else None)
-        conclude(self, record, result, guard)
-        await file_away(self, record, result)
+        await settle_queued(self, record, guard)
 
     async def _clean_up(self, call: Call) -> None:
         if uncertain(await clean_up_create(self, call)):
@@ -265,6 +287,11 @@ async def call_in_thread(call: Callable[[], T]) -> T:
     except RuntimeError:  # no thread can be started
         run()
     return await result
+
+
+def _notify(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and no task waits
+        loop.call_soon_threadsafe(_set_result, future, None)
 
 
 def _set_result(future: asyncio.Future[T], result: T) -> None:

@@ -60,7 +60,8 @@ async def _settle(io: Io, guard: GuardState, raised: BaseException | None) -> bo
         return uncommitted
     amount, settlement_metadata = _amount(io, guard, end)
     # What threads of the block spend until the guard is claimed counts too.
-    await commit(io, guard, amount if known is None else None, settlement_metadata=settlement_metadata)
+    actual, wait = amount if known is None else None, request.settle is None
+    await commit(io, guard, actual, settlement_metadata=settlement_metadata, wait=wait)
     return False
 
 
@@ -75,7 +76,10 @@ def drop(io: Io, guard: GuardState, what: str) -> None:
 def end_later(io: Io, guard: GuardState, raised: BaseException | None) -> None:
     """Settle a claimed guard in the background, when no caller can wait for it."""
     end = block_end(raised, guard.known, guard.request.actual, guard.usage.is_filled, guard.is_stream)
-    if isinstance(end, ReleaseBudget) or guard.sends_nothing:
+    if guard.pooled:
+        amount, marks = (None, {}) if isinstance(end, ReleaseBudget) else _amount(io, guard, end)
+        guard.end_pooled(io, amount, marks)
+    elif isinstance(end, ReleaseBudget) or guard.sends_nothing:
         release_in_background(io, guard, end.reason if isinstance(end, ReleaseBudget) else None)
     else:
         amount, settlement_metadata = _amount(io, guard, end)

@@ -24,7 +24,7 @@ from cycles._core.settlement import (
 )
 from cycles._core.settlement_rules import rejected_excess
 from cycles._core.usage import Metrics, settlement_metrics
-from cycles._errors import CyclesError, IdempotencyMismatchError, InvalidRequestError
+from cycles._errors import CyclesError, GuardFinalizedError, IdempotencyMismatchError, InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState
 from cycles._flows.io import Io
 from cycles._flows.settle import (
@@ -47,16 +47,21 @@ async def commit(
     metrics: Metrics | Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
     settlement_metadata: Mapping[str, str] | None = None,
+    *,
+    wait: bool = True,
 ) -> Settlement:
     """Commit an amount, by default the known spend, and end the guard.
 
-    Metrics and metadata that the protocol does not allow are omitted and reported.
+    Metrics and metadata that the protocol does not allow are omitted and reported. Without `wait` the settlement is
+    queued and sent in the background; if the queue is full, it is sent here.
 
     Raises:
         InvalidRequestError: a value that cannot be settled; the guard stays active.
         GuardFinalizedError: the guard has ended; nothing is sent.
         ProtocolError: a final error response.
     """
+    if guard.pooled:
+        return await guard.commit_pooled(io, actual, metrics, metadata, settlement_metadata)
     if actual is not None:
         guard.check_unit(actual)
         guard.reported_amount = actual  # stays known if another argument turns out to be wrong
@@ -67,7 +72,7 @@ async def commit(
         record = _claim(
             io, guard, actual, given, {**labels, **guard.request.settlement_metadata, **(settlement_metadata or {})}
         )
-        settlement = await _settle(io, guard, record)
+        settlement = await _settle(io, guard, record, wait=wait)
     except CyclesError:
         raise
     except BaseException:  # interrupted or cancelled: the amount is known, so it is settled, with the same key
@@ -141,11 +146,17 @@ def _event_record(io: Io, body: dict[str, Any]) -> Record:
     )
 
 
-async def _settle(io: Io, guard: GuardState, record: Record) -> Settlement:
+async def _settle(io: Io, guard: GuardState, record: Record, *, wait: bool) -> Settlement:
     if guard.sends_nothing:
         return settle_shadow(io, guard, actual_of(record))
     if await io.save(record):
         guard.end_written_ahead()
+    if not wait:
+        pending = Settlement(status="pending", actual=actual_of(record), trace_id=guard.trace_id)
+        guard.apply("unresolved", pending, if_accepted=True)
+        if io.queue_settlement(record, guard):
+            guard.unfinished = None
+            return pending
     latest, result = await attempt(io, record, guard.trace_id)
     conclude(io, latest, result, guard)
     guard.unfinished = None
@@ -154,6 +165,27 @@ async def _settle(io: Io, guard: GuardState, record: Record) -> Settlement:
     if rejected is not None:
         raise error_of(rejected, COMMIT_RESERVATION)
     assert guard.settlement is not None
+    return guard.settlement
+
+
+async def settled(io: Io, guard: GuardState, timeout_s: float | None) -> Settlement:
+    """Wait until the settlement of a guard is confirmed, for at most `timeout_s` seconds.
+
+    Returns:
+        The settlement; it is pending or pooled if the time was too short, or if the client was closed.
+
+    Raises:
+        InvalidRequestError: the guard has not ended.
+        GuardFinalizedError: the guard has ended without an amount.
+        ProtocolError: a final error response.
+    """
+    if not guard.finalized:
+        raise InvalidRequestError(f"settled() has nothing to wait for: {guard.name} is in use; call commit() before it")
+    await io.wait(guard.when_settled(), timeout_s)
+    if guard.rejection is not None:
+        raise error_of(guard.rejection, COMMIT_RESERVATION)
+    if guard.settlement is None:
+        raise GuardFinalizedError(f"settled() has nothing to wait for: {guard.name} is {guard.state}, not committed")
     return guard.settlement
 
 

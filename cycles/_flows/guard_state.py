@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from attrs import frozen
@@ -15,7 +17,7 @@ from attrs import frozen
 from cycles._core.amounts import Amount
 from cycles._core.caps import CapsLike, next_step
 from cycles._core.lifecycle import TRANSITIONS, GuardEvent, StateName, next_state
-from cycles._core.outcome import Success
+from cycles._core.outcome import RejectedResponse, Success
 from cycles._core.records import Record
 from cycles._core.requests import TraceId
 from cycles._core.reserve_request import ReserveRequest
@@ -24,6 +26,7 @@ from cycles._core.settlement import Settlement
 from cycles._core.usage import Usage
 from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.heartbeat_state import Heartbeat
+from cycles._flows.signal import Signal
 
 ANY_AMOUNT: Final = "any amount"
 """Claim the guard regardless of the spend: the caller has said how it ends."""
@@ -61,6 +64,7 @@ class GuardState:
         "_created",
         "_lock",
         "_response",
+        "_settled",
         "_state",
         "_usage",
         "ahead",
@@ -72,6 +76,7 @@ class GuardState:
         "is_stream",
         "key",
         "opened_ms",
+        "rejection",
         "reported_amount",
         "request",
         "reservation_id",
@@ -82,6 +87,8 @@ class GuardState:
         "trace_id",
         "unfinished",
     )
+
+    pooled = False  # a guard of a pool; `PooledState` replaces what the next three methods do
 
     def __init__(
         self,
@@ -106,6 +113,7 @@ class GuardState:
         self.counted: Amount | None = None  # what a callable `actual` returned for the usage so far, written ahead
         self.commit_key: str | None = None  # set when the spend is written ahead; the commit has the same key
         self.settlement: Settlement | None = None
+        self.rejection: RejectedResponse | None = None  # the error response that ended it
         self.steps: int = 0
         self.cancelled_by_lease: bool = False
         self.shadow_detail: str | None = None
@@ -116,6 +124,7 @@ class GuardState:
         if observed:
             self._state = "observed"
         self._usage: Usage | None = None
+        self._settled: Signal | None = None
         self._created: ReservationCreateResponse | None = None
         self._response: tuple[bytes, str | None, str | None] | None = None
         if isinstance(created, Success):
@@ -124,7 +133,7 @@ class GuardState:
         elif created is not None:
             self.reservation_id = created.reservation_id
             self._created = created
-        self._lock = threading.Lock()
+        self._lock: AbstractContextManager[bool] = threading.Lock()
 
     @property
     def created(self) -> ReservationCreateResponse | None:
@@ -176,6 +185,9 @@ class GuardState:
             self._state = next_state(self._state, event)
             if settlement is not None:
                 self.settlement = settlement
+            signal = None if TRANSITIONS[self._state] else self._settled
+        if signal is not None:
+            signal.set()
 
     def end_trace(self) -> None:
         """Report to the tracer that this guard has ended, after its last request and its last event."""
@@ -195,6 +207,19 @@ class GuardState:
     def end_observed(self, settlement: Settlement) -> None:
         """Store the settlement of an observed guard, whose state never changes."""
         self.settlement = settlement
+
+    def when_settled(self) -> Signal:
+        """Return the signal that is set when the state can change no longer."""
+        with self._lock:
+            signal = self._settled = self._settled or Signal()
+            is_final = not TRANSITIONS[self._state]
+        if is_final:
+            signal.set()
+        return signal
+
+    def stop_waiting(self) -> None:
+        """End the waits for the settlement: this process does not continue it."""
+        self.when_settled().set()
 
     def lease_changed(self, event: GuardEvent) -> None:
         """Apply an event of the heartbeat, which may continue after the end of the guard."""
@@ -288,6 +313,25 @@ class GuardState:
         with self._lock:
             self.steps = next_step(limit, self.steps)
             return self.steps
+
+    async def commit_pooled(
+        self,
+        io: Any,
+        actual: Amount | None,
+        metrics: Any,
+        metadata: Mapping[str, Any] | None,
+        marks: Mapping[str, str] | None,
+    ) -> Settlement:
+        """Commit a guard of a pool."""
+        raise NotImplementedError
+
+    async def release_pooled(self, io: Any, reason: str | None, known: KnownSpend) -> bool:
+        """Release a guard of a pool."""
+        raise NotImplementedError
+
+    def end_pooled(self, io: Any, amount: Amount | None, marks: Mapping[str, str]) -> None:
+        """End a claimed guard of a pool, with an amount or without."""
+        raise NotImplementedError
 
     def check_unit(self, amount: Amount) -> None:
         """Check an actual against the unit of the reservation.

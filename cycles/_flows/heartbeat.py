@@ -40,6 +40,8 @@ def _grant(success: Success) -> Grant:
 
 async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
     """Make one attempt to extend the lease, and schedule the next one or report the loss."""
+    if heartbeat.may_extend is not None and not heartbeat.may_extend():
+        return
     step = heartbeat.begin()
     if step is None:
         return

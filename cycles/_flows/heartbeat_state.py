@@ -16,6 +16,7 @@ class Heartbeat:
 
     Attributes:
         adopted: True if the scheduler thread sends the extends from now on, also of an async guard.
+        may_extend: Returns whether the lease is still needed when an attempt is due, or None.
         on_change: Notified when the lease is lost or extended; the guard follows with its state.
         on_lost: Called once when the heartbeat stops while the guard needs the lease.
         timer: The driver's timer of the next attempt, or None.
@@ -31,6 +32,7 @@ class Heartbeat:
         "extend_by_ms",
         "key",
         "lease",
+        "may_extend",
         "on_change",
         "on_lost",
         "reservation_id",
@@ -52,6 +54,7 @@ class Heartbeat:
         self.ended: bool = False
         self.adopted: bool = False
         self.timer: Any = None
+        self.may_extend: Callable[[], bool] | None = None
         self.on_change: Callable[[Literal["lease_lost", "extended"]], object] | None = None
         self.on_lost: Callable[[], object] | None = None
         self._attempting = False

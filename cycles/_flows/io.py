@@ -16,11 +16,20 @@ from cycles._core.requests import Call
 from cycles._core.reserve_request import ReserveRequest
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat_state import Heartbeat
+from cycles._flows.signal import Signal
 
 if TYPE_CHECKING:
     from cycles.events import Event
 
 T = TypeVar("T")
+
+
+class Syncs(Protocol):
+    """A log in mapped memory."""
+
+    def sync(self) -> None:
+        """Return when what is written is on disk. Blocks."""
+        ...
 
 
 class Io(Protocol):
@@ -48,6 +57,14 @@ class Io(Protocol):
 
     async def pause(self, seconds: float) -> None:
         """Wait for some seconds."""
+        ...
+
+    async def sync_log(self, log: Syncs) -> None:
+        """Return when what is written to the log of a chunk is on disk."""
+        ...
+
+    async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
+        """Wait until a signal is set, for at most `timeout_s` seconds. Return whether it is set."""
         ...
 
     @property
@@ -87,6 +104,10 @@ class Io(Protocol):
 
     def stop_heartbeat(self, heartbeat: Heartbeat) -> None:
         """Send no more extends."""
+        ...
+
+    def queue_settlement(self, record: Record, guard: GuardState | None) -> bool:
+        """Queue a saved settlement to be sent without its caller. False if the caller has to send it."""
         ...
 
     def keep_settling(self, record: Record, guard: GuardState | None, detail: str) -> None:
@@ -130,9 +151,16 @@ class BackgroundQueue(Protocol):
     """Accepts work that continues without its caller. Returns immediately; any thread may call it."""
 
     def add_settlement(
-        self, record: Record, guard: GuardState | None, detail: str, *, immediately: bool = False
+        self, record: Record, guard: GuardState | None, detail: str, *, immediately: bool = False, quiet: bool = False
     ) -> None:
-        """Settle a record. `immediately`: it is not saved yet, and its first retry waits for nothing."""
+        """Settle a record. `immediately`: it is not saved yet, and its first retry waits for nothing.
+
+        `quiet`: do not report that it is pending.
+        """
+        ...
+
+    def queue_settlement(self, record: Record, guard: GuardState | None) -> bool:
+        """Send a saved settlement in a thread of the client, after those before it. False if the queue is full."""
         ...
 
     def add_release(self, release: Release, *, immediately: bool = False) -> None:

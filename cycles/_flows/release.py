@@ -115,6 +115,8 @@ async def release_guard(
         GuardFinalizedError: the guard has ended; nothing is sent.
         ProtocolError: a final error response, unless `quiet`.
     """
+    if guard.pooled:
+        return await guard.release_pooled(io, reason, known), None
     release = _release_of(guard, reason)
     try:
         if not guard.claim("release", known, release):

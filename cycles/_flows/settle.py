@@ -66,6 +66,7 @@ def conclude(
         _report_settled(io, record, result.settlement, recovered)
     elif isinstance(result, Rejected):
         if guard is not None:
+            guard.rejection = result.response
             guard.apply("rejected", if_accepted=True)
         if result.charged is not None:
             _report_settled(io, record, result.charged, recovered)
@@ -128,6 +129,14 @@ async def _saved_if_open(io: Io, record: Record, result: SettlementOutcome) -> R
     if changed is not record:
         await io.save(changed)
     return changed
+
+
+async def settle_queued(io: Io, record: Record, guard: GuardState | None) -> bool:
+    """Send a settlement whose caller does not wait for it. Return whether the amount is settled."""
+    latest, result = await attempt(io, record, None if guard is None else guard.trace_id)
+    conclude(io, latest, result, guard)
+    await file_away(io, latest, result)
+    return isinstance(result, Settled)
 
 
 async def file_away(io: Io, record: Record, result: SettlementOutcome) -> None:

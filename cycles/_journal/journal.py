@@ -20,6 +20,8 @@ import attrs
 from cycles._config import Durability
 from cycles._core.records import Record, RecordError, decode, encode, file_name, partition
 from cycles._journal.file_store import NOTHING_THERE, FileStore
+from cycles._journal.pool_log import ChunkLogs
+from cycles._journal.pool_recovery import recover_chunks
 from cycles._journal.spend_log import SpendLog, left_entries
 from cycles._journal.store import JournalStore, Put, StoreError
 
@@ -142,8 +144,13 @@ class Journal:
         """Return the slots in which this process writes known spend ahead."""
         return SpendLog(self._files.locate, sync=self._sync)
 
+    def chunk_logs(self) -> ChunkLogs:
+        """Return the slot logs of the chunks of this process."""
+        return ChunkLogs(self._files.locate, sync=self._sync)
+
     def recover_spend(self) -> None:
-        """Save the records of the spend that dead processes wrote ahead, unless the journal has their settlement."""
+        """Save the records of what dead processes left in logs, unless the journal has their settlement."""
+        recover_chunks(self._files, self.save, self._report_unreadable)
         try:
             with left_entries(self._files.locate()) as entries:
                 for entry in entries:
@@ -284,8 +291,6 @@ class Journal:
             self._report_unreadable(self._files.path(entry), error)
         return False
 
-    # Reports
-
     def _report_unwritable(self, error: BaseException) -> None:
         folder = self._files.known_folder
         advice = "free some space there" if getattr(error, "errno", None) in _NO_SPACE else "make it writable"
@@ -375,6 +380,10 @@ class Records:
     def spend_log(self) -> SpendLog | None:
         """Return the slots for spend that is written ahead; None without a journal or without file locks."""
         return self._journal.spend_log() if self._journal is not None and SpendLog.is_supported() else None
+
+    def chunk_logs(self) -> ChunkLogs | None:
+        """Return the slot logs of pools; None without a journal."""
+        return None if self._journal is None else self._journal.chunk_logs()
 
     def left_by_others(self) -> list[Entry]:
         """Return the entries of the journal but for those that guards of this process are settling."""

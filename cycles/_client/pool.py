@@ -1,0 +1,316 @@
+"""`client.pool`: many guards from one reservation. See `docs/pools.md`."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+from attrs import evolve, frozen
+
+from cycles._client.context import current_subject
+from cycles._client.methods import OperationContext
+from cycles._client.options import (
+    AnyAction,
+    AnySubject,
+    checked_actual,
+    checked_amount,
+    checked_policy,
+    checked_seconds,
+    checked_wait,
+)
+from cycles._client.pool_guard import PooledReservation
+from cycles._config import Config, LeasePolicy
+from cycles._core.amounts import Amount
+from cycles._core.json_values import clean_object
+from cycles._core.lifecycle import Actual
+from cycles._core.requests import new_key
+from cycles._core.reserve_request import ReserveRequest
+from cycles._core.settlement import FlushReport
+from cycles._core.subjects import LEVELS, Subject, as_action, as_subject
+from cycles._drivers.first_use import first_use
+from cycles._errors import InvalidRequestError
+from cycles._flows.io import run
+from cycles._flows.pool import PoolState
+from cycles._flows.pool_chunks import flush
+from cycles._flows.pool_parts import PooledOptions, PoolOptions
+from cycles._flows.reserve import create_call
+from cycles._version import public
+
+if TYPE_CHECKING:
+    from cycles._client.decorator import F
+    from cycles._client.options import ActualOption, AmountOption
+    from cycles._drivers.runtime import Runtime
+
+_NOTHING: Final = (None, None, None, None, None)
+SUBJECTS: Final = 256  # resolved subjects that are cached
+
+
+@frozen
+class PoolStats:
+    """Amounts and counts of a pool in this process.
+
+    Attributes:
+        held: What its chunks hold at the server now.
+        spent: What its guards have spent, guards that were reserved directly included.
+        live: The estimates of its live guards.
+        free: What open chunks can still admit.
+        chunks: Chunks that hold something now.
+        refills: Chunks that were opened so far.
+        denied: Guards that were denied so far.
+        direct: Guards that were reserved without the pool so far.
+        excess: The amounts above estimates that no chunk had space for.
+    """
+
+    held: Amount
+    spent: Amount
+    live: Amount
+    free: Amount
+    chunks: int
+    refills: int
+    denied: int
+    direct: int
+    excess: Amount
+
+
+class PoolOwner(Protocol):
+    """The client of a pool."""
+
+    @property
+    def config(self) -> Config:
+        """Its configuration."""
+        ...
+
+    def _runtime(self) -> Runtime: ...
+
+    def _context(self) -> OperationContext: ...
+
+
+class Pool:
+    """Many guards from few reservations. ``with`` or ``async with`` closes it; closing the client does so too.
+
+    Threads, tasks and any number of event loops can use it at the same time. A forked child can use it as if it were
+    new.
+    """
+
+    def __init__(self, client: PoolOwner, options: PoolOptions, request: ReserveRequest, subject: Subject) -> None:
+        self._client = client
+        self._options = options
+        self._request = request
+        self._subject = subject
+        self._current: tuple[int, PoolState] | None = None
+        self._closed_in: int | None = None  # the process that closed it: a forked child may use it
+        self._subjects: OrderedDict[Any, Subject] = OrderedDict()
+        self._plain: tuple[PoolState, PooledOptions] | None = None
+        self.aio = AsyncPool(self)
+
+    def reserve(
+        self,
+        estimate: Amount,
+        *,
+        action: AnyAction | None = None,
+        subject: AnySubject = None,
+        actual: Actual = None,
+        metadata: Mapping[str, Any] | None = None,
+        lease_policy: LeasePolicy | None = None,
+        wait: float | None = None,
+        idempotency_key: None = None,
+    ) -> PooledReservation:
+        """Describe a guard. It is entered, acquired or awaited as a reservation is, usually without a request.
+
+        Args:
+            estimate: The largest amount that the action should cost, in the unit of the pool.
+            action: Kept in this process only: in the event of the guard, and in the counts of its chunk's commit.
+            subject: As for `Cycles.reserve`. Each set of levels has its own chunks.
+            actual: As for `Cycles.reserve`.
+            metadata: Kept in this process only: in the event of the guard.
+            lease_policy: As for `Cycles.reserve`; it acts if the lease of the guard's chunk is lost.
+            wait: Seconds to wait for budget if a chunk is denied.
+            idempotency_key: Not possible: the server never sees the guard.
+
+        Raises:
+            InvalidRequestError: A value is wrong, or `idempotency_key` was passed.
+        """
+        if idempotency_key is not None:
+            raise InvalidRequestError(
+                "idempotency_key is not possible in a pool, whose guards the server never sees: "
+                "use client.reserve(...) for it"
+            )
+        if estimate.__class__ is not Amount or estimate.unit != self._options.unit:
+            _check_estimate(estimate, self._options.unit)
+        runtime = self._client._runtime()
+        state = self._state(runtime)
+        given = (action, subject, actual, metadata, lease_policy)
+        if given == _NOTHING and current_subject() is None:
+            if self._plain is None or self._plain[0] is not state:
+                self._plain = (state, self._options_of(runtime, state, self._request, None))
+            return PooledReservation(runtime, state, estimate, self._plain[1], wait and checked_wait(wait))
+        request = evolve(
+            self._request,
+            action=self._request.action if action is None else as_action(action),
+            actual=checked_actual(actual, estimate),
+            metadata=self._request.metadata if metadata is None else clean_object(metadata, "metadata"),
+            lease_policy=self._request.lease_policy if lease_policy is None else checked_policy(lease_policy),
+        )
+        options = self._options_of(runtime, state, request, subject)
+        return PooledReservation(runtime, state, estimate, options, checked_wait(wait))
+
+    def guarded(self, estimate: AmountOption, *, actual: ActualOption = None, **options: Any) -> Callable[[F], F]:
+        """Guard every call of a function with a guard of this pool, as `Cycles.guarded` does with a reservation.
+
+        Args:
+            estimate: As for `Cycles.guarded`.
+            actual: As for `Cycles.guarded`.
+            options: Any other option of `reserve`, or a callable of the call's arguments that returns it.
+
+        Raises:
+            InvalidRequestError: When decorating: the object cannot be guarded, or an option is wrong for every call.
+        """
+        from cycles._client.decorator import guarded_by
+
+        unknown = sorted(set(options) - {"action", "subject", "metadata", "lease_policy", "wait"})
+        if unknown:
+            raise InvalidRequestError(
+                f"{unknown[0]} is not an option of a guard in a pool: pass it to client.pool(...), "
+                "or use client.guarded(...)"
+            )
+        action = options.pop("action", None)
+        return guarded_by(lambda: self, estimate, action or self._request.action, actual, options)  # type: ignore[arg-type]
+
+    def flush(self, timeout: float = 10.0) -> FlushReport:
+        """Settle every chunk, and wait at most `timeout` seconds for it. A chunk waits for its live guards.
+
+        Returns:
+            How many chunks were settled, and how many are still pending.
+        """
+        runtime = self._client._runtime()
+        return run(flush(runtime.blocking, self._state(runtime), checked_seconds("timeout", timeout)))
+
+    def close(self) -> None:
+        """Settle every chunk and admit no more guards. Guards that still run are settled when they end."""
+        self._closed_in = os.getpid()
+        state = self._own_state()
+        if state is not None and not state.closed:
+            state.closed = True
+            run(flush(self._client._runtime().blocking, state, self._client.config.flush_timeout, force=True))
+
+    async def aclose(self) -> None:
+        """As `close`, without blocking the event loop."""
+        self._closed_in = os.getpid()
+        state = self._own_state()
+        if state is not None and not state.closed:
+            state.closed = True
+            io = self._client._runtime().tasks()
+            await flush(io, state, self._client.config.flush_timeout, force=True)
+
+    def stats(self) -> PoolStats:
+        """Return the amounts and counts of this process."""
+        runtime = self._client._runtime()
+        state, unit = self._state(runtime), self._options.unit
+        with state.lock:
+            held_directly = state.held_directly()
+            subs = list(state.subs.values())
+            return PoolStats(
+                held=Amount(unit, 0 if self._options.shadow else sum(sub.allotment.held for sub in subs)),
+                spent=Amount(unit, state.spent),
+                live=Amount(unit, state.live + held_directly),
+                free=Amount(unit, sum(chunk.free for sub in subs for chunk in sub.allotment.open)),
+                chunks=len(state.chunks),
+                refills=state.opened,
+                denied=state.denied,
+                direct=state.directs,
+                excess=Amount(unit, state.excess),
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        options = self._options
+        return f"<Pool of at most {Amount(options.unit, options.max_held)} for {options.action.name}>"
+
+    def _own_state(self) -> PoolState | None:
+        """Return the pool of this process, never that of a parent process; None if there is none yet."""
+        current = self._current
+        return None if current is None or current[0] != os.getpid() else current[1]
+
+    def _state(self, runtime: Runtime) -> PoolState:
+        current = self._current
+        if current is None or current[0] != runtime.pid:
+            with first_use:
+                current = self._current
+                if current is None or current[0] != runtime.pid:
+                    state = runtime.pools.make(self._options)
+                    state.closed = self._closed_in == runtime.pid
+                    current = self._current = (runtime.pid, state)
+        return current[1]
+
+    def _options_of(
+        self, runtime: Runtime, state: PoolState, request: ReserveRequest, subject: AnySubject
+    ) -> PooledOptions:
+        resolved = self._resolved(subject)
+        key = tuple(getattr(resolved, level) for level in LEVELS)
+        if key not in state.subs:
+            runtime.channel.wire.check(create_call(evolve(request, subject=resolved), "k"))
+        sub = state.sub_pool(key, resolved) if runtime.pools.has_logs else None
+        return PooledOptions(request.action, sub, evolve(request, subject=resolved))
+
+    def _resolved(self, given: AnySubject) -> Subject:
+        """Return the subject of a guard: cached by value, so that equal subjects need no merge."""
+        subject, around = as_subject(given), current_subject()
+        key = (subject, around)
+        try:
+            resolved = self._subjects[key]
+            self._subjects.move_to_end(key)
+        except KeyError:
+            resolved = self._client._context().subject(subject.over(around or Subject()).over(self._subject))
+            self._subjects[key] = resolved
+            if len(self._subjects) > SUBJECTS:
+                self._subjects.popitem(last=False)
+        return resolved
+
+
+class AsyncPool:
+    """The operations of a pool as coroutines: ``await pool.aio.flush()``."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def flush(self, timeout: float = 10.0) -> FlushReport:
+        """As `Pool.flush`."""
+        pool = self._pool
+        runtime = pool._client._runtime()
+        return await flush(runtime.tasks(), pool._state(runtime), checked_seconds("timeout", timeout))
+
+    async def close(self) -> None:
+        """As `Pool.aclose`."""
+        await self._pool.aclose()
+
+
+def _check_estimate(estimate: Any, unit: str) -> None:
+    checked_amount(estimate)
+    if estimate.unit != unit:
+        raise InvalidRequestError(f"estimate must be in the unit of the pool: {estimate} is not in {unit}")
+
+
+def pool_name() -> str:
+    """Return the name of a new pool, for the metadata of its commits."""
+    return new_key()[:12]
+
+
+public(Pool, PoolStats)

@@ -1,0 +1,237 @@
+"""The guards of a pool: `Guard` and `AsyncGuard`, whose commits usually send nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from attrs import frozen
+
+from cycles._client.guard import AsyncGuard, Guard
+from cycles._client.guard_properties import GuardProperties
+from cycles._client.reservation import Reservation
+from cycles._core.allotment import ChunkState
+from cycles._core.amounts import Amount
+from cycles._core.results import ReservationExtendResponse
+from cycles._core.settlement import Settlement
+from cycles._core.usage import Metrics
+from cycles._errors import GuardFinalizedError, InvalidRequestError
+from cycles._flows.io import run
+from cycles._flows.pool import PoolState
+from cycles._flows.pool_acquire import acquire
+from cycles._flows.pool_guard import PooledState
+from cycles._flows.pool_parts import PooledOptions
+from cycles._flows.run_limit import limits_apply
+from cycles._version import public
+
+if TYPE_CHECKING:
+    from cycles._drivers.runtime import Runtime
+
+
+@frozen
+class ChunkView:
+    """The chunk of a guard, as it is now.
+
+    Attributes:
+        reservation_id: The server's id.
+        reserved: Its amount.
+        spent: What its guards have spent.
+        guards: How many guards have ended with an amount.
+        state: ``open``, ``draining``, ``sealed``, ``confirmed``, ``rejected`` or ``empty``.
+        settlement: That of its commit; None until it is confirmed or pending.
+    """
+
+    reservation_id: str | None
+    reserved: Amount
+    spent: Amount
+    guards: int
+    state: ChunkState
+    settlement: Settlement | None
+
+
+class _InPool(GuardProperties):
+    """What the guards of pools cannot do, and what only they have."""
+
+    __slots__ = ()
+
+    _state: PooledState
+
+    @property
+    def is_pooled(self) -> bool:
+        """True: this guard shares its reservation with others."""
+        return True
+
+    @property
+    def chunk(self) -> ChunkView:
+        """The chunk of this guard."""
+        chunk, unit = self._state.chunk, self._state.estimate.unit
+        return ChunkView(
+            chunk.lease.reservation_id,
+            Amount(unit, chunk.amount),
+            Amount(unit, chunk.spent),
+            chunk.used,
+            chunk.state,
+            chunk.lease.settlement,
+        )
+
+    @property
+    def estimate(self) -> Amount:
+        """The estimate of the guard."""
+        return self._state.estimate
+
+    @property
+    def reserved(self) -> Amount | None:
+        """What the chunk holds for this guard."""
+        return self._state.estimate
+
+    def detach(self) -> NoReturn:
+        """Raise an error: the server never sees this guard.
+
+        Raises:
+            InvalidRequestError: Always.
+        """
+        raise InvalidRequestError(
+            "a guard of a pool cannot be detached, because the server never sees it: use client.reserve(...) for it"
+        )
+
+
+class PooledGuard(_InPool, Guard):
+    """A guard of a pool in sync code."""
+
+    __slots__ = ()
+
+    def __init__(self, runtime: Runtime, state: PooledState) -> None:
+        self._runtime = runtime
+        self._token = self._span = None
+        self._state = state
+
+    def commit(
+        self,
+        actual: Amount | None = None,
+        *,
+        metrics: Metrics | Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        wait: bool = True,
+    ) -> Settlement:
+        """As `Guard.commit`. The amount becomes part of the chunk's commit: status ``pooled``."""
+        if metrics is metadata is None and actual.__class__ is Amount:
+            self._check_process()
+            settlement = self._state.commit_quickly(actual)
+            if settlement is not None:
+                return settlement
+        return super().commit(actual, metrics=metrics, metadata=metadata, wait=wait)
+
+    def extend(self, extend_by_ms: int | None = None) -> None:
+        """Do nothing: the heartbeat of the chunk renews the lease."""
+        _check_in_use(self._state)
+
+
+class PooledAsyncGuard(_InPool, AsyncGuard):
+    """A guard of a pool in async code."""
+
+    __slots__ = ()
+
+    def __init__(self, runtime: Runtime, state: PooledState) -> None:
+        self._runtime = runtime
+        self._token = self._span = None
+        self._state = state
+        self._cancellation = None
+
+    async def commit(
+        self,
+        actual: Amount | None = None,
+        *,
+        metrics: Metrics | Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        wait: bool = True,
+    ) -> Settlement:
+        """As `Guard.commit`. It does not suspend if the amount fits into the chunk."""
+        if metrics is metadata is None and actual.__class__ is Amount:
+            self._check_process()
+            settlement = self._state.commit_quickly(actual)
+            if settlement is not None:
+                return settlement
+        return await super().commit(actual, metrics=metrics, metadata=metadata, wait=wait)
+
+    async def extend(self, extend_by_ms: int | None = None) -> ReservationExtendResponse | None:
+        """Do nothing: the heartbeat of the chunk renews the lease."""
+        _check_in_use(self._state)
+        return None
+
+    async def __aenter__(self) -> Self:
+        if self._state.options.request.lease_policy == "cancel":
+            return await super().__aenter__()
+        self._enter()
+        return self
+
+
+def _check_in_use(state: PooledState) -> None:
+    if state.finalized:
+        raise GuardFinalizedError(f"cannot extend: {state.name} has already ended; nothing was sent")
+
+
+class PooledReservation(Reservation):
+    """Describes a guard of a pool."""
+
+    __slots__ = ("_estimate", "_options", "_pool", "_process", "_wait")
+
+    def __init__(
+        self, runtime: Runtime, pool: PoolState, estimate: Amount, options: PooledOptions, wait: float | None
+    ) -> None:
+        super().__init__(lambda: runtime, options.request)
+        self._process = runtime
+        self._pool = pool
+        self._estimate = estimate
+        self._options = options
+        self._wait = wait
+
+    def acquire(self) -> Guard:
+        """Return a guard of the pool, usually without a request.
+
+        Raises:
+            BudgetExceededError: The server denied a chunk, or the limit of the pool is reached (code POOL_LIMIT).
+            CyclesError: As for a reservation.
+        """
+        state = self._quickly()
+        if state is not None:
+            return PooledGuard(self._process, state)
+        direct = Guard(self._process)
+        try:
+            io = self._process.blocking
+            got = run(acquire(io, self._pool, self._estimate, self._options, self._wait, direct._take))
+            if isinstance(got, PooledState):
+                return PooledGuard(self._process, got)
+            direct._take(got)
+        except BaseException:
+            direct._abandon()
+            raise
+        return direct
+
+    async def _acquire_async(self) -> AsyncGuard:
+        state = self._quickly()
+        if state is not None:
+            return PooledAsyncGuard(self._process, state)
+        io = self._process.tasks()
+        direct = AsyncGuard(self._process)
+        flow = acquire(io, self._pool, self._estimate, self._options, self._wait, direct._take)
+        try:
+            got = await io.to_the_end(flow)
+            if isinstance(got, PooledState):
+                return PooledAsyncGuard(self._process, got)
+            direct._take(got)
+        except BaseException:
+            direct._abandon()
+            raise
+        return direct
+
+    def _quickly(self) -> PooledState | None:
+        """Admit the guard if a chunk has space for it now."""
+        pool, options, estimate = self._pool, self._options, self._estimate
+        if options.sub is None or limits_apply():
+            return None
+        now_ms = pool.io.now_ms()
+        chunk = pool.admit(options.sub, estimate.amount, now_ms)
+        return None if chunk is None else PooledState(pool, chunk, estimate, options, now_ms)
+
+
+public(ChunkView)

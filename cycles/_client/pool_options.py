@@ -1,0 +1,79 @@
+"""Check the options of `client.pool`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from cycles._client.options import checked_amount, checked_flag, checked_policy, checked_unavailable
+from cycles._client.pool import Pool, PoolOwner, pool_name
+from cycles._core.amounts import Amount
+from cycles._core.json_values import clean_object
+from cycles._core.reserve_request import ReserveRequest
+from cycles._core.subjects import Subject, as_action, as_subject
+from cycles._errors import InvalidRequestError
+from cycles._flows.pool_parts import PoolOptions
+from cycles._flows.reserve import create_call
+
+PARTS: Final = 4  # chunks of a pool by default
+SETTLE_TTLS: Final = 4  # a server allows ten extensions, and each adds at least half a ttl
+MOST_SCOPES: Final = 1_024
+
+
+def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
+    """Return a pool with checked options.
+
+    Raises:
+        InvalidRequestError: a value is wrong.
+    """
+    max_held = checked_amount(given["max_held"], "max_held")
+    chunk, limit = given["chunk"], given["limit"]
+    for name, amount in (("chunk", chunk), ("limit", limit)):
+        if amount is not None and checked_amount(amount, name).unit != max_held.unit:
+            raise InvalidRequestError(f"{name} must be in the unit of max_held: {amount} is not in {max_held.unit}")
+    size = -(-max_held.amount // PARTS) if chunk is None else chunk.amount
+    if not 1 <= size <= max_held.amount:
+        raise InvalidRequestError(
+            f"chunk must be from 1 to max_held, {max_held}: got {Amount(max_held.unit, size)}; pass a larger max_held"
+        )
+    metadata = None if given["metadata"] is None else clean_object(given["metadata"], "metadata")
+    config = client.config
+    request = ReserveRequest(
+        estimate=Amount(max_held.unit, size),
+        action=as_action(given["action"]),
+        subject=client._context().subject(given["subject"]),
+        ttl_ms=given["ttl_ms"],
+        grace_period_ms=given["grace_period_ms"],
+        overage_policy=given["overage_policy"],
+        metadata=metadata,
+        lease_policy=config.lease_policy if given["lease_policy"] is None else checked_policy(given["lease_policy"]),
+        shadow=config.shadow if given["shadow"] is None else checked_flag("shadow", given["shadow"]),
+        on_unavailable="raise" if given["on_unavailable"] is None else checked_unavailable(given["on_unavailable"]),
+    )
+    client._runtime().channel.wire.check(create_call(request, "k"))
+    own: Subject = as_subject(given["subject"])
+    options = PoolOptions(
+        name=pool_name(),
+        unit=max_held.unit,
+        max_held=max_held.amount,
+        chunk=size,
+        limit=None if limit is None else limit.amount,
+        action=request.action,
+        dimensions=own.dimensions,
+        ttl_ms=request.ttl_ms,
+        grace_period_ms=request.grace_period_ms,
+        overage_policy=request.overage_policy,
+        metadata=metadata,
+        lease_policy=request.lease_policy,
+        shadow=request.shadow,
+        on_unavailable=request.on_unavailable,
+        settle_ms=_integer("settle_ms", given["settle_ms"], 1, SETTLE_TTLS * request.ttl_ms),
+        max_scopes=_integer("max_scopes", given["max_scopes"], 1, MOST_SCOPES),
+        sync=config.journal and config.durability == "disk",
+    )
+    return Pool(client, options, request, own)
+
+
+def _integer(name: str, value: Any, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidRequestError(f"{name} must be an integer from {least} to {most}, got {value!r:.80}")
+    return value

@@ -1,0 +1,223 @@
+"""The arithmetic of `client.pool`: chunks, and from which chunk a guard is admitted. It has no clock and no lock.
+
+A chunk is one reservation that many guards share. Of its amount, `spent` is settled by guards, `live` is the sum of the
+estimates of live guards, and the rest is `free`. See `docs/pools.md`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+ChunkState: TypeAlias = Literal["open", "draining", "sealed", "confirmed", "rejected", "empty"]
+ChunkEvent: TypeAlias = Literal["drain", "seal", "confirm", "reject", "discard"]
+
+CHUNK_TRANSITIONS: Final[dict[ChunkState, dict[ChunkEvent, ChunkState]]] = {
+    "open": {"drain": "draining", "seal": "sealed"},
+    "draining": {"seal": "sealed"},
+    "sealed": {"confirm": "confirmed", "reject": "rejected", "discard": "empty"},
+    "confirmed": {},
+    "rejected": {},
+    "empty": {},
+}
+"""State, event, next state. An opening chunk is not a `Chunk` yet: it is `Allotment.opening`."""
+
+SLOTS: Final = 4_096  # guards of one chunk: what its slot log has place for
+SMALLEST_PART: Final = 16  # a denied chunk is halved down to this part of its size
+
+
+class Chunk:
+    """One reservation that many guards share. Its owner holds the lock of the pool for every call."""
+
+    __slots__ = ("amount", "free", "guards", "live", "slots", "spent", "state", "used")
+
+    def __init__(self, amount: int, slots: int = SLOTS) -> None:
+        self.amount = amount
+        self.free = amount
+        self.spent = 0
+        self.live = 0
+        self.guards = 0  # live
+        self.used = 0  # slots that are written
+        self.slots = slots
+        self.state: ChunkState = "open"
+
+    @property
+    def takes_spend(self) -> bool:
+        """Whether guards of this chunk can be settled in it."""
+        return self.state in ("open", "draining")
+
+    @property
+    def is_half_used(self) -> bool:
+        """Whether the next chunk should be opened."""
+        return 2 * self.free <= self.amount or 2 * (self.used + self.guards) >= self.slots
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether no guard can be admitted any more, also after all live guards have ended."""
+        return self.spent >= self.amount or self.used >= self.slots
+
+    def admit(self, estimate: int) -> bool:
+        """Admit a guard if its estimate and its slot fit."""
+        if self.state != "open" or self.free < estimate or self.used + self.guards >= self.slots:
+            return False
+        self.free -= estimate
+        self.live += estimate
+        self.guards += 1
+        return True
+
+    def settle(self, estimate: int, actual: int) -> int:
+        """End a guard with its actual. Return the part of the actual that does not fit into the chunk."""
+        space = self.free + estimate
+        excess = actual - space if actual > space else 0
+        taken = actual - excess
+        self.free = space - taken
+        self.live -= estimate
+        self.spent += taken
+        self.guards -= 1
+        self.used += 1
+        return excess
+
+    def fits(self, estimate: int, actual: int) -> bool:
+        """Return whether the whole actual of a live guard fits."""
+        return actual - estimate <= self.free
+
+    def release(self, estimate: int) -> None:
+        """End a guard without an amount."""
+        self.free += estimate
+        self.live -= estimate
+        self.guards -= 1
+
+    def leave(self, estimate: int) -> None:
+        """Stop counting a live guard of a sealed chunk: it is settled elsewhere."""
+        self.live -= estimate
+        self.guards -= 1
+
+    def change(self, event: ChunkEvent) -> bool:
+        """Change the state; return False if the table has no row for it."""
+        following = CHUNK_TRANSITIONS[self.state].get(event)
+        if following is None:
+            return False
+        self.state = following
+        return True
+
+
+class Move(Enum):
+    """What a caller does whose estimate fits into no open chunk."""
+
+    WAIT = "wait for the refill, or for a commit, that is in progress"
+    OPEN = "open a chunk"
+    DENY = "raise the last denial"
+    DIRECT = "reserve directly, without the pool"
+
+
+class Step(NamedTuple):
+    """The move, and for OPEN the amount of the chunk to open."""
+
+    move: Move
+    amount: int = 0
+
+
+class Allotment:
+    """The chunks of one scope set.
+
+    Args:
+        max_held: The most that may be held at the server.
+        chunk: The amount of one chunk.
+        slots: Guards of one chunk.
+    """
+
+    def __init__(self, max_held: int, chunk: int, slots: int = SLOTS) -> None:
+        self.max_held = max_held
+        self.chunk = chunk
+        self.slots = slots
+        self.size = chunk  # of the next chunk: halved by denials
+        self.open: list[Chunk] = []  # oldest first
+        self.held = 0  # of all chunks that are not confirmed, the opening one included
+        self.opening = 0  # amount of the chunk that is being reserved
+        self.sending = 0  # chunks whose commit or release is in its first attempt
+        self.denied_until_ms = 0.0
+
+    def admit(self, estimate: int) -> Chunk | None:
+        """Admit a guard into the oldest open chunk that has space for it."""
+        for chunk in self.open:
+            if chunk.admit(estimate):
+                return chunk
+        return None
+
+    def too_small(self, estimate: int) -> list[Chunk]:
+        """Return the open chunks that can never admit this estimate, because of what is spent."""
+        return [chunk for chunk in self.open if chunk.amount - chunk.spent < estimate]
+
+    def next_step(self, estimate: int, now_ms: float) -> Step:
+        """Return what to do for a guard that fits nowhere. Nothing here waits for live guards."""
+        if estimate > self.chunk:
+            return Step(Move.DIRECT)
+        if self.opening:
+            return Step(Move.WAIT)
+        if now_ms < self.denied_until_ms:
+            return Step(Move.DENY)
+        amount = max(self.size, estimate)
+        if self.held + amount <= self.max_held:
+            return Step(Move.OPEN, amount)
+        return Step(Move.WAIT if self.sending else Move.DIRECT)
+
+    def ahead(self, now_ms: float) -> int:
+        """Return the amount of a chunk to open ahead of need, or 0."""
+        if self.opening or now_ms < self.denied_until_ms or not self.open or not self.open[-1].is_half_used:
+            return 0
+        return self.size if self.held + self.size <= self.max_held else 0
+
+    def begin(self, amount: int) -> None:
+        """Count a chunk that is being reserved."""
+        self.opening = amount
+        self.held += amount
+
+    def smaller(self, floor: int) -> int | None:
+        """Return half of the opening chunk, after a denial; None if it is as small as `floor` already."""
+        amount = max(self.opening // 2, floor, -(-self.chunk // SMALLEST_PART))
+        if amount >= self.opening:
+            return None
+        self.held -= self.opening - amount
+        self.size = self.opening = amount
+        return amount
+
+    def failed(self, *, denied_until_ms: float = 0.0) -> None:
+        """Count the opening chunk no longer."""
+        self.held -= self.opening
+        self.opening = 0
+        self.denied_until_ms = max(self.denied_until_ms, denied_until_ms)
+
+    def opened(self, chunk: Chunk) -> None:
+        """Admit guards into the chunk that was opening. The next one has twice its size, up to the full size."""
+        self.opening = 0
+        self.denied_until_ms = 0.0
+        self.size = min(self.chunk, max(self.size, chunk.amount) * 2)
+        self.open.append(chunk)
+
+    def drained(self, chunk: Chunk) -> bool:
+        """Admit no more guards into a chunk. Return whether it was open."""
+        if not chunk.change("drain"):
+            return False
+        self.open.remove(chunk)
+        return True
+
+    def sealed(self, chunk: Chunk) -> bool:
+        """Take no more spend in a chunk. Return whether it did before."""
+        was_open = chunk.state == "open"
+        if not chunk.change("seal"):
+            return False
+        if was_open:
+            self.open.remove(chunk)
+        self.sending += 1
+        return True
+
+    def sent(self) -> None:
+        """Note that the first attempt to end a sealed chunk is over."""
+        self.sending -= 1
+
+    def ended(self, chunk: Chunk, event: Literal["confirm", "reject", "discard"]) -> bool:
+        """Hold the amount of a sealed chunk no longer. Return whether it was held."""
+        if not chunk.change(event):
+            return False
+        self.held -= chunk.amount
+        return True

@@ -1,0 +1,188 @@
+"""The slot log of a chunk as bytes, and the record that settles a chunk. Nothing in this file opens a file.
+
+A log is one line of JSON, padded to a multiple of a slot, and then fixed slots, one for each guard that ended with an
+amount. The first byte of a slot is written last: a slot that was not completed counts as nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from attrs import field, frozen
+
+from cycles._core.amounts import INT64_MAX, Amount
+from cycles._core.records import Record, RecordError
+from cycles._core.requests import is_id
+from cycles._core.settlement import event_body
+from cycles._core.subjects import Action, Subject
+
+VERSION: Final = 1
+SLOT_BYTES: Final = 64
+WRITTEN: Final = ord("+")
+_COUNT_MAX: Final = 10**13 - 1  # tokens of one guard in a slot; a slot has 64 bytes
+_LATENCY_MAX: Final = 10**10 - 1
+METRIC_MAX: Final = 2**31 - 1  # of the protocol's token counts; `custom` has the exact sums
+OUTCOMES: Final = {None: "o", "error": "e", "closed": "c", "dropped": "d"}
+"""How the block of a guard ended, as one character of its slot."""
+
+
+class Slot(NamedTuple):
+    """What one guard spent."""
+
+    actual: int
+    tokens_input: int
+    tokens_output: int
+    latency_ms: int
+    outcome: str
+
+
+def encode_slot(actual: int, tokens_input: int, tokens_output: int, latency_ms: int, outcome: str) -> bytes:
+    """Return the bytes of a slot without the first one, at most 63."""
+    if tokens_input > _COUNT_MAX or tokens_output > _COUNT_MAX or latency_ms > _LATENCY_MAX:
+        tokens_input, tokens_output = min(tokens_input, _COUNT_MAX), min(tokens_output, _COUNT_MAX)
+        latency_ms = min(latency_ms, _LATENCY_MAX)
+    return b"%d %d %d %d %b\n" % (actual, tokens_input, tokens_output, latency_ms, outcome.encode())
+
+
+def decode_slots(content: bytes) -> Iterator[Slot]:
+    """Yield the complete slots of a log, whose header is removed."""
+    for start in range(0, len(content) - SLOT_BYTES + 1, SLOT_BYTES):
+        if content[start] != WRITTEN:
+            continue
+        parts = content[start + 1 : start + SLOT_BYTES].partition(b"\n")[0].split()
+        try:
+            actual, tokens_input, tokens_output, latency_ms = (int(part) for part in parts[:4])
+            yield Slot(actual, tokens_input, tokens_output, latency_ms, parts[4].decode())
+        except (ValueError, IndexError):
+            continue  # not written by this SDK
+
+
+@frozen
+class ChunkHeader:
+    """What the record of a chunk needs, beside what its guards spent.
+
+    Attributes:
+        key: The idempotency key of its commit.
+        metadata: Of the commit: what the chunk is, for the audit of the server.
+    """
+
+    reservation_id: str
+    base_url: str
+    unit: str
+    amount: int
+    key: str
+    subject: Subject
+    action: Action
+    overage_policy: str | None = None
+    metadata: Mapping[str, Any] = field(factory=dict)
+
+    def encode(self) -> bytes:
+        """Return the first line of the log, padded with blanks to whole slots."""
+        members = {
+            "version": VERSION,
+            "reservation_id": self.reservation_id,
+            "base_url": self.base_url,
+            "unit": self.unit,
+            "amount": self.amount,
+            "key": self.key,
+            "subject": self.subject.to_dict(),
+            "action": self.action.to_dict(),
+            "overage_policy": self.overage_policy,
+            "metadata": dict(self.metadata),
+        }
+        line = json.dumps(members, separators=(",", ":")).encode("ascii")
+        return line + b" " * (-(len(line) + 1) % SLOT_BYTES) + b"\n"
+
+
+def decode_header(line: bytes) -> ChunkHeader:
+    """Return the header of a log.
+
+    Raises:
+        RecordError: it is none of a known version.
+    """
+    try:
+        members = json.loads(line)
+        if members["version"] != VERSION or not is_id(members["reservation_id"]):
+            raise RecordError("not the log of a chunk of a known version")
+        amount = Amount(members["unit"], members["amount"])
+        return ChunkHeader(
+            reservation_id=members["reservation_id"],
+            base_url=str(members["base_url"]),
+            unit=amount.unit,
+            amount=amount.amount,
+            key=str(members["key"]),
+            subject=Subject(**members["subject"]),
+            action=Action(**members["action"]),
+            overage_policy=members.get("overage_policy"),
+            metadata=dict(members["metadata"]),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RecordError(f"not the log of a chunk: {error}") from error
+
+
+def chunk_record(
+    header: ChunkHeader, spent: int, metrics: Mapping[str, Any], metadata: Mapping[str, Any], now_ms: int
+) -> Record:
+    """Return the record that commits a chunk, and its event."""
+    commit = {
+        "idempotency_key": header.key,
+        "actual": {"unit": header.unit, "amount": spent},
+        "metrics": dict(metrics),
+        "metadata": {**header.metadata, **metadata},
+    }
+    return Record(
+        reservation_id=header.reservation_id,
+        base_url=header.base_url,
+        commit_body=commit,
+        event_fallback_body=event_body(
+            commit, header.subject, header.action, header.reservation_id, header.overage_policy
+        ),
+        recorded_at_ms=now_ms,
+    )
+
+
+def summed_metrics(
+    calls: int, released: int, errors: int, latency_ms: int, tokens_input: int, tokens_output: int, model: str | None
+) -> dict[str, Any]:
+    """Return the metrics of the commit of a chunk: sums over its guards. Sums of latencies are in `custom` only."""
+    exact = {
+        "pool_calls": calls,
+        "pool_released": released,
+        "pool_errors": errors,
+        "pool_latency_ms": latency_ms,
+        "tokens_input": tokens_input,
+        "tokens_output": tokens_output,
+    }
+    metrics: dict[str, Any] = {"custom": {name: min(value, INT64_MAX) for name, value in exact.items()}}
+    if tokens_input or tokens_output:
+        metrics["tokens_input"] = min(tokens_input, METRIC_MAX)
+        metrics["tokens_output"] = min(tokens_output, METRIC_MAX)
+    if model is not None:
+        metrics["model_version"] = model
+    return metrics
+
+
+def recovered_record(content: bytes, now_ms: int) -> tuple[ChunkHeader, Record | None]:
+    """Return what the log of a dead process settles; None if no guard of it ended with an amount.
+
+    Raises:
+        RecordError: it is no log of a known version.
+    """
+    line, _, rest = content.partition(b"\n")
+    header = decode_header(line)
+    slots = list(decode_slots(rest))
+    if not slots:
+        return header, None
+    metrics = summed_metrics(
+        calls=len(slots),
+        released=0,
+        errors=sum(slot.outcome == OUTCOMES["error"] for slot in slots),
+        latency_ms=sum(slot.latency_ms for slot in slots),
+        tokens_input=sum(slot.tokens_input for slot in slots),
+        tokens_output=sum(slot.tokens_output for slot in slots),
+        model=None,
+    )
+    spent = min(sum(slot.actual for slot in slots), header.amount)
+    return header, chunk_record(header, spent, metrics, {"pool_calls": len(slots), "pool_recovered": True}, now_ms)

@@ -1,0 +1,111 @@
+"""The pools of one client in one process: their threads, timers and logs, and what happens to them at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Final
+from weakref import WeakSet
+
+from cycles._core.pool_log import ChunkHeader
+from cycles._drivers.blocking import BlockingIo
+from cycles._drivers.reporting import Reporter
+from cycles._drivers.scheduler import Handle, Scheduler
+from cycles._flows.block_end import drop
+from cycles._flows.guard_state import GuardState
+from cycles._flows.io import run
+from cycles._flows.pool import PoolState
+from cycles._flows.pool_chunks import Chunks, end_live, settle_now
+from cycles._flows.pool_parts import Log, PoolOptions
+from cycles._journal.journal import Records
+from cycles._journal.pool_log import ChunkLogs
+
+WORKERS: Final = 8  # chunks that are opened and settled at the same time
+EXITED: Final = "the interpreter exits and the guard was not committed or released"
+NO_LOCKS: Final = "this system has no file locks: the guards of pools are reserved directly, with two requests each"
+
+
+class Pools:
+    """Makes the pools of one client, and ends them with it.
+
+    Args:
+        scheduler: Runs the chunks' requests and timers.
+        io: The operations of threads.
+        records: Has the folder of the logs.
+        reporter: Gets the problems.
+    """
+
+    def __init__(self, scheduler: Scheduler, io: BlockingIo, records: Records, reporter: Reporter) -> None:
+        self._scheduler = scheduler
+        self._workers = scheduler.worker_pool("pools", WORKERS)
+        self._records = records
+        self._reporter = reporter
+        self._logs = records.chunk_logs()
+        self._reported: set[str] = set()
+        self._pools: WeakSet[PoolState] = WeakSet()
+        self.io = io
+        self.journaled = self._logs is not None
+
+    def make(self, options: PoolOptions) -> PoolState:
+        """Return a new pool."""
+        pool = PoolState(options, self, Chunks())
+        self._pools.add(pool)
+        return pool
+
+    def soon(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a flow in a thread, outside of the context of any caller: `cycles.limit` does not apply to chunks."""
+        self._scheduler.soon(lambda: contextvars.Context().run(lambda: run(flow())), self._workers)
+
+    def at(self, when_ms: float, job: Callable[[], object]) -> Handle:
+        """Call `job` in a thread at this monotonic time."""
+        return self._scheduler.at(when_ms / 1000, job, self._workers)
+
+    def open_log(self, header: ChunkHeader) -> Log:
+        """Make the log of a chunk.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        assert self._logs is not None
+        return self._logs.make(header)
+
+    @property
+    def has_logs(self) -> bool:
+        """Whether chunks can have logs, or need none. Reports once if they cannot."""
+        if self.journaled and not ChunkLogs.is_supported():
+            self.report_problem(NO_LOCKS)
+            return False
+        return True
+
+    def report_problem(self, detail: str) -> None:
+        """Report a problem of the logs once."""
+        if detail not in self._reported:
+            self._reported.add(detail)
+            self._reporter.journal_problem(detail)
+
+    def end_guards(self) -> list[GuardState]:
+        """End every live guard when the interpreter exits: commit its known spend, or release it."""
+        ended: list[GuardState] = []
+        for pool in list(self._pools):
+            end_live(pool, partial(self._end, ended))
+        return ended
+
+    def _end(self, ended: list[GuardState], state: GuardState) -> None:
+        drop(self.io, state, EXITED)
+        ended.append(state)
+
+    def close(self, settle: Callable[[Any, GuardState], object]) -> None:
+        """Seal every chunk, save its record and pass it to `settle`. Needs no thread."""
+        for pool in list(self._pools):
+            chunks = {id(chunk.lease): chunk for chunk in list(pool.chunks)}
+            for record, lease in settle_now(pool):
+                if self._records.save(record):
+                    chunk = chunks.get(id(lease))
+                    log = None if chunk is None else chunk.log
+                    if chunk is not None and log is not None:
+                        chunk.log = None
+                        with contextlib.suppress(OSError):
+                            log.remove()
+                settle(record, lease)

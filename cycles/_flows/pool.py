@@ -1,0 +1,303 @@
+"""The state of one pool: its sub-pools, their chunks, and the guards that wait for a chunk.
+
+One re-entrant lock protects all of it; no request and no file call happens under it. `pool_chunks.py` opens and settles
+chunks, `pool_guard.py` is the guard. Admission waits for requests of this pool only, never for its guards.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Final, Protocol
+
+from cycles._core.allotment import Move
+from cycles._core.amounts import Amount
+from cycles._core.subjects import Subject
+from cycles._errors import BudgetExceededError, CyclesError
+from cycles._flows.guard_state import GuardState
+from cycles._flows.pool_parts import Admitted, PoolChunk, PoolIo, PoolOptions, SubPool, Waiter
+from cycles._flows.reports import report
+from cycles._flows.signal import Signal
+
+LONGEST_LIFE_TTLS: Final = 4  # a chunk is extended no longer: a server allows ten extensions
+
+
+class PoolState:
+    """One pool in one process."""
+
+    def __init__(self, options: PoolOptions, pool_io: PoolIo, chunks: ChunkFlows) -> None:
+        self.options = options
+        self.pool_io = pool_io
+        self.io = pool_io.io
+        self.lock = threading.RLock()
+        self.closed = False
+        self.subs: dict[object, SubPool] = {}
+        self.chunks: set[PoolChunk] = set()  # that hold something
+        self.busy: set[Signal] = set()  # of requests in progress
+        self.direct: list[tuple[GuardState, int]] = []  # guards that were reserved without the pool
+        self.spent = self.live = self.excess = 0
+        self.opened = self.denied = self.directs = self.numbered = 0
+        self._flows = chunks
+
+    # --- sub-pools ------------------------------------------------------------------------------------------
+
+    def sub_pool(self, key: object, subject: Subject) -> SubPool | None:
+        """Return the sub-pool of a scope set; None if there are too many others."""
+        sub = self.subs.get(key)
+        if sub is None:
+            with self.lock:
+                if len(self.subs) >= self.options.max_scopes:
+                    self.subs = {known: each for known, each in self.subs.items() if not each.is_idle}
+                if len(self.subs) >= self.options.max_scopes:
+                    return None
+                sub = self.subs.setdefault(key, SubPool(key, subject, self.options))
+        return sub
+
+    # --- admission ------------------------------------------------------------------------------------------
+
+    def admit(self, sub: SubPool, estimate: int, now_ms: float) -> PoolChunk | None:
+        """Admit a guard without waiting; None if that is not possible now.
+
+        Raises:
+            BudgetExceededError: code POOL_LIMIT.
+        """
+        with self.lock:
+            if self.options.limit is not None:
+                self._check_limit(estimate)
+            if sub.waiters or self.closed:
+                return None
+            return self._admit(sub, estimate, now_ms)
+
+    def _admit(self, sub: SubPool, estimate: int, now_ms: float) -> PoolChunk | None:
+        for chunk in sub.allotment.open:
+            if chunk.free >= estimate and chunk.admit(estimate):
+                assert isinstance(chunk, PoolChunk)
+                if not chunk.is_live(now_ms):  # this process was stopped for longer than the lease
+                    chunk.release(estimate)
+                    self.seal(chunk)
+                    return self._admit(sub, estimate, now_ms)
+                self.live += estimate
+                chunk.active = True
+                if not chunk.is_next_wanted and chunk.is_half_used:
+                    chunk.is_next_wanted = True
+                    self.open_ahead(sub, now_ms)
+                return chunk
+        return None
+
+    def wait_for(self, sub: SubPool, waiter: Waiter) -> None:
+        """Let a guard wait for its turn; it may have its result when this returns."""
+        with self.lock:
+            if self.options.limit is not None:
+                self._check_limit(waiter.estimate)
+            sub.waiters.append(waiter)
+            self.serve(sub)
+
+    def abandon(self, sub: SubPool, waiter: Waiter) -> None:
+        """Forget a guard whose caller was interrupted while it waited."""
+        with self.lock:
+            if waiter in sub.waiters:
+                sub.waiters.remove(waiter)
+            elif isinstance(waiter.result, PoolChunk):
+                self.release(waiter.result, waiter.estimate)
+            self.serve(sub)
+
+    def serve(self, sub: SubPool) -> None:
+        """Give every waiter its result that can have one, first come, first served. The lock is held."""
+        while sub.waiters:
+            waiter = sub.waiters[0]
+            result = self._result_for(sub, waiter)
+            if result is None:
+                return
+            sub.waiters.popleft()
+            waiter.result = result
+            waiter.signal.set()
+
+    def _result_for(self, sub: SubPool, waiter: Waiter) -> Admitted | None:
+        if self.closed:
+            return CyclesError("this pool is closed: make a new one with client.pool(...)")
+        now_ms, allotment = self.io.now_ms(), sub.allotment
+        if sub.direct_only:
+            return Move.DIRECT
+        chunk = self._admit(sub, waiter.estimate, now_ms)
+        if chunk is not None:
+            return chunk
+        if waiter.estimate <= allotment.chunk:
+            for small in allotment.too_small(waiter.estimate):
+                assert isinstance(small, PoolChunk)
+                self.drain(small)
+        step = allotment.next_step(waiter.estimate, now_ms)
+        if step.move is Move.OPEN:
+            self._open(sub, step.amount, waiter.estimate)
+        elif step.move is Move.WAIT:
+            sub.floor = max(sub.floor, waiter.estimate)
+        if step.move is Move.DENY and sub.denial is not None:
+            self.denied += 1
+            return copy.copy(sub.denial)
+        return Move.DIRECT if step.move is Move.DIRECT else None
+
+    def fail_waiters(self, sub: SubPool, result: CyclesError | GuardState) -> None:
+        """Give every waiter the failure of the chunk that it waited for. The lock is held."""
+        waiters, sub.waiters = sub.waiters, deque()
+        for waiter in waiters:
+            if isinstance(result, CyclesError):
+                self.denied += 1
+                waiter.result = copy.copy(result)
+            else:
+                waiter.result = result
+            waiter.signal.set()
+
+    def open_ahead(self, sub: SubPool, now_ms: float) -> None:
+        """Open the next chunk in the background if the current one is half used. The lock is held."""
+        amount = 0 if self.closed or sub.direct_only else sub.allotment.ahead(now_ms)
+        if amount:
+            self._open(sub, amount, 0)
+
+    def _open(self, sub: SubPool, amount: int, floor: int) -> None:
+        sub.allotment.begin(amount)
+        sub.floor = floor
+        self.numbered += 1
+        self._start(partial(self._flows.open, self, sub, self.numbered))
+
+    # --- the limit of the pool ------------------------------------------------------------------------------
+
+    def check_limit(self, estimate: int) -> None:
+        """Raise the error POOL_LIMIT if the pool may not spend this estimate too."""
+        with self.lock:
+            self._check_limit(estimate)
+
+    def _check_limit(self, estimate: int) -> None:
+        limit = self.options.limit
+        assert limit is not None
+        used = self.spent + self.live + self.held_directly()
+        if used + estimate <= limit:
+            return
+        self.denied += 1
+        unit = self.options.unit
+        left = Amount(unit, max(0, limit - used))
+        error = BudgetExceededError(
+            f"the limit of this pool is {Amount(unit, limit)}, and {left} of it is left: a reservation of "
+            f"{Amount(unit, estimate)} was not made",
+            hint="pass a larger limit to client.pool(...), or finish the guards that are open",
+            code="POOL_LIMIT",
+        )
+        report(self.io, "PoolDenied", estimate=Amount(unit, estimate), pool=self.options.name, reason=str(error))
+        raise error
+
+    def held_directly(self) -> int:
+        """Count what guards outside of the chunks have spent, and return what the others hold."""
+        held, left = 0, []
+        for guard, estimate in self.direct:
+            if guard.state in ("active", "lost", "unreserved", "detached"):
+                held += estimate
+                left.append((guard, estimate))
+            elif guard.settlement is not None:
+                self.spent += guard.settlement.actual.amount
+        self.direct = left
+        return held
+
+    def add_direct(self, guard: GuardState, estimate: int) -> None:
+        """Count a guard that was reserved without the pool."""
+        with self.lock:
+            self.held_directly()
+            self.directs += 1
+            self.direct.append((guard, estimate))
+
+    # --- ends of guards and chunks; the lock is held --------------------------------------------------------
+
+    def release(self, chunk: PoolChunk, estimate: int) -> None:
+        """End a guard without an amount."""
+        self.live -= estimate
+        if chunk.takes_spend:
+            chunk.release(estimate)
+        else:
+            chunk.leave(estimate)
+        self.after_end(chunk)
+
+    def after_end(self, chunk: PoolChunk) -> None:
+        """Continue after a guard of the chunk has ended: seal the chunk, or serve a waiter."""
+        if chunk.state == "open" and chunk.is_used_up:
+            self.drain(chunk)
+        elif chunk.state == "draining" and not chunk.guards:
+            self.seal(chunk)
+        elif chunk.sub.waiters:
+            self.serve(chunk.sub)
+
+    def drain(self, chunk: PoolChunk) -> None:
+        """Admit no more guards; seal the chunk when its last one has ended."""
+        if chunk.sub.allotment.drained(chunk) and not chunk.guards:
+            self.seal(chunk)
+
+    def seal(self, chunk: PoolChunk, *, now: bool = False) -> bool:
+        """Take no more spend, and settle the chunk in the background unless `now`. Return whether it was not sealed."""
+        if not chunk.sub.allotment.sealed(chunk):
+            return False
+        if chunk.timer is not None:
+            chunk.timer.cancel()
+            chunk.timer = None
+        if not now:
+            self._start(partial(self._flows.settle, self, chunk))
+        return True
+
+    def _start(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a flow in a thread of the client. The lock is held."""
+        done = Signal()
+        self.busy.add(done)
+        self.pool_io.soon(partial(self._until_done, flow, done))
+
+    async def _until_done(self, flow: Callable[[], Coroutine[Any, Any, None]], done: Signal) -> None:
+        try:
+            await flow()
+        finally:
+            with self.lock:
+                self.busy.discard(done)
+            done.set()
+
+    def end_chunk(self, chunk: PoolChunk) -> None:
+        """Stop holding a chunk whose outcome is known, or that this process settles no longer."""
+        event = {"committed": "confirm", "released": "discard", "rejected": "reject"}.get(chunk.lease.state)
+        with self.lock:
+            self.chunks.discard(chunk)
+            if event is not None:
+                chunk.sub.allotment.ended(chunk, event)  # type: ignore[arg-type]
+                self.serve(chunk.sub)
+                self.open_ahead(chunk.sub, self.io.now_ms())
+        chunk.ended.set()
+
+    def may_extend(self, chunk: PoolChunk) -> bool:
+        """Return whether a heartbeat renews the lease. An idle chunk is settled instead, and one that is too old."""
+        with self.lock:
+            if chunk.state == "open":
+                if not chunk.active and not chunk.guards:
+                    self.drain(chunk)
+                    return False
+                chunk.active = False
+            age_ms = self.io.now_ms() - chunk.lease.opened_ms
+            if chunk.state == "draining" and age_ms >= LONGEST_LIFE_TTLS * self.options.ttl_ms:
+                self.seal(chunk)
+                return False
+            return True
+
+    def lease_lost(self, chunk: PoolChunk) -> None:
+        """Settle a chunk within its grace period; guards that still run are settled elsewhere."""
+        with self.lock:
+            self.seal(chunk)
+
+    def expire(self, chunk: PoolChunk) -> None:
+        """Settle a chunk that has reached `settle_ms`, when its last guard has ended."""
+        with self.lock:
+            self.drain(chunk)
+
+
+class ChunkFlows(Protocol):
+    """Opens and settles the chunks of a pool."""
+
+    async def open(self, pool: PoolState, sub: SubPool, number: int) -> None:
+        """Reserve the chunk that `sub.allotment` has begun."""
+        ...
+
+    async def settle(self, pool: PoolState, chunk: PoolChunk) -> None:
+        """Settle a sealed chunk."""
+        ...

@@ -1,0 +1,315 @@
+"""Open and settle the chunks of a pool, in threads of the client. See `docs/pools.md`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final, Literal
+
+from cycles._core.amounts import Amount
+from cycles._core.pool_log import ChunkHeader, chunk_record
+from cycles._core.protocol import BUDGET_EXCEEDED, OVERDRAFT_LIMIT_EXCEEDED
+from cycles._core.records import Record
+from cycles._core.requests import new_key
+from cycles._core.reserve_request import ReserveRequest
+from cycles._core.settlement import FlushReport
+from cycles._core.subjects import LEVELS, Subject
+from cycles._errors import CyclesError, GuardFinalizedError, ReservationDeniedError
+from cycles._flows.approval import exempt_from_approval
+from cycles._flows.guard_state import ANY_AMOUNT, GuardState, Release
+from cycles._flows.io import Io
+from cycles._flows.pool import PoolState
+from cycles._flows.pool_parts import PoolChunk, SubPool
+from cycles._flows.release import send_release
+from cycles._flows.reports import report
+from cycles._flows.reserve import open_lease
+from cycles._flows.settle import settle_queued
+
+UNUSED: Final = "pool_unused"
+DENIED_MS: Final = 1_000.0  # how long a denial is repeated without a request, if the server names no time
+_TOO_LITTLE: Final = (BUDGET_EXCEEDED, OVERDRAFT_LIMIT_EXCEEDED)  # a smaller chunk may fit
+
+
+class Chunks:
+    """The flows of a pool's chunks."""
+
+    async def open(self, pool: PoolState, sub: SubPool, number: int) -> None:
+        """Reserve a chunk, and a smaller one after each denial for lack of budget."""
+        result: PoolChunk | GuardState | CyclesError = CyclesError(
+            "a bug kept the chunk of a pool from being opened; see the log"
+        )
+        try:
+            lease = await _reserved(pool, sub)
+            result = await _with_log(pool, sub, number, lease) if isinstance(lease, GuardState) else lease
+        finally:
+            with pool.lock:
+                _opened(pool, sub, result)
+
+    async def settle(self, pool: PoolState, chunk: PoolChunk) -> None:
+        """Settle a sealed chunk: save its record, remove its log, send its commit."""
+        record = begin_settling(pool, chunk)
+        try:
+            if isinstance(record, Record):
+                if await pool.io.save(record):
+                    remove_log(chunk)
+                await settle_queued(pool.io, record, chunk.lease)
+            elif record is not None:
+                await send_release(pool.io, record, quiet=True)
+        finally:
+            with pool.lock:
+                chunk.sub.allotment.sent()
+                pool.serve(chunk.sub)
+
+
+def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None:
+    """Claim the lease of a sealed chunk. Return what settles it; None if nothing is to be sent, or it has begun."""
+    with pool.lock:
+        if chunk.begun:
+            return None
+        chunk.begun = True
+    lease = chunk.lease
+    if lease.request.shadow or not chunk.used:
+        release = None
+        if lease.reservation_id is not None:
+            release = Release(lease.reservation_id, new_key(), UNUSED, lease.trace_id)
+        lease.claim("release", ANY_AMOUNT, release)
+        lease.apply("release_started", if_accepted=True)
+        if lease.heartbeat is not None:
+            pool.io.stop_heartbeat(lease.heartbeat)
+        remove_log(chunk)
+        pool.end_chunk(chunk)
+        return release
+    assert chunk.header is not None
+    record = chunk_record(
+        chunk.header,
+        chunk.spent,
+        chunk.totals.metrics(chunk.used),
+        chunk.totals.metadata(chunk.used),
+        pool.io.wall_ms(),
+    )
+    lease.claim("commit", ANY_AMOUNT, record)
+    lease.when_settled().on_set(partial(_settled, pool, chunk))
+    return record
+
+
+def remove_log(chunk: PoolChunk) -> None:
+    """Remove the log of a chunk whose record the journal has."""
+    log, chunk.log = chunk.log, None
+    if log is not None:
+        log.remove()
+
+
+def _settled(pool: PoolState, chunk: PoolChunk) -> None:
+    """Continue when the outcome of a chunk is known, or when the client stops waiting for it."""
+    settlement = chunk.lease.settlement
+    pool.end_chunk(chunk)
+    if chunk.lease.state in ("committed", "rejected"):
+        remove_log(chunk)
+    if chunk.lease.state == "committed" and settlement is not None:
+        report(
+            pool.io,
+            "ChunkSettled",
+            chunk.lease,
+            pool=pool.options.name,
+            reserved=Amount(pool.options.unit, chunk.amount),
+            spent=Amount(pool.options.unit, chunk.spent),
+            guards=chunk.used,
+            status=settlement.status,
+        )
+
+
+async def _reserved(pool: PoolState, sub: SubPool) -> GuardState | CyclesError:
+    """Return the lease of a chunk, or the error of the last attempt."""
+    while True:
+        try:
+            with exempt_from_approval():  # the guards that wait were approved
+                return await open_lease(pool.io, _request(pool, sub, sub.allotment.opening), _take)
+        except ReservationDeniedError as error:
+            is_too_large = (error.code or error.reason_code) in _TOO_LITTLE
+            with pool.lock:
+                if not is_too_large or pool.closed or sub.allotment.smaller(sub.floor) is None:
+                    return error
+        except CyclesError as error:
+            return error
+
+
+def _take(lease: GuardState) -> None:
+    """Do nothing: the flow that opens the chunk returns its lease."""
+
+
+def _request(pool: PoolState, sub: SubPool, amount: int) -> ReserveRequest:
+    options = pool.options
+    levels = {level: getattr(sub.subject, level) for level in LEVELS}
+    return ReserveRequest(
+        estimate=Amount(options.unit, amount),
+        action=options.action,
+        subject=Subject(**levels, dimensions=dict(options.dimensions)),
+        ttl_ms=options.ttl_ms,
+        grace_period_ms=options.grace_period_ms,
+        overage_policy=options.overage_policy,
+        metadata=options.metadata,
+        shadow=options.shadow,
+        on_unavailable=options.on_unavailable,
+    )
+
+
+async def _with_log(pool: PoolState, sub: SubPool, number: int, lease: GuardState) -> PoolChunk | GuardState:
+    """Return the chunk of a lease, with its log in place; the lease itself if no server could be reached."""
+    request = lease.request
+    if not request.shadow and lease.reservation_id is None:
+        return lease
+    chunk = PoolChunk(sub, number, lease, request.estimate.amount, pool.io.wall_ms() - pool.io.now_ms())
+    if lease.reservation_id is None:
+        return chunk
+    lease.commit_key = new_key()
+    chunk.header = ChunkHeader(
+        reservation_id=lease.reservation_id,
+        base_url=pool.io.base_url,
+        unit=request.estimate.unit,
+        amount=request.estimate.amount,
+        key=lease.commit_key,
+        subject=request.subject,
+        action=request.action,
+        overage_policy=request.overage_policy,
+        metadata={**(request.metadata or {}), "pool": pool.options.name, "pool_chunk": number},
+    )
+    if pool.pool_io.journaled:
+        try:
+            chunk.log = pool.pool_io.open_log(chunk.header)
+        except OSError as error:
+            pool.pool_io.report_problem(
+                f"the log of a pool cannot be made ({error}); its guards are reserved directly, with two requests each"
+            )
+            sub.direct_only = True
+            await _release_unused(pool.io, lease)
+            return lease
+    _watch(pool, chunk)
+    return chunk
+
+
+async def _release_unused(io: Io, lease: GuardState) -> None:
+    assert lease.reservation_id is not None
+    release = Release(lease.reservation_id, new_key(), UNUSED, lease.trace_id)
+    lease.claim("release", ANY_AMOUNT, release)
+    lease.apply("release_started", if_accepted=True)
+    if lease.heartbeat is not None:
+        io.stop_heartbeat(lease.heartbeat)
+    await send_release(io, release, quiet=True)
+
+
+def _watch(pool: PoolState, chunk: PoolChunk) -> None:
+    """Let the heartbeat of a chunk consult the pool, and report the loss of the lease to it."""
+    heartbeat = chunk.heartbeat
+    if heartbeat is None:
+        return
+
+    def changed(event: Literal["lease_lost", "extended"]) -> None:
+        chunk.lease.lease_changed(event)
+        if event == "lease_lost":
+            pool.lease_lost(chunk)
+
+    def lost() -> None:
+        for state in list(chunk.states):
+            state.lease_lost()
+
+    heartbeat.may_extend = partial(pool.may_extend, chunk)
+    heartbeat.on_change = changed
+    heartbeat.on_lost = lost
+
+
+def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | CyclesError) -> None:
+    """Continue with what the attempt to open a chunk brought. The lock is held."""
+    now_ms, allotment = pool.io.now_ms(), sub.allotment
+    if not isinstance(result, PoolChunk):
+        is_denied = isinstance(result, ReservationDeniedError)
+        allotment.failed(denied_until_ms=now_ms + _pause_ms(result) if is_denied and sub.floor else 0.0)
+        if isinstance(result, CyclesError):
+            sub.denial = result if is_denied else sub.denial
+            _report_denied(pool, sub, result)
+        if sub.direct_only:
+            pool.serve(sub)
+        else:
+            pool.fail_waiters(sub, result)
+        return
+    pool.opened += 1
+    pool.chunks.add(result)
+    caps = result.lease.created.caps if result.lease.created is not None else None
+    for older in list(allotment.open):
+        assert isinstance(older, PoolChunk)
+        created = older.lease.created
+        if created is not None and created.caps != caps:
+            pool.drain(older)
+    allotment.opened(result)
+    result.timer = pool.pool_io.at(now_ms + pool.options.settle_ms, partial(pool.expire, result))
+    report(
+        pool.io,
+        "ChunkOpened",
+        result.lease,
+        pool=pool.options.name,
+        amount=Amount(pool.options.unit, result.amount),
+        held=Amount(pool.options.unit, allotment.held),
+    )
+    if pool.closed or (result.heartbeat is not None and result.heartbeat.lost):
+        pool.seal(result)
+    pool.serve(sub)
+
+
+def _pause_ms(error: Any) -> float:
+    return max(DENIED_MS, float(error.retry_after_ms or 0))
+
+
+def _report_denied(pool: PoolState, sub: SubPool, error: CyclesError) -> None:
+    if isinstance(error, ReservationDeniedError):
+        estimate = Amount(pool.options.unit, max(sub.floor, sub.allotment.size))
+        report(pool.io, "PoolDenied", error, estimate=estimate, pool=pool.options.name, reason=str(error))
+
+
+async def flush(io: Io, pool: PoolState, timeout_s: float, *, force: bool = False) -> FlushReport:
+    """Settle the chunks of a pool and wait for at most `timeout_s` seconds. `force` does not wait for live guards."""
+    ends_at_ms = io.now_ms() + timeout_s * 1000
+    with pool.lock:
+        chunks = list(pool.chunks)
+        for chunk in chunks:
+            pool.drain(chunk)
+            if force:
+                pool.seal(chunk)
+    while (left_s := (ends_at_ms - io.now_ms()) / 1000) > 0:
+        with pool.lock:
+            signals = [*(chunk.ended for chunk in chunks), *pool.busy]
+        waiting = next((signal for signal in signals if not signal.is_set), None)
+        if waiting is None:
+            break
+        await io.wait(waiting, left_s)
+    settled = sum(chunk.lease.state == "committed" for chunk in chunks)
+    pending = sum(chunk.lease.state not in ("committed", "released", "rejected") for chunk in chunks)
+    return FlushReport(settled, pending)
+
+
+def settle_now(pool: PoolState) -> list[tuple[Record, GuardState]]:
+    """Seal every chunk when the client closes. Return the records to save and settle, with their leases."""
+    with pool.lock:
+        pool.closed = True
+        for sub in pool.subs.values():
+            pool.serve(sub)
+        for chunk in pool.chunks:
+            pool.seal(chunk, now=True)
+        chunks = list(pool.chunks)
+    left = []
+    for chunk in chunks:
+        record = begin_settling(pool, chunk)
+        if isinstance(record, Record):
+            left.append((record, chunk.lease))
+        elif record is not None:
+            pool.io.finish_releasing(record)
+    return left
+
+
+def end_live(pool: PoolState, end: Any) -> None:
+    """Call `end` with every live guard of the pool."""
+    with pool.lock:
+        states = [state for chunk in pool.chunks for state in chunk.states]
+    for state in states:
+        try:
+            state.claim("exit")
+        except GuardFinalizedError:
+            continue
+        end(state)

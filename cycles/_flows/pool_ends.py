@@ -1,0 +1,96 @@
+"""Amounts of pooled guards that no chunk has space for: their records and errors; and the event of a guard's end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+from attrs import frozen
+
+from cycles._core.amounts import Amount
+from cycles._core.protocol import BUDGET_EXCEEDED
+from cycles._core.records import Record, event_record_id
+from cycles._core.requests import new_key
+from cycles._core.settlement import event_body
+from cycles._core.usage import Metrics
+from cycles._errors import BudgetExceededError
+from cycles._flows.io import Io
+from cycles._flows.reports import report
+
+EXCESS_OF: Final = "pool_excess_of"
+PooledGuardState: TypeAlias = Any
+"""A `PooledState`, whose module uses this one."""
+
+
+@frozen
+class Separate:
+    """An amount that no chunk has space for.
+
+    Attributes:
+        amount: The part of the actual.
+        is_rejected: It is kept in `rejected/`; otherwise it is recorded as an event.
+        is_all: It is the whole actual of the guard, whose chunk is sealed.
+    """
+
+    amount: int
+    is_rejected: bool = False
+    is_all: bool = False
+
+
+def separate_record(
+    guard: PooledGuardState, io: Io, separate: Separate, metrics: Metrics | None, metadata: Mapping[str, Any]
+) -> Record:
+    """Return the record of the event for an amount that is settled separately."""
+    key, request = new_key(), guard.request
+    commit: dict[str, Any] = {
+        "idempotency_key": key,
+        "actual": {"unit": guard.estimate.unit, "amount": separate.amount},
+        "metadata": dict(metadata) if separate.is_all else {**metadata, EXCESS_OF: guard.reservation_id},
+    }
+    if metrics is not None and metrics.to_dict():
+        commit["metrics"] = metrics.to_dict()
+    chunk_id = guard.reservation_id if separate.is_all else None
+    body = event_body(commit, request.subject, request.action, chunk_id, guard.pool.options.overage_policy)
+    return Record(
+        reservation_id=event_record_id(key),
+        base_url=io.base_url,
+        mode="event",
+        event_fallback_body=body,
+        recorded_at_ms=io.wall_ms(),
+    )
+
+
+def excess_error(guard: PooledGuardState, io: Io, separate: Separate) -> BudgetExceededError:
+    unit = guard.estimate.unit
+    error = BudgetExceededError(
+        f"{guard.name}: its chunk has no space for {Amount(unit, separate.amount)} above the estimate of "
+        f"{guard.estimate}, and the overage policy is REJECT; the estimate is charged and the rest is in no ledger",
+        hint="client.pending(rejected=True) lists the rest",
+        code=BUDGET_EXCEEDED,
+    )
+    actual = Amount(unit, separate.amount)
+    report(io, "SettlementRejected", guard, actual=actual, detail=str(error))
+    return error
+
+
+def report_pooled(
+    guard: PooledGuardState, actual: Amount, metrics: Metrics | None, metadata: Mapping[str, Any] | None
+) -> None:
+    """Report the end of a guard with everything that the server's audit does not get."""
+    io = guard.pool.io
+    if not io.is_enabled_for(logging.DEBUG):
+        return
+    used = metrics if metrics is not None else (None if guard._usage is None else guard._usage.metrics())
+    report(
+        io,
+        "PooledSettled",
+        guard,
+        actual=actual,
+        estimate=guard.estimate,
+        action=guard.options.action,
+        subject=guard.options.request.subject,
+        metrics=used,
+        metadata={**(guard.options.request.metadata or {}), **(metadata or {})},
+        latency_ms=int(io.now_ms() - guard.opened_ms),
+    )

@@ -1,0 +1,216 @@
+"""The parts of a pool: its options, chunks and sub-pools, the guards that wait, and what it needs of the drivers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Protocol, TypeAlias
+
+from attrs import frozen
+
+from cycles._config import LeasePolicy, Unavailable
+from cycles._core.allotment import Allotment, Chunk, Move
+from cycles._core.pool_log import ChunkHeader
+from cycles._core.pool_totals import ChunkTotals
+from cycles._core.reserve_request import ReserveRequest
+from cycles._core.subjects import Action, Subject
+from cycles._errors import CyclesError
+from cycles._flows.guard_state import GuardState
+from cycles._flows.heartbeat_state import Heartbeat
+from cycles._flows.io import Io
+from cycles._flows.signal import Signal
+
+
+class Log(Protocol):
+    """The slot log of a chunk."""
+
+    def write(self, index: int, slot: bytes) -> None:
+        """Write a slot."""
+        ...
+
+    def sync(self) -> None:
+        """Return when what is written is on disk."""
+        ...
+
+    def remove(self) -> None:
+        """Remove the log."""
+        ...
+
+
+class Timer(Protocol):
+    """A scheduled job."""
+
+    def cancel(self) -> object:
+        """Keep it from starting."""
+        ...
+
+
+class PoolIo(Protocol):
+    """What a pool needs beside `Io`: threads of the client, timers and logs."""
+
+    @property
+    def io(self) -> Io:
+        """The operations of the client's threads, which open, renew and settle the chunks."""
+        ...
+
+    @property
+    def journaled(self) -> bool:
+        """Whether chunks have logs."""
+        ...
+
+    def soon(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a flow in a thread of the client."""
+        ...
+
+    def at(self, when_ms: float, job: Callable[[], object]) -> Timer:
+        """Call `job` in a thread of the client at this monotonic time."""
+        ...
+
+    def open_log(self, header: ChunkHeader) -> Log:
+        """Make the log of a chunk. Raises OSError."""
+        ...
+
+    def report_problem(self, detail: str) -> None:
+        """Report a problem of the logs, once for each client."""
+        ...
+
+
+@frozen(kw_only=True)
+class PoolOptions:
+    """The checked options of a pool. Amounts are integers of `unit`; durations are milliseconds."""
+
+    name: str
+    unit: str
+    max_held: int
+    chunk: int
+    limit: int | None
+    action: Action
+    dimensions: Mapping[str, str]
+    ttl_ms: int
+    grace_period_ms: int | None
+    overage_policy: str | None
+    metadata: Mapping[str, Any] | None
+    lease_policy: LeasePolicy
+    shadow: bool
+    on_unavailable: Unavailable
+    settle_ms: int
+    max_scopes: int
+    sync: bool
+
+
+class PoolChunk(Chunk):
+    """A chunk with its lease, its log and its guards.
+
+    Attributes:
+        ended: Set when the chunk holds nothing any more, or when this process stops settling it.
+        begun: The settlement of the sealed chunk has begun.
+        active: A guard used it since the last heartbeat.
+    """
+
+    __slots__ = (
+        "active",
+        "begun",
+        "ended",
+        "header",
+        "is_next_wanted",
+        "lease",
+        "log",
+        "number",
+        "states",
+        "sub",
+        "timer",
+        "totals",
+        "wall_offset_ms",
+    )
+
+    def __init__(self, sub: SubPool, number: int, lease: GuardState, amount: int, wall_offset_ms: float) -> None:
+        super().__init__(amount)
+        self.sub = sub
+        self.number = number
+        self.lease = lease
+        self.log: Log | None = None
+        self.header: ChunkHeader | None = None
+        self.totals = ChunkTotals()
+        self.states: set[Any] = set()  # of live guards
+        self.ended = Signal()
+        self.timer: Timer | None = None
+        self.active = True
+        self.begun = False
+        self.is_next_wanted = False
+        self.wall_offset_ms = wall_offset_ms
+
+    @property
+    def heartbeat(self) -> Heartbeat | None:
+        """The heartbeat of its lease; None for a shadow."""
+        return self.lease.heartbeat
+
+    def is_live(self, now_ms: float) -> bool:
+        """Return whether its lease is confirmed to last."""
+        heartbeat = self.lease.heartbeat
+        return heartbeat is None or now_ms < heartbeat.lease.confirmed_until_ms
+
+
+class SubPool:
+    """The chunks of one scope set, and the guards that wait for one."""
+
+    __slots__ = ("allotment", "denial", "denied_amount", "direct_only", "floor", "key", "subject", "waiters")
+
+    def __init__(self, key: object, subject: Subject, options: PoolOptions) -> None:
+        self.key = key
+        self.subject = subject
+        self.allotment = Allotment(options.max_held, options.chunk)
+        self.waiters: deque[Waiter] = deque()
+        self.denial: CyclesError | None = None
+        self.direct_only = False  # no log can be made
+        self.floor = 0  # the largest estimate that waits for the opening chunk
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has neither chunks nor waiters, so that another scope set can take its place."""
+        return not self.allotment.held and not self.waiters
+
+
+Admitted: TypeAlias = "PoolChunk | Move | CyclesError | GuardState"
+"""What a waiter gets: a chunk, DIRECT, an error, or the unreserved lease of a chunk that no server could open."""
+
+
+class Waiter:
+    """One guard that waits for a chunk."""
+
+    __slots__ = ("estimate", "result", "signal")
+
+    def __init__(self, estimate: int) -> None:
+        self.estimate = estimate
+        self.result: Admitted | None = None
+        self.signal = Signal()
+
+
+@frozen
+class PooledOptions:
+    """What the caller of `pool.reserve` passed for one guard, checked."""
+
+    action: Action
+    sub: SubPool | None
+    request: ReserveRequest
+
+
+class LeaseView:
+    """The heartbeat of a chunk for one guard with the lease policy ``cancel``: only `on_lost` is the guard's own."""
+
+    __slots__ = ("_heartbeat", "_state")
+
+    def __init__(self, heartbeat: Heartbeat, state: Any) -> None:
+        self._heartbeat = heartbeat
+        self._state = state
+
+    @property
+    def on_lost(self) -> Any:
+        """Called once when the lease of the chunk is lost."""
+        return self._state.on_lost
+
+    @on_lost.setter
+    def on_lost(self, callback: Any) -> None:
+        self._state.on_lost = callback
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._heartbeat, name)

@@ -1,0 +1,36 @@
+"""Settle the chunks of pools whose processes died: a record with the sum of the slots replaces each log."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from cycles._core.pool_log import recovered_record
+from cycles._core.records import Record, RecordError, file_name
+from cycles._journal.file_store import NOTHING_THERE, FileStore
+from cycles._journal.pool_log import LeftLog, left_logs
+
+
+def recover_chunks(
+    files: FileStore, save: Callable[[Record], bool], report_unreadable: Callable[[str, OSError], None]
+) -> None:
+    """Save the record of each chunk that no living process owns, unless the journal has it; then remove the log."""
+    try:
+        with left_logs(files.locate()) as logs:
+            for log in logs:
+                _recover(files, log, save)
+    except NOTHING_THERE:
+        return
+    except OSError as error:
+        report_unreadable(files.known_folder, error)
+
+
+def _recover(files: FileStore, log: LeftLog, save: Callable[[Record], bool]) -> None:
+    try:
+        header, record = recovered_record(log.read(), time.time_ns() // 1_000_000)
+    except RecordError:
+        return  # written by a later version in another form
+    is_saved = record is None or os.path.lexists(files.path(file_name(header.reservation_id)))
+    if is_saved or (record is not None and save(record)):
+        log.remove()

@@ -1,0 +1,246 @@
+"""`commit(wait=False)` and `settle="background"`: the caller has its amount saved, and the server gets it later."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+import cycles
+from tests.recovery.kit import records_in
+
+from .conftest import ACTION, Shop, World
+
+T = cycles.tokens
+BUDGET_EXCEEDED = {"error": "BUDGET_EXCEEDED", "message": "no", "request_id": "r"}
+
+pytestmark = pytest.mark.anyio
+
+
+LATE_S = 0.15
+
+
+@pytest.fixture
+def slow(shop: Shop) -> None:
+    """Let the server respond late to each commit."""
+    shop.faults.delay("commit", LATE_S, times=None)
+
+
+async def commit_unsettled(world: World, amount: int, **options: Any) -> Any:
+    guard = await world.acquire(world.reserve(**options))
+    settlement = await world.get(guard.commit(T(amount), wait=False))
+    assert (settlement.status, settlement.actual, settlement.charged) == ("pending", T(amount), None)
+    return guard
+
+
+async def settled(world: World, guard: Any, timeout: float | None = 10.0) -> Any:
+    return await world.get(guard.settled(timeout))
+
+
+async def test_commit_returns_before_the_server_has_the_amount(world: World, shop: Shop, slow: None) -> None:
+    guard = await commit_unsettled(world, 7)
+    assert (guard.state, guard.settlement.status) == ("pending", "pending")
+    early = await settled(world, guard, 0.01)
+    assert early.status == "pending"
+    late = await settled(world, guard)
+    assert (late.status, late.charged, guard.state) == ("committed", T(7), "committed")
+    assert guard.settlement is late
+    assert shop.money() == (7, 0)
+
+
+async def test_the_record_is_saved_before_commit_returns(world: World, shop: Shop, slow: None) -> None:
+    guard = await commit_unsettled(world, 7)
+    (record,) = records_in(shop._folder)
+    assert record["reservation_id"] == guard.reservation_id
+    assert record["commit_body"]["actual"]["amount"] == 7
+    (pending,) = await world.get(world.operations.pending())
+    assert (pending.reservation_id, pending.amount) == (guard.reservation_id, T(7))
+
+
+async def test_nothing_is_reported_as_pending(world: World, shop: Shop, events: list[Any]) -> None:
+    guard = await commit_unsettled(world, 7)
+    await settled(world, guard)
+    shop.until(lambda: records_in(shop._folder) == [])
+    assert [type(event).__name__ for event in events] == ["Reserved", "Settled"]
+
+
+async def test_a_full_queue_makes_commit_wait_for_its_own_request(shop: Shop, slow: None) -> None:
+    client = shop.client(background_commits=1)
+    queued = await commit_unsettled(World("sync", client), 1)
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    assert guard.commit(T(2), wait=False).status == "committed"
+    assert queued.settled().status == "committed"
+    assert shop.money() == (3, 0)
+
+
+async def test_a_full_queue_makes_a_task_wait_for_its_own_request(shop: Shop, slow: None) -> None:
+    client = shop.client(background_commits=1)
+    queued = await commit_unsettled(World("async", client), 1)
+    guard = await client.reserve(T(100), action=ACTION)
+    assert (await guard.commit(T(2), wait=False)).status == "committed"
+    assert (await queued.settled()).status == "committed"
+
+
+async def test_one_worker_sends_back_to_back(world: World, shop: Shop) -> None:
+    guards = [await commit_unsettled(world, amount) for amount in range(1, 21)]
+    for guard in guards:
+        assert (await settled(world, guard)).status == "committed"
+    assert shop.money() == (210, 0)
+    assert len(shop.sent("commit")) == 20
+
+
+async def test_slow_responses_get_more_workers_and_at_most_four(world: World, shop: Shop) -> None:
+    shop.faults.delay("commit", 1.0, times=4)
+    guards = [await commit_unsettled(world, 1)]
+    for _ in range(6):
+        await asyncio.sleep(0.06)  # longer than the queue waits before it gets one more worker
+        guards.append(await commit_unsettled(world, 1))
+    await shop.arrivals.arrives("commit", 4)
+    assert len(shop.sent("commit")) == 4
+    for guard in guards:
+        await settled(world, guard)
+    assert shop.money() == (7, 0)
+
+
+async def test_settled_raises_what_commit_would_have_raised(world: World, shop: Shop, events: list[Any]) -> None:
+    shop.faults.status("commit", 409, body=BUDGET_EXCEEDED)
+    guard = await commit_unsettled(world, 7)
+    with pytest.raises(cycles.BudgetExceededError):
+        await settled(world, guard)
+    assert guard.state == "rejected"
+    shop.until(lambda: world.client.pending(rejected=True))
+    (rejected,) = [event for event in events if type(event).__name__ == "SettlementRejected"]
+    assert rejected.actual == T(7)
+    assert [each.amount for each in world.client.pending(rejected=True)] == [T(7)]
+
+
+async def test_an_outage_leaves_the_settlement_to_the_background(world: World, shop: Shop, events: list[Any]) -> None:
+    shop.faults.status("commit", 503, times=2)
+    guard = await commit_unsettled(world, 7)
+    assert (await settled(world, guard)).status == "committed"
+    assert [type(event).__name__ for event in events].count("SettlementPending") == 1
+    assert shop.money() == (7, 0)
+
+
+async def test_an_expired_reservation_is_recorded_as_an_event(world: World, shop: Shop) -> None:
+    expired = {"error": "RESERVATION_EXPIRED", "message": "over", "request_id": "r"}
+    shop.faults.status("commit", 410, body=expired)
+    guard = await commit_unsettled(world, 7)
+    assert (await settled(world, guard)).status == "recorded_as_event"
+    assert guard.state == "committed"
+    (event,) = shop.bodies("event")
+    assert event["actual"]["amount"] == 7
+
+
+async def test_settled_needs_a_guard_that_was_committed(world: World) -> None:
+    guard = await world.acquire(world.reserve())
+    with pytest.raises(cycles.InvalidRequestError, match=r"settled\(\) has nothing to wait for"):
+        await settled(world, guard)
+    await world.get(guard.release())
+    with pytest.raises(cycles.GuardFinalizedError, match="is released, not committed"):
+        await settled(world, guard)
+
+
+async def test_settled_returns_the_settlement_of_a_commit_that_waited(world: World) -> None:
+    guard = await world.acquire(world.reserve())
+    settlement = await world.get(guard.commit(T(7)))
+    assert await settled(world, guard) is settlement
+
+
+@pytest.mark.parametrize("end", ["spend", "actual", "raise"])
+async def test_the_end_of_a_block_does_not_wait(world: World, slow: None, end: str) -> None:
+    actual = T(7) if end == "actual" else None
+    try:
+        async with world.enter(world.reserve(settle="background", actual=actual)) as guard:
+            if end != "actual":
+                guard.spend(T(7))
+            if end == "raise":
+                raise KeyError(end)
+    except KeyError:
+        pass
+    assert guard.state == "pending"
+    assert (await settled(world, guard)).charged == T(7)
+
+
+async def test_a_decorated_function_does_not_wait(world: World, shop: Shop, slow: None) -> None:
+    @world.client.guarded(T(100), action=ACTION, actual=lambda result: T(result), settle="background")
+    def work() -> int:
+        return 7
+
+    assert work() == 7
+    assert [each.amount for each in world.client.pending()] == [T(7)]
+    shop.until(lambda: shop.money() == (7, 0))
+
+
+async def test_an_unknown_value_of_settle_is_rejected(client: cycles.Cycles) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match="settle must be one of background"):
+        client.reserve(T(1), action=ACTION, settle="later")  # type: ignore[arg-type]
+
+
+async def test_flush_sends_what_is_queued(world: World, shop: Shop) -> None:
+    for amount in range(1, 11):
+        await commit_unsettled(world, amount)
+    report = await world.get(world.operations.flush())
+    assert report.pending == 0
+    assert shop.money() == (55, 0)
+
+
+async def test_closing_sends_what_is_queued(shop: Shop) -> None:
+    client = shop.client()
+    guards = [await commit_unsettled(World("sync", client), amount) for amount in range(1, 11)]
+    client.close()
+    assert shop.money() == (55, 0)
+    assert {guard.state for guard in guards} == {"committed"}
+    assert records_in(shop._folder) == []
+
+
+def test_a_loop_that_ends_leaves_its_queue_to_the_background(shop: Shop, slow: None) -> None:
+    client = shop.client()
+
+    async def commit_some() -> list[Any]:
+        return [await commit_unsettled(World("async", client), amount) for amount in range(1, 11)]
+
+    guards = asyncio.run(commit_some())
+    shop.until(lambda: shop.money() == (55, 0))
+    client.close()
+    assert {guard.state for guard in guards} == {"committed"}
+
+
+def test_closing_ends_the_wait_for_a_settlement(shop: Shop) -> None:
+    client = shop.client(flush_timeout=0.05)
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    shop.faults.status("commit", 503, times=None)
+    guard.commit(T(7), wait=False)
+    found: list[Any] = []
+    waiting = threading.Thread(target=lambda: found.append(guard.settled()))
+    waiting.start()
+    client.close()
+    waiting.join(5.0)
+    assert [settlement.status for settlement in found] == ["pending"]
+
+
+def test_without_a_journal_the_amount_is_sent_too(shop: Shop) -> None:
+    client = shop.client(journal=False)
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    assert guard.commit(T(7), wait=False).status == "pending"
+    assert guard.settled().charged == T(7)
+
+
+def test_after_close_a_commit_is_sent_in_the_foreground(shop: Shop) -> None:
+    client = shop.client()
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    client.close()
+    assert guard.commit(T(7), wait=False).status in ("committed", "recorded_as_event")
+
+
+def test_the_lease_is_renewed_until_the_amount_is_confirmed(shop: Shop, slow: None) -> None:
+    client = shop.client()
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    guard.commit(T(7), wait=False)
+    heartbeat = guard._state.heartbeat
+    assert heartbeat is not None
+    assert not heartbeat.ended
+    guard.settled()
+    assert heartbeat.ended

@@ -1,0 +1,103 @@
+"""Pools over an embedded server in this process, with a journal; each test body runs sync and async."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cycles
+from tests.support.worlds import ACTION as ACTION, World as World
+
+TENANT = "acme"
+T = cycles.tokens
+
+
+class Shop:
+    """A server, its clients, and what it has seen."""
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+        self.folder = folder
+        self.server = stack.enter_context(cycles.EmbeddedServer(budgets={f"tenant:{TENANT}": T(1_000_000)}))
+        self.faults = self.server.faults
+        self.ledger = self.server.ledger
+        self._stack = stack
+
+    def client(self, **options: Any) -> cycles.Cycles:
+        options.setdefault("journal_dir", self.folder)
+        client = self.server.client(tenant=TENANT, retry_initial_delay=0.01, **options)
+        self._stack.callback(client.close)
+        return client
+
+    def bodies(self, operation: str) -> list[Any]:
+        return [request.json for request in self.server.requests.of(operation)]
+
+    def count(self, operation: str) -> int:
+        return len(self.server.requests.of(operation))
+
+    def money(self) -> tuple[int, int]:
+        """What is spent, and what is held."""
+        balance = self.ledger.balance(f"tenant:{TENANT}", unit="TOKENS")
+        assert balance.spent is not None
+        assert balance.reserved is not None
+        return balance.spent.amount, balance.reserved.amount
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Return once the condition holds: threads of the client need a moment."""
+        moment, end = threading.Event(), time.monotonic() + 10.0
+        while not condition():
+            assert time.monotonic() < end, f"waited without success: {self.money()}"
+            moment.wait(0.002)
+
+    def logs(self) -> list[Path]:
+        return sorted(self.folder.rglob("pool-*"))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with contextlib.ExitStack() as stack:
+        yield Shop(tmp_path, stack)
+
+
+@pytest.fixture
+def client(shop: Shop) -> cycles.Cycles:
+    return shop.client()
+
+
+@pytest.fixture(params=["sync", "async"])
+def world(request: pytest.FixtureRequest, client: cycles.Cycles) -> World:
+    return World(request.param, client)
+
+
+@pytest.fixture
+def events(client: cycles.Cycles) -> list[Any]:
+    seen: list[Any] = []
+    client.on_event(seen.append)
+    return seen
+
+
+def named(events: list[Any], name: str) -> list[Any]:
+    return [event for event in events if type(event).__name__ == name]
+
+
+async def close(world: World, pool: Any) -> None:
+    """Close a pool."""
+    if world.is_async:
+        await pool.aclose()
+    else:
+        pool.close()
+
+
+def chunk_of(guard: Any) -> Any:
+    """Return the chunk of a guard, to move its time."""
+    return guard._state.chunk

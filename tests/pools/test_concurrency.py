@@ -1,0 +1,141 @@
+"""Threads, tasks and several event loops use one pool at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import partial
+from typing import Any
+
+import pytest
+
+import cycles
+
+from .conftest import ACTION, Shop, T
+
+
+def test_ten_thousand_tasks_are_all_settled(client: cycles.Cycles, shop: Shop) -> None:
+    pool = client.pool(T(400_000), action=ACTION)
+
+    async def work() -> None:
+        async with pool.reserve(T(10)) as guard:
+            await asyncio.sleep(0)
+            await guard.commit(T(7))
+
+    async def everything() -> None:
+        await asyncio.gather(*(work() for _ in range(10_000)))
+        await pool.aclose()
+
+    asyncio.run(everything())
+    assert shop.money() == (70_000, 0)
+    assert pool.stats().direct == 0
+    assert client.pending() == []
+
+
+def test_sixteen_threads_share_the_chunks(client: cycles.Cycles, shop: Shop) -> None:
+    pool = client.pool(T(4_000), action=ACTION)
+
+    def work() -> None:
+        for _ in range(200):
+            with pool.reserve(T(10)) as guard:
+                guard.commit(T(7))
+
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stats = pool.stats()
+    assert (stats.spent, stats.live) == (T(22_400), T(0))
+    pool.close()
+    assert shop.money() == (22_400, 0)
+
+
+def test_several_loops_and_threads_share_one_pool(client: cycles.Cycles, shop: Shop) -> None:
+    pool = client.pool(T(4_000), action=ACTION)
+    ids: set[str | None] = set()
+
+    async def tasks() -> None:
+        async def work() -> None:
+            async with pool.reserve(T(10)) as guard:
+                await asyncio.sleep(0)
+                ids.add(guard.reservation_id)
+                await guard.commit(T(7))
+
+        await asyncio.gather(*(work() for _ in range(100)))
+
+    def loop() -> None:
+        asyncio.run(tasks())
+
+    threads = [threading.Thread(target=loop) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pool.close()
+    assert shop.money() == (2_800, 0)
+
+
+def test_a_cancelled_waiter_holds_nothing(client: cycles.Cycles, shop: Shop) -> None:
+    shop.faults.delay("reserve", 0.1)
+    pool = client.pool(T(400), action=ACTION)
+
+    async def cancelled() -> None:
+        waiting = asyncio.create_task(enter())
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        async with pool.reserve(T(100)) as guard:
+            await guard.commit(T(7))
+
+    async def enter() -> None:
+        async with pool.reserve(T(100)) as guard:
+            await guard.commit(T(1))
+
+    asyncio.run(cancelled())
+    assert pool.stats().live == T(0)
+    pool.close()
+    assert shop.money() == (7, 0)
+
+
+def test_waiters_are_served_in_their_order(client: cycles.Cycles, shop: Shop) -> None:
+    shop.faults.delay("reserve", 0.05, times=None)
+    pool = client.pool(T(400), action=ACTION)
+    order: list[int] = []
+
+    async def work(number: int) -> None:
+        async with pool.reserve(T(60)) as guard:
+            order.append(number)
+            await guard.commit(T(60))
+
+    async def everything() -> None:
+        await asyncio.gather(*(work(number) for number in range(6)))
+
+    asyncio.run(everything())
+    assert order == sorted(order)
+
+
+def test_two_threads_end_one_guard_once(client: cycles.Cycles) -> None:
+    pool = client.pool(T(400_000), action=ACTION)
+    for _ in range(50):
+        guard = pool.reserve(T(10)).acquire()
+        barrier = threading.Barrier(2)
+        outcomes: list[str] = []
+
+        def end(commit: Any, barrier: Any = barrier, outcomes: Any = outcomes) -> None:
+            barrier.wait()
+            try:
+                commit()
+                outcomes.append("ended")
+            except cycles.GuardFinalizedError:
+                outcomes.append("too late")
+
+        ends = (partial(guard.commit, T(7)), guard.release)
+        threads = [threading.Thread(target=end, args=(commit,)) for commit in ends]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(outcomes) == ["ended", "too late"]
+    assert pool.stats().live == T(0)

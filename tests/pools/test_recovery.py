@@ -1,0 +1,256 @@
+"""What a pool leaves when its process is killed, stopped, forked or ended: nothing is lost, nothing is doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.recovery.kit import Setup, journal_files, records_in
+
+from .conftest import ACTION, T
+
+ROOT = Path(__file__).parents[2]
+TENANT = "acme"
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs file locks and signals")
+
+
+@pytest.fixture(scope="module")
+def url_of() -> Iterator[Any]:
+    from tests.recovery.kit import Door
+
+    door = Door()
+    with door.open() as url:
+        yield door, url
+
+
+@pytest.fixture
+def setup(url_of: Any, tmp_path: Path) -> Iterator[Setup]:
+    door, url = url_of
+    made = Setup(url, None, tmp_path)  # type: ignore[arg-type]
+    door.ledger = made.server
+    yield made
+    made.server.close()
+
+
+@contextlib.contextmanager
+def program(setup: Setup, name: str, stdout: Any = subprocess.PIPE, **settings: Any) -> Iterator[subprocess.Popen[str]]:
+    orders = json.dumps({**setup.settings(**settings), "program": name})
+    command = [sys.executable, "-m", "tests.pools.program", orders]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=stdout, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for file in (process.stdin, process.stdout):
+            if file is not None:
+                file.close()
+
+
+def recovered(setup: Setup) -> Any:
+    with setup.client() as client:
+        return client.flush()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_a_killed_process_loses_no_commit_that_returned(setup: Setup, tmp_path: Path) -> None:
+    for run in range(3):
+        counter = tmp_path / f"count-{run}"
+        before = setup.server.charged
+        with counter.open("w+") as stdout, program(setup, "spend_for_ever", stdout) as process:
+            deadline = time.monotonic() + 20
+            while int(counter.read_text() or 0) < 3_000 and time.monotonic() < deadline:
+                time.sleep(0.005)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        returned = int(counter.read_text())
+        assert returned >= 3_000
+        recovered(setup)
+        assert returned <= setup.server.charged - before <= returned + 1
+        assert journal_files(setup.root) == []
+
+
+def test_the_chunks_of_a_living_process_are_left_alone(setup: Setup) -> None:
+    with program(setup, "spend_and_wait") as process:
+        assert line(process) == "ready"
+        assert recovered(setup).settled == 0
+        assert len(list(setup.root.rglob("pool-*.log"))) == 1
+        assert process.stdin is not None
+        process.stdin.close()
+        assert line(process) == "continued"
+        assert line(process) == "closed"
+    assert setup.server.charged == 15
+    assert journal_files(setup.root) == []
+
+
+def test_a_stopped_owner_keeps_its_chunks_and_continues(setup: Setup) -> None:
+    with program(setup, "spend_and_wait") as process:
+        assert line(process) == "ready"
+        process.send_signal(signal.SIGSTOP)
+        assert recovered(setup).settled == 0
+        assert setup.server.charged == 0
+        process.send_signal(signal.SIGCONT)
+        assert process.stdin is not None
+        process.stdin.close()
+        assert [line(process), line(process)] == ["continued", "closed"]
+    assert setup.server.charged == 15
+
+
+def test_the_sum_of_a_dead_process_is_committed_under_the_key_of_the_chunk(setup: Setup) -> None:
+    with program(setup, "spend_and_wait") as process:
+        assert line(process) == "ready"
+        (log,) = setup.root.rglob("pool-*.log")
+        header = json.loads(log.read_bytes().partition(b"\n")[0])
+        process.kill()
+        process.wait()
+    recovered(setup)
+    (commit,) = [seen for seen in setup.server.seen if seen.operation == "commit"]
+    assert commit.key == header["key"]
+    assert (commit.body["actual"]["amount"], commit.body["metadata"]["pool_recovered"]) == (7, True)
+    assert setup.server.charged == 7
+
+
+def test_a_start_that_finds_the_record_too_drops_the_log(setup: Setup) -> None:
+    setup.server.faults.status("commit", 503, times=None)
+    with setup.client(flush_timeout=0.05) as client:
+        pool = client.pool(T(400), action=ACTION)
+        with pool.reserve(T(10)) as guard:
+            guard.commit(T(7))
+        (log,) = setup.root.rglob("pool-*.log")
+        content = log.read_bytes()
+    assert not log.exists()
+    assert len(records_in(setup.root)) == 1
+    log.write_bytes(content.replace(b"+7 ", b"+9 "))
+    setup.server.faults.clear()
+    recovered(setup)
+    assert setup.server.charged == 7
+    assert journal_files(setup.root) == []
+
+
+def test_an_incomplete_log_is_removed_and_another_file_stays(setup: Setup) -> None:
+    with setup.client() as client:
+        client.pool(T(400), action=ACTION).reserve(T(1)).acquire().commit(T(1))
+        folder = next(setup.root.rglob("pool-*.log")).parent
+    (folder / "pool-x.log.1234.new").write_bytes(b"{")
+    (folder / "pool-y.log").write_bytes(b'{"version":2}\n')
+    recovered(setup)
+    assert [path.name for path in journal_files(setup.root)] == ["pool-y.log"]
+
+
+def test_the_record_of_a_chunk_is_saved_before_its_log_is_removed(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cycles._journal.pool_log import ChunkLog
+
+    found: list[int] = []
+    remove = ChunkLog.remove
+
+    def watched(log: ChunkLog) -> None:
+        found.append(len(records_in(setup.root)))
+        remove(log)
+
+    monkeypatch.setattr(ChunkLog, "remove", watched)
+    with setup.client() as client:
+        pool = client.pool(T(400), action=ACTION)
+        with pool.reserve(T(10)) as guard:
+            guard.commit(T(7))
+        pool.close()
+    assert found == [1]
+    assert setup.server.settling()[0].journal != [], "the record was there when the commit arrived"
+
+
+def test_a_log_stays_until_the_commit_is_confirmed_if_the_record_cannot_be_saved(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup.server.faults.status("commit", 503, times=1)
+    with setup.client(retry_initial_delay=0.01) as client:
+        pool = client.pool(T(400), action=ACTION)
+        with pool.reserve(T(10)) as guard:
+            guard.commit(T(7))
+        monkeypatch.setattr("cycles._journal.journal.Journal.save", lambda self, record: False)
+        logs = []
+        setup.server.on_arrival = lambda seen: logs.append(len(list(setup.root.rglob("pool-*.log"))))
+        pool.close()
+        client.flush()
+    assert logs == [1, 1]
+    assert list(setup.root.rglob("pool-*.log")) == []
+    assert setup.server.charged == 7
+
+
+def test_the_exit_of_the_interpreter_ends_live_guards_and_chunks(setup: Setup) -> None:
+    with program(setup, "exit_with_live_guards") as process:
+        assert process.wait(20) == 0
+    assert setup.server.charged == 10
+    assert journal_files(setup.root) == []
+
+
+def test_a_forked_child_has_its_own_chunks(setup: Setup) -> None:
+    with program(setup, "fork") as process:
+        out, _ = process.communicate(timeout=20)
+    assert out.split() == ["inert", "True"]
+    assert setup.server.charged == 12
+    assert journal_files(setup.root) == []
+
+
+def test_forks_while_threads_use_the_pool(setup: Setup) -> None:
+    with program(setup, "fork_while_threads_use_it") as process:
+        out, _ = process.communicate(timeout=30)
+    assert setup.server.charged == int(out)
+    assert journal_files(setup.root) == []
+
+
+def test_two_clients_on_one_journal_settle_their_own_chunks(setup: Setup) -> None:
+    with setup.client() as first, setup.client() as second:
+        pools = [client.pool(T(400), action=ACTION) for client in (first, second)]
+        for pool in pools:
+            with pool.reserve(T(10)) as guard:
+                guard.commit(T(7))
+        assert len(list(setup.root.rglob("pool-*.log"))) == 2
+        third = setup.client()
+        assert third.flush().settled == 0
+        third.close()
+    assert setup.server.charged == 14
+    assert journal_files(setup.root) == []
+
+
+def test_durability_disk_syncs_each_commit_and_shares_calls(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    sync = os.fdatasync
+
+    def watched(descriptor: int) -> None:
+        calls.append(descriptor)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", watched)
+    with setup.client(durability="disk") as client:
+        pool = client.pool(T(4_000), action=ACTION)
+        with pool.reserve(T(10)) as guard:
+            guard.commit(T(7))
+        assert len(calls) == 1
+
+        async def commit() -> None:
+            async with pool.reserve(T(1)) as guard:
+                await guard.commit(T(1))
+
+        async def many() -> None:
+            await asyncio.gather(*(commit() for _ in range(100)))
+
+        asyncio.run(many())
+        assert 1 < len(calls) < 100, "tasks that wait at the same time share a call"
+    assert setup.server.charged == 107
