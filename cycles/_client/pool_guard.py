@@ -54,7 +54,11 @@ class _InPool(GuardProperties):
 
     __slots__ = ()
 
-    _state: PooledState
+    @property
+    def _pooled(self) -> PooledState:
+        state = self._state
+        assert isinstance(state, PooledState)
+        return state
 
     @property
     def is_pooled(self) -> bool:
@@ -64,7 +68,8 @@ class _InPool(GuardProperties):
     @property
     def chunk(self) -> ChunkView:
         """The chunk of this guard."""
-        chunk, unit = self._state.chunk, self._state.estimate.unit
+        state = self._pooled
+        chunk, unit = state.chunk, state.estimate.unit
         return ChunkView(
             chunk.lease.reservation_id,
             Amount(unit, chunk.amount),
@@ -77,12 +82,12 @@ class _InPool(GuardProperties):
     @property
     def estimate(self) -> Amount:
         """The estimate of the guard."""
-        return self._state.estimate
+        return self._pooled.estimate
 
     @property
     def reserved(self) -> Amount | None:
         """What the chunk holds for this guard."""
-        return self._state.estimate
+        return self._pooled.estimate
 
     def detach(self) -> NoReturn:
         """Raise an error: the server never sees this guard.
@@ -114,16 +119,16 @@ class PooledGuard(_InPool, Guard):
         wait: bool = True,
     ) -> Settlement:
         """As `Guard.commit`. The amount becomes part of the chunk's commit: status ``pooled``."""
-        if metrics is metadata is None and actual.__class__ is Amount:
+        if actual is not None and actual.__class__ is Amount and metrics is None and metadata is None:
             self._check_process()
-            settlement = self._state.commit_quickly(actual)
+            settlement = self._pooled.commit_quickly(actual)
             if settlement is not None:
                 return settlement
         return super().commit(actual, metrics=metrics, metadata=metadata, wait=wait)
 
     def extend(self, extend_by_ms: int | None = None) -> None:
         """Do nothing: the heartbeat of the chunk renews the lease."""
-        _check_in_use(self._state)
+        _check_in_use(self._pooled)
 
 
 class PooledAsyncGuard(_InPool, AsyncGuard):
@@ -146,20 +151,20 @@ class PooledAsyncGuard(_InPool, AsyncGuard):
         wait: bool = True,
     ) -> Settlement:
         """As `Guard.commit`. It does not suspend if the amount fits into the chunk."""
-        if metrics is metadata is None and actual.__class__ is Amount:
+        if actual is not None and actual.__class__ is Amount and metrics is None and metadata is None:
             self._check_process()
-            settlement = self._state.commit_quickly(actual)
+            settlement = self._pooled.commit_quickly(actual)
             if settlement is not None:
                 return settlement
         return await super().commit(actual, metrics=metrics, metadata=metadata, wait=wait)
 
     async def extend(self, extend_by_ms: int | None = None) -> ReservationExtendResponse | None:
         """Do nothing: the heartbeat of the chunk renews the lease."""
-        _check_in_use(self._state)
+        _check_in_use(self._pooled)
         return None
 
     async def __aenter__(self) -> Self:
-        if self._state.options.request.lease_policy == "cancel":
+        if self._pooled.options.request.lease_policy == "cancel":
             return await super().__aenter__()
         self._enter()
         return self

@@ -85,14 +85,14 @@ class PooledState(GuardState):
     # --- what the chunk knows -------------------------------------------------------------------------------
 
     @property
-    def request(self) -> ReserveRequest:
+    def request(self) -> ReserveRequest:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The request that would have reserved this guard directly."""
         if self._request is None:
             self._request = evolve(self.options.request, estimate=self.estimate)
         return self._request
 
     @request.setter
-    def request(self, request: ReserveRequest) -> None:
+    def request(self, request: ReserveRequest) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._request = request
 
     @property
@@ -125,7 +125,7 @@ class PooledState(GuardState):
         return self._state
 
     @property
-    def settlement(self) -> Settlement | None:
+    def settlement(self) -> Settlement | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The settlement: that of the chunk, with the actual of this guard, as soon as there is one."""
         own = self._own_settlement
         outcome = self.chunk.lease.settlement
@@ -143,7 +143,7 @@ class PooledState(GuardState):
         )
 
     @settlement.setter
-    def settlement(self, settlement: Settlement | None) -> None:
+    def settlement(self, settlement: Settlement | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._own_settlement = settlement
 
     def _may_be_undercharged(self, outcome: Settlement) -> bool:
@@ -153,14 +153,14 @@ class PooledState(GuardState):
         return outcome.undercharged or event is None or event.charged is None or event.undercharged
 
     @property
-    def rejection(self) -> RejectedResponse | None:
+    def rejection(self) -> RejectedResponse | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The error response to the commit of the chunk, or None."""
         if self._rejection is not None or self.is_separate:
             return self._rejection
         return self.chunk.lease.rejection
 
     @rejection.setter
-    def rejection(self, response: RejectedResponse | None) -> None:
+    def rejection(self, response: RejectedResponse | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Store the response to the guard's own event."""
         self._rejection = response
 
