@@ -22,6 +22,9 @@ from tests.operators.kit import ROOT, Ran, environment, processes, run_process
 pytestmark = processes
 
 USED = {"tokens_input": 1000, "tokens_output": 100}
+CLIENTS = Path(sys.prefix)
+"""Where `install_clients.sh` puts the clients."""
+PACKAGES = {"openai": "openai", "anthropic": "anthropic", "google": "google.genai"}
 GPT_4O = 350_000
 """Microcents of that usage: 1,000 x 250 and 100 x 1,000."""
 
@@ -37,34 +40,52 @@ def upstreams(provider: FakeProvider) -> list[str]:
     return [part for name, url in urls.items() for part in ("--upstream", f"{name}={url}")]
 
 
-def agent(name: str) -> list[str]:
-    return ["--", sys.executable, "-m", "tests.operators.agents", name]
+def agent(name: str, python: str = sys.executable) -> list[str]:
+    return ["--", python, "-m", "tests.operators.agents", name]
 
 
 def summary(ran: Ran) -> Any:
     return json.loads(ran.err.splitlines()[-1])
 
 
+@pytest.mark.parametrize("versions", ["lowest", "newest"])
 @pytest.mark.parametrize(
-    ("name", "package", "model", "calls", "cost"),
+    ("name", "model", "cost"),
     [
-        ("openai", "openai", "gpt-4o", 4, GPT_4O * 4),
-        ("anthropic", "anthropic", "claude-sonnet-4-5", 4, (1000 * 300 + 100 * 1500) * 4),
-        ("google", "google.genai", "gemini-2.5-flash", 4, (1000 * 30 + 100 * 250) * 4),
+        ("openai", "gpt-4o", GPT_4O * 4),
+        ("anthropic", "claude-sonnet-4-5", (1000 * 300 + 100 * 1500) * 4),
+        ("google", "gemini-2.5-flash", (1000 * 30 + 100 * 250) * 4),
     ],
 )
 def test_programs_with_the_real_sdks_are_charged_exactly(
-    provider: FakeProvider, name: str, package: str, model: str, calls: int, cost: int
+    provider: FakeProvider, name: str, model: str, cost: int, versions: str
 ) -> None:
-    pytest.importorskip(package)
-    provider.reply(usage=USED, text="four words of text", times=calls)
-    ran = run_process("run", "--budget", "1USD", "--json", *upstreams(provider), *agent(name))
+    python = CLIENTS / f"providers-{versions}" / "bin" / "python"
+    if subprocess.run([str(python), "-c", f"import {PACKAGES[name]}"], capture_output=True).returncode:
+        pytest.skip(f"{name} is not installed in {python}: see tests/operators/install_clients.sh")
+    provider.reply(usage=USED, text="four words of text", times=4)
+    ran = run_process("run", "--budget", "1USD", "--json", *upstreams(provider), *agent(name, str(python)))
     assert ran.status == 0, ran.err
     assert "four words of text" in ran.out
     found = summary(ran)
-    assert found["models"] == {model: {"calls": calls, "spent": {"unit": "USD_MICROCENTS", "amount": cost}}}
+    assert found["models"] == {model: {"calls": 4, "spent": {"unit": "USD_MICROCENTS", "amount": cost}}}
     assert found["spent"]["amount"] == cost
     assert (found["denied"], found["estimated"], found["pending"], found["exit"]) == (0, 0, 0, 0)
+
+
+def test_a_node_program_is_charged_and_denied(provider: FakeProvider) -> None:
+    modules = CLIENTS / "node" / "node_modules"
+    if not (modules / "openai").exists():
+        pytest.skip(f"openai is not installed in {modules}: see tests/operators/install_clients.sh")
+    provider.reply(usage=USED, text="four words of text", times=2)
+    program = str(Path(__file__).with_name("agent.cjs"))
+    env = environment(NODE_PATH=str(modules))
+    ran = run_process("run", "--budget", "1USD", "--json", *upstreams(provider), "--", "node", program, env=env)
+    assert ran.status == 0, ran.err
+    text = "four words of text"
+    assert ran.out.splitlines() == [text, text, "APIError 402 budget_exceeded at once"]
+    found = summary(ran)
+    assert (found["spent"]["amount"], found["denied"], len(provider.requests)) == (GPT_4O * 2, 1, 2)
 
 
 def test_a_denial_is_raised_without_a_retry(provider: FakeProvider) -> None:
