@@ -35,6 +35,8 @@ def main() -> None:
             _add(results, suite.processes(port, journal, scale, _say))
         if "providers" in options.only:
             _add(results, suite.provider_clients(port, scale, _say))
+    if "proxy" in options.only:
+        _add(results, suite.guard_proxy(scale, _say))
     if "leases" in options.only:
         _add(results, suite.leases(scale, _say))
     if "embedded" in options.only:
@@ -52,7 +54,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a short run with rough figures, to try a change")
     parser.add_argument(
-        "--only", default="sync,async,processes,providers,leases,embedded", type=lambda given: given.split(",")
+        "--only", default="sync,async,processes,providers,proxy,leases,embedded", type=lambda given: given.split(",")
     )
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--write", action="store_true", help="keep the results in benchmarks/README.md")

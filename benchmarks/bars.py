@@ -40,6 +40,14 @@ def _at(*path: Any) -> Callable[[Results], float]:
     return figure
 
 
+def _proxy_more(figure: str) -> Callable[[Results], float]:
+    return lambda results: results["proxy"]["cycles proxy"][figure] - results["proxy"]["pass-through"][figure]
+
+
+def _proxy_ratio(figure: str) -> Callable[[Results], float]:
+    return lambda results: results["proxy"]["cycles proxy"][figure] / results["proxy"]["pass-through"][figure]
+
+
 BARS = [
     Bar("CPU, sync guard / two httpx posts", 1.00, _ratio("sync 1", "guard", "httpx posts")),
     Bar("CPU, sync guard, journal off / two httpx posts", 0.85, _ratio("sync 1", "guard, no journal", "httpx posts")),
@@ -56,6 +64,10 @@ BARS = [
     Bar("CPU, cold first committed call / two posts", 1.40, _at("first_call", "cpu_ratio")),
     Bar("CPU us, guarded provider call - SDK - guard", 1000, _at("providers", "one call", "added_us")),
     Bar("CPU us, streamed event, guarded - SDK", 15, _at("providers", "one streamed event", "added_us")),
+    Bar("first byte ms, proxy - pass-through", 2, _proxy_more("first_byte_ms")),
+    Bar("CPU ms per call, proxy - pass-through", 2, _proxy_more("cpu_ms_per_call")),
+    Bar("CPU per streamed chunk, proxy / pass-through", 1.10, _proxy_ratio("cpu_us_per_chunk")),
+    Bar("KiB per stream of the proxy, 200 open", 200, _at("proxy", "cycles proxy", "kib_per_stream")),
     Bar("bytes sent per guarded call", 1138, _at("per_call", "bytes")),
     Bar("requests per guarded call", 2, _at("per_call", "requests")),
     Bar("KiB per live sync guard (5,000)", 4, _at("live", "sync 5000", "kib_per_guard")),

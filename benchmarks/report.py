@@ -48,6 +48,7 @@ _TABLES = {
     "imports": "Import",
     "live": "Live guards",
     "providers": "A guarded OpenAI client, beside the SDK without a guard (CPU of the client process)",
+    "proxy": "The proxy of cycles run, beside a plain pass-through (CPU of its process)",
     "leases": "Concurrent leases, one heartbeat each 10 s",
     "chaos": "A minute of faults (503, 429, closed connections, slow responses: one extend in four)",
     "embedded": "Embedded server: response time and size",

@@ -12,7 +12,19 @@ from typing import Any
 
 import httpx
 
-from benchmarks import backlog, embedded_server, floors, live, many_guards, ours, process, providers, sibling, startup
+from benchmarks import (
+    backlog,
+    embedded_server,
+    floors,
+    live,
+    many_guards,
+    ours,
+    process,
+    providers,
+    proxy,
+    sibling,
+    startup,
+)
 from benchmarks.measure import AsyncCase, Case, Series, interleave, interleave_async
 from benchmarks.report import AGAIN, as_values
 
@@ -146,6 +158,15 @@ def provider_clients(port: int, scale: Scale, say: Say) -> dict[str, Any]:
         return {}
     say("guarded provider clients")
     return {"providers": providers.measure(port, scale.calls, scale.rounds)}
+
+
+def guard_proxy(scale: Scale, say: Say) -> dict[str, Any]:
+    """Measure what the proxy of `cycles run` adds to a plain pass-through."""
+    if not proxy.can_be_measured():
+        say("not the proxy: starlette or uvicorn is not installed, or there is no /proc")
+        return {}
+    say("the proxy of cycles run")
+    return {"proxy": proxy.measure(scale.calls, scale.rounds)}
 
 
 def leases(scale: Scale, say: Say) -> dict[str, Any]:
