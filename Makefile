@@ -76,7 +76,6 @@ install-operators: $(STAMP)  ## install the browser and the packages that test-o
 	@VENV=$(VENV) sh tests/operators/install.sh
 
 test-operators: $(OPERATORS)  ## run the tests of the command line, the guard proxy and the dashboard as processes
-	@PYTHON=$(PYTHON) VENV=$(VENV) sh tests/operators/install_clients.sh
 	CYCLES_OPERATORS=1 $(PY) -m pytest -q -p no:xdist tests/operators
 
 test-integrations:  ## run the tests of integrations with the lowest and the newest version of each framework

@@ -22,8 +22,7 @@ from tests.operators.kit import ROOT, Ran, environment, processes, run_process
 pytestmark = processes
 
 USED = {"tokens_input": 1000, "tokens_output": 100}
-CLIENTS = Path(sys.prefix)
-"""Where `install_clients.sh` puts the clients."""
+VENV = Path(sys.prefix)
 PACKAGES = {"openai": "openai", "anthropic": "anthropic", "google": "google.genai"}
 GPT_4O = 350_000
 """Microcents of that usage: 1,000 x 250 and 100 x 1,000."""
@@ -60,9 +59,13 @@ def summary(ran: Ran) -> Any:
 def test_programs_with_the_real_sdks_are_charged_exactly(
     provider: FakeProvider, name: str, model: str, cost: int, versions: str
 ) -> None:
-    python = CLIENTS / f"providers-{versions}" / "bin" / "python"
-    if subprocess.run([str(python), "-c", f"import {PACKAGES[name]}"], capture_output=True).returncode:
-        pytest.skip(f"{name} is not installed in {python}: see tests/operators/install_clients.sh")
+    python = Path(sys.executable) if versions == "newest" else VENV / "providers-lowest" / "bin" / "python"
+    has_it = (
+        python.exists()
+        and not subprocess.run([python, "-c", f"import {PACKAGES[name]}"], capture_output=True).returncode
+    )
+    if not has_it:
+        pytest.skip(f"{name} is not installed for {python}: make install-operators install-providers")
     provider.reply(usage=USED, text="four words of text", times=4)
     ran = run_process("run", "--budget", "1USD", "--json", *upstreams(provider), *agent(name, str(python)))
     assert ran.status == 0, ran.err
@@ -74,9 +77,9 @@ def test_programs_with_the_real_sdks_are_charged_exactly(
 
 
 def test_a_node_program_is_charged_and_denied(provider: FakeProvider) -> None:
-    modules = CLIENTS / "node" / "node_modules"
+    modules = VENV / "npm" / "node_modules"
     if not (modules / "openai").exists():
-        pytest.skip(f"openai is not installed in {modules}: see tests/operators/install_clients.sh")
+        pytest.skip(f"openai is not installed in {modules}: make install-operators")
     provider.reply(usage=USED, text="four words of text", times=2)
     program = str(Path(__file__).with_name("agent.cjs"))
     env = environment(NODE_PATH=str(modules))
