@@ -206,3 +206,14 @@ def test_a_stream_that_ends_after_its_client_is_closed_is_settled(desk: Desk) ->
     desk.client.close()
     assert list(stream)
     assert [amount for amount, _ in desk.commits] == [EXACT]
+
+
+def test_the_events_of_a_long_stream_are_kept_in_little_memory_and_in_order() -> None:
+    stream = StreamFilter(hide_usage=False)
+    events = [b'data: {"choices":[{"delta":{"content":"word %d"}}]}\n\n' % number for number in range(1000)]
+    for event in events:
+        stream.feed(event)
+    assert list(stream.kept) == events
+    assert sum(len(packed) for packed, _ in stream.kept._packed) < sum(map(len, events)) / 5
+    stream.kept.clear()
+    assert list(stream.kept) == []
