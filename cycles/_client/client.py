@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
 from cycles._client import operations
 from cycles._client.async_operations import AsyncOperations
 from cycles._client.call_options import CallOptions, checked_overage, checked_retries
+from cycles._client.description import describe, short
 from cycles._client.evidence import evidence_verdict
 from cycles._client.many import MakesMany
 from cycles._client.methods import OperationContext, blocking, iterating
@@ -408,8 +409,14 @@ class Cycles(MakesMany):
         await self.aclose()
 
     def __repr__(self) -> str:
-        tenant = f", tenant {self._config.tenant}" if self._config.tenant else ""
-        return f"<Cycles {self._config.base_url}{tenant}>"
+        return short(self._config, self._options)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the client is connected to, as whom and with which options, as JSON values without secrets."""
+        client = self._root or self
+        own = [type(each).__qualname__ for each in client._http_clients if each is not None]
+        closed = client._closed_in == os.getpid()
+        return describe(self._config, self._options, http_client=", ".join(own) or None, closed=closed)
 
     def _own_runtime(self) -> Runtime | None:
         """Return the runtime of this process, never that of a parent process; None if there is none yet."""

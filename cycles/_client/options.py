@@ -41,7 +41,7 @@ class Settings(TypedDict, total=False):
     """The settings of a client as keywords. `Config` documents them."""
 
     base_url: str | None
-    api_key: str | None
+    api_key: str | Callable[[], Any] | None
     tenant: str | None
     workspace: str | None
     app: str | None

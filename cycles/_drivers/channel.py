@@ -6,6 +6,7 @@ Heartbeats have their own connections, so that no call makes them wait.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,8 +16,10 @@ from cycles._config import Config
 from cycles._core.outcome import Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.protocol import EXTEND_RESERVATION
 from cycles._core.requests import Call, TraceId
+from cycles._drivers.api_key import KeySource, KeyUnavailable, is_rejected_key, no_key
 from cycles._drivers.first_use import first_use
 from cycles._drivers.reporting import Tracer
+from cycles._drivers.request_log import request_log
 from cycles._drivers.soft_limits import SoftLimits
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
@@ -64,6 +67,8 @@ class Channel:
         self._config = config
         self._on_success = on_success
         self._tracer = tracer
+        self._keys = KeySource(config.api_key) if callable(config.api_key) else None
+        self._log = request_log()
         self.soft_limits: SoftLimits = soft_limits
         self._http_client = http_client
         self._async_http_client = async_http_client
@@ -83,20 +88,33 @@ class Channel:
         return outcome
 
     def _send(self, call: Call, ends_at_s: float) -> Outcome:
+        if self._keys is None or not self.wire.needs_key(call):
+            return self._attempt(call, ends_at_s)
+        try:
+            self.wire.use_key(key := self._keys.get())
+            outcome = self._attempt(call, ends_at_s)
+            if not is_rejected_key(outcome) or (other := self._keys.get(rejected=key)) == key:
+                return outcome
+        except KeyUnavailable as error:
+            return no_key(error, call.trace_id)
+        self.wire.use_key(other)
+        return self._attempt(call, ends_at_s)
+
+    def _attempt(self, call: Call, ends_at_s: float) -> Outcome:
         request, timeout_s, queue_timeout_s = self._prepare(call)
         connections = self._connections(heartbeat=call.operation == EXTEND_RESERVATION)
-        was_open = not self._closed
+        was_open, started = not self._closed, time.monotonic()
         try:
             to = request.method, request.target, request.headers, request.content
             reply = connections.send(*to, timeout_s, queue_timeout_s, ends_at_s)
         except ExchangeError as error:
             if error.kind is FailureKind.CLOSED and was_open and self._closed:
-                return self._send(call, ends_at_s)  # closed while this call was on its way to a connection
-            return self._unreachable(call, error)
+                return self._attempt(call, ends_at_s)  # closed while this call was on its way to a connection
+            return self._logged(request, started, self._unreachable(call, error))
         finally:
             if self._closed:
                 connections.close()
-        return self._classify(call, reply)
+        return self._logged(request, started, self._classify(call, reply))
 
     async def asend(self, call: Call, loop: asyncio.AbstractEventLoop) -> Outcome:
         """Make one attempt on this event loop, within the call's timeout."""
@@ -109,14 +127,28 @@ class Channel:
         return outcome
 
     async def _asend(self, call: Call, loop: asyncio.AbstractEventLoop) -> Outcome:
+        if self._keys is None or not self.wire.needs_key(call):
+            return await self._async_attempt(call, loop)
+        try:
+            self.wire.use_key(key := await self._keys.aget())
+            outcome = await self._async_attempt(call, loop)
+            if not is_rejected_key(outcome) or (other := await self._keys.aget(rejected=key)) == key:
+                return outcome
+        except KeyUnavailable as error:
+            return no_key(error, call.trace_id)
+        self.wire.use_key(other)
+        return await self._async_attempt(call, loop)
+
+    async def _async_attempt(self, call: Call, loop: asyncio.AbstractEventLoop) -> Outcome:
         request, timeout_s, queue_timeout_s = self._prepare(call)
+        started = time.monotonic()
         try:
             send = self._async_connections(loop, heartbeat=call.operation == EXTEND_RESERVATION).send
             to = request.method, request.target, request.headers, request.content
             reply = await send(*to, timeout_s, queue_timeout_s)
         except ExchangeError as error:
-            return self._unreachable(call, error)
-        return self._classify(call, reply)
+            return self._logged(request, started, self._unreachable(call, error))
+        return self._logged(request, started, self._classify(call, reply))
 
     def close(self) -> None:
         """Close the idle connections of threads. A guard that ends later gets a new connection for each request."""
@@ -147,6 +179,12 @@ class Channel:
             min(timeout_s, self._queue_timeout_s) if call.operation == EXTEND_RESERVATION else self._queue_timeout_s
         )
         return self.wire.prepare(call), timeout_s, queue_timeout_s
+
+    def _logged(self, request: Prepared, started: float, outcome: Outcome) -> Outcome:
+        """Write the line of `CYCLES_LOG`, if it is set, and return the outcome."""
+        if self._log is not None:
+            self._log(request.method, request.target, time.monotonic() - started, outcome)
+        return outcome
 
     def _timeout_of(self, call: Call) -> float:
         if call.timeout_s is not None:

@@ -113,13 +113,13 @@ class Runtime:
 
     async def pending_async(self, *, rejected: bool = False) -> list[PendingSettlement]:
         """Return the pending or the rejected settlements, without blocking the loop."""
-        from cycles._drivers.tasks import call_in_thread
+        from cycles._drivers.in_thread import call_in_thread
 
         return await call_in_thread(self.background.rejected if rejected else self.background.pending)
 
     async def flush_async(self, timeout_s: float) -> FlushReport:
         """Flush the background, without blocking the loop."""
-        from cycles._drivers.tasks import call_in_thread
+        from cycles._drivers.in_thread import call_in_thread
 
         return await call_in_thread(partial(self.background.flush, timeout_s))
 
@@ -167,7 +167,7 @@ class Runtime:
         """Close from an event loop, without blocking it."""
         import asyncio
 
-        from cycles._drivers.tasks import call_in_thread
+        from cycles._drivers.in_thread import call_in_thread
 
         ends_at_s = time.monotonic() + self._config.flush_timeout
         await self.tasks().drain(self._config.flush_timeout)

@@ -11,7 +11,6 @@ import contextlib
 import contextvars
 import inspect
 import sys
-import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
@@ -28,6 +27,7 @@ from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.channel import Channel
 from cycles._drivers.commit_queue import CommitQueues, Queued
 from cycles._drivers.commit_tasks import CommitTasks
+from cycles._drivers.in_thread import call_in_thread
 from cycles._drivers.journal_writer import JournalWriter
 from cycles._drivers.reporting import Reporter
 from cycles._flows.guard_state import GuardState, Release
@@ -269,39 +269,14 @@ class TaskIo(BaseIo):
             raise
 
 
-async def call_in_thread(call: Callable[[], T]) -> T:
-    """Run a blocking call in a new thread. The loop's executor would make it wait for the application's own work."""
-    loop = asyncio.get_running_loop()
-    result: asyncio.Future[T] = loop.create_future()
-
-    def run() -> None:
-        try:
-            settle = partial(_set_result, result, call())
-        except BaseException as error:  # it is raised in the task that waits
-            settle = partial(_set_error, result, error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and no task waits
-            loop.call_soon_threadsafe(settle)
-
-    try:
-        threading.Thread(target=run, name="cycles-call", daemon=True).start()
-    except RuntimeError:  # no thread can be started
-        run()
-    return await result
-
-
 def _notify(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
     with contextlib.suppress(RuntimeError):  # the loop is closed, and no task waits
-        loop.call_soon_threadsafe(_set_result, future, None)
+        loop.call_soon_threadsafe(_set_done, future)
 
 
-def _set_result(future: asyncio.Future[T], result: T) -> None:
+def _set_done(future: asyncio.Future[None]) -> None:
     if not future.done():
-        future.set_result(result)
-
-
-def _set_error(future: asyncio.Future[Any], error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
+        future.set_result(None)
 
 
 class BlockCancellation:

@@ -28,6 +28,7 @@ from cycles._version import __version__
 
 USER_AGENT: Final = f"cycles-sdk/{__version__} python/{sys.version_info[0]}.{sys.version_info[1]}"
 
+_KEPT_KEYS: Final = 4  # a response may repeat the key that it rejected
 _KEY_HEADER: Final = KEY_HEADER.encode()
 _ONE_BY_ONE: Final = {GET_EVIDENCE_KEYS: "keys"}
 """Responses whose items their reader checks one by one: a key of an unknown type must not hide the others."""
@@ -84,19 +85,30 @@ class Wire:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._tables = tables or runtime_tables
-        self._key = api_key
-        self._key_bytes = api_key.encode()
+        self._keys: tuple[str, ...] = ()  # the current one first, then those before it
         self._key_header = key_header.decode()
         more = [self._header("default_headers", name, value) for name, value in (headers or {}).items()]
         common = [(b"User-Agent", USER_AGENT.encode()), *more]
         self._public_headers = common
-        self._headers = [*common, (key_header, Secret(self._key_bytes))]
+        self._headers = common
+        if api_key:
+            self.use_key(api_key)
         self._operations: dict[str, _Operation] = {}
         self._requests: Checkers | None = None
         self._responses: Checkers | None = None
 
     def __repr__(self) -> str:
         return "<Wire>"
+
+    def use_key(self, api_key: str) -> None:
+        """Send this key from now on."""
+        if self._keys[:1] != (api_key,):
+            self._keys = (api_key, *(key for key in self._keys if key != api_key))[:_KEPT_KEYS]
+            self._headers = [*self._public_headers, (self._key_header.encode(), Secret(api_key.encode()))]
+
+    def needs_key(self, call: Call) -> bool:
+        """Return whether the operation of a call is sent with a key."""
+        return not self._operation(call.operation).public
 
     def check(self, call: Call) -> None:
         """Check a call against the schema of its operation.
@@ -161,13 +173,15 @@ class Wire:
             body=reply.body,
             sent=reply.sent,
             received=reply.received,
-            redact=self.redact if self._key_bytes in reply.body else _unchanged,
+            redact=self.redact if any(key.encode() in reply.body for key in self._keys) else _unchanged,
             http=HttpResponse(reply.status, reply.headers, reply.received - (reply.sent or reply.received)),
         )
 
     def redact(self, text: str) -> str:
         """Return `text` without the API key, for messages of a server that repeat it."""
-        return text.replace(self._key, "[api key]")
+        for key in self._keys:
+            text = text.replace(key, "[api key]")
+        return text
 
     def item_check(self, operation: str) -> Check:
         """Return the check of one item of a list whose items are checked one by one."""

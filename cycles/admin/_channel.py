@@ -216,7 +216,7 @@ def channels(
     config: Config, http_client: httpx.Client | None, async_http_client: httpx.AsyncClient | None
 ) -> tuple[BlockingChannel, AsyncChannel, _Connections]:
     """Return the channels of a client for threads and for event loops, over the same connections object."""
-    assert config.api_key is not None
+    assert isinstance(config.api_key, str)
     wire = Wire(config.api_key, tables=_tables, key_header=_KEY_HEADER)
     connections = _Connections(config, http_client, async_http_client)
     return BlockingChannel(wire, connections), AsyncChannel(wire, connections), connections

@@ -97,7 +97,7 @@ def test_a_missing_setting_is_named_when_the_client_is_created(
 
 
 SETTINGS_OF_A_WRONG_TYPE: list[tuple[dict[str, Any], str]] = [
-    ({"api_key": b"secret"}, "api_key must be a str, got a value of type bytes"),
+    ({"api_key": b"secret"}, "api_key must be a str or a callable, got a value of type bytes"),
     ({"base_url": 5}, "base_url must be a str, got 5: write it like https://host:7878"),
     (
         {"journal_dir": "a\0b"},

@@ -1,0 +1,105 @@
+"""The API key of a client whose `api_key` is a callable: called at the first request, and again after a 401."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from cycles._config import checked_key
+from cycles._core.outcome import Outcome, RejectedResponse, Unreachable
+
+
+class KeyUnavailable(Exception):
+    """The callable raised, or returned something that is no key. `__cause__` is what it raised."""
+
+
+class KeySource:
+    """The current key. Any number of threads and event loops use it.
+
+    Args:
+        function: The user's function or coroutine function. In async code a function runs in a thread; in sync code a
+            coroutine function runs in the event loop of a new thread.
+    """
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._key: str | None = None
+        self._lock = threading.Lock()  # callers of one moment share one call
+
+    def get(self, rejected: str | None = None) -> str:
+        """Return the key, after calling the function if there is none, or if it is the one that was rejected.
+
+        Raises:
+            KeyUnavailable: There is no key.
+        """
+        with self._lock:
+            if self._key is None or self._key == rejected:
+                self._key = _checked(lambda: _result(self._function))
+            return self._key
+
+    async def aget(self, rejected: str | None = None) -> str:
+        """As `get`, without blocking the event loop."""
+        from cycles._drivers.in_thread import call_in_thread
+
+        if self._key is not None and self._key != rejected:
+            return self._key
+        if not inspect.iscoroutinefunction(self._function):
+            return await call_in_thread(lambda: self.get(rejected))
+        try:
+            found = await self._function()
+        except Exception as error:  # the application's own code
+            raise KeyUnavailable(_failed(error)) from error
+        self._key = _checked(lambda: found)
+        return self._key
+
+
+def is_rejected_key(outcome: Outcome) -> bool:
+    """Return whether the server rejected the key: a 401 that does not come from a failing store."""
+    return isinstance(outcome, RejectedResponse) and outcome.status == 401 and not outcome.is_store_failure
+
+
+def no_key(error: KeyUnavailable, trace_id: str | None) -> Unreachable:
+    """Return the outcome of a request without a key: nothing was sent, and the server may be available."""
+    return Unreachable(str(error), error.__cause__ or error, sent=False, trace_id=trace_id, queued=True)
+
+
+def _checked(call: Callable[[], Any]) -> str:
+    try:
+        key = call()
+        checked_key("api_key", key)
+        if key is None:
+            raise ValueError("it returned None")
+    except Exception as error:  # the application's own code
+        raise KeyUnavailable(_failed(error)) from error
+    return str(key)
+
+
+def _failed(error: Exception) -> str:
+    return f"api_key: the callable returned no key ({type(error).__name__}); nothing was sent"
+
+
+def _result(function: Callable[[], Any]) -> Any:
+    found = function()
+    if not inspect.isawaitable(found):
+        return found
+    import asyncio
+
+    results: list[Any] = []
+
+    async def wait() -> Any:
+        return await found
+
+    def run() -> None:
+        try:
+            results.append(asyncio.run(wait()))
+        except BaseException as error:  # it is raised in the thread that waits
+            results.append(error)
+
+    thread = threading.Thread(target=run, name="cycles-api-key", daemon=True)
+    thread.start()
+    thread.join()
+    if isinstance(results[0], BaseException):
+        raise results[0]
+    return results[0]

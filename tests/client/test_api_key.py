@@ -1,0 +1,148 @@
+"""`api_key` as a callable: sync or async, called once, again after a 401, and never shown."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import cycles
+from tests.client.conftest import ACTION, World
+
+pytestmark = pytest.mark.anyio
+
+
+class Keys:
+    """Returns the keys in order, the last one for ever."""
+
+    def __init__(self, *keys: Any) -> None:
+        self.keys = list(keys)
+        self.calls = 0
+
+    def __call__(self) -> Any:
+        self.calls += 1
+        key = self.keys.pop(0) if len(self.keys) > 1 else self.keys[0]
+        if isinstance(key, Exception):
+            raise key
+        return key
+
+    @property
+    def function(self) -> Callable[[], Any]:
+        return self
+
+    @property
+    def coroutine(self) -> Callable[[], Any]:
+        async def get() -> Any:
+            await asyncio.sleep(0)
+            return self()
+
+        return get
+
+
+@pytest.fixture(params=["function", "coroutine"])
+def client_with(request: pytest.FixtureRequest, server: cycles.EmbeddedServer, tmp_path: Path) -> Any:
+    """Return a function that makes a client whose key comes from `Keys`, as a function or coroutine function."""
+
+    def make(keys: Keys, **settings: Any) -> cycles.Cycles:
+        transport = server.transport()
+        return cycles.Cycles(
+            base_url="http://embedded",
+            api_key=getattr(keys, request.param),
+            http_client=httpx.Client(transport=transport),
+            async_http_client=httpx.AsyncClient(transport=transport),
+            **{"tenant": "acme", "journal_dir": tmp_path, **settings},
+        )
+
+    return make
+
+
+@pytest.fixture(params=["sync", "async"])
+def kind(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
+
+
+async def test_the_callable_is_called_once_for_all_requests(
+    client_with: Any, kind: str, server: cycles.EmbeddedServer
+) -> None:
+    keys = Keys(server.api_key)
+    with client_with(keys) as client:
+        world = World(kind, client)
+        assert keys.calls == 0
+        async with world.enter(world.reserve(actual=cycles.tokens(1))):
+            pass
+    assert keys.calls == 1
+
+
+async def test_it_is_called_again_after_a_401_and_the_request_is_repeated(
+    client_with: Any, kind: str, server: cycles.EmbeddedServer
+) -> None:
+    keys = Keys("old-key", server.api_key)
+    with client_with(keys) as client:
+        world = World(kind, client)
+        async with world.enter(world.reserve(actual=cycles.tokens(1))) as guard:
+            pass
+        assert guard.state == "committed"
+    assert keys.calls == 2
+
+
+async def test_a_key_that_stays_wrong_is_an_error_that_does_not_show_it(
+    client_with: Any, kind: str, log: pytest.LogCaptureFixture
+) -> None:
+    keys = Keys("secret-old", "secret-new")
+    with client_with(keys) as client:
+        world = World(kind, client)
+        with pytest.raises(cycles.UnauthorizedError) as raised:
+            await world.get(world.operations.decide(cycles.tokens(1), action=ACTION))
+        shown = f"{raised.value!r}{raised.value.details}{client!r}{client.config!r}{client.describe()}{log.text}"
+        assert "secret" not in shown
+        assert b"secret" not in pickle.dumps(raised.value)
+
+
+@pytest.mark.parametrize("bad", [ValueError("secret"), None, "", 5, " a "])
+async def test_a_callable_that_returns_no_key_is_an_error_and_nothing_is_sent(
+    client_with: Any, kind: str, server: cycles.EmbeddedServer, bad: Any
+) -> None:
+    sent = len(server.requests)
+    with client_with(Keys(bad), journal=False) as client:
+        world = World(kind, client)
+        with pytest.raises(cycles.TransportError, match="the callable returned no key") as raised:
+            await world.acquire(world.reserve(on_unavailable="allow"))
+        assert raised.value.request_sent is False
+    assert len(server.requests) == sent
+
+
+async def test_a_settlement_without_a_key_is_pending_and_settled_later(
+    client_with: Any, kind: str, server: cycles.EmbeddedServer
+) -> None:
+    keys = Keys(server.api_key)
+    with client_with(keys) as client:
+        world = World(kind, client)
+        guard = await world.acquire(world.reserve())
+        server.ledger.set_api_key(server.api_key, tenant="acme", status="REVOKED")
+        server.ledger.set_api_key("rotated-key", tenant="acme")
+        keys.keys = [ValueError("no vault"), "rotated-key"]
+        settlement = await world.get(guard.commit(cycles.tokens(7)))
+        assert settlement.status == "pending"
+        assert (await world.get(world.operations.flush())).settled == 1
+    assert server.ledger.balance("tenant:acme", unit="TOKENS").spent == cycles.tokens(7)
+
+
+def test_with_the_journal_it_needs_a_tenant(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"base_url": "http://localhost", "api_key": lambda: "k", "journal_dir": tmp_path}
+    with pytest.raises(cycles.ConfigurationError, match=r"set tenant=\.\.\. or CYCLES_TENANT"):
+        cycles.Cycles(**options)
+    cycles.Cycles(**options, journal=False).close()
+    cycles.Cycles(**options, tenant="acme").close()
+
+
+def test_operations_without_a_key_do_not_call_it(client_with: Any, server: cycles.EmbeddedServer) -> None:
+    keys = Keys(ValueError("never called"))
+    with client_with(keys) as client, pytest.raises(cycles.CyclesError):
+        client.evidence("0" * 64)
+    assert keys.calls == 0

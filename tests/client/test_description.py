@@ -1,0 +1,89 @@
+"""`client.describe()`, `repr(client)` and the lines of `CYCLES_LOG` are readable and contain no secret."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cycles
+from tests.client.conftest import ACTION, World
+
+pytestmark = pytest.mark.anyio
+
+SECRETS: dict[str, Any] = {"api_key": "cyc_live_secret", "default_headers": {"X-Gateway": "secret-token"}}
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> Any:
+    with cycles.Cycles(
+        base_url="https://cycles.example.com", tenant="acme", agent="bot", journal_dir=tmp_path, **SECRETS
+    ) as client:
+        yield client
+
+
+def test_a_description_says_where_as_whom_and_how(described: cycles.Cycles, tmp_path: Path) -> None:
+    found = described.describe()
+    assert found["base_url"] == "https://cycles.example.com"
+    assert found["api_key"] == "a str"
+    assert found["subject"] == {"tenant": "acme", "agent": "bot"}
+    assert found["headers"] == ["X-Gateway"]
+    assert found["settings"]["timeout"] == 5.0
+    assert found["settings"]["journal_dir"] == str(tmp_path)
+    assert found["closed"] is False
+    assert "secret" not in json.dumps(found)
+    assert repr(described) == "<Cycles https://cycles.example.com, tenant acme, agent bot>"
+
+
+def test_a_view_describes_its_own_options(described: cycles.Cycles) -> None:
+    view = described.with_options(timeout=1.5, subject={"workspace": "w"}, extra_headers={"X-Other": "secret"})
+    found = view.describe()
+    assert found["settings"]["timeout"] == 1.5
+    assert found["subject"] == {"tenant": "acme", "workspace": "w", "agent": "bot"}
+    assert found["headers"] == ["X-Gateway", "X-Other"]
+    assert repr(view) == "<Cycles https://cycles.example.com, tenant acme, workspace w, agent bot, timeout=1.5>"
+    assert "secret" not in json.dumps(found)
+    view.close()
+    assert described.describe()["closed"] is True
+
+
+@pytest.mark.parametrize("level", ["info", "debug", "INFO"])
+async def test_each_request_is_one_readable_line(
+    server: cycles.EmbeddedServer,
+    tmp_path: Path,
+    level: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CYCLES_LOG", level)
+    with server.client(tenant="acme", journal_dir=tmp_path) as client:
+        for world in (World("sync", client), World("async", client)):
+            async with world.enter(world.reserve(actual=cycles.tokens(1), idempotency_key=f"secret-{world.is_async}")):
+                pass
+            assert await world.get(world.operations.find(idempotency_key="secret-key")) is None
+        with pytest.raises(cycles.BudgetExceededError):
+            client.reserve(cycles.tokens(10_000_000), action=ACTION).acquire()
+        server.faults.refuse("decide", times=2)
+        with pytest.raises(cycles.TransportError):
+            client.decide(cycles.tokens(1), action=ACTION)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 9
+    pattern = r"cycles: (GET|POST) /v1/\S+ (\d{3}|no response) \d+ ms request \S+"
+    for line in lines:
+        assert re.match(pattern, line), line
+        assert not any(secret in line for secret in (server.api_key, "secret", "?", "{"))
+    assert ("BUDGET_EXCEEDED" in lines[6]) is (level == "debug")
+    assert "no response" in lines[-1]
+
+
+def test_nothing_is_written_without_it_and_a_wrong_word_is_named(
+    client: cycles.Cycles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.decide(cycles.tokens(1), action=ACTION)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("CYCLES_LOG", "verbose")
+    with pytest.raises(cycles.ConfigurationError, match="CYCLES_LOG must be info or debug, got 'verbose'"):
+        cycles.Cycles.embedded({"tenant:acme": cycles.tokens(1)}, journal=False).decide(cycles.tokens(1), action=ACTION)
