@@ -350,6 +350,14 @@ class ReservationNotActiveError(CyclesError):
         self.finalized_at_ms = finalized_at_ms
 
 
+class StoreError(CyclesError):
+    """An operation of a journal store failed; `__cause__` is what the file system or the database reported."""
+
+
+class JournalUnavailableError(CyclesError):
+    """The journal's store does not respond, and ``journal_outage="refuse"`` allows no reservation without it."""
+
+
 class WebhookError(CyclesError):
     """A webhook delivery was rejected; `status` is the HTTP status that the receiver should respond with."""
 

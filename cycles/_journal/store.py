@@ -1,20 +1,23 @@
 """The protocol of a journal store: where records are kept, in files or in a database that several machines share.
 
-A store keeps bytes under keys. It decides nothing about records: `Journal` does. Exactly once comes from the server's
+A store keeps bytes under keys. It decides nothing about records: the journal does. Exactly once comes from the server's
 idempotency keys; a claim only keeps two workers from doing the same work.
 """
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from attrs import frozen
 
+from cycles._config import Durability
+from cycles._errors import StoreError as StoreError
 
-class StoreError(Exception):
-    """An operation of a store failed; `__cause__` is what the file system or the database reported."""
+POISON_CLAIMS: Final = 10
+"""So many claims without the end of an attempt: the record stops each process that claims it, and is quarantined."""
+POISON_REASON: Final = f"poison: claimed {POISON_CLAIMS} times, and no attempt ended"
 
 
 @frozen
@@ -51,6 +54,21 @@ class Stored:
     record: bytes
     due_ms: int
     fence: int
+
+
+@frozen
+class Kept:
+    """A record that is never claimed: the server has rejected its amount, or it is quarantined.
+
+    Attributes:
+        at_ms: When that was, in milliseconds since the epoch on the store's clock; 0 if it is unknown.
+    """
+
+    key: str
+    record: bytes
+    reason: str
+    state: Literal["rejected", "quarantined"]
+    at_ms: int = 0
 
 
 class JournalStore(Protocol):
@@ -90,3 +108,36 @@ class JournalStore(Protocol):
     def close(self) -> None:
         """Release connections and files."""
         ...
+
+
+@runtime_checkable
+class BindableStore(Protocol):
+    """A store that several servers and principals share: a client uses the part that `bind` returns."""
+
+    def bind(self, partition: str, *, durability: Durability, timeout_s: float) -> JournalStore:
+        """Return the store of one partition. `timeout_s` bounds each operation, in seconds."""
+        ...
+
+
+@runtime_checkable
+class OperatedStore(Protocol):
+    """What a store may have in addition, for the command line and for what a client reports at its start."""
+
+    def kept(self, limit: int = 1000) -> list[Kept]:
+        """Return records that are rejected or quarantined."""
+        ...
+
+    def restore(self, key: str) -> bool:
+        """Let a rejected or quarantined record be claimed again, with no claims counted. False: there is none."""
+        ...
+
+    def discard(self, key: str) -> None:
+        """Delete a record in any state."""
+        ...
+
+    def problems(self) -> list[str]:
+        """Return what in the configuration of the database can lose records, one sentence each."""
+        ...
+
+
+StoreFactory = Callable[[], JournalStore]

@@ -1,0 +1,174 @@
+"""One connection to PostgreSQL whose every operation ends at a deadline, also if the server stops responding.
+
+libpq has no timeout for a response, so this uses its non-blocking functions and waits on the socket itself.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from cycles._errors import ConfigurationError, StoreError
+
+Row = tuple[bytes | None, ...]
+
+
+def load_pq() -> Any:
+    """Return the module `psycopg.pq`.
+
+    Raises:
+        ConfigurationError: the package is not installed.
+    """
+    try:
+        from psycopg import pq
+    except ImportError:
+        raise ConfigurationError(
+            "journal_store needs the package psycopg: it is not installed, or has no libpq; "
+            "pip install 'cycles-sdk[postgres]' 'psycopg[binary]'"
+        ) from None
+    return pq
+
+
+class LinkError(StoreError):
+    """An SQL statement failed. `sqlstate` is its code, or None if there was no response."""
+
+    def __init__(self, message: str, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class PostgresLink:
+    """A connection that is made when it is needed, and again after a failure or a fork. Threads take turns.
+
+    Args:
+        conninfo: A URL or connection string of libpq.
+        timeout_s: Bounds one operation, with the wait for other threads and for the connection.
+        settings: Statements for every new connection.
+    """
+
+    def __init__(self, conninfo: str, timeout_s: float, settings: Sequence[str]) -> None:
+        self._pq = load_pq()
+        self._conninfo = conninfo.encode()
+        self._timeout_s = timeout_s
+        self._settings = settings
+        self._connection: Any = None
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def run(self, sql: str, parameters: Sequence[bytes | None] = ()) -> list[Row]:
+        """Run one statement and return its rows.
+
+        Raises:
+            StoreError: it failed, or took longer than the timeout. Its outcome is unknown then.
+        """
+        self._after_fork()
+        deadline = time.monotonic() + self._timeout_s
+        if not self._lock.acquire(timeout=self._timeout_s):
+            raise LinkError("PostgreSQL is busy: another thread waits for it; check the server")
+        try:
+            return self._execute(self._connected(deadline), sql, parameters, deadline)
+        except BaseException as error:
+            if not isinstance(error, LinkError) or error.sqlstate is None:
+                self._drop()
+            raise
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._after_fork()
+        self._drop()
+
+    def _after_fork(self) -> None:
+        if self._pid != os.getpid():  # the connection and the lock are the parent's
+            self._pid, self._lock, self._connection = os.getpid(), threading.Lock(), None
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.finish()
+
+    def _connected(self, deadline: float) -> Any:
+        connection = self._connection
+        if connection is None or connection.status != self._pq.ConnStatus.OK:
+            self._drop()
+            connection = self._connection = self._connect(deadline)
+            for statement in self._settings:
+                self._execute(connection, statement, (), deadline)
+        return connection
+
+    def _connect(self, deadline: float) -> Any:
+        polling = self._pq.PollingStatus
+        connection = self._pq.PGconn.connect_start(self._conninfo)
+        try:
+            while True:
+                if connection.status == self._pq.ConnStatus.BAD:
+                    raise LinkError(f"PostgreSQL cannot be reached: {self._message(connection)}")
+                status = connection.connect_poll()
+                if status == polling.OK:
+                    connection.nonblocking = 1
+                    return connection
+                if status == polling.FAILED:
+                    raise LinkError(f"PostgreSQL cannot be reached: {self._message(connection)}")
+                self._wait(connection, deadline, writes=status == polling.WRITING)
+        except BaseException:
+            connection.finish()
+            raise
+
+    def _execute(self, connection: Any, sql: str, parameters: Sequence[bytes | None], deadline: float) -> list[Row]:
+        try:
+            connection.send_query_params(sql.encode(), list(parameters))
+            while connection.flush():
+                self._wait(connection, deadline, writes=True)
+            rows: list[Row] = []
+            failure: LinkError | None = None
+            while True:
+                while connection.is_busy():
+                    self._wait(connection, deadline, writes=False)
+                    connection.consume_input()
+                result = connection.get_result()
+                if result is None:
+                    break
+                failure = failure or self._failure(result)
+                rows += self._rows(result)
+        except StoreError:
+            raise
+        except Exception as error:  # of psycopg, whose messages are those of libpq
+            raise LinkError(f"PostgreSQL failed: {type(error).__name__}: {error}") from error
+        if failure is not None:
+            raise failure
+        return rows
+
+    def _failure(self, result: Any) -> LinkError | None:
+        if result.status in (self._pq.ExecStatus.TUPLES_OK, self._pq.ExecStatus.COMMAND_OK):
+            return None
+        state = result.error_field(self._pq.DiagnosticField.SQLSTATE)
+        primary = result.error_field(self._pq.DiagnosticField.MESSAGE_PRIMARY) or b"no message"
+        return LinkError(f"PostgreSQL failed: {primary.decode('utf-8', 'replace')}", state and state.decode())
+
+    def _rows(self, result: Any) -> list[Row]:
+        return [
+            tuple(result.get_value(row, column) for column in range(result.nfields)) for row in range(result.ntuples)
+        ]
+
+    def _wait(self, connection: Any, deadline: float, *, writes: bool) -> None:
+        left = deadline - time.monotonic()
+        poll = select.poll() if hasattr(select, "poll") else None
+        if left > 0 and poll is not None:
+            poll.register(connection.socket, select.POLLOUT | select.POLLIN if writes else select.POLLIN)
+            ready: object = poll.poll(left * 1000)
+        elif left > 0:
+            own = [connection.socket]
+            ready = any(select.select(own, own if writes else [], [], left))
+        else:
+            ready = False
+        if not ready:
+            raise LinkError("PostgreSQL did not respond in time: journal_store_timeout; check the server")
+
+    @staticmethod
+    def _message(connection: Any) -> str:
+        return bytes(connection.error_message).decode("utf-8", "replace").strip().replace("\n", " ")[:200]
