@@ -18,7 +18,7 @@ WORKERS ?= auto
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate simulate-planted test-faults test-live test-providers install-providers test-operators install-operators test-all check generate generate-check spec-diff format bench build clean messages test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest audit lock release-files
+.PHONY: help demo test simulate simulate-planted test-faults test-stores test-live test-providers install-providers test-operators install-operators test-all check generate generate-check spec-diff format bench build clean messages test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest audit lock release-files
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -59,6 +59,10 @@ simulate: $(STAMP)  ## run the simulation of the whole system (SEEDS=1000, SEED=
 
 simulate-planted: $(STAMP)  ## show that the simulation finds planted faults, and after how many seeds
 	$(PY) -m tests.simulation.planted
+
+test-stores: $(STAMP)  ## run the tests of journal stores on a private redis-server and a private PostgreSQL
+	@$(PY) $(PIP) -e '.[redis,postgres]' 'psycopg[binary]>=3.1,<4'
+	$(PY) -m tests.stores.servers
 
 test-faults: $(STAMP)  ## run 200 mixed guards while the embedded server is killed, stopped and restored
 	CYCLES_FAULT_GUARDS=200 $(PY) -m pytest -q -p no:xdist tests/live/test_faults.py

@@ -23,12 +23,17 @@ Durability: TypeAlias = Literal["process", "disk"]
 Unavailable: TypeAlias = Literal["raise", "allow"]
 OnObserved: TypeAlias = Literal["raise", "run"]
 Settle: TypeAlias = Literal["background"]
+JournalOutage: TypeAlias = Literal["disk", "memory", "refuse"]
 
 LEASE_POLICIES: Final = get_args(LeasePolicy)
 DURABILITIES: Final = get_args(Durability)
 UNAVAILABLE: Final = get_args(Unavailable)
 ON_OBSERVED: Final = get_args(OnObserved)
 SETTLE: Final = get_args(Settle)
+JOURNAL_OUTAGES: Final = get_args(JournalOutage)
+STORE_SCHEMES: Final = ("redis", "rediss", "valkey", "valkeys", "postgresql", "postgres", "file")
+_STORE_METHODS: Final = ("put", "settle", "claim", "renew", "list", "quarantine", "reject", "close")
+_VARIABLES: Final = {"journal_store": "JOURNAL_URL"}  # the others are named like their setting
 
 MOST_RETRIES: Final = 10  # more would keep a caller waiting for a server that is down
 LONGEST_WAIT_S: Final = 86_400.0  # one day: more is a mistake in the unit, and larger values overflow timers
@@ -61,6 +66,16 @@ def _without_key_in_frames(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+def without_password(url: object) -> str:
+    """Return a URL for people: what precedes an "@", and values of a query, may be a password."""
+    text = re.sub(r"^(\w+://)?.*@", r"\1[hidden]@", str(url), flags=re.DOTALL)
+    return re.sub(r"\?.*", "?[hidden]", text, flags=re.DOTALL)
+
+
+def _shown_store(store: Any) -> str:
+    return repr(without_password(store)) if isinstance(store, str) else repr(store)
+
+
 def _base_url(value: Any) -> Any:
     return value.strip().rstrip("/") if isinstance(value, str) else value
 
@@ -91,6 +106,14 @@ class Config:
         journal: Whether unresolved settlements are saved on disk.
         journal_dir: Directory of the journal. None is the platform's user state directory.
         durability: ``"process"`` survives the death of the process, ``"disk"`` also the loss of power.
+        journal_store: A store that a fleet shares, in place of files: a URL (``redis://``, ``rediss://``, ``valkey://``,
+            ``postgresql://``, ``file:///directory``) or an object (`cycles.journal.JournalStore`). Variable
+            ``CYCLES_JOURNAL_URL``.
+        journal_claim_ms: How long a record in a store belongs to its owner without a renewal, in milliseconds.
+        journal_store_timeout: Seconds that one operation of the store may take.
+        journal_outage: While the store does not respond: ``"disk"`` keeps records in local files, ``"memory"`` in
+            memory, and ``"refuse"`` also rejects new reservations.
+        journal_checkpoint_ms: How often the sum of an open chunk of a pool is put into the store, in milliseconds.
         flush_timeout: Seconds that closing the client, or the interpreter's exit, waits for pending settlements.
         lease_policy: What happens if a lease is lost: ``"warn"``, ``"fail_on_finalize"`` or ``"cancel"``.
         shadow: Evaluate reservations without holding budget, and run every block with any decision.
@@ -123,6 +146,11 @@ class Config:
     journal: bool = True
     journal_dir: Path | None = field(default=None, converter=_path)
     durability: Durability = "process"
+    journal_store: Any = field(default=None, repr=_shown_store)
+    journal_claim_ms: int = 30_000
+    journal_store_timeout: float = 0.5
+    journal_outage: JournalOutage = "disk"
+    journal_checkpoint_ms: int = 200
     flush_timeout: float = 5.0
     lease_policy: LeasePolicy = "warn"
     shadow: bool = False
@@ -149,7 +177,7 @@ class Config:
         for name, attribute in fields_dict(cls).items():
             if name in _NOT_IN_ENVIRONMENT:
                 continue
-            variable = prefix + name.upper()
+            variable = prefix + _VARIABLES.get(name, name.upper())
             text = os.environ.get(variable, "").strip()
             if text and overrides.get(name) is None:
                 values[name] = _from_text(variable, text, attribute.default)
@@ -303,6 +331,33 @@ def _directory(name: str, value: Any) -> None:
         raise ConfigurationError(f"{name} must be the path of a directory, a str or a Path, got {shown}")
 
 
+def _milliseconds(least: int, most: int) -> Callable[[str, Any], None]:
+    def check(name: str, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ConfigurationError(
+                f"{name} must be milliseconds, an integer from {least} to {most}, got {_shown(value)}"
+            )
+
+    return check
+
+
+def _store(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        scheme = value.partition("://")[0]
+        if "://" not in value or scheme not in STORE_SCHEMES:
+            known = ", ".join(f"{each}://" for each in STORE_SCHEMES)
+            raise ConfigurationError(
+                f"{name} is no URL of a store: {_shown(without_password(value))}; begin it with one of {known}"
+            )
+    elif value is not None:
+        missing = [method for method in _STORE_METHODS if not callable(getattr(value, method, None))]
+        if missing:
+            raise ConfigurationError(
+                f"{name} must be a URL or a cycles.journal.JournalStore: "
+                f"{type(value).__name__} has no method {missing[0]}"
+            )
+
+
 def _url(name: str, value: Any) -> None:
     if value is None:
         return
@@ -350,6 +405,11 @@ _CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
     "journal": _boolean,
     "journal_dir": _directory,
     "durability": _one_of(DURABILITIES),
+    "journal_store": _store,
+    "journal_claim_ms": _milliseconds(1_000, 600_000),
+    "journal_store_timeout": _positive_seconds,
+    "journal_outage": _one_of(JOURNAL_OUTAGES),
+    "journal_checkpoint_ms": _milliseconds(1, 600_000),
     "lease_policy": _one_of(LEASE_POLICIES),
     "shadow": _boolean,
     "on_observed": _one_of(ON_OBSERVED),

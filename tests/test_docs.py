@@ -50,6 +50,7 @@ from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 from sybil.typing import Evaluator, Parser
 
 import cycles
+from cycles._config import _VARIABLES as VARIABLES
 from cycles.cli import main
 from cycles.cli._app import app
 from cycles.testing import FakeProvider
@@ -277,7 +278,8 @@ def check_command(words: list[str]) -> None:
 
 def check_setting(name: str) -> None:
     if name.startswith("CYCLES_"):
-        assert name.removeprefix("CYCLES_").lower() in attrs.fields_dict(cycles.Config), f"{name} is not a setting"
+        known = {VARIABLES.get(setting, setting.upper()) for setting in attrs.fields_dict(cycles.Config)}
+        assert name.removeprefix("CYCLES_") in known, f"{name} is not a setting"
 
 
 def check_module(name: str, options: list[str]) -> None:

@@ -25,6 +25,7 @@ SECTIONS: Final[dict[str, list[tuple[str, str]]]] = {
         ("Keep prices right", "prices.md"),
         ("Guard long work", "heartbeat.md"),
         ("Run workers that may die", "recovery.md"),
+        ("Share the journal of a fleet", "fleets.md"),
         ("Test your agent", "testing.md"),
         ("Run any program under a budget", "run-under-a-budget.md"),
         ("Warn and ask before a budget is used up", "soft-limits.md"),

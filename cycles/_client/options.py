@@ -16,6 +16,7 @@ from cycles._config import (
     SETTLE,
     UNAVAILABLE,
     Durability,
+    JournalOutage,
     LeasePolicy,
     OnObserved,
     Settle,
@@ -60,6 +61,11 @@ class Settings(TypedDict, total=False):
     journal: bool | None
     journal_dir: str | os.PathLike[str] | None
     durability: Durability | None
+    journal_store: Any | None
+    journal_claim_ms: int | None
+    journal_store_timeout: float | None
+    journal_outage: JournalOutage | None
+    journal_checkpoint_ms: int | None
     flush_timeout: float | None
     lease_policy: LeasePolicy | None
     shadow: bool | None

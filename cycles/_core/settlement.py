@@ -108,7 +108,12 @@ class Unresolved:
     retry_after_ms: int | None = None
 
 
-SettlementOutcome: TypeAlias = Settled | Rejected | Unresolved
+@frozen
+class Taken:
+    """Another client has claimed the record, and settles it. This one sends nothing more for it."""
+
+
+SettlementOutcome: TypeAlias = Settled | Rejected | Unresolved | Taken
 """How an attempt at a record ended."""
 
 

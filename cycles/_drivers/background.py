@@ -21,6 +21,7 @@ from cycles._core.requests import Call
 from cycles._core.retry_schedule import Item, RetrySchedule
 from cycles._core.settlement import FlushReport, PendingSettlement, actual_of
 from cycles._drivers.blocking import BlockingIo
+from cycles._drivers.claims import ClaimTimer
 from cycles._drivers.commit_queue import CommitQueues, CommitThreads, Queued
 from cycles._drivers.pending_work import CreateCleanupTask, Done, Later, PendingTask, ReleaseTask, SettlementTask, Step
 from cycles._drivers.reporting import Reporter, logger
@@ -28,7 +29,8 @@ from cycles._drivers.scheduler import Scheduler
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.io import run
 from cycles._flows.settle import settle_queued
-from cycles._journal.journal import Records
+from cycles._journal.client_records import Records
+from cycles._journal.journal import Entry
 
 LOOK_AGAIN_S: Final = 0.02  # how often a flush looks whether the callers that settle have finished
 WORKERS: Final = 4  # maximum concurrent retries: drains a backlog quickly without overloading the server
@@ -65,6 +67,7 @@ class Background:
         # Used without a lock: the garbage collector may add to it while this thread holds any lock.
         self._ends: deque[Callable[[], object]] = deque()
         self._ending: deque[None] = deque()  # one item for each thread that ends a guard
+        self._claims = ClaimTimer(scheduler, records, self._take_claimed)
         self._rejected: set[str] = set()  # keys that the server rejected during this flush
         self._closed = False
 
@@ -213,6 +216,8 @@ class Background:
                 due = self._backlog.next_due()
                 longest = LOOK_AGAIN_S if callers else end - now
                 self._changed.wait(max(0.0, min(longest, end - now if due is None else due - now)))
+        if self._records.shared is not None:
+            self._records.shared.settle_finished()
         with self._changed:
             left = sum(item.value.is_settlement for item in self._backlog)
             done = self._settled + self.commits.settled - settled
@@ -220,6 +225,7 @@ class Background:
 
     def close(self) -> None:
         """Start nothing more, and end the waits for settlements that are left."""
+        self._claims.stop()
         self._commit_threads.close()
         self.take_over(self.commits.take_all())
         with self._changed:
@@ -283,7 +289,18 @@ class Background:
                         self._backlog.add(entry, SettlementTask(entry=entry), time.monotonic())
         finally:
             self._scanned.set()
+        self._claims.start()
         self._pump()
+
+    def _take_claimed(self, entries: list[Entry]) -> None:
+        """Settle records that this client has claimed."""
+        with self._changed:
+            for entry in entries:
+                if self._backlog.get(entry) is None:
+                    self._backlog.add(entry, SettlementTask(entry=entry), time.monotonic())
+            self._claims.waiting = len(self._backlog)
+        if entries:
+            self._pump()
 
     def _pump(self) -> None:
         """Ensure that a worker tries what is due, and that a timer runs for what is due next."""
@@ -354,6 +371,7 @@ class Background:
             else:
                 self._settled += step.settled
                 self._backlog.settled(item, now)
+            self._claims.note_waiting(len(self._backlog))
             self._changed.notify_all()
 
 

@@ -14,7 +14,7 @@ from cycles._drivers.reporting import Reporter
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import BackgroundQueue
-from cycles._journal.journal import Records
+from cycles._journal.client_records import Records
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -44,6 +44,7 @@ class BaseIo:
         self.max_retries: int = channel.max_retries
         self.is_enabled_for: Final = reporter.is_enabled_for
         self.check: Final = channel.wire.check
+        self.is_taken: Final = records.is_taken
         self.begin_trace: Final = reporter.tracer.begin
 
     def now_ms(self) -> float:

@@ -24,7 +24,7 @@ from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import BackgroundQueue, Syncs, run
 from cycles._flows.signal import Signal
-from cycles._journal.journal import Records
+from cycles._journal.client_records import Records
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -76,6 +76,11 @@ class BlockingIo(BaseIo):
     async def save(self, record: Record) -> bool:
         """Save the record in this thread."""
         return self._records.save(record)
+
+    async def ensure_journal(self) -> None:
+        """Check the journal's store in this thread."""
+        if self._records.shared is not None:
+            self._records.shared.ensure_available()
 
     async def delete(self, record: Record) -> None:
         """Delete the record in this thread."""

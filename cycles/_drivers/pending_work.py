@@ -5,6 +5,7 @@ Each makes one attempt by running a flow in the calling thread. `Background` dec
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Final, Protocol, TypeAlias
 
@@ -14,14 +15,15 @@ from cycles._core.outcome import NoSuccess, RejectedResponse, Success
 from cycles._core.protocol import CREATE_RESERVATION, KEY_REJECTED, STUCK_AFTER_MS, UNLISTED_LONGEST_PAUSE_S
 from cycles._core.records import Record, file_name
 from cycles._core.requests import DEFAULT_GRACE_MS, DEFAULT_TTL_MS, Call
-from cycles._core.settlement import Settled, Unresolved
+from cycles._core.settlement import Settled, Taken, Unresolved
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.io import Io, run
 from cycles._flows.release import is_final, is_released, release_call_of, report_release_failed, report_released
 from cycles._flows.reserve import clean_up_create
 from cycles._flows.retry import describe, is_unlisted, may_have_taken_effect, uncertain
 from cycles._flows.settle import attempt, conclude, file_away, report_pending
-from cycles._journal.journal import Entry, Records
+from cycles._journal.client_records import Records
+from cycles._journal.journal import Entry
 
 RELEASE_TRIES: Final = 4  # then the budget returns when the lease ends
 
@@ -92,13 +94,23 @@ class SettlementTask:
         record = self.read(records)
         if record is None:
             return None
+        if records.is_taken(record):
+            return self._left(records, record)
         if self.record is None and record.wait_ms(io.wall_ms()) > 0:
             return self._deferred(io, record, "deferred by the server's Retry-After", outage=False)
-        if not self.saved and records.save(record) and self.guard is not None:
-            self.guard.end_written_ahead()
+        if not self.saved:
+            if records.save(record) and self.guard is not None:
+                self.guard.end_written_ahead()
+            if records.is_taken(record):
+                return self._left(records, record)
         trace_id = self.guard.trace_id if self.guard is not None else None
         record, result = run(attempt(io, record, trace_id, found=self.entry is not None))
+        if isinstance(result, Taken):
+            conclude(io, record, result, self.guard, recovered=True)
+            return self._left(records, record)
         if isinstance(result, Unresolved):
+            if self.entry is not None:
+                records.attempt_ended(record)
             if record.mode == "event" and self.guard is not None and self.guard.heartbeat is not None:
                 io.stop_heartbeat(self.guard.heartbeat)
             later = self._after_failure(records, io, record, result.outcome)
@@ -106,6 +118,12 @@ class SettlementTask:
         conclude(io, record, result, self.guard, recovered=True)
         run(file_away(io, record, result))
         return Done(settled=isinstance(result, Settled))
+
+    def _left(self, records: Records, record: Record) -> Step:
+        """Leave the record to the client that has claimed it."""
+        records.drop(record)
+        logging.getLogger("cycles").debug("reservation %s: another client settles it", record.reservation_id)
+        return None
 
     def _after_failure(self, records: Records, io: Io, record: Record, outcome: NoSuccess) -> Later:
         detail = describe(outcome)

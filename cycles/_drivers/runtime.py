@@ -28,7 +28,8 @@ from cycles._drivers.soft_limits import SoftLimits
 from cycles._drivers.write_ahead import WriteAhead
 from cycles._flows.block_end import DROPPED, drop, end_later
 from cycles._flows.guard_state import GuardState
-from cycles._journal.journal import Journal, Records, default_root
+from cycles._journal.client_records import Records
+from cycles._journal.open_journal import open_journal
 
 if TYPE_CHECKING:
     import asyncio
@@ -62,7 +63,7 @@ class Runtime:
         soft_limits = SoftLimits(config, reporter)
         clients = http_client, async_http_client
         self.channel: Channel = Channel(config, self._note_success, reporter.tracer, soft_limits, *clients)
-        self.records: Records = Records(_open_journal(config, reporter))
+        self.records: Records = Records(open_journal(config, reporter.journal_issue))
         self.scheduler: Scheduler = Scheduler(urlsplit(self.channel.base_url).netloc)
         heartbeats = self.scheduler.worker_pool("heartbeats", HEARTBEAT_WORKERS)
         self.background: Background = Background(self.scheduler, self.records, reporter, config)
@@ -142,6 +143,8 @@ class Runtime:
             self._reporter.left_pending(report, self.background.pending(0.0), self.records.directory)
         self.background.close()
         self.scheduler.close(THREADS_END_S)
+        if self.records.shared is not None:
+            self.records.shared.close()
         if "_journal_writer" in self.__dict__:
             self._journal_writer.close(THREADS_END_S)
         if self._ahead is not None:
@@ -208,20 +211,6 @@ def _counted(ahead: WriteAhead, reference: weakref.ref[GuardState]) -> None:
     guard = reference()
     if guard is not None:
         ahead.counted(guard)
-
-
-def _open_journal(config: Config, reporter: Reporter) -> Journal | None:
-    if not config.journal:
-        return None
-    base_url, api_key = config.endpoint()
-    return Journal(
-        config.journal_dir or default_root(),
-        base_url=base_url,
-        tenant=config.tenant,
-        api_key=api_key,
-        durability=config.durability,
-        report=reporter.journal_issue,
-    )
 
 
 def _flush_at_exit(runtime: Runtime) -> _AtExit:

@@ -39,7 +39,7 @@ from cycles._flows.reserve import clean_up_create
 from cycles._flows.retry import uncertain
 from cycles._flows.settle import settle_queued
 from cycles._flows.signal import Signal
-from cycles._journal.journal import Records
+from cycles._journal.client_records import Records
 
 T = TypeVar("T")
 
@@ -94,6 +94,11 @@ class TaskIo(BaseIo):
         if self._records.journaled:
             return await self._writer.save(record)
         return self._records.save(record)
+
+    async def ensure_journal(self) -> None:
+        """Check the journal's store, on the journal's thread."""
+        if self._records.shared is not None and self._records.shared.refuses:
+            await self._writer.run(self._records.shared.ensure_available)
 
     async def delete(self, record: Record) -> None:
         """Delete the record on the journal's thread."""

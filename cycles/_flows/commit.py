@@ -16,6 +16,7 @@ from cycles._core.settlement import (
     Rejected,
     Settled,
     Settlement,
+    Taken,
     Unresolved,
     actual_of,
     call_of,
@@ -223,7 +224,7 @@ async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -
         raise error_of(result.response, operation)
     if isinstance(result, Settled):
         return result.settlement
-    assert isinstance(result, Unresolved)  # `attempt` sends the event of an expired record immediately
+    assert isinstance(result, Unresolved | Taken)  # `attempt` sends the event of an expired record immediately
     return pending_settlement(record, result, trace_id)
 
 

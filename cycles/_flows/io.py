@@ -43,6 +43,18 @@ class Io(Protocol):
         """Save the record; return False if that failed (the settlement is sent anyway)."""
         ...
 
+    def is_taken(self, record: Record) -> bool:
+        """Return whether another client has claimed the record: nothing more is sent for it here."""
+        ...
+
+    async def ensure_journal(self) -> None:
+        """Check that the journal's store responds, if no reservation may be made without it.
+
+        Raises:
+            JournalUnavailableError: it does not.
+        """
+        ...
+
     async def delete(self, record: Record) -> None:
         """Delete a finished record."""
         ...

@@ -88,6 +88,7 @@ async def _open_any(io: Io, request: ReserveRequest, trace_id: str, take: Take) 
 
 
 async def _open(io: Io, request: ReserveRequest, trace_id: str, take: Take) -> GuardState:
+    await io.ensure_journal()
     key = request.idempotency_key or new_key()
     await io.approve(request)
     call, has_own_key = create_call(request, key, trace_id), request.idempotency_key is None

@@ -17,6 +17,7 @@ from cycles._core.settlement import (
     Settled,
     Settlement,
     SettlementOutcome,
+    Taken,
     Unresolved,
     actual_of,
     call_of,
@@ -51,6 +52,9 @@ def conclude(
     io: Io, record: Record, result: SettlementOutcome, guard: GuardState | None, *, recovered: bool = False
 ) -> None:
     """Store the result of an attempt in the guard and report it. If it is open, pass it to the background."""
+    if isinstance(result, Taken):
+        _leave_to_another_client(io, record, guard)
+        return
     if isinstance(result, Unresolved):
         if guard is not None and not recovered:
             guard.apply("unresolved", pending_settlement(record, result, guard.trace_id), if_accepted=True)
@@ -80,9 +84,19 @@ def conclude(
         )
 
 
-def pending_settlement(record: Record, result: Unresolved, trace_id: str | None) -> Settlement:
+def _leave_to_another_client(io: Io, record: Record, guard: GuardState | None) -> None:
+    if guard is not None:
+        pending = Settlement(status="pending", actual=actual_of(record), trace_id=guard.trace_id)
+        guard.apply("unresolved", pending, if_accepted=True)
+        guard.end_written_ahead()
+        if guard.heartbeat is not None:
+            io.stop_heartbeat(guard.heartbeat)
+
+
+def pending_settlement(record: Record, result: Unresolved | Taken, trace_id: str | None) -> Settlement:
     """Return the settlement of a record whose outcome is open."""
-    request_id, http = getattr(result.outcome, "request_id", None), getattr(result.outcome, "http", None)
+    outcome = result.outcome if isinstance(result, Unresolved) else None
+    request_id, http = getattr(outcome, "request_id", None), getattr(outcome, "http", None)
     return Settlement(status="pending", actual=actual_of(record), request_id=request_id, trace_id=trace_id, http=http)
 
 
@@ -114,6 +128,8 @@ async def attempt(
         report_values_omitted(io, record.reservation_id, step.omitted)
         record = step.record
         await io.save(record)
+        if io.is_taken(record):
+            return record, Taken()
 
 
 async def _saved_if_open(io: Io, record: Record, result: SettlementOutcome) -> Record:

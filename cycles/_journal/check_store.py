@@ -46,7 +46,7 @@ def _keys(count: int) -> list[str]:
 
 def _expect(holds: bool, rule: str) -> None:
     if not holds:
-        raise AssertionError(rule)
+        raise AssertionError(f"the store breaks a rule: {rule}; see docs/fleets.md#your-own-store")
 
 
 def _mine(store: JournalStore, *keys: str) -> dict[str, bytes]:
@@ -77,7 +77,9 @@ def a_put_replaces(store: JournalStore, other: JournalStore) -> None:
     with _settled(store, key):
         store.put([Put(key, b'{"n":1}', None, _LONG_MS), Put(key, b'{"n":2}', None, _LONG_MS)])
         _expect(_mine(store, key) == {key: b'{"n":2}'}, "the last put of a batch counts")
-        _expect(store.put([Put(key, b'{"n":3}', 0, _LONG_MS)]) == [True], "a put with the fence 0 replaces a new record")
+        _expect(
+            store.put([Put(key, b'{"n":3}', 0, _LONG_MS)]) == [True], "a put with the fence 0 replaces a new record"
+        )
         _expect(_mine(store, key) == {key: b'{"n":3}'}, "a put with the right fence replaces the record")
 
 

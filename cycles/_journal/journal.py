@@ -25,7 +25,7 @@ from cycles._journal.pool_recovery import recover_chunks
 from cycles._journal.spend_log import SpendLog, left_entries
 from cycles._journal.store import JournalStore, Put, StoreError
 
-IssueKind = Literal["unwritable", "unreadable", "quarantined", "foreign"]
+IssueKind = Literal["unwritable", "unreadable", "quarantined", "foreign", "store"]
 Entry = NewType("Entry", str)
 """Name of a file that may hold a record: cheap to keep by the ten thousand; `Journal.load` makes a record of it."""
 
@@ -39,7 +39,7 @@ class JournalIssue:
     Attributes:
         kind: `unwritable` (a settlement is sent without its record), `unreadable` (a file or folder could not be read
             or removed, and stays), `quarantined` (not a record of a known version: renamed and kept), `foreign` (a
-            record of another server: unchanged).
+            record of another server: unchanged), `store` (a shared store does not respond, or may lose records).
         path: The file or folder it is about.
         message: What happened, what follows from it, what to do.
         cause: The error of the operating system or of the decoder.
@@ -148,25 +148,29 @@ class Journal:
         """Return the slot logs of the chunks of this process."""
         return ChunkLogs(self._files.locate, sync=self._sync)
 
-    def recover_spend(self) -> None:
-        """Save the records of what dead processes left in logs, unless the journal has their settlement."""
+    def recover_spend(self, is_known: Callable[[str], bool] = lambda reservation_id: False) -> None:
+        """Save the records of what dead processes left in logs, unless the journal has their settlement.
+
+        Args:
+            is_known: Returns whether another place has the record of a reservation.
+        """
         recover_chunks(self._files, self.save, self._report_unreadable)
         try:
             with left_entries(self._files.locate()) as entries:
                 for entry in entries:
-                    self._recover(entry)
+                    self._recover(entry, is_known)
         except NOTHING_THERE:
             return  # no process has written anything there
         except OSError as error:
             self._report_unreadable(self._files.known_folder, error)
 
-    def _recover(self, entry: bytes) -> None:
+    def _recover(self, entry: bytes, is_known: Callable[[str], bool]) -> None:
         try:
             record = decode(entry)
         except RecordError:
             return  # written by a later version in another form
         has_record = os.path.lexists(self._files.path(file_name(record.reservation_id)))
-        if not has_record and not self.save(record):
+        if not has_record and not is_known(record.reservation_id) and not self.save(record):
             raise OSError(errno.EIO, "its entries cannot be saved as records")
 
     def pending(self) -> list[Entry]:
@@ -328,72 +332,3 @@ def _key_of(reservation_id: str) -> str:
 
 def _idempotency_key(record: Record) -> object:
     return (record.commit_body or record.event_fallback_body or {}).get("idempotency_key")
-
-
-class Records:
-    """The records of one client in one process: those in its journal, and which of them are in progress here."""
-
-    def __init__(self, journal: Journal | None) -> None:
-        self._journal = journal
-        self._in_progress: set[str] = set()
-
-    @property
-    def journaled(self) -> bool:
-        """Whether records are saved at all."""
-        return self._journal is not None
-
-    @property
-    def directory(self) -> str | None:
-        """Where the records are; None without a journal."""
-        return None if self._journal is None else self._journal.directory
-
-    @property
-    def quarantined(self) -> int:
-        """How many records were quarantined so far."""
-        return 0 if self._journal is None else self._journal.quarantined
-
-    def save(self, record: Record) -> bool:
-        """Save a record, which is in progress from now on; False if it cannot be saved. Blocks on the file system."""
-        self._in_progress.add(record.reservation_id)
-        return self._journal is not None and self._journal.save(record)
-
-    def delete(self, record: Record) -> None:
-        """Delete a finished record. Blocks on the file system."""
-        if self._journal is not None:
-            self._journal.delete(record)
-        self._in_progress.discard(record.reservation_id)
-
-    def reject(self, record: Record, reason: str) -> None:
-        """Keep a rejected record in `rejected/`. Blocks on the file system."""
-        if self._journal is not None:
-            self._journal.reject(record, reason)
-        self._in_progress.discard(record.reservation_id)
-
-    def load(self, entry: Entry) -> Record | None:
-        """Return the record of an entry; None if it was deleted, or cannot be settled by this client."""
-        return None if self._journal is None else self._journal.load(entry)
-
-    def rejected(self) -> list[tuple[Record, str]]:
-        """Return the rejected records, with the reason of each."""
-        return [] if self._journal is None else self._journal.rejected()
-
-    def spend_log(self) -> SpendLog | None:
-        """Return the slots for spend that is written ahead; None without a journal or without file locks."""
-        return self._journal.spend_log() if self._journal is not None and SpendLog.is_supported() else None
-
-    def chunk_logs(self) -> ChunkLogs | None:
-        """Return the slot logs of pools; None without a journal."""
-        return None if self._journal is None else self._journal.chunk_logs()
-
-    def left_by_others(self) -> list[Entry]:
-        """Return the entries of the journal but for those that guards of this process are settling."""
-        if self._journal is None:
-            return []
-        self._journal.recover_spend()
-        found = self._journal.pending()
-        in_progress = self.in_progress()
-        return [entry for entry in found if entry not in in_progress]
-
-    def in_progress(self) -> set[str]:
-        """Return the file names of the records that are being settled, or are pending, in this process."""
-        return {file_name(reservation_id) for reservation_id in list(self._in_progress)}

@@ -68,7 +68,7 @@ class PostgresLink:
         self._after_fork()
         deadline = time.monotonic() + self._timeout_s
         if not self._lock.acquire(timeout=self._timeout_s):
-            raise LinkError("PostgreSQL is busy: another thread waits for it; check the server")
+            raise LinkError("the database is busy: another thread waits for PostgreSQL; check the server")
         try:
             return self._execute(self._connected(deadline), sql, parameters, deadline)
         except BaseException as error:
@@ -107,13 +107,13 @@ class PostgresLink:
         try:
             while True:
                 if connection.status == self._pq.ConnStatus.BAD:
-                    raise LinkError(f"PostgreSQL cannot be reached: {self._message(connection)}")
+                    raise LinkError(f"no connection to PostgreSQL: {self._message(connection)}")
                 status = connection.connect_poll()
                 if status == polling.OK:
                     connection.nonblocking = 1
                     return connection
                 if status == polling.FAILED:
-                    raise LinkError(f"PostgreSQL cannot be reached: {self._message(connection)}")
+                    raise LinkError(f"no connection to PostgreSQL: {self._message(connection)}")
                 self._wait(connection, deadline, writes=status == polling.WRITING)
         except BaseException:
             connection.finish()
@@ -138,7 +138,7 @@ class PostgresLink:
         except StoreError:
             raise
         except Exception as error:  # of psycopg, whose messages are those of libpq
-            raise LinkError(f"PostgreSQL failed: {type(error).__name__}: {error}") from error
+            raise LinkError(f"the database failed: {type(error).__name__}: {error}") from error
         if failure is not None:
             raise failure
         return rows
@@ -148,7 +148,7 @@ class PostgresLink:
             return None
         state = result.error_field(self._pq.DiagnosticField.SQLSTATE)
         primary = result.error_field(self._pq.DiagnosticField.MESSAGE_PRIMARY) or b"no message"
-        return LinkError(f"PostgreSQL failed: {primary.decode('utf-8', 'replace')}", state and state.decode())
+        return LinkError(f"the database failed: {primary.decode('utf-8', 'replace')}", state and state.decode())
 
     def _rows(self, result: Any) -> list[Row]:
         return [
@@ -167,7 +167,7 @@ class PostgresLink:
         else:
             ready = False
         if not ready:
-            raise LinkError("PostgreSQL did not respond in time: journal_store_timeout; check the server")
+            raise LinkError("no response of PostgreSQL within journal_store_timeout; check the server")
 
     @staticmethod
     def _message(connection: Any) -> str:

@@ -4,6 +4,9 @@ Each operation is one statement, on the server's clock. The table `cycles_journa
 may; `create=False` leaves that to you.
 """
 
+# The statements are made of our own names only; values are parameters.
+# ruff: noqa: S608
+
 from __future__ import annotations
 
 import builtins
@@ -125,7 +128,9 @@ class PostgresStore:
     def claim(self, limit: int, claim_ms: int) -> builtins.list[Claimed]:
         """Return due records, which belong to this client from now on."""
         rows = self._run(_CLAIM, str(limit).encode(), str(claim_ms).encode())
-        return [Claimed(_word(key), record or b"", int(fence or 0)) for key, record, fence, poison in rows if not poison]
+        return [
+            Claimed(_word(key), record or b"", int(fence or 0)) for key, record, fence, poison in rows if not poison
+        ]
 
     def renew(self, keys: Sequence[str], claim_ms: int) -> builtins.list[str]:
         """Keep claims longer, and return the keys that no longer exist."""
@@ -150,9 +155,10 @@ class PostgresStore:
         """Return records that are rejected or quarantined."""
         found: builtins.list[Kept] = []
         for key, record, quarantined, rejected in self._run(_KEPT, str(limit).encode()):
-            reason = (rejected if rejected is not None else quarantined) or b""
-            state = "rejected" if rejected is not None else "quarantined"
-            found.append(Kept(_word(key), record or b"", reason.decode(), "rejected" if state == "rejected" else state))
+            if rejected is not None:
+                found.append(Kept(_word(key), record or b"", rejected.decode(), "rejected"))
+            else:
+                found.append(Kept(_word(key), record or b"", (quarantined or b"").decode(), "quarantined"))
         return found
 
     def restore(self, key: str) -> bool:
@@ -175,7 +181,7 @@ class PostgresStore:
         return f"<PostgresStore {self._partition}>"
 
     def _keep(self, column: str, key: str, reason: str) -> None:
-        sql = f"update cycles_journal set {column} = $3::text where partition = $1::text and key = $2::text and {_LIVE}"  # noqa: S608 - the names are our own
+        sql = f"update cycles_journal set {column} = $3::text where partition = $1::text and key = $2::text and {_LIVE}"
         self._run(sql, key.encode(), reason.encode("utf-8", "replace").replace(b"\0", b""))
 
     def _run(self, sql: str, *parameters: bytes) -> builtins.list[Row]:

@@ -1,4 +1,6 @@
-"""`RedisStore`: the records of a fleet in Redis 7 or Valkey 7.2. Each operation is one Lua script on the server's clock.
+"""`RedisStore`: the records of a fleet in Redis 7 or Valkey 7.2.
+
+Each operation is one Lua script, on the server's clock.
 
 The keys of one partition share a hash slot: `cycles:j1:{partition}:records` (record by key), `:due` (sorted by
 milliseconds), `:fence` (claims so far), `:claims` (claims since an attempt ended), `:quarantine` and `:rejected`
@@ -12,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from cycles._config import Durability
 from cycles._errors import ConfigurationError, StoreError
@@ -58,11 +61,13 @@ class RedisStore:
         timeout_s: float = 0.5,
     ) -> None:
         self._module = _redis()
-        self._given = client
         self._durability = durability
         self._replicas = replicas
         self._partition = partition
         self._keys = [f"cycles:j1:{{{partition}}}:{part}" for part in _PARTS]
+        if isinstance(client, str):
+            client, self._replicas = _without_replicas(client, replicas)
+        self._given = client
         self._owns = isinstance(client, str)
         self._client = self._connected(client, timeout_s) if isinstance(client, str) else _blocking(client)
         self._version: tuple[int, ...] | None = None
@@ -180,7 +185,9 @@ class RedisStore:
                 self._client.script_load(SCRIPTS[name])
                 return self._call(name, arguments, wait=wait)
         except (self._module.RedisError, OSError, ValueError) as error:
-            raise StoreError(f"Redis failed: {type(error).__name__}: {error}") from error
+            raise StoreError(
+                f"the operation {name} of Redis failed: {type(error).__name__}: {error}; check the server"
+            ) from error
 
     def _call(self, name: str, arguments: Sequence[Any], *, wait: bool) -> Any:
         command = (_DIGESTS[name], len(self._keys), *self._keys, *arguments)
@@ -196,8 +203,9 @@ class RedisStore:
         for each, response in zip(waits, acknowledged, strict=True):
             wanted = each[1:-1]
             got = response if isinstance(response, list | tuple) else [response]
-            if any(int(have) < need for have, need in zip(got, wanted, strict=True)):
-                raise StoreError(f"Redis acknowledged {each[0]} {list(wanted)} with {list(got)}; fewer copies exist")
+            if any(int(copies) < need for copies, need in zip(got, wanted, strict=True)):
+                have = f"{each[0]} {list(wanted)} gave {list(got)}"
+                raise StoreError(f"too few copies of a record: {have}; check the replicas of Redis")
         return result
 
     def _waits(self) -> builtins.list[tuple[Any, ...]]:
@@ -212,6 +220,17 @@ class RedisStore:
 
 
 _STATES: Final[dict[str, Any]] = {"rejected": "rejected", "quarantined": "quarantined"}
+
+
+def _without_replicas(url: str, replicas: int) -> tuple[str, int]:
+    """Return the URL without our own parameter `replicas`, and its value."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    given = [value for name, value in query if name == "replicas"]
+    if given and not given[-1].isdecimal():
+        raise ConfigurationError(f"replicas of journal_store must be an integer, got {given[-1][:20]!r}")
+    rest = urlencode([(name, value) for name, value in query if name != "replicas"])
+    return urlunsplit(parts._replace(query=rest)), int(given[-1]) if given else replicas
 
 
 def _version(info: Any) -> tuple[int, ...]:

@@ -1,4 +1,7 @@
-"""The journal for operators: look at unsettled amounts, settle, move or discard them.
+"""The journal for operators: look at unsettled amounts, settle, move or discard them; and its stores.
+
+`RedisStore` and `PostgresStore` keep the records of a fleet: pass one, or its URL, as `journal_store` of a client. See
+`docs/fleets.md`. `check_store` tests a store of your own.
 
 `inspect` reads the files of all servers and principals on this machine without changing them. ``python -m
 cycles.journal`` has the same commands as ``cycles journal`` and needs no extra. See `docs/command-line.md`.
@@ -9,12 +12,39 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cycles._errors import ConfigurationError
+from cycles._errors import ConfigurationError, StoreError as StoreError
 from cycles._journal import inspection
+from cycles._journal.check_store import check_store as check_store
+from cycles._journal.file_store import FileStore as FileStore
 from cycles._journal.inspection import InspectedRecord as InspectedRecord
 from cycles._journal.journal import default_root
+from cycles._journal.memory_store import MemoryStore as MemoryStore
+from cycles._journal.postgres_store import PostgresStore as PostgresStore
+from cycles._journal.redis_store import RedisStore as RedisStore
+from cycles._journal.store import (
+    Claimed as Claimed,
+    JournalStore as JournalStore,
+    Kept as Kept,
+    Put as Put,
+    Stored as Stored,
+)
 
-__all__ = ["InspectedRecord", "directory_of", "inspect"]
+__all__ = [
+    "Claimed",
+    "FileStore",
+    "InspectedRecord",
+    "JournalStore",
+    "Kept",
+    "MemoryStore",
+    "PostgresStore",
+    "Put",
+    "RedisStore",
+    "StoreError",
+    "Stored",
+    "check_store",
+    "directory_of",
+    "inspect",
+]
 
 InspectedRecord.__module__ = __name__
 

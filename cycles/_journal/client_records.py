@@ -1,0 +1,99 @@
+"""The records of one client in one process: those in its journal, and which of them are in progress here."""
+
+from __future__ import annotations
+
+from cycles._core.records import Record, file_name
+from cycles._journal.chunk_log import ChunkLogs
+from cycles._journal.journal import Entry, Journal
+from cycles._journal.spend_log import SpendLog
+from cycles._journal.store_journal import StoreJournal
+
+
+class Records:
+    """Saves, loads and deletes records, and knows which are in progress. Everything blocks on the journal."""
+
+    def __init__(self, journal: Journal | StoreJournal | None) -> None:
+        self._journal = journal
+        self._shared = journal if isinstance(journal, StoreJournal) else None
+        self._in_progress: set[str] = set()
+
+    @property
+    def journaled(self) -> bool:
+        """Whether records are saved at all."""
+        return self._journal is not None
+
+    @property
+    def shared(self) -> StoreJournal | None:
+        """The journal, if its store is shared by a fleet."""
+        return self._shared
+
+    @property
+    def directory(self) -> str | None:
+        """Where the records are, a folder or a store; None without a journal."""
+        if self._shared is not None:
+            return self._shared.name
+        return None if self._journal is None else self._journal.directory
+
+    @property
+    def quarantined(self) -> int:
+        """How many records were quarantined so far."""
+        return 0 if self._journal is None else self._journal.quarantined
+
+    def save(self, record: Record) -> bool:
+        """Save a record, which is in progress from now on; False if it cannot be saved. Blocks on the file system."""
+        self._in_progress.add(record.reservation_id)
+        return self._journal is not None and self._journal.save(record)
+
+    def delete(self, record: Record) -> None:
+        """Delete a finished record. Blocks on the file system."""
+        if self._journal is not None:
+            self._journal.delete(record)
+        self._in_progress.discard(record.reservation_id)
+
+    def reject(self, record: Record, reason: str) -> None:
+        """Keep a rejected record in `rejected/`. Blocks on the file system."""
+        if self._journal is not None:
+            self._journal.reject(record, reason)
+        self._in_progress.discard(record.reservation_id)
+
+    def is_taken(self, record: Record) -> bool:
+        """Return whether another client has claimed the record: this one sends nothing more for it."""
+        return self._shared is not None and self._shared.is_taken(record)
+
+    def attempt_ended(self, record: Record) -> None:
+        """Note that an attempt at a record ended without a result, so that its claims are counted from 0 again."""
+        if self._shared is not None:
+            self._shared.save(record)
+
+    def drop(self, record: Record) -> None:
+        """Leave a record to the client that has claimed it."""
+        self._in_progress.discard(record.reservation_id)
+
+    def load(self, entry: Entry) -> Record | None:
+        """Return the record of an entry; None if it was deleted, or cannot be settled by this client."""
+        return None if self._journal is None else self._journal.load(entry)
+
+    def rejected(self) -> list[tuple[Record, str]]:
+        """Return the rejected records, with the reason of each."""
+        return [] if self._journal is None else self._journal.rejected()
+
+    def spend_log(self) -> SpendLog | None:
+        """Return the slots for spend that is written ahead; None without a journal or without file locks."""
+        return self._journal.spend_log() if self._journal is not None and SpendLog.is_supported() else None
+
+    def chunk_logs(self) -> ChunkLogs | None:
+        """Return the slot logs of pools; None without a journal."""
+        return None if self._journal is None else self._journal.chunk_logs()
+
+    def left_by_others(self) -> list[Entry]:
+        """Return the entries of the journal but for those that guards of this process are settling."""
+        if self._journal is None:
+            return []
+        self._journal.recover_spend()
+        found = self._journal.pending()
+        in_progress = self.in_progress()
+        return [entry for entry in found if entry not in in_progress]
+
+    def in_progress(self) -> set[str]:
+        """Return the file names of the records that are being settled, or are pending, in this process."""
+        return {file_name(reservation_id) for reservation_id in list(self._in_progress)}

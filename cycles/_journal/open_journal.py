@@ -1,0 +1,85 @@
+"""Open the journal that a configuration describes: files, or a store that a fleet shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from cycles._config import Config, without_password
+from cycles._core.records import partition
+from cycles._errors import ConfigurationError
+from cycles._journal.journal import Journal, JournalIssue, default_root
+from cycles._journal.store import BindableStore, JournalStore
+from cycles._journal.store_journal import StoreJournal
+
+_REDIS: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
+_POSTGRES: Final = ("postgresql", "postgres")
+SCHEMES: Final = (*_REDIS, "postgresql", "file")
+
+
+def open_journal(config: Config, report: Callable[[JournalIssue], None]) -> Journal | StoreJournal | None:
+    """Return the journal of a client, or None if it is off.
+
+    Raises:
+        ConfigurationError: the URL of the store is wrong, or a package is missing.
+    """
+    if not config.journal:
+        return None
+    base_url, api_key = config.endpoint()
+    given = config.journal_store
+    folder = config.journal_dir or default_root()
+    if isinstance(given, str) and urlsplit(given).scheme == "file":
+        given, folder = None, Path(unquote(urlsplit(given).path))
+    local = Journal(
+        folder,
+        base_url=base_url,
+        tenant=config.tenant,
+        api_key=api_key,
+        durability=config.durability,
+        report=report,
+    )
+    if given is None:
+        return local
+    store = open_store(given) if isinstance(given, str) else given
+    owner = partition(base_url, config.tenant, api_key)
+    return StoreJournal(
+        bound(store, config, owner),
+        local,
+        claim_ms=config.journal_claim_ms,
+        timeout_s=config.journal_store_timeout,
+        outage=config.journal_outage,
+        report=report,
+        name=without_password(given) if isinstance(given, str) else type(given).__name__,
+        owns_store=isinstance(given, str),
+    )
+
+
+def bound(store: JournalStore, config: Config, owner: str) -> JournalStore:
+    """Return the part of a store that belongs to one server and principal."""
+    if not isinstance(store, BindableStore):
+        return store
+    return store.bind(owner, durability=config.durability, timeout_s=config.journal_store_timeout)
+
+
+def open_store(url: str) -> JournalStore:
+    """Return the store of a URL. It connects when it is used.
+
+    Raises:
+        ConfigurationError: there is no such store, or its package is not installed. The message never has the URL's
+            password.
+    """
+    scheme, separator, rest = url.partition("://")
+    if scheme in _REDIS and separator:
+        from cycles._journal.redis_store import RedisStore
+
+        return RedisStore(f"{_REDIS[scheme]}://{rest}")
+    if scheme in _POSTGRES and separator:
+        from cycles._journal.postgres_store import PostgresStore
+
+        return PostgresStore(url)
+    raise ConfigurationError(
+        f"journal_store has an unknown scheme: {scheme[:20]!r}; write it with one of "
+        f"{', '.join(f'{known}://' for known in SCHEMES)}"
+    )

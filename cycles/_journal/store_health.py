@@ -1,0 +1,89 @@
+"""Whether the journal's store responds: a circuit breaker, and one report for each outage."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from cycles._config import JournalOutage
+from cycles._core.circuit_breaker import CircuitBreaker
+from cycles._errors import JournalUnavailableError, StoreError
+from cycles._journal.journal import JournalIssue
+
+_PLACES: Final = {"memory": "in memory", "disk": "in local files", "refuse": "in local files"}
+
+
+class StoreHealth:
+    """What the last operations of a store say about it. Threads may share it.
+
+    Args:
+        claim_ms: No record is claimed for this long after an outage: the owners of what became due renew it first.
+        outage: What happens in an outage, for the report.
+        report: Called once for each outage.
+        clock: Returns monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        claim_ms: int,
+        outage: JournalOutage,
+        report: Callable[[JournalIssue], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._claim_s = claim_ms / 1000
+        self._outage = outage
+        self._report = report
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._breaker = CircuitBreaker()
+        self._claim_from_s = 0.0
+        self._is_reported = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no operation should be tried now, because the store has just failed."""
+        return self._breaker.has_failed and self._breaker.is_open(self._clock())
+
+    @property
+    def may_claim(self) -> bool:
+        """Whether due records may be claimed now."""
+        return self._clock() >= self._claim_from_s
+
+    def failed(self, error: StoreError) -> None:
+        """Note that an operation failed."""
+        now_s = self._clock()
+        with self._lock:
+            self._breaker.failed(now_s)
+            self._claim_from_s = now_s + self._claim_s
+            is_reported, self._is_reported = self._is_reported, True
+        if is_reported:
+            return
+        refuse = ", and nothing is reserved" if self._outage == "refuse" else ""
+        message = (
+            f"the journal's store does not respond ({error}); records are kept {_PLACES[self._outage]} until it "
+            f"does{refuse}; check journal_store (CYCLES_JOURNAL_URL)"
+        )
+        self._report(JournalIssue("store", "", message, error))
+
+    def succeeded(self) -> None:
+        """Note that an operation succeeded."""
+        if not self._breaker.has_failed:  # the common case costs no lock
+            return
+        with self._lock:
+            self._breaker.succeeded()
+            self._is_reported = False
+            self._claim_from_s = self._clock() + self._claim_s
+
+    def raise_unavailable(self) -> None:
+        """Raise the error of a reservation that is not made without a store.
+
+        Raises:
+            JournalUnavailableError: always.
+        """
+        raise JournalUnavailableError(
+            'the journal\'s store does not respond, and journal_outage is "refuse": nothing was reserved; '
+            "check journal_store (CYCLES_JOURNAL_URL)"
+        )

@@ -1,0 +1,410 @@
+"""The journal of a client whose records are in a store that a fleet shares. See `docs/fleets.md`.
+
+It holds the records that belong to this client: it renews them, puts them again if the store lost them, and takes over
+those whose owner is gone. While the store does not respond, records are kept in local files, or in memory. No method
+raises for a failure of the store.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Literal
+
+from attrs import define
+
+from cycles._config import JournalOutage
+from cycles._core.records import Record, RecordError, decode, encode, file_name
+from cycles._errors import StoreError
+from cycles._journal.chunk_log import ChunkLogs
+from cycles._journal.combiner import Combiner
+from cycles._journal.journal import Entry, Journal, JournalIssue
+from cycles._journal.spend_log import SpendLog
+from cycles._journal.store import JournalStore, OperatedStore, Put
+from cycles._journal.store_health import StoreHealth
+
+CLAIM_BATCH: Final = 16
+RENEW_BATCH: Final = 500
+SETTLE_BATCH: Final = 500
+SETTLE_DELAY_S: Final = 0.05  # finished records are deleted together, at most this long afterwards
+
+Place = Literal["store", "disk", "memory"]
+
+
+@define
+class _Held:
+    """A record that belongs to this client. `fence` is None until the store has it."""
+
+    record: bytes
+    fence: int | None
+    place: Place
+
+
+class StoreJournal:
+    """The records of one server and principal in a store. Threads may share it.
+
+    Args:
+        store: The store of this partition.
+        local: The files that are used while the store does not respond.
+        claim_ms: How long a record belongs to this client without a renewal.
+        timeout_s: Bounds the wait for one operation of the store.
+        outage: What happens while the store does not respond.
+        report: Called with each problem.
+        name: What messages call the store.
+        owns_store: Whether to close the store at the end.
+        clock: Returns monotonic seconds.
+        wall_ms: Returns milliseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: JournalStore,
+        local: Journal,
+        *,
+        claim_ms: int,
+        timeout_s: float,
+        outage: JournalOutage,
+        report: Callable[[JournalIssue], None],
+        name: str = "a store",
+        owns_store: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._store = store
+        self._local = local
+        self.claim_ms = claim_ms
+        self._outage = outage
+        self._report = report
+        self._owns_store = owns_store
+        self.name = name
+        self._wall_ms = wall_ms
+        self._combiner = Combiner(store, timeout_s)
+        self._lock = threading.Lock()
+        self._health = StoreHealth(claim_ms=claim_ms, outage=outage, report=report, clock=clock)
+        self._held: dict[str, _Held] = {}
+        self._taken: set[str] = set()
+        self._finished: list[str] = []
+        self._quarantined = 0
+        self.has_more = False  # whether the last claim left due records in the store
+        self.later: Callable[[float, Callable[[], object]], object] | None = None
+        """Calls a function after some seconds, in another thread."""
+
+    # --- as the journal of files ------------------------------------------------------------------------------------
+
+    @property
+    def directory(self) -> str:
+        """Where the local files are."""
+        return self._local.directory
+
+    @property
+    def quarantined(self) -> int:
+        """How many records were quarantined so far."""
+        return self._quarantined + self._local.quarantined
+
+    @property
+    def refuses(self) -> bool:
+        """Whether no reservation may be made while the store does not respond."""
+        return self._outage == "refuse"
+
+    def save(self, record: Record) -> bool:
+        """Save the record, in place of an earlier state of it. False: not possible, or another client has it."""
+        key = key_of(record.reservation_id)
+        try:
+            raw = encode(record)
+        except RecordError:
+            return self._local.save(record)  # reports why
+        due_ms = max(self.claim_ms, record.wait_ms(self._wall_ms()))
+        with self._lock:
+            if key in self._taken:
+                return False
+            held = self._held.get(key)
+            fence = None if held is None else held.fence
+        if not self._health.is_open:
+            try:
+                return self._put(key, raw, fence, due_ms)
+            except StoreError as error:
+                self._health.failed(error)
+        return self._save_elsewhere(key, raw, fence, record)
+
+    def is_taken(self, record: Record) -> bool:
+        """Return whether another client has claimed a record of this client: nothing more is sent for it."""
+        return key_of(record.reservation_id) in self._taken
+
+    def delete(self, record: Record) -> None:
+        """Delete the record of a finished settlement, soon and together with others."""
+        key = key_of(record.reservation_id)
+        with self._lock:
+            held = self._held.pop(key, None)
+            self._taken.discard(key)
+        if held is None or held.place == "disk":
+            self._local.delete(record)
+        self._settle_later(key)
+
+    def reject(self, record: Record, reason: str) -> None:
+        """Keep the record of a rejected amount, with the reason: in the store, or in a local file."""
+        key = key_of(record.reservation_id)
+        with self._lock:
+            held = self._held.pop(key, None)
+        if held is not None and held.place == "disk":
+            self._local.delete(record)
+        try:
+            self._store.put([Put(key, encode(record), None, self.claim_ms)])  # it may never have been saved
+            self._store.reject(key, reason)
+        except (StoreError, RecordError) as error:
+            if isinstance(error, StoreError):
+                self._health.failed(error)
+            self._local.reject(record, reason)
+            self._settle_later(key)
+
+    def load(self, entry: Entry) -> Record | None:
+        """Return the record of an entry. None: it is deleted, taken, or cannot be settled by this client."""
+        key = entry[3:-5]
+        with self._lock:
+            held = self._held.get(key)
+        if held is None:
+            return None if key in self._taken else self._local.load(entry)
+        try:
+            return decode(held.record)
+        except RecordError as error:
+            self._quarantine(key, error)
+            return None
+
+    def pending(self) -> list[Entry]:
+        """Return what an earlier process left: local files, moved into the store, and due records, now claimed."""
+        self._report_problems()
+        files = self._local.pending()
+        self._move(files)
+        return [*files, *self.claim(CLAIM_BATCH)]
+
+    def rejected(self) -> list[tuple[Record, str]]:
+        """Return the rejected records, with the reason of each."""
+        found = self._local.rejected()
+        if isinstance(self._store, OperatedStore):
+            try:
+                kept = [each for each in self._store.kept() if each.state == "rejected"]
+            except StoreError as error:
+                self._health.failed(error)
+                return found
+            for each in kept:
+                try:
+                    found.append((decode(each.record), each.reason))
+                except RecordError:
+                    continue
+        return found
+
+    def spend_log(self) -> SpendLog:
+        """Return the slots in which this process writes known spend ahead, on the local disk."""
+        return self._local.spend_log()
+
+    def chunk_logs(self) -> ChunkLogs:
+        """Return the slot logs of the chunks of this process, on the local disk."""
+        return self._local.chunk_logs()
+
+    def recover_spend(self) -> None:
+        """Save the records of the spend that dead processes of this machine wrote ahead."""
+        self._local.recover_spend(self._store_has)
+
+    # --- claims -----------------------------------------------------------------------------------------------------
+
+    def tick(self, room: int) -> list[Entry]:
+        """Renew what this client holds, move what an outage left elsewhere, and claim at most `room` due records."""
+        try:
+            self._settle_now()
+            self._renew()
+        except StoreError as error:
+            self._health.failed(error)
+            return []
+        if self._move_own():
+            return self.claim(room)
+        return []
+
+    def claim(self, room: int) -> list[Entry]:
+        """Claim at most `room` due records. None are claimed soon after an outage: their owners renew them first."""
+        entries: list[Entry] = []
+        self.has_more = False
+        if not self._health.may_claim:
+            return entries
+        try:
+            while room > 0:
+                limit = min(CLAIM_BATCH, room)
+                claimed = self._store.claim(limit, self.claim_ms)
+                self._health.succeeded()
+                for each in claimed:
+                    with self._lock:
+                        held = self._held.get(each.key)
+                        if held is not None:  # its own record, whose renewal failed
+                            held.fence = each.fence
+                            continue
+                        self._taken.discard(each.key)
+                        self._held[each.key] = _Held(each.record, each.fence, "store")
+                    entries.append(Entry(f"v2-{each.key}.json"))
+                room -= limit
+                self.has_more = len(claimed) == limit
+                if not self.has_more:
+                    break
+        except StoreError as error:
+            self._health.failed(error)
+        return entries
+
+    def ensure_available(self) -> None:
+        """Check that the store responds, under ``journal_outage="refuse"``.
+
+        Raises:
+            JournalUnavailableError: it does not.
+        """
+        if not self.refuses:
+            return
+        if not self._health.is_open:
+            try:
+                self._store.list(1)
+            except StoreError as error:
+                self._health.failed(error)
+            else:
+                self._health.succeeded()
+                return
+        self._health.raise_unavailable()
+
+    def close(self) -> None:
+        """Delete what is finished, and let other clients claim the rest immediately."""
+        try:
+            self._settle_now()
+            with self._lock:
+                held = [key for key, each in self._held.items() if each.place == "store"]
+            for start in range(0, len(held), RENEW_BATCH):
+                self._store.renew(held[start : start + RENEW_BATCH], 0)
+        except StoreError as error:
+            self._health.failed(error)
+        if self._owns_store:
+            self._store.close()
+
+    # --- steps ------------------------------------------------------------------------------------------------------
+
+    def _put(self, key: str, raw: bytes, fence: int | None, due_ms: int) -> bool:
+        saved = self._combiner.put([Put(key, raw, fence, due_ms)])[0]
+        if not saved and self._store.renew([key], self.claim_ms):  # missing: a failover lost it
+            saved, fence = self._combiner.put([Put(key, raw, None, due_ms)])[0], None
+        self._health.succeeded()
+        with self._lock:
+            before = self._held.get(key)
+            if saved:
+                self._held[key] = _Held(raw, fence or 0, "store")
+            else:
+                self._held.pop(key, None)
+                self._taken.add(key)
+        if saved and before is not None and before.place == "disk":
+            self._local.delete(decode(raw))
+        return saved
+
+    def _save_elsewhere(self, key: str, raw: bytes, fence: int | None, record: Record) -> bool:
+        place: Place = "memory" if self._outage == "memory" else "disk"
+        saved = place == "disk" and self._local.save(record)
+        with self._lock:
+            self._held[key] = _Held(raw, fence, place if saved else "memory")
+        return saved
+
+    def _settle_later(self, key: str) -> None:
+        with self._lock:
+            self._finished.append(key)
+            is_first = len(self._finished) == 1
+        if is_first and self.later is not None:
+            self.later(SETTLE_DELAY_S, self.settle_finished)
+
+    def settle_finished(self) -> None:
+        """Delete what is finished from the store; what fails is tried again at the next tick."""
+        if self._health.is_open:
+            return
+        try:
+            self._settle_now()
+        except StoreError as error:
+            self._health.failed(error)
+
+    def _settle_now(self) -> None:
+        while True:
+            with self._lock:
+                keys, self._finished = self._finished[:SETTLE_BATCH], self._finished[SETTLE_BATCH:]
+            if not keys:
+                return
+            try:
+                self._store.settle(keys)
+            except BaseException:
+                with self._lock:
+                    self._finished = keys + self._finished
+                raise
+            self._health.succeeded()
+
+    def _renew(self) -> None:
+        with self._lock:
+            held = [key for key, each in self._held.items() if each.place == "store"]
+        for start in range(0, len(held), RENEW_BATCH):
+            missing = self._store.renew(held[start : start + RENEW_BATCH], self.claim_ms)
+            self._health.succeeded()
+            for key in missing:
+                with self._lock:
+                    lost = self._held.get(key)
+                if lost is not None:  # otherwise it was settled in the meantime
+                    self._put(key, lost.record, None, self.claim_ms)
+
+    def _move_own(self) -> bool:
+        """Put what this client saved elsewhere during an outage. False: the store has failed again."""
+        with self._lock:
+            elsewhere = [(key, each.record, each.fence) for key, each in self._held.items() if each.place != "store"]
+        try:
+            for key, raw, fence in elsewhere:
+                self._put(key, raw, fence, self.claim_ms)
+        except StoreError as error:
+            self._health.failed(error)
+            return False
+        return True
+
+    def _move(self, entries: list[Entry]) -> None:
+        """Put the records of local files into the store, then remove the files. What cannot be moved stays a file."""
+        try:
+            for entry in entries:
+                record = self._local.load(entry)
+                if record is not None:
+                    with self._lock:
+                        self._held.setdefault(key_of(record.reservation_id), _Held(encode(record), None, "disk"))
+                    self._put(key_of(record.reservation_id), encode(record), None, self.claim_ms)
+        except StoreError as error:
+            self._health.failed(error)
+
+    def _store_has(self, reservation_id: str) -> bool:
+        """Return whether the store has a record; if it does not respond, nothing is known, so it may have one."""
+        key = key_of(reservation_id)
+        try:
+            return any(stored.key == key for stored in self._store.list(10_000))
+        except StoreError as error:
+            self._health.failed(error)
+            return False
+
+    def _quarantine(self, key: str, error: RecordError) -> None:
+        with self._lock:
+            self._held.pop(key, None)
+        try:
+            self._store.quarantine(key, str(error))
+        except StoreError as failed:
+            self._health.failed(failed)
+            return
+        self._quarantined += 1
+        message = (
+            f"record {key[:12]} is quarantined in the journal's store and will not be settled: {error}; see "
+            "`cycles journal list`, or record its amount by hand with client.record()"
+        )
+        self._report(JournalIssue("quarantined", key, message, error))
+
+    def _report_problems(self) -> None:
+        if not isinstance(self._store, OperatedStore):
+            return
+        try:
+            problems = self._store.problems()
+        except StoreError as error:
+            self._health.failed(error)
+            return
+        for problem in problems:
+            self._report(JournalIssue("store", "", f"the journal's store may lose records: {problem}"))
+
+
+def key_of(reservation_id: str) -> str:
+    """Return the key of a record: the 64 hex digits of its file name."""
+    return file_name(reservation_id)[3:-5]

@@ -1,0 +1,363 @@
+"""Clients that share a store: a record is put before the first request, taken over from a dead owner, and fenced."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+import cycles
+from cycles._core.records import decode
+from cycles._journal.memory_store import MemoryStore
+from cycles._journal.store import Put
+
+ACTION = ("llm.completion", "small-model")
+FIVE, THREE = cycles.tokens(5), cycles.tokens(3)
+
+
+class StoreClock:
+    """The clock of a store, which only a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> StoreClock:
+    return StoreClock()
+
+
+@pytest.fixture
+def store(clock: StoreClock) -> MemoryStore:
+    return MemoryStore(clock)
+
+
+@pytest.fixture
+def server() -> Iterator[cycles.EmbeddedServer]:
+    with cycles.EmbeddedServer({"tenant:acme": cycles.tokens(1_000)}) as server:
+        yield server
+
+
+@pytest.fixture
+def worker(server: cycles.EmbeddedServer, store: MemoryStore, tmp_path: Path) -> Iterator[Callable[..., cycles.Cycles]]:
+    """Returns a function that makes a client of the store, with files of its own."""
+    made: list[cycles.Cycles] = []
+
+    def make(**options: Any) -> cycles.Cycles:
+        folder = tmp_path / f"disk-{len(made)}"
+        options = {"journal_store": store, "journal_dir": folder, "retry_initial_delay": 0.01, **options}
+        made.append(server.client(tenant="acme", flush_timeout=0.0, **options))
+        return scanned(made[-1])
+
+    yield make
+    for client in made:
+        client.close()
+
+
+def scanned(client: cycles.Cycles) -> cycles.Cycles:
+    """Wait until the client has claimed what is due at its start."""
+    assert client._runtime().background._scanned.wait(5)
+    return client
+
+
+def records(store: MemoryStore) -> list[Any]:
+    """Return the records of all partitions."""
+    return [decode(row.record) for row in store._tables.rows.values() if row.kept is None]
+
+
+def files(client: cycles.Cycles) -> list[Path]:
+    return sorted(Path(shared(client).directory).glob("v2-*.json"))
+
+
+def shared(client: cycles.Cycles) -> Any:
+    journal = client._runtime().records.shared
+    assert journal is not None
+    return journal
+
+
+def tick(client: cycles.Cycles) -> None:
+    """Renew and claim now, as the timer does."""
+    client._runtime().background._take_claimed(shared(client).tick(64))
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until another thread has done something."""
+    end = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def leave_pending(client: cycles.Cycles, server: cycles.EmbeddedServer) -> str:
+    """Commit while the server is down, and return the id of the reservation."""
+    guard = client.reserve(FIVE, action=ACTION).acquire()
+    server.faults.refuse("commit", times=None)
+    assert guard.commit(THREE).status == "pending"
+    assert guard.reservation_id is not None
+    return guard.reservation_id
+
+
+def spent(server: cycles.EmbeddedServer) -> int:
+    return server.spent("tenant:acme").amount
+
+
+def test_a_commit_is_in_the_store_while_it_is_pending(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
+) -> None:
+    client = worker()
+    reservation_id = leave_pending(client, server)
+    (record,) = records(store)
+    assert (record.reservation_id, record.commit_body["actual"]["amount"]) == (reservation_id, 3)
+    assert files(client) == []
+    assert [pending.reservation_id for pending in client.pending()] == [reservation_id]
+    server.faults.clear()
+    assert client.flush().pending == 0
+    until(lambda: records(store) == [])
+    assert spent(server) == 3
+
+
+def test_another_worker_settles_what_a_dead_one_left(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, clock: StoreClock
+) -> None:
+    reservation_id = leave_pending(worker(), server)
+    survivor = worker()
+    tick(survivor)
+    assert survivor.pending() == []  # it is not due: its owner may be alive
+    clock.now += 30_001
+    tick(survivor)
+    assert [pending.reservation_id for pending in survivor.pending()] == [reservation_id]
+    server.faults.clear()
+    until(lambda: spent(server) == 3)
+    until(lambda: records(store) == [])
+    keys = {request.idempotency_key for request in server.requests.of("commit")}
+    assert len(keys) == 1
+
+
+def test_a_living_owner_keeps_its_records(
+    worker: Callable[..., cycles.Cycles], server: cycles.EmbeddedServer, clock: StoreClock
+) -> None:
+    owner, other = worker(), worker()
+    leave_pending(owner, server)
+    for _ in range(10):
+        clock.now += 10_000
+        tick(owner)
+        tick(other)
+    assert other.pending() == []
+
+
+def test_a_stale_owner_changes_nothing_and_sends_no_more(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="cycles")
+    owner = worker()
+    guard = owner.reserve(FIVE, action=ACTION).acquire()
+    reserved = owner._runtime().records
+    server.faults.refuse("commit", times=None)
+    guard.commit(THREE)
+    (record,) = records(store)
+    clock.now += 30_001
+    claimer = worker()
+    assert len(claimer.pending()) == 1
+    changed = evolve(record, not_before_ms=5)
+    assert not reserved.save(changed)
+    assert reserved.is_taken(record)
+    assert records(store)[0].not_before_ms is None
+    owner.flush(0.2)
+    assert owner.pending() == []
+    assert f"{record.reservation_id}: another client settles it" in caplog.text
+    server.faults.clear()
+    claimer.flush()
+    assert spent(server) == 3
+
+
+def test_a_record_that_the_store_lost_is_put_again(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
+) -> None:
+    client = worker()
+    leave_pending(client, server)
+    store._tables.rows.clear()
+    tick(client)
+    assert len(records(store)) == 1
+    store._tables.rows.clear()
+    (pending,) = client.pending()
+    record = client._runtime().background.pending_record(pending.reservation_id)
+    assert record is not None
+    assert client._runtime().records.save(evolve(record, not_before_ms=7))  # an update finds it missing
+    assert records(store)[0].not_before_ms == 7
+
+
+@pytest.mark.parametrize(("outage", "on_disk"), [("disk", 1), ("memory", 0), ("refuse", 1)])
+def test_an_outage_of_the_store_delays_nothing(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    outage: Any,
+    on_disk: int,
+) -> None:
+    client = worker(journal_outage=outage)
+    seen: list[Any] = []
+    client.on_event(seen.append)
+    guard = client.reserve(FIVE, action=ACTION).acquire()
+    store.fails = "it is down"
+    server.faults.refuse("commit", times=None)
+    assert guard.commit(THREE).status == "pending"
+    assert len(files(client)) == on_disk
+    problems = [event.detail for event in seen if isinstance(event, cycles.events.JournalProblem)]
+    assert len(problems) == 1
+    assert "the journal's store does not respond" in problems[0]
+    store.fails = None
+    tick(client)
+    assert (len(records(store)), len(files(client))) == (1, 0)
+    server.faults.clear()
+    client.flush()
+    assert spent(server) == 3
+
+
+def test_a_file_that_an_outage_left_is_moved_by_the_next_start(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, tmp_path: Path
+) -> None:
+    first = worker()
+    guard = first.reserve(FIVE, action=ACTION).acquire()
+    store.fails = "it is down"
+    server.faults.refuse("commit", times=None)
+    guard.commit(THREE)
+    store.fails = None
+    second = worker(journal_dir=tmp_path / "disk-0")
+    assert len(second.pending()) == 1
+    assert (len(records(store)), len(files(second))) == (1, 0)
+
+
+def test_nothing_is_reserved_without_a_store_if_the_client_refuses(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
+) -> None:
+    client = worker(journal_outage="refuse")
+    store.fails = "it is down"
+    for _ in range(2):  # the first asks the store, the second finds the breaker open
+        with pytest.raises(cycles.JournalUnavailableError, match="nothing was reserved") as caught:
+            client.reserve(FIVE, action=ACTION).acquire()
+    assert server.requests.of("reserve") == []
+    assert type(pickle.loads(pickle.dumps(caught.value))) is cycles.JournalUnavailableError
+    store.fails = None
+    until(lambda: not shared(client)._health.is_open)
+    client.reserve(FIVE, action=ACTION).acquire().release()
+
+
+@pytest.mark.anyio
+async def test_it_is_the_same_on_an_event_loop(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
+) -> None:
+    client = worker(journal_outage="refuse")
+    async with client.reserve(FIVE, action=ACTION) as guard:
+        server.faults.drop_response("commit", times=2)
+        assert (await guard.commit(THREE)).status == "pending"
+        assert len(records(store)) == 1
+    store.fails = "it is down"
+    with pytest.raises(cycles.JournalUnavailableError):
+        await client.reserve(FIVE, action=ACTION)
+    store.fails = None
+    await client.aclose()
+
+
+def test_no_record_is_claimed_right_after_an_outage(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, clock: StoreClock
+) -> None:
+    owner, other = worker(), worker()
+    leave_pending(owner, server)
+    store.fails = "it is down"
+    tick(owner)
+    tick(other)
+    clock.now += 75_000  # 2.5 claims
+    store.fails = None
+    tick(other)
+    tick(owner)
+    tick(other)
+    assert other.pending() == []
+    assert len(owner.pending()) == 1
+
+
+def test_an_unreadable_record_is_quarantined_and_the_rest_continues(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, clock: StoreClock
+) -> None:
+    leave_pending(worker(), server)
+    ((partition, _),) = store._tables.rows
+    bound = store.bind(partition)
+    bound.put([Put("ab" * 32, b'{"version":9}'), Put("cd" * 32, b"no JSON")])
+    clock.now += 30_001
+    seen: list[Any] = []
+    survivor = worker()
+    survivor.on_event(seen.append)
+    server.faults.clear()
+    until(lambda: spent(server) == 3)
+    survivor.flush()
+    assert sorted(kept.key[:2] for kept in bound.kept()) == ["ab", "cd"]
+    assert all(kept.state == "quarantined" for kept in bound.kept())
+
+
+def test_a_rejected_amount_is_kept_in_the_store(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
+) -> None:
+    client = worker()
+    guard = client.reserve(FIVE, action=ACTION).acquire()
+    error = {"error": "INVALID_REQUEST", "message": "no", "request_id": "r"}
+    server.faults.status("commit", 400, body=error, times=None)
+    with pytest.raises(cycles.ProtocolError):
+        guard.commit(THREE)
+    assert [each.reservation_id for each in client.pending(rejected=True)] == [guard.reservation_id]
+    assert (records(store), files(client)) == ([], [])
+
+
+def test_two_principals_never_see_each_others_records(store: MemoryStore, tmp_path: Path) -> None:
+    budgets = {"tenant:acme": cycles.tokens(100), "tenant:other": cycles.tokens(100)}
+    with cycles.EmbeddedServer(budgets) as server:
+        options: dict[str, Any] = {"journal_store": store, "journal_dir": tmp_path, "flush_timeout": 0.0}
+        with server.client(tenant="acme", **options) as one:
+            leave_pending(one, server)
+        with server.client(tenant="other", **options) as two:
+            scanned(two)
+            assert two.pending() == []
+        with server.client(tenant="acme", **options) as three:
+            scanned(three)
+            assert len(three.pending()) == 1  # closing a client lets others claim immediately
+
+
+def test_ten_thousand_due_records_are_claimed_in_small_portions(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, clock: StoreClock
+) -> None:
+    client = worker()
+    leave_pending(client, server)
+    (template,) = records(store)
+    client.close()
+    ((partition, _),) = store._tables.rows
+    from cycles._core.records import encode
+    from cycles._journal.store_journal import key_of
+
+    copies = [evolve(template, reservation_id=f"r-{number}") for number in range(10_000)]
+    store.bind(partition).put([Put(key_of(each.reservation_id), encode(each)) for each in copies])
+    successor = worker()
+    tick(successor)
+    assert 16 <= len(successor.pending()) <= 80
+
+
+def test_close_leaves_no_thread_that_touches_the_store(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
+) -> None:
+    client = worker(journal_claim_ms=1_000)
+    client.close()
+    store.fails = "nobody may ask"
+    seen: list[Any] = []
+    client._reporter.add(seen.append)
+    time.sleep(0.5)
+    assert seen == []
