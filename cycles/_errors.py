@@ -209,9 +209,8 @@ class ActionQuotaExceededError(ReservationDeniedError):
 
     @property
     def quota(self) -> Any:
-        """The quota that the action would exceed: a `QuotaViolation`, or None if the server sent none."""
-        detail = self.deny_detail
-        return None if detail is None else detail.quota_violation
+        """The quota that the action would exceed."""
+        return None if self.deny_detail is None else self.deny_detail.quota_violation
 
 
 class ActionNotPermittedError(ReservationDeniedError):
@@ -219,25 +218,9 @@ class ActionNotPermittedError(ReservationDeniedError):
 
 
 class ObservedReservationError(ProtocolError):
-    """The server only observed the reservation: nothing is held, because the tenant seems to be in observe mode.
-
-    Pass ``on_observed="run"`` to run the block anyway. `reason_code` is the reason of a DENY.
-
-    Attributes:
-        decision: What the server decided: ALLOW, ALLOW_WITH_CAPS or DENY.
-    """
+    """The server only observed the reservation, as its `decision` says; ``on_observed="run"`` runs the block."""
 
     decision: str | None = None
-
-
-class ApprovalDeniedError(ReservationDeniedError):
-    """The function of `approve=` did not approve a reservation. `__cause__` is what it raised, if it failed.
-
-    Attributes:
-        request_sent: Always False: nothing was sent to the server.
-    """
-
-    request_sent = False
 
 
 class UnauthorizedError(ProtocolError):
