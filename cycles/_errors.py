@@ -223,6 +223,16 @@ class ObservedReservationError(ProtocolError):
     decision: str | None = None
 
 
+class ApprovalDeniedError(ReservationDeniedError):
+    """The function of `approve=` did not approve a reservation. `__cause__` is what it raised, if it failed.
+
+    Attributes:
+        request_sent: Always False: nothing was sent to the server.
+    """
+
+    request_sent = False
+
+
 class UnauthorizedError(ProtocolError):
     """The API key is missing, unknown, revoked or expired."""
 
