@@ -344,7 +344,7 @@ class ReservationNotActiveError(CyclesError):
 
 
 class StoreError(CyclesError):
-    """An operation of a journal store failed; `__cause__` is what the file system or the database reported."""
+    """An operation of a journal store failed; `__cause__` is what the store reported."""
 
 
 class JournalUnavailableError(CyclesError):
