@@ -292,7 +292,7 @@ class StoreJournal:
             else:
                 self._held.pop(key, None)
                 self._taken.add(key)
-        if saved and before is not None and before.place == "disk":
+        if before is not None and before.place == "disk":  # the store has it now, ours or that of another client
             self._local.delete(decode(raw))
         return saved
 
