@@ -163,12 +163,20 @@ class StoreJournal:
         with self._lock:
             held = self._held.get(key)
         if held is None:
-            return None if key in self._taken else self._local.load(entry)
+            return None if key in self._taken else self._load_file(entry)
         try:
             return decode(held.record)
         except RecordError as error:
             self._quarantine(key, error)
             return None
+
+    def _load_file(self, entry: Entry) -> Record | None:
+        """Return the record of a local file, which belongs to this client from now on."""
+        record = self._local.load(entry)
+        if record is not None:
+            with self._lock:
+                self._held.setdefault(key_of(record.reservation_id), _Held(encode(record), None, "disk"))
+        return record
 
     def pending(self) -> list[Entry]:
         """Return what an earlier process left: local files, moved into the store, and due records, now claimed."""
@@ -361,10 +369,8 @@ class StoreJournal:
         """Put the records of local files into the store, then remove the files. What cannot be moved stays a file."""
         try:
             for entry in entries:
-                record = self._local.load(entry)
+                record = self._load_file(entry)
                 if record is not None:
-                    with self._lock:
-                        self._held.setdefault(key_of(record.reservation_id), _Held(encode(record), None, "disk"))
                     self._put(key_of(record.reservation_id), encode(record), None, self.claim_ms)
         except StoreError as error:
             self._health.failed(error)
