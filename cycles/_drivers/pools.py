@@ -19,7 +19,7 @@ from cycles._flows.io import run
 from cycles._flows.pool import PoolState
 from cycles._flows.pool_chunks import Chunks, end_live, settle_now
 from cycles._flows.pool_parts import Log, PoolOptions
-from cycles._journal.journal import Records
+from cycles._journal.client_records import Records
 from cycles._journal.pool_log import ChunkLogs
 
 WORKERS: Final = 8  # chunks that are opened and settled at the same time

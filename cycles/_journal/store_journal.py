@@ -17,9 +17,9 @@ from attrs import define
 from cycles._config import JournalOutage
 from cycles._core.records import Record, RecordError, decode, encode, file_name
 from cycles._errors import StoreError
-from cycles._journal.chunk_log import ChunkLogs
 from cycles._journal.combiner import Combiner
 from cycles._journal.journal import Entry, Journal, JournalIssue
+from cycles._journal.pool_log import ChunkLogs
 from cycles._journal.spend_log import SpendLog
 from cycles._journal.store import JournalStore, OperatedStore, Put
 from cycles._journal.store_health import StoreHealth
