@@ -13,7 +13,7 @@ import cycles
 from cycles.cli import _frame as frame
 from cycles.cli._frame import Cli
 from cycles.cli._output import say
-from cycles.embedded.options import DEFAULT_PORT, budgets_of, keys_by_tenant, keys_of, settings_line
+from cycles.embedded.options import DEFAULT_PORT, budgets_of, export_command, keys_by_tenant, keys_of
 
 DEFAULT_BUDGET: Final = ("tenant:acme", cycles.usd(10))
 # Responses that a fault delays are broken off after this time, so that the process ends within two seconds.
@@ -71,7 +71,7 @@ def _announce(cli: Cli, server: cycles.EmbeddedServer, url: str, given: dict[str
         rows.append(("", f"and {len(keys) - MAX_LINES} more tenants; --json prints all"))
     for name, value in rows:
         cli.out.line(f"{name:<11}  {value}")
-    cli.out.line(settings_line(url, keys))
+    cli.out.line(export_command(url, keys))
     cli.out.console.file.flush()
     say("Ctrl-C stops the server")
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 
 from cycles._errors import ConfigurationError, InvalidRequestError
-from cycles.embedded.options import DEFAULT_PORT, budgets_of, keys_by_tenant, keys_of, settings_line
+from cycles.embedded.options import DEFAULT_PORT, budgets_of, export_command, keys_by_tenant, keys_of
 from cycles.embedded.server import PROTOCOLS, EmbeddedServer
 
 
@@ -56,7 +56,7 @@ def _announce(server: EmbeddedServer, url: str, own_keys: dict[str, str]) -> Non
     print(f"Cycles embedded server, for development and tests: {url}")
     for tenant, key in keys.items():
         print(f"tenant {tenant}: {key}")
-    print(settings_line(url, keys), flush=True)
+    print(export_command(url, keys), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

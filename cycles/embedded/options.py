@@ -50,7 +50,7 @@ def keys_by_tenant(server: EmbeddedServer, given: Mapping[str, str]) -> dict[str
     return keys
 
 
-def settings_line(url: str, keys: Mapping[str, str]) -> str:
-    """Return the line to paste into a shell, for the first tenant."""
+def export_command(url: str, keys: Mapping[str, str]) -> str:
+    """Return the command of a shell that sets the variables of a client, for the first tenant."""
     tenant, key = next(iter(keys.items()))
     return f"export CYCLES_BASE_URL={url} CYCLES_API_KEY={key} CYCLES_TENANT={tenant}"

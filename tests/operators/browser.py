@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import cycles
+
 AXE: Final = Path(sys.prefix) / "npm/node_modules/axe-core/axe.min.js"
 # A name that the browser resolves to this machine, as after DNS rebinding.
 REBOUND: Final = "rebound.example"
@@ -121,3 +123,9 @@ def browser() -> Iterator[Browser]:
         yield started
     finally:
         started.driver.quit()
+
+
+def address(server: cycles.EmbeddedServer) -> str:
+    """Return the address of the dashboard with its token."""
+    assert server.dashboard_url is not None
+    return server.dashboard_url

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import cycles
+from tests.operators.browser import Browser, browser
 from tests.operators.kit import AS_PROCESSES, Ran, run_process
 
 Cycles = Callable[..., Ran]
@@ -64,3 +65,10 @@ def run_here(capsys: pytest.CaptureFixture[str]) -> Iterator[Cycles]:
 def run(run_here: Cycles) -> Cycles:
     """Run `cycles` in this process with `make test`, as a process of its own with `make test-operators`."""
     return run_process if AS_PROCESSES else run_here
+
+
+@pytest.fixture(scope="session")
+def tab() -> Iterator[Browser]:
+    """A browser for all tests of the dashboard."""
+    with browser() as started:
+        yield started

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
 
+from attrs import define
+
 from cycles.embedded import scopes
 from cycles.embedded.faults import Fault
 from cycles.embedded.http import Request, Response
@@ -17,6 +19,7 @@ DECIDING: Final = ("reserve", "decide", "event")
 _DECIDED: Final = (200, 201, 404, 409)
 
 
+@define(kw_only=True, eq=False, slots=False)  # for cached properties
 class Handled:
     """One request with its response (None if a fault kept it from the ledger) and the fault, if there is one.
 
@@ -25,30 +28,18 @@ class Handled:
         at_ms: Time of the server's clock.
         took_ms: Duration in the server, in milliseconds.
         is_replay: Whether the response was stored under the request's idempotency key before.
-        budgets: The budgets that a denied request needed, as they were then.
+        budgets: The budgets that a denied request needed, at the time of the denial.
     """
 
-    def __init__(
-        self,
-        *,
-        number: int,
-        at_ms: int,
-        operation: str | None,
-        request: Request,
-        response: Response | None,
-        fault: Fault | None,
-        took_ms: float,
-        is_replay: bool,
-    ) -> None:
-        self.number = number
-        self.at_ms = at_ms
-        self.operation = operation
-        self.request = request
-        self.response = response
-        self.fault = fault
-        self.took_ms = took_ms
-        self.is_replay = is_replay
-        self.budgets: Sequence[Budget] = ()
+    number: int
+    at_ms: int
+    operation: str | None
+    request: Request
+    response: Response | None
+    fault: Fault | None
+    took_ms: float
+    is_replay: bool
+    budgets: Sequence[Budget] = ()
 
     @property
     def is_decision(self) -> bool:

@@ -126,7 +126,7 @@ export class Chart {
     const period = seconds >= 1 ? ` In the last ${duration(seconds * 1000)}: ${number(gained, unit)} spent${rate}.` : "";
     const now = `${number(last.spent, unit)} spent and ${number(last.reserved, unit)} reserved in ${unitName(unit)}.`;
     setText(byId("spend-text"), now + period);
-    this.legend.show(lines.toReversed().map((line) => [line.name, { ...line, unit }]));
+    this.legend.show([...lines.slice(1), lines[0]].map((line) => [line.name, { ...line, unit }]));
     setHidden(byId("spend-legend"), lines.length === 0);
   }
 }

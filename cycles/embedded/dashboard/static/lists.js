@@ -138,7 +138,7 @@ export class Requests {
     this.selected?.setAttribute("aria-selected", "false");
     this.selected = element;
     element.setAttribute("aria-selected", "true");
-    setText(byId("request-body-title"), element.querySelector(".row-head").textContent);
+    setText(byId("request-body-title"), ["badge", "name", "left"].map((part) => element.parts[part].textContent).join(" "));
     const text = byId("request-text");
     setText(text, "reading");
     setHidden(byId("request-body"), false);

@@ -139,6 +139,7 @@ byId("pause").addEventListener("click", (event) => {
   isPaused = !isPaused;
   event.target.setAttribute("aria-pressed", String(isPaused));
   setText(event.target, isPaused ? "Continue" : "Pause");
+  if (isPaused) setText(byId("clock"), `paused at ${time(model.now())}`);
   document.body.classList.toggle("paused", isPaused);
 });
 
