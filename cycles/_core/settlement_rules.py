@@ -197,20 +197,22 @@ def after_lookup(record: Record, response: RejectedResponse, outcome: Outcome) -
     if found.status != "COMMITTED" or charged is None or charged.unit != actual.unit:
         return Rejected(response, response.code or "")
     may_cap = (record.event_fallback_body or {}).get("overage_policy") == ALLOW_IF_AVAILABLE
+    if charged.amount == record.estimate and not may_cap:  # another process has charged the estimate for this record
+        record = _estimate_only(record, evolve(response, code=BUDGET_EXCEEDED))
+        actual = actual_of(record)
     if charged.amount == actual.amount or (may_cap and charged.amount < actual.amount):
-        return Settled(
-            Settlement(
-                status="committed",
-                actual=actual,
-                charged=charged,
-                **outcome.ids,
-            )
-        )
+        settlement = Settlement(status="committed", actual=actual, charged=charged, **outcome.ids)
+        return _without_excess(record, settlement)
     return Rejected(response, response.code or "")
 
 
 def _settled(record: Record, success: Success) -> Settled | Rejected:
-    settlement, response = settled_by(record, success), rejected_excess(record)
+    return _without_excess(record, settled_by(record, success))
+
+
+def _without_excess(record: Record, settlement: Settlement) -> Settled | Rejected:
+    """Return how a record ends whose amount is charged: if it is the estimate only, the excess is rejected."""
+    response = rejected_excess(record)
     if response is None:
         return Settled(settlement)
     reason = response.code or BUDGET_EXCEEDED

@@ -8,7 +8,7 @@ from attrs import evolve
 from cycles._core.amounts import Amount, tokens
 from cycles._core.outcome import Ambiguous, Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.records import Record, decode, encode
-from cycles._core.settlement import Rejected, Settled, Unresolved
+from cycles._core.settlement import Rejected, Settled, Unresolved, actual_of
 from cycles._core.settlement_rules import (
     MAY_BE_CHARGED,
     Lookup,
@@ -222,6 +222,38 @@ def test_the_state_of_the_reservation_decides(policy: str | None, change: dict[s
     record = evolve(COMMIT, event_fallback_body=event)
     result = after_lookup(record, refusal(409, "RESERVATION_FINALIZED"), success(**{**DETAIL, **change}))
     assert isinstance(result, meaning)
+
+
+ABOVE = evolve(COMMIT, estimate=5)  # its actual is 7
+
+
+def test_an_estimate_that_another_process_charged_leaves_the_excess_only() -> None:
+    found = success(**{**DETAIL, "committed": {"unit": "TOKENS", "amount": 5}})
+    result = after_lookup(ABOVE, refusal(409, "RESERVATION_FINALIZED"), found)
+    assert isinstance(result, Rejected)
+    assert result.reason == "BUDGET_EXCEEDED"
+    assert result.kept is not None
+    assert (result.kept.reservation_id, actual_of(result.kept)) == ("r1:excess", tokens(2))
+    assert result.charged is not None
+    assert result.charged.charged == tokens(5)
+
+
+def test_an_estimate_that_was_charged_because_no_more_was_left_is_settled() -> None:
+    event = {**(COMMIT.event_fallback_body or {}), "overage_policy": "ALLOW_IF_AVAILABLE"}
+    found = success(**{**DETAIL, "committed": {"unit": "TOKENS", "amount": 5}})
+    result = after_lookup(evolve(ABOVE, event_fallback_body=event), refusal(409, "RESERVATION_FINALIZED"), found)
+    assert isinstance(result, Settled)
+    assert result.settlement.undercharged
+
+
+def test_a_lookup_that_confirms_the_estimate_keeps_the_excess() -> None:
+    step = classify_settlement(ABOVE, refusal(409, "BUDGET_EXCEEDED"), NOW)
+    assert isinstance(step, Resend)
+    found = success(**{**DETAIL, "committed": {"unit": "TOKENS", "amount": 5}})
+    result = after_lookup(step.record, refusal(409, "IDEMPOTENCY_MISMATCH"), found)
+    assert isinstance(result, Rejected)
+    assert result.kept is not None
+    assert actual_of(result.kept) == tokens(2)
 
 
 def test_a_lookup_that_fails_leaves_the_settlement_pending() -> None:
