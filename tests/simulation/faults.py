@@ -63,9 +63,17 @@ class SeededFaults:
         self.has_faults = False
         self.disk_fails = False
 
-    def begin(self, *, durable: bool) -> None:
-        """Choose the faults of the network and the disk, and plan the others."""
+    def begin(self, *, durable: bool, lossy: bool) -> None:
+        """Choose the faults of the network and the disk, and plan the others.
+
+        Args:
+            durable: Whether clients write so that a loss of power loses no record.
+            lossy: Whether many responses are lost, so that much is pending at the end.
+        """
         self._choose_network(self._hub.random)
+        if lossy:
+            self._server.faults.lost_response = 0.6
+            self.has_faults = True
         self._choose_disk(self._hub.random)
         self._plan(self._hub.random, durable=durable)
 

@@ -106,8 +106,8 @@ class Exchange:
             if chance() < 0.5:
                 self.fail(FailureKind.BROKEN, "closed", request_sent=True)
             return
-        if status == 409 and chance() < faults.denial_as_200 and (denial := _denial(self.what, body)) is not None:
-            status, body = 200, denial
+        if status == 409 and chance() < faults.denial_as_200 and self.what.endswith("POST /v1/reservations"):
+            status, body = 200, _denial(body)
         if chance() < faults.truncated:
             body = body[: len(body) // 2]
         if chance() < faults.hostile:
@@ -145,12 +145,10 @@ class Exchange:
             self.notify()
 
 
-def _denial(what: str, body: bytes) -> bytes | None:
-    """Return the response of a server that denies a reservation with status 200; None for other requests."""
-    if not what.endswith("POST /v1/reservations"):
-        return None
-    code = json.loads(body).get("error")
-    return json.dumps({"decision": "DENY", "reason_code": code, "affected_scopes": []}).encode()
+def _denial(body: bytes) -> bytes:
+    """Return the response of a server that keeps a record of a reservation which it denies, with status 200."""
+    denial = {"decision": "DENY", "reason_code": json.loads(body)["error"], "affected_scopes": []}
+    return json.dumps({**denial, "reservation_id": "denied"}).encode()
 
 
 class _Connections:

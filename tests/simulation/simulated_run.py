@@ -56,12 +56,12 @@ class SimulatedRun:
             self._durable = random.random() < 0.15
             if random.random() < 0.1:
                 faults.leave_foreign_files(self._folder_of("acme"))
-            self._faults.begin(durable=self._durable)
+            later = random.random() < 0.06
+            self._faults.begin(durable=self._durable, lossy=later)
             self._plan_freezes()
             for _ in range(random.choice((1, 1, 2, 3))):
                 self._start_program()
             hub.run(self._programs_ended, deadline_s=hub.now_s + 900)
-            later = random.random() < 0.05
             if later:
                 self._open_again_later()
             self._faults.end()

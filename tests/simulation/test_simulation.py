@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation import checks, planted, run
+from tests.simulation.planted_faults import FAULTS
 
 ROOT = Path(__file__).parents[2]
 SEEDS_PER_TEST = 50
@@ -66,9 +67,9 @@ def test_a_failing_seed_prints_what_happened_and_how_to_replay_it(monkeypatch: p
 
 
 def test_each_planted_fault_still_fits_the_code() -> None:
-    names = [fault.name for fault in planted.FAULTS]
+    names = [fault.name for fault in FAULTS]
     assert len(set(names)) == len(names) >= 25
-    for fault in planted.FAULTS:
+    for fault in FAULTS:
         text = (ROOT / fault.file).read_text("utf-8")
         assert text.count(fault.old) == 1, f"{fault.name}: adapt it to the code of {fault.file}"
         compile(text.replace(fault.old, fault.new), fault.file, "exec")
@@ -76,7 +77,7 @@ def test_each_planted_fault_still_fits_the_code() -> None:
 
 @pytest.mark.timeout(300)
 def test_a_planted_fault_is_found() -> None:
-    fault = next(fault for fault in planted.FAULTS if fault.name == "each attempt of an event has another key")
+    fault = next(fault for fault in FAULTS if fault.name == "each attempt of an event has another key")
     seeds, found = planted.seeds_until_found(fault, most=60)
     assert seeds is not None
     assert "charged" in found

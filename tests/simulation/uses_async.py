@@ -10,13 +10,13 @@ from typing import Any, Final
 import cycles
 from tests.simulation.accounts import ESTIMATE
 from tests.simulation.network import amount
-from tests.simulation.workload import ACTION, SETTLE_S, Boom, Op, Program
+from tests.simulation.workload import ACTION, CANCEL_S, SETTLE_S, Boom, Op, Program
 
 
 async def commit(program: Program, op: Op, guard: Any, value: int) -> None:
     """Commit an amount, within the bound of a commit."""
     program.commits(op, value)
-    with program.within(op, "commit", SETTLE_S):
+    with program.within(op, "commit", SETTLE_S + CANCEL_S):
         await guard.commit(amount(value))
 
 
@@ -68,7 +68,7 @@ async def release_async(program: Program, op: Op) -> None:
     guard = await program.reserve(op)
     program.entered(op, guard)
     op.releases = True
-    with program.within(op, "release", SETTLE_S):
+    with program.within(op, "release", SETTLE_S + CANCEL_S):
         await guard.release("not needed")
 
 
@@ -82,7 +82,7 @@ async def unavailable_async(program: Program, op: Op) -> None:
 
 async def record_async(program: Program, op: Op) -> None:
     op.ran = True
-    with program.within(op, "record", SETTLE_S):
+    with program.within(op, "record", SETTLE_S + CANCEL_S):
         await program.client.aio.record(program.commits(op, 33), action=ACTION, subject=op.account.subject)
 
 
@@ -148,7 +148,7 @@ async def closed_generator_async(program: Program, op: Op) -> None:
     items = _generator(program, op)
     await anext(items)
     await anext(items)
-    with program.within(op, "the close of a generator", SETTLE_S):
+    with program.within(op, "the close of a generator", SETTLE_S + CANCEL_S):
         await items.aclose()
 
 

@@ -23,6 +23,7 @@ TIMEOUT_S: Final = 5.0
 FLUSH_S: Final = 5.0
 RESERVE_S: Final = 2 * TIMEOUT_S  # two attempts with the same key
 SETTLE_S: Final = 2 * TIMEOUT_S  # one attempt, and one for the event
+CANCEL_S: Final = 0.5  # a cancelled caller waits so long for the task that continues without it
 CLOSE_S: Final = FLUSH_S + 3.0  # the flush, and the end of threads
 MOMENT_S: Final = 0.1  # what needs no request
 ACTION: Final = ("llm.completion", "small-model")
@@ -118,6 +119,9 @@ class Program:
             runtime: Any = self.client._runtime_
             with self.within(None, "the exit of the interpreter", CLOSE_S):
                 runtime.close_at_exit()
+            open_ = [guard.name for guard in self.held if guard.state == "active"]
+            if open_:
+                self.hub.problems.append(f"the interpreter has exited, and these guards are not ended: {open_}")
             self.process.alive = False
 
     def fork(self, process: Process) -> Program:
@@ -307,13 +311,13 @@ class TimedReservation:
         return self._reservation.__await__()
 
     async def __aenter__(self) -> cycles.AsyncGuard:
-        with self._program.within(self._op, "reserve", RESERVE_S):
+        with self._program.within(self._op, "reserve", RESERVE_S + CANCEL_S):
             return await self._reservation.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
     ) -> None:
-        with self._program.within(self._op, "the end of a block", SETTLE_S):
+        with self._program.within(self._op, "the end of a block", SETTLE_S + CANCEL_S):
             await self._reservation.__aexit__(kind, raised, tb)
 
 

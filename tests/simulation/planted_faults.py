@@ -1,0 +1,360 @@
+"""The planted faults: each is a small change of the real code that the simulation must find. See `planted.py`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import frozen
+
+
+@frozen
+class Fault:
+    """One planted fault: in `file`, the only occurrence of `old` becomes `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+FAULTS: Final = (
+    Fault(
+        "a commit is sent before its record is saved",
+        "cycles/_flows/commit.py",
+        "    if await io.save(record):\n",
+        "    if True:\n",
+    ),
+    Fault(
+        "the record of an open settlement is deleted",
+        "cycles/_flows/settle.py",
+        "    if isinstance(result, Settled) or (",
+        "    if not isinstance(result, Rejected) or (",
+    ),
+    Fault(
+        "a commit without a response is recorded as an event too",
+        "cycles/_core/settlement_rules.py",
+        "    if not isinstance(outcome, RejectedResponse):\n        return Unresolved(outcome)",
+        '    if not isinstance(outcome, RejectedResponse) and record.mode == "commit":\n'
+        "        return Resend(record.to_event_mode(now_ms))\n"
+        "    if not isinstance(outcome, RejectedResponse):\n"
+        "        return Unresolved(outcome)",
+    ),
+    Fault(
+        "each attempt of an event has another key",
+        "cycles/_core/settlement.py",
+        "    return event_call(record.event_fallback_body or {}, trace_id)",
+        '    body = {**(record.event_fallback_body or {}), "idempotency_key": __import__("uuid").uuid4().hex}\n'
+        "    return event_call(body, trace_id)",
+    ),
+    Fault(
+        "the event charges the estimate",
+        "cycles/_core/settlement.py",
+        '"actual": commit["actual"]}\n    if "metrics"',
+        '"actual": {**commit["actual"], "amount": 100}}\n    if "metrics"',
+    ),
+    Fault(
+        "a timeout counts as settled",
+        "cycles/_core/settlement_rules.py",
+        "    if not isinstance(outcome, RejectedResponse):\n        return Unresolved(outcome)",
+        "    if not isinstance(outcome, RejectedResponse):\n"
+        '        return Settled(Settlement(status="committed", actual=actual_of(record)))',
+    ),
+    Fault(
+        "a failing server counts as a rejection",
+        "cycles/_core/settlement_rules.py",
+        "    if outcome.understood:\n        return Rejected(outcome, outcome.code or str(outcome.status))",
+        "    if outcome.understood or outcome.status >= 500:\n"
+        "        return Rejected(outcome, outcome.code or str(outcome.status))",
+    ),
+    Fault(
+        "an expired reservation has no event",
+        "cycles/_core/settlement_rules.py",
+        "        has_event = record.event_fallback_body is not None",
+        "        has_event = False",
+    ),
+    Fault(
+        "an amount of a lost reservation is dropped",
+        "cycles/_core/settlement_rules.py",
+        "        return _lost_reservation(record, response, now_ms)",
+        '        return Settled(Settlement(status="committed", actual=actual_of(record)))',
+    ),
+    Fault(
+        "spend replaces the sum",
+        "cycles/_flows/guard_state.py",
+        "self.spent = amount if self.spent is None else self.spent + amount",
+        "self.spent = amount",
+    ),
+    Fault(
+        "known spend of a block that raised is released",
+        "cycles/_core/lifecycle.py",
+        'BlockEndRow(True, "yes", "any", "commit_spend")',
+        'BlockEndRow(True, "yes", "any", "release_raised")',
+    ),
+    Fault(
+        "two records share a file",
+        "cycles/_core/records.py",
+        "hashlib.sha256(reservation_id.encode('utf-8', 'surrogatepass')).hexdigest()",
+        "'0' * 64",
+    ),
+    Fault(
+        "a shadow guard is charged",
+        "cycles/_flows/commit.py",
+        "    if guard.sends_nothing:\n        return settle_shadow(io, guard, actual_of(record))\n",
+        "",
+    ),
+    Fault(
+        "records of an earlier process are not found",
+        "cycles/_journal/file_store.py",
+        '        entries = {name for name in names if name.endswith(".json")}',
+        "        entries: set[str] = set()",
+    ),
+    Fault(
+        "a detached guard forgets its spend",
+        "cycles/_flows/transfer.py",
+        "    guard.spent = serialized.spent",
+        "    guard.spent = None",
+    ),
+    Fault(
+        "a denial is an allowance",
+        "cycles/_core/protocol.py",
+        "    return decision in ALLOWING",
+        "    return decision is not None",
+    ),
+    Fault(
+        "a decorated call commits its estimate",
+        "cycles/_client/decorator.py",
+        "        self._call_actual: Callable[..., Any] | None = None\n"
+        "        self._needs_result = False\n"
+        "        if callable(actual):",
+        "        self._call_actual: Callable[..., Any] | None = None\n"
+        "        self._needs_result = False\n"
+        "        self._actual = None\n"
+        "        if False:",
+    ),
+    Fault(
+        "the ledger charges a repeated commit again",
+        "cycles/embedded/ledger.py",
+        '            replay = self._idempotency.replay("commit", reservation_id, request, now)\n'
+        "            if replay is not None:\n                return replay\n            self._require_active(row)\n",
+        "",
+    ),
+    Fault(
+        "the ledger charges a repeated event again",
+        "cycles/embedded/ledger.py",
+        '            replay = self._idempotency.replay("event", tenant, request, now)',
+        "            replay = None",
+    ),
+    Fault(
+        "the ledger keeps the hold of a release",
+        "cycles/embedded/ledger.py",
+        "            returned = [budget.moved(reserved=-row.reserved) for budget in self._held(row)]\n"
+        "            response",
+        "            returned = [budget.moved(reserved=0) for budget in self._held(row)]\n            response",
+    ),
+    Fault(
+        "the ledger keeps the hold of an expired reservation",
+        "cycles/embedded/ledger.py",
+        "            returned = [budget.moved(reserved=-record.reserved) for budget in self._held(record)]",
+        "            returned = [budget.moved(reserved=0) for budget in self._held(record)]",
+    ),
+    Fault(
+        "the ledger charges an event to one scope only",
+        "cycles/embedded/ledger.py",
+        '            budgeted = self._budgeted(derived, actual["unit"])\n            for budget in budgeted:\n'
+        "                _require_usable(budget)\n                if policy",
+        '            budgeted = self._budgeted(derived, actual["unit"])[-1:]\n            for budget in budgeted:\n'
+        "                _require_usable(budget)\n                if policy",
+    ),
+    Fault(
+        "a rejected amount is not kept",
+        "cycles/_journal/file_store.py",
+        '            write_whole(folder + name, f"{folder}{name}.{self._unique()}.tmp", kept, sync=self._sync)\n'
+        "            self._claimed",
+        "            self._claimed",
+    ),
+    Fault(
+        "a reservation without a response runs unguarded",
+        "cycles/_flows/reserve.py",
+        '        if request.on_unavailable == "allow" and uncertain(outcome):',
+        "        if uncertain(outcome):",
+    ),
+    Fault(
+        "a cancelled commit is dropped",
+        "cycles/_flows/commit.py",
+        "settled, with the same key\n        finish_in_background(io, guard)",
+        "settled, with the same key\n        pass",
+    ),
+    Fault(
+        "the journal writer ignores its jobs",
+        "cycles/_drivers/tasks.py",
+        "            return await self._writer.save(record)",
+        "            return True",
+    ),
+    # Spend that is written ahead, and the end of processes.
+    Fault(
+        "the spend of a token is not written ahead",
+        "cycles/_drivers/runtime.py",
+        "        if guard.known is not None:  # a token had it\n            self.write_ahead(guard)\n",
+        "",
+    ),
+    Fault(
+        "the entry of a dropped guard outlives its record",
+        "cycles/_drivers/blocking.py",
+        "            guard.end_written_ahead()",
+        "            pass",
+    ),
+    Fault(
+        "entries of dead processes are not recovered",
+        "cycles/_journal/journal.py",
+        "        if not has_record and not self.save(record):",
+        "        if not has_record and record is None:",
+    ),
+    Fault(
+        "spend is written ahead every ten seconds",
+        "cycles/_drivers/write_ahead.py",
+        "INTERVAL_S: Final = 1.0",
+        "INTERVAL_S: Final = 10.0",
+    ),
+    Fault(
+        "usage with a callable actual is not written ahead",
+        "cycles/_drivers/runtime.py",
+        "    if guard is not None:\n        ahead.counted(guard)",
+        "    if guard is None:\n        ahead.counted(guard)",
+    ),
+    Fault(
+        "guards in use at exit are not ended",
+        "cycles/_drivers/runtime.py",
+        "        ended = self.guards.end_all()",
+        "        ended: list[GuardState] = []",
+    ),
+    Fault(
+        "a dropped guard is forgotten",
+        "cycles/_drivers/runtime.py",
+        "        self.background.end_guard(partial(drop, self.blocking, guard, DROPPED))",
+        "        return",
+    ),
+    Fault(
+        "a closed generator is forgotten",
+        "cycles/_client/guard.py",
+        "            self._runtime.end_later(self._state, raised)",
+        "            return",
+    ),
+    # Power loss.
+    Fault(
+        "a record is not fsynced",
+        "cycles/_journal/file_store.py",
+        "            if sync:\n                os.fsync(handle)",
+        "            if False:\n                os.fsync(handle)",
+    ),
+    Fault(
+        "the folder of a record is not fsynced",
+        "cycles/_journal/file_store.py",
+        "    if sync:\n        sync_folder(os.path.dirname(path))",
+        "    if False:\n        sync_folder(os.path.dirname(path))",
+    ),
+    # Age of records.
+    Fault(
+        "events are sent without regard to the age of their key",
+        "cycles/_core/settlement_rules.py",
+        "EVENT_KEY_MS: Final = 6 * _DAY_MS",
+        "EVENT_KEY_MS: Final = 60 * _DAY_MS",
+    ),
+    # Responses that may come after an attempt that was received.
+    Fault(
+        "a mismatch after an unknown attempt counts as a rejection",
+        "cycles/_core/settlement_rules.py",
+        "    return found or record.attempt_unknown or record.previous_body is not None",
+        "    return False",
+    ),
+    Fault(
+        "a lost reservation is recorded as an event although it may be charged",
+        "cycles/_core/settlement_rules.py",
+        "    if record.event_fallback_body is None or record.attempt_unknown or not is_recent:",
+        "    if record.event_fallback_body is None or not is_recent:",
+    ),
+    Fault(
+        "the excess of a commit is not kept",
+        "cycles/_flows/settle.py",
+        "        await io.reject(result.kept or record, result.reason)",
+        "        await io.reject(record, result.reason)",
+    ),
+    Fault(
+        "the estimate is not charged when the excess is rejected",
+        "cycles/_core/settlement_rules.py",
+        '        amount = {"unit": actual.unit, "amount": estimate}',
+        '        amount = {"unit": actual.unit, "amount": 0}',
+    ),
+    # Processes and tenants.
+    Fault(
+        "a forked child uses the runtime of its parent",
+        "cycles/_client/client.py",
+        "        if runtime is None or runtime.pid != os.getpid():",
+        "        if runtime is None:",
+    ),
+    Fault(
+        "all tenants share the records of a server",
+        "cycles/_core/records.py",
+        '    principal = f"tenant\\n{tenant}" if',
+        "    principal = 'all' if",
+    ),
+    Fault(
+        "a file that is no record is deleted",
+        "cycles/_journal/file_store.py",
+        "        os.replace(self.path(name), self.path(kept))",
+        "        os.unlink(self.path(name))",
+    ),
+    # What is open after close, and how long a call takes.
+    Fault(
+        "close leaves the threads of the scheduler",
+        "cycles/_drivers/runtime.py",
+        "        self.scheduler.close(THREADS_END_S)",
+        "        pass",
+    ),
+    Fault(
+        "close leaves the connections of threads",
+        "cycles/_drivers/channel.py",
+        "        for connections in self._blocking.values():\n            connections.close()",
+        "        for connections in self._blocking.values():\n            connections",
+    ),
+    Fault(
+        "a flush does not cut short the attempt in progress",
+        "cycles/_drivers/background.py",
+        "        io = self._io.until(end)",
+        "        io = self._io",
+    ),
+    Fault(
+        "a create is sent four times",
+        "cycles/_flows/retry.py",
+        "    outcome = await io.send(call)\n    return await io.send(call) if uncertain(outcome) else outcome",
+        "    outcome = await io.send(call)\n    for _ in range(3):\n"
+        "        outcome = await io.send(call) if uncertain(outcome) else outcome\n    return outcome",
+    ),
+    # What callers get.
+    Fault(
+        "a guard can be ended twice",
+        "cycles/_flows/guard_state.py",
+        "                raise GuardFinalizedError(\n"
+        '                    f"cannot {operation}: {self.name} already ended ({self._claimed}); nothing was sent"',
+        "                str(\n"
+        '                    f"cannot {operation}: {self.name} already ended ({self._claimed}); nothing was sent"',
+    ),
+    Fault(
+        "caps are lost",
+        "cycles/_client/guard_properties.py",
+        "        return None if created is None else created.caps",
+        "        return None if created is None else None",
+    ),
+    Fault(
+        "the block's own exception is swallowed",
+        "cycles/_flows/block_end.py",
+        "            if raised is None:\n                raise\n",
+        "            if raised is not None:\n                raise\n",
+    ),
+    # The ledger.
+    Fault(
+        "the ledger charges a commit to the outer scope only",
+        "cycles/embedded/ledger.py",
+        "        return self._budgeted(row.budgeted, row.unit)",
+        "        return self._budgeted(row.budgeted[:1], row.unit)",
+    ),
+)
