@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,14 @@ class SimOs:
             self._change(str(path))
         os.unlink(path)
         self._dirty.discard(str(path))
+
+    @contextlib.contextmanager
+    def scandir(self, folder: Any) -> Iterator[list[os.DirEntry[str]]]:
+        """List a folder in an order of the seed: that of the system depends on more than the run."""
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        self._hub.random.shuffle(entries)
+        yield entries
 
     def register_at_fork(self, **_: Any) -> None:
         """A simulated fork copies no memory, so nothing has to be closed in the child."""
