@@ -172,6 +172,8 @@ class FileStore:
             match = _TEMPORARY.fullmatch(name)
             if match and match[2] != self._writer():  # our own threads are alive
                 entries |= self._finish_writing(name, match[1])
+        if self._sync and entries:
+            sync_folder(self.locate())  # a writer that died may not have done so, and they are sent next
         return list(entries)
 
     def read(self, name: str) -> bytes:
@@ -232,6 +234,8 @@ class FileStore:
         with contextlib.suppress(OSError):  # its writer is alive and was faster
             try:
                 if file_name(decode(read_whole(path)).reservation_id) == name:
+                    if self._sync:
+                        _sync_file(path)
                     move_to_free_name(path, self.path(name))
                     return {name}
             except (RecordError, FileExistsError):
@@ -309,6 +313,14 @@ def make_private_folder(folder: str, *, sync: bool) -> None:
         path.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
         if sync:
             sync_folder(str(path.parent))
+
+
+def _sync_file(path: str) -> None:
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: str) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from cycles._core.records import file_name
+from cycles._core.records import encode, file_name
 from cycles._journal.journal import Entry, Journal, default_root
-from tests.journal.kit import ROOT_USER, Told, a_record, failing, files, posix_only, settle_all
+from tests.journal.kit import ROOT_USER, Told, a_record, failing, files, posix_only, put, settle_all
 
 
 def test_a_saved_settlement_is_there_for_the_next_process(
@@ -300,3 +300,21 @@ def test_new_directories_are_made_to_last_too(
     monkeypatch.setattr("cycles._journal.file_store.sync_folder", synced.append)
     open_journal(tmp_path / "new", durability="disk").save(a_record())
     assert synced[:2] == [str(tmp_path), str(tmp_path / "new")]
+
+
+@posix_only
+@pytest.mark.parametrize(("durability", "count"), [("process", 0), ("disk", 2)])
+def test_what_a_dead_writer_left_is_made_to_last_before_it_is_sent(
+    open_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch, durability: str, count: int
+) -> None:
+    """It may have died between the rename of the file and the fsync of the folder."""
+    journal = open_journal(durability=durability)
+    journal.save(a_record("renamed"))
+    name = file_name("temporary")
+    put(journal, f"{name}.0badcafe-1-0.tmp", encode(a_record("temporary")))
+    synced: list[str] = []
+    monkeypatch.setattr("cycles._journal.file_store.sync_folder", synced.append)
+    monkeypatch.setattr("cycles._journal.file_store._sync_file", synced.append)
+    assert set(journal.pending()) == {name, file_name("renamed")}
+    assert len(synced) == count
+    assert not synced or str(synced[-1]).rstrip("/") == journal.directory
