@@ -1,7 +1,7 @@
 """The simulated disk of the journals: real files in one directory, with failing calls, torn writes and power loss."""
 
 # This module stands in for os, so it calls os.
-# ruff: noqa: PTH105, PTH108, PTH110
+# ruff: noqa: PTH105, PTH108, PTH110, PTH200
 
 from __future__ import annotations
 
@@ -95,6 +95,13 @@ class SimOs:
             self._dirty.add(str(target))
         else:
             self._dirty.discard(str(target))
+
+    def link(self, source: Any, target: Any) -> None:
+        self._step()
+        self._change(str(target))
+        os.link(source, target)
+        if str(source) in self._dirty:
+            self._dirty.add(str(target))
 
     def unlink(self, path: Any) -> None:
         self._step()

@@ -267,12 +267,6 @@ FAULTS: Final = (
         "    return False",
     ),
     Fault(
-        "a lost reservation is recorded as an event although it may be charged",
-        "cycles/_core/settlement_rules.py",
-        "    if record.event_fallback_body is None or record.attempt_unknown or not is_recent:",
-        "    if record.event_fallback_body is None or not is_recent:",
-    ),
-    Fault(
         "the excess of a commit is not kept",
         "cycles/_flows/settle.py",
         "        await io.reject(result.kept or record, result.reason)",
@@ -325,9 +319,8 @@ FAULTS: Final = (
     Fault(
         "a create is sent four times",
         "cycles/_flows/retry.py",
-        "    outcome = await io.send(call)\n    return await io.send(call) if uncertain(outcome) else outcome",
-        "    outcome = await io.send(call)\n    for _ in range(3):\n"
-        "        outcome = await io.send(call) if uncertain(outcome) else outcome\n    return outcome",
+        "    for number in range(io.max_retries):",
+        "    for number in range(io.max_retries + 2):",
     ),
     # What callers get.
     Fault(
