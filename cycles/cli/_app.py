@@ -29,7 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "release": ("cycles.cli.release", "Release a reservation by hand."),
     "extend": ("cycles.cli.extend", "Extend a lease by hand."),
     "commit": ("cycles.cli.commit", "Commit a reservation by hand."),
-    "check": ("cycles.cli.check", "Ask what the server would decide now."),
+    "check": ("cycles.cli.check", "Show what the server would decide now."),
     "record": ("cycles.cli.record", "Charge an amount without a reservation."),
     "pending": ("cycles.cli.pending", "List unsettled amounts of this machine."),
     "journal": ("cycles.cli.journal", "Look at unsettled records, settle, move or discard them."),

@@ -35,7 +35,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Declined(click.Abort):
-    """The answer to a question was no."""
+    """The user declined a prompt."""
 
 
 class Cli:
@@ -87,11 +87,11 @@ class Cli:
             yield client
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask before something is changed. Ends the command if the answer is no, or if there is no terminal to ask."""
+        """Prompt before something is changed. Ends the command if the user declines, or if there is no terminal."""
         if yes:
             return
         if not sys.stdin.isatty():
-            raise click.UsageError("there is no terminal to ask on; pass --yes to go ahead")
+            raise click.UsageError("there is no terminal for a prompt; pass --yes to confirm")
         if not confirm(question):
             raise Declined
 
@@ -188,7 +188,7 @@ def command(
 
 def yes_option(function: F) -> F:
     """Add ``--yes`` to a command that changes something."""
-    return click.option("--yes", "-y", is_flag=True, help="Go ahead without asking.")(function)
+    return click.option("--yes", "-y", is_flag=True, help="Confirm without a prompt.")(function)
 
 
 def group(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], click.Group]:

@@ -84,7 +84,7 @@ class Output:
     def as_table(
         self, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = (), wrap: bool = True
     ) -> Table:
-        """Return a table, for commands that draw several things together. Without `wrap` long cells are cut."""
+        """Return a table, for commands that draw several things together. Without `wrap` long cells are truncated."""
         table = Table(
             box=box.SIMPLE_HEAD,
             pad_edge=False,
@@ -94,7 +94,7 @@ class Output:
         )
         cells = [[cell if isinstance(cell, Text) else styled(cell) for cell in row] for row in rows]
         for index, column in enumerate(columns):
-            whole = column in right or not column  # amounts and bars are never cut
+            whole = column in right or not column  # amounts and bars stay whole
             table.add_column(
                 column,
                 justify="right" if column in right else "left",

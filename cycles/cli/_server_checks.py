@@ -163,4 +163,12 @@ def _features(client: cycles.Cycles) -> Check:
     except cycles.CyclesError as error:
         return failed("features", error, "ask the operator of the server", status_of(error))
     evidence = f"signs evidence ({keys} keys)" if keys else "signs no evidence"
-    return Check("features", "ok", f"lists reservations, {evidence}")
+    return Check("features", "ok", f"lists reservations, {evidence}, {_action_kinds(client)}")
+
+
+def _action_kinds(client: cycles.Cycles) -> str:
+    try:
+        next(client.action_kinds(), None)
+    except cycles.CyclesError:  # an older server does not know the path
+        return "knows no action kinds"
+    return "knows action kinds (protocol 0.1.26)"

@@ -18,7 +18,7 @@ from cycles.cli._output import styled
 @action_option
 @subject_option
 def command(cli: Cli, estimate: cycles.Amount, action: tuple[str, str], subject: dict[str, Any] | None) -> int:
-    """Ask what the server would decide now. Reserves nothing; exits 1 if the action would be denied."""
+    """Show what the server would decide now. Reserves nothing; exits 1 if the action would be denied."""
     with cli.client() as client:
         found = client.decide(estimate, action=action, subject=subject)
     if cli.out.json:

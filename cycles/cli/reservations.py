@@ -61,7 +61,7 @@ def _table(out: Output, found: Sequence[cycles.ReservationSummary]) -> None:
             left,
         ]
         about = f"{row.action.kind}/{row.action.name}  {row.scope_path}"
-        if out.is_terminal:  # below the id: a terminal has no room for more columns
+        if out.is_terminal:  # below the id: a terminal is too narrow for more columns
             cells[0] = Text.assemble(styled(row.reservation_id), "\n", styled(about, "dim"))
         else:
             cells.append(about)

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         for name in _SETTINGS:
             one.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help=f"the setting {name}")
         if command.changes:
-            one.add_argument("--yes", "-y", action="store_true", help="go ahead without asking")
+            one.add_argument("--yes", "-y", action="store_true", help="confirm without a prompt")
     return parser
 
 
@@ -68,23 +68,23 @@ def _values(command: JournalCommand, given: dict[str, Any]) -> dict[str, Any]:
 def _context(parser: argparse.ArgumentParser, given: dict[str, Any]) -> Context:
     flags = {name: given[name] for name in _SETTINGS if given[name]}
 
-    def ask(question: str) -> None:
+    def prompt(question: str) -> None:
         if given["yes"]:
             return
         if not sys.stdin.isatty():
-            parser.error("there is no terminal to ask on; pass --yes to go ahead")
+            parser.error("there is no terminal for a prompt; pass --yes to confirm")
         if not confirm(question):
             raise _Declined
 
     return Context(
         terminal=PlainTerminal(json=given["json"]),
         config=lambda: _settings.configuration(flags, given["profile"]),
-        confirm=ask,
+        confirm=prompt,
     )
 
 
 class _Declined(KeyboardInterrupt):
-    """The answer to a question was no."""
+    """The user declined a prompt."""
 
 
 class _Lines(logging.Handler):

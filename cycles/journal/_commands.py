@@ -36,7 +36,7 @@ class Context:
     Attributes:
         terminal: Prints.
         config: Returns the configuration; its members may be missing.
-        confirm: Asks a question unless `--yes` was given, and ends the command if the answer is no.
+        confirm: Prompts unless `--yes` was given, and ends the command if the user declines.
     """
 
     terminal: Terminal

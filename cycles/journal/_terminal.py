@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 
 class Terminal(Protocol):
-    """How a command prints and asks."""
+    """How a command prints."""
 
     @property
     def json(self) -> bool:
@@ -30,7 +30,7 @@ class Terminal(Protocol):
 
 
 def printable(text: object) -> str:
-    """Return a text with everything that a terminal might act on as escape sequences, line breaks included."""
+    """Return a string with everything that a terminal might act on as escape sequences, line breaks included."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in str(text)
@@ -50,7 +50,7 @@ def print_document(value: Any) -> None:
 
 
 def confirm(question: str) -> bool:
-    """Ask on stderr whether to go ahead; anything but y and yes is no."""
+    """Prompt on stderr and return whether the user confirms; anything but y and yes declines."""
     sys.stderr.write(f"{printable(question)} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

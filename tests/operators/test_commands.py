@@ -121,12 +121,12 @@ def test_a_repair_without_a_terminal_needs_yes(
 ) -> None:
     ran = run(*arguments)
     assert (ran.status, ran.out) == (2, "")
-    assert "there is no terminal to ask on; pass --yes to go ahead" in ran.err
+    assert "there is no terminal for a prompt; pass --yes to confirm" in ran.err
     assert not configured.requests
 
 
 @pytest.mark.parametrize(("reply", "status"), [("yes\n", 0), ("no\n", 130)])
-def test_a_repair_asks_on_a_terminal(
+def test_a_repair_prompts_on_a_terminal(
     run_here: Cycles, client: cycles.Cycles, monkeypatch: pytest.MonkeyPatch, reply: str, status: int
 ) -> None:
     class Terminal:

@@ -43,6 +43,7 @@ def test_all_is_well(run: Cycles, configured: cycles.EmbeddedServer, tmp_path: P
     found = checks(ran.document)
     assert [name for name in NAMES if found[name]["status"] == "skip"] == ["dns", "tls"]
     assert "tenant=acme (CYCLES_TENANT)" in found["configuration"]["detail"]
+    assert found["features"]["detail"] == "lists reservations, signs no evidence, knows no action kinds"
     assert snapshot(tmp_path) == before
     assert {request.method for request in configured.requests} == {"GET"}
 
@@ -76,6 +77,18 @@ def test_a_failure_has_a_remedy_and_the_status_of_its_kind(
     assert "set CYCLES_BASE_URL or pass --base-url" in failed(2, "configuration")
     monkeypatch.setenv("CYCLES_TIMEOUT", "soon")
     assert "CYCLES_TIMEOUT must be a number" in failed(2, "configuration")
+
+
+def test_features_of_a_newer_server(run_here: Cycles, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cryptography")
+    with (
+        cycles.EmbeddedServer({"tenant:acme": cycles.usd(1)}, protocol="0.1.26", evidence_key="11" * 32) as server,
+        server.listen() as url,
+    ):
+        for name, value in (("BASE_URL", url), ("API_KEY", server.api_key), ("TENANT", "acme")):
+            monkeypatch.setenv(f"CYCLES_{name}", value)
+        found = checks(run_here("doctor", "--json").document)["features"]["detail"]
+    assert found == "lists reservations, signs evidence (1 keys), knows action kinds (protocol 0.1.26)"
 
 
 def test_a_clock_that_differs_fails(run_here: Cycles, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import cycles
 from cycles._version import PROTOCOL_VERSION
+from cycles.cli._app import COMMANDS
 from cycles.cli._output import printable
 from cycles_client.protocol import SPEC_VERSION
 from tests.operators.conftest import Cycles
@@ -84,6 +86,12 @@ def test_the_versions(run: Cycles) -> None:
     assert (ran.status, ran.err) == (0, "")
     assert f"cycles {cycles.__version__}, protocol {PROTOCOL_VERSION}, " in ran.out
     assert SPEC_VERSION.startswith(f"{PROTOCOL_VERSION}.")
+
+
+def test_the_import_rule_names_every_command() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    [rule] = [each for each in settings["tool"]["importlinter"]["contracts"] if each["id"] == "commands"]
+    assert sorted(rule["modules"]) == sorted(module for module, _ in COMMANDS.values())
 
 
 def test_control_characters_are_escaped() -> None:

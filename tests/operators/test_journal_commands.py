@@ -128,8 +128,20 @@ def test_looking_changes_no_byte_name_or_time(run_journal: Cycles, run: Cycles, 
     before = snapshot(root)
     for arguments in (("list",), ("list", "--rejected"), ("show", "rsv-pending"), ("export",)):
         assert run_journal(*arguments).status == 0
-    assert run("pending").status == 4
-    assert run("balances").status == 0
+    for status, command in (
+        (4, "pending"),
+        (0, "balances --tree"),
+        (0, "reservations"),
+        (0, "spend"),
+        (0, "check 1USD --action a/b"),
+        (1, "reservation rsv-pending"),
+        (1, "release rsv-pending --yes"),
+        (1, "extend rsv-pending 1000 --yes"),
+        (4, "doctor"),
+        (0, "top --once"),
+        (0, "docs"),
+    ):
+        assert run(*command.split()).status == status, command
     assert len(inspect()) == 7
     assert snapshot(root) == before
 
@@ -144,8 +156,8 @@ def test_looking_changes_no_byte_name_or_time(run_journal: Cycles, run: Cycles, 
         (["retry", "rsv-other", "--yes"], f"this record belongs to {OTHER_SERVER}"),
         (["retry", "rsv-broken", "--yes"], "this record cannot be settled"),
         (["retry", "rsv-unfinished", "--yes"], "its writer has not finished it"),
-        (["retry"], "there is no terminal to ask on; pass --yes"),
-        (["discard", "rsv-pending"], "there is no terminal to ask on; pass --yes"),
+        (["retry"], "there is no terminal for a prompt; pass --yes"),
+        (["discard", "rsv-pending"], "there is no terminal for a prompt; pass --yes"),
         (["discard"], "ID"),
         (["move", "/nonexistent/x", "/nonexistent/y"], "/nonexistent/x is no directory"),
         (["nonsense"], "nonsense"),
@@ -267,7 +279,7 @@ def test_move_moves_all_records_and_leaves_what_has_another_content(
 
 
 @pytest.mark.parametrize(("reply", "settled"), [("y\n", True), ("n\n", False), ("", False)])
-def test_a_terminal_is_asked(
+def test_a_terminal_gets_a_prompt(
     run_journal_here: Cycles, root: Path, url: str, monkeypatch: pytest.MonkeyPatch, reply: str, settled: bool
 ) -> None:
     class Terminal:

@@ -24,6 +24,7 @@ PLANTED = {
     "providers": ("cycles/providers/_call.py", "import cycles._drivers.scheduler"),
     "cli": ("cycles/cli/balances.py", "import cycles._journal.journal"),
     "dashboard": ("cycles/embedded/dashboard/rows.py", "import cycles.embedded.ledger"),
+    "commands": ("cycles/cli/spend.py", "import cycles.cli.top"),
     "hooks": ("cycles/providers/_openai_anthropic.py", "import cycles.providers._google"),
     "prices": ("cycles/usage.py", "import genai_prices"),
     "integrations": ("cycles/integrations/_cost.py", "import cycles._core.usage"),
