@@ -1,6 +1,7 @@
 """HTTP/1.1 on one connection, without I/O: the bytes to write, and the reply in the bytes that were read.
 
-h11, a dependency of httpx, has the state machine; the sockets are in the blocking and the asyncio connections.
+The plain case is read by `quick_http`. h11, a dependency of httpx, has the state machine for all others. The sockets
+are in the blocking and the asyncio connections.
 """
 
 from __future__ import annotations
@@ -11,20 +12,21 @@ import h11
 
 from cycles._core.secret import Secret
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply, decoded, too_large
-
-MAX_HEAD = 64 * 1024
-"""Bytes of status line and headers, or of one chunk header, that are read at most."""
+from cycles._http.quick_http import MAX_HEAD, Head, read_head, request_bytes
 
 
 class Http11:
     """The protocol state of one connection: `request`, then `feed` until it returns True, then `reply`."""
 
-    __slots__ = ("_body", "_connection", "_endpoint", "_head", "_limit", "_size")
+    __slots__ = ("_body", "_connection", "_endpoint", "_head", "_limit", "_quick", "_read", "_request", "_size")
 
     def __init__(self, endpoint: Endpoint, limit: int) -> None:
         self._endpoint = endpoint
         self._limit = limit
-        self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._connection: h11.Connection | None = None  # only while h11 reads the response
+        self._quick: Head | None = None
+        self._read = b""
+        self._request: tuple[str, bytes, list[tuple[bytes, bytes]], bytes] | None = None
         self._head: h11.Response | None = None
         self._body: list[bytes] = []
         self._size = 0
@@ -34,20 +36,45 @@ class Http11:
         lines = [(b"Host", self._endpoint.authority), *headers]
         if body or method == "POST":
             lines.append((b"Content-Length", b"%d" % len(body)))
-        send = self._connection.send
         try:
             path = self._endpoint.prefix + target.encode("ascii")
-            head = send(h11.Request(method=method, target=path, headers=lines)) or b""
-        except (h11.LocalProtocolError, UnicodeEncodeError) as error:
-            message = f"the request can't be sent as HTTP: {error}"
-            raise ExchangeError(FailureKind.INVALID, message, request_sent=False) from error
+        except UnicodeEncodeError as error:
+            raise _not_http(error) from error
+        self._request = method, path, lines, body
+        quick = request_bytes(method, path, lines, body)
+        return Secret(self._start_h11() if quick is None else quick)  # it contains the API key
+
+    def _start_h11(self) -> bytes:
+        """Let h11 make the request, and read the response from now on. Returns the bytes of the request."""
+        assert self._request is not None
+        method, path, lines, body = self._request
+        self._connection = connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        try:
+            head = connection.send(h11.Request(method=method, target=path, headers=lines)) or b""
+        except h11.LocalProtocolError as error:
+            raise _not_http(error) from error
         # The framing is ours (length, then exactly that many bytes), so h11 accepts the rest.
-        rest = send(h11.Data(data=body)) if body else None
-        return Secret(head + (rest or b"") + (send(h11.EndOfMessage()) or b""))  # it contains the API key
+        rest = connection.send(h11.Data(data=body)) if body else None
+        return head + (rest or b"") + (connection.send(h11.EndOfMessage()) or b"")
 
     def feed(self, data: bytes) -> bool:
         """Take what was read (`b""` for the end of the stream); True when the response is complete."""
+        if self._connection is not None:
+            return self._feed_h11(self._connection, data)
+        complete = self._feed_quickly(data) if data else None
+        if complete is not None:
+            return complete
+        read, self._read, self._quick = self._read, b"", None
+        self._start_h11()
         connection = self._connection
+        assert connection is not None
+        if data:
+            return self._feed_h11(connection, read)
+        if read:
+            self._feed_h11(connection, read)
+        return self._feed_h11(connection, b"")
+
+    def _feed_h11(self, connection: h11.Connection, data: bytes) -> bool:
         if not data and connection.their_state is h11.SEND_RESPONSE:
             message = "the server closed the connection without a response"
             raise ExchangeError(FailureKind.BROKEN, message, request_sent=True)
@@ -57,6 +84,19 @@ class Http11:
         except h11.RemoteProtocolError as error:
             message = f"the response is not valid HTTP ({error})"
             raise ExchangeError(FailureKind.BROKEN, message, request_sent=True) from error
+
+    def _feed_quickly(self, data: bytes) -> bool | None:
+        """Take what was read; None if h11 has to read the response."""
+        read = self._read = self._read + data if self._read else data
+        quick = self._quick
+        if quick is None:
+            if b"\n\r\n" not in read and b"\n\n" not in read:
+                return False if len(read) < MAX_HEAD and read.startswith(b"HTTP/1.1 "[: len(read)]) else None
+            quick = read_head(read, self._limit)
+            if quick is None:
+                return None
+            self._quick = quick
+        return None if len(read) > quick.end else len(read) == quick.end
 
     def _advance(self, connection: h11.Connection) -> bool:
         while True:
@@ -81,6 +121,11 @@ class Http11:
 
     def reply(self, sent: float, received: float) -> Reply:
         """Return the response, after `feed` returned True."""
+        quick = self._quick
+        if quick is not None:
+            body = self._read[quick.start :]
+            self._quick, self._read = None, b""
+            return Reply(quick.status, quick.headers, body, sent, received)
         assert self._head is not None
         head, body = self._head, b"".join(self._body)
         self._head, self._body, self._size = None, [], 0
@@ -92,10 +137,13 @@ class Http11:
 
     def next_exchange(self) -> bool:
         """Prepare for another request; False if this connection cannot carry one."""
-        connection = self._connection
+        connection, self._connection, self._request = self._connection, None, None
+        if connection is None:
+            return True
         if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
             return False
-        if connection.trailing_data[0]:  # bytes after the response belong to no request
-            return False
-        connection.start_next_cycle()
-        return True
+        return not connection.trailing_data[0]  # bytes after the response belong to no request
+
+
+def _not_http(error: Exception) -> ExchangeError:
+    return ExchangeError(FailureKind.INVALID, f"the request can't be sent as HTTP: {error}", request_sent=False)

@@ -1,0 +1,112 @@
+"""The quick path of HTTP/1.1 reads every response as h11 does, and sends the same bytes."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import h11
+import pytest
+
+from cycles._http.exchange import Endpoint, ExchangeError
+from cycles._http.http11 import Http11
+from cycles._http.quick_http import MAX_BODY, read_head, request_bytes
+
+ENDPOINT = Endpoint("http://cycles.example.com:7878/base")
+HEADERS = [(b"X-Cycles-API-Key", b"k"), (b"Content-Type", b"application/json"), (b"Idempotency-Key", b"a-b")]
+PLAIN = (
+    b"HTTP/1.1 200 OK\r\ndate: Mon, 01 Jan 2026 00:00:00 GMT\r\nserver: uvicorn\r\ncontent-length: 14\r\n"
+    b"content-type: application/json\r\nX-Request-Id: abc\r\n\r\n" + b'{"a": [1, 2]}\n'
+)
+PIECES = (
+    b"\r\n", b"\n", b" ", b"\t", b":", b"\0", b"\xff", b"0", b"9", b"HTTP/1.0", b"100 Continue", b"204", b"201", b"409",
+    b"Transfer-Encoding: chunked\r\n", b"Content-Length: 14\r\n", b"Content-Length: 5\r\n", b"Connection: close\r\n",
+    b"Content-Encoding: gzip\r\n", b"Upgrade: h2c\r\n", b"trailing", b"X: \xe4\r\n", b"X:\r\n", b" folded\r\n",
+)  # fmt: skip
+
+
+class Never(Http11):
+    """The same connection without the quick path."""
+
+    def _feed_quickly(self, data: bytes) -> bool | None:
+        self._read += data
+        return None
+
+
+def outcome(kind: type[Http11], response: bytes, cuts: list[int]) -> Any:
+    """Return what a connection makes of a response that arrives in parts and then ends."""
+    http = kind(ENDPOINT, 1_000_000)
+    http.request("POST", "/v1/reservations", HEADERS, b"{}")
+    parts = [response[start:end] for start, end in zip([0, *cuts], [*cuts, len(response)], strict=True)]
+    try:
+        for number, part in enumerate([*filter(None, parts), b""]):
+            if http.feed(part):
+                reply = http.reply(0.0, 0.0)
+                rest = number
+                return reply.status, reply.headers, reply.body, http.next_exchange(), rest
+    except ExchangeError as error:
+        return error.kind, error.request_sent
+    return "incomplete"
+
+
+def mutated(dice: random.Random) -> bytes:
+    response = bytearray(PLAIN)
+    for _ in range(dice.choice((0, 1, 1, 1, 2, 3))):
+        at = dice.randrange(len(response) + 1)
+        kind = dice.randrange(4)
+        if kind == 0:
+            response[at:at] = dice.choice(PIECES)
+        elif kind == 1:
+            del response[at : at + dice.choice((1, 1, 2, 5, 20))]
+        elif kind == 2 and at < len(response):
+            response[at] = dice.randrange(256)
+        else:
+            starts = [index + 2 for index in range(len(response) - 2) if response[index : index + 2] == b"\r\n"]
+            at = dice.choice(starts or [0])
+            response[at:at] = dice.choice(PIECES)
+    return bytes(response)
+
+
+def test_mutated_responses_are_read_as_h11_reads_them() -> None:
+    dice, quick = random.Random(18), 0
+    for _ in range(6_000):
+        response = mutated(dice)
+        cuts = sorted(dice.sample(range(len(response)), k=dice.choice((0, 0, 1, 2)))) if len(response) > 2 else []
+        mine, theirs = outcome(Http11, response, cuts), outcome(Never, response, cuts)
+        assert mine == theirs, (response, cuts)
+        quick += b"\r\n\r\n" in response and read_head(response, 1_000_000) is not None
+    assert quick > 1_000, "too few of them take the quick path"
+
+
+def test_a_plain_exchange_makes_no_h11_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(h11, "Connection", None)
+    http = Http11(ENDPOINT, 1_000)
+    for _ in range(3):
+        http.request("POST", "/v1/events", HEADERS, b"{}")
+        assert http.feed(PLAIN)
+        assert http.reply(1.0, 2.0).body == b'{"a": [1, 2]}\n'
+        assert http.next_exchange()
+
+
+def test_the_bytes_of_a_request_are_those_of_h11() -> None:
+    for method, body in (("POST", b'{"a": 1}'), ("POST", b""), ("GET", b"")):
+        quick = Http11(ENDPOINT, 1_000)
+        sent = quick.request(method, "/v1/reservations?limit=1", HEADERS, body)
+        assert sent == quick._start_h11()
+
+
+@pytest.mark.parametrize(
+    ("target", "headers"),
+    [(b"/a b", HEADERS), (b"/a\r\nX: y", HEADERS), (b"/", [(b"X", b"a\r\nY: b")]), (b"/", [(b"X Y", b"a")])],
+)
+def test_h11_checks_a_request_that_is_not_plain(target: bytes, headers: Any) -> None:
+    assert request_bytes("GET", target, headers, b"") is None
+    with pytest.raises(ExchangeError, match="can't be sent as HTTP"):
+        Http11(ENDPOINT, 1_000).request("GET", target.decode(), headers, b"")
+
+
+def test_h11_reads_a_body_that_is_large() -> None:
+    body = b"x" * (MAX_BODY + 1)
+    response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    assert read_head(response, 10**9) is None
+    assert outcome(Http11, response, [100_000, 200_000])[2] == body
