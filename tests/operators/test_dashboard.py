@@ -54,12 +54,14 @@ def page(tab: Browser, server: cycles.EmbeddedServer, url: str) -> Iterator[Brow
 def test_budgets_and_reservations_change_live(page: Browser, server: cycles.EmbeddedServer) -> None:
     page.wait_for_text("3", "budget-count")
     client = server.client(tenant="acme")
-    with client.reserve(cycles.usd("0.50"), action=ACTION, subject={"agent": "bot"}) as guard:
+    subject = {"agent": "bot", "dimensions": {"run": "7"}}
+    with client.reserve(cycles.usd("0.50"), action=ACTION, subject=subject) as guard:
         assert guard.reservation_id is not None
         found = {"id": guard.reservation_id}
         page.wait_for_text("$0.50 reserved", "budget", scope=BOT, unit="USD_MICROCENTS")
         page.wait_for_text("1 min 0 s left", "reservation", **found)
         assert "llm.completion small-model" in page.part("reservation", **found).text
+        assert f"{BOT} run=7" in page.part("reservation", **found).text
         clock = server._clock
         assert isinstance(clock, cycles.ManualClock)
         clock.advance(20_000)

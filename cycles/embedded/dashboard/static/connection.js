@@ -21,11 +21,11 @@ export class Connection {
     return this.token ? { Authorization: `Bearer ${this.token}`, ...more } : more;
   }
 
-  /** Narrow the state to a scope and a search, and read it again. */
+  /** Narrow the state to a scope and a search, and read it again once it was read. */
   select(scope, search) {
     const query = new URLSearchParams(Object.entries({ scope, search }).filter(([, value]) => value));
     this.query = query.size ? `?${query}` : "";
-    return this.read().catch(() => {});
+    if (this.lastId !== null) this.read().catch(() => {});
   }
 
   async run() {

@@ -48,6 +48,12 @@ export function duration(ms) {
 /** The name of an action: "llm.completion gpt-4o". */
 export const action = (value) => (value ? [value.kind, value.name].filter(Boolean).join(" ") : "");
 
+/** The scope of a row, with the dimensions of its subject, which belong to no scope. */
+export function subject(row) {
+  const dimensions = Object.entries(row.subject?.dimensions ?? {}).map(([name, value]) => `${name}=${value}`);
+  return [row.scope_path, ...dimensions].filter(Boolean).join(" ");
+}
+
 /** Caps: "max_tokens 500, cooldown_ms 100". */
 export function caps(value) {
   const shown = Object.entries(value).filter(([, item]) => item !== null);

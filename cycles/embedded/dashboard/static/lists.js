@@ -1,7 +1,7 @@
 // The lists of reservations, decisions and requests.
 
 import { byId, make, RovingList, Rows, setClass, setData, setHidden, setText } from "./dom.js";
-import { action, amount, caps, count, duration, time } from "./format.js";
+import { action, amount, caps, count, duration, subject, time } from "./format.js";
 import { endedMs } from "./model.js";
 
 /** Make a row of a list: a line with the most important parts, and a second one with details. */
@@ -46,7 +46,7 @@ export class Reservations {
       setText(parts.badge, isActive(one) ? "active" : one.status.toLowerCase());
       setText(parts.name, action(one.action));
       setText(parts.left, amount(isActive(one) ? one.reserved : one.charged));
-      setText(parts.scope, one.scope_path);
+      setText(parts.scope, subject(one));
       setText(parts.extensions, one.extensions ? `${one.extensions} of ${one.max_extensions} extensions` : "");
       setText(parts.released, settledText(one));
     }
@@ -101,7 +101,7 @@ function createDecision(one) {
   parts.name.textContent = [one.operation === "reserve" ? "" : one.operation, action(one.action)].join(" ").trim();
   parts.left.textContent = amount(one.amount);
   parts.time.textContent = time(one.at_ms);
-  parts.scope.textContent = one.scope_path ?? "";
+  parts.scope.textContent = subject(one);
   parts.reason.textContent = reasonOf(one);
   parts.id.textContent = `request ${one.request_id ?? "without id"}`;
   return element;

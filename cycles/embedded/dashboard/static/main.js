@@ -108,7 +108,7 @@ function narrow(scope, { remember = true } = {}) {
   controls.setScope(scope);
   showCrumbs();
   chart.restart();
-  return connection.select(scope, model.search);
+  connection.select(scope, model.search);
 }
 
 function showCrumbs() {
