@@ -64,8 +64,9 @@ test-stores: $(STAMP)  ## run the tests of journal stores on a private redis-ser
 	@$(PY) $(PIP) -e '.[redis,postgres]' 'psycopg[binary]>=3.1,<4'
 	$(PY) -m tests.stores.servers
 
-test-faults: $(STAMP)  ## run 200 mixed guards while the embedded server is killed, stopped and restored
-	CYCLES_FAULT_GUARDS=200 $(PY) -m pytest -q -p no:xdist tests/live/test_faults.py
+test-faults: $(STAMP)  ## run 200 mixed guards while the server is killed, stopped and restored; 10,001 tasks, 1,000 threads
+	CYCLES_FAULT_GUARDS=200 CYCLES_LOAD_TASKS=10001 CYCLES_LOAD_THREADS=1000 $(PY) -m pytest -q -p no:xdist \
+	  tests/live/test_faults.py tests/performance/test_many_callers.py
 
 test-live: $(STAMP)  ## run the contract and the fault runs on the reference servers (REFERENCE_SERVERS=FILE)
 	$(PY) -m tests.live.run $(REFERENCE_SERVERS)

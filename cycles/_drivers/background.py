@@ -282,7 +282,7 @@ class Background:
 
     def _scan(self) -> None:
         try:
-            entries = self._records.left_by_others()
+            entries = self._records.left_by_others(self._io.wall_ms())
             with self._changed:
                 for entry in entries:
                     if self._backlog.get(entry) is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from weakref import WeakSet
+from collections import deque
+from typing import Final
+from weakref import WeakSet, ref
 
 from cycles._core.lease.planner import Stop, StopReason
 from cycles._drivers.blocking import BlockingIo
@@ -12,6 +14,7 @@ from cycles._flows.block_end import drop
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import lose_lease
 
+MOST_ENDED: Final = 1_000
 EXITED = "the interpreter exits and the guard was not committed or released"
 
 
@@ -25,6 +28,8 @@ class LiveGuards:
     def __init__(self, io: BlockingIo) -> None:
         self._io = io
         self._guards: WeakSet[GuardState] = WeakSet()
+        # Written without a lock: the garbage collector may add to it. Guards that were not ended by a caller are few.
+        self._ended: deque[tuple[str | None, str, ref[GuardState]]] = deque(maxlen=MOST_ENDED)
 
     def add(self, guard: GuardState) -> None:
         """Add a guard that a caller is about to get."""
@@ -37,15 +42,26 @@ class LiveGuards:
             if heartbeat is not None and not heartbeat.ended and not heartbeat.lost:
                 lose_lease(self._io, heartbeat, Stop(StopReason.CLIENT_CLOSED, "the client was closed"))
 
-    def end_all(self) -> list[GuardState]:
-        """End every live guard in the background: commit its known spend, or release it. Return those it ended."""
-        ended = []
+    def end_all(self) -> None:
+        """End every live guard in the background: commit its known spend, or release it."""
         for guard in self._unclaimed():
             with contextlib.suppress(CyclesError):  # a thread has ended it in the meantime
                 guard.claim("exit")
+                self.dropped(guard)
                 drop(self._io, guard, EXITED)
-                ended.append(guard)
-        return ended
+
+    def dropped(self, guard: GuardState) -> None:
+        """Note a guard that no caller has ended and that the background ends. The garbage collector may call this."""
+        named = f"{guard.name} ({guard.known or guard.request.estimate})"
+        self._ended.append((guard.reservation_id, named, ref(guard)))
+
+    def left(self, unfinished: set[str]) -> list[str]:
+        """Return the names and amounts of those whose settlement or release is unfinished."""
+        return [
+            named
+            for reservation_id, named, guard in list(self._ended)
+            if reservation_id in unfinished or getattr(guard(), "state", None) == "pending"
+        ]
 
     def _unclaimed(self) -> list[GuardState]:
         for _ in range(10):

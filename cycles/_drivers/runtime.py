@@ -82,11 +82,10 @@ class Runtime:
             guard.usage.watch(partial(_counted, self._ahead, weakref.ref(guard)))
 
     def _write_ahead(self, pool: WorkerPool) -> Callable[[GuardState], None]:
-        """Return what writes the known spend of a guard ahead; it does nothing without a journal of files."""
-        log = self.records.spend_log()
-        if log is None:
+        """Return what writes the known spend of a guard ahead; it does nothing without a journal."""
+        if not self.records.journaled:
             return lambda guard: None
-        self._ahead = WriteAhead(log, self.blocking, pool, self._reporter.journal_problem)
+        self._ahead = WriteAhead(self.records.spend_log(), self.blocking, pool, self._reporter.journal_problem)
         return self._ahead.spent
 
     def tasks(self) -> TaskIo:
@@ -106,10 +105,12 @@ class Runtime:
 
     def drop(self, guard: GuardState) -> None:
         """Settle a claimed guard that was garbage-collected, in another thread: any lock may be held in this one."""
+        self.guards.dropped(guard)
         self.background.end_guard(partial(drop, self.blocking, guard, DROPPED))
 
     def end_later(self, guard: GuardState, raised: BaseException | None) -> None:
         """Settle a claimed guard whose generator was closed, in another thread: this may be the garbage collector."""
+        self.guards.dropped(guard)
         self.background.end_guard(partial(end_later, self.blocking, guard, raised))
 
     async def pending_async(self, *, rejected: bool = False) -> list[PendingSettlement]:
@@ -156,15 +157,14 @@ class Runtime:
         """End every guard that is still in use, then close. Needs no thread."""
         if self.closed:
             return
-        ended = self.guards.end_all()
-        if "pools" in self.__dict__:
-            ended += self.pools.end_guards()
+        self.guards.end_all()
+        of_pools = self.pools.end_guards() if "pools" in self.__dict__ else []
+        for guard in of_pools:
+            self.guards.dropped(guard)
         self.close()
-        unfinished = self.background.unfinished()
-        left = [guard for guard in ended if guard.reservation_id in unfinished or guard.state == "pending"]
+        left = self.guards.left(self.background.unfinished())
         if left:
-            listed = ", ".join(f"{guard.name} ({guard.known or guard.request.estimate})" for guard in left)
-            logger.warning("the interpreter exits before %d guards could be ended: %s", len(left), listed)
+            logger.warning("the interpreter exits before %d guards could be ended: %s", len(left), ", ".join(left))
 
     async def aclose(self) -> FlushReport:
         """Close from an event loop, without blocking it."""

@@ -12,7 +12,7 @@ from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.scheduler import WorkerPool
 from cycles._flows.commit import ahead_record
 from cycles._flows.guard_state import GuardState
-from cycles._journal.spend_log import Slot, SpendLog
+from cycles._journal.spend_log import LARGE, Slot, SpendLog
 
 INTERVAL_S: Final = 1.0  # `kill -9` loses at most this much
 
@@ -20,42 +20,62 @@ INTERVAL_S: Final = 1.0  # `kill -9` loses at most this much
 class Entry:
     """What is written ahead for one guard."""
 
-    __slots__ = ("_slot", "_written_s")
+    __slots__ = ("_ended", "_slot", "_written_s")
 
-    def __init__(self, slot: Slot) -> None:
-        self._slot = slot
+    def __init__(self) -> None:
+        self._slot: Slot | None = None
+        self._ended = False
         self._written_s = 0.0
 
     def is_due(self, now_s: float) -> bool:
         """Return whether the entry may be written again."""
         return now_s - self._written_s >= INTERVAL_S
 
-    def write(self, record: bytes, now_s: float) -> None:
-        """Replace what is written ahead."""
+    def write(self, record: bytes, now_s: float, open_slot: Callable[[int], Slot | None]) -> bool:
+        """Replace what is written ahead; return False if the record is too large for every slot.
+
+        Raises:
+            OSError: a new file is needed and cannot be made.
+        """
         self._written_s = now_s
-        self._slot.write(record)
+        slot = self._slot
+        if slot is not None and (slot.write(record) or slot.ended):
+            return True
+        larger = open_slot(len(record))
+        if larger is None:
+            return False
+        larger.write(record)
+        self._slot = larger
+        if slot is not None:
+            slot.end()
+        if self._ended:  # in another thread, which has ended the earlier slot
+            larger.end()
+        return True
 
     def end(self) -> None:
         """Delete what is written ahead: the journal has the record, or nothing is left to settle."""
-        self._slot.end()
+        self._ended = True
+        if self._slot is not None:
+            self._slot.end()
 
 
 class WriteAhead:
     """Writes the known spend of the guards of one client.
 
     Args:
-        log: The slots.
+        log: The slots; None if this system has no file locks. Then nothing is written ahead.
         io: Gives the time and the address of the server.
         pool: Runs the writes that were postponed.
-        report: Called once with the problem, if a slot cannot be made.
+        report: Called once with each problem.
     """
 
-    def __init__(self, log: SpendLog, io: BlockingIo, pool: WorkerPool, report: Callable[[str], None]) -> None:
+    def __init__(self, log: SpendLog | None, io: BlockingIo, pool: WorkerPool, report: Callable[[str], None]) -> None:
         self._log = log
         self._io = io
         self._pool = pool
         self._report = report
         self._failed = False
+        self._too_large = False
         self._waiting: dict[int, GuardState] = {}
         self._lock = threading.Lock()
 
@@ -86,28 +106,44 @@ class WriteAhead:
 
     def close(self) -> None:
         """Close the log. Entries that have not ended stay for the next process."""
-        self._log.close()
+        if self._log is not None:
+            self._log.close()
 
     def _write(self, guard: GuardState, now_s: float) -> None:
         known = guard.known or guard.counted
         if known is None or guard.sends_nothing or self._failed:
             return
+        if self._log is None:
+            self._fail("this system has no file locks")
+            return
         with self._lock:
             if guard.ahead is None:
-                try:
-                    guard.ahead = Entry(self._log.open_slot())
-                except OSError as error:
-                    self._failed = True
-                    self._report(f"known spend is not written ahead ({error}); `kill -9` loses what is not committed")
-                    return
+                guard.ahead = Entry()
         entry = guard.ahead
-        if guard.finalized:  # it was ended at the same time; its own record has the amount
-            entry.end()
-        elif isinstance(entry, Entry):
+        if isinstance(entry, Entry) and not guard.finalized:
             try:
-                entry.write(encode(ahead_record(self._io, guard, known)), now_s)
+                record = encode(ahead_record(self._io, guard, known))
+                with self._lock:
+                    if not entry.write(record, now_s, self._log.open_slot):
+                        self._note_too_large(guard, len(record))
             except RecordError:
                 return  # the commit omits what JSON cannot express
+            except OSError as error:
+                self._fail(str(error))
+        if guard.finalized:  # it was ended at the same time; its own record has the amount
+            entry.end()
+
+    def _fail(self, why: str) -> None:
+        self._failed = True
+        self._report(f"known spend is not written ahead ({why}); `kill -9` loses what is not committed")
+
+    def _note_too_large(self, guard: GuardState, length: int) -> None:
+        if not self._too_large:
+            self._too_large = True
+            self._report(
+                f"the known spend of {guard.name} is not written ahead: its record has {length} bytes, more than "
+                f"{LARGE.half_bytes}; `kill -9` loses it until it is committed"
+            )
 
     def _write_later(self, guard: GuardState, now_s: float) -> None:
         with self._lock:

@@ -85,10 +85,12 @@ class Records:
         """Return the slot logs of pools; None without a journal."""
         return None if self._journal is None else self._journal.chunk_logs()
 
-    def left_by_others(self) -> list[Entry]:
+    def left_by_others(self, now_ms: int) -> list[Entry]:
         """Return the entries of the journal but for those that guards of this process are settling."""
         if self._journal is None:
             return []
+        if isinstance(self._journal, Journal):
+            self._journal.remove_settled(now_ms)
         self._journal.recover_spend()
         found = self._journal.pending()
         in_progress = self.in_progress()

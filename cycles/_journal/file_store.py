@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from cycles._core.records import RecordError, decode, file_name
+from cycles._journal.bounded import BoundedCalls
 from cycles._journal.store import Claimed, Put, Stored, StoreError
 
 _PRIVATE_FOLDER: Final = 0o700
@@ -64,6 +65,7 @@ class FileStore:
         # Process ids repeat (every container has a 1), so temporary names begin with a random token.
         self._token = secrets.token_hex(4)
         self._serial = itertools.count()
+        self._calls = BoundedCalls()
 
     # The protocol of a store
 
@@ -158,7 +160,7 @@ class FileStore:
             for name in names:
                 if _OWN_NAME.fullmatch(name):
                     with contextlib.suppress(*NOTHING_THERE):
-                        yield read_whole(folder + name)
+                        yield self._calls.call(folder + name, read_whole)
 
     def listed(self) -> builtins.list[str]:
         """Return the names of all records, in no order. Opens nothing and makes no directory."""
@@ -178,7 +180,7 @@ class FileStore:
 
     def read(self, name: str) -> bytes:
         """Return the content of a file."""
-        return read_whole(self.path(name))
+        return self._calls.call(self.path(name), read_whole)
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file whole, in place of what was there."""
@@ -233,7 +235,7 @@ class FileStore:
         path = self.path(temporary)
         with contextlib.suppress(OSError):  # its writer is alive and was faster
             try:
-                if file_name(decode(read_whole(path)).reservation_id) == name:
+                if file_name(decode(self._calls.call(path, read_whole)).reservation_id) == name:
                     if self._sync:
                         _sync_file(path)
                     move_to_free_name(path, self.path(name))

@@ -19,6 +19,7 @@ from attrs import field, frozen
 from cycles._core.amounts import Amount
 from cycles._core.records import Record, RecordError, decode
 from cycles._core.settlement import actual_of
+from cycles._journal.bounded import BoundedCalls
 from cycles._journal.file_store import NOTHING_THERE, REJECTED, read_whole
 
 State: TypeAlias = Literal["pending", "deferred", "quarantined", "rejected", "unfinished"]
@@ -92,8 +93,21 @@ def inspect(root: Path) -> list[InspectedRecord]:
         OSError: the directory cannot be read. One that does not exist is empty.
     """
     now_ms = time.time_ns() // 1_000_000
-    found = [entry for path, rejected in _paths(root) if (entry := _read(path, rejected, now_ms)) is not None]
+    calls = BoundedCalls()
+    found = [entry for path, rejected in _paths(root) if (entry := _read(calls, path, rejected, now_ms)) is not None]
     return sorted(found, key=lambda entry: (entry.recorded_at_ms or 0, entry.path))
+
+
+def inspect_rejected(folder: str) -> list[InspectedRecord]:
+    """Return the rejected records of one journal, whose files are in `folder` (with a separator at its end).
+
+    Raises:
+        OSError: the folder cannot be read. One that does not exist is empty.
+    """
+    now_ms, calls = time.time_ns() // 1_000_000, BoundedCalls()
+    folder += REJECTED
+    _, names = _listed(folder)
+    return [entry for name in names if (entry := _read(calls, f"{folder}/{name}", True, now_ms)) is not None]
 
 
 def select(records: list[InspectedRecord], wanted: str) -> list[InspectedRecord]:
@@ -134,7 +148,7 @@ def _listed(folder: str) -> tuple[list[str], list[str]]:
     return [name for name, is_folder in entries if is_folder], [name for name, is_folder in entries if not is_folder]
 
 
-def _read(path: str, rejected: bool, now_ms: int) -> InspectedRecord | None:
+def _read(calls: BoundedCalls, path: str, rejected: bool, now_ms: int) -> InspectedRecord | None:
     name = path.rpartition("/")[2]
     state = _state(name, rejected)
     if state is None:
@@ -142,7 +156,7 @@ def _read(path: str, rejected: bool, now_ms: int) -> InspectedRecord | None:
     key = _KEY.match(name)
     identity = key[1] if key is not None else name
     try:
-        content = read_whole(path)
+        content = calls.call(path, read_whole)
     except FileNotFoundError:
         return None  # it was settled since the directory was read
     except OSError as error:

@@ -19,10 +19,10 @@ import attrs
 
 from cycles._config import Durability
 from cycles._core.records import Record, RecordError, decode, encode, file_name, partition
-from cycles._journal.file_store import NOTHING_THERE, FileStore
+from cycles._journal.file_store import NOTHING_THERE, REJECTED, FileStore
 from cycles._journal.pool_log import ChunkLogs
 from cycles._journal.pool_recovery import recover_chunks
-from cycles._journal.spend_log import SpendLog, left_entries
+from cycles._journal.spend_log import SpendLog, latest_records, left_entries
 from cycles._journal.store import JournalStore, Put, StoreError
 
 IssueKind = Literal["unwritable", "unreadable", "quarantined", "foreign", "store"]
@@ -107,10 +107,7 @@ class Journal:
         """Save the record, in place of an earlier state of it. False: not possible, and reported."""
         try:
             saved = self._store.put([Put(_key_of(record.reservation_id), encode(record))])[0]
-        except StoreError as error:
-            self._report_unwritable(error.__cause__ or error)
-            return False
-        except RecordError as error:
+        except (StoreError, RecordError) as error:
             self._report_unwritable(error)
             return False
         self._reported.discard(("unwritable", ""))
@@ -135,9 +132,7 @@ class Journal:
         try:
             self._store.put([Put(key, encode(record))])  # it may never have been saved
             self._store.reject(key, reason)
-        except StoreError as error:
-            self._report_unwritable(error.__cause__ or error)
-        except RecordError as error:
+        except (StoreError, RecordError) as error:
             self._report_unwritable(error)
 
     def spend_log(self) -> SpendLog:
@@ -157,21 +152,14 @@ class Journal:
         recover_chunks(self._files, self.save, self._report_unreadable)
         try:
             with left_entries(self._files.locate()) as entries:
-                for entry in entries:
-                    self._recover(entry, is_known)
+                for record in latest_records(entries):
+                    has_record = os.path.lexists(self._files.path(file_name(record.reservation_id)))
+                    if not has_record and not is_known(record.reservation_id) and not self.save(record):
+                        raise OSError(errno.EIO, "its entries cannot be saved as records")
         except NOTHING_THERE:
             return  # no process has written anything there
         except OSError as error:
             self._report_unreadable(self._files.known_folder, error)
-
-    def _recover(self, entry: bytes, is_known: Callable[[str], bool]) -> None:
-        try:
-            record = decode(entry)
-        except RecordError:
-            return  # written by a later version in another form
-        has_record = os.path.lexists(self._files.path(file_name(record.reservation_id)))
-        if not has_record and not is_known(record.reservation_id) and not self.save(record):
-            raise OSError(errno.EIO, "its entries cannot be saved as records")
 
     def pending(self) -> list[Entry]:
         """Return what the journal holds now, in no order. Opens only temporary files, and makes no directory."""
@@ -191,12 +179,10 @@ class Journal:
         """
         records: list[Record] = []
         for stored in self._store.list():
-            try:
+            with contextlib.suppress(RecordError):
                 record = decode(stored.record)
-            except RecordError:
-                continue
-            if self._is_ours(record):
-                records.append(record)
+                if self._is_ours(record):
+                    records.append(record)
         return records
 
     def rejected(self) -> list[tuple[Record, str]]:
@@ -212,6 +198,16 @@ class Journal:
         except OSError as error:
             self._report_unreadable(self._files.known_folder, error)
         return found
+
+    def remove_settled(self, now_ms: int) -> None:
+        """Delete the rejected records that were settled by hand more than 30 days ago."""
+        try:
+            if os.path.lexists(self._files.path(REJECTED)):  # most journals have none, and load nothing for it
+                from cycles._journal import by_hand, inspection
+
+                by_hand.remove_settled(inspection.inspect_rejected(self._files.locate()), now_ms)
+        except OSError as error:
+            self._report_unreadable(self._files.known_folder, error)
 
     def load(self, entry: Entry) -> Record | None:
         """Return the record of an entry. None: it is deleted, or cannot be settled by this client, and reported."""
@@ -295,7 +291,8 @@ class Journal:
             self._report_unreadable(self._files.path(entry), error)
         return False
 
-    def _report_unwritable(self, error: BaseException) -> None:
+    def _report_unwritable(self, raised: StoreError | RecordError) -> None:
+        error = (raised.__cause__ if isinstance(raised, StoreError) else None) or raised
         folder = self._files.known_folder
         advice = "free some space there" if getattr(error, "errno", None) in _NO_SPACE else "make it writable"
         self._report_once(

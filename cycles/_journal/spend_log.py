@@ -1,8 +1,9 @@
 """Known spend that is written ahead: records of live guards in memory-mapped slots, so that `kill -9` keeps them.
 
 One file per client and process, `spend-<unique>.log` in the partition of the journal, locked as long as its process
-lives. Writing a slot is a copy into mapped memory: no descriptor and no file call per guard. The next process that gets
-the lock moves the entries into the journal. Without file locks (Windows) there is no log.
+lives. Writing a slot is a copy into mapped memory: no descriptor and no file call per guard. Records that are too large
+for its slots have their own files, with larger slots. The next process that gets the lock moves the entries into the
+journal. Without file locks (Windows) there is no log.
 """
 
 # Strings, not Paths, as in the other files of this package.
@@ -20,8 +21,11 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from cycles._core.records import Record, RecordError, decode
+from cycles._core.settlement import actual_of
+from cycles._journal.bounded import BoundedCalls
 from cycles._journal.file_store import make_private_folder
 
 _fcntl: Any
@@ -32,12 +36,38 @@ except ImportError:  # Windows
 
 PREFIX: Final = "spend-"
 SUFFIX: Final = ".log"
-HALF_BYTES: Final = 1_024  # the bytes of one record and its length; a record that does not fit is not written ahead
-SLOT_BYTES: Final = 2 * HALF_BYTES
-SLOTS: Final = 256  # of one file; the next file is made when all are in use
-_FILE_BYTES: Final = SLOTS + SLOTS * SLOT_BYTES
 _LENGTH_BYTES: Final = 2
 _EMPTY, _FIRST, _SECOND = 0, 1, 2  # the flag of a slot: which half is valid
+
+
+class Layout(NamedTuple):
+    """How a file is divided.
+
+    Attributes:
+        slots: The number of its slots; the next file is made when all are in use.
+        half_bytes: The bytes of one record and its length.
+    """
+
+    slots: int
+    half_bytes: int
+
+    @property
+    def file_bytes(self) -> int:
+        """The size of a file, by which the next process recognizes its layout."""
+        return self.slots + 2 * self.slots * self.half_bytes
+
+    def holds(self, length: int) -> bool:
+        """Return whether a record of this length fits into a slot."""
+        return length <= self.half_bytes - _LENGTH_BYTES
+
+    def start(self, index: int, half: int) -> int:
+        """Return where a half of a slot begins."""
+        return self.slots + (2 * index + half - 1) * self.half_bytes
+
+
+SMALL: Final = Layout(256, 1_024)
+LARGE: Final = Layout(32, 16_384)
+_LAYOUTS: Final = (SMALL, LARGE)
 
 
 class SpendLog:
@@ -55,7 +85,7 @@ class SpendLog:
         self._folder = folder
         self._sync = sync
         self._files: list[_SlotFile] = []
-        self._free: list[tuple[_SlotFile, int]] = []
+        self._free: dict[Layout, list[tuple[_SlotFile, int]]] = {layout: [] for layout in _LAYOUTS}
         self._lock = threading.Lock()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=partial(_close_in_child, weakref.ref(self)))
@@ -65,18 +95,22 @@ class SpendLog:
         """Return whether this system has file locks."""
         return _fcntl is not None
 
-    def open_slot(self) -> Slot:
-        """Return a free slot.
+    def open_slot(self, length: int = 0) -> Slot | None:
+        """Return a free slot for records of this length and shorter ones; None if the length is too large.
 
         Raises:
             OSError: a new file is needed and cannot be made.
         """
+        layout = next((layout for layout in _LAYOUTS if layout.holds(length)), None)
+        if layout is None:
+            return None
         with self._lock:
-            if not self._free:
-                file = _SlotFile.make(self._folder(), sync=self._sync)
+            free = self._free[layout]
+            if not free:
+                file = _SlotFile.make(self._folder(), layout, sync=self._sync)
                 self._files.append(file)
-                self._free = [(file, index) for index in range(SLOTS)]
-            file, index = self._free.pop()
+                free += [(file, index) for index in range(layout.slots)]
+            file, index = free.pop()
         return Slot(self, file, index)
 
     def close(self) -> None:
@@ -87,14 +121,15 @@ class SpendLog:
         with self._lock:
             empty = [file for file in self._files if file.is_empty()]
             self._files = [file for file in self._files if file not in empty]
-            self._free = []
+            for free in self._free.values():
+                free.clear()
         for file in empty:
             file.remove()
 
     def _put_back(self, file: _SlotFile, index: int) -> None:
         with self._lock:
             if file in self._files:
-                self._free.append((file, index))
+                self._free[file.layout].append((file, index))
 
 
 class Slot:
@@ -128,13 +163,14 @@ class Slot:
 class _SlotFile:
     """One mapped file. Its flags come first, then the slots."""
 
-    def __init__(self, path: str, descriptor: int) -> None:
+    def __init__(self, path: str, descriptor: int, layout: Layout) -> None:
         self.path = path
+        self.layout = layout
         self._descriptor = descriptor
-        self._map = mmap.mmap(descriptor, _FILE_BYTES)
+        self._map = mmap.mmap(descriptor, layout.file_bytes)
 
     @classmethod
-    def make(cls, folder: str, *, sync: bool) -> _SlotFile:
+    def make(cls, folder: str, layout: Layout, *, sync: bool) -> _SlotFile:
         make_private_folder(folder, sync=sync)
         path = f"{folder}{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
         temporary = path + ".new"
@@ -142,10 +178,10 @@ class _SlotFile:
         try:
             _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
             # Zeros, not a hole: a later write into the map must not fail because the disk is full.
-            if os.write(descriptor, bytes(_FILE_BYTES)) < _FILE_BYTES:
+            if os.write(descriptor, bytes(layout.file_bytes)) < layout.file_bytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
             os.rename(temporary, path)  # noqa: PTH104
-            return cls(path, descriptor)
+            return cls(path, descriptor, layout)
         except BaseException:
             os.close(descriptor)
             with contextlib.suppress(OSError):
@@ -153,10 +189,10 @@ class _SlotFile:
             raise
 
     def write(self, index: int, record: bytes) -> bool:
-        if len(record) > HALF_BYTES - _LENGTH_BYTES or self._map.closed:
+        if not self.layout.holds(len(record)) or self._map.closed:
             return False
         half = _SECOND if self._map[index] == _FIRST else _FIRST
-        start = _start(index, half)
+        start = self.layout.start(index, half)
         self._map[start : start + _LENGTH_BYTES + len(record)] = len(record).to_bytes(_LENGTH_BYTES, "big") + record
         self._map[index] = half
         return True
@@ -166,15 +202,15 @@ class _SlotFile:
             self._map[index] = _EMPTY
 
     def entries(self) -> Iterator[bytes]:
-        for index in range(SLOTS):
+        for index in range(self.layout.slots):
             half = self._map[index]
             if half in (_FIRST, _SECOND):
-                start = _start(index, half) + _LENGTH_BYTES
+                start = self.layout.start(index, half) + _LENGTH_BYTES
                 length = int.from_bytes(self._map[start - _LENGTH_BYTES : start], "big")
-                yield self._map[start : start + min(length, HALF_BYTES - _LENGTH_BYTES)]
+                yield self._map[start : start + min(length, self.layout.half_bytes - _LENGTH_BYTES)]
 
     def is_empty(self) -> bool:
-        return not any(self._map[:SLOTS])
+        return not any(self._map[: self.layout.slots])
 
     def remove(self) -> None:
         with contextlib.suppress(OSError):
@@ -189,16 +225,12 @@ class _SlotFile:
             os.close(self._descriptor)
 
 
-def _start(index: int, half: int) -> int:
-    return SLOTS + index * SLOT_BYTES + (half - 1) * HALF_BYTES
-
-
 def _close_in_child(reference: Callable[[], SpendLog | None]) -> None:
     """Close the parent's files in a forked child: the lock would outlive the parent there."""
     log = reference()
     if log is not None:
         log._lock = threading.Lock()  # another thread of the parent may have held it
-        files, log._files, log._free = log._files, [], []
+        files, log._files, log._free = log._files, [], {layout: [] for layout in _LAYOUTS}
         for file in files:
             file.release()
 
@@ -222,20 +254,46 @@ def left_entries(folder: str) -> Iterator[list[bytes]]:
             file.release()
 
 
+def latest_records(entries: list[bytes]) -> list[Record]:
+    """Return the record of each reservation: the largest amount if a process died while it changed to another slot."""
+    latest: dict[str, Record] = {}
+    for entry in entries:
+        with contextlib.suppress(RecordError):  # written by a later version in another form
+            record = decode(entry)
+            earlier = latest.get(record.reservation_id)
+            if earlier is None or actual_of(record) > actual_of(earlier):
+                latest[record.reservation_id] = record
+    return list(latest.values())
+
+
 def _lockable(folder: str) -> Iterator[_SlotFile]:
     try:
         with os.scandir(folder) as found:
             names = [item.name for item in found if item.name.startswith(PREFIX) and item.name.endswith(SUFFIX)]
     except OSError:
         return
+    calls = BoundedCalls()
     for name in names:
-        with contextlib.suppress(OSError, ValueError):  # a live process, or a file that is no log
-            descriptor = os.open(folder + name, os.O_RDWR)
-            try:
-                _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
-                if os.stat(folder + name).st_ino != os.fstat(descriptor).st_ino:  # noqa: PTH116
-                    raise OSError(errno.ENOENT, "another process has removed it", name)
-                yield _SlotFile(folder + name, descriptor)
-            except (OSError, ValueError):
-                os.close(descriptor)
-                raise
+        with contextlib.suppress(OSError, ValueError):  # a live process, a file that is no log, or one that hangs
+            yield calls.call(folder + name, _lock, discard=_SlotFile.release)
+
+
+def _lock(path: str) -> _SlotFile:
+    """Lock and map the file of a dead process.
+
+    Raises:
+        OSError, ValueError: its process lives, or it is no log.
+    """
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NONBLOCK", 0))
+    try:
+        _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+        status = os.fstat(descriptor)
+        if os.stat(path).st_ino != status.st_ino:  # noqa: PTH116
+            raise OSError(errno.ENOENT, "another process has removed it", path)
+        layout = next((layout for layout in _LAYOUTS if layout.file_bytes == status.st_size), None)
+        if layout is None:
+            raise ValueError(f"{path} has no size of a log")
+        return _SlotFile(path, descriptor, layout)
+    except (OSError, ValueError):
+        os.close(descriptor)
+        raise

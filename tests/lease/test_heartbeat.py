@@ -286,11 +286,14 @@ def test_no_keeper_is_left_after_close(client_of: Make) -> None:
 
 
 def test_a_blocked_event_loop_is_named(
-    client_of: Make, server_responded: Heard, caplog: pytest.LogCaptureFixture
+    client_of: Make, server_responded: Heard, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    real, blocked_s = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: real() + blocked_s[0])
+
     async def main() -> None:
         async with reserve(client, actual=cycles.tokens(1)):
-            time.sleep(1.0)  # what a user does by mistake
+            blocked_s[0] = 1.0  # a second in which the loop did nothing: what a user's blocking code does
             await asyncio.to_thread(server_responded.wait_for, "LeaseExtended")
 
     with LeaseServer() as server, client_of(server) as client:

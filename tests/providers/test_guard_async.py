@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine
 from typing import Any
 
@@ -152,17 +153,26 @@ def test_many_tasks_share_one_client(desk: Desk) -> None:
     assert desk.held == 0
 
 
-def test_a_request_that_is_cancelled_in_flight_is_estimated(desk: Desk) -> None:
-    import threading
+class Gate(threading.Event):
+    """Holds the provider's response back, and reports that the provider waits for it."""
 
-    gate = threading.Event()
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.reached.set()
+        return super().wait(timeout)
+
+
+def test_a_request_that_is_cancelled_in_flight_is_estimated(desk: Desk) -> None:
+    gate = Gate()
     desk.provider.reply(usage=USED, gate=gate)
     llm = AsyncOpenAI(desk)
 
     async def go() -> None:
         task = asyncio.ensure_future(llm.acomplete(prompt="p" * 600))
-        while not desk.provider.requests:
-            await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(gate.reached.wait, 10)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

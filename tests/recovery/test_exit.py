@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 import cycles
-from cycles._core.records import decode, encode, file_name
-from cycles._journal.spend_log import HALF_BYTES, SLOTS, Slot, left_entries
+from cycles._core.records import Record, decode, encode, file_name
+from cycles._core.settlement import actual_of
+from cycles._drivers.write_ahead import Entry
+from cycles._flows.commit import ahead_record
+from cycles._journal.spend_log import LARGE, SMALL, Slot, latest_records, left_entries
 from tests.recovery.child import ACTION
 from tests.recovery.kit import TENANT, Setup, end_of, journal_files
 
@@ -129,7 +135,8 @@ def test_the_entries_of_a_live_process_are_left_alone(world: Setup) -> None:
 def entries(world: Setup) -> int:
     """Return how many guards of all processes have spend written ahead."""
     logs = [path for path in journal_files(world.root) if path.name.startswith("spend-")]
-    return sum(SLOTS - log.read_bytes()[:SLOTS].count(0) for log in logs)
+    slots = {layout.file_bytes: layout.slots for layout in (SMALL, LARGE)}
+    return sum(count - log.read_bytes()[:count].count(0) for log in logs if (count := slots[log.stat().st_size]))
 
 
 def test_the_spend_of_a_token_is_written_ahead_when_it_is_attached(world: Setup) -> None:
@@ -196,15 +203,98 @@ def test_more_guards_than_one_file_has_slots(world: Setup, monkeypatch: pytest.M
     with world.client() as client:
         log = client._runtime().records.spend_log()
         assert log is not None
-        slots = [log.open_slot() for _ in range(SLOTS + 1)]
+        slots = [slot for _ in range(SMALL.slots + 1) if (slot := log.open_slot()) is not None]
         assert all(slot.write(b"x") for slot in slots)
         assert len(journal_files(world.root)) == 2
         for slot in slots:
             slot.end()
         assert not slots[0].write(b"y")
-        assert not log.open_slot().write(b"z" * HALF_BYTES)
+        assert log.open_slot(LARGE.half_bytes) is None
         log.close()
         assert journal_files(world.root) == []
+
+
+def test_large_records_and_those_that_grow_are_written_ahead(world: Setup, tmp_path: Path) -> None:
+    dimensions = {f"d{n}": "x" * 250 for n in range(16)}
+    with world.client() as client:
+        large = client.reserve(cycles.tokens(100), action=ACTION, subject={"dimensions": dimensions}).acquire()
+        grows = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        large.spend(cycles.tokens(7))
+        grows.spend(cycles.tokens(5))
+        runtime, entry = client._runtime(), grows._state.ahead
+        log = runtime._ahead._log  # type: ignore[union-attr]
+        assert isinstance(entry, Entry)
+        assert log is not None
+        grows._state.request = evolve(grows._state.request, settlement_metadata={"note": "x" * 2_000})
+        assert entry.write(encode(ahead_record(runtime.blocking, grows._state, cycles.tokens(6))), 0.0, log.open_slot)
+        for path in journal_files(world.root):
+            shutil.copy(path, tmp_path)  # the originals are locked
+        with left_entries(f"{tmp_path}/") as left:
+            amounts = [actual_of(decode(each)).amount for each in left]
+        assert sorted(amounts) == [6, 7]
+        large.commit()
+        grows.commit()
+        assert entries(world) == 0
+    assert journal_files(world.root) == []
+
+
+def test_a_record_that_is_too_large_is_reported_once(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cycles._journal.spend_log._LAYOUTS", (SMALL._replace(half_bytes=64),))
+    seen: list[Any] = []
+    with world.client() as client:
+        client.on_event(seen.append)
+        for _ in range(2):
+            guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+            guard.spend(cycles.tokens(7))
+            guard.commit()
+    (problem,) = [event for event in seen if type(event).__name__ == "JournalProblem"]
+    assert "is not written ahead" in problem.detail
+    assert "bytes" in problem.detail
+
+
+def test_a_system_without_file_locks_is_reported_once(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cycles._journal.spend_log._fcntl", None)
+    seen: list[Any] = []
+    with world.client() as client:
+        client.on_event(seen.append)
+        for _ in range(2):
+            guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+            guard.spend(cycles.tokens(7))
+            guard.commit()
+    (problem,) = [event for event in seen if type(event).__name__ == "JournalProblem"]
+    assert "this system has no file locks" in problem.detail
+    assert world.server.charged == 14
+
+
+def test_of_two_entries_of_a_reservation_the_larger_amount_counts() -> None:
+    bodies = [{"idempotency_key": "k", "actual": {"unit": "TOKENS", "amount": amount}} for amount in (3, 8, 5)]
+    left = [encode(Record(reservation_id="r1", base_url="", commit_body=body)) for body in bodies]
+    assert [actual_of(record) for record in latest_records([*left, b"no record"])] == [cycles.tokens(8)]
+
+
+def test_a_guard_that_was_just_dropped_is_named_too(
+    world: Setup, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.server.faults.refuse("release", times=None)
+    client = world.client(flush_timeout=0.2)
+    guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+    name = str(guard.reservation_id)
+    with pytest.warns(ResourceWarning, match="dropped"):
+        del guard
+    client._runtime().close_at_exit()
+    (warning,) = [text for text in caplog.messages if "the interpreter exits before" in text]
+    assert name in warning
+    assert "100 tokens" in warning
+
+
+def test_the_end_of_a_guard_after_the_close_is_an_event_if_the_lease_is_over(manual_world: Setup) -> None:
+    client = manual_world.client()
+    guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+    guard.spend(cycles.tokens(7))
+    client.close()
+    manual_world.server.clock.advance(3_600_000)
+    assert guard.commit().status == "recorded_as_event"
+    assert (manual_world.server.charged, reserved(manual_world), entries(manual_world)) == (7, 0, 0)
 
 
 def test_a_forked_child_does_not_keep_the_lock_of_its_parent(world: Setup) -> None:

@@ -1,0 +1,102 @@
+"""Call the file system with a deadline: a file on a network or in a user's own file system may hang for ever."""
+
+from __future__ import annotations
+
+import _thread
+import errno
+import os
+import threading
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+DEADLINE_S: Final = 2.0  # far above what a slow disk needs, and short enough for a `flush` with its default timeout
+MOST_HANGING: Final = (
+    8  # calls that hang at the same time; then the whole file system hangs, and others fail immediately
+)
+
+
+class BoundedCalls:
+    """Runs blocking calls about files in threads that are abandoned when the deadline has passed.
+
+    A path whose call hangs fails immediately from then on, until that call has returned.
+    """
+
+    def __init__(self) -> None:
+        self._hanging: set[tuple[int, str]] = set()  # a forked child has none of these threads, so by process
+
+    def call(self, path: str, function: Callable[[str], T], discard: Callable[[T], object] | None = None) -> T:
+        """Return `function(path)`.
+
+        Args:
+            path: The file.
+            function: What may hang.
+            discard: Takes the result of a call that returned too late.
+
+        Raises:
+            OSError: what `function` raised, or ETIMEDOUT if it hangs.
+        """
+        key = os.getpid(), path
+        if key in self._hanging or len(self._hanging) >= MOST_HANGING:
+            raise _hangs(path)
+        job = _Job(path, function, discard, lambda: self._hanging.discard(key))
+        try:
+            _thread.start_new_thread(job.run, ())
+        except RuntimeError:  # no thread can be started
+            return function(path)
+        if not job.finished.acquire(timeout=DEADLINE_S) and job.abandon(lambda: self._hanging.add(key)):
+            raise _hangs(path)
+        return job.result()
+
+
+class _Job(Generic[T]):
+    """One call. It is finished, or abandoned and then late, but never both."""
+
+    def __init__(
+        self,
+        path: str,
+        function: Callable[[str], T],
+        discard: Callable[[T], object] | None,
+        late: Callable[[], object],
+    ) -> None:
+        self._path = path
+        self._function = function
+        self._discard = discard
+        self._late = late
+        self._lock = threading.Lock()
+        self._abandoned = False
+        self._results: list[T] = []
+        self._error: BaseException | None = None
+        self.finished = threading.Lock()
+        self.finished.acquire()
+
+    def run(self) -> None:
+        try:
+            self._results.append(self._function(self._path))
+        except BaseException as error:  # it is raised in the thread that waits
+            self._error = error
+        with self._lock:
+            if not self._abandoned:
+                self.finished.release()
+                return
+        self._late()
+        if self._discard is not None and self._results:
+            self._discard(self._results[0])
+
+    def abandon(self, note: Callable[[], object]) -> bool:
+        """Leave the call alone; False if it has finished in the meantime."""
+        with self._lock:
+            self._abandoned = self.finished.locked()
+            if self._abandoned:
+                note()
+            return self._abandoned
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+
+def _hangs(path: str) -> OSError:
+    return OSError(errno.ETIMEDOUT, f"its file system has not responded for {DEADLINE_S:g} s", path)
