@@ -92,7 +92,10 @@ def _context(client: HasContext, flow: Callable[..., Any], keywords: dict[str, A
         given = {name: keywords.pop(name) for name in REQUEST_OPTIONS if name in keywords}
         unknown = [name for name in keywords if name not in known]
         if unknown:
-            raise TypeError(f"{flow.__name__}() got an unexpected keyword argument {unknown[0]!r:.80}")
+            raise TypeError(
+                f"{flow.__name__}() got an unexpected keyword argument {unknown[0]!r:.80}; "
+                f"it takes {', '.join(known[1:])}, and the options of a call: {', '.join(REQUEST_OPTIONS)}"
+            )
         return context.with_options(**given) if given else context
     return context
 

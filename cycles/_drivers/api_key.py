@@ -11,7 +11,7 @@ from cycles._config import checked_key
 from cycles._core.outcome import Outcome, RejectedResponse, Unreachable
 
 
-class KeyUnavailable(Exception):
+class KeyUnavailableError(Exception):
     """The callable raised, or returned something that is no key. `__cause__` is what it raised."""
 
 
@@ -32,7 +32,7 @@ class KeySource:
         """Return the key, after calling the function if there is none, or if it is the one that was rejected.
 
         Raises:
-            KeyUnavailable: There is no key.
+            KeyUnavailableError: There is no key.
         """
         with self._lock:
             if self._key is None or self._key == rejected:
@@ -50,7 +50,7 @@ class KeySource:
         try:
             found = await self._function()
         except Exception as error:  # the application's own code
-            raise KeyUnavailable(_failed(error)) from error
+            raise KeyUnavailableError(_failed(error)) from error
         self._key = _checked(lambda: found)
         return self._key
 
@@ -60,7 +60,7 @@ def is_rejected_key(outcome: Outcome) -> bool:
     return isinstance(outcome, RejectedResponse) and outcome.status == 401 and not outcome.is_store_failure
 
 
-def no_key(error: KeyUnavailable, trace_id: str | None) -> Unreachable:
+def no_key(error: KeyUnavailableError, trace_id: str | None) -> Unreachable:
     """Return the outcome of a request without a key: nothing was sent, and the server may be available."""
     return Unreachable(str(error), error.__cause__ or error, sent=False, trace_id=trace_id, queued=True)
 
@@ -72,7 +72,7 @@ def _checked(call: Callable[[], Any]) -> str:
         if key is None:
             raise ValueError("it returned None")
     except Exception as error:  # the application's own code
-        raise KeyUnavailable(_failed(error)) from error
+        raise KeyUnavailableError(_failed(error)) from error
     return str(key)
 
 
@@ -100,6 +100,7 @@ def _result(function: Callable[[], Any]) -> Any:
     thread = threading.Thread(target=run, name="cycles-api-key", daemon=True)
     thread.start()
     thread.join()
-    if isinstance(results[0], BaseException):
-        raise results[0]
-    return results[0]
+    result = results[0]
+    if isinstance(result, BaseException):
+        raise result
+    return result

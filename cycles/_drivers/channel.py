@@ -16,7 +16,7 @@ from cycles._config import Config
 from cycles._core.outcome import Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.protocol import EXTEND_RESERVATION
 from cycles._core.requests import Call, TraceId
-from cycles._drivers.api_key import KeySource, KeyUnavailable, is_rejected_key, no_key
+from cycles._drivers.api_key import KeySource, KeyUnavailableError, is_rejected_key, no_key
 from cycles._drivers.first_use import first_use
 from cycles._drivers.reporting import Tracer
 from cycles._drivers.request_log import request_log
@@ -95,7 +95,7 @@ class Channel:
             outcome = self._attempt(call, ends_at_s)
             if not is_rejected_key(outcome) or (other := self._keys.get(rejected=key)) == key:
                 return outcome
-        except KeyUnavailable as error:
+        except KeyUnavailableError as error:
             return no_key(error, call.trace_id)
         self.wire.use_key(other)
         return self._attempt(call, ends_at_s)
@@ -134,7 +134,7 @@ class Channel:
             outcome = await self._async_attempt(call, loop)
             if not is_rejected_key(outcome) or (other := await self._keys.aget(rejected=key)) == key:
                 return outcome
-        except KeyUnavailable as error:
+        except KeyUnavailableError as error:
             return no_key(error, call.trace_id)
         self.wire.use_key(other)
         return await self._async_attempt(call, loop)

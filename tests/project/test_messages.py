@@ -21,6 +21,7 @@ INNER = {
     "BrokenUpstreamError",
     "ExchangeError",
     "JournalIssue",
+    "KeyUnavailableError",
     "LossyNumberError",
     "OSError",
     "RecordError",

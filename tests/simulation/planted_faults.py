@@ -206,8 +206,8 @@ FAULTS: Final = (
     Fault(
         "entries of dead processes are not recovered",
         "cycles/_journal/journal.py",
-        "        if not has_record and not self.save(record):",
-        "        if not has_record and record is None:",
+        "if not has_record and not is_known(record.reservation_id) and not self.save(record):",
+        "if not has_record and record is None:",
     ),
     Fault(
         "spend is written ahead every ten seconds",
@@ -224,8 +224,8 @@ FAULTS: Final = (
     Fault(
         "guards in use at exit are not ended",
         "cycles/_drivers/runtime.py",
-        "        ended = self.guards.end_all()",
-        "        ended: list[GuardState] = []",
+        "        self.guards.end_all()\n",
+        "",
     ),
     Fault(
         "a dropped guard is forgotten",
