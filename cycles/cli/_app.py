@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import logging
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,9 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "docs": ("cycles.cli.docs", "Print the documentation."),
 }
 """Name of a command: its module, which has it as `command`, and its short help."""
+
+
+_COMPLETION: Final = "_CYCLES_COMPLETE"  # a shell that completes a command sets it; click reads it
 
 
 class CommandTable(click.Group):
@@ -99,12 +103,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if not arguments:
+    if not arguments and _COMPLETION not in os.environ:
         with click.Context(app, info_name="cycles", **app.context_settings) as context:
             click.echo(app.get_help(context), err=True)
         return USAGE
     try:
-        status = app.main(arguments, prog_name="cycles", standalone_mode=False)
+        status = app.main(arguments, prog_name="cycles", complete_var=_COMPLETION, standalone_mode=False)
     except click.ClickException as wrong:
         _explain(wrong)
         return USAGE

@@ -109,6 +109,18 @@ def test_text_of_the_server_is_no_markup(
         assert "agent:[bold]x" in run("balances", "--tree").out
 
 
+def test_control_characters_of_an_error_response_are_escaped(configured: cycles.EmbeddedServer, run: Cycles) -> None:
+    body = {"error": "FORBIDDEN", "message": "a\x1b]0;b\x07\n[red]c", "request_id": "r\x1b"}
+    configured.faults.status("balances", 403, body=body, times=None)
+    ran = run("balances")
+    assert (ran.status, ran.out) == (1, "")
+    assert "\x1b" not in ran.err
+    assert "\x07" not in ran.err
+    assert len(ran.err.splitlines()) == 1
+    assert "[red]c" in ran.err
+    assert "\x1b" not in run("balances", "--json").out
+
+
 def test_without_the_extra_one_line_names_it() -> None:
     program = "import sys; sys.modules['click'] = None; from cycles.cli import main; sys.exit(main([]))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
@@ -130,6 +142,14 @@ def test_a_closed_pipe_ends_a_command_without_a_traceback(configured: cycles.Emb
         process.stdout.close()
         assert process.wait(30) == 0
         assert process.stderr.read() == b""
+
+
+@processes
+def test_click_makes_the_completion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_CYCLES_COMPLETE", "zsh_source")
+    ran = run_process()
+    assert ran.status == 0, ran.err
+    assert "#compdef cycles" in ran.out
 
 
 @processes
