@@ -13,6 +13,7 @@ import pytest
 
 import cycles
 from cycles._core.records import file_name
+from cycles._journal import by_hand
 from cycles.journal import __main__ as module, inspect
 from tests.operators.conftest import Cycles
 from tests.operators.journals import OTHER_SERVER, a_record, fill, folder, journal, lines, snapshot
@@ -245,6 +246,20 @@ def test_a_rejected_amount_that_is_rejected_again_exits_1(
     assert "the server rejected the amount: BUDGET_FROZEN" in ran.err
     [kept] = inspect()
     assert (kept.state, kept.reason, kept.settled_at_ms) == ("rejected", "BUDGET_FROZEN", None)
+
+
+def test_a_record_that_was_rejected_again_meanwhile_is_not_marked_as_settled(root: Path) -> None:
+    journal(root, OTHER_SERVER).reject(a_record(OTHER_SERVER, "rsv-gone"), "BUDGET_EXCEEDED")
+    [before] = inspect()
+    journal(root, OTHER_SERVER).reject(a_record(OTHER_SERVER, "rsv-gone"), "BUDGET_FROZEN")
+    by_hand.mark_settled(before, 5)
+    [after] = inspect()
+    assert after.settled_at_ms is None
+    by_hand.mark_settled(after, 5)
+    by_hand.remove_settled(inspect(), 5 + 30 * 86_400_000)
+    assert [entry.settled_at_ms for entry in inspect()] == [5]
+    by_hand.remove_settled(inspect(), 6 + 30 * 86_400_000)
+    assert inspect() == []
 
 
 def test_discard_keeps_the_file_and_no_client_settles_it(
