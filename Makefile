@@ -18,7 +18,7 @@ WORKERS ?= auto
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate simulate-planted test-faults test-stores test-live test-providers install-providers test-operators install-operators test-all check generate generate-check spec-diff format bench build clean messages test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest audit lock release-files
+.PHONY: help demo demo-fleet test simulate simulate-planted test-faults test-stores test-live test-providers install-providers test-operators install-operators test-all check generate generate-check spec-diff format bench build clean messages test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest audit lock release-files
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -63,6 +63,10 @@ simulate-planted: $(STAMP)  ## show that the simulation finds planted faults, an
 test-stores: $(STAMP)  ## run the tests of journal stores on a private redis-server and a private PostgreSQL
 	@$(PY) $(PIP) -e '.[redis,postgres]' 'psycopg[binary]>=3.1,<4'
 	$(PY) -m tests.stores.servers
+
+demo-fleet: $(STAMP)  ## kill half of a fleet that shares a journal in Redis, and compare the sums (needs redis-server)
+	@$(PY) $(PIP) -e '.[redis]'
+	@$(PY) examples/fleet/run_fleet.py
 
 test-faults: $(STAMP)  ## run 200 mixed guards while the server is killed, stopped and restored; 10,001 tasks, 1,000 threads
 	CYCLES_FAULT_GUARDS=200 CYCLES_LOAD_TASKS=10001 CYCLES_LOAD_THREADS=1000 $(PY) -m pytest -q -p no:xdist \

@@ -106,13 +106,10 @@ class Config:
         journal: Whether unresolved settlements are saved on disk.
         journal_dir: Directory of the journal. None is the platform's user state directory.
         durability: ``"process"`` survives the death of the process, ``"disk"`` also the loss of power.
-        journal_store: A store that a fleet shares, in place of files: a URL (``redis://``, ``rediss://``, ``valkey://``,
-            ``postgresql://``, ``file:///directory``) or an object (`cycles.journal.JournalStore`). Variable
-            ``CYCLES_JOURNAL_URL``.
+        journal_store: A store that a fleet shares: a URL (variable ``CYCLES_JOURNAL_URL``) or a `JournalStore`.
         journal_claim_ms: How long a record in a store belongs to its owner without a renewal, in milliseconds.
         journal_store_timeout: Seconds that one operation of the store may take.
-        journal_outage: While the store does not respond: ``"disk"`` keeps records in local files, ``"memory"`` in
-            memory, and ``"refuse"`` also rejects new reservations.
+        journal_outage: While the store fails, records are kept on ``"disk"`` or in ``"memory"``, or also ``"refuse"``.
         journal_checkpoint_ms: How often the sum of an open chunk of a pool is put into the store, in milliseconds.
         flush_timeout: Seconds that closing the client, or the interpreter's exit, waits for pending settlements.
         lease_policy: What happens if a lease is lost: ``"warn"``, ``"fail_on_finalize"`` or ``"cancel"``.
@@ -334,9 +331,7 @@ def _directory(name: str, value: Any) -> None:
 def _milliseconds(least: int, most: int) -> Callable[[str, Any], None]:
     def check(name: str, value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise ConfigurationError(
-                f"{name} must be milliseconds, an integer from {least} to {most}, got {_shown(value)}"
-            )
+            raise ConfigurationError(f"{name} must be milliseconds, {least} to {most}, got {_shown(value)}")
 
     return check
 
@@ -345,17 +340,13 @@ def _store(name: str, value: Any) -> None:
     if isinstance(value, str):
         scheme = value.partition("://")[0]
         if "://" not in value or scheme not in STORE_SCHEMES:
-            known = ", ".join(f"{each}://" for each in STORE_SCHEMES)
-            raise ConfigurationError(
-                f"{name} is no URL of a store: {_shown(without_password(value))}; begin it with one of {known}"
-            )
+            known, shown = ", ".join(f"{each}://" for each in STORE_SCHEMES), _shown(without_password(value))
+            raise ConfigurationError(f"{name} is no URL of a store: {shown}; begin it with one of {known}")
     elif value is not None:
         missing = [method for method in _STORE_METHODS if not callable(getattr(value, method, None))]
         if missing:
-            raise ConfigurationError(
-                f"{name} must be a URL or a cycles.journal.JournalStore: "
-                f"{type(value).__name__} has no method {missing[0]}"
-            )
+            what = f"{type(value).__name__} has no method {missing[0]}"
+            raise ConfigurationError(f"{name} must be a URL or a cycles.journal.JournalStore: {what}")
 
 
 def _url(name: str, value: Any) -> None:

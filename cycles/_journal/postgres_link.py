@@ -9,7 +9,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cycles._errors import ConfigurationError, StoreError
@@ -56,6 +56,7 @@ class PostgresLink:
         self._timeout_s = timeout_s
         self._settings = settings
         self._connection: Any = None
+        self._prepared: dict[str, bytes] = {}  # SQL: name of its prepared statement on this connection
         self._pid = os.getpid()
         self._lock = threading.Lock()
 
@@ -70,7 +71,7 @@ class PostgresLink:
         if not self._lock.acquire(timeout=self._timeout_s):
             raise LinkError("the database is busy: another thread waits for PostgreSQL; check the server")
         try:
-            return self._execute(self._connected(deadline), sql, parameters, deadline)
+            return self._prepared_and_run(self._connected(deadline), sql, parameters, deadline)
         except BaseException as error:
             if not isinstance(error, LinkError) or error.sqlstate is None:
                 self._drop()
@@ -85,10 +86,11 @@ class PostgresLink:
 
     def _after_fork(self) -> None:
         if self._pid != os.getpid():  # the connection and the lock are the parent's
-            self._pid, self._lock, self._connection = os.getpid(), threading.Lock(), None
+            self._pid, self._lock, self._connection, self._prepared = os.getpid(), threading.Lock(), None, {}
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
+        self._prepared = {}
         if connection is not None:
             connection.finish()
 
@@ -119,9 +121,24 @@ class PostgresLink:
             connection.finish()
             raise
 
+    def _prepared_and_run(
+        self, connection: Any, sql: str, parameters: Sequence[bytes | None], deadline: float
+    ) -> list[Row]:
+        """Run a statement that was planned once for this connection: planning takes longer than running it."""
+        name = self._prepared.get(sql)
+        if name is None:
+            name = f"cycles_{len(self._prepared)}".encode()
+            self._finish(connection, lambda: connection.send_prepare(name, sql.encode()), deadline)
+            self._prepared[sql] = name
+        return self._finish(connection, lambda: connection.send_query_prepared(name, list(parameters)), deadline)
+
     def _execute(self, connection: Any, sql: str, parameters: Sequence[bytes | None], deadline: float) -> list[Row]:
+        return self._finish(connection, lambda: connection.send_query_params(sql.encode(), list(parameters)), deadline)
+
+    def _finish(self, connection: Any, send: Callable[[], object], deadline: float) -> list[Row]:
+        """Send a command, wait for all of its results, and return their rows."""
         try:
-            connection.send_query_params(sql.encode(), list(parameters))
+            send()
             while connection.flush():
                 self._wait(connection, deadline, writes=True)
             rows: list[Row] = []

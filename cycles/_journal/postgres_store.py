@@ -45,6 +45,14 @@ with items as (
   set record = excluded.record, due = excluded.due, claims = 0, quarantined = null, rejected = null
   returning j.key
 ) select key from updated union all select key from inserted"""
+_LATER_ONE: Final = _LATER.format("$4::bigint")
+_PUT_ONE: Final = f"""
+insert into cycles_journal as j (partition, key, record, due) values ($1::text, $2::text, $3::text, {_LATER_ONE})
+on conflict (partition, key) do update
+set record = excluded.record, due = excluded.due, claims = 0, quarantined = null, rejected = null returning j.key"""
+_UPDATE_ONE: Final = f"""
+update cycles_journal set record = $3::text, due = {_LATER_ONE}, claims = 0
+where partition = $1::text and key = $2::text and fence = $5::bigint and {_LIVE} returning key"""
 _SETTLE: Final = f"delete from cycles_journal where partition = $1::text and key = any($2::text[]) and {_LIVE}"
 _CLAIM: Final = f"""
 with due as (
@@ -108,6 +116,8 @@ class PostgresStore:
 
     def put(self, items: Sequence[Put]) -> builtins.list[bool]:
         """Save records; False for each one whose fence another client has changed."""
+        if len(items) == 1:
+            return [self._put_one(items[0])]
         saved: builtins.list[bool] = []
         for batch in _without_repeats(items):
             columns = (
@@ -179,6 +189,13 @@ class PostgresStore:
 
     def __repr__(self) -> str:
         return f"<PostgresStore {self._partition}>"
+
+    def _put_one(self, item: Put) -> bool:
+        """Put one record with a statement that takes half the time of that for a batch."""
+        values = item.key.encode(), _text(item.record).encode(), str(item.due_ms).encode()
+        if item.fence is None:
+            return bool(self._run(_PUT_ONE, *values))
+        return bool(self._run(_UPDATE_ONE, *values, str(item.fence).encode()))
 
     def _keep(self, column: str, key: str, reason: str) -> None:
         sql = f"update cycles_journal set {column} = $3::text where partition = $1::text and key = $2::text and {_LIVE}"

@@ -11,6 +11,7 @@ from cycles._config import JournalOutage
 from cycles._core.circuit_breaker import CircuitBreaker
 from cycles._errors import JournalUnavailableError, StoreError
 from cycles._journal.journal import JournalIssue
+from cycles._journal.store import JournalStore, OperatedStore
 
 _PLACES: Final = {"memory": "in memory", "disk": "in local files", "refuse": "in local files"}
 
@@ -76,6 +77,18 @@ class StoreHealth:
             self._breaker.succeeded()
             self._is_reported = False
             self._claim_from_s = self._clock() + self._claim_s
+
+    def report_problems(self, store: JournalStore) -> None:
+        """Report what in the configuration of the store can lose records."""
+        if not isinstance(store, OperatedStore):
+            return
+        try:
+            problems = store.problems()
+        except StoreError as error:
+            self.failed(error)
+            return
+        for problem in problems:
+            self._report(JournalIssue("store", "", f"the journal's store may lose records: {problem}"))
 
     def raise_unavailable(self) -> None:
         """Raise the error of a reservation that is not made without a store.

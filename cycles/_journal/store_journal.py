@@ -180,7 +180,7 @@ class StoreJournal:
 
     def pending(self) -> list[Entry]:
         """Return what an earlier process left: local files, moved into the store, and due records, now claimed."""
-        self._report_problems()
+        self._health.report_problems(self._store)
         files = self._local.pending()
         self._move(files)
         return [*files, *self.claim(CLAIM_BATCH)]
@@ -398,17 +398,6 @@ class StoreJournal:
             "`cycles journal list`, or record its amount by hand with client.record()"
         )
         self._report(JournalIssue("quarantined", key, message, error))
-
-    def _report_problems(self) -> None:
-        if not isinstance(self._store, OperatedStore):
-            return
-        try:
-            problems = self._store.problems()
-        except StoreError as error:
-            self._health.failed(error)
-            return
-        for problem in problems:
-            self._report(JournalIssue("store", "", f"the journal's store may lose records: {problem}"))
 
 
 def key_of(reservation_id: str) -> str:

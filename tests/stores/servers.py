@@ -10,6 +10,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -139,7 +140,7 @@ def postgres() -> Iterator[str]:
             time.sleep(0.5)  # it accepts connections before it accepts queries
             yield f"postgresql://cycles:{PASSWORD}@127.0.0.1:{port}/postgres"
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)  # SIGTERM would wait until all clients have left
             process.wait()
 
 
