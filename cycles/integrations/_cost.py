@@ -76,6 +76,11 @@ class Cost:
         self._deltas += bool(made)
         self._text_bytes += sum(len(text.encode("utf-8", "surrogatepass")) for text in made)
 
+    @property
+    def has_streamed(self) -> bool:
+        """Whether an event of a stream carried text."""
+        return self._deltas > 0
+
     def begun(self, guard: AnyGuard) -> bool:
         """Return whether a stream has produced anything, or something is known to be spent."""
         return self._deltas > 0 or guard.usage.is_filled or guard.spent is not None

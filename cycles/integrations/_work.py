@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import define, field
 
@@ -17,9 +18,10 @@ from cycles.integrations._cost import LONGEST_NAME, OPEN, Cost
 from cycles.integrations._shared import DENIALS, Common
 
 if TYPE_CHECKING:
-    from cycles import AsyncGuard, Guard, Reservation
+    from cycles import Amount, AsyncGuard, Guard, Reservation
 
 T = TypeVar("T")
+_LEFT: Final = (GeneratorExit, asyncio.CancelledError)
 
 
 @define(kw_only=True)
@@ -49,7 +51,13 @@ class Work(Cost):
         try:
             with self._reservation() as guard:
                 self._permit(guard)
-                result = call(guard)
+                try:
+                    result = call(guard)
+                except BaseException as raised:
+                    with self._noting(raised):
+                        if made := self._made_of_stream(guard, raised):
+                            guard.commit(made[0], metadata=made[1])
+                    raise
                 self.see(result, guard)
                 amount, metadata, failure = self.ending(guard, result)
                 if amount is not None:
@@ -67,7 +75,13 @@ class Work(Cost):
         try:
             async with self._reservation() as guard:
                 self._permit(guard)
-                result = await call(guard)
+                try:
+                    result = await call(guard)
+                except BaseException as raised:
+                    with self._noting(raised):
+                        if made := self._made_of_stream(guard, raised):
+                            await guard.commit(made[0], metadata=made[1])
+                    raise
                 self.see(result, guard)
                 amount, metadata, failure = self.ending(guard, result)
                 if amount is not None:
@@ -137,13 +151,27 @@ class Work(Cost):
             raised: Why it ended.
             sent: Whether the request may have been sent.
         """
-        left = isinstance(raised, GeneratorExit | asyncio.CancelledError)
-        try:
+        left = isinstance(raised, _LEFT)
+        with self._noting(raised):
             if guard.state not in OPEN or not (self.begun(guard) or (left and sent)):
                 await guard.end(raised)
                 return
             amount, metadata = self.made(guard, "closed" if left else "error")
             await guard.commit(amount, metadata=metadata)
+
+    def _made_of_stream(
+        self, guard: Guard | AsyncGuard, raised: BaseException
+    ) -> tuple[Amount | None, dict[str, str]] | None:
+        """Return what a call made so far, if the framework streams inside of it; None: the block's end settles."""
+        if not self.has_streamed or guard.state not in OPEN:
+            return None
+        return self.made(guard, "closed" if isinstance(raised, _LEFT) else "error")
+
+    @contextmanager
+    def _noting(self, raised: BaseException) -> Iterator[None]:
+        """Add an error of the settlement to `raised` as a note."""
+        try:
+            yield
         except cycles.CyclesError as error:
             raised.add_note(f"cycles: the guard could not be settled: {error}")
 
