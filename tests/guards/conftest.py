@@ -1,4 +1,4 @@
-"""Guards over real HTTP, in both worlds: each test body is written once, against the adapter `World`."""
+"""Guards over real HTTP, sync and async: each test body is written once, against the adapter `World`."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Shop:
         return [request.operation for request in self.server.requests]
 
     def until(self, condition: Callable[[], object], timeout_s: float = 5.0) -> None:
-        """Returns once the condition holds: what goes on in the background needs a moment."""
+        """Returns once the condition holds: work in the background needs a moment."""
         moment, end = threading.Event(), time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < end, f"waited in vain; so far {self.operations}, {self.money()}"

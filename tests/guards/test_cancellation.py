@@ -1,6 +1,6 @@
-"""Tasks that are cancelled, once and again, and scopes that keep cancelling: the money is settled all the same.
+"""Tasks that are cancelled, once and again, and scopes that keep cancelling: the money is settled anyway.
 
-The server does at once what it is asked and answers late (`faults.delay`), so that a cancellation can come between.
+The server runs each request immediately and responds late (`faults.delay`), so that a cancellation can come between.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ async def test_in_the_middle_of_a_commit(client: cycles.Cycles, shop: Shop, time
     assert not shop.sent("release")
 
 
-async def test_a_commit_that_was_cancelled_is_told_by_the_guard(client: cycles.Cycles, shop: Shop) -> None:
+async def test_the_guard_shows_a_commit_that_was_cancelled(client: cycles.Cycles, shop: Shop) -> None:
     shop.faults.delay("commit", LATE_S)
     guard = await reserve(client)
     task = asyncio.create_task(guard.commit(T(7)))
@@ -214,7 +214,7 @@ async def test_a_commit_in_a_scope_that_is_cancelled_already(client: cycles.Cycl
 
 
 async def test_a_cancelled_caller_is_not_kept_for_long(client: cycles.Cycles, shop: Shop) -> None:
-    """What it leaves behind goes on without it."""
+    """What it leaves behind continues without it."""
     shop.faults.delay("commit", 1.5)
     guard = await reserve(client)
     task = asyncio.create_task(guard.commit(T(7)))
@@ -242,7 +242,7 @@ def test_a_loop_that_ends_in_the_middle_of_a_commit(client: cycles.Cycles, shop:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # what is under way when its loop is closed stays open
 def test_a_loop_that_ends_before_a_settlement_does(shop: Shop) -> None:
-    """The caller is cancelled, waits a moment for the answer, and then its loop is gone; there is no journal either."""
+    """The caller is cancelled, waits a moment for the response, and then its loop is closed, without a journal."""
     client = shop.client(journal=False)
     shop.faults.delay("commit", 1.0)
 
@@ -315,7 +315,7 @@ def test_a_block_that_is_closed_outside_of_any_loop(
 
 
 async def step_by_hand(flow: Any, shop: Shop, at: str) -> None:
-    """Steps a coroutine by hand until the server has heard of it."""
+    """Steps a coroutine by hand until the server has received its request."""
     while not shop.sent(at):
         waits_for = flow.send(None)
         if waits_for is not None:
@@ -342,7 +342,7 @@ def test_a_guard_outlives_its_loop(client: cycles.Cycles, shop: Shop) -> None:
 
 
 async def test_while_the_file_of_a_settlement_goes(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server has answered: nothing is left to do but the file, so nothing is sent again and nothing is pending."""
+    """The server has responded: nothing is left to do but the file, so nothing is sent again and nothing is pending."""
     removing, may_go_on = asyncio.Event(), threading.Event()
     loop, forget = asyncio.get_running_loop(), Journal.delete
 

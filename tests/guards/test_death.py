@@ -26,7 +26,7 @@ T = cycles.tokens
 
 
 def interrupt() -> None:
-    """Ctrl-C, while the main thread waits for the answer."""
+    """Ctrl-C, while the main thread waits for the response."""
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
@@ -69,7 +69,7 @@ WORK = pytest.mark.parametrize("work", [sync_work, async_work], ids=["sync", "as
         ("release", "release", (0, 0)),
     ],
 )
-def test_an_interrupt_while_an_answer_is_awaited(
+def test_an_interrupt_while_a_response_is_awaited(
     client: cycles.Cycles, shop: Shop, work: Any, at: str, verb: str | None, money: Any
 ) -> None:
     shop.faults.delay(at, 0.1)
@@ -108,7 +108,7 @@ FORKS = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 def in_a_child(work: Callable[[], Any]) -> Any:
-    """What `work` answers in a forked child; what it raises, as text."""
+    """What `work` returns in a forked child; what it raises, as text."""
     out, into = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -159,7 +159,7 @@ def test_a_child_that_leaves_its_parents_block_settles_nothing(client: cycles.Cy
 
 @FORKS
 @pytest.mark.parametrize("work", [sync_work, async_work], ids=["sync", "async"])
-def test_a_child_works_for_itself_and_the_parent_goes_on(client: cycles.Cycles, shop: Shop, work: Any) -> None:
+def test_a_child_works_separately_and_the_parent_continues(client: cycles.Cycles, shop: Shop, work: Any) -> None:
     sync_work(client)()
     async_work(client)()
     with client.reserve(T(100), action=ACTION) as guard:
@@ -273,8 +273,8 @@ def test_a_process_that_ends_with_a_settlement_pending(shop: Shop) -> None:
 
 
 @WORK
-def test_an_interrupt_just_after_the_reserve_was_answered(client: cycles.Cycles, shop: Shop, work: Any) -> None:
-    """An observer is where Ctrl-C happens to strike: the answer is there, the guard is not yet."""
+def test_an_interrupt_just_after_the_response_to_the_reserve(client: cycles.Cycles, shop: Shop, work: Any) -> None:
+    """Ctrl-C comes in an observer: the response is there, the guard is not yet."""
     client.on_event(strike(cycles.events.Reserved))
     with pytest.raises(KeyboardInterrupt):
         work(client)()
@@ -282,7 +282,7 @@ def test_an_interrupt_just_after_the_reserve_was_answered(client: cycles.Cycles,
 
 
 @WORK
-def test_an_interrupt_just_after_the_commit_was_answered(client: cycles.Cycles, shop: Shop, work: Any) -> None:
+def test_an_interrupt_just_after_the_response_to_the_commit(client: cycles.Cycles, shop: Shop, work: Any) -> None:
     client.on_event(strike(cycles.events.Settled))
     with pytest.raises(KeyboardInterrupt):
         work(client, "commit")()
@@ -299,7 +299,7 @@ def test_an_interrupt_just_after_the_commit_was_answered(client: cycles.Cycles, 
 def test_an_interrupt_just_after_a_guard_was_claimed(
     client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch, work: Any, verb: str | None, money: Any
 ) -> None:
-    """Nobody else can end the guard any more, and nothing has been sent: the smallest gap there is."""
+    """No other caller can end the guard any more, and nothing has been sent: the smallest gap there is."""
     claim = GuardState.claim
 
     def claim_and_die(self: GuardState, *args: Any) -> bool:
@@ -340,7 +340,7 @@ def interrupted(work: Callable[[], None]) -> None:
 
 
 def strike(kind: type[Any]) -> Callable[[Any], None]:
-    """An observer that is interrupted the first time it hears of such an event."""
+    """An observer that is interrupted the first time it gets such an event."""
     struck: list[Any] = []
 
     def observer(event: Any) -> None:

@@ -1,4 +1,4 @@
-"""Every row of the table "How a block ends", in both worlds, over real HTTP."""
+"""Every row of the table "How a block ends", sync and async, over real HTTP."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_a_fixed_actual_is_committed(world: World, shop: Shop) -> None:
     assert shop.money() == (11, 0)
 
 
-async def test_an_actual_is_asked_with_the_usage(world: World, shop: Shop) -> None:
+async def test_an_actual_is_called_with_the_usage(world: World, shop: Shop) -> None:
     async with world.enter(world.reserve(actual=lambda usage: T(usage.tokens_input + usage.tokens_output))) as guard:
         guard.usage.add(tokens_input=5, tokens_output=6)
     assert shop.money() == (11, 0)
@@ -93,7 +93,7 @@ async def test_an_actual_that_fails_costs_the_estimate(world: World, shop: Shop,
     assert [event.reservation_id for event in events if isinstance(event, told.ActualFailed)] == [guard.reservation_id]
 
 
-async def test_a_block_that_tells_nothing_is_released_with_a_warning(
+async def test_a_block_without_an_amount_is_released_with_a_warning(
     world: World, shop: Shop, events: list[Any]
 ) -> None:
     with pytest.warns(cycles.UncommittedGuardWarning, match="guard.commit") as warned:
@@ -106,7 +106,7 @@ async def test_a_block_that_tells_nothing_is_released_with_a_warning(
 
 
 @pytest.mark.parametrize("kind", [Boom, asyncio.CancelledError, KeyboardInterrupt, SystemExit])
-async def test_a_block_that_raises_gives_the_budget_back(world: World, shop: Shop, kind: Any) -> None:
+async def test_a_block_that_raises_releases_the_budget(world: World, shop: Shop, kind: Any) -> None:
     thrown = kind("mine")
     with pytest.raises(kind) as caught:
         async with world.enter(world.reserve(actual=T(50))) as guard:
@@ -128,7 +128,7 @@ async def test_a_block_that_raises_still_pays_what_it_spent(world: World, shop: 
     assert (guard.state, shop.money()) == ("committed", (7, 0))
 
 
-async def test_a_block_that_raises_asks_actual_if_it_used_anything(world: World, shop: Shop) -> None:
+async def test_a_block_that_raises_calls_actual_if_it_used_anything(world: World, shop: Shop) -> None:
     with pytest.raises(Boom):
         async with world.enter(world.reserve(actual=lambda usage: T(usage.tokens_input))) as guard:
             guard.usage.add(tokens_input=8)
@@ -138,7 +138,7 @@ async def test_a_block_that_raises_asks_actual_if_it_used_anything(world: World,
     assert shop.bodies("commit")[0]["metrics"]["tokens_input"] == 8
 
 
-async def test_a_block_that_raises_asks_nobody_if_it_used_nothing(world: World, shop: Shop) -> None:
+async def test_a_block_that_raises_calls_nothing_if_it_used_nothing(world: World, shop: Shop) -> None:
     with pytest.raises(Boom):
         async with world.enter(world.reserve(actual=lambda usage: T(8))):
             raise Boom
@@ -162,7 +162,7 @@ async def test_a_failing_release_never_hides_the_exception(world: World, shop: S
             raise Boom
 
 
-async def test_a_refused_commit_never_hides_the_exception(world: World, shop: Shop) -> None:
+async def test_a_rejected_commit_never_hides_the_exception(world: World, shop: Shop) -> None:
     shop.faults.status("commit", 409, body={"error": "BUDGET_EXCEEDED", "message": "no", "request_id": "r"})
     with pytest.raises(Boom) as caught:
         async with world.enter(world.reserve()) as guard:
@@ -172,7 +172,7 @@ async def test_a_refused_commit_never_hides_the_exception(world: World, shop: Sh
     assert "BUDGET_EXCEEDED" in caught.value.__notes__[0]
 
 
-async def test_a_refused_commit_at_the_end_of_a_block_raises(world: World, shop: Shop) -> None:
+async def test_a_rejected_commit_at_the_end_of_a_block_raises(world: World, shop: Shop) -> None:
     with pytest.raises(cycles.BudgetExceededError):
         async with world.enter(world.reserve(overage_policy="REJECT")) as guard:
             guard.spend(T(2_000_000))

@@ -67,7 +67,7 @@ async def test_a_guard_ends_once(world: World, shop: Shop, first: str, second: s
     assert shop.operations == ["reserve", first]
 
 
-async def test_a_guard_is_extended_as_often_as_asked(world: World, shop: Shop) -> None:
+async def test_a_guard_is_extended_as_often_as_requested(world: World, shop: Shop) -> None:
     guard = await world.acquire(world.reserve(ttl_ms=20_000))
     await world.get(guard.extend())
     await world.get(guard.extend(5_000))
@@ -77,7 +77,7 @@ async def test_a_guard_is_extended_as_often_as_asked(world: World, shop: Shop) -
 
 
 @pytest.mark.parametrize("by", [0, -1, 86_400_001, True, "5", 1.5])
-async def test_an_extension_out_of_bounds_is_refused_here(world: World, shop: Shop, by: Any) -> None:
+async def test_an_extension_out_of_bounds_is_rejected_before_it_is_sent(world: World, shop: Shop, by: Any) -> None:
     guard = await world.acquire(world.reserve())
     with pytest.raises(cycles.InvalidRequestError, match="extend_by_ms"):
         await world.get(guard.extend(by))
@@ -111,7 +111,7 @@ def test_of_threads_that_race_for_one_guard_one_settles_it(client: cycles.Cycles
 
 
 @pytest.mark.parametrize("wrong", [cycles.usd(1), 5, "5", None])
-async def test_what_cannot_be_settled_leaves_the_guard_as_it_is(world: World, shop: Shop, wrong: Any) -> None:
+async def test_what_cannot_be_settled_leaves_the_guard_unchanged(world: World, shop: Shop, wrong: Any) -> None:
     guard = await world.acquire(world.reserve())
     with pytest.raises(cycles.InvalidRequestError):
         await world.get(guard.commit(wrong))
@@ -228,7 +228,7 @@ async def test_poison_in_the_usage_is_left_out_and_the_amount_settled(world: Wor
     assert shop.money() == (5, 0)
 
 
-async def test_a_server_that_refuses_the_labels_gets_the_amount_without_them(world: World, shop: Shop) -> None:
+async def test_a_server_that_rejects_the_labels_gets_the_amount_without_them(world: World, shop: Shop) -> None:
     shop.faults.status("commit", 400, body={"error": "INVALID_REQUEST", "message": "metrics!", "request_id": "r"})
     async with world.enter(world.reserve()) as guard:
         await world.get(guard.commit(T(5), metadata={"a": 1}))
@@ -238,7 +238,7 @@ async def test_a_server_that_refuses_the_labels_gets_the_amount_without_them(wor
     assert shop.money() == (5, 0)
 
 
-async def test_a_bare_amount_that_is_refused_is_not_sent_again(world: World, shop: Shop) -> None:
+async def test_an_amount_without_labels_that_is_rejected_is_not_sent_again(world: World, shop: Shop) -> None:
     shop.faults.status("commit", 400, body={"error": "INVALID_REQUEST", "message": "amount!", "request_id": "r"})
     with pytest.raises(cycles.ProtocolError, match="amount!"):
         async with world.enter(world.reserve()) as guard:
@@ -246,7 +246,7 @@ async def test_a_bare_amount_that_is_refused_is_not_sent_again(world: World, sho
     assert (guard.state, len(shop.bodies("commit"))) == ("rejected", 1)
 
 
-async def test_a_guard_that_is_dropped_gives_its_budget_back(world: World, shop: Shop, events: list[Any]) -> None:
+async def test_a_guard_that_is_dropped_releases_its_budget(world: World, shop: Shop, events: list[Any]) -> None:
     guard = await world.acquire(world.reserve())
     held = [guard]
     del guard
@@ -277,7 +277,7 @@ async def test_a_guard_that_was_settled_may_be_dropped(world: World, shop: Shop)
     assert shop.operations == ["reserve", "commit"]
 
 
-async def test_a_thread_that_spends_while_the_block_ends_is_heard(
+async def test_what_a_thread_spends_while_the_block_ends_is_committed(
     world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It spends just after the end of the block has found nothing to commit."""

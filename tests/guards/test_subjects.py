@@ -74,7 +74,7 @@ def test_a_wrong_level_is_named(client: cycles.Cycles) -> None:
         pass
 
 
-def test_other_operations_ask_for_the_same_subject(client: cycles.Cycles, shop: Shop) -> None:
+def test_other_operations_send_the_same_subject(client: cycles.Cycles, shop: Shop) -> None:
     with cycles.subject(agent="a"):
         client.decide(T(1), action=ACTION)
         client.record(T(1), action=ACTION)

@@ -1,4 +1,4 @@
-"""A client against a scripted server: short time-outs, no retries in the background that matter."""
+"""A client against a scripted server: short timeouts, no retries in the background that matter."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Make = Callable[..., cycles.Cycles]
 
 
 class Caller:
-    """One call of an operation in one world, after whatever has to come before it."""
+    """One call of an operation, sync or async, after the calls that it needs."""
 
     def __init__(self, kind: str, make: Make) -> None:
         self.is_async = kind == "async"
@@ -52,7 +52,7 @@ class Caller:
         self.client: Any = None
 
     def __call__(self, operation: str, stub: Stub, *answers: Answer, **settings: Any) -> Any:
-        """What the user of `operation` gets to see where the server gives these answers to it."""
+        """What the user of `operation` sees if the server sends these responses."""
         return asyncio.run(self._call(operation, stub, answers, settings))
 
     async def _call(self, operation: str, stub: Stub, answers: tuple[Answer, ...], settings: dict[str, Any]) -> Any:
@@ -98,7 +98,7 @@ class Caller:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Clients with short time-outs, which take what is still owed with them."""
+    """Clients with short timeouts. What is still pending ends with them."""
     with contextlib.ExitStack() as stack:
 
         def client(url: str, **settings: Any) -> cycles.Cycles:

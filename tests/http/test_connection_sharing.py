@@ -53,7 +53,7 @@ def joins_of(pool: Any) -> threading.Semaphore:
     return joined
 
 
-def test_sixteen_threads_share_four_connections_and_each_gets_its_own_answer() -> None:
+def test_sixteen_threads_share_four_connections_and_each_gets_its_own_response() -> None:
     def echo(sock: socket.socket, ended: threading.Event) -> bool:
         return ok(stub.requests[-1].body)(sock, ended)
 
@@ -304,7 +304,7 @@ def test_a_closed_async_client_says_so_and_its_queue_too() -> None:
         stub.wait_for(lambda stub: stub.open == 0)
 
 
-def test_the_end_of_the_loop_closes_what_nobody_closed() -> None:
+def test_the_end_of_the_loop_closes_the_connections_that_are_open() -> None:
     """No ResourceWarning either: pytest would turn it into a failure."""
 
     async def main(stub: Stub) -> AsyncConnections:
@@ -321,7 +321,7 @@ def test_the_end_of_the_loop_closes_what_nobody_closed() -> None:
 def test_a_loop_that_was_held_up_sees_first_that_the_server_hung_up() -> None:
     blocked = threading.Event()
 
-    def answer_and_leave_later(sock: socket.socket, ended: threading.Event) -> bool:
+    def respond_and_leave_later(sock: socket.socket, ended: threading.Event) -> bool:
         sock.sendall(reply(b"one"))
         return not blocked.wait(5)
 
@@ -333,11 +333,11 @@ def test_a_loop_that_was_held_up_sees_first_that_the_server_hung_up() -> None:
         assert (await connections.send("POST", "/v1/x", [], b"{}", 5.0)).body == b"two"
         await connections.aclose()
 
-    with Stub(answer_and_leave_later, ok(b"two")) as stub:
+    with Stub(respond_and_leave_later, ok(b"two")) as stub:
         asyncio.run(main(stub))
 
 
-def test_connections_nobody_uses_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_without_use_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
     with Stub(after(gate, ok()), ok()) as stub:
         connections = threads(stub.url, 2)

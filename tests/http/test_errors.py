@@ -1,4 +1,4 @@
-"""Refusals of a server, as users meet them: the right class, every fact of the answer, and never the key."""
+"""Error responses, as users see them: the right class, every fact of the response, and never the key."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_any_conflict_on_a_reserve_is_a_denial(call: Caller, code: str) -> None:
 
 @pytest.mark.parametrize("operation", ["create", "extend", "decide", "balances"])
 @pytest.mark.parametrize("code", ["BRAND_NEW", "budget_exceeded", ""])
-def test_a_code_nobody_knows_is_a_plain_protocol_error(call: Caller, operation: str, code: str) -> None:
+def test_an_unknown_code_is_a_protocol_error(call: Caller, operation: str, code: str) -> None:
     error = refused(call, operation, 422, refusal(code))
     assert type(error) is cycles.ProtocolError
     assert error.code == (code or None)
@@ -138,7 +138,7 @@ def test_a_key_that_the_server_echoes_is_redacted(call: Caller, caplog: pytest.L
 
 
 @pytest.mark.parametrize("operation", ["create", "commit", "decide"])
-def test_a_key_in_an_answer_off_the_schema_is_redacted(
+def test_a_key_in_a_response_that_does_not_match_the_schema_is_redacted(
     call: Caller, caplog: pytest.LogCaptureFixture, operation: str
 ) -> None:
     caplog.set_level(logging.DEBUG)

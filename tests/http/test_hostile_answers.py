@@ -1,4 +1,4 @@
-"""Whatever comes back: a typed outcome within the deadline, and never an exception of somebody else's."""
+"""Any response gives a typed outcome within the deadline, and never an exception of another library."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def whole(operation: str, **changes: Any) -> dict[str, Any]:
 
 
 def seen(call: Caller, operation: str, stub: Stub, answer: Answer) -> Any:
-    """What the user sees, within the deadline: an answer, or an error of this SDK that explains itself."""
+    """What the user sees, within the deadline: a result, or an error of this SDK that explains itself."""
     before = time.monotonic()
     try:
         outcome = call(operation, stub, answer)
@@ -35,8 +35,8 @@ def seen(call: Caller, operation: str, stub: Stub, answer: Answer) -> Any:
     return outcome
 
 
-def proves_nothing(call: Caller, operation: str, stub: Stub, answer: Answer) -> None:
-    """The user learns that the outcome is unknown, and what is owed stays owed."""
+def is_inconclusive(call: Caller, operation: str, stub: Stub, answer: Answer) -> None:
+    """The user learns that the outcome is unknown, and what is pending stays pending."""
     outcome = seen(call, operation, stub, answer)
     if operation in ("create", "extend"):
         assert isinstance(outcome, cycles.TransportError), outcome
@@ -67,11 +67,11 @@ BODIES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_body_that_is_no_answer(call: Caller, operation: str) -> None:
+def test_a_body_that_is_no_response(call: Caller, operation: str) -> None:
     for name, body in BODIES.items():
         with Stub(ok(body)) as stub:
             try:
-                proves_nothing(call, operation, stub, ok(body))
+                is_inconclusive(call, operation, stub, ok(body))
             except AssertionError as error:
                 raise AssertionError(name) from error
         call.guard = None
@@ -79,11 +79,11 @@ def test_a_body_that_is_no_answer(call: Caller, operation: str) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("status", [101, 201, 204, 206, 301, 304, 399, 600, 999])
-def test_a_status_that_proves_nothing(call: Caller, operation: str, status: int) -> None:
+def test_a_status_that_is_inconclusive(call: Caller, operation: str, status: int) -> None:
     """Not even with the right body: only the exact status counts."""
     body = b"" if status in (204, 304) else json.dumps(ANSWERS[operation]).encode()
     with Stub() as stub:
-        proves_nothing(call, operation, stub, raw(reply(body, status)))
+        is_inconclusive(call, operation, stub, raw(reply(body, status)))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -102,7 +102,7 @@ def test_a_status_that_proves_nothing(call: Caller, operation: str, status: int)
         (599, b"null"),
     ],
 )
-def test_a_refusal_without_a_code(call: Caller, operation: str, status: int, body: bytes) -> None:
+def test_an_error_response_without_a_code(call: Caller, operation: str, status: int, body: bytes) -> None:
     with Stub() as stub:
         outcome = seen(call, operation, stub, ok(body, status))
     if operation == "commit":
@@ -181,7 +181,7 @@ def test_members_of_the_wrong_kind(call: Caller, operation: str) -> None:
     for change in WRONG[operation]:
         with Stub() as stub:
             try:
-                proves_nothing(call, operation, stub, ok(whole(operation, **change)))
+                is_inconclusive(call, operation, stub, ok(whole(operation, **change)))
             except AssertionError as error:
                 raise AssertionError(f"{change}") from error
         call.guard = None
@@ -248,7 +248,7 @@ def _unknown(response: Any, news: dict[str, Any]) -> dict[str, Any]:
 )  # fmt: skip
 def test_a_connection_that_misbehaves(call: Caller, operation: str, answer: Answer) -> None:
     with Stub() as stub:
-        proves_nothing(call, operation, stub, answer)
+        is_inconclusive(call, operation, stub, answer)
 
 
 @pytest.mark.parametrize(
@@ -268,11 +268,11 @@ def test_a_connection_that_misbehaves(call: Caller, operation: str, answer: Answ
 )
 def test_a_server_that_takes_its_time_is_left_at_the_deadline(call: Caller, operation: str, answer: Answer) -> None:
     with Stub() as stub:
-        proves_nothing(call, operation, stub, answer)
+        is_inconclusive(call, operation, stub, answer)
 
 
 @pytest.mark.parametrize("status", [200, 502])
-def test_a_huge_answer_is_not_swallowed(call: Caller, status: int) -> None:
+def test_a_huge_response_is_rejected(call: Caller, status: int) -> None:
     def flood(sock: Any, ended: Any) -> bool:
         sock.sendall(f"HTTP/1.1 {status} OK\r\nContent-Length: 100000000\r\n\r\n".encode())
         for _ in range(100):
@@ -281,11 +281,11 @@ def test_a_huge_answer_is_not_swallowed(call: Caller, status: int) -> None:
 
     for operation in ("create", "commit"):
         with Stub() as stub:
-            proves_nothing(call, operation, stub, flood)
+            is_inconclusive(call, operation, stub, flood)
         call.guard = None
 
 
-def test_a_compressed_answer_is_read(call: Caller) -> None:
+def test_a_compressed_response_is_read(call: Caller) -> None:
     body = gzip.compress(json.dumps(ANSWERS["commit"]).encode())
     with Stub() as stub:
         assert call("commit", stub, ok(body, headers=[("Content-Encoding", "gzip")])).status == "committed"
@@ -335,7 +335,7 @@ def test_reads_and_questions_end_typed_and_on_time(call: Caller, operation: str,
 
 
 @pytest.mark.parametrize("decision", ["MAYBE", "allow", "ALLOW_TOMORROW"])
-def test_a_decision_nobody_knows_fails_closed(call: Caller, decision: str) -> None:
+def test_an_unknown_decision_fails_closed(call: Caller, decision: str) -> None:
     with Stub() as stub, pytest.raises(cycles.ReservationDeniedError, match=decision):
         call("create", stub, ok(whole("create", decision=decision)), ok(ANSWERS["release"]))
     assert [request.target for request in stub.requests] == ["/v1/reservations", "/v1/reservations/res-1/release"]
@@ -350,7 +350,7 @@ def test_what_is_sent_again_is_the_same_to_the_byte(call: Caller, operation: str
     assert first.headers == second.headers
 
 
-def test_the_answers_these_tests_start_from_are_right(call: Caller) -> None:
+def test_the_responses_these_tests_start_from_are_right(call: Caller) -> None:
     for operation, answer in ANSWERS.items():
         with Stub() as stub:
             status = 201 if operation == "event" else 200

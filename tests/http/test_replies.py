@@ -1,4 +1,4 @@
-"""What comes back, whatever the server sends: a reply with raw bytes, or an ExchangeError that says what happened."""
+"""The result of any bytes that a server sends: a reply with raw bytes, or an ExchangeError that says what happened."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def failure(connect: Open, stub: Stub, **how: object) -> ExchangeError:
     return caught.value
 
 
-def test_a_request_arrives_as_it_was_given_and_its_answer_comes_back(connect: Open) -> None:
+def test_a_request_arrives_unchanged_and_its_response_is_returned(connect: Open) -> None:
     with Stub(ok({"a": 1}, headers=[("X-Request-Id", "r1"), ("X-Request-Id", "r2")])) as stub:
         before = time.monotonic()
         answer = connect(stub.url)("POST", "/v1/reservations/a%2Fb/commit?x=1", b'{"n":1}')
@@ -67,7 +67,7 @@ def test_any_status_is_a_reply(connect: Open, status: int) -> None:
         assert connect(stub.url)().status == status
 
 
-def test_informational_answers_come_before_the_answer(connect: Open) -> None:
+def test_informational_responses_come_before_the_response(connect: Open) -> None:
     early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + b"HTTP/1.1 100 Continue\r\n\r\n"
     with Stub(raw(early + reply(b"last"))) as stub:
         assert connect(stub.url)().body == b"last"
@@ -96,13 +96,13 @@ def test_a_body_may_be_framed_in_any_way(connect: Open, answer: bytes) -> None:
 @pytest.mark.parametrize(
     ("coding", "code"), [("gzip", gzip.compress), ("x-gzip", gzip.compress), ("deflate", zlib.compress)]
 )
-def test_a_compressed_answer_is_unpacked(connect: Open, coding: str, code: Callable[[bytes], bytes]) -> None:
+def test_a_compressed_response_is_unpacked(connect: Open, coding: str, code: Callable[[bytes], bytes]) -> None:
     with Stub(ok(code(b"hello"), headers=[("Content-Encoding", coding)])) as stub:
         assert connect(stub.url)().body == b"hello"
 
 
 @pytest.mark.parametrize("coded", [b"not gzip at all", gzip.compress(b"hello" * 100)[:-9]], ids=["damaged", "cut"])
-def test_a_damaged_compression_is_a_broken_answer(connect: Open, coded: bytes) -> None:
+def test_a_damaged_compression_is_a_broken_response(connect: Open, coded: bytes) -> None:
     with Stub(ok(coded, headers=[("Content-Encoding", "gzip")])) as stub:
         error = failure(connect, stub)
     assert (error.kind, error.request_sent) == (FailureKind.BROKEN, True)
@@ -136,7 +136,7 @@ def test_a_compression_bomb_is_given_up(connect: Open) -> None:
     ],
     ids=["hang up", "reset", "reset inside", "not http", "short", "bad chunk", "two lengths", "101", "20", "huge head"],
 )
-def test_what_is_no_http_answer_is_broken(connect: Open, kind: str, answer: object) -> None:
+def test_what_is_no_http_response_is_broken(connect: Open, kind: str, answer: object) -> None:
     with Stub(answer) as stub:  # type: ignore[arg-type]
         error = failure(connect, stub)
     assert (error.kind, error.request_sent) == (FailureKind.BROKEN, True)
@@ -160,7 +160,7 @@ def test_a_name_without_an_address_is_a_connection_that_was_never_had(connect: O
 
 
 @pytest.mark.parametrize("header", [(b"X-Key", b"a\r\nb: c"), (b"X Key", b"a"), (b"X-Key", b"a\x00")])
-def test_a_request_that_is_not_http_is_refused_before_it_is_sent(kind: str, connect: Open, header: object) -> None:
+def test_a_request_that_is_not_http_is_rejected_before_it_is_sent(kind: str, connect: Open, header: object) -> None:
     with Stub() as stub:
         with pytest.raises(ExchangeError) as caught:
             connect(stub.url)(headers=[header])
@@ -168,7 +168,7 @@ def test_a_request_that_is_not_http_is_refused_before_it_is_sent(kind: str, conn
     assert stub.requests == []
 
 
-def test_a_target_that_is_not_ascii_is_refused(connect: Open, kind: str) -> None:
+def test_a_target_that_is_not_ascii_is_rejected(connect: Open, kind: str) -> None:
     if kind.startswith("httpx"):
         pytest.skip("httpx quotes it")
     with Stub() as stub:
@@ -230,7 +230,7 @@ def test_a_connection_that_is_spent_is_not_used_again(connect: Open, answer: obj
 
 
 @pytest.mark.parametrize("kind", ["threads", "tasks"])
-def test_bytes_nobody_asked_for_are_nobodys_answer(connect: Open) -> None:
+def test_bytes_without_a_request_are_no_response(connect: Open) -> None:
     with Stub(raw(reply(b"mine") + reply(b"stray"), keep=True), ok(b"also mine")) as stub:
         send = connect(stub.url)
         assert send().body == b"mine"

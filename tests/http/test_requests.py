@@ -1,4 +1,4 @@
-"""What leaves: exactly what was asked for, to the byte, and nothing at all where it could only be refused."""
+"""What is sent: exactly what was requested, to the byte, and nothing at all where it could only be refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_headers_of_a_request(call: Caller) -> None:
     }
 
 
-def test_nothing_is_sent_that_was_not_asked_for(call: Caller) -> None:
+def test_nothing_is_sent_that_was_not_requested(call: Caller) -> None:
     with Stub() as stub:
         call("create", stub, ok(CREATED))
         create = only(stub)
@@ -75,7 +75,7 @@ def test_the_body_of_a_commit(call: Caller) -> None:
     assert without_key(body) == {"actual": {"unit": "TOKENS", "amount": 7}, "metrics": {}}
 
 
-def test_everything_that_can_be_asked_for(make: Make) -> None:
+def test_everything_that_can_be_requested(make: Make) -> None:
     with Stub(ok(CREATED)) as stub:
         guard = make(stub.url).reserve(
             cycles.usd("0.05"),
@@ -220,7 +220,7 @@ def test_what_is_invalid_names_itself_and_never_leaves(
 
 @pytest.fixture(scope="module")
 def shut() -> Any:
-    """A server that must not be asked."""
+    """A server that must get no request."""
     with Stub(hang_up()) as stub:
         yield stub
 

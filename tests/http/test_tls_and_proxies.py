@@ -54,7 +54,7 @@ def test_tls_connections_are_checked_used_and_used_again(connect: Open, secure: 
         assert [request.connection for request in stub.requests] == [1, 1, 2]
 
 
-def test_a_certificate_nobody_vouches_for_is_a_connection_never_had(connect: Open, secure: ssl.SSLContext) -> None:
+def test_an_untrusted_certificate_is_a_connection_never_made(connect: Open, secure: ssl.SSLContext) -> None:
     with Stub(tls=secure) as stub:
         with pytest.raises(ExchangeError) as caught:
             connect(stub.url)()
@@ -74,7 +74,7 @@ def test_a_tls_handshake_that_stalls_ends_with_the_connect_timeout(connect: Open
 
 
 @pytest.mark.usefixtures("trusted")
-def test_a_tls_answer_that_drips_has_the_same_deadline(connect: Open, secure: ssl.SSLContext) -> None:
+def test_a_tls_response_that_drips_has_the_same_deadline(connect: Open, secure: ssl.SSLContext) -> None:
     with Stub(drip(reply(b"x" * 900), 0.01), tls=secure) as stub:
         started = time.monotonic()
         with pytest.raises(ExchangeError) as caught:
@@ -154,7 +154,7 @@ def test_a_client_that_follows_redirects_does_not_follow_ours() -> None:
         assert elsewhere.connections == 0
 
 
-def test_a_transport_that_answers_from_memory_will_do() -> None:
+def test_a_transport_that_responds_from_memory_works() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(201, json={"path": request.url.path, "key": request.headers["x-cycles-api-key"]})
 
@@ -185,7 +185,7 @@ def test_a_transport_that_answers_from_memory_will_do() -> None:
         (RuntimeError("their transport is odd"), FailureKind.BROKEN, True),
     ],
 )
-def test_whatever_a_transport_raises_is_an_exchange_error(raised: Exception, kind: FailureKind, sent: bool) -> None:
+def test_any_exception_of_a_transport_is_an_exchange_error(raised: Exception, kind: FailureKind, sent: bool) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise raised
 
@@ -204,7 +204,7 @@ def test_a_users_closed_client_says_so() -> None:
     assert caught.value.kind is FailureKind.CLOSED
 
 
-def test_a_users_client_takes_its_times_with_a_connection_in_hand() -> None:
+def test_a_users_client_takes_its_times_while_it_holds_a_connection() -> None:
     with Stub() as stub, httpx.Client(limits=httpx.Limits(max_connections=1)) as client:
         connections = BlockingClient(Endpoint(stub.url), client, connect_timeout_s=1)
         with client.stream("GET", stub.url) as held:  # the one connection is in use
@@ -216,7 +216,7 @@ def test_a_users_client_takes_its_times_with_a_connection_in_hand() -> None:
         assert answer.sent - started > 0.03
 
 
-def test_any_async_transport_will_do() -> None:
+def test_any_async_transport_works() -> None:
     aiohttp = pytest.importorskip("httpx_aiohttp")
 
     async def main(stub: Stub, slow: Stub) -> None:
@@ -235,7 +235,7 @@ def test_any_async_transport_will_do() -> None:
 @pytest.mark.parametrize(
     "base_url", ["", "cycles.example.com", "ftp://x", "http://", "http://x:notaport", "http://[::1"]
 )
-def test_a_base_url_that_leads_nowhere_is_refused(base_url: str) -> None:
+def test_a_base_url_that_leads_nowhere_is_rejected(base_url: str) -> None:
     with pytest.raises(ValueError, match="base_url"):
         Endpoint(base_url)
 
@@ -250,6 +250,6 @@ def test_an_international_name_is_one() -> None:
     assert Endpoint("https://bücher.example").host == "xn--bcher-kva.example"
 
 
-def test_a_raw_reply_is_not_judged(connect: Open) -> None:
+def test_a_raw_reply_is_not_classified(connect: Open) -> None:
     with Stub(raw(reply(b"\xff\xfe<html>", 200))) as stub:
         assert connect(stub.url)().body == b"\xff\xfe<html>"

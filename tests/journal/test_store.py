@@ -30,7 +30,7 @@ def other(tmp_path: Path) -> FileStore:
     return FileStore(tmp_path, lambda: "partition", sync=False)
 
 
-def test_bytes_come_back_unchanged(store: FileStore) -> None:
+def test_bytes_are_returned_unchanged(store: FileStore) -> None:
     record = b'{"b": 1,\t"a": "\xc3\xa9"}\n'
     assert store.put([Put(A, record)]) == [True]
     assert store.list() == [Stored(A, record, 0, 0)]

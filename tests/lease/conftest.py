@@ -14,7 +14,7 @@ from tests.lease.server import LeaseServer
 TTL_MS = 3_500  # a safe schedule, a short pause before each heartbeat, and time for the responses of a busy machine
 
 
-class Heard:
+class Events:
     """The events of one client, in order."""
 
     def __init__(self) -> None:
@@ -40,12 +40,12 @@ class Heard:
 
 
 @pytest.fixture
-def server_responded() -> Heard:
-    return Heard()
+def server_responded() -> Events:
+    return Events()
 
 
 @pytest.fixture
-def client_of(server_responded: Heard) -> Iterator[Callable[..., cycles.Cycles]]:
+def client_of(server_responded: Events) -> Iterator[Callable[..., cycles.Cycles]]:
     """Makes clients of a server; they are closed at the end."""
     clients: list[cycles.Cycles] = []
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Seen(NamedTuple):
-    """One request: monotonic milliseconds of its arrival, what it asked, its body."""
+    """One request: monotonic milliseconds of its arrival, its operation, its body."""
 
     at_ms: float
     what: str

@@ -53,7 +53,7 @@ class ChaosIo:
         self.events.append(event)
 
     async def approve(self, request: ReserveRequest) -> None:
-        """No limit asks for approval."""
+        """No limit needs an approval."""
 
     def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
         """The test sends the heartbeats."""
@@ -71,7 +71,7 @@ class ChaosIo:
         return outcome
 
     def _a_retry_is_safe(self, asked_ms: int | None) -> bool:
-        """Whether an attempt and a margin of a second still fit, as far as anybody on this side can know."""
+        """Whether an attempt and a margin of a second still fit, as far as the client can know."""
         told_ms, ends_ms = self.told
         least_ms = max(1_000, told_ms / 8) + 1_000 + RTT_MS
         return asked_ms is not None and ends_ms - self.server.now(self.clock_ms) - asked_ms >= least_ms

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import cycles
-from tests.lease.conftest import TTL_MS, Heard, reserve
+from tests.lease.conftest import TTL_MS, Events, reserve
 from tests.lease.server import LeaseServer, Seen, gated, grant, hang, refuse
 from tests.support.stub import ok
 
@@ -35,7 +35,7 @@ def keys(seen: list[Seen]) -> list[str]:
     return [each.body["idempotency_key"] for each in seen]
 
 
-def test_beats_come_when_the_lease_needs_them(client_of: Make, server_responded: Heard) -> None:
+def test_heartbeats_come_when_the_lease_needs_them(client_of: Make, server_responded: Events) -> None:
     with LeaseServer() as server, client_of(server) as client:
         guard = reserve(client).acquire()
         at_first = guard.expires_at_ms
@@ -55,7 +55,7 @@ def test_beats_come_when_the_lease_needs_them(client_of: Make, server_responded:
     ] == []
 
 
-def test_async_beats_come_when_the_lease_needs_them(client_of: Make, server_responded: Heard) -> None:
+def test_async_heartbeats_come_when_the_lease_needs_them(client_of: Make, server_responded: Events) -> None:
     async def main() -> None:
         async with reserve(client) as guard:
             at_first = guard.expires_at_ms
@@ -70,7 +70,9 @@ def test_async_beats_come_when_the_lease_needs_them(client_of: Make, server_resp
         assert len(set(keys(extends))) == len(extends)
 
 
-def test_a_failed_beat_is_repeated_with_its_key_within_the_window(client_of: Make, server_responded: Heard) -> None:
+def test_a_failed_heartbeat_is_repeated_with_its_key_within_the_window(
+    client_of: Make, server_responded: Events
+) -> None:
     with LeaseServer(refuse(503), grant()) as server, client_of(server) as client:
         guard = reserve(client).acquire()
         extends = server.wait_for_extends(2)
@@ -86,7 +88,7 @@ def test_a_failed_beat_is_repeated_with_its_key_within_the_window(client_of: Mak
     assert retrying.disposition.startswith("retrying in 0.")
 
 
-def test_an_attempt_is_cut_so_that_one_retry_fits(client_of: Make, server_responded: Heard) -> None:
+def test_an_attempt_times_out_so_that_one_retry_fits(client_of: Make, server_responded: Events) -> None:
     with LeaseServer(hang(), hang()) as server, client_of(server) as client:
         guard = reserve(client).acquire()
         extends = server.wait_for_extends(2)
@@ -101,7 +103,7 @@ def test_an_attempt_is_cut_so_that_one_retry_fits(client_of: Make, server_respon
 
 @pytest.mark.parametrize("retry_after", [None, "1", "Wed, 21 Oct 2026 07:28:00 GMT", "99999999999999999999"])
 def test_throttled_for_longer_than_the_window_stops(
-    client_of: Make, server_responded: Heard, retry_after: str | None
+    client_of: Make, server_responded: Events, retry_after: str | None
 ) -> None:
     with LeaseServer(refuse(429, "LIMIT_EXCEEDED", retry_after=retry_after)) as server, client_of(server) as client:
         guard = reserve(client).acquire()
@@ -112,7 +114,7 @@ def test_throttled_for_longer_than_the_window_stops(
     assert len(server.of("extend")) == 1
 
 
-def test_throttled_for_no_time_is_tried_at_once(client_of: Make, server_responded: Heard) -> None:
+def test_throttled_for_no_time_is_tried_immediately(client_of: Make, server_responded: Events) -> None:
     throttle = refuse(429, "LIMIT_EXCEEDED", retry_after="0")
     with LeaseServer(throttle, grant()) as server, client_of(server) as client:
         guard = reserve(client).acquire()
@@ -123,7 +125,7 @@ def test_throttled_for_no_time_is_tried_at_once(client_of: Make, server_responde
     assert keys(extends)[0] == keys(extends)[1]
 
 
-def test_an_answer_that_proves_nothing_is_a_failure(client_of: Make, server_responded: Heard) -> None:
+def test_an_inconclusive_response_is_a_failure(client_of: Make, server_responded: Events) -> None:
     with LeaseServer(lambda server: ok({"status": "ACTIVE"}), grant()) as server, client_of(server) as client:
         guard = reserve(client).acquire()
         server_responded.wait_for("LeaseExtended")
@@ -141,9 +143,9 @@ def test_an_answer_that_proves_nothing_is_a_failure(client_of: Make, server_resp
         (409, "TENANT_CLOSED", cycles.TenantClosedError),
     ],
 )
-def test_a_refusal_stops_at_once_and_is_said_once(
+def test_a_permanent_code_stops_the_heartbeat_and_is_reported_once(
     client_of: Make,
-    server_responded: Heard,
+    server_responded: Events,
     caplog: pytest.LogCaptureFixture,
     status: int,
     code: str,
@@ -168,7 +170,9 @@ def test_a_refusal_stops_at_once_and_is_said_once(
     assert len(server.of("extend")) == 1
 
 
-def test_a_lease_too_short_for_a_safe_schedule_says_so_at_once(client_of: Make, server_responded: Heard) -> None:
+def test_a_lease_too_short_for_a_safe_schedule_is_reported_immediately(
+    client_of: Make, server_responded: Events
+) -> None:
     with LeaseServer(remaining_ms=2_000) as server, client_of(server) as client:
         guard = reserve(client, ttl_ms=2_000).acquire()
         (lost,) = server_responded.wait_for("LeaseLost")
@@ -179,7 +183,7 @@ def test_a_lease_too_short_for_a_safe_schedule_says_so_at_once(client_of: Make, 
         guard.commit(cycles.tokens(1))
 
 
-def test_a_server_that_does_not_tell_is_kept_by_its_expiries(client_of: Make, server_responded: Heard) -> None:
+def test_a_lease_without_remaining_ttl_is_kept_by_its_expiries(client_of: Make, server_responded: Events) -> None:
     with LeaseServer(remaining_ms=None) as server, client_of(server) as client:
         guard = reserve(client, ttl_ms=60_000).acquire()
         acquired_ms = time.monotonic() * 1000
@@ -190,7 +194,7 @@ def test_a_server_that_does_not_tell_is_kept_by_its_expiries(client_of: Make, se
         guard.commit(cycles.tokens(1))
 
 
-def test_an_extension_by_hand_moves_the_next_beat(client_of: Make, server_responded: Heard) -> None:
+def test_an_extension_by_hand_moves_the_next_heartbeat(client_of: Make, server_responded: Events) -> None:
     with LeaseServer(grant(60_000)) as server, client_of(server) as client:
         guard = reserve(client).acquire()
         assert guard.extend(60_000).remaining_ttl_ms == 60_000
@@ -200,7 +204,7 @@ def test_an_extension_by_hand_moves_the_next_beat(client_of: Make, server_respon
         assert [each.body["extend_by_ms"] for each in server.of("extend")] == [60_000]
 
 
-def test_a_hung_extend_delays_no_other_lease(client_of: Make, server_responded: Heard) -> None:
+def test_a_hung_extend_delays_no_other_lease(client_of: Make, server_responded: Events) -> None:
     with LeaseServer() as server, client_of(server) as client:
         server.by_reservation["r1"] = [hang()]
         stuck, live = reserve(client).acquire(), reserve(client).acquire()
@@ -213,7 +217,7 @@ def test_a_hung_extend_delays_no_other_lease(client_of: Make, server_responded: 
         live.commit(cycles.tokens(1))
 
 
-def test_beats_go_on_while_a_settlement_is_pending(client_of: Make, server_responded: Heard) -> None:
+def test_heartbeats_continue_while_a_settlement_is_pending(client_of: Make, server_responded: Events) -> None:
     with LeaseServer() as server, client_of(server, **IMPATIENT) as client:
         committed = server.fail_commits()
         guard = reserve(client).acquire()
@@ -229,8 +233,8 @@ def test_beats_go_on_while_a_settlement_is_pending(client_of: Make, server_respo
     assert server_responded.of("LeaseLost") == []
 
 
-def test_beats_go_on_while_an_async_settlement_is_pending_and_its_loop_gone(
-    client_of: Make, server_responded: Heard
+def test_heartbeats_continue_while_an_async_settlement_is_pending_and_its_loop_closed(
+    client_of: Make, server_responded: Events
 ) -> None:
 
     async def main() -> None:
@@ -271,7 +275,7 @@ def test_a_short_async_guard_makes_no_task(client_of: Make) -> None:
         assert len(server.requests) == 10
 
 
-def test_no_keeper_is_left_after_close(client_of: Make) -> None:
+def test_no_scheduler_thread_is_left_after_close(client_of: Make) -> None:
     def mine() -> list[str]:
         return [thread.name for thread in threading.enumerate() if str(server.port) in thread.name]
 
@@ -286,7 +290,7 @@ def test_no_keeper_is_left_after_close(client_of: Make) -> None:
 
 
 def test_a_blocked_event_loop_is_named(
-    client_of: Make, server_responded: Heard, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    client_of: Make, server_responded: Events, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, blocked_s = time.monotonic, [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: real() + blocked_s[0])
@@ -304,7 +308,7 @@ def test_a_blocked_event_loop_is_named(
     assert "the event loop was blocked; run blocking code with asyncio.to_thread" in caplog.text
 
 
-def test_a_slow_commit_keeps_its_lease(client_of: Make, server_responded: Heard) -> None:
+def test_a_slow_commit_keeps_its_lease(client_of: Make, server_responded: Events) -> None:
     gate = threading.Event()
     with LeaseServer() as server, client_of(server) as client:
         server.commits.insert(0, gated(gate, {"status": "COMMITTED", "charged": {"unit": "TOKENS", "amount": 1}}))
@@ -318,8 +322,8 @@ def test_a_slow_commit_keeps_its_lease(client_of: Make, server_responded: Heard)
         assert guard.state == "committed"
 
 
-def test_a_beat_under_way_when_its_loop_ends_is_repeated_by_the_keeper(
-    client_of: Make, server_responded: Heard
+def test_a_heartbeat_in_progress_when_its_loop_ends_is_repeated_by_the_scheduler(
+    client_of: Make, server_responded: Events
 ) -> None:
 
     async def main() -> None:
@@ -337,7 +341,7 @@ def test_a_beat_under_way_when_its_loop_ends_is_repeated_by_the_keeper(
         server_responded.wait_for("Settled")
 
 
-def test_an_expired_lease_is_not_beaten_on_while_its_event_is_pending(client_of: Make, server_responded: Heard) -> None:
+def test_an_expired_lease_is_not_extended_while_its_event_is_pending(client_of: Make, server_responded: Events) -> None:
     with LeaseServer() as server, client_of(server, retry_initial_delay=60.0) as client:
         server.commits[:] = [ok({"error": "RESERVATION_EXPIRED", "message": "late", "request_id": "req-1"}, 410)]
         guard = reserve(client).acquire()
@@ -349,7 +353,7 @@ def test_an_expired_lease_is_not_beaten_on_while_its_event_is_pending(client_of:
 
 
 def test_an_exception_in_one_attempt_counts_as_a_failed_attempt(
-    client_of: Make, server_responded: Heard, monkeypatch: pytest.MonkeyPatch
+    client_of: Make, server_responded: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with LeaseServer() as server, client_of(server) as client:
         channel = client._runtime().channel

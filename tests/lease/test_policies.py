@@ -1,4 +1,4 @@
-"""What a lost lease does to the work under each `lease_policy`, in both worlds."""
+"""What a lost lease does to the work under each `lease_policy`, sync and async."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import cycles
-from tests.lease.conftest import Heard, reserve
+from tests.lease.conftest import Events, reserve
 from tests.lease.server import LeaseServer, gated, grant, refuse
 from tests.support.waiting import forever
 
@@ -30,7 +30,7 @@ def cause(raised: pytest.ExceptionInfo[cycles.LeaseLostError]) -> BaseException 
     return raised.value.__cause__
 
 
-def test_warn_lets_the_block_end_as_it_would(client_of: Make, server_responded: Heard) -> None:
+def test_warn_lets_the_block_end_as_it_would(client_of: Make, server_responded: Events) -> None:
     with LeaseServer(*LOSING) as server, client_of(server) as client:
         with reserve(client, actual=ONE) as guard:
             server_responded.wait_for("LeaseLost")
@@ -40,7 +40,7 @@ def test_warn_lets_the_block_end_as_it_would(client_of: Make, server_responded: 
 
 @pytest.mark.parametrize("policy", ["fail_on_finalize", "cancel"])
 def test_a_block_of_blocking_code_raises_at_its_end_after_it_settled(
-    client_of: Make, server_responded: Heard, policy: str
+    client_of: Make, server_responded: Events, policy: str
 ) -> None:
     with LeaseServer(*LOSING) as server, client_of(server) as client:
         with pytest.raises(cycles.LeaseLostError) as raised, reserve(client, actual=ONE, lease_policy=policy):
@@ -49,7 +49,7 @@ def test_a_block_of_blocking_code_raises_at_its_end_after_it_settled(
     assert settled(server) == ["commit"]
 
 
-def test_blocking_code_stops_where_it_looks(client_of: Make, server_responded: Heard) -> None:
+def test_blocking_code_stops_where_it_looks(client_of: Make, server_responded: Events) -> None:
     went_on = False
     with LeaseServer(*LOSING) as server, client_of(server) as client:
         with pytest.raises(cycles.LeaseLostError) as raised, reserve(client, lease_policy="cancel") as guard:
@@ -66,7 +66,7 @@ def test_blocking_code_stops_where_it_looks(client_of: Make, server_responded: H
 
 @pytest.mark.parametrize("policy", ["fail_on_finalize", "cancel"])
 def test_a_guard_without_a_block_raises_from_its_commit_after_it_settled(
-    client_of: Make, server_responded: Heard, policy: str
+    client_of: Make, server_responded: Events, policy: str
 ) -> None:
     with LeaseServer(*LOSING) as server, client_of(server) as client:
         guard = reserve(client, lease_policy=policy).acquire()
@@ -78,7 +78,7 @@ def test_a_guard_without_a_block_raises_from_its_commit_after_it_settled(
 
 
 @pytest.mark.parametrize("policy", ["warn", "fail_on_finalize", "cancel"])
-def test_the_exception_of_the_block_wins(client_of: Make, server_responded: Heard, policy: str) -> None:
+def test_the_exception_of_the_block_wins(client_of: Make, server_responded: Events, policy: str) -> None:
     with LeaseServer(*LOSING) as server, client_of(server) as client:
         with pytest.raises(ValueError, match="mine") as raised, reserve(client, lease_policy=policy) as guard:
             guard.spend(ONE)
@@ -89,7 +89,7 @@ def test_the_exception_of_the_block_wins(client_of: Make, server_responded: Hear
 
 
 @pytest.mark.parametrize("policy", ["fail_on_finalize", "cancel"])
-def test_the_policy_of_the_client_is_the_default(client_of: Make, server_responded: Heard, policy: Any) -> None:
+def test_the_policy_of_the_client_is_the_default(client_of: Make, server_responded: Events, policy: Any) -> None:
     with LeaseServer(*LOSING) as server, client_of(server, lease_policy=policy) as client:
         reservation = reserve(client, actual=ONE)
         with pytest.raises(cycles.LeaseLostError), reservation:
@@ -103,7 +103,7 @@ def run(main: Callable[[], Any]) -> Any:
     return asyncio.run(asyncio.wait_for(main(), 10))
 
 
-def test_cancel_ends_the_block_at_its_await(client_of: Make, server_responded: Heard) -> None:
+def test_cancel_ends_the_block_at_its_await(client_of: Make, server_responded: Events) -> None:
     async def main() -> None:
         with pytest.raises(cycles.LeaseLostError) as raised:
             async with reserve(client, lease_policy="cancel") as guard:
@@ -134,7 +134,7 @@ def test_cancel_commits_what_is_known_to_be_spent(client_of: Make) -> None:
         assert commit.body["metadata"] == {"outcome": "error"}
 
 
-def test_a_loss_after_the_block_has_ended_cancels_nothing(client_of: Make, server_responded: Heard) -> None:
+def test_a_loss_after_the_block_has_ended_cancels_nothing(client_of: Make, server_responded: Events) -> None:
     async def main() -> str:
         async with reserve(client, lease_policy="cancel") as guard:
             await asyncio.to_thread(server.wait_for_extends, 1)
@@ -152,7 +152,7 @@ def test_a_loss_after_the_block_has_ended_cancels_nothing(client_of: Make, serve
     assert server_responded.of("LeaseLost") == []
 
 
-def test_without_a_block_nothing_is_cancelled(client_of: Make, server_responded: Heard) -> None:
+def test_without_a_block_nothing_is_cancelled(client_of: Make, server_responded: Events) -> None:
     async def main() -> str:
         guard = await reserve(client, lease_policy="cancel")
         await asyncio.to_thread(server_responded.wait_for, "LeaseLost")
@@ -184,7 +184,7 @@ def test_a_cancellation_from_outside_stays_one(client_of: Make) -> None:
         assert settled(server) == ["release"]
 
 
-def test_a_cancellation_from_outside_beside_a_loss_stays_one(client_of: Make, server_responded: Heard) -> None:
+def test_a_cancellation_from_outside_beside_a_loss_stays_one(client_of: Make, server_responded: Events) -> None:
     async def block() -> None:
         async with reserve(client, lease_policy="cancel"):
             try:
@@ -285,7 +285,7 @@ def test_a_cancelled_anyio_scope_around_the_block_stays_one(client_of: Make) -> 
         assert len(keys) == 1  # the client goes on where the scope cut the guard short, with the same key
 
 
-def test_nested_blocks_each_raise_their_own_loss(client_of: Make, server_responded: Heard) -> None:
+def test_nested_blocks_each_raise_their_own_loss(client_of: Make, server_responded: Events) -> None:
     async def main() -> None:
         async with reserve(client) as outer:
             with pytest.raises(cycles.LeaseLostError) as raised:
@@ -301,7 +301,7 @@ def test_nested_blocks_each_raise_their_own_loss(client_of: Make, server_respond
 
 
 @pytest.mark.parametrize("policy", ["warn", "fail_on_finalize"])
-def test_the_other_policies_cancel_nothing(client_of: Make, server_responded: Heard, policy: str) -> None:
+def test_the_other_policies_cancel_nothing(client_of: Make, server_responded: Events, policy: str) -> None:
     async def main() -> str:
         async with reserve(client, lease_policy=policy, actual=ONE):
             await asyncio.to_thread(server_responded.wait_for, "LeaseLost")

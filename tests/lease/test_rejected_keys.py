@@ -1,4 +1,4 @@
-"""A heartbeat continues after 401 and 403 while the lease lasts: keys are corrected, and stores come back."""
+"""A heartbeat continues after 401 and 403 while the lease lasts: keys are corrected, and stores recover."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class LeaseIo:
         self.events.append(event)
 
     async def approve(self, request: ReserveRequest) -> None:
-        """No limit asks for approval."""
+        """No limit needs an approval."""
 
     def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
         """The test sends the heartbeats."""

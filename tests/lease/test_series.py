@@ -9,7 +9,7 @@ import pytest
 
 import cycles
 from cycles.embedded import EmbeddedServer, ManualClock
-from tests.lease.conftest import Heard
+from tests.lease.conftest import Events
 from tests.lease.server import LeaseServer, refuse
 
 ACTION = ("test", "work")
@@ -105,7 +105,7 @@ def test_async_series(server: EmbeddedServer, client: cycles.Cycles) -> None:
     assert spent(server) == 300
 
 
-def test_a_lost_lease_is_followed_by_another(client_of: Callable[..., cycles.Cycles], server_responded: Heard) -> None:
+def test_a_lost_lease_is_followed_by_another(client_of: Callable[..., cycles.Cycles], server_responded: Events) -> None:
     with LeaseServer(refuse(409, "MAX_EXTENSIONS_EXCEEDED")) as server, client_of(server) as client:
         with client.lease_series(cycles.tokens(1_000), action=ACTION, ttl_ms=3_500) as series:
             first = series.next()

@@ -1,6 +1,6 @@
 """What a process under test does: a client, a few steps, and perhaps a sudden death at a chosen point.
 
-A child is told as JSON (`Orders`) what to do and answers as one line of JSON what came of it. It ends with `os._exit`,
+A child gets its orders as JSON (`Orders`) and prints the outcome as one line of JSON. It ends with `os._exit`,
 so that only a child with ``leave`` set gets the flush of an orderly exit.
 """
 
@@ -108,7 +108,7 @@ def main(orders: dict[str, Any]) -> None:
 
 
 class Log(logging.Handler):
-    """The kinds of events in this process's log: it hears those of the very start too."""
+    """The kinds of events in this process's log: those of the very start too."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -1,4 +1,4 @@
-"""The world of a recovery test: a watched ledger on a real socket, a journal, and child processes that die."""
+"""The set-up of a recovery test: a watched ledger on a real socket, a journal, and child processes that die."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Seen(NamedTuple):
 
 
 class Ledger(cycles.EmbeddedServer):
-    """An embedded server that notes each write as it arrives, before anything is answered."""
+    """An embedded server that notes each write as it arrives, before any response."""
 
     def __init__(self, journal_root: Path, clock: cycles.ManualClock | None) -> None:
         super().__init__({f"tenant:{TENANT}": cycles.tokens(1_000_000)}, clock=clock)
@@ -179,7 +179,7 @@ class Door:
 
 
 class Setup:
-    """One server, one journal, any number of processes one after the other or at once."""
+    """One server, one journal, any number of processes one after the other or at the same time."""
 
     def __init__(self, url: str, children: Children, folder: Path, clock: cycles.ManualClock | None = None) -> None:
         self.url = url
@@ -210,7 +210,7 @@ class Setup:
     def start(
         self, *steps: tuple[Any, ...], leave: bool = False, meet: int | None = None, **client: Any
     ) -> subprocess.Popen[str]:
-        """A child in an interpreter of its own, which goes on while the test does other things."""
+        """A child in a separate interpreter, which continues while the test does other things."""
         return self.children.start({**self.orders(*steps, **client), "leave": leave, "meet": meet})
 
     def killed_at(self, operation: str, *steps: tuple[Any, ...], answered: bool = False, **client: Any) -> None:

@@ -1,4 +1,4 @@
-"""Recovery profile, core: what an answer means for a settlement, in a process that lives on."""
+"""Recovery profile, core: what a response means for a settlement, in a process that lives on."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_an_event_carries_the_metrics_and_metadata_of_the_commit(manual_world: S
 def test_cr_core_003_a_failed_extend_is_reported_and_repeated_and_the_commit_is_made(
     world: Setup, committing: Committing
 ) -> None:
-    """A lease so short that its first beat comes at once; the heartbeat has one safe retry."""
+    """A lease so short that its first heartbeat comes immediately; the heartbeat has one safe retry."""
     world.server.faults.refuse("extend")
     told: list[Any] = []
     with world.client() as client:
@@ -313,7 +313,7 @@ INVALID = {"error": "INVALID_REQUEST", "message": "m", "request_id": "r"}
 
 
 def test_an_amount_is_settled_without_the_values_that_the_server_rejects(manual_world: Setup) -> None:
-    """The commit's metadata is refused, then the lease is over, then the event's metadata is refused as well."""
+    """The commit's metadata is rejected, then the lease is over, then the event's metadata is rejused as well."""
     world = manual_world
     world.server.faults.status("commit", 400, body=INVALID)
     world.server.faults.status("commit", 410)

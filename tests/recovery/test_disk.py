@@ -1,4 +1,4 @@
-"""Disks that are full, locked or missing: settlements go out all the same, and the operator is told once."""
+"""Disks that are full, locked or missing: settlements are sent anyway, and the operator gets a report once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_an_unusable_journal_costs_one_warning_and_nothing_else(
     assert "journal_dir" in unwritable[0]
 
 
-def test_what_cannot_be_written_down_is_still_settled_in_the_background(world: Setup, blocked_root: Path) -> None:
+def test_what_cannot_be_saved_is_still_settled_in_the_background(world: Setup, blocked_root: Path) -> None:
     world.server.faults.drop_response("commit")
     with world.client() as client:
         assert client.reserve(cycles.tokens(100), action=ACTION).acquire().commit(ACTUAL).status == "pending"
@@ -50,7 +50,7 @@ def test_what_cannot_be_written_down_is_still_settled_in_the_background(world: S
 
 @pytest.mark.skipif(os.name != "posix", reason="limits are POSIX")
 def test_a_full_disk_lets_the_settlement_out(world: Setup) -> None:
-    """A real one as far as the process can tell: the kernel refuses every byte it writes to a file."""
+    """A real one for the process: the kernel rejects every byte it writes to a file."""
     ended = world.run(("fill_disk",), ("commit", 42))
     assert ended.done[1]["status"] == "committed"
     assert ended.answer is not None

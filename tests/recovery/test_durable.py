@@ -162,7 +162,7 @@ def test_cr_durable_007_a_record_under_a_legacy_name_is_settled(world: Setup) ->
 
 
 def test_cr_durable_007_ids_that_look_alike_never_share_a_file(world: Setup) -> None:
-    """A record is told apart by its exact id: a look-alike's legacy file is neither overwritten nor removed."""
+    """A record is identified by its exact id: a look-alike's legacy file is neither overwritten nor removed."""
     world.server.faults.refuse("commit", times=2)
     world.killed_at("commit", ("commit", 42))
     (path,) = journal_files(world.root)
@@ -195,7 +195,7 @@ def test_an_event_without_a_reservation_survives_too(world: Setup) -> None:
 
 
 def test_a_record_of_a_sibling_sdk_is_settled(world: Setup, tmp_path: Path) -> None:
-    """Spaces, no event body, an unknown member, and a name of its own scheme: what a team that moves over has."""
+    """Spaces, no event body, an unknown member, and a name in another scheme: what a team that moves over has."""
     world.server.faults.refuse("commit")
     world.killed_at("commit", ("commit", 42))
     (path,) = journal_files(world.root)

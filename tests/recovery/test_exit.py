@@ -153,7 +153,7 @@ def test_the_spend_of_a_token_is_written_ahead_when_it_is_attached(world: Setup)
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_the_entry_of_a_dropped_guard_ends_when_its_record_is_saved(world: Setup) -> None:
-    """Another process may settle the record long before this one ends; its entry must not come back then."""
+    """Another process may settle the record long before this one ends; its entry must not be settled again then."""
     world.server.faults.refuse("commit", times=None)
     with world.client(flush_timeout=0.0) as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()

@@ -1,4 +1,4 @@
-"""Ways out of a process: each of them waits for what is owed, a bounded time, and leaves the rest on disk."""
+"""Exit paths of a process: each of them waits for what is pending, a bounded time, and leaves the rest on disk."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.recovery.kit import PATIENCE_S, Setup, end_of
 ACTUAL = cycles.tokens(42)
 
 
-def owe_one(client: cycles.Cycles) -> None:
+def leave_one_pending(client: cycles.Cycles) -> None:
     assert client.reserve(cycles.tokens(100), action=ACTION).acquire().commit(ACTUAL).status == "pending"
 
 
 @pytest.fixture
 def unlucky(world: Setup) -> Setup:
-    """The first answer to a commit is lost."""
+    """The first response to a commit is lost."""
     world.server.faults.drop_response("commit")
     return world
 
@@ -43,14 +43,14 @@ def test_an_interpreter_that_just_ends_settles_first(unlucky: Setup, commit: str
 
 def test_close_settles_first(unlucky: Setup) -> None:
     client = unlucky.client()
-    owe_one(client)
+    leave_one_pending(client)
     client.close()
     assert_settled_once(unlucky)
 
 
 def test_the_end_of_a_with_block_settles_first(unlucky: Setup) -> None:
     with unlucky.client() as client:
-        owe_one(client)
+        leave_one_pending(client)
     assert_settled_once(unlucky)
 
 
@@ -66,7 +66,7 @@ def test_the_end_of_an_async_with_block_settles_first(unlucky: Setup) -> None:
 
 def test_flush_settles_and_counts_and_the_client_stays_usable(unlucky: Setup) -> None:
     with unlucky.client() as client:
-        owe_one(client)
+        leave_one_pending(client)
         report = client.flush(timeout=PATIENCE_S)
         assert (report.settled, report.pending, report.quarantined) == (1, 0, 0)
         assert client.flush(timeout=PATIENCE_S) == cycles.FlushReport(0, 0, 0)
@@ -90,7 +90,7 @@ def test_an_unreachable_server_delays_the_exit_for_a_bounded_time_and_the_log_li
     client = world.client(flush_timeout=0.3)
     world.server.faults.refuse("commit", times=None)
     with caplog.at_level(logging.WARNING, "cycles"):
-        owe_one(client)
+        leave_one_pending(client)
         started = time.monotonic()
         client.close()
     assert time.monotonic() - started < 3.0
@@ -103,7 +103,7 @@ def test_an_unreachable_server_delays_the_exit_for_a_bounded_time_and_the_log_li
 def test_a_flush_that_runs_out_of_time_leaves_the_records_where_they_are(world: Setup) -> None:
     world.server.faults.refuse("commit", times=None)
     with world.client(flush_timeout=0.1) as client:
-        owe_one(client)
+        leave_one_pending(client)
         report = client.flush(timeout=0.2)
         assert (report.settled, report.pending) == (0, 1)
         assert len(world.leftovers) == 1
@@ -118,7 +118,7 @@ def test_a_flush_that_runs_out_of_time_leaves_the_records_where_they_are(world: 
 def test_a_server_that_hangs_delays_a_flush_and_a_close_no_longer_than_they_allow(world: Setup) -> None:
     world.server.faults.drop_response("commit")
     client = world.client(timeout=8.0, flush_timeout=0.2, retry_initial_delay=60.0)
-    owe_one(client)
+    leave_one_pending(client)
     world.server.faults.delay("commit", 8.0, times=None)
     started = time.monotonic()
     assert client.flush(timeout=0.2).pending == 1
@@ -130,11 +130,11 @@ def test_a_server_that_hangs_delays_a_flush_and_a_close_no_longer_than_they_allo
 
 
 def test_settlements_continue_automatically_after_an_outage(world: Setup) -> None:
-    """The background tries again by itself, and a success wakes the others early."""
+    """The background tries again automatically, and a success wakes the others early."""
     world.server.faults.refuse("commit", times=None)
     with world.client(retry_initial_delay=0.05) as client:
         for _ in range(3):
-            owe_one(client)
+            leave_one_pending(client)
         world.server.faults.clear()
         with world.server.news:
             assert world.server.news.wait_for(lambda: world.server.charged == 3 * 42, PATIENCE_S)
@@ -144,7 +144,7 @@ def test_a_success_makes_pending_settlements_due_early(world: Setup) -> None:
     """However long the pause would still be: another call that gets through shows that the server is back."""
     world.server.faults.refuse("commit")
     with world.client(retry_initial_delay=3_600.0, retry_max_delay=3_600.0, flush_timeout=0.0) as client:
-        owe_one(client)
+        leave_one_pending(client)
         owe_nothing = client.reserve(cycles.tokens(1), action=ACTION).acquire().commit(cycles.tokens(1))
         assert owe_nothing.status == "committed"
         with world.server.news:

@@ -1,4 +1,4 @@
-"""Whatever goes wrong, and in whatever order: once it is over, what is charged is the sum of what was spent."""
+"""Any failures in any order: once it is over, what is charged is the sum of what was spent."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Settling(RuleBasedStateMachine):
 
     @rule(name=which)
     def kill(self, name: str) -> None:
-        """As a killed process leaves it: nothing flushed, nothing said, the files as they are."""
+        """As a killed process leaves it: nothing flushed, nothing reported, the files unchanged."""
         client = self.clients.pop(name, None)
         if client is not None:
             abandon(client)
@@ -130,7 +130,7 @@ class Settling(RuleBasedStateMachine):
 
 
 def abandon(client: cycles.Cycles) -> None:
-    """Stops a client's threads where they are, and sees to it that nothing else of it runs ever again."""
+    """Stops a client's threads where they are, and ensures that nothing else of it runs ever again."""
     runtime = client._runtime_
     assert runtime is not None
     runtime.closed = True

@@ -1,4 +1,4 @@
-"""A server that is gone for an hour with thousands of settlements pending: a few requests, a few threads, no loss."""
+"""A server that is down for an hour with thousands of settlements pending: a few requests, a few threads, no loss."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def leave_pending(root: Path, base_url: str, count: int) -> None:
 
 
 class VirtualKeeper:
-    """Stands in for the keeper's threads: runs each job when its time has come, one after the other."""
+    """Replaces the scheduler's threads: runs each job when its time has come, one after the other."""
 
     def __init__(self, clock: SimpleNamespace) -> None:
         self._clock = clock

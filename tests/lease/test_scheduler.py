@@ -1,4 +1,4 @@
-"""The keeper: few threads, nothing started or woken without need, and no job that keeps another from running."""
+"""The scheduler: few threads, nothing started or woken without need, and no job that keeps another from running."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def scheduler(time: VirtualTime) -> Iterator[Scheduler]:
     assert scheduler.close(PATIENCE_S)
 
 
-def keeper_threads() -> list[str]:
+def scheduler_threads() -> list[str]:
     return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("cycles-scheduler-test"))
 
 
@@ -40,7 +40,7 @@ def grow(time: VirtualTime) -> None:
 
 def test_no_thread_before_the_first_job(scheduler: Scheduler) -> None:
     scheduler.worker_pool("beats", 4)
-    assert keeper_threads() == []
+    assert scheduler_threads() == []
     assert scheduler.close()
 
 
@@ -51,12 +51,12 @@ def test_a_far_job_costs_one_thread_and_the_next_ones_nothing(time: VirtualTime,
     for later in range(100):
         scheduler.at(1041.0 + later, lambda: None, worker_pool).cancel()
         scheduler.at(1040.0, lambda: None, worker_pool)
-    assert keeper_threads() == ["cycles-scheduler-test-timer"]
+    assert scheduler_threads() == ["cycles-scheduler-test-timer"]
     assert time.wakes == {}
-    assert all(thread.daemon for thread in threading.enumerate() if thread.name in keeper_threads())
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name in scheduler_threads())
 
 
-def test_an_earlier_job_wakes_the_keeper(time: VirtualTime, scheduler: Scheduler) -> None:
+def test_an_earlier_job_wakes_the_scheduler(time: VirtualTime, scheduler: Scheduler) -> None:
     worker_pool = scheduler.worker_pool("beats", 4)
     ran = threading.Event()
     scheduler.at(1040.0, lambda: None, worker_pool)
@@ -177,7 +177,7 @@ def test_quick_jobs_need_one_worker(time: VirtualTime, scheduler: Scheduler) -> 
 
 
 @pytest.mark.parametrize("error", [ValueError("boom"), SystemExit(3), KeyboardInterrupt()])
-def test_a_job_that_raises_is_logged_and_its_worker_goes_on(
+def test_a_job_that_raises_is_logged_and_its_worker_continues(
     time: VirtualTime, scheduler: Scheduler, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     worker_pool = scheduler.worker_pool("beats", 1)
@@ -197,14 +197,14 @@ def test_a_job_that_raises_is_logged_and_its_worker_goes_on(
     assert record.exc_info[1] is error
 
 
-def test_threads_end_after_idling_and_come_back(time: VirtualTime, scheduler: Scheduler) -> None:
+def test_threads_end_after_idling_and_start_again(time: VirtualTime, scheduler: Scheduler) -> None:
     worker_pool = scheduler.worker_pool("beats", 1)
     ran = threading.Semaphore(0)
     scheduler.soon(ran.release, worker_pool)
     assert ran.acquire(timeout=PATIENCE_S)
     time.until(lambda: scheduler._wakes_at_s == time.now_s + IDLE_S and worker_pool._idle == 1)
     time.advance(IDLE_S)
-    time.until(lambda: keeper_threads() == [])
+    time.until(lambda: scheduler_threads() == [])
     assert scheduler.threads == 0
     scheduler.soon(ran.release, worker_pool)
     assert ran.acquire(timeout=PATIENCE_S)
@@ -251,13 +251,13 @@ def test_close_drops_what_has_not_started(time: VirtualTime, scheduler: Schedule
     assert far.cancelled
     go.set()
     assert scheduler.close(PATIENCE_S)
-    assert keeper_threads() == []
+    assert scheduler_threads() == []
     assert scheduler.soon(ran.set, worker_pool).cancelled
     assert not ran.is_set()
     assert scheduler.scheduled == 0
 
 
-def test_a_job_may_close_its_own_keeper(time: VirtualTime, scheduler: Scheduler) -> None:
+def test_a_job_may_close_its_own_scheduler(time: VirtualTime, scheduler: Scheduler) -> None:
     worker_pool = scheduler.worker_pool("beats", 1)
     closed = threading.Event()
 
@@ -269,7 +269,7 @@ def test_a_job_may_close_its_own_keeper(time: VirtualTime, scheduler: Scheduler)
     assert closed.wait(PATIENCE_S)
 
 
-def test_a_signal_handler_may_close_the_keeper_whatever_it_interrupts(scheduler: Scheduler) -> None:
+def test_a_signal_handler_may_close_the_scheduler_at_any_point(scheduler: Scheduler) -> None:
     worker_pool = scheduler.worker_pool("beats", 1)
     with scheduler._lock:  # as if the signal had come in the middle of `at`
         scheduler.at(1e9, lambda: None, worker_pool).cancel()
