@@ -33,13 +33,22 @@ class Work(Cost):
         denied: Returns the result that replaces a denied call, or raises.
         tool: The name of the tool that is called; the caps must allow it.
         is_model: Whether the call is a step of an agent: caps that allow no further step are a denial.
+        key: The idempotency key of the reservation; a new one by default.
+        subject: Replaces the subject of `common`, if it was called for this call already.
     """
 
     common: Common
     denied: Callable[[Exception], Any]
     tool: str | None = None
     is_model: bool = False
+    key: str | None = None
+    subject: Any = None
     _running: bool = field(default=False, init=False)
+
+    @property
+    def began(self) -> bool:
+        """Whether the call itself has begun: from then on errors are its own."""
+        return self._running
 
     def run(self, call: Callable[[Guard], T]) -> T:
         """Reserve, run the call and settle. Returns what `denied` returns if the reservation is denied.
@@ -180,7 +189,8 @@ class Work(Cost):
         return common.reserving().reserve(
             self.estimate,
             action=(kind, name[:LONGEST_NAME] or "unknown"),
-            subject=common.subject_of(*self.call),
+            subject=common.subject_of(*self.call) if self.subject is None else self.subject,
+            idempotency_key=self.key,
             actual=self.actual if isinstance(self.actual, cycles.Amount) else self.of_usage(),
             **common.options,
         )
