@@ -161,7 +161,7 @@ def _read(calls: BoundedCalls, path: str, rejected: bool, now_ms: int) -> Inspec
         return None  # it was settled since the directory was read
     except OSError as error:
         return InspectedRecord(id=identity, state=state, path=path, reason=error.strerror)
-    return _entry(identity, state, path, content, now_ms)
+    return entry_of(identity, state, path, content, now_ms)
 
 
 def _state(name: str, rejected: bool) -> State | None:
@@ -175,7 +175,8 @@ def _state(name: str, rejected: bool) -> State | None:
     return "unfinished" if name.endswith(".tmp") and ".json." in name else None
 
 
-def _entry(identity: str, state: State, path: str, content: bytes, now_ms: int) -> InspectedRecord:
+def entry_of(identity: str, state: State, path: str, content: bytes, now_ms: int) -> InspectedRecord:
+    """Return what the content of a file says; that of a rejected one is an object with `record` and `reason`."""
     members = _object(content)
     kept: dict[str, Any] = {}
     if state == "rejected":

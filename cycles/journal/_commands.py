@@ -5,6 +5,7 @@ A command takes a `Context` and its arguments, and returns its exit status.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,10 +14,19 @@ from typing import Any, Final, TypeVar
 from attrs import frozen
 
 import cycles
+from cycles._config import without_password
 from cycles._core.records import Record, partition
 from cycles._core.settlement_rules import MAY_BE_CHARGED
 from cycles._journal import by_hand
 from cycles._journal.inspection import InspectedRecord, select
+from cycles._journal.store_inspection import (
+    StoreView,
+    files_of,
+    is_url,
+    move_files_into,
+    move_store_into,
+    view_of,
+)
 from cycles.journal import directory_of, inspect
 from cycles.journal._terminal import Terminal, say
 
@@ -48,6 +58,25 @@ class Context:
         """The directory of all journals."""
         return directory_of(self.config().journal_dir)
 
+    def store(self) -> StoreView | None:
+        """Return the configured store; None without one, or if server and key are not configured."""
+        config = self.config()
+        url = config.journal_store
+        if not isinstance(url, str) or not is_url(url) or not config.base_url or not config.api_key:
+            return None
+        key = config.api_key if isinstance(config.api_key, str) else ""  # a callable needs a tenant
+        owner = partition(config.base_url, config.tenant, key)
+        return view_of(url, owner, config.journal_store_timeout)
+
+    def records(self) -> list[InspectedRecord]:
+        """Return the records of all files, and those of the configured server and principal in the store."""
+        found = inspect(self.root)
+        view = self.store()
+        if view is not None:
+            with contextlib.closing(view):
+                found += view.records()
+        return found
+
 
 @frozen
 class Argument:
@@ -71,7 +100,7 @@ class JournalCommand:
 
 def unsettled(context: Context) -> list[InspectedRecord]:
     """Return the records that are not settled, without the rejected ones."""
-    return [entry for entry in inspect(context.root) if entry.state != "rejected"]
+    return [entry for entry in context.records() if entry.state != "rejected"]
 
 
 def pending(context: Context) -> int:
@@ -84,7 +113,7 @@ def pending(context: Context) -> int:
 def list_records(context: Context, rejected: bool = False) -> int:
     """Print the unsettled records, or the rejected ones."""
     if rejected:
-        found = [entry for entry in inspect(context.root) if entry.state == "rejected"]
+        found = [entry for entry in context.records() if entry.state == "rejected"]
         _print(context, found, "no rejected record")
     else:
         _print(context, unsettled(context), "no unsettled record")
@@ -113,7 +142,7 @@ def show(context: Context, id: str) -> int:  # noqa: A002 - the name of the argu
 
 def export(context: Context) -> int:
     """Print all records as JSON lines, the rejected ones too."""
-    for entry in inspect(context.root):
+    for entry in context.records():
         context.terminal.document(_whole(entry))
     return DONE
 
@@ -139,7 +168,7 @@ def retry(context: Context, id: str | None = None, as_event: bool = False) -> in
     if as_event:
         return _retry_as_event(context, config, entry, record)
     context.confirm(f"settle {entry.amount} of {entry.reservation_id} now, with all that is pending there?")
-    if entry.state == "quarantined":
+    if entry.state == "quarantined" and not _in_store(context, entry, lambda view: view.requeue(entry)):
         _changing(lambda: by_hand.requeue(entry, record))
     return _flush_one(context, config, entry)
 
@@ -149,7 +178,7 @@ def discard(context: Context, id: str) -> int:  # noqa: A002
     entry = _one(context, id)
     amount = entry.amount if entry.amount is not None else "a record that cannot be read"
     context.confirm(f"never settle {amount} of {entry.reservation_id or entry.path}?")
-    kept = _changing(lambda: by_hand.discard(entry))
+    kept = _in_store(context, entry, lambda view: view.discard(entry)) or _changing(lambda: by_hand.discard(entry))
     if context.terminal.json:
         context.terminal.document({**_whole(entry), "path": kept})
     else:
@@ -158,15 +187,32 @@ def discard(context: Context, id: str) -> int:  # noqa: A002
 
 
 def move(context: Context, source: str, target: str) -> int:
-    """Move all records from one directory to another."""
-    if not Path(source).expanduser().is_dir():
+    """Move all records from one place to another: a directory, or the URL of a store."""
+    if not is_url(source) and not Path(source).expanduser().is_dir():
         raise cycles.ConfigurationError(f"{source} is no directory; pass the directory that has the records")
-    moved, left = _changing(lambda: by_hand.move_all(Path(source), Path(target)))
+    moved, left = _changing(lambda: _moved(context, source, target))
+    shown, there = without_password(source), without_password(target)
     if context.terminal.json:
         context.terminal.document({"moved": moved, "left": left})
     else:
-        context.terminal.line(f"{moved} moved to {target}, {left} left in {source}")
+        context.terminal.line(f"{moved} moved to {there}, {left} left in {shown}")
     return UNSETTLED if left else DONE
+
+
+def _moved(context: Context, source: str, target: str) -> tuple[int, int]:
+    config = context.config()
+    timeout_s = config.journal_store_timeout
+    if not is_url(source):
+        if is_url(target):
+            return move_files_into(target, Path(source).expanduser(), timeout_s)
+        return by_hand.move_all(Path(source), Path(target))
+    base_url, api_key = config.endpoint()  # the records of a store are those of one server and principal
+    owner = partition(base_url, config.tenant, api_key)
+    with contextlib.closing(view_of(source, owner, timeout_s)) as view:
+        if not is_url(target):
+            return move_store_into(view, files_of(Path(target).expanduser(), owner))
+        with contextlib.closing(view_of(target, owner, timeout_s)) as other:
+            return move_store_into(view, other.store)
 
 
 COMMANDS: Final = (
@@ -189,7 +235,9 @@ COMMANDS: Final = (
         changes=True,
     ),
     JournalCommand("discard", "Keep a record and never settle it.", discard, (Argument("id"),), changes=True),
-    JournalCommand("move", "Move all records to another directory.", move, (Argument("source"), Argument("target"))),
+    JournalCommand(
+        "move", "Move all records to another directory or store.", move, (Argument("source"), Argument("target"))
+    ),
 )
 
 
@@ -251,7 +299,7 @@ def _whole(entry: InspectedRecord) -> dict[str, Any]:
 
 
 def _one(context: Context, wanted: str) -> InspectedRecord:
-    found = select(inspect(context.root), wanted)
+    found = select(context.records(), wanted)
     if len(found) == 1:
         return found[0]
     if not found:
@@ -275,7 +323,18 @@ def _readable(entry: InspectedRecord) -> Record:
     return record
 
 
+def _in_store(context: Context, entry: InspectedRecord, change: Callable[[StoreView], object]) -> str | None:
+    """Change a record of the store. Return None if the record is a file, otherwise what happened."""
+    view = context.store() if "#" in entry.path and is_url(entry.path) else None
+    if view is None:
+        return None
+    with contextlib.closing(view):
+        return str(change(view) or view.name)
+
+
 def _check_principal(entry: InspectedRecord, own: str, base_url: str) -> None:
+    if is_url(entry.path):
+        return  # a store shows the records of the configured principal only
     if _partition_folder(entry).name != own:
         raise cycles.ConfigurationError(
             f"this record belongs to {entry.base_url or 'another server'} and another principal than the configured "
@@ -293,6 +352,8 @@ def _retry_as_event(context: Context, config: cycles.Config, entry: InspectedRec
     if entry.settled_at_ms is not None:
         raise cycles.InvalidRequestError("this record was settled by hand already; discard it, or leave it")
     context.confirm(f"send {entry.amount} of {entry.reservation_id} as an event{warning}?")
+    if _in_store(context, entry, lambda view: view.put_rejected_back(record)):
+        return _flush_one(context, config, entry)
     path = _changing(lambda: by_hand.put_rejected_back(entry, record))
     status = _flush_one(context, config, entry)
     now_ms = time.time_ns() // 1_000_000
@@ -305,8 +366,10 @@ def _retry_as_event(context: Context, config: cycles.Config, entry: InspectedRec
 def _flush_one(context: Context, config: cycles.Config, entry: InspectedRecord) -> int:
     """Flush, and report whether the server rejected this record."""
     status = _flush(context, config)
-    for found in inspect(context.root):
-        same = found.id == entry.id and Path(found.path).parent.parent == _partition_folder(entry)
+    for found in context.records():
+        same = found.id == entry.id and (
+            is_url(found.path) or Path(found.path).parent.parent == _partition_folder(entry)
+        )
         if same and found.state == "rejected" and found.record != entry.record:
             say(f"the server rejected the amount: {found.reason}; it is kept in {found.path}")
             return REJECTED

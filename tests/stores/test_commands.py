@@ -1,0 +1,163 @@
+"""The commands on the journal with a shared store: list, show, export, retry, discard, move, pending."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+import cycles
+from cycles._core.records import Record, encode, file_name, partition
+from cycles._journal import open_journal, store_inspection
+from cycles._journal.memory_store import MemoryStore
+from cycles._journal.store import Put
+from cycles._journal.store_journal import key_of
+from cycles.journal.__main__ import main
+
+STORE = "redis://:secret@store.test:6379/0"
+SHOWN = "redis://[hidden]@store.test:6379/0"
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
+    """A store that the URL of the tests opens."""
+    shared = MemoryStore()
+    for module in (open_journal, store_inspection):
+        monkeypatch.setattr(module, "open_store", lambda url: shared)
+    return shared
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[cycles.EmbeddedServer]:
+    with cycles.EmbeddedServer({"tenant:acme": cycles.tokens(1_000)}) as server, server.listen() as url:
+        monkeypatch.setenv("CYCLES_BASE_URL", url)
+        monkeypatch.setenv("CYCLES_API_KEY", server.api_key)
+        monkeypatch.setenv("CYCLES_TENANT", "acme")
+        monkeypatch.setenv("CYCLES_JOURNAL_URL", STORE)
+        monkeypatch.setenv("CYCLES_JOURNAL_DIR", str(tmp_path / "files"))
+        yield server
+
+
+@pytest.fixture
+def url(server: cycles.EmbeddedServer) -> str:
+    return os.environ["CYCLES_BASE_URL"]
+
+
+def an_event(url: str, number: int, **changes: Any) -> Record:
+    body = {
+        "idempotency_key": f"k{number}",
+        "actual": {"unit": "TOKENS", "amount": number},
+        "subject": {"tenant": "acme"},
+        "action": {"kind": "a", "name": "b"},
+    }
+    record = Record(
+        reservation_id=f"event:k{number}",
+        base_url=url,
+        mode="event",
+        event_fallback_body=body,
+        recorded_at_ms=1_700_000_000_000 + number,
+    )
+    return evolve(record, **changes)
+
+
+def bound(store: MemoryStore, url: str) -> MemoryStore:
+    return store.bind(partition(url, "acme", ""))
+
+
+def fill(store: MemoryStore, url: str, *numbers: int) -> None:
+    records = [an_event(url, number, recorded_at_ms=2_000_000_000_000) for number in numbers]
+    bound(store, url).put([Put(key_of(each.reservation_id), encode(each), None, 0) for each in records])
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    capsys.readouterr()
+    try:
+        status = main(list(words))
+    except SystemExit as left:
+        status = int(left.code or 0)
+    found = capsys.readouterr()
+    return status, found.out + found.err
+
+
+def test_the_records_of_the_store_are_listed_without_a_claim(
+    store: MemoryStore, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(store, url, 3, 4)
+    bound(store, url).reject(key_of("event:k4"), "may_be_charged")
+    status, out = run(capsys, "list", "--json")
+    (entry,) = json.loads(out)["records"]
+    assert status == 0
+    assert (entry["reservation_id"], entry["state"], entry["amount"]["amount"]) == ("event:k3", "pending", 3)
+    assert entry["path"] == f"{SHOWN}#{key_of('event:k3')}"
+    _, out = run(capsys, "list", "--rejected", "--json")
+    (entry,) = json.loads(out)["records"]
+    assert (entry["reservation_id"], entry["reason"]) == ("event:k4", "may_be_charged")
+    assert [stored.fence for stored in bound(store, url).list()] == [0]
+    assert "secret" not in out
+    _, out = run(capsys, "export")
+    exported = {json.loads(line)["record"]["reservation_id"] for line in out.splitlines()}
+    assert exported == {"event:k3", "event:k4"}
+
+
+def test_a_record_is_retried(
+    store: MemoryStore, url: str, server: cycles.EmbeddedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(store, url, 3)
+    status, out = run(capsys, "retry", "event:k3", "--yes")
+    assert (status, server.spent("tenant:acme")) == (0, cycles.tokens(3)), out
+    assert bound(store, url).list() == []
+
+
+def test_a_poison_record_is_retried_with_no_claims_counted(
+    store: MemoryStore, url: str, server: cycles.EmbeddedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(store, url, 3)
+    for _ in range(11):
+        bound(store, url).claim(16, 0)
+    assert [kept.state for kept in bound(store, url).kept()] == ["quarantined"]
+    status, out = run(capsys, "retry", "event:k3", "--yes")
+    assert (status, server.spent("tenant:acme")) == (0, cycles.tokens(3)), out
+
+
+def test_a_rejected_amount_is_sent_as_an_event(
+    store: MemoryStore, url: str, server: cycles.EmbeddedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(store, url, 3)
+    bound(store, url).reject(key_of("event:k3"), "BUDGET_EXCEEDED")
+    assert run(capsys, "retry", "event:k3", "--yes")[0] != 0
+    status, out = run(capsys, "retry", "event:k3", "--as-event", "--yes")
+    assert (status, server.spent("tenant:acme")) == (0, cycles.tokens(3)), out
+    assert bound(store, url).kept() == []
+
+
+def test_a_record_is_discarded(store: MemoryStore, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(store, url, 3)
+    status, out = run(capsys, "discard", "event:k3", "--yes")
+    assert (status, f"kept as quarantined in {SHOWN}" in out) == (0, True)
+    assert bound(store, url).list() == []
+    run(capsys, "discard", "event:k3", "--yes")
+    assert bound(store, url).kept() == []
+
+
+def test_records_move_between_files_and_store_with_the_same_bytes(
+    store: MemoryStore, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    owner, record = partition(url, "acme", ""), an_event(url, 3)
+    folder = tmp_path / "files" / owner
+    folder.mkdir(parents=True)
+    content = encode(record) + b" "
+    (folder / file_name(record.reservation_id)).write_bytes(content)
+    status, out = run(capsys, "move", str(tmp_path / "files"), STORE)
+    assert (status, "1 moved to redis://[hidden]" in out) == (0, True), out
+    assert [stored.record for stored in bound(store, url).list()] == [content]
+    assert list(folder.glob("v2-*")) == []
+    status, out = run(capsys, "move", STORE, str(tmp_path / "files"))
+    assert status == 0, out
+    assert (folder / file_name(record.reservation_id)).read_bytes() == content
+    assert bound(store, url).list() == []
+    assert "secret" not in out
