@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from cycles._core.outcome import RejectedResponse, Success
+from cycles._core.records import Record
 from cycles._core.requests import Call
 from cycles._core.results import ReservationDetail
+from cycles._core.settlement import actual_of
 from cycles._errors import ReservationNotActiveError
 from cycles._flows.io import Io
 
@@ -34,6 +36,15 @@ async def replay_error(io: Io, key: str, reservation_id: str, trace_id: str) -> 
         status=first.status,
         committed=first.committed,
         finalized_at_ms=first.finalized_at_ms,
+    )
+
+
+def pending_error(key: str, record: Record) -> ReservationNotActiveError:
+    """Return the error for a replay whose first run has ended, but whose settlement is pending in this process."""
+    return ReservationNotActiveError(
+        f"idempotency_key {key!r:.80} was used before: reservation {record.reservation_id} has a pending commit of "
+        f"{actual_of(record)}, {_ADVICE}",
+        reservation_id=record.reservation_id,
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
 
 from cycles._core.denial_message import denial_message
 from cycles._core.error_mapping import denial, error_of
@@ -26,7 +26,7 @@ from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import Io
 from cycles._flows.observe import is_observed, open_observed
 from cycles._flows.release import send_release
-from cycles._flows.replay import replay_error
+from cycles._flows.replay import pending_error, replay_error
 from cycles._flows.reports import report
 from cycles._flows.retry import describe, may_have_taken_effect, pause_before_retry, send_write, uncertain
 from cycles._flows.run_limit import HeldByLimits, limits_apply
@@ -213,8 +213,8 @@ async def _opened(
     if not is_allowed(body["decision"]):
         await _raise_denial(io, request, outcome, trace_id, create)
     reservation_id = body["reservation_id"]
-    if request.idempotency_key is not None and body.get("remaining_ttl_ms") == 0:
-        raise await replay_error(io, key, reservation_id, trace_id)
+    if request.idempotency_key is not None:
+        await _check_replay(io, key, reservation_id, body, trace_id)
     guard = GuardState(request, key, trace_id, io.now_ms(), outcome)
     take(guard)
     create.owned()
@@ -230,6 +230,15 @@ async def _opened(
         action=request.action.name,
     )
     return guard
+
+
+async def _check_replay(io: Io, key: str, reservation_id: str, body: Mapping[str, Any], trace_id: str) -> None:
+    """Raise ReservationNotActiveError if the caller's key replays a reservation whose work has ended."""
+    if body.get("remaining_ttl_ms") == 0:
+        raise await replay_error(io, key, reservation_id, trace_id)
+    pending = await io.pending_record(reservation_id)
+    if pending is not None:
+        raise pending_error(key, pending)
 
 
 async def _raise_denial(io: Io, request: ReserveRequest, success: Success, trace_id: str, create: _Create) -> None:

@@ -87,6 +87,7 @@ class SpendLog:
         self._files: list[_SlotFile] = []
         self._free: dict[Layout, list[tuple[_SlotFile, int]]] = {layout: [] for layout in _LAYOUTS}
         self._lock = threading.Lock()
+        self._closed = False
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=partial(_close_in_child, weakref.ref(self)))
 
@@ -116,9 +117,10 @@ class SpendLog:
     def close(self) -> None:
         """Remove the files that have no entry.
 
-        The others stay open and locked as long as the process lives: a guard that is still in use may be committed.
+        The others stay open and locked until their last entry ends: a guard that is still in use may be committed.
         """
         with self._lock:
+            self._closed = True
             empty = [file for file in self._files if file.is_empty()]
             self._files = [file for file in self._files if file not in empty]
             for free in self._free.values():
@@ -128,8 +130,13 @@ class SpendLog:
 
     def _put_back(self, file: _SlotFile, index: int) -> None:
         with self._lock:
-            if file in self._files:
+            if file not in self._files:
+                return
+            if not (self._closed and file.is_empty()):
                 self._free[file.layout].append((file, index))
+                return
+            self._files.remove(file)
+        file.remove()
 
 
 class Slot:

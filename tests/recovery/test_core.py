@@ -330,3 +330,15 @@ def test_an_amount_is_settled_without_the_values_that_the_server_rejects(manual_
     assert world.server.charged == 42
     assert world.leftovers == []
     assert "ValuesOmitted" in [type(event).__name__ for event in told]
+
+
+def test_a_key_whose_first_run_is_not_settled_yet_does_not_run_again(world: Setup) -> None:
+    """The server still has an active reservation under the key, but the work is done."""
+    world.server.faults.refuse("commit", times=None)
+    with world.client(flush_timeout=0.0) as client:
+        reservation = client.reserve(cycles.tokens(100), action=ACTION, idempotency_key="job-7")
+        with reservation as guard:
+            assert guard.commit(cycles.tokens(7)).status == "pending"
+        with pytest.raises(cycles.ReservationNotActiveError, match=r"job-7.* pending commit of 7 tokens") as caught:
+            reservation.acquire()
+        assert caught.value.reservation_id == guard.reservation_id

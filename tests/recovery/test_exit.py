@@ -165,6 +165,19 @@ def test_the_entry_of_a_dropped_guard_ends_when_its_record_is_saved(world: Setup
         assert entries(world) == 0
 
 
+def test_the_log_is_removed_when_its_last_guard_ends_after_the_close(world: Setup) -> None:
+    client = world.client()
+    guards = [client.reserve(cycles.tokens(100), action=ACTION).acquire() for _ in range(2)]
+    for guard in guards:
+        guard.spend(cycles.tokens(7))
+    client.close()
+    assert entries(world) == 2
+    guards[0].commit()
+    assert entries(world) == 1
+    guards[1].commit()
+    assert (world.server.charged, journal_files(world.root)) == (14, [])
+
+
 def test_shadow_guards_write_nothing_ahead(world: Setup) -> None:
     with world.client() as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION, shadow=True).acquire()
