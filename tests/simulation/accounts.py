@@ -1,4 +1,4 @@
-"""Who pays in a run: for each use of a guard a budget of its own, some of them empty, tight, frozen or with caps."""
+"""Who pays in a run: each use of a guard has its own budget; some are empty, tight, frozen or have caps."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The simulated disk of the journals: real files in one directory, with failing calls, torn writes and power loss."""
 
-# This module stands in for os, so it calls os.
+# This module replaces os, so it calls os.
 # ruff: noqa: PTH105, PTH108, PTH110, PTH200
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class SimOs:
         self._changed.clear()
 
     def _change(self, *paths: str) -> None:
-        """Note what the first name, and the others that change with it, stand for now."""
+        """Note the content behind the first name and behind the others that change with it."""
         if self.faults.read_only:
             raise OSError(errno.EROFS, "read-only file system", paths[0])
         if paths[0] not in self._changed:

@@ -45,7 +45,7 @@ class Process:
         self.locks_held = 0
 
     def kill(self) -> None:
-        """End the process at once, as `kill -9` does."""
+        """End the process immediately, as `kill -9` does."""
         self.alive = False
         self.hub.trace(f"{self.name} is killed")
 

@@ -206,8 +206,8 @@ FAULTS: Final = (
     Fault(
         "entries of dead processes are not recovered",
         "cycles/_journal/journal.py",
-        "if not has_record and not is_known(record.reservation_id) and not self.save(record):",
-        "if not has_record and record is None:",
+        "for record in latest_records(entries):",
+        "for record in latest_records([]):",
     ),
     Fault(
         "spend is written ahead every ten seconds",

@@ -1,4 +1,4 @@
-"""Run seeds in processes of their own, and print what they found."""
+"""Run seeds in separate processes, and print what they found."""
 
 from __future__ import annotations
 

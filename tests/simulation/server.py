@@ -75,6 +75,7 @@ class SimServer:
         self.store = MemoryStore(records(accounts))
         self.faults = Faults()
         self.up = True
+        self.restores = 0
         self.lost_in_restore: dict[str, int] = {}
         self._on_charge = on_charge
         self._clock = ServerClock(hub)
@@ -117,6 +118,7 @@ class SimServer:
         before = self._all_spent()
         if restore and self.store.backup:
             self.store.records = dict(self.store.backup)
+            self.restores += 1
         self._server = self._started()
         after = self._all_spent()
         for scope, amount in before.items():

@@ -118,7 +118,7 @@ class SimulatedRun:
         program.process.kill()
         saved = {agent_of(record) for path, record in files(self._journal, "v2-*.json") if self._is_saved(path)}
         for op in self.ops:
-            if op.process is program.process and (not op.ended or op.kind == HELD):
+            if op.process is program.process and (not op.ended or (op.kind == HELD and not op.ends_after_close)):
                 op.killed_s = self.hub.now_s
                 op.saved = op.agent in saved
                 op.keeps_spend = op.keeps_spend and keeps_spend and not self._faults.disk_fails
@@ -262,7 +262,7 @@ class SimulatedRun:
         self.exempt = books.exempt
         folder = self._folder_of("acme")
         if (folder / "README.txt").exists():
-            self.problems += [f"the file {name} is gone" for name in faults.missing_foreign_files(folder)]
+            self.problems += [f"the file {name} was deleted" for name in faults.missing_foreign_files(folder)]
 
 
 def _amount(kept: dict[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -237,10 +238,29 @@ def dropped_sync(program: Program, op: Op) -> None:
 def held_sync(program: Program, op: Op) -> None:
     guard = program.reserve(op).acquire()
     program.entered(op, guard)
-    program.held.append(guard)
+    program.held.append((op, guard))
     program.spend(op, guard, 15)
     program.spend(op, guard, 5)
     program.hub.sleep(1.2)
+
+
+def fail_policy_sync(program: Program, op: Op) -> None:
+    with contextlib.suppress(cycles.LeaseLostError), program.reserve(op, lease_policy="fail_on_finalize") as guard:
+        program.entered(op, guard)
+        program.hub.sleep(program.work_s())
+        commit(program, op, guard, 35)
+
+
+def own_key_sync(program: Program, op: Op) -> None:
+    key = {"idempotency_key": f"key of {op.agent}", "ttl_ms": 5_000}
+    with program.reserve(op, **key) as guard:
+        program.entered(op, guard)
+        commit(program, op, guard, 30)
+    restores = program.server.restores
+    described = program.reserve(op, **key).described
+    with contextlib.suppress(cycles.CyclesError), described:
+        if program.server.restores == restores:
+            op.problems.append("the work of an idempotency key ran a second time")
 
 
 def series_sync(program: Program, op: Op) -> None:
@@ -301,6 +321,8 @@ SYNC: Final[dict[str, Callable[[Program, Op], None]]] = {
     "denied": denied_sync,
     "dropped": dropped_sync,
     HELD: held_sync,
+    "fail policy": fail_policy_sync,
+    "own key": own_key_sync,
     "series": series_sync,
     "flush": flush_sync,
 }

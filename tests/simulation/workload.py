@@ -48,6 +48,7 @@ class Op:
     killed_s: float | None = None  # when the process was killed, if that was before the end
     saved: bool = False  # killed, and the journal holds a record of it
     keeps_spend: bool = True  # False: a kill may lose its spend too: a token has it, or the power was lost
+    ends_after_close: bool = False
     rejected: str | None = None  # the typed error of an understood rejection
     ran: bool = False
     may_run_unreserved: bool = False
@@ -101,7 +102,7 @@ class Program:
         self.killed = False
         self.left_pending = 0
         self.rejected: dict[str, int] = {}  # by reservation, what was reported as rejected
-        self.held: list[Any] = []  # guards that stay open until the program exits
+        self.held: list[tuple[Op, Any]] = []  # guards that stay open until the program exits
         self.client: cycles.Cycles
 
     def main(self, threads: list[list[str]], tasks: list[str], ending: str) -> None:
@@ -114,15 +115,24 @@ class Program:
             with self.within(None, "close", CLOSE_S):
                 self.client.close()
             self.closed = True
+            self._end_held()
         self.finished = True
         if ending == "exit":
             runtime: Any = self.client._runtime_
             with self.within(None, "the exit of the interpreter", CLOSE_S):
                 runtime.close_at_exit()
-            open_ = [guard.name for guard in self.held if guard.state == "active"]
+            open_ = [guard.name for _, guard in self.held if guard.state == "active"]
             if open_:
                 self.hub.problems.append(f"the interpreter has exited, and these guards are not ended: {open_}")
             self.process.alive = False
+
+    def _end_held(self) -> None:
+        """Commit some of the guards that are in use after the close of their client."""
+        while self.held and self.hub.random.random() < 0.5:
+            op, guard = self.held.pop()
+            op.committing, op.ends_after_close = True, True
+            with contextlib.suppress(cycles.ProtocolError), self.within(op, "commit", SETTLE_S):
+                guard.commit()
 
     def fork(self, process: Process) -> Program:
         """Return the program of a forked child. It has the client of its parent."""
@@ -291,34 +301,36 @@ class TimedReservation:
     def __init__(self, program: Program, op: Op, reservation: cycles.Reservation) -> None:
         self._program = program
         self._op = op
-        self._reservation = reservation
+        self.described = reservation
+        # A key of the caller may be of an earlier run, which is then read once.
+        self._limit_s = RESERVE_S + (TIMEOUT_S if reservation._request.idempotency_key else 0)
 
     def acquire(self) -> cycles.Guard:
-        with self._program.within(self._op, "reserve", RESERVE_S):
-            return self._reservation.acquire()
+        with self._program.within(self._op, "reserve", self._limit_s):
+            return self.described.acquire()
 
     def __enter__(self) -> cycles.Guard:
-        with self._program.within(self._op, "reserve", RESERVE_S):
-            return self._reservation.__enter__()
+        with self._program.within(self._op, "reserve", self._limit_s):
+            return self.described.__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
     ) -> None:
         with self._program.within(self._op, "the end of a block", SETTLE_S):
-            self._reservation.__exit__(kind, raised, tb)
+            self.described.__exit__(kind, raised, tb)
 
     def __await__(self) -> Generator[Any, None, cycles.AsyncGuard]:
-        return self._reservation.__await__()
+        return self.described.__await__()
 
     async def __aenter__(self) -> cycles.AsyncGuard:
-        with self._program.within(self._op, "reserve", RESERVE_S + CANCEL_S):
-            return await self._reservation.__aenter__()
+        with self._program.within(self._op, "reserve", self._limit_s + CANCEL_S):
+            return await self.described.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
     ) -> None:
         with self._program.within(self._op, "the end of a block", SETTLE_S + CANCEL_S):
-            await self._reservation.__aexit__(kind, raised, tb)
+            await self.described.__aexit__(kind, raised, tb)
 
 
 def client_of(server: SimServer, settings: dict[str, Any]) -> cycles.Cycles:
