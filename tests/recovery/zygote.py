@@ -21,7 +21,7 @@ from tests.recovery import child
 
 def load_everything() -> None:
     for module in pkgutil.walk_packages(cycles.__path__, "cycles."):
-        if not module.name.startswith("cycles.embedded"):
+        if not module.name.startswith(("cycles.embedded", "cycles.integrations")):  # the latter need their extras
             importlib.import_module(module.name)
     # What is imported late elsewhere: a child that becomes another user may not be able to read the files then.
     for late in ("cycles_client.protocol", "platform", "platformdirs", "platformdirs.unix", "uuid", "pwd"):
