@@ -24,6 +24,8 @@ SECTIONS: Final[dict[str, list[tuple[str, str]]]] = {
         ("Guard an OpenAI, Anthropic or Gemini client", "providers.md"),
         ("Keep prices right", "prices.md"),
         ("Guard long work", "heartbeat.md"),
+        ("Guard thousands of small calls", "pools.md"),
+        ("Choose options of the client", "client.md"),
         ("Run workers that may die", "recovery.md"),
         ("Share the journal of a fleet", "fleets.md"),
         ("Test your agent", "testing.md"),

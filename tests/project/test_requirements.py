@@ -51,3 +51,10 @@ def test_every_locked_package_has_hashes() -> None:
 
 def test_the_constraints_name_the_same_versions_as_the_lock() -> None:
     assert locked("constraints.txt") == locked("requirements/dev.txt")
+
+
+def test_the_readme_lists_every_extra_with_what_it_requires() -> None:
+    optional = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    rows = re.findall(r"^\| `([\w-]+)` \| (.+?) \| .+ \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    listed = {extra: re.findall(r"`([^`]+)`", requires) for extra, requires in rows}
+    assert listed == {extra: needed for extra, needed in optional.items() if extra not in ("dev", "docs", "release")}
