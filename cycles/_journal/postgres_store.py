@@ -45,6 +45,12 @@ with items as (
   set record = excluded.record, due = excluded.due, claims = 0, quarantined = null, rejected = null
   returning j.key
 ) select key from updated union all select key from inserted"""
+_PUT_NEW: Final = f"""
+insert into cycles_journal as j (partition, key, record, due)
+select $1::text, key, record, {_LATER.format("due_ms")}
+from unnest($2::text[], $3::text[], $4::bigint[]) as t(key, record, due_ms) order by key
+on conflict (partition, key) do update
+set record = excluded.record, due = excluded.due, claims = 0, quarantined = null, rejected = null returning j.key"""
 _LATER_ONE: Final = _LATER.format("$4::bigint")
 _PUT_ONE: Final = f"""
 insert into cycles_journal as j (partition, key, record, due) values ($1::text, $2::text, $3::text, {_LATER_ONE})
@@ -120,13 +126,13 @@ class PostgresStore:
             return [self._put_one(items[0])]
         saved: builtins.list[bool] = []
         for batch in _without_repeats(items):
-            columns = (
-                _array([item.key for item in batch]),
-                _array([_text(item.record) for item in batch]),
-                _numbers([item.fence for item in batch]),
-                _numbers([item.due_ms for item in batch]),
-            )
-            written = {row[0] for row in self._run(_PUT, *columns)}
+            keys, records = _array([item.key for item in batch]), _array([_text(item.record) for item in batch])
+            fences, due = _numbers([item.fence for item in batch]), _numbers([item.due_ms for item in batch])
+            if all(item.fence is None for item in batch):  # the common case takes half the time
+                rows = self._run(_PUT_NEW, keys, records, due)
+            else:
+                rows = self._run(_PUT, keys, records, fences, due)
+            written = {row[0] for row in rows}
             saved += [item.key.encode() in written for item in batch]
         return saved
 
