@@ -194,7 +194,7 @@ def test_closing_a_tenant_closes_what_it_owns(target: AdminTarget) -> None:
 
 def test_closing_a_tenant_disables_its_webhooks(target: AdminTarget) -> None:
     target.onboarded()
-    hook = target.admin.create_webhook("https://hooks.example.com/cycles", ["budget.exhausted"], tenant=target.tenant)
+    hook = target.admin.create_webhook("https://192.0.2.1/cycles", ["budget.exhausted"], tenant=target.tenant)
     target.admin.close_tenant(target.tenant, confirm=target.tenant)
     shown = target.admin.raw("getWebhookSubscription", subscription_id=hook.subscription_id)
     assert str(shown.status) == "DISABLED"
