@@ -296,11 +296,12 @@ class SettlementsLeftPending(Event):
 
     def text(self) -> str:
         count = "1 settlement" if self.pending == 1 else f"{self.pending} settlements"
-        if self.total is not None:
-            count += f" of {self.total}" + ("" if self.pending == 1 else " in total")
+        total = "" if self.total is None else f" of {self.total}" + ("" if self.pending == 1 else " in total")
         if self.directory is None:
-            return f"client closed with {count} pending: the journal is off, so they are lost when the process ends"
-        return f"client closed with {count} pending: saved in {self.directory}; the next client settles them"
+            rest = "the journal is off, so they are lost when the process ends"
+        else:
+            rest = f"saved in {self.directory}; the next client settles them"
+        return f"client closed with {count}{total} pending: {rest}"
 
 
 @frozen(kw_only=True)

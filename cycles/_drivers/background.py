@@ -354,7 +354,7 @@ class Background:
         logger.error("pending task %s failed: %s: %s", item.key, type(error).__name__, error, exc_info=error)
         if item.attempts + 1 >= BUGGY_ATTEMPTS:
             return None
-        return Later(item.value, f"{type(error).__name__}: {error}", outage=False)
+        return Later(item.value, f"{type(error).__name__}: {error!s:.200}", outage=False)
 
     def _put_back(self, item: Item[PendingTask], step: Done | Later | None) -> None:
         now = time.monotonic()

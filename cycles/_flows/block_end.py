@@ -110,7 +110,7 @@ def _actual_amount(io: Io, guard: GuardState, end: CallActual) -> Amount | None:
         amount = end.actual(guard.usage)
         guard.check_unit(amount)
     except Exception as error:  # the caller's own code; its failure must not lose the spend
-        detail = f"{type(error).__name__}: {error}"
+        detail = f"{type(error).__name__}: {error!s:.200}"
         report(io, "ActualFailed", guard, estimate=guard.request.estimate, detail=detail)
         return None
     return amount

@@ -300,7 +300,7 @@ class GuardState:
         self.check_unit(amount)
         with self._lock:
             if self._claimed is not None:
-                raise GuardFinalizedError(f"cannot spend: {self.name} already ended ({self._claimed})")
+                raise GuardFinalizedError(f"cannot spend: {self.name} already ended ({self._claimed}); reserve again")
             self.spent = amount if self.spent is None else self.spent + amount
             return self.spent
 

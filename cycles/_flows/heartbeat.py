@@ -52,7 +52,7 @@ async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
     try:
         outcome = await io.send(call)
     except Exception as error:  # a bug below: this attempt has failed, and the next one may not
-        outcome = Unreachable(f"{type(error).__name__}: {error}", error, trace_id=heartbeat.trace_id)
+        outcome = Unreachable(f"{type(error).__name__}: {error!s:.200}", error, trace_id=heartbeat.trace_id)
     except BaseException:  # the event loop is closing
         heartbeat.interrupted()
         raise

@@ -183,7 +183,7 @@ def test_a_lease_too_short_for_a_safe_schedule_is_reported_immediately(
         guard.commit(cycles.tokens(1))
 
 
-def test_a_lease_without_remaining_ttl_is_kept_by_its_expiries(client_of: Make, server_responded: Events) -> None:
+def test_a_lease_without_remaining_ttl_is_extended_immediately(client_of: Make, server_responded: Events) -> None:
     with LeaseServer(remaining_ms=None) as server, client_of(server) as client:
         guard = reserve(client, ttl_ms=60_000).acquire()
         acquired_ms = time.monotonic() * 1000

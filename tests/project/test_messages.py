@@ -6,6 +6,7 @@ import gc
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -104,7 +105,7 @@ def test_a_message_that_breaks_the_pattern_is_reported(text: str, problem: str) 
     assert problem in problems_of(Message("InvalidRequestError", text, "cycles/x.py:1"))[0]
 
 
-FEWEST_LETTERS = 9
+FEWEST_LETTERS = 8
 """Letters of a message beside its values: one with fewer would fit every text."""
 LONGEST = 700
 """Characters of the longest message: one that lists every count of a usage."""
@@ -124,10 +125,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def texts(messages: list[Message]) -> Callable[[str], bool]:
     """Return a function that says whether a text is a message of the page, with values in its placeholders."""
-    forms = [re.sub(r"\\\{.*?\\\}", ".*", re.escape(message.text)) for message in messages]
+    forms = [form_of(message.text) for message in messages]
     forms = [form for form in forms if len(re.findall("[a-z]", form)) >= FEWEST_LETTERS]
     known = re.compile("|".join(f"(?:{form})" for form in forms), re.DOTALL)
     return lambda text: known.fullmatch(text) is not None
+
+
+def form_of(text: str) -> str:
+    """Return the regular expression of a message; a value may contain braces of its own expression."""
+    gap = "\0"
+    while re.search(r"\{[^{}]*\}", text):
+        text = re.sub(r"\{[^{}]*\}", gap, text)
+    return re.escape(text).replace(re.escape(gap), ".*")
 
 
 def raised(call: Call) -> Exception:
@@ -157,8 +166,34 @@ def test_the_error_of_a_response_names_the_request(name: str, call: Call) -> Non
         assert f"{error.code}, HTTP {error.status}" in str(error)
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_what_a_client_reports_is_a_message_of_the_page(texts: Callable[[str], bool], tmp_path: Path) -> None:
+    events = triggers.reports(tmp_path)
+    kinds = {name.rpartition(" ")[2] for name in events}
+    assert kinds >= {
+        "ActualFailed",
+        "GuardNotCommitted",
+        "JournalProblem",
+        "LeaseLost",
+        "LeaseRetrying",
+        "ReleaseFailed",
+        "SettlementPending",
+        "ShadowSettled",
+        "Undercharged",
+        "Unreserved",
+        "ValuesOmitted",
+    }
+    for name, event in events.items():
+        check_text(name, event.text())
+        # An event without a text but its detail has the detail on the page.
+        assert texts(event.text()) or texts(getattr(event, "detail", "")), f"{name}: {event.text():.300}"
+
+
 def check(name: str, error: Exception) -> None:
-    text = str(error)
+    check_text(name, str(error))
+
+
+def check_text(name: str, text: str) -> None:
     assert "\n" not in text, name
     assert not text.endswith(".") or text.endswith("..."), name  # three dots: a long value
     assert len(text) <= LONGEST, f"{name}: {len(text)} characters: {text:.200}"

@@ -88,6 +88,10 @@ class Collector:
             for node in ast.walk(module.tree):
                 if isinstance(node, ast.Call):
                     self.calls[name_of(node.func)].append((module, node))
+                    if name_of(node.func) == "partial" and node.args:  # the call that is made later
+                        later = ast.copy_location(ast.Call(node.args[0], node.args[1:], node.keywords), node)
+                        module.parents[later] = node
+                        self.calls[name_of(node.args[0])].append((module, later))
                 elif isinstance(node, Function):
                     self.functions[node.name].append((module, node))
                 elif isinstance(node, ast.ClassDef):
@@ -158,6 +162,8 @@ class Collector:
             yield f"log record ({kind})", node.args[0]
         elif kind == "log" and len(node.args) > 1 and is_logger(node.func):
             yield "log record", node.args[1]
+        elif ast.unparse(node.func) == "self._report" and len(node.args) == 1 and not is_error(kind_of_argument(node)):
+            yield "detail of JournalProblem", node.args[0]
         for name in TEXT_FIELDS[is_error(kind) :]:
             fields = self.fields.get(kind, [])
             text = argument(node, fields.index(name) if name in fields else len(node.args), name)
@@ -260,6 +266,12 @@ def argument(call: ast.Call, position: int, name: str) -> ast.expr | None:
         if keyword.arg == name:
             return keyword.value
     return call.args[position] if len(call.args) > position else None
+
+
+def kind_of_argument(call: ast.Call) -> str:
+    """Return the name of the function whose result is the first argument; empty if it is none."""
+    first = call.args[0]
+    return kind_of(first) if isinstance(first, ast.Call) else ""
 
 
 def kind_of(call: ast.Call) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -16,6 +17,9 @@ from attrs import frozen
 import cycles
 from cycles import providers
 from cycles._core import protocol
+from cycles._core.records import Record, encode, file_name
+from cycles._flows.heartbeat import send_heartbeat
+from cycles._flows.io import run
 
 ACTION = ("llm.completion", "small-model")
 SECRET = "the-key-that-no-message-shows"
@@ -187,3 +191,118 @@ def reserving(response: httpx.Response) -> Call:
             client.reserve(CENTS, action=ACTION).acquire()
 
     return call
+
+
+def reports(folder: Path) -> dict[str, Any]:
+    """Return what a client reports of lease losses, dropped guards, failing settlements and a broken journal."""
+    events: dict[str, Any] = {}
+    for code, row in protocol.ERROR_CODES.items():
+        body = {"error": code, "message": f"server message of {code}", "request_id": "req-1"}
+        events |= lease_events(code, body, row.status)
+    return events | lease_events("no body", b"", 503) | settlement_events() | journal_events(folder)
+
+
+def observed(server: cycles.EmbeddedServer, **options: Any) -> tuple[cycles.Cycles, list[Any]]:
+    """Return a client of the server, and the list of its events."""
+    seen: list[Any] = []
+    client = server.client(api_key=SECRET, **{"flush_timeout": 0.0, **options})
+    client.on_event(seen.append)
+    return client, seen
+
+
+def named(name: str, seen: list[Any]) -> dict[str, Any]:
+    return {f"{name} {number} {type(event).__name__}": event for number, event in enumerate(seen)}
+
+
+def a_server() -> cycles.EmbeddedServer:
+    return cycles.EmbeddedServer(budgets={"tenant:acme": cycles.usd(1)}, api_keys={SECRET: "acme"})
+
+
+def lease_events(name: str, body: Any, status: int) -> dict[str, Any]:
+    """Report one heartbeat with this response."""
+    server = a_server()
+    client, seen = observed(server)
+    with client.reserve(CENTS, action=ACTION, actual=CENTS) as guard:
+        server.faults.status("extend", status or 400, body=body)
+        assert guard._state.heartbeat is not None
+        run(send_heartbeat(client._runtime().blocking, guard._state.heartbeat))
+    client.close()
+    return named(f"extend {name}", seen)
+
+
+def settlement_events() -> dict[str, Any]:
+    """Report guards that end in unusual ways."""
+    server = a_server()
+    client, seen = observed(server)
+
+    def fails(usage: object) -> cycles.Amount:
+        raise ZeroDivisionError(HUGE)
+
+    with client.reserve(CENTS, action=ACTION, actual=fails) as guard:
+        guard.usage.add(tokens_input=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with client.reserve(CENTS, action=ACTION):
+            pass
+        dropped = client.reserve(CENTS, action=ACTION).acquire()
+        dropped.spend(CENTS)
+        del dropped
+    with client.reserve(CENTS, action=ACTION, shadow=True) as guard:
+        guard.commit(CENTS)
+    with client.reserve(CENTS, action=ACTION) as guard:
+        guard.commit(CENTS, metadata={"bad": object()})
+    with client.reserve(CENTS, action=ACTION) as guard:
+        guard.commit(cycles.usd(5))  # capped by the budget
+    for operation, status in (("commit", 503), ("release", 503), ("commit", 418), ("reserve", 503)):
+        server = a_server()
+        client, _ = observed(server)
+        client.on_event(seen.append)
+        server.faults.status(operation, status, body=HUGE, times=None)
+        with client.reserve(CENTS, action=ACTION, on_unavailable="allow") as guard:
+            guard.release() if operation == "release" else guard.commit(CENTS)
+        client.close()
+    live = client_with_guard(seen)
+    live.close()
+    return named("settle", seen)
+
+
+def client_with_guard(seen: list[Any]) -> cycles.Cycles:
+    """Return a client with a live guard, whose lease is lost when the client is closed."""
+    client, _ = observed(a_server())
+    client.on_event(seen.append)
+    guard = client.reserve(CENTS, action=ACTION).acquire()
+
+    def keep(event: object) -> None:
+        """Keep the guard as long as the client."""
+        assert guard
+
+    client.on_event(keep)
+    return client
+
+
+def journal_events(folder: Path) -> dict[str, Any]:
+    """Report a journal that cannot be written, and files in it that are not what they should be."""
+    seen: list[Any] = []
+    blocked = folder / "blocked"
+    blocked.write_bytes(b"")  # a file in place of the directory
+    client, _ = observed(a_server(), journal_dir=blocked)
+    client.on_event(seen.append)
+    with client.reserve(CENTS, action=ACTION) as guard:
+        guard.spend(CENTS)
+    client.close()
+    broken = folder / "broken"
+    client, _ = observed(a_server(), journal_dir=broken)
+    place = Path(client._runtime().records.directory or "")
+    client.close()
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "v2-1.json").write_bytes(b"{")
+    body = {"idempotency_key": "k", "actual": CENTS.to_dict()}
+    foreign = Record(reservation_id="r1", base_url="http://other.test", commit_body=body)
+    (place / file_name("r1")).write_bytes(encode(foreign))
+    (place / "v2-2.json").mkdir()
+    client, _ = observed(a_server(), journal_dir=broken)
+    client.on_event(seen.append)
+    client.pending()
+    client.flush(5)
+    client.close()
+    return named("journal", seen)

@@ -174,7 +174,7 @@ class Lease:
             detail = f"{failure.detail}; no safe retry is left, {_seconds(lead)} before the lease may end"
             return self, Stop(StopReason.NO_SAFE_RETRY, detail)
         if last is not None and (elapsed, window) == (last.elapsed_ms, last.window_ms):
-            detail = f"{failure.detail}; neither time nor the retry window moved since the last failure"
+            detail = f"{failure.detail}; the clock has not moved since the last failure, so a retry would be a loop"
             return self, Stop(StopReason.NO_PROGRESS, detail)
         wait = primary.retry_wait_ms(lead, window)
         if failure.kind is FailureKind.RATE_LIMITED:
