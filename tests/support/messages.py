@@ -21,6 +21,8 @@ SCHEMA = PACKAGE / "_core" / "schema.py"
 """Its functions return what is wrong with a member of a request; the place of the member is put before it."""
 TEXT_FIELDS = ("message", "hint", "detail", "why")
 """Fields and arguments that hold a message or a part of one."""
+OF_QUEUES = ("Denied", "Ignore", "Rejected", "Retry")
+"""Exceptions by which task queues are controlled; they carry an error of the SDK, or a note for the worker's log."""
 LOG_METHODS = ("debug", "info", "warning", "error", "exception", "critical")
 WAYS = 40
 """Maximum number of variants of one message: more would be a table, which the page shows as a placeholder."""
@@ -130,8 +132,8 @@ class Collector:
             return name_of(error) == "NotImplementedError" or not is_error(name_of(error))
         if is_error(name) and isinstance(error, ast.Call):
             return argument(error, POSITIONS.get(name, 0), "message") is not None
-        if name == "SystemExit" or name in seen:
-            return name == "SystemExit"
+        if name in {"SystemExit", *OF_QUEUES} or name in seen:
+            return name in {"SystemExit", *OF_QUEUES}
         for _, function in self.functions[name]:
             returns = [step for step in ast.walk(function) if isinstance(step, ast.Return)]
             values = [step.value for step in returns if step.value is not None]
