@@ -198,10 +198,10 @@ FAULTS: Final = (
         "",
     ),
     Fault(
-        "the entry of a dropped guard outlives its record",
-        "cycles/_drivers/blocking.py",
-        "            guard.end_written_ahead()",
-        "            pass",
+        "the entry of a guard outlives its record",
+        "cycles/_flows/commit.py",
+        "    if await io.save(record):\n        guard.end_written_ahead()",
+        "    await io.save(record)",
     ),
     Fault(
         "entries of dead processes are not recovered",
@@ -342,6 +342,18 @@ FAULTS: Final = (
         "cycles/_flows/block_end.py",
         "            if raised is None:\n                raise\n",
         "            if raised is not None:\n                raise\n",
+    ),
+    Fault(
+        "the work of a key runs again while its settlement is pending",
+        "cycles/_flows/reserve.py",
+        "    if pending is not None:\n        raise pending_error(key, pending)",
+        "    if pending is not None:\n        return",
+    ),
+    Fault(
+        "the log of spend stays open after its last guard has ended",
+        "cycles/_journal/spend_log.py",
+        "            if not (self._closed and file.is_empty()):",
+        "            if file.path:",
     ),
     # The ledger.
     Fault(
