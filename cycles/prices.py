@@ -323,10 +323,11 @@ class PriceBook:
         return microcents(self._found(model, context, _NO_ORIGIN).price, counts)
 
     def _hosted_images(self, shape: Shape, tokens: int, origin: Origin) -> Fraction:
-        if not shape.images or (found := self._known("gpt-image-1", {}, origin)) is None:
+        if not shape.images:
             return Fraction(0)
-        image = Shape("image", results=shape.images)
-        return highest(found, bound_of(None), image, tokens_input=tokens * shape.images)
+        image, read = Shape("image", results=shape.images), tokens * shape.images
+        found = [self._found(model, {}, origin) for model in shape.image_models]
+        return max(highest(each, bound_of(None), image, tokens_input=read) for each in found)
 
     def _settled(self, model: str, context: Mapping[str, str], origin: Origin) -> tuple[Found, str]:
         """Return the price of a response's model if the book knows it, otherwise that of the request's model."""

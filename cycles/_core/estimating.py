@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
@@ -27,6 +28,9 @@ HOSTED_CALLS: Final = 5
 """Calls of a hosted tool in a request that does not limit them."""
 BYTES_PER_AUDIO_SECOND: Final = 2_000
 """A second of speech in a strongly compressed file."""
+HOSTED_IMAGE_MODEL: Final = "gpt-image-1"
+"""The model of a hosted image tool that names none."""
+_SEARCH_MODEL: Final = re.compile(r"-search-(?:preview|api)")
 _AUDIO_TOKENS_PER_SECOND: Final = 20
 _SPEECH_TOKENS_PER_CHARACTER: Final = 2
 _MICROCENTS_PER_TOKEN: Final = 100
@@ -43,6 +47,7 @@ class Shape:
         output_kinds: Modalities of the output other than text.
         searches: Calls of hosted tools, by count name.
         images: Images that a hosted tool may generate.
+        image_models: The models of hosted image tools.
         audio_s: Seconds of audio to transcribe.
         characters: Characters to speak.
     """
@@ -53,6 +58,7 @@ class Shape:
     output_kinds: frozenset[str] = frozenset()
     searches: tuple[tuple[str, int], ...] = ()
     images: int = 0
+    image_models: tuple[str, ...] = ()
     audio_s: int = 0
     characters: int = 0
 
@@ -78,6 +84,7 @@ def shape_of(body: Any, *, kind: Kind = "text", output_tokens: int | None = None
         output_kinds=frozenset(_output_kinds(body, config)),
         searches=tuple(_searches(body)),
         images=_hosted_images(body),
+        image_models=tuple(dict.fromkeys(str(tool.get("model") or HOSTED_IMAGE_MODEL) for tool in _image_tools(body))),
         audio_s=-(-file_bytes // BYTES_PER_AUDIO_SECOND),
         characters=len(spoken) if isinstance(spoken, str) else 0,
     )
@@ -100,12 +107,23 @@ def _searches(body: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
             yield "web_searches", calls
         elif kind == "file_search":
             yield "file_searches", calls
+    if searches_in_chat(body):
+        yield "web_searches", HOSTED_CALLS
+
+
+def searches_in_chat(body: Mapping[str, Any]) -> bool:
+    """Return whether a chat completion searches the web, by its options or by its model; its usage does not say so."""
+    return body.get("web_search_options") is not None or _SEARCH_MODEL.search(str(body.get("model"))) is not None
+
+
+def _image_tools(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    tools = [_mapping(tool) for tool in _list(body.get("tools"))]
+    return [tool for tool in tools if tool.get("type") == "image_generation"]
 
 
 def _hosted_images(body: Mapping[str, Any]) -> int:
-    hosted = any(_mapping(tool).get("type") == "image_generation" for tool in _list(body.get("tools")))
     limit = body.get("max_tool_calls")
-    return (_number(limit) if limit is not None else HOSTED_CALLS) if hosted else 0
+    return (_number(limit) if limit is not None else HOSTED_CALLS) if _image_tools(body) else 0
 
 
 def highest(

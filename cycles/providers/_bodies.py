@@ -71,6 +71,8 @@ def results_of(body: Mapping[str, Any]) -> int:
 
 def tier_of(request: Request) -> dict[str, str]:
     tier, speed = request.body.get("service_tier"), request.body.get("speed")
+    if tier == "auto":  # the tier of the project's settings, which may be the dearest
+        tier = "priority"
     found = {"service_tier": tier} if isinstance(tier, str) and request.provider == "openai" else {}
     return {**found, "speed": speed} if isinstance(speed, str) else found
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 from attrs import field, frozen
 
 from cycles._core.amounts import Amount, tokens
-from cycles._core.estimating import shape_of
+from cycles._core.estimating import searches_in_chat, shape_of
 from cycles._core.readers import anthropic, google, openai
 from cycles._core.usage import Usage
 from cycles._errors import InvalidRequestError, UnknownModelError
@@ -301,6 +301,8 @@ class Call:
             more["actual_source"] = "estimate"
             if self.endpoint is None or not self._estimate_response():
                 return self.reserved, more
+        if self._count_search():
+            more["actual_source"] = "estimate"
         for _ in range(self.unanswered):
             more["actual_source"] = "estimate"
             self.usage.see_response(object(), {"tokens_input": self._count_input()}, model=self.request.model)
@@ -326,6 +328,15 @@ class Call:
         if self._exact or (seen is not None and seen.usage_seen):
             return True
         return self._count_speech()
+
+    def _count_search(self) -> bool:
+        """Count one web search of a chat completion that searches: its usage does not report it."""
+        if self.endpoint is None or self.endpoint.name != "chat.completions" or not self.responded:
+            return False
+        if self.usage.counts.get("web_searches") or not searches_in_chat(self.request.body):
+            return False
+        self.usage.see_response(None, {"web_searches": 1}, model=self.usage.model_version or self.request.model)
+        return True
 
     def _count_speech(self) -> bool:
         """Count the characters of a speech request, if they have a price: its response reports nothing."""

@@ -1,0 +1,302 @@
+"""No response costs more than the estimate of its request, for OpenAI's and Gemini's APIs and any rates.
+
+The bodies are generated, and so is any usage that they allow: no more tokens than bytes, 6,000 for each medium, and no
+more output than the limits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+import cycles
+from cycles.providers._call import Call
+from cycles.providers._endpoints import Endpoint, find
+from cycles.providers._meter import make_meter
+
+MEDIUM = 6_000
+IMAGE = 6_240
+CALLS = 5
+slow = settings(
+    max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], deadline=None
+)
+
+rates = st.decimals(0, 100, places=3)
+words = st.text(max_size=80)
+KINDS = ("cached_input", "cache_write", "reasoning", "output_audio", "output_image")
+MODALITIES = ("audio", "image", "video")
+
+
+@st.composite
+def prices(draw: st.DrawFn) -> cycles.Price:
+    def price(**more: Any) -> cycles.Price:
+        names = [*KINDS, *(f"input_{kind}" for kind in MODALITIES), *(f"cached_input_{kind}" for kind in MODALITIES)]
+        chosen: dict[str, Any] = {name: draw(st.none() | rates) for name in names}
+        return cycles.Price(draw(rates), draw(rates), **chosen, **more)
+
+    calls = {"web_searches": draw(rates), "file_searches": draw(rates)}
+    steps = draw(st.lists(st.integers(1, 7_000), max_size=2, unique=True))
+    tiers = {"priority": price(per_call=calls)} if draw(st.booleans()) else {}
+    return price(above={start: price(per_call=calls) for start in steps}, per_call=calls, tiers=tiers)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[cycles.Cycles]:
+    with cycles.Cycles(cycles.Config(base_url="http://localhost", api_key="k", journal=False)) as client:
+        yield client
+
+
+def spent_and_estimated(
+    client: cycles.Cycles, provider: Any, path: str, book: dict[str, cycles.Price], body: Any, response: Any
+) -> tuple[int, int]:
+    """Return what a response costs, and what was reserved for its request."""
+    others: Any = {"subject": None, "action": None, "metadata": None, "max_output_tokens": None, "options": {}}
+    prices = cycles.PriceBook(book)
+    shared: Any = {"client": client, "prices": prices, "estimate": None, "within": "own", "unmetered": "refuse"}
+    endpoint = find(provider, "POST", path)
+    assert isinstance(endpoint, Endpoint)
+    call = Call(make_meter(provider, provider, **shared, **others), endpoint, path, body, stream=False, url="")
+    call.reserved = call.estimate()
+    call.attempts = 1
+    call.whole(json.dumps(response).encode())
+    amount = call.conclude(None).amount
+    assert amount is not None
+    return amount.amount, call.reserved.amount
+
+
+class Drawn:
+    """Draws parts of numbers."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self._data = data
+
+    def up_to(self, most: int) -> int:
+        return self._data.draw(st.integers(0, most))
+
+    def one_of(self, *values: Any) -> Any:
+        return self._data.draw(st.sampled_from(values))
+
+    def text(self) -> str:
+        return self._data.draw(words)
+
+    def yes(self) -> bool:
+        return self._data.draw(st.booleans())
+
+
+def _size(text: str) -> int:
+    return len(text.encode())
+
+
+def _input(draw: Drawn, most: int, media: dict[str, int]) -> dict[str, Any]:
+    """Return input counts in OpenAI's form: at most `most` tokens, of which media have their own."""
+    total = draw.up_to(most)
+    cached = draw.up_to(total)
+    details: dict[str, Any] = {"cached_tokens": cached, "cache_write_tokens": draw.up_to(total - cached)}
+    left, from_cache = total, cached
+    parts: dict[str, int] = {}
+    for kind, count in media.items():
+        n = draw.up_to(min(left, count * MEDIUM))
+        details[f"{kind}_tokens"] = n
+        parts[f"{kind}_tokens"] = draw.up_to(min(n, from_cache))
+        left, from_cache = left - n, from_cache - parts[f"{kind}_tokens"]
+    return {"total": total, "details": {**details, "cached_tokens_details": parts}}
+
+
+@slow
+@given(price=prices(), data=st.data())
+def test_chat_completions(client: cycles.Cycles, price: cycles.Price, data: st.DataObject) -> None:
+    draw = Drawn(data)
+    text, images, sounds = draw.text(), draw.up_to(2), draw.up_to(1)
+    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
+    content += [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}] * images
+    content += [{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}] * sounds
+    limit, n = 1 + draw.up_to(300), 1 + draw.up_to(2)
+    body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": content}], "n": n}
+    body[draw.one_of("max_tokens", "max_completion_tokens")] = limit
+    speaks, auto = draw.yes(), draw.yes()
+    if speaks:
+        body["modalities"] = ["text", "audio"]
+    if auto:
+        body["service_tier"] = "auto"
+    if draw.yes():
+        body["web_search_options"] = {}
+    read = _input(draw, _size(text) + MEDIUM * (images + sounds), {"audio": sounds, "image": images})
+    written = draw.up_to(limit * n)
+    spoken = draw.up_to(written) if speaks else 0
+    response = {
+        "model": "m",
+        "service_tier": draw.one_of("default", "priority") if auto else "default",
+        "usage": {
+            "prompt_tokens": read["total"],
+            "prompt_tokens_details": read["details"],
+            "completion_tokens": written,
+            "completion_tokens_details": {"reasoning_tokens": draw.up_to(written - spoken), "audio_tokens": spoken},
+        },
+    }
+    spent, estimated = spent_and_estimated(client, "openai", "/chat/completions", {"m": price}, body, response)
+    assert spent <= estimated
+
+
+@slow
+@given(price=prices(), image_price=prices(), data=st.data())
+def test_responses(client: cycles.Cycles, price: cycles.Price, image_price: cycles.Price, data: st.DataObject) -> None:
+    draw = Drawn(data)
+    text, limit, calls = draw.text(), 1 + draw.up_to(300), draw.up_to(3)
+    searches, draws, limits_calls = draw.yes(), draw.yes(), draw.yes()
+    most = calls if limits_calls else CALLS
+    model = draw.one_of("gpt-image-1", "gpt-image-9")
+    body: dict[str, Any] = {"model": "m", "input": text, "max_output_tokens": limit, "tools": []}
+    if searches:
+        body["tools"] += [{"type": "web_search"}, {"type": "file_search", "vector_store_ids": ["v"]}]
+    if draws:
+        body["tools"].append({"type": "image_generation", "model": model})
+    if limits_calls:
+        body["max_tool_calls"] = calls
+    written = draw.up_to(limit)
+    read = _input(draw, _size(text), {})
+    search = {"type": "web_search_call", "action": {"type": "search"}}
+    found = [search] * draw.up_to(most if searches else 0) + [{"type": "file_search_call"}] * draw.up_to(
+        most if searches else 0
+    )
+    response: dict[str, Any] = {
+        "model": "m",
+        "output": found,
+        "tools": body["tools"],
+        "usage": {
+            "input_tokens": read["total"],
+            "input_tokens_details": read["details"],
+            "output_tokens": written,
+            "output_tokens_details": {"reasoning_tokens": draw.up_to(written)},
+        },
+    }
+    if draws and most:
+        made = {"input_tokens": draw.up_to(_size(text) * most), "output_tokens": draw.up_to(IMAGE * most)}
+        response["tool_usage"] = {"image_gen": made}
+    book = {"m": price, "gpt-image-1": image_price, "gpt-image-9": image_price}
+    spent, estimated = spent_and_estimated(client, "openai", "/responses", book, body, response)
+    assert spent <= estimated
+
+
+@slow
+@given(price=prices(), data=st.data())
+def test_embeddings(client: cycles.Cycles, price: cycles.Price, data: st.DataObject) -> None:
+    draw = Drawn(data)
+    texts = [draw.text() for _ in range(1 + draw.up_to(2))]
+    body = {"model": "m", "input": texts if len(texts) > 1 else texts[0]}
+    response = {"model": "m", "data": [], "usage": {"prompt_tokens": draw.up_to(sum(map(_size, texts)))}}
+    spent, estimated = spent_and_estimated(client, "openai", "/embeddings", {"m": price}, body, response)
+    assert spent <= estimated
+
+
+@slow
+@given(price=prices(), data=st.data())
+def test_images(client: cycles.Cycles, price: cycles.Price, data: st.DataObject) -> None:
+    draw = Drawn(data)
+    prompt, n = draw.text(), 1 + draw.up_to(3)
+    written = draw.up_to(IMAGE * n)
+    usage = {
+        "input_tokens": draw.up_to(_size(prompt)),
+        "output_tokens": written,
+        "output_tokens_details": {"image_tokens": draw.up_to(written)},
+    }
+    body, response = {"model": "m", "prompt": prompt, "n": n}, {"created": 1, "data": [], "usage": usage}
+    spent, estimated = spent_and_estimated(client, "openai", "/images/generations", {"m": price}, body, response)
+    assert spent <= estimated
+
+
+@slow
+@given(price=prices(), data=st.data())
+def test_gemini(client: cycles.Cycles, price: cycles.Price, data: st.DataObject) -> None:
+    draw = Drawn(data)
+    model = draw.one_of("gemini-2.5-x", "gemini-3-x")
+    text, limit, n = draw.text(), 1 + draw.up_to(300), 1 + draw.up_to(2)
+    media = {kind: draw.up_to(1) for kind in MODALITIES}
+    parts: list[dict[str, Any]] = [{"text": text}]
+    parts += [
+        {"inlineData": {"mimeType": f"{kind}/x", "data": "AAAA"}} for kind, count in media.items() for _ in range(count)
+    ]
+    config: dict[str, Any] = {"maxOutputTokens": limit, "candidateCount": n}
+    shows, searches = draw.yes(), draw.yes()
+    if shows:
+        config["responseModalities"] = ["TEXT", "IMAGE"]
+    body: dict[str, Any] = {"contents": [{"parts": parts}], "generationConfig": config}
+    if searches:
+        body["tools"] = [{"googleSearch": {}}]
+    total = left = draw.up_to(_size(text) + MEDIUM * sum(media.values()))
+    cached = from_cache = draw.up_to(total)
+    details, cached_details = [], []
+    for kind, count in media.items():
+        tokens = draw.up_to(min(left, count * MEDIUM))
+        details.append({"modality": kind.upper(), "tokenCount": tokens})
+        stored = draw.up_to(min(tokens, from_cache))
+        cached_details.append({"modality": kind.upper(), "tokenCount": stored})
+        left, from_cache = left - tokens, from_cache - stored
+    written = draw.up_to(limit * n)
+    thoughts = draw.up_to(written)
+    drawn = draw.up_to(written - thoughts) if shows else 0
+    queries = ["q"] * draw.up_to(CALLS if searches else 0)
+    response = {
+        "modelVersion": model,
+        "candidates": [{"groundingMetadata": {"webSearchQueries": queries}}],
+        "usageMetadata": {
+            "promptTokenCount": total,
+            "cachedContentTokenCount": cached,
+            "promptTokensDetails": details,
+            "cacheTokensDetails": cached_details,
+            "candidatesTokenCount": written - thoughts,
+            "thoughtsTokenCount": thoughts,
+            "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": drawn}],
+        },
+    }
+    path = f"models/{model}:generateContent"
+    spent, estimated = spent_and_estimated(client, "google", path, {model: price}, body, response)
+    assert spent <= estimated
+
+
+# --- what the usage of a response does not report, and what a request leaves open
+
+
+def test_a_search_of_a_chat_completion_is_reserved_and_charged(client: cycles.Cycles) -> None:
+    price = cycles.Price("1", "10", per_call={"web_searches": "0.01"})
+    response = {"model": "m", "usage": {"prompt_tokens": 10, "completion_tokens": 0}}
+    body: dict[str, Any] = {"model": "m", "messages": [], "max_tokens": 0}
+    plain = spent_and_estimated(client, "openai", "/chat/completions", {"m": price}, body, response)
+    assert plain[0] == 1_000
+    searching = {**body, "web_search_options": {"search_context_size": "low"}}
+    spent, estimated = spent_and_estimated(client, "openai", "/chat/completions", {"m": price}, searching, response)
+    assert spent == 1_000 + 1_000_000
+    assert estimated >= plain[1] + CALLS * 1_000_000
+    named = {**body, "model": "m-search-preview"}
+    book = {"m-search-preview": price}
+    spent, _ = spent_and_estimated(client, "openai", "/chat/completions", book, named, {**response, "model": None})
+    assert spent == 1_000 + 1_000_000
+
+
+def test_a_hosted_image_is_reserved_at_the_price_of_its_model(client: cycles.Cycles) -> None:
+    book = {"m": cycles.Price(0, 0), "gpt-image-1": cycles.Price(0, 1), "dear": cycles.Price(0, 9)}
+    estimates = []
+    for tool in ({}, {"model": "dear"}):
+        body = {"model": "m", "input": "x", "tools": [{"type": "image_generation", **tool}], "max_tool_calls": 1}
+        response = {"model": "m", "usage": {"input_tokens": 1, "output_tokens": 1}}
+        estimates.append(spent_and_estimated(client, "openai", "/responses", book, body, response)[1])
+    assert estimates == [IMAGE * 100, IMAGE * 900]
+
+
+def test_a_hosted_image_of_a_model_without_a_price_is_rejected(client: cycles.Cycles) -> None:
+    body = {"model": "m", "input": "x", "tools": [{"type": "image_generation", "model": "new"}]}
+    with pytest.raises(cycles.UnknownModelError, match="'new'"):
+        spent_and_estimated(client, "openai", "/responses", {"m": cycles.Price(1, 1)}, body, {})
+
+
+def test_the_tier_auto_is_reserved_at_the_priority_price(client: cycles.Cycles) -> None:
+    price = cycles.Price(1, 1, tiers={"priority": cycles.Price(2, 2)})
+    body = {"model": "m", "messages": [], "max_tokens": 1000, "service_tier": "auto"}
+    usage = {"prompt_tokens": 0, "completion_tokens": 1000}
+    response = {"model": "m", "service_tier": "priority", "usage": usage}
+    spent, estimated = spent_and_estimated(client, "openai", "/chat/completions", {"m": price}, body, response)
+    assert spent == 200_000
+    assert estimated >= spent
