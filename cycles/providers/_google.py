@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from cycles._errors import ConfigurationError
 from cycles.providers._bodies import with_limits
-from cycles.providers._call import Call
+from cycles.providers._call import Call, Outcome
 from cycles.providers._meter import Meter
 from cycles.providers._pump import broken
 from cycles.providers._settle import end_call, end_call_async, end_dropped, open_call, open_call_async
@@ -184,49 +184,44 @@ def _bytes(body: Any) -> bytes:
     return body.encode() if isinstance(body, str) else body or b""
 
 
-class _Chunks:
-    """The chunks of a stream; its end, or its loss, settles the call."""
+class _Watched:
+    """The chunks of a stream; its end, or its loss, settles the call. A subclass iterates."""
 
-    def __init__(self, call: Call, chunks: Iterator[Any]) -> None:
+    def __init__(self, call: Call, chunks: Any) -> None:
         self._call = call
         self._chunks = chunks
         weakref.finalize(self, end_dropped, call)
 
+    def _seen(self, chunk: Any) -> Any:
+        self._call.chunk(json.loads(chunk.body) if chunk.body else None)
+        return chunk
+
+    def _ended(self, error: BaseException) -> tuple[Call, Outcome, BaseException | None]:
+        """Return how the call ended, as `end_call` takes it."""
+        if isinstance(error, StopIteration | StopAsyncIteration):
+            return self._call, self._call.chunks_outcome, None
+        return self._call, broken(error), None if self._call.responded else error
+
+
+class _Chunks(_Watched):
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
         try:
-            chunk = next(self._chunks)
-        except StopIteration:
-            end_call(self._call, self._call.chunks_outcome)
-            raise
+            return self._seen(next(self._chunks))
         except BaseException as error:
-            end_call(self._call, broken(error), None if self._call.responded else error)
+            end_call(*self._ended(error))
             raise
-        self._call.chunk(json.loads(chunk.body) if chunk.body else None)
-        return chunk
 
 
-class _AsyncChunks:
-    """As `_Chunks`, for ``async for``."""
-
-    def __init__(self, call: Call, chunks: AsyncIterator[Any]) -> None:
-        self._call = call
-        self._chunks = chunks
-        weakref.finalize(self, end_dropped, call)
-
+class _AsyncChunks(_Watched):
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     async def __anext__(self) -> Any:
         try:
-            chunk = await anext(self._chunks)
-        except StopAsyncIteration:
-            await end_call_async(self._call, self._call.chunks_outcome)
-            raise
+            return self._seen(await anext(self._chunks))
         except BaseException as error:
-            await end_call_async(self._call, broken(error))
+            await end_call_async(*self._ended(error))
             raise
-        self._call.chunk(json.loads(chunk.body) if chunk.body else None)
-        return chunk

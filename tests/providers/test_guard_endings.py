@@ -10,6 +10,7 @@ import pytest
 
 import cycles
 from tests.providers.conftest import EXACT, USED, AsyncGemini, Desk, Gemini, OpenAI, Sdk
+from tests.support.waiting import Arrivals
 
 
 def test_a_response_is_settled_exactly_before_it_is_returned(sdk: Sdk) -> None:
@@ -223,3 +224,17 @@ def test_settles_after_a_cancelled_task(desk: Desk) -> None:
     gate.set()
     ((amount, metadata),) = desk.commits
     assert (amount > 0, metadata) == (True, {"actual_source": "estimate", "outcome": "closed"})
+
+
+def test_the_lease_of_a_long_stream_is_extended(desk: Desk) -> None:
+    gate = threading.Event()
+    arrivals = Arrivals(desk.server)
+    desk.provider.reply(usage=USED, text="one two three", gate=gate, gate_after=2)
+    llm = OpenAI(desk, ttl_ms=3_500)
+    stream = llm.stream()
+    next(iter(stream))
+    arrivals.wait_for("extend", 2)
+    gate.set()
+    for _ in stream:
+        pass
+    assert desk.commits == [(EXACT, {})]
