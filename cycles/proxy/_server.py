@@ -65,6 +65,7 @@ class ProxyServer:
         """
         import uvicorn
 
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses with their query: a key may be there
         sock = _bound(host, port)
         config = uvicorn.Config(
             self.app,

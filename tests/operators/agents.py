@@ -71,17 +71,39 @@ def google_agent() -> None:
     asyncio.run(run())
 
 
-def denied_agent() -> None:
-    """Call until a call is denied, and print the error of each SDK."""
+def denied_openai_agent() -> None:
+    """Make a call that is denied, and print the error."""
     import openai
 
     llm = openai.OpenAI(api_key="k", max_retries=5)
-    started = time.monotonic()
     try:
-        llm.chat.completions.create(model="gpt-4o", messages=PROMPT, max_tokens=1_000_000)
+        llm.chat.completions.create(model="gpt-4o", messages=PROMPT, max_tokens=4_000)
     except openai.APIStatusError as error:
-        assert time.monotonic() - started < 3  # a retry waits half a second and more
         print(type(error).__name__, error.status_code, error.code)
+
+
+def denied_anthropic_agent() -> None:
+    """Make a call that is denied, and print the error."""
+    import anthropic
+
+    llm = anthropic.Anthropic(api_key="k", max_retries=5)
+    try:
+        llm.messages.create(model="claude-sonnet-4-5", messages=PROMPT, max_tokens=4_000)
+    except anthropic.APIStatusError as error:
+        print(type(error).__name__, error.status_code, error.response.headers["x-cycles-reason"])
+
+
+def denied_google_agent() -> None:
+    """Make a call that is denied, and print the error."""
+    from google import genai
+    from google.genai import errors
+
+    config: Any = {"max_output_tokens": 4_000}
+    llm = genai.Client(api_key="k")
+    try:
+        llm.models.generate_content(model="gemini-2.5-flash", contents="hi", config=config)
+    except errors.ClientError as error:
+        print(type(error).__name__, error.code, error.status)
 
 
 def guarded_agent() -> None:

@@ -91,11 +91,20 @@ def test_a_node_program_is_charged_and_denied(provider: FakeProvider) -> None:
     assert (found["spent"]["amount"], found["denied"], len(provider.requests)) == (GPT_4O * 2, 1, 2)
 
 
-def test_a_denial_is_raised_without_a_retry(provider: FakeProvider) -> None:
-    ran = run_process("run", "--budget", "1USD", *upstreams(provider), *agent("denied"))
-    assert ran.out.split() == ["APIStatusError", "402", "budget_exceeded"], ran.err
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("openai", "APIStatusError 402 budget_exceeded"),
+        ("anthropic", "PaymentRequiredError 402 budget_exceeded"),
+        ("google", "ClientError 402 RESOURCE_EXHAUSTED"),
+    ],
+)
+def test_a_denial_is_raised_without_a_retry(provider: FakeProvider, name: str, says: str) -> None:
+    pytest.importorskip(PACKAGES[name])
+    ran = run_process("run", "--budget", "0.001USD", *upstreams(provider), *agent(f"denied_{name}"))
+    assert ran.out.strip() == says, ran.err
     assert provider.requests == []
-    assert "0 calls, $0.00 of $1.00 spent, 1 denied" in ran.err
+    assert "0 calls, $0.00 of $0.001 spent, 1 denied" in ran.err  # a retry would be denied too
 
 
 def test_a_client_that_the_program_guards_is_charged_once(provider: FakeProvider) -> None:

@@ -1,0 +1,124 @@
+"""`cycles proxy` as a process: what it prints, whom it accepts, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from cycles.testing import FakeProvider
+from tests.operators.kit import ROOT, environment, processes, run_process
+from tests.operators.test_run import GPT_4O, USED, upstreams
+
+pytestmark = processes
+
+CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": [], "max_tokens": 100}
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    with FakeProvider() as made:
+        yield made
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cycles", "proxy", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+    )
+
+
+def test_it_prints_its_addresses_and_a_summary_and_lets_running_calls_finish(provider: FakeProvider) -> None:
+    gate = threading.Event()
+    provider.reply(usage=USED, gate=gate)
+    process = start("--listen", "127.0.0.1:0", "--budget", "1USD", "--json", *upstreams(provider))
+    assert process.stdout is not None
+    document = json.loads(process.stdout.readline())
+    url = document["listening"]
+    assert document == {
+        "listening": url,
+        "base_urls": {
+            "OPENAI_BASE_URL": f"{url}/openai/v1",
+            "ANTHROPIC_BASE_URL": f"{url}/anthropic",
+            "GOOGLE_GEMINI_BASE_URL": f"{url}/gemini",
+        },
+    }
+    statuses: list[int] = []
+    address = f"{document['base_urls']['OPENAI_BASE_URL']}/chat/completions"
+    caller = threading.Thread(target=lambda: statuses.append(httpx.post(address, json=CHAT, timeout=30).status_code))
+    caller.start()
+    while not provider.requests:
+        caller.join(0.01)
+    process.send_signal(signal.SIGTERM)
+    gate.set()
+    out, err = process.communicate(timeout=40)
+    caller.join()
+    assert statuses == [200]
+    summary = json.loads(out.splitlines()[-1])
+    assert (summary["calls"], summary["spent"]["amount"], summary["exit"]) == (1, GPT_4O, 0)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_it_prints_lines_to_export(provider: FakeProvider) -> None:
+    process = start("--listen", "127.0.0.1:0", "--budget", "1USD", *upstreams(provider))
+    assert process.stdout is not None
+    lines = [process.stdout.readline().strip() for _ in range(4)]
+    url = lines[-1].partition("=")[2]
+    assert lines == [
+        f"export OPENAI_BASE_URL={url}/openai/v1",
+        f"export ANTHROPIC_BASE_URL={url}/anthropic",
+        f"export GOOGLE_GEMINI_BASE_URL={url}/gemini",
+        f"export CYCLES_PROXY_URL={url}",
+    ]
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "0 calls, $0.00 of $1.00 spent" in err
+
+
+def test_another_address_needs_a_key_which_is_never_printed(
+    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = run_process("proxy", "--listen", "0.0.0.0:0", "--budget", "1USD")
+    assert (ran.status, ran.out) == (2, "")
+    assert "pass --proxy-key KEY, or set CYCLES_PROXY_KEY" in ran.err
+    monkeypatch.setenv("CYCLES_PROXY_KEY", "proxy-secret")
+    process = start("--listen", "0.0.0.0:0", "--budget", "1USD", "--json", *upstreams(provider))
+    assert process.stdout is not None
+    port = json.loads(process.stdout.readline())["listening"].rpartition(":")[2]
+    base = f"http://127.0.0.1:{port}"
+    provider.reply(usage=USED, times=2)
+    assert httpx.post(f"{base}/openai/v1/chat/completions", json=CHAT).status_code == 401
+    assert httpx.post(f"{base}/proxy-secret/openai/v1/chat/completions", json=CHAT).status_code == 200
+    key = {"X-Cycles-Proxy-Key": "proxy-secret"}
+    assert httpx.post(f"{base}/openai/v1/chat/completions", json=CHAT, headers=key).status_code == 200
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert "proxy-secret" not in out + err
+
+
+@pytest.mark.parametrize(
+    ("listen", "says"), [("8790", "is not HOST:PORT"), ("127.0.0.1:x", "is not HOST:PORT"), ("203.0.113.1:0", "KEY")]
+)
+def test_wrong_addresses_exit_2(listen: str, says: str) -> None:
+    ran = run_process("proxy", "--listen", listen, "--budget", "1USD")
+    assert (ran.status, ran.out) == (2, "")
+    assert says in ran.err
+
+
+def test_a_port_in_use_exits_2(provider: FakeProvider) -> None:
+    port = provider.url.rpartition(":")[2]
+    ran = run_process("proxy", "--listen", f"127.0.0.1:{port}", "--budget", "1USD")
+    assert (ran.status, ran.out) == (2, "")
+    assert f"cannot listen on 127.0.0.1:{port}" in ran.err
