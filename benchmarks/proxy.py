@@ -115,6 +115,7 @@ def _serve_plain(upstream: str) -> None:
 def _serve_guarded(upstream: str) -> None:
     """Serve the proxy with a ledger in this process."""
     import cycles
+    from cycles.proxy._clients import LedgerClient
     from cycles.proxy._server import ProxyServer
     from cycles.proxy._settings import ProxySettings
 
@@ -123,7 +124,8 @@ def _serve_guarded(upstream: str) -> None:
         upstreams=dict.fromkeys(("openai", "anthropic", "gemini"), upstream),
         prices=cycles.PriceBook({"gpt-4o": cycles.Price("2.50", "10")}),
     )
-    proxy = ProxyServer(settings, server.client(tenant="run"))
+    direct = LedgerClient(transport=server.transport())
+    proxy = ProxyServer(settings, server.client(tenant="run", async_http_client=direct))
     print(proxy.start("127.0.0.1", 0), flush=True)
     sys.stdin.read()
 

@@ -44,6 +44,7 @@ class ReserveOptions(TypedDict, total=False):
     on_observed: Literal["raise", "run"] | None
     on_unavailable: Literal["raise", "allow"] | None
     wait: float | None
+    settle: Literal["background"] | None
     timeout: float | None
     extra_headers: Mapping[str, str] | None
 

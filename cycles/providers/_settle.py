@@ -119,7 +119,8 @@ async def _end(io: Io, call: Call, ending: Ending) -> None:
         if ending.amount is None:
             await release(io, state, ending.reason)
         else:
-            await commit(io, state, ending.amount, metadata=ending.metadata)
+            wait = state.request.settle is None
+            await commit(io, state, ending.amount, metadata=ending.metadata, wait=wait)
 
 
 def _copy_usage(call: Call, usage: Any) -> None:

@@ -17,9 +17,9 @@ class _NoCookies(httpx.Cookies):
 class UpstreamClient(httpx.AsyncClient):
     """Sends requests as they are, and keeps no cookies."""
 
-    @property
-    def cookies(self) -> httpx.Cookies:
-        return _NO_COOKIES
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._cookies = _NoCookies()
 
 
 class LedgerClient(httpx.AsyncClient):
@@ -31,6 +31,3 @@ class LedgerClient(httpx.AsyncClient):
         response.request = request
         await response.aread()
         return response
-
-
-_NO_COOKIES = _NoCookies()

@@ -12,6 +12,7 @@ import cycles
 from cycles._core.amounts import Amount
 from cycles._errors import ConfigurationError
 from cycles.embedded import EmbeddedServer
+from cycles.proxy._clients import LedgerClient
 
 TENANT: Final = "run"
 SCOPE: Final = f"tenant:{TENANT}"
@@ -110,7 +111,8 @@ def _own_ledger(budget: Amount | None, path: Path | None, approval: Mapping[str,
         raise ConfigurationError("there is no budget: pass --budget 5USD, or set CYCLES_BASE_URL and CYCLES_API_KEY")
     else:
         budget = server.ledger.balance(SCOPE, "USD_MICROCENTS").allocated
-    ledger = RunLedger(server.client(tenant=TENANT, **approval), budget, None)
+    direct = LedgerClient(transport=server.transport())
+    ledger = RunLedger(server.client(tenant=TENANT, async_http_client=direct, **approval), budget, None)
     ledger._closing.callback(server.close)
     counting = _Counting(server)
     url = ledger._closing.enter_context(_listener(counting))

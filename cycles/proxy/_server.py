@@ -18,6 +18,7 @@ from cycles._core.used_fraction import Used
 from cycles._errors import ConfigurationError
 from cycles._flows.run_limit import RunLimit
 from cycles.proxy._app import App
+from cycles.proxy._clients import UpstreamClient
 from cycles.proxy._settings import ProxySettings
 
 START_S: Final = 10.0
@@ -47,7 +48,7 @@ class ProxyServer:
     ) -> None:
         timeout = httpx.Timeout(None, connect=CONNECT_S)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        self._upstream = httpx.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False)
+        self._upstream = UpstreamClient(timeout=timeout, limits=limits, follow_redirects=False)
         self.app = App(settings, client, self._upstream, on_denied)
         self._client = client
         self._limit = None if limit is None else cycles.limit(limit)

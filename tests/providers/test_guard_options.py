@@ -188,3 +188,10 @@ def test_a_missing_price_package_is_reported_at_guard(desk: Desk, monkeypatch: p
     with pytest.raises(cycles.ConfigurationError, match=r"cycles-sdk\[prices\]"):
         guard(llm, client=desk.client)
     assert guard(llm, client=desk.client, estimate=cycles.tokens(5)) is not None
+
+
+def test_a_settlement_may_be_left_to_the_background(desk: Desk) -> None:
+    desk.provider.reply(usage=USED)
+    OpenAI(desk, settle="background").complete()
+    desk.client.flush()
+    assert desk.commits == [(EXACT, {})]
