@@ -29,8 +29,6 @@ RENEW_BATCH: Final = 500
 SETTLE_BATCH: Final = 500
 SETTLE_DELAY_S: Final = 0.05  # finished records are deleted together, at most this long afterwards
 
-Place = Literal["store", "disk", "memory"]
-
 
 @define
 class _Held:
@@ -38,7 +36,7 @@ class _Held:
 
     record: bytes
     fence: int | None
-    place: Place
+    place: Literal["store", "disk", "memory"]
 
 
 class StoreJournal:
@@ -220,6 +218,9 @@ class StoreJournal:
         try:
             self._settle_now()
             self._renew()
+            if not self._health.may_claim:  # an idle client would not see that the outage continues
+                self._store.list(1)
+                self._health.succeeded()
         except StoreError as error:
             self._health.failed(error)
             return []
@@ -305,10 +306,9 @@ class StoreJournal:
         return saved
 
     def _save_elsewhere(self, key: str, raw: bytes, fence: int | None, record: Record) -> bool:
-        place: Place = "memory" if self._outage == "memory" else "disk"
-        saved = place == "disk" and self._local.save(record)
+        saved = self._outage != "memory" and self._local.save(record)
         with self._lock:
-            self._held[key] = _Held(raw, fence, place if saved else "memory")
+            self._held[key] = _Held(raw, fence, "disk" if saved else "memory")
         return saved
 
     def _settle_later(self, key: str) -> None:
@@ -376,7 +376,7 @@ class StoreJournal:
             self._health.failed(error)
 
     def _store_has(self, reservation_id: str) -> bool:
-        """Return whether the store has a record; if it does not respond, nothing is known, so it may have one."""
+        """Return whether the store has a record; False also if it does not respond."""
         key = key_of(reservation_id)
         try:
             return any(stored.key == key for stored in self._store.list(10_000))

@@ -10,8 +10,9 @@ import pytest
 from tests.simulation import fleet
 from tests.simulation.fleet_planted import PLANTED, seeds_until_found
 
-# Seeds that once found a fault: a file of an outage that stayed; a file whose record another worker has claimed.
-KEPT = (15, 334, 460, 2307, 2461)
+# Seeds that once found a fault: a file of an outage that stayed; a file whose record another worker has claimed; an
+# idle worker that saw the beginning of an outage only, and claimed what the owners could not renew yet.
+KEPT = (15, 334, 460, 2307, 2461, 3593, 3685, 3873, 5347, 6993, 11621, 13341)
 
 
 def test_two_thousand_fleets_keep_every_invariant() -> None:
