@@ -187,13 +187,13 @@ class Amount(SignedAmount):
             return usd(number)
         if not dollar and unit in ("USD", "DOLLAR", "DOLLARS"):
             return usd(number)
-        full = _WORDS.get(unit)
+        full = _UNIT_NAMES.get(unit)
         if dollar or full is None:
             raise InvalidRequestError(f"{_shown(text)} names no unit; use USD, {', '.join(Unit)}")
         return _whole(full, number, text)
 
 
-_WORDS: Final = {
+_UNIT_NAMES: Final = {
     **{unit.value: unit for unit in Unit},
     "TOKEN": Unit.TOKENS,
     "CREDIT": Unit.CREDITS,

@@ -74,7 +74,7 @@ class ClaimTimer:
         if self._is_stopped:
             return
         try:
-            self._take_over(self._shared.tick(self._room()))
+            self._take_over(self._shared.tick(self._claimable()))
         except Exception:  # a bug, or a store that raises another error than StoreError: the next tick tries again
             logger.exception("cycles: the journal's store could not be renewed")
         finally:
@@ -84,7 +84,7 @@ class ClaimTimer:
         assert self._shared is not None
         self._is_hurrying = False
         if not self._is_stopped:
-            self._take_over(self._shared.claim(self._room()))
+            self._take_over(self._shared.claim(self._claimable()))
 
-    def _room(self) -> int:
+    def _claimable(self) -> int:
         return max(0, MOST_WAITING - self.waiting)

@@ -35,7 +35,7 @@ logger = logging.getLogger("cycles")
 
 ONCE_PER_CLIENT: Final = ("fallback",)
 """Kinds of `LeaseNotice` that are a property of the server, the same for each of its leases."""
-LONGEST_LINE: Final = 2_000
+LONGEST_MESSAGE: Final = 2_000
 """Characters of a log record that are kept: more is the page of a proxy, not a message."""
 
 
@@ -103,7 +103,7 @@ class Reporter:
         if self._is_repeated(event):
             return
         if logger.isEnabledFor(event.level):
-            logger.log(event.level, "%s", one_line(event.text()), extra=_log_extra(event))
+            logger.log(event.level, "%s", log_message(event.text()), extra=_log_extra(event))
         for observer in self._observers:
             self.call(observer, event)
         if hasattr(event, "replacement"):
@@ -154,10 +154,10 @@ def _sums(pending: list[PendingSettlement]) -> list[Amount]:
     return list(sums.values())
 
 
-def one_line(text: str) -> str:
+def log_message(text: str) -> str:
     """Return `text` as one printable line of bounded length: it may contain a message of any proxy."""
-    if len(text) > LONGEST_LINE:
-        text = f"{text[:LONGEST_LINE]}..."
+    if len(text) > LONGEST_MESSAGE:
+        text = f"{text[:LONGEST_MESSAGE]}..."
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

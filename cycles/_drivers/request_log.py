@@ -31,10 +31,12 @@ def request_log() -> RequestLog | None:
     def write(method: str, target: str, seconds: float, outcome: Outcome) -> None:
         status = getattr(outcome, "status", None) or "no response"
         request_id = getattr(outcome, "request_id", None) or "-"
-        line = f"cycles: {method} {target.partition('?')[0]} {status} {seconds * 1000:.0f} ms request {request_id:.128}"
+        message = (
+            f"cycles: {method} {target.partition('?')[0]} {status} {seconds * 1000:.0f} ms request {request_id:.128}"
+        )
         if is_debug:
-            line += f" {type(outcome).__name__}{_detail(outcome)}"
-        print(line, file=sys.stderr)
+            message += f" {type(outcome).__name__}{_detail(outcome)}"
+        print(message, file=sys.stderr)
 
     return write
 

@@ -320,7 +320,7 @@ class GuardState:
         actual: Amount | None,
         metrics: Any,
         metadata: Mapping[str, Any] | None,
-        marks: Mapping[str, str] | None,
+        settlement_metadata: Mapping[str, str] | None,
     ) -> Settlement:
         """Commit a guard of a pool."""
         raise NotImplementedError
@@ -329,7 +329,7 @@ class GuardState:
         """Release a guard of a pool."""
         raise NotImplementedError
 
-    def end_pooled(self, io: Any, amount: Amount | None, marks: Mapping[str, str]) -> None:
+    def end_pooled(self, io: Any, amount: Amount | None, settlement_metadata: Mapping[str, str]) -> None:
         """End a claimed guard of a pool, with an amount or without."""
         raise NotImplementedError
 

@@ -17,7 +17,7 @@ MAX_BODY: Final = 256 * 1024
 """Bytes of a body that is put together from its parts; h11 reads larger ones."""
 
 _STATUS: Final = re.compile(rb"HTTP/1\.1 (200|201|409)(?: [\t \x21-\x7e]*)?")
-_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\x21-\x7e]+(?:[ \t]+[\x21-\x7e]+)*)?[ \t]*")
+_HEADER: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\x21-\x7e]+(?:[ \t]+[\x21-\x7e]+)*)?[ \t]*")
 _TARGET: Final = re.compile(rb"[\x21-\x7e]+")
 _CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,9}")
 _OF_H11: Final = frozenset(
@@ -40,10 +40,10 @@ def request_bytes(method: str, target: bytes, headers: Sequence[tuple[bytes, byt
         return None
     lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), target)]
     for name, value in headers:
-        line = b"%b: %b" % (name, value)
-        if not _LINE.fullmatch(line):
+        header = b"%b: %b" % (name, value)
+        if not _HEADER.fullmatch(header):
             return None
-        lines.append(line)
+        lines.append(header)
     return b"\r\n".join((*lines, b"", body))
 
 
@@ -56,8 +56,8 @@ def read_head(data: bytes, limit: int) -> Head | None:
         return None
     headers: list[tuple[bytes, bytes]] = []
     length = -1
-    for line in lines:
-        matched = _LINE.fullmatch(line)
+    for header in lines:
+        matched = _HEADER.fullmatch(header)
         if matched is None:
             return None
         name, value = matched.group(1).lower(), matched.group(2) or b""

@@ -55,7 +55,7 @@ class MemoryStore:
     def put(self, items: Sequence[Put]) -> builtins.list[bool]:
         """Save records; False for each one whose fence another client has changed."""
         with self._use():
-            return [self._put(item) for item in items]
+            return [self._save(item) for item in items]
 
     def settle(self, keys: Sequence[str]) -> None:
         """Delete finished records."""
@@ -151,7 +151,7 @@ class MemoryStore:
     def _own_keys(self) -> builtins.list[str]:
         return [key for (owner, key), row in self._rows.items() if owner == self._partition and row.kept is None]
 
-    def _put(self, item: Put) -> bool:
+    def _save(self, item: Put) -> bool:
         row, due_ms = self._row(item.key), self._now_ms() + item.due_ms
         if item.fence is not None and (row is None or row.kept is not None or row.fence != item.fence):
             return False

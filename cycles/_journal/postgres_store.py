@@ -242,9 +242,9 @@ def _without_create(conninfo: str, create: bool) -> tuple[str, bool]:
         return conninfo, create
     parts = urlsplit(conninfo)
     query = parse_qsl(parts.query, keep_blank_values=True)
-    words = [value for name, value in query if name == "create"]
+    values = [value for name, value in query if name == "create"]
     kept = urlencode([(name, value) for name, value in query if name != "create"])
-    return urlunsplit(parts._replace(query=kept)), create and "false" not in words
+    return urlunsplit(parts._replace(query=kept)), create and "false" not in values
 
 
 def _check(conninfo: str) -> None:

@@ -97,7 +97,7 @@ class SpendLog:
         return _fcntl is not None
 
     def open_slot(self, length: int = 0) -> Slot | None:
-        """Return a free slot for records of this length and shorter ones; None if the length is too large.
+        """Return an unused slot for records of this length and shorter ones; None if the length is too large.
 
         Raises:
             OSError: a new file is needed and cannot be made.
@@ -106,12 +106,12 @@ class SpendLog:
         if layout is None:
             return None
         with self._lock:
-            free = self._free[layout]
-            if not free:
+            unused = self._free[layout]
+            if not unused:
                 file = _SlotFile.make(self._folder(), layout, sync=self._sync)
                 self._files.append(file)
-                free += [(file, index) for index in range(layout.slots)]
-            file, index = free.pop()
+                unused += [(file, index) for index in range(layout.slots)]
+            file, index = unused.pop()
         return Slot(self, file, index)
 
     def close(self) -> None:
@@ -123,8 +123,8 @@ class SpendLog:
             self._closed = True
             empty = [file for file in self._files if file.is_empty()]
             self._files = [file for file in self._files if file not in empty]
-            for free in self._free.values():
-                free.clear()
+            for unused in self._free.values():
+                unused.clear()
         for file in empty:
             file.remove()
 

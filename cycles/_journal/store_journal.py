@@ -120,7 +120,7 @@ class StoreJournal:
             fence = None if held is None else held.fence
         if not self._health.is_open:
             try:
-                return self._put(key, raw, fence, due_ms)
+                return self._save_in_store(key, raw, fence, due_ms)
             except StoreError as error:
                 self._health.failed(error)
         return self._save_elsewhere(key, raw, fence, record)
@@ -213,8 +213,8 @@ class StoreJournal:
 
     # --- claims -----------------------------------------------------------------------------------------------------
 
-    def tick(self, room: int) -> list[Entry]:
-        """Renew what this client holds, move what an outage left elsewhere, and claim at most `room` due records."""
+    def tick(self, max_records: int) -> list[Entry]:
+        """Renew what this client holds, move what an outage left elsewhere, and claim up to `max_records` more."""
         try:
             self._settle_now()
             self._renew()
@@ -225,18 +225,18 @@ class StoreJournal:
             self._health.failed(error)
             return []
         if self._move_own():
-            return self.claim(room)
+            return self.claim(max_records)
         return []
 
-    def claim(self, room: int) -> list[Entry]:
-        """Claim at most `room` due records. None are claimed soon after an outage: their owners renew them first."""
+    def claim(self, max_records: int) -> list[Entry]:
+        """Claim at most `max_records` due records; none soon after an outage: their owners renew them first."""
         entries: list[Entry] = []
         self.has_more = False
         if not self._health.may_claim:
             return entries
         try:
-            while room > 0:
-                limit = min(CLAIM_BATCH, room)
+            while max_records > 0:
+                limit = min(CLAIM_BATCH, max_records)
                 claimed = self._store.claim(limit, self.claim_ms)
                 self._health.succeeded()
                 for each in claimed:
@@ -248,7 +248,7 @@ class StoreJournal:
                         self._taken.discard(each.key)
                         self._held[each.key] = _Held(each.record, each.fence, "store")
                     entries.append(Entry(f"v2-{each.key}.json"))
-                room -= limit
+                max_records -= limit
                 self.has_more = len(claimed) == limit
                 if not self.has_more:
                     break
@@ -289,7 +289,7 @@ class StoreJournal:
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
-    def _put(self, key: str, raw: bytes, fence: int | None, due_ms: int) -> bool:
+    def _save_in_store(self, key: str, raw: bytes, fence: int | None, due_ms: int) -> bool:
         saved = self._combiner.put([Put(key, raw, fence, due_ms)])[0]
         if not saved and self._store.renew([key], self.claim_ms):  # missing: a failover lost it
             saved, fence = self._combiner.put([Put(key, raw, None, due_ms)])[0], None
@@ -351,7 +351,7 @@ class StoreJournal:
                 with self._lock:
                     lost = self._held.get(key)
                 if lost is not None:  # otherwise it was settled in the meantime
-                    self._put(key, lost.record, None, self.claim_ms)
+                    self._save_in_store(key, lost.record, None, self.claim_ms)
 
     def _move_own(self) -> bool:
         """Put what this client saved elsewhere during an outage. False: the store has failed again."""
@@ -359,7 +359,7 @@ class StoreJournal:
             elsewhere = [(key, each.record, each.fence) for key, each in self._held.items() if each.place != "store"]
         try:
             for key, raw, fence in elsewhere:
-                self._put(key, raw, fence, self.claim_ms)
+                self._save_in_store(key, raw, fence, self.claim_ms)
         except StoreError as error:
             self._health.failed(error)
             return False
@@ -371,7 +371,7 @@ class StoreJournal:
             for entry in entries:
                 record = self._load_file(entry)
                 if record is not None:
-                    self._put(key_of(record.reservation_id), encode(record), None, self.claim_ms)
+                    self._save_in_store(key_of(record.reservation_id), encode(record), None, self.claim_ms)
         except StoreError as error:
             self._health.failed(error)
 

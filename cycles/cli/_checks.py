@@ -100,11 +100,11 @@ def journal(config: cycles.Config) -> Check:
     mode = stat.S_IMODE(root.stat().st_mode) if existing == root else 0o700
     if os.name == "posix" and mode & 0o077:
         return Check(name, "fail", f"{root} has the mode {mode:04o}: other users can use it", f"chmod 700 {root}")
-    free = shutil.disk_usage(existing).free
-    if free < _LEAST_FREE_BYTES:
-        return Check(name, "fail", f"{root}: only {free // 1024} KiB free", "free some space there")
+    free_bytes = shutil.disk_usage(existing).free
+    if free_bytes < _LEAST_FREE_BYTES:
+        return Check(name, "fail", f"{root}: only {free_bytes // 1024} KiB free", "free some space there")
     state = "exists" if existing == root else "can be made"
-    return Check(name, "ok", f"{root} {state}, {free // 2**20:,} MiB free")
+    return Check(name, "ok", f"{root} {state}, {free_bytes // 2**20:,} MiB free")
 
 
 def pending(config: cycles.Config) -> Check:

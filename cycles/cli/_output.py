@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cycles.journal._terminal import PlainTerminal, print_document, printable, say
+from cycles.journal._terminal import TextTerminal, print_document, printable, say
 
 __all__ = ["Cell", "Output", "console", "printable", "say", "styled"]
 
@@ -79,7 +79,7 @@ class Output:
         if self.is_terminal:
             self.draw(self.as_table(columns, rows, right=right))
         else:
-            PlainTerminal(json=False).table(columns, [[str(cell) for cell in row] for row in rows], right=right)
+            TextTerminal(json=False).table(columns, [[str(cell) for cell in row] for row in rows], right=right)
 
     def as_table(
         self, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = (), wrap: bool = True

@@ -146,5 +146,5 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None, stops
     budget, embedded, keep = options["budget"], options["embedded"], options["keep"]
     ledger = open_ledger(cli.config(), budget, embedded=embedded, keep=keep, approval=approval)
     if options["warn_at"]:
-        warn_at(ledger.client, options["warn_at"], lambda line: say(f"cycles: {line}"))
+        warn_at(ledger.client, options["warn_at"], lambda message: say(f"cycles: {message}"))
     return Run(settings, ledger, stops=stops)

@@ -95,8 +95,8 @@ def _tls(scheme: str, host: str, port: int, timeout: float) -> Check:
         return Check("tls", "fail", f"plain http to {host}: the API key can be read on the way", "use https")
     try:
         with (
-            socket.create_connection((host, port), timeout) as plain,
-            ssl.create_default_context().wrap_socket(plain, server_hostname=host) as secure,
+            socket.create_connection((host, port), timeout) as connection,
+            ssl.create_default_context().wrap_socket(connection, server_hostname=host) as secure,
         ):
             certificate = secure.getpeercert() or {}
     except ssl.SSLError as error:

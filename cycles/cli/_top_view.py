@@ -81,8 +81,8 @@ def draw(out: Output, snapshot: Snapshot, rates: SpendRates, *, height: int) -> 
     ]
     shown = [(columns, rows) for columns, rows in sections if rows]
     rooms = share_lines([len(rows) for _, rows in shown], height - len(parts) - _CHROME * len(shown))
-    for (columns, rows), room in zip(shown, rooms, strict=True):
-        visible = rows if len(rows) <= room else rows[: max(1, room - 1)]
+    for (columns, rows), max_rows in zip(shown, rooms, strict=True):
+        visible = rows if len(rows) <= max_rows else rows[: max(1, max_rows - 1)]
         parts.append(out.as_table(columns, visible, right=_RIGHT, wrap=False))
         if len(visible) < len(rows):
             parts.append(styled(f"... and {len(rows) - len(visible)} more", "dim"))
@@ -100,7 +100,7 @@ def share_lines(wanted: Sequence[int], lines: int) -> list[int]:
     return shares
 
 
-def print_plain(out: Output, snapshot: Snapshot, rates: SpendRates) -> None:
+def print_tables(out: Output, snapshot: Snapshot, rates: SpendRates) -> None:
     """Print one view as plain tables."""
     out.line(_format.moment(snapshot.at_ms))
     for columns, rows in (

@@ -47,4 +47,4 @@ def pages() -> dict[str, Path]:
 
 def _title(path: Path) -> str:
     with path.open(encoding="utf-8") as lines:
-        return next((line[2:].strip() for line in lines if line.startswith("# ")), path.stem)
+        return next((row[2:].strip() for row in lines if row.startswith("# ")), path.stem)

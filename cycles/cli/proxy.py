@@ -53,8 +53,8 @@ def command(cli: Cli, listen: tuple[str, int], proxy_key: str | None, **options:
     if cli.out.json:
         cli.out.document(ended.document)
     else:
-        for line in ended.lines:
-            say(f"cycles: {line}")
+        for message in ended.lines:
+            say(f"cycles: {message}")
     return 0
 
 

@@ -38,6 +38,6 @@ def command(cli: Cli, arguments: tuple[str, ...], on_denied: str, no_cycles_env:
     if cli.out.json:
         say(json.dumps(ended.document))
     else:
-        for line in ended.lines:
-            say(f"cycles: {line}")
+        for message in ended.lines:
+            say(f"cycles: {message}")
     return int(ended.status)

@@ -37,8 +37,8 @@ def diff(cli: Cli, old: str, new: str) -> int:
     if cli.out.json and printed.getvalue():
         cli.out.document(json.loads(printed.getvalue()))
     else:
-        for line in printed.getvalue().splitlines():
-            cli.out.line(line)
+        for printed_line in printed.getvalue().splitlines():
+            cli.out.line(printed_line)
     return status
 
 

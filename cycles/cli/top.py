@@ -43,7 +43,7 @@ def _stream(cli: Cli, client: cycles.Cycles, snapshot: Snapshot, interval: float
         if cli.out.json:
             cli.out.document(snapshot.to_dict())
         else:
-            _top_view.print_plain(cli.out, snapshot, rates.after(snapshot))
+            _top_view.print_tables(cli.out, snapshot, rates.after(snapshot))
         if interval is None:
             return
         time.sleep(interval)

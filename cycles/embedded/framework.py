@@ -13,7 +13,7 @@ from typing import Final
 # Request line and headers together, as in the reference server's container.
 MAX_HEAD_BYTES: Final = 8 * 1024
 # Separators, method and version in the request line, and the line ends; an estimate suffices.
-_LINE_BYTES: Final = 16
+_REQUEST_START_BYTES: Final = 16
 _HEADER_BYTES: Final = 4
 
 _NOT_A_PATH: Final = re.compile(r"%(?:2f|5c|00)", re.IGNORECASE)
@@ -30,7 +30,11 @@ def is_bad_request(path: str, target: str, headers: Mapping[str, str]) -> bool:
     """Return whether the request gets a 400 with an HTML page: its path or its size is not acceptable."""
     if "%" in path and _NOT_A_PATH.search(path):
         return True
-    size = len(target) + _LINE_BYTES + sum(len(name) + len(value) + _HEADER_BYTES for name, value in headers.items())
+    size = (
+        len(target)
+        + _REQUEST_START_BYTES
+        + sum(len(name) + len(value) + _HEADER_BYTES for name, value in headers.items())
+    )
     return size > MAX_HEAD_BYTES
 
 

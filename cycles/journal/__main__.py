@@ -12,7 +12,7 @@ from typing import Any, Final
 import cycles
 from cycles.journal import _settings
 from cycles.journal._commands import COMMANDS, Context, JournalCommand
-from cycles.journal._terminal import PlainTerminal, confirm, printable, say
+from cycles.journal._terminal import TextTerminal, confirm, printable, say
 
 USAGE: Final = 2
 INTERRUPTED: Final = 130
@@ -77,7 +77,7 @@ def _context(parser: argparse.ArgumentParser, given: dict[str, Any]) -> Context:
             raise _Declined
 
     return Context(
-        terminal=PlainTerminal(json=given["json"]),
+        terminal=TextTerminal(json=given["json"]),
         config=lambda: _settings.configuration(flags, given["profile"]),
         confirm=prompt,
     )

@@ -56,7 +56,7 @@ def confirm(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-class PlainTerminal:
+class TextTerminal:
     """Prints to stdout without an extra."""
 
     def __init__(self, *, json: bool) -> None:

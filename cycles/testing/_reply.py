@@ -74,8 +74,8 @@ class Reply:
         return {"tokens_input": read, "tokens_output": max(1, written)}
 
 
-def _marked(words: list[str]) -> Iterable[tuple[bool, str]]:
-    return ((index == 0, word) for index, word in enumerate(words))
+def _marked(chunks: list[str]) -> Iterable[tuple[bool, str]]:
+    return ((index == 0, chunk) for index, chunk in enumerate(chunks))
 
 
 @frozen

@@ -32,11 +32,11 @@ def puts_nothing_again() -> Any:
     renew = StoreJournal._renew
 
     def without_missing(self: StoreJournal) -> None:
-        put, self._put = self._put, lambda *args: True  # type: ignore[method-assign]
+        put, self._save_in_store = self._save_in_store, lambda *args: True  # type: ignore[method-assign]
         try:
             renew(self)
         finally:
-            self._put = put  # type: ignore[method-assign]
+            self._save_in_store = put  # type: ignore[method-assign]
 
     return mock.patch.object(StoreJournal, "_renew", without_missing)
 
@@ -87,7 +87,7 @@ def loses_records_in_an_outage() -> Any:
 
 def counts_no_claims_back() -> Any:
     """The end of an attempt does not reset the count of claims: a healthy record is quarantined as poison."""
-    put = MemoryStore._put
+    put = MemoryStore._save
 
     def counting(self: MemoryStore, item: Put) -> bool:
         row = self._row(item.key)
@@ -98,7 +98,7 @@ def counts_no_claims_back() -> Any:
             after.claims = claims
         return saved
 
-    return mock.patch.object(MemoryStore, "_put", counting)
+    return mock.patch.object(MemoryStore, "_save", counting)
 
 
 PLANTED: Final[tuple[Callable[[], Any], ...]] = (
