@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -190,8 +191,16 @@ def test_a_missing_price_package_is_reported_at_guard(desk: Desk, monkeypatch: p
     assert guard(llm, client=desk.client, estimate=cycles.tokens(5)) is not None
 
 
-def test_a_settlement_may_be_left_to_the_background(desk: Desk) -> None:
+def test_a_settlement_may_be_left_to_the_background(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, handle = threading.Event(), desk.server.handle
+
+    def held(request: Any) -> Any:
+        assert not request.path.endswith("/commit") or gate.wait(10), "the response waits for its settlement"
+        return handle(request)
+
+    monkeypatch.setattr(desk.server, "handle", held)
     desk.provider.reply(usage=USED)
     OpenAI(desk, settle="background").complete()
+    gate.set()
     desk.client.flush()
     assert desk.commits == [(EXACT, {})]
