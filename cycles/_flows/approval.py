@@ -95,8 +95,8 @@ class Approvals:
         reply: _Denied | None = None
         granted = 0
         try:
-            answered = await self._answer(io, request, used, gate)
-            reply, granted = _read_reply(answered, request)
+            returned = await self._reply_of_user(io, request, used, gate)
+            reply, granted = _read_reply(returned, request)
         except Exception as error:
             reply = _Denied(error)
         finally:  # also if this caller is interrupted: then the next one in the queue calls `approve`
@@ -104,9 +104,9 @@ class Approvals:
         if reply is not None:
             raise _denied(request, used, reply)
 
-    async def _answer(self, io: CallsUser, request: ReserveRequest, used: Used, gate: _Gate) -> Any:
+    async def _reply_of_user(self, io: CallsUser, request: ReserveRequest, used: Used, gate: _Gate) -> Any:
         unit = request.estimate.unit
-        asked = ApprovalRequest(
+        question = ApprovalRequest(
             subject=request.subject,
             action=request.action,
             estimate=request.estimate,
@@ -116,7 +116,7 @@ class Approvals:
             waiting=lambda: Waiting(gate.count, Amount(unit, gate.sum)),
         )
         with exempt_from_approval():
-            return await io.call_user(self._approve, asked)
+            return await io.call_user(self._approve, question)
 
 
 class _Denied:
@@ -164,16 +164,16 @@ class _Gate:
         waiting.set_result(reply)
 
 
-def _read_reply(answered: Any, request: ReserveRequest) -> tuple[_Denied | None, int]:
+def _read_reply(returned: Any, request: ReserveRequest) -> tuple[_Denied | None, int]:
     """Return whether the reply denies, and what it grants beyond this reservation."""
-    if answered is True:
+    if returned is True:
         return None, 0
-    if answered is False:
+    if returned is False:
         return _Denied(), 0
-    if isinstance(answered, Amount) and answered.unit == request.estimate.unit:
-        left = answered.amount - request.estimate.amount
+    if isinstance(returned, Amount) and returned.unit == request.estimate.unit:
+        left = returned.amount - request.estimate.amount
         return (None, left) if left >= 0 else (_Denied(), 0)
-    raise TypeError(f"approve must return True, False or an amount in {request.estimate.unit}, got {answered!r:.80}")
+    raise TypeError(f"approve must return True, False or an amount in {request.estimate.unit}, got {returned!r:.80}")
 
 
 def _denied(request: ReserveRequest, used: Used, reply: _Denied) -> ApprovalDeniedError:

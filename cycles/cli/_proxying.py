@@ -106,7 +106,10 @@ def proxy_options(function: F) -> F:
             help="Print a line when this much of a budget is used, like 80%.",
         ),
         click.option(
-            "--ask-at", metavar="PERCENT", callback=_percent, help="Ask before more is spent from there on, like 90%."
+            "--ask-at",
+            metavar="PERCENT",
+            callback=_percent,
+            help="Prompt before more is spent from there on, like 90%.",
         ),
     )
     for option in reversed(options):

@@ -15,7 +15,7 @@ class _NoCookies(httpx.Cookies):
 
 
 class UpstreamClient(httpx.AsyncClient):
-    """Sends requests as they are, and keeps no cookies."""
+    """Sends requests unchanged, and keeps no cookies."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -47,7 +47,7 @@ def warn_at(client: cycles.Cycles, fractions: Iterable[float], say: Callable[[st
 
 
 class Prompt:
-    """Asks on the terminal, one question at a time. The terminal belongs to the command otherwise."""
+    """Prompts on the terminal, one reservation at a time. The terminal belongs to the command otherwise."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -57,12 +57,12 @@ class Prompt:
         with self._lock, open(TERMINAL, "r+b", buffering=0) as terminal:  # noqa: PTH123 - it is no file
             while True:
                 terminal.write(_question(request).encode())
-                reply = _read_reply(_line(terminal.fileno()))
+                reply = _read_reply(_typed(terminal.fileno()))
                 if reply is not None:
                     return reply
 
 
-def _line(descriptor: int) -> str | None:
+def _typed(descriptor: int) -> str | None:
     """Return one line, or None at the end of the input."""
     found = b""
     while not found.endswith(b"\n"):
@@ -83,13 +83,13 @@ def _question(request: ApprovalRequest) -> str:
     )
 
 
-def _read_reply(line: str | None) -> bool | Amount | None:
-    """Return what a line means; None if it means nothing. The end of the input is a no."""
-    if line is None or line.lower() in ("", "n", "no"):
+def _read_reply(typed: str | None) -> bool | Amount | None:
+    """Return what was typed; None if it means nothing. The end of the input is a no."""
+    if typed is None or typed.lower() in ("", "n", "no"):
         return False
-    if line.lower() in ("y", "yes"):
+    if typed.lower() in ("y", "yes"):
         return True
     try:
-        return Amount.parse(line)
+        return Amount.parse(typed)
     except InvalidRequestError:
         return None

@@ -1,4 +1,4 @@
-"""Send a request upstream, pass its response on as it arrives, and settle the call when it ends.
+"""Send a request upstream, forward its response as it arrives, and settle the call when it ends.
 
 A metered response is read as decoded bytes. What is not metered passes as the bytes that the upstream sent.
 """

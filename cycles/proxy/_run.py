@@ -18,7 +18,7 @@ from cycles.proxy._server import ProxyServer
 from cycles.proxy._settings import VARIABLES, ProxySettings
 
 DRAIN_S: Final = 30
-"""How long running calls may take after a proxy was told to stop."""
+"""How long running calls may take after a signal to stop."""
 _LOOPBACK: Final = "127.0.0.1,localhost"
 _PATHS: Final = {"openai": "/openai/v1", "anthropic": "/anthropic", "gemini": "/gemini"}
 

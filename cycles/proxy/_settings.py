@@ -1,4 +1,4 @@
-"""What the proxy is told by its flags and by the environment. No I/O but reading a price file."""
+"""The settings of the proxy, from its flags and from the environment. No I/O but reading a price file."""
 
 from __future__ import annotations
 

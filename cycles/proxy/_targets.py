@@ -124,7 +124,7 @@ def target_of(raw_path: str, query: str, upstreams: Mapping[str, str]) -> Target
     """Return where a request goes.
 
     Args:
-        raw_path: The path without the key, percent-encoded as it was received.
+        raw_path: The path without the key, still percent-encoded.
         query: The query string.
         upstreams: Base URL of each provider.
 
@@ -154,15 +154,15 @@ def _joined(name: str, base: str, rest: str) -> str:
 def _looked_up(name: str, path: str) -> str:
     """Return a path as the endpoint tables have it: with ``/v1`` for Anthropic, without version for the others."""
     found = _VERSION.match(path)
-    bare = path if found is None else path[found.end() :]
+    unversioned = path if found is None else path[found.end() :]
     if name == "openai":
-        return bare
+        return unversioned
     if name == "anthropic":
-        return path if found is None else f"/v1{bare}"
+        return path if found is None else f"/v1{unversioned}"
     uploads = path.removeprefix("/upload")
     if uploads != path and (version := _VERSION.match(uploads)):
         return uploads[version.end() + 1 :]
-    return bare.removeprefix("/")
+    return unversioned.removeprefix("/")
 
 
 def upstream_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:

@@ -97,7 +97,7 @@ def _amount(microcents: int) -> dict[str, Any]:
 
 
 def dollars(microcents: int, decimals: int = _DECIMALS) -> str:
-    """Return an amount for people: more decimals only if it would read as zero or, for a budget, be cut."""
+    """Return an amount for people: more decimals only if it would read as zero or, for a budget, be rounded."""
     exact = f"{microcents // 100_000_000}.{microcents % 100_000_000:08d}"
     if not microcents:
         return "$0.00"
