@@ -86,7 +86,9 @@ class SpendLog:
         self._sync = sync
         self._files: list[_SlotFile] = []
         self._free: dict[Layout, list[tuple[_SlotFile, int]]] = {layout: [] for layout in _LAYOUTS}
-        self._lock = threading.Lock()
+        # A signal handler may close the client while its own thread makes a slot: then the slot has no file, and the
+        # next write makes another one.
+        self._lock = threading.RLock()
         self._closed = False
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=partial(_close_in_child, weakref.ref(self)))
@@ -107,11 +109,12 @@ class SpendLog:
             return None
         with self._lock:
             unused = self._free[layout]
-            if not unused:
-                file = _SlotFile.make(self._folder(), layout, sync=self._sync)
+            try:
+                file, index = unused.pop()
+            except IndexError:
+                file, index = _SlotFile.make(self._folder(), layout, sync=self._sync), 0
                 self._files.append(file)
-                unused += [(file, index) for index in range(layout.slots)]
-            file, index = unused.pop()
+                unused += [(file, other) for other in range(1, layout.slots)]
         return Slot(self, file, index)
 
     def close(self) -> None:
@@ -135,7 +138,7 @@ class SpendLog:
             if not (self._closed and file.is_empty()):
                 self._free[file.layout].append((file, index))
                 return
-            self._files.remove(file)
+            self._files = [each for each in self._files if each is not file]
         file.remove()
 
 
@@ -198,10 +201,13 @@ class _SlotFile:
     def write(self, index: int, record: bytes) -> bool:
         if not self.layout.holds(len(record)) or self._map.closed:
             return False
-        half = _SECOND if self._map[index] == _FIRST else _FIRST
-        start = self.layout.start(index, half)
-        self._map[start : start + _LENGTH_BYTES + len(record)] = len(record).to_bytes(_LENGTH_BYTES, "big") + record
-        self._map[index] = half
+        try:
+            half = _SECOND if self._map[index] == _FIRST else _FIRST
+            start = self.layout.start(index, half)
+            self._map[start : start + _LENGTH_BYTES + len(record)] = len(record).to_bytes(_LENGTH_BYTES, "big") + record
+            self._map[index] = half
+        except ValueError:  # a signal handler has closed the client, and with it this file, which had no entry
+            return False
         return True
 
     def clear(self, index: int) -> None:
@@ -236,7 +242,7 @@ def _close_in_child(reference: Callable[[], SpendLog | None]) -> None:
     """Close the parent's files in a forked child: the lock would outlive the parent there."""
     log = reference()
     if log is not None:
-        log._lock = threading.Lock()  # another thread of the parent may have held it
+        log._lock = threading.RLock()  # another thread of the parent may have held it
         files, log._files, log._free = log._files, [], {layout: [] for layout in _LAYOUTS}
         for file in files:
             file.release()
