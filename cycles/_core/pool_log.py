@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from attrs import field, frozen
 
 from cycles._core.amounts import INT64_MAX, Amount
-from cycles._core.records import Record, RecordError
+from cycles._core.records import Record, RecordError, event_record_id
 from cycles._core.requests import is_id
 from cycles._core.settlement import event_body
 from cycles._core.subjects import Action, Subject
@@ -140,6 +140,29 @@ def chunk_record(
             commit, header.subject, header.action, header.reservation_id, header.overage_policy
         ),
         recorded_at_ms=now_ms,
+    )
+
+
+def late_record(record: Record, committed: int) -> Record | None:
+    """Return the event for what another client did not commit of a chunk that it has claimed; None if nothing is left.
+
+    Args:
+        record: The record of the whole chunk.
+        committed: The sum that the other client has found in the store.
+    """
+    commit = record.commit_body or {}
+    actual, key = commit["actual"], f"{commit['idempotency_key']}:late"
+    rest = actual["amount"] - committed
+    if rest <= 0:
+        return None
+    body = {**(record.event_fallback_body or {}), "idempotency_key": key, "actual": {**actual, "amount": rest}}
+    body.pop("metrics", None)
+    return Record(
+        reservation_id=event_record_id(key),
+        base_url=record.base_url,
+        mode="event",
+        event_fallback_body=body,
+        recorded_at_ms=record.recorded_at_ms,
     )
 
 

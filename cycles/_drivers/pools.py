@@ -9,8 +9,11 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakSet
 
-from cycles._core.pool_log import ChunkHeader
+from cycles._core.pool_log import ChunkHeader, late_record
+from cycles._core.records import Record
+from cycles._core.settlement_rules import MAY_BE_CHARGED
 from cycles._drivers.blocking import BlockingIo
+from cycles._drivers.checkpoints import Checkpoints
 from cycles._drivers.reporting import Reporter
 from cycles._drivers.scheduler import Handle, Scheduler
 from cycles._flows.block_end import drop
@@ -35,14 +38,24 @@ class Pools:
         io: The operations of threads.
         records: Has the folder of the logs.
         reporter: Gets the problems.
+        checkpoint_ms: How often the sum of an open chunk is put into a shared store.
     """
 
-    def __init__(self, scheduler: Scheduler, io: BlockingIo, records: Records, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        io: BlockingIo,
+        records: Records,
+        reporter: Reporter,
+        checkpoint_ms: int,
+    ) -> None:
         self._scheduler = scheduler
         self._workers = scheduler.worker_pool("pools", WORKERS)
         self._records = records
         self._reporter = reporter
         self._logs = records.chunk_logs()
+        shared = records.shared
+        self._checkpoints = None if shared is None else Checkpoints(scheduler, shared, checkpoint_ms)
         self._reported: set[str] = set()
         self._pools: WeakSet[PoolState] = WeakSet()
         self.io = io
@@ -52,6 +65,8 @@ class Pools:
         """Return a new pool."""
         pool = PoolState(options, self, Chunks())
         self._pools.add(pool)
+        if self._checkpoints is not None:
+            self._checkpoints.watch(pool)
         return pool
 
     def soon(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -69,6 +84,8 @@ class Pools:
             OSError: it cannot be made.
         """
         assert self._logs is not None
+        if self._checkpoints is not None:
+            self._checkpoints.start()
         return self._logs.make(header)
 
     @property
@@ -100,12 +117,26 @@ class Pools:
         """Seal every chunk, save its record and pass it to `settle`. Needs no thread."""
         for pool in list(self._pools):
             chunks = {id(chunk.lease): chunk for chunk in list(pool.chunks)}
-            for record, lease in settle_now(pool):
-                if self._records.save(record):
-                    chunk = chunks.get(id(lease))
+            for sealed, lease in settle_now(pool):
+                record: Record | None = sealed
+                chunk = chunks.get(id(lease))
+                saved = self._records.save(sealed)
+                if chunk is not None and self._records.is_taken(sealed):
+                    record = self._late(sealed, chunk.acknowledged)
+                    saved = record is None or self._records.save(record)
+                if saved:
                     log = None if chunk is None else chunk.log
                     if chunk is not None and log is not None:
                         chunk.log = None
                         with contextlib.suppress(OSError):
                             log.remove()
-                settle(record, lease)
+                if record is not None:
+                    settle(record, lease)
+
+    def _late(self, record: Record, acknowledged: int | None) -> Record | None:
+        """Return what is left of a chunk that another client has claimed, or None."""
+        late = late_record(record, acknowledged or 0)
+        if late is not None and acknowledged is None:
+            self._records.reject(late, MAY_BE_CHARGED)
+            return None
+        return late

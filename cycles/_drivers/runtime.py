@@ -183,7 +183,7 @@ class Runtime:
         """The pools of this client; made on first use."""
         from cycles._drivers.pools import Pools
 
-        return Pools(self.scheduler, self.blocking, self.records, self._reporter)
+        return Pools(self.scheduler, self.blocking, self.records, self._reporter, self._config.journal_checkpoint_ms)
 
     @cached_property
     def _journal_writer(self) -> JournalWriter:

@@ -47,6 +47,10 @@ class Io(Protocol):
         """Return whether another client has claimed the record: nothing more is sent for it here."""
         ...
 
+    def was_missing(self, record: Record) -> bool:
+        """Return whether a shared store once did not have the record, which another client may have settled then."""
+        ...
+
     async def ensure_journal(self) -> None:
         """Check that the journal's store responds, if no reservation may be made without it.
 

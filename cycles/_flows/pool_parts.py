@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol, TypeAlias
@@ -105,9 +106,12 @@ class PoolChunk(Chunk):
         ended: Set when the chunk holds nothing any more, or when this process stops settling it.
         begun: The settlement of the sealed chunk has begun.
         active: A guard used it since the last heartbeat.
+        acknowledged: The sum that a shared store has; None if the outcome of the last put is unknown.
+        put_lock: Held for each put of its sum.
     """
 
     __slots__ = (
+        "acknowledged",
         "active",
         "begun",
         "ended",
@@ -116,6 +120,7 @@ class PoolChunk(Chunk):
         "lease",
         "log",
         "number",
+        "put_lock",
         "states",
         "sub",
         "timer",
@@ -136,6 +141,8 @@ class PoolChunk(Chunk):
         self.timer: Timer | None = None
         self.active = True
         self.begun = False
+        self.acknowledged: int | None = 0
+        self.put_lock = threading.Lock()
         self.is_next_wanted = False
         self.wall_offset_ms = wall_offset_ms
 

@@ -60,6 +60,10 @@ class Records:
         """Return whether another client has claimed the record: this one sends nothing more for it."""
         return self._shared is not None and self._shared.is_taken(record)
 
+    def was_missing(self, record: Record) -> bool:
+        """Return whether a shared store once did not have the record, which another client may have settled then."""
+        return self._shared is not None and self._shared.was_missing(record)
+
     def attempt_ended(self, record: Record) -> None:
         """Note that an attempt at a record ended without a result, so that its claims are counted from 0 again."""
         if self._shared is not None:

@@ -7,86 +7,23 @@ raises for a failure of the store.
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final
 
-from attrs import define
-
-from cycles._config import JournalOutage
-from cycles._core.records import Record, RecordError, decode, encode, file_name
+from cycles._core.records import Record, RecordError, decode, encode
+from cycles._core.settlement import actual_of
+from cycles._core.settlement_rules import MAY_BE_CHARGED
 from cycles._errors import StoreError
-from cycles._journal.combiner import Combiner
-from cycles._journal.journal import Entry, Journal, JournalIssue
+from cycles._journal.journal import Entry, JournalIssue
 from cycles._journal.pool_log import ChunkLogs
 from cycles._journal.spend_log import SpendLog
-from cycles._journal.store import JournalStore, OperatedStore, Put
-from cycles._journal.store_health import StoreHealth
+from cycles._journal.store import OperatedStore, Put
+from cycles._journal.store_records import RENEW_BATCH, Held, StoreRecords, key_of as key_of
 
 CLAIM_BATCH: Final = 16
-RENEW_BATCH: Final = 500
-SETTLE_BATCH: Final = 500
-SETTLE_DELAY_S: Final = 0.05  # finished records are deleted together, at most this long afterwards
 
 
-@define
-class _Held:
-    """A record that belongs to this client. `fence` is None until the store has it."""
-
-    record: bytes
-    fence: int | None
-    place: Literal["store", "disk", "memory"]
-
-
-class StoreJournal:
-    """The records of one server and principal in a store. Threads may share it.
-
-    Args:
-        store: The store of this partition.
-        local: The files that are used while the store does not respond.
-        claim_ms: How long a record belongs to this client without a renewal.
-        timeout_s: Bounds the wait for one operation of the store.
-        outage: What happens while the store does not respond.
-        report: Called with each problem.
-        name: What messages call the store.
-        owns_store: Whether to close the store at the end.
-        clock: Returns monotonic seconds.
-        wall_ms: Returns milliseconds since the epoch.
-    """
-
-    def __init__(
-        self,
-        store: JournalStore,
-        local: Journal,
-        *,
-        claim_ms: int,
-        timeout_s: float,
-        outage: JournalOutage,
-        report: Callable[[JournalIssue], None],
-        name: str = "a store",
-        owns_store: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-    ) -> None:
-        self._store = store
-        self._local = local
-        self.claim_ms = claim_ms
-        self._outage = outage
-        self._report = report
-        self._owns_store = owns_store
-        self.name = name
-        self._wall_ms = wall_ms
-        self._combiner = Combiner(store, timeout_s)
-        self._lock = threading.Lock()
-        self._health = StoreHealth(claim_ms=claim_ms, outage=outage, report=report, clock=clock)
-        self._held: dict[str, _Held] = {}
-        self._taken: set[str] = set()
-        self._finished: list[str] = []
-        self._quarantined = 0
-        self.has_more = False  # whether the last claim left due records in the store
-        self.later: Callable[[float, Callable[[], object]], object] | None = None
-        """Calls a function after some seconds, in another thread."""
+class StoreJournal(StoreRecords):
+    """The journal over a shared store: the interface of `Journal`, and claims. No method raises `StoreError`."""
 
     # --- as the journal of files ------------------------------------------------------------------------------------
 
@@ -125,9 +62,35 @@ class StoreJournal:
                 self._health.failed(error)
         return self._save_elsewhere(key, raw, fence, record)
 
+    def checkpoint(self, record: Record) -> bool:
+        """Put a record that is not settled yet. False: the store does not respond, or another client has it."""
+        key = key_of(record.reservation_id)
+        held = self._held.get(key)
+        if self._health.is_open or key in self._taken:
+            return False
+        try:
+            return self._save_in_store(key, encode(record), None if held is None else held.fence, self.claim_ms)
+        except (StoreError, RecordError) as error:
+            if isinstance(error, StoreError):
+                self._health.failed(error)
+            return False
+
+    def stored_amount(self, record: Record) -> int | None:
+        """Return the amount of a record in the store, 0 if it has none, and None if that cannot be known."""
+        key = key_of(record.reservation_id)
+        try:
+            found = [decode(stored.record) for stored in self._store.list(10_000) if stored.key == key]
+        except (StoreError, RecordError):
+            return None
+        return actual_of(found[0]).amount if found else 0
+
     def is_taken(self, record: Record) -> bool:
         """Return whether another client has claimed a record of this client: nothing more is sent for it."""
         return key_of(record.reservation_id) in self._taken
+
+    def was_missing(self, record: Record) -> bool:
+        """Return whether the store once did not have a record of this client: it was lost, or settled by another."""
+        return key_of(record.reservation_id) in self._put_again
 
     def delete(self, record: Record) -> None:
         """Delete the record of a finished settlement, soon and together with others."""
@@ -135,6 +98,7 @@ class StoreJournal:
         with self._lock:
             held = self._held.pop(key, None)
             self._taken.discard(key)
+            self._put_again.discard(key)
         if held is None or held.place == "disk":
             self._local.delete(record)
         self._settle_later(key)
@@ -173,7 +137,7 @@ class StoreJournal:
         record = self._local.load(entry)
         if record is not None:
             with self._lock:
-                self._held.setdefault(key_of(record.reservation_id), _Held(encode(record), None, "disk"))
+                self._held.setdefault(key_of(record.reservation_id), Held(encode(record), None, "disk"))
         return record
 
     def pending(self) -> list[Entry]:
@@ -246,7 +210,7 @@ class StoreJournal:
                             held.fence = each.fence
                             continue
                         self._taken.discard(each.key)
-                        self._held[each.key] = _Held(each.record, each.fence, "store")
+                        self._held[each.key] = Held(each.record, each.fence, "store")
                     entries.append(Entry(f"v2-{each.key}.json"))
                 max_records -= limit
                 self.has_more = len(claimed) == limit
@@ -287,83 +251,7 @@ class StoreJournal:
         if self._owns_store:
             self._store.close()
 
-    # --- steps ------------------------------------------------------------------------------------------------------
-
-    def _save_in_store(self, key: str, raw: bytes, fence: int | None, due_ms: int) -> bool:
-        saved = self._combiner.put([Put(key, raw, fence, due_ms)])[0]
-        if not saved and self._store.renew([key], self.claim_ms):  # missing: a failover lost it
-            saved, fence = self._combiner.put([Put(key, raw, None, due_ms)])[0], None
-        self._health.succeeded()
-        with self._lock:
-            before = self._held.get(key)
-            if saved:
-                self._held[key] = _Held(raw, fence or 0, "store")
-            else:
-                self._held.pop(key, None)
-                self._taken.add(key)
-        if before is not None and before.place == "disk":  # the store has it now, ours or that of another client
-            self._local.delete(decode(raw))
-        return saved
-
-    def _save_elsewhere(self, key: str, raw: bytes, fence: int | None, record: Record) -> bool:
-        saved = self._outage != "memory" and self._local.save(record)
-        with self._lock:
-            self._held[key] = _Held(raw, fence, "disk" if saved else "memory")
-        return saved
-
-    def _settle_later(self, key: str) -> None:
-        with self._lock:
-            self._finished.append(key)
-            is_first = len(self._finished) == 1
-        if is_first and self.later is not None:
-            self.later(SETTLE_DELAY_S, self.settle_finished)
-
-    def settle_finished(self) -> None:
-        """Delete what is finished from the store; what fails is tried again at the next tick."""
-        if self._health.is_open:
-            return
-        try:
-            self._settle_now()
-        except StoreError as error:
-            self._health.failed(error)
-
-    def _settle_now(self) -> None:
-        while True:
-            with self._lock:
-                keys, self._finished = self._finished[:SETTLE_BATCH], self._finished[SETTLE_BATCH:]
-            if not keys:
-                return
-            try:
-                self._store.settle(keys)
-            except BaseException:
-                with self._lock:
-                    self._finished = keys + self._finished
-                raise
-            self._health.succeeded()
-
-    def _renew(self) -> None:
-        with self._lock:
-            held = [key for key, each in self._held.items() if each.place == "store"]
-        for start in range(0, len(held), RENEW_BATCH):
-            missing = self._store.renew(held[start : start + RENEW_BATCH], self.claim_ms)
-            self._health.succeeded()
-            for key in missing:
-                with self._lock:
-                    lost = self._held.get(key)
-                if lost is not None:  # otherwise it was settled in the meantime
-                    self._save_in_store(key, lost.record, None, self.claim_ms)
-
-    def _move_own(self) -> bool:
-        """Put what this client saved elsewhere during an outage. False: the store has failed again."""
-        with self._lock:
-            elsewhere = [(key, each.record, each.fence) for key, each in self._held.items() if each.place != "store"]
-        try:
-            for key, raw, fence in elsewhere:
-                self._save_in_store(key, raw, fence, self.claim_ms)
-        except StoreError as error:
-            self._health.failed(error)
-            return False
-        return True
+    # --- files ------------------------------------------------------------------------------------------------------
 
     def _move(self, entries: list[Entry]) -> None:
         """Put the records of local files into the store, then remove the files. What cannot be moved stays a file."""
@@ -371,9 +259,23 @@ class StoreJournal:
             for entry in entries:
                 record = self._load_file(entry)
                 if record is not None:
-                    self._save_in_store(key_of(record.reservation_id), encode(record), None, self.claim_ms)
+                    self._put_file(record)
         except StoreError as error:
             self._health.failed(error)
+
+    def _put_file(self, record: Record) -> None:
+        """Put the record of a file, unless another client has claimed the record that the store has."""
+        key, raw = key_of(record.reservation_id), encode(record)
+        if self._combiner.put([Put(key, raw, 0, self.claim_ms)])[0] or self._store.renew([key], self.claim_ms):
+            self._save_in_store(key, raw, None, self.claim_ms)
+            return
+        with self._lock:
+            self._held.pop(key, None)
+            self._taken.add(key)
+        if self.stored_amount(record) == actual_of(record).amount:
+            self._local.delete(record)
+        else:  # what the other client settles, and what of it is charged, cannot be known
+            self._local.reject(record, MAY_BE_CHARGED)
 
     def _store_has(self, reservation_id: str) -> bool:
         """Return whether the store has a record; False also if it does not respond."""
@@ -398,8 +300,3 @@ class StoreJournal:
             "`cycles journal list`, or record its amount by hand with client.record()"
         )
         self._report(JournalIssue("quarantined", key, message, error))
-
-
-def key_of(reservation_id: str) -> str:
-    """Return the key of a record: the 64 hex digits of its file name."""
-    return file_name(reservation_id)[3:-5]

@@ -1,0 +1,93 @@
+"""Put the sums of open chunks of pools into a shared store, so that a lost disk costs the last moments only.
+
+The log of a chunk is on the local disk. With a store, the record that the chunk would be sealed to is put there too, at
+most once in each interval and only if its sum has changed. A client that claims it commits that sum; see `late_record`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+from weakref import WeakSet
+
+from cycles._core.pool_log import chunk_record
+from cycles._core.records import Record
+from cycles._drivers.reporting import logger
+from cycles._drivers.scheduler import Handle, Scheduler
+from cycles._flows.pool import PoolState
+from cycles._flows.pool_parts import PoolChunk
+from cycles._journal.store_journal import StoreJournal
+
+IDLE_TICKS: Final = 25  # then the timer ends; the next chunk starts it again
+
+
+class Checkpoints:
+    """The checkpoints of the pools of one client.
+
+    Args:
+        scheduler: Runs them, in a worker pool of one thread.
+        shared: The journal over the store.
+        interval_ms: Milliseconds between two puts of a chunk.
+    """
+
+    def __init__(self, scheduler: Scheduler, shared: StoreJournal, interval_ms: int) -> None:
+        self._scheduler = scheduler
+        self._pool = scheduler.worker_pool("checkpoints", 1)
+        self._shared = shared
+        self._interval_s = interval_ms / 1000
+        self._pools: WeakSet[PoolState] = WeakSet()
+        self._timer: Handle | None = None
+        self._idle = 0
+
+    def watch(self, pool: PoolState) -> None:
+        """Put the sums of this pool's chunks into the store from now on."""
+        self._pools.add(pool)
+
+    def start(self) -> None:
+        """Note that a chunk was opened."""
+        self._idle = 0
+        if self._timer is None:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._timer = self._scheduler.at(time.monotonic() + self._interval_s, self._tick, self._pool)
+
+    def _tick(self) -> None:
+        chunks = [(pool, chunk) for pool in list(self._pools) for chunk in _open_chunks(pool)]
+        self._idle = 0 if chunks else self._idle + 1
+        try:
+            for pool, chunk in chunks:
+                self._put(pool, chunk)
+        except Exception:  # a bug, which must not end the checkpoints of the other chunks
+            logger.exception("cycles: a chunk could not be put into the journal's store")
+        if self._idle < IDLE_TICKS:
+            self._schedule()
+        else:
+            self._timer = None
+
+    def _put(self, pool: PoolState, chunk: PoolChunk) -> None:
+        with chunk.put_lock:  # one put of a chunk at a time, and none after that of its end
+            with pool.lock:
+                spent = chunk.spent
+                record = None if chunk.begun or spent == chunk.acknowledged else _record(chunk, spent)
+            if record is None or self._shared.is_taken(record):
+                return
+            if chunk.acknowledged is None:  # the store may have the sum of the put before
+                chunk.acknowledged = self._shared.stored_amount(record)
+                return
+            chunk.acknowledged = spent if self._shared.checkpoint(record) else self._after(record, chunk)
+
+    def _after(self, record: Record, chunk: PoolChunk) -> int | None:
+        """Return the acknowledged sum after a put that was rejected (unchanged) or that failed (unknown)."""
+        return chunk.acknowledged if self._shared.is_taken(record) else None
+
+
+def _open_chunks(pool: PoolState) -> list[PoolChunk]:
+    with pool.lock:
+        return [chunk for chunk in pool.chunks if chunk.header is not None and chunk.used and not chunk.begun]
+
+
+def _record(chunk: PoolChunk, spent: int) -> Record:
+    assert chunk.header is not None
+    metrics, metadata = chunk.totals.metrics(chunk.used), chunk.totals.metadata(chunk.used)
+    return chunk_record(chunk.header, spent, metrics, metadata, time.time_ns() // 1_000_000)

@@ -1,0 +1,143 @@
+"""Pools of a fleet: the sum of an open chunk is in the store too, and a claimed chunk is charged once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles._core.pool_log import late_record
+from cycles._core.records import decode
+from cycles._journal.memory_store import MemoryStore
+from cycles._journal.pool_log import ChunkLogs
+from tests.stores.test_fleet import ACTION, StoreClock, records, scanned, spent, tick, until
+
+pytestmark = pytest.mark.skipif(not ChunkLogs.is_supported(), reason="pools need file locks")
+T = cycles.tokens
+
+
+@pytest.fixture
+def clock() -> StoreClock:
+    return StoreClock()
+
+
+@pytest.fixture
+def store(clock: StoreClock) -> MemoryStore:
+    return MemoryStore(clock)
+
+
+@pytest.fixture
+def server() -> Iterator[cycles.EmbeddedServer]:
+    with cycles.EmbeddedServer({"tenant:acme": T(10_000)}) as server:
+        yield server
+
+
+@pytest.fixture
+def worker(server: cycles.EmbeddedServer, store: MemoryStore, tmp_path: Path) -> Iterator[Callable[..., cycles.Cycles]]:
+    made: list[cycles.Cycles] = []
+
+    def make() -> cycles.Cycles:
+        options: dict[str, Any] = {"journal_store": store, "journal_dir": tmp_path / str(len(made))}
+        made.append(server.client(tenant="acme", journal_checkpoint_ms=5, **options))
+        return scanned(made[-1])
+
+    yield make
+    for client in made:
+        client.close()
+
+
+def spend(pool: Any, *amounts: int) -> None:
+    for amount in amounts:
+        with pool.reserve(T(20)) as guard:
+            guard.commit(T(amount))
+
+
+def sums(store: MemoryStore) -> list[int]:
+    return [record.commit_body["actual"]["amount"] for record in records(store) if record.commit_body]
+
+
+def test_the_sum_of_an_open_chunk_is_in_the_store(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
+) -> None:
+    client = worker()
+    with client.pool(max_held=T(500), action=ACTION) as pool:
+        spend(pool, 3, 4)
+        until(lambda: sums(store) == [7])
+        spend(pool, 5)
+        until(lambda: sums(store) == [12])
+        assert server.requests.of("commit") == []
+    until(lambda: records(store) == [])
+    assert spent(server) == 12
+
+
+def test_a_lost_worker_loses_no_open_chunk(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, clock: StoreClock
+) -> None:
+    lost = worker()
+    pool = lost.pool(max_held=T(500), action=ACTION).__enter__()
+    spend(pool, 3, 4)
+    until(lambda: sums(store) == [7])
+    lost._runtime().background._claims.stop()  # it renews no more, as a process that was killed
+    clock.now += 30_001
+    tick(worker())
+    until(lambda: spent(server) == 7)
+    until(lambda: records(store) == [])
+
+
+def test_a_suspended_worker_sends_what_the_other_did_not_commit(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, clock: StoreClock
+) -> None:
+    owner = worker()
+    owner._runtime().background._claims.stop()
+    with owner.pool(max_held=T(500), action=ACTION) as pool:
+        spend(pool, 3, 4)
+        until(lambda: sums(store) == [7])
+        clock.now += 30_001
+        tick(worker())
+        until(lambda: spent(server) == 7)
+        until(lambda: records(store) == [])
+        spend(pool, 5)
+        time.sleep(0.1)  # a checkpoint in between finds that the record is another client's, or gone
+    owner.flush()
+    until(lambda: spent(server) == 12)
+    (event,) = server.requests.of("event")
+    assert event.json["actual"]["amount"] == 5
+    until(lambda: records(store) == [])
+
+
+def test_a_client_that_has_claimed_a_chunk_gets_the_rest_as_an_event(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, clock: StoreClock
+) -> None:
+    owner = worker()
+    owner._runtime().background._claims.stop()
+    with owner.pool(max_held=T(500), action=ACTION) as pool:
+        spend(pool, 3, 4)
+        until(lambda: sums(store) == [7])
+        server.faults.refuse("commit", times=None)
+        clock.now += 30_001
+        claimer = worker()
+        tick(claimer)
+        until(lambda: len(claimer.pending()) == 1)
+        spend(pool, 5)
+    (event,) = server.requests.of("event")
+    assert event.json["actual"]["amount"] == 5
+    assert str(event.idempotency_key).endswith(":late")
+    server.faults.clear()
+    claimer.flush()
+    until(lambda: spent(server) == 12)
+
+
+def test_what_is_late_is_the_difference(worker: Callable[..., cycles.Cycles], store: MemoryStore) -> None:
+    with worker().pool(max_held=T(500), action=ACTION) as pool:
+        spend(pool, 7)
+        until(lambda: sums(store) == [7])
+        (record,) = [decode(row.record) for row in store._tables.rows.values()]
+    late = late_record(record, 3)
+    assert late is not None
+    assert late.body["actual"] == {"unit": "TOKENS", "amount": 4}
+    assert late.body["idempotency_key"] == f"{record.body['idempotency_key']}:late"
+    assert late_record(record, 7) is None
