@@ -139,7 +139,7 @@ class TaskGuard:
                 yield None
                 return
             key = None if attempt is None else f"{attempt.key}#{number}" if number else attempt.key
-            pair = (action.kind, action.name) if isinstance(action, cycles.Action) else tuple(action)
+            pair = (action.kind, action.name) if isinstance(action, cycles.Action) else (str(action[0]), str(action[1]))
             work = Work(common=self.common, estimate=estimate, action=pair, denied=_deny, failed=failed)
             work.subject, work.actual, work.key = subject, self.actual, key
             yield work
