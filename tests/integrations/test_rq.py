@@ -23,6 +23,9 @@ from rq.registry import ScheduledJobRegistry
 
 from cycles.integrations.rq import guarded
 
+# RQ 2.6 does not close the event loop in which it runs a coroutine function.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 DENIED = {"agent": "poor"}
 RUNS: list[int] = []
 
