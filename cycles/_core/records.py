@@ -44,7 +44,7 @@ class Record:
         estimate: The reserved amount, if the actual is larger: it is committed if the server rejects the excess.
         excess: What the server rejected when the estimate was committed in place of the actual: `amount`, `code` and
             `message`. None if nothing was.
-        previous_body: The body of the request before it was changed, if its outcome is unknown. None otherwise.
+        previous_body: The body of the request before it was changed, which the server may have. None otherwise.
         rejected: Why the server rejected the amount; such a record is kept and never sent. None for all others.
         extra: Members of the file that this version does not know.
     """
@@ -142,7 +142,7 @@ def encode(record: Record) -> bytes:
         "not_before_ms": record.not_before_ms,
     }
     # Absent by default: other SDKs and earlier versions carry members that they do not know.
-    added = {name: value for name in _ADDED if (value := getattr(record, name))}
+    added = {name: value for name in _ADDED if (value := getattr(record, name)) not in (None, False)}
     try:
         return _to_json({**members, **added, **record.extra}).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:

@@ -32,6 +32,9 @@ LOST_RESERVATION_MS: Final = _DAY_MS  # a server keeps ended reservations for 30
 EVENT_KEY_MS: Final = 6 * _DAY_MS  # a server keeps the keys of events for 7 days
 COMMIT_KEY_MS: Final = 29 * _DAY_MS  # a server keeps ended reservations for 30 days
 
+BOTH_SENT: Final[dict[str, Any]] = {}
+"""The earlier body of a record whose earlier form was sent again: the forms must not alternate for ever."""
+
 _OPTIONAL: Final = ("metrics", "metadata")
 _OURS: Final = {"latency_ms", RECOVERED_ID, RECOVERY_REASON}  # added by this SDK: never why a request is invalid
 _TOO_LARGE_OR_INVALID: Final = frozenset({400, 413, 422})
@@ -156,8 +159,10 @@ def _after_event(record: Record, response: RejectedResponse) -> NextStep | None:
 
 
 def _remembering(record: Record, changed: Record) -> Record:
-    """Keep the earlier body while its own outcome is unknown."""
-    return evolve(changed, previous_body=record.body) if record.attempt_unknown else changed
+    """Keep the earlier body: it may have been received, whatever the response to it was."""
+    if record.previous_body == BOTH_SENT or (record.previous_body is not None and not record.attempt_unknown):
+        return changed
+    return evolve(changed, previous_body=record.body)
 
 
 def _sent_before(record: Record, found: bool) -> bool:
@@ -167,8 +172,8 @@ def _sent_before(record: Record, found: bool) -> bool:
 def _earlier_attempt(record: Record, response: RejectedResponse) -> NextStep:
     if record.mode == "commit":
         return Lookup(response)
-    if record.previous_body is not None:
-        return Resend(evolve(record.with_body(record.previous_body), previous_body=None))
+    if record.previous_body:
+        return Resend(evolve(record.with_body(record.previous_body), previous_body=BOTH_SENT))
     return Rejected(response, MAY_BE_CHARGED)
 
 

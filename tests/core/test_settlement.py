@@ -272,6 +272,30 @@ def test_a_changed_event_is_sent_in_its_earlier_form_before_it_is_kept() -> None
     assert step.reason == MAY_BE_CHARGED
 
 
+def test_a_changed_body_may_have_been_received_whatever_the_response_was() -> None:
+    """A proxy may reject the response of a request that the server has run."""
+    labelled = COMMIT.with_body({**COMMIT.body, "metadata": {"task": "t"}})
+    changed = resent(labelled, refusal(413, None, conformant=False))
+    assert changed.previous_body == labelled.body
+    assert isinstance(classify_settlement(changed, refusal(409, "IDEMPOTENCY_MISMATCH"), NOW), Lookup)
+
+
+@pytest.mark.parametrize("unknown", [True, False])
+def test_the_two_forms_of_an_event_do_not_alternate_for_ever(unknown: bool) -> None:
+    labelled = evolve(EVENT.with_body({**EVENT.body, "metadata": {"task": "t"}}), attempt_unknown=unknown)
+    record, bodies = labelled, [labelled.body]
+    for _ in range(10):
+        response = (413, None) if "metadata" in record.body else (409, "IDEMPOTENCY_MISMATCH")
+        step = classify_settlement(record, refusal(*response, conformant=response[1] is not None), NOW)
+        if not isinstance(step, Resend):
+            break
+        record = decode(encode(step.record))
+        bodies.append(record.body)
+    assert isinstance(step, Rejected)
+    assert step.reason == MAY_BE_CHARGED
+    assert len(bodies) == 4
+
+
 # Old records
 
 
