@@ -26,6 +26,7 @@ HOSTILE: Final = (
     (200, b'{"status": "COMMITT'),
     (204, b""),
     (302, b""),
+    (413, b"too large"),
     (429, b'{"error": "LIMIT_EXCEEDED", "message": "slow down", "request_id": "r"}'),
     (500, b'{"error": "INTERNAL_ERROR", "message": "boom", "request_id": "r"}'),
     (502, b"bad gateway"),

@@ -17,7 +17,7 @@ async def commit(program: Program, op: Op, guard: Any, value: int) -> None:
     """Commit an amount, within the bound of a commit."""
     program.commits(op, value)
     with program.within(op, "commit", SETTLE_S + CANCEL_S):
-        await guard.commit(amount(value))
+        await guard.commit(amount(value), metadata={"use": op.agent})
 
 
 async def commit_async(program: Program, op: Op) -> None:

@@ -19,7 +19,7 @@ def commit(program: Program, op: Op, guard: Any, value: int) -> None:
     """Commit an amount, within the bound of a commit."""
     program.commits(op, value)
     with program.within(op, "commit", SETTLE_S):
-        guard.commit(amount(value))
+        guard.commit(amount(value), metadata={"use": op.agent})
 
 
 def commit_sync(program: Program, op: Op) -> None:
@@ -252,11 +252,11 @@ def fail_policy_sync(program: Program, op: Op) -> None:
 
 
 def own_key_sync(program: Program, op: Op) -> None:
+    restores = program.server.restores
     key = {"idempotency_key": f"key of {op.agent}", "ttl_ms": 5_000}
     with program.reserve(op, **key) as guard:
         program.entered(op, guard)
         commit(program, op, guard, 30)
-    restores = program.server.restores
     described = program.reserve(op, **key).described
     with contextlib.suppress(cycles.CyclesError), described:
         if program.server.restores == restores:

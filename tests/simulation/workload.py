@@ -22,7 +22,7 @@ from tests.simulation.server import SimServer
 TIMEOUT_S: Final = 5.0
 FLUSH_S: Final = 5.0
 RESERVE_S: Final = 2 * TIMEOUT_S  # two attempts with the same key
-SETTLE_S: Final = 2 * TIMEOUT_S  # one attempt, and one for the event
+SETTLE_S: Final = 3 * TIMEOUT_S  # one attempt, one for the event, one without metadata
 CANCEL_S: Final = 0.5  # a cancelled caller waits so long for the task that continues without it
 CLOSE_S: Final = FLUSH_S + 3.0  # the flush, and the end of threads
 MOMENT_S: Final = 0.1  # what needs no request
@@ -302,8 +302,9 @@ class TimedReservation:
         self._program = program
         self._op = op
         self.described = reservation
-        # A key of the caller may be of an earlier run, which is then read once.
-        self._limit_s = RESERVE_S + (TIMEOUT_S if reservation._request.idempotency_key else 0)
+        # The earlier run of a caller's key is read once, and a denial that has an id is released once.
+        one_more = reservation._request.idempotency_key or program.server.faults.denial_as_200
+        self._limit_s = RESERVE_S + (TIMEOUT_S if one_more else 0)
 
     def acquire(self) -> cycles.Guard:
         with self._program.within(self._op, "reserve", self._limit_s):
