@@ -150,6 +150,7 @@ class Runtime:
             self._journal_writer.close(THREADS_END_S)
         if self._ahead is not None:
             self._ahead.close()
+        self.records.close()
         self.channel.close()
         return report
 

@@ -14,7 +14,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
@@ -35,10 +35,11 @@ from cycles._http.exchange import (
     timed_out,
     too_large,
 )
+from cycles._http.httpx_requests import Headers, Requests
 
 C = TypeVar("C", bound=httpx.Client | httpx.AsyncClient)
-Headers = Sequence[tuple[bytes, bytes]]
 
+_SENT: Final = ("http11.send_request_headers.started", "http2.send_request_headers.started")
 _CONNECTED: Final = ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
 _this_thread = threading.local()  # `deadline`: when the attempt of this thread ends
 
@@ -53,7 +54,7 @@ class _Library:
             if kind.__name__ in ("Client", "AsyncClient") and hasattr(found, "HTTPError"):
                 module = found
                 break
-        self.Request, self.Headers = module.Request, module.Headers
+        self.Request, self.URL = module.Request, module.URL
         self.unwritable = (module.InvalidURL, module.UnsupportedProtocol, module.LocalProtocolError, UnicodeError)
         self.PoolTimeout, self.ConnectTimeout = module.PoolTimeout, module.ConnectTimeout
         self.not_connected = (module.ConnectError, module.ProxyError)
@@ -102,25 +103,17 @@ class _Attempt:
         self.limit = limit
         self.times = times
 
-    def request(self, client: Any, method: str, target: str, headers: Headers, body: bytes, trace: Any) -> Any:
-        merged = self.library.Headers(client.headers)
-        merged["Accept-Encoding"] = "identity"  # the size limit counts what is read, not what it unpacks to
-        merged.update(list(headers))
-        extensions = {"timeout": self.times.waits, "trace": trace}
-        url, content = self.endpoint.url(target), body if body or method == "POST" else None
-        return self.library.Request(method, url, headers=merged, content=content, extensions=extensions)
-
     def trace(self, event: str, info: Mapping[str, object]) -> None:
         """Note how far httpcore is: the only way to know when a connection was ready."""
         if not self.times.is_traced:
             self.times.connection_held()
-        if event.endswith("send_request_headers.started"):
+            _this_thread.deadline = self.times.deadline
+        if event in _SENT:
             self.times.sent = time.monotonic()
 
     def trace_blocking(self, event: str, info: Mapping[str, object]) -> None:
         """As `trace`; bounds the reads of a new connection."""
         self.trace(event, info)
-        _this_thread.deadline = self.times.deadline
         if event.endswith(_CONNECTED):
             _bound_reads(info.get("return_value"))
 
@@ -207,7 +200,8 @@ class _OverHttpx(Generic[C]):
     ) -> None:
         self._endpoint = endpoint
         self._client: C = client
-        self._library = _Library(client)
+        self._library = library = _Library(client)
+        self._requests = Requests(endpoint, client, library.Request, library.URL)
         self._connect_timeout_s = connect_timeout_s
         self._max_body = max_body
         self._is_ours = is_ours
@@ -233,7 +227,8 @@ class BlockingClient(_OverHttpx[httpx.Client]):
         """As `BlockingConnections.send`."""
         attempt = self._attempt(timeout_s, queue_timeout_s, ends_at_s)
         try:
-            request = attempt.request(self._client, method, target, headers, body, attempt.trace_blocking)
+            extensions = {"timeout": attempt.times.waits, "trace": attempt.trace_blocking}
+            request = self._requests.make(method, target, headers, _content(method, body), extensions)
             response = self._client.send(request, stream=True, follow_redirects=False)
             try:
                 return self._read(attempt, response)
@@ -278,8 +273,8 @@ class AsyncClient(_OverHttpx[httpx.AsyncClient]):
         attempt = self._attempt(timeout_s, queue_timeout_s, ends_at_s)
         try:
             async with asyncio.timeout(attempt.times.left()) as timer:
-                trace = partial(_trace_async, attempt, timer)
-                request = attempt.request(self._client, method, target, headers, body, trace)
+                extensions = {"timeout": attempt.times.waits, "trace": partial(_trace_async, attempt, timer)}
+                request = self._requests.make(method, target, headers, _content(method, body), extensions)
                 response = await self._client.send(request, stream=True, follow_redirects=False)
                 try:
                     return await self._read(attempt, response)
@@ -302,6 +297,10 @@ class AsyncClient(_OverHttpx[httpx.AsyncClient]):
         """Close the client if it was made here; a user's own stays open."""
         if self._is_ours:
             await self._client.aclose()
+
+
+def _content(method: str, body: bytes) -> bytes | None:
+    return body if body or method == "POST" else None
 
 
 async def _trace_async(attempt: _Attempt, timer: asyncio.Timeout, event: str, info: Mapping[str, object]) -> None:

@@ -89,6 +89,11 @@ class Records:
         """Return the slot logs of pools; None without a journal."""
         return None if self._journal is None else self._journal.chunk_logs()
 
+    def close(self) -> None:
+        """Release what the files of the journal keep open; a shared journal is closed by its owner."""
+        if isinstance(self._journal, Journal):
+            self._journal.close()
+
     def left_by_others(self, now_ms: int) -> list[Entry]:
         """Return the entries of the journal but for those that guards of this process are settling."""
         if self._journal is None:

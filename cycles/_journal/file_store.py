@@ -25,6 +25,7 @@ from typing import Final
 
 from cycles._core.records import RecordError, decode, file_name
 from cycles._journal.bounded import BoundedCalls
+from cycles._journal.spare_files import SUFFIX, SpareFiles, locked_spare
 from cycles._journal.store import Claimed, Put, Stored, StoreError
 
 _PRIVATE_FOLDER: Final = 0o700
@@ -66,6 +67,7 @@ class FileStore:
         self._token = secrets.token_hex(4)
         self._serial = itertools.count()
         self._calls = BoundedCalls()
+        self._spares = SpareFiles(sync=sync)
 
     # The protocol of a store
 
@@ -129,7 +131,8 @@ class FileStore:
             self.remove(name)
 
     def close(self) -> None:
-        """Do nothing: no file stays open."""
+        """Remove the files that are kept for reuse. A record can be saved afterwards, in a file of its own."""
+        self._spares.close()
 
     # Files by name, for `Journal`
 
@@ -174,6 +177,9 @@ class FileStore:
             match = _TEMPORARY.fullmatch(name)
             if match and match[2] != self._writer():  # our own threads are alive
                 entries |= self._finish_writing(name, match[1])
+            elif name.endswith(SUFFIX):
+                with locked_spare(self.path(name)) as is_left:
+                    entries |= self._finish_writing(name, None) if is_left else set()
         if self._sync and entries:
             sync_folder(self.locate())  # a writer that died may not have done so, and they are sent next
         return list(entries)
@@ -194,7 +200,9 @@ class FileStore:
     def remove(self, name: str) -> None:
         """Remove a file, unless another process has done so."""
         with contextlib.suppress(*NOTHING_THERE):
-            os.unlink(self.path(name))
+            path = self.path(name)
+            if not self._spares.remove(path):
+                os.unlink(path)
 
     def rename(self, name: str, new_name: str) -> None:
         """Rename a file; FileExistsError if the new name is taken."""
@@ -228,18 +236,23 @@ class FileStore:
         if not self._made:
             make_private_folder(folder, sync=self._sync)
             self._made = True
-        write_whole(folder + name, f"{folder}{name}.{self._unique()}.tmp", content, sync=self._sync)
+        if self._spares.write(folder, folder + name, content):
+            if self._sync:
+                sync_folder(folder)
+        else:
+            write_whole(folder + name, f"{folder}{name}.{self._unique()}.tmp", content, sync=self._sync)
 
-    def _finish_writing(self, temporary: str, name: str) -> set[str]:
-        """Finish what a writer began that died before its rename. Returns the names this adds."""
+    def _finish_writing(self, temporary: str, name: str | None) -> set[str]:
+        """Finish what a writer began that died before its rename. Returns the names this adds. None: any name."""
         path = self.path(temporary)
         with contextlib.suppress(OSError):  # its writer is alive and was faster
             try:
-                if file_name(decode(self._calls.call(path, read_whole)).reservation_id) == name:
+                own_name = file_name(decode(self._calls.call(path, read_whole)).reservation_id)
+                if name in (own_name, None):
                     if self._sync:
                         _sync_file(path)
-                    move_to_free_name(path, self.path(name))
-                    return {name}
+                    move_to_free_name(path, self.path(own_name))
+                    return {own_name}
             except (RecordError, FileExistsError):
                 pass
             os.unlink(path)

@@ -135,6 +135,10 @@ class Journal:
         except (StoreError, RecordError) as error:
             self._report_unwritable(error)
 
+    def close(self) -> None:
+        """Release what the store keeps open. Records can be saved afterwards."""
+        self._store.close()
+
     def spend_log(self) -> SpendLog:
         """Return the slots in which this process writes known spend ahead."""
         return SpendLog(self._files.locate, sync=self._sync)

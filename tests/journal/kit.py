@@ -33,6 +33,12 @@ class Told(list[JournalIssue]):
 
 
 def files(journal: Journal) -> set[str]:
+    """The names of the files but for those that are kept for reuse."""
+    return {path.name for path in Path(journal.directory).iterdir() if path.suffix != ".spare"}
+
+
+def all_files(journal: Journal) -> set[str]:
+    """The names of all files."""
     return {path.name for path in Path(journal.directory).iterdir()}
 
 

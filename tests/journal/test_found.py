@@ -14,7 +14,7 @@ import pytest
 
 from cycles._core.records import encode, file_name
 from cycles._journal.journal import Entry, Journal
-from tests.journal.kit import BASE, Told, a_record, failing, files, put, settle_all
+from tests.journal.kit import BASE, Told, a_record, all_files, failing, files, put, settle_all
 
 
 @pytest.mark.parametrize(
@@ -177,9 +177,9 @@ def test_a_temporary_file_of_a_thread_of_this_process_is_left_to_it(
     replace = os.replace
 
     def scan_first(*args: Any) -> None:
-        before = files(journal)
+        before = all_files(journal)
         journal.pending()
-        seen.append((before, files(journal)))
+        seen.append((before, all_files(journal)))
         replace(*args)
 
     monkeypatch.setattr(os, "replace", scan_first)

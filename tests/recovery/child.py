@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 ACTION = ("llm.completion", "gpt-4o")
-JOURNAL_CALLS = ("open", "write", "close", "fsync", "replace", "unlink", "link")
+JOURNAL_CALLS = ("open", "write", "ftruncate", "close", "fsync", "replace", "unlink", "link")
 
 
 HELD: list[Any] = []
@@ -54,10 +54,10 @@ class Points:
 
     def install(self) -> None:
         from cycles._drivers import blocking, tasks
-        from cycles._journal import file_store as files, journal
+        from cycles._journal import file_store as files, journal, spare_files
 
         watched_os = _WatchedOs(self)
-        files.os = journal.os = watched_os  # type: ignore[assignment,attr-defined]
+        files.os = journal.os = spare_files.os = watched_os  # type: ignore[assignment,attr-defined]
         for driver in (blocking.BlockingIo, tasks.TaskIo):
             driver.send = self._around_send(driver.send)  # type: ignore[method-assign]
 

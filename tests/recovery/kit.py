@@ -88,9 +88,20 @@ class Ledger(cycles.EmbeddedServer):
 
 
 def journal_files(root: Path) -> list[Path]:
-    """The files of the journal but for rejected records, which are kept."""
+    """The files of the journal but for rejected records, which are kept, and files without one that are reused."""
     found = root.rglob("*") if root.exists() else ()
-    return sorted(path for path in found if path.is_file() and path.parent.name != "rejected")
+    return sorted(path for path in found if path.is_file() and path.parent.name != "rejected" and not is_free(path))
+
+
+def is_free(path: Path) -> bool:
+    """Return whether a file is kept for reuse and has no whole record."""
+    if path.suffix != ".spare":
+        return False
+    try:
+        json.loads(path.read_bytes())
+    except (ValueError, FileNotFoundError):
+        return True
+    return False
 
 
 def rejected_in(root: Path) -> list[dict[str, Any]]:
@@ -232,6 +243,9 @@ class Setup:
     def recover(self, timeout_s: float = PATIENCE_S, **client: Any) -> dict[str, Any]:
         """A fresh process that knows nothing but the journal flushes; its report."""
         report: dict[str, Any] = self.run(("flush", timeout_s), **client).done[0]
+        for path in self.root.rglob("*.spare"):  # the next process would open it, which is not one of its own points
+            if is_free(path):
+                path.unlink()
         return report
 
     @property

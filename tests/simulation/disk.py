@@ -69,6 +69,7 @@ class SimOs:
         self._step()
         if self._hub.random.random() < self.faults.full:
             raise OSError(errno.ENOSPC, "no space left on device")
+        self._dirty.add(self._open[handle].path)
         if self._hub.random.random() < self.faults.torn:
             os.write(handle, content[: len(content) // 2])
             raise OSError(errno.EIO, "input/output error")
@@ -90,6 +91,9 @@ class SimOs:
         self._step()
         self._change(str(target), str(source))
         os.replace(source, target)
+        for each in self._open.values():
+            if each.path == str(source):
+                each.path = str(target)
         if str(source) in self._dirty:
             self._dirty.discard(str(source))
             self._dirty.add(str(target))
@@ -191,7 +195,7 @@ def partition(base_url: str, tenant: str | None, api_key: str) -> str:
 
 def patches(disk: SimOs) -> list[tuple[Any, str, Any]]:
     """Return what replaces the file calls of the journal: module, name, value."""
-    from cycles._journal import file_store, journal, spend_log
+    from cycles._journal import file_store, journal, pool_log, pool_recovery, spare_files, spend_log
 
-    modules = (file_store, journal, spend_log)
+    modules = (file_store, journal, pool_log, pool_recovery, spare_files, spend_log)
     return [*((module, "os", disk) for module in modules), (journal, "partition", partition)]
