@@ -31,6 +31,8 @@ def main() -> None:
             _add(results, suite.sync(port, journal, scale, _say))
         if "async" in options.only:
             _add(results, asyncio.run(suite.asynchronous(port, journal, scale, _say)))
+        if "pools" in options.only:
+            _add(results, suite.pooled(port, journal, scale, _say))
         if "processes" in options.only:
             _add(results, suite.processes(port, journal, scale, _say))
         if "providers" in options.only:
@@ -54,7 +56,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a short run with rough figures, to try a change")
     parser.add_argument(
-        "--only", default="sync,async,processes,providers,proxy,leases,embedded", type=lambda given: given.split(",")
+        "--only",
+        default="sync,async,pools,processes,providers,proxy,leases,embedded",
+        type=lambda given: given.split(","),
     )
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--write", action="store_true", help="keep the results in benchmarks/README.md")

@@ -48,16 +48,34 @@ def _proxy_ratio(figure: str) -> Callable[[Results], float]:
     return lambda results: results["proxy"]["cycles proxy"][figure] / results["proxy"]["pass-through"][figure]
 
 
+def _difference(series: str, name: str, minus: str, to: str) -> Callable[[Results], float]:
+    more, less = _ratio(series, name, to), _ratio(series, minus, to)
+    return lambda results: more(results) - less(results)
+
+
 BARS = [
-    Bar("CPU, sync guard / two httpx posts", 1.00, _ratio("sync 1", "guard", "httpx posts")),
-    Bar("CPU, sync guard, journal off / two httpx posts", 0.85, _ratio("sync 1", "guard, no journal", "httpx posts")),
+    Bar("CPU, sync guard / two httpx posts", 0.55, _ratio("sync 1", "guard", "httpx posts")),
+    Bar("CPU, sync guard, journal off / two httpx posts", 0.42, _ratio("sync 1", "guard, no journal", "httpx posts")),
     Bar("CPU, sync guard / runcycles, journals on", 0.50, _ratio("sync 1", "guard", "runcycles")),
-    Bar("CPU, journal on / off", 1.08, _ratio("sync 1", "guard", "guard, no journal")),
+    Bar("CPU of the journal / two posts", 0.16, _difference("sync 1", "guard", "guard, no journal", "httpx posts")),
+    Bar("CPU, own httpx client, sync / posts", 1.40, _ratio("sync 1", "guard, own httpx client", "httpx posts")),
+    Bar("CPU, own httpx client, async / posts", 1.30, _ratio("async 1", "guard, own httpx client", "httpx posts")),
     Bar("CPU us, decorator - guard", 40, _more("sync 1", "decorator, no journal", "guard, no journal")),
-    Bar("CPU, sync guard, 16 threads / posts", 0.95, _ratio("sync 16", "guard", "httpx posts")),
+    Bar("CPU, sync guard, 16 threads / posts", 0.55, _ratio("sync 16", "guard", "httpx posts")),
+    Bar("CPU, pooled call / pair, 1 thread", 0.05, _at("pools", "CPU, pooled call / pair, 1 thread", "figure")),
+    Bar("CPU, pooled call / pair, 16 threads", 0.05, _at("pools", "CPU, pooled call / pair, 16 threads", "figure")),
+    Bar("requests per 10,000 pooled calls", 32, _at("pools", "requests per 10,000 calls", "figure")),
+    Bar("p50 us, pooled, server 5 ms away", 60, _at("far", "p50 us of a pooled call", "figure")),
+    Bar("pooled calls of 5,000 that waited", 10, _at("far", "calls of 5,000 that waited", "figure")),
+    Bar("wall, commit(wait=False) / waiting", 0.62, _at("far", "wall, wait=False / wait=True", "figure")),
+    Bar("CPU, commit(wait=False) / waiting", 1.15, _at("far", "CPU, wait=False / wait=True", "figure")),
+    Bar("10,000 pooled tasks: settled", 10_000, _at("tasks", "10000 tasks, pooled", "settled"), at_least=True),
+    Bar("CPU us, each of 10,000 pooled tasks", 150, _at("tasks", "10000 tasks, pooled", "cpu_us")),
+    Bar("10,000 tasks with guards: settled", 10_000, _at("tasks", "10000 tasks, guards", "settled"), at_least=True),
+    Bar("10,000 tasks with guards: pending", 0, _at("tasks", "10000 tasks, guards", "pending")),
     Bar("calls/s, 16 threads, disk / process", 0.80, _at("disk_ratio", "median"), at_least=True),
-    Bar("CPU, async guard / two httpx posts", 1.00, _ratio("async 1", "guard", "httpx posts")),
-    Bar("CPU, async guard, 64 tasks / posts", 0.30, _ratio("async 64", "guard", "httpx posts")),
+    Bar("CPU, async guard / two httpx posts", 0.38, _ratio("async 1", "guard", "httpx posts")),
+    Bar("CPU, async guard, 64 tasks / posts", 0.10, _ratio("async 64", "guard", "httpx posts")),
     Bar("the same, httpx-aiohttp installed", 0.20, _ratio("async 64", "guard", "httpx posts")),
     Bar("CPU, 64 tasks, guard / pool of transports", 0.80, _ratio("async 64", "guard", "httpx pool")),
     Bar("CPU, import cycles / import httpx, attrs", 1.15, _at("imports", "cycles", "ratio")),

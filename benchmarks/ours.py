@@ -39,6 +39,32 @@ def guard(port: int, journal: str | None, **settings: Any) -> Iterator[Callable[
 
 
 @contextlib.contextmanager
+def pooled(port: int, journal: str | None) -> Iterator[Callable[[], object]]:
+    """Make one guarded call in a pool."""
+    estimate, actual = cycles.usd("0.05"), cycles.usd("0.032")
+    with client(port, journal) as ours, ours.pool(cycles.usd(400), action=ACTION) as pool:
+
+        def call() -> None:
+            with pool.reserve(estimate) as held:
+                held.commit(actual)
+
+        yield call
+
+
+@contextlib.asynccontextmanager
+async def async_pooled(port: int, journal: str | None) -> AsyncIterator[Callable[[], Awaitable[object]]]:
+    """Make one guarded call in a pool, in a task."""
+    estimate, actual = cycles.usd("0.05"), cycles.usd("0.032")
+    async with client(port, journal) as ours, ours.pool(cycles.usd(400), action=ACTION) as pool:
+
+        async def call() -> None:
+            async with pool.reserve(estimate) as held:
+                await held.commit(actual)
+
+        yield call
+
+
+@contextlib.contextmanager
 def decorator(port: int, journal: str | None) -> Iterator[Callable[[], object]]:
     """Make one guarded call of a decorated function."""
     estimate, actual = cycles.usd("0.05"), cycles.usd("0.032")

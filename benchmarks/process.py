@@ -43,9 +43,9 @@ def run(code: str, *arguments: object) -> Cost:
 
 
 @contextlib.contextmanager
-def stub() -> Iterator[int]:
-    """Start the stub server in a separate process, and yield its port."""
-    command = [sys.executable, "-m", "benchmarks.server"]
+def stub(delay_ms: float = 0.0) -> Iterator[int]:
+    """Start the stub server in a separate process, and yield its port. It responds `delay_ms` later."""
+    command = [sys.executable, "-m", "benchmarks.server", str(delay_ms)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

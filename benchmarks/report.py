@@ -45,6 +45,9 @@ def text(results: dict[str, Any]) -> str:
 
 
 _TABLES = {
+    "pools": "Pools",
+    "far": "A server 5 ms away",
+    "tasks": "Tasks at the same time on one client, 50 ms of work in each guard",
     "imports": "Import",
     "live": "Live guards",
     "providers": "A guarded OpenAI client, beside the SDK without a guard (CPU of the client process)",

@@ -51,8 +51,9 @@ class Counts:
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: Counts, delay_s: float) -> None:
         self._counts = counts
+        self._delay_s = delay_s
         self._unread = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -72,7 +73,11 @@ class _Connection(asyncio.Protocol):
             target = self._unread.split(b" ", 2)[1]
             self._unread = self._unread[end + 4 + length :]
             body = self._body(target.decode())
-            self._transport.write(_HEAD % len(body) + body)
+            response = _HEAD % len(body) + body
+            if self._delay_s:
+                asyncio.get_running_loop().call_later(self._delay_s, self._transport.write, response)
+            else:
+                self._transport.write(response)
 
     def _body(self, target: str) -> bytes:
         counts = self._counts
@@ -95,7 +100,8 @@ class _Connection(asyncio.Protocol):
 async def _main() -> None:
     counts = Counts()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(counts), "127.0.0.1", 0, backlog=1024)
+    delay_s = float(sys.argv[1]) / 1000 if len(sys.argv) > 1 else 0.0
+    server = await loop.create_server(lambda: _Connection(counts, delay_s), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()

@@ -19,6 +19,7 @@ from benchmarks import (
     live,
     many_guards,
     ours,
+    pools,
     process,
     providers,
     proxy,
@@ -29,6 +30,7 @@ from benchmarks.measure import AsyncCase, Case, Series, interleave, interleave_a
 from benchmarks.report import AGAIN, as_values
 
 POSTS = "httpx posts"
+OWN_CLIENT = "guard, own httpx client"
 Say = Callable[[str], None]
 
 
@@ -41,6 +43,7 @@ class Scale:
         self.busy_calls = 320 if quick else 640
         self.processes = 3 if quick else 9
         self.live = [10, 100] if quick else [10, 1000, 5000]
+        self.tasks = [1000] if quick else [1000, 10_000]
         self.leases = 10 if quick else 1
         self.records = [10, 100] if quick else [10, 1000, 10_000]
 
@@ -68,6 +71,11 @@ def sync(port: int, journal: str, scale: Scale, say: Say) -> dict[str, Any]:
             Case("guard", enter(ours.guard(port, journal + "/ours"))),
             Case("guard, no journal", enter(ours.guard(port, None))),
             Case("decorator, no journal", enter(ours.decorator(port, None))),
+            Case(
+                "guard, own httpx client",
+                enter(ours.guard(port, journal + "/httpx", http_client=enter(httpx.Client()))),
+            ),
+            Case("pooled", enter(ours.pooled(port, journal + "/pooled"))),
         ]
         if sibling.IS_HERE:
             cases.append(Case("runcycles", enter(sibling.decorator(port, journal + "/sibling"))))
@@ -95,7 +103,11 @@ async def asynchronous(port: int, journal: str, scale: Scale, say: Say) -> dict[
             AsyncCase("httpx pool", await enter(floors.async_httpx_posts(port, floors.TransportPool(16)))),
             AsyncCase("guard", await enter(ours.async_guard(port, journal + "/async"))),
             AsyncCase("guard, no journal", await enter(ours.async_guard(port, None))),
+            AsyncCase("pooled", await enter(ours.async_pooled(port, journal + "/apooled"))),
         ]
+        own = await enter(httpx.AsyncClient())
+        guard = ours.async_guard(port, journal + "/ahttpx", async_http_client=own)
+        cases.append(AsyncCase(OWN_CLIENT, await enter(guard)))
         if importlib.util.find_spec("httpx_aiohttp") is not None:
             from httpx_aiohttp import AiohttpTransport
 
@@ -113,6 +125,12 @@ async def asynchronous(port: int, journal: str, scale: Scale, say: Say) -> dict[
             calls = scale.calls if workers == 1 else scale.busy_calls
             found[f"async {workers}"] = await interleave_async(cases, workers=workers, calls=calls, rounds=scale.rounds)
     return {"series": {title: as_values(series, POSTS) for title, series in found.items()}}
+
+
+def pooled(port: int, journal: str, scale: Scale, say: Say) -> dict[str, Any]:
+    """Pools and commits that do not wait, and thousands of tasks on one client."""
+    say("pools, commits that do not wait, thousands of tasks")
+    return pools.measure(port, journal, scale.rounds, scale.calls // 2, scale.tasks)
 
 
 def per_call(port: int, journal: str) -> dict[str, dict[str, float]]:

@@ -52,6 +52,7 @@ class Records:
 
     def reject(self, record: Record, reason: str) -> None:
         """Keep a rejected record in `rejected/`. Blocks on the file system."""
+        self._in_progress.add(record.reservation_id)  # else a start that reads the journal now would send it
         if self._journal is not None:
             self._journal.reject(record, reason)
         self._in_progress.discard(record.reservation_id)
