@@ -177,7 +177,7 @@ class FileStore:
             match = _TEMPORARY.fullmatch(name)
             if match and match[2] != self._writer():  # our own threads are alive
                 entries |= self._finish_writing(name, match[1])
-            elif name.endswith(SUFFIX):
+            elif name.endswith(SUFFIX) and not self._spares.owns(name):
                 with locked_spare(self.path(name)) as is_left:
                     entries |= self._finish_writing(name, None) if is_left else set()
         if self._sync and entries:

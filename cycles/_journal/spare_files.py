@@ -64,6 +64,10 @@ class SpareFiles:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=partial(_close_in_child, weakref.ref(self)))
 
+    def owns(self, name: str) -> bool:
+        """Return whether this is the name of a file of this store in this process."""
+        return name.startswith(self._token)
+
     def write(self, folder: str, path: str, content: bytes) -> bool:
         """Write a record and put it into place; return False if the caller has to do so.
 
