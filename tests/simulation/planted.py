@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.simulation.planted_faults import FAULTS, Fault
+from tests.simulation.planted_pool_faults import POOL_FAULTS
 
 ROOT: Final = Path(__file__).parents[2]
 MOST_SEEDS: Final = 400
@@ -64,7 +65,7 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=MOST_SEEDS)
     options = parser.parse_args()
     missed = 0
-    for fault in FAULTS:
+    for fault in (*FAULTS, *POOL_FAULTS):
         if options.name not in fault.name:
             continue
         seeds, what = seeds_until_found(fault, options.most)

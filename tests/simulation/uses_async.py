@@ -10,6 +10,7 @@ from typing import Any, Final
 import cycles
 from tests.simulation.accounts import ESTIMATE
 from tests.simulation.network import amount
+from tests.simulation.uses_pool import POOL_ASYNC
 from tests.simulation.workload import ACTION, CANCEL_S, SETTLE_S, Boom, Op, Program
 
 
@@ -194,4 +195,5 @@ ASYNC: Final[dict[str, Callable[[Program, Op], Coroutine[Any, Any, None]]]] = {
     "dropped": dropped_async,
     "transfer": transfer_async,
     "flush": flush_async,
+    **POOL_ASYNC,
 }

@@ -10,6 +10,7 @@ from typing import Any, Final
 import cycles
 from tests.simulation.accounts import ESTIMATE, LARGE
 from tests.simulation.network import amount
+from tests.simulation.uses_pool import POOL_SYNC
 from tests.simulation.workload import ACTION, MOMENT_S, RESERVE_S, SETTLE_S, Boom, Op, Program
 
 HELD: Final = "held until exit"
@@ -325,4 +326,5 @@ SYNC: Final[dict[str, Callable[[Program, Op], None]]] = {
     "own key": own_key_sync,
     "series": series_sync,
     "flush": flush_sync,
+    **POOL_SYNC,
 }

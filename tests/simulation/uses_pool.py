@@ -1,0 +1,103 @@
+"""Uses of pools, and commits that do not wait: several guards of one chunk, whose sum reaches the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import cycles
+from tests.simulation.network import amount
+from tests.simulation.workload import ACTION, SETTLE_S, Op, Program
+
+GUARDS: Final = 6
+PARTS: Final = (5, 10, 20)
+
+
+def pool_of(program: Program, op: Op) -> Any:
+    """Return a pool with small chunks and short leases."""
+    ttl_ms = program.hub.random.choice((1_000, 5_000, 60_000))
+    return program.client.pool(
+        amount(80),
+        action=ACTION,
+        subject=op.account.subject,
+        chunk=amount(40),
+        ttl_ms=ttl_ms,
+        settle_ms=program.hub.random.choice((ttl_ms // 2, 2 * ttl_ms)),
+    )
+
+
+def entered(op: Op, guard: Any) -> None:
+    """Note that a guard of the pool runs."""
+    op.ran = True
+    if guard.reservation_id is not None:
+        op.reservations.add(guard.reservation_id)
+
+
+def pool_sync(program: Program, op: Op) -> None:
+    pool = pool_of(program, op)
+    for _ in range(GUARDS):
+        value = program.hub.random.choice(PARTS)
+        try:
+            guard = pool.reserve(amount(10)).acquire()
+        except (cycles.TransportError, cycles.ProtocolError):
+            break
+        entered(op, guard)
+        program.hub.sleep(program.work_s() / 2)
+        op.reaching = op.known + value
+        try:
+            guard.commit(amount(value))
+        finally:
+            program.spent(op, value)
+    if program.hub.random.random() < 0.5:
+        pool.close()
+
+
+async def pool_async(program: Program, op: Op) -> None:
+    pool = pool_of(program, op)
+    for _ in range(GUARDS):
+        value = program.hub.random.choice(PARTS)
+        try:
+            guard = await pool.reserve(amount(10))
+        except (cycles.TransportError, cycles.ProtocolError):
+            break
+        entered(op, guard)
+        try:
+            await asyncio.sleep(program.work_s() / 2)
+        except asyncio.CancelledError:
+            await guard.release()
+            raise
+        op.reaching = op.known + value
+        try:
+            await guard.commit(amount(value))
+        finally:
+            program.spent(op, value)
+
+
+def unwaited_sync(program: Program, op: Op) -> None:
+    with program.reserve(op) as guard:
+        program.entered(op, guard)
+        program.hub.sleep(program.work_s())
+        program.commits(op, 60)
+        guard.commit(amount(60), wait=False)
+    if program.hub.random.random() < 0.3:
+        with program.within(op, "settled", 2 * SETTLE_S):
+            guard.settled(SETTLE_S)
+
+
+async def unwaited_async(program: Program, op: Op) -> None:
+    async with program.reserve(op) as guard:
+        program.entered(op, guard)
+        await asyncio.sleep(program.work_s())
+        program.commits(op, 60)
+        await guard.commit(amount(60), wait=False)
+
+
+POOL_SYNC: Final[dict[str, Callable[[Program, Op], None]]] = {
+    "pool": pool_sync,
+    "commit without waiting": unwaited_sync,
+}
+POOL_ASYNC: Final[dict[str, Callable[[Program, Op], Coroutine[Any, Any, None]]]] = {
+    "pool": pool_async,
+    "commit without waiting": unwaited_async,
+}
