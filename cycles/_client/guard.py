@@ -66,7 +66,7 @@ class _GuardInBlock(GuardProperties):
         """
         state: GuardState | None = getattr(self, "_state", None)
         if state is None or state.request.idempotency_key is None:
-            self.__del__()
+            self._drop()
             return
         with contextlib.suppress(GuardFinalizedError):
             state.claim("interrupt")
@@ -155,18 +155,24 @@ class _GuardInBlock(GuardProperties):
         )
 
     def __del__(self) -> None:
-        state = getattr(self, "_state", None)  # absent until the reservation is made
+        if (rest := self._drop()) is not None:
+            message = f"{self._state.name} was dropped without commit or release; {rest}"
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
+
+    def _drop(self) -> str | None:
+        """End the guard in the background if nothing else will, and return what happens to its budget."""
+        state: GuardState | None = getattr(self, "_state", None)  # absent until the reservation is made
         if state is None or state.finalized or state.sends_nothing or self._inert() or self._runtime.closed:
-            return
+            return None
         if state.reservation_id is None and state.known is None:
-            return
-        with contextlib.suppress(CyclesError):
-            known = state.known
+            return None
+        known = state.known
+        try:
             state.claim("drop")
             self._runtime.drop(state)
-            rest = "its budget is released" if known is None else f"its known spend of {known} is committed"
-            message = f"{state.name} was dropped without commit or release; {rest}"
-            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
+        except CyclesError:
+            return None
+        return "its budget is released" if known is None else f"its known spend of {known} is committed"
 
 
 class Guard(_GuardInBlock):

@@ -58,6 +58,9 @@ class LeaseIo:
     async def approve(self, request: ReserveRequest) -> None:
         """No limit needs an approval."""
 
+    async def ensure_journal(self) -> None:
+        """The journal is there."""
+
     def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
         """The test sends the heartbeats."""
 
