@@ -132,7 +132,7 @@ class Program:
             op, guard = self.held.pop()
             op.committing, op.ends_after_close = True, True
             with contextlib.suppress(cycles.ProtocolError), self.within(op, "commit", SETTLE_S):
-                guard.commit()
+                self.left_pending += guard.commit().status == "pending"
 
     def fork(self, process: Process) -> Program:
         """Return the program of a forked child. It has the client of its parent."""
@@ -159,6 +159,8 @@ class Program:
             worker.join()
 
     def _observe(self, event: cycles.events.Event) -> None:
+        if self.hub.current is None or self.hub.current.process is not self.process:
+            return  # of a forked child, which has the observers of its parent
         if isinstance(event, cycles.events.SettlementsLeftPending):
             self.left_pending = event.pending
             self.hub.trace(f"{self.process.name} leaves {event.pending} settlements pending")
