@@ -60,10 +60,7 @@ class _GuardInBlock(GuardProperties):
             self._runtime.watch(state)
 
     def _abandon(self) -> None:
-        """End a guard whose caller was interrupted before it got the guard.
-
-        A hold under a caller's key stays: it belongs to the next run with that key.
-        """
+        """End a guard whose caller never got it. A hold under a caller's key stays for the next run with that key."""
         state: GuardState | None = getattr(self, "_state", None)
         if state is None or state.request.idempotency_key is None:
             self._drop()

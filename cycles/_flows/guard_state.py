@@ -121,19 +121,22 @@ class GuardState:
         self.is_stream: bool = False  # closing a stream early is a normal end, not an error
         self._claimed: str | None = None
         self._state: StateName = "active" if created is not None or request.shadow else "unreserved"
-        if observed:
-            self._state = "observed"
+        self._state = "observed" if observed else self._state
         self._usage: Usage | None = None
         self._settled: Signal | None = None
         self._created: ReservationCreateResponse | None = None
         self._response: tuple[bytes, str | None, str | None] | None = None
+        self._lock: AbstractContextManager[bool] = threading.Lock()
+        self._keep(created)
+
+    def _keep(self, created: Success | ReservationCreateResponse | None) -> None:
+        """Store the response to the reserve, unparsed if it has just arrived."""
         if isinstance(created, Success):
             self.reservation_id = created.body.get("reservation_id")
-            self._response = created.content, created.request_id, created.trace_id or trace_id
+            self._response = created.content, created.request_id, created.trace_id or self.trace_id
         elif created is not None:
             self.reservation_id = created.reservation_id
             self._created = created
-        self._lock: AbstractContextManager[bool] = threading.Lock()
 
     @property
     def created(self) -> ReservationCreateResponse | None:
