@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from cycles._client import operations
+from cycles._client import lists, operations
 from cycles._client.call_options import CallOptions
 from cycles._client.evidence import evidence_verdict
 from cycles._client.methods import OperationContext, iterating_async, suspending
@@ -34,17 +34,17 @@ class AsyncOperations:
     decide: Final = suspending(operations.decide)
     preview: Final = suspending(operations.preview)
     record: Final = suspending(operations.record)
-    balances: Final = iterating_async(operations.balances)
-    reservations: Final = iterating_async(operations.reservations)
+    balances: Final = iterating_async(lists.balances)
+    reservations: Final = iterating_async(lists.reservations)
     reservation: Final = suspending(operations.reservation)
-    find: Final = suspending(operations.find)
+    find: Final = suspending(lists.find)
     commit_reservation: Final = suspending(operations.commit_reservation)
     release_reservation: Final = suspending(operations.release_reservation)
     extend_reservation: Final = suspending(operations.extend_reservation)
     evidence: Final = suspending(operations.evidence)
     evidence_keys: Final = suspending(operations.evidence_keys)
     evidence_verdict: Final = suspending(evidence_verdict)
-    action_kinds: Final = iterating_async(operations.action_kinds)
+    action_kinds: Final = iterating_async(lists.action_kinds)
     action_kind: Final = suspending(operations.action_kind)
     raw: Final = suspending(raw)
 

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
 
-from cycles._client import operations
+from cycles._client import lists, operations
 from cycles._client.async_operations import AsyncOperations
-from cycles._client.call_options import CallOptions, checked_overage, checked_retries
-from cycles._client.description import describe, short
+from cycles._client.call_options import CallOptions
 from cycles._client.evidence import evidence_verdict
 from cycles._client.many import MakesMany
 from cycles._client.methods import OperationContext, blocking, iterating
@@ -25,13 +24,13 @@ from cycles._client.options import (
     checked_policy,
     checked_seconds,
     checked_settle,
-    checked_timeout,
     checked_unavailable,
     checked_wait,
     checked_watcher,
 )
 from cycles._client.raw import raw
 from cycles._client.reservation import Reservation
+from cycles._client.views import MakesViews
 from cycles._config import Config, LeasePolicy, OnObserved, Settle, Unavailable, merged
 from cycles._core.amounts import Amount
 from cycles._core.headers import checked_headers
@@ -57,15 +56,8 @@ if TYPE_CHECKING:
     from cycles._core.threshold_event import ThresholdCallback
     from cycles._drivers.runtime import Runtime
 
-OPTION_CHECKS: Final[Mapping[str, Callable[[Any], object]]] = {
-    "timeout": checked_timeout,
-    "overage_policy": checked_overage,
-    "lease_policy": checked_policy,
-    "max_retries": checked_retries,
-}
 
-
-class Cycles(MakesMany):
+class Cycles(MakesMany, MakesViews):
     """A client of one Cycles server. Threads and any number of event loops can use it at the same time.
 
     Args:
@@ -82,17 +74,17 @@ class Cycles(MakesMany):
     decide: Final = blocking(operations.decide)
     preview: Final = blocking(operations.preview)
     record: Final = blocking(operations.record)
-    balances: Final = iterating(operations.balances)
-    reservations: Final = iterating(operations.reservations)
+    balances: Final = iterating(lists.balances)
+    reservations: Final = iterating(lists.reservations)
     reservation: Final = blocking(operations.reservation)
-    find: Final = blocking(operations.find)
+    find: Final = blocking(lists.find)
     commit_reservation: Final = blocking(operations.commit_reservation)
     release_reservation: Final = blocking(operations.release_reservation)
     extend_reservation: Final = blocking(operations.extend_reservation)
     evidence: Final = blocking(operations.evidence)
     evidence_keys: Final = blocking(operations.evidence_keys)
     evidence_verdict: Final = blocking(evidence_verdict)
-    action_kinds: Final = iterating(operations.action_kinds)
+    action_kinds: Final = iterating(lists.action_kinds)
     action_kind: Final = blocking(operations.action_kind)
     raw: Final = blocking(raw)
 
@@ -110,7 +102,7 @@ class Cycles(MakesMany):
         self._reporter = Reporter()
         self._runtime_: Runtime | None = None
         self._options = CallOptions()
-        self._root: Cycles | None = None  # the client that a view shares everything with
+        self._root: Self | None = None  # the client that a view shares everything with
         self._closed_in: int | None = None  # the process that closed the client: a forked child may still use it
         self.aio: AsyncOperations = AsyncOperations(self)
         if self._config.journal:
@@ -211,46 +203,6 @@ class Cycles(MakesMany):
         )
         runtime.channel.wire.check(create_call(request, "k"))
         return Reservation(self._runtime, request)
-
-    def with_options(
-        self,
-        *,
-        timeout: float | None = None,
-        subject: AnySubject = None,
-        overage_policy: str | None = None,
-        lease_policy: LeasePolicy | None = None,
-        max_retries: int | None = None,
-        extra_headers: Mapping[str, str] | None = None,
-    ) -> Cycles:
-        """Return a view of this client with other defaults. It shares connections, journal and background worker.
-
-        Closing the view closes the client. A view of a view adds to its options.
-
-        Args:
-            timeout: Seconds that one attempt of a call may take.
-            subject: Levels of the subject; `cycles.subject(...)` and the `subject` of a call override them.
-            overage_policy: REJECT, ALLOW_IF_AVAILABLE or ALLOW_WITH_OVERDRAFT.
-            lease_policy: ``"warn"``, ``"fail_on_finalize"`` or ``"cancel"``.
-            max_retries: How often a write is sent again with the same key after an inconclusive response.
-            extra_headers: Headers that each request has in addition.
-
-        Raises:
-            InvalidRequestError: A value is wrong.
-        """
-        changes = {
-            "timeout": timeout,
-            "subject": subject,
-            "overage_policy": overage_policy,
-            "lease_policy": lease_policy,
-            "max_retries": max_retries,
-            "extra_headers": extra_headers,
-        }
-        view = object.__new__(type(self))
-        view.__dict__.update(self.__dict__)
-        view._options = self._changed(changes)
-        view._root = self._root or self
-        view.aio = AsyncOperations(view)
-        return view
 
     def guarded(
         self,
@@ -408,16 +360,6 @@ class Cycles(MakesMany):
     ) -> None:
         await self.aclose()
 
-    def __repr__(self) -> str:
-        return short(self._config, self._options)
-
-    def describe(self) -> dict[str, Any]:
-        """Return what the client is connected to, as whom and with which options, as JSON values without secrets."""
-        client = self._root or self
-        own = [type(each).__qualname__ for each in client._http_clients if each is not None]
-        closed = client._closed_in == os.getpid()
-        return describe(self._config, self._options, http_client=", ".join(own) or None, closed=closed)
-
     def _own_runtime(self) -> Runtime | None:
         """Return the runtime of this process, never that of a parent process; None if there is none yet."""
         runtime = self._runtime_
@@ -428,13 +370,6 @@ class Cycles(MakesMany):
         client = self._root or self
         client._closed_in = os.getpid()
         return client._own_runtime()
-
-    def _changed(self, changes: dict[str, Any]) -> CallOptions:
-        """Return the options of this view with checked changes."""
-        for name, check in OPTION_CHECKS.items():
-            if changes.get(name) is not None:
-                check(changes[name])
-        return self._options.over(changes)
 
     def _runtime(self) -> Runtime:
         if self._root is not None:
