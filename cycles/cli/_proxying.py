@@ -68,51 +68,53 @@ def _dollars(ctx: click.Context, param: click.Parameter, value: cycles.Amount | 
     return value
 
 
+_OPTIONS: Final = (
+    click.option("--budget", metavar="AMOUNT", type=amount, callback=_dollars, help="The budget, like 5USD."),
+    click.option("--embedded", is_flag=True, help="Use a ledger in this process, also if a server is configured."),
+    click.option("--keep", metavar="NAME", help="Keep that ledger in a file, where the spend of runs adds up."),
+    click.option(
+        "--upstream", metavar="PROVIDER=URL", multiple=True, callback=_upstreams, help="Where requests are sent."
+    ),
+    click.option("--prices", metavar="FILE", help="Prices in JSON or TOML that override the installed ones."),
+    subject_option,
+    click.option(
+        "--max-output-tokens", metavar="N", type=click.IntRange(1), help="The highest output limit of a request."
+    ),
+    click.option(
+        "--unknown-model",
+        metavar="refuse|allow=AMOUNT",
+        default="refuse",
+        callback=_unknown_model,
+        help="Reject models without a price, or reserve and charge AMOUNT for each call.",
+    ),
+    click.option(
+        "--unmetered",
+        type=click.Choice(["refuse", "allow"]),
+        default="refuse",
+        help="Reject or pass requests that may cost money and cannot be metered.",
+    ),
+    click.option(
+        "--wait", metavar="SECONDS", type=click.FloatRange(0), help="How long to wait for budget before a denial."
+    ),
+    click.option(
+        "--warn-at",
+        metavar="PERCENT",
+        multiple=True,
+        callback=_percents,
+        help="Print a line when this much of a budget is used, like 80%.",
+    ),
+    click.option(
+        "--ask-at",
+        metavar="PERCENT",
+        callback=_percent,
+        help="Prompt before more is spent from there on, like 90%.",
+    ),
+)
+
+
 def proxy_options(function: F) -> F:
     """Add the options that `run` and `proxy` share."""
-    options = (
-        click.option("--budget", metavar="AMOUNT", type=amount, callback=_dollars, help="The budget, like 5USD."),
-        click.option("--embedded", is_flag=True, help="Use a ledger in this process, also if a server is configured."),
-        click.option("--keep", metavar="NAME", help="Keep that ledger in a file, where the spend of runs adds up."),
-        click.option(
-            "--upstream", metavar="PROVIDER=URL", multiple=True, callback=_upstreams, help="Where requests are sent."
-        ),
-        click.option("--prices", metavar="FILE", help="Prices in JSON or TOML that override the installed ones."),
-        subject_option,
-        click.option(
-            "--max-output-tokens", metavar="N", type=click.IntRange(1), help="The highest output limit of a request."
-        ),
-        click.option(
-            "--unknown-model",
-            metavar="refuse|allow=AMOUNT",
-            default="refuse",
-            callback=_unknown_model,
-            help="Reject models without a price, or reserve and charge AMOUNT for each call.",
-        ),
-        click.option(
-            "--unmetered",
-            type=click.Choice(["refuse", "allow"]),
-            default="refuse",
-            help="Reject or pass requests that may cost money and cannot be metered.",
-        ),
-        click.option(
-            "--wait", metavar="SECONDS", type=click.FloatRange(0), help="How long to wait for budget before a denial."
-        ),
-        click.option(
-            "--warn-at",
-            metavar="PERCENT",
-            multiple=True,
-            callback=_percents,
-            help="Print a line when this much of a budget is used, like 80%.",
-        ),
-        click.option(
-            "--ask-at",
-            metavar="PERCENT",
-            callback=_percent,
-            help="Prompt before more is spent from there on, like 90%.",
-        ),
-    )
-    for option in reversed(options):
+    for option in reversed(_OPTIONS):
         function = option(function)
     return function
 

@@ -121,11 +121,13 @@ class App:
         cap = await self._reserve(call, target)
         try:
             content = body.changed(_limited(call, body.content, cap))
-            call.attempts = 1
-            await self._relay.metered(exchange, target, call, content)
-        except InvalidRequestError as error:
+        except BaseException as error:
             await self._relay.failed(call, error)
-            raise RejectedError(400, str(error), target.name) from None
+            if isinstance(error, InvalidRequestError):
+                raise RejectedError(400, str(error), target.name) from None
+            raise
+        call.attempts = 1
+        await self._relay.metered(exchange, target, call, content)
 
     def _planned(self, target: Target, endpoint: Endpoint, body: Body) -> Call:
         streams = body.content.get("stream") is True or "streamGenerateContent" in target.path

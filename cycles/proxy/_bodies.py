@@ -125,7 +125,9 @@ def check_limits(endpoint: Endpoint, content: Mapping[str, Any]) -> None:
     for name in endpoint.limits:
         found: Any = content
         for part in name.split("."):
-            found = found.get(part) if isinstance(found, Mapping) else None
+            if not isinstance(found, Mapping | None):
+                raise ValueError(f"the member that contains {part} must be an object, got {found!r:.80}")
+            found = None if found is None else found.get(part)
         if found is not None and (isinstance(found, bool) or not isinstance(found, int) or found < 1):
             raise ValueError(f"{name} must be a positive integer, got {found!r:.80}")
 

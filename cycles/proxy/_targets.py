@@ -135,8 +135,8 @@ def target_of(raw_path: str, query: str, upstreams: Mapping[str, str]) -> Target
     segments = decoded.removesuffix("/").split("/")[1:]
     if not decoded.startswith("/") or any(part in ("", ".", "..") or "\\" in part for part in segments):
         raise RejectedError(400, "the path has empty or dot segments", provider_name(raw_path))
-    name = segments[0]
-    if name not in PROVIDERS or len(segments) < 2:
+    name = segments[0] if len(segments) > 1 else ""
+    if name not in PROVIDERS:
         raise RejectedError(404, "the path must begin with /openai/v1/, /anthropic/ or /gemini/")
     rest = raw_path.removeprefix(f"/{name}")
     base = upstreams[name]
