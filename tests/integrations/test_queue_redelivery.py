@@ -27,6 +27,19 @@ SEND = """
 from tests.integrations.queue_tasks import task
 task.send(7, True) if hasattr(task, "send") else task.delay(7, True)
 """
+SEND_TO_RQ = """
+import os
+from redis import Redis
+from rq import Queue, Retry
+queue = Queue("work", connection=Redis.from_url(os.environ["QUEUE_REDIS"]))
+queue.enqueue("tests.integrations.queue_tasks.task", 7, True, retry=Retry(max=1), job_id="j1")
+"""
+RQ_WORKER = """
+import os
+from redis import Redis
+from rq import Worker
+Worker(["work"], connection=Redis.from_url(os.environ["QUEUE_REDIS"])).work(logging_level="CRITICAL")
+"""
 
 
 class Workers:
@@ -48,11 +61,15 @@ class Workers:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def send(self) -> None:
-        subprocess.run([sys.executable, "-c", SEND], env=self.environment, cwd=ROOT, check=True, timeout=60)
+        code = SEND_TO_RQ if self.kind == "rq" else SEND
+        subprocess.run([sys.executable, "-c", code], env=self.environment, cwd=ROOT, check=True, timeout=60)
 
     def start(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, *COMMANDS[self.kind]], env=self.environment, cwd=ROOT, start_new_session=True
+            [sys.executable, *COMMANDS.get(self.kind, ["-c", RQ_WORKER])],
+            env=self.environment,
+            cwd=ROOT,
+            start_new_session=True,
         )
         self.processes.append(process)
         return process
@@ -108,3 +125,20 @@ def test_a_task_whose_worker_is_killed_runs_again_and_is_paid_once(workers: Work
         rows = list(client.reservations())
     assert len({str(row.idempotency_key).partition("#")[0] for row in rows}) == 1
     assert [row.status for row in rows].count("COMMITTED") == 1
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("workers", ["rq"], indirect=True)
+def test_a_killed_job_of_rq_gets_a_new_attempt_that_is_paid_alone(workers: Workers) -> None:
+    pytest.importorskip("rq")
+    ledger: Any = workers.server.ledger
+    workers.send()
+    workers.start()
+    wait_for(lambda: workers.runs == 1, "the first run")
+    os.kill(int(workers.seen.read_text().split()[0]), signal.SIGKILL)
+    wait_for(lambda: ledger.balance("tenant:acme", unit="TOKENS").spent == cycles.tokens(7), "the commit", 120)
+    assert workers.runs == 2
+    with workers.server.client(tenant="acme", journal=False) as client:
+        rows = {row.idempotency_key: row.status for row in client.reservations()}
+    assert rows["rq:j1:0:0"] == "COMMITTED"
+    assert rows["rq:j1:1:0"] in ("ACTIVE", "EXPIRED")  # the hold of the killed run ends with its lease
