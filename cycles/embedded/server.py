@@ -198,12 +198,13 @@ class EmbeddedServer:
 
         Args:
             tenant: Tenant of its key and its subjects; the first tenant of the budgets by default.
-            options: Options of `cycles.Cycles`. The journal is off unless `journal` or `journal_dir` is passed.
+            options: Options of `cycles.Cycles`. The journal is off unless `journal`, `journal_dir` or
+                `journal_store` is passed.
         """
         import cycles
 
         tenant = tenant if tenant is not None else self.tenant
-        if "journal_dir" not in options:
+        if "journal_dir" not in options and "journal_store" not in options:
             options.setdefault("journal", False)
         options.setdefault("base_url", BASE_URL)
         options.setdefault("api_key", self.api_key_for(tenant))
