@@ -26,10 +26,17 @@ class JournalWriter:
     Args:
         save: Saves one record; blocks.
         delete: Deletes one; blocks.
+        save_many: Saves several in one round trip of a shared store; None if each is saved by itself.
     """
 
-    def __init__(self, save: Callable[[Record], bool], delete: Callable[[Record], None]) -> None:
+    def __init__(
+        self,
+        save: Callable[[Record], bool],
+        delete: Callable[[Record], None],
+        save_many: Callable[[list[Record]], list[bool]] | None = None,
+    ) -> None:
         self._save = save
+        self._save_many = save_many
         self._delete = delete
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -98,17 +105,35 @@ class JournalWriter:
     def _process(self, job: _Job | None) -> None:
         """Do this job and all that wait behind it; then notify each loop once."""
         results: dict[asyncio.AbstractEventLoop, list[partial[None]]] = {}
+        saves: list[_Job] = []
         while True:
-            if job is not None:
+            if job is not None and self._save_many is not None and job[0] == self._save:
+                saves.append(job)
+            elif job is not None:
+                self._do_saves(saves, results)
                 work, record, done = job
                 results.setdefault(done.get_loop(), []).append(_worked(work, record, done))
             try:
                 job = self._jobs.get_nowait()
             except queue.Empty:
                 break
+        self._do_saves(saves, results)
         for loop, settings in results.items():
             with contextlib.suppress(RuntimeError):  # the loop is closed, and no task waits
                 loop.call_soon_threadsafe(_set_results, settings)
+
+    def _do_saves(self, saves: list[_Job], results: dict[asyncio.AbstractEventLoop, list[partial[None]]]) -> None:
+        """Save what consecutive jobs want to save, together, and empty the list."""
+        jobs, saves[:] = list(saves), []
+        if not jobs or self._save_many is None:
+            return
+        try:
+            saved = self._save_many([record for _, record, _ in jobs])
+            settings = [partial(_settle, done, result) for (_, _, done), result in zip(jobs, saved, strict=True)]
+        except Exception as error:  # as in `_worked`
+            settings = [partial(_fail, done, error) for _, _, done in jobs]
+        for (_, _, done), setting in zip(jobs, settings, strict=True):
+            results.setdefault(done.get_loop(), []).append(setting)
 
 
 def _worked(work: Callable[[Any], Any], record: Any, done: asyncio.Future[Any]) -> partial[None]:

@@ -190,7 +190,8 @@ class Runtime:
     def _journal_writer(self) -> JournalWriter:
         from cycles._drivers.journal_writer import JournalWriter
 
-        return JournalWriter(self.records.save, self.records.delete)
+        save_many = None if self.records.shared is None else self.records.save_many
+        return JournalWriter(self.records.save, self.records.delete, save_many)
 
     def _add_loop(self, loop: asyncio.AbstractEventLoop) -> TaskIo:
         """Make the operations of a loop, and delete those of loops that are closed."""

@@ -44,6 +44,11 @@ class Records:
         self._in_progress.add(record.reservation_id)
         return self._journal is not None and self._journal.save(record)
 
+    def save_many(self, records: list[Record]) -> list[bool]:
+        """Save records of a shared store in one round trip; False for each one that cannot be saved."""
+        self._in_progress.update(record.reservation_id for record in records)
+        return [self.save(record) for record in records] if self._shared is None else self._shared.save_many(records)
+
     def delete(self, record: Record) -> None:
         """Delete a finished record. Blocks on the file system."""
         if self._journal is not None:

@@ -7,6 +7,8 @@ raises for a failure of the store.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from typing import Final
 
 from cycles._core.records import Record, RecordError, decode, encode
@@ -61,6 +63,27 @@ class StoreJournal(StoreRecords):
             except StoreError as error:
                 self._health.failed(error)
         return self._save_elsewhere(key, raw, fence, record)
+
+    def save_many(self, records: Sequence[Record]) -> list[bool]:
+        """Save records, new ones in one round trip. False for each one as `save` returns it."""
+        fresh: dict[str, bytes] = {}
+        with self._lock, contextlib.suppress(RecordError):
+            for record in records:
+                key = key_of(record.reservation_id)
+                if key not in self._held and key not in self._taken and not record.not_before_ms:
+                    fresh[key] = encode(record)
+        if len(fresh) > 1 and not self._health.is_open:
+            try:
+                saved = self._combiner.put([Put(key, raw, None, self.claim_ms) for key, raw in fresh.items()])
+            except StoreError as error:
+                self._health.failed(error)
+            else:
+                self._health.succeeded()
+                with self._lock:
+                    put = [key for key, done in zip(fresh, saved, strict=True) if done]
+                    self._held.update({key: Held(fresh[key], 0, "store") for key in put})
+                return [key_of(each.reservation_id) in put or self.save(each) for each in records]
+        return [self.save(record) for record in records]
 
     def checkpoint(self, record: Record) -> bool:
         """Put a record that is not settled yet. False: the store does not respond, or another client has it."""

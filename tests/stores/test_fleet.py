@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import pickle
 import time
@@ -362,3 +363,28 @@ def test_close_leaves_no_thread_that_touches_the_store(
     client._reporter.add(seen.append)
     time.sleep(0.5)
     assert seen == []
+
+
+@pytest.mark.anyio
+async def test_the_commits_of_many_tasks_are_put_together(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
+) -> None:
+    client = worker()
+    sizes: list[int] = []
+    bound = shared(client)._store
+    put = bound.put
+
+    def counting(items: Any) -> list[bool]:
+        sizes.append(len(items))
+        time.sleep(0.01)  # a round trip, in which other tasks commit
+        result: list[bool] = put(items)
+        return result
+
+    bound.put = counting
+    guards = [await client.reserve(FIVE, action=ACTION) for _ in range(40)]
+    await asyncio.gather(*(guard.commit(THREE) for guard in guards))
+    assert sum(sizes) == 40
+    assert len(sizes) < 20
+    assert spent(server) == 120
+    await client.aclose()
+    assert records(store) == []
