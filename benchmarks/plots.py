@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -32,11 +33,8 @@ def points(results: dict[str, Any], kind: str, figure: str) -> dict[str, tuple[l
 
 def draw(results: dict[str, Any], folder: Path) -> list[Path]:
     """Write one image for each figure; threads on the left, tasks on the right."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "cycles"  # the same figures give the same file
-    from matplotlib import pyplot
+    importlib.import_module("matplotlib").use("agg")  # only `make bench` installs it
+    pyplot: Any = importlib.import_module("matplotlib.pyplot")
 
     written = []
     for figure, label, name in (("cpu_us", "CPU of one call, us", "cpu"), ("p50_us", "median latency, us", "latency")):
@@ -50,10 +48,10 @@ def draw(results: dict[str, Any], folder: Path) -> list[Path]:
             axis.set_xlabel(f"{what} at the same time")
             axis.grid(alpha=0.3, which="both")
         axes[0].set_ylabel(label)
-        axes[0].legend(fontsize=8)
-        image.tight_layout()
-        path = folder / f"performance-{name}.svg"
-        image.savefig(path, metadata={"Date": None})
+        image.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=len(NAMES), fontsize=9)
+        image.tight_layout(rect=(0, 0, 1, 0.93))
+        path = folder / f"performance-{name}.png"
+        image.savefig(path, dpi=100, metadata={"Software": None})
         written.append(path)
     return written
 

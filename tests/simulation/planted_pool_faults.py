@@ -44,10 +44,10 @@ POOL_FAULTS: Final = (
         "            pass\n",
     ),
     Fault(
-        "a loop that ends forgets what it is sending",
-        "cycles/_drivers/commit_tasks.py",
-        "                self._otherwise([queued])\n",
-        "                pass\n",
+        "a flush drops what is queued",
+        "cycles/_drivers/background.py",
+        "        self.take_over(self.commits.take_all())\n        self._scanned",
+        "        self.commits.take_all()\n        self._scanned",
     ),
     Fault(
         "a queued settlement is counted as done before it is sent",
