@@ -49,3 +49,10 @@ def checked_value(value: Any) -> str:
     if isinstance(value, str) and _VALUE.fullmatch(value):
         return value
     raise InvalidSubject
+
+
+def to_subject(found: Mapping[str, str]) -> Subject:
+    """Return the subject with these levels; a name that is no level is ``dimensions.<key>``."""
+    levels = {name: value for name, value in found.items() if name in LEVELS}
+    dimensions = {name.partition(".")[2]: value for name, value in found.items() if name not in LEVELS}
+    return Subject(**levels, dimensions=dimensions)

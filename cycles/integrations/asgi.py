@@ -15,13 +15,13 @@ from attrs import define
 import cycles
 from cycles import InvalidRequestError, Subject
 from cycles.integrations._levels import (
-    LEVELS,
     InvalidSubject,
     checked_callable,
     checked_level,
     checked_levels,
     checked_value,
     members_of,
+    to_subject,
 )
 from cycles.integrations._problems import Problem
 
@@ -126,9 +126,7 @@ class SubjectMiddleware:
             found |= members_of(await given if inspect.isawaitable(given) else given)
         if any(level not in found for level in self._required):
             raise InvalidSubject
-        levels = {name: value for name, value in found.items() if name in LEVELS}
-        dimensions = {name.partition(".")[2]: value for name, value in found.items() if name not in LEVELS}
-        return Subject(**levels, dimensions=dimensions)
+        return to_subject(found)
 
     def _from_headers(self, scope: Scope) -> dict[str, str]:
         found: dict[str, str] = {}
