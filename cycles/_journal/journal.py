@@ -210,6 +210,8 @@ class Journal:
                 from cycles._journal import by_hand, inspection
 
                 by_hand.remove_settled(inspection.inspect_rejected(self._files.locate()), now_ms)
+        except NOTHING_THERE:
+            return
         except OSError as error:
             self._report_unreadable(self._files.known_folder, error)
 
