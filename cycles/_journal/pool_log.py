@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import importlib
 import mmap
 import os
 import secrets
@@ -21,17 +20,12 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from cycles._core.allotment import SLOTS
 from cycles._core.pool_log import SLOT_BYTES, WRITTEN, ChunkHeader
+from cycles._journal.file_locks import fcntl as _fcntl
 from cycles._journal.file_store import make_private_folder, sync_folder
-
-_fcntl: Any
-try:
-    _fcntl = importlib.import_module("fcntl")
-except ImportError:  # Windows
-    _fcntl = None
 
 PREFIX: Final = "pool-"
 SUFFIX: Final = ".log"

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib
 import mmap
 import os
 import secrets
@@ -21,18 +20,13 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from cycles._core.records import Record, RecordError, decode
 from cycles._core.settlement import actual_of
 from cycles._journal.bounded import BoundedCalls
+from cycles._journal.file_locks import fcntl as _fcntl
 from cycles._journal.file_store import make_private_folder
-
-_fcntl: Any
-try:
-    _fcntl = importlib.import_module("fcntl")
-except ImportError:  # Windows
-    _fcntl = None
 
 PREFIX: Final = "spend-"
 SUFFIX: Final = ".log"

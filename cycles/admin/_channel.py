@@ -15,7 +15,7 @@ from cycles._config import Config
 from cycles._core.outcome import NoSuccess, Outcome, Success, Unreachable
 from cycles._core.requests import Call
 from cycles._errors import ConfigurationError, CyclesError
-from cycles._flows.retry import send_read, send_write
+from cycles._flows.retry import Sender, send_read, send_write
 from cycles._http.exchange import Endpoint, ExchangeError
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
 from cycles._wire.wire import Prepared, ReplyLike, Wire
@@ -45,35 +45,14 @@ def configured(base_url: str | None, api_key: str | None, settings: Mapping[str,
     return config
 
 
-class Channel(Protocol):
+class Channel(Sender, Protocol):
     """What an operation needs: send a call, repeat it, and wait."""
 
     wire: Wire
 
-    async def send(self, call: Call) -> Outcome:
-        """Make one attempt. Raises nothing that a server can cause."""
-        ...
-
-    async def pause(self, seconds: float) -> None:
-        """Wait."""
-        ...
-
-    @property
-    def timeout_s(self) -> float:
-        """Seconds that one attempt may take."""
-        ...
-
     @property
     def max_retries(self) -> int:
         """How often a change with an unknown outcome is sent again."""
-        ...
-
-    def now_ms(self) -> float:
-        """Return monotonic milliseconds."""
-        ...
-
-    def random(self) -> float:
-        """Return a random number from 0 to 1, for jitter."""
         ...
 
 
