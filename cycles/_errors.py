@@ -5,17 +5,10 @@ Inside the SDK outcomes are values. `_core/error_mapping.py` turns them into the
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from cycles._version import public
-
-
-def add_note(error: BaseException, note: str) -> None:
-    """Add a note to an exception. One that accepts no notes, such as a frozen dataclass, stays unchanged."""
-    with contextlib.suppress(Exception):
-        error.add_note(note)
 
 
 class CyclesError(Exception):

@@ -20,8 +20,9 @@ from collections.abc import (
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
 
+from cycles._core.notes import add_note
 from cycles._core.usage import Usage
-from cycles._errors import InvalidRequestError, add_note
+from cycles._errors import InvalidRequestError
 from cycles._version import public
 
 T = TypeVar("T")
