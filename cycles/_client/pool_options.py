@@ -26,15 +26,8 @@ def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
         InvalidRequestError: a value is wrong.
     """
     max_held = checked_amount(given["max_held"], "max_held")
-    chunk, limit = given["chunk"], given["limit"]
-    for name, amount in (("chunk", chunk), ("limit", limit)):
-        if amount is not None and checked_amount(amount, name).unit != max_held.unit:
-            raise InvalidRequestError(f"{name} must be in the unit of max_held: {amount} is not in {max_held.unit}")
-    size = -(-max_held.amount // PARTS) if chunk is None else chunk.amount
-    if not 1 <= size <= max_held.amount:
-        raise InvalidRequestError(
-            f"chunk must be from 1 to max_held, {max_held}: got {Amount(max_held.unit, size)}; pass a larger max_held"
-        )
+    limit = given["limit"]
+    size = _chunk_size(max_held, given["chunk"], limit)
     metadata = None if given["metadata"] is None else clean_object(given["metadata"], "metadata")
     config = client.config
     request = ReserveRequest(
@@ -71,6 +64,19 @@ def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
         sync=config.journal and config.durability == "disk",
     )
     return Pool(client, options, request, own)
+
+
+def _chunk_size(max_held: Amount, chunk: Amount | None, limit: Amount | None) -> int:
+    """Return the amount of one chunk. `chunk` and `limit` must be in the unit of `max_held`."""
+    for name, amount in (("chunk", chunk), ("limit", limit)):
+        if amount is not None and checked_amount(amount, name).unit != max_held.unit:
+            raise InvalidRequestError(f"{name} must be in the unit of max_held: {amount} is not in {max_held.unit}")
+    size = -(-max_held.amount // PARTS) if chunk is None else chunk.amount
+    if not 1 <= size <= max_held.amount:
+        raise InvalidRequestError(
+            f"chunk must be from 1 to max_held, {max_held}: got {Amount(max_held.unit, size)}; pass a larger max_held"
+        )
+    return size
 
 
 def _integer(name: str, value: Any, least: int, most: int) -> int:
