@@ -27,11 +27,12 @@ from cycles._client.options import (
     checked_unavailable,
     checked_wait,
     checked_watcher,
+    merged,
 )
 from cycles._client.raw import raw
 from cycles._client.reservation import Reservation
 from cycles._client.views import MakesViews
-from cycles._config import Config, LeasePolicy, OnObserved, Settle, Unavailable, merged
+from cycles._config import Config, LeasePolicy, OnObserved, Settle, Unavailable
 from cycles._core.amounts import Amount
 from cycles._core.headers import checked_headers
 from cycles._core.json_values import clean_object

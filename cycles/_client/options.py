@@ -15,6 +15,7 @@ from cycles._config import (
     ON_OBSERVED,
     SETTLE,
     UNAVAILABLE,
+    Config,
     Durability,
     JournalOutage,
     LeasePolicy,
@@ -22,11 +23,12 @@ from cycles._config import (
     Settle,
     Unavailable,
     is_seconds,
+    without_key_in_frames,
 )
 from cycles._core.amounts import Amount
 from cycles._core.lifecycle import Actual
 from cycles._core.subjects import Action, Subject
-from cycles._errors import InvalidRequestError
+from cycles._errors import ConfigurationError, InvalidRequestError
 
 if TYPE_CHECKING:
     from cycles._core.threshold_event import ThresholdWatcher
@@ -72,6 +74,20 @@ class Settings(TypedDict, total=False):
     on_observed: OnObserved | None
     approve: Callable[[Any], Any] | None
     approve_above: float | None
+
+
+@without_key_in_frames
+def merged(config: Config | None, settings: dict[str, Any]) -> Config:
+    """Return the configuration of a client: settings over `config`, or over the environment if there is none.
+
+    Raises:
+        ConfigurationError: A setting is missing or wrong. `settings` is empty then, because it may contain the key.
+    """
+    if config is not None and not isinstance(config, Config):
+        raise ConfigurationError(f"config must be a cycles.Config, got a value of type {type(config).__name__}")
+    whole = Config.from_env(**settings) if config is None else config.with_settings(**settings)
+    whole.endpoint()
+    return whole
 
 
 def checked_amount(value: Any, name: str = "estimate") -> Amount:
