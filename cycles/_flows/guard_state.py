@@ -31,8 +31,8 @@ from cycles._flows.signal import Signal
 ANY_AMOUNT: Final = "any amount"
 """Claim the guard regardless of the spend: the caller has said how it ends."""
 
-_OPEN: Final = ("active", "lost", "unreserved", "observed")
-"""States of a guard that has not ended."""
+_OPEN: Final = ("active", "lost", "unreserved")
+"""States of a guard whose settlement has no outcome yet. An observed guard keeps its state."""
 
 KnownSpend: TypeAlias = Amount | Literal["any amount"] | None
 
@@ -194,7 +194,7 @@ class GuardState:
 
     def end_trace(self) -> None:
         """Report to the tracer that this guard has ended, after its last request and its last event."""
-        if (trace := self.trace) is not None and self._state not in _OPEN:
+        if (trace := self.trace) is not None and self.finalized and self._state not in _OPEN:
             trace.ended(self)
 
     @property

@@ -257,6 +257,17 @@ async def test_a_pending_settlement_is_counted_when_it_is_confirmed(
     assert telemetry.metrics()["cycles.charged.tokens"] == {("llm.completion",): 7}
 
 
+def test_an_observed_guard_ends_its_span(telemetry: Telemetry) -> None:
+    server = cycles.EmbeddedServer(budgets={"tenant:acme": cycles.tokens(5)}, protocol="0.1.26")
+    with server.client(tenant="acme", journal=False) as client:
+        instrument(client, tracer_provider=telemetry.provider, meter_provider=telemetry.meters)
+        with client.reserve(cycles.tokens(9), action=ACTION, observe=True, actual=cycles.tokens(1)):
+            pass
+    assert telemetry.span("cycles.guard").attributes["cycles.state"] == "shadow"
+    assert telemetry.metrics()["cycles.guards.active"] == {("llm.completion",): 0}
+    server.close()
+
+
 async def test_events_of_a_guard_are_events_of_its_span(world: World, started: Any, telemetry: Telemetry) -> None:
     started()
     with pytest.warns(cycles.UncommittedGuardWarning):
