@@ -161,7 +161,7 @@ def _features(client: cycles.Cycles) -> Check:
     except cycles.NotFoundError:
         keys = 0
     except cycles.CyclesError as error:
-        return failed("features", error, "ask the operator of the server", status_of(error))
+        return failed("features", error, "contact the operator of the server", status_of(error))
     evidence = f"signs evidence ({keys} keys)" if keys else "signs no evidence"
     return Check("features", "ok", f"lists reservations, {evidence}, {_action_kinds(client)}")
 
