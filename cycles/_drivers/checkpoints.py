@@ -57,7 +57,7 @@ class Checkpoints:
         self._idle = 0 if chunks else self._idle + 1
         try:
             for pool, chunk in chunks:
-                self._put(pool, chunk)
+                self._save_sum(pool, chunk)
         except Exception:  # a bug, which must not end the checkpoints of the other chunks
             logger.exception("cycles: a chunk could not be put into the journal's store")
         if self._idle < IDLE_TICKS:
@@ -65,7 +65,7 @@ class Checkpoints:
         else:
             self._timer = None
 
-    def _put(self, pool: PoolState, chunk: PoolChunk) -> None:
+    def _save_sum(self, pool: PoolState, chunk: PoolChunk) -> None:
         with chunk.put_lock:  # one put of a chunk at a time, and none after that of its end
             with pool.lock:
                 spent = chunk.spent

@@ -1,4 +1,4 @@
-"""`check_store`: the tests that every journal store must pass, also one of your own."""
+"""`check_store`: the tests that every journal store must pass, also yours."""
 
 from __future__ import annotations
 

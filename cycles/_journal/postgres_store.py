@@ -4,7 +4,7 @@ Each operation is one statement, on the server's clock. The table `cycles_journa
 may; `create=False` leaves that to you.
 """
 
-# The statements are made of our own names only; values are parameters.
+# The statements are made of names of this file only; values are parameters.
 # ruff: noqa: S608
 
 from __future__ import annotations

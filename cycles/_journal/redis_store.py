@@ -194,7 +194,7 @@ class RedisStore:
         waits = self._waits() if wait else ()
         if not waits:
             return self._client.evalsha(*command)
-        # WAIT counts the writes of its own connection, so that the commands are sent together.
+        # WAIT counts the writes of one connection, so the commands are sent together.
         with self._client.pipeline(transaction=False) as pipe:
             pipe.evalsha(*command)
             for each in waits:

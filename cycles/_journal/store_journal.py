@@ -1,7 +1,7 @@
 """The journal of a client whose records are in a store that a fleet shares. See `docs/fleets.md`.
 
 It holds the records that belong to this client: it renews them, puts them again if the store lost them, and takes over
-those whose owner is gone. While the store does not respond, records are kept in local files, or in memory. No method
+those of dead owners. While the store does not respond, records are kept in local files, or in memory. No method
 raises for a failure of the store.
 """
 

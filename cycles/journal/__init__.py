@@ -1,7 +1,7 @@
 """The journal for operators: look at unsettled amounts, settle, move or discard them; and its stores.
 
 `RedisStore` and `PostgresStore` keep the records of a fleet: pass one, or its URL, as `journal_store` of a client. See
-`docs/fleets.md`. `check_store` tests a store of your own.
+`docs/fleets.md`. `check_store` tests your store.
 
 `inspect` reads the files of all servers and principals on this machine without changing them. ``python -m
 cycles.journal`` has the same commands as ``cycles journal`` and needs no extra. See `docs/command-line.md`.
