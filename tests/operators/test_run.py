@@ -398,3 +398,21 @@ def test_ask_at_prompts_on_the_terminal_before_more_is_spent(
     assert (os.waitstatus_to_exitcode(status) == 0) == (sent == 3)
     if sent == 1:
         assert b"was not approved" in seen
+
+
+def test_a_command_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    program = (
+        "from cycles.proxy import _child\n"
+        "import os, pathlib, sys\n"
+        "_child.STOP_S = 0.2\n"
+        "with _child.blocked_signals():\n"
+        "    os.mkfifo(sys.argv[1])\n"
+        '    script = \'trap "" TERM; echo up > "$0"; read x < "$0"\'\n'
+        "    child = _child.Child(['sh', '-c', script, sys.argv[1]], os.environ)\n"
+        "    assert pathlib.Path(sys.argv[1]).read_text() == 'up\\n'\n"
+        "    child.stop()\n"
+        "    print(child.wait())\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "up")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, env=environment())
+    assert (ran.stdout, ran.stderr) == ("137\n", "")
