@@ -146,25 +146,25 @@ class GuardedModel(WrapperModel):
             ) as stream:
                 yield stream
             return
+        guard = None
+        denied: Any = None
         try:
             guard = await work.areserve()
         except DENIALS as error:
-            replaced = work.denied(error)
-        else:
-            replaced = None
-        if replaced is not None:
-            yield denial_stream(replaced, model_request_parameters)
+            denied = work.denied(error)
+        if guard is None:
+            yield denial_stream(denied, model_request_parameters)
             return
-        stream = None
+        opened: Any = None
         try:
-            async with self.wrapped.request_stream(messages, *within_caps(request, guard), run_context) as stream:
-                yield stream
+            async with self.wrapped.request_stream(messages, *within_caps(request, guard), run_context) as opened:
+                yield opened
         except BaseException as raised:
-            if stream is not None:
-                work.see(stream.get(), guard)
+            if opened is not None:
+                work.see(opened.get(), guard)
             await work.abreak(guard, raised, sent=True)
             raise
-        response = stream.get()
+        response = opened.get()
         work.see(response, guard)
         if ended_early(response):
             await work.abreak(guard, GeneratorExit(), sent=True)
