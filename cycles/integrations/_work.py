@@ -35,6 +35,7 @@ class Work(Cost):
         is_model: Whether the call is a step of an agent: caps that allow no further step are a denial.
         key: The idempotency key of the reservation; a new one by default.
         subject: Replaces the subject of `common`, if it was called for this call already.
+        began: Whether the call itself has begun: from then on errors are its own.
     """
 
     common: Common
@@ -43,12 +44,7 @@ class Work(Cost):
     is_model: bool = False
     key: str | None = None
     subject: Any = None
-    _running: bool = field(default=False, init=False)
-
-    @property
-    def began(self) -> bool:
-        """Whether the call itself has begun: from then on errors are its own."""
-        return self._running
+    began: bool = field(default=False, init=False)
 
     def run(self, call: Callable[[Guard], T]) -> T:
         """Reserve, run the call and settle. Returns what `denied` returns if the reservation is denied.
@@ -74,7 +70,7 @@ class Work(Cost):
                 elif failure is not None:
                     guard.end(failure)
         except DENIALS as error:
-            if self._running:
+            if self.began:
                 raise
             return self.denied(error)  # type: ignore[no-any-return]
         return result
@@ -98,7 +94,7 @@ class Work(Cost):
                 elif failure is not None:
                     await guard.end(failure)
         except DENIALS as error:
-            if self._running:
+            if self.began:
                 raise
             return self.denied(error)  # type: ignore[no-any-return]
         return result
@@ -106,8 +102,7 @@ class Work(Cost):
     async def astream(self, open_: Callable[[AsyncGuard], Any]) -> AsyncGenerator[Any, None]:
         """As `run`, for a stream: reserve at the first step, settle when it ends, raises or is closed.
 
-        Args:
-            open_: Returns the async iterator of events, or an awaitable of it.
+        `open_` returns the async iterator of events, or an awaitable of it.
         """
         try:
             guard = await self.areserve()
@@ -123,7 +118,7 @@ class Work(Cost):
                 yield event
         except BaseException as raised:
             try:
-                await _close(stream)
+                await getattr(stream, "aclose", _nothing)()
             finally:
                 await self.abreak(guard, raised, sent=stream is not None)
             raise
@@ -155,10 +150,7 @@ class Work(Cost):
     async def abreak(self, guard: AsyncGuard, raised: BaseException, *, sent: bool) -> None:
         """Settle a stream that was left early or broke off: what was made so far. Never raises an error of Cycles.
 
-        Args:
-            guard: The guard of the stream.
-            raised: Why it ended.
-            sent: Whether the request may have been sent.
+        `raised` is why it ended, and `sent` whether the request may have been sent.
         """
         left = isinstance(raised, _LEFT)
         with self._noting(raised):
@@ -200,10 +192,8 @@ class Work(Cost):
             guard.require_tool(self.tool)
         if self.is_model:
             guard.step()
-        self._running = True
+        self.began = True
 
 
-async def _close(stream: Any) -> None:
-    close = getattr(stream, "aclose", None)
-    if close is not None:
-        await close()
+async def _nothing() -> None:
+    """Close a stream that cannot be closed."""
