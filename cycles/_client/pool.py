@@ -103,7 +103,7 @@ class Pool:
         self._current: tuple[int, PoolState] | None = None
         self._closed_in: int | None = None  # the process that closed it: a forked child may use it
         self._subjects: OrderedDict[Any, Subject] = OrderedDict()
-        self._plain: tuple[PoolState, PooledOptions] | None = None
+        self._usual: tuple[PoolState, PooledOptions] | None = None
         self.aio = AsyncPool(self)
 
     def reserve(
@@ -144,9 +144,9 @@ class Pool:
         state = self._state(runtime)
         given = (action, subject, actual, metadata, lease_policy)
         if given == _NOTHING and current_subject() is None:
-            if self._plain is None or self._plain[0] is not state:
-                self._plain = (state, self._options_of(runtime, state, self._request, None))
-            return PooledReservation(runtime, state, estimate, self._plain[1], wait and checked_wait(wait))
+            if self._usual is None or self._usual[0] is not state:
+                self._usual = (state, self._options_of(runtime, state, self._request, None))
+            return PooledReservation(runtime, state, estimate, self._usual[1], wait and checked_wait(wait))
         request = evolve(
             self._request,
             action=self._request.action if action is None else as_action(action),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @frozen
 class ChunkView:
-    """The chunk of a guard, as it is now.
+    """The current state of the chunk of a guard.
 
     Attributes:
         reservation_id: The server's id.

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from cycles._client.options import checked_amount, checked_flag, checked_policy, checked_unavailable
 from cycles._client.pool import Pool, PoolOwner, pool_name
+from cycles._config import LeasePolicy
 from cycles._core.amounts import Amount
 from cycles._core.json_values import clean_object
 from cycles._core.reserve_request import ReserveRequest
@@ -17,6 +18,7 @@ from cycles._flows.reserve import create_call
 PARTS: Final = 4  # chunks of a pool by default
 SETTLE_TTLS: Final = 4  # a server allows ten extensions, and each adds at least half a ttl
 MOST_SCOPES: Final = 1_024
+DEFAULT_SETTLE_MS: Final = 30_000
 
 
 def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
@@ -29,22 +31,27 @@ def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
     limit = given["limit"]
     size = _chunk_size(max_held, given["chunk"], limit)
     metadata = None if given["metadata"] is None else clean_object(given["metadata"], "metadata")
-    config = client.config
+    config, context = client.config, client._context()
+    options = context.options
     request = ReserveRequest(
         estimate=Amount(max_held.unit, size),
         action=as_action(given["action"]),
-        subject=client._context().subject(given["subject"]),
+        subject=context.subject(given["subject"]),
         ttl_ms=given["ttl_ms"],
         grace_period_ms=given["grace_period_ms"],
-        overage_policy=given["overage_policy"],
+        overage_policy=given["overage_policy"] if given["overage_policy"] is not None else options.overage_policy,
         metadata=metadata,
-        lease_policy=config.lease_policy if given["lease_policy"] is None else checked_policy(given["lease_policy"]),
+        lease_policy=_lease_policy(given["lease_policy"] or options.lease_policy, config.lease_policy),
+        timeout=options.timeout,
+        extra_headers=options.extra_headers,
+        max_retries=config.max_retries if options.max_retries is None else options.max_retries,
         shadow=config.shadow if given["shadow"] is None else checked_flag("shadow", given["shadow"]),
         on_unavailable="raise" if given["on_unavailable"] is None else checked_unavailable(given["on_unavailable"]),
     )
     client._runtime().channel.wire.check(create_call(request, "k"))
     own: Subject = as_subject(given["subject"])
-    options = PoolOptions(
+    checked = PoolOptions(
+        request=request,
         name=pool_name(),
         unit=max_held.unit,
         max_held=max_held.amount,
@@ -59,11 +66,20 @@ def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
         lease_policy=request.lease_policy,
         shadow=request.shadow,
         on_unavailable=request.on_unavailable,
-        settle_ms=_integer("settle_ms", given["settle_ms"], 1, SETTLE_TTLS * request.ttl_ms),
+        settle_ms=_settle_ms(given["settle_ms"], SETTLE_TTLS * request.ttl_ms),
         max_scopes=_integer("max_scopes", given["max_scopes"], 1, MOST_SCOPES),
         sync=config.journal and config.durability == "disk",
     )
-    return Pool(client, options, request, own)
+    return Pool(client, checked, request, own)
+
+
+def _lease_policy(given: Any, default: LeasePolicy) -> LeasePolicy:
+    return default if given is None else checked_policy(given)
+
+
+def _settle_ms(given: Any, most: int) -> int:
+    """Return a checked age; the default is shortened for short leases."""
+    return _integer("settle_ms", min(given, most) if given == DEFAULT_SETTLE_MS else given, 1, most)
 
 
 def _chunk_size(max_held: Amount, chunk: Amount | None, limit: Amount | None) -> int:

@@ -92,18 +92,18 @@ class ChunkHeader:
             "overage_policy": self.overage_policy,
             "metadata": dict(self.metadata),
         }
-        line = json.dumps(members, separators=(",", ":")).encode("ascii")
-        return line + b" " * (-(len(line) + 1) % SLOT_BYTES) + b"\n"
+        header_line = json.dumps(members, separators=(",", ":")).encode("ascii")
+        return header_line + b" " * (-(len(header_line) + 1) % SLOT_BYTES) + b"\n"
 
 
-def decode_header(line: bytes) -> ChunkHeader:
+def decode_header(header_line: bytes) -> ChunkHeader:
     """Return the header of a log.
 
     Raises:
         RecordError: it is none of a known version.
     """
     try:
-        members = json.loads(line)
+        members = json.loads(header_line)
         if members["version"] != VERSION or not is_id(members["reservation_id"]):
             raise RecordError("not the log of a chunk of a known version")
         amount = Amount(members["unit"], members["amount"])
@@ -193,8 +193,8 @@ def recovered_record(content: bytes, now_ms: int) -> tuple[ChunkHeader, Record |
     Raises:
         RecordError: it is no log of a known version.
     """
-    line, _, rest = content.partition(b"\n")
-    header = decode_header(line)
+    header_line, _, rest = content.partition(b"\n")
+    header = decode_header(header_line)
     slots = list(decode_slots(rest))
     if not slots:
         return header, None

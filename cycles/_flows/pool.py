@@ -96,7 +96,7 @@ class PoolState:
             self.serve(sub)
 
     def abandon(self, sub: SubPool, waiter: Waiter) -> None:
-        """Forget a guard whose caller was interrupted while it waited."""
+        """Remove a guard whose caller was interrupted while it waited."""
         with self.lock:
             if waiter in sub.waiters:
                 sub.waiters.remove(waiter)

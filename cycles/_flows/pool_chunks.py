@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final, Literal
 
+from attrs import evolve
+
 from cycles._core.amounts import Amount
 from cycles._core.outcome import Success
 from cycles._core.pool_log import ChunkHeader, chunk_record, late_record
@@ -174,17 +176,8 @@ def _take(lease: GuardState) -> None:
 def _request(pool: PoolState, sub: SubPool, amount: int) -> ReserveRequest:
     options = pool.options
     levels = {level: getattr(sub.subject, level) for level in LEVELS}
-    return ReserveRequest(
-        estimate=Amount(options.unit, amount),
-        action=options.action,
-        subject=Subject(**levels, dimensions=dict(options.dimensions)),
-        ttl_ms=options.ttl_ms,
-        grace_period_ms=options.grace_period_ms,
-        overage_policy=options.overage_policy,
-        metadata=options.metadata,
-        shadow=options.shadow,
-        on_unavailable=options.on_unavailable,
-    )
+    subject = Subject(**levels, dimensions=dict(options.dimensions))
+    return evolve(options.request, estimate=Amount(options.unit, amount), subject=subject)
 
 
 async def _with_log(pool: PoolState, sub: SubPool, number: int, lease: GuardState) -> PoolChunk | GuardState:

@@ -207,7 +207,7 @@ class PooledState(GuardState):
         actual: Amount | None,
         metrics: Metrics | Mapping[str, Any] | None,
         metadata: Mapping[str, Any] | None,
-        marks: Mapping[str, str] | None,
+        settlement_metadata: Mapping[str, str] | None,
     ) -> Settlement:
         """End the guard with an amount, by default the known spend. See `cycles._flows.commit.commit`."""
         if actual is not None:
@@ -226,14 +226,14 @@ class PooledState(GuardState):
                 )
             if self.claim("commit", known if actual is None else ANY_AMOUNT):
                 break
-        marks = {**self.request.settlement_metadata, **(marks or {})}
+        settlement_metadata = {**self.request.settlement_metadata, **(settlement_metadata or {})}
         if self.options.request.shadow:
             self._leave()
             return settle_shadow(io, self, amount)
-        separate = self._end(amount, given, marks.get(OUTCOME))
-        report_pooled(self, amount, given, {**labels, **marks})
+        separate = self._end(amount, given, settlement_metadata.get(OUTCOME))
+        report_pooled(self, amount, given, {**labels, **settlement_metadata})
         if separate is not None:
-            await self._settle_separately(io, separate, given, {**labels, **marks})
+            await self._settle_separately(io, separate, given, {**labels, **settlement_metadata})
         elif self.pool.options.sync and self.chunk.log is not None:
             await io.sync_log(self.chunk.log)
         self.raise_loss_outside_a_block()
@@ -257,7 +257,7 @@ class PooledState(GuardState):
             self._leave()
             self.apply("release_started")
 
-    def end_pooled(self, io: Io, amount: Amount | None, marks: Mapping[str, str]) -> None:
+    def end_pooled(self, io: Io, amount: Amount | None, settlement_metadata: Mapping[str, str]) -> None:
         """End a claimed guard whose caller cannot wait."""
         if amount is None:
             self.release_claimed(io)
@@ -266,10 +266,10 @@ class PooledState(GuardState):
             self._leave()
             settle_shadow(io, self, amount)
             return
-        separate = self._end(amount, None, marks.get(OUTCOME))
-        report_pooled(self, amount, None, marks)
+        separate = self._end(amount, None, settlement_metadata.get(OUTCOME))
+        report_pooled(self, amount, None, settlement_metadata)
         if separate is not None:
-            record = separate_record(self, io, separate, None, marks)
+            record = separate_record(self, io, separate, None, settlement_metadata)
             io.finish_settling(evolve(record, rejected=BUDGET_EXCEEDED) if separate.is_rejected else record, None)
 
     def _leave(self) -> None:

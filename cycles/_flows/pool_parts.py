@@ -80,6 +80,7 @@ class PoolIo(Protocol):
 class PoolOptions:
     """The checked options of a pool. Amounts are integers of `unit`; durations are milliseconds."""
 
+    request: ReserveRequest  # of a chunk, but for its amount and its subject
     name: str
     unit: str
     max_held: int

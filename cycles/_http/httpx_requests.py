@@ -10,7 +10,7 @@ from cycles._http.exchange import Endpoint
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-_PLAIN: Final = re.compile(r"[A-Za-z0-9/_.~-]+")  # a target without query or quoting: parsing would change nothing
+_SIMPLE: Final = re.compile(r"[A-Za-z0-9/_.~-]+")  # a target without query or quoting: parsing would change nothing
 _MOST: Final = 64  # sets of header names; there is one for each operation
 _ENCODING: Final = b"accept-encoding"
 
@@ -60,7 +60,7 @@ class Requests:
 
     def _url(self, target: str) -> Any:
         """Return the URL of a target. A plain one only replaces the path of a URL that was parsed before."""
-        if self._is_known is False or not _PLAIN.fullmatch(target):
+        if self._is_known is False or not _SIMPLE.fullmatch(target):
             return self._endpoint.url(target)
         try:
             if self._is_known is None:

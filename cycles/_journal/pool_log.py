@@ -79,7 +79,7 @@ class ChunkLog:
         self.release()
 
     def release(self) -> None:
-        """Close the file. The map has a descriptor of its own, which would keep the lock."""
+        """Close the file. The map has its own descriptor, which would keep the lock."""
         if not self._map.closed:
             self._map.close()
             with contextlib.suppress(OSError):
@@ -123,9 +123,9 @@ class ChunkLogs:
         make_private_folder(folder, sync=self._sync)
         path = folder + log_name(header.reservation_id)
         temporary = f"{path}.{secrets.token_hex(4)}{NEW}"
-        line = header.encode()
+        header_line = header.encode()
         # Zeros, not a hole: a later write into the map must not fail because the disk is full.
-        content = line + bytes(SLOTS * SLOT_BYTES)
+        content = header_line + bytes(SLOTS * SLOT_BYTES)
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
@@ -133,7 +133,7 @@ class ChunkLogs:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
             if self._sync:
                 os.fsync(descriptor)
-            log = ChunkLog(path, descriptor, len(line))
+            log = ChunkLog(path, descriptor, len(header_line))
             os.rename(temporary, path)
             if self._sync:
                 sync_folder(folder)

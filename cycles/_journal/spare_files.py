@@ -184,7 +184,7 @@ def _close_in_child(reference: weakref.ref[SpareFiles]) -> None:
 
 @contextlib.contextmanager
 def locked_spare(path: str) -> Iterator[bool]:
-    """Lock a spare that this process did not make. Yields False if its process lives, or if it is gone."""
+    """Lock a spare that this process did not make. Yields False if its process lives, or if the file was removed."""
     descriptor = -1
     try:
         try:

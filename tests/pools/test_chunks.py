@@ -561,3 +561,13 @@ class TestOptions:
         (body,) = shop.bodies("reserve")
         assert options.items() <= body.items()
         assert body["action"] == {"kind": ACTION[0], "name": ACTION[1]}
+
+    def test_a_view_of_the_client_gives_its_defaults(self, client: cycles.Cycles, shop: Shop) -> None:
+        view = client.with_options(overage_policy="REJECT", lease_policy="cancel", subject={"agent": "a"})
+        guard = use(pool_of(view), 1, 1)
+        (body,) = shop.bodies("reserve")
+        assert (body["overage_policy"], body["subject"]["agent"]) == ("REJECT", "a")
+        assert guard._state.request.lease_policy == "cancel"
+
+    def test_the_default_of_settle_ms_fits_short_leases(self, client: cycles.Cycles, shop: Shop) -> None:
+        assert use(pool_of(client, ttl_ms=1_000), 1, 1).is_pooled
