@@ -48,6 +48,8 @@ class Chunks:
         finally:
             with pool.lock:
                 _opened(pool, sub, result)
+        if isinstance(result, PoolChunk) and result.state == "sealed" and pool.closed:
+            await self.settle(pool, result)  # here: the threads of the client may have ended
 
     async def settle(self, pool: PoolState, chunk: PoolChunk) -> None:
         """Settle a sealed chunk: save its record, remove its log, send its commit."""
@@ -200,7 +202,7 @@ async def _with_log(pool: PoolState, sub: SubPool, number: int, lease: GuardStat
         overage_policy=request.overage_policy,
         metadata={**(request.metadata or {}), "pool": pool.options.name, "pool_chunk": number},
     )
-    if pool.pool_io.journaled:
+    if pool.pool_io.journaled and not pool.closed:
         try:
             chunk.log = pool.pool_io.open_log(chunk.header)
         except OSError as error:
@@ -276,7 +278,9 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
         amount=Amount(pool.options.unit, result.amount),
         held=Amount(pool.options.unit, allotment.held),
     )
-    if pool.closed or (result.heartbeat is not None and result.heartbeat.lost):
+    if pool.closed:
+        pool.seal(result, now=True)
+    elif result.heartbeat is not None and result.heartbeat.lost:
         pool.seal(result)
     pool.serve(sub)
 
