@@ -235,15 +235,12 @@ def _watch(pool: PoolState, chunk: PoolChunk) -> None:
     def changed(event: Literal["lease_lost", "extended"]) -> None:
         chunk.lease.lease_changed(event)
         if event == "lease_lost":
+            for state in list(chunk.states):  # before the chunk is settled, which ends its heartbeat
+                state.lease_lost()
             pool.lease_lost(chunk)
-
-    def lost() -> None:
-        for state in list(chunk.states):
-            state.lease_lost()
 
     heartbeat.may_extend = partial(pool.may_extend, chunk)
     heartbeat.on_change = changed
-    heartbeat.on_lost = lost
 
 
 def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | CyclesError) -> None:
