@@ -103,7 +103,7 @@ class Cycles(MakesMany, MakesViews):
         self._reporter = Reporter()
         self._runtime_: Runtime | None = None
         self._options = CallOptions()
-        self._root: Self | None = None  # the client that a view shares everything with
+        self._root = None  # the client that a view shares everything with
         self._closed_in: int | None = None  # the process that closed the client: a forked child may still use it
         self.aio: AsyncOperations = AsyncOperations(self)
         if self._config.journal:
