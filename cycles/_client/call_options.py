@@ -7,7 +7,7 @@ from typing import Any, Final, TypedDict, cast
 
 from attrs import evolve, field, frozen
 
-from cycles._config import MOST_RETRIES, LeasePolicy
+from cycles._config import MOST_RETRIES, Config, LeasePolicy
 from cycles._core.headers import checked_headers, merged_headers
 from cycles._core.outcome import Outcome
 from cycles._core.requests import Call
@@ -52,6 +52,15 @@ class CallOptions:
             headers = checked_headers("extra_headers", given["extra_headers"])
             given["extra_headers"] = merged_headers(self.extra_headers, headers)
         return evolve(self, **given)
+
+    def of_request(self, config: Config) -> dict[str, Any]:
+        """Return the options of a `ReserveRequest`, with those of the configuration for what is None."""
+        return {
+            "lease_policy": self.lease_policy or config.lease_policy,
+            "timeout": self.timeout,
+            "extra_headers": self.extra_headers,
+            "max_retries": config.max_retries if self.max_retries is None else self.max_retries,
+        }
 
     def io(self, io: Io) -> Io:
         """Return the operations of I/O with the timeout, headers and retries of these options."""

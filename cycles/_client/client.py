@@ -19,13 +19,9 @@ from cycles._client.options import (
     Settings,
     checked_actual,
     checked_amount,
-    checked_flag,
-    checked_on_observed,
+    checked_choices,
     checked_policy,
     checked_seconds,
-    checked_settle,
-    checked_unavailable,
-    checked_wait,
     checked_watcher,
     merged,
 )
@@ -191,16 +187,8 @@ class Cycles(MakesMany, MakesViews):
             metadata=clean_object(metadata, "metadata") if metadata is not None else None,
             idempotency_key=None if idempotency_key is None else check_key(idempotency_key),
             actual=checked_actual(actual, estimate),
-            lease_policy=options.lease_policy or self._config.lease_policy,
-            shadow=self._config.shadow if shadow is None else checked_flag("shadow", shadow),
-            on_unavailable="raise" if on_unavailable is None else checked_unavailable(on_unavailable),
-            wait=checked_wait(wait),
-            on_observed=self._config.on_observed if on_observed is None else checked_on_observed(on_observed),
-            observe=checked_flag("observe", observe),
-            timeout=options.timeout,
-            extra_headers=options.extra_headers,
-            max_retries=self._config.max_retries if options.max_retries is None else options.max_retries,
-            settle=checked_settle(settle),
+            **options.of_request(self._config),
+            **checked_choices(self._config, shadow, on_unavailable, wait, on_observed, observe, settle),
         )
         runtime.channel.wire.check(create_call(request, "k"))
         return Reservation(self._runtime, request)

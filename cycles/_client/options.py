@@ -266,3 +266,27 @@ class SeriesOptions(TypedDict, total=False):
     on_observed: OnObserved | None
     observe: bool
     settle: Settle | None
+
+
+def checked_choices(
+    config: Config,
+    shadow: bool | None,
+    on_unavailable: Unavailable | None,
+    wait: float | None,
+    on_observed: OnObserved | None,
+    observe: bool,
+    settle: Settle | None,
+) -> dict[str, Any]:
+    """Return these options of `reserve` with the defaults of the configuration, as values of a `ReserveRequest`.
+
+    Raises:
+        InvalidRequestError: One of them is wrong.
+    """
+    return {
+        "shadow": config.shadow if shadow is None else checked_flag("shadow", shadow),
+        "on_unavailable": "raise" if on_unavailable is None else checked_unavailable(on_unavailable),
+        "wait": checked_wait(wait),
+        "on_observed": config.on_observed if on_observed is None else checked_on_observed(on_observed),
+        "observe": checked_flag("observe", observe),
+        "settle": checked_settle(settle),
+    }
