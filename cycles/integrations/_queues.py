@@ -93,14 +93,16 @@ class TaskGuard:
         for work in self._works(function, args, kwargs, attempt, failed):
             if work is None:
                 return await io.call(function, args, kwargs)
-            if attempt is not None and attempt.is_redelivered(self._ttl_ms) and self._is_busy(await io.find(work)):
-                return attempt.postpone(self._delay_s(attempt), attempt.denials)
             try:
+                if attempt is not None and attempt.is_redelivered(self._ttl_ms) and self._is_busy(await io.find(work)):
+                    return attempt.postpone(self._delay_s(attempt), attempt.denials)
                 return await io.run(work, function, args, kwargs)
             except Exception as raised:
                 error = raised.error if isinstance(raised, Denied) else raised
-                if attempt is None or work.began or not isinstance(error, cycles.CyclesError):
+                if attempt is None and error is not raised:
                     raise error from error.__cause__
+                if attempt is None or work.began or not isinstance(error, cycles.CyclesError):
+                    raise
                 status = await status_of(error, work, io)
                 if status in ("RELEASED", "EXPIRED", "NONE") or (status == "COMMITTED" and self.on_settled == "run"):
                     continue  # with the next key

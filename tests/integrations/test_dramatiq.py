@@ -244,6 +244,43 @@ def test_a_lease_that_another_worker_keeps_past_its_ttl_postpones(
     assert [row.status for row in ledger.rows()] == ["RELEASED", "COMMITTED"]
 
 
+def test_an_attempt_that_cannot_be_looked_up_is_postponed(
+    queue: Queue, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cycles.integrations import _attempts, dramatiq as module
+
+    found = _attempts.Blocking.find
+    looked_up: list[Any] = []
+
+    async def find(work: Any) -> Any:
+        looked_up.append(work.key)
+        if len(looked_up) == 1:
+            raise cycles.TransportError("no server")
+        return await found(work)
+
+    monkeypatch.setattr(_attempts.Blocking, "find", staticmethod(find))
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: time.time() + 90))
+    actor = queue.actor(summarize, denied_delay_s=0.01)
+    actor.send()
+    queue.run(actor)
+    assert len(looked_up) == 2
+    assert len(set(looked_up)) == 1
+    assert ledger.spent() == 10
+
+
+def test_an_error_of_the_task_itself_is_unchanged(client: cycles.Cycles) -> None:
+    def fail() -> None:
+        try:
+            raise KeyError("first")
+        except KeyError:
+            raise cycles.BudgetExceededError("of the task itself")  # noqa: B904 - the context is what is tested
+
+    with pytest.raises(cycles.BudgetExceededError, match="of the task itself") as raised:
+        guarded(client, estimate=cycles.tokens(1))(fail)()
+    assert isinstance(raised.value.__context__, KeyError)
+    assert raised.value.__suppress_context__ is False
+
+
 def test_a_direct_call_has_a_fresh_key_and_raises_a_denial(client: cycles.Cycles, ledger: Ledger) -> None:
     function = guarded(client, estimate=lambda n: cycles.tokens(n))(lambda n: n)
     assert [function(3), function(3)] == [3, 3]
