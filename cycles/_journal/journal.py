@@ -106,12 +106,32 @@ class Journal:
     def save(self, record: Record) -> bool:
         """Save the record, in place of an earlier state of it. False: not possible, and reported."""
         try:
+            record = self._not_earlier(record)
             saved = self._store.put([Put(_key_of(record.reservation_id), encode(record))])[0]
         except (StoreError, RecordError) as error:
             self._report_unwritable(error)
             return False
         self._reported.discard(("unwritable", ""))
         return saved
+
+    def _not_earlier(self, record: Record) -> Record:
+        """Return the record, or the stored state of it if another worker has switched that to an event before.
+
+        Both may settle a record at the same time. An event must not become a commit again: the time of its first
+        attempt would be lost, and it could be sent after the server has deleted its key.
+        """
+        if not (record.attempt_unknown or record.not_before_ms or record.mode == "event"):
+            return record  # its first state, as every commit saves it
+        try:
+            stored = decode(self._files.read(file_name(record.reservation_id)))
+        except (OSError, RecordError):
+            return record
+        if stored.mode != "event" or _idempotency_key(stored) != _idempotency_key(record):
+            return record
+        if record.mode == "commit":
+            return stored
+        times = [each for each in (stored.event_since_ms, record.event_since_ms) if each is not None]
+        return attrs.evolve(record, event_since_ms=min(times, default=None))
 
     def delete(self, record: Record) -> None:
         """Delete the record of a finished settlement; another process may have done so already."""

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import attrs
 import pytest
 
 from cycles._core.records import Record
 from cycles._journal.journal import Journal, JournalIssue
+from tests.journal.kit import a_record, settle_all
 
 ACTUAL = {"unit": "TOKENS", "amount": 5}
 WRITER = """
@@ -155,3 +158,17 @@ print(status, sorted(journal.load(e).reservation_id for e in journal.pending()))
         [sys.executable, "-W", "ignore", "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=30
     )
     assert done.stdout.split("\n")[0] == "0 ['child', 'parent', 'thread']", done.stderr
+
+
+def test_a_worker_does_not_turn_the_event_of_another_one_back_into_a_commit(
+    open_journal: Callable[..., Journal],
+) -> None:
+    """Otherwise the time of the first attempt is lost, and the event is sent after the server has deleted its key."""
+    one, other = open_journal(), open_journal()
+    record = a_record()
+    one.save(record)
+    one.save(record.to_event_mode(5_000))
+    assert other.save(attrs.evolve(record, attempt_unknown=True))
+    assert [one.load(entry) for entry in one.pending()] == [record.to_event_mode(5_000)]
+    other.save(record.to_event_mode(9_000))
+    assert settle_all(one) == [record.to_event_mode(5_000)]
