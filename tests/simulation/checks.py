@@ -57,9 +57,13 @@ class Books:
         """Yield what is not in the ledger although nothing has failed and each program has ended."""
         for op in self.ops:
             charged = self.server.spent(op.account.scope)
-            waits = op.kind == HELD
+            # A chunk of a pool may stay open as long as its client is in use.
+            waits = op.kind == HELD or (op.kind.startswith("pool") and op.process.alive and not self._is_closed(op))
             if not waits and not self._is_right(op, charged, self._kept().get(op.agent, {0})):
                 yield f"{op.kind} {op.agent}: charged {charged} when its program ended"
+
+    def _is_closed(self, op: Op) -> bool:
+        return next(program for program in self.programs if program.process is op.process).closed
 
     def _is_right(self, op: Op, charged: int, kept: set[int]) -> bool:
         right = allowed(op)
