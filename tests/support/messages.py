@@ -23,6 +23,8 @@ TEXT_FIELDS = ("message", "hint", "detail", "why")
 """Fields and arguments that hold a message or a part of one."""
 OF_QUEUES = ("Denied", "Ignore", "Rejected", "Retry")
 """Exceptions by which task queues are controlled; they carry an error of the SDK, or a note for the worker's log."""
+TO_MODELS = ("ToolError", "ToolFailed")
+"""Exceptions of frameworks whose text a model reads: sentences, without a value that a model may repeat."""
 LOG_METHODS = ("debug", "info", "warning", "error", "exception", "critical")
 WAYS = 40
 """Maximum number of variants of one message: more would be a table, which the page shows as a placeholder."""
@@ -132,8 +134,8 @@ class Collector:
             return name_of(error) == "NotImplementedError" or not is_error(name_of(error))
         if is_error(name) and isinstance(error, ast.Call):
             return argument(error, POSITIONS.get(name, 0), "message") is not None
-        if name in {"SystemExit", *OF_QUEUES} or name in seen:
-            return name in {"SystemExit", *OF_QUEUES}
+        if name in {"SystemExit", *OF_QUEUES, *TO_MODELS} or name in seen:
+            return name in {"SystemExit", *OF_QUEUES, *TO_MODELS}
         for _, function in self.functions[name]:
             returns = [step for step in ast.walk(function) if isinstance(step, ast.Return)]
             values = [step.value for step in returns if step.value is not None]
@@ -288,10 +290,8 @@ def is_logger(function: ast.expr) -> bool:
 
 
 def is_error(name: str) -> bool:
-    return (
-        name.endswith(("Error", "Exception", "Warning", "JournalIssue", "ReadTimeout", "BadParameter"))
-        and name[:1].isupper()
-    )
+    ends = ("Error", "Exception", "Warning", "JournalIssue", "ReadTimeout", "BadParameter")
+    return name.endswith(ends) and name[:1].isupper() and name not in TO_MODELS
 
 
 def page(messages: list[Message]) -> str:
