@@ -355,12 +355,6 @@ FAULTS: Final = (
         "            if not (self._closed and file.is_empty()):",
         "            if file.path:",
     ),
-    Fault(
-        "a chunk that opens after the close of its pool stays open",
-        "cycles/_flows/pool_chunks.py",
-        "            await self.settle(pool, result)",
-        "            pass",
-    ),
     # The ledger.
     Fault(
         "the ledger charges a commit to the outer scope only",

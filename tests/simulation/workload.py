@@ -224,6 +224,8 @@ class Program:
         except (cycles.ProtocolError, cycles.ReservationNotActiveError) as error:
             if op.ran:
                 op.rejected = type(error).__name__
+            if "raise" in op.kind and (op.committing or op.releases):
+                op.problems.append(f"{error!r} replaced the exception of the block")
             if op.ran and op.committing and isinstance(error, NOT_FINAL):
                 op.problems.append(f"the settlement of a block raised {error!r}")
         except cycles.TransportError as error:
