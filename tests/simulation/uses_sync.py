@@ -98,6 +98,14 @@ def spend_raise_sync(program: Program, op: Op) -> None:
         raise Boom
 
 
+def overspend_raise_sync(program: Program, op: Op) -> None:
+    with program.reserve(op, overage_policy="REJECT") as guard:
+        program.entered(op, guard)
+        program.spend(op, guard, ESTIMATE + 40)
+        op.committing = True
+        raise Boom
+
+
 def release_sync(program: Program, op: Op) -> None:
     guard = program.reserve(op).acquire()
     program.entered(op, guard)
@@ -306,6 +314,7 @@ SYNC: Final[dict[str, Callable[[Program, Op], None]]] = {
     "spend": spend_sync,
     "raise": raise_sync,
     "spend and raise": spend_raise_sync,
+    "overspend and raise": overspend_raise_sync,
     "release": release_sync,
     "extend": extend_sync,
     "commit above the estimate": over_sync,
