@@ -30,24 +30,8 @@ def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
     max_held = checked_amount(given["max_held"], "max_held")
     limit = given["limit"]
     size = _chunk_size(max_held, given["chunk"], limit)
-    metadata = None if given["metadata"] is None else clean_object(given["metadata"], "metadata")
-    config, context = client.config, client._context()
-    options = context.options
-    request = ReserveRequest(
-        estimate=Amount(max_held.unit, size),
-        action=as_action(given["action"]),
-        subject=context.subject(given["subject"]),
-        ttl_ms=given["ttl_ms"],
-        grace_period_ms=given["grace_period_ms"],
-        overage_policy=given["overage_policy"] if given["overage_policy"] is not None else options.overage_policy,
-        metadata=metadata,
-        lease_policy=_lease_policy(given["lease_policy"] or options.lease_policy, config.lease_policy),
-        timeout=options.timeout,
-        extra_headers=options.extra_headers,
-        max_retries=config.max_retries if options.max_retries is None else options.max_retries,
-        shadow=config.shadow if given["shadow"] is None else checked_flag("shadow", given["shadow"]),
-        on_unavailable="raise" if given["on_unavailable"] is None else checked_unavailable(given["on_unavailable"]),
-    )
+    config = client.config
+    request = _request(client, given, Amount(max_held.unit, size))
     client._runtime().channel.wire.check(create_call(request, "k"))
     own: Subject = as_subject(given["subject"])
     checked = PoolOptions(
@@ -62,7 +46,7 @@ def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
         ttl_ms=request.ttl_ms,
         grace_period_ms=request.grace_period_ms,
         overage_policy=request.overage_policy,
-        metadata=metadata,
+        metadata=request.metadata,
         lease_policy=request.lease_policy,
         shadow=request.shadow,
         on_unavailable=request.on_unavailable,
@@ -71,6 +55,27 @@ def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
         sync=config.journal and config.durability == "disk",
     )
     return Pool(client, checked, request, own)
+
+
+def _request(client: PoolOwner, given: dict[str, Any], chunk: Amount) -> ReserveRequest:
+    """Return the reserve request of the pool's chunks, with the options of the client where none is given."""
+    config, context = client.config, client._context()
+    options = context.options
+    return ReserveRequest(
+        estimate=chunk,
+        action=as_action(given["action"]),
+        subject=context.subject(given["subject"]),
+        ttl_ms=given["ttl_ms"],
+        grace_period_ms=given["grace_period_ms"],
+        overage_policy=given["overage_policy"] if given["overage_policy"] is not None else options.overage_policy,
+        metadata=None if given["metadata"] is None else clean_object(given["metadata"], "metadata"),
+        lease_policy=_lease_policy(given["lease_policy"] or options.lease_policy, config.lease_policy),
+        timeout=options.timeout,
+        extra_headers=options.extra_headers,
+        max_retries=config.max_retries if options.max_retries is None else options.max_retries,
+        shadow=config.shadow if given["shadow"] is None else checked_flag("shadow", given["shadow"]),
+        on_unavailable="raise" if given["on_unavailable"] is None else checked_unavailable(given["on_unavailable"]),
+    )
 
 
 def _lease_policy(given: Any, default: LeasePolicy) -> LeasePolicy:
