@@ -60,7 +60,7 @@ class SpareFiles:
         self._serial = itertools.count()
         self._token = f"{secrets.token_hex(4)}-{os.getpid()}"
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come in between and use the journal too
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=partial(_close_in_child, weakref.ref(self)))
 
@@ -92,13 +92,12 @@ class SpareFiles:
             raise
         with self._lock:
             earlier = self._placed.pop(path, None)
-            is_kept = len(self._placed) < MOST and not self._closed
-            if is_kept:
-                self._placed[path] = spare
-        if earlier is not None:
-            os.close(earlier.descriptor)
-        if not is_kept:
-            os.close(spare.descriptor)
+            self._placed[path] = spare
+            is_kept = len(self._placed) <= MOST and not self._closed
+            excess = None if is_kept else self._placed.pop(path, None)
+        for unused in (earlier, excess):
+            if unused is not None:
+                os.close(unused.descriptor)
         return True
 
     def remove(self, path: str) -> bool:
@@ -135,10 +134,16 @@ class SpareFiles:
 
     def _keep(self, spare: _Spare) -> bool:
         with self._lock:
-            if self._closed or len(self._spares) >= MOST:
+            if len(self._spares) >= MOST:
                 return False
             self._spares.append(spare)
-            return True
+            if not self._closed:
+                return True
+            try:
+                self._spares.remove(spare)
+            except ValueError:  # `close` came in between and has removed it
+                return True
+            return False
 
     def _take(self, folder: str) -> _Spare:
         while self._spares:
@@ -178,7 +183,7 @@ def _close_in_child(reference: weakref.ref[SpareFiles]) -> None:
     """Close the parent's files in a forked child: their locks would outlive the parent there."""
     files = reference()
     if files is not None:
-        files._lock = threading.Lock()  # another thread of the parent may have held it
+        files._lock = threading.RLock()  # another thread of the parent may have held it
         files._release_all()
 
 

@@ -33,6 +33,11 @@ class StoreClock:
 
 
 @pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
 def clock() -> StoreClock:
     return StoreClock()
 
