@@ -14,6 +14,7 @@ from cycles._core.outcome import Outcome, RejectedResponse, Success
 from cycles._core.protocol import (
     ALLOW_IF_AVAILABLE,
     BUDGET_EXCEEDED,
+    FORGIVING_POLICIES,
     IDEMPOTENCY_MISMATCH,
     INVALID_REQUEST,
     NOT_FOUND,
@@ -201,7 +202,7 @@ def after_lookup(record: Record, response: RejectedResponse, outcome: Outcome) -
     actual, charged = actual_of(record), found.committed
     if found.status != "COMMITTED" or charged is None or charged.unit != actual.unit:
         return Rejected(response, response.code or "")
-    may_cap = (record.event_fallback_body or {}).get("overage_policy") == ALLOW_IF_AVAILABLE
+    may_cap = (record.event_fallback_body or {}).get("overage_policy") in FORGIVING_POLICIES
     if charged.amount == record.estimate and not may_cap:  # another process has charged the estimate for this record
         record = _estimate_only(record, evolve(response, code=BUDGET_EXCEEDED))
         actual = actual_of(record)
@@ -233,6 +234,12 @@ def rejected_excess(record: Record) -> RejectedResponse | None:
         value if isinstance(value := excess.get(name), str) else None for name in ("code", "request_id", "trace_id")
     )
     return RejectedResponse(409, code, str(excess.get("message") or code), request_id, trace_id)
+
+
+def excess_left(record: Record) -> Record | None:
+    """Return the record of the rejected excess, to be kept beside a record whose estimate was not charged either."""
+    response = rejected_excess(record)
+    return None if response is None else _excess_record(record, response.code or BUDGET_EXCEEDED)
 
 
 def _excess_record(record: Record, reason: str) -> Record:

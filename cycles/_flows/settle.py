@@ -29,6 +29,7 @@ from cycles._core.settlement_rules import (
     after_lookup,
     before_sending,
     classify_settlement,
+    excess_left,
 )
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.io import Io
@@ -159,6 +160,9 @@ async def file_away(io: Io, record: Record, result: SettlementOutcome) -> None:
     """Delete a settled record, and keep a rejected one. This comes last, so that an interruption loses nothing."""
     if isinstance(result, Rejected):
         await io.reject(result.kept or record, result.reason)
+        excess = excess_left(record) if result.kept is None else None
+        if excess is not None:
+            await io.reject(excess, excess.rejected or result.reason)
     if isinstance(result, Settled) or (isinstance(result, Rejected) and result.kept is not None):
         await io.delete(record)
 

@@ -213,6 +213,7 @@ DETAIL = {
         (None, {"committed": {"unit": "TOKENS", "amount": 6}}, Rejected),
         ("ALLOW_IF_AVAILABLE", {"committed": {"unit": "TOKENS", "amount": 6}}, Settled),
         ("ALLOW_IF_AVAILABLE", {"committed": {"unit": "TOKENS", "amount": 8}}, Rejected),
+        ("ALLOW_WITH_OVERDRAFT", {"committed": {"unit": "TOKENS", "amount": 6}}, Settled),  # without an overdraft limit
         (None, {"committed": {"unit": "CREDITS", "amount": 7}}, Rejected),
         (None, {"status": "RELEASED", "committed": None}, Rejected),
     ],

@@ -64,6 +64,19 @@ def test_a_rejected_excess_charges_the_estimate(world: Setup) -> None:
     assert world.leftovers == []
 
 
+def test_a_rejected_excess_is_kept_beside_an_estimate_that_is_rejected_too(world: Setup) -> None:
+    """The budget was frozen between the two requests."""
+    world.server.faults.status("commit", 409, body=error("BUDGET_EXCEEDED"))
+    world.server.faults.status("commit", 409, body=error("BUDGET_FROZEN"))
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(100), action=ACTION, overage_policy="REJECT").acquire()
+        with pytest.raises(cycles.CyclesError):
+            guard.commit(cycles.tokens(140))
+    assert world.server.charged == 0
+    assert sorted(world.rejected) == [("BUDGET_EXCEEDED", 40), ("BUDGET_FROZEN", 100)]
+    assert world.leftovers == []
+
+
 def test_a_rejected_excess_survives_a_lost_response(world: Setup) -> None:
     with world.client() as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION, overage_policy="REJECT").acquire()
