@@ -75,7 +75,10 @@ class Books:
         undercharged = op.account.is_tight and min(sums) <= max(right)
         reported = {charged + amount for amount in self._reported(op)}
         exempt = bool(
-            undercharged or {each + lost for each in sums} & right or reported & right or self._was_left_pending(op)
+            undercharged
+            or {each + lost for each in sums | reported} & right
+            or reported & right
+            or self._was_left_pending(op)
         )
         self.exempt += exempt
         return exempt
