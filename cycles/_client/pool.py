@@ -104,7 +104,7 @@ class Pool:
         self._closed_in: int | None = None  # the process that closed it: a forked child may use it
         self._subjects: OrderedDict[Any, Subject] = OrderedDict()
         self._usual: tuple[PoolState, PooledOptions] | None = None
-        self.aio = AsyncPool(self)
+        self.aio: AsyncPool = AsyncPool(self)
 
     def reserve(
         self,

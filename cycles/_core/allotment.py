@@ -32,13 +32,13 @@ class Chunk:
     __slots__ = ("amount", "free", "guards", "live", "slots", "spent", "state", "used")
 
     def __init__(self, amount: int, slots: int = SLOTS) -> None:
-        self.amount = amount
-        self.free = amount
-        self.spent = 0
-        self.live = 0
-        self.guards = 0  # live
-        self.used = 0  # slots that are written
-        self.slots = slots
+        self.amount: int = amount
+        self.free: int = amount
+        self.spent: int = 0
+        self.live: int = 0
+        self.guards: int = 0  # live
+        self.used: int = 0  # slots that are written
+        self.slots: int = slots
         self.state: ChunkState = "open"
 
     @property
@@ -130,12 +130,12 @@ class Allotment:
         self.max_held = max_held
         self.chunk = chunk
         self.slots = slots
-        self.size = chunk  # of the next chunk: halved by denials
+        self.size: int = chunk  # of the next chunk: halved by denials
         self.open: list[Chunk] = []  # oldest first
-        self.held = 0  # of all chunks that are not confirmed, the opening one included
-        self.opening = 0  # amount of the chunk that is being reserved
-        self.sending = 0  # chunks whose commit or release is in its first attempt
-        self.denied_until_ms = 0.0
+        self.held: int = 0  # of all chunks that are not confirmed, the opening one included
+        self.opening: int = 0  # amount of the chunk that is being reserved
+        self.sending: int = 0  # chunks whose commit or release is in its first attempt
+        self.denied_until_ms: float = 0.0
 
     def admit(self, estimate: int) -> Chunk | None:
         """Admit a guard into the oldest open chunk that has space for it."""

@@ -28,11 +28,11 @@ class ChunkTotals:
     )
 
     def __init__(self) -> None:
-        self.released = 0
-        self.errors = 0
-        self.latency_ms = 0
-        self.tokens_in = 0
-        self.tokens_out = 0
+        self.released: int = 0
+        self.errors: int = 0
+        self.latency_ms: int = 0
+        self.tokens_in: int = 0
+        self.tokens_out: int = 0
         self.model: Any = None  # that of all guards; `_MIXED` if they differ
         self.actions: dict[str, list[int]] = {}
         self.first_ms: int | None = None

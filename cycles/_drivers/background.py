@@ -61,7 +61,7 @@ class Background:
         self._wake_at: float | None = None
         self._workers = 0
         self._scanned = threading.Event()
-        self.commits = CommitQueues(config.background_commits)
+        self.commits: CommitQueues = CommitQueues(config.background_commits)
         self._commit_threads = CommitThreads(self.commits, self._settle_queued, self._notify)
         self._settled = 0
         # Used without a lock: the garbage collector may add to it while this thread holds any lock.

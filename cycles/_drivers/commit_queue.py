@@ -41,8 +41,8 @@ class CommitQueues:
     """
 
     def __init__(self, limit: int) -> None:
-        self.lock = threading.RLock()
-        self.settled = 0
+        self.lock: Final = threading.RLock()
+        self.settled: int = 0
         self._limit = limit
         self._waiting: dict[object, deque[Queued]] = {}
         self._sending: dict[int, Queued] = {}

@@ -31,15 +31,20 @@ class PoolState:
     def __init__(self, options: PoolOptions, pool_io: PoolIo, chunks: ChunkFlows) -> None:
         self.options = options
         self.pool_io = pool_io
-        self.io = pool_io.io
-        self.lock = threading.RLock()
+        self.io: Final = pool_io.io
+        self.lock: Final = threading.RLock()
         self.closed = False
         self.subs: dict[object, SubPool] = {}
         self.chunks: set[PoolChunk] = set()  # that hold something
         self.busy: set[Signal] = set()  # of requests in progress
         self.direct: list[tuple[GuardState, int]] = []  # guards that were reserved without the pool
-        self.spent = self.live = self.excess = 0
-        self.opened = self.denied = self.directs = self.numbered = 0
+        self.spent: int = 0
+        self.live: int = 0
+        self.excess: int = 0
+        self.opened: int = 0
+        self.denied: int = 0
+        self.directs: int = 0
+        self.numbered: int = 0
         self._flows = chunks
 
     # --- sub-pools ------------------------------------------------------------------------------------------

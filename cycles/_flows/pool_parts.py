@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from attrs import frozen
 
@@ -131,21 +131,21 @@ class PoolChunk(Chunk):
 
     def __init__(self, sub: SubPool, number: int, lease: GuardState, amount: int, wall_offset_ms: float) -> None:
         super().__init__(amount)
-        self.sub = sub
-        self.number = number
-        self.lease = lease
+        self.sub: SubPool = sub
+        self.number: int = number
+        self.lease: GuardState = lease
         self.log: Log | None = None
         self.header: ChunkHeader | None = None
-        self.totals = ChunkTotals()
+        self.totals: ChunkTotals = ChunkTotals()
         self.states: set[Any] = set()  # of live guards
-        self.ended = Signal()
+        self.ended: Signal = Signal()
         self.timer: Timer | None = None
-        self.active = True
-        self.begun = False
+        self.active: bool = True
+        self.begun: bool = False
         self.acknowledged: int | None = 0
-        self.put_lock = threading.Lock()
-        self.is_next_wanted = False
-        self.wall_offset_ms = wall_offset_ms
+        self.put_lock: Final = threading.Lock()
+        self.is_next_wanted: bool = False
+        self.wall_offset_ms: float = wall_offset_ms
 
     @property
     def heartbeat(self) -> Heartbeat | None:
@@ -164,13 +164,13 @@ class SubPool:
     __slots__ = ("allotment", "denial", "denied_amount", "direct_only", "floor", "key", "subject", "waiters")
 
     def __init__(self, key: object, subject: Subject, options: PoolOptions) -> None:
-        self.key = key
-        self.subject = subject
-        self.allotment = Allotment(options.max_held, options.chunk)
+        self.key: Final = key
+        self.subject: Subject = subject
+        self.allotment: Allotment = Allotment(options.max_held, options.chunk)
         self.waiters: deque[Waiter] = deque()
         self.denial: CyclesError | None = None
-        self.direct_only = False  # no log can be made
-        self.floor = 0  # the largest estimate that waits for the opening chunk
+        self.direct_only: bool = False  # no log can be made
+        self.floor: int = 0  # the largest estimate that waits for the opening chunk
 
     @property
     def is_idle(self) -> bool:
@@ -188,9 +188,9 @@ class Waiter:
     __slots__ = ("estimate", "result", "signal")
 
     def __init__(self, estimate: int) -> None:
-        self.estimate = estimate
+        self.estimate: int = estimate
         self.result: Admitted | None = None
-        self.signal = Signal()
+        self.signal: Signal = Signal()
 
 
 @frozen

@@ -12,7 +12,7 @@ class Signal:
     __slots__ = ("_callbacks", "_lock", "is_set")
 
     def __init__(self) -> None:
-        self.is_set = False
+        self.is_set: bool = False
         self._callbacks: list[Callable[[], object]] = []
         self._lock = threading.Lock()
 

@@ -218,7 +218,7 @@ class StoreJournal(StoreRecords):
     def claim(self, max_records: int) -> list[Entry]:
         """Claim at most `max_records` due records; none soon after an outage: their owners renew them first."""
         entries: list[Entry] = []
-        self.has_more = False
+        self.has_more: bool = False
         if not self._health.may_claim:
             return entries
         try:

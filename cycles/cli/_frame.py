@@ -48,9 +48,10 @@ class Cli:
     """
 
     def __init__(self, given: dict[str, Any]) -> None:
-        self.flags = {name: given[name] for name in ("base_url", "tenant", "journal_dir") if given.get(name)}
+        names = ("base_url", "tenant", "journal_dir")
+        self.flags: dict[str, Any] = {name: given[name] for name in names if given.get(name)}
         self.profile_name: str | None = given.get("profile")
-        self.out = Output(json=bool(given.get("json")))
+        self.out: Output = Output(json=bool(given.get("json")))
 
     def config(self) -> cycles.Config:
         """Return the configuration. Its members may be missing.

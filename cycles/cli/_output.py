@@ -55,7 +55,7 @@ class Output:
 
     def __init__(self, *, json: bool) -> None:
         self.json = json
-        self.console = console(sys.stdout)
+        self.console: Final = console(sys.stdout)
 
     @property
     def is_terminal(self) -> bool:

@@ -25,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _HEADER = "cycles_denials"
 
 
-class Rejected(Reject, Ignore):
+class _Rejected(Reject, Ignore):
     """Rejects the message. An Ignore too, because ``autoretry_for=(Exception,)`` catches everything else."""
 
 
@@ -102,7 +102,7 @@ class _Attempt:
         raise Ignore(f"postponed by {delay_s:.0f} s")
 
     def reject(self, error: Exception) -> NoReturn:
-        raise Rejected(error, requeue=False)
+        raise _Rejected(error, requeue=False)
 
     def fail(self, error: Exception) -> NoReturn:
         self._task.backend.mark_as_failure(self._request.id, error, request=self._request)

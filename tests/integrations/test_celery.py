@@ -144,9 +144,9 @@ def test_an_attempt_that_was_committed_follows_on_settled(
 
 
 def test_a_rejection_is_a_reject_that_autoretry_does_not_catch(tasks: Tasks) -> None:
-    from cycles.integrations.celery import Rejected
+    from cycles.integrations.celery import _Rejected
 
-    rejected = Rejected("no", requeue=False)
+    rejected = _Rejected("no", requeue=False)
     assert isinstance(rejected, Reject)
     assert rejected.requeue is False
 

@@ -21,7 +21,7 @@ SCHEMA = PACKAGE / "_core" / "schema.py"
 """Its functions return what is wrong with a member of a request; the place of the member is put before it."""
 TEXT_FIELDS = ("message", "hint", "detail", "why")
 """Fields and arguments that hold a message or a part of one."""
-OF_QUEUES = ("Denied", "Ignore", "Rejected", "Retry")
+OF_QUEUES = ("Denied", "Ignore", "_Rejected", "Retry")
 """Exceptions by which task queues are controlled; they carry an error of the SDK, or a note for the worker's log."""
 TO_MODELS = ("ToolError", "ToolFailed")
 """Exceptions of frameworks whose text a model reads: sentences, without a value that a model may repeat."""

@@ -20,7 +20,7 @@ class EventLog:
     """
 
     def __init__(self, first_id: int, encode: Callable[[Any], bytes]) -> None:
-        self.last_id = first_id
+        self.last_id: int = first_id
         self._encode = encode
         self._kept: deque[bytes] = deque(maxlen=KEPT_EVENTS)
 

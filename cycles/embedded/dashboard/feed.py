@@ -76,7 +76,7 @@ class Feed:
         self._publishing = threading.Lock()
         self._next_s = 0.0
         self._log = EventLog(time.time_ns() // 1_000_000, encode)  # higher than the ids of every earlier server
-        self.is_closed = False
+        self.is_closed: bool = False
         self._start_observing()
         self._published: Body = {"faults": rows.fault_rows(faults), "budget_count": len(self._budgets)}
         self._at_ms = clock.now_ms()

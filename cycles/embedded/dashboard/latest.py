@@ -23,7 +23,7 @@ class Latest(Generic[K, V]):
     def __init__(self, most: int | None = None) -> None:
         self._most = most
         self._values: dict[K, V] = {}
-        self.has_dropped = False
+        self.has_dropped: bool = False
 
     def put(self, key: K, value: V) -> None:
         """Add or replace a value and make it the last one."""

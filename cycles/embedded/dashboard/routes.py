@@ -35,12 +35,12 @@ class Dashboard:
     """The dashboard of one server: its token, its feed and its controls."""
 
     def __init__(self, operator: Operator, faults: Faults, clock: Clock, admin_api_key: str | None) -> None:
-        self.token = secrets.token_urlsafe(24)
+        self.token: str = secrets.token_urlsafe(24)
         redactor = Redactor([*operator.api_keys(), admin_api_key])
         operator.observe(redactor.changed)
         self._encode = redactor.encode
         self._is_manual = isinstance(clock, ManualClock)
-        self.feed = Feed(operator, faults, clock, redactor.encode)
+        self.feed: Feed = Feed(operator, faults, clock, redactor.encode)
         self._controls = Controls(operator, faults, clock)
 
     def handle(self, request: Request, listening: frozenset[str], *, reads_freely: bool) -> Response | Stream:
