@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import webbrowser
 from typing import Any, Final
@@ -13,7 +12,7 @@ import cycles
 from cycles.cli import _frame as frame
 from cycles.cli._frame import Cli
 from cycles.cli._output import say
-from cycles.embedded.options import DEFAULT_PORT, budgets_of, export_command, keys_by_tenant, keys_of
+from cycles.embedded.options import DEFAULT_PORT, budgets_of, export_command, keys_by_tenant, keys_of, stop_signal
 
 DEFAULT_BUDGET: Final = ("tenant:acme", cycles.usd(10))
 # Responses that a fault delays are broken off after this time, so that the process ends within two seconds.
@@ -41,11 +40,8 @@ def command(cli: Cli, budgets: tuple[str, ...], keys: tuple[str, ...], port: int
 
     Without --budget, and with no budget in the file, the tenant acme has 10 dollars.
     """
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     given = keys_of(keys)
-    with cycles.EmbeddedServer(budgets_of(budgets), path=db, api_keys=given) as server:
+    with stop_signal() as stop, cycles.EmbeddedServer(budgets_of(budgets), path=db, api_keys=given) as server:
         if not server.ledger.scopes():
             server.ledger.set_budget(*DEFAULT_BUDGET)
         listener = server.listen(port=port)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 
 from cycles._errors import ConfigurationError, InvalidRequestError
-from cycles.embedded.options import DEFAULT_PORT, budgets_of, export_command, keys_by_tenant, keys_of
+from cycles.embedded.options import DEFAULT_PORT, budgets_of, export_command, keys_by_tenant, keys_of, stop_signal
 from cycles.embedded.server import PROTOCOLS, EmbeddedServer
 
 
@@ -62,19 +60,19 @@ def _announce(server: EmbeddedServer, url: str, own_keys: dict[str, str]) -> Non
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal stops the process. Return the exit status."""
     options = _parser().parse_args(arguments)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     try:
         keys = keys_of(options.api_key)
-        with EmbeddedServer(
-            budgets_of(options.budget),
-            path=options.db,
-            admin_api_key=options.admin_api_key,
-            api_keys=keys,
-            evidence_key=options.evidence_key,
-            protocol=options.protocol,
-        ) as server:
+        with (
+            stop_signal() as stop,
+            EmbeddedServer(
+                budgets_of(options.budget),
+                path=options.db,
+                admin_api_key=options.admin_api_key,
+                api_keys=keys,
+                evidence_key=options.evidence_key,
+                protocol=options.protocol,
+            ) as server,
+        ):
             if not server.ledger.scopes():
                 raise ConfigurationError("the ledger has no budget; add one with --budget tenant:acme=10USD")
             with server.listen(options.host, options.port) as url:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from cycles._core.amounts import Amount
@@ -54,3 +57,16 @@ def export_command(url: str, keys: Mapping[str, str]) -> str:
     """Return the command of a shell that sets the variables of a client, for the first tenant."""
     tenant, key = next(iter(keys.items()))
     return f"export CYCLES_BASE_URL={url} CYCLES_API_KEY={key} CYCLES_TENANT={tenant}"
+
+
+@contextmanager
+def stop_signal() -> Iterator[threading.Event]:
+    """Yield an event that SIGINT and SIGTERM set. The earlier handlers are back after the block."""
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    earlier = [(number, signal.signal(number, lambda *_: stop.set())) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in earlier:
+            signal.signal(number, handler)
