@@ -106,7 +106,7 @@ def _after_commit(record: Record, response: RejectedResponse, now_ms: int) -> Ne
     if response.expired:
         # A record of another SDK may have no event body: the amount stays in the journal for the operator.
         has_event = record.event_fallback_body is not None
-        return Resend(record.to_event_mode(now_ms)) if has_event else Unresolved(response)
+        return Resend(_as_event(record, now_ms)) if has_event else Unresolved(response)
     if response.understood and response.code == NOT_FOUND:
         return _lost_reservation(record, response, now_ms)
     if response.understood and response.code in _NO_BUDGET and record.estimate is not None:
@@ -119,7 +119,7 @@ def _lost_reservation(record: Record, response: RejectedResponse, now_ms: int) -
     is_recent = now_ms - record.recorded_at_ms < LOST_RESERVATION_MS
     if record.event_fallback_body is None or record.attempt_unknown or not is_recent:
         return Rejected(response, MAY_BE_CHARGED)
-    changed = record.to_event_mode(now_ms)
+    changed = _as_event(record, now_ms)
     metadata = {**(changed.body.get("metadata") or {}), RECOVERY_REASON: LOST_REASON}
     return Resend(changed.with_body({**changed.body, "metadata": metadata}))
 
@@ -148,6 +148,31 @@ def _estimate_only(record: Record, response: RejectedResponse) -> Record:
             "trace_id": response.trace_id,
         },
     )
+
+
+def _as_event(record: Record, now_ms: int) -> Record:
+    """Return the record that is sent as an event: its whole amount, under the key that it had first.
+
+    Two processes may settle one record, and only one of them knows that the server rejected the excess. If their events
+    had different keys, both would be charged.
+    """
+    excess = (record.excess or {}).get("amount")
+    if type(excess) is not int:
+        return record.to_event_mode(now_ms)
+    amount = {"unit": actual_of(record).unit, "amount": actual_of(record).amount + excess}
+
+    def whole(body: dict[str, Any]) -> dict[str, Any]:
+        key = body["idempotency_key"].removesuffix(_RESERVED_SUFFIX)
+        metadata = {name: value for name, value in (body.get("metadata") or {}).items() if name != ACTUAL_AMOUNT}
+        restored = {**body, "idempotency_key": key, "actual": amount, "metadata": metadata}
+        return restored if metadata else {name: value for name, value in restored.items() if name != "metadata"}
+
+    commit, event = record.commit_body, record.event_fallback_body
+    bodies = {
+        "commit_body": None if commit is None else whole(commit),
+        "event_fallback_body": None if event is None else whole(event),
+    }
+    return evolve(record, **bodies, excess=None).to_event_mode(now_ms)
 
 
 def _after_event(record: Record, response: RejectedResponse) -> NextStep | None:

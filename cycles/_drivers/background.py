@@ -165,15 +165,15 @@ class Background:
     def pending(self, wait_s: float | None = None) -> list[PendingSettlement]:
         """Return the pending settlements, oldest first. Waits until the journal is read, `flush_timeout` at most."""
         self._scanned.wait(self._config.flush_timeout if wait_s is None else wait_s)
+        now_ms = self._io.wall_ms()
+        shown = {record.reservation_id: _shown(record, now_ms, None) for record in self.commits.records()}
         with self._changed:
             tasks = [(item.value, item.outcome) for item in self._backlog]
-        now_ms = self._io.wall_ms()
-        shown = [_shown(record, now_ms, None) for record in self.commits.records()]
         for task, outcome in tasks:
             record = task.read(self._records) if isinstance(task, SettlementTask) else None
             if record is not None:
-                shown.append(_shown(record, now_ms, outcome))
-        return sorted(shown, key=lambda each: -each.age_ms)
+                shown[record.reservation_id] = _shown(record, now_ms, outcome)
+        return sorted(shown.values(), key=lambda each: -each.age_ms)
 
     def rejected(self) -> list[PendingSettlement]:
         """Return the settlements that the server rejected, oldest first; `last_outcome` is the reason."""
@@ -218,8 +218,9 @@ class Background:
                 self._changed.wait(max(0.0, min(longest, end - now if due is None else due - now)))
         if self._records.shared is not None:
             self._records.shared.settle_finished()
+        sending = {file_name(record.reservation_id) for record in self.commits.records()}
         with self._changed:
-            left = sum(item.value.is_settlement for item in self._backlog)
+            left = len(sending | {item.key for item in self._backlog if item.value.is_settlement})
             done = self._settled + self.commits.settled - settled
             return FlushReport(done, left, self._records.quarantined - quarantined)
 

@@ -187,6 +187,24 @@ async def test_flush_sends_what_is_queued(world: World, shop: Shop) -> None:
     assert shop.money() == (55, 0)
 
 
+async def test_a_flush_counts_what_is_still_being_sent(world: World, shop: Shop, slow: None) -> None:
+    guard = await commit_unsettled(world, 7)
+    await shop.arrivals.arrives("commit", 1)
+    assert (await world.get(world.operations.flush(timeout=0.01))).pending == 1
+    assert len(await world.get(world.operations.pending())) == 1
+    assert (await settled(world, guard)).status == "committed"
+
+
+async def test_a_close_reports_what_is_still_being_sent(shop: Shop, slow: None) -> None:
+    client = shop.client(flush_timeout=0.01)
+    left: list[Any] = []
+    client.on_event(lambda event: left.append(event) if type(event).__name__ == "SettlementsLeftPending" else None)
+    await commit_unsettled(World("sync", client), 7)
+    await shop.arrivals.arrives("commit", 1)
+    client.close()
+    assert [(event.pending, event.total) for event in left] == [(1, str(T(7)))]
+
+
 async def test_closing_sends_what_is_queued(shop: Shop) -> None:
     client = shop.client()
     guards = [await commit_unsettled(World("sync", client), amount) for amount in range(1, 11)]
