@@ -161,18 +161,16 @@ def _as_event(record: Record, now_ms: int) -> Record:
         return record.to_event_mode(now_ms)
     amount = {"unit": actual_of(record).unit, "amount": actual_of(record).amount + excess}
 
-    def whole(body: dict[str, Any]) -> dict[str, Any]:
+    def whole(body: dict[str, Any] | None) -> dict[str, Any] | None:
+        if body is None:
+            return None
         key = body["idempotency_key"].removesuffix(_RESERVED_SUFFIX)
         metadata = {name: value for name, value in (body.get("metadata") or {}).items() if name != ACTUAL_AMOUNT}
         restored = {**body, "idempotency_key": key, "actual": amount, "metadata": metadata}
         return restored if metadata else {name: value for name, value in restored.items() if name != "metadata"}
 
-    commit, event = record.commit_body, record.event_fallback_body
-    bodies = {
-        "commit_body": None if commit is None else whole(commit),
-        "event_fallback_body": None if event is None else whole(event),
-    }
-    return evolve(record, **bodies, excess=None).to_event_mode(now_ms)
+    commit, event = whole(record.commit_body), whole(record.event_fallback_body)
+    return evolve(record, commit_body=commit, event_fallback_body=event, excess=None).to_event_mode(now_ms)
 
 
 def _after_event(record: Record, response: RejectedResponse) -> NextStep | None:
