@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,14 @@ BUDGETS = [cycles.usd(100), cycles.tokens(1_000_000)]
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def every_event_loop_is_closed() -> Iterator[None]:
+    """Fail the test that leaves an event loop open; the warning of the loop would appear in some later test."""
+    yield
+    loops = [each for each in gc.get_objects() if isinstance(each, asyncio.BaseEventLoop) and not each.is_closed()]
+    assert loops == []
 
 
 @pytest.fixture

@@ -117,7 +117,12 @@ async def test_each_request_and_each_tool_call_is_charged(client: cycles.Cycles,
 
 async def test_a_blocking_run_is_guarded(client: cycles.Cycles, ledger: Ledger) -> None:
     agent: Any = Agent(Fake(says()).model, capabilities=[CyclesCapability(client, model_budget=TOKENS(100))])
-    await asyncio.to_thread(agent.run_sync, "hello")
+
+    def blocking_run() -> None:
+        agent.run_sync("hello")
+        asyncio.get_event_loop().close()  # run_sync makes one for the thread and leaves it open
+
+    await asyncio.to_thread(blocking_run)
     assert ledger.spent() == 15
 
 
