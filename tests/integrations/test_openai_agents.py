@@ -1,10 +1,8 @@
-"""The guarded models and tools of the OpenAI Agents SDK in real runs: sums, denials, caps, failures, streams."""
+"""The guarded models of the OpenAI Agents SDK in real runs: sums, denials, caps, failures, streams."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
-import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,124 +17,17 @@ pytest.importorskip("agents", reason="openai-agents is not installed: run make t
 
 from agents import (
     Agent,
-    AgentsException,
-    Model,
-    ModelProvider,
-    ModelResponse,
     ModelSettings,
     RunConfig,
     Runner,
-    Usage,
     function_tool,
 )
-from openai.types.responses import (
-    Response,
-    ResponseCompletedEvent,
-    ResponseFunctionToolCall,
-    ResponseOutputMessage,
-    ResponseOutputText,
-    ResponseTextDeltaEvent,
-    ResponseUsage,
-)
-from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 
 from cycles.integrations.openai_agents import GuardedModel, GuardedProvider, ModelCall, guard_tool
+from tests.integrations.agents_models import SEARCH, TOKENS, Fake, Provider, outputs, run_agent, says, search
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore")]
 
-TOKENS = cycles.tokens
-
-
-def message(text: str) -> ResponseOutputMessage:
-    content = ResponseOutputText(text=text, type="output_text", annotations=[])
-    return ResponseOutputMessage(id="m", content=[content], role="assistant", status="completed", type="message")
-
-
-def says(text: str = "done", *calls: tuple[str, str], tokens: tuple[int, int] = (10, 5), call_id: str = "c") -> Any:
-    output: list[Any] = [message(text)] if text else []
-    output += [
-        ResponseFunctionToolCall(name=name, arguments=args, call_id=call_id, type="function_call")
-        for name, args in calls
-    ]
-    usage = Usage(requests=1, input_tokens=tokens[0], output_tokens=tokens[1], total_tokens=sum(tokens))
-    return ModelResponse(output=output, usage=usage, response_id=None)
-
-
-class Fake(Model):
-    """A model that returns what it was told, or streams it word by word. It keeps what it was asked with."""
-
-    def __init__(self, *replies: Any) -> None:
-        self.replies = list(replies)
-        self.asked: list[dict[str, Any]] = []
-        self.closed = 0
-
-    async def get_response(
-        self,
-        system_instructions: Any,
-        input: Any,  # noqa: A002 - named so by the SDK
-        model_settings: Any,
-        tools: Any,
-        *_: Any,
-        **more: Any,
-    ) -> Any:
-        self.asked.append({"settings": model_settings, "tools": [tool.name for tool in tools], **more})
-        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-        if callable(reply):
-            reply = await reply()
-        if isinstance(reply, BaseException):
-            raise reply
-        return reply
-
-    async def stream_response(self, *args: Any, **more: Any) -> Any:
-        reply = await self.get_response(*args, **more)
-        text = reply.output[0].content[0].text
-        for word in text.split(" "):
-            if word == "BREAK":
-                raise ConnectionError("the model broke off")
-            yield ResponseTextDeltaEvent(
-                content_index=0, delta=word, item_id="m", output_index=0, sequence_number=0, logprobs=[],
-                type="response.output_text.delta",
-            )  # fmt: skip
-        used = reply.usage
-        usage = ResponseUsage(
-            input_tokens=used.input_tokens, output_tokens=used.output_tokens, total_tokens=used.total_tokens,
-            input_tokens_details=InputTokensDetails(cached_tokens=0, cache_write_tokens=0),
-            output_tokens_details=OutputTokensDetails(reasoning_tokens=0),
-        )  # fmt: skip
-        response = Response(
-            id="r1", created_at=0, model="small-model-2026", object="response", output=reply.output,
-            tool_choice="none", tools=[], parallel_tool_calls=False, usage=usage,
-        )  # fmt: skip
-        yield ResponseCompletedEvent(response=response, sequence_number=1, type="response.completed")
-
-    async def close(self) -> None:
-        self.closed += 1
-
-
-class Provider(ModelProvider):
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.closed = 0
-
-    def get_model(self, model_name: str | None) -> Model:
-        return self.model
-
-    async def aclose(self) -> None:
-        self.closed += 1
-
-
-def search(query: str) -> str:
-    """Search.
-
-    Args:
-        query: What to search.
-    """
-    if query == "fail":
-        raise RuntimeError("no network at tenant:acme")
-    return f"found {query}"
-
-
-SEARCH = ("search", '{"query": "x"}')
 
 Run = Callable[..., Any]
 
@@ -165,16 +56,6 @@ def run(request: pytest.FixtureRequest, client: cycles.Cycles) -> Run:
         return result.final_output
 
     return run
-
-
-async def run_agent(model: Model, *tools: Any, **options: Any) -> Any:
-    agent = Agent(name="a", model=model, tools=list(tools), **options)
-    return await Runner.run(agent, "hello", run_config=RunConfig(tracing_disabled=True))
-
-
-def outputs(result: Any) -> list[str]:
-    """Return what the model read as results of tools."""
-    return [item.output for item in result.new_items if item.type == "tool_call_output_item"]
 
 
 async def test_each_model_call_is_charged(run: Run, ledger: Ledger) -> None:
@@ -265,26 +146,6 @@ async def test_a_denial_raises_if_the_output_is_structured(run: Run) -> None:
         await run(Fake(says()), model_budget=TOKENS(2_000_000), on_denied="message", output_type=list[str])
 
 
-@pytest.mark.parametrize("on_denied", [None, "message", lambda error, query: f"no {query}"])
-async def test_a_denied_tool_call_becomes_a_result(client: cycles.Cycles, ledger: Ledger, on_denied: Any) -> None:
-    tool = function_tool(guard_tool(client, tool_budget=TOKENS(2_000_000), on_denied=on_denied)(search))
-    [text] = outputs(await run_agent(Fake(says("", SEARCH), says()), tool))
-    assert text == "no x" if callable(on_denied) else "BUDGET_EXCEEDED" in text
-    assert "acme" not in text
-    assert ledger.spent() == 0
-
-
-async def test_a_denied_tool_call_can_raise(client: cycles.Cycles) -> None:
-    guard = guard_tool(client, tool_budget=TOKENS(2_000_000), on_denied="raise")
-    for tool in (function_tool(guard(search), failure_error_function=None), guard(function_tool(search))):
-        with pytest.raises(cycles.BudgetExceededError) as raised:
-            await run_agent(Fake(says("", SEARCH)), tool)
-        assert isinstance(raised.value, AgentsException)
-        assert raised.value.code == "BUDGET_EXCEEDED"
-        for copied in (copy.copy(raised.value), pickle.loads(pickle.dumps(raised.value))):
-            assert type(copied) is cycles.BudgetExceededError
-
-
 async def test_an_outage_is_raised_and_nothing_runs(
     run: Run, client: cycles.Cycles, server: cycles.EmbeddedServer
 ) -> None:
@@ -312,16 +173,6 @@ async def test_caps_limit_the_request_on_a_copy(run: Run, server: cycles.Embedde
     assert ledger.spent() == 15
 
 
-async def test_a_tool_that_the_caps_forbid_is_not_called(
-    client: cycles.Cycles, server: cycles.EmbeddedServer, ledger: Ledger
-) -> None:
-    server.ledger.set_budget("tenant:acme", TOKENS(1000), caps={"tool_denylist": ["search"]})
-    tool = function_tool(guard_tool(client, tool_budget=TOKENS(5))(search))
-    [text] = outputs(await run_agent(Fake(says("", SEARCH), says()), tool))
-    assert "TOOL_NOT_ALLOWED" in text
-    assert ledger.spent() == 0
-
-
 async def test_no_step_left_is_a_denial(run: Run, server: cycles.EmbeddedServer) -> None:
     server.ledger.set_budget("tenant:acme", TOKENS(1000), caps={"max_steps_remaining": 0})
     with pytest.raises(cycles.StepsExhaustedError):
@@ -332,64 +183,6 @@ async def test_a_failed_model_call_is_released(run: Run, ledger: Ledger) -> None
     with pytest.raises(ConnectionError):
         await run(Fake(ConnectionError("down")), model_budget=TOKENS(5))
     assert ledger.spent() == 0
-
-
-async def test_a_failed_tool_call_is_released(client: cycles.Cycles, ledger: Ledger) -> None:
-    fails = says("", ("search", '{"query": "fail"}'))
-    result = await run_agent(Fake(fails, says()), function_tool(guard_tool(client, tool_budget=TOKENS(3))(search)))
-    assert len(outputs(result)) == 1
-    assert ledger.spent() == 0
-    await run_agent(Fake(fails, says()), guard_tool(client, tool_budget=TOKENS(3))(function_tool(search)))
-    assert ledger.spent() == 3, "around a finished tool, its failure is a result"
-
-
-async def test_the_cost_of_a_tool_is_that_of_its_arguments_and_result(client: cycles.Cycles, ledger: Ledger) -> None:
-    async def lookup(key: str, deep: bool = False) -> str:
-        return key * 3
-
-    guard = guard_tool(
-        client,
-        tool_budget=lambda key, deep: TOKENS(9),
-        tool_actual=lambda key, deep, result: TOKENS(len(result)),
-        name="find",
-    )
-    guarded = guard(lookup)
-    await run_agent(Fake(says("", ("lookup", '{"key": "ab", "deep": true}')), says()), function_tool(guarded))
-    assert await guarded("abc", deep=False) == "abcabcabc"
-    assert ledger.spent() == 6 + 9
-    assert {row.action.name for row in ledger.rows()} == {"find"}
-
-
-async def test_a_finished_tool_passes_its_context(client: cycles.Cycles, ledger: Ledger) -> None:
-    seen: list[str] = []
-
-    def budget(context: Any) -> cycles.Amount:
-        seen.append(context.tool_name)
-        return TOKENS(4)
-
-    tool = guard_tool(client, tool_budget=budget)(function_tool(search))
-    await run_agent(Fake(says("", SEARCH), says()), tool)
-    assert seen == ["search"]
-    assert ledger.spent() == 4
-
-
-async def test_spend_of_a_tool_is_committed_although_it_raises(client: cycles.Cycles, ledger: Ledger) -> None:
-    def pay(amount: int) -> str:
-        guard = cycles.current_guard()
-        assert guard is not None
-        guard.spend(TOKENS(amount))
-        raise RuntimeError("paid, then failed")
-
-    tool = function_tool(guard_tool(client, tool_budget=TOKENS(9))(pay))
-    await run_agent(Fake(says("", ("pay", '{"amount": 4}')), says()), tool)
-    assert ledger.spent() == 4
-
-
-async def test_repeated_call_ids_are_charged_each_time(client: cycles.Cycles, ledger: Ledger) -> None:
-    guarded = guard_tool(client, tool_budget=TOKENS(3))(search)
-    for _ in range(2):
-        await run_agent(Fake(says("", SEARCH, call_id="same"), says()), function_tool(guarded))
-    assert ledger.spent() == 6
 
 
 @pytest.mark.parametrize(("text", "outcome"), [("one two " + "more " * 200, "closed"), ("one two BREAK", "error")])
