@@ -82,7 +82,7 @@ class GuardBase(GuardProperties):
         """
         self._check_process()
         total = super().spend(amount)
-        if not self._state.pooled:  # what live guards of a pool spend is not written ahead
+        if not self._state.is_pooled:  # what live guards of a pool spend is not written ahead
             self._runtime.write_ahead(self._state)
         return total
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from cycles._core.amounts import Amount
 from cycles._core.lifecycle import StateName
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.settlement import Settlement
@@ -63,8 +64,13 @@ class TracedGuard(Protocol):
         ...
 
     @property
+    def trace_id(self) -> str:
+        """The trace id of the guard's requests. Events of this guard have the same object."""
+        ...
+
+    @property
     def reservation_id(self) -> str | None:
-        """The server's id; None if the block runs without a reservation."""
+        """The server's id, of the chunk for a guard of a pool; None if the block runs without a reservation."""
         ...
 
     @property
@@ -80,6 +86,11 @@ class TracedGuard(Protocol):
     @property
     def settlement(self) -> Settlement | None:
         """How the amount was settled; None until then."""
+        ...
+
+    @property
+    def charged(self) -> Amount | None:
+        """What this guard was charged; None if it is not known, and for a guard of a pool what its chunk is charged."""
         ...
 
     @property

@@ -55,6 +55,11 @@ class TraceId(str):
         return str, (str(self),)
 
 
+def trace_of(trace_id: str | None) -> Any:
+    """Return the trace of a guard from the id of its requests; None if the client has no tracer."""
+    return trace_id.trace if isinstance(trace_id, TraceId) else None
+
+
 def new_trace_id() -> str:
     """Return a new W3C trace id: 32 hex digits, never all zero because of the version bits of a UUID."""
     return uuid.uuid4().hex

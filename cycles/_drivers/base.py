@@ -48,6 +48,11 @@ class BaseIo:
         self.was_missing: Final = records.was_missing
         self.begin_trace: Final = reporter.tracer.begin
 
+    @property
+    def is_traced(self) -> bool:
+        """Whether the client has a tracer."""
+        return self._reporter.tracer.trace is not None
+
     def now_ms(self) -> float:
         """Return the monotonic time in milliseconds."""
         return time.monotonic() * 1000

@@ -58,6 +58,7 @@ class Pools:
         self._checkpoints = None if shared is None else Checkpoints(scheduler, shared, checkpoint_ms)
         self._reported: set[str] = set()
         self._pools: WeakSet[PoolState] = WeakSet()
+        self._left: list[GuardState] = []  # the leases that were settled when the client closed
         self.io = io
         self.journaled = self._logs is not None
 
@@ -130,8 +131,14 @@ class Pools:
                         chunk.log = None
                         with contextlib.suppress(OSError):
                             log.remove()
+                self._left.append(lease)
                 if record is not None:
                     settle(record, lease)
+
+    def closed(self) -> None:
+        """End the traces of the chunks that were settled when the client closed."""
+        for lease in self._left:
+            lease.end_trace()
 
     def _late(self, record: Record, acknowledged: int | None) -> Record | None:
         """Return what is left of a chunk that another client has claimed, or None."""

@@ -47,10 +47,14 @@ class Tracer:
     def __init__(self) -> None:
         self.trace: SafeTrace | None = None
 
-    def begin(self, request: ReserveRequest) -> str:
-        """Return the trace id of a guard's requests, with their timeout, their headers and the trace of the guard."""
+    def begin(self, request: ReserveRequest, known: str | None = None) -> str:
+        """Return the trace id of a guard's requests, with their timeout, their headers and the trace of the guard.
+
+        `known` is the id of the guard's earlier requests: the tracer's own wins, else it is kept.
+        """
         trace = None if self.trace is None else self.trace.begin(request)
-        trace_id = new_trace_id() if trace is None else trace.trace_id or new_trace_id()
+        given = None if trace is None else trace.trace_id
+        trace_id = given or known or new_trace_id()
         if trace is None and request.timeout is None and not request.extra_headers:
             return trace_id
         return TraceId(trace_id, timeout_s=request.timeout, headers=request.extra_headers, trace=trace)

@@ -140,6 +140,8 @@ class Runtime:
         self.background.commits.close()
         timeout_s = self._config.flush_timeout if flush_timeout_s is None else flush_timeout_s
         report = self.background.flush(timeout_s, await_callers=not self.in_event_loop())
+        if "pools" in self.__dict__:
+            self.pools.closed()
         if report.pending:
             self._reporter.left_pending(report, self.background.pending(0.0), self.records.directory)
         self.background.close()

@@ -77,7 +77,7 @@ def drop(io: Io, guard: GuardState, what: str) -> None:
 def end_later(io: Io, guard: GuardState, raised: BaseException | None) -> None:
     """Settle a claimed guard in the background, when no caller can wait for it."""
     end = block_end(raised, guard.known, guard.request.actual, guard.usage.is_filled, guard.is_stream)
-    if guard.pooled:
+    if guard.is_pooled:
         amount, settlement_metadata = (None, {}) if isinstance(end, ReleaseBudget) else _amount(io, guard, end)
         guard.end_pooled(io, amount, settlement_metadata)
     elif isinstance(end, ReleaseBudget) or guard.sends_nothing:

@@ -61,7 +61,7 @@ async def commit(
         GuardFinalizedError: the guard has ended; nothing is sent.
         ProtocolError: a final error response.
     """
-    if guard.pooled:
+    if guard.is_pooled:
         return await guard.commit_pooled(io, actual, metrics, metadata, settlement_metadata)
     if actual is not None:
         guard.check_unit(actual)

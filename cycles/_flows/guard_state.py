@@ -19,7 +19,7 @@ from cycles._core.caps import CapsLike, next_step
 from cycles._core.lifecycle import TRANSITIONS, GuardEvent, StateName, next_state
 from cycles._core.outcome import RejectedResponse, Success
 from cycles._core.records import Record
-from cycles._core.requests import TraceId
+from cycles._core.requests import trace_of
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
 from cycles._core.settlement import Settlement
@@ -88,7 +88,7 @@ class GuardState:
         "unfinished",
     )
 
-    pooled = False  # a guard of a pool; `PooledState` replaces what the next three methods do
+    is_pooled = False  # a guard of a pool; `PooledState` replaces what the next three methods do
 
     def __init__(
         self,
@@ -200,7 +200,12 @@ class GuardState:
     @property
     def trace(self) -> Any:
         """The trace of this guard, if the client has a tracer."""
-        return self.trace_id.trace if isinstance(self.trace_id, TraceId) else None
+        return trace_of(self.trace_id)
+
+    @property
+    def charged(self) -> Amount | None:
+        """What this guard was charged; None if it is not known, and for what the chunk of a pool is charged."""
+        return None if self.settlement is None else self.settlement.charged
 
     @property
     def decision(self) -> str | None:

@@ -146,8 +146,13 @@ class Io(Protocol):
         """Find out in the background what a create without a caller has reserved, and release it."""
         ...
 
-    def begin_trace(self, request: ReserveRequest) -> str:
-        """Return the trace id of the requests of a new guard."""
+    @property
+    def is_traced(self) -> bool:
+        """Whether the client has a tracer."""
+        ...
+
+    def begin_trace(self, request: ReserveRequest, known: str | None = None) -> str:
+        """Return the trace id of the requests of a new guard; `known` is that of its earlier requests."""
         ...
 
     async def approve(self, request: ReserveRequest) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from cycles._core.allotment import Move
 from cycles._core.amounts import Amount
-from cycles._core.requests import new_key, new_trace_id
+from cycles._core.requests import new_key, trace_of
 from cycles._core.reserve_request import ReserveRequest
 from cycles._errors import CyclesError, RateLimitedError, ReservationDeniedError
 from cycles._flows.approval import exempt_from_approval
@@ -18,11 +18,30 @@ from cycles._flows.pool import PoolState
 from cycles._flows.pool_guard import PooledState
 from cycles._flows.pool_parts import Admitted, PoolChunk, PooledOptions, SubPool, Waiter
 from cycles._flows.reports import report
-from cycles._flows.reserve import Take, open_lease
+from cycles._flows.reserve import Take, open_with, traced
 from cycles._flows.run_limit import HeldByLimits, limits_apply
 
 _FIRST_WAIT_MS: Final = 250.0  # between attempts while waiting for budget, as for a reservation
 _LONGEST_WAIT_MS: Final = 5_000.0
+
+
+@frozen
+class _Admission:
+    """One guard that wants to be admitted.
+
+    Attributes:
+        pool: The pool.
+        options: What the caller passed.
+        request: The request that would reserve the guard directly.
+        trace_id: Of the guard's requests.
+        take: As in `open_lease`.
+    """
+
+    pool: PoolState
+    options: PooledOptions
+    request: ReserveRequest
+    trace_id: str
+    take: Take
 
 
 async def acquire(
@@ -33,11 +52,19 @@ async def acquire(
     Raises:
         CyclesError: as for a reservation.
     """
-    await io.approve(evolve(options.request, estimate=estimate))
+    request = evolve(options.request, estimate=estimate)
+    trace_id = io.begin_trace(request)
+    opening = _acquire(io, _Admission(pool, options, request, trace_id, take), wait_s)
+    trace = trace_of(trace_id)
+    return await (opening if trace is None else traced(trace, opening))
+
+
+async def _acquire(io: Io, wanted: _Admission, wait_s: float | None) -> GuardState:
+    await io.approve(wanted.request)
     until, pause = io.now_ms() + (wait_s or 0.0) * 1000, _FIRST_WAIT_MS
     while True:
         try:
-            return await _acquire_once(io, pool, estimate, options, take)
+            return await _acquire_once(io, wanted)
         except (ReservationDeniedError, RateLimitedError) as error:
             left = until - io.now_ms()
             delay = min(pause * (0.5 + io.random()), left) if error.retry_after_ms is None else error.retry_after_ms
@@ -47,7 +74,8 @@ async def acquire(
         pause = min(pause * 2, _LONGEST_WAIT_MS)
 
 
-async def _acquire_once(io: Io, pool: PoolState, estimate: Amount, options: PooledOptions, take: Take) -> GuardState:
+async def _acquire_once(io: Io, wanted: _Admission) -> GuardState:
+    pool, options, estimate = wanted.pool, wanted.options, wanted.request.estimate
     held = HeldByLimits(estimate) if limits_apply() else None
     try:
         result: Admitted = Move.DIRECT
@@ -56,14 +84,14 @@ async def _acquire_once(io: Io, pool: PoolState, estimate: Amount, options: Pool
         if isinstance(result, CyclesError):
             raise result
         if isinstance(result, PoolChunk):
-            state: GuardState = PooledState(pool, result, estimate, options, io.now_ms())
+            state: GuardState = PooledState(pool, result, estimate, options, io.now_ms(), wanted.trace_id)
         elif isinstance(result, GuardState):
-            state = _unreserved(io, pool, estimate, options, result)
+            state = _unreserved(io, wanted)
         else:
             if held is not None:
                 held.opened(None)
                 held = None
-            return await _reserve_directly(io, pool, evolve(options.request, estimate=estimate), take)
+            return await _reserve_directly(io, wanted)
     except BaseException:
         if held is not None:
             held.opened(None)
@@ -88,21 +116,22 @@ async def _admitted(io: Io, pool: PoolState, estimate: int, sub: SubPool) -> Adm
     return waiter.result
 
 
-async def _reserve_directly(io: Io, pool: PoolState, request: ReserveRequest, take: Take) -> GuardState:
+async def _reserve_directly(io: Io, wanted: _Admission) -> GuardState:
     """Reserve a guard without the pool, with two requests."""
+    pool, request = wanted.pool, wanted.request
     if pool.options.limit is not None:
         pool.check_limit(request.estimate.amount)
     with exempt_from_approval():  # it is approved
-        guard = await open_lease(io, request, take)
+        guard = await open_with(io, request, wanted.trace_id, wanted.take)
     pool.add_direct(guard, request.estimate.amount)
     return guard
 
 
-def _unreserved(io: Io, pool: PoolState, estimate: Amount, options: PooledOptions, lease: GuardState) -> GuardState:
+def _unreserved(io: Io, wanted: _Admission) -> GuardState:
     """Return an unreserved guard, because no server could be reached to open a chunk."""
-    trace_id = new_trace_id()
+    request, name = wanted.request, wanted.options.action.name
     detail = "no server could be reached to open a chunk of its pool"
-    report(io, "Unreserved", trace_id=trace_id, estimate=estimate, action=options.action.name, detail=detail)
-    guard = GuardState(evolve(options.request, estimate=estimate), new_key(), trace_id, io.now_ms(), None)
-    pool.add_direct(guard, estimate.amount)
+    report(io, "Unreserved", trace_id=wanted.trace_id, estimate=request.estimate, action=name, detail=detail)
+    guard = GuardState(request, new_key(), wanted.trace_id, io.now_ms(), None)
+    wanted.pool.add_direct(guard, request.estimate.amount)
     return guard

@@ -62,6 +62,7 @@ class Chunks:
             elif record is not None:
                 await send_release(pool.io, record, quiet=True)
         finally:
+            chunk.lease.end_trace()
             with pool.lock:
                 chunk.sub.allotment.sent()
                 pool.serve(chunk.sub)
@@ -186,6 +187,9 @@ async def _with_log(pool: PoolState, sub: SubPool, number: int, lease: GuardStat
     """Return the chunk of a lease, with its log in place; the lease itself if no server could be reached."""
     request = lease.request
     if not request.shadow and lease.reservation_id is None:
+        lease.claim("release", ANY_AMOUNT)  # the guards that wait run unreserved; each records its own amount
+        lease.apply("release_started")
+        lease.end_trace()
         return lease
     chunk = PoolChunk(sub, number, lease, request.estimate.amount, pool.io.wall_ms() - pool.io.now_ms())
     if lease.reservation_id is None:
@@ -224,6 +228,7 @@ async def _release_unused(io: Io, lease: GuardState) -> None:
     if lease.heartbeat is not None:
         io.stop_heartbeat(lease.heartbeat)
     await send_release(io, release, quiet=True)
+    lease.end_trace()
 
 
 def _watch(pool: PoolState, chunk: PoolChunk) -> None:
@@ -329,6 +334,7 @@ def settle_now(pool: PoolState) -> list[tuple[Record, GuardState]]:
             left.append((record, chunk.lease))
         elif record is not None:
             pool.io.finish_releasing(record)
+            chunk.lease.end_trace()
     return left
 
 

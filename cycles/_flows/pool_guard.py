@@ -15,14 +15,13 @@ from cycles._core.lifecycle import OUTCOME, StateName
 from cycles._core.outcome import RejectedResponse
 from cycles._core.pool_log import OUTCOMES, encode_slot
 from cycles._core.protocol import BUDGET_EXCEEDED
+from cycles._core.requests import trace_of
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
 from cycles._core.salvage import salvage_metadata, salvage_metrics
 from cycles._core.settlement import Settlement
 from cycles._core.usage import Metrics
-from cycles._errors import (
-    InvalidRequestError,
-)
+from cycles._errors import InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend
 from cycles._flows.io import Io
 from cycles._flows.pool import PoolState
@@ -38,9 +37,11 @@ class PooledState(GuardState):
     """What one guard of a pool knows. Its lease, caps and outcome are those of its chunk."""
 
     __slots__ = (
+        "_later",
         "_own_settlement",
         "_rejection",
         "_request",
+        "_trace",
         "chunk",
         "estimate",
         "estimated",
@@ -51,10 +52,16 @@ class PooledState(GuardState):
         "pool",
     )
 
-    pooled = True
+    is_pooled = True
 
     def __init__(
-        self, pool: PoolState, chunk: PoolChunk, estimate: Amount, options: PooledOptions, now_ms: float
+        self,
+        pool: PoolState,
+        chunk: PoolChunk,
+        estimate: Amount,
+        options: PooledOptions,
+        now_ms: float,
+        trace_id: str | None = None,
     ) -> None:
         # All attributes of `GuardState`, without those that are read from the chunk: this is on the way of every call.
         lease = chunk.lease
@@ -65,7 +72,9 @@ class PooledState(GuardState):
         self.options = options
         self.opened_ms = now_ms
         self.key = lease.key
-        self.trace_id = lease.trace_id
+        self._trace = trace_of(trace_id)
+        self._later: Signal | None = None  # what ends the trace, if not the end of the guard
+        self.trace_id = lease.trace_id if self._trace is None or trace_id is None else trace_id
         self.reservation_id = lease.reservation_id
         self._lock = pool.lock
         self._state = "active"
@@ -81,8 +90,6 @@ class PooledState(GuardState):
         self.cancelled_by_lease = self.in_block = self.is_stream = False
         self.is_separate = False  # settled by its own event, not by the commit of the chunk
         chunk.states.add(self)
-
-    # --- what the chunk knows -------------------------------------------------------------------------------
 
     @property
     def request(self) -> ReserveRequest:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -109,16 +116,21 @@ class PooledState(GuardState):
         return self.chunk.lease.created
 
     @property
-    def trace(self) -> None:
-        """None: a tracer sees the chunk, whose trace id the guard has."""
-        return
+    def trace(self) -> Any:
+        """The trace of this guard, if the client has a tracer. Without one, the guard has the trace id of its chunk."""
+        return self._trace
+
+    @property
+    def charged(self) -> Amount | None:
+        """What an event of its own charged; the rest is charged with the chunk."""
+        own = self._own_settlement if self.is_separate else None if self.excess is None else self.excess.settlement
+        return None if own is None else own.charged
 
     @property
     def state(self) -> StateName:
         """The current state: with an outcome of the chunk that of the chunk."""
         if self._state == "pooled" and not self.is_separate:
-            outcome = self.chunk.lease.state
-            return outcome if outcome in ("committed", "rejected") else "pooled"
+            return outcome if (outcome := self.chunk.lease.state) in ("committed", "rejected") else "pooled"
         if self._state == "active" and self._claimed is None:
             heartbeat = self.chunk.lease.heartbeat
             return "lost" if heartbeat is not None and heartbeat.lost else "active"
@@ -166,9 +178,8 @@ class PooledState(GuardState):
 
     def when_settled(self) -> Signal:
         """Return the signal of the chunk."""
-        if self._state == "pooled" and not self.is_separate:
-            return self.chunk.lease.when_settled()
-        return super().when_settled()
+        in_chunk = self._state == "pooled" and not self.is_separate
+        return self.chunk.lease.when_settled() if in_chunk else super().when_settled()
 
     def check_unit(self, amount: Amount) -> None:
         """As for other guards, without making a request."""
@@ -181,11 +192,8 @@ class PooledState(GuardState):
 
     def lease_lost(self) -> None:
         """Notify a block that is cancelled when its lease is lost."""
-        on_lost = self.on_lost
-        if on_lost is not None:
-            on_lost()
-
-    # --- the end --------------------------------------------------------------------------------------------
+        if self.on_lost is not None:
+            self.on_lost()
 
     def commit_quickly(self, actual: Amount) -> Settlement | None:
         """End the guard with an amount that fits into its chunk. None: take the general way, nothing has happened."""
@@ -199,6 +207,8 @@ class PooledState(GuardState):
             self._claimed = "commit"
             settlement = self._pooled(actual, amount, None, None)
         report_pooled(self, actual, None, None)
+        if self._trace is not None:
+            self.end_trace()
         return settlement
 
     async def commit_pooled(
@@ -228,14 +238,21 @@ class PooledState(GuardState):
                 break
         settlement_metadata = {**self.request.settlement_metadata, **(settlement_metadata or {})}
         if self.options.request.shadow:
-            self._leave()
-            return settle_shadow(io, self, amount)
+            settlement = self._end_shadow(io, amount)
+            self.end_trace()
+            return settlement
         separate = self._end(amount, given, settlement_metadata.get(OUTCOME))
         report_pooled(self, amount, given, {**labels, **settlement_metadata})
-        if separate is not None:
-            await self._settle_separately(io, separate, given, {**labels, **settlement_metadata})
-        elif self.pool.options.sync and self.chunk.log is not None:
-            await io.sync_log(self.chunk.log)
+        try:
+            if separate is not None:
+                await self._settle_separately(io, separate, given, {**labels, **settlement_metadata})
+            elif self.pool.options.sync and self.chunk.log is not None:
+                await io.sync_log(self.chunk.log)
+        finally:
+            if self._later is None:
+                self.end_trace()
+            else:
+                self._later.on_set(self.end_trace)
         self.raise_loss_outside_a_block()
         return Settlement(status="pooled", actual=amount, trace_id=self.trace_id)
 
@@ -249,8 +266,7 @@ class PooledState(GuardState):
     def release_claimed(self, io: Io) -> None:
         """Free the estimate of a claimed guard. Nothing is sent."""
         if self.options.request.shadow:
-            self._leave()
-            settle_shadow(io, self, None)
+            self._end_shadow(io, None)
             return
         with self._lock:
             self.chunk.totals.released += 1
@@ -261,16 +277,19 @@ class PooledState(GuardState):
         """End a claimed guard whose caller cannot wait."""
         if amount is None:
             self.release_claimed(io)
-            return
-        if self.options.request.shadow:
-            self._leave()
-            settle_shadow(io, self, amount)
-            return
-        separate = self._end(amount, None, settlement_metadata.get(OUTCOME))
-        report_pooled(self, amount, None, settlement_metadata)
-        if separate is not None:
-            record = separate_record(self, io, separate, None, settlement_metadata)
-            io.finish_settling(evolve(record, rejected=BUDGET_EXCEEDED) if separate.is_rejected else record, None)
+        elif self.options.request.shadow:
+            self._end_shadow(io, amount)
+        else:
+            separate = self._end(amount, None, settlement_metadata.get(OUTCOME))
+            report_pooled(self, amount, None, settlement_metadata)
+            if separate is not None:
+                record = separate_record(self, io, separate, None, settlement_metadata)
+                io.finish_settling(evolve(record, rejected=BUDGET_EXCEEDED) if separate.is_rejected else record, None)
+        self.end_trace()
+
+    def _end_shadow(self, io: Io, amount: Amount | None) -> Settlement:
+        self._leave()
+        return settle_shadow(io, self, amount)
 
     def _leave(self) -> None:
         with self._lock:
@@ -349,8 +368,6 @@ class PooledState(GuardState):
         pool.after_end(chunk)
         return settlement
 
-    # --- amounts that no chunk has space for ----------------------------------------------------------------
-
     async def _settle_separately(
         self, io: Io, separate: Separate, metrics: Metrics | None, metadata: Mapping[str, Any]
     ) -> None:
@@ -378,5 +395,6 @@ class PooledState(GuardState):
         except BaseException:  # interrupted or cancelled: the amount is known, so it is settled
             io.finish_settling(record, guard)
             raise
+        self._later = guard.when_settled() if self._trace is not None else None
         if not io.queue_settlement(record, guard):
             await settle_queued(io, record, guard)

@@ -115,7 +115,7 @@ async def release_guard(
         GuardFinalizedError: the guard has ended; nothing is sent.
         ProtocolError: a final error response, unless `quiet`.
     """
-    if guard.pooled:
+    if guard.is_pooled:
         return await guard.release_pooled(io, reason, known), None
     release = _release_of(guard, reason)
     try:

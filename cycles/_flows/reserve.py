@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeAlias
 
 from cycles._core.denial_message import denial_message
@@ -11,7 +11,7 @@ from cycles._core.error_mapping import denial, error_of
 from cycles._core.lifecycle import CALLER_LEFT, UNKNOWN_DECISION
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Success
 from cycles._core.protocol import CREATE_RESERVATION, is_allowed
-from cycles._core.requests import Call, TraceId, is_id, new_key
+from cycles._core.requests import Call, is_id, new_key, trace_of
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
 from cycles._errors import (
@@ -61,18 +61,24 @@ async def open_lease(io: Io, request: ReserveRequest, take: Take) -> GuardState:
         CyclesError: any other outcome that is no reservation.
     """
     trace_id = io.begin_trace(request)
-    if not isinstance(trace_id, TraceId) or trace_id.trace is None:
-        return await _open_any(io, request, trace_id, take)
+    opening = open_with(io, request, trace_id, take)
+    trace = trace_of(trace_id)
+    return await (opening if trace is None else traced(trace, opening))
+
+
+async def traced(trace: Any, opening: Coroutine[Any, Any, GuardState]) -> GuardState:
+    """Report to a tracer whether there is a guard."""
     try:
-        guard = await _open_any(io, request, trace_id, take)
+        guard = await opening
     except BaseException as error:
-        trace_id.trace.refused(error)
+        trace.refused(error)
         raise
-    trace_id.trace.opened(guard)
+    trace.opened(guard)
     return guard
 
 
-async def _open_any(io: Io, request: ReserveRequest, trace_id: str, take: Take) -> GuardState:
+async def open_with(io: Io, request: ReserveRequest, trace_id: str, take: Take) -> GuardState:
+    """As `open_lease`, with the trace id of `begin_trace`. The tracer is not told about the guard."""
     if request.shadow:
         return await _open_shadow(io, request, trace_id)
     if not limits_apply():

@@ -14,7 +14,7 @@ from cycles._core.guard_token import members_of, token_of
 from cycles._core.lifecycle import Actual
 from cycles._core.outcome import RejectedResponse, Success
 from cycles._core.protocol import EXTEND_RESERVATION, MAX_EXTENSIONS_EXCEEDED
-from cycles._core.requests import DEFAULT_TTL_MS, extend_call, new_key, new_trace_id
+from cycles._core.requests import DEFAULT_TTL_MS, extend_call, new_key, new_trace_id, trace_of
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse, ReservationSummary
 from cycles._core.subjects import Action, Subject
@@ -24,7 +24,7 @@ from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import Io
 from cycles._flows.reports import report
-from cycles._flows.reserve import Take
+from cycles._flows.reserve import Take, traced
 from cycles._flows.retry import describe, send_write
 
 _LATER: frozenset[str] = frozenset(
@@ -135,12 +135,19 @@ async def attach(io: Io, serialized: SerializedGuard, take: Take) -> GuardState:
         ReservationExpiredError, ReservationFinalizedError: the reservation has ended.
         CyclesError: any other outcome that does not confirm the reservation.
     """
-    guard = GuardState(serialized.request, serialized.key, serialized.trace_id, io.now_ms(), serialized.created)
+    trace_id = io.begin_trace(serialized.request, serialized.trace_id)
+    opening = _attach(io, serialized, trace_id, take)
+    trace = trace_of(trace_id)
+    return await (opening if trace is None else traced(trace, opening))
+
+
+async def _attach(io: Io, serialized: SerializedGuard, trace_id: str, take: Take) -> GuardState:
+    guard = GuardState(serialized.request, serialized.key, trace_id, io.now_ms(), serialized.created)
     guard.spent = serialized.spent
     _restore(guard, serialized.usage or {})
     if guard.reservation_id is None or serialized.request.shadow:
         return guard
-    call = extend_call(guard.reservation_id, new_key(), serialized.request.ttl_ms, None, serialized.trace_id)
+    call = extend_call(guard.reservation_id, new_key(), serialized.request.ttl_ms, None, trace_id)
     outcome = await send_write(io, call)
     if isinstance(outcome, Success):
         take(guard)

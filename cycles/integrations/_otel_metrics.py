@@ -30,12 +30,13 @@ class GuardMetrics:
         self._amounts: dict[tuple[str, str], Any] = {}
         self._pending: dict[str, str] = {}
 
-    def opened(self, guard: TracedGuard) -> None:
-        """Count a reservation, and what it holds."""
+    def opened(self, guard: TracedGuard, *, has_reserved: bool) -> None:
+        """Count a guard, and if it `has_reserved` its reservation and what that holds."""
         kind = {"cycles.action.kind": guard.request.action.kind}
-        self._reservations.add(1, {**kind, "cycles.decision": guard.decision or "ERROR"})
         self._active.add(1, kind)
-        if guard.reservation_id is not None:
+        if has_reserved:
+            self._reservations.add(1, {**kind, "cycles.decision": guard.decision or "ERROR"})
+        if has_reserved and guard.reservation_id is not None:
             self._add("reserved", guard.request.estimate, kind)
 
     def refused(self, kind: str, error: BaseException, error_type: str) -> None:
@@ -51,9 +52,9 @@ class GuardMetrics:
         self._active.add(-1, {"cycles.action.kind": kind})
         self._settlements.add(1, attributes)
         self._guards.record(seconds, attributes)
-        settlement = guard.settlement
-        if settlement is not None and settlement.charged is not None:
-            self._add("charged", settlement.charged, {"cycles.action.kind": kind})
+        charged = guard.charged
+        if charged is not None:
+            self._add("charged", charged, {"cycles.action.kind": kind})
         elif state == "pending" and guard.reservation_id is not None and len(self._pending) < _MOST_PENDING:
             self._pending[guard.reservation_id] = kind
 

@@ -14,6 +14,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 import cycles
+from cycles.integrations._otel_events import LiveSpans
 
 if TYPE_CHECKING:
     from cycles import AttemptResult, TracedGuard
@@ -27,7 +28,6 @@ _SPANS: Final = {
     "createEvent": "record",
     "decide": "decide",
 }
-_EVENTS: Final = ("LeaseLost", "LeaseRetrying", "HeartbeatDelayed", "Undercharged", "GuardNotCommitted", "ActualFailed")
 _LEVELS: Final = ("tenant", "workspace", "app", "workflow", "agent", "toolset")
 _GENAI: Final = {"llm.completion": "chat", "llm.embedding": "embeddings", "tool.call": "execute_tool"}
 _log: Final = logging.getLogger("cycles")
@@ -41,7 +41,7 @@ class SpanTracing:
         self.metrics = metrics
         self.genai = genai
         self.more = attributes
-        self.spans: dict[str, Span] = {}  # of live guards, by the id of their reservation
+        self.live = LiveSpans()
 
     def begin(self, request: Any) -> _GuardTrace:
         return _GuardTrace(
@@ -51,8 +51,8 @@ class SpanTracing:
     @contextlib.contextmanager
     def sending(self, operation: str, context: Context | None = None) -> Iterator[_Attempt]:
         name, started = _SPANS.get(operation), time.monotonic()
-        about = {"cycles.operation": str(name)}
-        span = None if name is None else self._start(f"cycles.{name}", context, SpanKind.CLIENT, about)
+        about = None if name is None else (f"cycles.{name}", context, SpanKind.CLIENT, {"cycles.operation": name})
+        span = None if about is None else self._start(*about)
         attempt = _Attempt(span, context)  # heartbeats and lists make no spans
         try:
             yield attempt
@@ -67,10 +67,8 @@ class SpanTracing:
 
     def observe(self, event: Event) -> None:
         """Add the events of a guard to its span."""
+        self.live.note(event)
         name = type(event).__name__
-        span = self.spans.get(event.reservation_id or "")
-        if span is not None and name in _EVENTS:
-            span.add_event(name, {"cycles.detail": str(getattr(event, "detail", None) or event.text())})
         if self.metrics is not None and name == "LeaseLost":
             self.metrics.lost()
         elif self.metrics is not None and name == "Settled" and getattr(event, "recovered", False):
@@ -138,21 +136,23 @@ class _GuardTrace:
         self._request = request
         self._span = span
         self._started = time.monotonic()
+        self._has_reserved, self._lease = False, ""  # a guard of a pool and an attached one reserve nothing
         ambient = contexts.get_current()
         self._context = ambient if span is None else trace.set_span_in_context(span, ambient)
         found = trace.get_current_span(self._context).get_span_context()
         self.trace_id = f"{found.trace_id:032x}" if found.is_valid else None
 
     def sending(self, operation: str) -> contextlib.AbstractContextManager[_Attempt]:
+        self._has_reserved = self._has_reserved or operation == "createReservation"
         return self._tracing.sending(operation, self._context)
 
     def opened(self, guard: TracedGuard) -> None:
         if self._span is not None:
             _set(self._span, decision=guard.decision, reservation_id=guard.reservation_id)
-            if guard.reservation_id is not None:
-                self._tracing.spans[guard.reservation_id] = self._span
+            self._lease = guard.reservation_id or ""
+            self._tracing.live.add(self._lease, guard, self._span)
         if self._tracing.metrics is not None:
-            self._tracing.metrics.opened(guard)
+            self._tracing.metrics.opened(guard, has_reserved=self._has_reserved)
 
     def refused(self, error: BaseException) -> None:
         error_type = str(getattr(error, "code", None) or type(error).__name__)
@@ -161,20 +161,21 @@ class _GuardTrace:
                 _set(self._span, decision="DENY")
             _fail(self._span, error_type)
             self._span.end()
-        if self._tracing.metrics is not None:
+        of_chunk = isinstance(error, cycles.TransportError) or getattr(error, "request_id", None)  # counted there
+        if self._tracing.metrics is not None and (self._has_reserved or not of_chunk):
             self._tracing.metrics.refused(self._request.action.kind, error, error_type)
 
     def ended(self, guard: TracedGuard) -> None:
         settlement = guard.settlement
         state = settlement.status if settlement is not None and guard.state != "rejected" else guard.state
-        self._tracing.spans.pop(guard.reservation_id or "", None)
+        self._tracing.live.remove(self._lease, guard)
         if self._span is not None:
             actual = None if settlement is None or guard.state == "released" else settlement.actual.amount
             charged = None if settlement is None or settlement.charged is None else settlement.charged.amount
             _set(self._span, state=state, actual=actual, charged=charged)
-            prefix = "gen_ai.usage" if self._tracing.genai else "cycles.usage"
-            counts = {"input_tokens": guard.usage.tokens_input, "output_tokens": guard.usage.tokens_output}
             if guard.usage.is_filled:
+                prefix = "gen_ai.usage" if self._tracing.genai else "cycles.usage"
+                counts = {"input_tokens": guard.usage.tokens_input, "output_tokens": guard.usage.tokens_output}
                 self._span.set_attributes({f"{prefix}.{name}": count for name, count in counts.items()})
             self._span.end()
         if self._tracing.metrics is not None:
