@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import cycles
+from cycles.testing import FakeProvider
 from tests.operators.browser import Browser, browser
 from tests.operators.kit import AS_PROCESSES, Ran, run_process
 
@@ -72,3 +73,10 @@ def tab() -> Iterator[Browser]:
     """A browser for all tests of the dashboard."""
     with browser() as started:
         yield started
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    """A provider of models that no test pays for."""
+    with FakeProvider() as provider:
+        yield provider

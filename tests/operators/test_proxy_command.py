@@ -4,45 +4,25 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 from cycles.testing import FakeProvider
-from tests.operators.kit import ROOT, environment, processes, run_process
-from tests.operators.test_run import GPT_4O, USED, upstreams
+from tests.operators.kit import processes, run_process
+from tests.operators.running import GPT_4O, USED, start, upstreams
 
 pytestmark = processes
 
 CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": [], "max_tokens": 100}
 
 
-@pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider() as made:
-        yield made
-
-
-def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "cycles", "proxy", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=environment(),
-    )
-
-
 def test_it_prints_its_addresses_and_a_summary_and_lets_running_calls_finish(provider: FakeProvider) -> None:
     gate = threading.Event()
     provider.reply(usage=USED, gate=gate)
-    process = start("--listen", "127.0.0.1:0", "--budget", "1USD", "--json", *upstreams(provider))
+    process = start("proxy", "--listen", "127.0.0.1:0", "--budget", "1USD", "--json", *upstreams(provider))
     assert process.stdout is not None
     document = json.loads(process.stdout.readline())
     url = document["listening"]
@@ -71,7 +51,7 @@ def test_it_prints_its_addresses_and_a_summary_and_lets_running_calls_finish(pro
 
 
 def test_it_prints_lines_to_export(provider: FakeProvider) -> None:
-    process = start("--listen", "127.0.0.1:0", "--budget", "1USD", *upstreams(provider))
+    process = start("proxy", "--listen", "127.0.0.1:0", "--budget", "1USD", *upstreams(provider))
     assert process.stdout is not None
     lines = [process.stdout.readline().strip() for _ in range(4)]
     url = lines[-1].partition("=")[2]
@@ -94,7 +74,7 @@ def test_another_address_needs_a_key_which_is_never_printed(
     assert (ran.status, ran.out) == (2, "")
     assert "pass --proxy-key KEY, or set CYCLES_PROXY_KEY" in ran.err
     monkeypatch.setenv("CYCLES_PROXY_KEY", "proxy-secret")
-    process = start("--listen", "0.0.0.0:0", "--budget", "1USD", "--json", *upstreams(provider))
+    process = start("proxy", "--listen", "0.0.0.0:0", "--budget", "1USD", "--json", *upstreams(provider))
     assert process.stdout is not None
     port = json.loads(process.stdout.readline())["listening"].rpartition(":")[2]
     base = f"http://127.0.0.1:{port}"

@@ -1,0 +1,48 @@
+"""How the tests of `cycles run` start it: the provider it forwards to, the program it runs, what it prints."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from cycles.testing import FakeProvider
+from tests.operators.kit import ROOT, Ran, environment
+
+USED = {"tokens_input": 1000, "tokens_output": 100}
+VENV = Path(sys.prefix)
+PACKAGES = {"openai": "openai", "anthropic": "anthropic", "google": "google.genai"}
+GPT_4O = 350_000
+"""Microcents of that usage: 1,000 x 250 and 100 x 1,000."""
+
+
+def upstreams(provider: FakeProvider) -> list[str]:
+    urls = {"openai": provider.openai_url, "anthropic": provider.url, "gemini": provider.url}
+    return [part for name, url in urls.items() for part in ("--upstream", f"{name}={url}")]
+
+
+def agent(name: str, python: str = sys.executable) -> list[str]:
+    return ["--", python, "-m", "tests.operators.agents", name]
+
+
+def summary(ran: Ran) -> Any:
+    return json.loads(ran.err.splitlines()[-1])
+
+
+def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cycles", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+        **options,
+    )
+
+
+def read_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()

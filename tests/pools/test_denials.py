@@ -1,0 +1,236 @@
+"""What a pool does when a chunk is denied, when its limit is reached, and when requests fail."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+import cycles
+
+from .conftest import ACTION, Shop, T, World, named
+from .pool_use import TOO_LITTLE, estimates, pool_of, use
+
+pytestmark = pytest.mark.anyio
+
+
+class TestDenials:
+    def test_a_denied_chunk_is_halved(self, client: cycles.Cycles, shop: Shop) -> None:
+        shop.ledger.set_budget("tenant:acme", T(30))
+        pool = pool_of(client)
+        assert use(pool, 10, 5).is_pooled
+        assert estimates(shop)[:3] == [100, 50, 25]
+        shop.until(lambda: pool.stats().held == T(25) and not pool._state(client._runtime()).busy)
+
+    def test_a_chunk_is_not_halved_below_the_estimate(self, client: cycles.Cycles, shop: Shop) -> None:
+        shop.ledger.set_budget("tenant:acme", T(30))
+        pool = pool_of(client)
+        with pytest.raises(cycles.BudgetExceededError) as raised:
+            use(pool, 40, 5)
+        assert raised.value.request_id
+        assert estimates(shop) == [100, 50, 40]
+
+    def test_a_chunk_is_not_halved_below_a_sixteenth(self, client: cycles.Cycles, shop: Shop) -> None:
+        shop.ledger.set_budget("tenant:acme", T(1))
+        pool = pool_of(client)
+        with pytest.raises(cycles.BudgetExceededError):
+            use(pool, 1, 1)
+        assert estimates(shop) == [100, 50, 25, 12, 7]
+
+    def test_later_callers_get_the_denial_without_a_request(self, client: cycles.Cycles, shop: Shop) -> None:
+        shop.ledger.set_budget("tenant:acme", T(1))
+        pool = pool_of(client)
+        errors = []
+        for _ in range(3):
+            with pytest.raises(cycles.BudgetExceededError) as raised:
+                use(pool, 10, 1)
+            errors.append(raised.value)
+        assert len({id(error) for error in errors}) == 3
+        assert len({error.request_id for error in errors}) == 1
+        assert shop.count("reserve") == 5
+        assert pool.stats().denied == 3
+
+    def test_the_server_is_called_again_after_the_pause(self, client: cycles.Cycles, shop: Shop) -> None:
+        shop.ledger.set_budget("tenant:acme", T(1))
+        pool = pool_of(client)
+        with pytest.raises(cycles.BudgetExceededError):
+            use(pool, 10, 1)
+        shop.ledger.set_budget("tenant:acme", T(1_000))
+        (sub,) = pool._state(client._runtime()).subs.values()
+        sub.allotment.denied_until_ms = 0.0
+        assert use(pool, 10, 1).is_pooled
+        assert sub.allotment.size >= 20, "success doubles the size again; a chunk may be opened ahead already"
+
+    def test_other_denials_are_raised_after_one_request(self, client: cycles.Cycles, shop: Shop) -> None:
+        shop.ledger.set_budget("tenant:acme", T(1_000), status="FROZEN")
+        pool = pool_of(client)
+        with pytest.raises(cycles.BudgetFrozenError):
+            use(pool, 10, 1)
+        assert shop.count("reserve") == 1
+
+    @pytest.mark.parametrize("world", ["sync", "async"], indirect=True)
+    async def test_wait_waits_for_budget(self, world: World, shop: Shop) -> None:
+        shop.ledger.set_budget("tenant:acme", T(1))
+        pool = pool_of(world.client)
+        state = pool._state(world.client._runtime())
+
+        def fund() -> None:
+            shop.until(lambda: state.denied)
+            shop.ledger.set_budget("tenant:acme", T(1_000))
+            next(iter(state.subs.values())).allotment.denied_until_ms = 0.0
+
+        funding = threading.Thread(target=fund)
+        funding.start()
+        guard = await world.acquire(pool.reserve(T(10), wait=20))
+        funding.join()
+        assert guard.is_pooled
+        await world.get(guard.release())
+
+    def test_every_waiting_caller_gets_a_copy_of_the_error(self, client: cycles.Cycles, shop: Shop) -> None:
+        shop.faults.status("reserve", 409, body=TOO_LITTLE, times=None)
+        pool = pool_of(client)
+        errors: list[Any] = []
+
+        def call() -> None:
+            try:
+                use(pool, 10, 1)
+            except cycles.BudgetExceededError as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=call) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len({id(error) for error in errors}) == 8
+        assert shop.count("reserve") == 5
+
+    def test_a_denial_is_reported(self, client: cycles.Cycles, shop: Shop, events: list[Any]) -> None:
+        shop.ledger.set_budget("tenant:acme", T(1))
+        with pytest.raises(cycles.BudgetExceededError):
+            use(pool_of(client), 10, 1)
+        (denied,) = named(events, "PoolDenied")
+        assert denied.request_id
+
+
+class TestLimit:
+    def test_beyond_the_limit_nothing_is_sent(self, client: cycles.Cycles, shop: Shop, events: list[Any]) -> None:
+        pool = pool_of(client, limit=T(50))
+        use(pool, 30, 30)
+        guard = pool.reserve(T(10)).acquire()
+        before = len(shop.server.requests)
+        with pytest.raises(cycles.BudgetExceededError, match="the limit of this pool is 50 tokens") as raised:
+            use(pool, 11, 1)
+        assert (raised.value.code, len(shop.server.requests)) == ("POOL_LIMIT", before)
+        assert len(named(events, "PoolDenied")) == 1
+        guard.release()
+        use(pool, 20, 20)
+        with pytest.raises(cycles.BudgetExceededError):
+            use(pool, 1, 1)
+
+    def test_direct_guards_and_excess_count(self, client: cycles.Cycles) -> None:
+        pool = pool_of(client, limit=T(300))
+        use(pool, 150, 120)
+        use(pool, 50, 110)
+        assert (pool.stats().spent, pool.stats().direct) == (T(230), 1)
+        with pytest.raises(cycles.BudgetExceededError):
+            pool.reserve(T(71)).acquire()
+        with pytest.raises(cycles.BudgetExceededError):
+            pool.reserve(T(150)).acquire()
+
+    @pytest.mark.parametrize("world", ["sync", "async"], indirect=True)
+    async def test_a_run_limit_includes_pools(self, world: World, shop: Shop) -> None:
+        pool = pool_of(world.client)
+        with cycles.limit(T(30)) as limit:
+            guard = await world.acquire(pool.reserve(T(20)))
+            assert limit.held == T(20)
+            with pytest.raises(cycles.BudgetExceededError) as raised:
+                await world.acquire(pool.reserve(T(11)))
+            assert raised.value.code == "RUN_LIMIT"
+            await world.get(guard.commit(T(5)))
+            assert (limit.spent, limit.held) == (T(5), T(0))
+            direct = await world.acquire(world.client.pool(T(4), action=ACTION).reserve(T(20)))
+            assert (direct.is_pooled, limit.held) == (False, T(20))
+            await world.get(direct.release())
+        assert estimates(shop)[0] == 100, "the chunk itself is not limited"
+
+
+class TestFailures:
+    def test_an_unknown_outcome_is_retried_once_with_the_same_key(self, client: cycles.Cycles, shop: Shop) -> None:
+        shop.faults.drop_response("reserve")
+        assert use(pool_of(client), 10, 7).is_pooled
+        first, second = shop.bodies("reserve")
+        assert first == second
+
+    def test_without_a_server_callers_get_the_error(self, client: cycles.Cycles, shop: Shop) -> None:
+        shop.faults.refuse("reserve", times=None)
+        pool = pool_of(client)
+        with pytest.raises(cycles.TransportError):
+            use(pool, 10, 7)
+        shop.faults.clear()
+        assert use(pool, 10, 7).is_pooled
+
+    @pytest.mark.parametrize("world", ["sync", "async"], indirect=True)
+    async def test_without_a_server_guards_may_run_unreserved(self, world: World, shop: Shop) -> None:
+        shop.faults.refuse("reserve", times=2)
+        pool = pool_of(world.client, on_unavailable="allow")
+        async with world.enter(pool.reserve(T(10))) as guard:
+            assert (guard.state, guard.is_pooled) == ("unreserved", False)
+            await world.get(guard.commit(T(7)))
+        assert shop.bodies("event")[0]["actual"]["amount"] == 7
+        assert pool.stats().spent == T(7)
+
+    @pytest.mark.parametrize("status", [503, 429, 401])
+    def test_a_pending_chunk_counts_as_held(self, client: cycles.Cycles, shop: Shop, status: int) -> None:
+        shop.faults.status("commit", status, times=None)
+        pool = pool_of(client)
+        guard = use(pool, 10, 7)
+        assert pool.flush(0.3).pending == 1
+        assert pool.stats().held == T(100)
+        shop.faults.clear()
+        client.flush()
+        assert (pool.stats().held, guard.state) == (T(0), "committed")
+        assert shop.money() == (7, 0)
+
+    def test_a_chunk_that_the_server_lost_is_an_event(self, client: cycles.Cycles, shop: Shop) -> None:
+        lost = {"error": "NOT_FOUND", "message": "no such reservation", "request_id": "r"}
+        shop.faults.status("commit", 404, body=lost)
+        pool = pool_of(client)
+        guard = use(pool, 10, 7)
+        pool.close()
+        assert guard.settlement.status == "recorded_as_event"
+        assert shop.bodies("event")[0]["actual"]["amount"] == 7
+
+    def test_without_a_log_guards_are_reserved_directly(
+        self, client: cycles.Cycles, shop: Shop, events: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("cycles._journal.pool_log.ChunkLogs.make", full)
+        pool = pool_of(client)
+        for _ in range(3):
+            assert not use(pool, 10, 7).is_pooled
+        (problem,) = named(events, "JournalProblem")
+        assert "No space left on device" in problem.detail
+        assert pool.stats().direct == 3
+        assert shop.money() == (21, 0)
+
+    def test_without_file_locks_guards_are_reserved_directly(
+        self, client: cycles.Cycles, events: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("cycles._journal.pool_log._fcntl", None)
+        pool = pool_of(client)
+        for _ in range(3):
+            assert not use(pool, 10, 7).is_pooled
+        assert "no file locks" in named(events, "JournalProblem")[0].detail
+        assert len(named(events, "JournalProblem")) == 1
+
+    def test_without_a_journal_a_pool_has_no_logs(self, shop: Shop) -> None:
+        client = shop.client(journal_dir=shop.folder, journal=False)
+        pool = pool_of(client)
+        assert use(pool, 10, 7).is_pooled
+        assert shop.logs() == []
+        pool.close()
+        assert shop.money() == (7, 0)
