@@ -26,8 +26,9 @@ class Books:
     Attributes:
         disk_fails: Whether the journal may have lost what the disk did not take.
         events: The agents, by the id of the record of an event.
-        exempt: How many amounts the checks did not expect in the ledger: lost in a restore of the ledger, kept in
-            `rejected/`, charged in part because the budget was small, or lost with a disk that failed.
+        exempt: How many amounts the checks did not expect in the ledger: kept in `rejected/`, or lost with a disk that
+            failed.
+        lost: How many amounts a client saw confirmed before a restore of the ledger lost them.
     """
 
     server: SimServer
@@ -37,49 +38,59 @@ class Books:
     disk_fails: bool
     events: dict[str, str]
     exempt: int = 0
+    lost: int = 0
 
     def problems(self) -> Iterator[str]:
         """Yield each difference."""
         kept = self._kept()
+        yield from self.server.store.problems
         for op in self.ops:
             yield from (f"{op.kind} {op.agent}: {problem}" for problem in op.problems)
-            charged = self.server.spent(op.account.scope)
-            if not self._is_right(op, charged, kept.get(op.agent, {0})):
+            scope = op.account.scope
+            settled, charged = self.server.settled(scope), self.server.spent(scope)
+            if not self._is_right(op, settled, kept.get(op.agent, {0})):
                 yield (
-                    f"{op.kind} {op.agent}: charged {charged}, kept {sorted(kept.get(op.agent, ()))}, "
+                    f"{op.kind} {op.agent}: charged {settled}, kept {sorted(kept.get(op.agent, ()))}, "
                     f"expected one of {sorted(allowed(op))} ({_flags(op)})"
                 )
-            if held := self.server.ledger.balance(op.account.scope).reserved.amount:
+            if charged != self.server.charged(scope):
+                yield f"{op.kind} {op.agent}: the budget has spent {charged}, its charges {self.server.charged(scope)}"
+            if held := self.server.ledger.balance(scope).reserved.amount:
                 yield f"{op.kind} {op.agent}: {held} still held"
         yield from self._sums()
 
     def unsettled(self) -> Iterator[str]:
         """Yield what is not in the ledger although nothing has failed and each program has ended."""
         for op in self.ops:
-            charged = self.server.spent(op.account.scope)
+            settled = self.server.settled(op.account.scope)
             # A chunk of a pool may stay open as long as its client is in use.
             waits = op.kind == HELD or (op.kind.startswith("pool") and op.process.alive and not self._is_closed(op))
-            if not waits and not self._is_right(op, charged, self._kept().get(op.agent, {0})):
-                yield f"{op.kind} {op.agent}: charged {charged} when its program ended"
+            if not waits and not self._is_right(op, settled, self._kept().get(op.agent, {0})):
+                yield f"{op.kind} {op.agent}: charged {settled} when its program ended"
 
     def _is_closed(self, op: Op) -> bool:
         return next(program for program in self.programs if program.process is op.process).closed
 
-    def _is_right(self, op: Op, charged: int, kept: set[int]) -> bool:
+    def _is_right(self, op: Op, settled: int, kept: set[int]) -> bool:
+        """Return whether a use is settled, and count what is exempt.
+
+        Args:
+            op: The use.
+            settled: The sum of the amounts in the ledger. An amount that a small budget was charged in part counts as
+                a whole: `MemoryStore` checks that the budget had no more.
+            kept: What `rejected/` has in addition: one of these sums.
+        """
         right = allowed(op)
-        sums = {charged + amount for amount in kept}
+        sums = {settled + amount for amount in kept}
         if sums & right:
-            self.exempt += charged not in right
+            self.exempt += settled not in right
             return True
-        lost = self.server.lost_in_restore.get(op.account.scope, 0)
-        undercharged = op.account.is_tight and min(sums) <= max(right)
-        reported = {charged + amount for amount in self._reported(op)}
-        exempt = bool(
-            undercharged
-            or {each + lost for each in sums | reported} & right
-            or reported & right
-            or self._was_left_pending(op)
-        )
+        lost = self.server.lost(op.account.scope)
+        reported = {settled + amount for amount in self._reported(op)}
+        if lost and {each + lost for each in sums | reported} & right:
+            self.lost += 1
+            return True
+        exempt = bool(reported & right) or (settled <= max(right) and self._was_left_pending(op))
         self.exempt += exempt
         return exempt
 

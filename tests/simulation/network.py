@@ -109,6 +109,7 @@ class Exchange:
             return
         if status == 409 and chance() < faults.denial_as_200 and self.what.endswith("POST /v1/reservations"):
             status, body = 200, _denial(body)
+        whole = body
         if chance() < faults.truncated:
             body = body[: len(body) // 2]
         if chance() < faults.hostile:
@@ -119,7 +120,8 @@ class Exchange:
             if status == 429:
                 headers.append((b"Retry-After", b"2"))
         delay_s = faults.delay_s * (0.5 + hub.random.random())
-        hub.at(hub.now_s + delay_s, lambda: self._arrive(status, tuple(headers), body))
+        confirms = status == response.status < 300 and body == whole
+        hub.at(hub.now_s + delay_s, lambda: self._arrive(status, tuple(headers), body, confirms=confirms))
 
     def fail(self, kind: FailureKind, message: str, *, request_sent: bool) -> None:
         """End the attempt without a response."""
@@ -138,8 +140,10 @@ class Exchange:
             raise ExchangeError(FailureKind.TIMEOUT, "timed out", request_sent=True)
         return self.reply
 
-    def _arrive(self, status: int, headers: tuple[tuple[bytes, bytes], ...], body: bytes) -> None:
+    def _arrive(self, status: int, headers: tuple[tuple[bytes, bytes], ...], body: bytes, *, confirms: bool) -> None:
         if not self.over:
+            if confirms:
+                self.server.confirm(self.request)
             self.over = True
             self.server.hub.trace(f"{self.what}: {status}")
             self.reply = Reply(status, headers, body, self.sent_s, self.server.hub.now_s)

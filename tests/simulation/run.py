@@ -46,6 +46,7 @@ class Result:
     steps: int
     ops: int
     exempt: int
+    lost: int
 
 
 def run_seed(seed: int) -> Result:
@@ -65,8 +66,9 @@ def run_seed(seed: int) -> Result:
                 simulated.run()
             except SimulationStuckError as error:
                 simulated.problems.append(str(error))
+        hub = simulated.hub
         return Result(
-            seed, simulated.problems, simulated.hub.log, simulated.hub.steps, len(simulated.ops), simulated.exempt
+            seed, simulated.problems, hub.log, hub.steps, len(simulated.ops), simulated.exempt, simulated.lost
         )
     finally:
         if collects:
@@ -102,7 +104,7 @@ def run_batch(seeds: Sequence[int]) -> list[Result]:
             try:
                 results.append(run_seed(seed))
             except BaseException:
-                results.append(Result(seed, [traceback.format_exc()], [], 0, 0, 0))
+                results.append(Result(seed, [traceback.format_exc()], [], 0, 0, 0, 0))
         with os.fdopen(writer, "wb") as file:
             pickle.dump(results, file)
         os._exit(0)
@@ -111,7 +113,7 @@ def run_batch(seeds: Sequence[int]) -> list[Result]:
         content = file.read()
     os.waitpid(child, 0)
     if not content:
-        return [Result(seed, ["the process of the run died"], [], 0, 0, 0) for seed in seeds]
+        return [Result(seed, ["the process of the run died"], [], 0, 0, 0, 0) for seed in seeds]
     found: list[Result] = pickle.loads(content)
     return found
 
@@ -158,18 +160,20 @@ def _batches(first: int, count: int) -> list[range]:
 
 
 def _many(first: int, count: int, minutes: float | None, workers: int) -> int:
-    began, failed, ops, exempt, done = _perf_counter(), 0, 0, 0, 0
+    began, failed, ops, exempt, lost, done = _perf_counter(), 0, 0, 0, 0, 0
     warm_up()
     with multiprocessing.get_context("fork").Pool(workers) as pool, contextlib.suppress(KeyboardInterrupt):
         for result in itertools.chain.from_iterable(pool.imap(run_batch, _batches(first, count))):
-            done, ops, exempt = done + 1, ops + result.ops, exempt + result.exempt
+            done, ops = done + 1, ops + result.ops
+            exempt, lost = exempt + result.exempt, lost + result.lost
             if (printed := report(result)) is not None:
                 failed += 1
                 print(printed, flush=True)
             if minutes is not None and _perf_counter() - began > minutes * 60:
                 break
     rate = done / (_perf_counter() - began)
-    print(f"{done} seeds, {ops} guards, {exempt} amounts exempt, {failed} failed, {rate:.1f} seeds/s")
+    amounts = f"{lost} amounts lost in a restore of the ledger, {exempt} exempt otherwise"
+    print(f"{done} seeds, {ops} guards, {amounts}, {failed} failed, {rate:.1f} seeds/s")
     return 1 if failed else 0
 
 

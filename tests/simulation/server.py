@@ -7,15 +7,18 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
+from attrs import frozen
+
 from cycles.embedded import server as embedded
 from cycles.embedded.http import Request, Response
-from cycles.embedded.records import KINDS, Record
+from cycles.embedded.records import KINDS, Budget, Record, StoredResponse
 from tests.simulation.accounts import TENANTS, Account, records
 from tests.simulation.hub import START_WALL_S, Hub
 from tests.simulation.network import Faults
 
 COMMIT: Final = re.compile(r"/v1/reservations/([^/]+)/commit")
 EVENTS: Final = "/v1/events"
+CHARGING: Final = ("commit", "event")
 
 
 class Exchanged(Protocol):
@@ -29,18 +32,62 @@ class Exchanged(Protocol):
         ...
 
 
+@frozen
+class Charge:
+    """What the ledger charged under one key.
+
+    Attributes:
+        scope: The path of the budget.
+        requested: The amount in the request.
+        charged: What the budget was charged: less, if it had no more.
+        owner: The reservation, or the tenant of an event.
+    """
+
+    scope: str
+    requested: int
+    charged: int
+    owner: str
+
+
 class MemoryStore:
-    """The disk of the server: what it wrote, with a copy that a restore can go back to."""
+    """The disk of the server: what it wrote, with a copy that a restore can go back to.
+
+    Attributes:
+        charges: What the ledger has charged, by idempotency key.
+        lost: What it had charged before a restore, and has not charged again.
+        problems: Charges that no rule allows.
+    """
 
     def __init__(self, written: Iterable[Record]) -> None:
         self.records: dict[tuple[str, Any], Record] = {(record.kind, record.key): record for record in written}
-        self.backup: dict[tuple[str, Any], Record] = {}
+        self.charges: dict[str, Charge] = {}
+        self.lost: dict[str, Charge] = {}
+        self.requested: dict[str, int] = {}  # the amounts of the requests, by key
+        self.problems: list[str] = []
+        self._backup: tuple[dict[tuple[str, Any], Record], dict[str, Charge]] | None = None
+
+    def backup(self) -> None:
+        """Copy the ledger; `restore` goes back to this copy."""
+        self._backup = dict(self.records), dict(self.charges)
+
+    def restore(self) -> bool:
+        """Go back to the last copy. Return whether there is one."""
+        if self._backup is None:
+            return False
+        before = self.charges
+        self.records, self.charges = dict(self._backup[0]), dict(self._backup[1])
+        self.lost |= {key: charge for key, charge in before.items() if key not in self.charges}
+        return True
 
     def load(self) -> Iterable[Record]:
         order = {kind: i for i, kind in enumerate(KINDS)}
         return sorted(self.records.values(), key=lambda record: order[record.kind])
 
     def write(self, saved: Iterable[Record], deleted: Iterable[Record]) -> None:
+        saved = list(saved)
+        for record in saved:
+            if isinstance(record, StoredResponse) and record.operation in CHARGING:
+                self._note_charge(record, [each for each in saved if isinstance(each, Budget)])
         for record in saved:
             self.records[record.kind, record.key] = record
         for record in deleted:
@@ -48,6 +95,24 @@ class MemoryStore:
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def _note_charge(self, stored: StoredResponse, budgets: list[Budget]) -> None:
+        """Note a charge, and check that it is smaller than requested only if a budget has nothing left."""
+        key = stored.idempotency_key
+        deepest = max(budgets, key=lambda budget: len(budget.scope))
+        before: Any = self.records[deepest.kind, deepest.key]
+        charged = deepest.spent + deepest.debt - before.spent - before.debt
+        charge = Charge(deepest.scope, self.requested.get(key, charged), charged, stored.owner)
+        if key in self.charges:
+            self.problems.append(f"{key} is charged twice at {deepest.scope}")
+        if charged > charge.requested or (charged < charge.requested and not any(map(_is_used_up, budgets))):
+            self.problems.append(f"{charged} is charged at {deepest.scope} for {charge.requested}")
+        self.charges[key] = charge
+        self.lost.pop(key, None)
+
+
+def _is_used_up(budget: Budget) -> bool:
+    return budget.spent + budget.reserved + budget.debt >= budget.allocated
 
 
 class ServerClock:
@@ -76,7 +141,7 @@ class SimServer:
         self.faults = Faults()
         self.up = True
         self.restores = 0
-        self.lost_in_restore: dict[str, int] = {}
+        self.confirmed: set[str] = set()  # keys and reservations whose charge a client has seen
         self._on_charge = on_charge
         self._clock = ServerClock(hub)
         self._process = hub.process("server")
@@ -96,6 +161,26 @@ class SimServer:
         budget = self._server._ledger.tables.budgets[scope, "TOKENS"]
         return budget.spent + budget.debt
 
+    def settled(self, scope: str) -> int:
+        """Return the sum of the amounts that the ledger has settled at a scope, in full or as far as it had budget."""
+        return sum(charge.requested for charge in self.store.charges.values() if charge.scope == scope)
+
+    def charged(self, scope: str) -> int:
+        """Return the sum of the charges at a scope."""
+        return sum(charge.charged for charge in self.store.charges.values() if charge.scope == scope)
+
+    def lost(self, scope: str) -> int:
+        """Return the sum of the amounts that a client saw confirmed before a restore of the ledger lost them."""
+        lost = {key: charge for key, charge in self.store.lost.items() if charge.scope == scope}
+        return sum(charge.requested for key, charge in lost.items() if {key, charge.owner} & self.confirmed)
+
+    def confirm(self, request: Request) -> None:
+        """Note that an undamaged success response to a request has reached its client."""
+        if request.method == "POST":
+            self.confirmed.add(json.loads(request.body or b"{}").get("idempotency_key", ""))
+        else:
+            self.confirmed.add(request.target.rpartition("/")[2])
+
     def freeze(self, account: Account) -> None:
         """Freeze the budget of an account, as an operator does. Only outside of simulated threads."""
         if self.up and not self._server._ledger._lock._count:  # type: ignore[attr-defined]
@@ -106,7 +191,7 @@ class SimServer:
 
     def backup(self) -> None:
         """Copy the ledger; a restore goes back to this copy."""
-        self.store.backup = dict(self.store.records)
+        self.store.backup()
 
     def stop(self) -> None:
         """Kill the server; connections are refused until `start`."""
@@ -115,31 +200,19 @@ class SimServer:
 
     def start(self, *, restore: bool = False) -> None:
         """Start the server again: with its whole ledger, or with the copy of the last `backup`."""
-        before = self._all_spent()
-        if restore and self.store.backup:
-            self.store.records = dict(self.store.backup)
+        if restore and self.store.restore():
             self.restores += 1
         self._server = self._started()
-        after = self._all_spent()
-        for scope, amount in before.items():
-            if amount > after.get(scope, 0):
-                self.lost_in_restore[scope] = self.lost_in_restore.get(scope, 0) + amount - after.get(scope, 0)
         self._process = self.hub.process("server")
         self.up = True
         self.hub.trace(f"the server starts {'from a backup' if restore else 'with its whole ledger'}")
-
-    def _all_spent(self) -> dict[str, int]:
-        return {
-            record.scope: record.spent  # type: ignore[attr-defined]
-            for (kind, _), record in self.store.records.items()
-            if kind == "budget"
-        }
 
     def deliver(self, exchange: Exchanged) -> None:
         """Handle a request that reached the server, in a thread of the server."""
         if not self.up:
             return
         server = self._server
+        self._note_requested(exchange.request)
 
         def handle() -> None:
             response, _ = server.handle(exchange.request)
@@ -149,6 +222,11 @@ class SimServer:
                 exchange.handled(response)
 
         self.hub.start(self._process, handle, "request")
+
+    def _note_requested(self, request: Request) -> None:
+        if request.target == EVENTS or COMMIT.fullmatch(request.target):
+            body = json.loads(request.body or b"{}")
+            self.store.requested[body["idempotency_key"]] = body["actual"]["amount"]
 
     def _charged(self, server: embedded.EmbeddedServer, request: Request) -> str | None:
         """Return the agent that a request charges; None if it is no commit and no event."""

@@ -31,7 +31,7 @@ class SimulatedRun:
     def __init__(self, seed: int, folder: Path) -> None:
         self.hub = Hub(seed)
         self.problems = self.hub.problems
-        self.exempt = 0
+        self.exempt = self.lost = 0
         self.ops: list[Op] = []
         self.server: SimServer
         self._journal = folder / "journal"
@@ -259,7 +259,7 @@ class SimulatedRun:
                 self.problems.append(f"{thread.process.name}, thread {thread.name}: {error!r}")
         books = self._books()
         self.problems += books.problems()
-        self.exempt = books.exempt
+        self.exempt, self.lost = books.exempt, books.lost
         folder = self._folder_of("acme")
         if (folder / "README.txt").exists():
             self.problems += [f"the file {name} was deleted" for name in faults.missing_foreign_files(folder)]
