@@ -43,11 +43,17 @@ class SoftLimits:
 
     def see(self, operation: str, body: Mapping[str, Any]) -> None:
         """Read the response to a request, and report the thresholds that it reaches."""
+        if (self._reporter.watchers or self._approvals is not None) and operation in WITH_BALANCES:
+            self._note([*used_of(body.get("balances")), *(source() for source in self._sources)])
+
+    def see_sources(self) -> None:
+        """Read the sources again, and report the thresholds that they reach: a settlement changes them later."""
+        if self._sources and self._reporter.watchers:
+            self._note([source() for source in self._sources])
+
+    def _note(self, budgets: list[Used]) -> None:
         watchers = self._reporter.watchers
-        if (not watchers and self._approvals is None) or operation not in WITH_BALANCES:
-            return
         reached: list[tuple[ThresholdWatcher | None, Used, float]] = []
-        budgets = [*used_of(body.get("balances")), *(source() for source in self._sources)]
         with self._lock:
             for used in budgets:
                 self._known[used.scope, used.unit] = used

@@ -128,6 +128,7 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None, stops
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise cycles.ConfigurationError(f"{missing[0]} is not installed: run pip install 'cycles-sdk[proxy]'")
+    from cycles.providers._meter import behind_proxy
     from cycles.proxy._ledger import open_ledger
     from cycles.proxy._prompts import Prompt, has_terminal, warn_at
     from cycles.proxy._run import Run
@@ -149,7 +150,8 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None, stops
             raise click.UsageError("--ask-at needs a terminal: leave it out, or use --warn-at")
         approval = {"approve": Prompt(), "approve_above": options["ask_at"]}
     budget, embedded, keep = options["budget"], options["embedded"], options["keep"]
-    ledger = open_ledger(cli.config(), budget, embedded=embedded, keep=keep, approval=approval)
+    nested = any(behind_proxy(url) for url in settings.upstreams.values())
+    ledger = open_ledger(cli.config(), budget, embedded=embedded, keep=keep, nested=nested, approval=approval)
     if options["warn_at"]:
-        warn_at(ledger.client, options["warn_at"], lambda message: say(f"cycles: {message}"))
+        warn_at(ledger.clients, options["warn_at"], lambda message: say(f"cycles: {message}"))
     return Run(settings, ledger, stops=stops)

@@ -18,18 +18,15 @@ from cycles._errors import CyclesError, InvalidRequestError, ProtocolError, Rese
 from cycles.providers._bodies import with_limits
 from cycles.providers._call import Call
 from cycles.providers._endpoints import Endpoint, find
-from cycles.providers._meter import Meter, make_meter
+from cycles.providers._meter import Meter, behind_proxy, make_meter
 from cycles.providers._settle import open_call_async
 from cycles.proxy._bodies import Body, check_limits, read_body, rejected_body
-from cycles.proxy._errors import denial_text, error_response, reason_of
+from cycles.proxy._errors import DENIED, denial_text, error_response, reason_of
 from cycles.proxy._exchange import Exchange, Message, Receive, Send
 from cycles.proxy._relay import Relay
 from cycles.proxy._settings import PROVIDERS, ProxySettings
 from cycles.proxy._targets import RejectedError, Target, check_caller, target_of
 from cycles.proxy._totals import Totals
-
-_DENIED = 402
-"""No SDK retries this status."""
 
 
 class App:
@@ -40,32 +37,45 @@ class App:
         client: Where they are reserved.
         upstream: Sends them.
         on_denied: Called after each denial.
+        on_settled: Called after each call that is settled.
+        forwarding: In place of `client` for calls that another proxy of Cycles charges.
     """
 
     def __init__(
-        self, settings: ProxySettings, client: Cycles, upstream: httpx.AsyncClient, on_denied: Callable[[], None]
+        self,
+        settings: ProxySettings,
+        client: Cycles,
+        upstream: httpx.AsyncClient,
+        *,
+        on_denied: Callable[[], None],
+        on_settled: Callable[[], None],
+        forwarding: Cycles | None,
     ) -> None:
         self._settings = settings
         self._client = client
+        self._forwarding = forwarding
         self.totals = Totals()
-        self._relay = Relay(upstream, self.totals)
+        self._relay = Relay(upstream, self.totals, on_settled)
         self._on_denied = on_denied
         self._meters = {name: self._meter(name) for name in PROVIDERS}
 
     def _meter(self, name: str) -> Meter:
         settings = self._settings
         provider = PROVIDERS[name]
+        client, subject = self._client, dict(settings.subject) or None
+        if self._forwarding is not None and behind_proxy(settings.upstreams[name]):
+            client, subject = self._forwarding, None
         return make_meter(
             provider,
             provider,
-            client=self._client,
+            client=client,
             prices=settings.prices,
             estimate=None,
             max_output_tokens=settings.max_output_tokens,
             within="own",
             unmetered="refuse",
             options={} if settings.wait is None else {"wait": settings.wait},
-            subject=dict(settings.subject) or None,
+            subject=subject,
             action=None,
             metadata=None,
         )
@@ -78,10 +88,10 @@ class App:
         try:
             await self._handle(exchange)
         except RejectedError as rejected:
-            if rejected.status == _DENIED:
+            if rejected.status == DENIED:
                 self.totals.denied += 1
             await exchange.respond(error_response(rejected.name, rejected.status, rejected.message, rejected.reason))
-            if rejected.status == _DENIED:
+            if rejected.status == DENIED:
                 self._on_denied()
         except asyncio.CancelledError:
             pass  # the program has left or the proxy stops; the call is settled
@@ -127,7 +137,8 @@ class App:
                 raise RejectedError(400, str(error), target.name) from None
             raise
         call.attempts = 1
-        await self._relay.metered(exchange, target, call, content)
+        if await self._relay.metered(exchange, target, call, content):
+            self._on_denied()
 
     def _planned(self, target: Target, endpoint: Endpoint, body: Body) -> Call:
         streams = body.content.get("stream") is True or "streamGenerateContent" in target.path
@@ -164,7 +175,7 @@ class App:
     async def _explained(self, call: Call, error: ReservationDeniedError) -> str:
         """Return what the call may cost and what is left, in the scope in which the least is left."""
         cost = f"it may cost up to {call.reserved}"
-        if error.code in ("RUN_LIMIT", "APPROVAL_DENIED"):
+        if error.code in ("RUN_LIMIT", "APPROVALDENIED"):
             return f"{cost}; {error.message}"
         tightest: Balance | None = None
         with contextlib.suppress(CyclesError):
@@ -179,7 +190,7 @@ class App:
 
 
 def _denied(target: Target, message: str, reason: str) -> RejectedError:
-    return RejectedError(_DENIED, denial_text(message, reason), target.name, reason)
+    return RejectedError(DENIED, denial_text(message, reason), target.name, reason)
 
 
 def _limited(call: Call, body: Mapping[str, Any], cap: int | None) -> Mapping[str, Any] | None:

@@ -7,22 +7,27 @@ from typing import Final
 
 from cycles._errors import CyclesError, ProtocolError
 
+DENIED: Final = 402
+"""The status of a denial: no SDK retries it."""
+REASON_HEADER: Final = "x-cycles-reason"
+"""The header with the reason of a denial."""
+
 _ANTHROPIC: Final = {
     400: "invalid_request_error",
     401: "authentication_error",
-    402: "billing_error",
+    DENIED: "billing_error",
     403: "permission_error",
     404: "not_found_error",
 }
 _GEMINI: Final = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
-    402: "RESOURCE_EXHAUSTED",
+    DENIED: "RESOURCE_EXHAUSTED",
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
     501: "UNIMPLEMENTED",
 }
-_OPENAI: Final = {402: "insufficient_quota"}
+_OPENAI: Final = {DENIED: "insufficient_quota"}
 
 _REMEDIES: Final = {
     "unknown_model": "pass its price with --prices, or --unknown-model allow=AMOUNT",
@@ -42,12 +47,12 @@ def error_response(
         name: The provider whose shape it has.
         status: HTTP status.
         message: What happened and what to do.
-        reason: The word for a denial, for the header `x-cycles-reason`.
+        reason: The word for a denial, for `REASON_HEADER`.
     """
     body = json.dumps(_body(name, status, message, reason)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if reason is not None:
-        headers += [(b"x-should-retry", b"false"), (b"x-cycles-reason", reason.encode())]
+        headers += [(b"x-should-retry", b"false"), (REASON_HEADER.encode(), reason.encode())]
     return status, headers, body
 
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Container, Mapping
 from contextlib import ExitStack
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from attrs import evolve
+
 import cycles
-from cycles._core.amounts import Amount
-from cycles._errors import ConfigurationError
+from cycles._core.amounts import INT64_MAX, Amount, usd_microcents
+from cycles._errors import ConfigurationError, CyclesError
 from cycles.embedded import EmbeddedServer
 from cycles.proxy._clients import LedgerClient
 
 TENANT: Final = "run"
 SCOPE: Final = f"tenant:{TENANT}"
+MODEL_CALLS: Final = "llm."
+"""The kinds of actions that the proxy has."""
+LIST_S: Final = 2.0
+"""How long a request for the reservations of a server may take at the end of a run."""
+MOST_LISTED: Final = 1_000
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
@@ -27,10 +37,12 @@ class RunLedger:
         budget: What the run may spend, for its summary; None: what the server allows.
         limit: What the run may spend beside the budgets of the server; None: no such limit.
         environment: The variables with which the command reaches the same budgets.
+        forwarding: Meters calls that another proxy of Cycles charges, without charging them; None if there are none.
     """
 
     def __init__(self, client: cycles.Cycles, budget: Amount | None, limit: Amount | None) -> None:
         self.client = client
+        self.forwarding: cycles.Cycles | None = None
         self.budget = budget
         self.limit = limit
         config = client.config
@@ -38,12 +50,42 @@ class RunLedger:
         if config.tenant is not None:
             self.environment["CYCLES_TENANT"] = config.tenant
         self._closing = ExitStack()
-        self._others: Callable[[], int] = lambda: 0
+        self._since = datetime.now(UTC)
+        self._counting: _Counting | None = None
 
     @property
-    def other_reservations(self) -> int:
-        """Reservations of the run's own server that are not the proxy's."""
-        return self._others()
+    def clients(self) -> list[cycles.Cycles]:
+        """The clients that meter the calls."""
+        return [self.client] if self.forwarding is None else [self.client, self.forwarding]
+
+    def note_of_others(self, own: Container[str] | None) -> str | None:
+        """Return what to say about who else has charged calls of the run; None if there is nothing to say.
+
+        Args:
+            own: Ids of the reservations of the proxy; None: the command does not know the server.
+        """
+        if self._counting is not None:
+            count = self._counting.reservations
+            came = f"{count} reservations came from the command itself"
+            return f"{came}: what it also guards was charged twice" if count else None
+        if self.forwarding is not None:
+            return "the run around this one charged the calls: its summary contains them"
+        if own is None or not (count := self._others_on_server(own)):
+            return None
+        made = f"{count} more reservations of model calls were made on the server"
+        return f"{made}: those that the command made for the same calls were charged twice; see --no-cycles-env"
+
+    def _others_on_server(self, own: Container[str]) -> int:
+        """Count what a server has that was made since the run began: other processes may have made it."""
+        since_ms = self._since.timestamp() * 1000
+        changes: dict[str, Any] = {"journal": False, "timeout": LIST_S, "connect_timeout": LIST_S, "max_retries": 0}
+        with contextlib.suppress(CyclesError), cycles.Cycles(evolve(self.client.config, **changes)) as client:
+            return sum(
+                row.action.kind.startswith(MODEL_CALLS) and row.reservation_id not in own
+                for row in islice(client.reservations(created_from=self._since), MOST_LISTED)
+                if row.created_at_ms >= since_ms  # a server may ignore the filter
+            )
+        return 0
 
     def close(self) -> None:
         """Close the run's own server."""
@@ -56,6 +98,7 @@ def open_ledger(
     *,
     embedded: bool,
     keep: str | None,
+    nested: bool = False,
     approval: Mapping[str, Any] | None = None,
 ) -> RunLedger:
     """Return the budgets of a run.
@@ -65,6 +108,7 @@ def open_ledger(
         budget: What the run may spend.
         embedded: Use an embedded server, also if another one is configured.
         keep: The name of the file in which the embedded server keeps its ledger; None keeps it in memory.
+        nested: Requests go to the proxy of another run, which charges them to the configured server.
         approval: The settings `approve` and `approve_above` of the client.
 
     Raises:
@@ -74,7 +118,10 @@ def open_ledger(
         raise ConfigurationError(f"--budget must be in USD, got {budget}: write it like 5USD")
     settings: dict[str, Any] = dict(approval or {})
     if config.base_url and not embedded and keep is None:
-        return RunLedger(cycles.Cycles(config, **settings), budget, budget)
+        ledger = RunLedger(cycles.Cycles(config, **settings), budget, budget)
+        if nested:
+            _forward(ledger, settings)
+        return ledger
     return _own_ledger(budget, None if keep is None else kept_file(keep), settings)
 
 
@@ -111,18 +158,28 @@ def _own_ledger(budget: Amount | None, path: Path | None, approval: Mapping[str,
         raise ConfigurationError("there is no budget: pass --budget 5USD, or set CYCLES_BASE_URL and CYCLES_API_KEY")
     else:
         budget = server.ledger.balance(SCOPE, "USD_MICROCENTS").allocated
-    direct = LedgerClient(transport=server.transport())
-    ledger = RunLedger(server.client(tenant=TENANT, async_http_client=direct, **approval), budget, None)
+    ledger = RunLedger(_client_of(server, approval), budget, None)
     ledger._closing.callback(server.close)
-    counting = _Counting(server)
-    url = ledger._closing.enter_context(_listener(counting))
+    ledger._counting = _Counting(server)
+    url = ledger._closing.enter_context(_listener(ledger._counting))
     ledger.environment = {
         "CYCLES_BASE_URL": url,
         "CYCLES_API_KEY": server.api_key_for(TENANT),
         "CYCLES_TENANT": TENANT,
     }
-    ledger._others = lambda: counting.reservations
     return ledger
+
+
+def _forward(ledger: RunLedger, approval: Mapping[str, Any]) -> None:
+    """Meter the calls that another proxy charges in a ledger without a limit: the server would charge them twice."""
+    server = EmbeddedServer({SCOPE: usd_microcents(INT64_MAX)})
+    ledger._closing.callback(server.close)
+    ledger.forwarding = _client_of(server, approval)
+
+
+def _client_of(server: EmbeddedServer, approval: Mapping[str, Any]) -> cycles.Cycles:
+    direct = LedgerClient(transport=server.transport())
+    return server.client(tenant=TENANT, async_http_client=direct, **approval)
 
 
 def _set_budget(server: EmbeddedServer, budget: Amount, *, known: bool) -> None:

@@ -31,7 +31,7 @@ def has_terminal() -> bool:
         os.close(terminal)
 
 
-def warn_at(client: cycles.Cycles, fractions: Iterable[float], say: Callable[[str], None]) -> None:
+def warn_at(clients: Iterable[cycles.Cycles], fractions: Iterable[float], say: Callable[[str], None]) -> None:
     """Say once for each budget and fraction when that much of the budget is used."""
     said: set[tuple[str, str, float]] = set()
 
@@ -41,7 +41,8 @@ def warn_at(client: cycles.Cycles, fractions: Iterable[float], say: Callable[[st
             said.add(key)
             say(f"{event.fraction:.0%} of {event.scope} is used, {event.remaining} of {event.allocated} is left")
 
-    client.on_threshold(tuple(fractions), warn)
+    for client in clients:
+        client.on_threshold(tuple(fractions), warn)
     # The client logs the same event, each time.
     logging.getLogger("cycles").addFilter(lambda record: getattr(record, "cycles_event", "") != "BudgetThreshold")
 

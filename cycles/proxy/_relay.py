@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import httpx
 
 from cycles.providers._call import Call, Outcome
 from cycles.providers._settle import end_call_async
+from cycles.proxy._errors import DENIED, REASON_HEADER
 from cycles.proxy._exchange import DRAIN_BYTES, Exchange
 from cycles.proxy._targets import RejectedError, Target, client_headers, upstream_headers
 from cycles.proxy._totals import Totals
@@ -33,11 +34,18 @@ class StatusError(Exception):
 
 
 class Relay:
-    """Sends requests upstream and counts what they cost."""
+    """Sends requests upstream and counts what they cost.
 
-    def __init__(self, upstream: httpx.AsyncClient, totals: Totals) -> None:
+    Args:
+        upstream: Sends them.
+        totals: The counts.
+        on_settled: Called after a call is settled.
+    """
+
+    def __init__(self, upstream: httpx.AsyncClient, totals: Totals, on_settled: Callable[[], None]) -> None:
         self._upstream = upstream
         self._totals = totals
+        self._on_settled = on_settled
 
     async def untouched(self, exchange: Exchange, target: Target) -> None:
         """Relay a request that is not metered."""
@@ -47,8 +55,8 @@ class Relay:
         await self._pass(exchange, target, response)
         await exchange.finish()
 
-    async def metered(self, exchange: Exchange, target: Target, call: Call, content: bytes) -> None:
-        """Relay a metered request, and settle its call.
+    async def metered(self, exchange: Exchange, target: Target, call: Call, content: bytes) -> bool:
+        """Relay a metered request, settle its call, and return whether the proxy of another run denied it.
 
         Raises:
             RejectedError: 502 if there is no response, or one that redirects.
@@ -60,20 +68,27 @@ class Relay:
             await self.failed(call, error.__cause__ if isinstance(error, RejectedError) else error)
             raise
         if response.status_code >= 300:
-            await self.failed(call, StatusError(response.status_code))
+            denied = response.status_code == DENIED and REASON_HEADER in response.headers
+            await self.failed(call, StatusError(response.status_code), denied=denied)
             await self._pass(exchange, target, response)
             await exchange.finish()
-            return
+            return denied
         kind = response.headers.get("content-type", "")
         if "json" in kind and not call.request.stream:
             await self._whole(exchange, target, call, response)
         else:
             await self._stream(exchange, target, call, response, kind)
+        return False
 
-    async def failed(self, call: Call, error: BaseException | None) -> None:
+    async def failed(self, call: Call, error: BaseException | None, *, denied: bool = False) -> None:
         """Settle a call that has no response to be paid."""
-        await end_call_async(call, None, error)
-        self._totals.settled(call)
+        try:
+            await end_call_async(call, None, error)
+        finally:
+            if denied:
+                self._totals.denied += 1
+            else:
+                self._totals.settled(call)
 
     async def _send(self, exchange: Exchange, target: Target, content: bytes | AsyncIterator[bytes]) -> httpx.Response:
         headers = upstream_headers(exchange.scope["headers"])
@@ -151,8 +166,11 @@ class Relay:
         await exchange.finish(rest)
 
     async def _ended(self, call: Call, outcome: Outcome) -> None:
-        await end_call_async(call, outcome)
-        self._totals.settled(call)
+        try:
+            await end_call_async(call, outcome)
+        finally:  # if the program leaves now, the client continues with the settlement
+            self._totals.settled(call)
+            self._on_settled()
 
 
 class _Bytes:

@@ -97,7 +97,7 @@ class Run:
         except CommandError as error:
             status = error.status
             notes.append(str(error))
-        return self._ended(status, notes, seconds=0)
+        return self._ended(status, notes, seconds=0, cycles_env=cycles_env)
 
     def serve(self, host: str, port: int, announce: Callable[[str], None], stop: threading.Event) -> Ended:
         """Serve until `stop` is set, then let running calls finish.
@@ -110,7 +110,10 @@ class Run:
         return self._ended(0, [], seconds=DRAIN_S)
 
     def _start(self, settings: ProxySettings, host: str, port: int) -> str:
-        self._server = ProxyServer(settings, self._ledger.client, limit=self._ledger.limit, on_denied=self._denied)
+        ledger = self._ledger
+        self._server = ProxyServer(
+            settings, ledger.client, forwarding=ledger.forwarding, limit=ledger.limit, on_denied=self._denied
+        )
         self._started = time.monotonic()
         return self._server.start(host, port)
 
@@ -119,18 +122,19 @@ class Run:
             self._stops = False
             self._child.stop()
 
-    def _ended(self, status: int, notes: list[str], *, seconds: int) -> Ended:
+    def _ended(self, status: int, notes: list[str], *, seconds: int, cycles_env: bool = False) -> Ended:
         assert self._server is not None
         took = time.monotonic() - self._started
         self._server.stop(seconds)
-        others = self._ledger.other_reservations
-        self._ledger.close()
         totals = self._server.app.totals
+        known = cycles_env and totals.calls and totals.knows_all
+        other = self._ledger.note_of_others(totals.reservations if known else None)
+        self._ledger.close()
         document = totals.document(took, status)
         lines = [*notes, totals.line(took, self._ledger.budget)]
         if not totals.calls and not totals.denied and not totals.passed and not notes:
             lines.append("no call reached the proxy: the command may set its base URL itself")
         lines += [f"not metered: {count} to {path}" for path, count in totals.paths.items()]
-        if others:
-            lines.append(f"{others} reservations came from the command itself: what it also guards was charged twice")
+        if other is not None:
+            lines.append(other)
         return Ended(status, document, lines)

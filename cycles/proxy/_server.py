@@ -34,6 +34,7 @@ class ProxyServer:
     Args:
         settings: How requests are treated.
         client: Where they are reserved.
+        forwarding: In place of `client` for calls that another proxy of Cycles charges; None if there are none.
         limit: What all calls together may spend, beside the client's budgets; None: no such limit.
         on_denied: Called after each denial, in the event loop.
     """
@@ -43,20 +44,27 @@ class ProxyServer:
         settings: ProxySettings,
         client: cycles.Cycles,
         *,
+        forwarding: cycles.Cycles | None = None,
         limit: Amount | None = None,
         on_denied: Callable[[], None] = lambda: None,
     ) -> None:
         timeout = httpx.Timeout(None, connect=CONNECT_S)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
         self._upstream = UpstreamClient(timeout=timeout, limits=limits, follow_redirects=False)
-        self.app = App(settings, client, self._upstream, on_denied)
-        self._client = client
+        callbacks: dict[str, Any] = {"on_denied": on_denied, "on_settled": self._see_limit}
+        self.app = App(settings, client, self._upstream, **callbacks, forwarding=forwarding)
+        self._clients = [client] if forwarding is None else [client, forwarding]
         self._limit = None if limit is None else cycles.limit(limit)
         if self._limit is not None:
-            client._runtime().channel.soft_limits.add(partial(_used, self._limit))
+            for each in self._clients:
+                each._runtime().channel.soft_limits.add(partial(_used, self._limit))
         self._server: Any = None
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
+
+    def _see_limit(self) -> None:
+        for client in self._clients:
+            client._runtime().channel.soft_limits.see_sources()
 
     def start(self, host: str, port: int) -> str:
         """Open the socket, serve it from a thread, and return ``http://HOST:PORT``.
@@ -102,7 +110,8 @@ class ProxyServer:
             await self._server.serve([sock])
         finally:
             await self._upstream.aclose()
-            await self._client.aclose()
+            for client in self._clients:
+                await client.aclose()
 
     def stop(self, seconds: int) -> None:
         """Accept no more connections, let running calls finish for at most `seconds`, and close the client."""

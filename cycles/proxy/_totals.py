@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Final
 
 from attrs import Factory, define
 
 from cycles._core.amounts import Amount
 from cycles.providers._call import Call
 
-_DECIMALS = 4
+MOST_IDS: Final = 10_000
+_DECIMALS: Final = 4
 
 
 @define
@@ -26,6 +27,7 @@ class Totals:
         spent: Microcents of all calls.
         models: By model, the number of calls and microcents.
         paths: Unmetered paths, with the number of requests.
+        reservations: Ids of the reservations, at most `MOST_IDS`.
     """
 
     calls: int = 0
@@ -36,6 +38,7 @@ class Totals:
     spent: int = 0
     models: dict[str, list[int]] = Factory(dict)
     paths: Counter[str] = Factory(Counter)
+    reservations: set[str] = Factory(set)
     _unsettled: list[Any] = Factory(list)
 
     @property
@@ -43,14 +46,21 @@ class Totals:
         """Calls whose settlement the ledger has not confirmed."""
         return sum(guard.state == "pending" for guard in self._unsettled)
 
+    @property
+    def knows_all(self) -> bool:
+        """Whether `reservations` has all of them."""
+        return len(self.reservations) < MOST_IDS
+
     def settled(self, call: Call) -> None:
         """Count a call that has ended."""
         self.calls += 1
+        if self.knows_all and call.guard.reservation_id is not None:
+            self.reservations.add(call.guard.reservation_id)
         ending = call.ending
         amount = 0 if ending is None or ending.amount is None else ending.amount.amount
         if ending is not None and ending.metadata.get("actual_source") == "estimate":
             self.estimated += 1
-        if call.guard.state == "pending":
+        if call.guard.state in ("active", "pending"):
             self._unsettled.append(call.guard)
         self.spent += amount
         counts = self.models.setdefault(call.request.model or call.request.endpoint, [0, 0])

@@ -124,6 +124,16 @@ def reserving_agent() -> None:
         guard.commit(cycles.usd("0.005"))
 
 
+def reserving_and_calling_agent() -> None:
+    """Guard a call by hand, and a tool that is no model call."""
+    import cycles
+
+    with cycles.Cycles() as client, client.reserve(cycles.usd("0.01"), action=("tool.search", "x")) as guard:
+        guard.commit(cycles.usd("0.005"))
+    reserving_agent()
+    guarded_agent()
+
+
 def signals_agent() -> None:
     """Count the signals for a moment after the first."""
     counts = {signal.SIGINT: 0, signal.SIGTERM: 0}

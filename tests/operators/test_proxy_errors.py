@@ -231,6 +231,20 @@ def test_a_program_that_leaves_after_the_finish_reason_pays_exactly() -> None:
         assert place.commits == [(EXACT, {})]
 
 
+def test_a_program_that_leaves_during_the_settlement_is_counted() -> None:
+    with proxied() as place:
+        place.server.faults.delay("commit", seconds=0.2)
+        place.provider.reply(usage=USED, text="one")
+        with httpx.stream("POST", f"{place.openai_url}/chat/completions", json=STREAM, timeout=30) as response:
+            for chunk in response.iter_bytes():
+                if b"[DONE]" in chunk:
+                    break
+        place.proxy.stop(0)
+        totals = place.proxy.app.totals
+        assert (totals.calls, totals.spent, totals.pending) == (1, EXACT, 0)
+        assert place.spent == EXACT
+
+
 def test_a_program_that_leaves_while_it_waits_pays_the_prompt() -> None:
     with proxied() as place:
         gate = threading.Event()
