@@ -43,6 +43,7 @@ DEFAULT_MAX_AGE_MS: Final = 86_700_000
 """A `max_age_ms` that accepts every delivery but replays: 24 hours, after which the server gives up, and 5 minutes."""
 
 _TWO_DAYS_MS: Final = 172_800_000
+_LONGEST_MS: Final = 100 * 365 * 24 * 60 * 60 * 1000
 _MAX_BODY_BYTES: Final = 1024 * 1024
 _FUTURE: Final = timedelta(minutes=5)  # how far the clocks of sender and receiver may differ
 _FORM: Final = re.compile(r"sha256=[0-9a-f]{64}")
@@ -77,7 +78,7 @@ class SeenEvents:
         now: Callable[[], datetime] | None = None,
     ) -> None:
         self._max_entries = _positive("max_entries", max_entries)
-        self._ttl = timedelta(milliseconds=_positive("ttl_ms", ttl_ms))
+        self._ttl = _duration("ttl_ms", ttl_ms)
         self._now = now or _utc_now
         self._ends: OrderedDict[object, datetime] = OrderedDict()
         self._lock = threading.Lock()
@@ -124,7 +125,12 @@ class WebhookReceiver:
         now: Callable[[], datetime] | None = None,
     ) -> None:
         self._keys = _keys(secrets)
-        self._max_age = None if max_age_ms is None else timedelta(milliseconds=_positive("max_age_ms", max_age_ms))
+        self._max_age = None if max_age_ms is None else _duration("max_age_ms", max_age_ms)
+        if seen is not None and not (hasattr(seen, "add") and hasattr(seen, "__contains__")):
+            raise ConfigurationError(
+                f"seen must have __contains__ and add, got a value of type {type(seen).__name__}; "
+                "pass cycles.SeenEvents() or a store of your own"
+            )
         self._seen = seen
         self._max_body_bytes = _positive("max_body_bytes", max_body_bytes)
         self._now = now or _utc_now
@@ -293,6 +299,13 @@ def _positive(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         raise ConfigurationError(f"{name} must be a positive integer, got {value!r:.80}")
     return value
+
+
+def _duration(name: str, value: Any) -> timedelta:
+    milliseconds = _positive(name, value)
+    if milliseconds > _LONGEST_MS:
+        raise ConfigurationError(f"{name} must be {_LONGEST_MS} (100 years) or less, got {value!r:.80}")
+    return timedelta(milliseconds=milliseconds)
 
 
 def _utc_now() -> datetime:

@@ -10,6 +10,7 @@ from cycles._client.call_options import RequestOptions
 from cycles._client.methods import OperationContext, Pages, ResultT
 from cycles._client.options import AnySubject, checked_flag
 from cycles._core.action_kinds import ActionKind
+from cycles._core.paging import Cursors
 from cycles._core.protocol import (
     GET_BALANCES,
     LIST_ACTION_KINDS,
@@ -39,7 +40,7 @@ async def find(
         CyclesError: The server returned no list.
     """
     rows = reservations(context, idempotency_key=check_key(idempotency_key), include=("metadata", "committed_metadata"))
-    items, _ = await rows.fetch(context.io, None)
+    items = await rows.fetch(context.io, Cursors())
     return items[0] if items else None
 
 

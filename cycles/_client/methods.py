@@ -18,10 +18,11 @@ from cycles._client.options import AnySubject, checked_timeout
 from cycles._config import Config
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Success
+from cycles._core.paging import Cursors
 from cycles._core.requests import Call
 from cycles._core.results import Result
 from cycles._core.subjects import LEVELS, Subject, as_subject
-from cycles._errors import AmbiguousResponseError, InvalidRequestError
+from cycles._errors import InvalidRequestError
 from cycles._flows.io import Io, run
 from cycles._flows.retry import send_read
 
@@ -132,18 +133,18 @@ class Pages(Generic[ResultT]):
     member: str
     item: type[ResultT]
 
-    async def fetch(self, io: Io, cursor: str | None) -> tuple[list[ResultT], str | None]:
-        """Return one page, and the cursor of the next page or None."""
-        call = self.call if cursor is None else evolve(self.call, query={**self.call.query, "cursor": cursor})
+    async def fetch(self, io: Io, cursors: Cursors) -> list[ResultT]:
+        """Return the next page."""
+        call, cursor = self.call, cursors.current
+        if cursor is not None:
+            call = evolve(call, query={**call.query, "cursor": cursor})
         outcome = await send_read(io, call)
         if not isinstance(outcome, Success):
             raise error_of(outcome, call.operation) from getattr(outcome, "cause", None)
         items = [self.item.read(body, **outcome.ids) for body in outcome.body[self.member]]
-        following = outcome.body.get("next_cursor")
-        if following is not None and following == cursor:
-            message = "the list does not end: the server returned the cursor of this page as next_cursor"
-            raise AmbiguousResponseError(message, request_id=outcome.request_id, trace_id=outcome.trace_id)
-        return items, following if outcome.body.get("has_more") is not False else None
+        following = outcome.body.get("next_cursor") if outcome.body.get("has_more") is not False else None
+        cursors.advance(following, **outcome.ids)
+        return items
 
 
 def iterating(
@@ -152,12 +153,9 @@ def iterating(
     """Return a list as a method that returns a lazy iterator. The method itself checks the filters."""
 
     def items(io: Io, pages: Pages[ResultT]) -> Iterator[ResultT]:
-        cursor: str | None = None
-        while True:
-            page, cursor = run(pages.fetch(io, cursor))
-            yield from page
-            if cursor is None:
-                return
+        cursors = Cursors()
+        while not cursors.ended:
+            yield from run(pages.fetch(io, cursors))
 
     @wraps(describe)
     def method(self: HasContext, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[ResultT]:
@@ -173,13 +171,10 @@ def iterating_async(
     """Return a list as a method that returns a lazy async iterator. The method itself checks the filters."""
 
     async def items(io: Io, pages: Pages[ResultT]) -> AsyncIterator[ResultT]:
-        cursor: str | None = None
-        while True:
-            page, cursor = await pages.fetch(io, cursor)
-            for item in page:
+        cursors = Cursors()
+        while not cursors.ended:
+            for item in await pages.fetch(io, cursors):
                 yield item
-            if cursor is None:
-                return
 
     @wraps(describe)
     def method(self: HasContext, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[ResultT]:

@@ -17,7 +17,9 @@ from attrs import frozen
 from cycles._core.strict_json import StrictJsonError, read_strict
 
 _RAW: Final = re.compile(r"[0-9a-f]{64}")
-_X: Final = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 bytes in base64url without padding
+# 32 bytes in base64url without padding. The last character has two bits of padding, which must be zero: one key has one
+# text.
+_X: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
 _DID: Final = "did:cycles:"
 
 # Ed25519: the field's prime, the order of the base point, and the y of all points of small order. One signature fits

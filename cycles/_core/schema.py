@@ -249,8 +249,12 @@ def _bounds(schema: Mapping[str, Any]) -> list[_Test]:
     return made
 
 
+_AT_END: Final = re.compile(r"(\\.|\[(?:\\.|[^\]\\])*\])|\$")
+"""A `$` outside of classes. Python's also matches before a line feed at the end, the schema's does not."""
+
+
 def _pattern(pattern: str) -> _Test:
-    search = re.compile(pattern).search
+    search = re.compile(_AT_END.sub(lambda part: part[1] or r"\Z", pattern)).search
 
     def test(value: Any) -> str | None:
         if isinstance(value, str) and not search(value):

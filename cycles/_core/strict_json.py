@@ -1,12 +1,13 @@
 """Read JSON without the lenience of the standard parser.
 
-Two readers of one document must see the same members. So doubled member names, NaN, Infinity, invalid UTF-8 and
-nesting that exhausts the parser are errors.
+Two readers of one document must see the same members. So doubled member names, NaN, Infinity, numbers beyond a double,
+invalid UTF-8 and nesting that exhausts the parser are errors.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,7 @@ def read_strict(
             object_pairs_hook=_members,
             parse_constant=_constant,
             parse_int=parse_int,
-            parse_float=parse_float,
+            parse_float=parse_float or _finite,
         )
     except StrictJsonError:
         raise
@@ -57,6 +58,13 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         doubled = next(name for name in names if names.count(name) > 1)
         raise StrictJsonError(f"the member {doubled[:60]!r} occurs twice")
     return members
+
+
+def _finite(literal: str) -> float:
+    number = float(literal)
+    if math.isinf(number):
+        raise StrictJsonError(f"the number {literal[:60]} is too large")
+    return number
 
 
 def _constant(name: str) -> Any:

@@ -91,10 +91,12 @@ def read_event(body: bytes) -> WebhookEvent:
         raise WebhookPayloadError(f"the body of the webhook cannot be read: {error}") from None
     if not isinstance(value, dict):
         raise WebhookPayloadError(f"the body of the webhook must be a JSON object, it is {_kind(value)}")
-    members = {
-        name: _member(value, wire, kind) for name, (wire, kind) in _OPTIONAL.items() if value.get(wire) is not None
-    }
     required = {name: _member(value, wire, str) for name, wire in _REQUIRED.items()}
+    members = {
+        name: _member(value, wire, kind)
+        for name, (wire, kind) in _OPTIONAL.items()
+        if value.get(wire) is not None and not (kind is str and value[wire] == "")  # an empty text says nothing
+    }
     return WebhookEvent(**{**members, **required, "timestamp": _timestamp(required["timestamp"])}, raw=value)
 
 

@@ -123,7 +123,7 @@ class Wire:
                 known = ", ".join(operation.parameters)
                 raise InvalidRequestError(f"{name} is not a parameter of {call.operation}: use one of {known}")
             schema = operation.parameters[name]["schema"]
-            if schema.get("type") == "array" or schema.get("format") == "date-time":
+            if schema.get("format") == "date-time" or (schema.get("type") == "array" and not isinstance(value, list)):
                 continue
             _raise(self._requests.inline(schema)(value, name))
         if operation.request is not None and call.body is not None:

@@ -11,6 +11,7 @@ from cycles._core.outcome import RejectedResponse, Success
 from cycles._core.requests import Call, aware, without_none
 from cycles._errors import InvalidRequestError, NotFoundError
 from cycles._flows.retry import uncertain
+from cycles.admin._arguments import lowered, text_map
 from cycles.admin._channel import Channel, checked, failed, once, read
 from cycles.admin._methods import Pages, pages
 from cycles.admin._scopes import checked_scope, tenant_of
@@ -59,6 +60,38 @@ async def create_budget(
         InvalidRequestError: naming the argument that is wrong; nothing was sent.
         DuplicateResourceError: if the scope has a budget in this unit.
     """
+    call = budget_call(
+        scope,
+        allocated,
+        overdraft_limit=overdraft_limit,
+        overage_policy=overage_policy,
+        period=period,
+        metadata=metadata,
+    )
+    outcome = await checked(channel, call, once)
+    if isinstance(outcome, Success):
+        return budget_of(outcome)
+    if uncertain(outcome):
+        found = await untouched(channel, scope, allocated)
+        if found is not None:
+            return found
+    raise failed(outcome, call.operation)
+
+
+def budget_call(
+    scope: str,
+    allocated: Amount,
+    *,
+    overdraft_limit: Amount | None = None,
+    overage_policy: str | None = None,
+    period: tuple[datetime, datetime] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Call:
+    """Return the call that creates a budget.
+
+    Raises:
+        InvalidRequestError: naming the argument that is wrong.
+    """
     path, amount = checked_scope(scope), amount_body("allocated", allocated)
     body = {
         "tenant_id": tenant_of(path),
@@ -68,19 +101,11 @@ async def create_budget(
         **without_none(
             overdraft_limit=None if overdraft_limit is None else amount_body("overdraft_limit", overdraft_limit),
             commit_overage_policy=overage_policy,
-            metadata=None if metadata is None else dict(metadata),
+            metadata=text_map("metadata", metadata),
         ),
         **({} if period is None else _period(period)),
     }
-    call = Call("createBudget", body=body)
-    outcome = await checked(channel, call, once)
-    if isinstance(outcome, Success):
-        return budget_of(outcome)
-    if uncertain(outcome):
-        found = await untouched(channel, path, allocated)
-        if found is not None:
-            return found
-    raise failed(outcome, call.operation)
+    return Call("createBudget", body=body)
 
 
 def _period(period: tuple[datetime, datetime]) -> dict[str, str]:
@@ -144,7 +169,7 @@ def budgets(
     """
     query = {
         "tenant_id": tenant,
-        "scope_prefix": None if scope_prefix is None else scope_prefix.lower(),
+        "scope_prefix": lowered("scope_prefix", scope_prefix),
         "unit": None if unit is None else str(unit),
         "status": status,
         "over_limit": over_limit,

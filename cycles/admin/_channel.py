@@ -42,6 +42,8 @@ def configured(base_url: str | None, api_key: str | None, settings: Mapping[str,
         raise ConfigurationError("base_url of the admin server is missing: pass base_url= or set CYCLES_ADMIN_BASE_URL")
     if not config.api_key:
         raise ConfigurationError("the admin key is missing: pass api_key= or set CYCLES_ADMIN_API_KEY")
+    if not isinstance(config.api_key, str):
+        raise ConfigurationError("api_key must be a string: admin keys do not rotate; make a new Admin for a new key")
     return config
 
 

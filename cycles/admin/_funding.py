@@ -8,6 +8,7 @@ from typing import Any
 from cycles._core.amounts import Amount
 from cycles._core.requests import Call, new_key, without_none
 from cycles._errors import BulkActionError, InvalidRequestError
+from cycles.admin._arguments import lowered
 from cycles.admin._budgets import amount_body, budgets
 from cycles.admin._channel import Channel, change
 from cycles.admin._scopes import checked_scope, funding_key, tenant_of
@@ -56,9 +57,10 @@ async def fund(
 def _funding(operation: str, amount: Amount, spent: Amount | None, reason: str | None) -> dict[str, Any]:
     if spent is not None and operation != "RESET_SPENT":
         raise InvalidRequestError(f"spent belongs to the operation RESET_SPENT only: got {operation!r:.80}; omit spent")
-    if spent is not None and isinstance(spent, Amount) and spent.unit != amount.unit:
+    sent = amount_body("amount", amount)
+    if isinstance(spent, Amount) and spent.unit != amount.unit:
         raise InvalidRequestError(f"spent must be in the unit of the amount, {amount.unit}: got {spent}")
-    body = {"operation": operation, "amount": amount_body("amount", amount)}
+    body = {"operation": operation, "amount": sent}
     return body | without_none(spent=None if spent is None else amount_body("spent", spent), reason=reason)
 
 
@@ -143,7 +145,7 @@ async def start_periods(
     """
     _require_period(period)
     amount = amount_body("allocated", allocated)
-    prefix = None if scope_prefix is None else scope_prefix.lower()
+    prefix = lowered("scope_prefix", scope_prefix)
     chosen = without_none(tenant_id=tenant, scope_prefix=prefix, unit=amount["unit"])
     if expected_count is None:
         expected_count = await _count(channel, chosen)
@@ -182,9 +184,4 @@ async def _count(channel: Channel, chosen: Mapping[str, Any]) -> int:
     listed = budgets(
         channel, tenant=chosen["tenant_id"], scope_prefix=chosen.get("scope_prefix"), unit=chosen["unit"], page_size=100
     )
-    count, cursor = 0, None
-    while True:
-        page, cursor = await listed.fetch(channel, cursor)
-        count += len(page)
-        if cursor is None:
-            return count
+    return len(await listed.all(channel))

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cycles._core.outcome import NoSuccess, RejectedResponse, Success
+from cycles._core.paging import Cursors
 from cycles._core.requests import Call, aware, without_none
 from cycles._errors import AmbiguousResponseError, CyclesError, NotFoundError
 from cycles._flows.retry import may_have_taken_effect, uncertain
+from cycles.admin._arguments import texts
 from cycles.admin._channel import Channel, checked, failed, once
 from cycles.admin._methods import Pages, pages
 from cycles.admin.results import ApiKey, NewApiKey
@@ -50,22 +52,46 @@ async def create_api_key(
         InvalidRequestError: naming the argument that is wrong; nothing was sent.
         AmbiguousResponseError: if it is unknown whether the key was created.
     """
-    body = {
-        "tenant_id": tenant,
-        "name": name,
-        "permissions": list(permissions),
-        **without_none(
-            scope_filter=None if scope_filter is None else list(scope_filter),
-            expires_at=None if expires_at is None else aware("expires_at", expires_at).astimezone(UTC).isoformat(),
-            description=description,
-        ),
-    }
-    call = Call("createApiKey", body=body)
+    call = key_call(
+        tenant,
+        name,
+        permissions=permissions,
+        scope_filter=scope_filter,
+        expires_at=expires_at,
+        description=description,
+    )
     outcome = await checked(channel, call, once)
     if isinstance(outcome, Success):
         return NewApiKey.read(outcome.body, **outcome.ids)
     what = f"an API key {name!r:.80} of tenant {tenant!r:.80} may exist whose secret no client received"
     raise unknown(outcome, call.operation, f"{what}; list it with api_keys(tenant={tenant!r:.80}) and revoke it")
+
+
+def key_call(
+    tenant: str,
+    name: str,
+    *,
+    permissions: Sequence[str],
+    scope_filter: Sequence[str] | None = None,
+    expires_at: datetime | None = None,
+    description: str | None = None,
+) -> Call:
+    """Return the call that creates an API key.
+
+    Raises:
+        InvalidRequestError: naming the argument that is wrong.
+    """
+    body = {
+        "tenant_id": tenant,
+        "name": name,
+        "permissions": texts("permissions", permissions),
+        **without_none(
+            scope_filter=None if scope_filter is None else texts("scope_filter", scope_filter),
+            expires_at=None if expires_at is None else aware("expires_at", expires_at).astimezone(UTC).isoformat(),
+            description=description,
+        ),
+    }
+    return Call("createApiKey", body=body)
 
 
 def unknown(outcome: NoSuccess, operation: str, what: str) -> CyclesError:
@@ -126,16 +152,12 @@ async def revoke_api_key(channel: Channel, key_id: str, *, reason: str | None = 
 
 
 async def _find(channel: Channel, key_id: str) -> ApiKey:
-    listed, cursor = api_keys(channel, search=key_id, page_size=100), None
-    while True:
-        page, cursor = await listed.fetch(channel, cursor)
-        for key in page:
+    listed, cursors = api_keys(channel, search=key_id, page_size=100), Cursors()
+    while not cursors.ended:
+        for key in await listed.fetch(channel, cursors):
             if key.key_id == key_id:
                 return key
-        if cursor is None:
-            raise NotFoundError(
-                f"no API key has the id {key_id!r:.80}; api_keys() lists them", status=404, code="NOT_FOUND"
-            )
+    raise NotFoundError(f"no API key has the id {key_id!r:.80}; api_keys() lists them", status=404, code="NOT_FOUND")
 
 
 async def rotate_api_key(channel: Channel, key_id: str) -> NewApiKey:

@@ -8,9 +8,9 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from attrs import frozen
 
+from cycles._core.paging import Cursors
 from cycles._core.requests import Call
 from cycles._core.results import Result
-from cycles._errors import AmbiguousResponseError
 from cycles._flows.io import run
 from cycles.admin._channel import Channel, read
 
@@ -56,17 +56,20 @@ class Pages(Generic[ResultT]):
     member: str
     item: type[ResultT]
 
-    async def fetch(self, channel: Channel, cursor: str | None) -> tuple[list[ResultT], str | None]:
-        """Return one page, and the cursor of the next one."""
-        query = {name: value for name, value in {**self.query, "cursor": cursor}.items() if value is not None}
+    async def fetch(self, channel: Channel, cursors: Cursors) -> list[ResultT]:
+        """Return the next page."""
+        query = {name: value for name, value in {**self.query, "cursor": cursors.current}.items() if value is not None}
         success = await read(channel, Call(self.operation, query=query))
-        request_id, trace_id = success.request_id, success.trace_id
-        items = [self.item.read(body, request_id=request_id, trace_id=trace_id) for body in success.body[self.member]]
-        following = success.body.get("next_cursor")
-        if following and following == cursor:
-            message = "the server returned the same next_cursor again; the list is incomplete"
-            raise AmbiguousResponseError(message, request_id=request_id, trace_id=trace_id)
-        return items, following or None
+        items = [self.item.read(body, **success.ids) for body in success.body[self.member]]
+        cursors.advance(success.body.get("next_cursor") or None, **success.ids)
+        return items
+
+    async def all(self, channel: Channel) -> list[ResultT]:
+        """Return the items of all pages."""
+        cursors, items = Cursors(), list[ResultT]()
+        while not cursors.ended:
+            items += await self.fetch(channel, cursors)
+        return items
 
 
 def pages(
@@ -107,19 +110,13 @@ def iterating_async(
 
 
 def _items(channel: Channel, pages: Pages[ResultT]) -> Iterator[ResultT]:
-    cursor: str | None = None
-    while True:
-        page, cursor = run(pages.fetch(channel, cursor))
-        yield from page
-        if cursor is None:
-            return
+    cursors = Cursors()
+    while not cursors.ended:
+        yield from run(pages.fetch(channel, cursors))
 
 
 async def _async_items(channel: Channel, pages: Pages[ResultT]) -> AsyncIterator[ResultT]:
-    cursor: str | None = None
-    while True:
-        page, cursor = await pages.fetch(channel, cursor)
-        for item in page:
+    cursors = Cursors()
+    while not cursors.ended:
+        for item in await pages.fetch(channel, cursors):
             yield item
-        if cursor is None:
-            return

@@ -7,11 +7,11 @@ from typing import Any, TypeAlias
 
 from cycles._core.amounts import Amount
 from cycles._errors import CyclesError, DuplicateResourceError, InvalidRequestError
-from cycles.admin._budgets import amount_body, create_budget, untouched
+from cycles.admin._budgets import amount_body, budget_call, create_budget, untouched
 from cycles.admin._channel import Channel
-from cycles.admin._keys import RUNTIME_PERMISSIONS, create_api_key
+from cycles.admin._keys import RUNTIME_PERMISSIONS, create_api_key, key_call
 from cycles.admin._scopes import checked_scope, tenant_of
-from cycles.admin._tenants import create_tenant
+from cycles.admin._tenants import create_tenant, tenant_call
 from cycles.admin.results import Budget, Onboarded
 
 Budgets: TypeAlias = Mapping[str, Amount | Iterable[Amount]]
@@ -45,14 +45,19 @@ async def onboard(
         InvalidRequestError: naming the argument that is wrong; nothing was sent.
         DuplicateResourceError: if the tenant exists with another name, or a budget with another allocation.
     """
-    wanted = _wanted(tenant_id, budgets)
+    wanted = _wanted(tenant_id, budgets, overdraft_limit)
+    for call in (
+        tenant_call(tenant_id, name, **tenant_settings),
+        *(budget_call(scope, amount, overdraft_limit=limit) for scope, amount, limit in wanted),
+        key_call(tenant_id, key_name, permissions=permissions),
+    ):
+        channel.wire.check(call)
     exists: list[str] = []
     try:
         tenant = await create_tenant(channel, tenant_id, name, **tenant_settings)
         exists.append(f"tenant {tenant_id}")
         made: list[Budget] = []
-        for scope, amount in wanted:
-            limit = overdraft_limit if overdraft_limit is not None and overdraft_limit.unit == amount.unit else None
+        for scope, amount, limit in wanted:
             made.append(await _budget(channel, scope, amount, limit))
             exists.append(f"budget {scope} in {amount.unit}")
         key = await create_api_key(channel, tenant_id, key_name, permissions=permissions)
@@ -62,8 +67,15 @@ async def onboard(
     return Onboarded(tenant=tenant, budgets=tuple(made), key=key)
 
 
-def _wanted(tenant_id: str, budgets: Budgets) -> list[tuple[str, Amount]]:
-    wanted: list[tuple[str, Amount]] = []
+def _wanted(
+    tenant_id: str, budgets: Budgets, overdraft_limit: Amount | None
+) -> list[tuple[str, Amount, Amount | None]]:
+    """Return scope, allocation and maximum debt of each budget."""
+    if not isinstance(budgets, Mapping):
+        raise InvalidRequestError(f"budgets must be a mapping of scopes to amounts: got {budgets!r:.80}")
+    if overdraft_limit is not None:
+        amount_body("overdraft_limit", overdraft_limit)
+    wanted: dict[tuple[str, str], tuple[str, Amount, Amount | None]] = {}
     for scope, amounts in budgets.items():
         path = checked_scope(scope)
         if tenant_of(path) != tenant_id:
@@ -71,9 +83,14 @@ def _wanted(tenant_id: str, budgets: Budgets) -> list[tuple[str, Amount]]:
                 f"budgets: {scope!r:.120} is not a scope of tenant {tenant_id!r:.80}; begin it with its tenant"
             )
         for amount in amounts if isinstance(amounts, Iterable) else [amounts]:
-            amount_body(f"budgets[{scope!r:.120}]", amount)
-            wanted.append((path, amount))
-    return wanted
+            unit = amount_body(f"budgets[{scope!r:.120}]", amount)["unit"]
+            if (path, unit) in wanted:
+                raise InvalidRequestError(f"budgets: {scope!r:.120} has two amounts in {unit}; pass one for each unit")
+            limit = overdraft_limit if overdraft_limit is not None and overdraft_limit.unit == amount.unit else None
+            wanted[path, unit] = (path, amount, limit)
+    if overdraft_limit is not None and all(limit is None for _, _, limit in wanted.values()):
+        raise InvalidRequestError(f"overdraft_limit is in {overdraft_limit.unit}, but no budget is; omit it")
+    return list(wanted.values())
 
 
 async def _budget(channel: Channel, scope: str, amount: Amount, limit: Amount | None) -> Budget:

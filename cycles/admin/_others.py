@@ -13,6 +13,7 @@ from cycles._core.outcome import Success
 from cycles._core.requests import Call, aware, without_none
 from cycles._errors import InvalidRequestError
 from cycles._wire import generated
+from cycles.admin._arguments import text_map, texts
 from cycles.admin._channel import PACKAGE, Channel, checked, once, read, require
 from cycles.admin._keys import unknown
 from cycles.admin._methods import Pages, pages
@@ -50,14 +51,18 @@ async def create_webhook(
         InvalidRequestError: naming the argument that is wrong; nothing was sent.
         AmbiguousResponseError: if it is unknown whether the subscription was created.
     """
-    body = {"url": url, "event_types": list(event_types)} | without_none(
+    if secret == "":
+        raise InvalidRequestError(
+            "secret is empty, so anyone could sign deliveries; omit it to let the server make one"
+        )
+    body = {"url": url, "event_types": texts("event_types", event_types)} | without_none(
         signing_secret=secret,
         scope_filter=scope_filter,
-        headers=None if headers is None else dict(headers),
+        headers=text_map("headers", headers),
         name=name,
         description=description,
         disable_after_failures=disable_after_failures,
-        metadata=None if metadata is None else dict(metadata),
+        metadata=text_map("metadata", metadata),
     )
     call = Call("createWebhookSubscription", query=without_none(tenant_id=tenant), body=body)
     outcome = await checked(channel, call, once)
@@ -96,10 +101,10 @@ def audit(
     """
     query = {
         "tenant_id": tenant,
-        "operation": _list(operation),
-        "resource_type": _list(resource_type),
+        "operation": _list("operation", operation),
+        "resource_type": _list("resource_type", resource_type),
         "resource_id": resource_id,
-        "error_code": _list(error_code),
+        "error_code": _list("error_code", error_code),
         "key_id": key_id,
         "status": status,
         "from": None if since is None else aware("since", since),
@@ -110,9 +115,8 @@ def audit(
     return pages(channel, "listAuditLogs", "logs", AuditEntry, query)
 
 
-def _list(values: str | Sequence[str]) -> list[str] | None:
-    listed = [values] if isinstance(values, str) else list(values)
-    return listed or None
+def _list(name: str, values: str | Sequence[str]) -> list[str] | None:
+    return ([values] if isinstance(values, str) else texts(name, values)) or None
 
 
 def quota_counters(

@@ -11,6 +11,7 @@ from cycles._core.outcome import Success
 from cycles._core.requests import Call, without_none
 from cycles._errors import InvalidRequestError
 from cycles._flows.retry import uncertain
+from cycles.admin._arguments import text_map
 from cycles.admin._channel import Channel, change, checked, failed, once, read
 from cycles.admin.results import Tenant
 
@@ -58,14 +59,43 @@ async def create_tenant(
         InvalidRequestError: naming the argument that is wrong; nothing was sent.
         DuplicateResourceError: if the tenant exists with another name.
     """
+    call = tenant_call(
+        tenant_id,
+        name,
+        parent=parent,
+        overage_policy=overage_policy,
+        default_ttl_ms=default_ttl_ms,
+        max_ttl_ms=max_ttl_ms,
+        max_extensions=max_extensions,
+        metadata=metadata,
+    )
+    success = await change(channel, call)
+    return evolve(_tenant(success), created=success.status == 201)
+
+
+def tenant_call(
+    tenant_id: str,
+    name: str,
+    *,
+    parent: str | None = None,
+    overage_policy: str | None = None,
+    default_ttl_ms: int | None = None,
+    max_ttl_ms: int | None = None,
+    max_extensions: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Call:
+    """Return the call that creates a tenant.
+
+    Raises:
+        InvalidRequestError: if `metadata` is no mapping.
+    """
     body = {
         "tenant_id": tenant_id,
         "name": name,
         **_settings(overage_policy, default_ttl_ms, max_ttl_ms, max_extensions),
-        **without_none(parent_tenant_id=parent, metadata=None if metadata is None else dict(metadata)),
+        **without_none(parent_tenant_id=parent, metadata=text_map("metadata", metadata)),
     }
-    success = await change(channel, Call("createTenant", body=body))
-    return evolve(_tenant(success), created=success.status == 201)
+    return Call("createTenant", body=body)
 
 
 async def tenant(channel: Channel, tenant_id: str) -> Tenant:
@@ -103,7 +133,7 @@ async def update_tenant(
         )
     body = {
         **_settings(overage_policy, default_ttl_ms, max_ttl_ms, max_extensions),
-        **without_none(name=name, status=status, metadata=None if metadata is None else dict(metadata)),
+        **without_none(name=name, status=status, metadata=text_map("metadata", metadata)),
     }
     return _tenant(await change(channel, _update(tenant_id, body)))
 

@@ -31,10 +31,15 @@ def test_the_environment_configures_the_client(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("base_url", "api_key", "message"),
-    [(None, KEY, "CYCLES_ADMIN_BASE_URL"), ("http://a.test", None, "CYCLES_ADMIN_API_KEY"), ("x", KEY, "base_url")],
+    [
+        (None, KEY, "CYCLES_ADMIN_BASE_URL"),
+        ("http://a.test", None, "CYCLES_ADMIN_API_KEY"),
+        ("x", KEY, "base_url"),
+        ("http://a.test", lambda: KEY, "api_key must be a string"),
+    ],
 )
 def test_a_missing_or_wrong_setting_is_named(
-    monkeypatch: pytest.MonkeyPatch, base_url: str | None, api_key: str | None, message: str
+    monkeypatch: pytest.MonkeyPatch, base_url: str | None, api_key: Any, message: str
 ) -> None:
     monkeypatch.delenv("CYCLES_ADMIN_BASE_URL", raising=False)
     monkeypatch.delenv("CYCLES_ADMIN_API_KEY", raising=False)
@@ -145,6 +150,14 @@ def test_a_list_that_repeats_its_cursor_is_an_error() -> None:
         list(Script(ok(page), ok(page)).admin.api_keys())
 
 
+def test_a_list_that_goes_in_a_circle_is_an_error() -> None:
+    pages = [ok({"keys": [], "next_cursor": cursor}) for cursor in ("c1", "c2", "c1")]
+    script = Script(*pages)
+    with pytest.raises(cycles.AmbiguousResponseError, match="the list does not end"):
+        list(script.admin.api_keys())
+    assert len(script.calls) == 3
+
+
 def test_filters_of_the_audit_log() -> None:
     script = Script(ok({"logs": [], "has_more": False}))
     since = datetime(2026, 1, 2, tzinfo=UTC)
@@ -195,12 +208,47 @@ Wrong = Callable[[Admin], Any]
         (lambda admin: admin.create_webhook("https://a.test", []), "event_types"),
         (lambda admin: admin.onboard("acme", "A", budgets={"tenant:b": FIVE}, key_name="k"), "not a scope of tenant"),
         (lambda admin: admin.raw("nope"), "no 'nope'"),
+        (lambda admin: admin.fund("tenant:a", 5, operation="RESET_SPENT", spent=FIVE), "amount must be an amount"),
+        (lambda admin: admin.create_tenant("acme\n", "x"), "tenant_id: must match"),
+        (lambda admin: admin.create_tenant("acme", "x", metadata=["a"]), "metadata must be a mapping"),
+        (lambda admin: admin.budgets(scope_prefix=5), "scope_prefix must be a string"),
+        (lambda admin: admin.start_periods("acme", FIVE, period="p", scope_prefix=5), "scope_prefix must be a string"),
+        (lambda admin: admin.audit(operation=None), "operation must be a list of strings"),
+        (lambda admin: admin.audit(operation=["fundBudget"] * 26), "operation: must have at most 25 items, has 26"),
+        (lambda admin: admin.create_api_key("acme", "k", permissions="balances:read"), "permissions must be a list"),
+        (lambda admin: admin.create_api_key("acme", "k", permissions=None), "permissions must be a list"),
+        (lambda admin: admin.create_api_key("acme", "k", scope_filter="agent:a"), "scope_filter must be a list"),
+        (lambda admin: admin.create_webhook("https://a.test", "budget.funded"), "event_types must be a list"),
+        (lambda admin: admin.create_webhook("https://a.test", ["budget.funded"], secret=""), "secret is empty"),
+        (lambda admin: admin.create_webhook("https://a.test", ["budget.funded"], headers="a"), "headers must be a map"),
     ],
 )
 def test_wrong_arguments_are_named_and_nothing_is_sent(wrong: Wrong, message: str) -> None:
     script = Script()
     with pytest.raises(cycles.InvalidRequestError, match=message):
         wrong(script.admin)
+    assert script.calls == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"budgets": None}, "budgets must be a mapping"),
+        ({"budgets": {"tenant:acme": "5"}}, "must be an amount"),
+        ({"budgets": {"tenant:acme": FIVE, "tenant:ACME": FIVE}}, "two amounts in TOKENS"),
+        ({"overdraft_limit": 5}, "overdraft_limit must be an amount"),
+        ({"overdraft_limit": cycles.credits(1)}, "overdraft_limit is in CREDITS, but no budget is"),
+        ({"key_name": 5}, "name: must be string"),
+        ({"key_name": "k" * 257}, "name: must have at most 256 characters"),
+        ({"permissions": "balances:read"}, "permissions must be a list"),
+        ({"max_ttl_ms": 5}, "max_reservation_ttl_ms"),
+    ],
+)
+def test_onboarding_checks_every_step_before_the_first_is_sent(wrong: dict[str, Any], message: str) -> None:
+    script = Script()
+    given: dict[str, Any] = {"budgets": {"tenant:acme": FIVE}, "key_name": "prod", **wrong}
+    with pytest.raises(cycles.InvalidRequestError, match=message):
+        script.admin.onboard("acme", "Acme", **given)
     assert script.calls == []
 
 

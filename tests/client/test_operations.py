@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 
 import cycles
@@ -89,6 +90,19 @@ async def test_reservations_go_on_to_the_next_page_when_they_are_read(world: Wor
     others = await world.all(rows)
     assert sorted(row.reservation_id for row in [first, *others]) == sorted(ids)
     assert len(server.requests.of("list")) == 3
+
+
+def test_a_list_whose_pages_go_in_a_circle_is_an_error() -> None:
+    cursors = iter(("c1", "c2", "c1", "c2"))
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"reservations": [], "has_more": True, "next_cursor": next(cursors)})
+
+    http = httpx.Client(transport=httpx.MockTransport(respond))
+    client = cycles.Cycles(base_url="http://cycles.test", api_key="k", tenant="acme", http_client=http)
+    with pytest.raises(cycles.AmbiguousResponseError, match="the list does not end"):
+        list(client.reservations())
+    assert next(cursors) == "c2"
 
 
 async def test_filters_take_aware_datetimes_only(world: World) -> None:

@@ -164,6 +164,7 @@ WINDOWS = [
     ({"x": jwk()["x"] + "="}, AUTHORITY),
     ({"x": jwk()["x"][:-1]}, AUTHORITY),
     ({"x": jwk()["x"] + "\n"}, AUTHORITY),
+    ({"x": jwk()["x"][:-1] + chr(ord(jwk()["x"][-1]) + 1)}, AUTHORITY),  # the same 32 bytes in another text
 ]
 
 

@@ -90,8 +90,16 @@ def test_a_required_member_that_is_wrong_is_named(name: str, value: Any) -> None
     assert caught.value.status == 400
 
 
+def test_an_optional_text_that_is_empty_counts_as_absent() -> None:
+    names = ("scope", "correlation_id", "request_id", "trace_id")
+    empty: dict[str, Any] = dict.fromkeys(names, "")
+    event = cycles.WebhookReceiver(SECRET).receive(**delivery(**empty))
+    assert [getattr(event, name) for name in names] == [None] * 4
+    assert event.raw["scope"] == ""
+
+
 @pytest.mark.parametrize(
-    ("name", "value"), [("data", []), ("actor", "x"), ("metadata", 1), ("scope", {}), ("trace_id", 1)]
+    ("name", "value"), [("data", []), ("data", ""), ("actor", "x"), ("metadata", 1), ("scope", {}), ("trace_id", 1)]
 )
 def test_a_known_member_of_the_wrong_type_is_named(name: str, value: Any) -> None:
     with pytest.raises(cycles.WebhookPayloadError, match=f"'{name}'"):
@@ -134,8 +142,9 @@ def test_a_signed_body_that_is_no_strict_json_object_is_rejected(body: bytes) ->
         ('{"a": 1, "a": 1}', "twice"),
         ("1" * 5000, "JSON"),
         ("[" * 99_999, "deep"),
+        ("-1e999", "too large"),
     ],
-    ids=["NaN", "Infinity", "doubled", "digits", "deep"],
+    ids=["NaN", "Infinity", "doubled", "digits", "deep", "overflow"],
 )
 def test_a_complete_event_with_a_value_that_is_not_strict_json_is_rejected(written: str, problem: str) -> None:
     body = json.dumps({**EVENT, "data": {"value": 1}}).replace('"value": 1', f'"value": {written}').encode()
@@ -246,10 +255,14 @@ def test_wrong_arguments_are_named() -> None:
         with pytest.raises(cycles.InvalidRequestError, match=name):
             receiver.receive(**call)
     for name in ("max_age_ms", "max_body_bytes"):
-        for value in (0, -1, 1.5, True, "5"):
+        for value in (0, -1, 1.5, True, "5", *([10**30] if name == "max_age_ms" else [])):
             wrong: dict[str, Any] = {name: value}
             with pytest.raises(cycles.ConfigurationError, match=name):
                 cycles.WebhookReceiver(SECRET, **wrong)
+    with pytest.raises(cycles.ConfigurationError, match="ttl_ms"):
+        cycles.SeenEvents(ttl_ms=10**30)
+    with pytest.raises(cycles.ConfigurationError, match="seen"):
+        cycles.WebhookReceiver(SECRET, seen=5)  # type: ignore[arg-type]
     with pytest.raises(cycles.ConfigurationError):
         cycles.sign_webhook(b"{}", ["a", "b"])  # type: ignore[arg-type]
     with pytest.raises(cycles.InvalidRequestError, match="body"):
