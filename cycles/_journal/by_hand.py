@@ -20,15 +20,16 @@ from attrs import evolve
 from cycles._core.records import Record, decode, encode, file_name
 from cycles._journal.file_store import (
     REJECTED,
+    SETTLED_AT,
     make_private_folder,
     move_to_free_name,
     read_whole,
     write_whole,
 )
-from cycles._journal.inspection import DISCARDED, SETTLED_AT, InspectedRecord
+from cycles._journal.inspection import DISCARDED, InspectedRecord
 from cycles._journal.spend_log import PREFIX, SUFFIX, left_entries
+from cycles._journal.store import SETTLED_KEPT_MS
 
-_KEPT_MS: Final = 30 * 86_400_000  # how long a rejected record stays after it was settled by hand
 _ENDINGS: Final = (".json", ".quarantined", DISCARDED, ".tmp")
 _PARTITION: Final = re.compile(r"[0-9a-f]{16}")
 
@@ -99,7 +100,7 @@ def remove_settled(records: Iterable[InspectedRecord], now_ms: int) -> None:
         OSError: one cannot be deleted.
     """
     for entry in records:
-        if entry.settled_at_ms is not None and now_ms - entry.settled_at_ms > _KEPT_MS:
+        if entry.settled_at_ms is not None and now_ms - entry.settled_at_ms > SETTLED_KEPT_MS:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(entry.path)
 

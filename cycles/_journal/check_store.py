@@ -10,7 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from cycles._journal.store import POISON_CLAIMS, JournalStore, OperatedStore, Put, StoreFactory
+from attrs import evolve
+
+from cycles._journal.store import (
+    POISON_CLAIMS,
+    JournalStore,
+    Kept,
+    OperatedStore,
+    Put,
+    SettledStore,
+    StoreFactory,
+)
 
 _LONG_MS: Final = 600_000
 _CLAIMERS: Final = 8
@@ -133,6 +143,26 @@ def kept_records_are_not_claimed(store: JournalStore, other: JournalStore) -> No
             _expect(rejected in {each.key for each in other.claim(1000, _LONG_MS)}, "a restored record is claimed")
 
 
+def settled_records_are_kept_for_a_time(store: JournalStore, other: JournalStore) -> None:
+    """A rejected record that an operator has settled stays until `remove_settled` deletes it."""
+    old, recent, pending = _keys(3)
+    with _settled(store, old, recent, pending):
+        if not isinstance(store, SettledStore) or not isinstance(other, SettledStore):
+            return  # a store need not have this
+        store.put([Put(pending, _RECORD, None, _LONG_MS)])
+        given = [Kept(key, _RECORD, "BUDGET_FROZEN", "rejected", 0, at_ms) for key, at_ms in ((old, 5), (recent, 6))]
+        _expect([store.keep_settled(each) for each in given] == [True, True], "keep_settled returns True")
+        _expect(not store.keep_settled(evolve(given[0], key=pending)), "keep_settled leaves another record unchanged")
+        _expect(not store.keep_settled(given[0]), "keep_settled returns False for a record that is kept already")
+        _expect(set(_mine(other, old, recent, pending)) == {pending}, "list returns no settled record")
+        claimed = {each.key for each in other.claim(1000, _LONG_MS)}
+        _expect(not claimed & {old, recent}, "claim returns no settled record")
+        other.remove_settled(6)
+        if isinstance(store, OperatedStore):
+            kept = [each for each in store.kept() if each.key in (old, recent)]
+            _expect(kept == given[1:], "remove_settled deletes what was settled before a time, and nothing else")
+
+
 def a_claim_returns_due_records_once(store: JournalStore, other: JournalStore) -> None:
     """Only due records are claimed, each by one client, with a growing fence."""
     due, later = _keys(2)
@@ -204,6 +234,7 @@ _CHECKS: Final[tuple[tuple[Callable[[JournalStore, JournalStore], None], bool], 
     (settling_twice_is_harmless, False),
     (renewing_returns_what_is_missing, False),
     (kept_records_are_not_claimed, False),
+    (settled_records_are_kept_for_a_time, False),
     (a_claim_returns_due_records_once, True),
     (a_renewed_record_is_not_claimed, True),
     (eight_claimers_get_each_record_once, True),

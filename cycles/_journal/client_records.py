@@ -104,8 +104,7 @@ class Records:
         """Return the entries of the journal but for those that guards of this process are settling."""
         if self._journal is None:
             return []
-        if isinstance(self._journal, Journal):
-            self._journal.remove_settled(now_ms)
+        self._journal.remove_settled(now_ms)
         self._journal.recover_spend()
         found = self._journal.pending()
         in_progress = self.in_progress()

@@ -26,7 +26,7 @@ from typing import Final
 from cycles._core.records import RecordError, decode, file_name
 from cycles._journal.bounded import BoundedCalls
 from cycles._journal.spare_files import SUFFIX, SpareFiles, locked_spare
-from cycles._journal.store import Claimed, Put, Stored, StoreError
+from cycles._journal.store import Claimed, Kept, Put, Stored, StoreError
 
 _PRIVATE_FOLDER: Final = 0o700
 _PRIVATE_FILE: Final = 0o600
@@ -39,6 +39,7 @@ _WRITE_ATTEMPTS: Final = 3
 _TEMPORARY: Final = re.compile(r"(v2-[0-9a-f]{64}\.json)\.([0-9a-f]+-\d+)-\d+\.tmp")
 _OWN_NAME: Final = re.compile(r"v2-([0-9a-f]{64})\.json")
 REJECTED: Final = "rejected"
+SETTLED_AT: Final = "settled_at_ms"  # member of a rejected record that was settled by hand
 NOTHING_THERE: Final = (FileNotFoundError, NotADirectoryError)
 
 
@@ -123,12 +124,31 @@ class FileStore:
         """Move the record into the folder `rejected`, with the reason."""
         with _store_errors(), contextlib.suppress(*NOTHING_THERE):
             name = _name(key)
-            folder = os.path.join(self.locate(), REJECTED, "")
-            make_private_folder(folder, sync=self._sync)
-            kept = json.dumps({"reason": reason, "record": json.loads(self.read(name))}).encode("ascii")
-            write_whole(folder + name, f"{folder}{name}.{self._unique()}.tmp", kept, sync=self._sync)
+            self._keep_rejected(name, {"reason": reason, "record": json.loads(self.read(name))})
             self._claimed.pop(key, None)
             self.remove(name)
+
+    def keep_settled(self, kept: Kept) -> bool:
+        """Keep a rejected record that is settled."""
+        with _store_errors():
+            name = _name(kept.key)
+            if any(os.path.lexists(self.path(each)) for each in (name, os.path.join(REJECTED, name))):
+                return False
+            members = {"reason": kept.reason, "record": json.loads(kept.record), SETTLED_AT: kept.settled_at_ms}
+            self._keep_rejected(name, members)
+            return True
+
+    def remove_settled(self, before_ms: int) -> None:
+        """Delete what was settled by hand before a time."""
+        folder = os.path.join(self.locate(), REJECTED, "")
+        with _store_errors():
+            for name in self._rejected_names():
+                settled_ms = None
+                with contextlib.suppress(OSError, ValueError, AttributeError):  # a file that hangs, or of others
+                    settled_ms = json.loads(self._calls.call(folder + name, read_whole)).get(SETTLED_AT)
+                if type(settled_ms) is int and settled_ms < before_ms:
+                    with contextlib.suppress(*NOTHING_THERE):
+                        os.unlink(folder + name)
 
     def close(self) -> None:
         """Remove the files that are kept for reuse. A record can be saved afterwards, in a file of its own."""
@@ -157,13 +177,9 @@ class FileStore:
     def rejected(self) -> Iterator[bytes]:
         """Yield the content of each file in the folder `rejected`: an object with `reason` and `record`."""
         folder = os.path.join(self.locate(), REJECTED, "")
-        with contextlib.suppress(*NOTHING_THERE):
-            with os.scandir(folder) as found:
-                names = sorted(item.name for item in found)
-            for name in names:
-                if _OWN_NAME.fullmatch(name):
-                    with contextlib.suppress(*NOTHING_THERE):
-                        yield self._calls.call(folder + name, read_whole)
+        for name in self._rejected_names():
+            with contextlib.suppress(*NOTHING_THERE):
+                yield self._calls.call(folder + name, read_whole)
 
     def listed(self) -> builtins.list[str]:
         """Return the names of all records, in no order. Opens nothing and makes no directory."""
@@ -241,6 +257,17 @@ class FileStore:
                 sync_folder(folder)
         else:
             write_whole(folder + name, f"{folder}{name}.{self._unique()}.tmp", content, sync=self._sync)
+
+    def _rejected_names(self) -> builtins.list[str]:
+        with contextlib.suppress(*NOTHING_THERE), os.scandir(os.path.join(self.locate(), REJECTED)) as found:
+            return sorted(item.name for item in found if _OWN_NAME.fullmatch(item.name))
+        return []  # no record was ever rejected there
+
+    def _keep_rejected(self, name: str, members: dict[str, object]) -> None:
+        folder = os.path.join(self.locate(), REJECTED, "")
+        make_private_folder(folder, sync=self._sync)
+        content = json.dumps(members).encode("ascii")
+        write_whole(folder + name, f"{folder}{name}.{self._unique()}.tmp", content, sync=self._sync)
 
     def _finish_writing(self, temporary: str, name: str | None) -> set[str]:
         """Finish what a writer began that died before its rename. Returns the names this adds. None: any name."""

@@ -20,12 +20,11 @@ from cycles._core.amounts import Amount
 from cycles._core.records import Record, RecordError, decode
 from cycles._core.settlement import actual_of
 from cycles._journal.bounded import BoundedCalls
-from cycles._journal.file_store import NOTHING_THERE, REJECTED, read_whole
+from cycles._journal.file_store import NOTHING_THERE, REJECTED, SETTLED_AT, read_whole
 
 State: TypeAlias = Literal["pending", "deferred", "quarantined", "rejected", "unfinished"]
 
 DISCARDED: Final = ".discarded"
-SETTLED_AT: Final = "settled_at_ms"  # member of a rejected record that was settled by hand
 _KEY: Final = re.compile(r"v2-([0-9a-f]{64})\.json(\.|$)")
 _SHORTEST_PREFIX: Final = 6
 
@@ -96,18 +95,6 @@ def inspect(root: Path) -> list[InspectedRecord]:
     calls = BoundedCalls()
     found = [entry for path, rejected in _paths(root) if (entry := _read(calls, path, rejected, now_ms)) is not None]
     return sorted(found, key=lambda entry: (entry.recorded_at_ms or 0, entry.path))
-
-
-def inspect_rejected(folder: str) -> list[InspectedRecord]:
-    """Return the rejected records of one journal, whose files are in `folder` (with a separator at its end).
-
-    Raises:
-        OSError: the folder cannot be read. One that does not exist is empty.
-    """
-    now_ms, calls = time.time_ns() // 1_000_000, BoundedCalls()
-    folder += REJECTED
-    _, names = _listed(folder)
-    return [entry for name in names if (entry := _read(calls, f"{folder}/{name}", True, now_ms)) is not None]
 
 
 def select(records: list[InspectedRecord], wanted: str) -> list[InspectedRecord]:

@@ -19,11 +19,11 @@ import attrs
 
 from cycles._config import Durability
 from cycles._core.records import Record, RecordError, decode, encode, file_name, partition
-from cycles._journal.file_store import NOTHING_THERE, REJECTED, FileStore
+from cycles._journal.file_store import NOTHING_THERE, FileStore
 from cycles._journal.pool_log import ChunkLogs
 from cycles._journal.pool_recovery import recover_chunks
 from cycles._journal.spend_log import SpendLog, latest_records, left_entries
-from cycles._journal.store import JournalStore, Put, StoreError
+from cycles._journal.store import SETTLED_KEPT_MS, JournalStore, Put, StoreError
 
 IssueKind = Literal["unwritable", "unreadable", "quarantined", "foreign", "store"]
 Entry = NewType("Entry", str)
@@ -226,14 +226,9 @@ class Journal:
     def remove_settled(self, now_ms: int) -> None:
         """Delete the rejected records that were settled by hand more than 30 days ago."""
         try:
-            if os.path.lexists(self._files.path(REJECTED)):  # most journals have none, and load nothing for it
-                from cycles._journal import by_hand, inspection
-
-                by_hand.remove_settled(inspection.inspect_rejected(self._files.locate()), now_ms)
-        except NOTHING_THERE:
-            return
-        except OSError as error:
-            self._report_unreadable(self._files.known_folder, error)
+            self._files.remove_settled(now_ms - SETTLED_KEPT_MS)
+        except (StoreError, OSError) as error:
+            self._report_unreadable(self._files.known_folder, error.__cause__ or error)
 
     def load(self, entry: Entry) -> Record | None:
         """Return the record of an entry. None: it is deleted, or cannot be settled by this client, and reported."""
@@ -330,7 +325,7 @@ class Journal:
             once="",
         )
 
-    def _report_unreadable(self, path: str, error: OSError) -> None:
+    def _report_unreadable(self, path: str, error: BaseException) -> None:
         message = f"the settlement journal cannot use {path} ({error}); it stays there and is not settled"
         self._report_once("unreadable", path, message, error)
 

@@ -121,6 +121,22 @@ class MemoryStore:
         with self._use():
             self._delete(key)
 
+    def keep_settled(self, kept: Kept) -> bool:
+        """Keep a rejected record that is settled."""
+        with self._use():
+            if self._row(kept.key) is not None:
+                return False
+            self._rows[self._place(kept.key)] = _Row(kept.record, 0, kept=kept)
+            return True
+
+    def remove_settled(self, before_ms: int) -> None:
+        """Delete what was settled by hand before a time."""
+        with self._use():
+            for (owner, key), row in [*self._rows.items()]:
+                settled_ms = None if row.kept is None else row.kept.settled_at_ms
+                if owner == self._partition and settled_ms is not None and settled_ms < before_ms:
+                    self._delete(key)
+
     def problems(self) -> builtins.list[str]:
         """Return nothing: this store is for tests."""
         return []

@@ -78,8 +78,15 @@ select k from unnest($2::text[]) as k where k not in (select key from own)
   and not exists (select 1 from cycles_journal j where j.partition = $1::text and j.key = k)"""
 _LIST: Final = f"""select key, record, floor(extract(epoch from due) * 1000)::bigint, fence from cycles_journal
 where partition = $1::text and {_LIVE} order by due limit $2::int"""
-_KEPT: Final = """select key, record, quarantined, rejected from cycles_journal
+_SETTLED_CLAIMS: Final = -1  # `claims` of a rejected row that an operator has settled; its `due` says when
+_KEPT: Final = f"""select key, record, quarantined, rejected,
+  case when claims = {_SETTLED_CLAIMS} then floor(extract(epoch from due) * 1000)::bigint end from cycles_journal
 where partition = $1::text and (quarantined is not null or rejected is not null) limit $2::int"""
+_AT: Final = "timestamptz 'epoch' + $2::bigint * interval '1 millisecond'"
+_KEEP_SETTLED: Final = f"""insert into cycles_journal (partition, key, record, rejected, claims, due)
+values ($1::text, $3::text, $4::text, $5::text, {_SETTLED_CLAIMS}, {_AT}) on conflict do nothing returning key"""
+_REMOVE_SETTLED: Final = f"""delete from cycles_journal
+where partition = $1::text and rejected is not null and claims = {_SETTLED_CLAIMS} and due < {_AT}"""
 _RESTORE: Final = """update cycles_journal set quarantined = null, rejected = null, claims = 0, due = clock_timestamp()
 where partition = $1::text and key = $2::text and (quarantined is not null or rejected is not null) returning key"""
 
@@ -170,9 +177,10 @@ class PostgresStore:
     def kept(self, limit: int = 1000) -> builtins.list[Kept]:
         """Return records that are rejected or quarantined."""
         found: builtins.list[Kept] = []
-        for key, record, quarantined, rejected in self._run(_KEPT, str(limit).encode()):
+        for key, record, quarantined, rejected, settled in self._run(_KEPT, str(limit).encode()):
+            settled_at_ms = None if settled is None else int(settled)
             if rejected is not None:
-                found.append(Kept(_word(key), record or b"", rejected.decode(), "rejected"))
+                found.append(Kept(_word(key), record or b"", rejected.decode(), "rejected", 0, settled_at_ms))
             else:
                 found.append(Kept(_word(key), record or b"", (quarantined or b"").decode(), "quarantined"))
         return found
@@ -184,6 +192,16 @@ class PostgresStore:
     def discard(self, key: str) -> None:
         """Delete a record in any state."""
         self._run("delete from cycles_journal where partition = $1::text and key = $2::text", key.encode())
+
+    def keep_settled(self, kept: Kept) -> bool:
+        """Keep a rejected record that is settled."""
+        settled_at_ms = str(kept.settled_at_ms or 0).encode()
+        values = settled_at_ms, kept.key.encode(), _text(kept.record).encode(), _reason(kept.reason)
+        return bool(self._run(_KEEP_SETTLED, *values))
+
+    def remove_settled(self, before_ms: int) -> None:
+        """Delete what was settled by hand before a time."""
+        self._run(_REMOVE_SETTLED, str(before_ms).encode())
 
     def problems(self) -> builtins.list[str]:
         """Return nothing: no setting of the database deletes records."""
@@ -205,7 +223,7 @@ class PostgresStore:
 
     def _keep(self, column: str, key: str, reason: str) -> None:
         sql = f"update cycles_journal set {column} = $3::text where partition = $1::text and key = $2::text and {_LIVE}"
-        self._run(sql, key.encode(), reason.encode("utf-8", "replace").replace(b"\0", b""))
+        self._run(sql, key.encode(), _reason(reason))
 
     def _run(self, sql: str, *parameters: bytes) -> builtins.list[Row]:
         if not self._is_ready:
@@ -291,6 +309,10 @@ def _text(record: bytes) -> str:
     if "\0" in text:
         raise StoreError("the record contains a NUL character; PostgreSQL cannot keep it")
     return text
+
+
+def _reason(text: str) -> bytes:
+    return text.encode("utf-8", "replace").replace(b"\0", b"")
 
 
 def _word(value: bytes | None) -> str:

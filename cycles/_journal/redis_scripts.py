@@ -140,6 +140,31 @@ end
 return 0
 """
 
+# ARGV: key, record, reason, at_ms, settled_at_ms.
+_KEEP_SETTLED: Final = """
+for _, number in ipairs({1, 5, 6}) do
+  if redis.call('HEXISTS', KEYS[number], ARGV[1]) == 1 then
+    return 0
+  end
+end
+local kept = {record = ARGV[2], reason = ARGV[3], at_ms = tonumber(ARGV[4]), settled_at_ms = tonumber(ARGV[5])}
+redis.call('HSET', KEYS[6], ARGV[1], cjson.encode(kept))
+return 1
+"""
+
+# ARGV: milliseconds since the epoch.
+_REMOVE_SETTLED: Final = """
+local rows = redis.call('HGETALL', KEYS[6])
+for i = 1, #rows, 2 do
+  local settled = cjson.decode(rows[i + 1])['settled_at_ms']
+  if settled and settled < tonumber(ARGV[1]) then
+    redis.call('HDEL', KEYS[6], rows[i])
+    redis.call('HDEL', KEYS[3], rows[i])
+  end
+end
+return 1
+"""
+
 # ARGV: key.
 _DISCARD: Final = """
 for number = 1, 6 do
@@ -162,4 +187,6 @@ SCRIPTS: Final = {
     "kept": _KEPT,
     "restore": _RESTORE,
     "discard": _DISCARD,
+    "keep_settled": _KEEP_SETTLED,
+    "remove_settled": _REMOVE_SETTLED,
 }

@@ -4,7 +4,8 @@ Each operation is one Lua script, on the server's clock.
 
 The keys of one partition share a hash slot: `cycles:j1:{partition}:records` (record by key), `:due` (sorted by
 milliseconds), `:fence` (claims so far), `:claims` (claims since an attempt ended), `:quarantine` and `:rejected`
-(objects with record, reason and at_ms). No key expires. See `docs/fleets.md#redis`.
+(objects with record, reason and at_ms, and settled_at_ms if an operator has settled it). No key expires. See
+`docs/fleets.md#redis`.
 """
 
 from __future__ import annotations
@@ -133,8 +134,10 @@ class RedisStore:
         for key, raw, state in self._run("kept", []):
             values = json.loads(_bytes(raw).decode("utf-8", "surrogateescape"))
             record = values["record"].encode("utf-8", "surrogateescape")
-            at_ms = int(values.get("at_ms", 0))
-            found.append(Kept(_text(key), record, str(values.get("reason")), _STATES[_text(state)], at_ms))
+            at_ms, settled_ms = int(values.get("at_ms", 0)), values.get("settled_at_ms")
+            settled_at_ms = None if settled_ms is None else int(settled_ms)
+            reason = str(values.get("reason"))
+            found.append(Kept(_text(key), record, reason, _STATES[_text(state)], at_ms, settled_at_ms))
         return found[:limit]
 
     def restore(self, key: str) -> bool:
@@ -144,6 +147,15 @@ class RedisStore:
     def discard(self, key: str) -> None:
         """Delete a record in any state."""
         self._run("discard", [key])
+
+    def keep_settled(self, kept: Kept) -> bool:
+        """Keep a rejected record that is settled."""
+        arguments = [kept.key, kept.record, kept.reason, kept.at_ms, kept.settled_at_ms or 0]
+        return bool(self._run("keep_settled", arguments))
+
+    def remove_settled(self, before_ms: int) -> None:
+        """Delete what was settled by hand before a time."""
+        self._run("remove_settled", [before_ms])
 
     def problems(self) -> builtins.list[str]:
         """Return what in the configuration of Redis can lose records. Empty if Redis does not show it."""

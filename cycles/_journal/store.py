@@ -19,6 +19,9 @@ POISON_CLAIMS: Final = 10
 """So many claims without the end of an attempt: the record stops each process that claims it, and is quarantined."""
 POISON_REASON: Final = f"poison: claimed {POISON_CLAIMS} times, and no attempt ended"
 
+SETTLED_KEPT_MS: Final = 30 * 86_400_000
+"""How long a rejected record stays after an operator has settled it."""
+
 
 @frozen
 class Put:
@@ -62,6 +65,7 @@ class Kept:
 
     Attributes:
         at_ms: When that was, in milliseconds since the epoch on the store's clock; 0 if it is unknown.
+        settled_at_ms: When an operator settled a rejected amount, in milliseconds since the epoch.
     """
 
     key: str
@@ -69,6 +73,7 @@ class Kept:
     reason: str
     state: Literal["rejected", "quarantined"]
     at_ms: int = 0
+    settled_at_ms: int | None = None
 
 
 class JournalStore(Protocol):
@@ -137,6 +142,19 @@ class OperatedStore(Protocol):
 
     def problems(self) -> list[str]:
         """Return what in the configuration of the database can lose records, one sentence each."""
+        ...
+
+
+@runtime_checkable
+class SettledStore(Protocol):
+    """What a store may have in addition, to keep a rejected record for a time after an operator has settled it."""
+
+    def keep_settled(self, kept: Kept) -> bool:
+        """Keep a rejected record that is settled. False: the store has a record under its key, which is unchanged."""
+        ...
+
+    def remove_settled(self, before_ms: int) -> None:
+        """Delete what was settled by hand before a time, in milliseconds since the epoch."""
         ...
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,11 +19,12 @@ from cycles._core.records import Record, RecordError, decode, encode
 from cycles._journal.file_store import FileStore
 from cycles._journal.inspection import InspectedRecord, State, entry_of, inspect
 from cycles._journal.open_journal import open_store
-from cycles._journal.store import BindableStore, JournalStore, Kept, OperatedStore, Put
+from cycles._journal.store import SETTLED_KEPT_MS, BindableStore, JournalStore, Kept, OperatedStore, Put, SettledStore
 from cycles._journal.store_journal import key_of
 
 MOST: Final = 100_000
 _BATCH: Final = 500
+_NOT_CLAIMED_MS: Final = 600_000
 
 
 @frozen
@@ -42,7 +44,7 @@ class StoreView:
         found = [self._entry(each.key, "pending", each.record, now_ms) for each in self.store.list(MOST)]
         for kept in self._kept():
             entry = self._entry(kept.key, "pending", kept.record, now_ms)
-            found.append(evolve(entry, state=kept.state, reason=kept.reason))
+            found.append(evolve(entry, state=kept.state, reason=kept.reason, settled_at_ms=kept.settled_at_ms))
         return sorted(found, key=lambda entry: (entry.recorded_at_ms or 0, entry.path))
 
     def has(self, entry: InspectedRecord) -> bool:
@@ -77,6 +79,16 @@ class StoreView:
             StoreError: the store does not respond.
         """
         self.store.put([Put(key_of(record.reservation_id), encode(record))])
+
+    def mark_settled(self, entry: InspectedRecord, now_ms: int) -> None:
+        """Keep a rejected record that was put back and is settled; delete what was settled more than 30 days ago.
+
+        Raises:
+            StoreError: the store does not respond.
+        """
+        if isinstance(self.store, SettledStore):
+            self.store.keep_settled(_kept(entry, now_ms))
+            self.store.remove_settled(now_ms - SETTLED_KEPT_MS)
 
     def close(self) -> None:
         """Close the connections of the store."""
@@ -131,46 +143,80 @@ def move_files_into(url: str, source: Path, timeout_s: float) -> Moved:
         by_owner.setdefault(owner, []).append(entry)
     for owner, entries in by_owner.items():
         with contextlib.closing(view_of(url, owner, timeout_s)) as view:
+            target = _Target(view.store)
             for entry in entries:
-                done = _into_store(view.store, entry)
+                done = _into_store(target, entry)
                 moved, left = moved + done, left + (not done)
     return Moved(moved, left)
 
 
-def _into_store(store: JournalStore, entry: InspectedRecord) -> bool:
+class _Target:
+    """A store into which records are moved. A record stays where it was if the target has another one under its key."""
+
+    def __init__(self, store: JournalStore) -> None:
+        self.store = store
+        self._known = {each.key: each.record for each in store.list(MOST)}
+        if isinstance(store, OperatedStore):
+            self._known.update((each.key, each.record) for each in store.kept(MOST))
+
+    def lacks(self, key: str, record: bytes) -> bool:
+        """Return whether the record may be put there: the target has none under its key, or the same bytes."""
+        return self._known.get(key, record) == record
+
+    def put(self, pairs: Sequence[tuple[str, bytes]]) -> None:
+        """Put records that are settled next."""
+        self.store.put([Put(key, record) for key, record in pairs if key not in self._known])
+
+    def keep(self, kept: Kept) -> bool:
+        """Put a record that is never claimed. False: it cannot be kept there."""
+        if kept.key in self._known:
+            return True
+        if kept.settled_at_ms is not None and isinstance(self.store, SettledStore):
+            return self.store.keep_settled(kept)
+        if kept.state == "quarantined" and isinstance(self.store, FileStore) and not _is_record(kept.record):
+            return False
+        self.store.put([Put(kept.key, kept.record, None, _NOT_CLAIMED_MS)])  # until it is marked, one line below
+        (self.store.reject if kept.state == "rejected" else self.store.quarantine)(kept.key, kept.reason)
+        return True
+
+
+def _into_store(target: _Target, entry: InspectedRecord) -> bool:
     if entry.state not in ("pending", "deferred", "rejected") or entry.record is None:
         return False
     path = Path(entry.path)
-    record = path.read_bytes() if entry.state != "rejected" else _encoded(entry.record)
-    store.put([Put(entry.id, record)])
     if entry.state == "rejected":
-        store.reject(entry.id, entry.reason or "rejected")
+        kept = _kept(entry, entry.settled_at_ms)
+        if not target.lacks(kept.key, kept.record) or not target.keep(kept):
+            return False
+    else:
+        record = path.read_bytes()
+        if not target.lacks(entry.id, record):
+            return False
+        target.put([(entry.id, record)])
     path.unlink(missing_ok=True)
     return True
 
 
-def move_store_into(view: StoreView, target: JournalStore) -> Moved:
+def move_store_into(view: StoreView, store: JournalStore) -> Moved:
     """Move the records of a store into another store, or into the files of one partition.
 
     Raises:
         StoreError: a store does not respond. What was moved until then stays moved.
     """
+    target = _Target(store)
     stored = view.store.list(MOST)
-    for start in range(0, len(stored), _BATCH):
-        batch = stored[start : start + _BATCH]
-        target.put([Put(each.key, each.record) for each in batch])
+    movable = [each for each in stored if target.lacks(each.key, each.record)]
+    for start in range(0, len(movable), _BATCH):
+        batch = movable[start : start + _BATCH]
+        target.put([(each.key, each.record) for each in batch])
         view.store.settle([each.key for each in batch])
-    kept = view._kept()
-    left = 0
-    for each in kept:
-        if each.state == "quarantined" and isinstance(target, FileStore) and not _is_record(each.record):
-            left += 1
-            continue
-        target.put([Put(each.key, each.record)])
-        (target.reject if each.state == "rejected" else target.quarantine)(each.key, each.reason)
-        if isinstance(view.store, OperatedStore):
+    moved, left = len(movable), len(stored) - len(movable)
+    for each in view._kept():
+        done = target.lacks(each.key, each.record) and target.keep(each)
+        moved, left = moved + done, left + (not done)
+        if done and isinstance(view.store, OperatedStore):
             view.store.discard(each.key)
-    return Moved(len(stored) + len(kept) - left, left)
+    return Moved(moved, left)
 
 
 def files_of(folder: Path, owner: str) -> FileStore:
@@ -189,6 +235,10 @@ def _is_record(content: bytes) -> bool:
     except RecordError:
         return False
     return True
+
+
+def _kept(entry: InspectedRecord, settled_at_ms: int | None) -> Kept:
+    return Kept(entry.id, _encoded(entry.record or {}), entry.reason or "rejected", "rejected", 0, settled_at_ms)
 
 
 def _encoded(members: dict[str, Any]) -> bytes:

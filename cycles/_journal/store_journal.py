@@ -18,7 +18,7 @@ from cycles._errors import StoreError
 from cycles._journal.journal import Entry, JournalIssue
 from cycles._journal.pool_log import ChunkLogs
 from cycles._journal.spend_log import SpendLog
-from cycles._journal.store import OperatedStore, Put
+from cycles._journal.store import SETTLED_KEPT_MS, OperatedStore, Put, SettledStore
 from cycles._journal.store_records import RENEW_BATCH, Held, StoreRecords, key_of as key_of
 
 CLAIM_BATCH: Final = 16
@@ -185,6 +185,15 @@ class StoreJournal(StoreRecords):
                 except RecordError:
                     continue
         return found
+
+    def remove_settled(self, now_ms: int) -> None:
+        """Delete the rejected records that were settled by hand more than 30 days ago."""
+        self._local.remove_settled(now_ms)
+        if isinstance(self._store, SettledStore):
+            try:
+                self._store.remove_settled(now_ms - SETTLED_KEPT_MS)
+            except StoreError as error:
+                self._health.failed(error)
 
     def spend_log(self) -> SpendLog:
         """Return the slots in which this process writes known spend ahead, on the local disk."""

@@ -8,6 +8,7 @@ requests to connections and the replies back to it.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from cycles._core.outcome import Outcome, classify_response
 from cycles._core.protocol import GET_EVIDENCE_KEYS
 from cycles._core.requests import Call, TraceId, aware, check_id
 from cycles._core.schema import Check, Checkers
-from cycles._core.secret import Secret
+from cycles._core.secret import Secret, pattern_of
 from cycles._errors import InvalidRequestError
 from cycles._version import __version__
 
@@ -86,6 +87,7 @@ class Wire:
     ) -> None:
         self._tables = tables or runtime_tables
         self._keys: tuple[str, ...] = ()  # the current one first, then those before it
+        self._secrets: re.Pattern[str] | None = None
         self._key_header = key_header.decode()
         more = [self._header("default_headers", name, value) for name, value in (headers or {}).items()]
         common = [(b"User-Agent", USER_AGENT.encode()), *more]
@@ -104,6 +106,7 @@ class Wire:
         """Send this key from now on."""
         if self._keys[:1] != (api_key,):
             self._keys = (api_key, *(key for key in self._keys if key != api_key))[:_KEPT_KEYS]
+            self._secrets = pattern_of(self._keys)
             self._headers = [*self._public_headers, (self._key_header.encode(), Secret(api_key.encode()))]
 
     def needs_key(self, call: Call) -> bool:
@@ -179,9 +182,7 @@ class Wire:
 
     def redact(self, text: str) -> str:
         """Return `text` without the API key, for messages of a server that repeat it."""
-        for key in self._keys:
-            text = text.replace(key, "[api key]")
-        return text
+        return text if self._secrets is None else self._secrets.sub("[api key]", text)
 
     def item_check(self, operation: str) -> Check:
         """Return the check of one item of a list whose items are checked one by one."""

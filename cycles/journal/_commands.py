@@ -353,7 +353,10 @@ def _retry_as_event(context: Context, config: cycles.Config, entry: InspectedRec
         raise cycles.InvalidRequestError("this record was settled by hand already; discard it, or leave it")
     context.confirm(f"send {entry.amount} of {entry.reservation_id} as an event{warning}?")
     if _in_store(context, entry, lambda view: view.put_rejected_back(record)):
-        return _flush_one(context, config, entry)
+        status = _flush_one(context, config, entry)
+        if status == DONE:
+            _in_store(context, entry, lambda view: view.mark_settled(entry, time.time_ns() // 1_000_000))
+        return status
     path = _changing(lambda: by_hand.put_rejected_back(entry, record))
     status = _flush_one(context, config, entry)
     now_ms = time.time_ns() // 1_000_000

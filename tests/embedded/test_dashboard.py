@@ -232,6 +232,7 @@ def test_the_redactor_leaves_everything_else_alone() -> None:
     value = {"longer-key": ["longer-key-1 and longer-key", 'a quoted"key', 3], "x": "xx", "n": None}
     cleaned = json.loads(redactor.encode(value))
     assert cleaned == {"longer-key": ["*** and ***", "a ***", 3], "x": "xx", "n": None}
+    assert json.loads(Redactor(["test"]).encode("the latest test")) == "the latest ***"
 
 
 # --- controls ---------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 
 import cycles
 from cycles import _errors
+from cycles._wire.wire import Wire
 from tests.support.stub import Stub, hang_up, ok
 
 from .conftest import KEY, Caller, Make
@@ -135,6 +136,24 @@ def test_a_key_that_the_server_echoes_is_redacted(call: Caller, caplog: pytest.L
     everything = [str(error), repr(error), repr(error.args), repr(error.__dict__), repr(error.details), caplog.text]
     assert not [text for text in everything if KEY in text]
     assert KEY not in repr(pickle.dumps(error))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message", "shown"),
+    [
+        (["k"], "check the key 'k': kk", "check the key '[api key]': kk"),
+        (["test"], "the latest test-key: test", "the latest [api key]-key: [api key]"),
+        (["a.c"], "abc a.c", "abc [api key]"),
+        (["longer-key"], "xlonger-keyx", "x[api key]x"),
+        (["key-1234-and-more", "key-1234"], "key-1234-and-more", "[api key]"),
+    ],
+)
+def test_a_short_key_is_hidden_as_a_whole_word_only(keys: list[str], message: str, shown: str) -> None:
+    """A key of one letter would otherwise be found in most words of a message."""
+    wire = Wire("")
+    for key in keys:
+        wire.use_key(key)
+    assert wire.redact(message) == shown
 
 
 @pytest.mark.parametrize("operation", ["create", "commit", "decide"])

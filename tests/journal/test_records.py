@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from cycles._core.records import (
     MAX_DEFERRED_MS,
@@ -53,6 +53,7 @@ records = st.builds(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # machines of CI may be busy
 @given(records)
 def test_every_record_is_read_back_unchanged(record: Record) -> None:
     assert decode(encode(record)) == record

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cycles._journal import by_hand
 from cycles._journal.client_records import Records
-from cycles._journal.inspection import inspect_rejected
+from cycles._journal.inspection import inspect
 from cycles._journal.journal import Journal
 from tests.journal.kit import a_record
 
@@ -15,13 +15,13 @@ SETTLED_MS = 1_700_000_000_000
 
 
 def rejected(journal: Journal) -> list[str | None]:
-    return [entry.reservation_id for entry in inspect_rejected(f"{journal.directory}/")]
+    return [entry.reservation_id for entry in inspect(Path(journal.directory))]
 
 
 def test_only_records_that_were_settled_more_than_30_days_ago_are_deleted(journal: Journal) -> None:
     for name in ("rsv_by_hand", "rsv_open"):
         journal.reject(a_record(name), "BUDGET_EXCEEDED")
-    by_name = {entry.reservation_id: entry for entry in inspect_rejected(f"{journal.directory}/")}
+    by_name = {entry.reservation_id: entry for entry in inspect(Path(journal.directory))}
     by_hand.mark_settled(by_name["rsv_by_hand"], SETTLED_MS)
     records = Records(journal)
     records.left_by_others(SETTLED_MS + 30 * DAY_MS)

@@ -31,11 +31,11 @@ def made(url: str, durability: Any = "process") -> Callable[[], JournalStore]:
 
 def test_the_memory_store_passes() -> None:
     shared = MemoryStore()
-    assert len(check_store(lambda: shared.bind("p"))) == 10
+    assert len(check_store(lambda: shared.bind("p"))) == 11
 
 
 def test_the_file_store_passes(tmp_path: Path) -> None:
-    assert len(check_store(lambda: FileStore(tmp_path, lambda: "p", sync=False), exclusive_claims=False)) == 6
+    assert len(check_store(lambda: FileStore(tmp_path, lambda: "p", sync=False), exclusive_claims=False)) == 7
 
 
 @pytest.mark.parametrize("durability", ["process", "disk"])
@@ -44,7 +44,7 @@ def test_the_stores_of_a_fleet_pass(variable: str, durability: str) -> None:
     url = os.environ.get(variable)
     if not url:
         pytest.skip(f"{variable} is not set: make test-stores starts the server")
-    assert len(check_store(made(url, durability))) == 10
+    assert len(check_store(made(url, durability))) == 11
 
 
 class _Broken(MemoryStore):

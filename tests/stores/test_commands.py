@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import cycles
 from cycles._core.records import Record, encode, file_name, partition
 from cycles._journal import open_journal, store_inspection
 from cycles._journal.memory_store import MemoryStore
-from cycles._journal.store import Put
+from cycles._journal.store import Kept, Put
 from cycles._journal.store_journal import key_of
 from cycles.journal.__main__ import main
 
@@ -132,7 +133,28 @@ def test_a_rejected_amount_is_sent_as_an_event(
     assert run(capsys, "retry", "event:k3", "--yes")[0] != 0
     status, out = run(capsys, "retry", "event:k3", "--as-event", "--yes")
     assert (status, server.spent("tenant:acme")) == (0, cycles.tokens(3)), out
-    assert bound(store, url).kept() == []
+    assert bound(store, url).list() == []
+    assert "BUDGET_EXCEEDED (settled by hand)" in run(capsys, "list", "--rejected")[1]
+    status, out = run(capsys, "retry", "event:k3", "--as-event", "--yes")
+    assert (status, "settled by hand already" in out, server.spent("tenant:acme")) == (2, True, cycles.tokens(3)), out
+
+
+def test_an_amount_that_was_settled_by_hand_is_deleted_after_30_days(
+    store: MemoryStore, url: str, server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = an_event(url, 3, recorded_at_ms=2_000_000_000_000)
+    key, settled_at_ms = key_of(record.reservation_id), 2_000_000_000_000
+    bound(store, url).keep_settled(Kept(key, encode(record), "BUDGET_FROZEN", "rejected", 0, settled_at_ms))
+    fill(store, url, 4)
+    bound(store, url).reject(key_of("event:k4"), "BUDGET_FROZEN")
+    left = []
+    for age_ms in (30 * 86_400_000, 30 * 86_400_000 + 1):
+        moment = (settled_at_ms + age_ms) * 1_000_000
+        monkeypatch.setattr(time, "time_ns", lambda moment=moment: moment)
+        with cycles.Cycles() as client:
+            client.flush(1.0)
+        left.append({kept.key for kept in bound(store, url).kept()})
+    assert left == [{key, key_of("event:k4")}, {key_of("event:k4")}]
 
 
 def test_a_record_is_discarded(store: MemoryStore, url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,3 +183,32 @@ def test_records_move_between_files_and_store_with_the_same_bytes(
     assert (folder / file_name(record.reservation_id)).read_bytes() == content
     assert bound(store, url).list() == []
     assert "secret" not in out
+
+
+def test_a_rejected_amount_that_is_settled_stays_settled_when_it_moves(
+    store: MemoryStore, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = an_event(url, 3)
+    key = key_of(record.reservation_id)
+    bound(store, url).keep_settled(Kept(key, encode(record), "BUDGET_FROZEN", "rejected", 0, 7))
+    assert run(capsys, "move", STORE, str(tmp_path / "files"))[0] == 0
+    assert bound(store, url).kept() == []
+    assert "BUDGET_FROZEN (settled by hand)" in run(capsys, "list", "--rejected")[1]
+    assert run(capsys, "move", str(tmp_path / "files"), STORE)[0] == 0
+    assert [(kept.key, kept.settled_at_ms) for kept in bound(store, url).kept()] == [(key, 7)]
+
+
+def test_a_record_stays_if_the_store_has_another_one_under_its_key(
+    store: MemoryStore, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(store, url, 3)
+    before = bound(store, url).list()
+    folder = tmp_path / "files" / partition(url, "acme", "")
+    folder.mkdir(parents=True)
+    older = folder / file_name("event:k3")
+    older.write_bytes(encode(an_event(url, 3, recorded_at_ms=1)))
+    status, out = run(capsys, "move", str(tmp_path / "files"), STORE)
+    assert (status, "0 moved" in out, "1 left" in out, older.exists()) == (4, True, True, True), out
+    status, out = run(capsys, "move", STORE, str(tmp_path / "files"))
+    assert (status, "0 moved" in out, "1 left" in out) == (4, True, True), out
+    assert bound(store, url).list() == before

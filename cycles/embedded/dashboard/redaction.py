@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from cycles._core.secret import pattern_of
 from cycles.embedded.records import ApiKey, Record
 
 REDACTED: Final = "***"
@@ -44,9 +45,8 @@ class Redactor:
 
     def _cleaned(self, value: Any) -> Any:
         if isinstance(value, str):
-            for key in sorted(self._keys, key=len, reverse=True):  # a key may begin with another one
-                value = value.replace(key, REDACTED)
-            return _KEY.sub(REDACTED, value)
+            keys = pattern_of(self._keys)
+            return _KEY.sub(REDACTED, value if keys is None else keys.sub(REDACTED, value))
         if isinstance(value, dict):
             return {name: self._cleaned(item) for name, item in value.items()}
         return [self._cleaned(item) for item in value] if isinstance(value, list | tuple) else value
