@@ -242,10 +242,10 @@ def _watch(pool: PoolState, chunk: PoolChunk) -> None:
         if event == "lease_lost":
             for state in list(chunk.states):  # before the chunk is settled, which ends its heartbeat
                 state.lease_lost()
-            pool.lease_lost(chunk)
 
     heartbeat.may_extend = partial(pool.may_extend, chunk)
     heartbeat.on_change = changed
+    heartbeat.on_lost = partial(pool.lease_lost, chunk)  # after the loss is reported
 
 
 def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | CyclesError) -> None:
