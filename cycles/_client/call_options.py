@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypedDict, cast
 
 from attrs import evolve, field, frozen
@@ -67,6 +67,26 @@ class CallOptions:
         if self.timeout is None and self.max_retries is None and not self.extra_headers:
             return io
         return cast(Io, _CallIo(io, self))
+
+
+def options_of_call(flow: Callable[..., Any], keywords: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of one call out of its keywords, if the operation has them as ``**request``.
+
+    Raises:
+        TypeError: The operation has no such keyword.
+    """
+    code = flow.__code__
+    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    if not keywords or "request" not in code.co_varnames[len(known) : len(known) + 1]:
+        return {}
+    given = {name: keywords.pop(name) for name in REQUEST_OPTIONS if name in keywords}
+    unknown = [name for name in keywords if name not in known]
+    if unknown:
+        raise TypeError(
+            f"{flow.__name__}() got an unexpected keyword argument {unknown[0]!r:.80}; "
+            f"it takes {', '.join(known[1:])}, and the options of a call: {', '.join(REQUEST_OPTIONS)}"
+        )
+    return given
 
 
 class _CallIo:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
 
+from attrs import evolve
+
 from cycles._client import lists, operations
 from cycles._client.async_operations import AsyncOperations
 from cycles._client.call_options import CallOptions
@@ -227,6 +229,8 @@ class Cycles(MakesMany, MakesViews):
         *,
         actual: Actual = None,
         lease_policy: LeasePolicy | None = None,
+        timeout: float | None = None,
+        extra_headers: Mapping[str, str] | None = None,
     ) -> Reservation:
         """Describe the continuation of a guard that `detach` transferred, or of a reservation that `find` returned.
 
@@ -237,19 +241,24 @@ class Cycles(MakesMany, MakesViews):
             token: The return value of `guard.detach()`, or a row of `find`, `reservation` or `reservations`.
             actual: As for `reserve`; a token does not contain it.
             lease_policy: By default, the policy of the guard that was detached.
+            timeout: As for `reserve`; a token does not contain it.
+            extra_headers: As for `reserve`; a token does not contain them.
 
         Raises:
-            InvalidRequestError: It is not a token.
+            InvalidRequestError: It is not a token, or an option is wrong.
         """
         from cycles._flows import transfer
 
         policy = None if lease_policy is None else checked_policy(lease_policy)
         if isinstance(token, ReservationSummary):
-            serialized = transfer.found(token, actual, policy or self._config.lease_policy)
+            serialized = transfer.found(token, actual, policy or self._options.of_request(self._config)["lease_policy"])
         else:
             serialized = transfer.deserialize(token, actual, policy)
         checked_actual(actual, serialized.request.estimate)
-        return Reservation(self._runtime, serialized.request, lambda io, _, take: transfer.attach(io, serialized, take))
+        options = self._changed({"timeout": timeout, "extra_headers": extra_headers})
+        request = evolve(serialized.request, timeout=options.timeout, extra_headers=options.extra_headers)
+        continued = evolve(serialized, request=request)
+        return Reservation(self._runtime, request, lambda io, _, take: transfer.attach(io, continued, take))
 
     def on_event(self, observer: Observer) -> Callable[[], None]:
         """Call `observer` with each event (see `cycles.events`). Returns a callable that removes the observer.

@@ -38,6 +38,8 @@ class MakesMany:
         settle_ms: int = 30_000,
         limit: Amount | None = None,
         max_scopes: int = 8,
+        timeout: float | None = None,
+        extra_headers: Mapping[str, str] | None = None,
     ) -> Pool:
         """Return a pool: many guards from few reservations, in microseconds and usually without a request.
 
@@ -58,6 +60,8 @@ class MakesMany:
             limit: The most that the pool may spend in this process. Beyond it `reserve` raises `BudgetExceededError`
                 with the code POOL_LIMIT, and sends nothing.
             max_scopes: The most sets of subject levels with chunks. Guards of further ones are reserved directly.
+            timeout: Seconds that one attempt of a request of the pool may take, in place of the client's.
+            extra_headers: Headers that the requests of the pool have in addition.
 
         Raises:
             InvalidRequestError: A value is wrong; nothing was sent.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 
 from attrs import evolve, field, frozen
 
-from cycles._client.call_options import REQUEST_OPTIONS, CallOptions
+from cycles._client.call_options import CallOptions, options_of_call
 from cycles._client.context import current_subject
 from cycles._client.options import AnySubject, checked_timeout
 from cycles._config import Config
@@ -87,18 +87,8 @@ def _context(client: HasContext, flow: Callable[..., Any], keywords: dict[str, A
         TypeError: The operation has no such keyword.
         InvalidRequestError: An option of the call is wrong.
     """
-    code, context = flow.__code__, client._context()
-    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    if keywords and "request" in code.co_varnames[len(known) : len(known) + 1]:
-        given = {name: keywords.pop(name) for name in REQUEST_OPTIONS if name in keywords}
-        unknown = [name for name in keywords if name not in known]
-        if unknown:
-            raise TypeError(
-                f"{flow.__name__}() got an unexpected keyword argument {unknown[0]!r:.80}; "
-                f"it takes {', '.join(known[1:])}, and the options of a call: {', '.join(REQUEST_OPTIONS)}"
-            )
-        return context.with_options(**given) if given else context
-    return context
+    context, given = client._context(), options_of_call(flow, keywords)
+    return context.with_options(**given) if given else context
 
 
 def blocking(

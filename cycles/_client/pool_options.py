@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cycles._client.options import checked_amount, checked_flag, checked_policy, checked_unavailable
+from cycles._client.call_options import REQUEST_OPTIONS
+from cycles._client.options import (
+    checked_amount,
+    checked_flag,
+    checked_policy,
+    checked_timeout,
+    checked_unavailable,
+)
 from cycles._client.pool import Pool, PoolOwner, pool_name
 from cycles._config import LeasePolicy
 from cycles._core.amounts import Amount
@@ -60,7 +67,9 @@ def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
 def _request(client: PoolOwner, given: dict[str, Any], chunk: Amount) -> ReserveRequest:
     """Return the reserve request of the pool's chunks, with the options of the client where none is given."""
     config, context = client.config, client._context()
-    options = context.options
+    if given["timeout"] is not None:
+        checked_timeout(given["timeout"])
+    options = context.options.over({name: given[name] for name in REQUEST_OPTIONS})
     return ReserveRequest(
         estimate=chunk,
         action=as_action(given["action"]),

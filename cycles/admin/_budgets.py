@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Unpack
 
+from cycles._client.call_options import RequestOptions
 from cycles._core.amounts import Amount
 from cycles._core.outcome import RejectedResponse, Success
 from cycles._core.requests import Call, aware, without_none
@@ -43,6 +44,7 @@ async def create_budget(
     overage_policy: str | None = None,
     period: tuple[datetime, datetime] | None = None,
     metadata: Mapping[str, str] | None = None,
+    **request: Unpack[RequestOptions],
 ) -> Budget:
     """Create the budget of a scope in the unit of `allocated`.
 
@@ -127,7 +129,7 @@ async def untouched(channel: Channel, scope: str, allocated: Amount) -> Budget |
     return found if found.allocated == allocated and not used else None
 
 
-async def budget(channel: Channel, scope: str, *, unit: str) -> Budget:
+async def budget(channel: Channel, scope: str, *, unit: str, **request: Unpack[RequestOptions]) -> Budget:
     """Return the budget of a scope in one unit.
 
     Raises:
@@ -153,6 +155,7 @@ def budgets(
     utilization_max: float | None = None,
     search: str | None = None,
     page_size: int | None = None,
+    **request: Unpack[RequestOptions],
 ) -> Pages[Budget]:
     """Return budgets lazily, page by page. Filters are combined with "and"; an old server ignores unknown ones.
 
@@ -182,7 +185,9 @@ def budgets(
     return pages(channel, "listBudgets", "ledgers", Budget, query)
 
 
-async def freeze(channel: Channel, scope: str, *, unit: str, reason: str | None = None) -> Budget:
+async def freeze(
+    channel: Channel, scope: str, *, unit: str, reason: str | None = None, **request: Unpack[RequestOptions]
+) -> Budget:
     """Freeze a budget: it rejects reservations and funding until it is unfrozen.
 
     Args:
@@ -191,7 +196,9 @@ async def freeze(channel: Channel, scope: str, *, unit: str, reason: str | None 
     return await _set_state(channel, "freezeBudget", "FROZEN", _place(scope, unit), reason)
 
 
-async def unfreeze(channel: Channel, scope: str, *, unit: str, reason: str | None = None) -> Budget:
+async def unfreeze(
+    channel: Channel, scope: str, *, unit: str, reason: str | None = None, **request: Unpack[RequestOptions]
+) -> Budget:
     """Make a frozen budget active again.
 
     Args:

@@ -7,11 +7,14 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import httpx
+from attrs import evolve
 
+from cycles._client.options import checked_timeout
 from cycles._config import Config
+from cycles._core.headers import checked_header, checked_headers, merged_headers
 from cycles._core.outcome import NoSuccess, Outcome, Success, Unreachable
 from cycles._core.requests import Call
 from cycles._errors import ConfigurationError, CyclesError
@@ -191,6 +194,40 @@ class AsyncChannel(_BaseChannel):
     async def pause(self, seconds: float) -> None:
         """Sleep in this task."""
         await asyncio.sleep(seconds)
+
+
+class _CallChannel:
+    """A channel with the timeout and headers of one call."""
+
+    def __init__(self, channel: Channel, timeout_s: float | None, headers: Mapping[str, str]) -> None:
+        self._channel = channel
+        self._headers = headers
+        self.timeout_s = channel.timeout_s if timeout_s is None else timeout_s
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    async def send(self, call: Call) -> Outcome:
+        """Make one attempt."""
+        timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
+        headers = merged_headers(self._headers, call.headers)
+        return await self._channel.send(evolve(call, timeout_s=timeout_s, headers=headers))
+
+
+def with_options(channel: Channel, timeout: Any = None, extra_headers: Any = None) -> Channel:
+    """Return the channel with options of one call.
+
+    Raises:
+        InvalidRequestError: One of them is wrong; nothing was sent.
+    """
+    if timeout is None and extra_headers is None:
+        return channel
+    if timeout is not None:
+        checked_timeout(timeout)
+    headers = checked_headers("extra_headers", extra_headers)
+    for name, value in headers.items():
+        checked_header("extra_headers", name, value, _KEY_HEADER.decode())
+    return cast(Channel, _CallChannel(channel, timeout, headers))
 
 
 def channels(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
+from cycles._client.call_options import RequestOptions
 from cycles._core.amounts import Amount
 from cycles._core.requests import Call, new_key, without_none
 from cycles._errors import BulkActionError, InvalidRequestError
@@ -24,6 +25,7 @@ async def fund(
     spent: Amount | None = None,
     reason: str | None = None,
     idempotency_key: str | None = None,
+    **request: Unpack[RequestOptions],
 ) -> Funding:
     """Change the allocation, the spent amount or the debt of a budget.
 
@@ -65,14 +67,26 @@ def _funding(operation: str, amount: Amount, spent: Amount | None, reason: str |
 
 
 async def credit(
-    channel: Channel, scope: str, amount: Amount, *, reason: str | None = None, idempotency_key: str | None = None
+    channel: Channel,
+    scope: str,
+    amount: Amount,
+    *,
+    reason: str | None = None,
+    idempotency_key: str | None = None,
+    **request: Unpack[RequestOptions],
 ) -> Funding:
     """Add to the allocation of a budget. Debt stays unchanged; `repay_debt` repays it."""
     return await fund(channel, scope, amount, operation="CREDIT", reason=reason, idempotency_key=idempotency_key)
 
 
 async def debit(
-    channel: Channel, scope: str, amount: Amount, *, reason: str | None = None, idempotency_key: str | None = None
+    channel: Channel,
+    scope: str,
+    amount: Amount,
+    *,
+    reason: str | None = None,
+    idempotency_key: str | None = None,
+    **request: Unpack[RequestOptions],
 ) -> Funding:
     """Remove from the allocation of a budget, at most what remains.
 
@@ -83,14 +97,26 @@ async def debit(
 
 
 async def resize(
-    channel: Channel, scope: str, amount: Amount, *, reason: str | None = None, idempotency_key: str | None = None
+    channel: Channel,
+    scope: str,
+    amount: Amount,
+    *,
+    reason: str | None = None,
+    idempotency_key: str | None = None,
+    **request: Unpack[RequestOptions],
 ) -> Funding:
     """Set the allocation of a budget to an amount. Spent amount, reservations and debt stay unchanged."""
     return await fund(channel, scope, amount, operation="RESET", reason=reason, idempotency_key=idempotency_key)
 
 
 async def repay_debt(
-    channel: Channel, scope: str, amount: Amount, *, reason: str | None = None, idempotency_key: str | None = None
+    channel: Channel,
+    scope: str,
+    amount: Amount,
+    *,
+    reason: str | None = None,
+    idempotency_key: str | None = None,
+    **request: Unpack[RequestOptions],
 ) -> Funding:
     """Repay debt of a budget. An amount beyond the debt is added to the allocation."""
     return await fund(channel, scope, amount, operation="REPAY_DEBT", reason=reason, idempotency_key=idempotency_key)
@@ -104,6 +130,7 @@ async def start_period(
     period: str,
     spent: Amount | None = None,
     reason: str | None = None,
+    **request: Unpack[RequestOptions],
 ) -> Funding:
     """Start a new period of a budget: set its allocation, and the spent amount to `spent` or zero.
 
@@ -132,6 +159,7 @@ async def start_periods(
     period: str,
     scope_prefix: str | None = None,
     expected_count: int | None = None,
+    **request: Unpack[RequestOptions],
 ) -> BulkReport:
     """Start a new period of all budgets of a tenant in the unit of `allocated`, with the same allocation for each.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Unpack
 
+from cycles._client.call_options import RequestOptions
 from cycles._core.outcome import NoSuccess, RejectedResponse, Success
 from cycles._core.paging import Cursors
 from cycles._core.requests import Call, aware, without_none
@@ -36,6 +37,7 @@ async def create_api_key(
     scope_filter: Sequence[str] | None = None,
     expires_at: datetime | None = None,
     description: str | None = None,
+    **request: Unpack[RequestOptions],
 ) -> NewApiKey:
     """Create an API key of a tenant. `secret` of the result is the key; no later call can return it.
 
@@ -115,6 +117,7 @@ def api_keys(
     status: str | None = None,
     search: str | None = None,
     page_size: int | None = None,
+    **request: Unpack[RequestOptions],
 ) -> Pages[ApiKey]:
     """Return API keys without their secrets, lazily.
 
@@ -128,7 +131,9 @@ def api_keys(
     return pages(channel, "listApiKeys", "keys", ApiKey, query)
 
 
-async def revoke_api_key(channel: Channel, key_id: str, *, reason: str | None = None) -> ApiKey:
+async def revoke_api_key(
+    channel: Channel, key_id: str, *, reason: str | None = None, **request: Unpack[RequestOptions]
+) -> ApiKey:
     """Revoke an API key permanently. The runtime server rejects it from then on, also for commits.
 
     If the outcome is unknown, the request is repeated; then "revoked already" is a success.
@@ -160,7 +165,7 @@ async def _find(channel: Channel, key_id: str) -> ApiKey:
     raise NotFoundError(f"no API key has the id {key_id!r:.80}; api_keys() lists them", status=404, code="NOT_FOUND")
 
 
-async def rotate_api_key(channel: Channel, key_id: str) -> NewApiKey:
+async def rotate_api_key(channel: Channel, key_id: str, **request: Unpack[RequestOptions]) -> NewApiKey:
     """Create a key like an existing one: same tenant, name, permissions and scopes. The old key keeps working.
 
     Deploy the new key, then revoke the old one with `revoke_api_key`.

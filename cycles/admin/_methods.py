@@ -8,11 +8,12 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from attrs import frozen
 
+from cycles._client.call_options import options_of_call
 from cycles._core.paging import Cursors
 from cycles._core.requests import Call
 from cycles._core.results import Result
 from cycles._flows.io import run
-from cycles.admin._channel import Channel, read
+from cycles.admin._channel import Channel, read, with_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,12 +26,23 @@ class HasChannel(Protocol):
     _channel: Any
 
 
+def _channel(client: HasChannel, operation: Callable[..., Any], keywords: dict[str, Any]) -> Channel:
+    """Return the channel of one call, and take the options of the call out of its keywords.
+
+    Raises:
+        TypeError: The operation has no such keyword.
+        InvalidRequestError: An option of the call is wrong.
+    """
+    given = options_of_call(operation, keywords)
+    return with_options(client._channel, **given)
+
+
 def blocking(operation: Callable[Concatenate[Channel, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Any, P], R]:
     """Return an operation as a method that blocks."""
 
     @wraps(operation)
     def method(self: HasChannel, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return run(operation(self._channel, *args, **kwargs))
+        return run(operation(_channel(self, operation, kwargs), *args, **kwargs))
 
     return method
 
@@ -42,7 +54,7 @@ def awaiting(
 
     @wraps(operation)
     async def method(self: HasChannel, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await operation(self._channel, *args, **kwargs)
+        return await operation(_channel(self, operation, kwargs), *args, **kwargs)
 
     return method
 
@@ -92,7 +104,8 @@ def iterating(
 
     @wraps(describe)
     def method(self: HasChannel, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[ResultT]:
-        return _items(self._channel, describe(self._channel, *args, **kwargs))
+        channel = _channel(self, describe, kwargs)
+        return _items(channel, describe(channel, *args, **kwargs))
 
     return method
 
@@ -104,7 +117,8 @@ def iterating_async(
 
     @wraps(describe)
     def method(self: HasChannel, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[ResultT]:
-        return _async_items(self._channel, describe(self._channel, *args, **kwargs))
+        channel = _channel(self, describe, kwargs)
+        return _async_items(channel, describe(channel, *args, **kwargs))
 
     return method
 

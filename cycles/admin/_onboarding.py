@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from cycles._core.amounts import Amount
 from cycles._errors import CyclesError, DuplicateResourceError, InvalidRequestError
 from cycles.admin._budgets import amount_body, budget_call, create_budget, untouched
-from cycles.admin._channel import Channel
+from cycles.admin._channel import Channel, with_options
 from cycles.admin._keys import RUNTIME_PERMISSIONS, create_api_key, key_call
 from cycles.admin._scopes import checked_scope, tenant_of
 from cycles.admin._tenants import create_tenant, tenant_call
@@ -27,6 +27,8 @@ async def onboard(
     key_name: str,
     permissions: Sequence[str] = RUNTIME_PERMISSIONS,
     overdraft_limit: Amount | None = None,
+    timeout: float | None = None,
+    extra_headers: Mapping[str, str] | None = None,
     **tenant_settings: Any,
 ) -> Onboarded:
     """Create a tenant, its budgets and a key, in this order. A repetition continues where an earlier call failed.
@@ -39,12 +41,15 @@ async def onboard(
         key_name: Display name of the key.
         permissions: What the key may do.
         overdraft_limit: Maximum debt of the budgets in its unit.
+        timeout: Seconds that one attempt of a request may take.
+        extra_headers: Headers that each request has in addition.
         tenant_settings: Settings of `create_tenant`.
 
     Raises:
         InvalidRequestError: naming the argument that is wrong; nothing was sent.
         DuplicateResourceError: if the tenant exists with another name, or a budget with another allocation.
     """
+    channel = with_options(channel, timeout, extra_headers)
     wanted = _wanted(tenant_id, budgets, overdraft_limit)
     for call in (
         tenant_call(tenant_id, name, **tenant_settings),

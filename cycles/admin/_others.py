@@ -5,16 +5,17 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Unpack
 
 from attrs import evolve
 
+from cycles._client.call_options import RequestOptions
 from cycles._core.outcome import Success
 from cycles._core.requests import Call, aware, without_none
 from cycles._errors import InvalidRequestError
 from cycles._wire import generated
 from cycles.admin._arguments import text_map, texts
-from cycles.admin._channel import PACKAGE, Channel, checked, once, read, require
+from cycles.admin._channel import PACKAGE, Channel, checked, once, read, require, with_options
 from cycles.admin._keys import unknown
 from cycles.admin._methods import Pages, pages
 from cycles.admin.results import AuditEntry, NewWebhook, QuotaCounter
@@ -33,6 +34,7 @@ async def create_webhook(
     description: str | None = None,
     disable_after_failures: int | None = None,
     metadata: Mapping[str, str] | None = None,
+    **request: Unpack[RequestOptions],
 ) -> NewWebhook:
     """Subscribe a URL to events. `secret` of the result signs its deliveries; no later call can return it.
 
@@ -87,6 +89,7 @@ def audit(
     until: datetime | None = None,
     search: str | None = None,
     page_size: int | None = None,
+    **request: Unpack[RequestOptions],
 ) -> Pages[AuditEntry]:
     """Return calls of admin operations, newest first, lazily.
 
@@ -128,6 +131,7 @@ def quota_counters(
     window: str | None = None,
     run_id: str | None = None,
     include_zero: bool = False,
+    **request: Unpack[RequestOptions],
 ) -> Pages[QuotaCounter]:
     """Return quota counters of a tenant, lazily. The server must support protocol 0.1.26.
 
@@ -159,6 +163,7 @@ async def reset_quota_counter(
     window_key: str | None = None,
     run_id: str | None = None,
     reason: str | None = None,
+    **request: Unpack[RequestOptions],
 ) -> QuotaCounter:
     """Set one quota counter to zero, and return it with `previous_used`. This cannot be undone.
 
@@ -184,6 +189,7 @@ async def raw(
     /,
     *,
     extra_headers: Mapping[str, str] | None = None,
+    timeout: float | None = None,
     **arguments: Any,
 ) -> Any:
     """Call any operation of the admin document by its id, and return the generated model of its response.
@@ -193,6 +199,7 @@ async def raw(
     Args:
         operation: An operation id such as ``"getAdminOverview"``.
         extra_headers: Further headers of the request.
+        timeout: Seconds that one attempt may take.
         arguments: Arguments of the generated function of the operation; `body` may be a mapping.
 
     Raises:
@@ -200,6 +207,7 @@ async def raw(
     """
     if not isinstance(operation, str):
         raise InvalidRequestError(f"operation must be an operation id: got {operation!r:.80}")
+    channel = with_options(channel, timeout)
     name = generated.find(operation, PACKAGE)
     call = generated.call_of(name, arguments, extra_headers or {}, secrets.token_hex(16), PACKAGE)
     if generated.is_read(name, PACKAGE):

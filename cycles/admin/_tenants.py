@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from attrs import evolve
 
+from cycles._client.call_options import RequestOptions
 from cycles._core.outcome import Success
 from cycles._core.requests import Call, without_none
 from cycles._errors import InvalidRequestError
@@ -42,6 +43,7 @@ async def create_tenant(
     max_ttl_ms: int | None = None,
     max_extensions: int | None = None,
     metadata: Mapping[str, str] | None = None,
+    **request: Unpack[RequestOptions],
 ) -> Tenant:
     """Create a tenant. A tenant that exists with this name is returned unchanged, with `created` false.
 
@@ -98,7 +100,7 @@ def tenant_call(
     return Call("createTenant", body=body)
 
 
-async def tenant(channel: Channel, tenant_id: str) -> Tenant:
+async def tenant(channel: Channel, tenant_id: str, **request: Unpack[RequestOptions]) -> Tenant:
     """Return a tenant.
 
     Raises:
@@ -118,6 +120,7 @@ async def update_tenant(
     max_ttl_ms: int | None = None,
     max_extensions: int | None = None,
     metadata: Mapping[str, str] | None = None,
+    **request: Unpack[RequestOptions],
 ) -> Tenant:
     """Change a tenant. Arguments that are None stay unchanged; `metadata` replaces the old metadata as a whole.
 
@@ -142,17 +145,17 @@ def _update(tenant_id: str, body: Mapping[str, Any]) -> Call:
     return Call("updateTenant", {"tenant_id": tenant_id}, body=body)
 
 
-async def suspend_tenant(channel: Channel, tenant_id: str) -> Tenant:
+async def suspend_tenant(channel: Channel, tenant_id: str, **request: Unpack[RequestOptions]) -> Tenant:
     """Suspend a tenant: the runtime server rejects all of its requests, also commits, until it is active again."""
     return _tenant(await change(channel, _update(tenant_id, {"status": "SUSPENDED"})))
 
 
-async def reactivate_tenant(channel: Channel, tenant_id: str) -> Tenant:
+async def reactivate_tenant(channel: Channel, tenant_id: str, **request: Unpack[RequestOptions]) -> Tenant:
     """Make a suspended tenant active again."""
     return _tenant(await change(channel, _update(tenant_id, {"status": "ACTIVE"})))
 
 
-async def close_tenant(channel: Channel, tenant_id: str, *, confirm: str) -> Tenant:
+async def close_tenant(channel: Channel, tenant_id: str, *, confirm: str, **request: Unpack[RequestOptions]) -> Tenant:
     """Close a tenant permanently, with its budgets, keys, webhooks and open reservations. This cannot be undone.
 
     The request is sent once. If its outcome is unknown, the tenant is read: a tenant that is CLOSED is returned.

@@ -69,6 +69,39 @@ async def test_all_requests_of_a_reservation_have_its_headers(world: World, serv
     assert [request.headers.get("x-team") for request in server.requests[-5:]] == ["red"] * 5
 
 
+async def test_all_requests_of_a_pool_have_its_headers(world: World, server: cycles.EmbeddedServer) -> None:
+    before = len(server.requests)
+    options: Any = {"action": ACTION, "extra_headers": HEADERS, "timeout": 3.0}
+    with world.client.pool(cycles.tokens(1_000), chunk=cycles.tokens(100), **options) as pool:
+        for amount in (10, 500):  # in a chunk, and reserved directly
+            await world.get((await world.acquire(pool.reserve(cycles.tokens(amount)))).commit(cycles.tokens(amount)))
+    sent = [request for request in server.requests[before:] if request.method == "POST"]
+    assert len(sent) == 4
+    assert [request.headers.get("x-team") for request in sent] == ["red"] * 4
+    for wrong in ({"extra_headers": {"X-Cycles-API-Key": "k"}}, {"timeout": 0}):
+        with pytest.raises(cycles.InvalidRequestError):
+            world.client.pool(cycles.tokens(1_000), **{**options, **wrong})
+
+
+async def test_all_requests_of_an_attached_guard_have_its_headers(world: World, server: cycles.EmbeddedServer) -> None:
+    token = (await world.acquire(world.reserve())).detach()
+    for wrong in ({"extra_headers": {"X-Cycles-API-Key": "k"}}, {"timeout": 0}):
+        with pytest.raises(cycles.InvalidRequestError):
+            world.client.attach(token, **wrong)
+    guard = await world.acquire(world.client.attach(token, extra_headers=HEADERS, timeout=3.0))
+    await world.get(guard.commit(cycles.tokens(1)))
+    assert [request.headers.get("x-team") for request in server.requests[-2:]] == ["red", "red"]
+
+
+async def test_a_timeout_of_a_pool_ends_its_attempts(world: World, server: cycles.EmbeddedServer) -> None:
+    server.faults.delay("reserve", 5.0, times=2)
+    started = time.monotonic()
+    pool = world.client.pool(cycles.tokens(1_000), action=ACTION, timeout=0.05)
+    with pool, pytest.raises(cycles.TransportError, match="timed out"):
+        await world.acquire(pool.reserve(cycles.tokens(10)))
+    assert time.monotonic() - started < 4
+
+
 async def test_a_timeout_of_one_reservation_ends_its_attempts(world: World, server: cycles.EmbeddedServer) -> None:
     server.faults.delay("reserve", 5.0, times=2)
     started = time.monotonic()
