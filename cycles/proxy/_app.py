@@ -175,7 +175,7 @@ class App:
     async def _explained(self, call: Call, error: ReservationDeniedError) -> str:
         """Return what the call may cost and what is left, in the scope in which the least is left."""
         cost = f"it may cost up to {call.reserved}"
-        if error.code in ("RUN_LIMIT", "APPROVALDENIED"):
+        if error.code in ("RUN_LIMIT", "APPROVAL_DENIED"):
             return f"{cost}; {error.message}"
         tightest: Balance | None = None
         with contextlib.suppress(CyclesError):
