@@ -114,6 +114,19 @@ def test_the_chart_has_the_same_numbers_as_text(page: Browser, server: cycles.Em
     page.wait_for_text("llm.completion small\n$0.25", "spend")
 
 
+def test_small_amounts_are_exact_and_the_marks_of_an_empty_chart_differ(page: Browser) -> None:
+    script = """
+        const [unit, done] = arguments;
+        import("/dashboard/format.js").then(({ number, short, top }) => {
+          const end = top(0, unit);
+          done([number(40, unit), ...[0, 0.2, 0.4, 1].map((part) => short(part * end, unit))]);
+        });
+    """
+    shown = page.driver.execute_async_script(script, "USD_MICROCENTS")
+    assert shown == ["$0.0000004", "$0", "$0.20", "$0.40", "$1"]
+    assert page.driver.execute_async_script(script, "TOKENS") == ["40", "0", "2", "4", "10"]
+
+
 def test_a_click_and_the_keyboard_narrow_the_page_to_a_scope(page: Browser, server: cycles.EmbeddedServer) -> None:
     client = server.client(tenant="acme")
     for subject in ({}, {"agent": "bot"}):

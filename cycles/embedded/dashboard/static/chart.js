@@ -1,7 +1,7 @@
 // The spend chart, drawn by uPlot, and the same numbers as text.
 
 import { byId, make, Rows, setHidden, setText } from "./dom.js";
-import { duration, number, short, time, UNITS, unitName } from "./format.js";
+import { duration, number, short, time, top, UNITS, unitName } from "./format.js";
 import { Series } from "./series.js";
 
 const HEIGHT = 220;
@@ -101,7 +101,7 @@ export class Chart {
       height: HEIGHT,
       legend: { show: false },
       cursor: { show: false },
-      scales: { y: { range: (_, least, most) => [Math.min(0, least), most > 0 ? most * 1.1 : 1] } },
+      scales: { y: { range: (_, least, most) => [Math.min(0, least), top(most, this.unit.value)] } },
       axes: [
         { ...axis, values: "{HH}:{mm}:{ss}", space: 90, size: 30, incrs: SECONDS },
         { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => short(tick, this.unit.value)) },

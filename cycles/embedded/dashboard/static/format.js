@@ -5,7 +5,7 @@ const UNIT_NAMES = { USD_MICROCENTS: "USD", TOKENS: "tokens", CREDITS: "credits"
 export const UNITS = Object.keys(UNIT_NAMES);
 const whole = new Intl.NumberFormat("en-US");
 const dollars = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
-const cents = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 6 });
+const cents = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 8 });
 const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
@@ -32,6 +32,12 @@ export function short(value, unit) {
   const usd = value / 1e8;
   if (Math.abs(usd) >= 1000) return `$${compact.format(usd)}`;
   return `$${Number.isInteger(usd) ? usd : cents.format(Number(usd.toPrecision(3)))}`;
+}
+
+/** The top of an axis whose largest value is `most`: without a value, the marks still differ from each other. */
+export function top(most, unit) {
+  if (most > 0) return most * 1.1;
+  return unit === "USD_MICROCENTS" ? 1e8 : 10;
 }
 
 /** A duration: "0.4 s", "12 s", "3 min 20 s", "2 h 5 min". */
