@@ -111,18 +111,7 @@ class Endpoint:
         """
         if not self.secure:
             return None
-        import httpx  # which knows where certificates are; for plain HTTP it is never loaded
-
-        try:
-            context = httpx.create_ssl_context()
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            named = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
-            settings = (
-                ", ".join(f"{name}={value!r:.200}" for name, value in named.items()) or "the system's certificates"
-            )
-            raise ConfigurationError(
-                f"TLS certificates cannot be loaded: {settings} ({error}); name a readable PEM file or unset it"
-            ) from error
+        context = tls_context()
         context.set_alpn_protocols(["http/1.1"])
         return context
 
@@ -134,6 +123,24 @@ class Endpoint:
     def url(self, target: str) -> str:
         """The whole URL of `target`, for clients that need one."""
         return f"{self.name}{self.prefix.decode('ascii')}{target}"
+
+
+def tls_context() -> ssl.SSLContext:
+    """Return a TLS context with the certificates that the environment names, by default those of httpx.
+
+    Raises:
+        ConfigurationError: They cannot be read.
+    """
+    import httpx  # which knows where certificates are; for plain HTTP it is never loaded
+
+    try:
+        return httpx.create_ssl_context()
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        named = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
+        settings = ", ".join(f"{name}={value!r:.200}" for name, value in named.items()) or "the system's certificates"
+        raise ConfigurationError(
+            f"TLS certificates cannot be loaded: {settings} ({error}); name a readable PEM file or unset it"
+        ) from error
 
 
 def _in_ascii(base_url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import ssl
 import statistics
@@ -18,7 +19,7 @@ import httpx
 import cycles
 from cycles.cli import _format
 from cycles.cli._checks import Check, failed, is_loopback
-from cycles.cli._frame import NO_RESPONSE, status_of
+from cycles.cli._frame import NO_RESPONSE, USAGE, status_of
 
 NAMES: Final = ("dns", "tls", "authentication", "clock", "latency", "budget", "features")
 _REQUESTS: Final = 5
@@ -38,10 +39,18 @@ def run(config: cycles.Config) -> Iterator[Check]:
     parts = urlsplit(base_url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     yield _dns(host, port)
-    yield _tls(parts.scheme, host, port, config.timeout)
+    try:
+        context = httpx.create_ssl_context()  # as the client does
+    except (OSError, ValueError) as error:
+        named = " or ".join(name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ)
+        detail = f"certificates cannot be loaded from {named or 'this machine'}: {error}"
+        yield Check("tls", "fail", detail, "name a readable PEM file or unset it", USAGE)
+        yield from (Check(name, "skip", "no certificate can be checked") for name in NAMES[2:])
+        return
+    yield _tls(parts.scheme, host, port, config.timeout, context)
     measured = _Measured()
     with (
-        httpx.Client(event_hooks={"response": [measured.note]}) as http,
+        httpx.Client(verify=context, event_hooks={"response": [measured.note]}) as http,
         cycles.Cycles(config.with_settings(journal=False), http_client=http) as client,
     ):
         authentication = _authentication(client, measured)
@@ -88,7 +97,7 @@ def _dns(host: str, port: int) -> Check:
     return Check("dns", "ok", f"{host}: {', '.join(found)}")
 
 
-def _tls(scheme: str, host: str, port: int, timeout: float) -> Check:
+def _tls(scheme: str, host: str, port: int, timeout: float, context: ssl.SSLContext) -> Check:
     if scheme == "http":
         if is_loopback(host):
             return Check("tls", "skip", "plain http on this machine")
@@ -96,11 +105,12 @@ def _tls(scheme: str, host: str, port: int, timeout: float) -> Check:
     try:
         with (
             socket.create_connection((host, port), timeout) as connection,
-            ssl.create_default_context().wrap_socket(connection, server_hostname=host) as secure,
+            context.wrap_socket(connection, server_hostname=host) as secure,
         ):
             certificate = secure.getpeercert() or {}
     except ssl.SSLError as error:
-        return Check("tls", "fail", f"{host}: {error.reason or error}", "correct the certificate or SSL_CERT_FILE")
+        reason = getattr(error, "verify_message", None) or error.reason or error
+        return Check("tls", "fail", f"{host}: {reason}", "correct the certificate or SSL_CERT_FILE")
     except OSError as error:
         return Check("tls", "fail", f"{host}:{port}: {error}", "start the server or correct base_url", NO_RESPONSE)
     days = int((ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) // 86_400)

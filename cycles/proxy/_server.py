@@ -17,6 +17,7 @@ from cycles._core.amounts import Amount
 from cycles._core.used_fraction import Used
 from cycles._errors import ConfigurationError
 from cycles._flows.run_limit import RunLimit
+from cycles._http.exchange import tls_context
 from cycles.proxy._app import App
 from cycles.proxy._clients import UpstreamClient
 from cycles.proxy._settings import ProxySettings
@@ -50,7 +51,7 @@ class ProxyServer:
     ) -> None:
         timeout = httpx.Timeout(None, connect=CONNECT_S)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        self._upstream = UpstreamClient(timeout=timeout, limits=limits, follow_redirects=False)
+        self._upstream = UpstreamClient(verify=tls_context(), timeout=timeout, limits=limits, follow_redirects=False)
         callbacks: dict[str, Any] = {"on_denied": on_denied, "on_settled": self._see_limit}
         self.app = App(settings, client, self._upstream, **callbacks, forwarding=forwarding)
         self._clients = [client] if forwarding is None else [client, forwarding]
