@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -13,6 +16,7 @@ from cycles.embedded.records import Body
 
 _VERSION: Final = "0.1.26"
 _MAX_KIND: Final = 64
+_CACHED: Final = "public, max-age=3600"
 
 
 def respond(actions: ActionPolicies, operation: str, kind: str, target: str) -> Body:
@@ -36,3 +40,19 @@ def respond(actions: ActionPolicies, operation: str, kind: str, target: str) -> 
         row for row in rows if risk_class in (None, row["risk_class"]) and (with_deprecated or not row["deprecated"])
     ]
     return {"version": _VERSION, **forms.page("kinds", chosen, lambda row: str(row["kind"]), query)}
+
+
+def cached(body: Body, request: Mapping[str, str], headers: dict[str, str]) -> int:
+    """Add the headers of a response that clients may cache, and return its status: 304 if the client has this body.
+
+    Args:
+        body: The body of the response.
+        request: Headers of the request, names in lower case.
+        headers: Headers of the response.
+    """
+    tag = f'"{hashlib.sha256(json.dumps(body).encode()).hexdigest()[:32]}"'
+    headers |= {"ETag": tag, "Cache-Control": _CACHED}
+    for name in ("Pragma", "Expires"):  # these forbid what Cache-Control allows
+        headers.pop(name, None)
+    known = [each.strip().removeprefix("W/") for each in request.get("if-none-match", "").split(",")]
+    return 304 if tag in known or "*" in known else 200

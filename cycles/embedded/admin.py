@@ -6,11 +6,9 @@ See `docs/admin.md`.
 
 from __future__ import annotations
 
-import hmac
 import json
-import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl
 
 from cycles.embedded import (
@@ -20,19 +18,15 @@ from cycles.embedded import (
     admin_quotas as quotas,
     admin_tenants as tenants,
 )
+from cycles.embedded.admin_access import AdminAccess, error_body, new_ids, response_headers, wrong_method
 from cycles.embedded.admin_state import AdminCall, AdminState, Result
-from cycles.embedded.authentication import Authenticator
 from cycles.embedded.errors import ApiError
-from cycles.embedded.http import Request, Response, trace_id_of
-from cycles.embedded.ledger import Ledger
-from cycles.embedded.records import AdminInfo, Body
-from cycles.embedded.routes import Route, find_admin
-from cycles.embedded.webhook_events import timestamp
+from cycles.embedded.http import Request, Response
+from cycles.embedded.records import Body
+from cycles.embedded.routes import find_admin
 
 Operation = Callable[[AdminState, AdminCall], Result]
-_SERVED: Final = ("tenants", "budgets", "api-keys", "audit")
-_QUOTAS: Final = "action-quota-counters"  # of protocol 0.1.26
-_KEPT_MS: Final = 30 * 24 * 60 * 60 * 1000
+_QUOTAS: Final = "/v1/admin/action-quota-counters"  # of protocol 0.1.26
 
 
 # Operation: the function, and the permission that a tenant's key needs; None allows the admin key only.
@@ -56,105 +50,54 @@ _OPERATIONS: Final[dict[str, tuple[Operation, str | None]]] = {
     "listActionQuotaCounters": (quotas.listed, "action_quotas:read"),
     "resetActionQuotaCounter": (quotas.reset, None),
 }
-_ALSO: Final = {"action_quotas:read": "balances:read"}  # a permission that protocol 0.1.26 accepts in its place
 
 
 class AdminRoutes:
     """Handles the requests of admin operations; `serves` says which ones those are."""
 
-    def __init__(self, ledger: Ledger, admin_api_key: str | None, *, is_next: bool = False) -> None:
-        self._ledger = ledger
-        self._served = (*_SERVED, _QUOTAS) if is_next else _SERVED
-        self._state = AdminState(ledger)
-        self._admin_api_key = admin_api_key
+    def __init__(self, access: AdminAccess, *, is_next: bool = False) -> None:
+        self._access = access
+        self._ledger = access.ledger
+        self._is_next = is_next
         self._operations = {**_OPERATIONS, "listAuditLogs": (self._audit_logs, None)}
 
     def serves(self, path: str) -> bool:
-        """Return whether a path belongs to one of these operations."""
-        return path.startswith("/v1/admin/") and path.split("/")[3] in self._served
+        """Return whether a path belongs to admin operations."""
+        return path.startswith("/v1/admin/")
 
     def handle(self, request: Request) -> Response:
         """Return the response to one request."""
-        request_id, trace_id = str(uuid.uuid4()), trace_id_of(request.headers)
-        headers = {"X-Request-Id": request_id, "X-Cycles-Trace-Id": trace_id, "Content-Type": "application/json"}
+        ids = new_ids(request)
+        headers = response_headers(ids)
         with self._ledger.locked() as now_ms:
             name, tenant, error = f"{request.method}:{request.path}", None, None
             result = Result(500, None)
             try:
                 operation, path_id, permission, run = self._find(request)
-                tenant = self._authenticate(permission, request, now_ms)
+                tenant, more = self._access.caller(permission, request, now_ms)
                 query = dict(parse_qsl(request.target.partition("?")[2], keep_blank_values=True))
                 form = forms.body_of(operation, request.body) if request.method in ("POST", "PATCH") else {}
-                result = run(self._state, AdminCall(tenant, path_id, query, form, now_ms))
-                name = operation
+                result = run(self._access.state, AdminCall(tenant, path_id, query, form, now_ms))
+                name, headers = operation, headers | more
             except ApiError as raised:
                 error = raised
-                result = Result(error.status, _error_body(error, request_id, trace_id), tenant)
+                headers |= raised.headers
+                result = Result(error.status, error_body(error, ids), tenant)
             if error is not None or request.method != "GET":
-                ids = {"request_id": request_id, "trace_id": trace_id, "source_ip": request.address}
-                self._log(name, result, error, ids, now_ms)
+                self._access.log(name, request, result, error, ids)
         return Response(result.status, headers, json.dumps(result.body, separators=(",", ":")).encode())
 
     def _find(self, request: Request) -> tuple[str, str, str | None, Operation]:
         route = find_admin(request.method, request.path)
-        if route.operation is not None:
+        is_known = self._is_next or not request.path.startswith(_QUOTAS)
+        if route.operation is not None and is_known:
             run, permission = self._operations[route.operation]
             return route.operation, route.path_id or "", permission, run
-        if route.allow:
-            allow = ", ".join(route.allow)
-            message = f"unknown method for this path: {request.method}; use {allow}"
-            raise ApiError("INVALID_REQUEST", message, status=405, headers={"Allow": allow})
-        raise ApiError("NOT_FOUND", f"unknown path: {request.path[:200]}; admin paths begin with /v1/admin")
-
-    def _authenticate(self, permission: str | None, request: Request, now_ms: int) -> str | None:
-        """Return the tenant of a tenant's key, or None for the admin key."""
-        given = request.headers.get("x-admin-api-key", "")
-        if given or permission is None:
-            self._require_admin(given)
-            return None
-        secret = request.headers.get("x-cycles-api-key", "")
-        if not secret:
-            raise ApiError("UNAUTHORIZED", "the API key is missing; send it in the header X-Cycles-API-Key")
-        try:
-            authenticator = Authenticator(self._ledger.tables, None)
-            tenant = authenticator.authenticate(Route("admin"), request.headers, now_ms).tenant
-        except ApiError as error:
-            raise ApiError("FORBIDDEN", f"invalid API key: {error.message}") from None
-        permissions = self._state.permissions_of(secret)
-        if permissions is not None and {permission, _ALSO.get(permission)}.isdisjoint(permissions):
-            message = f"the API key lacks the permission {permission}; use a key that has it, or the admin key"
-            raise ApiError("INSUFFICIENT_PERMISSIONS", message, status=403)
-        return tenant
-
-    def _require_admin(self, given: str) -> None:
-        if not given:
-            raise ApiError("UNAUTHORIZED", "the admin API key is missing; send it in the header X-Admin-API-Key")
-        if not self._admin_api_key:
-            raise ApiError("INTERNAL_ERROR", "the server has no admin API key; pass admin_api_key= to EmbeddedServer")
-        if not hmac.compare_digest(given.encode(), self._admin_api_key.encode()):
-            raise ApiError("UNAUTHORIZED", "the admin API key is wrong; send the admin_api_key of the server")
-
-    # --- audit log --------------------------------------------------------------------------------------------------
-
-    def _log(self, name: str, result: Result, error: ApiError | None, ids: Mapping[str, str], now_ms: int) -> None:
-        log_id = f"log_{uuid.uuid4().hex[:16]}"
-        unknown = "__unauth__" if error is not None and error.status == 401 else "__admin__"
-        entry: Body = {
-            "log_id": log_id,
-            "timestamp": timestamp(now_ms),
-            "tenant_id": result.tenant or unknown,
-            "operation": name,
-            "status": result.status,
-            **ids,
-        }
-        if result.resource is not None:
-            entry |= {"resource_type": result.resource[0], "resource_id": result.resource[1]}
-        if error is not None:
-            entry |= {"error_code": error.code, "metadata": {"error_message": error.message}}
-        elif result.audit is not None:
-            entry["metadata"] = result.audit
-        record = AdminInfo(about="audit", name=log_id, values=entry, until_ms=now_ms + _KEPT_MS)
-        self._ledger.tables.apply(record)
+        if route.allow and is_known:
+            raise wrong_method(request, route)
+        raise ApiError(
+            "NOT_FOUND", f"unknown path: {request.path[:200]}; the embedded server has no such admin operation"
+        )
 
     def _audit_logs(self, state: AdminState, call: AdminCall) -> Result:
         """Return one page of the audit log, newest first."""
@@ -181,13 +124,3 @@ def _matches(entry: Body, query: Mapping[str, str]) -> bool:
     in_range = (least is None or entry["status"] >= least) and (most is None or entry["status"] <= most)
     timestamp: str = entry["timestamp"]
     return in_range and query.get("from", "") <= timestamp < query.get("to", "~")
-
-
-def _error_body(error: ApiError, request_id: str, trace_id: str) -> Body:
-    body: dict[str, Any] = {
-        "error": error.code,
-        "message": error.message,
-        "request_id": request_id,
-        "trace_id": trace_id,
-    }
-    return body if error.details is None else body | {"details": dict(error.details)}

@@ -134,7 +134,10 @@ class Application:
             if self._is_next and "action" in form:
                 headers |= self._deprecation(form["action"]["kind"])
             return self._write(route.operation, route.path_id, caller, form)
-        return 200, self._read(route.operation, route.path_id or "", caller, request)
+        body = self._read(route.operation, route.path_id or "", caller, request)
+        if route.operation in NEXT_OPERATIONS:
+            return action_kinds.cached(body, request.headers, headers), body
+        return 200, body
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -209,7 +212,7 @@ def trace_id_of(headers: Mapping[str, str]) -> str:
 
 
 def _encoded(request: Request, status: int, headers: dict[str, str], body: Body) -> Response:
-    content = b"" if request.method == "HEAD" else json.dumps(body, separators=(",", ":")).encode()
+    content = b"" if request.method == "HEAD" or status == 304 else json.dumps(body, separators=(",", ":")).encode()
     return Response(status, headers, content)
 
 

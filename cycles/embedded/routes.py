@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote
 
@@ -55,9 +56,34 @@ ADMIN_TABLE: Final[dict[tuple[str, str], str]] = {
     ("GET", "action-quota-counters"): "listActionQuotaCounters",
     ("POST", "action-quota-counters/reset"): "resetActionQuotaCounter",
 }
+# Method and path below /v1/admin: the webhooks and events of the operator.
+OPERATOR_TABLE: Final[dict[tuple[str, str], str]] = {
+    ("POST", "webhooks"): "createWebhookSubscription",
+    ("GET", "webhooks"): "listWebhookSubscriptions",
+    ("GET", "webhooks/*"): "getWebhookSubscription",
+    ("PATCH", "webhooks/*"): "updateWebhookSubscription",
+    ("DELETE", "webhooks/*"): "deleteWebhookSubscription",
+    ("POST", "webhooks/*/test"): "testWebhookSubscription",
+    ("GET", "webhooks/*/deliveries"): "listWebhookDeliveries",
+    ("POST", "webhooks/*/replay"): "replayEvents",
+    ("GET", "events"): "listEvents",
+    ("GET", "events/*"): "getEvent",
+}
+# Method and path below /v1: the webhooks of a tenant.
+TENANT_TABLE: Final[dict[tuple[str, str], str]] = {
+    ("POST", "webhooks"): "createTenantWebhook",
+    ("GET", "webhooks"): "listTenantWebhooks",
+    ("GET", "webhooks/*"): "getTenantWebhook",
+    ("PATCH", "webhooks/*"): "updateTenantWebhook",
+    ("DELETE", "webhooks/*"): "deleteTenantWebhook",
+    ("POST", "webhooks/*/test"): "testTenantWebhook",
+    ("GET", "webhooks/*/deliveries"): "listTenantWebhookDeliveries",
+}
 OPERATIONS: Final = (
     *(operation for methods in _TABLE.values() for operation in methods.values()),
     *ADMIN_TABLE.values(),
+    *OPERATOR_TABLE.values(),
+    *TENANT_TABLE.values(),
 )
 # The operations that accept X-Admin-API-Key.
 ADMIN_OPERATIONS: Final = frozenset({"list", "get", "release"})
@@ -88,13 +114,32 @@ def find(method: str, path: str) -> Route:
 
 
 def find_admin(method: str, path: str) -> Route:
-    """Return the route of a request for an admin operation."""
-    below = path.removeprefix("/v1/admin/").rstrip("/") if path.startswith("/v1/admin/") else ""
-    base, _, path_id = below.partition("/")
-    if (method, below) in ADMIN_TABLE:
-        return Route(ADMIN_TABLE[method, below])
-    single = bool(path_id) and "/" not in path_id
-    if single and (method, f"{base}/*") in ADMIN_TABLE:
-        return Route(ADMIN_TABLE[method, f"{base}/*"], unquote(path_id))
-    places = (below, f"{base}/*") if single else (below,)
-    return Route(None, allow=tuple(sorted(known for known, place in ADMIN_TABLE if place in places)))
+    """Return the route of a request for an admin operation, except for those of `find_webhook`."""
+    return _below(ADMIN_TABLE, "/v1/admin/", method, path)
+
+
+def find_webhook(method: str, path: str) -> Route:
+    """Return the route of a request for webhooks or events, of the operator or of a tenant."""
+    if path.startswith("/v1/admin/"):
+        return _below(OPERATOR_TABLE, "/v1/admin/", method, path)
+    return _below(TENANT_TABLE, "/v1/", method, path)
+
+
+def operation_of(method: str, path: str) -> str | None:
+    """Return the operation of a request, or None for an unknown path or method."""
+    for route in (find(method, path), find_admin(method, path), find_webhook(method, path)):
+        if route.operation is not None:
+            return route.operation
+    return None
+
+
+def _below(table: Mapping[tuple[str, str], str], base: str, method: str, path: str) -> Route:
+    below = path.removeprefix(base).rstrip("/") if path.startswith(base) else ""
+    first, _, rest = below.partition("/")
+    path_id, slash, action = rest.partition("/")
+    if (method, below) in table:
+        return Route(table[method, below])
+    one = f"{first}/*{slash}{action}" if path_id else below
+    if (method, one) in table:
+        return Route(table[method, one], unquote(path_id))
+    return Route(None, allow=tuple(sorted(known for known, place in table if place in (below, one))))

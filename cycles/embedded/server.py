@@ -15,14 +15,14 @@ from cycles._core.amounts import Amount
 from cycles._errors import InvalidRequestError
 from cycles._version import public
 from cycles.embedded.admin import AdminRoutes
-from cycles.embedded.authentication import Authenticator
+from cycles.embedded.admin_access import AdminAccess
 from cycles.embedded.clock import Clock, SystemClock
 from cycles.embedded.faults import Fault, Faults
 from cycles.embedded.http import Application, Request, Response
 from cycles.embedded.ledger import Ledger
 from cycles.embedded.operator import Operator
 from cycles.embedded.request_log import ReceivedRequest, RequestLog
-from cycles.embedded.routes import Route, find, find_admin
+from cycles.embedded.routes import operation_of
 from cycles.embedded.tables import Tables
 from cycles.embedded.transports import EmbeddedTransport
 from cycles.embedded.webhook_routes import WebhookRoutes
@@ -81,8 +81,9 @@ class EmbeddedServer:
         self._ledger = Ledger(Tables(_store(path)), clock, has_policies=is_next)
         self._application = Application(self._ledger, admin_api_key, is_next=is_next)
         self.webhooks: Webhooks = Webhooks(clock)
-        self._webhook_routes = WebhookRoutes(self.webhooks, self._tenant_of, admin_api_key)
-        self._admin_routes = AdminRoutes(self._ledger, admin_api_key, is_next=is_next)
+        access = AdminAccess(self._ledger, admin_api_key)
+        self._webhook_routes = WebhookRoutes(self.webhooks, access)
+        self._admin_routes = AdminRoutes(access, is_next=is_next)
         self._admin_api_key = admin_api_key
         self._clock = clock
         self._dashboard: Dashboard | None = None
@@ -114,7 +115,7 @@ class EmbeddedServer:
         """Return the response (None if a fault kept the request from the ledger) and the fault, if there is one."""
         if self._closed:
             return None, None
-        operation = find(request.method, request.path).operation or find_admin(request.method, request.path).operation
+        operation = operation_of(request.method, request.path)
         fault = self.faults.take(operation)
         if fault is not None and fault.lost and not fault.reaches_ledger:
             return None, fault
@@ -147,11 +148,6 @@ class EmbeddedServer:
             happening.request_id = response.headers.get("X-Request-Id")
             happening.trace_id = response.headers.get("X-Cycles-Trace-Id")
         return response if self._signer is None else self._signer.attested(request, response)
-
-    def _tenant_of(self, request: Request) -> str:
-        with self._ledger.locked() as now:
-            caller = Authenticator(self._ledger.tables, None).authenticate(Route("webhooks"), request.headers, now)
-            return caller.tenant or ""
 
     def listen(self, host: str = "127.0.0.1", port: int = 0, dashboard: bool | None = None) -> Listener:
         """Serve over real HTTP: ``with server.listen() as url: ...``. Leaving closes the socket, not the ledger.

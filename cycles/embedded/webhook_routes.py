@@ -5,10 +5,8 @@ They belong to the admin plane of a deployment. Here they are on the port of the
 
 from __future__ import annotations
 
-import hmac
 import json
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -16,126 +14,152 @@ from urllib.parse import parse_qsl
 from attrs import frozen
 
 from cycles._errors import InvalidRequestError
+from cycles.embedded.admin_access import AdminAccess, error_body, new_ids, response_headers, wrong_method
+from cycles.embedded.admin_state import Result
 from cycles.embedded.errors import ApiError
-from cycles.embedded.http import Request, Response, trace_id_of
+from cycles.embedded.http import Request, Response
 from cycles.embedded.records import Body
+from cycles.embedded.routes import find_webhook
 from cycles.embedded.webhook_subscriptions import SYSTEM, InvalidUrlError, Subscription, checked
 from cycles.embedded.webhooks import Webhooks
 
-_OPERATOR: Final = "/v1/admin/webhooks"
-_EVENTS: Final = "/v1/admin/events"
-_TENANT: Final = "/v1/webhooks"
+_BASES: Final = ("/v1/admin/webhooks", "/v1/admin/events", "/v1/webhooks")
 _PAGE: Final = 50
 _MAX_PAGE: Final = 100
 
 
 @frozen
-class _Caller:
-    """Who calls: a tenant, or the operator (None)."""
+class _Call:
+    """A request for webhooks. `tenant` is None for the admin key, `one` is the id in the path."""
 
+    operation: str
+    request: Request
+    query: Mapping[str, str]
     tenant: str | None
+    one: str
 
-    def may_reach(self, subscription: Subscription) -> bool:
-        return self.tenant is None or subscription.tenant_id == self.tenant
+    @property
+    def by_operator(self) -> bool:
+        """Return whether the path is one of the operator, whose key reaches the subscriptions of all tenants."""
+        return self.request.path.startswith("/v1/admin/")
 
 
 class WebhookRoutes:
     """Handles the requests of webhooks; `serves` says which ones those are."""
 
-    def __init__(self, webhooks: Webhooks, tenant_of: Callable[[Request], str], admin_api_key: str | None) -> None:
+    def __init__(self, webhooks: Webhooks, access: AdminAccess) -> None:
         self._webhooks = webhooks
-        self._tenant_of = tenant_of  # raises ApiError for a wrong key
-        self._admin_api_key = admin_api_key
+        self._access = access
 
     def serves(self, path: str) -> bool:
         """Return whether a path is one of webhooks."""
-        return any(path == base or path.startswith(base + "/") for base in (_OPERATOR, _TENANT, _EVENTS))
+        return any(path == base or path.startswith(base + "/") for base in _BASES)
 
     def handle(self, request: Request) -> Response:
         """Return the response to one request."""
-        request_id, trace_id = str(uuid.uuid4()), trace_id_of(request.headers)
-        headers = {"X-Request-Id": request_id, "X-Cycles-Trace-Id": trace_id, "Content-Type": "application/json"}
+        ids = new_ids(request)
+        headers, name, tenant, error = response_headers(ids), f"{request.method}:{request.path}", None, None
         try:
-            status, body = self._run(request)
-        except ApiError as error:
-            status = error.status
-            body = {"error": error.code, "message": error.message, "request_id": request_id, "trace_id": trace_id}
+            call = self._called(request)
+            tenant = call.tenant
+            result = self._run(call)
+            name = call.operation
+        except ApiError as raised:
+            error = raised
+            headers |= raised.headers
+            result = Result(error.status, error_body(error, ids), tenant)
+        if error is not None or request.method != "GET":
+            with self._access.ledger.locked():
+                self._access.log(name, request, result, error, ids)
+        body = result.body
         content = b"" if body is None else json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
-        return Response(status, headers, content)
+        return Response(result.status, headers, content)
 
-    def _run(self, request: Request) -> tuple[int, Body | None]:
-        caller = self._authenticate(request)
+    def _called(self, request: Request) -> _Call:
+        route = find_webhook(request.method, request.path)
+        if route.operation is None and route.allow:
+            raise wrong_method(request, route)
+        permission = "webhooks:read" if request.method == "GET" else "webhooks:write"
+        by_operator = request.path.startswith("/v1/admin/")
+        with self._access.ledger.locked() as now_ms:
+            tenant, _ = self._access.caller(
+                None if by_operator else permission,
+                request,
+                now_ms,
+                tenant_only=route.operation == "createTenantWebhook",
+            )
+        if route.operation is None:
+            raise ApiError("NOT_FOUND", f"unknown path: {request.path[:200]}")
         query = dict(parse_qsl(request.target.partition("?")[2]))
-        below = request.path.split("/")[4 if caller.tenant is None else 3 :]
-        if request.path.startswith(_EVENTS):
-            return self._events(request, below, query)
+        return _Call(route.operation, request, query, tenant, route.path_id or "")
+
+    def _run(self, call: _Call) -> Result:
         try:
-            return self._subscriptions(request, caller, below, query)
-        except KeyError:
-            raise _not_found(below[0]) from None
+            match call.operation:
+                case "createWebhookSubscription" | "createTenantWebhook":
+                    return self._create(call)
+                case "listWebhookSubscriptions" | "listTenantWebhooks":
+                    return self._list(call)
+                case "listEvents" | "getEvent":
+                    return self._events(call)
+                case _:
+                    return self._one(call, self._subscription(call))
         except InvalidUrlError as error:
             raise ApiError("WEBHOOK_URL_INVALID", str(error), status=400) from None
         except InvalidRequestError as error:
             raise ApiError("INVALID_REQUEST", str(error)) from None
 
-    def _authenticate(self, request: Request) -> _Caller:
-        if request.path.startswith(_TENANT):
-            return _Caller(self._tenant_of(request))
-        given = request.headers.get("x-admin-api-key", "")
-        if not given:
-            raise ApiError("UNAUTHORIZED", "the admin API key is missing; send it in the header X-Admin-API-Key")
-        if self._admin_api_key is None or not _same(given, self._admin_api_key):
-            raise ApiError("UNAUTHORIZED", "the admin API key is wrong; send the admin_api_key of the server")
-        return _Caller(None)
+    def _subscription(self, call: _Call) -> Subscription:
+        try:
+            subscription = self._webhooks.subscription(call.one)
+        except KeyError:
+            subscription = None
+        if subscription is None or call.tenant not in (None, subscription.tenant_id):
+            raise ApiError("WEBHOOK_NOT_FOUND", f"webhook subscription not found: {call.one}", status=404)
+        return subscription
 
-    def _subscriptions(
-        self, request: Request, caller: _Caller, below: list[str], query: Mapping[str, str]
-    ) -> tuple[int, Body | None]:
-        method, action = request.method, "/".join(below[1:])
-        if not below:
-            if method == "POST":
-                return self._create(request, caller, query)
-            if method == "GET":
-                found = [each for each in self._webhooks.subscriptions() if caller.may_reach(each)]
-                return 200, _page("subscriptions", [each.to_dict() for each in found], query)
-            raise _unknown(request)
-        subscription = self._webhooks.subscription(below[0])
-        if not caller.may_reach(subscription):
-            raise _not_found(below[0])
-        return self._one(request, caller, subscription, (method, action), query)
+    def _list(self, call: _Call) -> Result:
+        wanted = call.tenant
+        if wanted is None:
+            wanted = call.query.get("tenant_id" if call.by_operator else "tenant")
+            if wanted is None and not call.by_operator:
+                raise ApiError("INVALID_REQUEST", "the query parameter tenant is missing; send it with the admin key")
+        status = call.query.get("status")
+        rows = [
+            each.to_dict()
+            for each in self._webhooks.subscriptions()
+            if wanted in (None, each.tenant_id) and status in (None, each.status)
+        ]
+        return Result(200, _page("subscriptions", rows, call.query))
 
-    def _one(
-        self,
-        request: Request,
-        caller: _Caller,
-        subscription: Subscription,
-        operation: tuple[str, str],
-        query: Mapping[str, str],
-    ) -> tuple[int, Body | None]:
-        subscription_id = subscription.subscription_id
-        match operation:
-            case ("GET", ""):
-                return 200, subscription.to_dict()
-            case ("PATCH", ""):
-                return 200, self._webhooks.update(subscription_id, **_json(request)).to_dict()
-            case ("DELETE", ""):
-                self._webhooks.unsubscribe(subscription_id)
-                return 204, None
-            case ("POST", "test"):
-                return 200, self._webhooks.test(subscription_id)
-            case ("GET", "deliveries"):
-                rows = [each.to_dict() for each in self._webhooks.deliveries(subscription_id)]
-                wanted = query.get("status")
-                return 200, _page("deliveries", [row for row in rows if wanted in (None, row["status"])], query)
-            case ("POST", "replay") if caller.tenant is None:
-                return 202, self._replay(subscription_id, checked("replay", _json(request)))
-        raise _unknown(request)
+    def _one(self, call: _Call, subscription: Subscription) -> Result:
+        one, audit = subscription.subscription_id, {"url": subscription.url}
+        status, body = 200, None
+        match call.operation:
+            case "getWebhookSubscription" | "getTenantWebhook":
+                body = subscription.to_dict()
+            case "updateWebhookSubscription" | "updateTenantWebhook":
+                body = self._webhooks.update(one, **_json(call.request)).to_dict()
+            case "deleteWebhookSubscription" | "deleteTenantWebhook":
+                self._webhooks.unsubscribe(one)
+                status = 204
+            case "testWebhookSubscription" | "testTenantWebhook":
+                body = audit = self._webhooks.test(one)
+            case "replayEvents":
+                status, body = 202, self._replay(one, checked("replay", _json(call.request)))
+                audit = {name: body[name] for name in ("replay_id", "events_queued")}
+            case _:
+                rows = [each.to_dict() for each in self._webhooks.deliveries(one)]
+                wanted = call.query.get("status")
+                body = _page("deliveries", [row for row in rows if wanted in (None, row["status"])], call.query)
+        return Result(status, body, subscription.tenant_id, ("webhook", one), audit)
 
-    def _create(self, request: Request, caller: _Caller, query: Mapping[str, str]) -> tuple[int, Body]:
-        tenant = caller.tenant or query.get("tenant_id") or SYSTEM
-        form = checked("create", _json(request))
-        subscription = self._webhooks.subscribe(form.pop("url"), form.pop("event_types"), tenant=tenant, **form)
-        return 201, {"subscription": subscription.to_dict(masked=False), "signing_secret": subscription.secret}
+    def _create(self, call: _Call) -> Result:
+        tenant = call.tenant or call.query.get("tenant_id") or SYSTEM
+        form = checked("create", _json(call.request))
+        made = self._webhooks.subscribe(form.pop("url"), form.pop("event_types"), tenant=tenant, **form)
+        body = {"subscription": made.to_dict(masked=False), "signing_secret": made.secret}
+        return Result(201, body, tenant, ("webhook", made.subscription_id), {"url": made.url})
 
     def _replay(self, subscription_id: str, form: Body) -> Body:
         return self._webhooks.replay(
@@ -146,18 +170,16 @@ class WebhookRoutes:
             max_events=form.get("max_events", 100),
         )
 
-    def _events(self, request: Request, below: list[str], query: Mapping[str, str]) -> tuple[int, Body]:
-        if request.method != "GET" or len(below) > 1:
-            raise _unknown(request)
+    def _events(self, call: _Call) -> Result:
         events = self._webhooks.events()
-        if below:
-            found = next((each for each in events if each["event_id"] == below[0]), None)
+        if call.operation == "getEvent":
+            found = next((each for each in events if each["event_id"] == call.one), None)
             if found is None:
-                raise ApiError("EVENT_NOT_FOUND", f"event not found: {below[0]}", status=404)
-            return 200, found
+                raise ApiError("EVENT_NOT_FOUND", f"event not found: {call.one}", status=404)
+            return Result(200, found)
         names = ("event_type", "category", "tenant_id", "trace_id", "request_id")
-        chosen = [each for each in events if all(query.get(name) in (None, each.get(name)) for name in names)]
-        return 200, _page("events", chosen, query)
+        chosen = [each for each in events if all(call.query.get(name) in (None, each.get(name)) for name in names)]
+        return Result(200, _page("events", chosen, call.query))
 
 
 def _page(name: str, rows: list[Body], query: Mapping[str, str]) -> Body:
@@ -191,15 +213,3 @@ def _json(request: Request) -> Any:
     if not isinstance(value, dict):
         raise ApiError("INVALID_REQUEST", "the body is not a JSON object; send one")
     return value
-
-
-def _same(left: str, right: str) -> bool:
-    return hmac.compare_digest(left.encode("utf-8", "surrogatepass"), right.encode("utf-8", "surrogatepass"))
-
-
-def _not_found(subscription_id: str) -> ApiError:
-    return ApiError("WEBHOOK_NOT_FOUND", f"webhook subscription not found: {subscription_id}", status=404)
-
-
-def _unknown(request: Request) -> ApiError:
-    return ApiError("NOT_FOUND", f"unknown method or path: {request.method} {request.path[:200]}")

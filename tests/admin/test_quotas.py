@@ -13,6 +13,7 @@ import pytest
 import cycles
 
 KEY = "admin-key-of-the-test"
+NEW = "action_quotas:read"
 MAIL = ("message.email.send", "welcome")
 NOON = int(datetime(2026, 4, 9, 12, tzinfo=UTC).timestamp() * 1000)
 
@@ -95,6 +96,20 @@ def test_a_tenants_key_sees_its_own_counters_only(server: cycles.EmbeddedServer)
         assert http.get(path, headers={"X-Admin-API-Key": KEY}).status_code == 400
         reset = http.post(f"{path}/reset", headers={"X-Cycles-API-Key": server.api_key_for("acme")}, json={})
         assert reset.status_code == 401
+
+
+def test_the_former_permission_for_counters_works_and_the_response_says_so(
+    server: cycles.EmbeddedServer, admin: cycles.Admin
+) -> None:
+    path = "http://embedded.test/v1/admin/action-quota-counters"
+    with httpx.Client(transport=server.transport()) as http:
+        for permission, said in (("balances:read", "balances:read; use action_quotas:read"), (NEW, None)):
+            secret = admin.create_api_key("acme", permission, permissions=[permission]).secret
+            response = http.get(path, headers={"X-Cycles-API-Key": secret})
+            assert response.status_code == 200
+            assert response.headers.get("X-Cycles-Permission-Deprecated") == said
+        secret = admin.create_api_key("acme", "other", permissions=["budgets:read"]).secret
+        assert http.get(path, headers={"X-Cycles-API-Key": secret}).status_code == 403
 
 
 def test_counters_are_read_from_an_event_loop(server: cycles.EmbeddedServer) -> None:

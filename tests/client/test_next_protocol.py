@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import cycles
@@ -273,6 +274,22 @@ async def test_the_registry_is_read_without_a_key(world: World, server: cycles.E
     with pytest.raises(cycles.NotFoundError):
         await world.get(world.operations.action_kind("code"))
     assert not [each for each in server.requests if "x-cycles-api-key" in each.headers]
+
+
+def test_the_registry_may_be_cached_and_compared_by_its_tag(server: cycles.EmbeddedServer) -> None:
+    with httpx.Client(transport=server.transport(), base_url="http://cycles.test") as http:
+        for path in ("/v1/action-kinds?limit=5", "/v1/action-kinds/code.exec"):
+            first = http.get(path)
+            tag = first.headers["ETag"]
+            assert (first.status_code, first.headers["Cache-Control"]) == (200, "public, max-age=3600")
+            for known in (tag, f'"other", W/{tag}', "*"):
+                again = http.get(path, headers={"If-None-Match": known})
+                assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", tag)
+            assert http.get(path, headers={"If-None-Match": '"other"'}).json() == first.json()
+        server.ledger.set_action_kind("code.exec", replacement_kind="code.deploy")
+        assert http.get("/v1/action-kinds/code.exec", headers={"If-None-Match": tag}).status_code == 200
+        missing = http.get("/v1/action-kinds/nope.nope", headers={"If-None-Match": "*"})
+        assert (missing.status_code, "ETag" in missing.headers) == (404, False)
 
 
 def test_a_deprecated_kind_is_reported_once_per_client(server: cycles.EmbeddedServer, client: cycles.Cycles) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
+import pytest
 from ruamel.yaml import YAML
 
 import cycles
@@ -109,7 +111,9 @@ def test_errors_over_http(server: cycles.EmbeddedServer, hook: Hook) -> None:
         ("POST", "/v1/admin/webhooks/nope/test", None, 404, "WEBHOOK_NOT_FOUND"),
         ("GET", "/v1/admin/webhooks/nope/deliveries", None, 404, "WEBHOOK_NOT_FOUND"),
         ("GET", f"{one}/nothing", None, 404, "NOT_FOUND"),
-        ("PUT", "/v1/admin/webhooks", good, 404, "NOT_FOUND"),
+        ("PUT", "/v1/admin/webhooks", good, 405, "INVALID_REQUEST"),
+        ("POST", "/v1/admin/events", good, 405, "INVALID_REQUEST"),
+        ("GET", f"{one}/test", None, 405, "INVALID_REQUEST"),
         ("GET", "/v1/admin/events/evt_nope", None, 404, "EVENT_NOT_FOUND"),
     ]
     for method, path, body, status, code in cases:
@@ -121,7 +125,7 @@ def test_errors_over_http(server: cycles.EmbeddedServer, hook: Hook) -> None:
         assert Api(server, **headers)("GET", "/v1/admin/webhooks")[0] == 401
     with cycles.EmbeddedServer() as unmanaged:
         assert Api(unmanaged, **{"X-Admin-API-Key": ""})("GET", "/v1/admin/webhooks")[0] == 401
-        assert Api(unmanaged, **{"X-Admin-API-Key": "x"})("GET", "/v1/admin/webhooks")[0] == 401
+        assert Api(unmanaged, **{"X-Admin-API-Key": "x"})("GET", "/v1/admin/webhooks")[0] == 500
 
 
 def test_a_tenant_reaches_its_own_subscriptions_only(server: cycles.EmbeddedServer, hook: Hook) -> None:
@@ -138,3 +142,73 @@ def test_a_tenant_reaches_its_own_subscriptions_only(server: cycles.EmbeddedServ
     assert acme("POST", "/v1/webhooks", {"url": hook.url, "event_types": ["system.high_latency"]})[0] == 400
     assert Api(server)("GET", "/v1/webhooks")[0] == 401
     assert acme("DELETE", one)[0] == 204
+
+
+def test_a_tenants_key_needs_the_permission_for_its_webhooks(server: cycles.EmbeddedServer, hook: Hook) -> None:
+    admin = Api(server, **{"X-Admin-API-Key": ADMIN})
+    body = {"url": hook.url, "event_types": ["budget.funded"]}
+
+    def with_permission(permission: str) -> Api:
+        form = {"tenant_id": "acme", "name": permission, "permissions": [permission]}
+        return Api(server, **{"X-Cycles-API-Key": admin("POST", "/v1/admin/api-keys", form)[1]["key_secret"]})
+
+    reads, writes = with_permission("webhooks:read"), with_permission("webhooks:write")
+    assert reads("POST", "/v1/webhooks", body)[1]["error"] == "INSUFFICIENT_PERMISSIONS"
+    one = f"/v1/webhooks/{writes('POST', '/v1/webhooks', body)[1]['subscription']['subscription_id']}"
+    for path in ("/v1/webhooks", one, f"{one}/deliveries"):
+        assert (reads("GET", path)[0], writes("GET", path)[0]) == (200, 403)
+    for method, path in (("PATCH", one), ("POST", f"{one}/test"), ("DELETE", one)):
+        assert reads(method, path, {})[0] == 403
+        assert writes(method, path, {})[0] in (200, 204)
+    unknown = Api(server, **{"X-Cycles-API-Key": "cyc_live_unknown"})
+    status, error = unknown("GET", "/v1/webhooks")
+    assert (status, error["error"]) == (403, "FORBIDDEN")
+
+
+def test_the_admin_key_reaches_the_webhooks_of_the_tenant_that_is_named(
+    server: cycles.EmbeddedServer, hook: Hook
+) -> None:
+    admin, acme = (
+        Api(server, **{"X-Admin-API-Key": ADMIN}),
+        Api(server, **{"X-Cycles-API-Key": server.api_key_for("acme")}),
+    )
+    body = {"url": hook.url, "event_types": ["budget.funded"]}
+    one = f"/v1/webhooks/{acme('POST', '/v1/webhooks', body)[1]['subscription']['subscription_id']}"
+    assert admin("GET", "/v1/webhooks")[0] == 400
+    assert len(admin("GET", "/v1/webhooks?tenant=acme")[1]["subscriptions"]) == 1
+    assert admin("GET", "/v1/webhooks?tenant=other")[1]["subscriptions"] == []
+    assert admin("GET", "/v1/admin/webhooks?tenant_id=other")[1]["subscriptions"] == []
+    assert admin("GET", one)[0] == 200
+    assert admin("POST", "/v1/webhooks?tenant=acme", body)[0] == 401  # a tenant's own key is needed to create
+
+
+def test_the_audit_log_has_the_changes_of_webhooks(server: cycles.EmbeddedServer, hook: Hook) -> None:
+    admin = Api(server, **{"X-Admin-API-Key": ADMIN})
+    body = {"url": hook.url, "event_types": ["budget.funded"]}
+    made = admin("POST", "/v1/admin/webhooks?tenant_id=acme", body)[1]["subscription"]["subscription_id"]
+    one = f"/v1/admin/webhooks/{made}"
+    admin("GET", one)
+    admin("PATCH", one, {"status": "PAUSED"})
+    admin("POST", f"{one}/replay", {})
+    admin("DELETE", one)
+    admin("DELETE", one)
+    rows = admin("GET", "/v1/admin/audit/logs")[1]["logs"]
+    assert [(row["operation"], row["status"]) for row in rows] == [
+        (f"DELETE:{one}", 404),
+        ("deleteWebhookSubscription", 204),
+        ("replayEvents", 202),
+        ("updateWebhookSubscription", 200),
+        ("createWebhookSubscription", 201),
+    ]
+    assert rows[1] | {"tenant_id": "acme", "resource_type": "webhook", "resource_id": made} == rows[1]
+    assert rows[0]["error_code"] == "WEBHOOK_NOT_FOUND"
+    assert "signing_secret" not in str(rows)
+
+
+def test_a_fault_can_be_set_on_an_operation_of_webhooks(server: cycles.EmbeddedServer, hook: Hook) -> None:
+    server.faults.drop_response("createWebhookSubscription")
+    admin = cycles.Admin("http://cycles.test", ADMIN, http_client=httpx.Client(transport=server.transport()))
+    with pytest.raises(cycles.AmbiguousResponseError, match="may exist"):
+        admin.create_webhook(hook.url, ["budget.funded"])
+    assert len(server.webhooks.subscriptions()) == 1
+    assert len(server.requests.of("createWebhookSubscription")) == 1
