@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
-from attrs import frozen
 from pydantic_ai.models import Model, ModelRequestContext
 from pydantic_ai.models.wrapper import WrapperModel
 
 from cycles import Amount, Cycles, InvalidRequestError, Usage
+from cycles.integrations._pydantic_ai_guarding import Guarding, ModelBudget
 from cycles.integrations._pydantic_ai_reading import (
-    denial_response,
     denial_stream,
     ended_early,
-    limit_of,
-    prompt_of,
-    read_usage,
-    takes_text,
-    text_of,
     within_caps,
 )
 from cycles.integrations._shared import (
@@ -27,53 +22,7 @@ from cycles.integrations._shared import (
     Common,
     OnDenied,
     SubjectOption,
-    checked_actual,
-    checked_budget,
-    estimate_of,
 )
-from cycles.integrations._work import Work
-
-ModelBudget = Amount | Callable[[ModelRequestContext], Amount | None] | None
-
-
-@frozen
-class Guarding:
-    """The options of guarded models."""
-
-    common: Common
-    budget: Any
-    actual: Callable[[Usage], Amount] | None
-
-    @classmethod
-    def of(cls, common: Common, budget: ModelBudget, actual: Callable[[Usage], Amount] | None) -> Guarding:
-        checked = checked_budget("model_budget", budget)
-        return cls(common, checked, checked_actual("model_actual", actual, amount=False))
-
-    def work(self, request: ModelRequestContext) -> Work | None:
-        """Return the guarded request; None if it is not guarded."""
-        estimate = estimate_of("model_budget", self.budget, None, request)
-        if estimate is None:
-            return None
-        name = request.model.model_name
-
-        def denied(error: Exception) -> Any:
-            if not takes_text(request.model_request_parameters):
-                raise error
-            return denial_response(self.common.message(error, request, default="raise"), error, name)
-
-        return Work(
-            common=self.common,
-            estimate=estimate,
-            action=("llm.completion", name),
-            call=(request,),
-            price=self.actual,
-            read=read_usage,
-            prompt=lambda: prompt_of(request),
-            strings=text_of,
-            limit=limit_of(request),
-            denied=denied,
-            is_model=True,
-        )
 
 
 class GuardedModel(WrapperModel):
@@ -133,6 +82,34 @@ class GuardedModel(WrapperModel):
             return await self.wrapped.request(messages, model_settings, model_request_parameters)
         return await work.arun(lambda guard: self.wrapped.request(messages, *within_caps(request, guard)))
 
+    async def compact_messages(self, request_context: Any, *, instructions: str | None = None) -> Any:
+        """Guard one compaction of messages. A denial is raised."""
+        settings, parameters = request_context.model_settings, request_context.model_request_parameters
+        request = self._request_of(request_context.messages, settings, parameters)
+        work = self._guarding.work(request, is_compaction=True)
+        if work is None:
+            return await self.wrapped.compact_messages(request_context, instructions=instructions)
+
+        def compact(guard: Any) -> Any:
+            settings, parameters = within_caps(request, guard)
+            context = replace(request_context, model_settings=settings, model_request_parameters=parameters)
+            return self.wrapped.compact_messages(context, instructions=instructions)
+
+        return await work.arun(compact)
+
+    async def batch_create(self, requests: Any) -> Any:
+        """Send no batch: its requests would cost without a reservation.
+
+        Raises:
+            InvalidRequestError: Always, unless no request of this model is guarded.
+        """
+        if self._guarding.budget is None:
+            return await self.wrapped.batch_create(requests)
+        raise InvalidRequestError(
+            f"GuardedModel cannot guard a batch of {self.model_name}: add CyclesCapability to the agent, which guards "
+            "each request that BatchModelRequests sends, or send the batch with the model itself"
+        )
+
     @asynccontextmanager
     async def request_stream(
         self, messages: Any, model_settings: Any, model_request_parameters: Any, run_context: Any = None
@@ -169,4 +146,4 @@ class GuardedModel(WrapperModel):
         if ended_early(response):
             await work.abreak(guard, GeneratorExit(), sent=True)
         else:
-            await work.afinish(guard)
+            await work.afinish(guard, response)

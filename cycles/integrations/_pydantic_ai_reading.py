@@ -58,6 +58,11 @@ def read_usage(response: ModelResponse, usage: Usage) -> bool:
     return not ended_early(response)
 
 
+def is_pending(response: ModelResponse) -> bool:
+    """Return whether the response only says that the work continues: the later response reports what it cost."""
+    return response.state == "suspended" and not (response.usage.input_tokens or response.usage.output_tokens)
+
+
 def ended_early(response: ModelResponse) -> bool:
     """Return whether a stream was not read to its end."""
     return response.state in _ENDED_EARLY

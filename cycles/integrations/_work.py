@@ -138,14 +138,14 @@ class Work(Cost):
             raise
         return guard
 
-    async def afinish(self, guard: AsyncGuard) -> None:
-        """Settle a stream that was read to its end."""
+    async def afinish(self, guard: AsyncGuard, result: Any = None) -> None:
+        """Settle a stream that was read to its end. `result` is what `failed` gets."""
+        amount, metadata, failure = self.ending(guard, result)
         try:
-            amount, metadata, _ = self.ending(guard, None)
             if amount is not None:
                 await guard.commit(amount, metadata=metadata)
         finally:
-            await guard.end()
+            await guard.end(failure)
 
     async def abreak(self, guard: AsyncGuard, raised: BaseException, *, sent: bool) -> None:
         """Settle a stream that was left early or broke off: what was made so far. Never raises an error of Cycles.

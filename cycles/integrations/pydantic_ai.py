@@ -23,11 +23,12 @@ from cycles.integrations._work import Work
 
 require("pydantic_ai.capabilities", "pydantic-ai")
 
-from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.capabilities import AbstractCapability, BatchModelRequests, CapabilityOrdering
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.models import Model
 
-from cycles.integrations._pydantic_ai_model import GuardedModel, Guarding, ModelBudget
+from cycles.integrations._pydantic_ai_guarding import Guarding, ModelBudget
+from cycles.integrations._pydantic_ai_model import GuardedModel
 from cycles.integrations._pydantic_ai_reading import ToolCall
 
 __all__ = ["CyclesCapability", "GuardedModel", "ToolCall"]
@@ -68,6 +69,10 @@ class CyclesCapability(AbstractCapability[Any]):
         self._guarding = Guarding.of(self._common, model_budget, model_actual)
         self._tool_budget = checked_budget("tool_budget", tool_budget, mapping=True)
         self._tool_actual = checked_actual("tool_actual", tool_actual, amount=True)
+
+    def get_ordering(self) -> CapabilityOrdering:
+        """Stay outside of `BatchModelRequests`, so that each request of a batch is guarded."""
+        return CapabilityOrdering(wraps=[BatchModelRequests])
 
     def get_wrapper_model(self, model: Model) -> Model | None:
         """Return the guarded model that serves one attempt of a request."""
