@@ -327,7 +327,7 @@ def _store(name: str, value: Any) -> None:
         scheme = value.partition("://")[0]
         if "://" not in value or scheme not in STORE_SCHEMES:
             known, shown = ", ".join(f"{each}://" for each in STORE_SCHEMES), _shown(without_password(value))
-            raise ConfigurationError(f"{name} is no URL of a store: {shown}; begin it with one of {known}")
+            raise ConfigurationError(f"{name} is not the URL of a store: {shown}; begin it with one of {known}")
     elif value is not None:
         missing = [method for method in _STORE_METHODS if not callable(getattr(value, method, None))]
         if missing:

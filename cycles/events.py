@@ -203,7 +203,8 @@ class SettlementRejected(Event):
     level = logging.ERROR
 
     def text(self) -> str:
-        return f"{self._id}: commit of {self.actual} was rejected, so the amount is in no ledger ({self.detail})"
+        problem = f"commit of {self.actual} was rejected, so the amount is in no ledger ({self.detail})"
+        return f"{self._id}: {problem}; client.pending(rejected=True) lists it"
 
 
 @frozen(kw_only=True)

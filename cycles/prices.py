@@ -214,7 +214,7 @@ class PriceBook:
         responses = usage.responses()
         if not responses:
             raise InvalidRequestError(
-                "no token counts to price: did the request include them (stream_options include_usage)?"
+                "the usage has no token counts to price; send the request with stream_options={'include_usage': True}"
             )
         parts, missing, fallback = [], dict[str, None](), False
         for one in responses:

@@ -148,7 +148,7 @@ def _copy(value: Any, lossy: list[str]) -> Any:
 
 def _name(name: Any) -> str:
     if not isinstance(name, str):
-        raise StrictJsonError(f"the member name {name!r:.80} is no string")
+        raise StrictJsonError(f"the member name {name!r:.80} is not a string")
     return _unicode(name)
 
 

@@ -46,7 +46,11 @@ def require_tool(caps: CapsLike | None, name: str) -> None:
     if allows_tool(caps, name):
         return
     assert caps is not None  # only caps forbid
-    reason = f"allowed are {_listed(caps.tool_allowlist)}" if caps.tool_allowlist else "it is on the deny list"
+    reason = (
+        f"allowed are {_listed(caps.tool_allowlist)}"
+        if caps.tool_allowlist
+        else "it is on the deny list; use another tool"
+    )
     raise ToolNotAllowedError(f"the caps of the reservation do not allow tool {name!r:.80}: {reason}", tool=name)
 
 

@@ -119,7 +119,7 @@ def denial(created: ReservationCreateResponse, *, context: str | None = None) ->
     if decision == DENY:
         message = f"the reservation was denied: {reason_code or 'no reason given'}"
     else:
-        message = f"the server decided {decision!r:.80}, which this SDK does not know; it counts as a denial"
+        message = f"the server decided {decision!r:.80}, which this release does not know: it counts as a denial"
     hint = context if context is None else _joined(context, HINT_OF.get(kind))
     error = kind(message, hint=_with_fix(hint, _details(created)), status=200, code=reason_code, **_members(created))
     error.http = created.http

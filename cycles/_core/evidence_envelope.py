@@ -33,7 +33,7 @@ def read_envelope(document: Any) -> dict[str, Any]:
         elif isinstance(document, Mapping):
             value = copy_exact(document)
         else:
-            raise StrictJsonError(f"pass bytes, a string or a mapping, not {type(document).__name__}")
+            raise StrictJsonError(f"it must be bytes, a string or a mapping, got {type(document).__name__}")
     except LossyNumberError as error:
         raise rejected("number", str(error)) from None
     except StrictJsonError as error:
@@ -86,7 +86,7 @@ def signed_bytes(envelope: Mapping[str, Any]) -> bytes:
 
 def rejected(rule: str, detail: str) -> EvidenceRejectedError:
     """Return the error for a document that is no evidence envelope."""
-    return EvidenceRejectedError(f"the document is no evidence envelope: {detail} (rule {rule})", rule=rule)
+    return EvidenceRejectedError(f"the document is not an evidence envelope: {detail} (rule {rule})", rule=rule)
 
 
 def _canonical(envelope: Mapping[str, Any]) -> bytes:

@@ -81,7 +81,7 @@ def read_keys(keys: Any) -> KeySet | KeySetProblem:
         except StrictJsonError as error:
             return KeySetProblem(f"the key set cannot be read: {error}")
     if not isinstance(keys, Mapping):
-        return KeySetProblem(f"the key set is no JSON object, it is of type {type(keys).__name__}")
+        return KeySetProblem(f"the key set must be a JSON object, got {type(keys).__name__}")
     entries = keys.get("keys")
     if not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
         return KeySetProblem("the key set has no array 'keys'")

@@ -58,7 +58,7 @@ def clean_object(value: Any, where: str) -> dict[str, Any]:
         InvalidRequestError: as `clean_json`, and for a value that is no mapping.
     """
     if not isinstance(value, Mapping):
-        raise InvalidRequestError(f"{where} must be a mapping with string keys: {type(value).__name__}")
+        raise InvalidRequestError(f"{where} must be a mapping with string keys, got {type(value).__name__}")
     cleaned: dict[str, Any] = clean_json(value, where)
     return cleaned
 

@@ -138,7 +138,7 @@ def _timestamp(text: str) -> datetime:
             return datetime.fromisoformat("".join(match.groups()))  # without the digits beyond microseconds
     except ValueError:
         pass
-    raise WebhookPayloadError(f"the member 'timestamp' of the event is no ISO 8601 time with a zone: {text[:60]!r}")
+    raise WebhookPayloadError(f"the member 'timestamp' of the event is not an ISO 8601 time with a zone: {text[:60]!r}")
 
 
 public(WebhookEvent)

@@ -270,7 +270,9 @@ class Background:
             try:
                 end()
             except Exception:  # a bug, which must not keep the other guards from ending
-                logger.exception("cycles: a guard could not be ended in the background")
+                logger.exception(
+                    "a guard was not ended in the background because of a bug in cycles; report this traceback"
+                )
             self._ending.pop()
 
     def _worth_waiting(self, end: float) -> bool:

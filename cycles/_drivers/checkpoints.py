@@ -59,7 +59,9 @@ class Checkpoints:
             for pool, chunk in chunks:
                 self._save_sum(pool, chunk)
         except Exception:  # a bug, which must not end the checkpoints of the other chunks
-            logger.exception("cycles: a chunk could not be put into the journal's store")
+            logger.exception(
+                "the journal's store did not take a chunk of a pool, because of a bug; report this traceback"
+            )
         if self._idle < IDLE_TICKS:
             self._schedule()
         else:

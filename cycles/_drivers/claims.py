@@ -76,7 +76,7 @@ class ClaimTimer:
         try:
             self._take_over(self._shared.tick(self._claimable()))
         except Exception:  # a bug, or a store that raises another error than StoreError: the next tick tries again
-            logger.exception("cycles: the journal's store could not be renewed")
+            logger.exception("the records in the journal's store were not renewed; trying again")
         finally:
             self._schedule()
 

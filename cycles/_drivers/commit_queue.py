@@ -189,7 +189,9 @@ class CommitThreads:
             try:
                 settled = self._settle(queued)
             except Exception:  # a bug: the record stays in the journal, and the next settlement is sent
-                logger.exception("cycles: a queued settlement failed")
+                logger.exception(
+                    "a queued settlement failed because of a bug; it stays in the journal; report this traceback"
+                )
             finally:
                 self._queues.done(queued, settled=settled)
             self._on_done()

@@ -118,7 +118,9 @@ class Reporter:
         try:
             observer(event)
         except Exception:  # an observer must never break a guard
-            logger.exception("observer failed on %s", type(event).__name__)
+            logger.exception(
+                "observer failed on %s, other observers are called; correct the observer", type(event).__name__
+            )
 
     def pending(self, record: Record, detail: str, *, journaled: bool) -> None:
         """Report that a settlement is pending."""

@@ -274,7 +274,7 @@ def _run(job: Job) -> None:
     try:
         job()
     except BaseException:  # its worker runs the next job in any case
-        _log.exception("cycles: a background job failed")
+        _log.exception("a background job failed because of a bug in cycles; report this traceback")
 
 
 def _join(threads: set[threading.Thread], timeout_s: float | None) -> bool:

@@ -137,5 +137,5 @@ def _safely(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except Exception:  # a tracer must never break a guard
-        logger.exception("tracer failed in %s", name)
+        logger.exception("tracer failed in %s, the call continues without it; correct the tracer", name)
         return None

@@ -138,7 +138,8 @@ class Heartbeat:
         """Return the exception that reports the loss; its cause is the failure of the last attempt."""
         detail = self.stop.detail if self.stop is not None else "the heartbeat stopped"
         error = LeaseLostError(
-            f"the lease of reservation {self.reservation_id} was lost: {detail}", reservation_id=self.reservation_id
+            f"the lease of reservation {self.reservation_id} was lost: {detail}; committed amounts are charged anyway",
+            reservation_id=self.reservation_id,
         )
         error.__cause__ = self.error
         return error

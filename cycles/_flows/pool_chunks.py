@@ -40,7 +40,7 @@ class Chunks:
     async def open(self, pool: PoolState, sub: SubPool, number: int) -> None:
         """Reserve a chunk, and a smaller one after each denial for lack of budget."""
         result: PoolChunk | GuardState | CyclesError = CyclesError(
-            "a bug kept the chunk of a pool from being opened; see the log"
+            "a chunk of the pool was not opened because of a bug in cycles; report the traceback in the log"
         )
         try:
             lease = await _reserved(pool, sub)

@@ -59,7 +59,7 @@ def _as_subject(ctx: click.Context, param: click.Parameter, values: tuple[str, .
             subject[level] = value
         else:
             raise click.BadParameter(
-                f"{level!r:.80} is no level of a subject; use {', '.join(LEVELS)} or dimensions.NAME", ctx, param
+                f"{level!r:.80} is not a level of a subject; use {', '.join(LEVELS)} or dimensions.NAME", ctx, param
             )
     return subject or None
 

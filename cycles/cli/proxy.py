@@ -44,7 +44,7 @@ def command(cli: Cli, listen: tuple[str, int], proxy_key: str | None, **options:
     """Serve the proxy of `cycles run` until SIGTERM or Ctrl-C."""
     host, port = listen
     if not proxy_key and not _is_loopback(host):
-        raise click.UsageError(f"{host} is no loopback address: pass --proxy-key KEY, or set CYCLES_PROXY_KEY")
+        raise click.UsageError(f"{host} is not a loopback address: pass --proxy-key KEY, or set CYCLES_PROXY_KEY")
     run = make_run(cli, options, key=proxy_key or None)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

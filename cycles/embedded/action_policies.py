@@ -165,7 +165,7 @@ def _exceeded(policy: Policy, counter: QuotaCounter, kind: str) -> ApiError:
     return _denied(
         ACTION_QUOTA_EXCEEDED,
         policy,
-        f"the quota of {what} is used up: {counter.used} of {counter.limit}, {counter.window}",
+        f"the quota of {what} is used up: {counter.used} of {counter.limit}, {counter.window}; wait or raise the limit",
         {"quota_violation": {name: violation[name] for name in names if name in violation}},
     )
 

@@ -147,7 +147,9 @@ def body_of(operation: str, content: bytes) -> Body:
         raise ApiError("INVALID_REQUEST", problem.removeprefix(": "))
     unknown = [name for name in value.get("permissions", ()) if name not in PERMISSIONS]
     if unknown:
-        raise ApiError("INVALID_REQUEST", f"permissions: unknown permission {unknown[0]!r:.60}")
+        raise ApiError(
+            "INVALID_REQUEST", f"permissions: unknown permission {unknown[0]!r:.60}; use {', '.join(PERMISSIONS)}"
+        )
     body: Body = value
     return body
 
@@ -165,10 +167,12 @@ def scope_of(scope: str, tenant: str | None = None) -> str:
             raise ApiError("INVALID_REQUEST", f"scope: {segment!r:.80} is not level:id without wildcards")
         levels.append(LEVELS.index(level))
     if levels[0] != 0 or levels != sorted(set(levels)):
-        raise ApiError("INVALID_REQUEST", f"scope: must begin with tenant: and keep the order {', '.join(LEVELS)}")
+        raise ApiError(
+            "INVALID_REQUEST", f"scope: {scope!r:.80} must begin with tenant: and keep the order {', '.join(LEVELS)}"
+        )
     lower = scope.lower()
     if tenant is not None and lower.partition("/")[0] != f"tenant:{tenant.lower()}":
-        raise ApiError("INVALID_REQUEST", f"scope: its tenant is not {tenant}")
+        raise ApiError("INVALID_REQUEST", f"scope: {scope!r:.80} does not begin with tenant:{tenant}")
     return lower
 
 

@@ -174,7 +174,9 @@ class Application:
             return 200, _SETTLING[operation](self._ledger, caller.tenant, path_id, form)
         tenant = caller.tenant or ""
         if form["subject"].get("tenant", tenant) != tenant:
-            raise ApiError("FORBIDDEN", "subject.tenant is not the tenant of the API key")
+            raise ApiError(
+                "FORBIDDEN", "subject.tenant is not the tenant of the API key; omit it, or send a key of that tenant"
+            )
         return (201 if operation == "event" else 200), _OPENING[operation](self._ledger, tenant, form)
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -185,7 +187,7 @@ class Application:
             return listing.row_of(self._ledger.get(caller.tenant, path_id))
         if operation == "evidence":
             if not _EVIDENCE_ID.fullmatch(path_id):
-                raise ApiError("INVALID_REQUEST", "evidence_id must be 64 lower-case hex digits")
+                raise ApiError("INVALID_REQUEST", f"evidence_id must be 64 lower-case hex digits, got {path_id!r:.80}")
             raise ApiError("NOT_FOUND", f"evidence not found: {path_id}; this server signs none")
         if operation == "jwks":
             raise ApiError("NOT_FOUND", "the server signs no evidence; pass evidence_key= to EmbeddedServer")

@@ -328,7 +328,7 @@ class Ledger:
             if units:
                 raise ApiError(
                     "UNIT_MISMATCH",
-                    f"{scope} has no budget in {unit}",
+                    f"{scope} has no budget in {unit}; send one of {', '.join(units)}",
                     details={"scope": scope, "requested_unit": unit, "expected_units": units},
                 )
         raise ApiError("NOT_FOUND", f"no budget for {derived[-1]}")
@@ -338,7 +338,7 @@ class Ledger:
         if row is None:
             raise ApiError("NOT_FOUND", f"reservation not found: {reservation_id}")
         if caller is not None and row.tenant != caller:
-            raise ApiError("FORBIDDEN", "the reservation belongs to another tenant")
+            raise ApiError("FORBIDDEN", "the reservation belongs to another tenant; send a key of that tenant")
         return row
 
     def _require_active(self, row: Reservation) -> None:

@@ -131,7 +131,7 @@ def _list_tenant(caller: Caller, query: Query) -> str:
 def _require_own(tenant: str, requested: str | None) -> None:
     """Raise FORBIDDEN for another tenant. An empty one is allowed and matches nothing."""
     if requested and requested != tenant:
-        raise ApiError("FORBIDDEN", "tenant is not the tenant of the API key")
+        raise ApiError("FORBIDDEN", "tenant is not the tenant of the API key; omit it, or send a key of that tenant")
 
 
 @frozen

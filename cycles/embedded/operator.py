@@ -142,7 +142,7 @@ class Operator(PolicyOperator):
         path = _scope(scope)
         found = [b for b in self._tables.budgets.values() if b.scope == path and unit in (None, b.unit)]
         if not found:
-            raise KeyError(f"no budget for {path}" + (f" in {unit}" if unit else ""))
+            raise KeyError(f"no budget for {path}{f' in {unit}' if unit else ''}; set_budget() creates one")
         if len(found) > 1:
             raise InvalidRequestError(f"{path} has budgets in {', '.join(b.unit for b in found)}; pass unit=")
         return found[0]

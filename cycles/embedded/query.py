@@ -53,14 +53,14 @@ def limit(query: Mapping[str, str]) -> int:
     if not text:
         return DEFAULT_LIMIT
     if not re.fullmatch(r"[+-]?\d{1,10}", text, re.ASCII) or not 1 <= int(text) <= MAX_LIMIT:
-        raise ApiError("INVALID_REQUEST", f"limit must be an integer: {text[:20]!r}; send 1 to {MAX_LIMIT}")
+        raise ApiError("INVALID_REQUEST", f"limit must be 1 to {MAX_LIMIT}, got {text[:20]!r}")
     return int(text)
 
 
 def flag(query: Mapping[str, str], name: str) -> None:
     """Check a boolean parameter that has no effect on this server."""
     if query.get(name, "").strip().lower() not in ("", *_FLAGS):
-        raise ApiError("INVALID_REQUEST", f"{name} must be true or false")
+        raise ApiError("INVALID_REQUEST", f"{name} must be true or false, got {query[name][:40]!r}")
 
 
 def keyword(query: Mapping[str, str], name: str, keywords: Sequence[str], *, any_case: bool = False) -> str | None:
@@ -84,7 +84,7 @@ def window(query: Mapping[str, str], start: str, end: str) -> tuple[int | None, 
     """Return two instants as milliseconds since the epoch, both inclusive. A blank one is None."""
     first, last = _instant(query, start), _instant(query, end)
     if first is not None and last is not None and first > last:
-        raise ApiError("INVALID_REQUEST", f"{start} must not be after {end}")
+        raise ApiError("INVALID_REQUEST", f"{start} is after {end}; send the earlier time as {start}")
     return first, last
 
 

@@ -302,4 +302,7 @@ def require_level(subject: Body) -> None:
 def require_id_length(reservation_id: str) -> None:
     """Raise INVALID_REQUEST for an id of the path that is empty or too long."""
     if not 1 <= _length(reservation_id) <= MAX_ID_LENGTH:
-        raise ApiError("INVALID_REQUEST", f"reservation_id: must have 1 to {MAX_ID_LENGTH} characters")
+        raise ApiError(
+            "INVALID_REQUEST",
+            f"reservation_id: must have 1 to {MAX_ID_LENGTH} characters, has {_length(reservation_id)}",
+        )

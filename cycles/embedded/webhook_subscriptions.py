@@ -203,4 +203,4 @@ def _changed(subscription: Subscription, form: Body) -> Subscription:
 def _check_url(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidUrlError(f"url is no http(s) address: {url[:200]!r}")
+        raise InvalidUrlError(f"url is not an http or https address: {url[:200]!r}; write https://HOST/PATH")

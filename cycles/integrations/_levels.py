@@ -26,7 +26,7 @@ def checked_levels(name: str, given: Any) -> dict[str, str]:
 def checked_level(name: str, level: Any) -> str:
     if isinstance(level, str) and (level in LEVELS or _DIMENSION.fullmatch(level)):
         return level
-    raise InvalidRequestError(f"{name}: {level!r:.80} is no level; use {', '.join(LEVELS)} or dimensions.<key>")
+    raise InvalidRequestError(f"{name}: {level!r:.80} is not a level; use {', '.join(LEVELS)} or dimensions.<key>")
 
 
 def checked_callable(name: str, given: Any) -> Any:

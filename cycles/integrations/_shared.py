@@ -130,8 +130,10 @@ def checked_budget(name: str, value: Any, *, mapping: bool = False) -> BudgetOpt
     amounts = list(value.values()) if mapping and isinstance(value, Mapping) else [value]
     for amount in amounts:
         if not (amount is None or isinstance(amount, cycles.Amount) or callable(amount)):
-            kinds = "an Amount, a callable" + (" or a mapping of them by tool name" if mapping else "")
-            raise InvalidRequestError(f"{name} must be {kinds}, such as cycles.usd('0.05'), got {amount!r:.80}")
+            kinds = "an Amount such as cycles.usd('0.05')" + (
+                ", a callable or a mapping of them by tool name" if mapping else " or a callable"
+            )
+            raise InvalidRequestError(f"{name} must be {kinds}, got {amount!r:.80}")
     return value  # type: ignore[no-any-return]
 
 

@@ -189,7 +189,7 @@ def discard(context: Context, id: str) -> int:  # noqa: A002
 def move(context: Context, source: str, target: str) -> int:
     """Move all records from one place to another: a directory, or the URL of a store."""
     if not is_url(source) and not Path(source).expanduser().is_dir():
-        raise cycles.ConfigurationError(f"{source} is no directory; pass the directory that has the records")
+        raise cycles.ConfigurationError(f"{source} is not a directory; pass the directory that has the records")
     moved, left = _changing(lambda: _moved(context, source, target))
     shown, there = without_password(source), without_password(target)
     if context.terminal.json:

@@ -71,9 +71,9 @@ def read_body(raw: bytes, headers: Mapping[str, str], provider: Provider) -> Bod
     try:
         content = json.loads(raw, object_pairs_hook=members)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"the body is no JSON: {error}") from None
+        raise ValueError(f"the body is not JSON: {error}; send a JSON object") from None
     if not isinstance(content, dict):
-        raise ValueError("the body is no JSON object")
+        raise ValueError("the body is not a JSON object; send one")
     if provider != "google":
         return Body(content, raw, doubled)
     renamed = _camel(content)
@@ -91,13 +91,13 @@ def _camel(content: dict[str, Any]) -> dict[str, Any]:
 def _form(raw: bytes, kind: str) -> Body:
     found = _BOUNDARY.search(kind)
     if found is None:
-        raise ValueError("the form has no boundary")
+        raise ValueError("the form has no boundary; send it in the header Content-Type")
     content: dict[str, Any] = {}
     size = 0
     for part in raw.split(b"--" + found.group(1).encode("latin-1"))[1:-1]:
         head, separator, value = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
         if not separator:
-            raise ValueError("a part of the form has no content")
+            raise ValueError("a part of the form has no content; send a blank line after its headers")
         header = BytesHeaderParser().parsebytes(head)
         name = header.get_param("name", header="content-disposition")
         value = value.removesuffix(b"\r\n")
@@ -105,7 +105,7 @@ def _form(raw: bytes, kind: str) -> Body:
             size += len(value)
         elif isinstance(name, str):
             if name in content and name in ("model", "n"):
-                raise ValueError(f"the form has {name} twice")
+                raise ValueError(f"the form has {name} twice; send it once")
             content[name] = _form_value(value.decode("utf-8", "replace"))
     return Body(content, raw, False, size)
 

@@ -69,9 +69,11 @@ class Child:
                 command[0], list(command), dict(environment), setsigmask=(), setsigdef=_RESET, **groups
             )
         except FileNotFoundError:
-            raise CommandError(f"command not found: {command[0]}", NOT_FOUND) from None
+            raise CommandError(f"command not found: {command[0]}; check its spelling and PATH", NOT_FOUND) from None
         except OSError as error:
-            raise CommandError(f"cannot run {command[0]}: {error.strerror}", NOT_EXECUTABLE) from None
+            raise CommandError(
+                f"cannot run {command[0]}: {error.strerror}; check that the file is a program", NOT_EXECUTABLE
+            ) from None
 
     def wait(self) -> int:
         """Pass signals until the command ends, and return its exit status: 128 + N after signal N."""

@@ -113,7 +113,7 @@ class Relay:
             async for chunk in response.aiter_raw():
                 await exchange.send(chunk)
         except httpx.HTTPError as error:
-            raise BrokenUpstreamError("the provider broke off its response") from error
+            raise BrokenUpstreamError("the provider broke off its response; send the request again") from error
         finally:
             await response.aclose()
 
@@ -127,7 +127,9 @@ class Relay:
             outcome = None
         except httpx.HTTPError as error:
             outcome = "error"
-            raise RejectedError(502, "the provider broke off its response", target.name) from error
+            raise RejectedError(
+                502, "the provider broke off its response; send the request again", target.name
+            ) from error
         finally:
             await response.aclose()
             await self._ended(call, outcome)
@@ -158,7 +160,7 @@ class Relay:
             raise
         except httpx.HTTPError as error:
             outcome = "error"
-            raise BrokenUpstreamError("the provider broke off its response") from error
+            raise BrokenUpstreamError("the provider broke off its response; send the request again") from error
         finally:
             with contextlib.suppress(httpx.HTTPError):
                 await response.aclose()

@@ -67,7 +67,7 @@ def upstreams_of(given: Mapping[str, str], environ: Mapping[str, str]) -> dict[s
         url = given.get(name) or environ.get(variable) or UPSTREAMS[name]
         if not url.startswith(("http://", "https://")):
             source = f"--upstream {name}" if given.get(name) else variable
-            raise ConfigurationError(f"{source} is no http or https address: {url!r:.120}; write https://HOST/PATH")
+            raise ConfigurationError(f"{source} is not an http or https address: {url!r:.120}; write https://HOST/PATH")
         found[name] = url.rstrip("/")
     return found
 

@@ -70,7 +70,7 @@ def test_no_response_exits_3(configured: cycles.EmbeddedServer, run: Cycles) -> 
         (["nonsense"], "no such command 'nonsense'"),
         (["balances", "--nonsense"], "no such option"),
         (["balances", "--subject", "acme"], "'acme' is not KEY=VALUE; write it like agent=planner"),
-        (["balances", "--subject", "team=x"], "'team' is no level of a subject; use tenant, workspace"),
+        (["balances", "--subject", "team=x"], "'team' is not a level of a subject; use tenant, workspace"),
         (["balances", "--base-url", "ftp://x"], "write it like https://host:7878"),
         (["balances"], "no server address"),
     ],

@@ -160,7 +160,7 @@ def test_looking_changes_no_byte_name_or_time(run_journal: Cycles, run: Cycles, 
         (["retry"], "there is no terminal for a prompt; pass --yes"),
         (["discard", "rsv-pending"], "there is no terminal for a prompt; pass --yes"),
         (["discard"], "ID"),
-        (["move", "/nonexistent/x", "/nonexistent/y"], "/nonexistent/x is no directory"),
+        (["move", "/nonexistent/x", "/nonexistent/y"], "/nonexistent/x is not a directory"),
         (["nonsense"], "nonsense"),
     ],
 )

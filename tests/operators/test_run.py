@@ -174,7 +174,7 @@ def test_the_exit_status_is_that_of_the_command(command: list[str], status: int)
         (["--budget", "5TOKENS", "--", "true"], "is not in USD"),
         (["--budget", "1USD", "--subject", "bot", "--", "true"], "is not KEY=VALUE"),
         (["--budget", "1USD", "--upstream", "http://x", "--", "true"], "is not PROVIDER=URL"),
-        (["--budget", "1USD", "--upstream", "openai=ftp://x", "--", "true"], "is no http or https address"),
+        (["--budget", "1USD", "--upstream", "openai=ftp://x", "--", "true"], "is not an http or https address"),
         (["--budget", "1USD", "--unknown-model", "maybe", "--", "true"], "neither refuse nor allow=AMOUNT"),
         (["--budget", "1USD", "--prices", "/no/file", "--", "true"], "cannot be read"),
     ],

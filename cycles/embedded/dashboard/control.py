@@ -50,7 +50,7 @@ class Controls:
         try:
             return action(form)
         except KeyError as missing:
-            raise InvalidRequestError(f"{missing.args[0]}; use set to create one") from None
+            raise InvalidRequestError(f"{missing.args[0].partition(';')[0]}; use set to create one") from None
 
     def _fund(self, form: dict[str, Any]) -> str:
         scope, amount = _string(form, "scope"), Amount.parse(_string(form, "amount"))
