@@ -40,3 +40,10 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
         left += found - reached
         reached |= found
     assert set(PAGES) <= reached, f"no link to {sorted(page.name for page in set(PAGES) - reached)}"
+
+
+def test_the_page_for_users_of_runcycles_maps_every_name_of_its_api() -> None:
+    page = (ROOT / "docs" / "from-runcycles.md").read_text()
+    names = (Path(__file__).parent / "runcycles_api.txt").read_text().splitlines()[1:]
+    assert len(names) > 150
+    assert [name for name in names if not re.search(rf"\b{name}\b", page)] == []
