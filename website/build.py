@@ -1,7 +1,7 @@
 """Build the site into `build/site`: copy the pages, make the reference, run the commands, check the result.
 
-The build fails on a broken link, a page that no section lists, a public name without a docstring, a command whose
-output cannot be made, and a file that would load something from another origin.
+The build fails on a broken link, a page that no section lists, a public name without a docstring or a rule, a command
+whose output cannot be made, and a file that would load something from another origin.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def build(output: Path, work: Path = BUILD) -> None:
     _generate(configuration)
     site = work / "site"
     _use_own_worker(site)
+    _check_reference(site / "api")
     assistants.write(copied, site)
     _check_origins(site)
     if output.exists():
@@ -108,6 +109,15 @@ def _use_own_worker(site: Path) -> None:
         own = "../" * len(page.relative_to(site).parent.parts) + "assets/iframe-worker/shim.js"
         text = page.read_text(encoding="utf-8")
         page.write_text(text.replace("https://unpkg.com/iframe-worker/shim", own), encoding="utf-8")
+
+
+def _check_reference(pages: Path) -> None:
+    contents = "\n".join(page.read_text(encoding="utf-8") for page in sorted(pages.rglob("*.html")))
+    if gone := list(reference.missing(contents)):
+        raise BuildError(f"the reference does not show {', '.join(gone)}: see website/griffe_operations.py")
+    names = sum(len(names) for names in reference.names_by_page().values())
+    if contents.count("<p>Rule: <a ") < names:
+        raise BuildError("the reference has names without the rule that they follow: see website/rules.py")
 
 
 def _check_origins(site: Path) -> None:

@@ -48,8 +48,11 @@ PAGES: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
     "admin": ("Administration", "Tenants, budgets, keys and webhooks.", ("cycles.admin",)),
     "embedded": ("Embedded server", "A server for development and tests.", ("cycles.embedded",)),
 }
+# Page -> modules whose names it shows after those of its own.
+FURTHER: Final = {"admin": ("cycles.admin.results",)}
+INTEGRATIONS: Final = Path(cycles.__file__).parent / "integrations"
 # Modules that are public as a whole.
-MODULES: Final = ("events", "providers", "usage", "testing")
+MODULES: Final = ("events", "providers", "usage", "kinds", "journal", "testing")
 
 
 def write(target: Path) -> dict[str, str]:
@@ -66,7 +69,8 @@ def write(target: Path) -> dict[str, str]:
     titles = {}
     for page, (title, about, modules) in PAGES.items():
         names = [name for module in modules for name in homes.pop(module)]
-        _page(target / f"{page}.md", title, about, [f"cycles.{name}" for name in names if _has_signature(name)])
+        shown = [f"cycles.{name}" for name in names if _has_signature(name)]
+        _page(target / f"{page}.md", title, about, [*shown, *FURTHER.get(page, ())])
         titles[f"{page}.md"] = title
     if homes:
         _page(target / "more.md", "More", "Other public names.", [f"cycles.{name}" for name in chain(*homes.values())])
@@ -74,7 +78,35 @@ def write(target: Path) -> dict[str, str]:
     for module in MODULES:
         _page(target / f"{module}.md", f"`cycles.{module}`", "", [f"cycles.{module}"])
         titles[f"{module}.md"] = f"cycles.{module}"
+    integrations = [f"cycles.integrations.{path.stem}" for path in sorted(INTEGRATIONS.glob("[a-z]*.py"))]
+    _page(target / "integrations.md", "`cycles.integrations`", "Guards inside a framework.", integrations)
+    titles["integrations.md"] = "cycles.integrations"
     return titles
+
+
+def names_by_page() -> dict[str, list[tuple[str, str]]]:
+    """Return the public names of each page with a docstring, each after the module that defines it."""
+    homes, found = dict(names_by_module()), dict[str, list[tuple[str, str]]]()
+    for page, (_, _, modules) in PAGES.items():
+        found[page] = [(module, name) for module in modules for name in homes.pop(module) if _has_signature(name)]
+    found["more"] = [(module, name) for module, names in homes.items() for name in names if _has_signature(name)]
+    return found
+
+
+def missing(contents: str) -> Iterator[str]:
+    """Yield each public name, and each public member of a class, that the pages in `contents` do not show."""
+    for name in chain(*names_by_module().values()):
+        if not _has_signature(name):
+            continue
+        shown = [f"cycles.{name}", *(f"cycles.{name}.{member}" for member in _members(getattr(cycles, name)))]
+        yield from (each for each in shown if f'id="{each}"' not in contents)
+
+
+def _members(value: Any) -> Iterator[str]:
+    """Yield the public methods and properties of a class that this package defines."""
+    for home in value.__mro__ if inspect.isclass(value) else ():
+        if home.__module__.split(".")[0] == "cycles":
+            yield from (name for name, found in vars(home).items() if not name.startswith("_") and _is_code(found))
 
 
 def names_by_module() -> dict[str, tuple[str, ...]]:

@@ -11,7 +11,7 @@ import pytest
 
 import cycles
 from cycles._core.lifecycle import TRANSITIONS
-from website import assistants, diagrams, outputs, pages, reference
+from website import assistants, diagrams, outputs, pages, reference, rules
 from website.build import build
 from website.errors import BuildError
 
@@ -55,6 +55,39 @@ def test_the_operations_of_the_client_are_shown_as_methods(site: Path) -> None:
     text = (site / "api" / "client.html").read_text(encoding="utf-8")
     assert 'id="cycles.Cycles.decide"' in text
     assert "context" not in re.search(r'id="cycles\.Cycles\.decide".*?</pre>', text, re.DOTALL)[0]  # type: ignore[index]
+
+
+def test_the_operations_of_the_administration_are_shown_as_methods(site: Path) -> None:
+    text = (site / "api" / "admin.html").read_text(encoding="utf-8")
+    shown = re.search(r'id="cycles\.Admin\.fund".*?id="cycles\.Admin\.credit"', text, re.DOTALL)[0]  # type: ignore[index]
+    assert "channel" not in shown
+    assert "BudgetFrozenError" in shown
+    assert 'id="cycles.admin.results.Funding"' in text
+    first = re.search(r'id="cycles\.Admin".*?</pre>', text, re.DOTALL)[0]  # type: ignore[index]
+    assert "max_connections" in first, "the constructor has no signature"
+
+
+def test_every_public_member_is_shown_and_a_missing_one_is_found(site: Path) -> None:
+    contents = "\n".join(page.read_text(encoding="utf-8") for page in (site / "api").rglob("*.html"))
+    assert list(reference.missing(contents)) == []
+    without = contents.replace('id="cycles.Admin.fund"', "").replace('id="cycles.usd"', "")
+    assert set(reference.missing(without)) == {"cycles.Admin.fund", "cycles.usd"}
+
+
+def test_a_name_links_to_its_rule(site: Path) -> None:
+    text = (site / "api" / "guards.html").read_text(encoding="utf-8")
+    shown = re.search(r'id="cycles\.Guard\.release".*?id="cycles\.Guard\.', text, re.DOTALL)[0]  # type: ignore[index]
+    assert 'Rule: <a href="../protocol/settlement.html#release">Settlement: Release</a>' in shown
+    for page in (site / "api").glob("*.html"):
+        for link, anchor in re.findall(r'Rule: <a href="\.\./([^"#]+)#?([^"]*)"', page.read_text(encoding="utf-8")):
+            assert (site / link).exists()
+            assert not anchor or f'id="{anchor}"' in (site / link).read_text(encoding="utf-8"), (link, anchor)
+
+
+def test_a_rule_on_a_heading_that_does_not_exist_fails_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(rules.OF_NAMES, "protocol/settlement.md#gone", "usd")
+    with pytest.raises(BuildError, match=r"settlement\.md#gone, which does not exist"):
+        rules.by_name()
 
 
 def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
