@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -15,7 +16,7 @@ import click
 
 import cycles
 from cycles._version import PROTOCOL_VERSION
-from cycles.cli._frame import INTERRUPTED, USAGE, Declined, close_stdout, shared_options
+from cycles.cli._frame import INTERRUPTED, SUBCOMMAND, USAGE, Declined, close_stdout, needs_command, shared_options
 from cycles.cli._output import say
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -43,6 +44,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 """Name of a command: its module, which has it as `command`, and its short help."""
 
 
+_WORDS_OF_RANGES: Final = re.compile(r"is not (?:a valid (?:integer|float) range|in the range .*)$")
 _COMPLETION: Final = "_CYCLES_COMPLETE"  # a shell that completes a command sets it; click reads it
 
 
@@ -75,7 +77,12 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         ctx.exit()
 
 
-@click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=CommandTable,
+    invoke_without_command=True,
+    subcommand_metavar=SUBCOMMAND,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @shared_options
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the versions."
@@ -85,6 +92,7 @@ def app() -> None:
 
     Settings come from options, then from --profile, then from CYCLES_BASE_URL, CYCLES_API_KEY and the other variables.
     """
+    needs_command()
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -120,10 +128,19 @@ def _run(arguments: list[str]) -> int:
 
 def _explain(wrong: click.ClickException) -> None:
     message = wrong.format_message().rstrip(".")
+    bounded = getattr(getattr(wrong, "param", None), "type", None)
+    if isinstance(bounded, click.IntRange | click.FloatRange):
+        message = _WORDS_OF_RANGES.sub(f"is not {_bounds(bounded)}", message)
     say(f"error: {message[:1].lower()}{message[1:]}")
     context = getattr(wrong, "ctx", None)
     if context is not None:
         say(f"{context.get_usage().replace('Usage:', 'usage:')}; {context.command_path} --help explains it")
+
+
+def _bounds(kind: click.IntRange | click.FloatRange) -> str:
+    """Return what a number must be, for example ``an integer from 0 to 65535``."""
+    name = "an integer" if isinstance(kind, click.IntRange) else "a number"
+    return f"{name} of {kind.min} or more" if kind.max is None else f"{name} from {kind.min} to {kind.max}"
 
 
 class _Lines(logging.Handler):

@@ -31,6 +31,7 @@ TRANSPORT_ERROR: Final = "TRANSPORT_ERROR"
 _CODES_OF: Final = {400: "INVALID_REQUEST", 401: "UNAUTHORIZED", 403: "FORBIDDEN", 404: "NOT_FOUND"}
 _KEY: Final = "cycles.cli"  # of the shared options in the context of click
 
+SUBCOMMAND: Final = "COMMAND [ARGUMENTS]..."
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -196,6 +197,21 @@ def group(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], click.
     """Make a function a group of commands."""
 
     def decorate(function: Callable[..., Any]) -> click.Group:
-        return click.command(name, click.Group, **attributes)(shared_options(function))
+        @functools.wraps(function)
+        def run(**options: Any) -> None:
+            needs_command()
+            function(**options)
+
+        attributes.update(invoke_without_command=True, subcommand_metavar=SUBCOMMAND)
+        return click.command(name, click.Group, **attributes)(shared_options(run))
 
     return decorate
+
+
+def needs_command() -> None:
+    """Raise `click.UsageError` if a group was called without one of its commands."""
+    ctx = click.get_current_context()
+    if ctx.invoked_subcommand is None and isinstance(ctx.command, click.Group):
+        names = ctx.command.list_commands(ctx)
+        choice = names[0] if len(names) == 1 else f"COMMAND, which is one of {', '.join(names)}"
+        raise click.UsageError(f"there is no command: write {ctx.command_path} {choice}", ctx)

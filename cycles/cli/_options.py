@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 LEVELS: Final = ("tenant", "workspace", "app", "workflow", "agent", "toolset")
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds; unlike click's type it does not accept ``nan``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is not a valid float range", param, ctx)
+        return found
 
 
 def amount(text: str) -> cycles.Amount:

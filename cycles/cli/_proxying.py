@@ -12,7 +12,7 @@ import click
 
 import cycles
 from cycles.cli._frame import Cli
-from cycles.cli._options import amount, subject_option
+from cycles.cli._options import Seconds, amount, subject_option
 from cycles.cli._output import say
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ _OPTIONS: Final = (
         help="Reject or pass requests that may cost money and cannot be metered.",
     ),
     click.option(
-        "--wait", metavar="SECONDS", type=click.FloatRange(0), help="How long to wait for budget before a denial."
+        "--wait", metavar="SECONDS", type=Seconds(0, 86_400), help="How long to wait for budget before a denial."
     ),
     click.option(
         "--warn-at",

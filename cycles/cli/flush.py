@@ -10,12 +10,13 @@ from rich.progress import Progress
 import cycles
 from cycles.cli import _frame as frame
 from cycles.cli._frame import Cli
+from cycles.cli._options import Seconds
 from cycles.cli._output import console
 from cycles.journal import _commands, inspect
 
 
 @frame.command("flush")
-@click.option("--timeout", type=click.FloatRange(0, 86_400), default=10.0, show_default=True, help="Seconds to wait.")
+@click.option("--timeout", type=Seconds(0, 86_400), default=10.0, show_default=True, help="Seconds to wait.")
 def command(cli: Cli, timeout: float) -> int:
     """Settle what is pending for the configured server and principal; exits 4 if something is left."""
     config = cli.server_config()

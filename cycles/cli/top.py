@@ -17,6 +17,7 @@ import cycles
 from cycles.cli import _frame as frame, _top_view
 from cycles.cli._format import now_ms
 from cycles.cli._frame import Cli
+from cycles.cli._options import Seconds
 from cycles.cli._top_view import Snapshot
 from cycles.journal import inspect
 
@@ -25,7 +26,7 @@ SETTLED: Final = 20  # settled reservations that are read
 
 
 @frame.command("top")
-@click.option("--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds.")
+@click.option("--interval", type=Seconds(0.1, 3600), default=1.0, show_default=True, help="Seconds.")
 @click.option("--once", is_flag=True, help="Print one view and exit.")
 def command(cli: Cli, interval: float, once: bool) -> None:
     """Watch budgets, spend rate, live reservations and pending records. The key q exits."""

@@ -133,7 +133,7 @@ def test_wrong_usage_exits_2_and_says_what_to_type(
         port = str(taken.getsockname()[1])
         for arguments, message in (
             (["--port", port], f"cannot listen on 127.0.0.1:{port} (Address already in use); pass another port"),
-            (["--port", "70000"], "70000 is not in the range 0<=x<=65535"),
+            (["--port", "70000"], "70000 is not an integer from 0 to 65535"),
             (["--db", str(foreign)], "is a database, but not a ledger of the embedded server; pass another file"),
             (["--db", str(tmp_path / "text.db")], "file is not a database"),
             (["--db", str(tmp_path / "no" / "x.db")], "cannot open the ledger"),

@@ -68,6 +68,15 @@ def test_no_response_exits_3(configured: cycles.EmbeddedServer, run: Cycles) -> 
     [
         ([], "Commands:"),
         (["nonsense"], "no such command 'nonsense'"),
+        (["--json"], "write cycles COMMAND, which is one of dev, doctor, run"),
+        (
+            ["journal"],
+            "there is no command: write cycles journal COMMAND, which is one of discard, export",
+        ),
+        (["evidence", "--json"], "error: there is no command: write cycles evidence verify\n"),
+        (["reservations", "--limit", "ten"], "'ten' is not an integer of 1 or more"),
+        (["extend", "r", "0"], "0 is not an integer from 1 to 86400000"),
+        (["top", "--interval", "nan"], "'nan' is not a number from 0.1 to 3600"),
         (["balances", "--nonsense"], "no such option"),
         (["balances", "--subject", "acme"], "'acme' is not KEY=VALUE; write it like agent=planner"),
         (["balances", "--subject", "team=x"], "'team' is not a level of a subject; use tenant, workspace"),
