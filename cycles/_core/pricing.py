@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any, Final, TypeAlias
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 
 from cycles._core.amounts import Amount, usd_microcents
 from cycles._core.counts import STANDALONE
@@ -172,6 +172,12 @@ def as_price(price: Any) -> Price:
         return price
     if not isinstance(price, Mapping | Sequence) or isinstance(price, str):
         raise InvalidRequestError(f"a price must be a cycles.Price, a mapping or rates in order, got {price!r:.80}")
+    if isinstance(price, Mapping):
+        names = tuple(each.name for each in fields(Price))
+        if unknown := [name for name in price if name not in names]:
+            raise InvalidRequestError(f"a price has no member {unknown[0]!r:.80}: use {', '.join(names)}")
+        if absent := [name for name in ("input", "output") if name not in price]:
+            raise InvalidRequestError(f"a price needs the rates of input and output: {absent[0]} is missing")
     try:
         return Price(**price) if isinstance(price, Mapping) else Price(*price)
     except TypeError as problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import logging
@@ -16,7 +17,16 @@ import click
 
 import cycles
 from cycles._version import PROTOCOL_VERSION
-from cycles.cli._frame import INTERRUPTED, SUBCOMMAND, USAGE, Declined, close_stdout, needs_command, shared_options
+from cycles.cli._frame import (
+    INTERRUPTED,
+    REJECTED,
+    SUBCOMMAND,
+    USAGE,
+    Declined,
+    close_stdout,
+    needs_command,
+    shared_options,
+)
 from cycles.cli._output import say
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -45,6 +55,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 
 
 _WORDS_OF_RANGES: Final = re.compile(r"is not (?:a valid (?:integer|float) range|in the range .*)$")
+_UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _COMPLETION: Final = "_CYCLES_COMPLETE"  # a shell that completes a command sets it; click reads it
 
 
@@ -98,6 +109,7 @@ def app() -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _open_closed_streams()
     _log_to_stderr()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -107,7 +119,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         return close_stdout()
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        close_stdout()
+        say(f"error: the output cannot be written: {error.strerror}; free some space, or send it elsewhere")
+        return REJECTED
     return status
+
+
+def _open_closed_streams() -> None:
+    """Discard what is printed to a stream that the caller has closed; Python has None for it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - it is no file
 
 
 def _run(arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import Any
@@ -35,9 +36,8 @@ def command(cli: Cli, arguments: tuple[str, ...], on_denied: str, no_cycles_env:
     with blocked_signals():
         run = make_run(cli, options, stops=on_denied == "stop")
         ended = run.run(arguments, dict(os.environ), cycles_env=not no_cycles_env)
-    if cli.out.json:
-        say(json.dumps(ended.document))
-    else:
-        for message in ended.lines:
-            say(f"cycles: {message}")
+    lines = [json.dumps(ended.document)] if cli.out.json else [f"cycles: {message}" for message in ended.lines]
+    with contextlib.suppress(OSError):  # the reader of stderr may have ended with the command
+        for message in lines:
+            say(message)
     return int(ended.status)

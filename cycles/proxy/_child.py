@@ -60,6 +60,8 @@ class Child:
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        if not command[0]:
+            raise CommandError("command not found: ''", NOT_FOUND)
         self._shares_terminal = has_terminal()
         self._lock = threading.Lock()
         self._ended = False

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
@@ -65,11 +66,21 @@ def upstreams_of(given: Mapping[str, str], environ: Mapping[str, str]) -> dict[s
     found = {}
     for name, variable in VARIABLES.items():
         url = given.get(name) or environ.get(variable) or UPSTREAMS[name]
-        if not url.startswith(("http://", "https://")):
+        if not _is_address(url):
             source = f"--upstream {name}" if given.get(name) else variable
             raise ConfigurationError(f"{source} is not an http or https address: {url!r:.120}; write https://HOST/PATH")
         found[name] = url.rstrip("/")
     return found
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:  # a port that is no number, or too large
+        return False
+    is_plain = url.isprintable() and " " not in url and not parts.query and not parts.fragment
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and has_port and is_plain
 
 
 def price_book(path: str | None) -> PriceBook:
@@ -102,4 +113,9 @@ def _with_numbers(price: Any) -> Any:
     above = price.get("above") if isinstance(price, dict) else None
     if not isinstance(above, dict):
         return price
-    return {**price, "above": {int(start): longer for start, longer in above.items()}}
+    return {**price, "above": {_number(start): longer for start, longer in above.items()}}
+
+
+def _number(start: str) -> int | str:
+    """Return a context length as a number; `Price` rejects what is none."""
+    return int(start) if start.isascii() and start.isdigit() else start

@@ -154,6 +154,19 @@ def test_a_closed_pipe_ends_a_command_without_a_traceback(configured: cycles.Emb
 
 
 @processes
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("arguments", [["docs"], ["docs", "--json"], ["--version"]])
+def test_output_that_cannot_be_written_is_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "cycles", *arguments]
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert ran.returncode == 1
+    assert ran.stderr == (
+        "error: the output cannot be written: No space left on device; free some space, or send it elsewhere\n"
+    )
+
+
+@processes
 def test_click_makes_the_completion(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_CYCLES_COMPLETE", "zsh_source")
     ran = run_process()

@@ -10,7 +10,7 @@ import pytest
 
 import cycles
 from cycles.testing import FakeProvider
-from tests.operators.kit import environment, processes, run_process
+from tests.operators.kit import ROOT, environment, processes, run_process
 from tests.operators.running import GPT_4O, PACKAGES, USED, VENV, agent, summary, upstreams
 
 pytestmark = processes
@@ -157,12 +157,40 @@ def test_a_kept_ledger_adds_up_over_runs(provider: FakeProvider) -> None:
         (["sh", "-c", "kill -9 $$"], 137),
         (["/no/such/program"], 127),
         (["/"], 126),
+        ([""], 127),
     ],
 )
 def test_the_exit_status_is_that_of_the_command(command: list[str], status: int) -> None:
     ran = run_process("run", "--budget", "1USD", "--json", "--", *command)
     assert ran.status == status
     assert summary(ran)["exit"] == status
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2>&1 | true; exit ${PIPESTATUS[0]}"])
+def test_closed_streams_do_not_change_the_exit_status(closed: str) -> None:
+    command = f"{sys.executable} -m cycles run --budget 1USD -- sh -c 'exit 7' {closed}"
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, env=environment())
+    assert ran.returncode == 7
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"m": {"input": "1"}}', "output is missing"),
+        ('{"m": {"input": "1", "output": "2", "colour": 3}}', "a price has no member 'colour': use input, output"),
+        ('{"m": {"input": "1", "output": "2", "above": {"x": {}}}}', "above must map integers of input tokens"),
+        ('{"m": 5}', "the price of 'm': a price must be"),
+        ("[]", "has no models: write {MODEL"),
+        ("{", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_of_prices_says_what_is_wrong(tmp_path: Path, content: str, says: str) -> None:
+    file = tmp_path / "prices.json"
+    file.write_text(content)
+    ran = run_process("run", "--budget", "1USD", "--prices", str(file), "--", "true")
+    assert ran.status == 2
+    assert says in ran.err
 
 
 @pytest.mark.parametrize(
@@ -175,6 +203,8 @@ def test_the_exit_status_is_that_of_the_command(command: list[str], status: int)
         (["--budget", "1USD", "--subject", "bot", "--", "true"], "is not KEY=VALUE"),
         (["--budget", "1USD", "--upstream", "http://x", "--", "true"], "is not PROVIDER=URL"),
         (["--budget", "1USD", "--upstream", "openai=ftp://x", "--", "true"], "is not an http or https address"),
+        (["--budget", "1USD", "--upstream", "openai=https://", "--", "true"], "is not an http or https address"),
+        (["--budget", "1USD", "--upstream", "openai=http://x:99999", "--", "true"], "is not an http or https address"),
         (["--budget", "1USD", "--unknown-model", "maybe", "--", "true"], "neither refuse nor allow=AMOUNT"),
         (["--budget", "1USD", "--prices", "/no/file", "--", "true"], "cannot be read"),
     ],
