@@ -43,7 +43,7 @@ class Cost:
         price: For a model call: returns the cost of a `Usage`.
         actual: For any other call: an amount, or a callable of `call` and the result.
         read: Adds the usage that a result or stream event reports; returns True if it is complete.
-        failed: Returns whether a result says that the call failed.
+        failed: Returns whether a result, or the last event of a stream, says that the call failed.
         prompt: Returns what the model reads, for a stream that is left before it reports its usage.
         strings: Returns the text that a stream event carries, for the same case.
         limit: The output limit of the request, in tokens.
@@ -80,6 +80,10 @@ class Cost:
     def has_streamed(self) -> bool:
         """Whether an event of a stream carried text."""
         return self._deltas > 0
+
+    def broke_off(self, event: Any) -> bool:
+        """Return whether the last event of a stream says that the call failed, before complete usage was reported."""
+        return not self._complete and self.failed is not None and self.failed(event)
 
     def begun(self, guard: AnyGuard) -> bool:
         """Return whether a stream has produced anything, or something is known to be spent."""

@@ -69,6 +69,11 @@ def text_of(event: Any) -> Iterator[str]:
         yield delta
 
 
+def is_failure(event: Any) -> bool:
+    """Return whether a stream event says that the response failed."""
+    return getattr(event, "type", None) == "response.failed"
+
+
 def model_name(model: Any) -> str:
     """Return the name of a model."""
     name = getattr(model, "model", None)

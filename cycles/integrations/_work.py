@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from attrs import define, field
 
 import cycles
-from cycles.integrations._cost import LONGEST_NAME, OPEN, Cost
+from cycles.integrations._cost import LONGEST_NAME, OPEN, Cost, FailedResult
 from cycles.integrations._shared import DENIALS, Common
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class Work(Cost):
             yield self.denied(error)
             return
         stream: Any = None
+        event: Any = None
         try:
             stream = open_(guard)
             stream = await stream if inspect.isawaitable(stream) else stream
@@ -122,7 +123,7 @@ class Work(Cost):
             finally:
                 await self.abreak(guard, raised, sent=stream is not None)
             raise
-        await self.afinish(guard)
+        await (self.abreak(guard, FailedResult(), sent=True) if self.broke_off(event) else self.afinish(guard))
 
     async def areserve(self) -> AsyncGuard:
         """Reserve for a stream. The caller ends the guard with `afinish` or `abreak`.

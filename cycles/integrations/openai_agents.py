@@ -6,7 +6,6 @@ Needs the extra ``openai-agents``; see `docs/integrations/openai-agents.md`.
 # ruff: noqa: A002 - the SDK names a parameter `input`
 from __future__ import annotations
 
-import functools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -33,6 +32,7 @@ from cycles.integrations._openai_agents_reading import (
     ModelCall,
     denial_event,
     denial_response,
+    is_failure,
     model_name,
     read_usage,
     text_of,
@@ -73,9 +73,9 @@ class _Guarding:
         estimate = estimate_of("model_budget", self.budget, None, call)
         if estimate is None:
             return None
-        schema = rest[0] if rest else more.get("output_schema")
 
         def denied(error: Exception) -> Any:
+            schema = rest[0] if rest else more.get("output_schema")
             if not (schema is None or schema.is_plain_text()):
                 raise error  # a message is no structured output
             return make(self.common.message(error, call, default="raise"))
@@ -86,7 +86,8 @@ class _Guarding:
             action=("llm.completion", call.model),
             call=(call,),
             price=self.actual,
-            read=functools.partial(read_usage, model=call.model[:128]),
+            failed=is_failure,
+            read=lambda event, usage: read_usage(event, usage, model=call.model[:128]),
             prompt=lambda: [call.instructions or "", call.input],
             strings=text_of,
             limit=call.settings.max_tokens,
@@ -101,8 +102,7 @@ class GuardedModel(Model):
     Args:
         model: The model.
         name: The name of the model on reservations; by default its attribute ``model``.
-        options: ``client``, ``model_budget``, ``model_actual``, ``on_denied``, ``subject`` and options of `reserve`, as
-            for `GuardedProvider`.
+        options: ``client``, and the options of `GuardedProvider`.
 
     Raises:
         TypeError: for an unknown option.

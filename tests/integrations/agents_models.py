@@ -16,6 +16,7 @@ from agents import (
 from openai.types.responses import (
     Response,
     ResponseCompletedEvent,
+    ResponseFailedEvent,
     ResponseFunctionToolCall,
     ResponseOutputMessage,
     ResponseOutputText,
@@ -27,6 +28,7 @@ from openai.types.responses.response_usage import InputTokensDetails, OutputToke
 import cycles
 
 TOKENS = cycles.tokens
+FAILS = "FAILS"  # a text that ends so is streamed, and then fails
 
 
 def message(text: str) -> ResponseOutputMessage:
@@ -75,6 +77,8 @@ class Fake(Model):
         for word in text.split(" "):
             if word == "BREAK":
                 raise ConnectionError("the model broke off")
+            if word == FAILS:
+                break
             yield ResponseTextDeltaEvent(
                 content_index=0, delta=word, item_id="m", output_index=0, sequence_number=0, logprobs=[],
                 type="response.output_text.delta",
@@ -89,7 +93,11 @@ class Fake(Model):
             id="r1", created_at=0, model="small-model-2026", object="response", output=reply.output,
             tool_choice="none", tools=[], parallel_tool_calls=False, usage=usage,
         )  # fmt: skip
-        yield ResponseCompletedEvent(response=response, sequence_number=1, type="response.completed")
+        if text.endswith(FAILS):
+            failed = response.model_copy(update={"status": "failed", "usage": usage if used.total_tokens else None})
+            yield ResponseFailedEvent(response=failed, sequence_number=1, type="response.failed")
+        else:
+            yield ResponseCompletedEvent(response=response, sequence_number=1, type="response.completed")
 
     async def close(self) -> None:
         self.closed += 1

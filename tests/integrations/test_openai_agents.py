@@ -202,6 +202,26 @@ async def test_a_stream_that_ends_early_is_charged_for_what_was_made(
     assert ledger.metadata() == [{"actual_source": "estimate", "outcome": outcome}]
 
 
+@pytest.mark.parametrize(
+    ("text", "tokens", "spent", "metadata"),
+    [
+        ("one two FAILS", (10, 5), 15, [{}]),
+        ("one two FAILS", (0, 0), None, [{"actual_source": "estimate", "outcome": "error"}]),
+        ("FAILS", (0, 0), 0, []),
+    ],
+    ids=["with usage", "without usage", "before any output"],
+)
+async def test_a_stream_that_fails_is_charged_for_what_was_made(
+    client: cycles.Cycles, ledger: Ledger, text: str, tokens: tuple[int, int], spent: int | None, metadata: Any
+) -> None:
+    model = GuardedModel(Fake(says(text, tokens=tokens)), client=client, model_budget=TOKENS(1000))
+    stream: Any = model.stream_response("be brief", "hello", ModelSettings(), [], None, [], None)
+    types = [event.type async for event in stream]
+    assert types[-1] == "response.failed"
+    assert 0 < ledger.spent() < 100 if spent is None else ledger.spent() == spent
+    assert ledger.metadata() == metadata
+
+
 async def test_a_cancelled_model_call_is_released(client: cycles.Cycles, ledger: Ledger) -> None:
     called = asyncio.Event()
 
