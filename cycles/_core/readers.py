@@ -32,7 +32,7 @@ def openai(response: Any, usage: Usage | None = None) -> Usage:
         The updated usage.
     """
     total = Usage() if usage is None else usage
-    source = _get(response, "response") or response  # events of the responses API contain the response
+    source = _inner(response, "response")  # events of the responses API contain the response
     counts = _openai_counts(_get(source, "usage"))
     tools = _get(source, "tool_usage")
     counts |= _openai_tools(source, tools)
@@ -101,7 +101,7 @@ def anthropic(response: Any, usage: Usage | None = None) -> Usage:
         The updated usage.
     """
     total = Usage() if usage is None else usage
-    source = _get(response, "message") or response  # message_start contains the message
+    source = _inner(response, "message")  # message_start contains the message
     reported = _get(source, "usage")
     tier, speed = _word(_get(reported, "service_tier")), _word(_get(reported, "speed"))
     context = {}
@@ -126,9 +126,8 @@ def _anthropic_counts(reported: Any) -> dict[str, int]:
     short, long = (_count(creation, f"ephemeral_{ttl}_input_tokens") for ttl in ("5m", "1h"))
     parts = None if short is None and long is None else (short or 0) + (long or 0)
     written = _largest(_count(reported, "cache_creation_input_tokens"), parts)
-    fresh = _count(reported, "input_tokens")
     return _present(
-        tokens_input=None if fresh is None else fresh + (cached or 0) + (written or 0),
+        tokens_input=_sum(_count(reported, "input_tokens"), cached, written),
         tokens_output=_count(reported, "output_tokens"),
         tokens_cached_input=cached,
         tokens_cache_write=written,
@@ -155,7 +154,7 @@ def google(response: Any, usage: Usage | None = None) -> Usage:
     traffic = (_word(_first(reported, "traffic_type", "trafficType")) or "").upper()
     tier = next((name for name in ("priority", "flex") if name.upper() in traffic), None)
     context = {"service_tier": tier} if tier else None
-    response_id = _first(response, "response_id", "responseId")
+    response_id = _text(_first(response, "response_id", "responseId"))
     if counts or model or response_id:
         total.see_response(response_id, counts, model=model, context=context)
     return total
@@ -207,7 +206,7 @@ def any_response(response: Any) -> Usage:
     """Read a response of any known shape: Anthropic's or Google's by their members, otherwise OpenAI's."""
     if _first(response, "usage_metadata", "usageMetadata") is not None:
         return google(response)
-    source = _get(response, "message") or response
+    source = _inner(response, "message")
     reported = _get(source, "usage")
     if _get(source, "type") == "message" or _get(reported, "cache_read_input_tokens") is not None:
         return anthropic(response)
@@ -215,8 +214,7 @@ def any_response(response: Any) -> Usage:
 
 
 def _see(total: Usage, source: Any, counts: dict[str, int], context: Mapping[str, str] | None) -> None:
-    given = _get(source, "id")
-    response_id = given if isinstance(given, str) and given else None
+    response_id = _text(_get(source, "id"))
     model = _model(_get(source, "model"))
     if counts or response_id is not None or model:
         total.see_response(response_id, counts, model=model, context=context)
@@ -226,8 +224,22 @@ def _model(value: Any) -> str | None:
     return value[:MAX_MODEL_VERSION] if isinstance(value, str) and value else None
 
 
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
 def _get(source: Any, name: str) -> Any:
-    return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
+    try:
+        return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
+    except Exception:  # an object of an SDK or of a test, with its own idea of attributes
+        return None
+
+
+def _inner(event: Any, name: str) -> Any:
+    """Return the response that an event contains, or the event itself if it reports usage or contains none."""
+    found = _get(event, name)
+    is_value = found is None or isinstance(found, str | bytes | int | float | Sequence)
+    return event if is_value or _get(event, "usage") is not None else found
 
 
 def _first(source: Any, *names: str) -> Any:
@@ -242,15 +254,16 @@ def _items(value: Any) -> Iterator[Any]:
 
 def _word(value: Any) -> str | None:
     """Return a string or the value of a string enum."""
-    found = getattr(value, "value", value)
+    of_enum = _get(value, "value")
+    found = of_enum if isinstance(of_enum, str) else value
     return found if isinstance(found, str) else None
 
 
 def _count(source: Any, *names: str) -> int | None:
     for name in names:
         found = _get(source, name)
-        if isinstance(found, float) and found.is_integer():
-            found = int(found)
+        if isinstance(found, float) and math.isfinite(found):
+            found = math.ceil(found)
         if isinstance(found, int) and not isinstance(found, bool) and found >= 0:
             return found
     return None

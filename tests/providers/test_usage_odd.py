@@ -1,0 +1,82 @@
+"""Readers of usage raise nothing and drop no count, for any shape of a response."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles.usage import anthropic, google, openai
+
+
+class Raising:
+    """Raises for every attribute."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("bool")
+
+
+class RaisingMapping(dict[str, Any]):
+    """Raises for every member."""
+
+    def get(self, *_: Any) -> Any:
+        raise KeyError("no member")
+
+
+ODD: tuple[Any, ...] = (
+    None,
+    "x",
+    "",
+    -1,
+    0,
+    1.5,
+    math.nan,
+    math.inf,
+    10**400,
+    True,
+    [],
+    [1],
+    {},
+    {"a": []},
+    b"x",
+    object(),
+    set(),
+)
+MEMBERS = {
+    openai: ("id", "model", "service_tier", "output", "tools", "tool_usage", "svg_usage", "response"),
+    anthropic: ("id", "model", "message", "type"),
+    google: ("modelVersion", "responseId", "candidates"),
+}
+REPORTED = {
+    openai: {"usage": {"prompt_tokens": 3, "completion_tokens": 4}},
+    anthropic: {"usage": {"input_tokens": 3, "output_tokens": 4}},
+    google: {"usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 4}},
+}
+
+
+@pytest.mark.parametrize("reader", [openai, anthropic, google])
+@pytest.mark.parametrize("odd", [*ODD, Raising(), RaisingMapping()], ids=lambda odd: type(odd).__name__)
+def test_an_odd_member_raises_nothing_and_drops_no_count(reader: Any, odd: Any) -> None:
+    assert reader(odd).counts == {}
+    for member in MEMBERS[reader]:
+        usage = reader({**REPORTED[reader], member: odd})
+        assert (usage.tokens_input, usage.tokens_output) == (3, 4), member
+    [(outer, counts)] = REPORTED[reader].items()
+    for name in counts:
+        usage = reader({outer: {**counts, name: odd, "prompt_tokens_details": odd, "cacheTokensDetails": odd}})
+        assert all(isinstance(n, int) and n >= 0 for n in usage.counts.values())
+    book = cycles.PriceBook({"m": cycles.Price("1", "2")}, default_model="m")
+    assert book.cost(REPORTED[reader]) == cycles.usd_microcents(3 * 100 + 4 * 200)
+
+
+def test_counts_beside_an_absent_whole_are_not_dropped() -> None:
+    cached = anthropic(
+        {"usage": {"input_tokens": None, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 7}}
+    )
+    assert (cached.tokens_input, cached.tokens_cached_input, cached.tokens_cache_write) == (12, 5, 7)
+    assert openai({"usage": {"prompt_tokens": 2.5, "completion_tokens": 0}}).tokens_input == 3
