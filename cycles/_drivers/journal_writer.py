@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -16,6 +17,7 @@ from typing import Any, Final, TypeAlias
 from cycles._core.records import Record
 
 IDLE_S: Final = 15.0  # then the thread ends; the next job starts another
+STUCK_S: Final = 4.0  # so long on one record: the file system hangs, and its tasks continue without their records
 
 _Job: TypeAlias = tuple[Callable[[Any], Any], Any, "asyncio.Future[Any]"]
 
@@ -40,15 +42,16 @@ class JournalWriter:
         self._delete = delete
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._since_s: float | None = None  # when the thread began with the record that it saves or deletes
         self._lock = threading.Lock()
 
     async def save(self, record: Record) -> bool:
         """Save the record, and return when it is saved; False if it cannot be."""
-        return bool(await self._done(self._save, record))
+        return bool(await self._done_or_stuck(self._save, record))
 
     async def delete(self, record: Record) -> None:
         """Delete the record, and return when it is deleted."""
-        await self._done(self._delete, record)
+        await self._done_or_stuck(self._delete, record)
 
     async def run(self, work: Callable[[], Any]) -> Any:
         """Call a blocking function on the journal's thread, and return its result."""
@@ -70,6 +73,27 @@ class JournalWriter:
         self._jobs.put((work, record, done))
         self._ensure_thread()
         return done
+
+    async def _done_or_stuck(self, work: Callable[[Any], Any], record: Record) -> Any:
+        done = self._done(work, record)
+        timer = done.get_loop().call_later(STUCK_S, self._check, done)
+        try:
+            return await done
+        finally:
+            timer.cancel()
+
+    def _check(self, done: asyncio.Future[Any]) -> None:
+        """Let a task continue without its record if the thread has made no progress; another thread does the rest."""
+        if done.done():
+            return
+        since_s = self._since_s
+        if since_s is None or time.monotonic() - since_s < STUCK_S:  # the disk is slow, or there are many records
+            done.get_loop().call_later(STUCK_S, self._check, done)
+            return
+        with self._lock:
+            self._thread, self._since_s = None, None
+        self._ensure_thread()
+        _settle(done, False)
 
     def _ensure_thread(self) -> None:
         """Start the thread if it does not run."""
@@ -112,7 +136,9 @@ class JournalWriter:
             elif job is not None:
                 self._do_saves(saves, results)
                 work, record, done = job
+                self._since_s = time.monotonic() if record is not None else None
                 results.setdefault(done.get_loop(), []).append(_worked(work, record, done))
+                self._since_s = None
             try:
                 job = self._jobs.get_nowait()
             except queue.Empty:

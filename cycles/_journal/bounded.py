@@ -5,7 +5,9 @@ from __future__ import annotations
 import _thread
 import errno
 import os
+import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
@@ -15,6 +17,7 @@ DEADLINE_S: Final = 2.0  # far above what a slow disk needs, and short enough fo
 MOST_HANGING: Final = (
     8  # calls that hang at the same time; then the whole file system hangs, and others fail immediately
 )
+RECENT_S: Final = 0.1  # a directory that has responded since then is used without a thread of its own
 
 
 class BoundedCalls:
@@ -41,6 +44,8 @@ class BoundedCalls:
         if key in self._hanging or len(self._hanging) >= MOST_HANGING:
             raise _hangs(path)
         job = _Job(path, function, discard, lambda: self._hanging.discard(key))
+        if sys.is_finalizing():  # no other thread runs any more
+            return function(path)
         try:
             _thread.start_new_thread(job.run, ())
         except RuntimeError:  # no thread can be started
@@ -48,6 +53,38 @@ class BoundedCalls:
         if not job.finished.acquire(timeout=DEADLINE_S) and job.abandon(lambda: self._hanging.add(key)):
             raise _hangs(path)
         return job.result()
+
+
+CALLS: Final = BoundedCalls()
+"""For files that belong to no store: logs of spend and of pools."""
+
+
+class Directory:
+    """Runs what saves and deletes records in one directory, with the deadline of `calls` unless it has just responded.
+
+    So a quick series of records costs no thread, and a directory that stops to respond stops few callers: those whose
+    operation had begun within `RECENT_S` after the last success of another one.
+    """
+
+    def __init__(self, calls: BoundedCalls) -> None:
+        self._calls = calls
+        self._responded_s = 0.0  # on the monotonic clock
+
+    def call(self, folder: str, function: Callable[[], T]) -> T:
+        """Return `function()`.
+
+        Raises:
+            OSError: what `function` raised, or ETIMEDOUT if the directory hangs.
+        """
+        if time.monotonic() - self._responded_s < RECENT_S:
+            return self._run(function)
+        return self._calls.call(folder, lambda _: self._run(function))
+
+    def _run(self, function: Callable[[], T]) -> T:
+        try:
+            return function()
+        finally:
+            self._responded_s = time.monotonic()
 
 
 class _Job(Generic[T]):
@@ -93,9 +130,13 @@ class _Job(Generic[T]):
             return self._abandoned
 
     def result(self) -> T:
-        if self._error is not None:
-            raise self._error
-        return self._results[0]
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+            return self._results[0]
+        finally:
+            del error  # its traceback has this frame, and the callers' with all that they hold
 
 
 def _hangs(path: str) -> OSError:

@@ -18,14 +18,8 @@ from typing import Final
 from attrs import evolve
 
 from cycles._core.records import Record, decode, encode, file_name
-from cycles._journal.file_store import (
-    REJECTED,
-    SETTLED_AT,
-    make_private_folder,
-    move_to_free_name,
-    read_whole,
-    write_whole,
-)
+from cycles._journal.file_calls import make_private_folder, move_to_free_name, read_whole, write_whole
+from cycles._journal.file_store import REJECTED, SETTLED_AT
 from cycles._journal.inspection import DISCARDED, InspectedRecord
 from cycles._journal.spend_log import PREFIX, SUFFIX, left_entries
 from cycles._journal.store import SETTLED_KEPT_MS

@@ -5,7 +5,7 @@ gets all of it or nothing. Files belong to one machine: a claim lasts as long as
 """
 
 # Strings, not Paths: making a Path for every call would cost as much as the calls.
-# ruff: noqa: PTH100, PTH104, PTH105, PTH108, PTH111, PTH118, PTH120, PTH123
+# ruff: noqa: PTH100, PTH105, PTH108, PTH111, PTH118
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ import json
 import os
 import re
 import secrets
-import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from cycles._core.records import RecordError, decode, file_name
-from cycles._journal.bounded import BoundedCalls
+from cycles._journal.bounded import BoundedCalls, Directory
+from cycles._journal.file_calls import (
+    NOTHING_THERE,
+    make_private_folder,
+    move_to_free_name,
+    names_in,
+    read_whole,
+    sync_file,
+    sync_folder,
+    write_whole,
+)
 from cycles._journal.spare_files import SUFFIX, SpareFiles, locked_spare
 from cycles._journal.store import Claimed, Kept, Put, Stored, StoreError
 
-_PRIVATE_FOLDER: Final = 0o700
-_PRIVATE_FILE: Final = 0o600
-# Opened with its final mode: a chmod afterwards would leave a moment in which others could read it, and costs a call.
-_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-# A named pipe without a writer would block an ordinary open for ever.
-_READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 # A writer starts over if its folder or its temporary file was removed. Once is rare, three times is a problem.
 _WRITE_ATTEMPTS: Final = 3
 _TEMPORARY: Final = re.compile(r"(v2-[0-9a-f]{64}\.json)\.([0-9a-f]+-\d+)-\d+\.tmp")
 _OWN_NAME: Final = re.compile(r"v2-([0-9a-f]{64})\.json")
 REJECTED: Final = "rejected"
 SETTLED_AT: Final = "settled_at_ms"  # member of a rejected record that was settled by hand
-NOTHING_THERE: Final = (FileNotFoundError, NotADirectoryError)
 
 
 class FileStore:
@@ -68,6 +71,7 @@ class FileStore:
         self._token = secrets.token_hex(4)
         self._serial = itertools.count()
         self._calls = BoundedCalls()
+        self._directory = Directory(self._calls)
         self._spares = SpareFiles(sync=sync)
 
     # The protocol of a store
@@ -102,7 +106,8 @@ class FileStore:
     def renew(self, keys: Sequence[str], claim_ms: int) -> builtins.list[str]:
         """Return the keys that no longer exist; a claim of files needs no renewal."""
         with _store_errors():
-            return [key for key in keys if not os.path.lexists(self.path(_name(key)))]
+            there = set(self._all_names())
+            return [key for key in keys if _name(key) not in there]
 
     def list(self, limit: int = 1000) -> builtins.list[Stored]:
         """Return records without claiming them, and without finishing what another process is writing."""
@@ -132,7 +137,7 @@ class FileStore:
         """Keep a rejected record that is settled."""
         with _store_errors():
             name = _name(kept.key)
-            if any(os.path.lexists(self.path(each)) for each in (name, os.path.join(REJECTED, name))):
+            if any(self.has(each) for each in (name, os.path.join(REJECTED, name))):
                 return False
             members = {"reason": kept.reason, "record": json.loads(kept.record), SETTLED_AT: kept.settled_at_ms}
             self._keep_rejected(name, members)
@@ -152,7 +157,8 @@ class FileStore:
 
     def close(self) -> None:
         """Remove the files that are kept for reuse. A record can be saved afterwards, in a file of its own."""
-        self._spares.close()
+        with contextlib.suppress(OSError):
+            self._calls.call(self.known_folder, lambda _: self._spares.close())
 
     # Files by name, for `Journal`
 
@@ -194,11 +200,17 @@ class FileStore:
             if match and match[2] != self._writer():  # our own threads are alive
                 entries |= self._finish_writing(name, match[1])
             elif name.endswith(SUFFIX) and not self._spares.owns(name):
-                with locked_spare(self.path(name)) as is_left:
+                with contextlib.suppress(OSError), locked_spare(self.path(name), self._calls) as is_left:
                     entries |= self._finish_writing(name, None) if is_left else set()
         if self._sync and entries:
-            sync_folder(self.locate())  # a writer that died may not have done so, and they are sent next
+            self._calls.call(
+                self.locate(), sync_folder
+            )  # a writer that died may not have done so, and they are sent next
         return list(entries)
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a file of this name."""
+        return self._calls.call(self.path(name), os.path.lexists)
 
     def read(self, name: str) -> bytes:
         """Return the content of a file."""
@@ -208,26 +220,26 @@ class FileStore:
         """Write a file whole, in place of what was there."""
         for _ in range(_WRITE_ATTEMPTS - 1):
             try:
-                return self._write_once(name, content)
+                return self._directory.call(self.locate(), partial(self._write_once, name, content))
             except (FileNotFoundError, FileExistsError):
                 self._made = False
-        return self._write_once(name, content)
+        return self._directory.call(self.locate(), partial(self._write_once, name, content))
 
     def remove(self, name: str) -> None:
         """Remove a file, unless another process has done so."""
         with contextlib.suppress(*NOTHING_THERE):
-            path = self.path(name)
-            if not self._spares.remove(path):
-                os.unlink(path)
+            self._directory.call(self.locate(), partial(self._remove_once, self.path(name)))
 
     def rename(self, name: str, new_name: str) -> None:
         """Rename a file; FileExistsError if the new name is taken."""
-        move_to_free_name(self.path(name), self.path(new_name))
+        source, target = self.path(name), self.path(new_name)
+        self._calls.call(self.locate(), lambda _: move_to_free_name(source, target))
 
     def set_aside(self, name: str) -> str:
         """Rename a file so that it is no record any more, and return its new name."""
         kept = f"{name}.{self._unique()}.quarantined"
-        os.replace(self.path(name), self.path(kept))
+        source, target = self.path(name), self.path(kept)
+        self._calls.call(self.locate(), lambda _: os.replace(source, target))
         return kept
 
     def _save(self, item: Put) -> bool:
@@ -235,7 +247,7 @@ class FileStore:
         try:  # without a context manager: this is on the way of every commit
             if item.fence is None:
                 self._claimed.setdefault(item.key, 0)
-            elif self._claimed.get(item.key) != item.fence or not os.path.lexists(self.path(name)):
+            elif self._claimed.get(item.key) != item.fence or not self.has(name):
                 return False
             self.write(name, item.record)
         except OSError as error:
@@ -243,9 +255,11 @@ class FileStore:
         return True
 
     def _all_names(self) -> builtins.list[str]:
-        with contextlib.suppress(*NOTHING_THERE), os.scandir(self.locate()) as found:
-            return [item.name for item in found]
-        return []  # no record was ever saved there
+        return self._calls.call(self.locate(), names_in)
+
+    def _remove_once(self, path: str) -> None:
+        if not self._spares.remove(path):
+            os.unlink(path)
 
     def _write_once(self, name: str, content: bytes) -> None:
         folder = self.locate()
@@ -259,15 +273,18 @@ class FileStore:
             write_whole(folder + name, f"{folder}{name}.{self._unique()}.tmp", content, sync=self._sync)
 
     def _rejected_names(self) -> builtins.list[str]:
-        with contextlib.suppress(*NOTHING_THERE), os.scandir(os.path.join(self.locate(), REJECTED)) as found:
-            return sorted(item.name for item in found if _OWN_NAME.fullmatch(item.name))
-        return []  # no record was ever rejected there
+        found = self._calls.call(os.path.join(self.locate(), REJECTED), names_in)
+        return sorted(name for name in found if _OWN_NAME.fullmatch(name))
 
     def _keep_rejected(self, name: str, members: dict[str, object]) -> None:
         folder = os.path.join(self.locate(), REJECTED, "")
-        make_private_folder(folder, sync=self._sync)
-        content = json.dumps(members).encode("ascii")
-        write_whole(folder + name, f"{folder}{name}.{self._unique()}.tmp", content, sync=self._sync)
+        temporary, content = f"{folder}{name}.{self._unique()}.tmp", json.dumps(members).encode("ascii")
+
+        def write(_: str) -> None:
+            make_private_folder(folder, sync=self._sync)
+            write_whole(folder + name, temporary, content, sync=self._sync)
+
+        self._calls.call(self.locate(), write)
 
     def _finish_writing(self, temporary: str, name: str | None) -> set[str]:
         """Finish what a writer began that died before its rename. Returns the names this adds. None: any name."""
@@ -277,12 +294,12 @@ class FileStore:
                 own_name = file_name(decode(self._calls.call(path, read_whole)).reservation_id)
                 if name in (own_name, None):
                     if self._sync:
-                        _sync_file(path)
-                    move_to_free_name(path, self.path(own_name))
+                        self._calls.call(path, sync_file)
+                    self.rename(temporary, own_name)
                     return {own_name}
             except (RecordError, FileExistsError):
                 pass
-            os.unlink(path)
+            self._calls.call(path, os.unlink)
         return set()
 
     def _unique(self) -> str:
@@ -290,90 +307,6 @@ class FileStore:
 
     def _writer(self) -> str:
         return f"{self._token}-{os.getpid()}"
-
-
-def write_whole(path: str, temporary: str, content: bytes, *, sync: bool) -> None:
-    """Write a private file by way of a temporary name, which no other writer may use.
-
-    Raises:
-        FileNotFoundError: The folder, or the temporary file, was removed in the meantime.
-        OSError: It could not be done; what was at the path before is unchanged.
-    """
-    handle = os.open(temporary, _NEW_FILE, _PRIVATE_FILE)
-    try:
-        try:
-            while content:
-                content = content[os.write(handle, content) :]
-            if sync:
-                os.fsync(handle)
-        finally:
-            os.close(handle)
-        os.replace(temporary, path)
-    except BaseException:  # an interrupt must not leave half a file either
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    if sync:
-        sync_folder(os.path.dirname(path))
-
-
-def read_whole(path: str) -> bytes:
-    """Return the content of a regular file.
-
-    Raises:
-        OSError: It cannot be read, or it is a pipe, a device or a folder, which might block for ever.
-    """
-    handle = os.open(path, _READ)
-    with open(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
-        return file.read()
-
-
-def move_to_free_name(source: str, target: str) -> None:
-    """Rename a file, unless the target exists.
-
-    Raises:
-        FileExistsError: It exists; nothing was changed.
-    """
-    try:
-        os.link(source, target)
-    except (FileExistsError, FileNotFoundError):
-        raise
-    except OSError:  # a file system without hard links
-        if os.path.lexists(target):
-            raise FileExistsError(f"{target} exists") from None
-        os.rename(source, target)
-    else:
-        os.unlink(source)
-
-
-def make_private_folder(folder: str, *, sync: bool) -> None:
-    """Make the folder and its missing parents, private to this user. Folders that exist stay unchanged."""
-    missing = [path for path in (Path(folder), *Path(folder).parents) if not path.exists()]
-    for path in reversed(missing):
-        path.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
-        if sync:
-            sync_folder(str(path.parent))
-
-
-def _sync_file(path: str) -> None:
-    handle = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_folder(folder: str) -> None:
-    """Make the names in the folder survive a power loss."""
-    if os.name == "nt":  # Windows has no handle for this, and needs none: NTFS journals names
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,8 @@ from cycles._core.amounts import Amount
 from cycles._core.records import Record, RecordError, decode
 from cycles._core.settlement import actual_of
 from cycles._journal.bounded import BoundedCalls
-from cycles._journal.file_store import NOTHING_THERE, REJECTED, SETTLED_AT, read_whole
+from cycles._journal.file_calls import NOTHING_THERE, read_whole
+from cycles._journal.file_store import REJECTED, SETTLED_AT
 
 State: TypeAlias = Literal["pending", "deferred", "quarantined", "rejected", "unfinished"]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, NewType
@@ -19,7 +18,8 @@ import attrs
 
 from cycles._config import Durability
 from cycles._core.records import Record, RecordError, decode, encode, file_name, partition
-from cycles._journal.file_store import NOTHING_THERE, FileStore
+from cycles._journal.file_calls import NOTHING_THERE
+from cycles._journal.file_store import FileStore
 from cycles._journal.pool_log import ChunkLogs
 from cycles._journal.pool_recovery import recover_chunks
 from cycles._journal.spend_log import SpendLog, latest_records, left_entries
@@ -177,7 +177,7 @@ class Journal:
         try:
             with left_entries(self._files.locate()) as entries:
                 for record in latest_records(entries):
-                    has_record = os.path.lexists(self._files.path(file_name(record.reservation_id)))
+                    has_record = self._files.has(file_name(record.reservation_id))
                     if not has_record and not is_known(record.reservation_id) and not self.save(record):
                         raise OSError(errno.EIO, "its entries cannot be saved as records")
         except NOTHING_THERE:
@@ -227,6 +227,8 @@ class Journal:
         """Delete the rejected records that were settled by hand more than 30 days ago."""
         try:
             self._files.remove_settled(now_ms - SETTLED_KEPT_MS)
+        except NOTHING_THERE:
+            return
         except (StoreError, OSError) as error:
             self._report_unreadable(self._files.known_folder, error.__cause__ or error)
 

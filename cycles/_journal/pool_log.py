@@ -24,8 +24,9 @@ from typing import Final
 
 from cycles._core.allotment import SLOTS
 from cycles._core.pool_log import SLOT_BYTES, WRITTEN, ChunkHeader
+from cycles._journal.bounded import CALLS
+from cycles._journal.file_calls import make_private_folder, names_in, sync_folder
 from cycles._journal.file_locks import fcntl as _fcntl
-from cycles._journal.file_store import make_private_folder, sync_folder
 
 PREFIX: Final = "pool-"
 SUFFIX: Final = ".log"
@@ -75,7 +76,7 @@ class ChunkLog:
         """Remove the file: the journal has the record of the chunk, or nothing is to be settled."""
         if not self._map.closed:
             with contextlib.suppress(OSError):
-                os.unlink(self._path)
+                CALLS.call(self._path, os.unlink)
         self.release()
 
     def release(self) -> None:
@@ -115,11 +116,15 @@ class ChunkLogs:
         for _ in range(_ATTEMPTS - 1):
             # Until it is locked, a start of another client may take the new file for that of a dead process.
             with contextlib.suppress(BlockingIOError, FileNotFoundError):
-                return self._make(header)
-        return self._make(header)
+                return self._made(header)
+        return self._made(header)
 
-    def _make(self, header: ChunkHeader) -> ChunkLog:
-        folder = self._folder()
+    def _made(self, header: ChunkHeader) -> ChunkLog:
+        log = CALLS.call(self._folder(), partial(self._make, header), discard=ChunkLog.remove)
+        self._logs.add(log)
+        return log
+
+    def _make(self, header: ChunkHeader, folder: str) -> ChunkLog:
         make_private_folder(folder, sync=self._sync)
         path = folder + log_name(header.reservation_id)
         temporary = f"{path}.{secrets.token_hex(4)}{NEW}"
@@ -142,7 +147,6 @@ class ChunkLogs:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-        self._logs.add(log)
         return log
 
     def _release_all(self) -> None:
@@ -188,23 +192,32 @@ def left_logs(folder: str) -> Iterator[list[LeftLog]]:
 
 def _lockable(folder: str) -> Iterator[LeftLog]:
     try:
-        with os.scandir(folder) as found:
-            names = [item.name for item in found if item.name.startswith(PREFIX)]
+        names = [name for name in CALLS.call(folder, names_in) if name.startswith(PREFIX)]
     except OSError:
         return
     for name in names:
-        with contextlib.suppress(OSError):  # a live process, or another process has removed it
-            descriptor = os.open(folder + name, os.O_RDWR)
-            try:
-                _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
-                if os.stat(folder + name).st_ino != os.fstat(descriptor).st_ino:
-                    raise OSError(errno.ENOENT, "another process has removed it", name)
-                if name.endswith(NEW):  # its process died before a guard could be admitted
-                    os.unlink(folder + name)
-                    raise OSError(errno.ENOENT, "it was not complete", name)
-                if not name.endswith(SUFFIX):
-                    raise OSError(errno.EINVAL, "not a log", name)
-            except OSError:
-                os.close(descriptor)
-                raise
+        with contextlib.suppress(OSError):  # a live process, one that has removed it, or a file that hangs
+            descriptor = CALLS.call(folder + name, _lock, discard=os.close)
             yield LeftLog(folder + name, descriptor)
+
+
+def _lock(path: str) -> int:
+    """Lock the log of a dead process, and return its descriptor.
+
+    Raises:
+        OSError: its process lives, or it is no complete log.
+    """
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NONBLOCK", 0))
+    try:
+        _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+        if os.stat(path).st_ino != os.fstat(descriptor).st_ino:
+            raise OSError(errno.ENOENT, "another process has removed it", path)
+        if path.endswith(NEW):  # its process died before a guard could be admitted
+            os.unlink(path)
+            raise OSError(errno.ENOENT, "it was not complete", path)
+        if not path.endswith(SUFFIX):
+            raise OSError(errno.EINVAL, "not a log", path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

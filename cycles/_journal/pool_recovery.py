@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 
 from cycles._core.pool_log import recovered_record
 from cycles._core.records import Record, RecordError, file_name
-from cycles._journal.file_store import NOTHING_THERE, FileStore
+from cycles._journal.file_calls import NOTHING_THERE
+from cycles._journal.file_store import FileStore
 from cycles._journal.pool_log import LeftLog, left_logs
 
 
@@ -31,6 +31,6 @@ def _recover(files: FileStore, log: LeftLog, save: Callable[[Record], bool]) -> 
         header, record = recovered_record(log.read(), time.time_ns() // 1_000_000)
     except RecordError:
         return  # written by a later version in another form
-    is_saved = record is None or os.path.lexists(files.path(file_name(header.reservation_id)))
+    is_saved = record is None or files.has(file_name(header.reservation_id))
     if is_saved or (record is not None and save(record)):
         log.remove()

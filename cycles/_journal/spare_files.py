@@ -11,6 +11,7 @@ record or no file. A start takes the spares that it can lock, and puts a whole r
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import itertools
 import os
@@ -21,6 +22,8 @@ from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
+
+from cycles._journal.bounded import BoundedCalls
 
 _fcntl: Any
 try:
@@ -188,18 +191,30 @@ def _close_in_child(reference: weakref.ref[SpareFiles]) -> None:
 
 
 @contextlib.contextmanager
-def locked_spare(path: str) -> Iterator[bool]:
-    """Lock a spare that this process did not make. Yields False if its process lives, or if the file was removed."""
-    descriptor = -1
+def locked_spare(path: str, calls: BoundedCalls) -> Iterator[bool]:
+    """Lock a spare that this process did not make.
+
+    Yields False if its process lives, if it hangs, or if it was removed.
+    """
     try:
-        try:
-            descriptor = os.open(path, os.O_RDWR)
-            if _fcntl is not None:
-                _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
-            usable = os.stat(path).st_ino == os.fstat(descriptor).st_ino
-        except OSError:
-            usable = False
-        yield usable
+        descriptor = calls.call(path, _lock, discard=os.close)
+    except OSError:
+        yield False
+        return
+    try:
+        yield True
     finally:
-        if descriptor >= 0:
-            os.close(descriptor)
+        os.close(descriptor)
+
+
+def _lock(path: str) -> int:
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NONBLOCK", 0))
+    try:
+        if _fcntl is not None:
+            _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+        if os.stat(path).st_ino != os.fstat(descriptor).st_ino:
+            raise OSError(errno.ENOENT, "another process has removed it", path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

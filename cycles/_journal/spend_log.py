@@ -24,9 +24,9 @@ from typing import Final, NamedTuple
 
 from cycles._core.records import Record, RecordError, decode
 from cycles._core.settlement import actual_of
-from cycles._journal.bounded import BoundedCalls
+from cycles._journal.bounded import CALLS
+from cycles._journal.file_calls import make_private_folder, names_in
 from cycles._journal.file_locks import fcntl as _fcntl
-from cycles._journal.file_store import make_private_folder
 
 PREFIX: Final = "spend-"
 SUFFIX: Final = ".log"
@@ -106,7 +106,8 @@ class SpendLog:
             try:
                 file, index = unused.pop()
             except IndexError:
-                file, index = _SlotFile.make(self._folder(), layout, sync=self._sync), 0
+                make = partial(_SlotFile.make, layout=layout, sync=self._sync)
+                file, index = CALLS.call(self._folder(), make, discard=_SlotFile.remove), 0
                 self._files.append(file)
                 unused += [(file, other) for other in range(1, layout.slots)]
         return Slot(self, file, index)
@@ -221,7 +222,7 @@ class _SlotFile:
 
     def remove(self) -> None:
         with contextlib.suppress(OSError):
-            os.unlink(self.path)
+            CALLS.call(self.path, os.unlink)
         self.release()
 
     def release(self) -> None:
@@ -275,14 +276,12 @@ def latest_records(entries: list[bytes]) -> list[Record]:
 
 def _lockable(folder: str) -> Iterator[_SlotFile]:
     try:
-        with os.scandir(folder) as found:
-            names = [item.name for item in found if item.name.startswith(PREFIX) and item.name.endswith(SUFFIX)]
+        names = [name for name in CALLS.call(folder, names_in) if name.startswith(PREFIX) and name.endswith(SUFFIX)]
     except OSError:
         return
-    calls = BoundedCalls()
     for name in names:
         with contextlib.suppress(OSError, ValueError):  # a live process, a file that is no log, or one that hangs
-            yield calls.call(folder + name, _lock, discard=_SlotFile.release)
+            yield CALLS.call(folder + name, _lock, discard=_SlotFile.release)
 
 
 def _lock(path: str) -> _SlotFile:

@@ -297,7 +297,7 @@ def test_new_directories_are_made_to_last_too(
     open_journal: Callable[..., Journal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
-    monkeypatch.setattr("cycles._journal.file_store.sync_folder", synced.append)
+    monkeypatch.setattr("cycles._journal.file_calls.sync_folder", synced.append)
     open_journal(tmp_path / "new", durability="disk").save(a_record())
     assert synced[:2] == [str(tmp_path), str(tmp_path / "new")]
 
@@ -314,7 +314,7 @@ def test_what_a_dead_writer_left_is_made_to_last_before_it_is_sent(
     put(journal, f"{name}.0badcafe-1-0.tmp", encode(a_record("temporary")))
     synced: list[str] = []
     monkeypatch.setattr("cycles._journal.file_store.sync_folder", synced.append)
-    monkeypatch.setattr("cycles._journal.file_store._sync_file", synced.append)
+    monkeypatch.setattr("cycles._journal.file_store.sync_file", synced.append)
     assert set(journal.pending()) == {name, file_name("renamed")}
     assert len(synced) == count
     assert not synced or str(synced[-1]).rstrip("/") == journal.directory

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
+import contextlib
+import errno
+import gc
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,7 @@ from typing import Any
 import pytest
 
 from cycles._core.records import encode, file_name
-from cycles._journal import bounded, file_store, spend_log
+from cycles._journal import bounded, file_calls, file_store, pool_log, spare_files, spend_log
 from cycles._journal.inspection import inspect
 from cycles._journal.journal import Journal
 from tests.journal.kit import Told, a_record, put, settle_all
@@ -23,6 +28,7 @@ class HangingOs:
     def __init__(self) -> None:
         self.names: set[str] = set()
         self.opened: list[str] = []
+        self.calls: set[str] = set()  # those that hang for every file
         self.ended = threading.Event()
 
     def open(self, path: Any, *args: Any) -> int:
@@ -32,15 +38,23 @@ class HangingOs:
         return os.open(path, *args)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
+        real = getattr(os, name)
+        if name not in self.calls:
+            return real
+
+        def hang(*args: Any, **kwargs: Any) -> Any:
+            self.ended.wait()
+            return real(*args, **kwargs)
+
+        return hang
 
 
 @pytest.fixture
 def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingOs]:
     fake = HangingOs()
     monkeypatch.setattr(bounded, "DEADLINE_S", 0.02)
-    monkeypatch.setattr(file_store, "os", fake)
-    monkeypatch.setattr(spend_log, "os", fake)
+    for module in (file_calls, file_store, pool_log, spare_files, spend_log):
+        monkeypatch.setattr(module, "os", fake)
     yield fake
     fake.ended.set()
 
@@ -121,6 +135,99 @@ def test_what_a_late_call_returns_is_discarded(monkeypatch: pytest.MonkeyPatch) 
     gate.set()
     assert discarded.wait(5)
     assert calls.call("a", lambda path: path * 2) == "aa"
+
+
+def test_an_error_keeps_no_frame_alive() -> None:
+    """A dropped guard is settled immediately, although an error of its journal has passed through its frames."""
+
+    class Guard:
+        pass
+
+    def fail(path: str) -> None:
+        raise OSError(errno.EROFS, "read-only", path)
+
+    def use() -> weakref.ref[Guard]:
+        guard = Guard()
+        with contextlib.suppress(OSError):
+            bounded.BoundedCalls().call("a", fail)
+        return weakref.ref(guard)
+
+    gc.disable()
+    try:
+        assert use()() is None
+    finally:
+        gc.enable()
+
+
+def a_moment_later(journal: Journal) -> None:
+    """Let the time pass in which a directory that has responded is used without a deadline."""
+    journal._files._directory._responded_s = 0.0
+
+
+@pytest.mark.parametrize("call", ["replace", "lseek", "unlink", "scandir", "link", "write"])
+@pytest.mark.parametrize("durability", ["process", "disk"])
+def test_a_directory_that_hangs_blocks_no_caller(
+    open_journal: Callable[..., Journal], hanging: HangingOs, told: Told, call: str, durability: str
+) -> None:
+    """Not in any operation. Settlements continue without their records, and that is reported."""
+    journal = open_journal(durability=durability)
+    first, second = a_record("rsv_1"), a_record("rsv_2")
+    journal.save(first)
+    a_moment_later(journal)
+    hanging.calls = {call, "fsync"}
+    saved = journal.save(second)
+    a_moment_later(journal)
+    journal.delete(first)
+    a_moment_later(journal)
+    journal.reject(second, "BUDGET_FROZEN")
+    journal.recover_spend()
+    journal.remove_settled(0)
+    found = [record for entry in journal.pending() if (record := journal.load(entry)) is not None]
+    journal.rejected()
+    journal.close()
+    hanging.ended.set()
+    assert saved is (call in ("unlink", "scandir", "link") and durability == "process")
+    assert (told == []) is (call in ("link", "unlink") and durability == "process"), told
+    assert len(found) <= 2
+
+
+def test_a_directory_that_hangs_fails_immediately_until_it_responds(journal: Journal, hanging: HangingOs) -> None:
+    journal.save(a_record("rsv_1"))
+    a_moment_later(journal)
+    hanging.calls = {"replace"}
+    assert not journal.save(a_record("rsv_2"))
+    with threads_started() as started:
+        assert not journal.save(a_record("rsv_3"))
+        assert journal.pending() == []
+    assert started == []
+    hanging.calls = set()
+    hanging.ended.set()
+    until(lambda: not journal._files._calls._hanging)
+    assert journal.save(a_record("rsv_3"))
+    assert sorted(record.reservation_id for record in settle_all(journal)) == ["rsv_1", "rsv_2", "rsv_3"]
+
+
+def test_a_series_of_records_costs_no_thread(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "RECENT_S", 1_000.0)
+    with threads_started() as started:
+        for number in range(20):
+            journal.save(a_record(f"rsv_{number}"))
+            journal.delete(a_record(f"rsv_{number}"))
+    assert len(started) <= 1
+
+
+@contextlib.contextmanager
+def threads_started() -> Iterator[list[Any]]:
+    started: list[Any] = []
+    start = _thread.start_new_thread
+
+    def counted(function: Callable[..., object], args: tuple[Any, ...]) -> int:
+        started.append(function)
+        return start(function, args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", counted)
+        yield started
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -201,3 +201,43 @@ def test_where_no_thread_can_be_had_the_loop_writes_itself(monkeypatch: pytest.M
     asyncio.run(main())
     assert files.log == ["save rsv-1", "forget rsv-1"]
     journal_writer.close()
+
+
+def test_tasks_continue_without_their_records_if_the_file_system_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STUCK_S", 0.02)
+    files, gate = Files(), threading.Event()
+
+    def save(record: Record) -> bool:
+        if record.reservation_id == "rsv-0":
+            assert gate.wait(5)
+        return files.save(record)
+
+    async def main() -> list[bool]:
+        found = list(await asyncio.gather(*(journal_writer.save(record(number)) for number in range(3))))
+        found.append(await journal_writer.save(record(3)))
+        gate.set()
+        await asyncio.to_thread(files.wait_for, "save rsv-0")
+        return found
+
+    journal_writer = JournalWriter(save, files.delete)
+    # The two that were taken together with the first one are in its thread, or in the next one.
+    first, *_, last = asyncio.run(main())
+    assert (first, last) == (False, True)
+    journal_writer.close()
+
+
+def test_a_slow_disk_and_a_long_queue_delay_tasks_but_lose_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STUCK_S", 0.02)
+    files, slow = Files(), threading.Event()
+
+    def save(record: Record) -> bool:
+        slow.wait(0.005)
+        return files.save(record)
+
+    async def main() -> list[bool]:
+        return list(await asyncio.gather(*(journal_writer.save(record(number)) for number in range(20))))
+
+    journal_writer = JournalWriter(save, files.delete)
+    assert asyncio.run(main()) == [True] * 20
+    journal_writer.close()
+    assert len(files.there) == 20

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cycles
+from cycles._drivers import journal_writer
+from cycles._journal import bounded, file_calls, file_store, spare_files
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, Setup
 
@@ -86,3 +92,63 @@ def test_without_a_journal_nothing_is_written(world: Setup) -> None:
         assert client.reserve(cycles.tokens(100), action=ACTION).acquire().commit(ACTUAL).status == "pending"
     assert world.server.charged == 42
     assert not world.root.exists()
+
+
+class HangingDirectory:
+    """The operating system, in which records cannot be put into place until the test ends."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self.hangs = False
+
+    def replace(self, *names: Any) -> None:
+        if self.hangs:
+            self.ended.wait()
+        os.replace(*names)  # noqa: PTH105
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingDirectory]:
+    fake = HangingDirectory()
+    monkeypatch.setattr(bounded, "DEADLINE_S", 0.05)
+    monkeypatch.setattr(bounded, "RECENT_S", 0.0)
+    for each in (file_calls, file_store, spare_files):
+        monkeypatch.setattr(each, "os", fake)
+    yield fake
+    fake.ended.set()
+
+
+def test_a_directory_that_hangs_delays_a_commit_by_its_deadline_only(
+    world: Setup, directory: HangingDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "cycles"), world.client() as client:
+        client.record(ACTUAL, action=ACTION)
+        directory.hangs = True
+        for _ in range(3):
+            with client.reserve(cycles.tokens(100), action=ACTION) as guard:
+                assert guard.commit(ACTUAL).status == "committed"
+        assert client.flush(timeout=PATIENCE_S).pending == 0
+    assert world.server.charged == 4 * 42
+    assert len([line for line in journal_warnings(caplog) if "cannot be written" in line]) == 1
+
+
+@pytest.mark.parametrize("recent_s", [0.0, 1_000.0], ids=["with a deadline", "in the thread of the journal"])
+def test_a_directory_that_hangs_delays_no_task_for_long(
+    world: Setup, directory: HangingDirectory, monkeypatch: pytest.MonkeyPatch, recent_s: float
+) -> None:
+    monkeypatch.setattr(bounded, "RECENT_S", recent_s)
+    monkeypatch.setattr(journal_writer, "STUCK_S", 0.1)
+
+    async def main() -> None:
+        async with world.client(flush_timeout=0.5) as client:
+            await client.aio.record(ACTUAL, action=ACTION)
+            directory.hangs = True
+            for _ in range(3):
+                async with client.reserve(cycles.tokens(100), action=ACTION) as guard:
+                    assert (await guard.commit(ACTUAL)).status == "committed"
+
+    asyncio.run(main())
+    assert world.server.charged == 4 * 42

@@ -195,7 +195,7 @@ def partition(base_url: str, tenant: str | None, api_key: str) -> str:
 
 def patches(disk: SimOs) -> list[tuple[Any, str, Any]]:
     """Return what replaces the file calls of the journal: module, name, value."""
-    from cycles._journal import file_store, journal, pool_log, pool_recovery, spare_files, spend_log
+    from cycles._journal import file_calls, file_store, journal, pool_log, spare_files, spend_log
 
-    modules = (file_store, journal, pool_log, pool_recovery, spare_files, spend_log)
+    modules = (file_calls, file_store, pool_log, spare_files, spend_log)
     return [*((module, "os", disk) for module in modules), (journal, "partition", partition)]

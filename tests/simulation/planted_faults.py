@@ -168,7 +168,7 @@ FAULTS: Final = (
     Fault(
         "a rejected amount is not kept",
         "cycles/_journal/file_store.py",
-        '            write_whole(folder + name, f"{folder}{name}.{self._unique()}.tmp", kept, sync=self._sync)\n'
+        '            self._keep_rejected(name, {"reason": reason, "record": json.loads(self.read(name))})\n'
         "            self._claimed",
         "            self._claimed",
     ),
@@ -242,13 +242,13 @@ FAULTS: Final = (
     # Power loss.
     Fault(
         "a record is not fsynced",
-        "cycles/_journal/file_store.py",
+        "cycles/_journal/file_calls.py",
         "            if sync:\n                os.fsync(handle)",
         "            if False:\n                os.fsync(handle)",
     ),
     Fault(
         "the folder of a record is not fsynced",
-        "cycles/_journal/file_store.py",
+        "cycles/_journal/file_calls.py",
         "    if sync:\n        sync_folder(os.path.dirname(path))",
         "    if False:\n        sync_folder(os.path.dirname(path))",
     ),
@@ -294,7 +294,7 @@ FAULTS: Final = (
     Fault(
         "a file that is no record is deleted",
         "cycles/_journal/file_store.py",
-        "        os.replace(self.path(name), self.path(kept))",
+        "        self._calls.call(self.locate(), lambda _: os.replace(source, target))",
         "        os.unlink(self.path(name))",
     ),
     # What is open after close, and how long a call takes.

@@ -26,13 +26,14 @@ class AtPoint:
     def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
         if self.done or self._folder not in frame.f_code.co_filename:
             return None
-        frame.f_trace_opcodes = True
         frame.f_trace_lines = False
+        frame.f_trace = self  # Python 3.13 reports opcodes only if this is set before the next line
+        frame.f_trace_opcodes = True
         if event != "opcode":
             return self
         was_checked = self._checked.get(frame, True)
         name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-        self._checked[frame] = name.startswith(_CHECKED)
+        self._checked[frame] = name.startswith(_CHECKED) and "INTRINSIC" not in name
         if was_checked:
             self._left -= 1
             if self._left < 0:
@@ -49,6 +50,7 @@ def run_at(folder: str, number: int, act: Callable[[], object], call: Callable[[
     """Run `call`, and `act` in the middle of it. Returns False if the call has fewer points."""
     at = AtPoint(folder, number, act)
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # from Python 3.12, `settrace` reports opcodes only if a frame wants them
     sys.settrace(at)
     try:
         call()
