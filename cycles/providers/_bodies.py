@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from cycles._core.catalogue import without_prefix
+from cycles._errors import InvalidRequestError
 from cycles.providers._endpoints import Endpoint, normalized
 from cycles.providers._meter import Request
 
@@ -63,6 +64,22 @@ def number_at(body: Mapping[str, Any], name: str) -> int | None:
 def limit_of(endpoint: Endpoint, body: Mapping[str, Any]) -> int | None:
     limits = [n for name in endpoint.limits if (n := number_at(body, name)) is not None]
     return min(limits) if limits else None
+
+
+def check_limits(endpoint: Endpoint, body: Mapping[str, Any]) -> None:
+    """Check that each output limit of a request is a positive integer, or absent.
+
+    Raises:
+        InvalidRequestError: naming the limit.
+    """
+    for name in endpoint.limits:
+        found: Any = body
+        for part in name.split("."):
+            if not isinstance(found, Mapping | None):
+                raise InvalidRequestError(f"the member that contains {part} must be an object, got {found!r:.80}")
+            found = None if found is None else found.get(part)
+        if found is not None and (isinstance(found, bool) or not isinstance(found, int) or found < 1):
+            raise InvalidRequestError(f"{name} must be a positive integer, got {found!r:.80}")
 
 
 def results_of(body: Mapping[str, Any]) -> int:

@@ -17,7 +17,16 @@ from cycles._core.readers import anthropic, google, openai
 from cycles._core.usage import Usage
 from cycles._errors import InvalidRequestError, UnknownModelError
 from cycles.prices import Origin, PriceBook
-from cycles.providers._bodies import limit_of, model_of, number_at, parsed_json, results_of, tier_of, was_sent
+from cycles.providers._bodies import (
+    check_limits,
+    limit_of,
+    model_of,
+    number_at,
+    parsed_json,
+    results_of,
+    tier_of,
+    was_sent,
+)
 from cycles.providers._endpoints import Endpoint, normalized
 from cycles.providers._meter import Meter, Request
 from cycles.providers._stream_filter import StreamFilter, parsed, strings_of
@@ -94,8 +103,10 @@ class Call:
 
         Raises:
             UnknownModelError: if the price book does not know the model.
-            InvalidRequestError: if a callable of the user returns no amount.
+            InvalidRequestError: if an output limit is no positive integer; if a callable of the user returns no amount.
         """
+        if self.endpoint is not None:
+            check_limits(self.endpoint, self.request.body)
         given = self.meter.estimate
         if given is not None:
             amount = given if isinstance(given, Amount) else given(self.request)

@@ -15,12 +15,12 @@ import httpx
 from cycles import Balance, Cycles
 from cycles._core.amounts import Amount
 from cycles._errors import CyclesError, InvalidRequestError, ProtocolError, ReservationDeniedError, UnknownModelError
-from cycles.providers._bodies import with_limits
+from cycles.providers._bodies import check_limits, with_limits
 from cycles.providers._call import Call
 from cycles.providers._endpoints import Endpoint, find
 from cycles.providers._meter import Meter, behind_proxy, make_meter
 from cycles.providers._settle import open_call_async
-from cycles.proxy._bodies import Body, check_limits, read_body, rejected_body
+from cycles.proxy._bodies import Body, read_body, rejected_body
 from cycles.proxy._errors import DENIED, denial_text, error_response, reason_of
 from cycles.proxy._exchange import Exchange, Message, Receive, Send
 from cycles.proxy._relay import Relay

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from cycles.providers._endpoints import Endpoint, Provider
+from cycles.providers._endpoints import Provider
 from cycles.proxy._targets import RejectedError
 
 _BOUNDARY: Final = re.compile(r'boundary="?([^";,]{1,200})"?', re.IGNORECASE)
@@ -114,22 +114,6 @@ def _form_value(text: str) -> Any:
     if text.isdecimal() and len(text) < 10:
         return int(text)
     return {"true": True, "false": False}.get(text, text)
-
-
-def check_limits(endpoint: Endpoint, content: Mapping[str, Any]) -> None:
-    """Check that each output limit of a request is a positive integer, or absent.
-
-    Raises:
-        ValueError: naming the limit.
-    """
-    for name in endpoint.limits:
-        found: Any = content
-        for part in name.split("."):
-            if not isinstance(found, Mapping | None):
-                raise ValueError(f"the member that contains {part} must be an object, got {found!r:.80}")
-            found = None if found is None else found.get(part)
-        if found is not None and (isinstance(found, bool) or not isinstance(found, int) or found < 1):
-            raise ValueError(f"{name} must be a positive integer, got {found!r:.80}")
 
 
 def rejected_body(name: str, error: ValueError) -> RejectedError:
