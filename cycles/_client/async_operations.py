@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 from cycles._client import lists, operations
 from cycles._client.call_options import CallOptions
 from cycles._client.evidence import evidence_verdict
-from cycles._client.methods import OperationContext, iterating_async, suspending
+from cycles._client.methods import iterating_async, suspending
+from cycles._client.operation_context import OperationContext
 from cycles._client.options import checked_seconds
 from cycles._client.raw import raw
 from cycles._config import Config

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 from attrs import evolve
 
 from cycles._client import lists, operations
 from cycles._client.async_operations import AsyncOperations
 from cycles._client.call_options import CallOptions
+from cycles._client.closing import ClosedByItsBlock
 from cycles._client.evidence import evidence_verdict
 from cycles._client.many import MakesMany
-from cycles._client.methods import OperationContext, blocking, iterating
+from cycles._client.methods import blocking, iterating
+from cycles._client.operation_context import OperationContext
 from cycles._client.options import (
     AnyAction,
     AnySubject,
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime
 
 
-class Cycles(MakesMany, MakesViews):
+class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
     """A client of one Cycles server. Threads and any number of event loops can use it at the same time.
 
     Args:
@@ -341,22 +342,6 @@ class Cycles(MakesMany, MakesViews):
         runtime = self._closing()
         if runtime is not None:
             await runtime.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def _own_runtime(self) -> Runtime | None:
         """Return the runtime of this process, never that of a parent process; None if there is none yet."""

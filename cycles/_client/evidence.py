@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from urllib.parse import urlsplit
 
 from cycles._client.call_options import RequestOptions
-from cycles._client.methods import OperationContext
+from cycles._client.operation_context import OperationContext
 from cycles._core.outcome import Outcome, RejectedResponse, Success
 from cycles._core.protocol import GET_EVIDENCE, GET_EVIDENCE_KEYS
 from cycles._core.requests import Call

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, Unpack
 
 from cycles._client.call_options import RequestOptions
-from cycles._client.methods import OperationContext, Pages, ResultT
+from cycles._client.operation_context import OperationContext, Pages, ResultT
 from cycles._client.options import AnySubject, checked_flag
 from cycles._core.action_kinds import ActionKind
 from cycles._core.paging import Cursors
@@ -40,7 +40,7 @@ async def find(
         CyclesError: The server returned no list.
     """
     rows = reservations(context, idempotency_key=check_key(idempotency_key), include=("metadata", "committed_metadata"))
-    items = await rows.fetch(context.io, Cursors())
+    items = await rows.fetch(context, Cursors())
     return items[0] if items else None
 
 

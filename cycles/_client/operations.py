@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, Unpack
 from attrs import frozen
 
 from cycles._client.call_options import RequestOptions
-from cycles._client.methods import OperationContext, ResultT
+from cycles._client.operation_context import OperationContext, ResultT
 from cycles._client.options import AnyAction, AnySubject, checked_amount
 from cycles._core.action_kinds import ActionKind
 from cycles._core.amounts import Amount

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from attrs import evolve, frozen
 
+from cycles._client.closing import ClosedByItsBlock
 from cycles._client.context import current_subject
-from cycles._client.methods import OperationContext
+from cycles._client.operation_context import OperationContext
 from cycles._client.options import (
     AnyAction,
     AnySubject,
@@ -88,7 +88,7 @@ class PoolOwner(Protocol):
     def _context(self) -> OperationContext: ...
 
 
-class Pool:
+class Pool(ClosedByItsBlock):
     """Many guards from few reservations. ``with`` or ``async with`` closes it; closing the client does so too.
 
     Threads, tasks and any number of event loops can use it at the same time. A forked child can use it as if it were
@@ -223,22 +223,6 @@ class Pool:
                 direct=state.directs,
                 excess=Amount(unit, state.excess),
             )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __repr__(self) -> str:
         options = self._options

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from attrs import frozen
 
 from cycles._client.guard import AsyncGuard, Guard
-from cycles._client.guard_properties import GuardProperties
+from cycles._client.guard_base import GuardBase
 from cycles._client.reservation import Reservation
 from cycles._core.allotment import ChunkState
 from cycles._core.amounts import Amount
@@ -49,10 +49,15 @@ class ChunkView:
     settlement: Settlement | None
 
 
-class _InPool(GuardProperties):
+class _InPool(GuardBase):
     """What the guards of pools cannot do, and what only they have."""
 
     __slots__ = ()
+
+    def __init__(self, runtime: Runtime, state: PooledState) -> None:
+        self._runtime = runtime
+        self._token = self._span = None
+        self._state = state
 
     @property
     def _pooled(self) -> PooledState:
@@ -89,6 +94,13 @@ class _InPool(GuardProperties):
         """What the chunk holds for this guard."""
         return self._pooled.estimate
 
+    def _commit_quickly(self, actual: Amount | None) -> Settlement | None:
+        """Add the amount to the chunk if it fits and nothing has to be sent; else return None."""
+        if actual is None or actual.__class__ is not Amount:
+            return None
+        self._check_process()
+        return self._pooled.commit_quickly(actual)
+
     def detach(self) -> NoReturn:
         """Raise an error: the server never sees this guard.
 
@@ -105,11 +117,6 @@ class PooledGuard(_InPool, Guard):
 
     __slots__ = ()
 
-    def __init__(self, runtime: Runtime, state: PooledState) -> None:
-        self._runtime = runtime
-        self._token = self._span = None
-        self._state = state
-
     def commit(
         self,
         actual: Amount | None = None,
@@ -119,12 +126,8 @@ class PooledGuard(_InPool, Guard):
         wait: bool = True,
     ) -> Settlement:
         """As `Guard.commit`. The amount becomes part of the chunk's commit: status ``pooled``."""
-        if actual is not None and actual.__class__ is Amount and metrics is None and metadata is None:
-            self._check_process()
-            settlement = self._pooled.commit_quickly(actual)
-            if settlement is not None:
-                return settlement
-        return super().commit(actual, metrics=metrics, metadata=metadata, wait=wait)
+        settlement = self._commit_quickly(actual) if metrics is None and metadata is None else None
+        return settlement or super().commit(actual, metrics=metrics, metadata=metadata, wait=wait)
 
     def extend(self, extend_by_ms: int | None = None) -> None:
         """Do nothing: the heartbeat of the chunk renews the lease."""
@@ -137,9 +140,7 @@ class PooledAsyncGuard(_InPool, AsyncGuard):
     __slots__ = ()
 
     def __init__(self, runtime: Runtime, state: PooledState) -> None:
-        self._runtime = runtime
-        self._token = self._span = None
-        self._state = state
+        super().__init__(runtime, state)
         self._cancellation = None
 
     async def commit(
@@ -151,12 +152,8 @@ class PooledAsyncGuard(_InPool, AsyncGuard):
         wait: bool = True,
     ) -> Settlement:
         """As `Guard.commit`. It does not suspend if the amount fits into the chunk."""
-        if actual is not None and actual.__class__ is Amount and metrics is None and metadata is None:
-            self._check_process()
-            settlement = self._pooled.commit_quickly(actual)
-            if settlement is not None:
-                return settlement
-        return await super().commit(actual, metrics=metrics, metadata=metadata, wait=wait)
+        settlement = self._commit_quickly(actual) if metrics is None and metadata is None else None
+        return settlement or await super().commit(actual, metrics=metrics, metadata=metadata, wait=wait)
 
     async def extend(self, extend_by_ms: int | None = None) -> ReservationExtendResponse | None:
         """Do nothing: the heartbeat of the chunk renews the lease."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from cycles._client.methods import OperationContext
+from cycles._client.operation_context import OperationContext
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Success
 from cycles._core.requests import new_trace_id

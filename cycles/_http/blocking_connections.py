@@ -120,14 +120,7 @@ class BlockingConnections:
             raise closed()
 
     def _return(self, held: Held) -> None:
-        pool, now = self._pool, time.monotonic()
-        connection = held[0].connection
-        if connection is not None:
-            connection.idle_since = now
-        pool.put(held)
-        if pool.closed:
-            self._close_idle()
-        for unused in pool.expired(now - KEEPALIVE_S):
+        for unused in self._pool.put_used(held, time.monotonic()):
             unused.close()
 
     def _connected(self, slot: Slot[_Connection], deadline: float) -> _Connection:

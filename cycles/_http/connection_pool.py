@@ -129,6 +129,15 @@ class ConnectionPool(Generic[C]):
         except ValueError:  # another thread has served it, or it has left
             self._reclaim(waiter)
 
+    def put_used(self, held: Held, now_s: float) -> list[C]:
+        """Return the slot of an exchange that has ended well, and return the connections that its owner closes now."""
+        connection = held[0].connection
+        if connection is not None:
+            connection.idle_since = now_s
+        self.put(held)
+        unused = self.close() if self.closed else []
+        return unused + self.expired(now_s - KEEPALIVE_S)
+
     def expired(self, before: float) -> list[C]:
         """Remove the connections that were last used before that time, and return them for their owner to close."""
         connections: list[C] = []

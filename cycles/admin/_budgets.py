@@ -14,7 +14,7 @@ from cycles._errors import InvalidRequestError, NotFoundError
 from cycles._flows.retry import uncertain
 from cycles.admin._arguments import lowered, text_map
 from cycles.admin._channel import Channel, checked, failed, once, read
-from cycles.admin._methods import Pages, pages
+from cycles.admin._pages import Pages, pages
 from cycles.admin._scopes import checked_scope, tenant_of
 from cycles.admin.results import Budget
 

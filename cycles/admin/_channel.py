@@ -55,6 +55,9 @@ class Channel(Sender, Protocol):
 
     wire: Wire
 
+    def with_options(self, timeout: Any = None, extra_headers: Any = None) -> Channel:
+        """Return this channel with options of one call."""
+
     @property
     def max_retries(self) -> int:
         """How often a change with an unknown outcome is sent again."""
@@ -122,7 +125,27 @@ class _Connections:
             await pool.aclose()
 
 
-class _BaseChannel:
+class _Optional:
+    """A channel that one call can give options."""
+
+    def with_options(self, timeout: Any = None, extra_headers: Any = None) -> Channel:
+        """Return this channel with options of one call.
+
+        Raises:
+            InvalidRequestError: One of them is wrong; nothing was sent.
+        """
+        channel = cast(Channel, self)
+        if timeout is None and extra_headers is None:
+            return channel
+        if timeout is not None:
+            checked_timeout(timeout)
+        headers = checked_headers("extra_headers", extra_headers)
+        for name, value in headers.items():
+            checked_header("extra_headers", name, value, _KEY_HEADER.decode())
+        return cast(Channel, _CallChannel(channel, timeout, headers))
+
+
+class _BaseChannel(_Optional):
     """What both channels share."""
 
     def __init__(self, wire: Wire, connections: _Connections) -> None:
@@ -196,7 +219,7 @@ class AsyncChannel(_BaseChannel):
         await asyncio.sleep(seconds)
 
 
-class _CallChannel:
+class _CallChannel(_Optional):
     """A channel with the timeout and headers of one call."""
 
     def __init__(self, channel: Channel, timeout_s: float | None, headers: Mapping[str, str]) -> None:
@@ -212,22 +235,6 @@ class _CallChannel:
         timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
         headers = merged_headers(self._headers, call.headers)
         return await self._channel.send(evolve(call, timeout_s=timeout_s, headers=headers))
-
-
-def with_options(channel: Channel, timeout: Any = None, extra_headers: Any = None) -> Channel:
-    """Return the channel with options of one call.
-
-    Raises:
-        InvalidRequestError: One of them is wrong; nothing was sent.
-    """
-    if timeout is None and extra_headers is None:
-        return channel
-    if timeout is not None:
-        checked_timeout(timeout)
-    headers = checked_headers("extra_headers", extra_headers)
-    for name, value in headers.items():
-        checked_header("extra_headers", name, value, _KEY_HEADER.decode())
-    return cast(Channel, _CallChannel(channel, timeout, headers))
 
 
 def channels(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final
 
+from cycles._client.closing import ClosedByItsBlock
+from cycles._client.methods import blocking, iterating, iterating_async, suspending
 from cycles._version import public
 from cycles.admin import _budgets, _funding, _keys, _onboarding, _others, _tenants
-from cycles.admin._channel import channels, configured
-from cycles.admin._methods import awaiting, blocking, iterating, iterating_async
+from cycles.admin._channel import Channel, channels, configured
 
 if TYPE_CHECKING:
     import httpx
 
 
-class Admin:
+class Admin(ClosedByItsBlock):
     """A client of the admin operations of one Cycles deployment, for threads; `aio` is the same for event loops.
 
     The admin key may do everything, so keep this object away from code that only spends. The key is in no repr, log
@@ -87,60 +87,50 @@ class Admin:
         """Close the connections of threads and of the running event loop. Later calls raise `CyclesError`."""
         await self._connections.aclose()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     def __repr__(self) -> str:
         return f"<Admin {self._base_url}>"
+
+    def _context(self) -> Channel:
+        return self._channel
 
 
 class AsyncAdmin:
     """The operations of `Admin` as coroutines, and its lists as async iterators."""
 
-    onboard: Final = awaiting(_onboarding.onboard)
-    create_tenant: Final = awaiting(_tenants.create_tenant)
-    tenant: Final = awaiting(_tenants.tenant)
-    update_tenant: Final = awaiting(_tenants.update_tenant)
-    suspend_tenant: Final = awaiting(_tenants.suspend_tenant)
-    reactivate_tenant: Final = awaiting(_tenants.reactivate_tenant)
-    close_tenant: Final = awaiting(_tenants.close_tenant)
-    create_budget: Final = awaiting(_budgets.create_budget)
-    budget: Final = awaiting(_budgets.budget)
+    onboard: Final = suspending(_onboarding.onboard)
+    create_tenant: Final = suspending(_tenants.create_tenant)
+    tenant: Final = suspending(_tenants.tenant)
+    update_tenant: Final = suspending(_tenants.update_tenant)
+    suspend_tenant: Final = suspending(_tenants.suspend_tenant)
+    reactivate_tenant: Final = suspending(_tenants.reactivate_tenant)
+    close_tenant: Final = suspending(_tenants.close_tenant)
+    create_budget: Final = suspending(_budgets.create_budget)
+    budget: Final = suspending(_budgets.budget)
     budgets: Final = iterating_async(_budgets.budgets)
-    fund: Final = awaiting(_funding.fund)
-    credit: Final = awaiting(_funding.credit)
-    debit: Final = awaiting(_funding.debit)
-    resize: Final = awaiting(_funding.resize)
-    repay_debt: Final = awaiting(_funding.repay_debt)
-    start_period: Final = awaiting(_funding.start_period)
-    start_periods: Final = awaiting(_funding.start_periods)
-    freeze: Final = awaiting(_budgets.freeze)
-    unfreeze: Final = awaiting(_budgets.unfreeze)
-    create_api_key: Final = awaiting(_keys.create_api_key)
+    fund: Final = suspending(_funding.fund)
+    credit: Final = suspending(_funding.credit)
+    debit: Final = suspending(_funding.debit)
+    resize: Final = suspending(_funding.resize)
+    repay_debt: Final = suspending(_funding.repay_debt)
+    start_period: Final = suspending(_funding.start_period)
+    start_periods: Final = suspending(_funding.start_periods)
+    freeze: Final = suspending(_budgets.freeze)
+    unfreeze: Final = suspending(_budgets.unfreeze)
+    create_api_key: Final = suspending(_keys.create_api_key)
     api_keys: Final = iterating_async(_keys.api_keys)
-    revoke_api_key: Final = awaiting(_keys.revoke_api_key)
-    rotate_api_key: Final = awaiting(_keys.rotate_api_key)
-    create_webhook: Final = awaiting(_others.create_webhook)
+    revoke_api_key: Final = suspending(_keys.revoke_api_key)
+    rotate_api_key: Final = suspending(_keys.rotate_api_key)
+    create_webhook: Final = suspending(_others.create_webhook)
     audit: Final = iterating_async(_others.audit)
     quota_counters: Final = iterating_async(_others.quota_counters)
-    reset_quota_counter: Final = awaiting(_others.reset_quota_counter)
-    raw: Final = awaiting(_others.raw)
+    reset_quota_counter: Final = suspending(_others.reset_quota_counter)
+    raw: Final = suspending(_others.raw)
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Channel) -> None:
         self._channel = channel
+
+    def _context(self) -> Channel:
+        return self._channel
 
     def __repr__(self) -> str:
         return "<AsyncAdmin>"

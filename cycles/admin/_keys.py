@@ -14,7 +14,7 @@ from cycles._errors import AmbiguousResponseError, CyclesError, NotFoundError
 from cycles._flows.retry import may_have_taken_effect, uncertain
 from cycles.admin._arguments import texts
 from cycles.admin._channel import Channel, checked, failed, once
-from cycles.admin._methods import Pages, pages
+from cycles.admin._pages import Pages, pages
 from cycles.admin.results import ApiKey, NewApiKey
 
 RUNTIME_PERMISSIONS: Final = (

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from cycles._core.amounts import Amount
 from cycles._errors import CyclesError, DuplicateResourceError, InvalidRequestError
 from cycles.admin._budgets import amount_body, budget_call, create_budget, untouched
-from cycles.admin._channel import Channel, with_options
+from cycles.admin._channel import Channel
 from cycles.admin._keys import RUNTIME_PERMISSIONS, create_api_key, key_call
 from cycles.admin._scopes import checked_scope, tenant_of
 from cycles.admin._tenants import create_tenant, tenant_call
@@ -49,7 +49,7 @@ async def onboard(
         InvalidRequestError: naming the argument that is wrong; nothing was sent.
         DuplicateResourceError: if the tenant exists with another name, or a budget with another allocation.
     """
-    channel = with_options(channel, timeout, extra_headers)
+    channel = channel.with_options(timeout, extra_headers)
     wanted = _wanted(tenant_id, budgets, overdraft_limit)
     for call in (
         tenant_call(tenant_id, name, **tenant_settings),

@@ -15,9 +15,9 @@ from cycles._core.requests import Call, aware, without_none
 from cycles._errors import InvalidRequestError
 from cycles._wire import generated
 from cycles.admin._arguments import text_map, texts
-from cycles.admin._channel import PACKAGE, Channel, checked, once, read, require, with_options
+from cycles.admin._channel import PACKAGE, Channel, checked, once, read, require
 from cycles.admin._keys import unknown
-from cycles.admin._methods import Pages, pages
+from cycles.admin._pages import Pages, pages
 from cycles.admin.results import AuditEntry, NewWebhook, QuotaCounter
 
 
@@ -207,7 +207,7 @@ async def raw(
     """
     if not isinstance(operation, str):
         raise InvalidRequestError(f"operation must be an operation id: got {operation!r:.80}")
-    channel = with_options(channel, timeout)
+    channel = channel.with_options(timeout)
     name = generated.find(operation, PACKAGE)
     call = generated.call_of(name, arguments, extra_headers or {}, secrets.token_hex(16), PACKAGE)
     if generated.is_read(name, PACKAGE):

@@ -171,7 +171,7 @@ class Listener:
         Raises:
             ConfigurationError: if the address is not available.
         """
-        sock = _bound(self._host, self._port)
+        sock = bound(self._host, self._port, "pass another port, or 0 for any free one")
         host, port = sock.getsockname()[:2]
         config = uvicorn.Config(
             App(self._server, self._abort, self._dashboard),
@@ -234,7 +234,12 @@ class Listener:
         self.stop()
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int, advice: str) -> socket.socket:
+    """Return a socket that listens on an address.
+
+    Raises:
+        ConfigurationError: the address cannot be used; the message ends with `advice`.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With IPPROTO_TCP, because asyncio sets TCP_NODELAY only on sockets that name it.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -243,9 +248,7 @@ def _bound(host: str, port: int) -> socket.socket:
         sock.bind((host, port))
     except OSError as wrong:
         sock.close()
-        raise ConfigurationError(
-            f"cannot listen on {host}:{port} ({wrong.strerror or wrong}); pass another port, or 0 for any free one"
-        ) from wrong
+        raise ConfigurationError(f"cannot listen on {host}:{port} ({wrong.strerror or wrong}); {advice}") from wrong
     sock.listen(BACKLOG)
     return sock
 

@@ -18,12 +18,12 @@ from cycles._core.used_fraction import Used
 from cycles._errors import ConfigurationError
 from cycles._flows.run_limit import RunLimit
 from cycles._http.exchange import tls_context
+from cycles.embedded.serve import bound
 from cycles.proxy._app import App
 from cycles.proxy._clients import UpstreamClient
 from cycles.proxy._settings import ProxySettings
 
 START_S: Final = 10.0
-BACKLOG: Final = 2048
 KEEP_ALIVE_S: Final = 75
 CONNECT_S: Final = 30.0
 """How long connecting to a provider may take; reading has no limit, because a model may think for long."""
@@ -76,7 +76,7 @@ class ProxyServer:
         import uvicorn
 
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses with their query: a key may be there
-        sock = _bound(host, port)
+        sock = bound(host, port, "pass another address with --listen")
         config = uvicorn.Config(
             self.app,
             ws="none",
@@ -132,19 +132,3 @@ class _RunUsed(Used):
 
 def _used(limit: RunLimit) -> Used:
     return _RunUsed("this run", limit.amount.unit, max(1, limit.amount.amount), limit.remaining.amount)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With IPPROTO_TCP, because asyncio sets TCP_NODELAY only on sockets that name it.
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OSError as wrong:
-        sock.close()
-        raise ConfigurationError(
-            f"cannot listen on {host}:{port} ({wrong.strerror or wrong}); pass another address with --listen"
-        ) from wrong
-    sock.listen(BACKLOG)
-    return sock

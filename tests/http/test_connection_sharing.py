@@ -348,7 +348,8 @@ def test_connections_without_use_are_closed(monkeypatch: pytest.MonkeyPatch) -> 
             gate.set()
             first.result()
         assert stub.open == 2
-        monkeypatch.setattr(blocking_connections, "KEEPALIVE_S", 0.0)
+        for module in (blocking_connections, connection_pool):
+            monkeypatch.setattr(module, "KEEPALIVE_S", 0.0)
         post(connections)  # its own is too old to be used, the other too old to be kept
         stub.wait_for(lambda stub: stub.open <= 1)
         assert stub.connections == 3

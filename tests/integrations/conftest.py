@@ -22,9 +22,13 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def every_event_loop_is_closed() -> Iterator[None]:
     """Fail the test that leaves an event loop open; the warning of the loop would appear in some later test."""
+    before = open_loops()
     yield
-    loops = [each for each in gc.get_objects() if isinstance(each, asyncio.BaseEventLoop) and not each.is_closed()]
-    assert loops == []
+    assert [loop for loop in open_loops() if loop not in before] == []
+
+
+def open_loops() -> list[asyncio.BaseEventLoop]:
+    return [each for each in gc.get_objects() if isinstance(each, asyncio.BaseEventLoop) and not each.is_closed()]
 
 
 @pytest.fixture

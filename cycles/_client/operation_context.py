@@ -1,0 +1,88 @@
+"""What the operations of the client share: the context of one call, and a list that is read page by page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from attrs import evolve, field, frozen
+
+from cycles._client.call_options import CallOptions
+from cycles._client.context import current_subject
+from cycles._client.options import AnySubject, checked_timeout
+from cycles._config import Config
+from cycles._core.error_mapping import error_of
+from cycles._core.outcome import Success
+from cycles._core.paging import Cursors
+from cycles._core.requests import Call
+from cycles._core.results import Result
+from cycles._core.subjects import LEVELS, Subject, as_subject
+from cycles._errors import InvalidRequestError
+from cycles._flows.io import Io
+from cycles._flows.retry import send_read
+
+if TYPE_CHECKING:
+    from cycles._wire.wire import Wire
+
+ResultT = TypeVar("ResultT", bound=Result)
+
+
+@frozen
+class OperationContext:
+    """What an operation gets from its client: the I/O operations, the configuration and the wire."""
+
+    io: Io
+    config: Config
+    wire: Wire
+    options: CallOptions = field(factory=CallOptions)
+
+    def with_options(self, timeout: Any = None, extra_headers: Any = None) -> OperationContext:
+        """Return this context with options of one call.
+
+        Raises:
+            InvalidRequestError: One of them is wrong; nothing was sent.
+        """
+        if timeout is not None:
+            checked_timeout(timeout)
+        options = CallOptions().over({"timeout": timeout, "extra_headers": extra_headers})
+        return evolve(self, io=options.io(self.io))
+
+    def subject(self, given: AnySubject) -> Subject:
+        """Return the subject of a request: `given`, then `cycles.subject(...)` blocks, then the client.
+
+        Raises:
+            InvalidRequestError: None of them sets a level.
+        """
+        merged = as_subject(given)
+        around = current_subject()
+        if around is not None:
+            merged = merged.over(around)
+        merged = merged.over(self.options.subject)
+        merged = merged.over(Subject(**{level: getattr(self.config, level) for level in LEVELS}))
+        if not any(getattr(merged, level) for level in LEVELS):
+            raise InvalidRequestError(
+                f"subject is empty: set at least one of {', '.join(LEVELS)}; "
+                'pass subject={"tenant": "acme"} or set CYCLES_TENANT'
+            )
+        return merged
+
+
+@frozen
+class Pages(Generic[ResultT]):
+    """A list that is read page by page: its first call, the member that contains the items, and their class."""
+
+    call: Call
+    member: str
+    item: type[ResultT]
+
+    async def fetch(self, context: OperationContext, cursors: Cursors) -> list[ResultT]:
+        """Return the next page."""
+        call, cursor = self.call, cursors.current
+        if cursor is not None:
+            call = evolve(call, query={**call.query, "cursor": cursor})
+        outcome = await send_read(context.io, call)
+        if not isinstance(outcome, Success):
+            raise error_of(outcome, call.operation) from getattr(outcome, "cause", None)
+        items = [self.item.read(body, **outcome.ids) for body in outcome.body[self.member]]
+        following = outcome.body.get("next_cursor") if outcome.body.get("has_more") is not False else None
+        cursors.advance(following, **outcome.ids)
+        return items
