@@ -68,6 +68,17 @@ class Books:
             if not waits and not self._is_right(op, settled, self._kept().get(op.agent, {0})):
                 yield f"{op.kind} {op.agent}: charged {settled} when its program ended"
 
+    def unsettled_by(self, program: Program) -> Iterator[str]:
+        """Yield what a program has not settled that has closed its client and has reported nothing as pending."""
+        kept = self._kept()
+        in_use = {op.agent for op, _ in program.held if program.closed}
+        for op in self.ops:
+            settled = self.server.settled(op.account.scope)
+            if op.process is not program.process or op.agent in in_use:
+                continue
+            if not self._is_right(op, settled, kept.get(op.agent, {0})):
+                yield f"{op.kind} {op.agent}: charged {settled} after the close, expected one of {sorted(allowed(op))}"
+
     def _is_closed(self, op: Op) -> bool:
         return next(program for program in self.programs if program.process is op.process).closed
 

@@ -28,8 +28,8 @@ from tests.simulation.simulated_run import SimulatedRun
 
 WORKERS: Final = min(os.cpu_count() or 1, 8)
 TRACE_LINES: Final = 60  # of the end of a trace, in the report of a failing run
-BATCH: Final = 10  # seeds of one forked process: a fork costs as much as a seed
-WARM_UP_SEED: Final = 3
+BATCH: Final = 20  # seeds of one forked process: a fork costs as much as a seed
+WARM_UP_SEEDS: Final = range(8)
 SHARED_MEMORY: Final = Path("/dev/shm")  # the journals of a run need no real disk
 _perf_counter: Final = time.perf_counter
 
@@ -82,7 +82,8 @@ def warm_up() -> None:
 
     A replay does the same, so that each run of a seed starts from the same state.
     """
-    run_seed(WARM_UP_SEED)
+    for seed in WARM_UP_SEEDS:
+        run_seed(seed)
     gc.collect()
     gc.freeze()  # forked processes then copy no page because of a reference count of the collector
 

@@ -78,7 +78,8 @@ class SimulatedRun:
         random = self.hub.random
         tenant = "globex" if random.random() < 0.15 else "acme"
         process = self.hub.process(f"program {len(self._programs)}")
-        program = Program(self.hub, self.server, process, self._unused[tenant], self.ops, self._settings(tenant))
+        accounts, settings = self._unused[tenant], self._settings(tenant)
+        program = Program(self.hub, self.server, process, accounts, self.ops, settings, self._check_settled)
         is_first = len(self._programs) < 4
         sync = [random.choices(list(SYNC), k=random.randrange(1, 4)) for _ in range(random.randrange(3))]
         tasks = random.choices(list(ASYNC), k=random.randrange(6))
@@ -90,7 +91,8 @@ class SimulatedRun:
 
     def _settings(self, tenant: str) -> dict[str, Any]:
         durability = "disk" if self._durable else "process"
-        return {"tenant": tenant, "journal_dir": str(self._journal), "durability": durability}
+        settings = {"tenant": tenant, "journal_dir": str(self._journal), "durability": durability}
+        return settings | {"background_commits": self.hub.random.choice((1, 1_024))}
 
     def _programs_ended(self) -> bool:
         return not self._restarts and all(program.finished or not program.process.alive for program in self._programs)
@@ -226,6 +228,11 @@ class SimulatedRun:
         charged = self.server.spent(op.account.scope)
         if charged > op.most:
             self.problems.append(f"{op.kind} {agent}: {charged} is charged, its caller reported {op.most} until now")
+
+    def _check_settled(self, program: Program) -> None:
+        """Check when a client is closed that it has settled each amount, or has reported how many are pending."""
+        if program.left_pending == 0 and program.process.alive:
+            self.problems += self._books().unsettled_by(program)
 
     def _check_close(self, *, later: bool) -> None:
         waiting = [program.process.name for program in self._running()]

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import cycles
 from tests.simulation.network import amount
-from tests.simulation.workload import ACTION, SETTLE_S, Op, Program
+from tests.simulation.workload import ACTION, FLUSH_S, SETTLE_S, Op, Program
 
 GUARDS: Final = 6
 PARTS: Final = (5, 10, 20)
@@ -85,6 +85,21 @@ def unwaited_sync(program: Program, op: Op) -> None:
             guard.settled(SETTLE_S)
 
 
+def burst_sync(program: Program, op: Op) -> None:
+    guards = []
+    for value in PARTS:
+        guard = program.reserve(op, ttl_ms=60_000).acquire()
+        program.entered(op, guard)
+        op.reaching = op.known + value
+        with program.within(op, "commit", SETTLE_S):
+            guard.commit(amount(value), wait=False)
+        program.spent(op, value)
+        guards.append(guard)
+    with program.within(op, "flush", FLUSH_S):
+        flushed = program.client.flush(timeout=FLUSH_S)
+    _check_flushed(op, guards, flushed)
+
+
 async def unwaited_async(program: Program, op: Op) -> None:
     async with program.reserve(op) as guard:
         program.entered(op, guard)
@@ -93,11 +108,36 @@ async def unwaited_async(program: Program, op: Op) -> None:
         await guard.commit(amount(60), wait=False)
 
 
+async def burst_async(program: Program, op: Op) -> None:
+    guards = []
+    for value in PARTS:
+        guard = await program.reserve(op, ttl_ms=60_000)
+        try:
+            program.entered(op, guard)
+            op.reaching = op.known + value
+            await guard.commit(amount(value), wait=False)
+        finally:
+            if guard.state != "active":
+                program.spent(op, value)
+        guards.append(guard)
+    if program.hub.random.random() < 0.5:
+        _check_flushed(op, guards, await program.client.aio.flush(timeout=FLUSH_S))
+
+
+def _check_flushed(op: Op, guards: list[Any], flushed: cycles.FlushReport) -> None:
+    """Check that a flush leaves no settlement open that it does not count as pending."""
+    pending = [guard.name for guard in guards if guard.state == "pending"]
+    if pending and not flushed.pending:
+        op.problems.append(f"a flush reports nothing pending, but these are: {pending}")
+
+
 POOL_SYNC: Final[dict[str, Callable[[Program, Op], None]]] = {
     "pool": pool_sync,
     "commit without waiting": unwaited_sync,
+    "commits without waiting": burst_sync,
 }
 POOL_ASYNC: Final[dict[str, Callable[[Program, Op], Coroutine[Any, Any, None]]]] = {
     "pool": pool_async,
     "commit without waiting": unwaited_async,
+    "commits without waiting": burst_async,
 }

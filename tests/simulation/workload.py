@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import copy
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Any, Final
 
@@ -79,6 +79,7 @@ class Program:
         accounts: The accounts of its tenant that no program has used yet.
         ops: Where it notes its uses; shared by all programs of a run.
         settings: Of its client.
+        on_closed: Called when its client is closed, with the program.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Program:
         accounts: Iterator[Account],
         ops: list[Op],
         settings: dict[str, Any],
+        on_closed: Callable[[Program], None],
     ) -> None:
         self.hub = hub
         self.server = server
@@ -96,6 +98,7 @@ class Program:
         self.accounts = accounts
         self.ops = ops
         self.settings = settings
+        self.on_closed = on_closed
         self.finished = False
         self.closed = False
         self.closed_in_loop = False  # by `aclose`, in the loop of its tasks
@@ -114,7 +117,7 @@ class Program:
         if ending == "close":
             with self.within(None, "close", CLOSE_S):
                 self.client.close()
-            self.closed = True
+            self._note_closed()
             self._end_held()
         self.finished = True
         if ending == "exit":
@@ -124,7 +127,12 @@ class Program:
             open_ = [guard.name for _, guard in self.held if guard.state == "active"]
             if open_:
                 self.hub.problems.append(f"the interpreter has exited, and these guards are not ended: {open_}")
+            self.on_closed(self)
             self.process.alive = False
+
+    def _note_closed(self) -> None:
+        self.closed = True
+        self.on_closed(self)
 
     def _end_held(self) -> None:
         """Commit some of the guards that are in use after the close of their client."""
@@ -136,7 +144,7 @@ class Program:
 
     def fork(self, process: Process) -> Program:
         """Return the program of a forked child. It has the client of its parent."""
-        child = Program(self.hub, self.server, process, self.accounts, self.ops, self.settings)
+        child = Program(self.hub, self.server, process, self.accounts, self.ops, self.settings, self.on_closed)
         child.client = copy.copy(self.client)
         child.client.aio = type(self.client.aio)(child.client)
         return child
@@ -147,7 +155,8 @@ class Program:
         self._run([kinds], [])
         with self.within(None, "close", CLOSE_S):
             self.client.close()
-        self.closed = self.finished = True
+        self._note_closed()
+        self.finished = True
 
     def _run(self, threads: list[list[str]], tasks: list[str]) -> None:
         workers = [threading.Thread(target=self._in_thread, args=(kinds,)) for kinds in threads]
@@ -197,7 +206,7 @@ class Program:
         if self.closed_in_loop:
             with self.within(None, "aclose", CLOSE_S):
                 await self.client.aclose()
-            self.closed = True
+            self._note_closed()
 
     async def _in_task(self, kind: str, delay_s: float) -> None:
         from tests.simulation import uses_async
@@ -229,7 +238,7 @@ class Program:
             if op.ran and op.committing and isinstance(error, NOT_FINAL):
                 op.problems.append(f"the settlement of a block raised {error!r}")
         except cycles.TransportError as error:
-            if op.ran and op.kind not in ("release", "series", "extend"):
+            if op.ran and op.kind not in ("release", "series", "extend", "commits without waiting"):
                 op.problems.append(f"a block that ran raised {error!r}")
         except cycles.CyclesError as error:
             op.problems.append(f"unexpected {error!r}")
