@@ -175,6 +175,12 @@ class Background:
                 shown[record.reservation_id] = _shown(record, now_ms, outcome)
         return sorted(shown.values(), key=lambda each: -each.age_ms)
 
+    def in_other_threads(self, listed: list[PendingSettlement]) -> list[PendingSettlement]:
+        """Return what callers, or threads of pools, are settling at this moment, without what is listed already."""
+        now_ms, known = self._io.wall_ms(), {each.reservation_id for each in listed}
+        found = [record for record in self._records.in_memory() if record.reservation_id not in known]
+        return [_shown(record, now_ms, None) for record in found]
+
     def rejected(self) -> list[PendingSettlement]:
         """Return the settlements that the server rejected, oldest first; `last_outcome` is the reason."""
         now_ms = self._io.wall_ms()
@@ -195,7 +201,7 @@ class Background:
         """Retry everything with growing pauses, in this thread too, until `timeout_s` has passed.
 
         It ends early when nothing is left that may still change: what the server rejected is tried once.
-        With `await_callers` the settlements that are in progress in other threads are part of it.
+        With `await_callers` it waits for the settlements that are in progress in other threads.
         """
         end = time.monotonic() + timeout_s
         io = self._io.until(end)

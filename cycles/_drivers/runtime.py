@@ -15,6 +15,8 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from attrs import evolve
+
 from cycles._config import Config
 from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._drivers.background import Background
@@ -142,8 +144,11 @@ class Runtime:
         report = self.background.flush(timeout_s, await_callers=not self.in_event_loop())
         if "pools" in self.__dict__:
             self.pools.closed()
+        left = self.background.pending(0.0) if report.pending else []
+        in_progress = self.background.in_other_threads(left)
+        report = evolve(report, pending=report.pending + len(in_progress))
         if report.pending:
-            self._reporter.left_pending(report, self.background.pending(0.0), self.records.directory)
+            self._reporter.left_pending(report, [*left, *in_progress], self.records.directory)
         self.background.close()
         self.scheduler.close(THREADS_END_S)
         if self.records.shared is not None:

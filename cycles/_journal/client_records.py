@@ -15,7 +15,7 @@ class Records:
     def __init__(self, journal: Journal | StoreJournal | None) -> None:
         self._journal = journal
         self._shared = journal if isinstance(journal, StoreJournal) else None
-        self._in_progress: set[str] = set()
+        self._in_progress: dict[str, Record | None] = {}  # None: the record is in the journal only
 
     @property
     def journaled(self) -> bool:
@@ -41,26 +41,26 @@ class Records:
 
     def save(self, record: Record) -> bool:
         """Save a record, which is in progress from now on; False if it cannot be saved. Blocks on the file system."""
-        self._in_progress.add(record.reservation_id)
+        self._in_progress[record.reservation_id] = record
         return self._journal is not None and self._journal.save(record)
 
     def save_many(self, records: list[Record]) -> list[bool]:
         """Save records of a shared store in one round trip; False for each one that cannot be saved."""
-        self._in_progress.update(record.reservation_id for record in records)
+        self._in_progress.update({record.reservation_id: record for record in records})
         return [self.save(record) for record in records] if self._shared is None else self._shared.save_many(records)
 
     def delete(self, record: Record) -> None:
         """Delete a finished record. Blocks on the file system."""
         if self._journal is not None:
             self._journal.delete(record)
-        self._in_progress.discard(record.reservation_id)
+        self._in_progress.pop(record.reservation_id, None)
 
     def reject(self, record: Record, reason: str) -> None:
         """Keep a rejected record in `rejected/`. Blocks on the file system."""
-        self._in_progress.add(record.reservation_id)  # else a start that reads the journal now would send it
+        self._in_progress.setdefault(record.reservation_id)  # else a start that reads the journal now would send it
         if self._journal is not None:
             self._journal.reject(record, reason)
-        self._in_progress.discard(record.reservation_id)
+        self._in_progress.pop(record.reservation_id, None)
 
     def is_taken(self, record: Record) -> bool:
         """Return whether another client has claimed the record: this one sends nothing more for it."""
@@ -71,13 +71,22 @@ class Records:
         return self._shared is not None and self._shared.was_missing(record)
 
     def attempt_ended(self, record: Record) -> None:
-        """Note that an attempt at a record ended without a result, so that its claims are counted from 0 again."""
+        """Note that an attempt at a record of the journal ended without a result.
+
+        The record is not kept in memory, and its claims in a shared store are counted from 0 again.
+        """
+        self._in_progress[record.reservation_id] = None
         if self._shared is not None:
             self._shared.save(record)
 
+    def in_memory(self) -> list[Record]:
+        """Return the records in progress here that are kept in memory."""
+        found = [record for record in list(self._in_progress.values()) if record is not None]
+        return [record for record in found if not self.is_taken(record)]
+
     def drop(self, record: Record) -> None:
         """Leave a record to the client that has claimed it."""
-        self._in_progress.discard(record.reservation_id)
+        self._in_progress.pop(record.reservation_id, None)
 
     def load(self, entry: Entry) -> Record | None:
         """Return the record of an entry; None if it was deleted, or cannot be settled by this client."""

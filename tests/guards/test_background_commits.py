@@ -205,6 +205,19 @@ async def test_a_close_reports_what_is_still_being_sent(shop: Shop, slow: None) 
     assert [(event.pending, event.total) for event in left] == [(1, str(T(7)))]
 
 
+async def test_a_close_reports_what_a_caller_is_still_settling(shop: Shop, slow: None) -> None:
+    client = shop.client(flush_timeout=0.01)
+    left: list[Any] = []
+    client.on_event(lambda event: left.append(event) if type(event).__name__ == "SettlementsLeftPending" else None)
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    caller = threading.Thread(target=lambda: guard.commit(T(7)))
+    caller.start()
+    await shop.arrivals.arrives("commit", 1)
+    client.close()
+    caller.join(10.0)
+    assert [(event.pending, event.total) for event in left] == [(1, str(T(7)))]
+
+
 async def test_closing_sends_what_is_queued(shop: Shop) -> None:
     client = shop.client()
     guards = [await commit_unsettled(World("sync", client), amount) for amount in range(1, 11)]

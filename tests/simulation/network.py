@@ -142,6 +142,7 @@ class Exchange:
 
     def _arrive(self, status: int, headers: tuple[tuple[bytes, bytes], ...], body: bytes, *, confirms: bool) -> None:
         if not self.over:
+            self.server.note_answer(self.request, status)
             if confirms:
                 self.server.confirm(self.request)
             self.over = True

@@ -362,4 +362,12 @@ FAULTS: Final = (
         "        return self._budgeted(row.budgeted, row.unit)",
         "        return self._budgeted(row.budgeted[:1], row.unit)",
     ),
+    Fault(
+        "a caller waits for a second attempt of its settlement",
+        "cycles/_flows/settle.py",
+        "        outcome = await io.send(call_of(record, trace_id))\n",
+        "        outcome = await io.send(call_of(record, trace_id))\n"
+        "        if type(outcome).__name__ != 'Success':\n"
+        "            outcome = await io.send(call_of(record, trace_id))\n",
+    ),
 )

@@ -55,4 +55,10 @@ POOL_FAULTS: Final = (
         "            return run(settle_queued(self._io, queued.record, queued.guard))\n",
         "            return True\n",
     ),
+    Fault(
+        "a loop that ends drops the queued commit that it sends",
+        "cycles/_drivers/commit_tasks.py",
+        "                self._otherwise([queued])\n",
+        "                pass\n",
+    ),
 )

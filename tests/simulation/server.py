@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
@@ -18,6 +19,7 @@ from tests.simulation.network import Faults
 
 COMMIT: Final = re.compile(r"/v1/reservations/([^/]+)/commit")
 EVENTS: Final = "/v1/events"
+RESERVATIONS: Final = "/v1/reservations"
 CHARGING: Final = ("commit", "event")
 
 
@@ -141,6 +143,7 @@ class SimServer:
         self.faults = Faults()
         self.up = True
         self.restores = 0
+        self.answers: Counter[str] = Counter()  # see `note_answer`
         self.confirmed: set[str] = set()  # keys and reservations whose charge a client has seen
         self._on_charge = on_charge
         self._clock = ServerClock(hub)
@@ -173,6 +176,16 @@ class SimServer:
         """Return the sum of the amounts that a client saw confirmed before a restore of the ledger lost them."""
         lost = {key: charge for key, charge in self.store.lost.items() if charge.scope == scope}
         return sum(charge.requested for key, charge in lost.items() if {key, charge.owner} & self.confirmed)
+
+    def note_answer(self, request: Request, status: int) -> None:
+        """Count, by agent or reservation, the responses after which a client sends another request at once."""
+        if request.method == "GET":
+            self.answers[request.target.rpartition("/")[2]] += 1
+        elif request.target in (EVENTS, RESERVATIONS):
+            if (status < 300) == (request.target == RESERVATIONS):
+                self.answers[json.loads(request.body or b"{}")["subject"].get("agent", "")] += 1
+        elif status >= 300 and (match := COMMIT.fullmatch(request.target)):
+            self.answers[match[1]] += 1
 
     def confirm(self, request: Request) -> None:
         """Note that an undamaged success response to a request has reached its client."""

@@ -19,7 +19,7 @@ from tests.simulation.network import SimAsync, SimBlocking
 from tests.simulation.server import COMMIT, EVENTS, SimServer
 from tests.simulation.uses_async import ASYNC
 from tests.simulation.uses_sync import HELD, SYNC
-from tests.simulation.workload import Op, Program, client_of
+from tests.simulation.workload import FLUSH_S, Op, Program, client_of
 
 QUIET_S: Final = 4 * 3600.0  # virtual time without faults in which everything must be settled
 LATER_S: Final = 8 * DAY_S  # after the server has deleted the keys of events
@@ -92,7 +92,8 @@ class SimulatedRun:
     def _settings(self, tenant: str) -> dict[str, Any]:
         durability = "disk" if self._durable else "process"
         settings = {"tenant": tenant, "journal_dir": str(self._journal), "durability": durability}
-        return settings | {"background_commits": self.hub.random.choice((1, 1_024))}
+        commits, flush_s = self.hub.random.choice((1, 1_024)), self.hub.random.choice((1.0, FLUSH_S))
+        return settings | {"background_commits": commits, "flush_timeout": flush_s}
 
     def _programs_ended(self) -> bool:
         return not self._restarts and all(program.finished or not program.process.alive for program in self._programs)

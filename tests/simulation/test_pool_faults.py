@@ -7,7 +7,7 @@ from tests.simulation.planted_pool_faults import POOL_FAULTS
 
 
 def test_each_planted_fault_of_pools_still_fits_the_code() -> None:
-    assert len({fault.name for fault in POOL_FAULTS}) == len(POOL_FAULTS) == 8
+    assert len({fault.name for fault in POOL_FAULTS}) == len(POOL_FAULTS) >= 8
     for fault in POOL_FAULTS:
         text = (ROOT / fault.file).read_text("utf-8")
         assert text.count(fault.old) == 1, f"{fault.name}: adapt it to the code of {fault.file}"

@@ -11,13 +11,13 @@ import cycles
 from tests.simulation.accounts import ESTIMATE
 from tests.simulation.network import amount
 from tests.simulation.uses_pool import POOL_ASYNC
-from tests.simulation.workload import ACTION, CANCEL_S, SETTLE_S, Boom, Op, Program
+from tests.simulation.workload import ACTION, Boom, Op, Program
 
 
 async def commit(program: Program, op: Op, guard: Any, value: int) -> None:
     """Commit an amount, within the bound of a commit."""
     program.commits(op, value)
-    with program.within(op, "commit", SETTLE_S + CANCEL_S):
+    with program.settles(op, "commit"):
         await guard.commit(amount(value), metadata={"use": op.agent})
 
 
@@ -69,7 +69,7 @@ async def release_async(program: Program, op: Op) -> None:
     guard = await program.reserve(op)
     program.entered(op, guard)
     op.releases = True
-    with program.within(op, "release", SETTLE_S + CANCEL_S):
+    with program.settles(op, "release"):
         await guard.release("not needed")
 
 
@@ -83,7 +83,7 @@ async def unavailable_async(program: Program, op: Op) -> None:
 
 async def record_async(program: Program, op: Op) -> None:
     op.ran = True
-    with program.within(op, "record", SETTLE_S + CANCEL_S):
+    with program.settles(op, "record"):
         await program.client.aio.record(program.commits(op, 33), action=ACTION, subject=op.account.subject)
 
 
@@ -149,7 +149,7 @@ async def closed_generator_async(program: Program, op: Op) -> None:
     items = _generator(program, op)
     await anext(items)
     await anext(items)
-    with program.within(op, "the close of a generator", SETTLE_S + CANCEL_S):
+    with program.settles(op, "the close of a generator"):
         await items.aclose()
 
 

@@ -11,7 +11,7 @@ import cycles
 from tests.simulation.accounts import ESTIMATE, LARGE
 from tests.simulation.network import amount
 from tests.simulation.uses_pool import POOL_SYNC
-from tests.simulation.workload import ACTION, MOMENT_S, RESERVE_S, SETTLE_S, Boom, Op, Program
+from tests.simulation.workload import ACTION, MOMENT_S, RESERVE_S, Boom, Op, Program
 
 HELD: Final = "held until exit"
 
@@ -19,7 +19,7 @@ HELD: Final = "held until exit"
 def commit(program: Program, op: Op, guard: Any, value: int) -> None:
     """Commit an amount, within the bound of a commit."""
     program.commits(op, value)
-    with program.within(op, "commit", SETTLE_S):
+    with program.settles(op, "commit"):
         guard.commit(amount(value), metadata={"use": op.agent})
 
 
@@ -111,7 +111,7 @@ def release_sync(program: Program, op: Op) -> None:
     program.entered(op, guard)
     program.hub.sleep(program.work_s())
     op.releases = True
-    with program.within(op, "release", SETTLE_S):
+    with program.settles(op, "release"):
         guard.release("not needed")
 
 
@@ -146,7 +146,7 @@ def shadow_sync(program: Program, op: Op) -> None:
 
 def record_sync(program: Program, op: Op) -> None:
     op.ran = True
-    with program.within(op, "record", SETTLE_S):
+    with program.settles(op, "record"):
         program.client.record(program.commits(op, 33), action=ACTION, subject=op.account.subject)
 
 
@@ -196,7 +196,7 @@ def closed_generator_sync(program: Program, op: Op) -> None:
     next(items)
     next(items)
     op.committing = True
-    with program.within(op, "the close of a generator", SETTLE_S):
+    with program.settles(op, "the close of a generator"):
         items.close()
 
 
@@ -276,7 +276,7 @@ def series_sync(program: Program, op: Op) -> None:
     options: Any = {"subject": op.account.subject, "overage_policy": op.account.policy}
     with program.client.lease_series(amount(ESTIMATE), action=ACTION, part_ms=4_000, **options) as series:
         for _ in range(4):
-            with program.within(op, "the next part of a series", SETTLE_S + RESERVE_S):
+            with program.settles(op, "the next part of a series", RESERVE_S):
                 guard = series.next()
             program.entered(op, guard)
             program.spend(op, guard, 15)

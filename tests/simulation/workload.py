@@ -24,7 +24,7 @@ FLUSH_S: Final = 5.0
 RESERVE_S: Final = 2 * TIMEOUT_S  # two attempts with the same key
 SETTLE_S: Final = 3 * TIMEOUT_S  # one attempt, one for the event, one without metadata
 CANCEL_S: Final = 0.5  # a cancelled caller waits so long for the task that continues without it
-CLOSE_S: Final = FLUSH_S + 3.0  # the flush, and the end of threads
+ENDS_S: Final = 3.0  # the end of the threads of a client
 MOMENT_S: Final = 0.1  # what needs no request
 ACTION: Final = ("llm.completion", "small-model")
 NOT_FINAL: Final = (cycles.ServerError, cycles.RateLimitedError, cycles.UnauthorizedError)
@@ -99,6 +99,7 @@ class Program:
         self.ops = ops
         self.settings = settings
         self.on_closed = on_closed
+        self._close_s = settings["flush_timeout"] + ENDS_S
         self.finished = False
         self.closed = False
         self.closed_in_loop = False  # by `aclose`, in the loop of its tasks
@@ -115,14 +116,14 @@ class Program:
         self.closed_in_loop = ending == "aclose" and bool(tasks)
         self._run(threads, tasks)
         if ending == "close":
-            with self.within(None, "close", CLOSE_S):
+            with self.within(None, "close", self._close_s):
                 self.client.close()
             self._note_closed()
             self._end_held()
         self.finished = True
         if ending == "exit":
             runtime: Any = self.client._runtime_
-            with self.within(None, "the exit of the interpreter", CLOSE_S):
+            with self.within(None, "the exit of the interpreter", self._close_s):
                 runtime.close_at_exit()
             open_ = [guard.name for _, guard in self.held if guard.state == "active"]
             if open_:
@@ -139,7 +140,7 @@ class Program:
         while self.held and self.hub.random.random() < 0.5:
             op, guard = self.held.pop()
             op.committing, op.ends_after_close = True, True
-            with contextlib.suppress(cycles.ProtocolError), self.within(op, "commit", SETTLE_S):
+            with contextlib.suppress(cycles.ProtocolError), self.settles(op, "commit"):
                 self.left_pending += guard.commit().status == "pending"
 
     def fork(self, process: Process) -> Program:
@@ -153,7 +154,7 @@ class Program:
         """Use the client of the parent process."""
         self.client.on_event(self._observe)
         self._run([kinds], [])
-        with self.within(None, "close", CLOSE_S):
+        with self.within(None, "close", self._close_s):
             self.client.close()
         self._note_closed()
         self.finished = True
@@ -204,7 +205,7 @@ class Program:
                 task.cancel_before = set(range(first, first + random.choice((1, 1, 2, 6))))  # type: ignore[attr-defined]
         await asyncio.gather(*tasks, return_exceptions=True)
         if self.closed_in_loop:
-            with self.within(None, "aclose", CLOSE_S):
+            with self.within(None, "aclose", self._close_s):
                 await self.client.aclose()
             self._note_closed()
 
@@ -238,7 +239,7 @@ class Program:
             if op.ran and op.committing and isinstance(error, NOT_FINAL):
                 op.problems.append(f"the settlement of a block raised {error!r}")
         except cycles.TransportError as error:
-            if op.ran and op.kind not in ("release", "series", "extend", "commits without waiting"):
+            if op.ran and op.kind not in ("release", "series", "extend"):
                 op.problems.append(f"a block that ran raised {error!r}")
         except cycles.CyclesError as error:
             op.problems.append(f"unexpected {error!r}")
@@ -251,13 +252,25 @@ class Program:
                 self.hub.trace(f"{self.process.name} ended {op.kind} {op.agent}, known {op.known}")
 
     @contextlib.contextmanager
-    def within(self, op: Op | None, what: str, limit_s: float) -> Iterator[None]:
+    def settles(self, op: Op, what: str, more_s: float = 0.0) -> Iterator[None]:
+        """Check that a call makes one attempt at a settlement, and one more for each response that requires it."""
+        before = self._answers(op)
+        most = SETTLE_S + more_s
+        with self.within(op, what, lambda: min(TIMEOUT_S * (1 + self._answers(op) - before) + more_s, most)):
+            yield
+
+    def _answers(self, op: Op) -> int:
+        return sum(self.server.answers[each] for each in {op.agent, *op.reservations})
+
+    @contextlib.contextmanager
+    def within(self, op: Op | None, what: str, limit: float | Callable[[], float]) -> Iterator[None]:
         """Check that a call takes no longer than its bound, in virtual time."""
         began_s, suspended = self.hub.now_s, self.hub.suspended
         try:
             yield
         finally:
             took_s = self.hub.now_s - began_s
+            limit_s = (limit() if callable(limit) else limit) + (CANCEL_S if _is_cancelled() else 0.0)
             if took_s > limit_s + MOMENT_S and self.process.alive and self.hub.suspended == suspended:
                 text = f"{what} took {took_s:.2f} s, more than {limit_s:g} s"
                 (self.hub.problems if op is None else op.problems).append(text)
@@ -308,6 +321,12 @@ class Program:
         return self.hub.random.choice((0.0, 0.1, 2.0, 7.0, 30.0))
 
 
+def _is_cancelled() -> bool:
+    """Return whether this runs in a task that was cancelled: it may wait for what continues without it."""
+    task = asyncio.current_task() if asyncio._get_running_loop() is not None else None
+    return task is not None and task.cancelling() > 0
+
+
 class TimedReservation:
     """A reservation whose calls have bounds in virtual time."""
 
@@ -316,40 +335,48 @@ class TimedReservation:
         self._op = op
         self.described = reservation
         # The earlier run of a caller's key is read once, and a denial that has an id is released once.
-        one_more = reservation._request.idempotency_key or program.server.faults.denial_as_200
-        self._limit_s = RESERVE_S + (TIMEOUT_S if one_more else 0)
+        self._one_more = bool(reservation._request.idempotency_key or program.server.faults.denial_as_200)
+
+    def _reserves(self) -> contextlib.AbstractContextManager[None]:
+        program, op = self._program, self._op
+        before = program.server.answers[op.agent]
+
+        def limit_s() -> float:
+            has_answer = program.server.answers[op.agent] > before
+            return RESERVE_S + (TIMEOUT_S if self._one_more and has_answer else 0.0)
+
+        return program.within(op, "reserve", limit_s)
 
     def acquire(self) -> cycles.Guard:
-        with self._program.within(self._op, "reserve", self._limit_s):
+        with self._reserves():
             return self.described.acquire()
 
     def __enter__(self) -> cycles.Guard:
-        with self._program.within(self._op, "reserve", self._limit_s):
+        with self._reserves():
             return self.described.__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
     ) -> None:
-        with self._program.within(self._op, "the end of a block", SETTLE_S):
+        with self._program.settles(self._op, "the end of a block"):
             self.described.__exit__(kind, raised, tb)
 
     def __await__(self) -> Generator[Any, None, cycles.AsyncGuard]:
-        return self.described.__await__()
+        with self._reserves():
+            return (yield from self.described.__await__())
 
     async def __aenter__(self) -> cycles.AsyncGuard:
-        with self._program.within(self._op, "reserve", self._limit_s + CANCEL_S):
+        with self._reserves():
             return await self.described.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
     ) -> None:
-        with self._program.within(self._op, "the end of a block", SETTLE_S + CANCEL_S):
+        with self._program.settles(self._op, "the end of a block"):
             await self.described.__aexit__(kind, raised, tb)
 
 
 def client_of(server: SimServer, settings: dict[str, Any]) -> cycles.Cycles:
     """Return a client of the simulated server."""
     key = server.api_keys[settings["tenant"]]
-    return cycles.Cycles(
-        base_url="http://sim.invalid", api_key=key, timeout=TIMEOUT_S, flush_timeout=FLUSH_S, **settings
-    )
+    return cycles.Cycles(base_url="http://sim.invalid", api_key=key, timeout=TIMEOUT_S, **settings)
