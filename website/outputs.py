@@ -55,13 +55,19 @@ def with_outputs(text: str, page: Path) -> str:
 
 
 def _run(command: str, variables: dict[str, str], page: Path) -> str:
-    words = shlex.split(command)
+    words, environment = shlex.split(command), dict(variables)
+    while "=" in words[0]:  # a variable for this command only, or "NAME=" for a command without it
+        name, _, value = words.pop(0).partition("=")
+        environment |= {name: value}
+        if not value:
+            del environment[name]
     if words[0] in ("cycles", "python"):
         words = [sys.executable, *(["-m", "cycles"] if words[0] == "cycles" else []), *words[1:]]
-    ran = subprocess.run(words, env=variables, cwd=variables["HOME"], capture_output=True, text=True, timeout=60)
+    words = [str(ROOT / word) if word.endswith(".py") and (ROOT / word).exists() else word for word in words]
+    ran = subprocess.run(words, env=environment, cwd=variables["HOME"], capture_output=True, text=True, timeout=60)
     if ran.returncode not in (0, 1):
         raise BuildError(f"{page.name}: `{command}` ended with status {ran.returncode}:\n{ran.stdout}{ran.stderr}")
-    printed = (ran.stdout + ran.stderr).rstrip() + "\n"
+    printed = (ran.stdout + ran.stderr).strip() + "\n"
     return printed.replace(variables["CYCLES_BASE_URL"], "http://127.0.0.1:7878").replace(variables["HOME"], "~")
 
 

@@ -150,6 +150,18 @@ def test_the_output_of_a_marked_command_is_that_of_the_command() -> None:
     assert "typed" not in outputs.with_outputs(page, Path("page.md"))
 
 
+def test_a_marked_command_may_set_and_remove_variables() -> None:
+    shown = "import os; print(os.environ.get('CYCLES_LOG'), os.environ.get('CYCLES_TENANT'))"
+    page = f'<!-- output: CYCLES_LOG=info CYCLES_TENANT= python -c "{shown}" -->\n\n```text\n```\n'
+    assert "info None\n" in outputs.with_outputs(page, Path("page.md"))
+
+
+def test_the_pages_have_marked_commands(site: Path) -> None:
+    text = (site / "command-line.html").read_text(encoding="utf-8")
+    assert "agent:researcher" in text
+    assert len([page for page in (ROOT / "docs").rglob("*.md") if "<!-- output: " in page.read_text("utf-8")]) >= 3
+
+
 def test_a_marked_command_that_fails_fails_the_build() -> None:
     page = '<!-- output: python -c "raise SystemExit(3)" -->\n\n```text\n```\n'
     with pytest.raises(BuildError, match="status 3"):
