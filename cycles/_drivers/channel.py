@@ -206,9 +206,7 @@ class Channel:
         if error.kind is FailureKind.CONNECT:
             message += "; check that the server is running and that base_url (CYCLES_BASE_URL) is right"
         elif error.kind is FailureKind.TIMEOUT and call.timeout_s is None:
-            message += (
-                f" within {self._timeout_of(call):g} s; raise timeout (CYCLES_TIMEOUT) if the server is only slow"
-            )
+            message += f": {self._timeout_of(call):g} s; raise timeout (CYCLES_TIMEOUT) if the server is only slow"
         queued = error.kind is FailureKind.QUEUE
         if queued:
             message = str(error)

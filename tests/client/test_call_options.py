@@ -105,7 +105,7 @@ async def test_a_timeout_of_a_pool_ends_its_attempts(world: World, server: cycle
 async def test_a_timeout_of_one_reservation_ends_its_attempts(world: World, server: cycles.EmbeddedServer) -> None:
     server.faults.delay("reserve", 5.0, times=2)
     started = time.monotonic()
-    with pytest.raises(cycles.TransportError, match=r"timed out .* within 0.05 s; raise timeout \(CYCLES_TIMEOUT\)"):
+    with pytest.raises(cycles.TransportError, match=r"timed out .*: 0.05 s; raise timeout \(CYCLES_TIMEOUT\)"):
         await world.acquire(world.reserve(timeout=0.05))
     assert time.monotonic() - started < 4
 
