@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -20,10 +21,13 @@ cycles.set_default_client(client)
 
 
 def work(n: int, hang: bool = False) -> int:
-    """Append a line; with `hang` the first run waits until it is killed."""
+    """Append a line; with `hang` the first run waits until it is killed or interrupted."""
     first = not SEEN.exists()
     with SEEN.open("a") as file:
         file.write(f"{os.getpid()}\n")
+    guard = cycles.current_guard()
+    if first and guard is not None and "QUEUE_SPEND" in os.environ:
+        guard.spend(cycles.tokens(int(os.environ["QUEUE_SPEND"])))
     while hang and first:
         time.sleep(0.05)
     return n
@@ -34,10 +38,13 @@ OPTIONS: dict[str, Any] = {
     "subject": lambda n, hang=False: {"agent": os.environ.get("QUEUE_AGENT", "rich")},
     "ttl_ms": 10_000,
     "denied_delay_s": 0.5,
+    **json.loads(os.environ.get("QUEUE_OPTIONS", "{}")),
 }
+TASK_OPTIONS: dict[str, Any] = {"acks_late": True, **json.loads(os.environ.get("QUEUE_TASK_OPTIONS", "{}"))}
 
 if KIND == "celery":
     from celery import Celery
+    from celery.exceptions import SoftTimeLimitExceeded
 
     from cycles.integrations.celery import close_with_worker, guarded
 
@@ -48,7 +55,9 @@ if KIND == "celery":
         broker_connection_retry_on_startup=True,
     )
     close_with_worker(client)
-    task: Any = app.task(acks_late=True, name="work")(guarded(client, **OPTIONS)(work))
+    if "soft_time_limit" in TASK_OPTIONS:
+        TASK_OPTIONS["autoretry_for"] = (SoftTimeLimitExceeded,)
+    task: Any = app.task(name="work", **TASK_OPTIONS)(guarded(client, **OPTIONS)(work))
 elif KIND == "dramatiq":
     import dramatiq
     from dramatiq.brokers.redis import RedisBroker

@@ -17,7 +17,7 @@ pytest.importorskip("celery")
 
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
-from celery.exceptions import Reject
+from celery.exceptions import Reject, TimeoutError as ResultTimeoutError
 
 from cycles.integrations.celery import close_with_worker, guarded
 
@@ -141,6 +141,49 @@ def test_an_attempt_that_was_committed_follows_on_settled(
     else:
         tasks.run()
     assert (len(runs), ledger.spent()) == (ran, spent)
+
+
+def released(tasks: Tasks, number: int) -> None:
+    """Reserve and release with the key of a redelivery."""
+    key = f"celery:{tasks.id}:0#{number}" if number else f"celery:{tasks.id}:0"
+    tasks.client.reserve(cycles.tokens(10), action=("task.run", "work"), idempotency_key=key).acquire().release()
+
+
+def test_an_attempt_has_sixteen_keys(tasks: Tasks, ledger: Ledger) -> None:
+    runs: list[int] = []
+    for number in range(15):
+        released(tasks, number)
+    tasks.task(lambda: runs.append(1))
+    tasks.run()
+    assert [row.idempotency_key for row in ledger.rows()][15:] == [f"celery:{tasks.id}:0#15"]
+    assert (len(runs), ledger.spent()) == (1, 10)
+
+
+def test_an_attempt_whose_keys_are_all_used_fails_and_does_not_run(tasks: Tasks, ledger: Ledger) -> None:
+    runs: list[int] = []
+    for number in range(16):
+        released(tasks, number)
+    tasks.task(lambda: runs.append(1))
+    with pytest.raises(cycles.CyclesError, match="all 16 keys"):
+        tasks.run()
+    assert (runs, ledger.spent(), len(ledger.rows())) == ([], 0, 16)
+
+
+@pytest.mark.parametrize("on_settled", ["run", "skip"])
+def test_a_committed_key_in_the_sequence_follows_on_settled(tasks: Tasks, ledger: Ledger, on_settled: str) -> None:
+    runs: list[int] = []
+    released(tasks, 0)
+    key = f"celery:{tasks.id}:0#1"
+    tasks.client.reserve(cycles.tokens(10), action=("task.run", "work"), idempotency_key=key).acquire().commit(
+        cycles.tokens(4)
+    )
+    tasks.task(lambda: runs.append(1), on_settled=on_settled)
+    if on_settled == "skip":
+        with pytest.raises(ResultTimeoutError):  # it is acknowledged without a result
+            tasks.run(timeout=1)
+    else:
+        tasks.run()
+    assert (len(runs), ledger.spent()) == ((0, 4) if on_settled == "skip" else (1, 14))
 
 
 def test_a_rejection_is_a_reject_that_autoretry_does_not_catch(tasks: Tasks) -> None:
