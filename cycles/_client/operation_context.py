@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from attrs import evolve, field, frozen
 
@@ -22,6 +23,8 @@ from cycles._flows.retry import send_read
 
 if TYPE_CHECKING:
     from cycles._wire.wire import Wire
+
+_NO_SUBJECT: Final = Subject()
 
 ResultT = TypeVar("ResultT", bound=Result)
 
@@ -52,18 +55,23 @@ class OperationContext:
         Raises:
             InvalidRequestError: None of them sets a level.
         """
-        merged = as_subject(given)
-        around = current_subject()
-        if around is not None:
-            merged = merged.over(around)
-        merged = merged.over(self.options.subject)
-        merged = merged.over(Subject(**{level: getattr(self.config, level) for level in LEVELS}))
+        merged = _of_levels(*[getattr(self.config, level) for level in LEVELS])
+        for layer in (self.options.subject, current_subject(), None if given is None else as_subject(given)):
+            if layer is not None and layer != _NO_SUBJECT:
+                merged = layer.over(merged)
         if not any(getattr(merged, level) for level in LEVELS):
             raise InvalidRequestError(
                 f"subject is empty: set at least one of {', '.join(LEVELS)}; "
                 'pass subject={"tenant": "acme"} or set CYCLES_TENANT'
             )
         return merged
+
+
+@lru_cache(maxsize=64)
+def _of_levels(*levels: str | None) -> Subject:
+    """Return the subject of a configuration, which is the same for most calls."""
+    named: dict[str, Any] = dict(zip(LEVELS, levels, strict=True))
+    return Subject(**named)
 
 
 @frozen

@@ -86,6 +86,8 @@ class MakesViews:
 
     def _changed(self, changes: dict[str, Any]) -> CallOptions:
         """Return the options of this view with checked changes."""
+        if all(value is None for value in changes.values()):
+            return self._options
         for name, check in _CHECKS.items():
             if changes.get(name) is not None:
                 check(changes[name])

@@ -54,7 +54,8 @@ class SignedAmount:
     amount: int
 
     def __init__(self, unit: str, amount: int) -> None:
-        amount = _integer(amount)
+        if type(amount) is not int:
+            amount = _integer(amount)
         if not isinstance(unit, str) or not unit:
             raise InvalidRequestError(f"unit must be one of {', '.join(Unit)}, got {unit!r:.80}")
         if not self._minimum <= amount <= INT64_MAX:

@@ -54,7 +54,7 @@ class _Library:
             if kind.__name__ in ("Client", "AsyncClient") and hasattr(found, "HTTPError"):
                 module = found
                 break
-        self.Request, self.URL = module.Request, module.URL
+        self.Request, self.URL, self.ByteStream = module.Request, module.URL, module.ByteStream
         self.unwritable = (module.InvalidURL, module.UnsupportedProtocol, module.LocalProtocolError, UnicodeError)
         self.PoolTimeout, self.ConnectTimeout = module.PoolTimeout, module.ConnectTimeout
         self.not_connected = (module.ConnectError, module.ProxyError)
@@ -201,7 +201,7 @@ class _OverHttpx(Generic[C]):
         self._endpoint = endpoint
         self._client: C = client
         self._library = library = _Library(client)
-        self._requests = Requests(endpoint, client, library.Request, library.URL)
+        self._requests = Requests(endpoint, client, library.Request, library.URL, library.ByteStream)
         self._connect_timeout_s = connect_timeout_s
         self._max_body = max_body
         self._is_ours = is_ours

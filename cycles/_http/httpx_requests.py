@@ -23,13 +23,15 @@ class Requests:
         client: The client of httpx or httpx2; its headers are those of each request, but for ours.
         kind: The class `Request` of its library.
         url: The class `URL` of its library.
+        stream: The class `ByteStream` of its library.
     """
 
-    def __init__(self, endpoint: Endpoint, client: Any, kind: Any, url: Any) -> None:
+    def __init__(self, endpoint: Endpoint, client: Any, kind: Any, url: Any, stream: Any) -> None:
         self._endpoint = endpoint
         self._client = client
         self._kind = kind
         self._url_kind = url
+        self._stream_kind = stream
         self._prefix = endpoint.prefix.decode("ascii")
         self._sample: Any = None
         self._is_known: bool | None = None  # whether the inside of `URL` is the one that this module knows
@@ -37,13 +39,20 @@ class Requests:
         self._merged: dict[tuple[bytes, ...], list[tuple[bytes, bytes]]] = {}
 
     def make(self, method: str, target: str, headers: Headers, content: bytes | None, extensions: Any) -> Any:
-        """Return a request."""
+        """Return a request, whose body is read: `auth` and event hooks of the user may look at it.
+
+        Its stream is given, so the library adds no headers: finding out what is missing costs as much as all the rest.
+        """
         merged = [*self._of_client(headers), *headers]
-        url = self._url(target)
-        return self._kind(method, url, headers=merged, content=content, extensions=extensions)
+        if content is not None:
+            merged.append((b"Content-Length", b"%d" % len(content)))
+        stream = self._stream_kind(content or b"")
+        request = self._kind(method, self._url(target), headers=merged, stream=stream, extensions=extensions)
+        request.read()
+        return request
 
     def _of_client(self, headers: Headers) -> list[tuple[bytes, bytes]]:
-        """Return the client's own headers that ours do not replace. The user may change them at any time."""
+        """Return Host, and the client's own headers that ours do not replace. The user may change them at any time."""
         raw = list(self._client.headers.raw)
         if raw != self._raw:
             self._raw, self._merged = raw, {}
@@ -51,9 +60,12 @@ class Requests:
         merged = self._merged.get(names)
         if merged is None:
             ours = {name.lower() for name in names}
-            merged = [(name, value) for name, value in raw if name.lower() not in ours | {_ENCODING}]
+            replaced = ours | {_ENCODING, b"content-length"}
+            merged = [(name, value) for name, value in raw if name.lower() not in replaced]
             if _ENCODING not in ours:
                 merged.append((b"Accept-Encoding", b"identity"))  # the size limit counts what is read
+            if b"host" not in ours and not any(name.lower() == b"host" for name, _ in merged):
+                merged.insert(0, (b"Host", self._endpoint.authority))
             if len(self._merged) < _MOST:
                 self._merged[names] = merged
         return merged

@@ -167,12 +167,18 @@ class Wire:
         operation = self._operation(call.operation)
         checkers = self._responses
         assert checkers is not None
+        found = dict(reversed(reply.headers))  # the first value of each
+
+        def header(name: str) -> str | None:
+            value = found.get(name.encode("ascii"))
+            return None if value is None else value.decode("latin-1")
+
         return classify_response(
             success=reply.status if reply.status in operation.other_success else operation.success,
             check=checkers[operation.response] if operation.response is not None else None,
             error_check=checkers[operation.error] if operation.error is not None else _anything,
             status=reply.status,
-            header=reply.header,
+            header=header,
             body=reply.body,
             sent=reply.sent,
             received=reply.received,
