@@ -85,7 +85,7 @@ class PoolState:
                     self.seal(chunk)
                     return self._admit(sub, estimate, now_ms)
                 self.live += estimate
-                chunk.active = True
+                sub.admitted += 1
                 if not chunk.is_next_wanted and chunk.is_half_used:
                     chunk.is_next_wanted = True
                     self.open_ahead(sub, now_ms)
@@ -272,13 +272,17 @@ class PoolState:
         chunk.ended.set()
 
     def may_extend(self, chunk: PoolChunk) -> bool:
-        """Return whether a heartbeat renews the lease. An idle chunk is settled instead, and one that is too old."""
+        """Return whether a heartbeat renews the lease. An idle chunk is settled instead, and one that is too old.
+
+        A chunk is idle if no guard was admitted into its sub-pool since the last heartbeat: one that was opened ahead
+        stays as long as its predecessor is used.
+        """
         with self.lock:
             if chunk.state == "open":
-                if not chunk.active and not chunk.guards:
+                if chunk.seen_admitted == chunk.sub.admitted and not chunk.guards:
                     self.drain(chunk)
                     return False
-                chunk.active = False
+                chunk.seen_admitted = chunk.sub.admitted
             age_ms = self.io.now_ms() - chunk.lease.opened_ms
             if chunk.state == "draining" and age_ms >= LONGEST_LIFE_TTLS * self.options.ttl_ms:
                 self.seal(chunk)

@@ -106,14 +106,13 @@ class PoolChunk(Chunk):
     Attributes:
         ended: Set when the chunk holds nothing any more, or when this process stops settling it.
         begun: The settlement of the sealed chunk has begun.
-        active: A guard used it since the last heartbeat.
+        seen_admitted: The count of its sub-pool's admitted guards at the last heartbeat; None before the first one.
         acknowledged: The sum that a shared store has; None if the outcome of the last put is unknown.
         put_lock: Held for each put of its sum.
     """
 
     __slots__ = (
         "acknowledged",
-        "active",
         "begun",
         "ended",
         "header",
@@ -122,6 +121,7 @@ class PoolChunk(Chunk):
         "log",
         "number",
         "put_lock",
+        "seen_admitted",
         "states",
         "sub",
         "timer",
@@ -140,7 +140,7 @@ class PoolChunk(Chunk):
         self.states: set[Any] = set()  # of live guards
         self.ended: Signal = Signal()
         self.timer: Timer | None = None
-        self.active: bool = True
+        self.seen_admitted: int | None = None
         self.begun: bool = False
         self.acknowledged: int | None = 0
         self.put_lock: Final = threading.Lock()
@@ -161,7 +161,17 @@ class PoolChunk(Chunk):
 class SubPool:
     """The chunks of one scope set, and the guards that wait for one."""
 
-    __slots__ = ("allotment", "denial", "denied_amount", "direct_only", "floor", "key", "subject", "waiters")
+    __slots__ = (
+        "admitted",
+        "allotment",
+        "denial",
+        "denied_amount",
+        "direct_only",
+        "floor",
+        "key",
+        "subject",
+        "waiters",
+    )
 
     def __init__(self, key: object, subject: Subject, options: PoolOptions) -> None:
         self.key: Final = key
@@ -171,6 +181,7 @@ class SubPool:
         self.denial: CyclesError | None = None
         self.direct_only: bool = False  # no log can be made
         self.floor: int = 0  # the largest estimate that waits for the opening chunk
+        self.admitted: int = 0  # guards so far
 
     @property
     def is_idle(self) -> bool:
