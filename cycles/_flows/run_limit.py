@@ -86,12 +86,12 @@ class RunLimit:
         return self.amount.amount - self._count_ended() - self._spent
 
     def _count_ended(self) -> int:
-        """Add what ended guards have spent, and return what the others hold. The lock is held."""
+        """Add what ended guards have spent, and return what the others hold, or have spent. The lock is held."""
         for key, (estimate, guard) in list(self._open.items()):
             if guard is not None and (spent := _spent_by(guard, estimate)) is not None:
                 self._spent += spent
                 del self._open[key]
-        return sum(estimate for estimate, _ in self._open.values())
+        return sum(_held_by(guard, estimate) for estimate, guard in self._open.values())
 
     def __enter__(self) -> Self:
         self._tokens.append(_limits.set((*_limits.get(), self)))
@@ -112,6 +112,12 @@ class RunLimit:
 
     def __repr__(self) -> str:
         return f"<limit {self.amount}: {self.spent} spent, {self.held} held>"
+
+
+def _held_by(guard: GuardState | None, estimate: int) -> int:
+    """Return what a guard holds, or what `spend` has added to it if that is more."""
+    spent = None if guard is None else guard.spent
+    return estimate if spent is None else max(estimate, spent.amount)
 
 
 def _spent_by(guard: GuardState, estimate: int) -> int | None:

@@ -81,6 +81,18 @@ def test_a_commit_above_the_estimate_counts_completely(client: cycles.Cycles) ->
         denied(client, 1)
 
 
+def test_spend_above_the_estimate_counts_before_the_commit(client: cycles.Cycles) -> None:
+    with cycles.limit(cycles.usd(1)) as limit:
+        with client.reserve(cycles.usd("0.20"), action=ACTION) as guard:
+            guard.spend(cycles.usd("0.10"))
+            assert limit.held == cycles.usd("0.20")
+            guard.spend(cycles.usd("0.80"))
+            assert (limit.held, limit.remaining) == (cycles.usd("0.90"), cycles.usd("0.10"))
+            with pytest.raises(cycles.BudgetExceededError, match=r"\$0.10 of it is left"):
+                client.reserve(cycles.usd("0.50"), action=ACTION).acquire()
+        assert (limit.spent, limit.held) == (cycles.usd("0.90"), cycles.usd(0))
+
+
 def test_nested_limits_all_apply(client: cycles.Cycles) -> None:
     with cycles.limit(cycles.usd(10)) as outer:
         with cycles.limit(cycles.usd(2)) as inner:
