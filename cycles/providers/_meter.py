@@ -211,7 +211,8 @@ def make_meter(
         ConfigurationError: if prices are needed and the package `genai-prices` is not installed.
     """
     _check_settings(client, prices, estimate, max_output_tokens, within, unmetered)
-    rest, actual, key = _checked_options(options)
+    fixed = {name: value for name in ("subject", "action", "metadata") if not callable(value := others.get(name))}
+    rest, actual, key = _checked_options(options, fixed)
     if isinstance(estimate, Amount) and estimate.unit not in ("USD_MICROCENTS", "TOKENS") and actual is None:
         raise InvalidRequestError(f"an estimate in {estimate.unit} needs actual=: pass a callable of the usage")
     amount: Amount | Callable[[Request], Amount] | None = cast(Any, estimate)
@@ -261,8 +262,8 @@ def _book_if_needed(estimate: Any, actual: Any) -> PriceBook | None:
         raise
 
 
-def _checked_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any]:
-    """Check the options of `reserve` as `reserve` does, with a client that sends nothing."""
+def _checked_options(options: Mapping[str, Any], fixed: Mapping[str, Any]) -> tuple[dict[str, Any], Any, Any]:
+    """Check the options of `reserve` as `reserve` does, with a client that sends nothing; `fixed` are no callables."""
     known = [name for name in inspect.signature(cycles.Cycles.reserve).parameters if name not in _OWN]
     for name in options:
         if name not in known:
@@ -284,7 +285,8 @@ def _checked_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], Any, A
         )
     probe = cycles.Cycles(cycles.Config(base_url="http://localhost", api_key="none", tenant="none", journal=False))
     try:
-        probe.reserve(cycles.usd(0), action=("guard", "check"), **rest)
+        described = {"action": ("guard", "check"), **{name: v for name, v in fixed.items() if v is not None}}
+        probe.reserve(cycles.usd(0), **described, **rest)
     finally:
         probe.close()
     return rest, actual, key
