@@ -11,6 +11,7 @@ import re
 import reprlib
 import threading
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from cycles._core.json_values import is_text
@@ -78,6 +79,8 @@ class Checkers:
         tests = [_type(schema)] if "type" in schema else []
         if schema.get("type") == "string" and not self._responses:
             tests.append(_unicode)
+        if schema.get("format") == "date-time":
+            tests.append(_date_time)
         if bounds:
             tests += _bounds(schema)
         if "pattern" in schema and bounds:
@@ -95,7 +98,8 @@ class Checkers:
             if word in schema:
                 tests.append(self._alternatives(schema[word], bounds))
         keywords = set(schema) - {"enum"} if self._responses else set(schema)
-        return _quick(schema, _all(tests), bounds) if keywords <= _QUICK else _all(tests)
+        is_quick = keywords <= _QUICK and schema.get("format") != "date-time"
+        return _quick(schema, _all(tests), bounds) if is_quick else _all(tests)
 
     def _alternatives(self, branches: list[Mapping[str, Any]], bounds: bool) -> _Test:
         """At least one branch holds; that not more than one of `oneOf` does is for the server to know."""
@@ -215,6 +219,17 @@ def _type(schema: Mapping[str, Any]) -> _Test:
 
 def _unicode(value: Any) -> str | None:
     return None if is_text(value) else ": has half of a surrogate pair, which is no Unicode text"
+
+
+def _date_time(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        if datetime.fromisoformat(value).tzinfo is not None:
+            return None
+    except ValueError:
+        pass
+    return f": must be a date and time with a zone, got {_short(value)}"
 
 
 def _bounds(schema: Mapping[str, Any]) -> list[_Test]:

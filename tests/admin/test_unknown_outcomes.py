@@ -151,3 +151,15 @@ def test_onboarding_does_not_take_over_a_used_budget() -> None:
     script = Script(ok(TENANT), rejected(409, "DUPLICATE_RESOURCE"), ok(used))
     with pytest.raises(cycles.DuplicateResourceError):
         script.admin.onboard("acme", "Acme", budgets={"tenant:acme": FIVE}, key_name="prod")
+
+
+@pytest.mark.parametrize("time", ["garbage", "2026-11-25", "2026-11-25T20:23:37", "2026-13-25T20:23:37Z"])
+def test_a_time_that_cannot_be_read_leaves_the_outcome_unknown(time: str) -> None:
+    with pytest.raises(cycles.AmbiguousResponseError, match="created_at: must be a date and time with a zone"):
+        Script(*[ok({**TENANT, "created_at": time})] * 2).admin.create_tenant("acme", "Acme")
+    with pytest.raises(cycles.AmbiguousResponseError, match=r"an API key 'prod' of tenant 'acme' may exist"):
+        Script(ok(key_body(expires_at=time), 201)).admin.create_api_key("acme", "prod")
+    script = Script(*[ok({**funding_body(), "timestamp": time})] * 2)
+    with pytest.raises(cycles.AmbiguousResponseError, match="timestamp"):
+        script.admin.credit("tenant:acme", FIVE)
+    assert script.requests[0].content == script.requests[1].content
