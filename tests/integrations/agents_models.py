@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from agents import (
@@ -79,6 +80,7 @@ class Fake(Model):
                 raise ConnectionError("the model broke off")
             if word == FAILS:
                 break
+            await asyncio.sleep(0)  # a model lets other tasks run
             yield ResponseTextDeltaEvent(
                 content_index=0, delta=word, item_id="m", output_index=0, sequence_number=0, logprobs=[],
                 type="response.output_text.delta",
