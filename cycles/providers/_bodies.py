@@ -19,8 +19,12 @@ _UNSENT: Final = (
     "InvalidURL",
     "LocalProtocolError",
     "ClientConnectorError",
+    "ConnectionTimeoutError",
+    "InvalidUrlClientError",
+    "GoogleAuthError",
 )
-"""Errors of httpx and aiohttp after which no byte of the request has left."""
+"""Errors of httpx, aiohttp and google-auth, with their subclasses, after which no byte of the request has left."""
+_CLOSED: Final = "client has been closed"
 _LARGEST_BODY: Final = 64 * 1024 * 1024
 """Bytes of a streamed JSON body that are kept to read its usage."""
 
@@ -29,12 +33,16 @@ def was_sent(error: BaseException | None) -> bool:
     """Return whether an attempt that failed may have reached the provider and got no status."""
     if error is None or any(getattr(error, name, None) is not None for name in ("status_code", "response", "code")):
         return False
-    names: list[str] = []
     current: BaseException | None = error
-    while current is not None and len(names) < 8:
-        names.append(type(current).__name__)
+    for _ in range(8):
+        if current is None:
+            break
+        if any(base.__name__ in _UNSENT for base in type(current).__mro__):
+            return False
+        if type(current) is RuntimeError and _CLOSED in str(current):  # httpx has no class for it
+            return False
         current = current.__cause__ or current.__context__
-    return not any(name in _UNSENT for name in names)
+    return True
 
 
 def parsed_json(content: bytes) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles.providers._bodies import was_sent
 from tests.providers.conftest import EXACT, USED, AsyncGemini, Desk, Gemini, OpenAI, Sdk
 from tests.support.waiting import Arrivals
 
@@ -147,6 +148,36 @@ def test_a_connection_that_is_refused_is_released(sdk: Sdk) -> None:
     assert sdk.desk.releases == [f"provider_call_failed:{type(raised.value).__name__}"]
     assert sdk.desk.commits == []
     sdk.desk.provider.start()
+
+
+def test_a_closed_client_sends_nothing_and_is_released(desk: Desk) -> None:
+    llm = OpenAI(desk)
+    llm.original.close()
+    with pytest.raises(Exception, match="client has been closed"):
+        llm.complete()
+    assert (desk.provider.requests, desk.commits, desk.held) == ([], [], 0)
+    assert len(desk.releases) == 1
+
+
+def test_errors_before_the_request_are_told_from_errors_after_it() -> None:
+    class GoogleAuthError(Exception):
+        pass
+
+    class RefreshError(GoogleAuthError):
+        pass
+
+    class ClientConnectorError(OSError):
+        pass
+
+    class ClientConnectorDNSError(ClientConnectorError):
+        pass
+
+    outer = RuntimeError("the call failed")
+    outer.__cause__ = ClientConnectorDNSError()
+    for unsent in (RefreshError(), outer, RuntimeError("Cannot send a request, as the client has been closed.")):
+        assert not was_sent(unsent)
+    for sent in (TimeoutError(), RuntimeError("Event loop is closed"), ConnectionResetError()):
+        assert was_sent(sent)
 
 
 def test_a_denial_sends_nothing(sdk: Sdk) -> None:
