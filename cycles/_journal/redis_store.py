@@ -11,6 +11,7 @@ milliseconds), `:fence` (claims so far), `:claims` (claims since an attempt ende
 from __future__ import annotations
 
 import builtins
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -72,6 +73,8 @@ class RedisStore:
         self._owns = isinstance(client, str)
         self._client = self._connected(client, timeout_s) if isinstance(client, str) else _blocking(client)
         self._version: tuple[int, ...] | None = None
+        # Shorter than the timeout of the socket, which would close the connection. 0 would wait for ever.
+        self._wait_ms = max(1, round(timeout_s * (450 if self._owns else 900)))
 
     def _connected(self, url: str, timeout_s: float) -> Any:
         # Connecting and the response to a command may each take half of the time.
@@ -161,8 +164,9 @@ class RedisStore:
         """Return what in the configuration of Redis can lose records. Empty if Redis does not show it."""
         found: builtins.list[str] = []
         try:
-            info = {**self._client.info("persistence"), **self._client.info("memory"), **self._client.info("server")}
-        except (self._module.RedisError, OSError):
+            node = self._node()
+            info = {**node.info("persistence"), **node.info("memory"), **node.info("server")}
+        except self._errors:
             return found
         if not info.get("aof_enabled"):
             found.append("its append-only file is off: a crash of Redis loses records; set appendonly yes")
@@ -184,8 +188,8 @@ class RedisStore:
 
     def _fsyncs_always(self) -> bool:
         try:
-            value: Any = self._client.config_get("appendfsync").get("appendfsync")
-        except (self._module.RedisError, OSError):
+            value: Any = self._node().config_get("appendfsync").get("appendfsync")
+        except self._errors:
             return False
         return value in ("always", b"always")
 
@@ -196,7 +200,9 @@ class RedisStore:
             except self._module.exceptions.NoScriptError:
                 self._client.script_load(SCRIPTS[name])
                 return self._call(name, arguments, wait=wait)
-        except (self._module.RedisError, OSError, ValueError) as error:
+        except self._errors as error:
+            if isinstance(error, self._module.exceptions.MovedError):  # the cluster has moved the slot of these keys
+                self._refresh_nodes()
             raise StoreError(
                 f"the operation {name} of Redis failed: {type(error).__name__}: {error}; check the server"
             ) from error
@@ -207,7 +213,7 @@ class RedisStore:
         if not waits:
             return self._client.evalsha(*command)
         # WAIT counts the writes of one connection, so the commands are sent together.
-        with self._client.pipeline(transaction=False) as pipe:
+        with self._node().pipeline(transaction=False) as pipe:
             pipe.evalsha(*command)
             for each in waits:
                 pipe.execute_command(*each)
@@ -220,14 +226,30 @@ class RedisStore:
                 raise StoreError(f"too few copies of a record: {have}; check the replicas of Redis")
         return result
 
+    @property
+    def _errors(self) -> tuple[type[Exception], ...]:
+        exceptions = self._module.exceptions
+        return exceptions.RedisError, exceptions.RedisClusterException, OSError, ValueError
+
+    def _node(self) -> Any:
+        """Return the client of the node that has the keys: that of a cluster sends commands to different nodes."""
+        if not hasattr(self._client, "get_node_from_key"):
+            return self._client
+        return self._client.get_redis_connection(self._client.get_node_from_key(self._keys[0]))
+
+    def _refresh_nodes(self) -> None:
+        if hasattr(self._client, "nodes_manager"):
+            with contextlib.suppress(*self._errors):
+                self._client.nodes_manager.initialize()
+
     def _waits(self) -> builtins.list[tuple[Any, ...]]:
         if self._durability == "disk" and self._has_waitaof():
-            return [("WAITAOF", 1, self._replicas, 0)]
-        return [("WAIT", self._replicas, 0)] if self._replicas else []
+            return [("WAITAOF", 1, self._replicas, self._wait_ms)]
+        return [("WAIT", self._replicas, self._wait_ms)] if self._replicas else []
 
     def _has_waitaof(self) -> bool:
         if self._version is None:
-            self._version = _version(self._client.info("server"))
+            self._version = _version(self._node().info("server"))
         return self._version >= _WAITAOF
 
 

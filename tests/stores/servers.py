@@ -76,12 +76,12 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], what: str) -> None:
     raise SystemExit(f"test-stores: {what} did not start within {START_S:.0f} s")
 
 
-def start_redis(folder: Path, port: int) -> subprocess.Popen[bytes]:
+def start_redis(folder: Path, port: int, *more: str) -> subprocess.Popen[bytes]:
     """Start a Redis with an append-only file in `folder`, and wait until it accepts connections."""
     server = program("redis-server")
     assert server is not None
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "yes"]
-    process = subprocess.Popen([server, *options, "--requirepass", PASSWORD], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([server, *options, "--requirepass", PASSWORD, *more], stdout=subprocess.DEVNULL)
     _wait_for(port, process, "redis-server")
     return process
 
