@@ -146,13 +146,8 @@ class PooledState(GuardState):
         if outcome is None or self.chunk.lease.state != "committed":
             return own
         charged = None if self._may_be_undercharged(outcome) else own.actual
-        return Settlement(
-            status=outcome.status,
-            actual=own.actual,
-            charged=charged,
-            request_id=outcome.request_id,
-            trace_id=outcome.trace_id,
-        )
+        ids: dict[str, Any] = {"request_id": outcome.request_id, "trace_id": outcome.trace_id, "http": outcome.http}
+        return Settlement(status=outcome.status, actual=own.actual, charged=charged, **ids)
 
     @settlement.setter
     def settlement(self, settlement: Settlement | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -42,6 +42,13 @@ async def test_every_result_has_its_response(world: World) -> None:
     check(await world.get(released.release()), 200)
 
 
+async def test_a_settlement_in_a_pool_has_the_response_to_its_chunk(world: World) -> None:
+    with world.client.pool(cycles.tokens(100), action=ACTION) as pool:
+        guard = await world.acquire(pool.reserve(cycles.tokens(10)))
+        assert (await world.get(guard.commit(cycles.tokens(7)))).http is None  # nothing was sent
+    check(guard.settlement, 200)
+
+
 async def test_every_error_has_its_response_and_survives_a_pickle(world: World) -> None:
     with pytest.raises(cycles.BudgetExceededError) as denied:
         await world.acquire(world.reserve(cycles.tokens(10_000_000)))

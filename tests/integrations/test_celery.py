@@ -58,6 +58,18 @@ def test_an_attempt_is_paid_once_under_its_own_key(tasks: Tasks, ledger: Ledger)
     assert ledger.spent() == 4
 
 
+def test_thirty_messages_at_once_have_a_guard_each(tasks: Tasks, ledger: Ledger) -> None:
+    guards: list[Any] = []
+    tasks.task(lambda: guards.append(cycles.current_guard()))
+    with start_worker(tasks.app, pool="threads", concurrency=8, perform_ping_check=False, shutdown_timeout=20):
+        results = [tasks.app.tasks["work"].delay() for _ in range(30)]
+        for result in results:
+            result.get(timeout=60)
+    assert len({guard.reservation_id for guard in guards}) == 30
+    assert {row.idempotency_key for row in ledger.rows()} == {f"celery:{result.id}:0" for result in results}
+    assert ledger.spent() == 300
+
+
 def test_each_retry_has_its_own_reservation_also_with_autoretry(tasks: Tasks, ledger: Ledger) -> None:
     runs: list[int] = []
 

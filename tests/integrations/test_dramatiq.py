@@ -61,6 +61,17 @@ def queue(client: cycles.Cycles) -> Iterator[Queue]:
     queue.broker.close()
 
 
+def test_thirty_messages_at_once_have_a_guard_each(queue: Queue, ledger: Ledger) -> None:
+    guards: list[Any] = []
+    queue.worker = dramatiq.Worker(queue.broker, worker_threads=8, worker_timeout=10)
+    actor = queue.actor(lambda: guards.append(cycles.current_guard()), actor_options={"actor_name": "work"})
+    messages = [actor.send() for _ in range(30)]
+    queue.run(actor)
+    assert len({guard.reservation_id for guard in guards}) == 30
+    assert {row.idempotency_key for row in ledger.rows()} == {f"dramatiq:{each.message_id}:0" for each in messages}
+    assert ledger.spent() == 300
+
+
 def test_an_attempt_is_paid_once_under_its_own_key(queue: Queue, ledger: Ledger) -> None:
     def summarize(n: int) -> int:
         return n

@@ -79,6 +79,15 @@ def jobs(client: cycles.Cycles, url: str) -> Iterator[Jobs]:
     connection.close()
 
 
+def test_thirty_jobs_have_a_guard_each(jobs: Jobs, ledger: Ledger) -> None:
+    jobs.guard(lambda n: n)
+    for number in range(30):
+        jobs.queue.enqueue("tests.integrations.test_rq.run_job", number, job_id=f"j{number}")
+    SimpleWorker([jobs.queue], connection=jobs.connection).work(burst=True, logging_level="CRITICAL")
+    assert {row.idempotency_key for row in ledger.rows()} == {f"rq:j{number}:0:0" for number in range(30)}
+    assert ledger.spent() == 300
+
+
 def test_an_attempt_is_paid_once_under_its_own_key(jobs: Jobs, ledger: Ledger) -> None:
     jobs.guard(lambda n: n, estimate=lambda n: cycles.tokens(n + 1), actual=lambda result: cycles.tokens(result))
     assert jobs.run(4).return_value() == 4
