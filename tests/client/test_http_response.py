@@ -76,9 +76,10 @@ async def test_without_a_response_there_is_none(world: World, server: cycles.Emb
 
 async def test_a_pending_settlement_has_the_last_response(world: World, server: cycles.EmbeddedServer) -> None:
     guard = await world.acquire(world.reserve())
-    server.faults.status("commit", 503)
+    server.faults.status("commit", 503, times=None)  # until it is read: the background settles it immediately
     settlement = await world.get(guard.commit(cycles.tokens(1)))
     assert (settlement.status, settlement.http.status) == ("pending", 503)
+    server.faults.clear()
 
 
 def test_values_of_a_repeated_header_are_joined() -> None:
