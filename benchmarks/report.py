@@ -45,6 +45,7 @@ def text(results: dict[str, Any]) -> str:
 
 
 _TABLES = {
+    "decorator": "The decorator, in process and without I/O",
     "pools": "Pools",
     "far": "A server 5 ms away",
     "tasks": "Tasks at the same time on one client, 50 ms of work in each guard",

@@ -14,6 +14,7 @@ import httpx
 
 from benchmarks import (
     backlog,
+    decorator,
     embedded_server,
     floors,
     live,
@@ -86,8 +87,11 @@ def sync(port: int, journal: str, scale: Scale, say: Say) -> dict[str, Any]:
             say(f"sync, {workers} threads")
             calls = scale.calls if workers == 1 else scale.busy_calls
             found[f"sync {workers}"] = interleave(chosen, workers=workers, calls=calls, rounds=scale.rounds)
+    say("the decorator without I/O")
+    without_io = decorator.measure(port, scale.calls, scale.rounds)
     speed = found["sync 16"].ratio("guard, disk", "guard", lambda sample: sample.calls / sample.wall_s)
     values: dict[str, Any] = {"series": {title: as_values(series, POSTS) for title, series in found.items()}}
+    values["decorator"] = without_io
     if speed is not None:
         values["disk_ratio"] = speed._asdict()
     return values

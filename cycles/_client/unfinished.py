@@ -23,6 +23,7 @@ _ESTIMATED: Final = {"actual_source": "estimate"}
 # responses, are values that callers may use without entering them.
 _MANAGER: Final = contextlib._GeneratorContextManager
 _ASYNC_MANAGER: Final = contextlib._AsyncGeneratorContextManager
+_VALUES: Final = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
 
 
 @frozen
@@ -58,6 +59,8 @@ class Returned:
 
 def is_finished(result: object) -> bool:
     """Return whether the work of a call has ended when it returns `result`."""
+    if type(result) in _VALUES:
+        return True
     if inspect.isgenerator(result) or inspect.isawaitable(result) or _is_async_iterator(result):
         return False
     if callable(getattr(result, "add_done_callback", None)):

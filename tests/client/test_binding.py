@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from typing import Any
 
 import pytest
 
-from cycles._core.call_arguments import Call, by_name, by_result
+from cycles._core.call_arguments import Call, PlainParameters, by_name, by_result
 from cycles._errors import InvalidRequestError
 
 
@@ -93,3 +94,45 @@ def test_coroutine_functions_are_rejected_as_options() -> None:
         by_result(later, inspect.signature(strict))
     with pytest.raises(InvalidRequestError, match="estimate: pass a function"):
         by_name("estimate", later, inspect.signature(strict))
+
+
+def plain(a: int, b: int, c: int = 3, d: int = 4) -> None: ...
+
+
+def by_position(a: int, /, b: int = 2) -> None: ...
+
+
+def by_name_only(*, a: int = 1) -> None: ...
+
+
+def nothing() -> None: ...
+
+
+CALLS: list[tuple[tuple[int, ...], dict[str, int]]] = [
+    (tuple(range(count)), {name: 9 for name, is_given in zip("abcde", given, strict=True) if is_given})
+    for count in range(6)
+    for given in itertools.product((False, True), repeat=5)
+]
+
+
+def as_python_binds(signature: inspect.Signature, args: Any, kwargs: Any) -> dict[str, Any] | None:
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError:
+        return None
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+@pytest.mark.parametrize("function", [plain, strict, nothing])
+def test_plain_parameters_are_bound_as_python_binds_them(function: Any) -> None:
+    signature = inspect.signature(function)
+    parameters = PlainParameters(signature)
+    for args, kwargs in CALLS:
+        assert parameters.bound(args, kwargs) == as_python_binds(signature, args, kwargs), (args, kwargs)
+
+
+@pytest.mark.parametrize("function", [by_position, by_name_only, sample])
+def test_other_parameters_are_left_to_python(function: Any) -> None:
+    parameters = PlainParameters(inspect.signature(function))
+    assert [parameters.bound(args, kwargs) for args, kwargs in CALLS] == [None] * len(CALLS)
