@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from functools import lru_cache
 from typing import Any, Final, Literal, NoReturn
 
 import attrs
@@ -97,6 +98,7 @@ def event_record_id(idempotency_key: str) -> str:
     return f"event:{idempotency_key}"
 
 
+@lru_cache(maxsize=256)  # a record is saved, and soon deleted
 def file_name(reservation_id: str) -> str:
     """Return the only file name of a record of this reservation; two ids never share one."""
     # A lone surrogate has no UTF-8 form, but an id that contains one must not prevent its settlement.

@@ -4,11 +4,14 @@ every wait on the socket gets what is left of it.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import queue
+import select
 import socket
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Held, Slot, is_readable
 from cycles._http.exchange import (
@@ -30,17 +33,58 @@ new_socket = socket.socket
 
 
 class _Connection:
-    """One connection."""
+    """One connection.
 
-    __slots__ = ("http", "idle_since", "socket")
+    A plain socket does not block, and `poll` waits for what it can be read from: the timeout of a socket costs three
+    system calls more for each exchange. TLS, and systems without `poll`, use that timeout.
+    """
+
+    __slots__ = ("http", "idle_since", "poll", "socket")
 
     def __init__(self, sock: socket.socket, http: Http11) -> None:
         self.socket = sock
         self.http = http
         self.idle_since = 0.0
+        self.poll: Any = None
+        if type(sock) is socket.socket and hasattr(select, "poll"):
+            sock.setblocking(False)
+            self.poll = select.poll()
+            self.poll.register(sock, select.POLLIN)
 
     def is_alive(self, now: float) -> bool:
-        return now - self.idle_since < KEEPALIVE_S and not is_readable(self.socket.fileno())
+        if now - self.idle_since >= KEEPALIVE_S:
+            return False
+        return not (is_readable(self.socket.fileno()) if self.poll is None else self.poll.poll(0))
+
+    def read(self, deadline: float) -> bytes:
+        """Wait for bytes and return them; TimeoutError after the deadline."""
+        if self.poll is None:
+            self.socket.settimeout(_left(deadline))
+            return self.socket.recv(READ_SIZE)
+        while True:
+            if self.poll.poll(_left(deadline) * 1000):
+                with contextlib.suppress(BlockingIOError):  # readable, and then not: the kernel dropped the bytes
+                    return self.socket.recv(READ_SIZE)
+
+    def write(self, request: bytes, deadline: float) -> None:
+        """Write all of it. Only if the first write to a plain socket fails is it certain that nothing was sent."""
+        request_sent = type(self.socket) is not socket.socket
+        try:
+            if self.poll is not None:
+                _left(deadline)
+                with contextlib.suppress(BlockingIOError):  # its buffer is full
+                    request = request[self.socket.send(request) :]
+                    request_sent = True
+            while request:
+                self.socket.settimeout(_left(deadline))
+                request = request[self.socket.send(request) :]
+                request_sent = True
+                if self.poll is not None:
+                    self.socket.setblocking(False)
+        except TimeoutError as error:
+            raise timed_out("sending the request", request_sent=request_sent) from error
+        except OSError as error:
+            raise broken(error, request_sent=request_sent) from error
 
     def close(self) -> None:
         # close() alone, never shutdown() or unwrap(): after a fork, the parent's side must not notice.
@@ -132,14 +176,13 @@ class BlockingConnections:
         return slot.connection
 
     def _exchange(self, connection: _Connection, request: bytes, deadline: float) -> Reply:
-        sock, feed = connection.socket, connection.http.feed
+        http = connection.http
         sent = time.monotonic()
-        _write(sock, request, deadline)
+        connection.write(request, deadline)
         try:
             while True:
-                sock.settimeout(_left(deadline))
-                if feed(sock.recv(READ_SIZE)):
-                    return connection.http.reply(sent, time.monotonic())
+                if http.feed(connection.read(deadline)):
+                    return http.reply(sent, time.monotonic())
         except TimeoutError as error:
             raise timed_out("waiting for the response", request_sent=True) from error
         except OSError as error:
@@ -185,20 +228,6 @@ class BlockingConnections:
             return sock
         sock.settimeout(_left(until))
         return context.wrap_socket(sock, server_hostname=self._endpoint.host)
-
-
-def _write(sock: socket.socket, request: bytes, deadline: float) -> None:
-    """Write all of it. Only if the first write to a plain socket fails is it certain that nothing was sent."""
-    request_sent = type(sock) is not socket.socket
-    try:
-        while request:
-            sock.settimeout(_left(deadline))
-            request = request[sock.send(request) :]
-            request_sent = True
-    except TimeoutError as error:
-        raise timed_out("sending the request", request_sent=request_sent) from error
-    except OSError as error:
-        raise broken(error, request_sent=request_sent) from error
 
 
 def _left(deadline: float) -> float:

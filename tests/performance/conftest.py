@@ -95,3 +95,23 @@ def steps(work: Callable[[], object]) -> int:
     finally:
         sys.setprofile(before)
     return count
+
+
+def calls_of(work: Callable[[], object], modules: tuple[str, ...]) -> dict[str, int]:
+    """Calls made by `work` in this thread to C functions and C methods of modules, by name, but for `getpid`."""
+    counts: dict[str, int] = {}
+
+    def see(frame: object, event: str, argument: Any) -> None:
+        if event != "c_call" or argument.__name__ in ("getpid", "fileno"):
+            return
+        module = getattr(argument, "__module__", None) or type(argument.__self__).__module__
+        if module in modules:
+            counts[argument.__name__] = counts.get(argument.__name__, 0) + 1
+
+    before = sys.getprofile()
+    sys.setprofile(see)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return counts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import select
 import subprocess
 import sys
 import threading
@@ -15,13 +16,18 @@ from typing import Any
 import pytest
 
 import cycles
-from tests.performance.conftest import ACTION, ACTUAL, ESTIMATE, steps
+from tests.performance.conftest import ACTION, ACTUAL, ESTIMATE, calls_of, steps
 from tests.support.stub import Stub
 
 MOST_BYTES = 1138  # what two posts of httpx send
 MOST_KIB_PER_GUARD = 4.0
 MOST_STEPS = 2_500  # about 1,900 in Python 3.11; a regression that matters is larger than what versions differ by
 MOST_STEPS_OF_THE_DECORATOR = 120
+BYTES_OF_RESERVE, BYTES_OF_COMMIT = 454, 379  # without what depends on the machine: the address, the version, the id
+INPUT_AND_OUTPUT = ("posix", "_socket", "socket", "select", "_io")
+SYSTEM_CALLS = {"send": 2, "recv": 2, "poll": 4, "urandom": 3}
+"""Of two keys, a trace id and two exchanges, which look whether the connection is alive, write, wait and read."""
+SYSTEM_CALLS_OF_THE_JOURNAL = {"lseek": 2, "write": 2, "replace": 2, "stat": 1}
 
 
 @pytest.fixture
@@ -68,6 +74,26 @@ def test_a_guarded_call_is_two_requests_on_one_connection(client: cycles.Cycles,
 def test_a_guarded_call_sends_no_more_bytes_than_two_posts_of_httpx(client: cycles.Cycles, server: Stub) -> None:
     guarded(client)
     assert sum(request.size for request in server.requests) <= MOST_BYTES
+
+
+def test_a_guarded_call_sends_exactly_these_bytes(client: cycles.Cycles, server: Stub) -> None:
+    guarded(client)
+    (reserve, commit), version = server.requests, f"{sys.version_info[0]}.{sys.version_info[1]}"
+    named = len(f"{server.url.rpartition('//')[2]}cycles-sdk/{cycles.__version__} python/{version}")
+    reservation_id = commit.target.split("/")[3]
+    assert (reserve.size - named, commit.size - named - len(reservation_id)) == (BYTES_OF_RESERVE, BYTES_OF_COMMIT)
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="waits differently there")
+@pytest.mark.parametrize("journal", [True, False])
+def test_a_guarded_call_makes_exactly_these_system_calls(server: Stub, tmp_path: Path, journal: bool) -> None:
+    options: dict[str, Any] = {"journal_dir": tmp_path} if journal else {"journal": False}
+    with cycles.Cycles(base_url=server.url, api_key="k", tenant="acme", **options) as client:
+        for _ in range(2):  # connects, and makes the file that is reused
+            guarded(client)
+        for _ in range(3):
+            made = calls_of(lambda: guarded(client), INPUT_AND_OUTPUT)
+            assert made == SYSTEM_CALLS | (SYSTEM_CALLS_OF_THE_JOURNAL if journal else {})
 
 
 def test_a_guard_shorter_than_its_first_heartbeat_starts_no_thread_and_wakes_none(
