@@ -8,6 +8,9 @@ from typing import Any
 
 from attrs import field, frozen
 
+from cycles._core.usage import checked_counts
+from cycles._errors import InvalidRequestError
+
 
 @frozen
 class ToolCall:
@@ -18,7 +21,25 @@ class ToolCall:
 
 
 def _tool_calls(given: Iterable[ToolCall | tuple[str, Mapping[str, Any]]]) -> tuple[ToolCall, ...]:
-    return tuple(call if isinstance(call, ToolCall) else ToolCall(*call) for call in given)
+    return tuple(_tool_call(call) for call in given)
+
+
+def _tool_call(given: ToolCall | tuple[str, Mapping[str, Any]]) -> ToolCall:
+    if isinstance(given, ToolCall):
+        return given
+    if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[1], Mapping):
+        raise InvalidRequestError(f"a tool call must be a ToolCall or a pair of name and arguments, got {given!r:.80}")
+    return ToolCall(*given)
+
+
+def _status(_: object, __: object, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 200 <= value <= 599:
+        raise InvalidRequestError(f"status must be an integer from 200 to 599, got {value!r:.80}")
+
+
+def _usage(_: object, __: object, value: Mapping[str, int] | None) -> None:
+    if value is not None:
+        checked_counts(value)
 
 
 @frozen(kw_only=True)
@@ -42,16 +63,20 @@ class Reply:
         gate: The response waits for this event; in a stream, after `gate_after` events.
         gate_after: How many events of a stream are sent before `gate`.
         gzip: Whether the body is compressed.
+
+    Raises:
+        InvalidRequestError: (a ValueError) for a wrong count, status or tool call.
+        TypeError: for a name in `usage` that is no count.
     """
 
     text: str = "Hello from the fake provider"
     tool_calls: tuple[ToolCall, ...] = field(default=(), converter=_tool_calls)
     reasoning: str = ""
-    usage: Mapping[str, int] | None = None
+    usage: Mapping[str, int] | None = field(default=None, validator=_usage)
     model: str | None = None
     extra: Mapping[str, Any] = field(factory=dict)
     body: Mapping[str, Any] | bytes | None = None
-    status: int = 200
+    status: int = field(default=200, validator=_status)
     error: str = "the fake provider fails as configured"
     headers: Mapping[str, str] = field(factory=dict)
     error_after: int | None = None

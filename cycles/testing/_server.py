@@ -14,6 +14,7 @@ from types import ModuleType, TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+from cycles._errors import InvalidRequestError
 from cycles.testing import _anthropic, _google, _openai
 from cycles.testing._reply import Received, Reply
 
@@ -61,7 +62,13 @@ class FakeProvider:
         Args:
             times: How many requests get it.
             options: The attributes of `Reply`.
+
+        Raises:
+            InvalidRequestError: (a ValueError) for a wrong value.
+            TypeError: for an unknown option, or a name in `usage` that is no count.
         """
+        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+            raise InvalidRequestError(f"times must be an integer of 1 or more, got {times!r:.80}")
         with self._lock:
             self._replies.extend([Reply(**options)] * times)
         return self

@@ -175,3 +175,20 @@ def test_a_body_of_your_own(provider: FakeProvider, http: httpx.Client) -> None:
 def test_the_server_must_be_started() -> None:
     with pytest.raises(RuntimeError, match="is not started"):
         _ = FakeProvider().url
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"usage": {"tokens_in": 5}}, TypeError, "usage has no count 'tokens_in'"),
+        ({"usage": {"tokens_input": -1}}, ValueError, "usage.tokens_input must be 0 to"),
+        ({"status": "503"}, ValueError, "status must be an integer from 200 to 599, got '503'"),
+        ({"tool_calls": [("lookup",)]}, ValueError, "a tool call must be a ToolCall or a pair"),
+        ({"times": 0}, ValueError, "times must be an integer of 1 or more, got 0"),
+        ({"delay": 1}, TypeError, "delay"),
+    ],
+)
+def test_a_wrong_reply_is_rejected_when_it_is_queued(options: Any, error: type[Exception], says: str) -> None:
+    provider = FakeProvider()
+    with pytest.raises(error, match=says):
+        provider.reply(**options)
