@@ -6,6 +6,7 @@ The addresses that were found last are kept, and used while the name service is 
 from __future__ import annotations
 
 import contextlib
+import encodings.idna  # noqa: F401 - getaddrinfo loads it: here it happens where no fork can interrupt it (`first_use`)
 import queue
 import socket
 import threading

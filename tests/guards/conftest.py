@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import cycles
 from cycles.embedded.request_log import ReceivedRequest
 from cycles.embedded.routes import find
 from cycles.embedded.serve import Listener
-from tests.support.waiting import Arrivals
+from tests.support.waiting import Arrivals, until
 from tests.support.worlds import ACTION as ACTION, World as World
 
 TENANT = "acme"
@@ -73,10 +71,7 @@ class Shop:
 
     def until(self, condition: Callable[[], object], timeout_s: float = 5.0) -> None:
         """Returns once the condition holds: work in the background needs a moment."""
-        moment, end = threading.Event(), time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < end, f"waited in vain; so far {self.operations}, {self.money()}"
-            moment.wait(0.002)
+        until(condition, timeout_s, step_s=0.002, what=lambda: f"so far {self.operations}, {self.money()}")
 
     def money(self, unit: str = "TOKENS") -> tuple[int, int]:
         """What is spent, and what is held."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._drivers import commit_queue
 from tests.recovery.kit import records_in
 
 from .conftest import ACTION, Shop, World
@@ -91,11 +92,13 @@ async def test_one_worker_sends_back_to_back(world: World, shop: Shop) -> None:
     assert len(shop.sent("commit")) == 20
 
 
-async def test_slow_responses_get_more_workers_and_at_most_four(world: World, shop: Shop) -> None:
+async def test_slow_responses_get_more_workers_and_at_most_four(
+    world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_queue, "SLOW_S", 0.0)  # every wait in the queue is long enough for one more worker
     shop.faults.delay("commit", 1.0, times=4)
     guards = [await commit_unsettled(world, 1)]
     for _ in range(6):
-        await asyncio.sleep(0.06)  # longer than the queue waits before it gets one more worker
         guards.append(await commit_unsettled(world, 1))
     await shop.arrivals.arrives("commit", 4)
     assert len(shop.sent("commit")) == 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ def work(n: int, hang: bool = False) -> int:
     guard = cycles.current_guard()
     if first and guard is not None and "QUEUE_SPEND" in os.environ:
         guard.spend(cycles.tokens(int(os.environ["QUEUE_SPEND"])))
-    while hang and first:
-        time.sleep(0.05)
+    if hang and first:
+        threading.Event().wait()
     return n
 
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 import cycles
 from tests.integrations.redis_server import redis_server
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
@@ -114,10 +114,7 @@ class Workers:
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """Wait until other processes have done something."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not happen within {seconds} s"
-        time.sleep(0.1)
+    until(condition, seconds, step_s=0.1, what=lambda: f"({what})")
 
 
 @pytest.fixture

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.support.waiting import until
 
 
 @contextmanager
@@ -33,11 +34,11 @@ def redis_server(directory: Path) -> Iterator[str]:
 
 
 def _wait_for(port: int) -> None:
-    for _ in range(200):
+    def accepts() -> bool:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
         except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise TimeoutError("redis-server did not start")
+            return False
+        return True
+
+    until(accepts, step_s=0.05, what=lambda: "(the start of redis-server)")

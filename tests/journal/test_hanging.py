@@ -20,6 +20,7 @@ from cycles._journal import bounded, file_calls, file_store, pool_log, spare_fil
 from cycles._journal.inspection import inspect
 from cycles._journal.journal import Journal
 from tests.journal.kit import Told, a_record, put, settle_all
+from tests.support.waiting import until
 
 
 class HangingOs:
@@ -228,12 +229,3 @@ def threads_started() -> Iterator[list[Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_thread, "start_new_thread", counted)
         yield started
-
-
-def until(condition: Callable[[], bool]) -> None:
-    moment = threading.Event()
-    for _ in range(1_000):
-        if condition():
-            return
-        moment.wait(0.005)
-    raise AssertionError("it never came true")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import httpx
 
 from tests.contract.live_redis import Redis
+from tests.support.waiting import until
 
 # How long a Java server may take to start on a busy machine.
 START_S = 120.0
@@ -70,10 +70,7 @@ def has_ended(pid: int) -> bool:
 
 def wait_until(is_true: Any) -> None:
     """Wait for another process. There is no event for it, so this polls."""
-    end = time.monotonic() + START_S
-    while not is_true():
-        assert time.monotonic() < end, "a process did not start or end in time"
-        time.sleep(POLL_S)
+    until(is_true, START_S, step_s=POLL_S, what=lambda: "(the start or the end of a process)")
 
 
 def redis_command(folder: Path, port: str) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.support.waiting import until
 from tests.support.worlds import ACTION as ACTION, World as World
 
 TENANT = "acme"
@@ -49,10 +48,7 @@ class Shop:
 
     def until(self, condition: Callable[[], object]) -> None:
         """Return once the condition holds: threads of the client need a moment."""
-        moment, end = threading.Event(), time.monotonic() + 10.0
-        while not condition():
-            assert time.monotonic() < end, f"waited without success: {self.money()}"
-            moment.wait(0.002)
+        until(condition, step_s=0.002, what=lambda: f"so far {self.money()}")
 
     def logs(self) -> list[Path]:
         return sorted(self.folder.rglob("pool-*"))

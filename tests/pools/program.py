@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import threading
-import time
 import warnings
 from typing import Any
 
@@ -89,17 +88,20 @@ def fork_while_threads_use_it(client: cycles.Cycles) -> None:
     pool.flush()  # a fork in the middle of a first import is tested elsewhere
     ended = threading.Event()
 
+    ends = threading.Semaphore(0)
+
     def work() -> None:
         while not ended.is_set():
             with pool.reserve(T(2)) as guard:
                 guard.commit(T(1))
-            time.sleep(0.0005)
+            ends.release()
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for _ in range(5):
-        time.sleep(0.01)
+        for _ in range(20):
+            ends.acquire()
         child = os.fork()
         if child == 0:
             with pool.reserve(T(2)) as guard:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.support.waiting import Arrivals
 
 from .conftest import ACTION, Shop, T
 
@@ -78,11 +79,11 @@ def test_several_loops_and_threads_share_one_pool(client: cycles.Cycles, shop: S
 
 def test_a_cancelled_waiter_holds_nothing(client: cycles.Cycles, shop: Shop) -> None:
     shop.faults.delay("reserve", 0.1)
-    pool = client.pool(T(400), action=ACTION)
+    pool, arrivals = client.pool(T(400), action=ACTION), Arrivals(shop.server)
 
     async def cancelled() -> None:
         waiting = asyncio.create_task(enter())
-        await asyncio.sleep(0.01)
+        await arrivals.arrives("reserve")
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting

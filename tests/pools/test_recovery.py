@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.recovery.kit import Setup, journal_files, records_in
+from tests.support.waiting import until
 
 from .conftest import ACTION, T
 
@@ -74,9 +74,7 @@ def test_a_killed_process_loses_no_commit_that_returned(setup: Setup, tmp_path: 
         counter = tmp_path / f"count-{run}"
         before = setup.server.charged
         with counter.open("w+") as stdout, program(setup, "spend_for_ever", stdout) as process:
-            deadline = time.monotonic() + 20
-            while int(counter.read_text() or 0) < 3_000 and time.monotonic() < deadline:
-                time.sleep(0.005)
+            until(lambda: int(counter.read_text() or 0) >= 3_000, 20)  # noqa: B023 - it is called in this run only
             process.send_signal(signal.SIGKILL)
             process.wait()
         returned = int(counter.read_text())

@@ -20,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from tests.support.waiting import until
+
 TRIES: Final = 3
 START_S: Final = 30.0
 REDIS: Final = "TEST_STORES_REDIS"
@@ -66,14 +68,14 @@ def free_port() -> int:
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], what: str) -> None:
-    end = time.monotonic() + START_S
-    while time.monotonic() < end:
+    def accepts() -> bool:
         if process.poll() is not None:
             raise SystemExit(f"test-stores: {what} ended with status {process.returncode}")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.05)
-    raise SystemExit(f"test-stores: {what} did not start within {START_S:.0f} s")
+            return True
+        return False
+
+    until(accepts, START_S, step_s=0.05, what=lambda: f"(the start of {what})")
 
 
 def start_redis(folder: Path, port: int, *more: str) -> subprocess.Popen[bytes]:
@@ -137,7 +139,9 @@ def postgres() -> Iterator[str]:
         process = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             _wait_for(port, process, "postgres")
-            time.sleep(0.5)  # it accepts connections before it accepts queries
+            is_ready = [program("pg_isready") or "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+            # It accepts connections before it accepts queries.
+            until(lambda: subprocess.run(is_ready).returncode == 0, START_S, step_s=0.05)
             yield f"postgresql://cycles:{PASSWORD}@127.0.0.1:{port}/postgres"
         finally:
             process.send_signal(signal.SIGINT)  # SIGTERM would wait until all clients have left

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
-import time
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import cycles
 from cycles._core.records import decode
 from cycles._journal.memory_store import MemoryStore
 from cycles._journal.store import Put
+from tests.support.waiting import until
 
 ACTION = ("llm.completion", "small-model")
 FIVE, THREE = cycles.tokens(5), cycles.tokens(3)
@@ -93,14 +94,6 @@ def shared(client: cycles.Cycles) -> Any:
 def tick(client: cycles.Cycles) -> None:
     """Renew and claim now, as the timer does."""
     client._runtime().background._take_claimed(shared(client).tick(64))
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until another thread has done something."""
-    end = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def leave_pending(client: cycles.Cycles, server: cycles.EmbeddedServer) -> str:
@@ -361,13 +354,11 @@ def test_ten_thousand_due_records_are_claimed_in_small_portions(
 def test_close_leaves_no_thread_that_touches_the_store(
     worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
 ) -> None:
+    before = set(threading.enumerate())
     client = worker(journal_claim_ms=1_000)
+    assert set(threading.enumerate()) > before
     client.close()
-    store.fails = "nobody may ask"
-    seen: list[Any] = []
-    client._reporter.add(seen.append)
-    time.sleep(0.5)
-    assert seen == []
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.anyio
@@ -376,18 +367,21 @@ async def test_the_commits_of_many_tasks_are_put_together(
 ) -> None:
     client = worker()
     sizes: list[int] = []
+    all_have_started = threading.Event()
     bound = shared(client)._store
     put = bound.put
 
     def counting(items: Any) -> list[bool]:
         sizes.append(len(items))
-        time.sleep(0.01)  # a round trip, in which other tasks commit
+        assert all_have_started.wait(10)  # a round trip, in which the other tasks commit
         result: list[bool] = put(items)
         return result
 
     bound.put = counting
     guards = [await client.reserve(FIVE, action=ACTION) for _ in range(40)]
-    await asyncio.gather(*(guard.commit(THREE) for guard in guards))
+    tasks = [asyncio.ensure_future(guard.commit(THREE)) for guard in guards]
+    asyncio.get_running_loop().call_soon(all_have_started.set)
+    await asyncio.gather(*tasks)
     assert sum(sizes) == 40
     assert len(sizes) < 20
     assert spent(server) == 120

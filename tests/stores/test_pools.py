@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ from cycles._core.pool_log import late_record
 from cycles._core.records import decode
 from cycles._journal.memory_store import MemoryStore
 from cycles._journal.pool_log import ChunkLogs
-from tests.stores.test_fleet import ACTION, StoreClock, records, scanned, spent, tick, until
+from tests.stores.test_fleet import ACTION, StoreClock, records, scanned, spent, tick
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not ChunkLogs.is_supported(), reason="pools need file locks")
 T = cycles.tokens
@@ -54,6 +56,19 @@ def spend(pool: Any, *amounts: int) -> None:
     for amount in amounts:
         with pool.reserve(T(20)) as guard:
             guard.commit(T(amount))
+
+
+def checkpoint(client: cycles.Cycles) -> None:
+    """Put the sums of the open chunks into the store now, in the thread that does it."""
+    checkpoints: Any = client._runtime().pools._checkpoints
+    done = threading.Event()
+
+    def put() -> None:
+        checkpoints._tick()
+        done.set()
+
+    checkpoints._scheduler.at(time.monotonic(), put, checkpoints._pool)
+    assert done.wait(10)
 
 
 def sums(store: MemoryStore) -> list[int]:
@@ -101,7 +116,7 @@ def test_a_suspended_worker_sends_what_the_other_did_not_commit(
         until(lambda: spent(server) == 7)
         until(lambda: records(store) == [])
         spend(pool, 5)
-        time.sleep(0.1)  # a checkpoint in between finds that the record is another client's, or gone
+        checkpoint(owner)  # it finds that the record is another client's, or gone
     owner.flush()
     until(lambda: spent(server) == 12)
     (event,) = server.requests.of("event")

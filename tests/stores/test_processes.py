@@ -24,6 +24,7 @@ from cycles._journal.store import Put
 from cycles._journal.store_journal import key_of
 from tests.stores import servers
 from tests.stores.servers import PASSWORD, POSTGRES, REDIS
+from tests.support.waiting import until
 
 ACTION = ("llm.completion", "small-model")
 ROOT = Path(__file__).parents[2]
@@ -61,13 +62,6 @@ def worker(server: cycles.EmbeddedServer, url: str, tmp_path: Path) -> Iterator[
 
 def store_of(client: cycles.Cycles) -> Any:
     return client._runtime().records.shared._store  # type: ignore[union-attr]
-
-
-def until(holds: Callable[[], bool], seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def spent(server: cycles.EmbeddedServer) -> int:
@@ -125,11 +119,13 @@ def test_ten_thousand_due_records_are_settled_by_bounded_workers(
         store.put(puts[start : start + 500])
     successor = worker()
     most = 0
-    end = time.monotonic() + 240
-    while spent(server) < count and time.monotonic() < end:
+
+    def is_settled() -> bool:
+        nonlocal most
         most = max(most, len(successor._runtime().background._backlog))
-        time.sleep(0.01)
-    assert spent(server) == count
+        return spent(server) == count
+
+    until(is_settled, 240)
     assert most <= 80
     until(lambda: store.list() == [])
 

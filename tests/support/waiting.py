@@ -1,12 +1,26 @@
-"""Wait until something has happened, without polling: the code that makes it happen wakes the test."""
+"""Wait until something has happened: the code that makes it happen wakes the test.
+
+`until` polls. It is for another process, and for a thread or a socket that nothing in the test can observe.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 
 import cycles
+
+
+def until(
+    holds: Callable[[], object], timeout_s: float = 10.0, *, step_s: float = 0.005, what: Callable[[], str] = str
+) -> None:
+    """Return once a condition holds; fail after `timeout_s` with what `what` returns then."""
+    moment, end_s = threading.Event(), time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < end_s, f"it did not happen within {timeout_s:g} s {what()}"
+        moment.wait(step_s)
 
 
 class Arrivals:
