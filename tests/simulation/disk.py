@@ -89,7 +89,8 @@ class SimOs:
 
     def replace(self, source: Any, target: Any) -> None:
         self._step()
-        self._change(str(target), str(source))
+        if os.path.lexists(source):  # else the call fails and changes nothing
+            self._change(str(target), str(source))
         os.replace(source, target)
         for each in self._open.values():
             if each.path == str(source):
@@ -102,7 +103,8 @@ class SimOs:
 
     def link(self, source: Any, target: Any) -> None:
         self._step()
-        self._change(str(target))
+        if not os.path.lexists(target):
+            self._change(str(target))
         os.link(source, target)
         if str(source) in self._dirty:
             self._dirty.add(str(target))

@@ -111,6 +111,9 @@ class SeededFaults:
         if random.random() < 0.4:
             for _ in range(random.choice((1, 2))):
                 self._at(random.random() * 40, self._actions.kill_one)
+        if random.random() < 0.2:  # in the middle of what a thread does, for example between two file calls
+            action = self._actions.lose_power if durable and random.random() < 0.3 else self._actions.kill_one
+            self._hub.after(random.randrange(1, 800), self._unless_calm(action))
         if random.random() < 0.2:
             self._at(random.random() * 30, self._jump_clock)
         if random.random() < 0.1:
@@ -122,12 +125,14 @@ class SeededFaults:
 
     def _at(self, after_s: float, action: Callable[[], None]) -> None:
         """Plan a fault; it does not happen once faults have ended."""
+        self._hub.at(self._hub.now_s + after_s, self._unless_calm(action))
 
+    def _unless_calm(self, action: Callable[[], None]) -> Callable[[], None]:
         def act() -> None:
             if not self.calm:
                 action()
 
-        self._hub.at(self._hub.now_s + after_s, act)
+        return act
 
     def _stop_server(self) -> None:
         if self._server.up:

@@ -14,7 +14,7 @@ import random
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import greenlet
 
@@ -33,6 +33,14 @@ class ProcessKilled(greenlet.GreenletExit):
     """Raised in code of a killed process, if Python runs any of it while it deletes the process."""
 
 
+class HasHolder(Protocol):
+    """A lock of a module, which all simulated processes have in common."""
+
+    def release(self) -> None:
+        """Let another thread take it."""
+        ...
+
+
 class Process:
     """One simulated process. Its threads never run again after `kill`."""
 
@@ -42,12 +50,19 @@ class Process:
         self.pid = pid
         self.alive = True
         self.threads: list[Thread] = []
-        self.locks_held = 0
+        self.shared: dict[HasHolder, None] = {}  # the locks of modules that it holds
 
     def kill(self) -> None:
         """End the process immediately, as `kill -9` does."""
-        self.alive = False
+        self.end()
         self.hub.trace(f"{self.name} is killed")
+
+    def end(self) -> None:
+        """Let none of its threads run again. The other processes have modules, and so locks, of their own."""
+        self.alive = False
+        for lock in list(self.shared):
+            lock.release()
+        self.shared.clear()
 
 
 class Thread:
@@ -123,7 +138,7 @@ class Hub:
         self.failures: list[tuple[Thread, BaseException]] = []
         self.processes: list[Process] = []
         self.current: Thread | None = None
-        self.after_step: Callable[[], None] | None = None
+        self._steps: list[tuple[int, int, Callable[[], None]]] = []  # actions, by the step after which they are called
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self.serial = itertools.count()
         self._pids = itertools.count(100)
@@ -151,6 +166,10 @@ class Hub:
     def at(self, when_s: float, action: Callable[[], None]) -> None:
         """Call `action` outside of any thread at a time."""
         heapq.heappush(self._timers, (max(when_s, self.now_s), next(self.serial), action))
+
+    def after(self, steps: int, action: Callable[[], None]) -> None:
+        """Call `action` outside of any thread after so many steps, also while threads could continue."""
+        heapq.heappush(self._steps, (self.steps + steps, next(self.serial), action))
 
     def waiter(self) -> Waiter:
         """Begin a wait of the current thread."""
@@ -196,6 +215,8 @@ class Hub:
             else:
                 return False
             self.steps += 1
+            while self._steps and self._steps[0][0] <= self.steps:
+                heapq.heappop(self._steps)[2]()
             if self.steps > max_steps:
                 raise SimulationStuckError(f"more than {max_steps} steps: this code does not wait:\n{self._stack()}")
         return True
@@ -203,7 +224,7 @@ class Hub:
     def end(self) -> None:
         """End every thread that is left, so that nothing of this run acts after it."""
         for process in self.processes:
-            process.alive = False
+            process.end()
         for process in self.processes:
             for thread in self.live_threads(process):
                 self.current = thread
@@ -237,8 +258,6 @@ class Hub:
             self.current = None
             asyncio._set_running_loop(None)
             sys.set_asyncgen_hooks(None, None)
-        if self.after_step is not None:
-            self.after_step()
 
     def _switch_out(self) -> None:
         thread = self.current

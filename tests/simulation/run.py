@@ -25,8 +25,10 @@ from attrs import define
 from tests.simulation import threads
 from tests.simulation.hub import SimulationStuckError
 from tests.simulation.simulated_run import SimulatedRun
+from tests.simulation.uses_pool import POOL_ASYNC, POOL_SYNC
 
 WORKERS: Final = min(os.cpu_count() or 1, 8)
+POOL_KINDS: Final = POOL_SYNC.keys() | POOL_ASYNC.keys()
 TRACE_LINES: Final = 60  # of the end of a trace, in the report of a failing run
 BATCH: Final = 20  # seeds of one forked process: a fork costs as much as a seed
 WARM_UP_SEEDS: Final = range(8)
@@ -38,7 +40,18 @@ _kept: Final[list[object]] = []  # every run of this process
 
 @define
 class Result:
-    """What was found in one run."""
+    """What was found in one run.
+
+    Attributes:
+        seed: The seed.
+        problems: What does not hold.
+        trace: What happened, in order.
+        steps: How often a thread or a timer ran.
+        ops: How many guards were used.
+        exempt: How many amounts were not expected in the ledger, for another reason than a restore.
+        lost: How many amounts a restore of the ledger lost after a client saw them confirmed.
+        pooled: Whether pools or queued commits were used.
+    """
 
     seed: int
     problems: list[str]
@@ -47,6 +60,7 @@ class Result:
     ops: int
     exempt: int
     lost: int
+    pooled: bool
 
 
 def run_seed(seed: int) -> Result:
@@ -66,10 +80,10 @@ def run_seed(seed: int) -> Result:
                 simulated.run()
             except SimulationStuckError as error:
                 simulated.problems.append(str(error))
-        hub = simulated.hub
-        return Result(
-            seed, simulated.problems, hub.log, hub.steps, len(simulated.ops), simulated.exempt, simulated.lost
-        )
+        hub, ops = simulated.hub, simulated.ops
+        pooled = any(op.kind in POOL_KINDS for op in ops)
+        exempt, lost = simulated.exempt, simulated.lost
+        return Result(seed, simulated.problems, hub.log, hub.steps, len(ops), exempt, lost, pooled)
     finally:
         if collects:
             gc.enable()
@@ -105,7 +119,7 @@ def run_batch(seeds: Sequence[int]) -> list[Result]:
             try:
                 results.append(run_seed(seed))
             except BaseException:
-                results.append(Result(seed, [traceback.format_exc()], [], 0, 0, 0, 0))
+                results.append(Result(seed, [traceback.format_exc()], [], 0, 0, 0, 0, False))
         with os.fdopen(writer, "wb") as file:
             pickle.dump(results, file)
         os._exit(0)
@@ -114,7 +128,7 @@ def run_batch(seeds: Sequence[int]) -> list[Result]:
         content = file.read()
     os.waitpid(child, 0)
     if not content:
-        return [Result(seed, ["the process of the run died"], [], 0, 0, 0, 0) for seed in seeds]
+        return [Result(seed, ["the process of the run died"], [], 0, 0, 0, 0, False) for seed in seeds]
     found: list[Result] = pickle.loads(content)
     return found
 
@@ -161,11 +175,11 @@ def _batches(first: int, count: int) -> list[range]:
 
 
 def _many(first: int, count: int, minutes: float | None, workers: int) -> int:
-    began, failed, ops, exempt, lost, done = _perf_counter(), 0, 0, 0, 0, 0
+    began, failed, ops, exempt, lost, pooled, done = _perf_counter(), 0, 0, 0, 0, 0, 0
     warm_up()
     with multiprocessing.get_context("fork").Pool(workers) as pool, contextlib.suppress(KeyboardInterrupt):
         for result in itertools.chain.from_iterable(pool.imap(run_batch, _batches(first, count))):
-            done, ops = done + 1, ops + result.ops
+            done, ops, pooled = done + 1, ops + result.ops, pooled + result.pooled
             exempt, lost = exempt + result.exempt, lost + result.lost
             if (printed := report(result)) is not None:
                 failed += 1
@@ -173,8 +187,10 @@ def _many(first: int, count: int, minutes: float | None, workers: int) -> int:
             if minutes is not None and _perf_counter() - began > minutes * 60:
                 break
     rate = done / (_perf_counter() - began)
-    amounts = f"{lost} amounts lost in a restore of the ledger, {exempt} exempt otherwise"
-    print(f"{done} seeds, {ops} guards, {amounts}, {failed} failed, {rate:.1f} seeds/s")
+    print(
+        f"{done} seeds ({pooled} with pools or queued commits), {ops} guards, {lost} amounts lost in a restore of the"
+        f" ledger, {exempt} exempt otherwise, {failed} failed, {rate:.1f} seeds/s"
+    )
     return 1 if failed else 0
 
 

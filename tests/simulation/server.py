@@ -87,9 +87,11 @@ class MemoryStore:
 
     def write(self, saved: Iterable[Record], deleted: Iterable[Record]) -> None:
         saved = list(saved)
+        budgets = [each for each in saved if isinstance(each, Budget)]
+        self._check_scopes(budgets)
         for record in saved:
             if isinstance(record, StoredResponse) and record.operation in CHARGING:
-                self._note_charge(record, [each for each in saved if isinstance(each, Budget)])
+                self._note_charge(record, budgets)
         for record in saved:
             self.records[record.kind, record.key] = record
         for record in deleted:
@@ -97,6 +99,16 @@ class MemoryStore:
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def _check_scopes(self, budgets: list[Budget]) -> None:
+        """Check that one change of the ledger moves the same amounts at each scope."""
+        moved = set()
+        for budget in budgets:
+            before: Any = self.records[budget.kind, budget.key]
+            charged = budget.spent + budget.debt - before.spent - before.debt
+            moved.add((charged, budget.reserved - before.reserved))
+        if len(moved) > 1:
+            self.problems.append(f"a change moves different amounts at {[budget.scope for budget in budgets]}")
 
     def _note_charge(self, stored: StoredResponse, budgets: list[Budget]) -> None:
         """Note a charge, and check that it is smaller than requested only if a budget has nothing left."""
@@ -193,6 +205,17 @@ class SimServer:
             self.confirmed.add(json.loads(request.body or b"{}").get("idempotency_key", ""))
         else:
             self.confirmed.add(request.target.rpartition("/")[2])
+
+    def check_holds(self) -> None:
+        """Check that nothing is held any more."""
+
+        def check() -> None:
+            for tenant in TENANTS:
+                if held := self.ledger.balance(f"tenant:{tenant}").reserved.amount:
+                    self.store.problems.append(f"{held} still held after the end of each lease and its grace period")
+
+        if self.up:
+            self.hub.start(self._process, check, "check of holds")
 
     def freeze(self, account: Account) -> None:
         """Freeze the budget of an account, as an operator does. Only outside of simulated threads."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cycles._core.records import file_name
+from cycles._core.requests import DEFAULT_GRACE_MS
 from tests.simulation import disk as disks, faults, network
 from tests.simulation.accounts import TENANTS, make_accounts
 from tests.simulation.checks import Books, agent_of, files
@@ -19,9 +20,10 @@ from tests.simulation.network import SimAsync, SimBlocking
 from tests.simulation.server import COMMIT, EVENTS, SimServer
 from tests.simulation.uses_async import ASYNC
 from tests.simulation.uses_sync import HELD, SYNC
-from tests.simulation.workload import FLUSH_S, Op, Program, client_of
+from tests.simulation.workload import FLUSH_S, MOMENT_S, Op, Program, client_of
 
 QUIET_S: Final = 4 * 3600.0  # virtual time without faults in which everything must be settled
+LONGEST_LEASE_S: Final = 2 * 60.0 + 20.0  # a new lease that was extended once, and the longest delay of the network
 LATER_S: Final = 8 * DAY_S  # after the server has deleted the keys of events
 
 
@@ -67,6 +69,8 @@ class SimulatedRun:
             self._faults.end()
             self._check_close(later=later)
             self._exit_all()
+            # Nobody extends a lease from now on, but for what is still in the network.
+            self.hub.at(self.hub.now_s + LONGEST_LEASE_S + DEFAULT_GRACE_MS / 1000 + 1.0, self.server.check_holds)
             for tenant in TENANTS:
                 if any(op.account.tenant == tenant for op in self.ops):
                     self._sweep(tenant)
@@ -165,7 +169,7 @@ class SimulatedRun:
         for program in self._programs:
             if program.process.alive and program.held:
                 self._kill(program)  # what these guards spent is in the log of spend only
-            program.process.alive = False
+            program.process.end()
             self._disk.release_locks(program.process)
 
     def _plan_freezes(self) -> None:
@@ -232,8 +236,14 @@ class SimulatedRun:
 
     def _check_settled(self, program: Program) -> None:
         """Check when a client is closed that it has settled each amount, or has reported how many are pending."""
-        if program.left_pending == 0 and program.process.alive:
+        if not program.process.alive:
+            return
+        if program.left_pending == 0:
             self.problems += self._books().unsettled_by(program)
+        elif not self._faults.has_faults and self.server.faults.delay_s < MOMENT_S:
+            self.problems.append(
+                f"{program.process.name} leaves {program.left_pending} pending, and nothing has failed"
+            )
 
     def _check_close(self, *, later: bool) -> None:
         waiting = [program.process.name for program in self._running()]

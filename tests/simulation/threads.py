@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cycles._drivers.scheduler import Scheduler
-from tests.simulation.hub import Hub, Thread, Waiter
+from tests.simulation.hub import Hub, Process, Thread, Waiter
 
 
 class SimLock:
@@ -30,6 +30,7 @@ class SimLock:
         self._waiters: deque[Waiter] = deque()
         current = self.hub.current
         self._process = None if current is None else current.process  # None: of a module, or of the server
+        self._holder: Process | None = None  # of a lock of a module
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         hub = self.hub
@@ -52,6 +53,9 @@ class SimLock:
             if not hub.wait(waiter, None if deadline_s is None else deadline_s - hub.now_s):
                 return False
         self._locked = True
+        if self._process is None:
+            self._holder = hub.current.process
+            self._holder.shared[self] = None
         return True
 
     def release(self) -> None:
@@ -60,6 +64,9 @@ class SimLock:
                 return
             raise RuntimeError("release unlocked lock")
         self._locked = False
+        if self._holder is not None:
+            self._holder.shared.pop(self, None)
+            self._holder = None
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.over and waiter.thread.process.alive:

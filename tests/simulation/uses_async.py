@@ -169,6 +169,35 @@ async def transfer_async(program: Program, op: Op) -> None:
         await commit(program, op, continued, 55)
 
 
+async def shadow_async(program: Program, op: Op) -> None:
+    op.may_run_unreserved, op.charges = True, False
+    async with program.reserve(op, shadow=True) as guard:
+        program.entered(op, guard)
+        await guard.commit(amount(50))
+
+
+async def nested_subjects_async(program: Program, op: Op) -> None:
+    options: Any = {"overage_policy": op.account.policy}
+    with cycles.subject(agent="another"):
+        await asyncio.sleep(0)
+        with cycles.subject(**op.account.subject):
+            async with program.client.reserve(amount(ESTIMATE), action=ACTION, **options) as guard:
+                program.entered(op, guard)
+                await asyncio.sleep(program.work_s())
+                await commit(program, op, guard, 50)
+
+
+async def series_async(program: Program, op: Op) -> None:
+    options: Any = {"subject": op.account.subject, "overage_policy": op.account.policy}
+    async with program.client.lease_series(amount(ESTIMATE), action=ACTION, part_ms=4_000, **options) as series:
+        for _ in range(3):
+            guard = await series.next()
+            program.entered(op, guard)
+            program.spend(op, guard, 15)
+            await asyncio.sleep(program.hub.random.choice((0.0, 3.0)))
+        op.committing = True
+
+
 async def flush_async(program: Program, op: Op) -> None:
     with program.within(op, "flush", 2.0):
         await program.client.aio.flush(timeout=2.0)
@@ -194,6 +223,9 @@ ASYNC: Final[dict[str, Callable[[Program, Op], Coroutine[Any, Any, None]]]] = {
     "closed generator": closed_generator_async,
     "dropped": dropped_async,
     "transfer": transfer_async,
+    "shadow": shadow_async,
+    "nested subjects": nested_subjects_async,
+    "series": series_async,
     "flush": flush_async,
     **POOL_ASYNC,
 }

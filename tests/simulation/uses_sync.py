@@ -284,6 +284,18 @@ def series_sync(program: Program, op: Op) -> None:
         op.committing = True
 
 
+def nested_subjects_sync(program: Program, op: Op) -> None:
+    options: Any = {"overage_policy": op.account.policy}
+    with (
+        cycles.subject(**dict.fromkeys(op.account.subject, "another")),
+        cycles.subject(**op.account.subject),
+        program.client.reserve(amount(ESTIMATE), action=ACTION, **options) as guard,
+    ):
+        program.entered(op, guard)
+        program.hub.sleep(program.work_s())
+        commit(program, op, guard, 50)
+
+
 def flush_sync(program: Program, op: Op) -> None:
     with program.within(op, "flush", 2.0):
         program.client.flush(timeout=2.0)
@@ -334,6 +346,7 @@ SYNC: Final[dict[str, Callable[[Program, Op], None]]] = {
     "fail policy": fail_policy_sync,
     "own key": own_key_sync,
     "series": series_sync,
+    "nested subjects": nested_subjects_sync,
     "flush": flush_sync,
     **POOL_SYNC,
 }

@@ -129,7 +129,7 @@ class Program:
             if open_:
                 self.hub.problems.append(f"the interpreter has exited, and these guards are not ended: {open_}")
             self.on_closed(self)
-            self.process.alive = False
+            self.process.end()
 
     def _note_closed(self) -> None:
         self.closed = True
