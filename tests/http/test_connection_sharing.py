@@ -188,7 +188,7 @@ def test_a_cancelled_task_spoils_its_connection_only() -> None:
         asyncio.run(main(stub))
 
 
-def test_a_cancelled_task_in_the_queue_gives_its_turn_to_the_next() -> None:
+def test_a_cancelled_task_in_the_queue_leaves_its_slot_to_the_next() -> None:
     async def main(stub: Stub, gate: threading.Event) -> None:
         connections = tasks(stub.url, 1)
         busy = apost(connections)
@@ -223,7 +223,7 @@ def test_an_interrupt_spoils_its_connection_only(monkeypatch: pytest.MonkeyPatch
         assert [request.connection for request in stub.requests] == [1, 2]
 
 
-def test_an_interrupt_in_the_queue_gives_its_turn_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_in_the_queue_leaves_its_slot_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
     with Stub(after(gate, ok()), ok()) as stub:
         connections = threads(stub.url, 1)

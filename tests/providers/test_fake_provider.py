@@ -78,7 +78,7 @@ def test_streams_report_the_configured_usage_at_their_end(
     assert len(chunks) >= 3
 
 
-def test_chat_streams_report_usage_only_if_the_request_asks(provider: FakeProvider, http: httpx.Client) -> None:
+def test_chat_streams_report_usage_only_if_the_request_includes_it(provider: FakeProvider, http: httpx.Client) -> None:
     response = http.post(f"{provider.openai_url}/chat/completions", json={"model": "m", "stream": True})
     assert not any("usage" in chunk for chunk in events(response))
     assert response.text.endswith("data: [DONE]\n\n")

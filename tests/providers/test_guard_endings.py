@@ -159,7 +159,7 @@ def test_a_closed_client_sends_nothing_and_is_released(desk: Desk) -> None:
     assert len(desk.releases) == 1
 
 
-def test_errors_before_the_request_are_told_from_errors_after_it() -> None:
+def test_errors_before_the_request_differ_from_errors_after_it() -> None:
     class GoogleAuthError(Exception):
         pass
 

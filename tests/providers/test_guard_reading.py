@@ -81,7 +81,7 @@ def test_a_response_that_fails_to_parse_is_paid(desk: Desk) -> None:
     assert desk.commits == [(EXACT, {"outcome": "error"})]
 
 
-def test_the_usage_event_is_shown_only_to_those_who_asked(desk: Desk) -> None:
+def test_the_usage_event_is_shown_only_if_the_request_includes_it(desk: Desk) -> None:
     llm = OpenAI(desk)
     desk.provider.reply(text="a b", usage=USED, times=3)
     assert all(chunk.choices for chunk in llm.stream())

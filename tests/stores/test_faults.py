@@ -197,7 +197,7 @@ def test_a_redis_that_is_killed_and_restarted_costs_no_commit(
     until(lambda: stored(client) == [])
 
 
-def test_nothing_is_reserved_while_a_redis_is_down_if_the_client_refuses(
+def test_nothing_is_reserved_while_a_redis_is_down_with_journal_outage_refuse(
     server: cycles.EmbeddedServer, make: Callable[..., cycles.Cycles], redis: PrivateRedis
 ) -> None:
     client = make(redis.url, journal_outage="refuse")

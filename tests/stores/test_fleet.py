@@ -239,7 +239,7 @@ def test_a_file_that_an_outage_left_is_moved_by_the_next_start(
     assert (len(records(store)), len(files(second))) == (1, 0)
 
 
-def test_nothing_is_reserved_without_a_store_if_the_client_refuses(
+def test_nothing_is_reserved_without_a_store_with_journal_outage_refuse(
     worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer
 ) -> None:
     client = worker(journal_outage="refuse")

@@ -1,4 +1,4 @@
-"""Values that would poison a settlement are refused where they are given, and left out where money would be lost."""
+"""Values that cannot be sent: rejected where they are passed, and omitted where an error would lose an amount."""
 
 from __future__ import annotations
 
