@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
 
 import cycles
+from tests.support.fixtures import events as events, world as world
 from tests.support.worlds import ACTION as ACTION, World as World
 
 settings.register_profile("cycles", deadline=None)  # a busy machine is no failure
@@ -35,18 +35,6 @@ def server() -> Iterator[cycles.EmbeddedServer]:
 def client(server: cycles.EmbeddedServer, tmp_path: Path) -> Iterator[cycles.Cycles]:
     with server.client(tenant="acme", journal_dir=tmp_path) as client:
         yield client
-
-
-@pytest.fixture(params=["sync", "async"])
-def world(request: pytest.FixtureRequest, client: cycles.Cycles) -> World:
-    return World(request.param, client)
-
-
-@pytest.fixture
-def events(client: cycles.Cycles) -> list[Any]:
-    seen: list[Any] = []
-    client.on_event(seen.append)
-    return seen
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import cycles
 from cycles.embedded.request_log import ReceivedRequest
 from cycles.embedded.routes import find
 from cycles.embedded.serve import Listener
+from tests.support.fixtures import events as events, world as world
 from tests.support.waiting import Arrivals, until
 from tests.support.worlds import ACTION as ACTION, World as World
 
@@ -106,15 +107,3 @@ def shop(door: Door, tmp_path: Path) -> Iterator[Shop]:
 @pytest.fixture
 def client(shop: Shop) -> cycles.Cycles:
     return shop.client()
-
-
-@pytest.fixture(params=["sync", "async"])
-def world(request: pytest.FixtureRequest, client: cycles.Cycles) -> World:
-    return World(request.param, client)
-
-
-@pytest.fixture
-def events(client: cycles.Cycles) -> list[Any]:
-    seen: list[Any] = []
-    client.on_event(seen.append)
-    return seen

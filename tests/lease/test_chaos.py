@@ -10,13 +10,14 @@ import pytest
 import cycles
 from cycles._core.lease.planner import ExtendAttempt
 from cycles._core.outcome import Outcome, RejectedResponse, Success, Unreachable
-from cycles._core.requests import Call, new_trace_id
+from cycles._core.requests import Call
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.subjects import Action, Subject
 from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Io, run
 from cycles._flows.reserve import open_lease
+from tests.lease.lease_io import VirtualIo
 from tests.lease.simulation import Server
 
 MINUTE_MS = 60_000.0
@@ -24,7 +25,7 @@ RTT_MS = 150.0  # of a healthy response, at most
 LATE_MS = 50.0  # of a timer, at most
 
 
-class ChaosIo:
+class ChaosIo(VirtualIo):
     """`Io` for one lease: the clock is virtual, and the network does to each extend what it likes."""
 
     timeout_s = 5.0
@@ -39,27 +40,6 @@ class ChaosIo:
         self.could_be_kept = True
         self.told: tuple[int, int] = (0, 0)  # what was left, and when it ends, by the last response that arrived
         self.lapsed = False
-
-    def now_ms(self) -> float:
-        return self.clock_ms
-
-    def begin_trace(self, request: ReserveRequest) -> str:
-        return new_trace_id()
-
-    def is_enabled_for(self, level: int) -> bool:
-        return True
-
-    def report(self, event: Any) -> None:
-        self.events.append(event)
-
-    async def approve(self, request: ReserveRequest) -> None:
-        """No limit needs an approval."""
-
-    async def ensure_journal(self) -> None:
-        """The journal is there."""
-
-    def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
-        """The test sends the heartbeats."""
 
     async def send(self, call: Call) -> Outcome:
         if call.operation != "extendReservation":

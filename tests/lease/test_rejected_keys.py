@@ -11,13 +11,14 @@ import cycles
 from cycles._core.lease.planner import ExtendAttempt, Failure, FailureKind, Stop, StopReason
 from cycles._core.outcome import Outcome, RejectedResponse, Success
 from cycles._core.protocol import ERROR_CODES, UNLISTED_4XX, UNLISTED_5XX
-from cycles._core.requests import Call, new_trace_id
+from cycles._core.requests import Call
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.subjects import Action, Subject
 from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Io, run
 from cycles._flows.reserve import open_lease
+from tests.lease.lease_io import VirtualIo
 from tests.lease.planning import TRANSPORT, attempt, opened, stop
 
 TTL_MS = 60_000
@@ -33,7 +34,7 @@ KEY_REJECTED = Failure(FailureKind.KEY_REJECTED, "KEY_NOT_FOUND (HTTP 401, UNAUT
 
 
 @define
-class LeaseIo:
+class LeaseIo(VirtualIo):
     """`Io` of one lease on a virtual clock, whose extends are rejected until `fixed_at_ms`."""
 
     rejection: RejectedResponse
@@ -42,27 +43,6 @@ class LeaseIo:
     clock_ms: float = 0.0
     keys: list[str] = field(factory=list)
     events: list[Any] = field(factory=list)
-
-    def now_ms(self) -> float:
-        return self.clock_ms
-
-    def begin_trace(self, request: ReserveRequest) -> str:
-        return new_trace_id()
-
-    def is_enabled_for(self, level: int) -> bool:
-        return True
-
-    def report(self, event: Any) -> None:
-        self.events.append(event)
-
-    async def approve(self, request: ReserveRequest) -> None:
-        """No limit needs an approval."""
-
-    async def ensure_journal(self) -> None:
-        """The journal is there."""
-
-    def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
-        """The test sends the heartbeats."""
 
     async def send(self, call: Call) -> Outcome:
         body = {"expires_at_ms": int(self.clock_ms) + TTL_MS, "remaining_ttl_ms": TTL_MS}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.support.fixtures import events as events, world as world
 from tests.support.waiting import until
 from tests.support.worlds import ACTION as ACTION, World as World
 
@@ -68,18 +69,6 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 @pytest.fixture
 def client(shop: Shop) -> cycles.Cycles:
     return shop.client()
-
-
-@pytest.fixture(params=["sync", "async"])
-def world(request: pytest.FixtureRequest, client: cycles.Cycles) -> World:
-    return World(request.param, client)
-
-
-@pytest.fixture
-def events(client: cycles.Cycles) -> list[Any]:
-    seen: list[Any] = []
-    client.on_event(seen.append)
-    return seen
 
 
 def named(events: list[Any], name: str) -> list[Any]:

@@ -1,0 +1,37 @@
+"""`Io` of one lease on a virtual clock, for tests that send its heartbeats themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cycles._core.requests import new_trace_id
+from cycles._core.reserve_request import ReserveRequest
+from cycles._flows.heartbeat_state import Heartbeat
+
+
+class VirtualIo:
+    """What every such `Io` does. The classes of the tests add `send`."""
+
+    clock_ms: float
+    events: list[Any]
+
+    def now_ms(self) -> float:
+        return self.clock_ms
+
+    def begin_trace(self, request: ReserveRequest) -> str:
+        return new_trace_id()
+
+    def is_enabled_for(self, level: int) -> bool:
+        return True
+
+    def report(self, event: Any) -> None:
+        self.events.append(event)
+
+    async def approve(self, request: ReserveRequest) -> None:
+        """No limit needs an approval."""
+
+    async def ensure_journal(self) -> None:
+        """The journal is there."""
+
+    def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
+        """The test sends the heartbeats."""
