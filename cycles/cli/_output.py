@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, TextIO, TypeAlias
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +22,8 @@ from cycles.journal._terminal import TextTerminal, print_document, printable, sa
 __all__ = ["Cell", "Output", "console", "printable", "say", "styled"]
 
 Cell: TypeAlias = str | Text
+LEAST_WIDTH: Final = 12
+"""Columns that a folded cell of a table needs to be readable."""
 _WIDE: Final = 100_000  # columns of output that is no terminal: its reader decides where lines end
 
 
@@ -75,11 +78,27 @@ class Output:
         self.console.print(renderable)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = ()) -> None:
-        """Print a table; `right` names the columns that are aligned to the right."""
-        if self.is_terminal:
-            self.draw(self.as_table(columns, rows, right=right))
+        """Print a table; `right` names the columns that are aligned to the right.
+
+        On a terminal that is too narrow for it, each row is printed as names and values.
+        """
+        cells = [list(row) for row in rows]
+        if not self.is_terminal:
+            TextTerminal(json=False).table(columns, [[str(cell) for cell in row] for row in cells], right=right)
+        elif self._fits(columns, cells, right):
+            self.draw(self.as_table(columns, cells, right=right))
         else:
-            TextTerminal(json=False).table(columns, [[str(cell) for cell in row] for row in rows], right=right)
+            for row in cells:
+                self.pairs(zip(columns, row, strict=True))
+                self.line()
+
+    def _fits(self, columns: Sequence[str], rows: Sequence[Sequence[Cell]], right: Sequence[str]) -> bool:
+        widths = [max((cell_len(str(row[index])) for row in rows), default=0) for index in range(len(columns))]
+        least = sum(
+            width if name in right or not name else min(width, LEAST_WIDTH)
+            for name, width in zip(columns, widths, strict=True)
+        )
+        return least + len(columns) <= self.console.width
 
     def as_table(
         self, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = (), wrap: bool = True

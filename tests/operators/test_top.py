@@ -110,3 +110,15 @@ def test_colours_are_used_on_a_terminal_unless_no_color_is_set(busy: cycles.Embe
         assert terminal.wait() == 0
         assert "tenant:acme" in terminal.output
         assert "\x1b" not in terminal.output
+
+
+@processes
+def test_a_terminal_that_is_too_narrow_for_a_table_shows_names_and_values(busy: cycles.EmbeddedServer) -> None:
+    from tests.operators.terminal import in_terminal
+
+    with in_terminal("balances", "--tree", COLUMNS="30", NO_COLOR="1") as terminal:
+        assert terminal.wait() == 0
+    lines = [line.split() for line in terminal.text.splitlines()]
+    assert ["scope", "tenant:acme"] in lines
+    assert [line[0] for line in lines[:6]] == ["scope", "unit", "spent", "reserved", "left", "of"]
+    assert max(len(line) for line in terminal.text.splitlines()) <= 30
