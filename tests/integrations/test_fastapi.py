@@ -5,7 +5,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any
 
 import pytest
@@ -124,20 +124,25 @@ async def test_a_streamed_body_is_guarded_to_its_end(guarded: Any, ledger: Ledge
     assert ledger.metadata() == [{}]
 
 
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
 @pytest.mark.parametrize("spec", ["2.3", "2.4"])
 @pytest.mark.parametrize(("spends", "committed"), [(True, 2), (False, 0)])
 async def test_a_caller_who_leaves_in_the_middle_of_a_body_pays_known_spend_only(
-    guarded: Any, ledger: Ledger, spec: str, spends: bool, committed: int
+    guarded: Any, ledger: Ledger, spec: str, spends: bool, committed: int, is_async: bool
 ) -> None:
     async def ask(guard: Annotated[Guard, Depends(guarded(actual=cycles.tokens(50)))]) -> StreamingResponse:
-        async def body() -> AsyncIterator[bytes]:
+        def parts() -> Iterator[bytes]:
             for n in range(50):
                 if spends and n < 2:
                     guard.spend(cycles.tokens(1))
                 yield b"x"
+
+        async def body() -> AsyncIterator[bytes]:
+            for part in parts():
+                yield part
                 await asyncio.sleep(0)
 
-        return StreamingResponse(body())
+        return StreamingResponse(body() if is_async else parts())
 
     app = make_app(ask, middleware=[{}])
     try:
