@@ -47,6 +47,7 @@ class Cost:
         prompt: Returns what the model reads, for a stream that is left before it reports its usage.
         strings: Returns the text that a stream event carries, for the same case.
         limit: The output limit of the request, in tokens.
+        streams: Whether a stream inside of the call has begun, maybe without text.
     """
 
     estimate: Amount
@@ -59,6 +60,7 @@ class Cost:
     prompt: Callable[[], Any] | None = None
     strings: Callable[[Any], Iterable[str]] | None = None
     limit: int | None = None
+    streams: bool = field(default=False, init=False)
     _complete: bool = field(default=False, init=False)
     _text_bytes: int = field(default=0, init=False)
     _deltas: int = field(default=0, init=False)
@@ -80,6 +82,12 @@ class Cost:
     def has_streamed(self) -> bool:
         """Whether an event of a stream carried text."""
         return self._deltas > 0
+
+    def made_inside(self, guard: AnyGuard, *, left: bool) -> tuple[Amount | None, dict[str, str]] | None:
+        """Return what a call made so far, if the framework streams inside of it; None: the block's end settles."""
+        if guard.state not in OPEN or not (self.has_streamed or (left and self.streams)):
+            return None
+        return self.made(guard, "closed" if left else "error")
 
     def broke_off(self, event: Any) -> bool:
         """Return whether the last event of a stream says that the call failed, before complete usage was reported."""

@@ -29,7 +29,13 @@ class Chunks(BaseCallbackHandler):
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, **_: Any) -> None:
         """Count the text of a chunk, and the usage that it reports."""
         message = getattr(chunk, "message", None)
+        self._work.streams = True
         self._work.see(token if message is None else message, self._guard)
+
+    def on_stream_event(self, event: Any, **_: Any) -> None:
+        """Count the text of an event: `stream_events(version="v3")` reports these instead of tokens."""
+        self._work.streams = True
+        self._work.see(event, self._guard)
 
 
 # The handler of the model call that runs in this context. LangChain adds it to the callbacks of that call.
@@ -80,6 +86,16 @@ def text_of(event: Any) -> Iterator[str]:
         yield str(event.text)
         for part in getattr(event, "tool_call_chunks", ()):
             yield part.get("args") or ""
+        for part in event.content if isinstance(event.content, list) else ():
+            yield _delta_text(part) if isinstance(part, Mapping) and part.get("type") != "text" else ""
+    elif isinstance(event, Mapping) and event.get("event") == "content-block-delta":
+        yield _delta_text(event["delta"])
+
+
+def _delta_text(part: Mapping[str, Any]) -> str:
+    """Return what a model wrote into a part of its output: text, thoughts, or arguments of a tool call."""
+    found = (part.get(name) for name in ("text", "reasoning", "thinking", "args"))
+    return next((text for text in found if isinstance(text, str)), "")
 
 
 def prompt_of(request: Any) -> list[str]:

@@ -18,7 +18,7 @@ from cycles.integrations._cost import LONGEST_NAME, OPEN, Cost, FailedResult
 from cycles.integrations._shared import DENIALS, Common
 
 if TYPE_CHECKING:
-    from cycles import Amount, AsyncGuard, Guard, Reservation
+    from cycles import AsyncGuard, Guard, Reservation
 
 T = TypeVar("T")
 _LEFT: Final = (GeneratorExit, asyncio.CancelledError)
@@ -60,7 +60,7 @@ class Work(Cost):
                     result = call(guard)
                 except BaseException as raised:
                     with self._noting(raised):
-                        if made := self._made_of_stream(guard, raised):
+                        if made := self.made_inside(guard, left=isinstance(raised, _LEFT)):
                             guard.commit(made[0], metadata=made[1])
                     raise
                 self.see(result, guard)
@@ -84,7 +84,7 @@ class Work(Cost):
                     result = await call(guard)
                 except BaseException as raised:
                     with self._noting(raised):
-                        if made := self._made_of_stream(guard, raised):
+                        if made := self.made_inside(guard, left=isinstance(raised, _LEFT)):
                             await guard.commit(made[0], metadata=made[1])
                     raise
                 self.see(result, guard)
@@ -160,14 +160,6 @@ class Work(Cost):
                 return
             amount, metadata = self.made(guard, "closed" if left else "error")
             await guard.commit(amount, metadata=metadata)
-
-    def _made_of_stream(
-        self, guard: Guard | AsyncGuard, raised: BaseException
-    ) -> tuple[Amount | None, dict[str, str]] | None:
-        """Return what a call made so far, if the framework streams inside of it; None: the block's end settles."""
-        if not self.has_streamed or guard.state not in OPEN:
-            return None
-        return self.made(guard, "closed" if isinstance(raised, _LEFT) else "error")
 
     @contextmanager
     def _noting(self, raised: BaseException) -> Iterator[None]:

@@ -86,3 +86,13 @@ class SlowModel(Model):
             await asyncio.sleep(0)
             yield chunk
             await asyncio.sleep(0)
+
+
+class StuckModel(Model):
+    """A model whose stream begins with an empty chunk and never continues."""
+
+    async def _astream(
+        self, messages: Any, stop: Any = None, run_manager: Any = None, **options: Any
+    ) -> AsyncIterator[Any]:
+        yield ChatGenerationChunk(message=AIMessageChunk(""))
+        await asyncio.Event().wait()

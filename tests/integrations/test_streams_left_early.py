@@ -117,15 +117,15 @@ async def test_openai_agents(client: cycles.Cycles, ledger: Ledger, mode: Any) -
         assert ledger.metadata() == [{}]
 
 
-def langchain_agent(client: cycles.Cycles) -> Any:
+def langchain_agent(client: cycles.Cycles, model: str = "SlowModel") -> Any:
     pytest.importorskip("langchain", reason="langchain is not installed: run make test-integrations")
     from langchain.agents import create_agent
 
     from cycles.integrations.langchain import CyclesMiddleware
-    from tests.integrations.langchain_models import SlowModel, says
+    from tests.integrations import langchain_models as models
 
     middleware: Any = CyclesMiddleware(client, model_budget=TOKENS(1_000))
-    return create_agent(SlowModel(replies=[says(LONG)]), [], middleware=[middleware])
+    return create_agent(getattr(models, model)(replies=[models.says(LONG)]), [], middleware=[middleware])
 
 
 async def test_langchain(client: cycles.Cycles, ledger: Ledger) -> None:
@@ -136,6 +136,31 @@ async def test_langchain(client: cycles.Cycles, ledger: Ledger) -> None:
     await stream.aclose()
     await settled(client)
     assert 0 < ledger.spent() < 100
+    assert ledger.metadata() == EARLY
+
+
+async def test_langchain_events(client: cycles.Cycles, ledger: Ledger) -> None:
+    agent = langchain_agent(client)
+    try:
+        run = await agent.astream_events({"messages": [("user", "hi")]}, version="v3")
+    except (NotImplementedError, TypeError):
+        pytest.skip("this version of LangGraph has no events of version 3")
+    async for event in run:
+        if "two" in str(event["params"]["data"][0] if event["method"] == "messages" else ""):
+            break
+    await run.abort()
+    await settled(client)
+    assert 0 < ledger.spent() < 100
+    assert ledger.metadata() == EARLY
+
+
+async def test_langchain_that_is_left_before_any_text_costs_the_prompt(client: cycles.Cycles, ledger: Ledger) -> None:
+    stream = langchain_agent(client, "StuckModel").astream({"messages": [("user", "hi")]}, stream_mode="messages")
+    async for _ in stream:
+        break  # the first chunk has no text
+    await stream.aclose()
+    await settled(client)
+    assert 0 < ledger.spent() < 10
     assert ledger.metadata() == EARLY
 
 
