@@ -1,7 +1,8 @@
 """Look for secrets in the sources, and for known vulnerabilities of the locked requirements.
 
-`make audit` runs this. The search for secrets needs no network. Advisories come from the package index; if it does not
-give them (a mirror often has none), this says so and checks nothing, unless `--strict` is given.
+`make audit` runs this. The search for secrets needs no network. Advisories come from the package index. Without a
+network, or for packages whose advisories the index does not give (a mirror often has none), this says that the check is
+skipped; with `--strict` it fails.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from release.steps import ROOT, ReleaseError, run
@@ -35,14 +37,29 @@ def secrets() -> list[str]:
     ]
 
 
-def advisories() -> tuple[list[str], int]:
-    """Return the known vulnerabilities of the locked requirements, and how many packages could not be checked."""
+@dataclass(frozen=True)
+class Advisories:
+    """What the package index knows: vulnerabilities, and how many packages were checked or not."""
+
+    vulnerable: list[str]
+    checked: int
+    unchecked: int
+
+
+def advisories() -> Advisories:
+    """Return the known vulnerabilities of the locked requirements.
+
+    Raises:
+        ReleaseError: The package index cannot be reached.
+    """
     command = [sys.executable, "-m", "pip_audit", "--requirement", str(LOCK), "--disable-pip", "--format", "json"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if not ran.stdout.strip():
-        raise ReleaseError(f"pip-audit failed:\n{ran.stderr}")
+        told = ran.stderr.strip().splitlines() or ["it printed nothing"]
+        raise ReleaseError(f"pip-audit got no advisories: {told[-1]}")
     packages = json.loads(ran.stdout)["dependencies"]
-    return list(_vulnerable(packages)), sum("skip_reason" in package for package in packages)
+    unchecked = sum("skip_reason" in package for package in packages)
+    return Advisories(list(_vulnerable(packages)), len(packages) - unchecked, unchecked)
 
 
 def _vulnerable(packages: list[dict[str, Any]]) -> Iterator[str]:
@@ -58,11 +75,17 @@ def main() -> int:
     parser.add_argument("--strict", action="store_true", help="fail if the package index gives no advisories")
     options = parser.parse_args()
     found = secrets()
-    vulnerable, unchecked = advisories()
-    print("\n".join([*found, *vulnerable]) or "ok: no secrets, no known vulnerabilities")
-    if unchecked:
-        print(f"skipped: the package index has no advisories for {unchecked} packages", file=sys.stderr)
-    return int(bool(found or vulnerable or (unchecked and options.strict)))
+    print("\n".join(found) or "ok: no secrets")
+    try:
+        known = advisories()
+    except ReleaseError as problem:
+        print(f"skipped: vulnerabilities are not checked: {problem}", file=sys.stderr)
+        return int(bool(found) or options.strict)
+    if known.vulnerable or known.checked:
+        print("\n".join(known.vulnerable) or f"ok: no known vulnerability in {known.checked} packages")
+    if known.unchecked:
+        print(f"skipped: the package index has no advisories for {known.unchecked} packages", file=sys.stderr)
+    return int(bool(found or known.vulnerable or (known.unchecked and options.strict)))
 
 
 if __name__ == "__main__":
