@@ -1,4 +1,7 @@
-"""Run the benchmarks: `python -m benchmarks [--quick] [--only sync,async,...] [--json FILE] [--write]`."""
+"""Run the benchmarks: `python -m benchmarks [--quick] [--only sync,async,...] [--json FILE] [--write]`.
+
+`--figures FILE ...` shows, or writes, what earlier runs have measured.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,11 @@ MARK = "<!-- results -->"
 def main() -> None:
     """Measure the selected groups and print the report."""
     options = _options()
+    if options.figures:
+        _show(_together([json.loads(path.read_text()) for path in options.figures]), options)
+        return
     scale = suite.Scale(options.quick)
-    results: dict[str, Any] = {"machine": suite.machine(), "notes": [], "series": {}}
+    results: dict[str, Any] = {"machine": suite.machine() | {"rounds": scale.rounds}, "notes": [], "series": {}}
     if not sibling.IS_HERE:
         results["notes"].append(sibling.MISSING)
     with process.stub() as port, tempfile.TemporaryDirectory(prefix="cycles-bench-") as journal:
@@ -44,6 +50,10 @@ def main() -> None:
     if "embedded" in options.only:
         _add(results, suite.embedded(scale, _say))
     results["machine"]["load_after"] = os.getloadavg()[0]
+    _show(results, options)
+
+
+def _show(results: dict[str, Any], options: argparse.Namespace) -> None:
     shown = text(results)
     print(shown)
     if options.json is not None:
@@ -61,8 +71,18 @@ def _options() -> argparse.Namespace:
         type=lambda given: given.split(","),
     )
     parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--figures", type=Path, nargs="+", help="measure nothing: show what these files have, together")
     parser.add_argument("--write", action="store_true", help="keep the results in benchmarks/README.md")
     return parser.parse_args()
+
+
+def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of runs that measured different groups one after the other on the same machine."""
+    whole: dict[str, Any] = {"notes": [], "series": {}}
+    for part in parts:
+        _add(whole, {**part, "notes": list(dict.fromkeys([*whole["notes"], *part["notes"]]))})
+    whole["machine"] = parts[0]["machine"] | {"load_after": parts[-1]["machine"]["load_after"]}
+    return whole
 
 
 def _add(results: dict[str, Any], more: dict[str, Any]) -> None:

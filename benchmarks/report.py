@@ -48,7 +48,7 @@ _TABLES = {
     "decorator": "The decorator, in process and without I/O",
     "pools": "Pools",
     "far": "A server 5 ms away",
-    "tasks": "Tasks at the same time on one client, 50 ms of work in each guard",
+    "tasks": "Tasks at the same time on one client, a server 20 ms away, 50 ms of work in each guard",
     "imports": "Import",
     "live": "Live guards",
     "providers": "A guarded OpenAI client, beside the SDK without a guard (CPU of the client process)",
@@ -68,7 +68,8 @@ def _machine(results: dict[str, Any]) -> str:
         if AGAIN in values["cases"]
     ]
     lines = [
-        f"{machine['date']}, {machine['what']}, Python {machine['python']}, {machine['cpus']} CPUs,"
+        f"{machine['date']}, {machine['what']}, {machine['processor']}, Python {machine['python']},"
+        f" {machine['cpus']} CPUs, median of {machine['rounds']} rounds,"
         f" load {machine['load_before']:.1f} before and {machine['load_after']:.1f} after.",
         "The same posts measured twice differ by this much, so smaller differences are not findings: "
         + (", ".join(noise) or "not measured")

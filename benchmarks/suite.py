@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -50,14 +51,24 @@ class Scale:
 
 
 def machine() -> dict[str, Any]:
-    what = f"{platform.system()} {platform.machine()}"
+    what = f"{platform.system()} {platform.release()} {platform.machine()}"
     return {
+        "processor": _processor(),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "what": what,
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
         "load_before": os.getloadavg()[0],
     }
+
+
+def _processor() -> str:
+    """Return the name of the processor as Linux knows it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"
 
 
 def sync(port: int, journal: str, scale: Scale, say: Say) -> dict[str, Any]:

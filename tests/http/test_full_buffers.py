@@ -1,0 +1,81 @@
+"""Requests that are larger than the buffers of the kernel: they are written in parts, within one deadline."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from cycles._http.blocking_connections import BlockingConnections
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
+
+BODY = b"x" * (16 * 1024 * 1024)
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class SlowReader:
+    """Accepts one connection, and reads from it only after `begin` is set. It answers each request."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.begin = threading.Event()
+        self.read = 0
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(f"http://127.0.0.1:{self.listener.getsockname()[1]}")
+
+    def _serve(self) -> None:
+        accepted, _ = self.listener.accept()
+        with accepted:
+            self.begin.wait(10)
+            accepted.settimeout(10)
+            for size in (len(BODY), 2):
+                received = b""
+                while b"\r\n\r\n" not in received:
+                    received += accepted.recv(65536)
+                left = size - len(received.partition(b"\r\n\r\n")[2])
+                while left > 0 and (part := accepted.recv(1024 * 1024)):
+                    left -= len(part)
+                self.read += size - left
+                accepted.sendall(RESPONSE)
+
+
+@pytest.fixture
+def server() -> Iterator[SlowReader]:
+    server = SlowReader()
+    with server.listener:
+        yield server
+
+
+@pytest.fixture
+def connections(server: SlowReader) -> Iterator[BlockingConnections]:
+    made = BlockingConnections(server.endpoint, connect_timeout_s=1.0, max_connections=1)
+    yield made
+    made.close()
+
+
+def test_a_request_is_written_as_the_server_reads_it(server: SlowReader, connections: BlockingConnections) -> None:
+    server.begin.set()
+    assert connections.send("POST", "/", [], BODY, 10.0).body == b"{}"
+    assert connections.send("POST", "/", [], b"{}", 10.0).body == b"{}", "the connection is used again"
+    assert server.read == len(BODY) + 2
+
+
+def test_a_server_that_does_not_read_ends_the_attempt_at_its_deadline(
+    server: SlowReader, connections: BlockingConnections
+) -> None:
+    with pytest.raises(ExchangeError, match="timed out sending the request") as raised:
+        connections.send("POST", "/", [], BODY, 0.2)
+    assert (raised.value.kind, raised.value.request_sent) == (FailureKind.TIMEOUT, True)
+    server.begin.set()
+
+
+def test_nothing_is_sent_after_the_deadline(server: SlowReader, connections: BlockingConnections) -> None:
+    with pytest.raises(ExchangeError) as raised:
+        connections.send("POST", "/", [], b"{}", 10.0, ends_at_s=0.0)
+    assert raised.value.request_sent is False
