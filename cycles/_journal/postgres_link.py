@@ -188,4 +188,4 @@ class PostgresLink:
 
     @staticmethod
     def _message(connection: Any) -> str:
-        return bytes(connection.error_message).decode("utf-8", "replace").strip().replace("\n", " ")[:200]
+        return " ".join(bytes(connection.error_message).decode("utf-8", "replace").split())[:200]

@@ -79,7 +79,10 @@ class RedisStore:
     def _connected(self, url: str, timeout_s: float) -> Any:
         # Connecting and the response to a command may each take half of the time.
         half = timeout_s / 2
+        database = urlsplit(url).path.strip("/")
         try:
+            if database and not database.isdecimal() and not url.startswith("unix"):
+                raise ValueError(database)  # the package would use database 0
             return self._module.Redis.from_url(
                 url,
                 socket_timeout=half,

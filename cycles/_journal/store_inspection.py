@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from attrs import evolve, frozen
 
@@ -136,6 +137,8 @@ def move_files_into(url: str, source: Path, timeout_s: float) -> Moved:
         OSError: the directory cannot be read.
     """
     moved = left = 0
+    with contextlib.closing(view_of(url, "moved", timeout_s)) as view:
+        view.store.list(1)  # raises before anything is read if the store does not respond
     by_owner: dict[str, list[InspectedRecord]] = {}
     for entry in inspect(source):
         folder = Path(entry.path).parent
@@ -227,6 +230,11 @@ def files_of(folder: Path, owner: str) -> FileStore:
 def is_url(place: str) -> bool:
     """Return whether a place of records is a store, not a directory."""
     return "://" in place and not place.startswith("file://")
+
+
+def directory(place: str) -> Path:
+    """Return the path of a directory, also if it is given as a ``file:`` URL."""
+    return Path(unquote(urlsplit(place).path) if place.startswith("file://") else place).expanduser()
 
 
 def _is_record(content: bytes) -> bool:

@@ -21,6 +21,7 @@ from cycles._journal import by_hand
 from cycles._journal.inspection import InspectedRecord, select
 from cycles._journal.store_inspection import (
     StoreView,
+    directory,
     files_of,
     is_url,
     move_files_into,
@@ -56,13 +57,23 @@ class Context:
     @property
     def root(self) -> Path:
         """The directory of all journals."""
-        return directory_of(self.config().journal_dir)
+        config = self.config()
+        store = config.journal_store
+        if isinstance(store, str) and store.startswith("file://"):
+            return directory(store)
+        return directory_of(config.journal_dir)
 
     def store(self) -> StoreView | None:
         """Return the configured store; None without one, or if server and key are not configured."""
         config = self.config()
         url = config.journal_store
-        if not isinstance(url, str) or not is_url(url) or not config.base_url or not config.api_key:
+        if not isinstance(url, str) or not is_url(url):
+            return None
+        if not config.base_url or not (config.tenant or config.api_key):
+            say(
+                f"the records in {without_password(url)} are not shown: set CYCLES_BASE_URL, and CYCLES_TENANT or "
+                "CYCLES_API_KEY, to say whose they are"
+            )
             return None
         key = config.api_key if isinstance(config.api_key, str) else ""  # a callable needs a tenant
         owner = partition(config.base_url, config.tenant, key)
@@ -188,7 +199,7 @@ def discard(context: Context, id: str) -> int:  # noqa: A002
 
 def move(context: Context, source: str, target: str) -> int:
     """Move all records from one place to another: a directory, or the URL of a store."""
-    if not is_url(source) and not Path(source).expanduser().is_dir():
+    if not is_url(source) and not directory(source).is_dir():
         raise cycles.ConfigurationError(f"{source} is not a directory; pass the directory that has the records")
     moved, left = _changing(lambda: _moved(context, source, target))
     shown, there = without_password(source), without_password(target)
@@ -204,13 +215,13 @@ def _moved(context: Context, source: str, target: str) -> tuple[int, int]:
     timeout_s = config.journal_store_timeout
     if not is_url(source):
         if is_url(target):
-            return move_files_into(target, Path(source).expanduser(), timeout_s)
-        return by_hand.move_all(Path(source), Path(target))
+            return move_files_into(target, directory(source), timeout_s)
+        return by_hand.move_all(directory(source), directory(target))
     base_url, api_key = config.endpoint()  # the records of a store are those of one server and principal
     owner = partition(base_url, config.tenant, api_key)
     with contextlib.closing(view_of(source, owner, timeout_s)) as view:
         if not is_url(target):
-            return move_store_into(view, files_of(Path(target).expanduser(), owner))
+            return move_store_into(view, files_of(directory(target), owner))
         with contextlib.closing(view_of(target, owner, timeout_s)) as other:
             return move_store_into(view, other.store)
 
