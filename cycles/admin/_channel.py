@@ -57,6 +57,7 @@ class Channel(Sender, Protocol):
 
     def with_options(self, timeout: Any = None, extra_headers: Any = None) -> Channel:
         """Return this channel with options of one call."""
+        ...
 
     @property
     def max_retries(self) -> int:
