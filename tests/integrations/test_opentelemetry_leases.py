@@ -231,6 +231,15 @@ async def test_a_retried_heartbeat_is_an_event_of_the_span(
     assert "503" in event.attributes["cycles.detail"]
 
 
+def test_a_delayed_heartbeat_is_an_event_of_the_span(client: cycles.Cycles, started: Any, telemetry: Telemetry) -> None:
+    started()
+    with client.reserve(cycles.tokens(9), action=ACTION, actual=cycles.tokens(1)) as guard:
+        heartbeat: Any = guard._state.heartbeat
+        client._reporter.note_heartbeat_delay(heartbeat, 0.0, 1e12, blocked_loop=True)  # as the driver does
+    [event] = telemetry.span("cycles.guard").events
+    assert event.name == "HeartbeatDelayed"
+
+
 async def test_an_undercharged_settlement_is_an_event_of_the_span(telemetry: Telemetry) -> None:
     server = cycles.EmbeddedServer(budgets={"tenant:acme": cycles.tokens(100)})
     with server.client(tenant="acme", journal=False) as client:
