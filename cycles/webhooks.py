@@ -129,7 +129,7 @@ class WebhookReceiver:
         if seen is not None and not (hasattr(seen, "add") and hasattr(seen, "__contains__")):
             raise ConfigurationError(
                 f"seen must have __contains__ and add, got a value of type {type(seen).__name__}; "
-                "pass cycles.SeenEvents() or a store of your own"
+                "pass cycles.SeenEvents() or your own store"
             )
         self._seen = seen
         self._max_body_bytes = _positive("max_body_bytes", max_body_bytes)

@@ -74,7 +74,7 @@ class EvidenceVerdict:
         return attests(self.envelope, response)
 
     def __bool__(self) -> NoReturn:
-        raise TypeError("an EvidenceVerdict has no truth value; use verdict.is_authentic")
+        raise TypeError("an EvidenceVerdict has no truth value; use its is_authentic")
 
 
 public(EvidenceDisposition, EvidenceVerdict)

@@ -221,16 +221,7 @@ class PooledState(GuardState):
         given, unusable = salvage_metrics(metrics)
         labels, unusable_labels = salvage_metadata(metadata)
         report_values_omitted(io, self.reservation_id, (*unusable, *unusable_labels))
-        while True:
-            known = self.known
-            amount = known if actual is None else actual
-            if amount is None:
-                raise InvalidRequestError(
-                    "commit() has no amount: no spend is known; pass commit(amount), "
-                    "or call guard.spend(amount) before it"
-                )
-            if self.claim("commit", known if actual is None else ANY_AMOUNT):
-                break
+        amount = self._claim_for_commit(actual)
         settlement_metadata = {**self.request.settlement_metadata, **(settlement_metadata or {})}
         if self.options.request.shadow:
             settlement = self._end_shadow(io, amount)
@@ -250,6 +241,19 @@ class PooledState(GuardState):
                 self._later.on_set(self.end_trace)
         self.raise_loss_outside_a_block()
         return Settlement(status="pooled", actual=amount, trace_id=self.trace_id)
+
+    def _claim_for_commit(self, actual: Amount | None) -> Amount:
+        """Claim the guard, and return the amount to commit: `actual`, or the known spend."""
+        while True:
+            known = self.known
+            amount = known if actual is None else actual
+            if amount is None:
+                raise InvalidRequestError(
+                    "commit() has no amount: no spend is known; pass commit(amount), "
+                    "or call guard.spend(amount) before it"
+                )
+            if self.claim("commit", known if actual is None else ANY_AMOUNT):
+                return amount
 
     async def release_pooled(self, io: Io, reason: str | None, known: KnownSpend) -> bool:
         """End the guard without an amount. Return False if another thread has added to its spend."""

@@ -387,13 +387,11 @@ class Call:
         return [made for made in found if made]
 
     def _count_input(self) -> int:
-        book, model = self.meter.book, self.request.model or ""
-        content = self.request.body
-        return PriceBook({}).count_input(model, content) if book is None else book.count_input(model, content)
+        book = PriceBook({}) if self.meter.book is None else self.meter.book
+        return book.count_input(self.request.model or "", self.request.body)
 
     def _count_output(self, made: list[list[str]]) -> int:
-        text = "".join(piece for event in made for piece in event).encode("utf-8", "surrogatepass")
-        book = self.meter.book
+        text, book = "".join(map("".join, made)).encode("utf-8", "surrogatepass"), self.meter.book
         counted = None if book is None else book.count_output(self.request.model or "", text)
         if counted is None:
             counted = max(-(-len(text) // 3), len(made))
