@@ -29,6 +29,7 @@ from cycles._journal.store_inspection import (
     view_of,
 )
 from cycles.journal import directory_of, inspect
+from cycles.journal._table import print_records
 from cycles.journal._terminal import Terminal, say
 
 T = TypeVar("T")
@@ -37,7 +38,6 @@ DONE: Final = 0
 REJECTED: Final = 1
 UNSETTLED: Final = 4
 _FLUSH_S: Final = 10.0
-_ID_DIGITS: Final = 12
 
 
 @frozen
@@ -265,35 +265,6 @@ def print_flush(terminal: Terminal, report: cycles.FlushReport) -> int:
         quarantined = f", {report.quarantined} quarantined" if report.quarantined else ""
         terminal.line(f"{report.settled} settled, {report.pending} pending{quarantined}")
     return UNSETTLED if report.pending or report.quarantined else DONE
-
-
-def print_records(terminal: Terminal, records: Sequence[InspectedRecord]) -> None:
-    """Print a table of records."""
-    columns = ["id", "state", "amount", "age", "reservation"]
-    rows = [_row(entry) for entry in records]
-    if any(entry.state == "rejected" for entry in records):
-        columns.append("reason")
-        rows = [(*row, _reason(entry)) for row, entry in zip(rows, records, strict=True)]
-    terminal.table(columns, rows, right=("amount", "age"))
-
-
-def _row(entry: InspectedRecord) -> tuple[str, ...]:
-    age = "-" if not entry.recorded_at_ms else _age(time.time_ns() // 1_000_000 - entry.recorded_at_ms)
-    amount = "-" if entry.amount is None else str(entry.amount)
-    return entry.id[:_ID_DIGITS], entry.state, amount, age, entry.reservation_id or Path(entry.path).name
-
-
-def _reason(entry: InspectedRecord) -> str:
-    settled = " (settled by hand)" if entry.settled_at_ms is not None else ""
-    return f"{entry.reason or ''}{settled}"
-
-
-def _age(ms: int) -> str:
-    seconds = max(0, ms // 1000)
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
 
 
 def _print(context: Context, records: Sequence[InspectedRecord], none: str) -> None:
