@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from cycles._core.catalogue import without_prefix
 from cycles._errors import InvalidRequestError
@@ -74,8 +74,8 @@ def limit_of(endpoint: Endpoint, body: Mapping[str, Any]) -> int | None:
     return min(limits) if limits else None
 
 
-def check_limits(endpoint: Endpoint, body: Mapping[str, Any]) -> None:
-    """Check that each output limit of a request is a positive integer, or absent.
+def check_limits(endpoint: Endpoint, body: Mapping[str, Any], *, least: Literal[0, 1]) -> None:
+    """Check that each output limit of a request is an integer of `least` or more, or absent.
 
     Raises:
         InvalidRequestError: naming the limit.
@@ -86,8 +86,9 @@ def check_limits(endpoint: Endpoint, body: Mapping[str, Any]) -> None:
             if not isinstance(found, Mapping | None):
                 raise InvalidRequestError(f"the member that contains {part} must be an object, got {found!r:.80}")
             found = None if found is None else found.get(part)
-        if found is not None and (isinstance(found, bool) or not isinstance(found, int) or found < 1):
-            raise InvalidRequestError(f"{name} must be a positive integer, got {found!r:.80}")
+        if found is not None and (isinstance(found, bool) or not isinstance(found, int) or found < least):
+            kind = "a positive" if least else "a non-negative"
+            raise InvalidRequestError(f"{name} must be {kind} integer, got {found!r:.80}")
 
 
 def results_of(body: Mapping[str, Any]) -> int:

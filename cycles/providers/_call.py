@@ -103,10 +103,10 @@ class Call:
 
         Raises:
             UnknownModelError: if the price book does not know the model.
-            InvalidRequestError: if an output limit is no positive integer; if a callable of the user returns no amount.
+            InvalidRequestError: if an output limit is no integer of 0 or more, or a callable returns no amount.
         """
         if self.endpoint is not None:
-            check_limits(self.endpoint, self.request.body)
+            check_limits(self.endpoint, self.request.body, least=0)
         given = self.meter.estimate
         if given is not None:
             amount = given if isinstance(given, Amount) else given(self.request)

@@ -124,7 +124,7 @@ class App:
         raw = await exchange.body()
         try:
             body = read_body(raw, exchange.headers, target.provider)
-            check_limits(endpoint, body.content)
+            check_limits(endpoint, body.content, least=1)
         except ValueError as error:
             raise rejected_body(target.name, error) from None
         call = self._planned(target, endpoint, body)

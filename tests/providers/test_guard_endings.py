@@ -153,7 +153,7 @@ def test_a_connection_that_is_refused_is_released(sdk: Sdk) -> None:
 def test_a_closed_client_sends_nothing_and_is_released(desk: Desk) -> None:
     llm = OpenAI(desk)
     llm.original.close()
-    with pytest.raises(Exception, match="client has been closed"):
+    with pytest.raises(Exception, match=r"closed|Connection error"):
         llm.complete()
     assert (desk.provider.requests, desk.commits, desk.held) == ([], [], 0)
     assert len(desk.releases) == 1
