@@ -59,7 +59,7 @@ class SimOs:
             raise OSError(errno.EROFS, "read-only file system", str(path))
         handle = os.open(path, flags, mode)
         current = self._hub.current
-        if not flags & os.O_NONBLOCK:  # a file that is read has no lock, and a file object closes it
+        if not flags & os.O_NONBLOCK or flags & os.O_RDWR:  # a file that is only read has no lock
             self._open[handle] = _Open(None if current is None else current.process, str(path))
         if flags & os.O_CREAT:
             self._dirty.add(str(path))
