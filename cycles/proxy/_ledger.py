@@ -66,13 +66,14 @@ class RunLedger:
         """
         if self._counting is not None:
             count = self._counting.reservations
-            came = f"{count} reservations came from the command itself"
+            came = f"{count} {'reservation' if count == 1 else 'reservations'} came from the command itself"
             return f"{came}: what it also guards was charged twice" if count else None
         if self.forwarding is not None:
             return "the run around this one charged the calls: its summary contains them"
         if own is None or not (count := self._others_on_server(own)):
             return None
-        made = f"{count} more reservations of model calls were made on the server"
+        more = "1 more reservation was" if count == 1 else f"{count} more reservations were"
+        made = f"{more} made for model calls on the server"
         return f"{made}: those that the command made for the same calls were charged twice; see --no-cycles-env"
 
     def _others_on_server(self, own: Container[str]) -> int:

@@ -87,7 +87,7 @@ def test_a_client_that_the_program_guards_is_charged_once(provider: FakeProvider
 def test_reservations_of_the_command_itself_are_reported(provider: FakeProvider) -> None:
     ran = run_process("run", "--budget", "1USD", *upstreams(provider), *agent("reserving"))
     assert ran.status == 0, ran.err
-    assert "1 reservations came from the command itself" in ran.err
+    assert "1 reservation came from the command itself" in ran.err
 
 
 def test_the_command_gets_addresses_a_ledger_and_no_other_proxy_for_loopback(provider: FakeProvider) -> None:

@@ -95,7 +95,7 @@ def test_reservations_of_the_command_on_a_configured_server_are_reported(
     client.reserve(cycles.usd("0.01"), action=("llm.completion", "before")).acquire().release()
     ran = run_process("run", *upstreams(provider), *agent("reserving_and_calling"))
     assert ran.status == 0, ran.err
-    assert "1 more reservations of model calls were made on the server" in ran.err
+    assert "1 more reservation was made for model calls on the server" in ran.err
     assert "charged twice" in ran.err
     ran = run_process("run", *upstreams(provider), *agent("guarded"))
     assert "charged twice" not in ran.err
