@@ -204,7 +204,7 @@ def test_where_no_thread_can_be_had_the_loop_writes_itself(monkeypatch: pytest.M
 
 
 def test_tasks_continue_without_their_records_if_the_file_system_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STUCK_S", 0.02)
+    monkeypatch.setattr(module, "STUCK_S", 0.3)
     files, gate = Files(), threading.Event()
 
     def save(record: Record) -> bool:
@@ -227,11 +227,11 @@ def test_tasks_continue_without_their_records_if_the_file_system_hangs(monkeypat
 
 
 def test_a_slow_disk_and_a_long_queue_delay_tasks_but_lose_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STUCK_S", 0.02)
+    monkeypatch.setattr(module, "STUCK_S", 0.4)  # less than all saves take, far more than each
     files, slow = Files(), threading.Event()
 
     def save(record: Record) -> bool:
-        slow.wait(0.005)
+        slow.wait(0.03)
         return files.save(record)
 
     async def main() -> list[bool]:
