@@ -142,6 +142,12 @@ class Background:
         task = item.value
         return task.read(self._records) if isinstance(task, SettlementTask) else None
 
+    def unsettled(self) -> frozenset[str]:
+        """Return the file names of the records whose settlement is unfinished here."""
+        queued = [file_name(record.reservation_id) for record in self.commits.records()]
+        with self._changed:
+            return frozenset([*queued, *(item.key for item in self._backlog if item.value.is_settlement)])
+
     def unfinished(self) -> set[str]:
         """Return the ids of reservations whose release or settlement is pending."""
         found = set()

@@ -86,6 +86,10 @@ class BaseIo:
         heartbeat.end()
         heartbeat.drop_timer()
 
+    def unsettled(self) -> frozenset[str]:
+        """Return the file names of the records whose settlement the background has not finished."""
+        return self._background.unsettled()
+
     def queue_settlement(self, record: Record, guard: GuardState | None) -> bool:
         """Queue a saved settlement for a thread of the client."""
         return self._background.queue_settlement(record, guard)

@@ -71,6 +71,10 @@ class Io(Protocol):
         """Return the record of an unfinished settlement that the background has, or None."""
         ...
 
+    def unsettled(self) -> frozenset[str]:
+        """Return the file names of the records whose settlement the background has not finished."""
+        ...
+
     async def pause(self, seconds: float) -> None:
         """Wait for some seconds."""
         ...
@@ -194,6 +198,10 @@ class BackgroundQueue(Protocol):
 
     def is_pending(self, reservation_id: str) -> bool:
         """Return whether the settlement of this reservation is unfinished in the background."""
+        ...
+
+    def unsettled(self) -> frozenset[str]:
+        """Return the file names of the records whose settlement is unfinished in the background."""
         ...
 
     def pending_record(self, reservation_id: str) -> Record | None:

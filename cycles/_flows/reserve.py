@@ -11,6 +11,7 @@ from cycles._core.error_mapping import denial, error_of
 from cycles._core.lifecycle import CALLER_LEFT, UNKNOWN_DECISION
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Success
 from cycles._core.protocol import CREATE_RESERVATION, is_allowed
+from cycles._core.records import file_name
 from cycles._core.requests import Call, is_id, new_key, trace_of
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
@@ -99,6 +100,8 @@ async def _open(io: Io, request: ReserveRequest, trace_id: str, take: Take) -> G
     await io.approve(request)
     call, has_own_key = create_call(request, key, trace_id), request.idempotency_key is None
     create = _Create(io, call, has_own_key=has_own_key, retries=request.max_retries)
+    if not has_own_key:
+        create.unsettled = io.unsettled()
     try:
         try:
             return await _open_or_wait(io, request, key, trace_id, create, take)
@@ -143,6 +146,7 @@ class _Create:
         self._retries = retries
         self._has_own_key = has_own_key
         self._may_exist = False
+        self.unsettled: frozenset[str] = frozenset()  # before the first attempt: the file names of pending records
 
     async def send(self) -> Outcome:
         """Send the create; while its outcome is unknown, send it again."""
@@ -220,7 +224,7 @@ async def _opened(
         await _raise_denial(io, request, outcome, trace_id, create)
     reservation_id = body["reservation_id"]
     if request.idempotency_key is not None:
-        await _check_replay(io, key, reservation_id, body, trace_id)
+        await _check_replay(io, key, reservation_id, body, trace_id, create.unsettled)
     guard = GuardState(request, key, trace_id, io.now_ms(), outcome)
     take(guard)
     create.owned()
@@ -238,13 +242,17 @@ async def _opened(
     return guard
 
 
-async def _check_replay(io: Io, key: str, reservation_id: str, body: Mapping[str, Any], trace_id: str) -> None:
+async def _check_replay(
+    io: Io, key: str, reservation_id: str, body: Mapping[str, Any], trace_id: str, unsettled: frozenset[str]
+) -> None:
     """Raise ReservationNotActiveError if the caller's key replays a reservation whose work has ended."""
     if body.get("remaining_ttl_ms") == 0:
         raise await replay_error(io, key, reservation_id, trace_id)
     pending = await io.pending_record(reservation_id)
     if pending is not None:
         raise pending_error(key, pending)
+    if file_name(reservation_id) in unsettled:  # the background has settled it since the server made this response
+        raise await replay_error(io, key, reservation_id, trace_id)
 
 
 async def _raise_denial(io: Io, request: ReserveRequest, success: Success, trace_id: str, create: _Create) -> None:
