@@ -83,6 +83,7 @@ class Background:
         self, record: Record, guard: GuardState | None, detail: str, *, immediately: bool = False, quiet: bool = False
     ) -> None:
         """Settle a record whose outcome is unknown. Its lease is renewed while it can help: an event needs none."""
+        record = self._records.latest(record)
         if guard is not None and guard.heartbeat is not None:
             if record.mode == "commit":
                 self._io.adopt(guard.heartbeat)

@@ -240,6 +240,7 @@ class TaskIo(BaseIo):
             _instead(work, left)  # the loop ends: the task is cancelled, or closed by the garbage collector
 
     async def _finish_settling(self, record: Record, guard: GuardState | None) -> None:
+        record = self._records.latest(record)
         if await self.save(record) and guard is not None:
             guard.end_written_ahead()
         await settle_queued(self, record, guard)

@@ -79,6 +79,13 @@ class Records:
         if self._shared is not None:
             self._shared.save(record)
 
+    def latest(self, record: Record) -> Record:
+        """Return the form of this record that was saved last: an interrupted settlement continues with that.
+
+        It may be an event that was sent already. Its commit form would forget so.
+        """
+        return self._in_progress.get(record.reservation_id) or record
+
     def in_memory(self) -> list[Record]:
         """Return the records in progress here that are kept in memory."""
         found = [record for record in list(self._in_progress.values()) if record is not None]

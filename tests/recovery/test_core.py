@@ -366,3 +366,33 @@ def test_a_key_whose_first_run_is_settled_during_the_reserve_does_not_run_again(
         assert caught.value.reservation_id == guard.reservation_id
     assert flushed == [1]
     assert world.server.charged == 7
+
+
+def test_a_caller_who_is_cancelled_while_an_event_is_sent_leaves_the_event_to_the_background(
+    manual_world: Setup,
+) -> None:
+    """The background continues with the event. With the commit it would forget that the event may be charged."""
+    world = manual_world
+    expire = expire_on_commit(world)
+
+    async def main() -> None:
+        async with world.client() as client:
+            guard = await client.reserve(cycles.tokens(100), action=ACTION)
+            committing = asyncio.ensure_future(guard.commit(ACTUAL))
+            loop = asyncio.get_running_loop()
+
+            def leave(seen: Seen) -> None:
+                expire(seen)
+                if seen.operation == "event":
+                    loop.call_soon_threadsafe(committing.cancel)
+
+            world.server.on_arrival = leave
+            world.server.faults.drop_response("event")
+            with pytest.raises(asyncio.CancelledError):
+                await committing
+            assert (await client.aio.flush(timeout=PATIENCE_S)).pending == 0
+
+    asyncio.run(main())
+    assert what_was_sent(world) == ["commit", "event", "event"]
+    assert len(keys(world)) == 1
+    assert world.server.charged == 42
