@@ -92,6 +92,7 @@ class Journal:
         self._store: JournalStore = self._files if store is None else store
         self._report = report
         self._reported: set[tuple[str, str]] = set()
+        self._seen: set[str] = set()  # ids of records that this process has saved or read, and not deleted
         self.quarantined: int = 0  # how many records this journal has quarantined
 
     @property
@@ -106,24 +107,31 @@ class Journal:
     def save(self, record: Record) -> bool:
         """Save the record, in place of an earlier state of it. False: not possible, and reported."""
         try:
-            record = self._not_earlier(record)
-            saved = self._store.put([Put(_key_of(record.reservation_id), encode(record))])[0]
+            current = self._not_earlier(record)
+            if current is None:
+                return True  # settled
+            saved = self._store.put([Put(_key_of(record.reservation_id), encode(current))])[0]
         except (StoreError, RecordError) as error:
             self._report_unwritable(error)
             return False
         self._reported.discard(("unwritable", ""))
+        if saved:
+            self._seen.add(record.reservation_id)
         return saved
 
-    def _not_earlier(self, record: Record) -> Record:
-        """Return the record, or the stored state of it if another worker has switched that to an event before.
+    def _not_earlier(self, record: Record) -> Record | None:
+        """Return the record, or what another worker has made of it: the event that is stored, or None if it is settled.
 
-        Both may settle a record at the same time. An event must not become a commit again: the time of its first
-        attempt would be lost, and it could be sent after the server has deleted its key.
+        Both may settle a record at the same time. An event must not become a commit again, and a settled record must
+        not come back: it could be sent after the server has deleted its key.
         """
         if not (record.attempt_unknown or record.not_before_ms or record.mode == "event"):
             return record  # its first state, as every commit saves it
         try:
             stored = decode(self._files.read(file_name(record.reservation_id)))
+        except FileNotFoundError:
+            is_settled = record.reservation_id in self._seen and self._store is self._files and self._files.has("")
+            return None if is_settled else record
         except (OSError, RecordError):
             return record
         if stored.mode != "event" or _idempotency_key(stored) != _idempotency_key(record):
@@ -135,6 +143,7 @@ class Journal:
 
     def delete(self, record: Record) -> None:
         """Delete the record of a finished settlement; another process may have done so already."""
+        self._seen.discard(record.reservation_id)
         try:
             self._store.settle([_key_of(record.reservation_id)])
         except StoreError as error:
@@ -149,6 +158,7 @@ class Journal:
     def reject(self, record: Record, reason: str) -> None:
         """Keep the record of a rejected amount in the folder `rejected`, with the reason."""
         key = _key_of(record.reservation_id)
+        self._seen.discard(record.reservation_id)
         try:
             self._store.put([Put(key, encode(record))])  # it may never have been saved
             self._store.reject(key, reason)
@@ -252,6 +262,7 @@ class Journal:
             self._report_once("foreign", path, message)
             return None
         if entry == file_name(record.reservation_id):
+            self._seen.add(record.reservation_id)
             return record
         return self._migrate(entry, record)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,3 +173,24 @@ def test_a_worker_does_not_turn_the_event_of_another_one_back_into_a_commit(
     assert [one.load(entry) for entry in one.pending()] == [record.to_event_mode(5_000)]
     other.save(record.to_event_mode(9_000))
     assert settle_all(one) == [record.to_event_mode(5_000)]
+
+
+def test_a_worker_does_not_bring_back_a_record_that_another_one_has_settled(
+    open_journal: Callable[..., Journal],
+) -> None:
+    """Otherwise an event is sent again after the server has deleted its key."""
+    one, other = open_journal(), open_journal()
+    record = a_record()
+    other.save(record)
+    assert settle_all(one) == [record]
+    assert other.save(attrs.evolve(record, attempt_unknown=True))
+    assert one.pending() == []
+
+
+def test_a_record_is_saved_again_if_the_directory_was_removed(open_journal: Callable[..., Journal]) -> None:
+    journal, record = open_journal(), a_record()
+    journal.save(record)
+    shutil.rmtree(journal.directory)
+    later = attrs.evolve(record, attempt_unknown=True)
+    assert journal.save(later)
+    assert settle_all(journal) == [later]

@@ -170,10 +170,10 @@ def test_records_are_moved_and_settled_where_they_are(
     assert spent(server) == 3
 
 
-PASSWORD = "hidden-word"
+HIDDEN = "hidden-word"
 NOWHERE = {
-    "redis": f"redis://:{PASSWORD}@127.0.0.1:1/0",
-    "postgres": f"postgresql://u:{PASSWORD}@127.0.0.1:1/x",
+    "redis": f"redis://:{HIDDEN}@127.0.0.1:1/0",
+    "postgres": f"postgresql://u:{HIDDEN}@127.0.0.1:1/x",
 }
 WRONG: list[tuple[list[str], str, str]] = [
     (["show", "1234567"], "", "there is no record '1234567'"),
@@ -182,12 +182,12 @@ WRONG: list[tuple[list[str], str, str]] = [
     (["discard", "1234567", "--yes"], "", "there is no record '1234567'"),
     (["retry", "--as-event", "--yes"], "", "--as-event takes the id of a rejected record"),
     (["move", "/no/such/directory", NOWHERE["redis"]], "", "/no/such/directory is not a directory"),
-    (["move", ".", f"ftp://u:{PASSWORD}@host/x"], "", "unknown scheme: 'ftp'"),
+    (["move", ".", f"ftp://u:{HIDDEN}@host/x"], "", "unknown scheme: 'ftp'"),
     (["move", ".", NOWHERE["redis"]], "", "Redis failed"),
     (["move", ".", NOWHERE["postgres"]], "", "no connection to PostgreSQL"),
     (["move", NOWHERE["redis"], "."], "", "Redis failed"),
     (["move", "redis://:hidden-word@127.0.0.1/no-number", "."], "", "is not a Redis URL"),
-    (["list"], f"ftp://u:{PASSWORD}@host/x", "CYCLES_JOURNAL_URL is not the URL of a store"),
+    (["list"], f"ftp://u:{HIDDEN}@host/x", "CYCLES_JOURNAL_URL is not the URL of a store"),
     (["list"], NOWHERE["redis"], "Redis failed"),
     (["export"], NOWHERE["postgres"], "no connection to PostgreSQL"),
 ]
