@@ -74,6 +74,19 @@ def excess_error(guard: PooledGuardState, io: Io, separate: Separate) -> BudgetE
     return error
 
 
+async def sync_slot(io: Io, guard: PooledGuardState) -> None:
+    """With durability ``disk``, return when the slot of a guard that has ended is on disk."""
+    if not guard.pool.options.sync or guard.chunk.log is None:
+        return
+    try:
+        await io.sync_log(guard.chunk.log)
+    except OSError as error:
+        guard.pool.pool_io.report_problem(
+            f"the log of a pool cannot be synced ({error}): a loss of power may lose what its guards spent; "
+            "the amounts are charged as long as the system runs"
+        )
+
+
 def report_pooled(
     guard: PooledGuardState, actual: Amount, metrics: Metrics | None, metadata: Mapping[str, Any] | None
 ) -> None:

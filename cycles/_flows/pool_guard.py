@@ -25,7 +25,7 @@ from cycles._errors import InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend
 from cycles._flows.io import Io
 from cycles._flows.pool import PoolState
-from cycles._flows.pool_ends import Separate, excess_error, report_pooled, separate_record
+from cycles._flows.pool_ends import Separate, excess_error, report_pooled, separate_record, sync_slot
 from cycles._flows.pool_parts import LeaseView, PoolChunk, PooledOptions
 from cycles._flows.settle import report_values_omitted, settle_queued, settle_shadow
 from cycles._flows.signal import Signal
@@ -230,10 +230,11 @@ class PooledState(GuardState):
         separate = self._end(amount, given, settlement_metadata.get(OUTCOME))
         report_pooled(self, amount, given, {**labels, **settlement_metadata})
         try:
-            if separate is not None:
-                await self._settle_separately(io, separate, given, {**labels, **settlement_metadata})
-            elif self.pool.options.sync and self.chunk.log is not None:
-                await io.sync_log(self.chunk.log)
+            try:
+                if separate is not None:
+                    await self._settle_separately(io, separate, given, {**labels, **settlement_metadata})
+            finally:
+                await sync_slot(io, self)
         finally:
             if self._later is None:
                 self.end_trace()

@@ -68,8 +68,13 @@ class ChunkLog:
             if self._synced >= wanted or self._map.closed:
                 return
             written = self._writes
-            self._map.flush()
-            os.fdatasync(self._descriptor)
+            try:
+                self._map.flush()
+                os.fdatasync(self._descriptor)
+            except (OSError, ValueError):
+                if self._map.closed:  # in the meantime: the journal has the record of the chunk
+                    return
+                raise
             self._synced = written
 
     def remove(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import cycles
 from tests.recovery.kit import Setup, journal_files, records_in
 from tests.support.waiting import until
 
@@ -225,6 +226,61 @@ def test_two_clients_on_one_journal_settle_their_own_chunks(setup: Setup) -> Non
         third.close()
     assert setup.server.charged == 14
     assert journal_files(setup.root) == []
+
+
+@pytest.mark.parametrize("policy", ["ALLOW_IF_AVAILABLE", "REJECT"])
+def test_durability_disk_syncs_the_part_in_the_chunk_of_a_commit_with_an_excess(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    synced: list[bytes] = []
+    sync = os.fdatasync
+
+    def watched(descriptor: int) -> None:
+        synced.append(os.pread(descriptor, 1 << 20, 0))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", watched)
+    with setup.client(durability="disk") as client:
+        pool = client.pool(T(40), action=ACTION, chunk=T(20), overage_policy=policy)
+        guard = pool.reserve(T(10)).acquire()
+        with contextlib.suppress(cycles.BudgetExceededError):
+            guard.commit(T(35))
+        in_chunk = 20 if policy == "ALLOW_IF_AVAILABLE" else 10
+        assert len(synced) == 1, "a loss of power after the commit would lose its slot"
+        assert b"\n+%d " % in_chunk in synced[0]
+    assert setup.server.charged == (35 if policy == "ALLOW_IF_AVAILABLE" else 10)
+
+
+def test_a_chunk_that_is_sealed_during_the_sync_of_a_slot_does_not_make_the_commit_fail(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fdatasync
+    with setup.client(durability="disk") as client:
+        pool = client.pool(T(40), action=ACTION)
+
+        def sealed_meanwhile(descriptor: int) -> None:
+            pool.close()
+            sync(descriptor)
+
+        monkeypatch.setattr(os, "fdatasync", sealed_meanwhile)
+        guard = pool.reserve(T(10)).acquire()
+        assert guard.commit(T(7)).status == "pooled"
+    assert setup.server.charged == 7
+
+
+def test_a_slot_that_cannot_be_synced_is_reported_once_and_charged(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(descriptor: int) -> None:
+        raise OSError(5, "input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", failing)
+    with setup.client(durability="disk") as client:
+        pool = client.pool(T(40), action=ACTION)
+        for _ in range(2):
+            assert pool.reserve(T(10)).acquire().commit(T(7)).status == "pooled"
+    assert setup.server.charged == 14
+    assert len([line for line in caplog.messages if "a loss of power may lose" in line]) == 1
 
 
 def test_durability_disk_syncs_each_commit_and_shares_calls(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:

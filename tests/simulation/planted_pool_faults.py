@@ -10,8 +10,8 @@ POOL_FAULTS: Final = (
     Fault(
         "the excess of a pooled guard is not settled",
         "cycles/_flows/pool_guard.py",
-        "            await self._settle_separately(io, separate, given, {**labels, **settlement_metadata})\n",
-        "            pass\n",
+        "                    await self._settle_separately(io, separate, given, {**labels, **settlement_metadata})\n",
+        "                    pass\n",
     ),
     Fault(
         "the amount of a sealed chunk's guard is dropped",
