@@ -33,7 +33,8 @@ def _calls_close(frame: FrameType) -> bool:
         if instruction.opname in ("LOAD_METHOD", "LOAD_ATTR"):
             method = instruction.argval
         if instruction.offset >= frame.f_lasti:
-            return instruction.opname.startswith("CALL") and method in ("close", "throw")
+            # Python 3.11 makes a call that it has made often in the instruction before, PRECALL.
+            return instruction.opname.startswith(("CALL", "PRECALL")) and method in ("close", "throw")
     return False
 
 

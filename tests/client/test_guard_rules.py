@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import copy
 import gc
 import logging
 import pickle
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
@@ -19,6 +21,7 @@ import pytest
 
 import cycles
 from cycles._client.context import current_subject
+from cycles._client.generator_frames import generator_dropped
 from tests.client.conftest import ACTION, World
 
 pytestmark = pytest.mark.anyio
@@ -232,6 +235,31 @@ async def drive(coroutine: Any, seen: list[Any]) -> None:
             await asyncio.wait([future])
         elif future is None:
             await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("method", ["close", "throw"])
+def test_a_generator_whose_caller_closes_it_often_is_never_taken_for_a_dropped_one(method: str) -> None:
+    dropped: list[bool] = []
+
+    def numbers() -> Iterator[int]:
+        try:
+            yield 1
+        except GeneratorExit:
+            dropped.append(generator_dropped(sys._getframe()))
+            raise
+
+    def use() -> None:
+        items: Any = numbers()
+        next(items)
+        if method == "close":
+            items.close()
+        else:
+            with contextlib.suppress(GeneratorExit):
+                items.throw(GeneratorExit)
+
+    for _ in range(100):  # Python 3.11 executes another instruction for a call that it has made often
+        use()
+    assert dropped == [False] * 100
 
 
 async def test_closing_an_async_generator_settles_before_aclose_returns(aclient: cycles.Cycles) -> None:
