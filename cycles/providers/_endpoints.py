@@ -79,7 +79,7 @@ FREE: Final[Mapping[Provider, tuple[str, ...]]] = {
         "/conversations/**",
         "/chat/completions/*",
         "/threads",
-        "/threads/*",
+        "/threads/thread_*",
         "/threads/*/messages",
         "/threads/*/messages/*",
         "/assistants/**",
@@ -102,7 +102,10 @@ FREE: Final[Mapping[Provider, tuple[str, ...]]] = {
         "**:computeTokens",
         "**:cancel",
         "files/**",
+        "files:register",
+        "upload/*/files",
         "**operations/**",
+        "**:fetchPredictOperation",
         "**auth_tokens",
     ),
 }
@@ -119,8 +122,9 @@ _FREE: Final = {provider: tuple(_pattern(path) for path in paths) for provider, 
 
 def normalized(path: str) -> str:
     """Return a request's path without host, query and closing slash."""
-    split = urlsplit(path)
-    return split.path.rstrip("/") or "/"
+    # `urlsplit` takes the word before a colon for a scheme: Gemini has paths like files:register.
+    name = urlsplit(path).path if "://" in path else re.split("[?#]", path, maxsplit=1)[0]
+    return name.rstrip("/") or "/"
 
 
 def find(provider: Provider, method: str, path: str) -> Endpoint | Literal["free", "unmetered"]:

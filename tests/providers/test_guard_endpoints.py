@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import io
 from typing import Any
 
 import pytest
 
 import cycles
+from cycles.providers._endpoints import find
 from tests.providers.conftest import EXACT, USED, Anthropic, Desk, Gemini, OpenAI, Responses, Sdk
 
 ENDPOINTS: list[tuple[type[Sdk], Any, str, str, dict[str, int], int]] = [
@@ -91,6 +93,31 @@ def test_free_requests_are_untouched(desk: Desk) -> None:
     assert desk.reserved == []
 
 
+@pytest.mark.parametrize(
+    ("provider", "path", "found"),
+    [
+        ("openai", "/threads/thread_1", "free"),
+        ("openai", "/threads/thread_1/messages", "free"),
+        ("openai", "/threads/runs", "unmetered"),  # makes a thread and runs it
+        ("openai", "/threads/thread_1/runs", "unmetered"),
+        ("google", "upload/{api_version}/files", "free"),  # as the SDK has it
+        ("google", "files:register", "free"),
+        ("google", "publishers/google/models/veo:fetchPredictOperation", "free"),
+        ("google", "models/veo:predictLongRunning", "unmetered"),
+        ("google", "upload/{api_version}/fileSearchStores/x:uploadToFileSearchStore", "unmetered"),
+    ],
+)
+def test_free_and_paid_paths_that_look_alike(provider: Any, path: str, found: str) -> None:
+    assert find(provider, "POST", path) == found
+
+
+def test_a_file_is_uploaded_to_gemini_without_a_reservation(desk: Desk) -> None:
+    with pytest.raises(KeyError):  # the fake provider returns no address for the file's bytes
+        Gemini(desk).llm.files.upload(file=io.BytesIO(b"x"), config={"mime_type": "text/plain"})
+    assert [request.path.rpartition("/")[2] for request in desk.provider.requests] == ["files"]
+    assert desk.reserved == []
+
+
 def batch(llm: Any) -> Any:
     return llm.batches.create(completion_window="24h", endpoint="/v1/chat/completions", input_file_id="f")
 
@@ -102,6 +129,8 @@ def test_unmetered_requests_are_rejected_before_they_are_sent(desk: Desk) -> Non
         Anthropic(desk).llm.messages.batches.create(requests=[])
     with pytest.raises(cycles.InvalidRequestError, match="cachedContents"):
         Gemini(desk).llm.caches.create(model="m", config={"contents": "x"})
+    with pytest.raises(cycles.InvalidRequestError, match="/threads/runs"):
+        OpenAI(desk).llm.beta.threads.create_and_run(assistant_id="a")
     with pytest.raises(cycles.InvalidRequestError, match="/a/new/endpoint"):
         OpenAI(desk).llm.post("/a/new/endpoint", cast_to=object, body={})
     assert (desk.provider.requests, desk.reserved) == ([], [])
