@@ -15,7 +15,7 @@ from attrs import frozen
 
 from cycles._core.catalogue import Found
 from cycles._core.pricing import MICROCENTS_PER_USD, Price
-from cycles._core.tokens import Bound
+from cycles._core.tokens import MEDIA_TOKENS, Bound
 
 Kind: TypeAlias = Literal["text", "embedding", "image", "transcription", "speech"]
 _Rate: TypeAlias = Decimal | Fraction
@@ -30,10 +30,24 @@ BYTES_PER_AUDIO_SECOND: Final = 2_000
 """A second of speech in a strongly compressed file."""
 HOSTED_IMAGE_MODEL: Final = "gpt-image-1"
 """The model of a hosted image tool that names none."""
+_MODALITIES: Final = frozenset(("audio", "image", "video"))
 _SEARCH_MODEL: Final = re.compile(r"-search-(?:preview|api)")
 _AUDIO_TOKENS_PER_SECOND: Final = 20
 _SPEECH_TOKENS_PER_CHARACTER: Final = 2
 _MICROCENTS_PER_TOKEN: Final = 100
+
+
+@frozen
+class Files:
+    """The files that a request uploads.
+
+    Attributes:
+        count: How many.
+        size: Their bytes.
+    """
+
+    count: int = 0
+    size: int = 0
 
 
 @frozen
@@ -48,6 +62,7 @@ class Shape:
         searches: Calls of hosted tools, by count name.
         images: Images that a hosted tool may generate.
         image_models: The models of hosted image tools.
+        images_input: Uploaded images.
         audio_s: Seconds of audio to transcribe.
         characters: Characters to speak.
     """
@@ -59,40 +74,53 @@ class Shape:
     searches: tuple[tuple[str, int], ...] = ()
     images: int = 0
     image_models: tuple[str, ...] = ()
+    images_input: int = 0
     audio_s: int = 0
     characters: int = 0
 
 
-def shape_of(body: Any, *, kind: Kind = "text", output_tokens: int | None = None, file_bytes: int = 0) -> Shape:
+def shape_of(body: Any, *, kind: Kind = "text", output_tokens: int | None = None, files: Files | None = None) -> Shape:
     """Read the shape of a request's body; a body that is no mapping has none but the defaults.
 
     Args:
         body: The request, or its messages alone.
         kind: What the endpoint makes.
         output_tokens: The limit of one result; None assumes `ASSUMED_OUTPUT_TOKENS`.
-        file_bytes: Size of the file to transcribe.
+        files: What is uploaded beside the body.
     """
     limit = ASSUMED_OUTPUT_TOKENS if output_tokens is None else output_tokens
     if not isinstance(body, Mapping):
-        return Shape(kind, 0 if kind == "embedding" else limit)
+        return Shape(kind, 0 if kind == "embedding" else limit, output_kinds=_MODALITIES)
+    files = files or Files()
     config = _mapping(body.get("generationConfig") or body.get("generation_config"))
     spoken = body.get("input") if kind == "speech" else None
     return Shape(
         kind=kind,
         output_tokens=0 if kind == "embedding" else limit,
-        results=max(1, *(_number(n) for n in (body.get("n"), body.get("best_of"), config.get("candidateCount")))),
+        results=results_of(body),
         output_kinds=frozenset(_output_kinds(body, config)),
         searches=tuple(_searches(body)),
         images=_hosted_images(body),
         image_models=tuple(dict.fromkeys(str(tool.get("model") or HOSTED_IMAGE_MODEL) for tool in _image_tools(body))),
-        audio_s=-(-file_bytes // BYTES_PER_AUDIO_SECOND),
+        images_input=files.count if kind == "image" else 0,
+        audio_s=-(-files.size // BYTES_PER_AUDIO_SECOND),
         characters=len(spoken) if isinstance(spoken, str) else 0,
     )
 
 
+def results_of(body: Mapping[str, Any]) -> int:
+    """Return how many results a request may have: `n` for each prompt of a list of prompts."""
+    config = _mapping(body.get("generationConfig") or body.get("generation_config"))
+    each = max(1, *(_number(n) for n in (body.get("n"), body.get("best_of"), config.get("candidateCount"))))
+    prompts = sum(isinstance(prompt, str | list | tuple) for prompt in _list(body.get("prompt")))  # no token ids
+    return each * max(1, prompts)
+
+
 def _output_kinds(body: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+    if "contents" in body and not config.get("responseModalities"):  # the model decides: some of Gemini's draw
+        yield from _MODALITIES
     for modality in (*_list(body.get("modalities")), *_list(config.get("responseModalities"))):
-        if (name := str(modality).lower()) in ("audio", "image", "video"):
+        if (name := str(modality).lower()) in _MODALITIES:
             yield name
 
 
@@ -139,6 +167,7 @@ def highest(
         writes_cache: Whether the provider writes to its cache automatically.
     """
     tokens = bound.tokens() if tokens_input is None else tokens_input
+    tokens += MEDIA_TOKENS * shape.images_input
     if found.window is not None:
         tokens = min(tokens, found.window)
     calls = found.price.per_call
@@ -187,6 +216,7 @@ def _input_rate(price: Price, bound: Bound, shape: Shape, writes_cache: bool) ->
     if bound.cache == "1h":
         rates.append(price.cache_write_1h)
     kinds = bound.kinds | ({"audio"} if shape.kind == "transcription" else set())
+    kinds |= {"image"} if shape.images_input else set()
     for kind in kinds:
         rates += [getattr(price, f"input_{kind}"), getattr(price, f"cached_input_{kind}")]
     return _max(rates)

@@ -151,13 +151,19 @@ def google(response: Any, usage: Usage | None = None) -> Usage:
     reported = _first(response, "usage_metadata", "usageMetadata")
     model = _model(_first(response, "model_version", "modelVersion"))
     counts = _google_counts(reported) | _google_searches(response, model or total.model_version)
-    traffic = (_word(_first(reported, "traffic_type", "trafficType")) or "").upper()
-    tier = next((name for name in ("priority", "flex") if name.upper() in traffic), None)
+    tier = _google_tier(reported)
     context = {"service_tier": tier} if tier else None
     response_id = _text(_first(response, "response_id", "responseId"))
     if counts or model or response_id:
         total.see_response(response_id, counts, model=model, context=context)
     return total
+
+
+def _google_tier(reported: Any) -> str | None:
+    """Vertex reports a traffic type such as ON_DEMAND_FLEX, the Gemini API the tier itself."""
+    names = ("traffic_type", "trafficType", "service_tier", "serviceTier")
+    words = " ".join(_word(_get(reported, name)) or "" for name in names).lower()
+    return next((tier for tier in ("priority", "flex") if tier in words), None)
 
 
 def _google_counts(reported: Any) -> dict[str, int]:

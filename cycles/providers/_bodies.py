@@ -91,15 +91,12 @@ def check_limits(endpoint: Endpoint, body: Mapping[str, Any], *, least: Literal[
             raise InvalidRequestError(f"{name} must be {kind} integer, got {found!r:.80}")
 
 
-def results_of(body: Mapping[str, Any]) -> int:
-    return number_at(body, "n") or number_at(body, "generationConfig.candidateCount") or 1
-
-
 def tier_of(request: Request) -> dict[str, str]:
-    tier, speed = request.body.get("service_tier"), request.body.get("speed")
+    name = {"openai": "service_tier", "google": "serviceTier"}.get(request.provider, "")
+    tier, speed = request.body.get(name), request.body.get("speed")
     if tier == "auto":  # the tier of the project's settings, which may be the dearest
         tier = "priority"
-    found = {"service_tier": tier} if isinstance(tier, str) and request.provider == "openai" else {}
+    found = {"service_tier": tier.lower()} if isinstance(tier, str) else {}
     return {**found, "speed": speed} if isinstance(speed, str) else found
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 from attrs import field, frozen
 
 from cycles._core.amounts import Amount, tokens
-from cycles._core.estimating import searches_in_chat, shape_of
+from cycles._core.estimating import Files, results_of, searches_in_chat, shape_of
 from cycles._core.readers import anthropic, google, openai
 from cycles._core.usage import Usage
 from cycles._errors import InvalidRequestError, UnknownModelError
@@ -23,7 +23,6 @@ from cycles.providers._bodies import (
     model_of,
     number_at,
     parsed_json,
-    results_of,
     tier_of,
     was_sent,
 )
@@ -72,7 +71,7 @@ class Call:
         address = None if meter.pricing != meter.provider else url
         self.origin = Origin(model=self.request.model, provider=meter.pricing, url=address, at=at)
         self.usage = Usage()
-        self.file_bytes = 0
+        self.files = Files()
         self.attempts = 0
         self.unanswered = 0
         self.responded = False
@@ -123,7 +122,7 @@ class Call:
         limit = self.planned_limit()
         if limit is None and self.endpoint.limits:
             self.meter.report_assumed_limit()
-        shape = shape_of(self.request.body, kind=self.endpoint.kind, output_tokens=limit, file_bytes=self.file_bytes)
+        shape = shape_of(self.request.body, kind=self.endpoint.kind, output_tokens=limit, files=self.files)
         return self._book().worst_case(
             self._model(), self.request.body, shape, context=tier_of(self.request), origin=self.origin
         )
@@ -396,5 +395,5 @@ class Call:
         if counted is None:
             counted = max(-(-len(text) // 3), len(made))
         if self.sent_limit is not None:
-            counted = min(counted, self.sent_limit * max(1, results_of(self.request.body)))
+            counted = min(counted, self.sent_limit * results_of(self.request.body))
         return max(1, counted)

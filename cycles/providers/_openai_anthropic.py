@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
+from cycles._core.estimating import Files
 from cycles._errors import ConfigurationError
 from cycles.providers._bodies import with_limits
 from cycles.providers._call import Call
@@ -200,7 +201,7 @@ def _planned(client: Any, meter: Meter, options: Any, how: Mapping[str, Any]) ->
     body = _merged(options)
     streams = bool(how.get("stream")) or body.get("stream") is True
     call = Call(meter, None if found == "unmetered" else found, path, body, stream=streams, url=base_url)
-    call.file_bytes = _size_of(options.files)
+    call.files = _files_of(options.files)
     call.reserved = call.estimate()
     return call
 
@@ -242,12 +243,13 @@ def _limited(options: Any, call: Call, cap: int | None) -> Any:
     return changed
 
 
-def _size_of(files: Any) -> int:
-    """Return the size of uploaded files in bytes, if it is known without reading them."""
+def _files_of(files: Any) -> Files:
+    """Return how many files are uploaded and their size, as far as it is known without reading them."""
     if files is None:
-        return 0
-    items = files.items() if isinstance(files, Mapping) else files
-    return sum(_size_of_content(item[1]) for item in items if isinstance(item, tuple | list) and len(item) > 1)
+        return Files()
+    items = list(files.items() if isinstance(files, Mapping) else files)
+    sizes = [_size_of_content(item[1]) for item in items if isinstance(item, tuple | list) and len(item) > 1]
+    return Files(len(items), sum(sizes))
 
 
 def _size_of_content(value: Any) -> int:

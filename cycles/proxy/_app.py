@@ -143,7 +143,7 @@ class App:
     def _planned(self, target: Target, endpoint: Endpoint, body: Body) -> Call:
         streams = body.content.get("stream") is True or "streamGenerateContent" in target.path
         call = Call(self._meters[target.name], endpoint, target.path, body.content, stream=streams, url=target.base_url)
-        call.file_bytes = body.file_bytes
+        call.files = body.files
         if call.request.model is None:
             raise RejectedError(400, "the request names no model; nothing was sent", target.name)
         call.reserved = self._estimate(call, target)

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from email.parser import BytesHeaderParser
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
 
+from cycles._core.estimating import Files
 from cycles.providers._endpoints import Provider
 from cycles.proxy._targets import RejectedError
 
@@ -20,6 +21,7 @@ _CAMEL: Final = {
     "candidate_count": "candidateCount",
     "response_modalities": "responseModalities",
     "cached_content": "cachedContent",
+    "service_tier": "serviceTier",
 }
 """Gemini accepts both names; the limits that are set and priced use the second."""
 
@@ -32,13 +34,13 @@ class Body:
         content: The members that decide the price.
         raw: The bytes that were received.
         must_change: The bytes can be read in another way than they are priced, so the members are sent instead.
-        file_bytes: Size of uploaded files.
+        files: What is uploaded.
     """
 
     content: dict[str, Any]
     raw: bytes
     must_change: bool = False
-    file_bytes: int = 0
+    files: Files = field(factory=Files)
 
     def changed(self, content: Mapping[str, Any] | None) -> bytes:
         """Return the bytes to send: those that were received, if nothing must change."""
@@ -93,7 +95,7 @@ def _form(raw: bytes, kind: str) -> Body:
     if found is None:
         raise ValueError("the form has no boundary; send it in the header Content-Type")
     content: dict[str, Any] = {}
-    size = 0
+    sizes: list[int] = []
     for part in raw.split(b"--" + found.group(1).encode("latin-1"))[1:-1]:
         head, separator, value = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
         if not separator:
@@ -102,12 +104,12 @@ def _form(raw: bytes, kind: str) -> Body:
         name = header.get_param("name", header="content-disposition")
         value = value.removesuffix(b"\r\n")
         if header.get_filename() is not None:
-            size += len(value)
+            sizes.append(len(value))
         elif isinstance(name, str):
             if name in content and name in ("model", "n"):
                 raise ValueError(f"the form has {name} twice; send it once")
             content[name] = _form_value(value.decode("utf-8", "replace"))
-    return Body(content, raw, False, size)
+    return Body(content, raw, False, Files(len(sizes), sum(sizes)))
 
 
 def _form_value(text: str) -> Any:

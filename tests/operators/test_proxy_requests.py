@@ -143,6 +143,12 @@ def test_a_form_is_priced_by_its_model_and_sent_byte_for_byte() -> None:
         assert b"\x00" * 8000 in place.provider.requests[0].body
 
 
+def test_uploaded_images_are_reserved() -> None:
+    with proxied(prices=cycles.PriceBook({"m": cycles.Price(1, 0)})) as place:
+        place.post("/openai/v1/images/edits", json=None, data={"model": "m"}, files={"image": ("a.png", b"x")})
+        assert place.server.requests.of("reserve")[0].json["estimate"]["amount"] > 6_000 * 100
+
+
 def test_free_requests_pass_with_their_bytes_and_are_counted() -> None:
     with proxied() as place:
         assert httpx.get(f"{place.openai_url}/models").status_code == 200

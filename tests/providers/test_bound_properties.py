@@ -295,3 +295,35 @@ def test_the_tier_auto_is_reserved_at_the_priority_price(client: cycles.Cycles) 
     spent, estimated = spent_and_estimated(client, "openai", "/chat/completions", {"m": price}, body, response)
     assert spent == 200_000
     assert estimated >= spent
+
+
+def test_each_prompt_of_a_list_has_its_own_results(client: cycles.Cycles) -> None:
+    body = {"model": "m", "prompt": ["a", "b", "c"], "n": 2, "best_of": 4, "max_tokens": 1000}
+    response = {"model": "m", "usage": {"prompt_tokens": 0, "completion_tokens": 3 * 4 * 1000}}
+    book = {"m": cycles.Price(0, 1)}
+    spent, estimated = spent_and_estimated(client, "openai", "/completions", book, body, response)
+    assert spent == estimated == 3 * 4 * 1000 * 100
+    token_ids = {**body, "prompt": [1, 2, 3]}
+    assert spent_and_estimated(client, "openai", "/completions", book, token_ids, response)[1] == 4 * 1000 * 100
+
+
+def test_a_gemini_request_without_modalities_may_draw(client: cycles.Cycles) -> None:
+    price = cycles.Price(0, 1, output_image=30)
+    body: dict[str, Any] = {"contents": [], "generationConfig": {"maxOutputTokens": 1000}}
+    drawn = {"candidatesTokenCount": 1000, "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1000}]}
+    path, response = "models/m:generateContent", {"modelVersion": "m", "usageMetadata": drawn}
+    spent, estimated = spent_and_estimated(client, "google", path, {"m": price}, body, response)
+    assert spent == estimated == 30 * 1000 * 100
+    body["generationConfig"]["responseModalities"] = ["TEXT"]
+    assert spent_and_estimated(client, "google", path, {"m": price}, body, response)[1] == 1000 * 100
+    assert cycles.PriceBook({"m": price}).estimate("m", "", max_output_tokens=1000).amount == 30 * 1000 * 100
+
+
+def test_a_gemini_request_of_a_tier_is_reserved_and_charged_at_its_price(client: cycles.Cycles) -> None:
+    price = cycles.Price(1, 1, tiers={"priority": cycles.Price(2, 2)})
+    body = {"contents": [], "generationConfig": {"maxOutputTokens": 1000}, "serviceTier": "PRIORITY"}
+    response = {"modelVersion": "m", "usageMetadata": {"candidatesTokenCount": 1000, "serviceTier": "priority"}}
+    path = "models/m:generateContent"
+    spent, estimated = spent_and_estimated(client, "google", path, {"m": price}, body, response)
+    assert spent == 200_000
+    assert estimated >= spent

@@ -83,6 +83,16 @@ def test_a_transcription_is_exact_by_its_seconds(desk: Desk) -> None:
     assert desk.commits == [(1500 * 10, {})]
 
 
+def test_uploaded_images_are_reserved(desk: Desk) -> None:
+    book = cycles.PriceBook({"m": cycles.Price(1, 1, input_image=2)})
+    images = [("a.png", b"x"), ("b.png", b"y")]
+    usage = {"tokens_input": 12_000, "tokens_input_image": 12_000, "tokens_output": 6_240}
+    desk.provider.reply(usage=usage)
+    OpenAI(desk, prices=book).llm.images.edit(model="m", prompt="x", image=images)
+    assert desk.commits == [(12_000 * 200 + 6_240 * 100, {})]
+    assert desk.reserved[0] >= desk.commits[0][0]
+
+
 def test_free_requests_are_untouched(desk: Desk) -> None:
     llm = OpenAI(desk).llm
     llm.moderations.create(input="x")
