@@ -40,9 +40,9 @@ class GuardProperties:
 
     @property
     def reason_code(self) -> str | None:
-        """The reason of a DENY in shadow mode, otherwise None."""
+        """The reason of a DENY in shadow or observe mode, otherwise None."""
         created = self._state.created
-        return None if created is None else created.reason_code
+        return None if created is None else created.denial_code
 
     @property
     def caps(self) -> Caps | None:

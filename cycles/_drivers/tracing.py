@@ -37,13 +37,19 @@ def result_of(outcome: Outcome) -> AttemptResult:
     if isinstance(outcome, Success):
         decision = outcome.body.get("decision")
         denied = decision is not None and not is_allowed(decision)
-        error_type = str(outcome.body.get("reason_code") or decision) if denied else None
+        error_type = str(_reason_of(outcome.body) or decision) if denied else None
         return AttemptResult(outcome.status, outcome.request_id, decision, error_type)
     if isinstance(outcome, RejectedResponse):
         return AttemptResult(outcome.status, outcome.request_id, None, outcome.code or str(outcome.status))
     if isinstance(outcome, Ambiguous):
         return AttemptResult(outcome.status, outcome.request_id, None, "AmbiguousResponseError")
     return AttemptResult(None, None, None, "TransportError")
+
+
+def _reason_of(body: Mapping[str, Any]) -> object:
+    """Return the reason of a DENY: that of `deny_detail` if it stands only there."""
+    detail = body.get("deny_detail")
+    return body.get("reason_code") or (detail.get("reason_code") if isinstance(detail, Mapping) else None)
 
 
 class SafeTrace:

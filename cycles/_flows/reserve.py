@@ -294,7 +294,7 @@ async def _open_shadow(io: Io, request: ReserveRequest, trace_id: str) -> GuardS
         estimate=request.estimate,
         action=request.action.name,
         decision=created.decision if created is not None else None,
-        reason_code=created.reason_code if created is not None else None,
+        reason_code=created.denial_code if created is not None else None,
         detail=guard.shadow_detail,
     )
     return guard

@@ -29,7 +29,7 @@ def command(cli: Cli, estimate: cycles.Amount, action: tuple[str, str], subject:
         cli.out.pairs(
             [
                 ("decision", styled(found.decision, "green" if found.allowed else "bold red")),
-                ("reason", found.reason_code),
+                ("reason", found.denial_code),
                 ("retry after", None if retry is None else _format.duration(retry)),
                 *((f"cap {name}", str(value)) for name, value in caps.items()),
                 ("scopes", ", ".join(found.affected_scopes) if found.affected_scopes else None),

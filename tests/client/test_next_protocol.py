@@ -13,6 +13,8 @@ import httpx
 import pytest
 
 import cycles
+from cycles._core.outcome import Success
+from cycles._drivers.tracing import result_of
 from tests.client.conftest import BUDGETS, World, held, spent
 
 pytestmark = pytest.mark.anyio
@@ -393,3 +395,34 @@ def test_the_advice_of_the_server_is_in_the_message(server: cycles.EmbeddedServe
         client.reserve(cycles.tokens(1), action=MAIL).acquire()
     assert caught.value.deny_detail.extra == {"new": 1}
     assert str(client.config.api_key) not in str(caught.value.details)
+
+
+@pytest.mark.parametrize("options", [{"shadow": True}, {"on_observed": "run"}])
+def test_the_reason_of_a_guard_may_stand_in_the_detail_only(
+    server: cycles.EmbeddedServer, client: cycles.Cycles, options: dict[str, Any]
+) -> None:
+    body = {"decision": "DENY", "affected_scopes": ["tenant:acme"], "deny_detail": {"reason_code": "POLICY_VIOLATION"}}
+    server.faults.status("reserve", 200, body=body)
+    seen: list[Any] = []
+    client.on_event(seen.append)
+    with client.reserve(cycles.tokens(1), action=MAIL, **options) as guard:
+        guard.commit(cycles.tokens(1))
+    assert guard.reason_code == "POLICY_VIOLATION"
+    decided = [event for event in seen if isinstance(event, cycles.events.ShadowDecided | cycles.events.Observed)]
+    assert [event.reason_code for event in decided] == ["POLICY_VIOLATION"]
+
+
+@pytest.mark.parametrize(
+    ("body", "error_type"),
+    [
+        (
+            {"decision": "DENY", "reason_code": "BUDGET_EXCEEDED", "deny_detail": {"reason_code": "X"}},
+            "BUDGET_EXCEEDED",
+        ),
+        ({"decision": "DENY", "deny_detail": {"reason_code": "POLICY_VIOLATION"}}, "POLICY_VIOLATION"),
+        ({"decision": "DENY", "deny_detail": "text"}, "DENY"),
+        ({"decision": "ALLOW", "deny_detail": {"reason_code": "X"}}, None),
+    ],
+)
+def test_a_tracer_sees_the_reason_that_stands_in_the_detail_only(body: dict[str, Any], error_type: str | None) -> None:
+    assert result_of(Success(body, None, None, None, 0.0, b"")).error_type == error_type
