@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from cycles._config import Durability
 from cycles._errors import ConfigurationError, StoreError
+from cycles._journal.redis_link import RedisLink
 from cycles._journal.redis_scripts import SCRIPTS
 from cycles._journal.store import Claimed, Kept, Put, Stored
 
@@ -72,6 +73,7 @@ class RedisStore:
         self._given = client
         self._owns = isinstance(client, str)
         self._client = self._connected(client, timeout_s) if isinstance(client, str) else _blocking(client)
+        self._link = RedisLink(self._module, self._client) if self._owns else None
         self._version: tuple[int, ...] | None = None
         # Shorter than the timeout of the socket, which would close the connection. 0 would wait for ever.
         self._wait_ms = max(1, round(timeout_s * (450 if self._owns else 900)))
@@ -183,7 +185,8 @@ class RedisStore:
 
     def close(self) -> None:
         """Close the connections that this store made."""
-        if self._owns:
+        if self._link is not None:
+            self._link.close()
             self._client.close()
 
     def __repr__(self) -> str:
@@ -214,7 +217,8 @@ class RedisStore:
         command = (_DIGESTS[name], len(self._keys), *self._keys, *arguments)
         waits = self._waits() if wait else ()
         if not waits:
-            return self._client.evalsha(*command)
+            client = self._link if name == "put" and self._link is not None else self._client
+            return client.evalsha(*command)
         # WAIT counts the writes of one connection, so the commands are sent together.
         with self._node().pipeline(transaction=False) as pipe:
             pipe.evalsha(*command)

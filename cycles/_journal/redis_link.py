@@ -1,0 +1,81 @@
+"""One connection to Redis that `RedisStore` keeps for its puts.
+
+A commit waits for its put. A client of redis-py takes a connection from its pool for each command and gives it back,
+which takes longer than Redis needs to save the record.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+
+class RedisLink:
+    """A connection that is made when it is needed, and again after a failure or a fork.
+
+    It serves one thread at a time; a second one uses the pool of the client.
+
+    Args:
+        module: The package `redis`.
+        client: The client of the store, whose settings and pool the connection has.
+    """
+
+    def __init__(self, module: Any, client: Any) -> None:
+        self._response_error = module.exceptions.ResponseError
+        self._lost = (module.exceptions.ConnectionError, OSError)
+        self._client = client
+        self._own: Any = None
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def evalsha(self, *words: Any) -> Any:
+        """Run a script that Redis knows, and return its result. Raises what the package raises."""
+        self._after_fork()
+        if not self._lock.acquire(blocking=False):
+            return self._client.evalsha(*words)
+        try:
+            return self._run(("EVALSHA", *words))
+        except self._response_error:  # the response of a connection that works
+            raise
+        except BaseException:
+            self._drop()
+            raise
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._after_fork()
+        with self._lock:
+            self._drop()
+
+    def _run(self, words: Sequence[Any]) -> Any:
+        connection = self._connected()
+        connection.send_packed_command(connection.pack_command(*words), check_health=False)
+        return connection.read_response()
+
+    def _connected(self) -> Any:
+        if self._own is not None and not self._is_usable():
+            self._drop()
+        if self._own is None:
+            self._own = self._client.client()
+        return self._own.connection
+
+    def _is_usable(self) -> bool:
+        """Return False if the server has closed the connection, or sent what nobody waits for."""
+        try:
+            return not self._own.connection.can_read()
+        except self._lost:
+            return False
+
+    def _drop(self) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            own.connection.disconnect()
+            own.close()
+
+    def _after_fork(self) -> None:
+        if self._pid != os.getpid():  # the connection and the lock are those of the parent
+            self._pid, self._own, self._lock = os.getpid(), None, threading.Lock()
