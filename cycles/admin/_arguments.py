@@ -43,3 +43,14 @@ def lowered(name: str, text: object) -> str | None:
     if not isinstance(text, str):
         raise InvalidRequestError(f"{name} must be a string such as 'tenant:acme/agent': got {text!r:.80}")
     return text.lower()
+
+
+def tenant_filter(tenant: str | None) -> str | None:
+    """Return the tenant of a filter, or None. An empty one is an error: a server may take it for all tenants.
+
+    Raises:
+        InvalidRequestError: it is empty.
+    """
+    if isinstance(tenant, str) and not tenant.strip():
+        raise InvalidRequestError(f"tenant is empty: {tenant!r:.80}; pass the id of a tenant")
+    return tenant

@@ -12,7 +12,7 @@ from cycles._core.outcome import RejectedResponse, Success
 from cycles._core.requests import Call, aware, without_none
 from cycles._errors import InvalidRequestError, NotFoundError
 from cycles._flows.retry import uncertain
-from cycles.admin._arguments import lowered, text_map
+from cycles.admin._arguments import lowered, tenant_filter, text_map
 from cycles.admin._channel import Channel, checked, failed, once, read
 from cycles.admin._pages import Pages, pages
 from cycles.admin._scopes import checked_scope, tenant_of
@@ -95,6 +95,10 @@ def budget_call(
         InvalidRequestError: naming the argument that is wrong.
     """
     path, amount = checked_scope(scope), amount_body("allocated", allocated)
+    if isinstance(overdraft_limit, Amount) and overdraft_limit.unit != allocated.unit:
+        raise InvalidRequestError(
+            f"overdraft_limit must be in the unit of allocated, {allocated.unit}: got {overdraft_limit}"
+        )
     body = {
         "tenant_id": tenant_of(path),
         "scope": path,
@@ -171,7 +175,7 @@ def budgets(
         page_size: Entries per request, 1 to 100.
     """
     query = {
-        "tenant_id": tenant,
+        "tenant_id": tenant_filter(tenant),
         "scope_prefix": lowered("scope_prefix", scope_prefix),
         "unit": None if unit is None else str(unit),
         "status": status,

@@ -12,7 +12,7 @@ from cycles._core.paging import Cursors
 from cycles._core.requests import Call, aware, without_none
 from cycles._errors import AmbiguousResponseError, CyclesError, NotFoundError
 from cycles._flows.retry import may_have_taken_effect, uncertain
-from cycles.admin._arguments import texts
+from cycles.admin._arguments import tenant_filter, texts
 from cycles.admin._channel import Channel, checked, failed, once
 from cycles.admin._pages import Pages, pages
 from cycles.admin.results import ApiKey, NewApiKey
@@ -127,7 +127,7 @@ def api_keys(
         search: Part of id or name, in any case.
         page_size: Entries per request, 1 to 100.
     """
-    query = {"tenant_id": tenant, "status": status, "search": search, "limit": page_size}
+    query = {"tenant_id": tenant_filter(tenant), "status": status, "search": search, "limit": page_size}
     return pages(channel, "listApiKeys", "keys", ApiKey, query)
 
 

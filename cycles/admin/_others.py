@@ -14,7 +14,7 @@ from cycles._core.outcome import Success
 from cycles._core.requests import Call, aware, without_none
 from cycles._errors import InvalidRequestError
 from cycles._wire import generated
-from cycles.admin._arguments import text_map, texts
+from cycles.admin._arguments import tenant_filter, text_map, texts
 from cycles.admin._channel import PACKAGE, Channel, checked, once, read, require
 from cycles.admin._keys import unknown
 from cycles.admin._pages import Pages, pages
@@ -66,7 +66,7 @@ async def create_webhook(
         disable_after_failures=disable_after_failures,
         metadata=text_map("metadata", metadata),
     )
-    call = Call("createWebhookSubscription", query=without_none(tenant_id=tenant), body=body)
+    call = Call("createWebhookSubscription", query=without_none(tenant_id=tenant_filter(tenant)), body=body)
     outcome = await checked(channel, call, once)
     if isinstance(outcome, Success):
         new = NewWebhook.read(outcome.body, **outcome.ids)
@@ -103,7 +103,7 @@ def audit(
         page_size: Entries per request, 1 to 100.
     """
     query = {
-        "tenant_id": tenant,
+        "tenant_id": tenant_filter(tenant),
         "operation": _list("operation", operation),
         "resource_type": _list("resource_type", resource_type),
         "resource_id": resource_id,
@@ -142,7 +142,7 @@ def quota_counters(
         include_zero: Whether to include counters that are zero.
     """
     query = {
-        "tenant_id": tenant,
+        "tenant_id": tenant_filter(tenant),
         "scope": scope,
         "action_kind": action_kind,
         "window": window,
@@ -174,7 +174,7 @@ async def reset_quota_counter(
         InvalidRequestError: naming the argument that is wrong; nothing was sent.
         TransportError: if it is unknown whether the counter was reset.
     """
-    body = {"tenant_id": tenant, "scope": scope, "window": window} | without_none(
+    body = {"tenant_id": tenant_filter(tenant), "scope": scope, "window": window} | without_none(
         action_kind=action_kind, risk_class=risk_class, window_key=window_key, run_id=run_id, reason=reason
     )
     call = Call("resetActionQuotaCounter", body=body)

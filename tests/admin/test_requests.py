@@ -286,3 +286,29 @@ def test_the_same_operations_from_async_code() -> None:
         await script.async_http.aclose()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("tenant", ["", "  "])
+def test_an_empty_tenant_is_not_all_tenants(tenant: str) -> None:
+    script = Script()
+    admin = script.admin
+    counter: dict[str, Any] = {"scope": "tenant:acme", "window": "per_day_tumbling", "action_kind": "code.exec"}
+    calls: list[Callable[[], Any]] = [
+        lambda: list(admin.budgets(tenant=tenant)),
+        lambda: list(admin.api_keys(tenant=tenant)),
+        lambda: list(admin.audit(tenant=tenant)),
+        lambda: list(admin.quota_counters(tenant)),
+        lambda: admin.reset_quota_counter(tenant, **counter),
+        lambda: admin.create_webhook("https://example.com/hook", ["budget.funded"], tenant=tenant),
+    ]
+    for call in calls:
+        with pytest.raises(cycles.InvalidRequestError, match="tenant is empty"):
+            call()
+    assert script.requests == []
+
+
+def test_an_overdraft_limit_in_another_unit_is_rejected_before_sending() -> None:
+    script = Script()
+    with pytest.raises(cycles.InvalidRequestError, match="overdraft_limit must be in the unit of allocated, TOKENS"):
+        script.admin.create_budget("tenant:acme", FIVE, overdraft_limit=cycles.usd(1))
+    assert script.requests == []
