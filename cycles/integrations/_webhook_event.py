@@ -15,8 +15,8 @@ def webhook_event(receiver: WebhookReceiver) -> Callable[[Request], Awaitable[We
     """Return a dependency that verifies a delivery and returns its `WebhookEvent`.
 
     A delivery that the receiver rejects becomes a response with the status of the error: 401 for a signature, 400 for
-    everything else. A body that is larger than the receiver accepts is not read to its end. The receiver runs in a
-    worker thread, so its `seen` may block.
+    everything else. A body that is larger than the receiver accepts is not read to its end. The endpoint may read the
+    body again. The receiver runs in a worker thread, so its `seen` may block.
 
     Raises:
         InvalidRequestError: if `receiver` is no `WebhookReceiver`.
@@ -42,5 +42,6 @@ async def _body(request: Request, limit: int) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
-            break
-    return bytes(body)
+            return bytes(body)
+    request._body = bytes(body)  # where `Request.body` keeps it, so that the endpoint may read it too
+    return request._body

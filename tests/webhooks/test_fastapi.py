@@ -134,3 +134,14 @@ def test_a_missing_framework_is_named_with_the_line_that_installs_it() -> None:
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert "pip install 'cycles-sdk[fastapi]'" in told
+
+
+def test_the_endpoint_may_read_the_body_too() -> None:
+    app = FastAPI()
+    dependency = Depends(webhook_event(cycles.WebhookReceiver(SECRET)))
+
+    @app.post("/hook")
+    async def hook(request: Request, event: cycles.WebhookEvent = dependency) -> dict[str, Any]:
+        return {"same": await request.body() == BODY, "id": (await request.json())["event_id"] == event.id}
+
+    assert post(app, BODY, SIGNED).json() == {"same": True, "id": True}
