@@ -43,7 +43,7 @@ from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._core.subjects import as_action
 from cycles._drivers.first_use import first_use
 from cycles._drivers.reporting import Observer, Reporter
-from cycles._errors import CyclesError, InvalidRequestError
+from cycles._errors import ConfigurationError, CyclesError, InvalidRequestError
 from cycles._flows.reserve import create_call
 from cycles._version import public
 
@@ -97,7 +97,10 @@ class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
         **settings: Unpack[Settings],
     ) -> None:
         self._config = merged(config, cast("dict[str, Any]", settings))
-        checked_headers("default_headers", self._config.default_headers)
+        try:
+            checked_headers("default_headers", self._config.default_headers)
+        except InvalidRequestError as error:
+            raise ConfigurationError(str(error)) from None
         self._http_clients = (http_client, async_http_client)
         self._reporter = Reporter()
         self._runtime_: Runtime | None = None

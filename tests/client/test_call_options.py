@@ -140,7 +140,7 @@ async def test_default_headers_are_sent_with_every_request(server: cycles.Embedd
 
 @pytest.mark.parametrize("headers", [{"X-Cycles-API-Key": "k"}, {"traceparent": "x"}, {"X": 5}])
 def test_a_default_header_that_cannot_be_sent_is_rejected_when_the_client_is_made(headers: Any) -> None:
-    with pytest.raises(cycles.InvalidRequestError, match="default_headers"):
+    with pytest.raises(cycles.ConfigurationError, match="default_headers"):
         cycles.Cycles(base_url="http://localhost", api_key="k", journal=False, default_headers=headers)
 
 
