@@ -163,6 +163,11 @@ def allowed(op: Op) -> set[int]:
     sums = {0, op.known, op.reaching, *(known for _, known in op.steps)}
     written = [known for when_s, known in op.steps if when_s <= op.killed_s - AHEAD_S]
     least = written[-1] if written and op.keeps_spend else 0
+    if op.keeps_commits:
+        least = max(least, op.returned)
+    if op.in_chunk is not None:  # a commit in progress: one part is in the log of the chunk, the other in a record
+        value = op.reaching - op.returned
+        sums |= {op.returned + part for part in (op.in_chunk, value - op.in_chunk)}
     return {each for each in sums if each >= least}
 
 

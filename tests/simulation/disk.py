@@ -49,6 +49,7 @@ class SimOs:
         self._open: dict[int, _Open] = {}
         self._dirty: set[str] = set()  # files whose content was not fsynced
         self._changed: dict[str, dict[str, bytes | None]] = {}  # what each change of a name replaced, not fsynced
+        self._synced: dict[str, bytes] = {}  # what the disk has of the mapped logs of pools
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
@@ -79,9 +80,19 @@ class SimOs:
         self._step()
         path = self._open[handle].path
         self._dirty.discard(path)
+        if Path(path).name.startswith("pool-"):
+            self._synced[path] = Path(path).read_bytes()
         folder = path.rstrip("/") + "/"
         for name in [name for name in self._changed if name.startswith(folder) and "/" not in name[len(folder) :]]:
             del self._changed[name]
+
+    def fdatasync(self, handle: int) -> None:
+        """Write the slots of a mapped log that are in memory."""
+        self._step()
+        if handle not in self._open:
+            raise OSError(errno.EBADF, "the file was closed in the meantime")
+        path = self._open[handle].path
+        self._synced[path] = Path(path).read_bytes()
 
     def close(self, handle: int) -> None:
         self._open.pop(handle, None)
@@ -89,17 +100,13 @@ class SimOs:
 
     def replace(self, source: Any, target: Any) -> None:
         self._step()
-        if os.path.lexists(source):  # else the call fails and changes nothing
-            self._change(str(target), str(source))
-        os.replace(source, target)
-        for each in self._open.values():
-            if each.path == str(source):
-                each.path = str(target)
-        if str(source) in self._dirty:
-            self._dirty.discard(str(source))
-            self._dirty.add(str(target))
-        else:
-            self._dirty.discard(str(target))
+        self._rename(str(source), str(target))
+
+    def rename(self, source: Any, target: Any) -> None:
+        """Give a new log its name."""
+        self._rename(str(source), str(target))
+        if str(source) in self._synced:
+            self._synced[str(target)] = self._synced.pop(str(source))
 
     def link(self, source: Any, target: Any) -> None:
         self._step()
@@ -159,8 +166,24 @@ class SimOs:
         for file in sorted(journal.rglob("spend-*.log")):
             if file.stat().st_size > 1_000 and random.random() < 0.5:
                 file.write_bytes(bytes(file.stat().st_size))
+        for file in sorted(journal.rglob("pool-*.log")):
+            if str(file) in self._synced and random.random() < 0.5:
+                file.write_bytes(self._synced[str(file)])
         self._dirty.clear()
         self._changed.clear()
+
+    def _rename(self, source: str, target: str) -> None:
+        if os.path.lexists(source):  # else the call fails and changes nothing
+            self._change(target, source)
+        os.replace(source, target)
+        for each in self._open.values():
+            if each.path == source:
+                each.path = target
+        if source in self._dirty:
+            self._dirty.discard(source)
+            self._dirty.add(target)
+        else:
+            self._dirty.discard(target)
 
     def _change(self, *paths: str) -> None:
         """Note the content behind the first name and behind the others that change with it."""

@@ -155,8 +155,7 @@ class SeededFaults:
 
     def _suspend(self) -> None:
         self.has_faults = True
-        self._hub.suspended += 1
-        self._hub.now_s += 90.0
+        self._hub.suspend(90.0)
         self._hub.trace("the machine is suspended for 90 s")
 
 

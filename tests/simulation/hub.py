@@ -133,6 +133,7 @@ class Hub:
         self.steps = 0
         self._last: Thread | None = None
         self.suspended = 0  # how often the machine was suspended
+        self.suspended_s = 0.0  # and for how long
         self.log: list[str] = []
         self.problems: list[str] = []
         self.failures: list[tuple[Thread, BaseException]] = []
@@ -158,6 +159,17 @@ class Hub:
     def wall_s(self) -> float:
         """Return the wall clock, which may jump."""
         return self.now_s + self.wall_offset_s
+
+    @property
+    def awake_s(self) -> float:
+        """The time without that in which the machine was suspended: no process ran then."""
+        return self.now_s - self.suspended_s
+
+    def suspend(self, seconds: float) -> None:
+        """Let time pass in which nothing runs."""
+        self.suspended += 1
+        self.suspended_s += seconds
+        self.now_s += seconds
 
     def trace(self, text: str) -> None:
         """Add one line to the trace of the run."""

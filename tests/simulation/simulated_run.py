@@ -126,9 +126,10 @@ class SimulatedRun:
         saved = {agent_of(record) for path, record in files(self._journal, "v2-*.json") if self._is_saved(path)}
         for op in self.ops:
             if op.process is program.process and (not op.ended or (op.kind == HELD and not op.ends_after_close)):
-                op.killed_s = self.hub.now_s
+                op.killed_s = self.hub.awake_s
                 op.saved = op.agent in saved
                 op.keeps_spend = op.keeps_spend and keeps_spend and not self._faults.disk_fails
+                op.keeps_commits = not self._faults.disk_fails
         self._disk.release_locks(program.process)
 
     def _lose_power(self) -> None:
@@ -160,8 +161,7 @@ class SimulatedRun:
             if program.process.alive:
                 self._kill(program)
         self.hub.run(lambda: False, deadline_s=self.hub.now_s + 60)  # nothing stays in the network for so long
-        self.hub.suspended += 1
-        self.hub.now_s += LATER_S
+        self.hub.suspend(LATER_S)
         self.hub.trace(f"{LATER_S / DAY_S:.0f} days pass")
 
     def _exit_all(self) -> None:

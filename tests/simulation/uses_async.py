@@ -19,6 +19,7 @@ async def commit(program: Program, op: Op, guard: Any, value: int) -> None:
     program.commits(op, value)
     with program.settles(op, "commit"):
         await guard.commit(amount(value), metadata={"use": op.agent})
+    op.returned = value
 
 
 async def commit_async(program: Program, op: Op) -> None:

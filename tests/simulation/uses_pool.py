@@ -35,6 +35,20 @@ def entered(op: Op, guard: Any) -> None:
         op.reservations.add(guard.reservation_id)
 
 
+def commits(op: Op, guard: Any, value: int) -> cycles.Amount:
+    """Note that the caller commits one more amount, and which part of it the guard's chunk takes."""
+    op.reaching = op.known + value
+    if guard.is_pooled:
+        chunk = guard.chunk
+        op.in_chunk = min(value, (chunk.reserved - chunk.spent).amount)
+    return amount(value)
+
+
+def committed(op: Op) -> None:
+    """Note that the commit has returned: its amount survives the end of the process."""
+    op.returned, op.in_chunk = op.reaching, None
+
+
 def pool_sync(program: Program, op: Op) -> None:
     pool = pool_of(program, op)
     for _ in range(GUARDS):
@@ -46,10 +60,11 @@ def pool_sync(program: Program, op: Op) -> None:
             break
         entered(op, guard)
         program.hub.sleep(program.work_s() / 2)
-        op.reaching = op.known + value
+        committing = commits(op, guard, value)
         try:
             with program.settles(op, "commit"):
-                guard.commit(amount(value))
+                guard.commit(committing)
+            committed(op)
         finally:
             program.spent(op, value)
     if program.hub.random.random() < 0.5:
@@ -72,10 +87,11 @@ async def pool_async(program: Program, op: Op) -> None:
         except asyncio.CancelledError:
             await guard.release()
             raise
-        op.reaching = op.known + value
+        committing = commits(op, guard, value)
         try:
             with program.settles(op, "commit"):
-                await guard.commit(amount(value))
+                await guard.commit(committing)
+            committed(op)
         finally:
             program.spent(op, value)
 
@@ -94,6 +110,7 @@ def unwaited_sync(program: Program, op: Op) -> None:
         program.commits(op, 60)
         with commits_unwaited(program, op):
             guard.commit(amount(60), wait=False)
+        committed(op)
     if program.hub.random.random() < 0.3:
         with program.within(op, "settled", SETTLE_S):
             guard.settled(SETTLE_S)
@@ -110,6 +127,7 @@ def burst_sync(program: Program, op: Op) -> None:
         op.reaching = op.known + value
         with commits_unwaited(program, op):
             guard.commit(amount(value), wait=False)
+        committed(op)
         program.spent(op, value)
         guards.append(guard)
     timeout_s = program.hub.random.choice((1.0, FLUSH_S))
@@ -125,6 +143,7 @@ async def unwaited_async(program: Program, op: Op) -> None:
         program.commits(op, 60)
         with commits_unwaited(program, op):
             await guard.commit(amount(60), wait=False)
+        committed(op)
 
 
 async def burst_async(program: Program, op: Op) -> None:
@@ -139,6 +158,7 @@ async def burst_async(program: Program, op: Op) -> None:
             op.reaching = op.known + value
             with commits_unwaited(program, op):
                 await guard.commit(amount(value), wait=False)
+            committed(op)
         finally:
             if guard.state != "active":
                 program.spent(op, value)

@@ -21,6 +21,7 @@ def commit(program: Program, op: Op, guard: Any, value: int) -> None:
     program.commits(op, value)
     with program.settles(op, "commit"):
         guard.commit(amount(value), metadata={"use": op.agent})
+    op.returned = value
 
 
 def commit_sync(program: Program, op: Op) -> None:
@@ -225,7 +226,7 @@ def transfer_spend_sync(program: Program, op: Op) -> None:
     with program.client.attach(token) as continued:
         program.entered(op, continued)
         op.keeps_spend = True
-        op.steps.append((program.hub.now_s, op.known))
+        op.steps.append((program.hub.awake_s, op.known))
         program.hub.sleep(program.work_s())
         op.committing = True
 

@@ -45,9 +45,12 @@ class Op:
     reaching: int = 0  # what a call that has not returned yet reports
     committing: bool = False  # `commit` or the end of the block was called, with `known`
     ended: bool = False  # the call returned to the program
+    returned: int = 0  # what was reported by commits that have returned
+    in_chunk: int | None = None  # the part of the amount of a commit in progress that fits into its chunk
     killed_s: float | None = None  # when the process was killed, if that was before the end
     saved: bool = False  # killed, and the journal holds a record of it
     keeps_spend: bool = True  # False: a kill may lose its spend too: a token has it, or the power was lost
+    keeps_commits: bool = True  # False: the disk failed, so the record of a commit may be missing
     ends_after_close: bool = False
     rejected: str | None = None  # the typed error of an understood rejection
     ran: bool = False
@@ -308,7 +311,7 @@ class Program:
     def spent(self, op: Op, value: int) -> None:
         """Note that the caller has reported spend."""
         op.known += value
-        op.steps.append((self.hub.now_s, op.known))
+        op.steps.append((self.hub.awake_s, op.known))
 
     def commits(self, op: Op, value: int) -> cycles.Amount:
         """Note that the caller commits an amount."""
