@@ -143,8 +143,8 @@ class PoolState:
             return copy.copy(sub.denial)
         return Move.DIRECT if step.move is Move.DIRECT else None
 
-    def fail_waiters(self, sub: SubPool, result: CyclesError | GuardState) -> None:
-        """Give every waiter the failure of the chunk that it waited for. The lock is held."""
+    def fail_waiters(self, sub: SubPool, result: CyclesError | GuardState | Move) -> None:
+        """Give every waiter what follows from the failure of the chunk that it waited for. The lock is held."""
         waiters, sub.waiters = sub.waiters, deque()
         for waiter in waiters:
             if isinstance(result, CyclesError):

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from attrs import evolve
 
+from cycles._core.allotment import Move
 from cycles._core.amounts import Amount
 from cycles._core.outcome import Success
 from cycles._core.pool_log import ChunkHeader, chunk_record, late_record
@@ -282,8 +283,9 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
     )
     if pool.closed:
         pool.seal(result, now=True)
-    elif result.heartbeat is not None and result.heartbeat.lost:
+    elif not result.is_live(now_ms):  # another chunk could be as late: nobody waits for one after the other
         pool.seal(result)
+        pool.fail_waiters(sub, Move.DIRECT)
     pool.serve(sub)
 
 

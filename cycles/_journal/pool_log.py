@@ -42,9 +42,10 @@ def log_name(reservation_id: str) -> str:
 class ChunkLog:
     """The log of one chunk. The lock of its pool is held for each write."""
 
-    __slots__ = ("__weakref__", "_descriptor", "_map", "_path", "_start", "_synced", "_syncing", "_writes")
+    __slots__ = ("__weakref__", "_descriptor", "_durable", "_map", "_path", "_start", "_synced", "_syncing", "_writes")
 
-    def __init__(self, path: str, descriptor: int, start: int) -> None:
+    def __init__(self, path: str, descriptor: int, start: int, *, durable: bool = False) -> None:
+        self._durable = durable
         self._path = path
         self._descriptor = descriptor
         self._start = start
@@ -81,8 +82,14 @@ class ChunkLog:
         """Remove the file: the journal has the record of the chunk, or nothing is to be settled."""
         if not self._map.closed:
             with contextlib.suppress(OSError):
-                CALLS.call(self._path, os.unlink)
+                CALLS.call(self._path, self._unlink)
         self.release()
+
+    def _unlink(self, path: str) -> None:
+        if self._durable:  # a loss of power may bring the file back: then its sum must be the one that was committed
+            with contextlib.suppress(OSError):
+                self.sync()
+        os.unlink(path)
 
     def release(self) -> None:
         """Close the file. The map has its own descriptor, which would keep the lock."""
@@ -143,7 +150,7 @@ class ChunkLogs:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
             if self._sync:
                 os.fsync(descriptor)
-            log = ChunkLog(path, descriptor, len(header_line))
+            log = ChunkLog(path, descriptor, len(header_line), durable=self._sync)
             os.rename(temporary, path)
             if self._sync:
                 sync_folder(folder)

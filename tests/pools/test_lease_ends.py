@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._flows import pool_chunks
+from cycles._flows.reserve import open_lease
 
 from .conftest import ACTION, T
 from .virtual_clock import VirtualClock
@@ -64,6 +66,27 @@ def test_an_idle_pool_over_several_scopes_holds_nothing(shop: Shop) -> None:
     shop.clock.advance(3 * TTL_S)
     assert shop.count("extend") == extends, "nothing is left to renew"
     assert shop.use(pool, 10, 1, subject={"agent": "a1"}).is_pooled, "the pool opens a chunk again when it is used"
+
+
+def test_a_guard_whose_chunk_is_over_when_its_response_arrives_is_reserved_directly(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+
+    async def slow(*arguments: Any) -> Any:
+        opened.append(1)
+        assert len(opened) < 5, "the caller would wait for one chunk after the other"
+        lease = await open_lease(*arguments)
+        shop.clock.jump(2 * TTL_S)
+        return lease
+
+    monkeypatch.setattr(pool_chunks, "open_lease", slow)
+    pool = shop.pool()
+    guard = pool.reserve(T(10)).acquire()
+    assert (guard.is_pooled, len(opened)) == (False, 1)
+    guard.commit(T(7))
+    pool.close()
+    assert shop.money()[0] == 7
 
 
 def test_only_the_scopes_that_are_used_keep_their_chunks(shop: Shop) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -241,13 +242,14 @@ def test_durability_disk_syncs_the_part_in_the_chunk_of_a_commit_with_an_excess(
 
     monkeypatch.setattr(os, "fdatasync", watched)
     with setup.client(durability="disk") as client:
-        pool = client.pool(T(40), action=ACTION, chunk=T(20), overage_policy=policy)
-        guard = pool.reserve(T(10)).acquire()
+        pool = client.pool(T(60), action=ACTION, chunk=T(30), overage_policy=policy)
+        other, guard = pool.reserve(T(10)).acquire(), pool.reserve(T(10)).acquire()
         with contextlib.suppress(cycles.BudgetExceededError):
             guard.commit(T(35))
         in_chunk = 20 if policy == "ALLOW_IF_AVAILABLE" else 10
         assert len(synced) == 1, "a loss of power after the commit would lose its slot"
         assert b"\n+%d " % in_chunk in synced[0]
+        other.release()
     assert setup.server.charged == (35 if policy == "ALLOW_IF_AVAILABLE" else 10)
 
 
@@ -265,6 +267,35 @@ def test_a_chunk_that_is_sealed_during_the_sync_of_a_slot_does_not_make_the_comm
         monkeypatch.setattr(os, "fdatasync", sealed_meanwhile)
         guard = pool.reserve(T(10)).acquire()
         assert guard.commit(T(7)).status == "pooled"
+    assert setup.server.charged == 7
+
+
+def test_durability_disk_syncs_the_log_of_a_chunk_before_it_removes_it(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    sync, unlink = os.fdatasync, os.unlink
+
+    def synced(descriptor: int) -> None:
+        calls.append("sync")
+        sync(descriptor)
+
+    def unlinked(path: Any) -> None:
+        calls.extend(["unlink"] * Path(path).name.startswith("pool-"))
+        unlink(path)
+
+    monkeypatch.setattr(os, "fdatasync", synced)
+    monkeypatch.setattr(os, "unlink", unlinked)
+    with setup.client(durability="disk") as client:
+        pool = client.pool(T(400), action=ACTION)
+        guard = pool.reserve(T(10)).acquire()
+        guard.spend(T(7))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del guard  # nobody waits until its slot is on disk
+        until(lambda: pool.stats().spent == T(7))
+        pool.close()
+    assert calls == ["sync", "unlink"], "a loss of power would bring the log back without the slot"
     assert setup.server.charged == 7
 
 
