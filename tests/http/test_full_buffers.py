@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -37,7 +38,9 @@ class SlowReader:
             for size in (len(BODY), 2):
                 received = b""
                 while b"\r\n\r\n" not in received:
-                    received += accepted.recv(65536)
+                    if not (part := accepted.recv(65536)):
+                        return
+                    received += part
                 left = size - len(received.partition(b"\r\n\r\n")[2])
                 while left > 0 and (part := accepted.recv(1024 * 1024)):
                     left -= len(part)
@@ -48,8 +51,12 @@ class SlowReader:
 @pytest.fixture
 def server() -> Iterator[SlowReader]:
     server = SlowReader()
-    with server.listener:
-        yield server
+    yield server
+    server.begin.set()
+    with server.listener, contextlib.suppress(OSError):
+        socket.create_connection(server.listener.getsockname()).close()  # ends a wait for the first connection
+    server.thread.join(10)
+    assert not server.thread.is_alive(), "a thread that reads on takes half of the processor from all later tests"
 
 
 @pytest.fixture
