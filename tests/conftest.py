@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
+
+# Also where the environment turns it off, workers and the processes that tests start share compiled modules. Otherwise
+# each of them compiles the package again, which takes longer than most tests.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,3 +22,9 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         for name in [name for name in os.environ if name.startswith("CYCLES_") or name.lower().endswith("_proxy")]:
             environment.delenv(name)
         yield
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector away from what the modules hold: some tests call it, and it would look at all of that."""
+    gc.collect()
+    gc.freeze()
