@@ -94,6 +94,12 @@ _OPTIONS: Final = (
         help="Reject or pass requests that may cost money and cannot be metered.",
     ),
     click.option(
+        "--on-denied",
+        type=click.Choice(["refuse", "stop"]),
+        default="refuse",
+        help="What a denial does: only the call fails, or the command is stopped.",
+    ),
+    click.option(
         "--wait", metavar="SECONDS", type=Seconds(0, 86_400), help="How long to wait for budget before a denial."
     ),
     click.option(
@@ -119,7 +125,7 @@ def proxy_options(function: F) -> F:
     return function
 
 
-def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None, stops: bool = False) -> Run:
+def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None) -> Run:
     """Return a run with its ledger and its settings.
 
     Raises:
@@ -154,4 +160,4 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None, stops
     ledger = open_ledger(cli.config(), budget, embedded=embedded, keep=keep, nested=nested, approval=approval)
     if options["warn_at"]:
         warn_at(ledger.clients, options["warn_at"], lambda message: say(f"cycles: {message}"))
-    return Run(settings, ledger, stops=stops)
+    return Run(settings, ledger, stops=options["on_denied"] == "stop")

@@ -45,6 +45,8 @@ def command(cli: Cli, listen: tuple[str, int], proxy_key: str | None, **options:
     host, port = listen
     if not proxy_key and not _is_loopback(host):
         raise click.UsageError(f"{host} is not a loopback address: pass --proxy-key KEY, or set CYCLES_PROXY_KEY")
+    if options["on_denied"] == "stop":
+        raise click.UsageError("--on-denied stop needs a command: use cycles run, or leave the option out")
     run = make_run(cli, options, key=proxy_key or None)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -17,15 +17,9 @@ from cycles.cli._proxying import make_run, proxy_options
 
 @frame.command("run", context_settings={"allow_interspersed_args": False})
 @proxy_options
-@click.option(
-    "--on-denied",
-    type=click.Choice(["refuse", "stop"]),
-    default="refuse",
-    help="What a denial does: only the call fails, or the command is stopped.",
-)
 @click.option("--no-cycles-env", is_flag=True, help="Leave CYCLES_* unset for the command.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND [ARGUMENTS]...")
-def command(cli: Cli, arguments: tuple[str, ...], on_denied: str, no_cycles_env: bool, **options: Any) -> int:
+def command(cli: Cli, arguments: tuple[str, ...], no_cycles_env: bool, **options: Any) -> int:
     """Run a command; its OpenAI, Anthropic and Gemini calls are charged to a budget, and denied beyond it."""
     if not arguments:
         raise click.UsageError("there is no command: write it after --, like cycles run --budget 5USD -- COMMAND")
@@ -34,7 +28,7 @@ def command(cli: Cli, arguments: tuple[str, ...], on_denied: str, no_cycles_env:
     from cycles.proxy._child import blocked_signals
 
     with blocked_signals():
-        run = make_run(cli, options, stops=on_denied == "stop")
+        run = make_run(cli, options)
         ended = run.run(arguments, dict(os.environ), cycles_env=not no_cycles_env)
     lines = [json.dumps(ended.document)] if cli.out.json else [f"cycles: {message}" for message in ended.lines]
     with contextlib.suppress(OSError):  # the reader of stderr may have ended with the command

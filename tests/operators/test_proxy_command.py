@@ -97,6 +97,17 @@ def test_wrong_addresses_exit_2(listen: str, says: str) -> None:
     assert says in ran.err
 
 
+def test_on_denied_is_an_option_of_run_and_proxy_and_stop_needs_a_command(provider: FakeProvider) -> None:
+    ran = run_process("proxy", "--listen", "127.0.0.1:0", "--budget", "1USD", "--on-denied", "stop")
+    assert (ran.status, ran.out) == (2, "")
+    assert "--on-denied stop needs a command: use cycles run" in ran.err
+    process = start("proxy", "--listen", "127.0.0.1:0", "--budget", "1USD", "--on-denied", "refuse", "--json")
+    assert process.stdout is not None
+    assert "listening" in json.loads(process.stdout.readline())
+    process.terminate()
+    assert process.wait(30) == 0
+
+
 def test_a_port_in_use_exits_2(provider: FakeProvider) -> None:
     port = provider.url.rpartition(":")[2]
     ran = run_process("proxy", "--listen", f"127.0.0.1:{port}", "--budget", "1USD")
