@@ -105,7 +105,8 @@ def test_on_denied_is_an_option_of_run_and_proxy_and_stop_needs_a_command(provid
     assert process.stdout is not None
     assert "listening" in json.loads(process.stdout.readline())
     process.terminate()
-    assert process.wait(30) == 0
+    process.communicate(timeout=40)
+    assert process.returncode == 0
 
 
 def test_a_port_in_use_exits_2(provider: FakeProvider) -> None:
