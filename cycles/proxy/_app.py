@@ -84,6 +84,7 @@ class App:
         """Handle one request."""
         if scope["type"] != "http":
             return
+        self.totals.requests += 1
         exchange = Exchange(scope, receive, send)
         try:
             await self._handle(exchange)

@@ -132,7 +132,7 @@ class Run:
         self._ledger.close()
         document = totals.document(took, status)
         lines = [*notes, totals.line(took, self._ledger.budget)]
-        if not totals.calls and not totals.denied and not totals.passed and not notes:
+        if not totals.requests and not notes:
             lines.append("no call reached the proxy: the command may set its base URL itself")
         lines += [f"not metered: {count} to {path}" for path, count in totals.paths.items()]
         if other is not None:

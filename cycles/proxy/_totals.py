@@ -19,6 +19,7 @@ class Totals:
     """Counts of one run.
 
     Attributes:
+        requests: All requests that have reached the proxy.
         calls: Metered requests that were reserved.
         denied: Requests that were denied, with unknown models and unmetered paths.
         passed: Requests that cost nothing.
@@ -30,6 +31,7 @@ class Totals:
         reservations: Ids of the reservations, at most `MOST_IDS`.
     """
 
+    requests: int = 0
     calls: int = 0
     denied: int = 0
     passed: int = 0

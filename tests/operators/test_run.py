@@ -109,6 +109,15 @@ def test_the_command_gets_addresses_a_ledger_and_no_other_proxy_for_loopback(pro
     assert "OPENAI_BASE_URL" in ran.out
 
 
+def test_a_call_that_the_ledger_could_not_decide_has_reached_the_proxy(provider: FakeProvider) -> None:
+    env = environment(CYCLES_BASE_URL="http://127.0.0.1:9", CYCLES_API_KEY="cyc_live_x", CYCLES_TENANT="acme")
+    ran = run_process("run", "--budget", "1USD", *upstreams(provider), *agent("openai"), env=env)
+    assert ran.status == 1
+    assert "the budget server gave no decision" in ran.err
+    assert "no call reached the proxy" not in ran.err
+    assert provider.requests == []
+
+
 def test_what_a_base_url_variable_held_is_the_upstream(provider: FakeProvider) -> None:
     provider.reply(usage=USED, times=4)
     env = environment(OPENAI_BASE_URL=provider.openai_url)
