@@ -98,13 +98,14 @@ class SettlementTask:
             return self._left(records, record)
         if self.record is None and record.wait_ms(io.wall_ms()) > 0:
             return self._deferred(io, record, "deferred by the server's Retry-After", outage=False)
+        found = self.entry is not None or (self.saved and records.journaled)  # others settle what is in the journal
         if not self.saved:
             if records.save(record) and self.guard is not None:
                 self.guard.end_written_ahead()
             if records.is_taken(record):
                 return self._left(records, record)
         trace_id = self.guard.trace_id if self.guard is not None else None
-        record, result = run(attempt(io, record, trace_id, found=self.entry is not None))
+        record, result = run(attempt(io, record, trace_id, found=found))
         if isinstance(result, Taken):
             conclude(io, record, result, self.guard, recovered=True)
             return self._left(records, record)

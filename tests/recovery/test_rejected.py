@@ -148,6 +148,18 @@ def test_a_commit_that_was_received_before_is_confirmed_by_its_reservation(world
     assert world.rejected == []
 
 
+def test_an_excess_that_another_client_of_the_journal_has_settled_is_kept_once(world: Setup) -> None:
+    world.server.faults.status("commit", 401, body=error("UNAUTHORIZED"))
+    with world.client(retry_initial_delay=60.0) as first:
+        guard = first.reserve(cycles.tokens(100), action=ACTION, overage_policy="REJECT").acquire()
+        assert guard.commit(cycles.tokens(5_000_000)).status == "pending"
+        with world.client() as second:
+            assert second.flush(PATIENCE_S).pending == 0
+        assert (world.server.charged, world.rejected) == (100, [("BUDGET_EXCEEDED", 4_999_900)])
+        assert first.flush(PATIENCE_S).pending == 0
+    assert (world.server.charged, world.rejected) == (100, [("BUDGET_EXCEEDED", 4_999_900)])
+
+
 def test_another_amount_under_the_key_of_a_pending_one_is_rejected(world: Setup) -> None:
     world.server.faults.status("event", 503, times=None)
     with world.client() as client:

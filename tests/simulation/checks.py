@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ class Books:
     """The ledger, the journal and the notes of the callers, to be compared.
 
     Attributes:
-        disk_fails: Whether the journal may have lost what the disk did not take.
+        has_failed: Returns whether the disk did not take a file that contains a text: the journal may not have it.
         events: The agents, by the id of the record of an event.
         exempt: How many amounts the checks did not expect in the ledger: kept in `rejected/`, or lost with a disk that
             failed.
@@ -35,7 +35,7 @@ class Books:
     journal: Path
     programs: list[Program]
     ops: list[Op]
-    disk_fails: bool
+    has_failed: Callable[[str], bool]
     events: dict[str, str]
     exempt: int = 0
     lost: int = 0
@@ -61,11 +61,15 @@ class Books:
 
     def unsettled(self) -> Iterator[str]:
         """Yield what is not in the ledger although nothing has failed and each program has ended."""
+        left = {program.process: program.left_pending for program in self.programs}  # its close was too short
         for op in self.ops:
             settled = self.server.settled(op.account.scope)
             # A chunk of a pool may stay open as long as its client is in use.
             waits = op.kind == HELD or (op.kind.startswith("pool") and op.process.alive and not self._is_closed(op))
             if not waits and not self._is_right(op, settled, self._kept().get(op.agent, {0})):
+                left[op.process] -= 1
+                if left[op.process] >= 0:
+                    continue
                 yield f"{op.kind} {op.agent}: charged {settled} when its program ended"
 
     def unsettled_by(self, program: Program) -> Iterator[str]:
@@ -107,7 +111,7 @@ class Books:
 
     def _reported(self, op: Op) -> set[int]:
         """Return the amounts that the disk did not keep, but an error reported: the folder cannot be written."""
-        if not self.disk_fails:
+        if not self.has_failed(op.agent):
             return set()
         sums = {0}
         for program in self.programs:
@@ -118,12 +122,14 @@ class Books:
         return sums
 
     def _was_left_pending(self, op: Op) -> bool:
-        """Return whether the disk failed, and the process was killed or reported at its close what is pending."""
+        """Return whether the disk did not take its record, and its process was killed or closed with it pending."""
         program = next(program for program in self.programs if program.process is op.process)
-        if self.disk_fails and (program.left_pending > 0 or program.killed):
-            program.left_pending -= 1
+        if not self.has_failed(op.agent):
+            return False
+        if program.killed:
             return True
-        return False
+        program.left_pending -= 1
+        return program.left_pending >= 0
 
     def _sums(self) -> Iterator[str]:
         """Compare the sum of each outer scope with the sum of what is below it."""

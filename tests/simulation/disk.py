@@ -46,9 +46,12 @@ class SimOs:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self.faults = DiskFaults()
+        self.was_read_only = False
         self._open: dict[int, _Open] = {}
         self._dirty: set[str] = set()  # files whose content was not fsynced
         self._changed: dict[str, dict[str, bytes | None]] = {}  # what each change of a name replaced, not fsynced
+        self._failed: list[bytes] = []  # what writes that failed should have written
+        self._without_spend: set[Process | None] = set()  # processes that could not make a log of spend
         self._synced: dict[str, bytes] = {}  # what the disk has of the mapped logs of pools
 
     def __getattr__(self, name: str) -> Any:
@@ -57,6 +60,7 @@ class SimOs:
     def open(self, path: Any, flags: int, mode: int = 0o777) -> int:
         self._step()
         if self.faults.read_only and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            self.was_read_only = True
             raise OSError(errno.EROFS, "read-only file system", str(path))
         handle = os.open(path, flags, mode)
         current = self._hub.current
@@ -69,9 +73,11 @@ class SimOs:
     def write(self, handle: int, content: bytes) -> int:
         self._step()
         if self._hub.random.random() < self.faults.full:
+            self._note_failed(handle, content)
             raise OSError(errno.ENOSPC, "no space left on device")
         self._dirty.add(self._open[handle].path)
         if self._hub.random.random() < self.faults.torn:
+            self._note_failed(handle, content)
             os.write(handle, content[: len(content) // 2])
             raise OSError(errno.EIO, "input/output error")
         return os.write(handle, content)
@@ -138,6 +144,14 @@ class SimOs:
         """Return whether the file, and its name, survive a power loss."""
         return path.exists() and str(path) not in self._dirty and str(path) not in self._changed
 
+    def has_failed(self, text: str | None = None) -> bool:
+        """Return whether a write of something that contains this text has failed; without a text, any write."""
+        return self.was_read_only or any(text is None or f'"{text}"'.encode() in content for content in self._failed)
+
+    def keeps_spend(self, process: Process) -> bool:
+        """Return whether a process could make its logs of spend."""
+        return not self.was_read_only and process not in self._without_spend
+
     def opened_by(self, process: Process) -> list[str]:
         """Return the paths of the files that a process has open."""
         return sorted(each.path for each in self._open.values() if each.process is process)
@@ -172,6 +186,12 @@ class SimOs:
         self._dirty.clear()
         self._changed.clear()
 
+    def _note_failed(self, handle: int, content: bytes) -> None:
+        opened = self._open[handle]
+        self._failed.append(content)
+        if Path(opened.path).name.startswith("spend-"):
+            self._without_spend.add(opened.process)
+
     def _rename(self, source: str, target: str) -> None:
         if os.path.lexists(source):  # else the call fails and changes nothing
             self._change(target, source)
@@ -188,6 +208,7 @@ class SimOs:
     def _change(self, *paths: str) -> None:
         """Note the content behind the first name and behind the others that change with it."""
         if self.faults.read_only:
+            self.was_read_only = True
             raise OSError(errno.EROFS, "read-only file system", paths[0])
         if paths[0] not in self._changed:
             self._changed[paths[0]] = {path: _content(path) for path in paths}

@@ -14,6 +14,12 @@ POOL_FAULTS: Final = (
         "                    pass\n",
     ),
     Fault(
+        "the slot of a pooled guard is not synced",
+        "cycles/_flows/pool_guard.py",
+        "                await sync_slot(io, self)\n",
+        "                pass\n",
+    ),
+    Fault(
         "the amount of a sealed chunk's guard is dropped",
         "cycles/_flows/pool_guard.py",
         "                return Separate(amount, is_all=True)\n",

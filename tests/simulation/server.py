@@ -12,7 +12,7 @@ from attrs import frozen
 
 from cycles.embedded import server as embedded
 from cycles.embedded.http import Request, Response
-from cycles.embedded.records import KINDS, Budget, Record, StoredResponse
+from cycles.embedded.records import KINDS, Budget, Record, Reservation, StoredResponse
 from tests.simulation.accounts import TENANTS, Account, records
 from tests.simulation.hub import START_WALL_S, Hub
 from tests.simulation.network import Faults
@@ -21,6 +21,8 @@ COMMIT: Final = re.compile(r"/v1/reservations/([^/]+)/commit")
 EVENTS: Final = "/v1/events"
 RESERVATIONS: Final = "/v1/reservations"
 CHARGING: Final = ("commit", "event")
+LONGEST_LEASE_MS: Final = 2 * 60_000  # the longest ttl, extended once before its end
+SOON_S: Final = 0.01
 
 
 class Exchanged(Protocol):
@@ -157,6 +159,7 @@ class SimServer:
         self.restores = 0
         self.answers: Counter[str] = Counter()  # see `note_answer`
         self.confirmed: set[str] = set()  # keys and reservations whose charge a client has seen
+        self.decisions: Counter[str] = Counter()  # responses to reserves, by agent
         self._on_charge = on_charge
         self._clock = ServerClock(hub)
         self._process = hub.process("server")
@@ -194,6 +197,9 @@ class SimServer:
         if request.method == "GET":
             self.answers[request.target.rpartition("/")[2]] += 1
         elif request.target in (EVENTS, RESERVATIONS):
+            self.decisions[json.loads(request.body or b"{}")["subject"].get("agent", "")] += (
+                request.target == RESERVATIONS and status in (200, 409)
+            )
             if (status < 300) == (request.target == RESERVATIONS):
                 self.answers[json.loads(request.body or b"{}")["subject"].get("agent", "")] += 1
         elif status >= 300 and (match := COMMIT.fullmatch(request.target)):
@@ -206,16 +212,30 @@ class SimServer:
         else:
             self.confirmed.add(request.target.rpartition("/")[2])
 
-    def check_holds(self) -> None:
-        """Check that nothing is held any more."""
+    def watch_holds(self) -> None:
+        """Check of each lease that its hold is released when its grace period is over. Nobody extends it any more."""
+        for row in self._active():
+            if row.expires_at_ms - self._clock.now_ms() > LONGEST_LEASE_MS:
+                self.store.problems.append(f"the lease of {row.reservation_id} ends at {row.expires_at_ms}: too late")
+            self.hub.at(row.grace_ends_ms / 1000 - START_WALL_S + SOON_S, self._check_soon)
 
-        def check() -> None:
-            for tenant in TENANTS:
-                if held := self.ledger.balance(f"tenant:{tenant}").reserved.amount:
-                    self.store.problems.append(f"{held} still held after the end of each lease and its grace period")
-
+    def _check_soon(self) -> None:
         if self.up:
-            self.hub.start(self._process, check, "check of holds")
+            self.hub.start(self._process, self._check_holds, "check of holds")
+
+    def _active(self) -> list[Reservation]:
+        rows = self._server._ledger.tables.reservations.values()
+        return [row for row in rows if row.status == "ACTIVE"]
+
+    def _check_holds(self) -> None:
+        """Check that exactly the leases are held whose grace period is not over."""
+        ledger = self._server._ledger
+        with ledger.locked() as now_ms:
+            for tenant in TENANTS:
+                held = ledger.tables.budgets[f"tenant:{tenant}", "TOKENS"].reserved
+                live = [row for row in self._active() if row.tenant == tenant and row.grace_ends_ms >= now_ms]
+                if held != (right := sum(row.reserved for row in live)):
+                    self.store.problems.append(f"{tenant} holds {held}, and the leases of {right} are not over")
 
     def freeze(self, account: Account) -> None:
         """Freeze the budget of an account, as an operator does. Only outside of simulated threads."""

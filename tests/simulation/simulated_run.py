@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from cycles._core.records import file_name
-from cycles._core.requests import DEFAULT_GRACE_MS
 from tests.simulation import disk as disks, faults, network
 from tests.simulation.accounts import TENANTS, make_accounts
 from tests.simulation.checks import Books, agent_of, files
@@ -23,7 +22,6 @@ from tests.simulation.uses_sync import HELD, SYNC
 from tests.simulation.workload import FLUSH_S, MOMENT_S, Op, Program, client_of
 
 QUIET_S: Final = 4 * 3600.0  # virtual time without faults in which everything must be settled
-LONGEST_LEASE_S: Final = 2 * 60.0 + 20.0  # a new lease that was extended once, and the longest delay of the network
 LATER_S: Final = 8 * DAY_S  # after the server has deleted the keys of events
 
 
@@ -69,8 +67,8 @@ class SimulatedRun:
             self._faults.end()
             self._check_close(later=later)
             self._exit_all()
-            # Nobody extends a lease from now on, but for what is still in the network.
-            self.hub.at(self.hub.now_s + LONGEST_LEASE_S + DEFAULT_GRACE_MS / 1000 + 1.0, self.server.check_holds)
+            # Nobody extends a lease from now on, and a second later nothing is in the network.
+            self.hub.at(self.hub.now_s + 1.0, self.server.watch_holds)
             for tenant in TENANTS:
                 if any(op.account.tenant == tenant for op in self.ops):
                     self._sweep(tenant)
@@ -128,8 +126,8 @@ class SimulatedRun:
             if op.process is program.process and (not op.ended or (op.kind == HELD and not op.ends_after_close)):
                 op.killed_s = self.hub.awake_s
                 op.saved = op.agent in saved
-                op.keeps_spend = op.keeps_spend and keeps_spend and not self._faults.disk_fails
-                op.keeps_commits = not self._faults.disk_fails
+                op.keeps_spend = op.keeps_spend and keeps_spend and self._disk.keeps_spend(program.process)
+                op.keeps_commits = not self._disk.has_failed(op.agent)
         self._disk.release_locks(program.process)
 
     def _lose_power(self) -> None:
@@ -142,8 +140,16 @@ class SimulatedRun:
                 self._kill(program, keeps_spend=False)
         for op in self.ops:
             op.keeps_spend = False  # the log of spend of a process that was killed before is lost too
+            if op.dropped and op.killed_s is None and not self._is_recorded(op):
+                op.killed_s = self.hub.awake_s  # its record was not written yet, and the log of spend is lost
         self._disk.lose_power(self._journal)
         self._restart_soon()
+
+    def _is_recorded(self, op: Op) -> bool:
+        """Return whether the journal or the ledger has the settlement of a use."""
+        saved = files(self._journal, "v2-*.json")
+        is_saved = any(agent_of(record) == op.agent and self._is_saved(path) for path, record in saved)
+        return is_saved or self.server.settled(op.account.scope) > 0
 
     def _fork_one(self) -> None:
         running = [program for program in self._running() if hasattr(program, "client")]
@@ -211,7 +217,7 @@ class SimulatedRun:
             event = json.loads(body)
             self._events[f"event:{event['idempotency_key']}"] = event["subject"]["agent"]
         match = COMMIT.fullmatch(target)
-        if match is None or self._faults.disk_fails or match[1] in self._sent:
+        if match is None or match[1] in self._sent or self._disk.has_failed(match[1]):
             return
         self._sent.add(match[1])  # later another process may settle it and delete the record
         if not any(self._is_saved(path) for path in self._journal.rglob(file_name(match[1]))):
@@ -265,11 +271,12 @@ class SimulatedRun:
         kinds = SimBlocking | SimAsync if program.closed_in_loop else SimBlocking
         if any(each.process is process and isinstance(each, kinds) and not each.closed for each in self._connections):
             yield f"{process.name}: connections after close"
-        if not program.held and not self._faults.disk_fails and (names := self._disk.opened_by(process)):
+        if not program.held and not self._disk.has_failed() and (names := self._disk.opened_by(process)):
             yield f"{process.name}: files after close: {names}"
 
     def _books(self) -> Books:
-        return Books(self.server, self._journal, self._programs, self.ops, self._faults.disk_fails, self._events)
+        has_failed = self._disk.has_failed
+        return Books(self.server, self._journal, self._programs, self.ops, has_failed, self._events)
 
     def _check_books(self) -> None:
         for thread, error in self.hub.failures:

@@ -158,7 +158,7 @@ async def dropped_async(program: Program, op: Op) -> None:
     guard = await program.reserve(op)
     program.entered(op, guard)
     program.spend(op, guard, 15)
-    op.committing = True
+    op.committing = op.dropped = True
     del guard
 
 

@@ -28,6 +28,16 @@ def pool_of(program: Program, op: Op) -> Any:
     )
 
 
+def admits(program: Program, op: Op) -> contextlib.AbstractContextManager[None]:
+    """Check that a pool makes one reserve of two attempts, and one more for each decision that requires another.
+
+    A smaller chunk is reserved after a denial, and the guard itself after a chunk whose lease was over.
+    """
+    decisions = program.server.decisions
+    before = decisions[op.agent]
+    return program.within(op, "reserve", lambda: RESERVE_S * (1 + decisions[op.agent] - before))
+
+
 def entered(op: Op, guard: Any) -> None:
     """Note that a guard of the pool runs."""
     op.ran = True
@@ -54,7 +64,7 @@ def pool_sync(program: Program, op: Op) -> None:
     for _ in range(GUARDS):
         value = program.hub.random.choice(PARTS)
         try:
-            with program.within(op, "reserve", 2 * RESERVE_S):  # a chunk, then a direct reservation
+            with admits(program, op):
                 guard = pool.reserve(amount(10)).acquire()
         except (cycles.TransportError, cycles.ProtocolError):
             break
@@ -77,7 +87,7 @@ async def pool_async(program: Program, op: Op) -> None:
     for _ in range(GUARDS):
         value = program.hub.random.choice(PARTS)
         try:
-            with program.within(op, "reserve", 2 * RESERVE_S):
+            with admits(program, op):
                 guard = await pool.reserve(amount(10))
         except (cycles.TransportError, cycles.ProtocolError):
             break

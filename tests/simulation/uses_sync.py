@@ -204,7 +204,7 @@ def closed_generator_sync(program: Program, op: Op) -> None:
 def dropped_generator_sync(program: Program, op: Op) -> None:
     items = _generator(program, op)
     next(items)
-    op.committing = True
+    op.committing = op.dropped = True
     del items
 
 
@@ -241,7 +241,7 @@ def dropped_sync(program: Program, op: Op) -> None:
     guard = program.reserve(op).acquire()
     program.entered(op, guard)
     program.spend(op, guard, 15)
-    op.committing = True
+    op.committing = op.dropped = True
     del guard
 
 

@@ -52,6 +52,7 @@ class Op:
     keeps_spend: bool = True  # False: a kill may lose its spend too: a token has it, or the power was lost
     keeps_commits: bool = True  # False: the disk failed, so the record of a commit may be missing
     ends_after_close: bool = False
+    dropped: bool = False  # nobody waits for its settlement
     rejected: str | None = None  # the typed error of an understood rejection
     ran: bool = False
     may_run_unreserved: bool = False
@@ -142,9 +143,10 @@ class Program:
         """Commit some of the guards that are in use after the close of their client."""
         while self.held and self.hub.random.random() < 0.5:
             op, guard = self.held.pop()
-            op.committing, op.ends_after_close = True, True
+            op.committing, op.ends_after_close, op.ended = True, True, False
             with contextlib.suppress(cycles.ProtocolError), self.settles(op, "commit"):
                 self.left_pending += guard.commit().status == "pending"
+            op.ended = True
 
     def fork(self, process: Process) -> Program:
         """Return the program of a forked child. It has the client of its parent."""
