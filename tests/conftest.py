@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -13,6 +14,18 @@ import pytest
 # each of them compiles the package again, which takes longer than most tests.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+with contextlib.suppress(ImportError):  # the environments of integrations and providers have no hypothesis
+    from hypothesis import HealthCheck, settings
+
+    # A busy machine is no failure. With CI_SIGNALS, which `.ci/run` sets, the examples are the same in each run.
+    settings.register_profile(
+        "cycles",
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        derandomize="CI_SIGNALS" in os.environ,
+    )
+    settings.load_profile("cycles")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -83,11 +83,12 @@ def test_all_requests_of_onboard_have_its_headers() -> None:
 def test_a_timeout_of_one_call_ends_its_attempts() -> None:
     server = cycles.EmbeddedServer(budgets={SCOPE: FIVE}, admin_api_key="admin")
     with server, server.listen() as url, Admin(url, "admin") as admin:
-        server.faults.delay("getTenant", 5.0, times=None)
+        admin.tenant("acme")  # connects, which may take longer than the timeout on a busy machine
+        server.faults.delay("getTenant", 60.0, times=None)
         started = time.monotonic()
         with pytest.raises(cycles.TransportError, match="timed out"):
             admin.tenant("acme", timeout=0.05)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 30
 
 
 def test_headers_of_a_call_replace_those_of_the_same_name() -> None:

@@ -7,14 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 import cycles
 from tests.support.fixtures import events as events, world as world
 from tests.support.worlds import ACTION as ACTION, World as World
-
-settings.register_profile("cycles", deadline=None)  # a busy machine is no failure
-settings.load_profile("cycles")
 
 BUDGETS = [cycles.usd(100), cycles.tokens(1_000_000), cycles.credits(1_000)]
 

@@ -133,7 +133,7 @@ class Queue:
     def __call__(self, request: cycles.ApprovalRequest) -> Any:
         self.calls += 1
         self.asked.set()
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         count, total = request.waiting
         assert isinstance(count, int)
         assert isinstance(total, cycles.Amount)
@@ -156,14 +156,14 @@ def _compete(server: cycles.EmbeddedServer, queue: Queue, count: int) -> list[st
 
         first = threading.Thread(target=work)
         first.start()
-        assert queue.asked.wait(10)
+        assert queue.asked.wait(60)
         others = [threading.Thread(target=work) for _ in range(count - 1)]
         gates = client._runtime().channel.soft_limits._approvals._gates  # type: ignore[union-attr]
         [gate] = gates.values()
         entered = _counting(gate, count - 1)
         for thread in others:
             thread.start()
-        assert entered.wait(10)
+        assert entered.wait(60)
         queue.go.set()
         for thread in (first, *others):
             thread.join()

@@ -94,20 +94,20 @@ async def test_all_requests_of_an_attached_guard_have_its_headers(world: World, 
 
 
 async def test_a_timeout_of_a_pool_ends_its_attempts(world: World, server: cycles.EmbeddedServer) -> None:
-    server.faults.delay("reserve", 5.0, times=2)
+    server.faults.delay("reserve", 60.0, times=2)
     started = time.monotonic()
     pool = world.client.pool(cycles.tokens(1_000), action=ACTION, timeout=0.05)
     with pool, pytest.raises(cycles.TransportError, match="timed out"):
         await world.acquire(pool.reserve(cycles.tokens(10)))
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 30
 
 
 async def test_a_timeout_of_one_reservation_ends_its_attempts(world: World, server: cycles.EmbeddedServer) -> None:
-    server.faults.delay("reserve", 5.0, times=2)
+    server.faults.delay("reserve", 60.0, times=2)
     started = time.monotonic()
     with pytest.raises(cycles.TransportError, match=r"timed out .*: 0.05 s; raise timeout \(CYCLES_TIMEOUT\)"):
         await world.acquire(world.reserve(timeout=0.05))
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ async def test_waiting_for_budget(world: World, server: Any) -> None:
     async with world.enter(world.client.reserve(cycles.tokens(999_950), action=ACTION)) as first:
         timer = threading.Timer(0.05, server.ledger.fund, ("tenant:acme", cycles.tokens(500)))
         timer.start()
-        async with world.enter(reserve(world, wait=10.0)) as second:
+        async with world.enter(reserve(world, wait=60.0)) as second:
             assert second.state == "active"
         timer.join()
         with pytest.raises(cycles.BudgetExceededError):

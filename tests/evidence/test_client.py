@@ -28,6 +28,7 @@ class Server:
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
+        self.timeout_s = 60.0
         self.bodies: dict[str, Any] = {
             f"/v1/evidence/{ID}": ENVELOPE,
             "/v1/.well-known/cycles-jwks.json": key_set(),
@@ -49,7 +50,7 @@ class Server:
             base_url=base_url,
             api_key="cyc_live_secret",
             journal=False,
-            timeout=0.2,
+            timeout=self.timeout_s,
             http_client=httpx.Client(transport=transport),
             async_http_client=httpx.AsyncClient(transport=transport),
         )
@@ -158,6 +159,7 @@ def test_a_key_set_that_cannot_be_read_does_not_classify_the_envelope(
     server: Server, verify: Verify, body: Any
 ) -> None:
     server.bodies["/v1/.well-known/cycles-jwks.json"] = body
+    server.timeout_s = 1.0  # the client reads the key set again until then
     verdict = verify(ID)
     assert verdict.disposition == "signer_resolution_failed"
     assert "key set" in verdict.reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from cycles.embedded.request_log import ReceivedRequest
 from cycles.embedded.routes import find
 from cycles.embedded.serve import Listener
 from tests.support.fixtures import events as events, world as world
-from tests.support.waiting import Arrivals, until
+from tests.support.waiting import Arrivals, hold_responses, until
 from tests.support.worlds import ACTION as ACTION, World as World
 
 TENANT = "acme"
@@ -55,6 +56,10 @@ class Shop:
         base = {"base_url": self.url, "api_key": key, "tenant": TENANT, "journal_dir": self._folder}
         return {**base, "retry_initial_delay": 0.01, **changes}
 
+    def hold(self, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+        """Let each response that a fault delays wait for the returned event, and not for a time."""
+        return hold_responses(monkeypatch)
+
     def client(self, **changes: Any) -> cycles.Cycles:
         client = cycles.Cycles(**self.settings(**changes))
         self._stack.callback(client.close)
@@ -70,7 +75,7 @@ class Shop:
     def operations(self) -> list[str | None]:
         return [request.operation for request in self.server.requests]
 
-    def until(self, condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    def until(self, condition: Callable[[], object], timeout_s: float = 60.0) -> None:
         """Returns once the condition holds: work in the background needs a moment."""
         until(condition, timeout_s, step_s=0.002, what=lambda: f"so far {self.operations}, {self.money()}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import cycles
 from cycles._drivers import commit_queue
 from tests.recovery.kit import records_in
+from tests.support.waiting import PATIENCE_S
 
 from .conftest import ACTION, Shop, World
 
@@ -20,13 +22,13 @@ BUDGET_EXCEEDED = {"error": "BUDGET_EXCEEDED", "message": "no", "request_id": "r
 pytestmark = pytest.mark.anyio
 
 
-LATE_S = 0.15
-
-
 @pytest.fixture
-def slow(shop: Shop) -> None:
-    """Let the server respond late to each commit."""
-    shop.faults.delay("commit", LATE_S, times=None)
+def respond(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Let the server respond to no commit until this event is set."""
+    go_on = shop.hold(monkeypatch)
+    shop.faults.delay("commit", 1.0, times=None)
+    yield go_on
+    go_on.set()
 
 
 async def commit_unsettled(world: World, amount: int, **options: Any) -> Any:
@@ -36,22 +38,25 @@ async def commit_unsettled(world: World, amount: int, **options: Any) -> Any:
     return guard
 
 
-async def settled(world: World, guard: Any, timeout: float | None = 10.0) -> Any:
+async def settled(world: World, guard: Any, timeout: float | None = PATIENCE_S) -> Any:
     return await world.get(guard.settled(timeout))
 
 
-async def test_commit_returns_before_the_server_has_the_amount(world: World, shop: Shop, slow: None) -> None:
+async def test_commit_returns_before_the_server_has_the_amount(
+    world: World, shop: Shop, respond: threading.Event
+) -> None:
     guard = await commit_unsettled(world, 7)
     assert (guard.state, guard.settlement.status) == ("pending", "pending")
     early = await settled(world, guard, 0.01)
     assert early.status == "pending"
+    respond.set()
     late = await settled(world, guard)
     assert (late.status, late.charged, guard.state) == ("committed", T(7), "committed")
     assert guard.settlement is late
     assert shop.money() == (7, 0)
 
 
-async def test_the_record_is_saved_before_commit_returns(world: World, shop: Shop, slow: None) -> None:
+async def test_the_record_is_saved_before_commit_returns(world: World, shop: Shop, respond: threading.Event) -> None:
     guard = await commit_unsettled(world, 7)
     (record,) = records_in(shop._folder)
     assert record["reservation_id"] == guard.reservation_id
@@ -67,20 +72,26 @@ async def test_nothing_is_reported_as_pending(world: World, shop: Shop, events: 
     assert [type(event).__name__ for event in events] == ["Reserved", "Settled"]
 
 
-async def test_a_full_queue_makes_commit_wait_for_its_own_request(shop: Shop, slow: None) -> None:
+async def test_a_full_queue_makes_commit_wait_for_its_own_request(shop: Shop, respond: threading.Event) -> None:
     client = shop.client(background_commits=1)
     queued = await commit_unsettled(World("sync", client), 1)
+    await shop.arrivals.arrives("commit", 1)
+    shop.faults.clear()
     guard = client.reserve(T(100), action=ACTION).acquire()
     assert guard.commit(T(2), wait=False).status == "committed"
+    respond.set()
     assert queued.settled().status == "committed"
     assert shop.money() == (3, 0)
 
 
-async def test_a_full_queue_makes_a_task_wait_for_its_own_request(shop: Shop, slow: None) -> None:
+async def test_a_full_queue_makes_a_task_wait_for_its_own_request(shop: Shop, respond: threading.Event) -> None:
     client = shop.client(background_commits=1)
     queued = await commit_unsettled(World("async", client), 1)
+    await shop.arrivals.arrives("commit", 1)
+    shop.faults.clear()
     guard = await client.reserve(T(100), action=ACTION)
     assert (await guard.commit(T(2), wait=False)).status == "committed"
+    respond.set()
     assert (await queued.settled()).status == "committed"
 
 
@@ -93,15 +104,15 @@ async def test_one_worker_sends_back_to_back(world: World, shop: Shop) -> None:
 
 
 async def test_slow_responses_get_more_workers_and_at_most_four(
-    world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch
+    world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch, respond: threading.Event
 ) -> None:
     monkeypatch.setattr(commit_queue, "SLOW_S", 0.0)  # every wait in the queue is long enough for one more worker
-    shop.faults.delay("commit", 1.0, times=4)
     guards = [await commit_unsettled(world, 1)]
     for _ in range(6):
         guards.append(await commit_unsettled(world, 1))
     await shop.arrivals.arrives("commit", 4)
     assert len(shop.sent("commit")) == 4
+    respond.set()
     for guard in guards:
         await settled(world, guard)
     assert shop.money() == (7, 0)
@@ -153,7 +164,7 @@ async def test_settled_returns_the_settlement_of_a_commit_that_waited(world: Wor
 
 
 @pytest.mark.parametrize("end", ["spend", "actual", "raise"])
-async def test_the_end_of_a_block_does_not_wait(world: World, slow: None, end: str) -> None:
+async def test_the_end_of_a_block_does_not_wait(world: World, respond: threading.Event, end: str) -> None:
     actual = T(7) if end == "actual" else None
     try:
         async with world.enter(world.reserve(settle="background", actual=actual)) as guard:
@@ -164,16 +175,18 @@ async def test_the_end_of_a_block_does_not_wait(world: World, slow: None, end: s
     except KeyError:
         pass
     assert guard.state == "pending"
+    respond.set()
     assert (await settled(world, guard)).charged == T(7)
 
 
-async def test_a_decorated_function_does_not_wait(world: World, shop: Shop, slow: None) -> None:
+async def test_a_decorated_function_does_not_wait(world: World, shop: Shop, respond: threading.Event) -> None:
     @world.client.guarded(T(100), action=ACTION, actual=lambda result: T(result), settle="background")
     def work() -> int:
         return 7
 
     assert work() == 7
     assert [each.amount for each in world.client.pending()] == [T(7)]
+    respond.set()
     shop.until(lambda: shop.money() == (7, 0))
 
 
@@ -190,15 +203,16 @@ async def test_flush_sends_what_is_queued(world: World, shop: Shop) -> None:
     assert shop.money() == (55, 0)
 
 
-async def test_a_flush_counts_what_is_still_being_sent(world: World, shop: Shop, slow: None) -> None:
+async def test_a_flush_counts_what_is_still_being_sent(world: World, shop: Shop, respond: threading.Event) -> None:
     guard = await commit_unsettled(world, 7)
     await shop.arrivals.arrives("commit", 1)
     assert (await world.get(world.operations.flush(timeout=0.01))).pending == 1
     assert len(await world.get(world.operations.pending())) == 1
+    respond.set()
     assert (await settled(world, guard)).status == "committed"
 
 
-async def test_a_close_reports_what_is_still_being_sent(shop: Shop, slow: None) -> None:
+async def test_a_close_reports_what_is_still_being_sent(shop: Shop, respond: threading.Event) -> None:
     client = shop.client(flush_timeout=0.01)
     left: list[Any] = []
     client.on_event(lambda event: left.append(event) if type(event).__name__ == "SettlementsLeftPending" else None)
@@ -208,7 +222,7 @@ async def test_a_close_reports_what_is_still_being_sent(shop: Shop, slow: None) 
     assert [(event.pending, event.total) for event in left] == [(1, str(T(7)))]
 
 
-async def test_a_close_reports_what_a_caller_is_still_settling(shop: Shop, slow: None) -> None:
+async def test_a_close_reports_what_a_caller_is_still_settling(shop: Shop, respond: threading.Event) -> None:
     client = shop.client(flush_timeout=0.01)
     left: list[Any] = []
     client.on_event(lambda event: left.append(event) if type(event).__name__ == "SettlementsLeftPending" else None)
@@ -217,7 +231,8 @@ async def test_a_close_reports_what_a_caller_is_still_settling(shop: Shop, slow:
     caller.start()
     await shop.arrivals.arrives("commit", 1)
     client.close()
-    caller.join(10.0)
+    respond.set()
+    caller.join(PATIENCE_S)
     assert [(event.pending, event.total) for event in left] == [(1, str(T(7)))]
 
 
@@ -230,13 +245,14 @@ async def test_closing_sends_what_is_queued(shop: Shop) -> None:
     assert records_in(shop._folder) == []
 
 
-def test_a_loop_that_ends_leaves_its_queue_to_the_background(shop: Shop, slow: None) -> None:
+def test_a_loop_that_ends_leaves_its_queue_to_the_background(shop: Shop, respond: threading.Event) -> None:
     client = shop.client()
 
     async def commit_some() -> list[Any]:
         return [await commit_unsettled(World("async", client), amount) for amount in range(1, 11)]
 
     guards = asyncio.run(commit_some())
+    respond.set()
     shop.until(lambda: shop.money() == (55, 0))
     client.close()
     assert {guard.state for guard in guards} == {"committed"}
@@ -251,7 +267,7 @@ def test_closing_ends_the_wait_for_a_settlement(shop: Shop) -> None:
     waiting = threading.Thread(target=lambda: found.append(guard.settled()))
     waiting.start()
     client.close()
-    waiting.join(5.0)
+    waiting.join(PATIENCE_S)
     assert [settlement.status for settlement in found] == ["pending"]
 
 
@@ -269,12 +285,13 @@ def test_after_close_a_commit_is_sent_in_the_foreground(shop: Shop) -> None:
     assert guard.commit(T(7), wait=False).status in ("committed", "recorded_as_event")
 
 
-def test_the_lease_is_renewed_until_the_amount_is_confirmed(shop: Shop, slow: None) -> None:
+def test_the_lease_is_renewed_until_the_amount_is_confirmed(shop: Shop, respond: threading.Event) -> None:
     client = shop.client()
     guard = client.reserve(T(100), action=ACTION).acquire()
     guard.commit(T(7), wait=False)
     heartbeat = guard._state.heartbeat
     assert heartbeat is not None
     assert not heartbeat.ended
+    respond.set()
     guard.settled()
     assert heartbeat.ended

@@ -17,13 +17,14 @@ import pytest
 
 import cycles
 from cycles._journal.journal import Journal
+from tests.support.waiting import PATIENCE_S
 
 from .conftest import ACTION, Shop
 
 pytestmark = pytest.mark.anyio
 
 T = cycles.tokens
-LATE_S = 0.1
+LATE_S = 60.0  # later than any cancellation here; the server waits no longer than the client stays connected
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -81,7 +82,7 @@ async def test_in_the_middle_of_a_commit(client: cycles.Cycles, shop: Shop, time
     task = asyncio.create_task(work())
     await arrives(shop, "commit")
     await cancel(task, times)
-    await client.aio.flush(5)
+    await client.aio.flush(PATIENCE_S)
     assert shop.money() == (7, 0)
     assert len({request.idempotency_key for request in shop.sent("commit")}) == 1
     assert not shop.sent("release")
@@ -93,7 +94,7 @@ async def test_the_guard_shows_a_commit_that_was_cancelled(client: cycles.Cycles
     task = asyncio.create_task(guard.commit(T(7)))
     await arrives(shop, "commit")
     await cancel(task, 1)
-    await client.aio.flush(5)
+    await client.aio.flush(PATIENCE_S)
     assert guard.state == "committed"
     assert guard.settlement is not None
     assert guard.settlement.charged == T(7)
@@ -145,12 +146,20 @@ async def test_before_anything_was_sent(client: cycles.Cycles, shop: Shop) -> No
 
 @pytest.mark.parametrize("at", ["reserve", "commit", "release"])
 async def test_a_timeout_is_a_timeout(client: cycles.Cycles, shop: Shop, at: str) -> None:
-    shop.faults.delay(at, 5 * LATE_S)
+    shop.faults.delay(at, LATE_S)
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(LATE_S), reserve(client) as guard:
-            if at == "commit":
-                await guard.commit(T(7))
-    await client.aio.flush(5)
+        async with asyncio.timeout(None) as limit:
+
+            async def end_once_arrived() -> None:
+                await arrives(shop, at)
+                limit.reschedule(asyncio.get_running_loop().time())
+
+            ending = asyncio.create_task(end_once_arrived())
+            async with reserve(client) as guard:
+                if at == "commit":
+                    await guard.commit(T(7))
+    await ending
+    await client.aio.flush(PATIENCE_S)
     shop.until(lambda: shop.money() == (7 if at == "commit" else 0, 0))
 
 
@@ -215,13 +224,13 @@ async def test_a_commit_in_a_scope_that_is_cancelled_already(client: cycles.Cycl
 
 async def test_a_cancelled_caller_is_not_kept_for_long(client: cycles.Cycles, shop: Shop) -> None:
     """What it leaves behind continues without it."""
-    shop.faults.delay("commit", 1.5)
+    shop.faults.delay("commit", LATE_S)
     guard = await reserve(client)
     task = asyncio.create_task(guard.commit(T(7)))
     await arrives(shop, "commit")
     before = asyncio.get_running_loop().time()
     await cancel(task, 1)
-    assert asyncio.get_running_loop().time() - before < 1.2
+    assert asyncio.get_running_loop().time() - before < LATE_S / 2
     shop.until(lambda: shop.money() == (7, 0))
 
 
@@ -235,7 +244,7 @@ def test_a_loop_that_ends_in_the_middle_of_a_commit(client: cycles.Cycles, shop:
         await arrives(shop, "commit")
 
     asyncio.run(main())  # cancels the task and winds up
-    client.flush(5)
+    client.flush(PATIENCE_S)
     assert guards[0].state == "committed"
     assert shop.money() == (7, 0)
 
@@ -244,7 +253,7 @@ def test_a_loop_that_ends_in_the_middle_of_a_commit(client: cycles.Cycles, shop:
 def test_a_loop_that_ends_before_a_settlement_does(shop: Shop) -> None:
     """The caller is cancelled, waits a moment for the response, and then its loop is closed, without a journal."""
     client = shop.client(journal=False)
-    shop.faults.delay("commit", 1.0)
+    shop.faults.delay("commit", LATE_S)
 
     async def main() -> None:
         guard = await reserve(client)
@@ -254,7 +263,7 @@ def test_a_loop_that_ends_before_a_settlement_does(shop: Shop) -> None:
 
     asyncio.run(main())
     gc.collect()
-    assert client.flush(5).pending == 0
+    assert client.flush(PATIENCE_S).pending == 0
     assert shop.money() == (7, 0)
     assert len(shop.sent("commit")) == 2
     assert len({request.idempotency_key for request in shop.sent("commit")}) == 1
@@ -348,7 +357,7 @@ async def test_while_the_file_of_a_settlement_goes(shop: Shop, monkeypatch: pyte
 
     def slowly(journal: Journal, record: Any) -> None:
         loop.call_soon_threadsafe(removing.set)
-        assert may_go_on.wait(5)
+        assert may_go_on.wait(PATIENCE_S)
         forget(journal, record)
 
     monkeypatch.setattr(Journal, "delete", slowly)
@@ -361,7 +370,7 @@ async def test_while_the_file_of_a_settlement_goes(shop: Shop, monkeypatch: pyte
             await guard.commit(T(7))
 
     task = asyncio.ensure_future(work())
-    await asyncio.wait_for(removing.wait(), 5)
+    await asyncio.wait_for(removing.wait(), PATIENCE_S)
     await cancel(task, 1)
     may_go_on.set()
     await client.aclose()

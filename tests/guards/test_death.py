@@ -93,12 +93,16 @@ def test_an_interrupt_in_the_block_of_a_loop(client: cycles.Cycles, shop: Shop) 
 
 
 def test_an_interrupt_while_waiting_for_budget(client: cycles.Cycles, shop: Shop) -> None:
-    reservation = client.reserve(T(2_000_000), action=ACTION, wait=5)
-    timer = threading.Timer(0.05, interrupt)
-    timer.start()
+    def interrupt_the_wait() -> None:
+        shop.arrivals.wait_for("reserve")
+        interrupt()
+
+    reservation = client.reserve(T(2_000_000), action=ACTION, wait=600)
+    thread = threading.Thread(target=interrupt_the_wait)
     with pytest.raises(KeyboardInterrupt):
+        thread.start()
         reservation.acquire()
-    timer.join()
+    thread.join()
     assert shop.money() == (0, 0)
 
 
@@ -224,7 +228,7 @@ def child(shop: Shop, script: str, **settings: Any) -> subprocess.CompletedProce
     wanted = {**shop.settings(**settings)}
     wanted["journal_dir"] = str(wanted["journal_dir"])
     command = [sys.executable, "-W", "error", "-c", CHILD + script, json.dumps(wanted)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=Path(__file__).parents[2])
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
 
 
 def test_a_process_that_ends_in_the_middle_of_its_block(shop: Shop) -> None:

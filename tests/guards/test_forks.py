@@ -43,11 +43,11 @@ def wait_at_the_point():
     left -= 1
     if left == 0:
         reached.set()
-        forking.wait(30)
+        forking.wait(60)
 
 caller = threading.Thread(target=traced, args=(wait_at_the_point,))
 caller.start()
-assert reached.wait(30)
+assert reached.wait(60)
 pid = os.fork()
 if pid == 0:
     os._exit(0 if decide() else 1)
@@ -66,6 +66,6 @@ def test_a_fork_while_another_thread_makes_the_first_call_hangs_no_child(percent
             [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PROGRAM, stub.url, str(percent)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "done\n", "")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.support.waiting import PATIENCE_S
 
 from .conftest import ACTION, Shop, World
 
@@ -93,7 +94,7 @@ def test_of_threads_that_race_for_one_guard_one_settles_it(client: cycles.Cycles
         lost: list[BaseException] = []
 
         def end(verb: Callable[[], object], start: threading.Barrier = start, lost: list[BaseException] = lost) -> None:
-            start.wait(5)
+            start.wait(PATIENCE_S)
             try:
                 verb()
             except cycles.GuardFinalizedError as error:
@@ -104,7 +105,7 @@ def test_of_threads_that_race_for_one_guard_one_settles_it(client: cycles.Cycles
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(PATIENCE_S)
         assert len(lost) == 3
         assert len(shop.sent("commit") + shop.sent("release")) == 1
     assert shop.money()[1] == 0
@@ -154,7 +155,7 @@ class Spending(Mapping[str, Any]):
             return iter(())
         thread = threading.Thread(target=self._guard.spend, args=(T(3),))
         thread.start()
-        thread.join(5)
+        thread.join(PATIENCE_S)
         return iter(())
 
     def __len__(self) -> int:

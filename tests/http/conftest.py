@@ -1,4 +1,4 @@
-"""A client against a scripted server: short timeouts, no retries in the background that matter."""
+"""A client against a scripted server; a test that expects a timeout shortens it. No retries in the background."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from tests.support.stub import Answer, Stub, ok
 
 KEY = "cyc_live_0123456789abcdef"
 ACTION = ("llm.completion", "small-model")
-TIMEOUT_S = 0.25
+PATIENCE_S = 30.0
+"""How long a healthy request may take; only a failing test waits that long."""
 AMOUNT = {"unit": "TOKENS", "amount": 100}
 
 CREATED = {
@@ -38,6 +39,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "event": {"status": "APPLIED", "event_id": "evt-1"},
 }
 """The smallest answer of each operation that proves it."""
+SETTLING = ("commit", "release", "extend")
 
 Make = Callable[..., cycles.Cycles]
 
@@ -47,6 +49,8 @@ class Caller:
 
     def __init__(self, kind: str, make: Make) -> None:
         self.is_async = kind == "async"
+        self.timeout_s = PATIENCE_S
+        """Of the operation; the calls before it have more time."""
         self._make = make
         self.guard: Any = None
         self.client: Any = None
@@ -56,10 +60,13 @@ class Caller:
         return asyncio.run(self._call(operation, stub, answers, settings))
 
     async def _call(self, operation: str, stub: Stub, answers: tuple[Answer, ...], settings: dict[str, Any]) -> Any:
+        if operation not in SETTLING:
+            settings = {"timeout": self.timeout_s, **settings}
         self.client = self._make(stub.url, **settings)
-        if operation in ("commit", "release", "extend"):
+        if operation in SETTLING:
             stub.then(ok(CREATED))
             self.guard = await self.get(self._acquire())
+            self.client._runtime().channel.timeout_s = self.timeout_s
         stub.then(*answers)
         try:
             return await self.get(self._start(operation))
@@ -98,13 +105,13 @@ class Caller:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Clients with short timeouts. What is still pending ends with them."""
+    """Clients that do not repeat. What is still pending ends with them."""
     with contextlib.ExitStack() as stack:
 
         def client(url: str, **settings: Any) -> cycles.Cycles:
             base: dict[str, Any] = {
-                "timeout": TIMEOUT_S,
-                "connect_timeout": TIMEOUT_S,
+                "timeout": PATIENCE_S,
+                "connect_timeout": PATIENCE_S,
                 "flush_timeout": 0.0,
                 "journal": False,
             }

@@ -15,6 +15,9 @@ from cycles._http.factory import Async, Blocking, asynchronous, blocking
 
 HEADERS = [(b"X-Cycles-API-Key", b"cyc_live_secret"), (b"Content-Type", b"application/json")]
 
+CONNECT_S = 30.0
+"""More than any healthy attempt takes; a test of a connection that is never made has a shorter timeout of its own."""
+
 
 class Send(Protocol):
     def __call__(
@@ -41,14 +44,14 @@ def _open(kind: str, url: str, stack: contextlib.ExitStack) -> Send:
     endpoint = Endpoint(url)
     if kind in ("threads", "httpx"):
         client = stack.enter_context(httpx.Client()) if kind == "httpx" else None
-        sync = blocking(endpoint, connect_timeout_s=0.25, max_connections=4, client=client)
+        sync = blocking(endpoint, connect_timeout_s=CONNECT_S, max_connections=4, client=client)
         stack.callback(sync.close)
         return _sender(sync)
     runner = stack.enter_context(asyncio.Runner())
     async_client = httpx.AsyncClient() if kind == "httpx-async" else None
     if async_client is not None:
         stack.callback(lambda: runner.run(async_client.aclose()))
-    tasks = asynchronous(endpoint, connect_timeout_s=0.25, max_connections=4, client=async_client)
+    tasks = asynchronous(endpoint, connect_timeout_s=CONNECT_S, max_connections=4, client=async_client)
     stack.callback(lambda: runner.run(tasks.aclose()))
     return _async_sender(tasks, runner)
 
@@ -59,7 +62,7 @@ def _sender(connections: Blocking) -> Send:
         target: str = "/v1/x",
         body: bytes = b"{}",
         *,
-        timeout_s: float = 3.0,
+        timeout_s: float = 30.0,
         headers: object = HEADERS,
     ) -> Reply:
         return connections.send(method, target, headers, body, timeout_s)  # type: ignore[arg-type]
@@ -73,7 +76,7 @@ def _async_sender(connections: Async, runner: asyncio.Runner) -> Send:
         target: str = "/v1/x",
         body: bytes = b"{}",
         *,
-        timeout_s: float = 3.0,
+        timeout_s: float = 30.0,
         headers: object = HEADERS,
     ) -> Reply:
         return runner.run(connections.send(method, target, headers, body, timeout_s))  # type: ignore[arg-type]

@@ -24,7 +24,8 @@ from cycles._http.httpx_client import AsyncClient, BlockingClient
 from tests.support.stub import Stub, drip, ok
 
 CONNECT_S = 0.3
-SOON_S = 2.0  # far less than a hang, far more than any healthy attempt
+SOON_S = 30.0  # far less than a hang, far more than any healthy attempt
+HANG_S = 100.0
 
 
 def exchange(kind: str, endpoint: Endpoint, times: int = 1) -> list[Reply | ExchangeError]:
@@ -76,7 +77,7 @@ class NameService:
         if host != "server.test":
             return self._real(host, port, *args, **kwargs)
         self.calls += 1
-        self.responds.wait(10.0)
+        self.responds.wait(HANG_S)
         return [found for address in self.addresses for found in self._real(address, port, type=socket.SOCK_STREAM)]
 
 
@@ -114,7 +115,7 @@ def test_async_code_resolves_names_although_the_loops_executor_is_busy(names: Na
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(1))
         release = threading.Event()
-        busy = loop.run_in_executor(None, release.wait, 10.0)
+        busy = loop.run_in_executor(None, release.wait, HANG_S)
         connections = AsyncConnections(endpoint, connect_timeout_s=CONNECT_S, max_connections=1)
         try:
             return (await connections.send("POST", "/", [], b"{}", SOON_S)).status

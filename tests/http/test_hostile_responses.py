@@ -16,7 +16,10 @@ from .conftest import ANSWERS, CREATED, Caller
 
 OPERATIONS = ["create", "commit", "extend", "release"]
 ATTEMPTS = {"create": 2, "commit": 1, "extend": 2, "release": 1}
-ON_TIME_S = 4.0  # two attempts of 0.25 s, and a very busy machine; what drips or stalls here would take longer
+SHORT_S = 0.25  # the timeout of an attempt that must end
+ON_TIME_S = (
+    60.0  # far more than two such attempts; what stalls would never end, and what drips would end with a response
+)
 
 
 def whole(operation: str, **changes: Any) -> dict[str, Any]:
@@ -268,6 +271,7 @@ def test_a_connection_that_misbehaves(call: Caller, operation: str, answer: Answ
 )
 def test_a_server_that_takes_its_time_is_left_at_the_deadline(call: Caller, operation: str, answer: Answer) -> None:
     with Stub() as stub:
+        call.timeout_s = SHORT_S
         is_inconclusive(call, operation, stub, answer)
 
 
@@ -296,6 +300,7 @@ def test_a_compressed_response_is_read(call: Caller) -> None:
 def test_a_redirect_never_takes_the_key_elsewhere(call: Caller, operation: str, status: int) -> None:
     with Stub() as elsewhere, Stub() as stub:
         answer = ok(b"", status, [("Location", f"{elsewhere.url}/v1/reservations")])
+        call.timeout_s = SHORT_S  # a read is repeated until then
         seen(call, operation, stub, answer)
     assert (elsewhere.connections, elsewhere.requests) == (0, [])
 
@@ -331,6 +336,7 @@ def test_retry_after_is_whole_seconds_or_nothing(call: Caller, text: str | None,
 )
 def test_reads_and_questions_end_typed_and_on_time(call: Caller, operation: str, answer: Answer) -> None:
     with Stub() as stub:
+        call.timeout_s = SHORT_S
         assert isinstance(seen(call, operation, stub, answer), cycles.CyclesError)
 
 

@@ -65,21 +65,18 @@ def test_an_untrusted_certificate_is_a_connection_never_made(connect: Open, secu
 
 @pytest.mark.usefixtures("trusted")
 def test_a_tls_handshake_that_stalls_ends_with_the_connect_timeout(connect: Open) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        started = time.monotonic()
-        with pytest.raises(ExchangeError) as caught:
-            connect(f"https://127.0.0.1:{mute.getsockname()[1]}")(timeout_s=0.2)
-        assert time.monotonic() - started < 1.5  # a busy machine is late; without the deadline it would take seconds
-        assert (caught.value.kind, caught.value.request_sent) == (FailureKind.CONNECT, False)
+    with socket.create_server(("127.0.0.1", 0)) as mute, pytest.raises(ExchangeError) as caught:
+        connect(f"https://127.0.0.1:{mute.getsockname()[1]}")(timeout_s=0.2)  # without a timeout it would never end
+    assert (caught.value.kind, caught.value.request_sent) == (FailureKind.CONNECT, False)
 
 
 @pytest.mark.usefixtures("trusted")
 def test_a_tls_response_that_drips_has_the_same_deadline(connect: Open, secure: ssl.SSLContext) -> None:
-    with Stub(drip(reply(b"x" * 900), 0.01), tls=secure) as stub:
-        started = time.monotonic()
+    with Stub(ok(), drip(reply(b"x" * 900), 0.1), tls=secure) as stub:
+        send = connect(stub.url)
+        send()  # connects, which may take longer than the deadline on a busy machine
         with pytest.raises(ExchangeError) as caught:
-            connect(stub.url)(timeout_s=0.25)
-        assert time.monotonic() - started < 1.5  # a busy machine is late; without the deadline it would take seconds
+            send(timeout_s=0.4)  # the whole response would arrive after 90 s
         assert (caught.value.kind, caught.value.request_sent) == (FailureKind.TIMEOUT, True)
 
 

@@ -30,7 +30,7 @@ class Events:
         with self._news:
             return [event for event in self.events if type(event).__name__ == name]
 
-    def wait_for(self, name: str, count: int = 1, timeout_s: float = 8.0) -> list[Any]:
+    def wait_for(self, name: str, count: int = 1, timeout_s: float = 60.0) -> list[Any]:
         with self._news:
             found = self._news.wait_for(
                 lambda: sum(type(event).__name__ == name for event in self.events) >= count, timeout_s

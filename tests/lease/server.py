@@ -71,7 +71,7 @@ class LeaseServer(Stub):
     def of(self, what: str) -> list[Seen]:
         return [seen for seen in list(self.seen) if seen.what == what]
 
-    def wait_for_extends(self, count: int, timeout_s: float = 8.0) -> list[Seen]:
+    def wait_for_extends(self, count: int, timeout_s: float = 60.0) -> list[Seen]:
         self.wait_for(lambda stub: len(self.of("extend")) >= count, timeout_s)
         return self.of("extend")
 

@@ -28,7 +28,7 @@ class Files:
         self.changed = threading.Condition()
 
     def save(self, record: Record) -> bool:
-        assert self.gate.wait(5)
+        assert self.gate.wait(60)
         self._note("save", record)
         self.there.append(record.reservation_id)
         return True
@@ -45,7 +45,7 @@ class Files:
 
     def wait_for(self, *entries: str) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: set(entries) <= set(self.log), 5)
+            assert self.changed.wait_for(lambda: set(entries) <= set(self.log), 60)
 
 
 def test_file_work_is_done_on_another_thread_in_order() -> None:
@@ -126,7 +126,7 @@ def test_another_thread_comes_where_the_last_has_ended(monkeypatch: pytest.Monke
 
     async def main() -> None:
         for number in range(200):
-            assert await asyncio.wait_for(journal_writer.save(record(number)), 5)
+            assert await asyncio.wait_for(journal_writer.save(record(number)), 60)
 
     files = Files()
     journal_writer = JournalWriter(files.save, files.delete)
@@ -209,7 +209,7 @@ def test_tasks_continue_without_their_records_if_the_file_system_hangs(monkeypat
 
     def save(record: Record) -> bool:
         if record.reservation_id == "rsv-0":
-            assert gate.wait(5)
+            assert gate.wait(60)
         return files.save(record)
 
     async def main() -> list[bool]:

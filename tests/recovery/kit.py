@@ -20,7 +20,7 @@ from cycles.embedded.serve import Listener
 
 ROOT = Path(__file__).parents[2]
 TENANT = "acme"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """How long a test waits for what must happen; only a failing test waits that long."""
 
 
@@ -208,6 +208,7 @@ class Setup:
             "api_key": self.server.api_key_for(TENANT),
             "tenant": TENANT,
             "journal_dir": str(self.root),
+            "flush_timeout": PATIENCE_S,
             **changes,
         }
 

@@ -15,9 +15,11 @@ import pytest
 import cycles
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, Setup
+from tests.support.waiting import hold_responses
 
 ACTUAL = cycles.tokens(42)
-SOON_S = 2.5  # far less than what hangs in these tests
+SOON_S = 30.0  # less than what hangs in these tests
+HANG_S = 120.0
 
 
 def acquire(client: cycles.Cycles) -> cycles.Guard:
@@ -43,7 +45,7 @@ def test_leaving_retries_until_its_time_is_over(world: Setup, how: str) -> None:
 def test_what_the_server_rejects_is_tried_once_and_not_waited_for(world: Setup) -> None:
     body = {"error": "SOMETHING_NEW", "message": "m", "request_id": "r"}
     world.server.faults.status("commit", 409, body=body, times=None)
-    client = world.client(flush_timeout=PATIENCE_S, retry_initial_delay=0.05)
+    client = world.client(flush_timeout=HANG_S, retry_initial_delay=0.05)
     assert acquire(client).commit(ACTUAL).status == "pending"
     started = time.monotonic()
     client.close()
@@ -69,15 +71,18 @@ def test_without_a_journal_a_warning_has_the_sum_and_an_error_lists_each_amount(
         assert f"{guard.reservation_id}: {ACTUAL}" in error.getMessage()
 
 
-def test_a_commit_in_progress_at_the_close_is_part_of_it(world: Setup) -> None:
-    world.server.faults.delay("commit", 0.3)
-    client = world.client(journal=False)
+def test_a_commit_in_progress_at_the_close_is_part_of_it(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    respond = hold_responses(monkeypatch)
+    world.server.faults.delay("commit", 1.0)
+    client = world.client(journal=False, flush_timeout=PATIENCE_S)
     guard = acquire(client)
     with ThreadPoolExecutor(1) as pool:
         committed = pool.submit(guard.commit, ACTUAL)
         world.server.wait_for("commit")
+        threading.Timer(0.2, respond.set).start()
         client.close()
-        assert committed.result(0.1).status == "committed"
+        assert respond.is_set()  # it has waited for the response
+        assert committed.result(PATIENCE_S).status == "committed"
 
 
 @pytest.mark.parametrize("is_async", [False, True])
@@ -103,7 +108,7 @@ def test_async_code_does_not_wait_behind_the_applications_executor(world: Setup)
         release = threading.Event()
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(1))
-        busy = loop.run_in_executor(None, release.wait, 10.0)
+        busy = loop.run_in_executor(None, release.wait, HANG_S)
         client = world.client()
         assert await asyncio.wait_for(client.aio.pending(), SOON_S) == []
         assert await asyncio.wait_for(client.aio.flush(), SOON_S) == cycles.FlushReport(0, 0, 0)
@@ -120,7 +125,7 @@ def test_a_name_service_that_hangs_does_not_hold_up_a_close(world: Setup, monkey
     def getaddrinfo(*args: Any, **kwargs: Any) -> Any:
         if kwargs.get("flags"):
             raise OSError("not numeric")
-        hangs.wait(10.0)
+        hangs.wait(HANG_S)
         raise OSError("no such host")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
@@ -133,8 +138,9 @@ def test_a_name_service_that_hangs_does_not_hold_up_a_close(world: Setup, monkey
 
 
 @pytest.mark.parametrize("kind", ["generator", "block", "stream"])
-def test_what_is_dropped_waits_for_no_request(world: Setup, kind: str) -> None:
-    with world.client() as client:
+def test_what_is_dropped_waits_for_no_request(world: Setup, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    respond = hold_responses(monkeypatch)
+    with world.client(timeout=PATIENCE_S) as client:
 
         @client.guarded(cycles.tokens(100), action=ACTION)
         def decorated() -> Any:
@@ -152,13 +158,14 @@ def test_what_is_dropped_waits_for_no_request(world: Setup, kind: str) -> None:
             guard.spend(ACTUAL)
             return guard.wrap([1, 2])
 
-        world.server.faults.delay("commit", 1.5)
+        world.server.faults.delay("commit", 1.0)
         items: Any = {"generator": decorated, "block": block, "stream": stream}[kind]()
         next(items)
         started = time.monotonic()
         del items
-        assert time.monotonic() - started < 1.0
-        assert client.flush(PATIENCE_S * 2).pending == 0
+        assert time.monotonic() - started < SOON_S
+        respond.set()
+        assert client.flush(PATIENCE_S).pending == 0
     assert world.server.charged == 42
 
 

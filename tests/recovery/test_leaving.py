@@ -12,8 +12,10 @@ import pytest
 import cycles
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, Setup, end_of
+from tests.support.waiting import hold_responses
 
 ACTUAL = cycles.tokens(42)
+SOON_S = 30.0  # less than what hangs in these tests
 
 
 def leave_one_pending(client: cycles.Cycles) -> None:
@@ -93,7 +95,7 @@ def test_an_unreachable_server_delays_the_exit_for_a_bounded_time_and_the_log_li
         leave_one_pending(client)
         started = time.monotonic()
         client.close()
-    assert time.monotonic() - started < 3.0
+    assert time.monotonic() - started < SOON_S
     assert len(world.leftovers) == 1
     (line,) = [record.getMessage() for record in caplog.records if "pending: saved in" in record.getMessage()]
     assert line.startswith("client closed with 1 settlement ")
@@ -115,18 +117,22 @@ def test_a_flush_that_runs_out_of_time_leaves_the_records_where_they_are(world: 
     assert_settled_once(world)
 
 
-def test_a_server_that_hangs_delays_a_flush_and_a_close_no_longer_than_they_allow(world: Setup) -> None:
+def test_a_server_that_hangs_delays_a_flush_and_a_close_no_longer_than_they_allow(
+    world: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    respond = hold_responses(monkeypatch)
     world.server.faults.drop_response("commit")
-    client = world.client(timeout=8.0, flush_timeout=0.2, retry_initial_delay=60.0)
+    client = world.client(timeout=PATIENCE_S, flush_timeout=0.2, retry_initial_delay=60.0)
     leave_one_pending(client)
-    world.server.faults.delay("commit", 8.0, times=None)
+    world.server.faults.delay("commit", 1.0, times=None)
     started = time.monotonic()
     assert client.flush(timeout=0.2).pending == 1
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < SOON_S
     started = time.monotonic()
     client.close()
-    assert time.monotonic() - started < 3.0
+    assert time.monotonic() - started < SOON_S
     assert len(world.leftovers) == 1
+    respond.set()
 
 
 def test_settlements_continue_automatically_after_an_outage(world: Setup) -> None:
@@ -153,7 +159,7 @@ def test_a_success_makes_pending_settlements_due_early(world: Setup) -> None:
 
 @pytest.mark.parametrize("times", [1, 2, 5])
 def test_a_task_cancelled_while_it_settles_is_settled_anyway(world: Setup, times: int) -> None:
-    world.server.faults.delay("commit", 0.2)
+    world.server.faults.delay("commit", PATIENCE_S)  # the server waits no longer than the client stays connected
 
     async def settle(client: cycles.Cycles) -> None:
         guard = await client.reserve(cycles.tokens(100), action=ACTION)

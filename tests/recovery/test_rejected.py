@@ -194,7 +194,7 @@ UNLISTED = {"error": "SOMETHING_NEW", "message": "m", "request_id": "r"}
 def test_after_an_error_that_no_table_lists_the_pauses_grow_to_an_hour(
     world: Setup, status: int, body: Any, longest_s: float | None
 ) -> None:
-    with world.client() as client:
+    with world.client(flush_timeout=0.0) as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
         record = record_of(client._runtime().blocking, guard._state, ACTUAL, None, {})
         world.server.faults.status("commit", status, body=body)

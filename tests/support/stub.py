@@ -150,12 +150,12 @@ class Stub:
     ) -> None:
         self._ended.set()
         with contextlib.suppress(OSError):  # wakes accept()
-            socket.create_connection((self._host, self.port), timeout=1).close()
+            socket.create_connection((self._host, self.port), timeout=60).close()
         with self._lock:
             for sock in self._sockets:
                 _hush(sock)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)
         self._listener.close()
 
     def then(self, *answers: Answer) -> None:
@@ -163,7 +163,7 @@ class Stub:
         with self._lock:
             self._script = list(answers)
 
-    def wait_for(self, condition: Callable[[Stub], bool], timeout_s: float = 5.0) -> None:
+    def wait_for(self, condition: Callable[[Stub], bool], timeout_s: float = 60.0) -> None:
         """Returns once `condition(stub)` holds."""
         with self._news:
             if not self._news.wait_for(lambda: condition(self), timeout_s):

@@ -8,13 +8,20 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
 
 import cycles
+from cycles.embedded import serve
+
+PATIENCE_S = 60.0
+"""How long a test waits for what must happen; only a failing test waits that long."""
 
 
 def until(
-    holds: Callable[[], object], timeout_s: float = 10.0, *, step_s: float = 0.005, what: Callable[[], str] = str
+    holds: Callable[[], object], timeout_s: float = PATIENCE_S, *, step_s: float = 0.005, what: Callable[[], str] = str
 ) -> None:
     """Return once a condition holds; fail after `timeout_s` with what `what` returns then."""
     moment, end_s = threading.Event(), time.monotonic() + timeout_s
@@ -38,7 +45,7 @@ class Arrivals:
 
         server.requests.add = note  # type: ignore[method-assign]
 
-    def wait_for(self, operation: str, count: int = 1, timeout_s: float = 10.0) -> None:
+    def wait_for(self, operation: str, count: int = 1, timeout_s: float = PATIENCE_S) -> None:
         """Return when the server has received `count` requests of an operation."""
         with self._news:
             arrived = self._news.wait_for(lambda: len(self._requests.of(operation)) >= count, timeout_s)
@@ -55,9 +62,25 @@ def event_of(client: cycles.Cycles, name: str) -> Callable[[], None]:
     client.on_event(lambda event: reported.set() if type(event).__name__ == name else None)
 
     def wait() -> None:
-        assert reported.wait(10.0), f"no {name}"
+        assert reported.wait(PATIENCE_S), f"no {name}"
 
     return wait
+
+
+def hold_responses(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Let each response that a fault delays wait until the returned event is set, or its client leaves."""
+    go_on = threading.Event()
+
+    async def wait(seconds: float, receive: Callable[[], Coroutine[Any, Any, object]]) -> bool:
+        leaves = asyncio.ensure_future(receive())
+        while not go_on.is_set():
+            if (await asyncio.wait([leaves], timeout=0.005))[0]:
+                return True
+        leaves.cancel()
+        return False
+
+    monkeypatch.setattr(serve, "_disconnects_within", wait)
+    return go_on
 
 
 async def forever() -> None:
