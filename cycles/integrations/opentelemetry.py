@@ -57,6 +57,12 @@ def instrument(
             raise InvalidRequestError(f"{name} must be True or False, got {flag!r:.80}")
     if not (attributes is None or callable(attributes)):
         raise InvalidRequestError(f"attributes must be a callable of the reserve request, got {attributes!r:.80}")
+    for name, provider, method in (
+        ("tracer_provider", tracer_provider, "get_tracer"),
+        ("meter_provider", meter_provider, "get_meter"),
+    ):
+        if not (provider is None or hasattr(provider, method)):
+            raise InvalidRequestError(f"{name} must have the method {method}, got {provider!r:.80}")
     used = client or cycles.get_default_client()
     tracer = trace.get_tracer("cycles", cycles.__version__, tracer_provider) if spans else None
     meter = metrics_api.get_meter("cycles", cycles.__version__, meter_provider) if metrics else None

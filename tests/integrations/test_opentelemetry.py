@@ -304,6 +304,8 @@ async def test_stopping_ends_it_and_a_second_one_is_rejected(world: World, start
     [
         ({"spans": "yes"}, cycles.InvalidRequestError),
         ({"attributes": 5}, cycles.InvalidRequestError),
+        ({"tracer_provider": 5}, cycles.InvalidRequestError),
+        ({"meter_provider": "m"}, cycles.InvalidRequestError),
         ({"client": "c"}, cycles.InvalidRequestError),
         ({"traces": True}, TypeError),
     ],
