@@ -149,6 +149,8 @@ class Inspector:
         modules: dict[str, str] = {}
         for operation in operations_of(self.ready):
             where = f"operation {operation.operation_id}"
+            if operation.operation_id in modules.values():
+                yield f"{where}: another operation has the same operationId; give one another operationId"
             if operation.module in modules:
                 yield f"{where}: shares its module with {modules[operation.module]}; give one another operationId"
             modules[operation.module] = operation.operation_id
@@ -220,8 +222,16 @@ class Inspector:
         response = module._build_response(client=client, response=httpx.Response(status, json=sample))
         if response.parse_error is not None or response.parsed is None:
             yield f"cannot read a valid response ({response.parse_error!r})"
-        elif response.parsed.to_dict() != sample:
-            yield "does not return the response it was made from"
+        elif (returned := self._returned(response.parsed)) != sample:
+            failed = f" ({returned})" if isinstance(returned, str) else ""
+            yield f"does not return the response it was made from{failed}"
+
+    def _returned(self, model: Any) -> Json | str:
+        try:
+            returned: Json = model.to_dict()
+        except Exception as error:  # as above: a member may have the name of something in the generated code
+            return f"{type(error).__name__}: {error}"
+        return returned
 
 
 def _first_type(annotation: Any) -> Any:

@@ -196,3 +196,33 @@ def test_two_statuses_of_success_with_one_body_are_both_in_the_table() -> None:
     created = protocol.OPERATIONS["createTenant"]
     assert (created["success"], created["other_success"]) == (200, [201])
     assert "other_success" not in protocol.OPERATIONS["createBudget"]
+
+
+def _used_twice(document: dict[str, Any]) -> None:
+    document["paths"]["/other"] = {"get": {"operationId": "listThings", "tags": ["other"], "responses": {}}}
+
+
+def _named_like_a_method(document: dict[str, Any]) -> None:
+    thing = {"type": "object", "properties": {"to_dict": {"type": "string"}}}
+    document["components"] = {"schemas": {"Thing": thing, "Box": {"type": "object", "properties": {"thing": thing}}}}
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Thing"}}}
+    responses = {"200": {"description": "a thing", "content": content}}
+    document["paths"]["/thing"] = {"get": {"operationId": "getThing", "responses": responses}}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (_used_twice, "operation listThings: another operation has the same operationId"),
+        (_named_like_a_method, "operation getThing: does not return the response it was made from (TypeError"),
+    ],
+)
+def test_what_cannot_be_generated_is_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Any, problem: str
+) -> None:
+    document = json.loads(json.dumps(MINIMAL))
+    change(document)
+    assert __main__.main([str(written(tmp_path, document)), "--output", str(tmp_path / "client")]) == 1
+    error = capsys.readouterr().err
+    assert problem in error
+    assert "nothing was changed" in error
