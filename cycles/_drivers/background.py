@@ -64,6 +64,7 @@ class Background:
         self.commits: CommitQueues = CommitQueues(config.background_commits)
         self._commit_threads = CommitThreads(self.commits, self._settle_queued, self._notify)
         self._settled = 0
+        self.pools_settle: Callable[[], bool] = lambda: False
         # Used without a lock: the garbage collector may add to it while this thread holds any lock.
         self._ends: deque[Callable[[], object]] = deque()
         self._ending: deque[None] = deque()  # one item for each thread that ends a guard
@@ -223,7 +224,8 @@ class Background:
             if self._work(io):
                 continue
             with self._changed:
-                callers = bool(self._ending) or self.commits.is_sending() or (await_callers and self._callers_settle())
+                callers = bool(self._ending) or self.commits.is_sending() or self.pools_settle()
+                callers = callers or (await_callers and self._callers_settle())
                 if not callers and not self._worth_waiting(end):
                     break
                 due = self._backlog.next_due()

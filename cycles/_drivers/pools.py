@@ -135,6 +135,10 @@ class Pools:
                 if record is not None:
                     settle(record, lease)
 
+    def are_settling(self) -> bool:
+        """Return whether a thread settles a chunk."""
+        return any(pool.settling for pool in list(self._pools))
+
     def closed(self) -> None:
         """End the traces of the chunks that were settled when the client closed."""
         for lease in self._left:

@@ -191,7 +191,9 @@ class Runtime:
         """The pools of this client; made on first use."""
         from cycles._drivers.pools import Pools
 
-        return Pools(self.scheduler, self.blocking, self.records, self._reporter, self._config.journal_checkpoint_ms)
+        pools = Pools(self.scheduler, self.blocking, self.records, self._reporter, self._config.journal_checkpoint_ms)
+        self.background.pools_settle = pools.are_settling
+        return pools
 
     @cached_property
     def _journal_writer(self) -> JournalWriter:

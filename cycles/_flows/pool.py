@@ -37,6 +37,7 @@ class PoolState:
         self.subs: dict[object, SubPool] = {}
         self.chunks: set[PoolChunk] = set()  # that hold something
         self.busy: set[Signal] = set()  # of requests in progress
+        self.settling: int = 0  # threads that settle a chunk
         self.direct: list[tuple[GuardState, int]] = []  # guards that were reserved without the pool
         self.spent: int = 0
         self.live: int = 0
@@ -243,8 +244,17 @@ class PoolState:
             chunk.timer.cancel()
             chunk.timer = None
         if not now:
-            self._start(partial(self._flows.settle, self, chunk))
+            self._start(partial(self._settle, chunk))
         return True
+
+    async def _settle(self, chunk: PoolChunk) -> None:
+        with self.lock:
+            self.settling += 1
+        try:
+            await self._flows.settle(self, chunk)
+        finally:
+            with self.lock:
+                self.settling -= 1
 
     def _start(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a flow in a thread of the client. The lock is held."""

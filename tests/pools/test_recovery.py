@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +19,11 @@ from typing import Any
 import pytest
 
 import cycles
-from tests.recovery.kit import Setup, journal_files, records_in
+from cycles._flows import pool_chunks
+from tests.recovery.kit import PATIENCE_S, Setup, journal_files, records_in
 from tests.support.waiting import until
 
-from .conftest import ACTION, T
+from .conftest import ACTION, T, chunk_of
 
 ROOT = Path(__file__).parents[2]
 TENANT = "acme"
@@ -297,6 +300,43 @@ def test_durability_disk_syncs_the_log_of_a_chunk_before_it_removes_it(
         pool.close()
     assert calls == ["sync", "unlink"], "a loss of power would bring the log back without the slot"
     assert setup.server.charged == 7
+
+
+def test_close_waits_for_a_chunk_that_a_thread_of_its_pool_has_begun_to_settle(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing, closer = threading.Event(), threading.current_thread()
+
+    def begin(pool: Any, chunk: Any) -> Any:
+        record = begin_settling(pool, chunk)
+        assert threading.current_thread() is closer or closing.wait(PATIENCE_S)
+        return record
+
+    begin_settling = pool_chunks.begin_settling
+    monkeypatch.setattr(pool_chunks, "begin_settling", begin)
+    client = setup.client()
+    pool = client.pool(T(20), action=ACTION, chunk=T(10))
+    guard = pool.reserve(T(10)).acquire()
+    guard.commit(T(10))  # the chunk is used up, so a thread settles it
+    until(lambda: chunk_of(guard).begun)
+    background, looks, after_flush = client._runtime().background, itertools.count(), list[str]()
+    work, flush = background._work, background.flush
+
+    def looked(io: Any) -> bool:
+        if next(looks):  # the flush looks again: it waits
+            closing.set()
+        return work(io)
+
+    def flushed(*arguments: Any, **options: Any) -> Any:
+        report = flush(*arguments, **options)
+        after_flush.append(guard.state)
+        closing.set()
+        return report
+
+    monkeypatch.setattr(background, "_work", looked)
+    monkeypatch.setattr(background, "flush", flushed)
+    client.close()
+    assert (after_flush, setup.server.charged) == (["committed"], 10)
 
 
 def test_a_slot_that_cannot_be_synced_is_reported_once_and_charged(
