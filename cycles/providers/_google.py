@@ -22,6 +22,8 @@ from cycles.providers._settle import end_call, end_call_async, end_dropped, open
 T = TypeVar("T")
 
 _HOOKS: Final = ("request", "request_streamed", "async_request", "async_request_streamed")
+_LIVE: Final = {"AsyncLive": "aio.live.connect", "AsyncLiveMusic": "aio.live.music.connect"}
+"""Classes that connect over a websocket."""
 _UNMETERED: Final = ("interactions", "agents", "triggers", "environments", "voices", "decisions")
 """Families that use the HTTP client directly: no hook sees their requests."""
 
@@ -78,8 +80,8 @@ def _quiet_class(cls: Any, meter: Meter) -> type[Any]:
         for name in _UNMETERED:
             if isinstance(getattr(cls, name, None), property):
                 members[name] = _rejected_property(name, meter)
-        if cls.__name__ == "AsyncLive":
-            members["connect"] = lambda self, *args, **how: meter.reject_unmetered("aio.live.connect")
+        if (live := _LIVE.get(cls.__name__)) is not None:
+            members["connect"] = lambda self, *args, **how: meter.reject_unmetered(live)
     return type(cls.__name__, (cls,), members)
 
 

@@ -283,20 +283,22 @@ def _without_connect(cls: Any, name: str, meter: Meter) -> property:
     def resource(self: Any) -> Any:
         found = original.__get__(self, cls)
         _reject_connect(found, name, meter)
-        if name == "beta":
-            for inner in ("realtime", "responses"):
-                if hasattr(found, inner):
-                    _reject_connect(getattr(found, inner), f"beta.{inner}", meter)
         return found
 
     return property(resource)
 
 
 def _reject_connect(resource: Any, name: str, meter: Meter) -> None:
-    if not callable(getattr(resource, "connect", None)) or "connect" in vars(resource):
+    """Let `connect` of a resource, and of those inside it, raise. The SDK keeps each resource once it is made."""
+    if "_cycles_rejects" in vars(resource):
         return
+    resource._cycles_rejects = True
 
     def connect(*args: Any, **kwargs: Any) -> Any:
         meter.reject_unmetered(f"{name}.connect")
 
-    resource.connect = connect
+    if callable(getattr(resource, "connect", None)):
+        resource.connect = connect
+    for inner, value in inspect.getmembers_static(type(resource)):
+        if isinstance(value, functools.cached_property) and not inner.startswith(("_", "with_")):
+            _reject_connect(getattr(resource, inner), f"{name}.{inner}", meter)

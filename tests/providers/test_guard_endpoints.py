@@ -162,9 +162,16 @@ def test_unmetered_requests_that_are_allowed(desk: Desk, caplog: pytest.LogCaptu
 def test_websockets_are_rejected(desk: Desk) -> None:
     with pytest.raises(cycles.InvalidRequestError, match=r"realtime\.connect"):
         OpenAI(desk).llm.realtime.connect(model="m")
+    llm = OpenAI(desk).llm
+    for resource, name in ((llm.realtime, "translations"), (getattr(llm, "live", None), "sideband")):
+        if hasattr(resource, name):
+            with pytest.raises(cycles.InvalidRequestError, match=rf"{name}\.connect"):
+                getattr(resource, name).connect(model="m")
     gemini = Gemini(desk).llm
     with pytest.raises(cycles.InvalidRequestError, match=r"live\.connect"):
         gemini.aio.live.connect(model="m")
+    with pytest.raises(cycles.InvalidRequestError, match=r"live\.music\.connect"):
+        gemini.aio.live.music.connect(model="m")
     if hasattr(type(gemini), "interactions"):
         with pytest.raises(cycles.InvalidRequestError, match="interactions"):
             _ = gemini.interactions
