@@ -147,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.run")
     parser.add_argument("--seeds", type=int, default=1000, help="how many seeds to run")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--seed", type=int, help="run one seed and print its trace")
+    parser.add_argument("--seed", type=int, nargs="+", help="run one seed or a few, and print their traces")
     parser.add_argument("--minutes", type=float, help="stop after this time")
     parser.add_argument("--workers", type=int, default=WORKERS, help="how many processes run at the same time")
     options = parser.parse_args(arguments)
@@ -162,12 +162,14 @@ def main(arguments: list[str] | None = None) -> int:
     return _many(options.first, options.seeds, options.minutes, options.workers)
 
 
-def _replay(seed: int) -> int:
+def _replay(seeds: Sequence[int]) -> int:
     warm_up()
-    result = run_isolated(seed)
-    print("\n".join(result.trace))
-    print(report(result) or f"seed {seed} passed: {result.ops} guards, {result.steps} steps")
-    return 1 if result.problems else 0
+    failed = 0
+    for result in map(run_isolated, seeds):
+        failed += bool(result.problems)
+        print("\n".join(result.trace))
+        print(report(result) or f"seed {result.seed} passed: {result.ops} guards, {result.steps} steps")
+    return 1 if failed else 0
 
 
 def _batches(first: int, count: int) -> list[range]:
