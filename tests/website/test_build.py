@@ -11,8 +11,7 @@ import pytest
 
 import cycles
 from cycles._core.lifecycle import TRANSITIONS
-from website import assistants, diagrams, outputs, pages, reference, rules
-from website.build import build
+from website import assistants, build, diagrams, outputs, pages, reference, rules
 from website.errors import BuildError
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built as `make docs` builds it."""
     folder = tmp_path_factory.mktemp("site") / "site"
-    build(folder, work=tmp_path_factory.mktemp("work"))
+    build.build(folder, work=tmp_path_factory.mktemp("work"))
     return folder
 
 
@@ -90,17 +89,19 @@ def test_a_rule_on_a_heading_that_does_not_exist_fails_the_build(monkeypatch: py
         rules.by_name()
 
 
+def generate(folder: Path, text: str) -> None:
+    """Generate a site of one page, with the settings of the whole site."""
+    (folder / "pages").mkdir(parents=True)
+    (folder / "pages" / "index.md").write_text(text, encoding="utf-8")
+    (folder / "zensical.toml").write_text(build._configuration({}), encoding="utf-8")
+    build._generate(folder / "zensical.toml")
+
+
 def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copied = pages.copy_all
-
-    def with_broken_link(target: Path) -> None:
-        copied(target)
-        page = target / "scripts.md"
-        page.write_text(page.read_text(encoding="utf-8") + "\n[gone](gone.md)\n", encoding="utf-8")
-
-    monkeypatch.setattr(pages, "copy_all", with_broken_link)
+    monkeypatch.setattr(pages, "sections", dict)
+    generate(tmp_path / "right", "# Title\n\n[here](index.md)\n")
     with pytest.raises(BuildError, match=r"gone\.md"):
-        build(tmp_path / "site", work=tmp_path / "work")
+        generate(tmp_path / "wrong", "# Title\n\n[gone](gone.md)\n")
 
 
 def test_no_page_loads_from_another_origin(site: Path) -> None:
