@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,16 +19,31 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session")
+def made_loops() -> Iterator[weakref.WeakSet[asyncio.BaseEventLoop]]:
+    """Each event loop that a test makes, or a library for it, while something refers to it."""
+    made: weakref.WeakSet[asyncio.BaseEventLoop] = weakref.WeakSet()
+    original = asyncio.BaseEventLoop.__init__
+
+    def remembered(loop: asyncio.BaseEventLoop) -> None:
+        original(loop)
+        made.add(loop)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio.BaseEventLoop, "__init__", remembered)
+        yield made
+
+
 @pytest.fixture(autouse=True)
-def every_event_loop_is_closed() -> Iterator[None]:
+def every_event_loop_is_closed(made_loops: weakref.WeakSet[asyncio.BaseEventLoop]) -> Iterator[None]:
     """Fail the test that leaves an event loop open; the warning of the loop would appear in some later test."""
-    before = open_loops()
+    before = open_of(made_loops)
     yield
-    assert [loop for loop in open_loops() if loop not in before] == []
+    assert [loop for loop in open_of(made_loops) if loop not in before] == []
 
 
-def open_loops() -> list[asyncio.BaseEventLoop]:
-    return [each for each in gc.get_objects() if isinstance(each, asyncio.BaseEventLoop) and not each.is_closed()]
+def open_of(loops: weakref.WeakSet[asyncio.BaseEventLoop]) -> list[asyncio.BaseEventLoop]:
+    return [loop for loop in loops if not loop.is_closed()]
 
 
 @pytest.fixture
