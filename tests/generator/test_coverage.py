@@ -13,11 +13,10 @@ from cycles_admin_client.protocol import OPERATIONS as ADMIN_OPERATIONS
 from cycles_client.protocol import OPERATIONS
 from generator import coverage
 from generator.diff.__main__ import tables
-from generator.document import Json, read
+from generator.document import Json
 from generator.fit import misfits
-from generator.packages import ROOT
 
-PUBLISHED = read(ROOT / "openapi.yaml")
+from .published import PUBLISHED
 
 
 def test_every_operation_of_the_admin_methods_is_in_the_admin_document() -> None:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from copy import deepcopy
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,19 @@ import httpx
 import pytest
 
 from generator import __main__, build
-from generator.document import read
 from generator.packages import ROOT, RUNTIME
 from generator.samples import Samples
 from generator.verify import imported
 
 from .mutations import MUTATIONS, Check, Json, Mutation, Tree
+from .published import PUBLISHED
 
 GROUPS = sorted({mutation.group for mutation in MUTATIONS})
 
 
-@cache
-def published() -> Json:
-    return read(ROOT / "openapi.yaml")
-
-
 def changed(group: str) -> tuple[Json, dict[str, Check]]:
     """The document of a group, with all its mutations, and their checks."""
-    spec = deepcopy(published())
+    spec = deepcopy(PUBLISHED)
     return spec, {mutation.name: mutation.change(spec) for mutation in MUTATIONS if mutation.group == group}
 
 
@@ -117,7 +111,7 @@ def test_all_mutated_clients_type_check(trees: Trees, tmp_path: Path) -> None:
 
 
 def test_a_small_change_of_the_document_changes_few_files(tmp_path: Path) -> None:
-    spec = deepcopy(published())
+    spec = deepcopy(PUBLISHED)
     spec["components"]["schemas"]["Balance"]["properties"]["tier"] = {"type": "string"}
     generate(spec, tmp_path / "cycles_client")
     lines = __main__.differences(tmp_path / "cycles_client", RUNTIME.folder)
@@ -142,7 +136,7 @@ def test_yaml_of_any_style_gives_the_same_tree(tmp_path: Path) -> None:
 def test_a_renamed_schema_may_keep_its_old_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from .mutations.evolving import rename_schema
 
-    spec = deepcopy(published())
+    spec = deepcopy(PUBLISHED)
     rename_schema(spec, "ReservationCreateResponse", "ReserveResult")
     config = tmp_path / "generator-config.yml"
     kept = "{ReserveResult: {class_name: ReservationCreateResponse, module_name: reservation_create_response}}"

@@ -13,14 +13,11 @@ import pytest
 import cycles
 from cycles_client import protocol
 from generator.diff.__main__ import tables
-from generator.document import read
-from generator.packages import ROOT
 
 from .mutations import MUTATIONS
+from .published import PUBLISHED, TABLES
 from .stub import Connected, Json, Server
 
-PUBLISHED = read(ROOT / "openapi.yaml")
-TABLES = tables(PUBLISHED)
 ACTION = ("llm.completion", "gpt-4o")
 NEW = {"queue": {"place": 3, "of": [1, None]}, "tier": "gold", "ratio": 0.5}
 

@@ -16,16 +16,13 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 import cycles
-from generator.diff.__main__ import tables
-from generator.document import operations_of, read, resolve
+from generator.document import operations_of, resolve
 from generator.fit import READERS, misfits
-from generator.packages import ROOT
 from generator.samples import Samples
 
+from .published import PUBLISHED, TABLES
 from .stub import Connected, Server
 
-PUBLISHED = read(ROOT / "openapi.yaml")
-TABLES = tables(PUBLISHED)
 REGISTRY: Registry[Any] = Registry().with_resource(
     "urn:protocol", Resource.from_contents(PUBLISHED, default_specification=DRAFT202012)
 )

@@ -12,13 +12,11 @@ import pytest
 
 from generator.diff.__main__ import main, tables
 from generator.diff.operations import changes
-from generator.document import Json, read
+from generator.document import Json
 from generator.packages import ROOT
 
 from .mutations.evolving import rename_schema
-
-PUBLISHED = read(ROOT / "openapi.yaml")
-OLD = tables(PUBLISHED)
+from .published import PUBLISHED, TABLES as OLD
 
 
 def edit(path: str, value: Any) -> Callable[[Json], None]:
