@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 import cycles
-from tests.integrations.conftest import Ledger, open_loops
+from tests.integrations.conftest import Ledger, open_of
 from tests.integrations.redis_server import redis_server
 
 pytest.importorskip("rq")
@@ -95,16 +97,18 @@ def test_an_attempt_is_paid_once_under_its_own_key(jobs: Jobs, ledger: Ledger) -
     assert ledger.spent() == 4
 
 
-def test_a_coroutine_function_is_guarded(jobs: Jobs, ledger: Ledger) -> None:
+def test_a_coroutine_function_is_guarded(
+    jobs: Jobs, ledger: Ledger, made_loops: weakref.WeakSet[asyncio.BaseEventLoop]
+) -> None:
     async def work() -> None:
         guard = cycles.current_guard()
         assert guard is not None
         guard.spend(cycles.tokens(3))
 
     jobs.guard(work)
-    before = open_loops()
+    before = open_of(made_loops)
     assert jobs.run().get_status() == "finished"
-    for loop in open_loops():
+    for loop in open_of(made_loops):
         if loop not in before:  # RQ 2.6 leaves the loop of a coroutine function open
             loop.close()
     assert ledger.spent() == 3
