@@ -306,7 +306,7 @@ class Call:
 
     def _amount(self, outcome: Outcome) -> tuple[Amount, dict[str, Any]]:
         more: dict[str, Any] = {}
-        exact = self._exact_usage()
+        exact = self._exact_usage(outcome)
         if not exact:
             more["actual_source"] = "estimate"
             if self.endpoint is None or not self._estimate_response():
@@ -330,14 +330,15 @@ class Call:
             more["price_source"] = "fallback"
         return priced.amount, more
 
-    def _exact_usage(self) -> bool:
+    def _exact_usage(self, outcome: Outcome) -> bool:
         if not self.responded:
             return False
         self.take_reported()
         seen = self._filter
-        if self._exact or (seen is not None and seen.usage_seen):
-            return True
-        return self._count_speech()
+        exact = self._exact or (seen is not None and seen.usage_seen)
+        # Gemini's totals are exact at the end of a stream; one whose prompt is blocked has no finish reason.
+        exact = exact or (outcome is None and self.meter.provider == "google" and self.usage.is_filled)
+        return exact or self._count_speech()
 
     def _count_search(self) -> bool:
         """Count one web search of a chat completion that searches: its usage does not report it."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cycles.providers._stream_filter import StreamFilter
-from tests.providers.conftest import EXACT, USED, Anthropic, AsyncOpenAI, Desk, OpenAI
+from tests.providers.conftest import EXACT, USED, Anthropic, AsyncOpenAI, Desk, Gemini, OpenAI
 
 
 def sent(desk: Desk) -> Any:
@@ -146,6 +146,15 @@ def test_a_client_with_its_own_http_client(desk: Desk) -> None:
             guarded.chat.completions.create(model="m", messages=[])
             assert list(guarded.chat.completions.create(model="m", messages=[], stream=True))
         assert desk.commits[-2:] == [(EXACT, {})] * 2
+
+
+def test_a_gemini_stream_whose_prompt_is_blocked_is_exact(desk: Desk) -> None:
+    counts = {"promptTokenCount": 10, "totalTokenCount": 10}
+    chunk = {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": counts, "modelVersion": "m"}
+    body = f"data: {json.dumps(chunk)}\n\n".encode()
+    desk.provider.reply(body=body, headers={"content-type": "text/event-stream"})
+    assert len(list(Gemini(desk).stream())) == 1
+    assert desk.commits == [(10 * 100, {})]
 
 
 def test_an_image_stream_is_exact(desk: Desk) -> None:
