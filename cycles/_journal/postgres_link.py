@@ -10,11 +10,14 @@ import select
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from cycles._errors import ConfigurationError, StoreError
 
 Row = tuple[bytes | None, ...]
+
+# Classes of SQLSTATE that say something about the statement and nothing about the connection, which is kept.
+_OF_THE_STATEMENT: Final = ("22", "23", "40", "42")
 
 
 def load_pq() -> Any:
@@ -73,7 +76,7 @@ class PostgresLink:
         try:
             return self._prepared_and_run(self._connected(deadline), sql, parameters, deadline)
         except BaseException as error:
-            if not isinstance(error, LinkError) or error.sqlstate is None:
+            if not isinstance(error, LinkError) or (error.sqlstate or "")[:2] not in _OF_THE_STATEMENT:
                 self._drop()
             raise
         finally:
@@ -96,12 +99,21 @@ class PostgresLink:
 
     def _connected(self, deadline: float) -> Any:
         connection = self._connection
-        if connection is None or connection.status != self._pq.ConnStatus.OK:
+        if connection is None or not self._is_usable(connection):
             self._drop()
             connection = self._connection = self._connect(deadline)
             for statement in self._settings:
                 self._execute(connection, statement, (), deadline)
         return connection
+
+    def _is_usable(self, connection: Any) -> bool:
+        """Return False if the connection is over, also if the server closed it while nobody used it."""
+        try:
+            while connection.status == self._pq.ConnStatus.OK and _is_ready(connection.socket, 0.0, writes=False):
+                connection.consume_input()
+        except Exception:  # of psycopg: the server has closed it
+            return False
+        return bool(connection.status == self._pq.ConnStatus.OK)
 
     def _connect(self, deadline: float) -> Any:
         polling = self._pq.PollingStatus
@@ -155,7 +167,8 @@ class PostgresLink:
         except StoreError:
             raise
         except Exception as error:  # of psycopg, whose messages are those of libpq
-            raise LinkError(f"the database failed: {type(error).__name__}: {error}") from error
+            text = " ".join(str(error).split())[:200]
+            raise LinkError(f"the database failed: {type(error).__name__}: {text}") from error
         if failure is not None:
             raise failure
         return rows
@@ -174,18 +187,18 @@ class PostgresLink:
 
     def _wait(self, connection: Any, deadline: float, *, writes: bool) -> None:
         left = deadline - time.monotonic()
-        poll = select.poll() if hasattr(select, "poll") else None
-        if left > 0 and poll is not None:
-            poll.register(connection.socket, select.POLLOUT | select.POLLIN if writes else select.POLLIN)
-            ready: object = poll.poll(left * 1000)
-        elif left > 0:
-            own = [connection.socket]
-            ready = any(select.select(own, own if writes else [], [], left))
-        else:
-            ready = False
-        if not ready:
+        if left <= 0 or not _is_ready(connection.socket, left, writes=writes):
             raise LinkError("no response of PostgreSQL within journal_store_timeout; check the server")
 
     @staticmethod
     def _message(connection: Any) -> str:
         return " ".join(bytes(connection.error_message).decode("utf-8", "replace").split())[:200]
+
+
+def _is_ready(socket: int, timeout_s: float, *, writes: bool) -> bool:
+    """Wait until a socket can be read, or written if `writes`. False: not within the time."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(socket, select.POLLOUT | select.POLLIN if writes else select.POLLIN)
+        return bool(poll.poll(timeout_s * 1000))
+    return any(select.select([socket], [socket] if writes else [], [], timeout_s))

@@ -1,0 +1,72 @@
+"""The connection of `PostgresStore`: closed by the server, or without prepared statements. See `make test-stores`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cycles._errors import StoreError
+from cycles._journal.postgres_store import PostgresStore
+from cycles._journal.store import Put
+from tests.stores.servers import POSTGRES
+
+URL = os.environ.get(POSTGRES, "")
+
+pytestmark = pytest.mark.skipif(not URL, reason="make test-stores starts PostgreSQL")
+
+
+@pytest.fixture
+def store() -> Iterator[PostgresStore]:
+    store = PostgresStore(URL, partition=secrets.token_hex(8), timeout_s=20.0)
+    store.put([item(0)])
+    yield store
+    store.close()
+
+
+def item(number: int) -> Put:
+    return Put(hashlib.sha256(str(number).encode()).hexdigest(), b"record", None, 60_000)
+
+
+def terminate(store: PostgresStore) -> None:
+    """End the process of the server that serves the store, and wait until it has ended."""
+    import psycopg
+
+    ((pid,),) = store._link.run("select pg_backend_pid()::text")
+    assert pid is not None
+    with psycopg.connect(URL, autocommit=True) as operator:
+        ended: Any = operator.execute("select pg_terminate_backend(%s, 20000)", [int(pid)]).fetchone()
+    assert ended == (True,)
+
+
+def test_a_connection_that_the_server_closed_while_idle_loses_no_put(store: PostgresStore) -> None:
+    for number in range(1, 4):
+        terminate(store)
+        assert store.put([item(number)]) == [True]
+    assert len(store.list()) == 4
+
+
+def test_a_connection_without_its_prepared_statements_is_made_again(store: PostgresStore) -> None:
+    """A connection pooler may pass the session to another server process."""
+    store._link.run("deallocate all")
+    with pytest.raises(StoreError, match="prepared statement"):
+        store.put([item(1)])
+    assert store.put([item(1)]) == [True]
+
+
+def test_a_wrong_statement_keeps_the_connection(store: PostgresStore) -> None:
+    before = store._link.run("select pg_backend_pid()::text")
+    with pytest.raises(StoreError, match="no_such_table"):
+        store._link.run("select * from no_such_table")
+    assert store._link.run("select pg_backend_pid()::text") == before
+
+
+def test_the_message_of_a_lost_connection_is_one_line(store: PostgresStore) -> None:
+    with pytest.raises(StoreError, match="the database failed") as raised:
+        store._link.run("select pg_terminate_backend(pg_backend_pid())::text, pg_sleep(20)::text")
+    assert "\n" not in str(raised.value)
+    assert store.put([item(1)]) == [True]
