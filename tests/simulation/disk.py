@@ -144,6 +144,10 @@ class SimOs:
         """Return whether the file, and its name, survive a power loss."""
         return path.exists() and str(path) not in self._dirty and str(path) not in self._changed
 
+    def is_synced(self, path: Path) -> bool:
+        """Return whether the disk has what a mapped log has; if it is removed, the journal has its record."""
+        return not path.exists() or self._synced.get(str(path)) == path.read_bytes()
+
     def has_failed(self, text: str | None = None) -> bool:
         """Return whether a write of something that contains this text has failed; without a text, any write."""
         return self.was_read_only or any(text is None or f'"{text}"'.encode() in content for content in self._failed)

@@ -81,7 +81,7 @@ class Exchange:
     def send(self) -> None:
         """Put the request on the network, or fail as the faults decide."""
         hub, faults, chance = self.server.hub, self.server.faults, self.server.hub.random.random
-        if not self.server.up or chance() < faults.refused:
+        if self._is_refused() or not self.server.up or chance() < faults.refused:
             hub.trace(f"{self.what}: connection refused")
             self.fail(FailureKind.CONNECT, "connection refused", request_sent=False)
             return
@@ -97,6 +97,14 @@ class Exchange:
         if chance() < faults.duplicate:
             hub.trace(f"{self.what}: the request arrives twice")
             hub.at(hub.now_s + delay_s + hub.random.choice((0.0, 0.5, 30.0)), lambda: self.server.deliver(self))
+
+    def _is_refused(self) -> bool:
+        head, _, operation = self.request.target.rpartition("/")
+        reservation_id = head.rpartition("/")[2]
+        if operation != "commit" or reservation_id not in self.server.refused:
+            return False
+        self.server.refused.discard(reservation_id)
+        return True
 
     def handled(self, response: Response) -> None:
         """Send the server's response back, or lose or damage it."""

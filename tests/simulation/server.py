@@ -160,6 +160,7 @@ class SimServer:
         self.answers: Counter[str] = Counter()  # see `note_answer`
         self.confirmed: set[str] = set()  # keys and reservations whose charge a client has seen
         self.decisions: Counter[str] = Counter()  # responses to reserves, by agent
+        self.refused: set[str] = set()  # reservations whose next commit finds no connection
         self._on_charge = on_charge
         self._clock = ServerClock(hub)
         self._process = hub.process("server")
@@ -204,6 +205,11 @@ class SimServer:
                 self.answers[json.loads(request.body or b"{}")["subject"].get("agent", "")] += 1
         elif status >= 300 and (match := COMMIT.fullmatch(request.target)):
             self.answers[match[1]] += 1
+
+    def refuse_commit(self, account: Account, reservation_id: str | None) -> None:
+        """Refuse the connection of the first commit of a reservation, for some accounts, if the network has faults."""
+        if reservation_id is not None and self.faults.refused and int(account.agent.removeprefix("op")) % 2 == 0:
+            self.refused.add(reservation_id)
 
     def confirm(self, request: Request) -> None:
         """Note that an undamaged success response to a request has reached its client."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cycles._core.records import file_name
+from cycles._journal.pool_log import log_name
 from tests.simulation import disk as disks, faults, network
 from tests.simulation.accounts import TENANTS, make_accounts
 from tests.simulation.checks import Books, agent_of, files
@@ -81,7 +82,7 @@ class SimulatedRun:
         tenant = "globex" if random.random() < 0.15 else "acme"
         process = self.hub.process(f"program {len(self._programs)}")
         accounts, settings = self._unused[tenant], self._settings(tenant)
-        program = Program(self.hub, self.server, process, accounts, self.ops, settings, self._check_settled)
+        program = Program(self.hub, self.server, process, accounts, self.ops, settings, self)
         is_first = len(self._programs) < 4
         sync = [random.choices(list(SYNC), k=random.randrange(1, 4)) for _ in range(random.randrange(3))]
         tasks = random.choices(list(ASYNC), k=random.randrange(6))
@@ -240,7 +241,13 @@ class SimulatedRun:
         if charged > op.most:
             self.problems.append(f"{op.kind} {agent}: {charged} is charged, its caller reported {op.most} until now")
 
-    def _check_settled(self, program: Program) -> None:
+    def pooled(self, op: Op, reservation_id: str) -> None:
+        """Check that the slot of a pooled guard survives a loss of power, with durability ``disk``."""
+        path = self._folder_of(op.account.tenant) / log_name(reservation_id)
+        if self._durable and not self._disk.is_synced(path):
+            self.problems.append(f"{op.kind} {op.agent}: a commit has returned before its slot is on disk")
+
+    def closed(self, program: Program) -> None:
         """Check when a client is closed that it has settled each amount, or has reported how many are pending."""
         if not program.process.alive:
             return

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import cycles
 from tests.simulation.network import amount
-from tests.simulation.workload import ACTION, FLUSH_S, MOMENT_S, RESERVE_S, SETTLE_S, Op, Program
+from tests.simulation.workload import ACTION, FLUSH_S, MOMENT_S, RESERVE_S, SETTLE_S, TIMEOUT_S, Op, Program
 
 GUARDS: Final = 6
 PARTS: Final = (5, 10, 20)
@@ -28,14 +28,25 @@ def pool_of(program: Program, op: Op) -> Any:
     )
 
 
-def admits(program: Program, op: Op) -> contextlib.AbstractContextManager[None]:
+def admits(program: Program, op: Op, pool: Any) -> contextlib.AbstractContextManager[None]:
     """Check that a pool makes one reserve of two attempts, and one more for each decision that requires another.
 
-    A smaller chunk is reserved after a denial, and the guard itself after a chunk whose lease was over.
+    A smaller chunk is reserved after a denial, and the guard itself after a chunk whose lease was over. A pool that
+    holds all that it may hold first waits for the settlement of a chunk that it is sending.
     """
-    decisions = program.server.decisions
-    before = decisions[op.agent]
-    return program.within(op, "reserve", lambda: RESERVE_S * (1 + decisions[op.agent] - before))
+    decisions, before = program.server.decisions, program.server.decisions[op.agent]
+    answers, waits = program.answers(op), _holds_all(pool)
+
+    def limit_s() -> float:
+        settle_s = min(TIMEOUT_S * (1 + program.answers(op) - answers), SETTLE_S) if waits else 0.0
+        return RESERVE_S * (1 + decisions[op.agent] - before) + settle_s
+
+    return program.within(op, "reserve", limit_s)
+
+
+def _holds_all(pool: Any) -> bool:
+    allotments = [] if pool._current is None else [sub.allotment for sub in pool._current[1].subs.values()]
+    return any(each.held + each.size > each.max_held for each in allotments)
 
 
 def entered(op: Op, guard: Any) -> None:
@@ -54,9 +65,11 @@ def commits(op: Op, guard: Any, value: int) -> cycles.Amount:
     return amount(value)
 
 
-def committed(op: Op) -> None:
+def committed(program: Program, op: Op, guard: Any) -> None:
     """Note that the commit has returned: its amount survives the end of the process."""
     op.returned, op.in_chunk = op.reaching, None
+    if guard.is_pooled:
+        program.observer.pooled(op, guard.reservation_id)
 
 
 def pool_sync(program: Program, op: Op) -> None:
@@ -64,7 +77,7 @@ def pool_sync(program: Program, op: Op) -> None:
     for _ in range(GUARDS):
         value = program.hub.random.choice(PARTS)
         try:
-            with admits(program, op):
+            with admits(program, op, pool):
                 guard = pool.reserve(amount(10)).acquire()
         except (cycles.TransportError, cycles.ProtocolError):
             break
@@ -74,7 +87,7 @@ def pool_sync(program: Program, op: Op) -> None:
         try:
             with program.settles(op, "commit"):
                 guard.commit(committing)
-            committed(op)
+            committed(program, op, guard)
         finally:
             program.spent(op, value)
     if program.hub.random.random() < 0.5:
@@ -87,7 +100,7 @@ async def pool_async(program: Program, op: Op) -> None:
     for _ in range(GUARDS):
         value = program.hub.random.choice(PARTS)
         try:
-            with admits(program, op):
+            with admits(program, op, pool):
                 guard = await pool.reserve(amount(10))
         except (cycles.TransportError, cycles.ProtocolError):
             break
@@ -101,7 +114,7 @@ async def pool_async(program: Program, op: Op) -> None:
         try:
             with program.settles(op, "commit"):
                 await guard.commit(committing)
-            committed(op)
+            committed(program, op, guard)
         finally:
             program.spent(op, value)
 
@@ -120,7 +133,7 @@ def unwaited_sync(program: Program, op: Op) -> None:
         program.commits(op, 60)
         with commits_unwaited(program, op):
             guard.commit(amount(60), wait=False)
-        committed(op)
+        committed(program, op, guard)
     if program.hub.random.random() < 0.3:
         with program.within(op, "settled", SETTLE_S):
             guard.settled(SETTLE_S)
@@ -137,7 +150,7 @@ def burst_sync(program: Program, op: Op) -> None:
         op.reaching = op.known + value
         with commits_unwaited(program, op):
             guard.commit(amount(value), wait=False)
-        committed(op)
+        committed(program, op, guard)
         program.spent(op, value)
         guards.append(guard)
     timeout_s = program.hub.random.choice((1.0, FLUSH_S))
@@ -153,7 +166,7 @@ async def unwaited_async(program: Program, op: Op) -> None:
         program.commits(op, 60)
         with commits_unwaited(program, op):
             await guard.commit(amount(60), wait=False)
-        committed(op)
+        committed(program, op, guard)
 
 
 async def burst_async(program: Program, op: Op) -> None:
@@ -168,7 +181,7 @@ async def burst_async(program: Program, op: Op) -> None:
             op.reaching = op.known + value
             with commits_unwaited(program, op):
                 await guard.commit(amount(value), wait=False)
-            committed(op)
+            committed(program, op, guard)
         finally:
             if guard.state != "active":
                 program.spent(op, value)

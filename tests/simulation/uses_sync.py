@@ -266,6 +266,7 @@ def own_key_sync(program: Program, op: Op) -> None:
     key = {"idempotency_key": f"key of {op.agent}", "ttl_ms": 5_000}
     with program.reserve(op, **key) as guard:
         program.entered(op, guard)
+        program.server.refuse_commit(op.account, guard.reservation_id)
         commit(program, op, guard, 30)
     described = program.reserve(op, **key).described
     with contextlib.suppress(cycles.CyclesError), described:

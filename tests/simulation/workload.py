@@ -8,7 +8,7 @@ import copy
 import threading
 from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from attrs import define, field
 
@@ -73,6 +73,18 @@ class Op:
         return max(self.known, self.reaching) if self.charges and not self.releases else 0
 
 
+class Observer(Protocol):
+    """The run, as its programs need it."""
+
+    def closed(self, program: Program) -> None:
+        """Check what must hold when the client of a program is closed."""
+        ...
+
+    def pooled(self, op: Op, reservation_id: str) -> None:
+        """Check what must hold when the commit of a pooled guard has returned."""
+        ...
+
+
 class Program:
     """One simulated program: a client, some threads and one event loop.
 
@@ -83,7 +95,7 @@ class Program:
         accounts: The accounts of its tenant that no program has used yet.
         ops: Where it notes its uses; shared by all programs of a run.
         settings: Of its client.
-        on_closed: Called when its client is closed, with the program.
+        observer: Checks what must hold at this moment.
     """
 
     def __init__(
@@ -94,7 +106,7 @@ class Program:
         accounts: Iterator[Account],
         ops: list[Op],
         settings: dict[str, Any],
-        on_closed: Callable[[Program], None],
+        observer: Observer,
     ) -> None:
         self.hub = hub
         self.server = server
@@ -102,7 +114,7 @@ class Program:
         self.accounts = accounts
         self.ops = ops
         self.settings = settings
-        self.on_closed = on_closed
+        self.observer = observer
         self._close_s = settings["flush_timeout"] + ENDS_S
         self.finished = False
         self.closed = False
@@ -132,12 +144,12 @@ class Program:
             open_ = [guard.name for _, guard in self.held if guard.state == "active"]
             if open_:
                 self.hub.problems.append(f"the interpreter has exited, and these guards are not ended: {open_}")
-            self.on_closed(self)
+            self.observer.closed(self)
             self.process.end()
 
     def _note_closed(self) -> None:
         self.closed = True
-        self.on_closed(self)
+        self.observer.closed(self)
 
     def _end_held(self) -> None:
         """Commit some of the guards that are in use after the close of their client."""
@@ -150,7 +162,7 @@ class Program:
 
     def fork(self, process: Process) -> Program:
         """Return the program of a forked child. It has the client of its parent."""
-        child = Program(self.hub, self.server, process, self.accounts, self.ops, self.settings, self.on_closed)
+        child = Program(self.hub, self.server, process, self.accounts, self.ops, self.settings, self.observer)
         child.client = copy.copy(self.client)
         child.client.aio = type(self.client.aio)(child.client)
         return child
@@ -259,12 +271,13 @@ class Program:
     @contextlib.contextmanager
     def settles(self, op: Op, what: str, more_s: float = 0.0) -> Iterator[None]:
         """Check that a call makes one attempt at a settlement, and one more for each response that requires it."""
-        before = self._answers(op)
+        before = self.answers(op)
         most = SETTLE_S + more_s
-        with self.within(op, what, lambda: min(TIMEOUT_S * (1 + self._answers(op) - before) + more_s, most)):
+        with self.within(op, what, lambda: min(TIMEOUT_S * (1 + self.answers(op) - before) + more_s, most)):
             yield
 
-    def _answers(self, op: Op) -> int:
+    def answers(self, op: Op) -> int:
+        """Return the number of responses after which a client sends another request at once."""
         return sum(self.server.answers[each] for each in {op.agent, *op.reservations})
 
     @contextlib.contextmanager
