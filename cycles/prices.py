@@ -150,6 +150,8 @@ class PriceBook:
             ) from error
         if aliases is not None and not isinstance(aliases, Mapping):
             raise InvalidRequestError(f"aliases must be a mapping of names to models, got {aliases!r:.80}")
+        if count_tokens is not None and not callable(count_tokens):
+            raise InvalidRequestError(f"count_tokens must be a callable of model and content, got {count_tokens!r:.80}")
         if at is not None and not isinstance(at, datetime):
             raise InvalidRequestError(f"at must be a datetime, got {at!r:.80}")
         book = cls(overrides or {}, default_model=default_model)

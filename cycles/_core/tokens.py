@@ -6,10 +6,12 @@ Inline media are left out of the bytes and count a fixed number of tokens each.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from attrs import define, field
+
+from cycles._errors import InvalidRequestError
 
 MEDIA_TOKENS: Final = 6_000
 """Tokens of one image, audio, video or document: inline, or a reference to one."""
@@ -55,6 +57,10 @@ def bound_of(content: Any) -> Bound:
     bound = Bound()
     if content is None:
         return bound
+    if isinstance(content, Iterator):  # reading it would leave nothing to send
+        raise InvalidRequestError(
+            f"the content is a {type(content).__name__}, which can be read only once; pass a list"
+        )
     if isinstance(content, str):
         bound.text_bytes = len(content.encode("utf-8", "surrogatepass"))
         return bound

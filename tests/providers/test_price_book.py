@@ -284,6 +284,8 @@ def test_the_bound_is_available_without_a_price() -> None:
         (lambda: cycles.PriceBook({"m": 5}), r"the price of 'm': a price must be a cycles\.Price"),  # type: ignore[dict-item]
         (lambda: cycles.PriceBook.genai(aliases="x"), "aliases must be a mapping"),  # type: ignore[arg-type]
         (lambda: cycles.PriceBook.genai(at="today"), "at must be a datetime"),  # type: ignore[arg-type]
+        (lambda: cycles.PriceBook.genai(count_tokens=5), "count_tokens must be a callable"),  # type: ignore[arg-type]
+        (lambda: GENAI.estimate("gpt-4o", iter(["x"]), max_output_tokens=1), "read only once; pass a list"),
     ],
 )
 def test_wrong_prices_are_one_clear_error(make: Any, says: str) -> None:
