@@ -150,7 +150,7 @@ def _move(folder: str, there: str, name: str) -> bool:
     except FileNotFoundError:
         return False  # it was settled in the meantime
     make_private_folder(there, sync=True)
-    if not _write_new(target, content) and read_whole(target) != content:
+    if not _write_new(target, content) and (read_whole(target) != content or Path(path).samefile(target)):
         return False
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)

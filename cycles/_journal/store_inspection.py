@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,6 +121,24 @@ def _bound(store: JournalStore, owner: str, timeout_s: float) -> JournalStore:
     if not isinstance(store, BindableStore):
         return store
     return store.bind(owner, durability="process", timeout_s=timeout_s)
+
+
+def is_same_store(first: str, second: str, timeout_s: float) -> bool:
+    """Return whether two URLs name one store: what is put into the second one is then found in the first.
+
+    Raises:
+        StoreError: a store does not respond.
+    """
+    owner, key = f"move-{secrets.token_hex(16)}", secrets.token_hex(32)  # a partition that no client has
+    with (
+        contextlib.closing(view_of(first, owner, timeout_s)) as one,
+        contextlib.closing(view_of(second, owner, timeout_s)) as other,
+    ):
+        other.store.put([Put(key, b"{}", None, _NOT_CLAIMED_MS)])
+        try:
+            return any(each.key == key for each in one.store.list(1))
+        finally:
+            other.store.settle([key])
 
 
 class Moved(NamedTuple):

@@ -6,6 +6,7 @@ A command takes a `Context` and its arguments, and returns its exit status.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from cycles._journal.store_inspection import (
     StoreView,
     directory,
     files_of,
+    is_same_store,
     is_url,
     move_files_into,
     move_store_into,
@@ -216,14 +218,23 @@ def _moved(context: Context, source: str, target: str) -> tuple[int, int]:
     if not is_url(source):
         if is_url(target):
             return move_files_into(target, directory(source), timeout_s)
+        _require_different(target, os.path.realpath(directory(source)) == os.path.realpath(directory(target)))
         return by_hand.move_all(directory(source), directory(target))
     base_url, api_key = config.endpoint()  # the records of a store are those of one server and principal
     owner = partition(base_url, config.tenant, api_key)
     with contextlib.closing(view_of(source, owner, timeout_s)) as view:
         if not is_url(target):
             return move_store_into(view, files_of(directory(target), owner))
+        _require_different(target, is_same_store(source, target, timeout_s))
         with contextlib.closing(view_of(target, owner, timeout_s)) as other:
             return move_store_into(view, other.store)
+
+
+def _require_different(target: str, is_same: bool) -> None:
+    if is_same:  # the records would be put where they are, and then deleted there
+        raise cycles.ConfigurationError(
+            f"both places are the same: {without_password(target)}; pass another one, nothing was moved"
+        )
 
 
 COMMANDS: Final = (

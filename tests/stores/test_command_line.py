@@ -214,3 +214,14 @@ def test_a_store_whose_owner_is_not_configured_is_named(environment: dict[str, s
     ran = run(environment, "-m", "cycles.journal", "list")
     assert (ran.status, ran.out) == (0, "no unsettled record\n")
     assert "the records in redis://[hidden]@127.0.0.1:1/0 are not shown: set CYCLES_BASE_URL" in ran.err
+
+
+@pytest.mark.parametrize(("place", "more"), [(REDIS, "?replicas=0"), (POSTGRES, "?create=false")], indirect=["place"])
+def test_a_move_into_the_same_store_under_another_url_deletes_nothing(
+    server: cycles.EmbeddedServer, address: str, environment: dict[str, str], place: str, more: str
+) -> None:
+    leave_pending(server, address, place, environment["CYCLES_JOURNAL_DIR"])
+    ran = run(environment, "-m", "cycles.journal", "move", place, place + more)
+    assert (ran.status, "both places are the same" in ran.err, PASSWORD in ran.err) == (2, True, False), ran
+    environment["CYCLES_JOURNAL_URL"] = place
+    assert len(run(environment, "-m", "cycles.journal", "list", "--json").records) == 1

@@ -14,7 +14,7 @@ from attrs import evolve
 
 import cycles
 from cycles._core.records import Record, encode, file_name, partition
-from cycles._journal import open_journal, store_inspection
+from cycles._journal import by_hand, open_journal, store_inspection
 from cycles._journal.memory_store import MemoryStore
 from cycles._journal.store import Kept, Put
 from cycles._journal.store_journal import key_of
@@ -212,3 +212,29 @@ def test_a_record_stays_if_the_store_has_another_one_under_its_key(
     status, out = run(capsys, "move", STORE, str(tmp_path / "files"))
     assert (status, "0 moved" in out, "1 left" in out) == (4, True, True), out
     assert bound(store, url).list() == before
+
+
+@pytest.mark.parametrize("other", [STORE, "redis://elsewhere.test:6379/0"])
+def test_a_move_into_the_same_store_deletes_nothing(
+    store: MemoryStore, url: str, capsys: pytest.CaptureFixture[str], other: str
+) -> None:
+    fill(store, url, 3, 4)
+    before = bound(store, url).list()
+    status, out = run(capsys, "move", STORE, other)
+    assert (status, "both places are the same" in out, "secret" in out) == (2, True, False), out
+    assert bound(store, url).list() == before
+
+
+def test_a_move_into_the_same_directory_deletes_nothing(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, record = tmp_path / "files", an_event(url, 3)
+    path = root / partition(url, "acme", "") / file_name(record.reservation_id)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(encode(record))
+    (tmp_path / "link").symlink_to(root)
+    for target in (str(root), f"{root}/", str(root / "x" / ".."), root.as_uri(), str(tmp_path / "link")):
+        status, out = run(capsys, "move", str(root), target)
+        assert (status, "both places are the same" in out) == (2, True), out
+    assert by_hand._move(str(path.parent), str(tmp_path / "link" / path.parent.name), path.name) is False
+    assert path.read_bytes() == encode(record)
