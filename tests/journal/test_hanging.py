@@ -30,13 +30,22 @@ class HangingOs:
         self.names: set[str] = set()
         self.opened: list[str] = []
         self.calls: set[str] = set()  # those that hang for every file
+        self.hanging: set[int] = set()  # the threads in them
+        self.changed = threading.Condition()
         self.ended = threading.Event()
 
     def open(self, path: Any, *args: Any) -> int:
         self.opened.append(Path(path).name)
         if Path(path).name in self.names:
-            self.ended.wait()
+            self._hang()
         return os.open(path, *args)
+
+    def _hang(self) -> None:
+        with self.changed:
+            self.hanging.add(threading.get_ident())
+            self.changed.notify_all()
+        self.ended.wait()
+        self.hanging.discard(threading.get_ident())
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
@@ -44,16 +53,48 @@ class HangingOs:
             return real
 
         def hang(*args: Any, **kwargs: Any) -> Any:
-            self.ended.wait()
+            self._hang()
             return real(*args, **kwargs)
 
         return hang
 
 
+class Finished:
+    """Takes the place of the lock of a call: a wait for its release ends when the call hangs, and not by time."""
+
+    def __init__(self, fake: HangingOs) -> None:
+        self.thread = 0
+        self._fake = fake
+        self._locked = True
+
+    def acquire(self, timeout: float) -> bool:
+        with self._fake.changed:
+            self._fake.changed.wait_for(lambda: not self._locked or self.thread in self._fake.hanging)
+            return not self._locked
+
+    def release(self) -> None:
+        with self._fake.changed:
+            self._locked = False
+            self._fake.changed.notify_all()
+
+    def locked(self) -> bool:
+        return self._locked
+
+
 @pytest.fixture
 def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingOs]:
     fake = HangingOs()
-    monkeypatch.setattr(bounded, "DEADLINE_S", 0.02)
+
+    class Job(bounded._Job[Any]):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.finished: Any = Finished(fake)
+
+        def run(self) -> None:
+            self.finished.thread = threading.get_ident()
+            super().run()
+
+    monkeypatch.setattr(bounded, "_Job", Job)
     for module in (file_calls, file_store, pool_log, spare_files, spend_log):
         monkeypatch.setattr(module, "os", fake)
     yield fake
@@ -134,7 +175,7 @@ def test_what_a_late_call_returns_is_discarded(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(OSError, match="has not responded"):
         calls.call("a", late, discard=lambda _: discarded.set())
     gate.set()
-    assert discarded.wait(5)
+    assert discarded.wait(60)
     assert calls.call("a", lambda path: path * 2) == "aa"
 
 

@@ -93,7 +93,7 @@ def test_threads_share_one_journal(tmp_path: Path, durability: str) -> None:
     start = threading.Barrier(16)
 
     def work(thread: int) -> None:
-        start.wait(timeout=10)
+        start.wait(timeout=60)
         for number in range(10):
             mine = owed(f"{thread}-{number}")
             assert journal.save(mine)
@@ -137,7 +137,7 @@ real = module.partition
 def slow(*args):
     inside.set()
     if threading.current_thread() is not threading.main_thread():
-        go_on.wait(10)
+        go_on.wait(60)
     return real(*args)
 module.partition = slow
 journal = module.Journal(Path(sys.argv[1]), base_url="b", tenant="t", api_key="k", report=print)
@@ -146,7 +146,7 @@ record = lambda name: Record(
     reservation_id=name, base_url="b", commit_body={"idempotency_key": name, "actual": actual}
 )
 thread = threading.Thread(target=journal.save, args=(record("thread"),))
-thread.start(); inside.wait(10)
+thread.start(); inside.wait(60)
 child = os.fork()
 if child == 0:
     os._exit(0 if journal.save(record("child")) else 1)
@@ -156,7 +156,7 @@ journal.save(record("parent"))
 print(status, sorted(journal.load(e).reservation_id for e in journal.pending()))
 """
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=30
+        [sys.executable, "-W", "ignore", "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=120
     )
     assert done.stdout.split("\n")[0] == "0 ['child', 'parent', 'thread']", done.stderr
 

@@ -148,6 +148,6 @@ def test_a_named_pipe_in_the_journal_blocks_neither_a_start_nor_the_other_record
     loaded: list[object] = []
     start = threading.Thread(target=lambda: loaded.extend(map(journal.load, journal.pending())), daemon=True)
     start.start()
-    start.join(4.0)
+    start.join(60.0)
     assert sorted(loaded, key=bool) == [None, a_record()]
     assert told.kinds == ["unreadable"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -203,12 +204,21 @@ def test_where_no_thread_can_be_had_the_loop_writes_itself(monkeypatch: pytest.M
     journal_writer.close()
 
 
+def virtual_time(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the time, in seconds, by which the writer measures how long a write has taken."""
+    now_s = [1000.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    return now_s
+
+
 def test_tasks_continue_without_their_records_if_the_file_system_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STUCK_S", 0.3)
+    monkeypatch.setattr(module, "STUCK_S", 0.02)
+    now_s = virtual_time(monkeypatch)
     files, gate = Files(), threading.Event()
 
     def save(record: Record) -> bool:
         if record.reservation_id == "rsv-0":
+            now_s[0] += 1.0
             assert gate.wait(60)
         return files.save(record)
 
@@ -227,10 +237,12 @@ def test_tasks_continue_without_their_records_if_the_file_system_hangs(monkeypat
 
 
 def test_a_slow_disk_and_a_long_queue_delay_tasks_but_lose_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STUCK_S", 0.4)  # less than all saves take, far more than each
+    monkeypatch.setattr(module, "STUCK_S", 0.02)  # less than all saves take, more than each
+    now_s = virtual_time(monkeypatch)
     files, slow = Files(), threading.Event()
 
     def save(record: Record) -> bool:
+        now_s[0] += 0.015
         slow.wait(0.03)
         return files.save(record)
 
