@@ -31,7 +31,7 @@ class SlowReader:
         return Endpoint(f"http://127.0.0.1:{self.listener.getsockname()[1]}")
 
     def _serve(self) -> None:
-        with contextlib.suppress(ConnectionError):  # the client has left in the middle of a request
+        with contextlib.suppress(OSError):  # the client has left in the middle of a request
             self._respond(self.listener.accept()[0])
 
     def _respond(self, accepted: socket.socket) -> None:
@@ -56,9 +56,10 @@ def server() -> Iterator[SlowReader]:
     server = SlowReader()
     yield server
     server.begin.set()
-    with server.listener, contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
         socket.create_connection(server.listener.getsockname()).close()  # ends a wait for the first connection
     server.thread.join(60)
+    server.listener.close()
     assert not server.thread.is_alive(), "a thread that reads on takes half of the processor from all later tests"
 
 

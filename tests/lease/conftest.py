@@ -10,6 +10,7 @@ import pytest
 
 import cycles
 from tests.lease.server import LeaseServer
+from tests.lease.still_time import StillTime
 
 TTL_MS = 3_500  # a safe schedule, a short pause before each heartbeat, and time for the responses of a busy machine
 
@@ -45,7 +46,13 @@ def server_responded() -> Events:
 
 
 @pytest.fixture
-def client_of(server_responded: Events) -> Iterator[Callable[..., cycles.Cycles]]:
+def still(monkeypatch: pytest.MonkeyPatch) -> StillTime:
+    """Time that stands still; the schedulers of clients made from now on follow it."""
+    return StillTime(monkeypatch)
+
+
+@pytest.fixture
+def client_of(server_responded: Events, request: pytest.FixtureRequest) -> Iterator[Callable[..., cycles.Cycles]]:
     """Makes clients of a server; they are closed at the end."""
     clients: list[cycles.Cycles] = []
 
@@ -54,6 +61,8 @@ def client_of(server_responded: Events) -> Iterator[Callable[..., cycles.Cycles]
             base_url=server.url, api_key="cyc_test", tenant="acme", journal=False, flush_timeout=0.0, **settings
         )
         client.on_event(server_responded)
+        if "still" in request.fixturenames:
+            request.getfixturevalue("still").drives(client._runtime().scheduler)
         clients.append(client)
         return client
 

@@ -1,4 +1,4 @@
-"""The heartbeat as a server sees it, over real sockets. Leases are as short as the protocol's margins allow."""
+"""The heartbeat as a server sees it, over real sockets. Time stands still until a test lets the next one be due."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._drivers import scheduler
 from tests.lease.conftest import TTL_MS, Events, reserve
 from tests.lease.server import LeaseServer, Seen, gated, grant, hang, refuse
+from tests.lease.still_time import StillTime
 from tests.support.stub import ok
 
 Make = Callable[..., cycles.Cycles]
-SLACK_MS = 300  # a busy machine; less than what would hide a wrong formula, whose terms are seconds
+SLACK_MS = 5  # of rounding
 
 IMPATIENT: Any = {"retry_initial_delay": 0.2, "retry_max_delay": 0.4}
 
@@ -35,13 +37,15 @@ def keys(seen: list[Seen]) -> list[str]:
     return [each.body["idempotency_key"] for each in seen]
 
 
-def test_heartbeats_come_when_the_lease_needs_them(client_of: Make, server_responded: Events) -> None:
+def test_heartbeats_come_when_the_lease_needs_them(client_of: Make, server_responded: Events, still: StillTime) -> None:
     with LeaseServer() as server, client_of(server) as client:
         guard = reserve(client).acquire()
         at_first = guard.expires_at_ms
-        extends = server.wait_for_extends(3)
+        for count in (1, 2, 3):
+            still.beat(guard)
+            server_responded.wait_for("LeaseExtended", count)
+        extends = server.of("extend")
         (created,) = server.of("reservations")
-        server_responded.wait_for("LeaseExtended", 3)
         assert guard.expires_at_ms > at_first
         guard.commit(cycles.tokens(1))
         assert is_about(median(gaps([created, *extends])), 500)  # 3,500 of lead, 3,000 of reserve
@@ -55,11 +59,15 @@ def test_heartbeats_come_when_the_lease_needs_them(client_of: Make, server_respo
     ] == []
 
 
-def test_async_heartbeats_come_when_the_lease_needs_them(client_of: Make, server_responded: Events) -> None:
+def test_async_heartbeats_come_when_the_lease_needs_them(
+    client_of: Make, server_responded: Events, still: StillTime
+) -> None:
     async def main() -> None:
         async with reserve(client) as guard:
             at_first = guard.expires_at_ms
-            await asyncio.to_thread(server_responded.wait_for, "LeaseExtended", 3)
+            for count in (1, 2, 3):
+                still.beat(guard)
+                await asyncio.to_thread(server_responded.wait_for, "LeaseExtended", count)
             assert guard.expires_at_ms > at_first
             await guard.commit(cycles.tokens(1))
 
@@ -71,12 +79,15 @@ def test_async_heartbeats_come_when_the_lease_needs_them(client_of: Make, server
 
 
 def test_a_failed_heartbeat_is_repeated_with_its_key_within_the_window(
-    client_of: Make, server_responded: Events
+    client_of: Make, server_responded: Events, still: StillTime
 ) -> None:
     with LeaseServer(refuse(503), grant()) as server, client_of(server) as client:
         guard = reserve(client).acquire()
-        extends = server.wait_for_extends(2)
+        still.beat(guard)
+        server_responded.wait_for("LeaseRetrying")
+        still.beat(guard)
         server_responded.wait_for("LeaseExtended")
+        extends = server.of("extend")
         assert guard.state == "active"
         assert guard.lease_error is None
         guard.commit(cycles.tokens(1))
@@ -88,25 +99,34 @@ def test_a_failed_heartbeat_is_repeated_with_its_key_within_the_window(
     assert retrying.disposition.startswith("retrying in 0.")
 
 
-def test_an_attempt_times_out_so_that_one_retry_fits(client_of: Make, server_responded: Events) -> None:
+def test_an_attempt_times_out_so_that_one_retry_fits(
+    client_of: Make, server_responded: Events, still: StillTime
+) -> None:
     with LeaseServer(hang(), hang()) as server, client_of(server) as client:
         guard = reserve(client).acquire()
+        still.beat(guard)
+        server.wait_for_extends(1)
+        still.move(0.95)  # a little more than the attempt has; the socket waits for that in real time
+        server_responded.wait_for("LeaseRetrying")
+        still.beat(guard)
         extends = server.wait_for_extends(2)
+        still.move(0.95)
         (lost,) = server_responded.wait_for("LeaseLost")
         guard.commit(cycles.tokens(1))
     assert keys(extends)[0] == keys(extends)[1]
     (gap,) = gaps(extends)
-    assert 900 <= gap <= 1_000 + SLACK_MS  # cut 100 ms before its deadline of a second, then the rest of the window
+    assert is_about(gap, 1_000)  # cut 100 ms before its deadline of a second, then the rest of the window
     assert lost.disposition.startswith("stopped: no usable response")
     assert len(server.of("extend")) == 2
 
 
-@pytest.mark.parametrize("retry_after", [None, "1", "Wed, 21 Oct 2026 07:28:00 GMT", "99999999999999999999"])
+@pytest.mark.parametrize("retry_after", [None, "2", "Wed, 21 Oct 2026 07:28:00 GMT", "99999999999999999999"])
 def test_throttled_for_longer_than_the_window_stops(
-    client_of: Make, server_responded: Events, retry_after: str | None
+    client_of: Make, server_responded: Events, still: StillTime, retry_after: str | None
 ) -> None:
     with LeaseServer(refuse(429, "LIMIT_EXCEEDED", retry_after=retry_after)) as server, client_of(server) as client:
         guard = reserve(client).acquire()
+        still.beat(guard)
         (lost,) = server_responded.wait_for("LeaseLost")
         assert "Retry-After" in lost.detail
         assert isinstance(guard.lease_error, cycles.RateLimitedError)
@@ -114,10 +134,13 @@ def test_throttled_for_longer_than_the_window_stops(
     assert len(server.of("extend")) == 1
 
 
-def test_throttled_for_no_time_is_tried_immediately(client_of: Make, server_responded: Events) -> None:
+def test_throttled_for_no_time_is_tried_immediately(
+    client_of: Make, server_responded: Events, still: StillTime
+) -> None:
     throttle = refuse(429, "LIMIT_EXCEEDED", retry_after="0")
     with LeaseServer(throttle, grant()) as server, client_of(server) as client:
         guard = reserve(client).acquire()
+        still.beat(guard)
         server_responded.wait_for("LeaseExtended")
         guard.commit(cycles.tokens(1))
         extends = server.of("extend")[:2]
@@ -125,9 +148,12 @@ def test_throttled_for_no_time_is_tried_immediately(client_of: Make, server_resp
     assert keys(extends)[0] == keys(extends)[1]
 
 
-def test_an_inconclusive_response_is_a_failure(client_of: Make, server_responded: Events) -> None:
+def test_an_inconclusive_response_is_a_failure(client_of: Make, server_responded: Events, still: StillTime) -> None:
     with LeaseServer(lambda server: ok({"status": "ACTIVE"}), grant()) as server, client_of(server) as client:
         guard = reserve(client).acquire()
+        still.beat(guard)
+        server_responded.wait_for("LeaseRetrying")
+        still.beat(guard)
         server_responded.wait_for("LeaseExtended")
         guard.commit(cycles.tokens(1))
         assert len(set(keys(server.of("extend")[:2]))) == 1
@@ -146,6 +172,7 @@ def test_an_inconclusive_response_is_a_failure(client_of: Make, server_responded
 def test_a_permanent_code_stops_the_heartbeat_and_is_reported_once(
     client_of: Make,
     server_responded: Events,
+    still: StillTime,
     caplog: pytest.LogCaptureFixture,
     status: int,
     code: str,
@@ -153,6 +180,7 @@ def test_a_permanent_code_stops_the_heartbeat_and_is_reported_once(
 ) -> None:
     with LeaseServer(refuse(status, code)) as server, client_of(server) as client:
         with reserve(client) as guard:
+            still.beat(guard)
             (lost,) = server_responded.wait_for("LeaseLost")
             assert guard.state == "lost"
             assert isinstance(guard.lease_error, error)
@@ -171,7 +199,7 @@ def test_a_permanent_code_stops_the_heartbeat_and_is_reported_once(
 
 
 def test_a_lease_too_short_for_a_safe_schedule_is_reported_immediately(
-    client_of: Make, server_responded: Events
+    client_of: Make, server_responded: Events, still: StillTime
 ) -> None:
     with LeaseServer(remaining_ms=2_000) as server, client_of(server) as client:
         guard = reserve(client, ttl_ms=2_000).acquire()
@@ -183,7 +211,9 @@ def test_a_lease_too_short_for_a_safe_schedule_is_reported_immediately(
         guard.commit(cycles.tokens(1))
 
 
-def test_a_lease_without_remaining_ttl_is_extended_immediately(client_of: Make, server_responded: Events) -> None:
+def test_a_lease_without_remaining_ttl_is_extended_immediately(
+    client_of: Make, server_responded: Events, still: StillTime
+) -> None:
     with LeaseServer(remaining_ms=None) as server, client_of(server) as client:
         guard = reserve(client, ttl_ms=60_000).acquire()
         acquired_ms = time.monotonic() * 1000
@@ -194,7 +224,9 @@ def test_a_lease_without_remaining_ttl_is_extended_immediately(client_of: Make, 
         guard.commit(cycles.tokens(1))
 
 
-def test_an_extension_by_hand_moves_the_next_heartbeat(client_of: Make, server_responded: Events) -> None:
+def test_an_extension_by_hand_moves_the_next_heartbeat(
+    client_of: Make, server_responded: Events, still: StillTime
+) -> None:
     with LeaseServer(grant(60_000)) as server, client_of(server) as client:
         guard = reserve(client).acquire()
         assert guard.extend(60_000).remaining_ttl_ms == 60_000
@@ -204,27 +236,42 @@ def test_an_extension_by_hand_moves_the_next_heartbeat(client_of: Make, server_r
         assert [each.body["extend_by_ms"] for each in server.of("extend")] == [60_000]
 
 
-def test_a_hung_extend_delays_no_other_lease(client_of: Make, server_responded: Events) -> None:
+def test_a_hung_extend_delays_no_other_lease(
+    client_of: Make, server_responded: Events, still: StillTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
     with LeaseServer() as server, client_of(server) as client:
-        server.by_reservation["r1"] = [hang()]
+        channel = client._runtime().channel
+        send = channel.send
+
+        def hang_with_the_first(call: Any, *args: Any) -> Any:
+            assert "r1" not in str(call) or call.operation != "extendReservation" or go_on.wait(60)
+            return send(call, *args)
+
+        monkeypatch.setattr(channel, "send", hang_with_the_first)
+        monkeypatch.setattr(scheduler, "GROW_AFTER_S", 0.0)  # a job that waits gets another worker
         stuck, live = reserve(client).acquire(), reserve(client).acquire()
-        server_responded.wait_for("LeaseExtended", 4)
+        for count in (1, 2, 3, 4):
+            still.beat(live)
+            server_responded.wait_for("LeaseExtended", count)
         assert {event.reservation_id for event in server_responded.of("LeaseExtended")} == {"r2"}
-        came = server.came["r2"]
-        assert len(came) >= 4
-        assert max(later - sooner for sooner, later in itertools.pairwise(came)) < 900  # what a hung attempt takes
+        assert len(server.came["r2"]) == 4
+        go_on.set()
         stuck.commit(cycles.tokens(1))
         live.commit(cycles.tokens(1))
 
 
-def test_heartbeats_continue_while_a_settlement_is_pending(client_of: Make, server_responded: Events) -> None:
-    with LeaseServer() as server, client_of(server, **IMPATIENT) as client:
+def test_heartbeats_continue_while_a_settlement_is_pending(
+    client_of: Make, server_responded: Events, still: StillTime
+) -> None:
+    with LeaseServer(remaining_ms=60_000) as server, client_of(server, **IMPATIENT) as client:
         committed = server.fail_commits()
         guard = reserve(client).acquire()
         assert guard.commit(cycles.tokens(1)).status == "pending"
+        still.beat(guard)
         server_responded.wait_for("LeaseExtended", 1)
         server.commits[:] = committed
-        server_responded.wait_for("Settled")
+        still.pass_until(lambda: server_responded.of("Settled"))
         assert guard._state.heartbeat.ended
         assert guard._state.heartbeat.timer is None
         assert {each["idempotency_key"] for each in (seen.body for seen in server.of("commit"))} == {
@@ -234,22 +281,23 @@ def test_heartbeats_continue_while_a_settlement_is_pending(client_of: Make, serv
 
 
 def test_heartbeats_continue_while_an_async_settlement_is_pending_and_its_loop_closed(
-    client_of: Make, server_responded: Events
+    client_of: Make, server_responded: Events, still: StillTime
 ) -> None:
 
-    async def main() -> None:
-        guard = await reserve(client)
+    async def main() -> cycles.AsyncGuard:
+        guard: cycles.AsyncGuard = await reserve(client)
         assert (await guard.commit(cycles.tokens(1))).status == "pending"
+        return guard
 
-    with LeaseServer() as server, client_of(server, **IMPATIENT) as client:
+    with LeaseServer(remaining_ms=60_000) as server, client_of(server, **IMPATIENT) as client:
         committed = server.fail_commits()
-        asyncio.run(main())
+        still.beat(asyncio.run(main()))
         server_responded.wait_for("LeaseExtended", 1)
         server.commits[:] = committed
-        server_responded.wait_for("Settled")
+        still.pass_until(lambda: server_responded.of("Settled"))
 
 
-def test_a_short_guard_costs_two_requests_and_no_wake_up(client_of: Make) -> None:
+def test_a_short_guard_costs_two_requests_and_no_wake_up(client_of: Make, still: StillTime) -> None:
     with LeaseServer(remaining_ms=60_000) as server, client_of(server) as client:
         with reserve(client, ttl_ms=60_000) as guard:
             guard.commit(cycles.tokens(1))
@@ -290,44 +338,44 @@ def test_no_scheduler_thread_is_left_after_close(client_of: Make) -> None:
 
 
 def test_a_blocked_event_loop_is_named(
-    client_of: Make, server_responded: Events, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    client_of: Make, server_responded: Events, caplog: pytest.LogCaptureFixture, still: StillTime
 ) -> None:
-    real, blocked_s = time.monotonic, [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: real() + blocked_s[0])
-
     async def main() -> None:
         async with reserve(client, actual=cycles.tokens(1)):
-            blocked_s[0] = 1.0  # a second in which the loop did nothing: what a user's blocking code does
+            still.move(1.0)  # a second in which the loop did nothing: what a user's blocking code does
             await asyncio.to_thread(server_responded.wait_for, "LeaseExtended")
 
     with LeaseServer() as server, client_of(server) as client:
         asyncio.run(main())
     (late,) = server_responded.of("HeartbeatDelayed")
     assert late.blocked_loop
-    assert 250 <= late.late_ms <= 2_000
+    assert is_about(late.late_ms, 500)
     assert "the event loop was blocked; run blocking code with asyncio.to_thread" in caplog.text
 
 
-def test_a_slow_commit_keeps_its_lease(client_of: Make, server_responded: Events) -> None:
+def test_a_slow_commit_keeps_its_lease(client_of: Make, server_responded: Events, still: StillTime) -> None:
     gate = threading.Event()
-    with LeaseServer() as server, client_of(server) as client:
+    with LeaseServer() as server, client_of(server, timeout=60.0) as client:
         server.commits.insert(0, gated(gate, {"status": "COMMITTED", "charged": {"unit": "TOKENS", "amount": 1}}))
         guard = reserve(client).acquire()
         committing = threading.Thread(target=guard.commit, args=(cycles.tokens(1),))
         committing.start()
         server.wait_for(lambda stub: bool(server.of("commit")))
-        server.wait_for_extends(len(server.of("extend")) + 2)
+        for count in (1, 2):
+            still.beat(guard)
+            server_responded.wait_for("LeaseExtended", count)
         gate.set()
-        committing.join(5)
+        committing.join(60)
         assert guard.state == "committed"
 
 
 def test_a_heartbeat_in_progress_when_its_loop_ends_is_repeated_by_the_scheduler(
-    client_of: Make, server_responded: Events
+    client_of: Make, server_responded: Events, still: StillTime
 ) -> None:
 
     async def main() -> None:
         guard = await reserve(client)
+        still.beat(guard)
         await asyncio.to_thread(server.wait_for_extends, 1)
         assert (await guard.commit(cycles.tokens(1))).status == "pending"
 
@@ -338,10 +386,12 @@ def test_a_heartbeat_in_progress_when_its_loop_ends_is_repeated_by_the_scheduler
         first, second = server.wait_for_extends(2)[:2]
         assert first.body == second.body
         server.commits[:] = committed
-        server_responded.wait_for("Settled")
+        still.pass_until(lambda: server_responded.of("Settled"))
 
 
-def test_an_expired_lease_is_not_extended_while_its_event_is_pending(client_of: Make, server_responded: Events) -> None:
+def test_an_expired_lease_is_not_extended_while_its_event_is_pending(
+    client_of: Make, server_responded: Events, still: StillTime
+) -> None:
     with LeaseServer() as server, client_of(server, retry_initial_delay=60.0) as client:
         server.commits[:] = [ok({"error": "RESERVATION_EXPIRED", "message": "late", "request_id": "req-1"}, 410)]
         guard = reserve(client).acquire()
@@ -353,21 +403,23 @@ def test_an_expired_lease_is_not_extended_while_its_event_is_pending(client_of: 
 
 
 def test_an_exception_in_one_attempt_counts_as_a_failed_attempt(
-    client_of: Make, server_responded: Events, monkeypatch: pytest.MonkeyPatch
+    client_of: Make, server_responded: Events, still: StillTime
 ) -> None:
-    with LeaseServer() as server, client_of(server) as client:
+    with LeaseServer() as server, client_of(server) as client, pytest.MonkeyPatch.context() as patch:
         channel = client._runtime().channel
         send = channel.send
 
         def fail_once(call: Any, *args: Any) -> Any:
             if call.operation == "extendReservation":
-                monkeypatch.undo()
+                patch.undo()
                 raise RuntimeError("a bug")
             return send(call, *args)
 
-        monkeypatch.setattr(channel, "send", fail_once)
+        patch.setattr(channel, "send", fail_once)
         guard = reserve(client).acquire()
+        still.beat(guard)
         (retrying,) = server_responded.wait_for("LeaseRetrying")
         assert "RuntimeError: a bug" in retrying.detail
+        still.beat(guard)
         assert server.wait_for_extends(1)
         guard.commit(cycles.tokens(1))

@@ -100,7 +100,7 @@ def test_the_policy_of_the_client_is_the_default(client_of: Make, server_respond
 
 
 def run(main: Callable[[], Any]) -> Any:
-    return asyncio.run(asyncio.wait_for(main(), 10))
+    return asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_cancel_ends_the_block_at_its_await(client_of: Make, server_responded: Events) -> None:
@@ -140,7 +140,7 @@ def test_a_loss_after_the_block_has_ended_cancels_nothing(client_of: Make, serve
             await asyncio.to_thread(server.wait_for_extends, 1)
             await guard.commit(ONE)
         answer_it.set()  # the beat that was under way is answered 404 now
-        await client._runtime().tasks().drain(5)
+        await client._runtime().tasks().drain(60)
         await asyncio.sleep(0)
         return "went on"
 
@@ -179,7 +179,7 @@ def test_a_cancellation_from_outside_stays_one(client_of: Make) -> None:
         assert task.cancelled()
 
     inside = asyncio.Event()
-    with LeaseServer(grant()) as server, client_of(server) as client:
+    with LeaseServer(grant(), remaining_ms=60_000) as server, client_of(server) as client:
         run(main)
         assert settled(server) == ["release"]
 
@@ -225,7 +225,7 @@ def test_a_timeout_around_the_block_is_not_mistaken_for_the_loss(client_of: Make
             async with asyncio.timeout(0.05), reserve(client, lease_policy="cancel"):
                 await forever()
         with pytest.raises(cycles.LeaseLostError):
-            async with asyncio.timeout(5), reserve(client, lease_policy="cancel"):
+            async with asyncio.timeout(60), reserve(client, lease_policy="cancel"):
                 await forever()
 
     with LeaseServer(*LOSING) as server, client_of(server) as client:
@@ -295,7 +295,7 @@ def test_nested_blocks_each_raise_their_own_loss(client_of: Make, server_respond
             assert outer.state == "active"
             await outer.commit(ONE)
 
-    with LeaseServer(grant()) as server, client_of(server) as client:
+    with LeaseServer(grant(60_000), remaining_ms=None) as server, client_of(server) as client:
         server.by_reservation["r2"] = list(LOSING)
         run(main)
 

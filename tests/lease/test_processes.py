@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.lease.server import LeaseServer, hang
+from tests.lease.server import LeaseServer, grant, hang
 
 ROOT = Path(__file__).parents[2]
+SOON_S = 30.0  # an attempt that hangs ends after 75 s
+# Without a remaining ttl, the first heartbeat comes immediately.
 SETUP = """
 import os, sys, threading, cycles
-client = cycles.Cycles(base_url=sys.argv[1], api_key="cyc_test", tenant="acme", journal=False)
+client = cycles.Cycles(base_url=sys.argv[1], api_key="cyc_test", tenant="acme", journal=False, timeout=120)
 def reserve(**options):
-    return client.reserve(cycles.tokens(1), action=("test", "work"), ttl_ms=3_500, **options)
+    return client.reserve(cycles.tokens(1), action=("test", "work"), ttl_ms=600_000, **options)
 """
 
 
@@ -27,18 +29,18 @@ def start(server: LeaseServer, code: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    _, errors = process.communicate("go\n", timeout=20)
+    _, errors = process.communicate("go\n", timeout=120)
     assert process.returncode == 0, errors
     return errors
 
 
 @pytest.mark.parametrize("kept", ["guard = reserve().acquire()", "guard = reserve(lease_policy='cancel').acquire()"])
 def test_a_process_ends_promptly_during_a_heartbeat(kept: str) -> None:
-    with LeaseServer(hang()) as server, start(server, f"{kept}\ninput()") as process:
+    with LeaseServer(hang(), remaining_ms=None) as server, start(server, f"{kept}\ninput()") as process:
         server.wait_for_extends(1)
         begun = time.monotonic()
         finish(process)
-        assert time.monotonic() - begun < 3.0
+        assert time.monotonic() - begun < SOON_S
 
 
 def test_an_event_loop_ends_promptly_during_a_heartbeat() -> None:
@@ -50,11 +52,11 @@ async def main():
     guard.usage
 asyncio.run(main())
 """
-    with LeaseServer(hang()) as server, start(server, code) as process:
+    with LeaseServer(hang(), remaining_ms=None) as server, start(server, code) as process:
         server.wait_for_extends(1)
         begun = time.monotonic()
         finish(process)
-        assert time.monotonic() - begun < 3.0
+        assert time.monotonic() - begun < SOON_S
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -68,7 +70,7 @@ if pid == 0:
     mine = reserve().acquire()
     heard = threading.Event()
     client.on_event(lambda event: type(event).__name__ == "LeaseExtended" and heard.set())
-    assert heard.wait(5)
+    assert heard.wait(60)
     assert mine.commit(cycles.tokens(1)).status == "committed"
     try:
         guard.commit(cycles.tokens(1))
@@ -79,7 +81,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 assert guard.state == "active"
 guard.commit(cycles.tokens(1))
 """
-    with LeaseServer() as server, start(server, code) as process:
+    with LeaseServer(grant(60_000), remaining_ms=None) as server, start(server, code) as process:
         server.wait_for_extends(1)
         finish(process)
         targets = [request.target.removeprefix("/v1/reservations/") for request in server.requests]

@@ -11,6 +11,7 @@ import cycles
 from cycles.embedded import EmbeddedServer, ManualClock
 from tests.lease.conftest import Events
 from tests.lease.server import LeaseServer, refuse
+from tests.lease.still_time import StillTime
 
 ACTION = ("test", "work")
 
@@ -105,13 +106,16 @@ def test_async_series(server: EmbeddedServer, client: cycles.Cycles) -> None:
     assert spent(server) == 300
 
 
-def test_a_lost_lease_is_followed_by_another(client_of: Callable[..., cycles.Cycles], server_responded: Events) -> None:
+def test_a_lost_lease_is_followed_by_another(
+    client_of: Callable[..., cycles.Cycles], server_responded: Events, still: StillTime
+) -> None:
     with LeaseServer(refuse(409, "MAX_EXTENSIONS_EXCEEDED")) as server, client_of(server) as client:
         with client.lease_series(cycles.tokens(1_000), action=ACTION, ttl_ms=3_500) as series:
             first = series.next()
             first.spend(cycles.tokens(1))
+            still.beat(first)
             (lost,) = server_responded.wait_for("LeaseLost")
-            assert 2_000 < lost.lasts_ms <= 3_500
+            assert 2_995 <= lost.lasts_ms <= 3_000
             assert "grants no more" in lost.detail
             assert "the lease ends in about" in lost.text()
             assert series.next() is not first

@@ -1,0 +1,58 @@
+"""Time that stands still until a test moves it, so that no response is too slow for a short lease on any machine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.lease.virtual import PATIENCE_S
+
+STEP_S = 0.2
+
+
+class StillTime:
+    """Replaces the monotonic clock of this process. Sockets and conditions still wait in real time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._real = time.monotonic
+        self._now_s = self._real()
+        self._stirs: list[Callable[[], object]] = []
+        monkeypatch.setattr(time, "monotonic", self.monotonic)
+
+    def monotonic(self) -> float:
+        return self._now_s
+
+    def drives(self, scheduler: Any) -> None:
+        """Let a scheduler follow this clock; it wakes whenever time has moved."""
+        scheduler._now = self.monotonic
+
+        def stir() -> None:
+            with scheduler._lock:
+                scheduler._sooner.notify_all()
+
+        self._stirs.append(stir)
+
+    def move(self, seconds: float) -> None:
+        """Let time pass at once. On an event loop, its timers run when the caller awaits."""
+        self._move_to(self._now_s + seconds)
+
+    def beat(self, guard: Any) -> None:
+        """Let time pass until the next heartbeat of a guard is due."""
+        self._move_to(max(self._now_s, guard._state.heartbeat.step.due_ms / 1000))
+
+    def pass_until(self, holds: Callable[[], object]) -> None:
+        """Let time pass in small steps until something has come true."""
+        moment, end_s = threading.Event(), self._real() + PATIENCE_S
+        while not holds():
+            assert self._real() < end_s, "it never came true"
+            self.move(STEP_S)
+            moment.wait(0.005)
+
+    def _move_to(self, now_s: float) -> None:
+        self._now_s = now_s
+        for stir in self._stirs:
+            stir()
