@@ -10,12 +10,14 @@ from typing import Any, Final
 
 from attrs import define
 
+from cycles._core.protocol import BUDGET_EXCEEDED, OVERDRAFT_LIMIT_EXCEEDED
 from cycles._core.settlement_rules import MAY_BE_CHARGED
 from tests.simulation.accounts import WORKSPACE
 from tests.simulation.server import SimServer
 from tests.simulation.uses_sync import HELD
 from tests.simulation.workload import Op, Program
 
+BUDGET_FROZEN: Final = "BUDGET_FROZEN"
 AHEAD_S: Final = 1.1  # spend is written ahead at most once a second: a kill may lose what is younger
 
 
@@ -26,8 +28,9 @@ class Books:
     Attributes:
         has_failed: Returns whether the disk did not take a file that contains a text: the journal may not have it.
         events: The agents, by the id of the record of an event.
-        exempt: How many amounts the checks did not expect in the ledger: kept in `rejected/`, or lost with a disk that
-            failed.
+        forgets_keys: Whether the ledger may have forgotten keys: it was restored, or days have passed on a clock.
+        rejected: How many uses have an amount in `rejected/` that the ledger does not have.
+        exempt: How many amounts may be missing because a disk failed.
         lost: How many amounts a client saw confirmed before a restore of the ledger lost them.
     """
 
@@ -37,6 +40,8 @@ class Books:
     ops: list[Op]
     has_failed: Callable[[str], bool]
     events: dict[str, str]
+    forgets_keys: bool
+    rejected: int = 0
     exempt: int = 0
     lost: int = 0
 
@@ -58,6 +63,7 @@ class Books:
             if held := self.server.ledger.balance(scope).reserved.amount:
                 yield f"{op.kind} {op.agent}: {held} still held"
         yield from self._sums()
+        yield from self._unexplained()
 
     def unsettled(self) -> Iterator[str]:
         """Yield what is not in the ledger although nothing has failed and each program has ended."""
@@ -98,7 +104,7 @@ class Books:
         right = allowed(op)
         sums = {settled + amount for amount in kept}
         if sums & right:
-            self.exempt += settled not in right
+            self.rejected += settled not in right
             return True
         lost = self.server.lost(op.account.scope)
         reported = {settled + amount for amount in self._reported(op)}
@@ -143,6 +149,21 @@ class Books:
             spent = self.server.spent(f"tenant:{tenant}/workspace:{WORKSPACE}")
             if spent != nested:
                 yield f"the workspace of {tenant} spent {spent}, its agents {nested}"
+
+    def _unexplained(self) -> Iterator[str]:
+        """Yield each rejected amount that no rule of the ledger explains."""
+        ops = {op.agent: op for op in self.ops}
+        for _, kept in files(self.journal, "rejected/*.json"):
+            op, reason = ops[agent_of(kept["record"])], kept["reason"]
+            account = op.account
+            explained = {
+                MAY_BE_CHARGED: self.forgets_keys,
+                BUDGET_FROZEN: account.freezes_s is not None,
+                BUDGET_EXCEEDED: op.kind.startswith("overspend") or account.policy == "REJECT" or account.is_tight,
+                OVERDRAFT_LIMIT_EXCEEDED: account.is_tight,
+            }
+            if not explained.get(reason, False):
+                yield f"{op.kind} {op.agent}: an amount is kept as rejected, and nothing explains {reason}"
 
     def _kept(self) -> dict[str, set[int]]:
         """Return, by agent, the sums in `rejected/` that may be missing in the ledger.

@@ -48,7 +48,8 @@ class Result:
         trace: What happened, in order.
         steps: How often a thread or a timer ran.
         ops: How many guards were used.
-        exempt: How many amounts were not expected in the ledger, for another reason than a restore.
+        rejected: How many guards have an amount in `rejected/` that the ledger does not have.
+        exempt: How many amounts may be missing because a disk failed.
         lost: How many amounts a restore of the ledger lost after a client saw them confirmed.
         pooled: Whether pools or queued commits were used.
     """
@@ -58,6 +59,7 @@ class Result:
     trace: list[str]
     steps: int
     ops: int
+    rejected: int
     exempt: int
     lost: int
     pooled: bool
@@ -82,8 +84,8 @@ def run_seed(seed: int) -> Result:
                 simulated.problems.append(str(error))
         hub, ops = simulated.hub, simulated.ops
         pooled = any(op.kind in POOL_KINDS for op in ops)
-        exempt, lost = simulated.exempt, simulated.lost
-        return Result(seed, simulated.problems, hub.log, hub.steps, len(ops), exempt, lost, pooled)
+        counts = simulated.rejected, simulated.exempt, simulated.lost
+        return Result(seed, simulated.problems, hub.log, hub.steps, len(ops), *counts, pooled)
     finally:
         if collects:
             gc.enable()
@@ -119,7 +121,7 @@ def run_batch(seeds: Sequence[int]) -> list[Result]:
             try:
                 results.append(run_seed(seed))
             except BaseException:
-                results.append(Result(seed, [traceback.format_exc()], [], 0, 0, 0, 0, False))
+                results.append(Result(seed, [traceback.format_exc()], [], 0, 0, 0, 0, 0, False))
         with os.fdopen(writer, "wb") as file:
             pickle.dump(results, file)
         os._exit(0)
@@ -128,7 +130,7 @@ def run_batch(seeds: Sequence[int]) -> list[Result]:
         content = file.read()
     os.waitpid(child, 0)
     if not content:
-        return [Result(seed, ["the process of the run died"], [], 0, 0, 0, 0, False) for seed in seeds]
+        return [Result(seed, ["the process of the run died"], [], 0, 0, 0, 0, 0, False) for seed in seeds]
     found: list[Result] = pickle.loads(content)
     return found
 
@@ -177,12 +179,12 @@ def _batches(first: int, count: int) -> list[range]:
 
 
 def _many(first: int, count: int, minutes: float | None, workers: int) -> int:
-    began, failed, ops, exempt, lost, pooled, done = _perf_counter(), 0, 0, 0, 0, 0, 0
+    began, failed, ops, rejected, exempt, lost, pooled, done = _perf_counter(), 0, 0, 0, 0, 0, 0, 0
     warm_up()
     with multiprocessing.get_context("fork").Pool(workers) as pool, contextlib.suppress(KeyboardInterrupt):
         for result in itertools.chain.from_iterable(pool.imap(run_batch, _batches(first, count))):
             done, ops, pooled = done + 1, ops + result.ops, pooled + result.pooled
-            exempt, lost = exempt + result.exempt, lost + result.lost
+            rejected, exempt, lost = rejected + result.rejected, exempt + result.exempt, lost + result.lost
             if (printed := report(result)) is not None:
                 failed += 1
                 print(printed, flush=True)
@@ -190,8 +192,8 @@ def _many(first: int, count: int, minutes: float | None, workers: int) -> int:
                 break
     rate = done / (_perf_counter() - began)
     print(
-        f"{done} seeds ({pooled} with pools or queued commits), {ops} guards, {lost} amounts lost in a restore of the"
-        f" ledger, {exempt} exempt otherwise, {failed} failed, {rate:.1f} seeds/s"
+        f"{done} seeds ({pooled} with pools or queued commits), {ops} guards, {rejected} amounts rejected, "
+        f"{lost} lost in a restore of the ledger, {exempt} exempt (failed disk), {failed} failed, {rate:.1f} seeds/s"
     )
     return 1 if failed else 0
 

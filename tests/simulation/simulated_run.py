@@ -15,7 +15,7 @@ from tests.simulation import disk as disks, faults, network
 from tests.simulation.accounts import TENANTS, make_accounts
 from tests.simulation.checks import Books, agent_of, files
 from tests.simulation.faults import DAY_S, Actions, SeededFaults
-from tests.simulation.hub import Hub
+from tests.simulation.hub import START_WALL_S, Hub
 from tests.simulation.network import SimAsync, SimBlocking
 from tests.simulation.server import COMMIT, EVENTS, SimServer
 from tests.simulation.uses_async import ASYNC
@@ -32,7 +32,7 @@ class SimulatedRun:
     def __init__(self, seed: int, folder: Path) -> None:
         self.hub = Hub(seed)
         self.problems = self.hub.problems
-        self.exempt = self.lost = 0
+        self.rejected = self.exempt = self.lost = 0
         self.ops: list[Op] = []
         self.server: SimServer
         self._journal = folder / "journal"
@@ -243,8 +243,9 @@ class SimulatedRun:
 
     def pooled(self, op: Op, reservation_id: str) -> None:
         """Check that the slot of a pooled guard survives a loss of power, with durability ``disk``."""
-        path = self._folder_of(op.account.tenant) / log_name(reservation_id)
-        if self._durable and not self._disk.is_synced(path):
+        folder = self._folder_of(op.account.tenant)
+        log, record = folder / log_name(reservation_id), folder / file_name(reservation_id)
+        if self._durable and not (self._disk.is_synced(log) or self._disk.is_durable(record)):
             self.problems.append(f"{op.kind} {op.agent}: a commit has returned before its slot is on disk")
 
     def closed(self, program: Program) -> None:
@@ -282,8 +283,9 @@ class SimulatedRun:
             yield f"{process.name}: files after close: {names}"
 
     def _books(self) -> Books:
+        forgets_keys = self.server.restores > 0 or self.hub.wall_s() - START_WALL_S > DAY_S
         has_failed = self._disk.has_failed
-        return Books(self.server, self._journal, self._programs, self.ops, has_failed, self._events)
+        return Books(self.server, self._journal, self._programs, self.ops, has_failed, self._events, forgets_keys)
 
     def _check_books(self) -> None:
         for thread, error in self.hub.failures:
@@ -291,7 +293,7 @@ class SimulatedRun:
                 self.problems.append(f"{thread.process.name}, thread {thread.name}: {error!r}")
         books = self._books()
         self.problems += books.problems()
-        self.exempt, self.lost = books.exempt, books.lost
+        self.rejected, self.exempt, self.lost = books.rejected, books.exempt, books.lost
         folder = self._folder_of("acme")
         if (folder / "README.txt").exists():
             self.problems += [f"the file {name} was deleted" for name in faults.missing_foreign_files(folder)]

@@ -50,7 +50,7 @@ def test_no_seed_that_failed_once_fails_again(part: int) -> None:
 
 
 def test_the_exit_status_of_a_few_seeds_says_whether_one_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    results = {1: run.Result(1, ["lost 5"], [], 0, 0, 0, 0, False), 2: run.Result(2, [], [], 0, 0, 0, 0, False)}
+    results = {1: run.Result(1, ["lost 5"], [], 0, 0, 0, 0, 0, False), 2: run.Result(2, [], [], 0, 0, 0, 0, 0, False)}
     monkeypatch.setattr(run, "warm_up", lambda: None)
     monkeypatch.setattr(run, "run_isolated", results.__getitem__)
     monkeypatch.setenv("PYTHONHASHSEED", "0")
