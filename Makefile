@@ -52,7 +52,7 @@ demo: $(DEMO)  ## run real guarded work against an embedded Cycles server
 	@$(PY) examples/demo.py
 
 test: $(STAMP)  ## run the tests
-	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8
+	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
 
 simulate: $(STAMP)  ## run the simulation of the whole system (SEEDS=1000, SEED=n for one with its trace, MINUTES=m)
 	PYTHONHASHSEED=0 $(PY) -m tests.simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) $(if $(FIRST),--first $(FIRST)) $(if $(MINUTES),--minutes $(MINUTES))

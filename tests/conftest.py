@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,17 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         for name in [name for name in os.environ if name.startswith("CYCLES_") or name.lower().endswith("_proxy")]:
             environment.delenv(name)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A command or a page that sets the logger up does so for its test only: logging makes system calls."""
+    logger = logging.getLogger("cycles")
+    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    if logger.level != level:
+        logger.setLevel(level)
 
 
 def pytest_collection_finish() -> None:

@@ -118,7 +118,7 @@ class FakeProvider:
     def start(self) -> Self:
         """Start the server; `stop` ends it."""
         self._server = _Server(self)
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="fake-provider", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), name="fake-provider", daemon=True).start()
         return self
 
     def stop(self) -> None:

@@ -159,7 +159,7 @@ def test_a_key_set_that_cannot_be_read_does_not_classify_the_envelope(
     server: Server, verify: Verify, body: Any
 ) -> None:
     server.bodies["/v1/.well-known/cycles-jwks.json"] = body
-    server.timeout_s = 1.0  # the client reads the key set again until then
+    server.timeout_s = 0.2  # the client reads the key set again until then
     verdict = verify(ID)
     assert verdict.disposition == "signer_resolution_failed"
     assert "key set" in verdict.reason

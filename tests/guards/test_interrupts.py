@@ -63,7 +63,7 @@ class Till:
 def till(tmp_path: Path) -> Iterator[Till]:
     with (
         cycles.EmbeddedServer(budgets={"tenant:acme": cycles.tokens(10**9)}) as server,
-        server.client(tenant="acme", journal_dir=tmp_path, retry_initial_delay=0.001) as client,
+        server.client(tenant="acme", journal_dir=tmp_path, retry_initial_delay=0.001, flush_timeout=0.1) as client,
     ):
         yield Till(server, client)
 

@@ -21,7 +21,7 @@ url, folder, what, part, step = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[
 AMOUNT = cycles.usd("0.01")
 
 def make():
-    return cycles.Cycles(base_url=url, api_key="key", tenant="acme", journal_dir=folder, flush_timeout=0.05)
+    return cycles.Cycles(base_url=url, api_key="key", tenant="acme", journal_dir=folder, flush_timeout=0.005)
 
 def guarded():
     with client.reserve(AMOUNT, action=("a", "b")) as guard:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,7 +45,7 @@ def configured(server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def run_here(capsys: pytest.CaptureFixture[str]) -> Iterator[Cycles]:
+def run_here(capsys: pytest.CaptureFixture[str]) -> Cycles:
     """Run `cycles` in this process; its input is no terminal."""
     from cycles.cli import main
 
@@ -56,10 +55,7 @@ def run_here(capsys: pytest.CaptureFixture[str]) -> Iterator[Cycles]:
         out, err = capsys.readouterr()
         return Ran(status, out, err)
 
-    logger = logging.getLogger("cycles")
-    handlers, propagate = list(logger.handlers), logger.propagate
-    yield run
-    logger.handlers[:], logger.propagate = handlers, propagate
+    return run
 
 
 @pytest.fixture

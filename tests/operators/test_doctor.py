@@ -68,6 +68,7 @@ def test_a_failure_has_a_remedy_and_the_status_of_its_kind(
     assert "tenant:acme $0.00 left" in failed(1, "budget")
     monkeypatch.setenv("CYCLES_API_KEY", "cyc_live_wrong")
     assert "KEY_NOT_FOUND" in failed(1, "authentication")
+    monkeypatch.setenv("CYCLES_TIMEOUT", "0.5")  # no server responds any more, and each read is repeated until then
     monkeypatch.setenv("CYCLES_BASE_URL", "http://127.0.0.1:9")
     failed(3, "authentication")
     monkeypatch.setenv("CYCLES_BASE_URL", "http://nothing.invalid:9")
@@ -130,7 +131,9 @@ def test_a_proxy_for_this_machine_fails(
     run_here: Cycles, configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://user:secret@proxy.invalid:8080")
+    monkeypatch.setenv("CYCLES_TIMEOUT", "0.5")  # nothing gets through, and each read is repeated until then
     ran = run_here("doctor", "--json")
+    monkeypatch.delenv("CYCLES_TIMEOUT")
     check = checks(ran.document)["proxies"]
     assert check["detail"] == "requests to this machine go through http://proxy.invalid:8080"
     assert check["remedy"] == "add 127.0.0.1 to NO_PROXY"

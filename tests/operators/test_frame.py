@@ -28,9 +28,11 @@ def test_settings_come_from_options_then_the_profile_then_the_environment(
     profiles = tmp_path / "xdg_config_home" / "cycles-sdk" / "config.toml"
     profiles.parent.mkdir(parents=True)
     profiles.write_text(f'[work]\nbase_url = "{url}"\n[wrong]\nbase_url = "http://127.0.0.1:2"\nnonsense = 1\n')
-    assert run("balances").status == 3
     assert run("balances", "--profile", "work").status == 0
-    assert run("--profile", "work", "balances", "--base-url", "http://127.0.0.1:1").status == 3
+    with monkeypatch.context() as hurried:
+        hurried.setenv("CYCLES_TIMEOUT", "0.2")  # no server responds there, and a read is repeated until then
+        assert run("balances").status == 3
+        assert run("--profile", "work", "balances", "--base-url", "http://127.0.0.1:1").status == 3
     unknown = run("balances", "--profile", "other")
     assert unknown.status == 2
     assert "there is no profile 'other'" in unknown.err
@@ -54,7 +56,8 @@ def test_an_error_response_exits_1_and_is_a_document(
     assert "cyc_live_wrong" not in ran.err
 
 
-def test_no_response_exits_3(configured: cycles.EmbeddedServer, run: Cycles) -> None:
+def test_no_response_exits_3(configured: cycles.EmbeddedServer, run: Cycles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCLES_TIMEOUT", "0.2")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"

@@ -199,8 +199,9 @@ def test_flush_settles_the_records_of_the_configured_server(
     assert ids(run("pending", "--json")) == {"rsv-other": "pending"}
 
 
-def test_flush_exits_4_if_something_is_left(run: Cycles, root: Path, url: str) -> None:
+def test_flush_exits_4_if_something_is_left(run: Cycles, root: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = "http://127.0.0.1:9"
+    monkeypatch.setenv("CYCLES_FLUSH_TIMEOUT", "0")  # the wait when the command closes its client
     journal(root, gone).save(a_record(gone, "rsv-1"))
     ran = run("flush", "--json", "--timeout", "0.1", "--base-url", gone)
     assert (ran.status, ran.document) == (4, {"settled": 0, "pending": 1, "quarantined": 0})

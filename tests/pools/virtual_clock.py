@@ -38,6 +38,9 @@ class VirtualClock:
         """Let time pass while nothing runs, as for a process that is stopped."""
         self._added_s += seconds
         self.server.advance(int(seconds * 1000))
+        for scheduler in self._schedulers:
+            with scheduler._lock:
+                scheduler._sooner.notify_all()  # a timer of the machine ends as soon as the process runs again
 
     def advance(self, seconds: float) -> None:
         """Let time pass in small steps, in each of which everything that is due runs."""

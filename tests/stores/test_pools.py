@@ -44,7 +44,7 @@ def worker(server: cycles.EmbeddedServer, store: MemoryStore, tmp_path: Path) ->
 
     def make() -> cycles.Cycles:
         options: dict[str, Any] = {"journal_store": store, "journal_dir": tmp_path / str(len(made))}
-        made.append(server.client(tenant="acme", journal_checkpoint_ms=5, **options))
+        made.append(server.client(tenant="acme", journal_checkpoint_ms=5, flush_timeout=0.5, **options))
         return scanned(made[-1])
 
     yield make

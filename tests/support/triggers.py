@@ -186,7 +186,12 @@ def reserving(response: httpx.Response) -> Call:
     def call() -> None:
         http = httpx.Client(transport=httpx.MockTransport(lambda request: response))
         with cycles.Cycles(
-            base_url="http://stub.test", api_key=SECRET, tenant="acme", http_client=http, journal=False
+            base_url="http://stub.test",
+            api_key=SECRET,
+            tenant="acme",
+            http_client=http,
+            journal=False,
+            flush_timeout=0.0,
         ) as client:
             client.reserve(CENTS, action=ACTION).acquire()
 
