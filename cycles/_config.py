@@ -33,7 +33,7 @@ SETTLE: Final = get_args(Settle)
 JOURNAL_OUTAGES: Final = get_args(JournalOutage)
 STORE_SCHEMES: Final = ("redis", "rediss", "valkey", "valkeys", "postgresql", "postgres", "file")
 _STORE_METHODS: Final = ("put", "settle", "claim", "renew", "list", "quarantine", "reject", "close")
-_VARIABLES: Final = {"journal_store": "JOURNAL_URL"}  # the others are named like their setting
+VARIABLES: Final = {"journal_store": "JOURNAL_URL"}  # the others are named like their setting
 
 MOST_RETRIES: Final = 10  # more would keep a caller waiting for a server that is down
 LONGEST_WAIT_S: Final = 86_400.0  # one day: more is a mistake in the unit, and larger values overflow timers
@@ -174,7 +174,7 @@ class Config:
         for name, attribute in fields_dict(cls).items():
             if name in _NOT_IN_ENVIRONMENT:
                 continue
-            variable = prefix + _VARIABLES.get(name, name.upper())
+            variable = prefix + VARIABLES.get(name, name.upper())
             text = os.environ.get(variable, "").strip()
             if text and overrides.get(name) is None:
                 values[name] = _from_text(variable, text, attribute.default)

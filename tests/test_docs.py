@@ -50,7 +50,7 @@ from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 from sybil.typing import Evaluator, Parser
 
 import cycles
-from cycles._config import _VARIABLES as VARIABLES
+from cycles._config import VARIABLES as VARIABLES
 from cycles.cli import main
 from cycles.cli._app import app
 from cycles.testing import FakeProvider

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -14,9 +15,10 @@ from urllib.parse import urlsplit
 from attrs import fields_dict, frozen
 
 import cycles
+from cycles._config import without_password
 from cycles._version import PROTOCOL_VERSION
 from cycles.cli._frame import NO_RESPONSE, REJECTED, UNSETTLED, USAGE
-from cycles.journal import _settings, directory_of, inspect
+from cycles.journal import _places, _settings
 
 Status: TypeAlias = Literal["ok", "fail", "skip"]
 ORDER: Final = (USAGE, NO_RESPONSE, REJECTED, UNSETTLED)
@@ -84,16 +86,25 @@ def configuration(
         if source != "default" or setting in _ALWAYS_SHOWN:
             value = getattr(config, setting)
             value = masked(value) if setting == "api_key" else value
+            value = without_password(value) if setting == "journal_store" else value
             shown.append(f"{setting}={value} ({source})")
     return Check(name, "ok", ", ".join(shown))
 
 
 def journal(config: cycles.Config) -> Check:
-    """Check that the journal exists or can be made, is private and writable, and has space."""
-    name = "journal"
+    """Check that the journal exists or can be made, is private and writable, has space, and that its store responds."""
+    name, also = "journal", ""
     if not config.journal:
         return Check(name, "skip", "the journal is off")
-    root = directory_of(config.journal_dir)
+    try:
+        view = _places.store_of(config)
+        if view is not None:
+            with contextlib.closing(view):
+                view.store.list(1)
+            also = f", {view.name} responds"
+    except (cycles.StoreError, cycles.ConfigurationError) as error:
+        return failed(name, error, "check journal_store (CYCLES_JOURNAL_URL)")
+    root = _places.root_of(config)
     existing = next(path for path in (root, *root.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         return Check(name, "fail", f"{existing} is not writable", "make it writable, or set CYCLES_JOURNAL_DIR")
@@ -104,14 +115,16 @@ def journal(config: cycles.Config) -> Check:
     if free_bytes < _LEAST_FREE_BYTES:
         return Check(name, "fail", f"{root}: only {free_bytes // 1024} KiB free", "free some space there")
     state = "exists" if existing == root else "can be made"
-    return Check(name, "ok", f"{root} {state}, {free_bytes // 2**20:,} MiB free")
+    return Check(name, "ok", f"{root} {state}, {free_bytes // 2**20:,} MiB free{also}")
 
 
 def pending(config: cycles.Config) -> Check:
     """Check that no record is unsettled."""
     name = "pending"
     try:
-        records = inspect(config.journal_dir)
+        records = _places.records_of(config)
+    except cycles.StoreError:
+        return Check(name, "skip", "the journal's store does not respond")
     except cycles.ConfigurationError as error:
         return failed(name, error, "make the directory readable", UNSETTLED)
     unsettled = [record for record in records if record.state != "rejected"]

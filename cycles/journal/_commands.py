@@ -30,7 +30,8 @@ from cycles._journal.store_inspection import (
     move_store_into,
     view_of,
 )
-from cycles.journal import directory_of, inspect
+from cycles.journal import inspect
+from cycles.journal._places import records_of, root_of, store_of
 from cycles.journal._table import print_records
 from cycles.journal._terminal import Terminal, say
 
@@ -59,36 +60,15 @@ class Context:
     @property
     def root(self) -> Path:
         """The directory of all journals."""
-        config = self.config()
-        store = config.journal_store
-        if isinstance(store, str) and store.startswith("file://"):
-            return directory(store)
-        return directory_of(config.journal_dir)
+        return root_of(self.config())
 
     def store(self) -> StoreView | None:
         """Return the configured store; None without one, or if server and key are not configured."""
-        config = self.config()
-        url = config.journal_store
-        if not isinstance(url, str) or not is_url(url):
-            return None
-        if not config.base_url or not (config.tenant or config.api_key):
-            say(
-                f"the records in {without_password(url)} are not shown: set CYCLES_BASE_URL, and CYCLES_TENANT or "
-                "CYCLES_API_KEY, to say whose they are"
-            )
-            return None
-        key = config.api_key if isinstance(config.api_key, str) else ""  # a callable needs a tenant
-        owner = partition(config.base_url, config.tenant, key)
-        return view_of(url, owner, config.journal_store_timeout)
+        return store_of(self.config())
 
     def records(self) -> list[InspectedRecord]:
         """Return the records of all files, and those of the configured server and principal in the store."""
-        found = inspect(self.root)
-        view = self.store()
-        if view is not None:
-            with contextlib.closing(view):
-                found += view.records()
-        return found
+        return records_of(self.config())
 
 
 @frozen

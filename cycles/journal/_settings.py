@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cycles
+from cycles._config import VARIABLES
 
 
 def profile_file() -> Path:
@@ -59,5 +60,5 @@ def source(name: str, flags: Mapping[str, Any], settings: Mapping[str, Any]) -> 
         return "option"
     if settings.get(name) is not None:
         return "profile"
-    variable = f"CYCLES_{name.upper()}"
+    variable = f"CYCLES_{VARIABLES.get(name, name.upper())}"
     return variable if os.environ.get(variable, "").strip() else "default"

@@ -9,6 +9,11 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._core.records import encode, partition
+from cycles._journal import store_inspection
+from cycles._journal.memory_store import MemoryStore
+from cycles._journal.store import Put
+from cycles._journal.store_journal import key_of
 from cycles.cli._checks import masked
 from tests.operators.conftest import Cycles
 from tests.operators.journals import a_record, journal, snapshot
@@ -147,3 +152,35 @@ def test_a_proxy_for_this_machine_fails(
 )
 def test_a_key_is_shown_as_its_prefix(key: str, shown: str) -> None:
     assert masked(key) == shown
+
+
+def test_the_store_of_a_fleet_is_checked(
+    run_here: Cycles, configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    monkeypatch.setattr(store_inspection, "open_store", lambda url: store)
+    monkeypatch.setenv("CYCLES_JOURNAL_URL", "redis://:the-password@store.test:6379/0")
+
+    def run(status: int) -> dict[str, Any]:
+        ran = run_here("doctor", "--json")
+        assert ran.status == status
+        assert "the-password" not in ran.out
+        return checks(ran.document)
+
+    found = run(0)
+    shown = "journal_store=redis://[hidden]@store.test:6379/0 (CYCLES_JOURNAL_URL)"
+    assert shown in found["configuration"]["detail"]
+    assert found["journal"]["detail"].endswith("redis://[hidden]@store.test:6379/0 responds")
+    url = os.environ["CYCLES_BASE_URL"]
+    record = a_record(url, "rsv-1")
+    own = store.bind(partition(url, "acme", ""))
+    own.put([Put(key_of(record.reservation_id), encode(record), None, 0)])
+    assert run(4)["pending"]["detail"] == "1 pending, 0 quarantined"
+
+    def fails(*_: Any) -> Any:
+        raise cycles.StoreError("no connection to the store; check the server")
+
+    monkeypatch.setattr(MemoryStore, "list", fails)
+    found = run(1)
+    assert (found["journal"]["status"], found["journal"]["remedy"]) == ("fail", "check the server")
+    assert (found["pending"]["status"], found["pending"]["detail"]) == ("skip", "the journal's store does not respond")

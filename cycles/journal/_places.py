@@ -1,0 +1,48 @@
+"""Where the records of a configuration are: the directory of all journals, and the store that a fleet shares."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import cycles
+from cycles._config import without_password
+from cycles._core.records import partition
+from cycles._journal.inspection import InspectedRecord
+from cycles._journal.store_inspection import StoreView, directory, is_url, view_of
+from cycles.journal import directory_of, inspect
+from cycles.journal._terminal import say
+
+
+def root_of(config: cycles.Config) -> Path:
+    """Return the directory of all journals."""
+    store = config.journal_store
+    if isinstance(store, str) and store.startswith("file://"):
+        return directory(store)
+    return directory_of(config.journal_dir)
+
+
+def store_of(config: cycles.Config) -> StoreView | None:
+    """Return the configured store; None without one, or if server and key are not configured."""
+    url = config.journal_store
+    if not isinstance(url, str) or not is_url(url):
+        return None
+    if not config.base_url or not (config.tenant or config.api_key):
+        say(
+            f"the records in {without_password(url)} are not shown: set CYCLES_BASE_URL, and CYCLES_TENANT or "
+            "CYCLES_API_KEY, to say whose they are"
+        )
+        return None
+    key = config.api_key if isinstance(config.api_key, str) else ""  # a callable needs a tenant
+    owner = partition(config.base_url, config.tenant, key)
+    return view_of(url, owner, config.journal_store_timeout)
+
+
+def records_of(config: cycles.Config) -> list[InspectedRecord]:
+    """Return the records of all files, and those of the configured server and principal in the store."""
+    found = inspect(root_of(config))
+    view = store_of(config)
+    if view is not None:
+        with contextlib.closing(view):
+            found += view.records()
+    return found
