@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import logging
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -35,6 +37,27 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         environment.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         for name in [name for name in os.environ if name.startswith("CYCLES_") or name.lower().endswith("_proxy")]:
             environment.delenv(name)
+        yield
+
+
+class _QuickSleep:
+    """`asyncio` with a shorter `sleep`."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / 5)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_end_quickly() -> Iterator[None]:
+    """Let uvicorn look every 20 ms whether a server should end: two pauses of 0.1 s take longer than most tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        with contextlib.suppress(ImportError):
+            from uvicorn import server
+
+            patch.setattr(server, "asyncio", _QuickSleep())
         yield
 
 
