@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,12 +21,15 @@ class RedisLink:
     Args:
         module: The package `redis`.
         client: The client of the store, whose settings and pool the connection has.
+        repeat_s: A command is sent once more if the connection was lost within this time: the server has closed it
+            while nobody used it. The scripts of puts may run twice.
     """
 
-    def __init__(self, module: Any, client: Any) -> None:
+    def __init__(self, module: Any, client: Any, repeat_s: float) -> None:
         self._response_error = module.exceptions.ResponseError
-        self._lost = (module.exceptions.ConnectionError, OSError)
+        self._lost = module.exceptions.ConnectionError
         self._client = client
+        self._repeat_s = repeat_s
         self._own: Any = None
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -35,15 +39,21 @@ class RedisLink:
         self._after_fork()
         if not self._lock.acquire(blocking=False):
             return self._client.evalsha(*words)
+        was_used, began_s = self._own is not None, time.monotonic()
         try:
             return self._run(("EVALSHA", *words))
         except self._response_error:  # the response of a connection that works
             raise
+        except self._lost:
+            self._drop()
+            if not was_used or time.monotonic() - began_s > self._repeat_s:
+                raise
         except BaseException:
             self._drop()
             raise
         finally:
             self._lock.release()
+        return self._client.evalsha(*words)
 
     def close(self) -> None:
         """Close the connection."""
@@ -52,23 +62,11 @@ class RedisLink:
             self._drop()
 
     def _run(self, words: Sequence[Any]) -> Any:
-        connection = self._connected()
-        connection.send_packed_command(connection.pack_command(*words), check_health=False)
-        return connection.read_response()
-
-    def _connected(self) -> Any:
-        if self._own is not None and not self._is_usable():
-            self._drop()
         if self._own is None:
             self._own = self._client.client()
-        return self._own.connection
-
-    def _is_usable(self) -> bool:
-        """Return False if the server has closed the connection, or sent what nobody waits for."""
-        try:
-            return not self._own.connection.can_read()
-        except self._lost:
-            return False
+        connection = self._own.connection
+        connection.send_packed_command(connection.pack_command(*words), check_health=False)
+        return connection.read_response()
 
     def _drop(self) -> None:
         own, self._own = self._own, None

@@ -73,7 +73,7 @@ class RedisStore:
         self._given = client
         self._owns = isinstance(client, str)
         self._client = self._connected(client, timeout_s) if isinstance(client, str) else _blocking(client)
-        self._link = RedisLink(self._module, self._client) if self._owns else None
+        self._link = RedisLink(self._module, self._client, timeout_s / 4) if self._owns else None
         self._version: tuple[int, ...] | None = None
         # Shorter than the timeout of the socket, which would close the connection. 0 would wait for ever.
         self._wait_ms = max(1, round(timeout_s * (450 if self._owns else 900)))
@@ -188,6 +188,7 @@ class RedisStore:
         if self._link is not None:
             self._link.close()
             self._client.close()
+            self._client.connection_pool.disconnect()  # redis-py 5.0.0 does not
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._partition}>"

@@ -70,6 +70,16 @@ def test_a_connection_that_the_server_closed_while_idle_loses_no_put(store: Redi
     assert len(store.list()) == 2
 
 
+def test_a_connection_that_is_lost_later_fails_the_put_and_is_made_again(store: RedisStore, operator: Any) -> None:
+    """The time of an operation is over then; its outcome is unknown."""
+    store.put([item(0)])
+    store._link._repeat_s = -1.0  # type: ignore[union-attr]
+    operator.client_kill_filter(_type="normal")
+    with pytest.raises(StoreError, match="the operation put of Redis failed: ConnectionError"):
+        store.put([item(1)])
+    assert store.put([item(1)]) == [True]
+
+
 def test_a_late_response_is_not_that_of_the_next_put(operator: Any) -> None:
     store = RedisStore(URL, partition=secrets.token_hex(8), timeout_s=0.4)
     store.put([item(0)])
