@@ -36,7 +36,7 @@ def amount(value: int) -> dict[str, object]:
 
 def work(number: int, http: httpx.Client, start: threading.Barrier, tally: Tally) -> None:
     choose = random.Random(number)
-    start.wait(30)
+    start.wait(60)
     for turn in range(TURNS):
         key = {"idempotency_key": f"{number}-{turn}"}
         held = choose.randint(1, 100)
@@ -80,7 +80,7 @@ def reached(server: EmbeddedServer, place: str) -> Iterator[httpx.Client]:
         with hasty_threads(), httpx.Client(base_url="http://x", headers=headers, transport=transport) as http:
             yield http
     else:
-        with server.listen() as url, httpx.Client(base_url=url, headers=headers, limits=limits, timeout=30) as http:
+        with server.listen() as url, httpx.Client(base_url=url, headers=headers, limits=limits, timeout=120) as http:
             yield http
 
 

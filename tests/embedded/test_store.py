@@ -221,10 +221,10 @@ def test_kill_nine_under_load_loses_and_doubles_no_operation(tmp_path: Path) -> 
             for worker in workers:
                 worker.start()
             for _ in range(settlements):
-                assert settled.acquire(timeout=20)
+                assert settled.acquire(timeout=120)
             process.kill()
             for worker in workers:
-                worker.join(20)
+                worker.join(60)
                 charged |= worker.acknowledged
                 left_over += worker.in_doubt
     with embedded_process(*arguments) as (_, url), httpx.Client(base_url=url) as http:

@@ -67,7 +67,7 @@ class Workers:
         """Send the task. `settings` of the environment hold for it and for workers that start later."""
         self.environment |= {f"QUEUE_{name.upper()}": value for name, value in settings.items()}
         code = SEND_TO_RQ if self.kind == "rq" else SEND
-        subprocess.run([sys.executable, "-c", code], env=self.environment, cwd=ROOT, check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", code], env=self.environment, cwd=ROOT, check=True, timeout=120)
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
         """Start a worker. The last of repeated options holds."""
@@ -82,12 +82,12 @@ class Workers:
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(20)
+        process.wait(120)
 
     def end(self, process: subprocess.Popen[bytes]) -> None:
         """Let a worker finish what it does, and end."""
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
     def balance(self) -> tuple[int, int]:
         """Return what is spent, and what is held."""
@@ -112,7 +112,7 @@ class Workers:
                 self.kill(process)
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
     """Wait until other processes have done something."""
     until(condition, seconds, step_s=0.1, what=lambda: f"({what})")
 

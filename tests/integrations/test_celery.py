@@ -38,9 +38,9 @@ class Tasks:
         wrapped = guarded(self.client, **{"estimate": cycles.tokens(10), **options})(function)
         return self.app.task(name="work", shared=False, **(task_options or {}))(wrapped)
 
-    def run(self, *arguments: Any, timeout: float = 20, **kwargs: Any) -> Any:
+    def run(self, *arguments: Any, timeout: float = 120, **kwargs: Any) -> Any:
         """Send a message, and return the result when a worker has finished it."""
-        with start_worker(self.app, pool="solo", perform_ping_check=False, shutdown_timeout=20):
+        with start_worker(self.app, pool="solo", perform_ping_check=False, shutdown_timeout=120):
             return self.app.tasks["work"].apply_async(arguments, kwargs, task_id=self.id).get(timeout=timeout)
 
 
@@ -61,10 +61,10 @@ def test_an_attempt_is_paid_once_under_its_own_key(tasks: Tasks, ledger: Ledger)
 def test_thirty_messages_at_once_have_a_guard_each(tasks: Tasks, ledger: Ledger) -> None:
     guards: list[Any] = []
     tasks.task(lambda: guards.append(cycles.current_guard()))
-    with start_worker(tasks.app, pool="threads", concurrency=8, perform_ping_check=False, shutdown_timeout=20):
+    with start_worker(tasks.app, pool="threads", concurrency=8, perform_ping_check=False, shutdown_timeout=120):
         results = [tasks.app.tasks["work"].delay() for _ in range(30)]
         for result in results:
-            result.get(timeout=60)
+            result.get(timeout=120)
     assert len({guard.reservation_id for guard in guards}) == 30
     assert {row.idempotency_key for row in ledger.rows()} == {f"celery:{result.id}:0" for result in results}
     assert ledger.spent() == 300

@@ -14,7 +14,7 @@ from tests.integrations.queue_workers import COMMANDS, Workers, wait_for, worker
 pytest.importorskip("redis")
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("workers", COMMANDS, indirect=True)
 def test_a_task_whose_worker_is_killed_runs_again_and_is_paid_once(workers: Workers) -> None:
     pytest.importorskip(workers.kind)
@@ -25,7 +25,7 @@ def test_a_task_whose_worker_is_killed_runs_again_and_is_paid_once(workers: Work
     assert ledger.balance("tenant:acme", unit="TOKENS").reserved == cycles.tokens(7)
     workers.kill(killed)
     workers.start()
-    wait_for(lambda: ledger.balance("tenant:acme", unit="TOKENS").spent == cycles.tokens(7), "the commit", 120)
+    wait_for(lambda: ledger.balance("tenant:acme", unit="TOKENS").spent == cycles.tokens(7), "the commit", 240)
     assert workers.runs == 2
     balance = ledger.balance("tenant:acme", unit="TOKENS")
     assert (balance.spent, balance.reserved) == (cycles.tokens(7), cycles.tokens(0))
@@ -35,7 +35,7 @@ def test_a_task_whose_worker_is_killed_runs_again_and_is_paid_once(workers: Work
     assert [row.status for row in rows].count("COMMITTED") == 1
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("workers", ["rq"], indirect=True)
 def test_a_killed_job_of_rq_gets_a_new_attempt_that_is_paid_alone(workers: Workers) -> None:
     pytest.importorskip("rq")
@@ -44,7 +44,7 @@ def test_a_killed_job_of_rq_gets_a_new_attempt_that_is_paid_alone(workers: Worke
     workers.start()
     wait_for(lambda: workers.runs == 1, "the first run")
     os.kill(int(workers.seen.read_text().split()[0]), signal.SIGKILL)
-    wait_for(lambda: ledger.balance("tenant:acme", unit="TOKENS").spent == cycles.tokens(7), "the commit", 120)
+    wait_for(lambda: ledger.balance("tenant:acme", unit="TOKENS").spent == cycles.tokens(7), "the commit", 240)
     assert workers.runs == 2
     with workers.server.client(tenant="acme", journal=False) as client:
         rows = {row.idempotency_key: row.status for row in client.reservations()}

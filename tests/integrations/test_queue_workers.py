@@ -17,7 +17,7 @@ redis = pytest.importorskip("redis")
 PREFORK = ("--pool=prefork", "--concurrency=1")
 KEYS = {"celery": "celery:t1:0", "rq": "rq:j1:1:0"}
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(600)
 
 
 def commit_before(workers: Workers) -> None:

@@ -20,7 +20,7 @@ EARLY = [{"actual_source": "estimate", "outcome": "closed"}]
 
 async def settled(client: cycles.Cycles) -> None:
     """Return when the frameworks have closed what they left, and no reservation is active."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while list(client.reservations(status="ACTIVE")):
             await asyncio.sleep(0)
 

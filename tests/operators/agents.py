@@ -145,7 +145,7 @@ def signals_agent() -> None:
         signal.signal(each, count)
     print("ready", os.getpid(), flush=True)
     while not sum(counts.values()):
-        signal.pause()
+        time.sleep(0.05)  # a pause would last for ever if the signal came just before it
     time.sleep(0.3)
     print(f"INT {counts[signal.SIGINT]} TERM {counts[signal.SIGTERM]}", flush=True)
     sys.exit(5)

@@ -15,7 +15,7 @@ import cycles
 AXE: Final = Path(sys.prefix) / "npm/node_modules/axe-core/axe.min.js"
 # A name that the browser resolves to this machine, as after DNS rebinding.
 REBOUND: Final = "rebound.example"
-_PATIENCE_S: Final = 15
+_PATIENCE_S: Final = 120
 _ARGUMENTS: Final = (
     "--headless=new",
     "--no-sandbox",

@@ -71,7 +71,7 @@ class Place:
         options.setdefault("json", {"model": "m", "messages": [{"role": "user", "content": "hi"}]})
         if "content" in options:
             del options["json"]
-        return httpx.post(f"{self.url}{prefix}{path}", timeout=30, **options)
+        return httpx.post(f"{self.url}{prefix}{path}", timeout=120, **options)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 from tests.operators.kit import ROOT, environment
 
-WAIT_S = 30.0
+WAIT_S = 120.0
 
 
 class Terminal:

@@ -152,7 +152,7 @@ def test_a_closed_pipe_ends_a_command_without_a_traceback(configured: cycles.Emb
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         assert process.stderr.read() == b""
 
 

@@ -36,13 +36,13 @@ def test_it_prints_its_addresses_and_a_summary_and_lets_running_calls_finish(pro
     }
     statuses: list[int] = []
     address = f"{document['base_urls']['OPENAI_BASE_URL']}/chat/completions"
-    caller = threading.Thread(target=lambda: statuses.append(httpx.post(address, json=CHAT, timeout=30).status_code))
+    caller = threading.Thread(target=lambda: statuses.append(httpx.post(address, json=CHAT, timeout=120).status_code))
     caller.start()
     while not provider.requests:
         caller.join(0.01)
     process.send_signal(signal.SIGTERM)
     gate.set()
-    out, err = process.communicate(timeout=40)
+    out, err = process.communicate(timeout=120)
     caller.join()
     assert statuses == [200]
     summary = json.loads(out.splitlines()[-1])
@@ -62,7 +62,7 @@ def test_it_prints_lines_to_export(provider: FakeProvider) -> None:
         f"export CYCLES_PROXY_URL={url}",
     ]
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "0 calls, $0.00 of $1.00 spent" in err
 
@@ -84,7 +84,7 @@ def test_another_address_needs_a_key_which_is_never_printed(
     key = {"X-Cycles-Proxy-Key": "proxy-secret"}
     assert httpx.post(f"{base}/openai/v1/chat/completions", json=CHAT, headers=key).status_code == 200
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert "proxy-secret" not in out + err
 
 
@@ -105,7 +105,7 @@ def test_on_denied_is_an_option_of_run_and_proxy_and_stop_needs_a_command(provid
     assert process.stdout is not None
     assert "listening" in json.loads(process.stdout.readline())
     process.terminate()
-    process.communicate(timeout=40)
+    process.communicate(timeout=120)
     assert process.returncode == 0
 
 

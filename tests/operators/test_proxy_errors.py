@@ -206,7 +206,7 @@ def test_a_program_that_leaves_a_stream_pays_what_was_made() -> None:
     with proxied() as place:
         gate = threading.Event()
         place.provider.reply(usage=USED, text="one two three four", gate=gate, gate_after=3)
-        with httpx.stream("POST", f"{place.openai_url}/chat/completions", json=STREAM, timeout=30) as response:
+        with httpx.stream("POST", f"{place.openai_url}/chat/completions", json=STREAM, timeout=120) as response:
             next(response.iter_bytes())
         place.arrivals.wait_for("commit")
         gate.set()
@@ -221,7 +221,7 @@ def test_a_program_that_leaves_after_the_finish_reason_pays_exactly() -> None:
         gate = threading.Event()
         place.provider.reply(usage=USED, text="one", gate=gate, gate_after=3)
         seen = b""
-        with httpx.stream("POST", f"{place.openai_url}/chat/completions", json=STREAM, timeout=30) as response:
+        with httpx.stream("POST", f"{place.openai_url}/chat/completions", json=STREAM, timeout=120) as response:
             for chunk in response.iter_bytes():
                 seen += chunk
                 if b'"stop"' in seen:
@@ -235,7 +235,7 @@ def test_a_program_that_leaves_during_the_settlement_is_counted() -> None:
     with proxied() as place:
         place.server.faults.delay("commit", seconds=0.2)
         place.provider.reply(usage=USED, text="one")
-        with httpx.stream("POST", f"{place.openai_url}/chat/completions", json=STREAM, timeout=30) as response:
+        with httpx.stream("POST", f"{place.openai_url}/chat/completions", json=STREAM, timeout=120) as response:
             for chunk in response.iter_bytes():
                 if b"[DONE]" in chunk:
                     break

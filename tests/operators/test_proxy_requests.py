@@ -232,7 +232,7 @@ def test_events_arrive_when_they_are_complete() -> None:
         gate = threading.Event()
         place.provider.reply(usage=USED, text="one two three", gate=gate, gate_after=2)
         with httpx.stream(
-            "POST", f"{place.openai_url}/chat/completions", json={**CHAT, "stream": True}, timeout=30
+            "POST", f"{place.openai_url}/chat/completions", json={**CHAT, "stream": True}, timeout=120
         ) as response:
             parts = response.iter_text()
             assert "one" in next(parts) + next(parts)  # the third word is behind the gate

@@ -27,7 +27,7 @@ async def _read_all(place: Place, opened: list[None], go: threading.Event) -> li
             return text
 
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(timeout=60, limits=limits) as client:
+    async with httpx.AsyncClient(timeout=120, limits=limits) as client:
         return list(await asyncio.gather(*(one(client) for _ in range(STREAMS))))
 
 

@@ -198,14 +198,14 @@ def test_a_log_stays_until_the_commit_is_confirmed_if_the_record_cannot_be_saved
 
 def test_the_exit_of_the_interpreter_ends_live_guards_and_chunks(setup: Setup) -> None:
     with program(setup, "exit_with_live_guards") as process:
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
     assert setup.server.charged == 10
     assert journal_files(setup.root) == []
 
 
 def test_a_forked_child_has_its_own_chunks(setup: Setup) -> None:
     with program(setup, "fork") as process:
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=120)
     assert out.split() == ["inert", "True"]
     assert setup.server.charged == 12
     assert journal_files(setup.root) == []
@@ -213,7 +213,7 @@ def test_a_forked_child_has_its_own_chunks(setup: Setup) -> None:
 
 def test_forks_while_threads_use_the_pool(setup: Setup) -> None:
     with program(setup, "fork_while_threads_use_it") as process:
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=120)
     assert setup.server.charged == int(out)
     assert journal_files(setup.root) == []
 

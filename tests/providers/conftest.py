@@ -74,7 +74,7 @@ class Desk:
         gc.collect()
         for thread in threading.enumerate():
             if thread.name == "cycles-dropped-response":
-                thread.join(10)
+                thread.join(60)
 
 
 async def _turns() -> None:

@@ -32,7 +32,7 @@ def test_the_reservation_is_held_while_the_request_runs(sdk: Sdk) -> None:
     assert sdk.desk.held == sdk.desk.reserved[0] > 0
     assert sdk.desk.commits == []
     gate.set()
-    worker.join(10)
+    worker.join(60)
     assert sdk.desk.held == 0
 
 
@@ -225,7 +225,7 @@ def test_many_threads_share_one_guarded_client(desk: Desk) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(30)
+        worker.join(60)
     assert desk.commits == [(EXACT, {})] * 20
     assert desk.held == 0
 

@@ -198,7 +198,7 @@ def test_a_settlement_may_be_left_to_the_background(desk: Desk, monkeypatch: pyt
     gate, handle = threading.Event(), desk.server.handle
 
     def held(request: Any) -> Any:
-        assert not request.path.endswith("/commit") or gate.wait(10), "the response waits for its settlement"
+        assert not request.path.endswith("/commit") or gate.wait(60), "the response waits for its settlement"
         return handle(request)
 
     monkeypatch.setattr(desk.server, "handle", held)

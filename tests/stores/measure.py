@@ -154,7 +154,7 @@ def idle_requests(url: str, address: str, folder: Path) -> Row:
 
     settings: dict[str, Any] = {"journal_store": url, "journal_claim_ms": IDLE_CLAIM_MS, "journal_dir": folder}
     with cycles.Cycles(base_url=address, api_key=KEY, tenant="idle", **settings) as client, redis.from_url(url) as seen:
-        assert client._runtime().background._scanned.wait(10)
+        assert client._runtime().background._scanned.wait(60)
         time.sleep(0.5)
         before = seen.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
         time.sleep(IDLE_S)

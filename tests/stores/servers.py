@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -23,7 +24,7 @@ from typing import Final
 from tests.support.waiting import until
 
 TRIES: Final = 3
-START_S: Final = 30.0
+START_S: Final = 120.0
 REDIS: Final = "TEST_STORES_REDIS"
 POSTGRES: Final = "TEST_STORES_POSTGRES"
 PASSWORD: Final = "secret-of-the-store"
@@ -61,10 +62,11 @@ def install() -> None:
 
 def free_port() -> int:
     """Return a port of loopback that is free now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+    while True:
+        port = random.randrange(10_000, 30_000)  # the system gives none of these to the connections of other programs
+        with contextlib.suppress(OSError), socket.socket() as found:
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], what: str) -> None:

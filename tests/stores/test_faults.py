@@ -62,7 +62,7 @@ def make(server: cycles.EmbeddedServer, tmp_path: Path) -> Iterator[Callable[...
     def client(store: str, **options: Any) -> cycles.Cycles:
         options = {"journal_claim_ms": CLAIM_MS, "flush_timeout": 0.0, "retry_max_delay": 1.0, **options}
         made.append(server.client(journal_store=store, journal_dir=tmp_path / str(len(made)), **options))
-        assert made[-1]._runtime().background._scanned.wait(10)
+        assert made[-1]._runtime().background._scanned.wait(60)
         return made[-1]
 
     yield client
@@ -94,7 +94,7 @@ class PrivateRedis:
         self._process.wait()
 
 
-def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(holds: Callable[[], bool], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end
@@ -148,7 +148,7 @@ def test_a_suspended_worker_whose_claims_another_one_has_taken(
             worker.send_signal(signal.SIGCONT)
             if not settled_before:
                 server.faults.clear()
-            worker.communicate("\n", timeout=30)
+            worker.communicate("\n", timeout=120)
             assert worker.returncode == 0
             until(lambda: stored(survivor) == [])
             assert spent(server) == 9

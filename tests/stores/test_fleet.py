@@ -72,7 +72,7 @@ def worker(server: cycles.EmbeddedServer, store: MemoryStore, tmp_path: Path) ->
 
 def scanned(client: cycles.Cycles) -> cycles.Cycles:
     """Wait until the client has claimed what is due at its start."""
-    assert client._runtime().background._scanned.wait(5)
+    assert client._runtime().background._scanned.wait(60)
     return client
 
 
@@ -373,7 +373,7 @@ async def test_the_commits_of_many_tasks_are_put_together(
 
     def counting(items: Any) -> list[bool]:
         sizes.append(len(items))
-        assert all_have_started.wait(10)  # a round trip, in which the other tasks commit
+        assert all_have_started.wait(60)  # a round trip, in which the other tasks commit
         result: list[bool] = put(items)
         return result
 

@@ -68,7 +68,7 @@ def checkpoint(client: cycles.Cycles) -> None:
         done.set()
 
     checkpoints._scheduler.at(time.monotonic(), put, checkpoints._pool)
-    assert done.wait(10)
+    assert done.wait(60)
 
 
 def sums(store: MemoryStore) -> list[int]:

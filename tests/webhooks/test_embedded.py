@@ -350,7 +350,7 @@ def test_with_the_clock_of_the_machine_a_thread_delivers(hook: Hook) -> None:
         hook.statuses = [500]
         server.ledger.fund("tenant:acme", cycles.tokens(1))
         for _ in range(2):
-            assert hook.arrived.acquire(timeout=30)
+            assert hook.arrived.acquire(timeout=120)
     assert types(hook.events(secret)) == ["budget.funded"] * 2
     assert not [thread for thread in threading.enumerate() if thread.name == "cycles-embedded-webhooks"]
 
