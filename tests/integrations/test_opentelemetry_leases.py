@@ -9,6 +9,7 @@ import pytest
 
 import cycles
 from tests.integrations.conftest import Ledger
+from tests.support.still_time import StillTime
 from tests.support.waiting import event_of
 from tests.support.worlds import World
 
@@ -219,12 +220,15 @@ async def test_a_lost_lease_of_a_chunk_is_an_event_of_each_of_its_guards(
 
 
 async def test_a_retried_heartbeat_is_an_event_of_the_span(
-    world: World, started: Any, telemetry: Telemetry, server: cycles.EmbeddedServer
+    world: World, started: Any, telemetry: Telemetry, server: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started()
+    still = StillTime(monkeypatch)
+    still.drives(world.client._runtime().scheduler)
     retrying = event_of(world.client, "LeaseRetrying")
     server.faults.status("extend", 503)
-    async with world.enter(world.reserve(ttl_ms=5_000, actual=cycles.tokens(7))):
+    async with world.enter(world.reserve(ttl_ms=60_000, actual=cycles.tokens(7))) as guard:
+        still.beat(guard)
         await asyncio.to_thread(retrying)
     [event] = telemetry.span("cycles.guard").events
     assert event.name == "LeaseRetrying"

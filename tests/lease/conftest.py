@@ -10,7 +10,7 @@ import pytest
 
 import cycles
 from tests.lease.server import LeaseServer
-from tests.lease.still_time import StillTime
+from tests.support.still_time import StillTime
 
 TTL_MS = 3_500  # a safe schedule, a short pause before each heartbeat, and time for the responses of a busy machine
 

@@ -16,7 +16,7 @@ import cycles
 from cycles._drivers import scheduler
 from tests.lease.conftest import TTL_MS, Events, reserve
 from tests.lease.server import LeaseServer, Seen, gated, grant, hang, refuse
-from tests.lease.still_time import StillTime
+from tests.support.still_time import StillTime
 from tests.support.stub import ok
 
 Make = Callable[..., cycles.Cycles]

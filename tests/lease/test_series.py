@@ -11,7 +11,7 @@ import cycles
 from cycles.embedded import EmbeddedServer, ManualClock
 from tests.lease.conftest import Events
 from tests.lease.server import LeaseServer, refuse
-from tests.lease.still_time import StillTime
+from tests.support.still_time import StillTime
 
 ACTION = ("test", "work")
 

@@ -14,6 +14,8 @@ import pytest
 import cycles
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, TENANT, Seen, Setup
+from tests.support.still_time import StillTime
+from tests.support.waiting import event_of
 
 ACTUAL = cycles.tokens(42)
 Committing = Callable[[cycles.Cycles], Any]
@@ -100,21 +102,29 @@ def test_an_event_carries_the_metrics_and_metadata_of_the_commit(manual_world: S
 
 @both
 def test_cr_core_003_a_failed_extend_is_reported_and_repeated_and_the_commit_is_made(
-    world: Setup, committing: Committing
+    world: Setup, committing: Committing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lease so short that its first heartbeat comes immediately; the heartbeat has one safe retry."""
     world.server.faults.refuse("extend")
     told: list[Any] = []
+    still = StillTime(monkeypatch)
     with world.client() as client:
         client.on_event(told.append)
+        retrying = event_of(client, "LeaseRetrying")
+        still.drives(client._runtime().scheduler)
         if committing is commit:
-            with client.reserve(cycles.tokens(100), action=ACTION, ttl_ms=3_300) as guard:
+            with client.reserve(cycles.tokens(100), action=ACTION, ttl_ms=60_000) as guard:
+                still.beat(guard)
+                retrying()
+                still.beat(guard)
                 world.server.wait_for("extend", 2)
                 assert guard.commit(ACTUAL).status == "committed"
         else:
 
             async def run() -> None:
-                async with client.reserve(cycles.tokens(100), action=ACTION, ttl_ms=3_300) as guard:
+                async with client.reserve(cycles.tokens(100), action=ACTION, ttl_ms=60_000) as guard:
+                    still.beat(guard)
+                    await asyncio.to_thread(retrying)
+                    still.beat(guard)
                     await asyncio.to_thread(world.server.wait_for, "extend", 2)
                     assert (await guard.commit(ACTUAL)).status == "committed"
 

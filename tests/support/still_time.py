@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.lease.virtual import PATIENCE_S
+from tests.support.waiting import PATIENCE_S
 
 STEP_S = 0.2
 
