@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -77,8 +78,10 @@ def test_several_loops_and_threads_share_one_pool(client: cycles.Cycles, shop: S
     assert shop.money() == (2_800, 0)
 
 
-def test_a_cancelled_waiter_holds_nothing(client: cycles.Cycles, shop: Shop) -> None:
-    shop.faults.delay("reserve", 0.1)
+def test_a_cancelled_waiter_holds_nothing(client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    respond = asyncio.Event()
+    monkeypatch.setattr("cycles.embedded.transports.asyncio", SimpleNamespace(sleep=lambda _: respond.wait()))
+    shop.faults.delay("reserve", 1.0)
     pool, arrivals = client.pool(T(400), action=ACTION), Arrivals(shop.server)
 
     async def cancelled() -> None:
@@ -87,6 +90,7 @@ def test_a_cancelled_waiter_holds_nothing(client: cycles.Cycles, shop: Shop) -> 
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+        respond.set()
         async with pool.reserve(T(100)) as guard:
             await guard.commit(T(7))
 
