@@ -64,7 +64,7 @@ def _run(command: str, variables: dict[str, str], page: Path) -> str:
     if words[0] in ("cycles", "python"):
         words = [sys.executable, *(["-m", "cycles"] if words[0] == "cycles" else []), *words[1:]]
     words = [str(ROOT / word) if word.endswith(".py") and (ROOT / word).exists() else word for word in words]
-    ran = subprocess.run(words, env=environment, cwd=variables["HOME"], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(words, env=environment, cwd=variables["HOME"], capture_output=True, text=True, timeout=240)
     if ran.returncode not in (0, 1):
         raise BuildError(f"{page.name}: `{command}` ended with status {ran.returncode}:\n{ran.stdout}{ran.stderr}")
     printed = (ran.stdout + ran.stderr).strip() + "\n"

@@ -28,8 +28,8 @@ PAGE: Final = ROOT / "docs" / "tutorial.md"
 _BLOCK: Final = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _SAVED: Final = re.compile(r"Save this as `([\w.]+)`:\s*$")
 _ADDRESS: Final = re.compile(r"CYCLES_BASE_URL=(\S+)")
-_READY_S: Final = 30.0
-_COMMAND_S: Final = 300.0
+_READY_S: Final = 120.0
+_COMMAND_S: Final = 600.0
 
 
 def executed(text: str, source: str = str(ROOT)) -> str:
@@ -77,7 +77,7 @@ class _Terminals:
     def __exit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.send_signal(signal.SIGTERM)
-            self._server.wait(10)
+            self._server.wait(60)
 
     def type(self, block: str) -> str:
         """Run the block and return what it printed. Earlier lines that set up the shell are run again first."""
@@ -110,7 +110,7 @@ class _Terminals:
         )
         until = time.monotonic() + _READY_S
         while time.monotonic() < until and self._server.poll() is None:
-            with suppress(urllib.error.URLError, ConnectionError), _answer(self._address):
+            with suppress(OSError), _answer(self._address):
                 return
             time.sleep(0.1)
         raise BuildError(f"tutorial: no server at {self._address} after `{block.strip()}`")
@@ -119,7 +119,7 @@ class _Terminals:
 @contextmanager
 def _answer(address: str) -> Iterator[None]:
     try:
-        with urllib.request.urlopen(address, timeout=2):  # noqa: S310 (an address of the page, on loopback)
+        with urllib.request.urlopen(address, timeout=10):  # noqa: S310 (an address of the page, on loopback)
             yield
     except urllib.error.HTTPError:  # any response shows that the server runs
         yield

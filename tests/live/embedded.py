@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import cycles
 from cycles.embedded import EmbeddedServer, SystemClock
+from tests.stores.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 TENANT = "acme"
@@ -43,9 +43,7 @@ class EmbeddedProcess:
         self._file = folder / "ledger.db"
         self._shift_ms = 0
         self._process: subprocess.Popen[str] | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port: int = free.getsockname()[1]
+        self._port = free_port()
         with EmbeddedServer(path=self._file, api_keys={KEY: TENANT}) as server:
             for number in range(guards):
                 server.ledger.set_budget(f"tenant:{TENANT}/agent:g{number}", cycles.tokens(BUDGET))

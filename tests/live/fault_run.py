@@ -9,7 +9,7 @@ import cycles
 
 from .guards import KINDS, TTL_MS, Batch, Case
 
-FLUSH_S = 60.0
+FLUSH_S = 240.0
 
 
 class Server(Protocol):

@@ -24,7 +24,7 @@ GRACE_MS = 1_000
 
 
 # Only a failing run waits that long.
-WAIT_S = 120.0
+WAIT_S = 240.0
 
 
 class BlockError(Exception):

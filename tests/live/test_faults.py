@@ -26,7 +26,7 @@ LEASES_END_MS = 600_000
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # dropped guards
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
 ]
 
 

@@ -79,7 +79,7 @@ def test_a_killed_process_loses_no_commit_that_returned(setup: Setup, tmp_path: 
         counter = tmp_path / f"count-{run}"
         before = setup.server.charged
         with counter.open("w+") as stdout, program(setup, "spend_for_ever", stdout) as process:
-            until(lambda: int(counter.read_text() or 0) >= 3_000, 20)  # noqa: B023 - it is called in this run only
+            until(lambda: int(counter.read_text() or 0) >= 3_000, 120)  # noqa: B023 - it is called in this run only
             process.send_signal(signal.SIGKILL)
             process.wait()
         returned = int(counter.read_text())

@@ -31,7 +31,7 @@ def known_seeds() -> list[str]:
     return [line.split()[0] for line in lines if line and not line.startswith("#")]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("first", range(0, 200, SEEDS_PER_TEST))
 def test_nothing_is_lost_or_charged_twice(first: int) -> None:
     done = simulate("--first", str(first), "--seeds", str(SEEDS_PER_TEST), "--workers", "1")
@@ -39,7 +39,7 @@ def test_nothing_is_lost_or_charged_twice(first: int) -> None:
     assert f"{SEEDS_PER_TEST} seeds" in done.stdout
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_seed_that_failed_once_fails_again(part: int) -> None:
     seeds = known_seeds()[part::PARTS]
@@ -89,7 +89,7 @@ def test_each_planted_fault_still_fits_the_code() -> None:
         compile(text.replace(fault.old, fault.new), fault.file, "exec")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_planted_fault_is_found() -> None:
     fault = next(fault for fault in FAULTS if fault.name == "each attempt of an event has another key")
     seeds, found = planted.seeds_until_found(fault, most=60)

@@ -137,5 +137,5 @@ def test_a_closed_store_leaves_no_connection(operator: Any) -> None:
     store.list()
     assert [each["name"] for each in operator.client_list()].count(name) == 2
     store.close()
-    until(lambda: name not in [each["name"] for each in operator.client_list()], 20.0)
+    until(lambda: name not in [each["name"] for each in operator.client_list()], 120.0)
     assert name not in [each["name"] for each in operator.client_list()]

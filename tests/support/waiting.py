@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles.embedded import serve
 
 PATIENCE_S = 60.0
 """How long a test waits for what must happen; only a failing test waits that long."""
@@ -79,7 +78,7 @@ def hold_responses(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         leaves.cancel()
         return False
 
-    monkeypatch.setattr(serve, "_disconnects_within", wait)
+    monkeypatch.setattr("cycles.embedded.serve._disconnects_within", wait)
     return go_on
 
 

@@ -16,7 +16,7 @@ from website.build import build
 from website.pages import ROOT
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     pytest.mark.skipif("CYCLES_TEST_SITE" not in os.environ, reason="needs Chromium: run make test-docs"),
 ]
 

@@ -11,7 +11,7 @@ import pytest
 from website import tutorial
 from website.errors import BuildError
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.mark.skipif("CYCLES_TEST_SITE" not in os.environ, reason="installs the package: run make test-docs")
