@@ -22,21 +22,21 @@ from tests.support.stub import Stub, after, ok, reply, stall
 
 
 def threads(url: str, max_connections: int = 2) -> BlockingConnections:
-    return BlockingConnections(Endpoint(url), connect_timeout_s=1, max_connections=max_connections)
+    return BlockingConnections(Endpoint(url), connect_timeout_s=60, max_connections=max_connections)
 
 
 def tasks(url: str, max_connections: int = 2) -> AsyncConnections:
-    return AsyncConnections(Endpoint(url), connect_timeout_s=1, max_connections=max_connections)
+    return AsyncConnections(Endpoint(url), connect_timeout_s=60, max_connections=max_connections)
 
 
 def post(
-    connections: BlockingConnections, body: bytes = b"{}", timeout_s: float = 5.0, queue_timeout_s: float = 5.0
+    connections: BlockingConnections, body: bytes = b"{}", timeout_s: float = 60.0, queue_timeout_s: float = 60.0
 ) -> Reply:
     return connections.send("POST", "/v1/x", [], body, timeout_s, queue_timeout_s)
 
 
 def apost(
-    connections: AsyncConnections, body: bytes = b"{}", timeout_s: float = 5.0, queue_timeout_s: float = 5.0
+    connections: AsyncConnections, body: bytes = b"{}", timeout_s: float = 60.0, queue_timeout_s: float = 60.0
 ) -> asyncio.Task[Reply]:
     return asyncio.ensure_future(connections.send("POST", "/v1/x", [], body, timeout_s, queue_timeout_s))
 
@@ -101,7 +101,7 @@ def test_waiting_threads_are_served_in_their_order() -> None:
             stub.wait_for(lambda stub: len(stub.requests) == 1)
             for number in (b"1", b"2", b"3"):
                 pool.submit(post, connections, number)
-                assert joined.acquire(timeout=5)
+                assert joined.acquire(timeout=60)
             gate.set()
         connections.close()
         assert [request.body for request in stub.requests] == [b"0", b"1", b"2", b"3"]
@@ -151,7 +151,7 @@ def test_time_in_the_queue_is_not_round_trip_time() -> None:
             first = pool.submit(post, connections)
             stub.wait_for(lambda stub: len(stub.requests) == 1)
             second = pool.submit(post, connections)
-            assert joined.acquire(timeout=5)
+            assert joined.acquire(timeout=60)
             gate.set()
             assert second.result().sent >= first.result().received
         connections.close()
@@ -274,7 +274,7 @@ def test_closing_sends_the_queue_home_and_lets_the_exchange_end() -> None:
             busy = pool.submit(post, connections)
             stub.wait_for(lambda stub: len(stub.requests) == 1)
             waiting = pool.submit(post, connections)
-            assert joined.acquire(timeout=5)
+            assert joined.acquire(timeout=60)
             connections.close()
             error = waiting.exception()
             assert isinstance(error, ExchangeError)
@@ -323,14 +323,14 @@ def test_a_loop_that_was_held_up_sees_first_that_the_server_hung_up() -> None:
 
     def respond_and_leave_later(sock: socket.socket, ended: threading.Event) -> bool:
         sock.sendall(reply(b"one"))
-        return not blocked.wait(5)
+        return not blocked.wait(60)
 
     async def main(stub: Stub) -> None:
         connections = tasks(stub.url)
         assert (await apost(connections)).body == b"one"
         blocked.set()
         stub.wait_for(lambda stub: stub.open == 0)  # blocks the loop, as a user's own code may
-        assert (await connections.send("POST", "/v1/x", [], b"{}", 5.0)).body == b"two"
+        assert (await connections.send("POST", "/v1/x", [], b"{}", 60.0)).body == b"two"
         await connections.aclose()
 
     with Stub(respond_and_leave_later, ok(b"two")) as stub:

@@ -23,7 +23,7 @@ from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply
 from cycles._http.httpx_client import AsyncClient, BlockingClient
 from tests.support.stub import Stub, drip, ok
 
-CONNECT_S = 0.3
+CONNECT_S = 1.0
 SOON_S = 30.0  # far less than a hang, far more than any healthy attempt
 HANG_S = 100.0
 
@@ -190,18 +190,18 @@ def test_a_head_that_arrives_byte_by_byte_over_httpx_is_bounded(library: Any, is
             outcome = asyncio.run(_drip_async(library, endpoint))
         else:
             with library.Client() as client:
-                connections = BlockingClient(endpoint, client, connect_timeout_s=1)
+                connections = BlockingClient(endpoint, client, connect_timeout_s=60)
                 connections.send("POST", "/", [], b"{}", SOON_S)  # the connection is in the pool from now on
                 began = time.monotonic()
                 outcome = _outcome(lambda: connections.send("POST", "/", [], b"{}", 0.3))
-        assert time.monotonic() - began < 1.2
+        assert time.monotonic() - began < SOON_S
     assert isinstance(outcome, ExchangeError)
     assert (outcome.kind, outcome.request_sent) == (FailureKind.TIMEOUT, True)
 
 
 async def _drip_async(library: Any, endpoint: Endpoint) -> Reply | ExchangeError:
     async with library.AsyncClient() as client:
-        connections = AsyncClient(endpoint, client, connect_timeout_s=1)
+        connections = AsyncClient(endpoint, client, connect_timeout_s=60)
         await connections.send("POST", "/", [], b"{}", SOON_S)
         try:
             return await connections.send("POST", "/", [], b"{}", 0.3)

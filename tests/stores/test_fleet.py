@@ -358,7 +358,7 @@ def test_close_leaves_no_thread_that_touches_the_store(
     client = worker(journal_claim_ms=1_000)
     assert set(threading.enumerate()) > before
     client.close()
-    assert set(threading.enumerate()) <= before
+    until(lambda: set(threading.enumerate()) <= before)
 
 
 @pytest.mark.anyio

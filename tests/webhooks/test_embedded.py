@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.support.waiting import until
 from tests.webhooks.conftest import ACTION, ADMIN, START, Api, Hook, types
 
 RUNTIME = [
@@ -352,7 +353,7 @@ def test_with_the_clock_of_the_machine_a_thread_delivers(hook: Hook) -> None:
         for _ in range(2):
             assert hook.arrived.acquire(timeout=120)
     assert types(hook.events(secret)) == ["budget.funded"] * 2
-    assert not [thread for thread in threading.enumerate() if thread.name == "cycles-embedded-webhooks"]
+    until(lambda: "cycles-embedded-webhooks" not in {thread.name for thread in threading.enumerate()})
 
 
 def test_an_event_body_is_compact_json_in_utf_8(server: cycles.EmbeddedServer, hook: Hook) -> None:
