@@ -138,9 +138,12 @@ class GuardBase(GuardProperties):
     def _drop(self) -> str | None:
         """End the guard in the background if nothing else will, and return what happens to its budget."""
         state: GuardState | None = getattr(self, "_state", None)  # absent until the reservation is made
-        if state is None or state.finalized or state.sends_nothing or self._inert() or self._runtime.closed:
+        if state is None or state.finalized or state.sends_nothing or self._inert():
             return None
         if state.reservation_id is None and state.known is None:
+            return None
+        if self._runtime.closed:  # reported by a log record, without a warning of Python
+            self._runtime.drop_after_close(state)
             return None
         known = state.known
         try:

@@ -6,12 +6,9 @@ The flows decide the order of steps and `_core.retry_schedule` the times; this m
 
 from __future__ import annotations
 
-import _thread
-import contextlib
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -23,6 +20,7 @@ from cycles._core.settlement import FlushReport, PendingSettlement, actual_of
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.claims import ClaimTimer
 from cycles._drivers.commit_queue import CommitQueues, CommitThreads, Queued
+from cycles._drivers.ends import GuardEnds
 from cycles._drivers.pending_work import CreateCleanupTask, Done, Later, PendingTask, ReleaseTask, SettlementTask, Step
 from cycles._drivers.reporting import Reporter, logger
 from cycles._drivers.scheduler import Scheduler
@@ -65,9 +63,7 @@ class Background:
         self._commit_threads = CommitThreads(self.commits, self._settle_queued, self._notify)
         self._settled = 0
         self.pools_settle: Callable[[], bool] = lambda: False
-        # Used without a lock: the garbage collector may add to it while this thread holds any lock.
-        self._ends: deque[Callable[[], object]] = deque()
-        self._ending: deque[None] = deque()  # one item for each thread that ends a guard
+        self.ends: GuardEnds = GuardEnds()
         self._claims = ClaimTimer(scheduler, records, self._take_claimed)
         self._rejected: set[str] = set()  # keys that the server rejected during this flush
         self._closed = False
@@ -166,9 +162,7 @@ class Background:
 
         The garbage collector may call this, while this thread holds any lock.
         """
-        self._ends.append(end)
-        with contextlib.suppress(RuntimeError):  # no thread can be started, or the interpreter ends
-            _thread.start_new_thread(self._end_guards, ())
+        self.ends.add(end)
 
     def pending(self, wait_s: float | None = None) -> list[PendingSettlement]:
         """Return the pending settlements, oldest first. Waits until the journal is read, `flush_timeout` at most."""
@@ -214,7 +208,7 @@ class Background:
         end = time.monotonic() + timeout_s
         io = self._io.until(end)
         settled, quarantined = self._settled + self.commits.settled, self._records.quarantined
-        self._end_guards()
+        self.ends.run()
         self.take_over(self.commits.take_all())
         self._scanned.wait(timeout_s)
         with self._changed:
@@ -224,7 +218,7 @@ class Background:
             if self._work(io):
                 continue
             with self._changed:
-                callers = bool(self._ending) or self.commits.is_sending() or self.pools_settle()
+                callers = self.ends.running or self.commits.is_sending() or self.pools_settle()
                 callers = callers or (await_callers and self._callers_settle())
                 if not callers and not self._worth_waiting(end):
                     break
@@ -273,22 +267,6 @@ class Background:
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
-
-    def _end_guards(self) -> None:
-        while True:
-            self._ending.append(None)
-            try:
-                end = self._ends.popleft()
-            except IndexError:
-                self._ending.pop()
-                return
-            try:
-                end()
-            except Exception:  # a bug, which must not keep the other guards from ending
-                logger.exception(
-                    "a guard was not ended in the background because of a bug in cycles; report this traceback"
-                )
-            self._ending.pop()
 
     def _worth_waiting(self, end: float) -> bool:
         """Return whether anything may still change until `end`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
 from typing import Final
 from weakref import WeakSet, ref
@@ -10,9 +11,10 @@ from weakref import WeakSet, ref
 from cycles._core.lease.planner import Stop, StopReason
 from cycles._drivers.blocking import BlockingIo
 from cycles._errors import CyclesError
-from cycles._flows.block_end import drop
+from cycles._flows.block_end import drop, end_dropped
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import lose_lease
+from cycles._flows.io import run
 
 MOST_ENDED: Final = 1_000
 EXITED = "the interpreter exits and the guard was not committed or released"
@@ -50,6 +52,20 @@ class LiveGuards:
                 self.dropped(guard)
                 drop(self._io, guard, EXITED)
 
+    def end_all_here(self, timeout_s: float) -> None:
+        """End live guards of a closed client in this thread; those for which no time is left are noted."""
+        ends_at_s = time.monotonic() + timeout_s
+        for guard in self._unclaimed():
+            if time.monotonic() < ends_at_s:
+                self.end_here(guard, EXITED)
+            else:
+                self.dropped(guard)
+
+    def end_here(self, guard: GuardState, what: str) -> None:
+        """End a guard of a closed client in this thread. `what` begins the report."""
+        self.dropped(guard)
+        run(end_dropped(self._io, guard, what))
+
     def dropped(self, guard: GuardState) -> None:
         """Note a guard that no caller has ended and that the background ends. The garbage collector may call this."""
         named = f"{guard.name} ({guard.known or guard.request.estimate})"
@@ -60,8 +76,13 @@ class LiveGuards:
         return [
             named
             for reservation_id, named, guard in list(self._ended)
-            if reservation_id in unfinished or getattr(guard(), "state", None) == "pending"
+            if reservation_id in unfinished or _is_left(guard())
         ]
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a caller may still end a guard."""
+        return bool(self._unclaimed())
 
     def _unclaimed(self) -> list[GuardState]:
         for _ in range(10):
@@ -69,3 +90,7 @@ class LiveGuards:
                 found = list(self._guards)
                 return [guard for guard in found if not guard.finalized and not guard.sends_nothing]
         return []
+
+
+def _is_left(guard: GuardState | None) -> bool:
+    return guard is not None and (guard.state == "pending" or not guard.finalized)

@@ -110,6 +110,10 @@ class Runtime:
         self.guards.dropped(guard)
         self.background.end_guard(partial(drop, self.blocking, guard, DROPPED))
 
+    def drop_after_close(self, guard: GuardState) -> None:
+        """Settle a guard that was garbage-collected after the close, in another thread and without the background."""
+        self.background.end_guard(partial(self.guards.end_here, guard, DROPPED))
+
     def end_later(self, guard: GuardState, raised: BaseException | None) -> None:
         """Settle a claimed guard whose generator was closed, in another thread: this may be the garbage collector."""
         self.guards.dropped(guard)
@@ -135,7 +139,8 @@ class Runtime:
         if self.closed:
             return FlushReport()
         self.closed = True
-        atexit.unregister(self._at_exit)
+        if not self.guards.in_use:
+            atexit.unregister(self._at_exit)
         self.guards.stop_heartbeats()
         if "pools" in self.__dict__:
             self.pools.close(partial(self.background.add_settlement, detail="queued", immediately=True, quiet=True))
@@ -163,13 +168,19 @@ class Runtime:
 
     def close_at_exit(self) -> None:
         """End every guard that is still in use, then close. Needs no thread."""
-        if self.closed:
+        if self.closed:  # those that were in use at the close
+            self.background.ends.finish(self._config.flush_timeout)
+            self.guards.end_all_here(self._config.flush_timeout)
+            self._name_left()
             return
         self.guards.end_all()
         of_pools = self.pools.end_guards() if "pools" in self.__dict__ else []
         for guard in of_pools:
             self.guards.dropped(guard)
         self.close()
+        self._name_left()
+
+    def _name_left(self) -> None:
         left = self.guards.left(self.background.unfinished())
         if left:
             logger.warning("the interpreter exits before %d guards could be ended: %s", len(left), ", ".join(left))

@@ -68,10 +68,20 @@ async def _settle(io: Io, guard: GuardState, raised: BaseException | None) -> bo
 
 def drop(io: Io, guard: GuardState, what: str) -> None:
     """Settle a claimed guard that no caller will end, as if its block had raised. `what` begins the report."""
+    _report_dropped(io, guard, what)
+    end_later(io, guard, Dropped())
+
+
+async def end_dropped(io: Io, guard: GuardState, what: str) -> None:
+    """As `drop`, for a guard that is not claimed, and wait for its settlement: the background is closed."""
+    _report_dropped(io, guard, what)
+    await end_block(io, guard, Dropped())
+
+
+def _report_dropped(io: Io, guard: GuardState, what: str) -> None:
     end = block_end(Dropped(), guard.known, guard.request.actual, guard.usage.is_filled, guard.is_stream)
     then = "its budget is released" if isinstance(end, ReleaseBudget) else "its known spend is committed"
     report(io, "GuardNotCommitted", guard, detail=f"{what}; {then}")
-    end_later(io, guard, Dropped())
 
 
 def end_later(io: Io, guard: GuardState, raised: BaseException | None) -> None:

@@ -43,10 +43,11 @@ def test_a_guard_that_was_dropped_just_before_the_exit_is_committed(world: Setup
     assert (world.server.charged, reserved(world)) == (7, 0)
 
 
-def test_no_thread_is_needed(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_thread(*_: Any) -> None:
-        raise RuntimeError("can't start new thread")
+def no_thread(*_: Any) -> None:
+    raise RuntimeError("can't start new thread")
 
+
+def test_no_thread_is_needed(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     client = world.client()
     spent = client.reserve(cycles.tokens(100), action=ACTION).acquire()
     spent.spend(cycles.tokens(7))
@@ -82,6 +83,59 @@ def test_a_closed_client_reports_the_leases_of_its_guards_as_lost(world: Setup) 
     (lost,) = [event for event in seen if type(event).__name__ == "LeaseLost"]
     assert lost.reservation_id == guard.reservation_id
     assert "client was closed" in lost.detail
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_a_guard_in_use_at_the_close_is_ended_at_exit(world: Setup, journal: bool) -> None:
+    client = world.client(journal=journal)
+    spent = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+    unspent = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+    runtime = client._runtime()
+    spent.spend(cycles.tokens(7))
+    client.close()
+    assert (world.server.charged, reserved(world)) == (0, 200)
+    runtime.close_at_exit()
+    assert (spent.state, unspent.state) == ("committed", "released")
+    assert (world.server.charged, reserved(world)) == (7, 0)
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_a_guard_that_is_dropped_after_the_close_is_ended(
+    world: Setup, journal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = world.client(journal=journal)
+    guards = [client.reserve(cycles.tokens(100), action=ACTION).acquire() for _ in range(2)]
+    runtime = client._runtime()
+    guards[0].spend(cycles.tokens(7))
+    client.close()
+    del guards[0]
+    monkeypatch.setattr("_thread.start_new_thread", no_thread)
+    del guards[0]
+    runtime.close_at_exit()
+    assert (world.server.charged, reserved(world)) == (7, 0)
+
+
+def test_what_cannot_be_ended_after_the_close_is_named(world: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    client = world.client(journal=False, flush_timeout=0.2)
+    guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+    guard.spend(cycles.tokens(7))
+    runtime = client._runtime()
+    client.close()
+    world.server.faults.refuse("commit", times=None)
+    runtime.close_at_exit()
+    (warning,) = [text for text in caplog.messages if "the interpreter exits before" in text]
+    assert str(guard.reservation_id) in warning
+    assert "7 tokens" in warning
+
+
+def test_a_client_that_is_closed_without_guards_is_done_at_exit(world: Setup) -> None:
+    client = world.client()
+    client.reserve(cycles.tokens(1), action=ACTION).acquire().release()
+    runtime = client._runtime()
+    client.close()
+    seen = len(world.server.seen)
+    runtime.close_at_exit()
+    assert len(world.server.seen) == seen
 
 
 # Spend that is written ahead
