@@ -31,7 +31,7 @@ from cycles._journal.store_inspection import (
     view_of,
 )
 from cycles.journal import inspect
-from cycles.journal._places import records_of, root_of, store_of
+from cycles.journal._places import records_of, require_store, root_of, store_of
 from cycles.journal._table import print_records
 from cycles.journal._terminal import Terminal, say
 
@@ -360,7 +360,9 @@ def _partition_folder(entry: InspectedRecord) -> Path:
 def _flush(context: Context, config: cycles.Config) -> int:
     with cycles.Cycles(config) as client:
         report = client.flush(_FLUSH_S)
-    return print_flush(context.terminal, report)
+    status = print_flush(context.terminal, report)
+    require_store(config)
+    return status
 
 
 def _changing(change: Callable[[], T]) -> T:

@@ -46,3 +46,15 @@ def records_of(config: cycles.Config) -> list[InspectedRecord]:
         with contextlib.closing(view):
             found += view.records()
     return found
+
+
+def require_store(config: cycles.Config) -> None:
+    """Check that the configured store responds, if there is one.
+
+    Raises:
+        StoreError: it does not, so its records were neither seen nor settled.
+    """
+    view = store_of(config)
+    if view is not None:
+        with contextlib.closing(view):
+            view.store.list(1)

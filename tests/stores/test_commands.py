@@ -238,3 +238,17 @@ def test_a_move_into_the_same_directory_deletes_nothing(
         assert (status, "both places are the same" in out) == (2, True), out
     assert by_hand._move(str(path.parent), str(tmp_path / "link" / path.parent.name), path.name) is False
     assert path.read_bytes() == encode(record)
+
+
+def test_settling_says_that_the_store_does_not_respond(
+    store: MemoryStore, url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, url, 3)
+
+    def fails(*_: Any) -> Any:
+        raise cycles.StoreError("no connection; check the store")
+
+    for method in ("put", "settle", "claim", "renew", "list", "kept", "remove_settled"):
+        monkeypatch.setattr(MemoryStore, method, fails)
+    status, out = run(capsys, "retry", "--yes")
+    assert (status, "0 settled, 0 pending" in out, "no connection; check the store" in out) == (2, True, True), out
