@@ -18,19 +18,26 @@ from tests.performance.conftest import ACTION, ACTUAL, ESTIMATE, answer
 from tests.support.stub import Stub, ok
 
 RESPONSE_S = 0.02
-CALLS = 40  # with one connection they take longer than TIMEOUT_S together
-TIMEOUT_S = 0.4
+CALLS = 60  # with one connection they take longer than TIMEOUT_S together
+TIMEOUT_S = 1.0
+BUSY: Any = {"queue_timeout": 0.05, "timeout": 60.0}
 
 Make = Callable[..., cycles.Cycles]
 
 
 @pytest.fixture
-def slow() -> Iterator[Stub]:
-    """A server that needs 20 ms for a response."""
+def hurry() -> threading.Event:
+    """When it is set, the server responds at once."""
+    return threading.Event()
+
+
+@pytest.fixture
+def slow(hurry: threading.Event) -> Iterator[Stub]:
+    """A server that needs `RESPONSE_S` for a response."""
 
     def respond(sock: socket.socket, ended: threading.Event) -> bool:
         target = stub.requests[-1].target
-        ended.wait(RESPONSE_S)
+        hurry.wait(RESPONSE_S)
         return ok(answer(target))(sock, ended)
 
     with Stub(respond) as stub:
@@ -91,26 +98,27 @@ def first_busy(slow: Stub, client: cycles.Cycles, pool: ThreadPoolExecutor) -> N
 
 @pytest.mark.parametrize("on_unavailable", ["raise", "allow"])
 def test_a_wait_longer_than_queue_timeout_is_an_error_that_says_so_and_sends_nothing(
-    make: Make, slow: Stub, on_unavailable: Any, monkeypatch: pytest.MonkeyPatch
+    make: Make, slow: Stub, hurry: threading.Event, on_unavailable: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = make(queue_timeout=0.05)
-    monkeypatch.setattr("tests.performance.test_load.RESPONSE_S", 0.3)
+    client = make(**BUSY)
+    monkeypatch.setattr("tests.performance.test_load.RESPONSE_S", 60.0)
     with ThreadPoolExecutor(1) as pool:
         first_busy(slow, client, pool)
         with pytest.raises(
             cycles.TransportError, match=r"no connection was free within 0\.05 s.*queue_timeout"
         ) as raised:
             client.reserve(ESTIMATE, action=ACTION, on_unavailable=on_unavailable).acquire()
+        hurry.set()
     assert not raised.value.request_sent
     assert not isinstance(raised.value, cycles.AmbiguousResponseError)
     assert len(slow.requests) == 1  # neither sent nor repeated
 
 
 def test_a_tasks_wait_longer_than_queue_timeout_is_an_error_too(
-    make: Make, slow: Stub, monkeypatch: pytest.MonkeyPatch
+    make: Make, slow: Stub, hurry: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = make(queue_timeout=0.05)
-    monkeypatch.setattr("tests.performance.test_load.RESPONSE_S", 0.3)
+    client = make(**BUSY)
+    monkeypatch.setattr("tests.performance.test_load.RESPONSE_S", 60.0)
 
     async def main() -> None:
         async with client:
@@ -119,6 +127,7 @@ def test_a_tasks_wait_longer_than_queue_timeout_is_an_error_too(
             with pytest.raises(cycles.TransportError, match="queue_timeout") as raised:
                 await client.reserve(ESTIMATE, action=ACTION, on_unavailable="allow")
             assert not raised.value.request_sent
+            hurry.set()
             await first
 
     asyncio.run(main())
@@ -126,7 +135,7 @@ def test_a_tasks_wait_longer_than_queue_timeout_is_an_error_too(
 
 
 def test_a_heartbeat_waits_for_no_connection_of_the_calls(make: Make, slow: Stub) -> None:
-    client = make(queue_timeout=0.05)
+    client = make(**BUSY)
     guard = client.reserve(ESTIMATE, action=ACTION).acquire()
     connections: Any = client._runtime().channel._connections(heartbeat=False)
     held = Held(connections._pool)

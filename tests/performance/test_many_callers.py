@@ -14,7 +14,7 @@ from typing import Any
 
 import cycles
 from tests.performance.conftest import ACTION, ACTUAL, ESTIMATE
-from tests.performance.test_load import slow as slow
+from tests.performance.test_load import hurry as hurry, slow as slow
 from tests.support.stub import Stub
 
 BARS = bool(os.environ.get("CYCLES_BARS"))
