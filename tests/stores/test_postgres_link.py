@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not URL, reason="make test-stores starts Postgre
 
 @pytest.fixture
 def store() -> Iterator[PostgresStore]:
-    store = PostgresStore(URL, partition=secrets.token_hex(8), timeout_s=20.0)
+    store = PostgresStore(URL, partition=secrets.token_hex(8), timeout_s=60.0)
     store.put([item(0)])
     yield store
     store.close()
@@ -39,7 +39,7 @@ def terminate(store: PostgresStore) -> None:
     ((pid,),) = store._link.run("select pg_backend_pid()::text")
     assert pid is not None
     with psycopg.connect(URL, autocommit=True) as operator:
-        ended: Any = operator.execute("select pg_terminate_backend(%s, 20000)", [int(pid)]).fetchone()
+        ended: Any = operator.execute("select pg_terminate_backend(%s, 60000)", [int(pid)]).fetchone()
     assert ended == (True,)
 
 
@@ -67,6 +67,6 @@ def test_a_wrong_statement_keeps_the_connection(store: PostgresStore) -> None:
 
 def test_the_message_of_a_lost_connection_is_one_line(store: PostgresStore) -> None:
     with pytest.raises(StoreError, match="the database failed") as raised:
-        store._link.run("select pg_terminate_backend(pg_backend_pid())::text, pg_sleep(20)::text")
+        store._link.run("select pg_terminate_backend(pg_backend_pid())::text, pg_sleep(60)::text")
     assert "\n" not in str(raised.value)
     assert store.put([item(1)]) == [True]
