@@ -19,8 +19,13 @@ PARTS = 2
 
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run seeds in a process with a fixed order of sets, so that each seed always does the same."""
-    command = [sys.executable, "-m", "tests.simulation.run", *arguments]
+    """Run seeds in a process of their own."""
+    return python("-m", "tests.simulation.run", *arguments)
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with a fixed order of sets, so that each seed always does the same."""
+    command = [sys.executable, *arguments]
     environment = os.environ | {"PYTHONHASHSEED": "0"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
@@ -64,10 +69,20 @@ def test_a_seed_always_does_the_same() -> None:
     assert first.count("all faults end") == 3
 
 
+AFTER_OTHERS = """
+from tests.simulation import run
+
+run.warm_up()
+for result in run.run_batch(range(20, 26)):
+    alone = run.run_isolated(result.seed)
+    assert (result.trace, result.steps) == (alone.trace, alone.steps), result.seed
+print("the same")
+"""
+
+
 def test_a_seed_does_the_same_after_others_in_one_process() -> None:
-    for result in run.run_batch(range(20, 26)):
-        alone = run.run_isolated(result.seed)
-        assert (result.trace, result.steps) == (alone.trace, alone.steps)
+    ran = python("-c", AFTER_OTHERS)
+    assert (ran.stdout, ran.stderr) == ("the same\n", "")
 
 
 def test_a_failing_seed_prints_what_happened_and_how_to_replay_it(monkeypatch: pytest.MonkeyPatch) -> None:
