@@ -61,6 +61,7 @@ def make(server: cycles.EmbeddedServer, tmp_path: Path) -> Iterator[Callable[...
 
     def client(store: str, **options: Any) -> cycles.Cycles:
         options = {"journal_claim_ms": CLAIM_MS, "flush_timeout": 0.0, "retry_max_delay": 1.0, **options}
+        options.setdefault("journal_store_timeout", 30.0)  # of a busy machine
         made.append(server.client(journal_store=store, journal_dir=tmp_path / str(len(made)), **options))
         assert made[-1]._runtime().background._scanned.wait(60)
         return made[-1]

@@ -50,7 +50,8 @@ def worker(server: cycles.EmbeddedServer, url: str, tmp_path: Path) -> Iterator[
     made: list[cycles.Cycles] = []
 
     def make(**options: Any) -> cycles.Cycles:
-        options = {"journal_store": url, "journal_dir": tmp_path / str(len(made)), "flush_timeout": 0.0, **options}
+        own = {"journal_store": url, "journal_store_timeout": 30.0, "journal_dir": tmp_path / str(len(made))}
+        options = {**own, "flush_timeout": 0.0, **options}
         made.append(server.client(**options))
         assert made[-1]._runtime().background._scanned.wait(60)
         return made[-1]
