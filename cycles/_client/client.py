@@ -20,6 +20,7 @@ from cycles._client.options import (
     AnyAction,
     AnySubject,
     Settings,
+    check_http_clients,
     checked_actual,
     checked_amount,
     checked_choices,
@@ -43,7 +44,7 @@ from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._core.subjects import as_action
 from cycles._drivers.first_use import first_use
 from cycles._drivers.reporting import Observer, Reporter
-from cycles._errors import ConfigurationError, CyclesError, InvalidRequestError
+from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.reserve import create_call
 from cycles._version import public
 
@@ -69,6 +70,7 @@ class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
 
     Raises:
         ConfigurationError: A setting is missing or wrong. The message says how to set it.
+        InvalidRequestError: A default header cannot be sent.
     """
 
     decide: Final = blocking(operations.decide)
@@ -97,10 +99,8 @@ class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
         **settings: Unpack[Settings],
     ) -> None:
         self._config = merged(config, cast("dict[str, Any]", settings))
-        try:
-            checked_headers("default_headers", self._config.default_headers)
-        except InvalidRequestError as error:
-            raise ConfigurationError(str(error)) from None
+        checked_headers("default_headers", self._config.default_headers)
+        check_http_clients(http_client, async_http_client)
         self._http_clients = (http_client, async_http_client)
         self._reporter = Reporter()
         self._runtime_: Runtime | None = None

@@ -5,6 +5,7 @@ A test keeps these types, the parameters of `Cycles.reserve` and the attributes 
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
@@ -290,3 +291,17 @@ def checked_choices(
         "observe": checked_flag("observe", observe),
         "settle": checked_settle(settle),
     }
+
+
+def check_http_clients(http_client: object, async_http_client: object) -> None:
+    """Check by what they can do, not by their classes, that the user's HTTP clients are a sync and an async one.
+
+    Raises:
+        ConfigurationError: naming the argument.
+    """
+    send = getattr(http_client, "send", None)
+    if http_client is not None and (not callable(send) or inspect.iscoroutinefunction(send)):
+        raise ConfigurationError(f"http_client must be like an httpx.Client, got {http_client!r:.80}")
+    can_send = callable(getattr(async_http_client, "send", None)) and hasattr(async_http_client, "aclose")
+    if async_http_client is not None and not can_send:
+        raise ConfigurationError(f"async_http_client must be like an httpx.AsyncClient, got {async_http_client!r:.80}")

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import cycles
@@ -140,8 +141,26 @@ async def test_default_headers_are_sent_with_every_request(server: cycles.Embedd
 
 @pytest.mark.parametrize("headers", [{"X-Cycles-API-Key": "k"}, {"traceparent": "x"}, {"X": 5}])
 def test_a_default_header_that_cannot_be_sent_is_rejected_when_the_client_is_made(headers: Any) -> None:
-    with pytest.raises(cycles.ConfigurationError, match="default_headers"):
+    with pytest.raises(cycles.InvalidRequestError, match="default_headers"):
         cycles.Cycles(base_url="http://localhost", api_key="k", journal=False, default_headers=headers)
+
+
+@pytest.mark.parametrize("name", ["http_client", "async_http_client"])
+@pytest.mark.parametrize("value", [5, "x", object()])
+def test_an_http_client_that_cannot_send_is_named(name: str, value: Any) -> None:
+    with pytest.raises(cycles.ConfigurationError, match=f"^{name} must be like an httpx"):
+        cycles.Cycles(base_url="http://localhost", api_key="k", journal=False, **{name: value})
+
+
+async def test_a_sync_and_an_async_http_client_that_are_interchanged_are_named() -> None:
+    sync_client, async_client = httpx.Client(), httpx.AsyncClient()
+    settings: dict[str, Any] = {"base_url": "http://localhost", "api_key": "k", "journal": False}
+    with pytest.raises(cycles.ConfigurationError, match="async_http_client must be like"):
+        cycles.Cycles(**settings, async_http_client=sync_client)  # type: ignore[arg-type]
+    with pytest.raises(cycles.ConfigurationError, match=r"^http_client must be like"):
+        cycles.Cycles(**settings, http_client=async_client)  # type: ignore[arg-type]
+    sync_client.close()
+    await async_client.aclose()
 
 
 @pytest.mark.parametrize(("retries", "attempts"), [(0, 1), (1, 2), (3, 4)])
