@@ -123,11 +123,15 @@ class SimulatedRun:
         program.killed = True
         program.process.kill()
         saved = {agent_of(record) for path, record in files(self._journal, "v2-*.json") if self._is_saved(path)}
+        keeps_spend = keeps_spend and self._disk.keeps_spend(program.process)
         for op in self.ops:
-            if op.process is program.process and (not op.ended or (op.kind == HELD and not op.ends_after_close)):
+            if op.process is not program.process:
+                continue
+            is_lost = op.dropped and not keeps_spend and not self._is_recorded(op)
+            if not op.ended or is_lost or (op.kind == HELD and not op.ends_after_close):
                 op.killed_s = self.hub.awake_s
                 op.saved = op.agent in saved
-                op.keeps_spend = op.keeps_spend and keeps_spend and self._disk.keeps_spend(program.process)
+                op.keeps_spend = op.keeps_spend and keeps_spend
                 op.keeps_commits = not self._disk.has_failed(op.agent)
         self._disk.release_locks(program.process)
 
