@@ -229,7 +229,9 @@ def after_lookup(record: Record, response: RejectedResponse, outcome: Outcome) -
     if charged.amount == record.estimate and not may_cap:  # another process has charged the estimate for this record
         record = _estimate_only(record, evolve(response, code=BUDGET_EXCEEDED))
         actual = actual_of(record)
-    if charged.amount == actual.amount or (may_cap and charged.amount < actual.amount):
+    # The same key with a larger amount: the record is an earlier state of what was committed, from the log of spend.
+    is_earlier = response.code == IDEMPOTENCY_MISMATCH and record.excess is None and charged.amount > actual.amount
+    if charged.amount == actual.amount or is_earlier or (may_cap and charged.amount < actual.amount):
         settlement = Settlement(status="committed", actual=actual, charged=charged, **outcome.ids)
         return _without_excess(record, settlement)
     return Rejected(response, response.code or "")

@@ -273,6 +273,15 @@ def test_a_lookup_that_confirms_the_estimate_keeps_the_excess() -> None:
     assert actual_of(result.kept) == tokens(2)
 
 
+def test_an_earlier_state_of_spend_is_settled_if_more_was_committed_under_its_key() -> None:
+    found = success(**{**DETAIL, "committed": {"unit": "TOKENS", "amount": 16}})
+    result = after_lookup(COMMIT, refusal(409, "IDEMPOTENCY_MISMATCH"), found)
+    assert isinstance(result, Settled)
+    assert result.settlement.charged == tokens(16)
+    another_key = after_lookup(COMMIT, refusal(409, "RESERVATION_FINALIZED"), found)
+    assert isinstance(another_key, Rejected), "another owner of the reservation has committed it"
+
+
 def test_a_lookup_that_fails_leaves_the_settlement_pending() -> None:
     result = after_lookup(COMMIT, refusal(409, "RESERVATION_FINALIZED"), Unreachable("refused"))
     assert isinstance(result, Unresolved)
