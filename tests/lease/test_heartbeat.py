@@ -297,46 +297,6 @@ def test_heartbeats_continue_while_an_async_settlement_is_pending_and_its_loop_c
         still.pass_until(lambda: server_responded.of("Settled"))
 
 
-def test_a_short_guard_costs_two_requests_and_no_wake_up(client_of: Make, still: StillTime) -> None:
-    with LeaseServer(remaining_ms=60_000) as server, client_of(server) as client:
-        with reserve(client, ttl_ms=60_000) as guard:
-            guard.commit(cycles.tokens(1))
-        before = {thread.name for thread in threading.enumerate()}
-        for _ in range(20):
-            with reserve(client, ttl_ms=60_000) as guard:
-                guard.commit(cycles.tokens(1))
-        assert {thread.name for thread in threading.enumerate()} == before
-        assert len(server.requests) == 42
-        assert client._runtime().scheduler.scheduled == 0
-
-
-def test_a_short_async_guard_makes_no_task(client_of: Make) -> None:
-    async def main() -> None:
-        for _ in range(5):
-            async with reserve(client, ttl_ms=60_000) as guard:
-                assert len(asyncio.all_tasks()) == 1
-                await guard.commit(cycles.tokens(1))
-        assert len(asyncio.all_tasks()) == 1
-
-    with LeaseServer(remaining_ms=60_000) as server, client_of(server) as client:
-        asyncio.run(main())
-        assert len(server.requests) == 10
-
-
-def test_no_scheduler_thread_is_left_after_close(client_of: Make) -> None:
-    def mine() -> list[str]:
-        return [thread.name for thread in threading.enumerate() if str(server.port) in thread.name]
-
-    with LeaseServer(remaining_ms=60_000) as server:
-        client = client_of(server)
-        guard = reserve(client, ttl_ms=60_000).acquire()
-        assert mine() == [f"cycles-scheduler-127.0.0.1:{server.port}-timer"]
-        guard.commit(cycles.tokens(1))
-        client.close()
-        client.close()
-        assert mine() == []
-
-
 def test_a_blocked_event_loop_is_named(
     client_of: Make, server_responded: Events, caplog: pytest.LogCaptureFixture, still: StillTime
 ) -> None:
