@@ -141,13 +141,16 @@ class Channel:
 
     async def _async_attempt(self, call: Call, loop: asyncio.AbstractEventLoop) -> Outcome:
         request, timeout_s, queue_timeout_s = self._prepare(call)
+        connections = self._async_connections(loop, heartbeat=call.operation == EXTEND_RESERVATION)
         started = time.monotonic()
         try:
-            send = self._async_connections(loop, heartbeat=call.operation == EXTEND_RESERVATION).send
             to = request.method, request.target, request.headers, request.content
-            reply = await send(*to, timeout_s, queue_timeout_s)
+            reply = await connections.send(*to, timeout_s, queue_timeout_s)
         except ExchangeError as error:
             return self._logged(request, started, self._unreachable(call, error))
+        finally:
+            if self._closed and loop not in self._loops:
+                await connections.aclose()
         return self._logged(request, started, self._classify(call, reply))
 
     def close(self) -> None:
@@ -157,7 +160,8 @@ class Channel:
             connections.close()
 
     async def aclose(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Close the idle connections of this event loop."""
+        """Close the idle connections of this event loop. A guard that ends later gets a new one for each request."""
+        self._closed = True
         for connections in self._loops.pop(loop, {}).values():
             await connections.aclose()
 
@@ -238,15 +242,20 @@ class Channel:
         separate = heartbeat and self._async_http_client is None
         connections = self._loops.get(loop)
         if connections is None:
+            if self._closed:
+                return self._new_async_connections(heartbeat=separate)
             connections = self._add_loop(loop)
         if separate not in connections:
-            connections[separate] = asynchronous(
-                self._endpoint,
-                connect_timeout_s=self._config.usable_connect_timeout,
-                max_connections=self._max_connections(heartbeat=separate),
-                client=self._async_http_client,
-            )
+            connections[separate] = self._new_async_connections(heartbeat=separate)
         return connections[separate]
+
+    def _new_async_connections(self, *, heartbeat: bool) -> Async:
+        return asynchronous(
+            self._endpoint,
+            connect_timeout_s=self._config.usable_connect_timeout,
+            max_connections=self._max_connections(heartbeat=heartbeat),
+            client=self._async_http_client,
+        )
 
     def _max_connections(self, *, heartbeat: bool) -> int:
         return HEARTBEAT_CONNECTIONS if heartbeat else self._config.max_connections

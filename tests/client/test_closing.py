@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 import cycles
+from tests.http.conftest import ACTION, ANSWERS, CREATED
+from tests.support.stub import Stub, ok
 
 
 def make() -> cycles.Cycles:
@@ -32,3 +34,19 @@ def test_closing_an_async_client_before_its_first_request_closes_it() -> None:
     asyncio.run(client.aclose())
     assert_closed(client)
     asyncio.run(client.aclose())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_guard_that_ends_after_aclose_leaves_no_connection_open(fails: bool) -> None:
+    async def main(stub: Stub) -> str:
+        client = cycles.Cycles(base_url=stub.url, api_key="k", tenant="acme", journal=False, max_retries=0)
+        guard = await client.reserve(cycles.tokens(100), action=ACTION)
+        await client.aclose()
+        settlement = await guard.commit(cycles.tokens(7))
+        await asyncio.to_thread(stub.wait_for, lambda stub: stub.open == 0)  # although the loop still runs
+        return settlement.status
+
+    committed = ok(b"", 503) if fails else ok(ANSWERS["commit"])
+    with Stub(ok(CREATED), committed) as stub:
+        assert asyncio.run(main(stub)) == ("pending" if fails else "committed")
+        assert stub.connections == 2
