@@ -217,6 +217,19 @@ class TestFailures:
         assert pool.stats().direct == 3
         assert shop.money() == (21, 0)
 
+    def test_a_chunk_without_a_log_is_released_before_its_guard_is_reserved(
+        self, client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("cycles._journal.pool_log.ChunkLogs.make", full)
+        shop.ledger.set_budget("tenant:acme", T(100))
+        pool = pool_of(client)
+        assert not use(pool, 10, 7).is_pooled
+        assert estimates(shop) == [100, 10]  # the chunk holds the whole budget until it is released
+        assert shop.money() == (7, 0)
+
     def test_without_file_locks_guards_are_reserved_directly(
         self, client: cycles.Cycles, events: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:

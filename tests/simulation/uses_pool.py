@@ -32,14 +32,16 @@ def admits(program: Program, op: Op, pool: Any) -> contextlib.AbstractContextMan
     """Check that a pool makes one reserve of two attempts, and one more for each decision that requires another.
 
     A smaller chunk is reserved after a denial, and the guard itself after a chunk whose lease was over. A pool that
-    holds all that it may hold first waits for the settlement of a chunk that it is sending.
+    holds all that it may hold first waits for the settlement of a chunk that it is sending. One that cannot
+    make the log of a chunk releases it with one attempt: the guard, reserved directly, may need its budget.
     """
     decisions, before = program.server.decisions, program.server.decisions[op.agent]
-    answers, waits = program.answers(op), _holds_all(pool)
+    answers, waits, had_logs = program.answers(op), _holds_all(pool), _makes_logs(pool)
 
     def limit_s() -> float:
         settle_s = min(TIMEOUT_S * (1 + program.answers(op) - answers), SETTLE_S) if waits else 0.0
-        return RESERVE_S * (1 + decisions[op.agent] - before) + settle_s
+        release_s = TIMEOUT_S if had_logs and not _makes_logs(pool) else 0.0
+        return RESERVE_S * (1 + decisions[op.agent] - before) + settle_s + release_s
 
     return program.within(op, "reserve", limit_s)
 
@@ -47,6 +49,11 @@ def admits(program: Program, op: Op, pool: Any) -> contextlib.AbstractContextMan
 def _holds_all(pool: Any) -> bool:
     allotments = [] if pool._current is None else [sub.allotment for sub in pool._current[1].subs.values()]
     return any(each.held + each.size > each.max_held for each in allotments)
+
+
+def _makes_logs(pool: Any) -> bool:
+    subs = [] if pool._current is None else pool._current[1].subs.values()
+    return not any(sub.direct_only for sub in subs)
 
 
 def entered(op: Op, guard: Any) -> None:
