@@ -18,6 +18,7 @@ from tests.simulation.uses_sync import HELD
 from tests.simulation.workload import Op, Program
 
 BUDGET_FROZEN: Final = "BUDGET_FROZEN"
+BY_TURNS: Final = (413, 409, 413, 409)  # as too large, without metadata as another payload, and both once more
 AHEAD_S: Final = 1.1  # spend is written ahead at most once a second: a kill may lose what is younger
 
 
@@ -157,13 +158,22 @@ class Books:
             op, reason = ops[agent_of(kept["record"])], kept["reason"]
             account = op.account
             explained = {
-                MAY_BE_CHARGED: self.forgets_keys,
+                MAY_BE_CHARGED: self.forgets_keys or self._is_rejected_by_turns(kept["record"]),
                 BUDGET_FROZEN: account.freezes_s is not None,
                 BUDGET_EXCEEDED: op.kind.startswith("overspend") or account.policy == "REJECT" or account.is_tight,
                 OVERDRAFT_LIMIT_EXCEEDED: account.is_tight,
             }
             if not explained.get(reason, False):
                 yield f"{op.kind} {op.agent}: an amount is kept as rejected, and nothing explains {reason}"
+
+    def _is_rejected_by_turns(self, record: dict[str, Any]) -> bool:
+        """Return whether a proxy rejected an event twice that the ledger has, and the ledger its form without metadata.
+
+        See `docs/protocol/settlement.md`, "Records that may have been received".
+        """
+        key = (record["event_fallback_body"] or {}).get("idempotency_key", "")
+        received = iter(self.server.of_events[key])
+        return key in self.server.store.charges and all(status in received for status in BY_TURNS)
 
     def _kept(self) -> dict[str, set[int]]:
         """Return, by agent, the sums in `rejected/` that may be missing in the ledger.

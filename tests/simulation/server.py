@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
@@ -160,6 +160,7 @@ class SimServer:
         self.answers: Counter[str] = Counter()  # see `note_answer`
         self.confirmed: set[str] = set()  # keys and reservations whose charge a client has seen
         self.decisions: Counter[str] = Counter()  # responses to reserves, by agent
+        self.of_events: defaultdict[str, list[int]] = defaultdict(list)  # the statuses that clients received, by key
         self.refused: set[str] = set()  # reservations whose next commit finds no connection
         self._on_charge = on_charge
         self._clock = ServerClock(hub)
@@ -195,6 +196,8 @@ class SimServer:
 
     def note_answer(self, request: Request, status: int) -> None:
         """Count, by agent or reservation, the responses after which a client sends another request at once."""
+        if request.target == EVENTS:
+            self.of_events[json.loads(request.body)["idempotency_key"]].append(status)
         if request.method == "GET":
             self.answers[request.target.rpartition("/")[2]] += 1
         elif request.target in (EVENTS, RESERVATIONS):
