@@ -29,6 +29,7 @@ from cycles._client.options import (
     checked_watcher,
     merged,
 )
+from cycles._client.plain_requests import PlainRequests, plain_key
 from cycles._client.raw import raw
 from cycles._client.reservation import Reservation
 from cycles._client.views import MakesViews
@@ -105,6 +106,7 @@ class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
         self._reporter = Reporter()
         self._runtime_: Runtime | None = None
         self._options = CallOptions()
+        self._plain = PlainRequests()
         self._root = None  # the client that a view shares everything with
         self._closed_in: int | None = None  # the process that closed the client: a forked child may still use it
         self.aio: AsyncOperations = AsyncOperations(self)
@@ -181,7 +183,15 @@ class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
             InvalidRequestError: A value is wrong. The message names it and what is allowed; nothing was sent.
         """
         checked_amount(estimate)
+        checked_actual(actual, estimate)
         runtime = self._runtime()
+        others = grace_period_ms, metadata, idempotency_key, shadow, on_unavailable, wait, timeout, extra_headers
+        observing = on_observed, observe is not False or None
+        choices = overage_policy, lease_policy, settle
+        key = plain_key(action, subject, estimate, ttl_ms, choices, (*others, *observing))
+        request = self._plain.find(key, estimate, actual)
+        if request is not None:
+            return Reservation(self._runtime, request)
         options = self._changed({"timeout": timeout, "extra_headers": extra_headers, "lease_policy": lease_policy})
         request = ReserveRequest(
             estimate=estimate,
@@ -192,11 +202,12 @@ class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
             overage_policy=overage_policy if overage_policy is not None else options.overage_policy,
             metadata=clean_object(metadata, "metadata") if metadata is not None else None,
             idempotency_key=None if idempotency_key is None else check_key(idempotency_key),
-            actual=checked_actual(actual, estimate),
+            actual=actual,
             **options.of_request(self._config),
             **checked_choices(self._config, shadow, on_unavailable, wait, on_observed, observe, settle),
         )
         runtime.channel.wire.check(create_call(request, "k"))
+        self._plain.keep(key, request)
         return Reservation(self._runtime, request)
 
     def guarded(

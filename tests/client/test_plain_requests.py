@@ -1,0 +1,112 @@
+"""Requests of plain calls are checked once; calls that only look like them are checked each time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+import cycles
+from cycles._client import client as client_module
+from cycles._client.plain_requests import MOST, PlainRequests, plain_key
+from cycles.embedded import EmbeddedServer
+
+ACTION = ("llm.completion", "gpt-4o")
+ESTIMATE = cycles.usd("0.05")
+
+
+@pytest.fixture
+def ours() -> Any:
+    server = EmbeddedServer(budgets={"tenant:acme": cycles.usd(10)})
+    with server.client(tenant="acme", journal=False) as client:
+        yield client
+
+
+def _request(client: cycles.Cycles, *args: Any, **options: Any) -> Any:
+    return client.reserve(*args, **{"action": ACTION, **options})._request
+
+
+def test_the_second_plain_call_has_the_same_request(ours: cycles.Cycles, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _request(ours, ESTIMATE)
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the request was made again")
+
+    monkeypatch.setattr(client_module, "ReserveRequest", fail)
+    assert _request(ours, ESTIMATE) is first
+    assert _request(ours, cycles.usd("0.05")) is first
+    assert _request(ours, cycles.usd("0.06")).estimate == cycles.usd("0.06")
+    assert _request(ours, ESTIMATE, actual=cycles.usd("0.01")).actual == cycles.usd("0.01")
+    assert _request(ours, ESTIMATE).actual is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"ttl_ms": 60_000.0},
+        {"ttl_ms": True},
+        {"ttl_ms": 10},
+        {"observe": 0},
+        {"observe": None},
+        {"settle": "later"},
+        {"settle": ["background"]},
+        {"overage_policy": "NONE"},
+        {"lease_policy": 1},
+        {"shadow": 0},
+        {"wait": -1.0},
+        {"action": ("llm.completion", "n" * 257)},
+        {"action": ("llm.completion", ["gpt-4o"])},
+        {"action": "llm.completion"},
+        {"subject": {"tenant": "t" * 129}},
+        {"actual": 3},
+        {"actual": cycles.tokens(3)},
+        {"timeout": 0},
+        {"metadata": []},
+        {"idempotency_key": ""},
+    ],
+    ids=str,
+)
+def test_a_wrong_value_is_rejected_after_a_plain_call_too(ours: cycles.Cycles, changed: dict[str, Any]) -> None:
+    _request(ours, ESTIMATE)
+    _request(ours, ESTIMATE, ttl_ms=60_000)
+    with pytest.raises(cycles.InvalidRequestError):
+        _request(ours, ESTIMATE, **changed)
+
+
+def test_the_subject_of_a_block_and_of_a_view_are_part_of_the_request(ours: cycles.Cycles) -> None:
+    view = ours.with_options(subject={"agent": "viewer"}, overage_policy="REJECT")
+    for _ in range(2):
+        assert _request(ours, ESTIMATE).subject.agent is None
+        with cycles.subject(agent="researcher"):
+            assert _request(ours, ESTIMATE).subject.agent == "researcher"
+        with cycles.subject(dimensions={"team": "a"}):
+            assert _request(ours, ESTIMATE).subject.dimensions == {"team": "a"}
+        assert _request(ours, ESTIMATE, subject=cycles.Subject(agent="writer")).subject.agent == "writer"
+        seen = _request(view, ESTIMATE)
+        assert (seen.subject.agent, seen.overage_policy) == ("viewer", "REJECT")
+        assert _request(ours, ESTIMATE).overage_policy is None
+
+
+def test_another_unit_is_another_request(ours: cycles.Cycles) -> None:
+    assert _request(ours, ESTIMATE).estimate.unit == "USD_MICROCENTS"
+    assert _request(ours, cycles.tokens(5)).estimate == cycles.tokens(5)
+    with pytest.raises(cycles.InvalidRequestError):
+        _request(ours, cycles.Amount("PEANUTS", 5))
+
+
+def test_an_action_with_tags_has_no_key_because_its_tags_can_change() -> None:
+    action = cycles.Action("llm.completion", "gpt-4o", ["a"])
+    assert plain_key(action, None, ESTIMATE, 60_000, (), ()) is None
+
+
+@given(st.lists(st.integers(0, 2 * MOST), max_size=3 * MOST))
+def test_a_bounded_number_of_requests_is_kept(names: list[int]) -> None:
+    kept = PlainRequests()
+    request = _request(
+        cycles.Cycles(base_url="http://localhost:1", api_key="k", tenant="acme", journal=False), ESTIMATE
+    )
+    for name in names:
+        kept.keep((name,), request)
+        assert kept.find((name,), ESTIMATE, None) is request
+    assert len(kept._requests) <= MOST
