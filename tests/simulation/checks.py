@@ -192,8 +192,10 @@ class Books:
 
 def allowed(op: Op) -> set[int]:
     """Return the sums of ledger and `rejected/` that are right for a use."""
-    if not op.charges or op.releases or not op.ran:
+    if not op.charges or op.releases:
         return {0}
+    if not op.ran:  # killed in `attach`: what the token had spent is written ahead before the block begins
+        return {0} if op.killed_s is None else {0, op.known}
     if op.killed_s is None or (op.saved and op.committing):
         return {op.known}
     # What was saved is settled. Of what was not, any sum that the caller went through may be missing.
