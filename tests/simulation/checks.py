@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import define
 
-from cycles._core.protocol import BUDGET_EXCEEDED, OVERDRAFT_LIMIT_EXCEEDED
+from cycles._core.protocol import BUDGET_EXCEEDED, IDEMPOTENCY_MISMATCH, OVERDRAFT_LIMIT_EXCEEDED
 from cycles._core.settlement_rules import MAY_BE_CHARGED
 from tests.simulation.accounts import WORKSPACE
 from tests.simulation.server import SimServer
@@ -155,10 +155,13 @@ class Books:
         """Yield each rejected amount that no rule of the ledger explains."""
         ops = {op.agent: op for op in self.ops}
         for _, kept in files(self.journal, "rejected/*.json"):
-            op, reason = ops[agent_of(kept["record"])], kept["reason"]
+            record, reason = kept["record"], kept["reason"]
+            op = ops[agent_of(record)]
             account = op.account
             explained = {
-                MAY_BE_CHARGED: self.forgets_keys or self._is_rejected_by_turns(kept["record"]),
+                MAY_BE_CHARGED: self.forgets_keys or self._is_rejected_by_turns(record),
+                # The ledger rejected the form without metadata, and lost the other one before the client read it.
+                IDEMPOTENCY_MISMATCH: (record["commit_body"] or {}).get("idempotency_key") in self.server.store.lost,
                 BUDGET_FROZEN: account.freezes_s is not None,
                 BUDGET_EXCEEDED: op.kind.startswith("overspend") or account.policy == "REJECT" or account.is_tight,
                 OVERDRAFT_LIMIT_EXCEEDED: account.is_tight,
