@@ -20,7 +20,7 @@ from cycles._core.results import ReleaseResponse, ReservationExtendResponse
 from cycles._core.settlement import Settlement
 from cycles._core.usage import Metrics
 from cycles._flows import commit as committing, heartbeat as renewing, release as releasing
-from cycles._flows.block_end import end_block
+from cycles._flows.block_end import end_block, is_settled_and_renewed
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import run
@@ -155,6 +155,8 @@ class Guard(GuardBase):
         """Settle the guard unless it has ended, and apply its lease policy."""
         if self._inert():
             return
+        if is_settled_and_renewed(self._state):
+            return
         if isinstance(raised, GeneratorExit) and generator_dropped(sys._getframe()):
             self._end_in_background(raised)  # nothing may wait for the network in the garbage collector
             return
@@ -249,6 +251,8 @@ class AsyncGuard(GuardBase):
     async def _end(self, raised: BaseException | None) -> None:
         """Settle the guard unless it has ended, and apply its lease policy."""
         if self._inert():
+            return
+        if is_settled_and_renewed(self._state):
             return
         if isinstance(raised, GeneratorExit) and not self._runtime.in_event_loop():
             self._end_in_background(raised)

@@ -62,8 +62,8 @@ class SignedAmount:
             lowest = "must not be negative" if self._minimum == 0 else "must be at least -2**63"
             what = lowest if amount < 0 else "must be a 64-bit integer, at most 2**63 - 1"
             raise InvalidRequestError(f"an amount of {unit} {what}, got {_shown(amount)}")
-        object.__setattr__(self, "unit", unit)
-        object.__setattr__(self, "amount", amount)
+        _set_unit(self, unit)
+        _set_amount(self, amount)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable; make a new one")
@@ -156,6 +156,11 @@ class SignedAmount:
     def to_dict(self) -> dict[str, Any]:
         """The amount as it goes over the wire."""
         return {"unit": str(self.unit), "amount": self.amount}
+
+
+# Each response has several amounts, and `object.__setattr__` takes as long as all checks of one.
+_set_unit: Final = vars(SignedAmount)["unit"].__set__
+_set_amount: Final = vars(SignedAmount)["amount"].__set__
 
 
 class Amount(SignedAmount):

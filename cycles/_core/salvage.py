@@ -43,7 +43,7 @@ def _usable_member(name: Any, member: Any, omitted: list[str]) -> Any:
 
 def salvage_metadata(value: Any) -> tuple[dict[str, Any], list[str]]:
     """Return the usable members of the caller's metadata, and the places of the others. Never raises."""
-    if value is None:
+    if value is None or (type(value) is dict and not value):
         return {}, []
     if not isinstance(value, Mapping):
         return {}, ["metadata"]

@@ -370,17 +370,24 @@ def _filled(account: _Account) -> Iterator[_Response]:
 
 
 def settlement_metrics(
-    given: Metrics | None, usage: Usage, latency_ms: int | None = None
+    given: Metrics | None, usage: Usage | None, latency_ms: int | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """The metrics of a settlement as they go over the wire, and the places that had to be left out. Never raises.
 
     Args:
         given: What the caller passed; it replaces the usage completely.
-        usage: The guard's running account, used if `given` is None.
+        usage: The guard's running account, used if `given` is None; None if nothing was counted.
         latency_ms: The measured time of the block, used if neither has a latency.
     """
-    wire, left_out = usage._wire() if given is None else (given.to_dict(), [])
-    custom = usage._all_custom() if given is None else wire.pop("custom", None)
+    wire: dict[str, Any] = {}
+    left_out: list[str] = []
+    custom = None
+    if given is not None:
+        wire = given.to_dict()
+        custom = wire.pop("custom", None)
+    elif usage is not None:
+        wire, left_out = usage._wire()
+        custom = usage._all_custom()
     if custom:
         wire["custom"], lost = salvage_json(custom, "metrics.custom")
         left_out += lost

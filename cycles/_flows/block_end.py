@@ -22,6 +22,11 @@ DROPPED: Final = "the guard was dropped without commit or release"
 _PACKAGE: Final = str(Path(__file__).parent.parent)
 
 
+def is_settled_and_renewed(guard: GuardState) -> bool:
+    """Return whether `end_block` has nothing to do: its block has committed, and its lease was not lost."""
+    return guard.finalized and (guard.heartbeat is None or not guard.heartbeat.lost)
+
+
 async def end_block(io: Io, guard: GuardState, raised: BaseException | None) -> None:
     """Settle a guard whose block has ended (`docs/protocol/guards.md#how-a-block-ends`), then apply its lease policy.
 

@@ -107,8 +107,8 @@ def record_of(
 ) -> Record:
     """Return the record of a settlement: everything that another process needs to finish it."""
     latency_ms = max(0, round(io.now_ms() - guard.opened_ms))
-    used, unusable_metrics = settlement_metrics(metrics, guard.usage, latency_ms if metrics is None else None)
-    labels, unusable_labels = salvage_json(metadata, "metadata")
+    used, unusable_metrics = settlement_metrics(metrics, guard.counted_usage, latency_ms if metrics is None else None)
+    labels, unusable_labels = salvage_metadata(metadata)
     report_values_omitted(io, guard.reservation_id, (*unusable_metrics, *unusable_labels))
     commit = commit_body(guard.commit_key or new_key(), amount, used, labels)
     return _record(io, guard, amount, commit)

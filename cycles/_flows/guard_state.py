@@ -156,6 +156,11 @@ class GuardState:
         return self._usage
 
     @property
+    def counted_usage(self) -> Usage | None:
+        """What `usage` is, or None if nothing has asked for it."""
+        return self._usage
+
+    @property
     def name(self) -> str:
         """How an error names this guard."""
         return f"reservation {self.reservation_id}" if self.reservation_id else f"guard of {self.request.action.name!r}"

@@ -22,9 +22,10 @@ def is_observed(outcome: Outcome) -> bool:
     if not isinstance(outcome, Success):
         return False
     body = outcome.body
+    if body.get("reservation_id") is not None:
+        return False
     is_known = body["decision"] in ALLOWING or body["decision"] == DENY
-    holds_nothing = body.get("reservation_id") is None and body.get("expires_at_ms") is None
-    return is_known and holds_nothing and bool(body.get("affected_scopes"))
+    return is_known and body.get("expires_at_ms") is None and bool(body.get("affected_scopes"))
 
 
 def open_observed(io: Io, request: ReserveRequest, key: str, trace_id: str, success: Success) -> GuardState:

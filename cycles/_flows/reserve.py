@@ -185,9 +185,9 @@ def _with_id(outcome: Outcome) -> Outcome:
     """
     if (
         isinstance(outcome, Success)
+        and not is_id(outcome.body.get("reservation_id"))
         and is_allowed(outcome.body["decision"])
         and not is_observed(outcome)
-        and not is_id(outcome.body.get("reservation_id"))
     ):
         message = "the server allowed the reservation but returned no usable reservation_id"
         return Ambiguous(200, message, outcome.request_id, outcome.trace_id)

@@ -73,9 +73,7 @@ class TestTime:
         pool = pool_of(client)
         first = use(pool, 10, 7)
         heartbeat = chunk_of(first).heartbeat
-        import attrs
-
-        heartbeat.lease = attrs.evolve(heartbeat.lease, confirmed_until_ms=0.0)  # this process was stopped for long
+        heartbeat.lease = heartbeat.lease._replace(confirmed_until_ms=0.0)  # this process was stopped for long
         second = use(pool, 10, 7)
         assert second.reservation_id != first.reservation_id
         shop.until(lambda: first.state == "committed")

@@ -7,9 +7,7 @@ and the attempt. All times are monotonic milliseconds; the formulas are in `arit
 
 from __future__ import annotations
 
-from typing import Final, Self
-
-from attrs import evolve, frozen
+from typing import Final, NamedTuple, Self
 
 from cycles._core.lease import arithmetic as primary, fallback
 from cycles._core.lease.values import (
@@ -40,8 +38,7 @@ __all__ = [
 ]
 
 
-@frozen
-class Lease:
+class Lease(NamedTuple):
     """What is known of one lease. Make it with `opened`, then follow `granted` and `failed`.
 
     Attributes:
@@ -93,14 +90,14 @@ class Lease:
 
     def granted(self, grant: Grant) -> tuple[Self, Step]:
         """Return the lease after a successful extend, and the next step. The response selects the algorithm."""
-        lease = evolve(self, extensions=self.extensions + 1, last_failure=None, notices=())
+        lease = self._replace(extensions=self.extensions + 1, last_failure=None, notices=())
         if grant.remaining_ttl_ms is None:
             return lease._by_fallback(grant)
         return lease._by_primary(grant, grant.remaining_ttl_ms, self.deadline_ms)
 
     def failed(self, failure: Failure, now_ms: float) -> tuple[Self, Step]:
         """Return the lease after an attempt that granted nothing, and the next step."""
-        lease = evolve(self, notices=())
+        lease = self._replace(notices=())
         if failure.kind is FailureKind.REJECTED:
             return lease, self._rejected(failure)
         if self.by_remaining_ttl and failure.kind is FailureKind.KEY_REJECTED:
@@ -121,8 +118,7 @@ class Lease:
         largest_rtt = self._largest_rtt_ms(rtt, enforced_ms)
         reserve = primary.retry_reserve_ms(deadline, largest_rtt)
         delay = primary.next_delay_ms(lead, reserve)
-        lease = evolve(
-            self,
+        lease = self._replace(
             response_ms=grant.received_ms,
             expires_at_ms=self._expiry(grant),
             confirmed_until_ms=grant.received_ms + lead,
@@ -144,8 +140,7 @@ class Lease:
         """Apply the fallback algorithm after an extension without `remaining_ttl_ms`."""
         measured = self._measured(grant)
         delay, clamped = fallback.pace(measured, grant.received_ms - self.response_ms, self.ttl_ms)
-        lease = evolve(
-            self,
+        lease = self._replace(
             response_ms=grant.received_ms,
             expires_at_ms=self._expiry(grant),
             confirmed_until_ms=self.confirmed_until_ms + (measured or 0.0),
@@ -183,7 +178,7 @@ class Lease:
                 return self, _throttled(failure, window)
             # repeated "Retry-After: 0" would be a loop without delay; waiting longer than requested is allowed
             wait = wait if requested == 0 and last is not None and last.wait_ms == 0 else requested
-        lease = evolve(self, last_failure=FailedAttempt(elapsed, window, wait))
+        lease = self._replace(last_failure=FailedAttempt(elapsed, window, wait))
         return lease, lease._attempt(now_ms + wait, fresh_key=False)
 
     def _retry_key(self, failure: Failure, now_ms: float) -> tuple[Self, Step]:
@@ -198,7 +193,7 @@ class Lease:
         window = primary.retry_window_ms(lead, self.deadline_ms, self.largest_rtt_ms)
         last = self.last_failure
         wait = primary.key_retry_wait_ms(lead, 0.0 if last is None else last.wait_ms)
-        lease = evolve(self, last_failure=FailedAttempt(elapsed, window, wait))
+        lease = self._replace(last_failure=FailedAttempt(elapsed, window, wait))
         return lease, lease._attempt(now_ms + wait, fresh_key=False)
 
     def _hold_on(self, failure: Failure, now_ms: float) -> Step:
@@ -249,7 +244,7 @@ class Lease:
     def _with_notice(self, kind: NoticeKind, detail: str) -> Self:
         if kind in self.reported:
             return self
-        return evolve(self, reported=self.reported | {kind}, notices=(*self.notices, Notice(kind, detail)))
+        return self._replace(reported=self.reported | {kind}, notices=(*self.notices, Notice(kind, detail)))
 
 
 _LONGER: Final = "for longer work, reserve and commit part by part (client.lease_series)"
