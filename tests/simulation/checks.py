@@ -112,6 +112,10 @@ class Books:
         if lost and {each + lost for each in sums | reported} & right:
             self.lost += 1
             return True
+        # The estimate was confirmed and lost, and the whole amount is charged: the excess is not missing, but kept.
+        if lost and settled in right and settled - lost in kept:
+            self.lost += 1
+            return True
         exempt = bool(reported & right) or (settled <= max(right) and self._was_left_pending(op))
         self.exempt += exempt
         return exempt
