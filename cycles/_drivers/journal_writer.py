@@ -1,25 +1,64 @@
 """The thread that does the file work of event loops: in order, in batches, with few wake-ups.
 
-A task waits until its record is saved or deleted. What other tasks need in the meantime is done in one batch.
+A task waits until its record is saved. It does not wait until its record is deleted: the thread does that together with
+the next save, or `SOON_S` after the last one at the latest. What several tasks need is done in one batch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from cycles._core.records import Record
 
 IDLE_S: Final = 15.0  # then the thread ends; the next job starts another
+SOON_S: Final = 0.005  # so long after a save the thread needs no wake-up for what is to be deleted
 STUCK_S: Final = 4.0  # so long on one record: the file system hangs, and its tasks continue without their records
 
-_Job: TypeAlias = tuple[Callable[[Any], Any], Any, "asyncio.Future[Any]"]
+logger = logging.getLogger("cycles")
+
+
+class _Job:
+    """Something to do with one argument, and the future of the task that waits for it, if one does."""
+
+    __slots__ = ("argument", "done", "error", "result", "work")
+
+    def __init__(self, work: Callable[[Any], Any], argument: Any, done: asyncio.Future[Any] | None) -> None:
+        self.work = work
+        self.argument = argument
+        self.done = done
+        self.result: Any = None
+        self.error: Exception | None = None
+
+    def do(self) -> None:
+        """Do it, on the journal's thread."""
+        try:
+            self.result = self.work(self.argument)
+        except Exception as error:  # a bug: it is raised in the task that waits, and the thread continues
+            self.error = error
+            if self.done is None:
+                logger.exception("a record stays in the journal, because of a bug; report this traceback")
+
+
+class _Worker:
+    """One thread, and what it does."""
+
+    __slots__ = ("batch", "replaced", "since_s", "sleeps_long", "thread", "wake_up")
+
+    def __init__(self) -> None:
+        self.thread: threading.Thread | None = None
+        self.batch: list[_Job] = []  # begun or done; the tasks that wait do not know yet
+        self.since_s: float | None = None  # when it began with the record that it saves or deletes
+        self.replaced = False  # the file system hung, and another thread does the rest
+        self.sleeps_long: bool | None = None  # None: it is awake
+        self.wake_up: queue.SimpleQueue[None] = queue.SimpleQueue()
 
 
 class JournalWriter:
@@ -40,145 +79,191 @@ class JournalWriter:
         self._save = save
         self._save_many = save_many
         self._delete = delete
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._since_s: float | None = None  # when the thread began with the record that it saves or deletes
+        self._jobs: deque[_Job] = deque()
+        self._worker: _Worker | None = None
         self._lock = threading.Lock()
 
     async def save(self, record: Record) -> bool:
         """Save the record, and return when it is saved; False if it cannot be."""
         return bool(await self._done_or_stuck(self._save, record))
 
-    async def delete(self, record: Record) -> None:
-        """Delete the record, and return when it is deleted."""
-        await self._done_or_stuck(self._delete, record)
+    def delete(self, record: Record) -> None:
+        """Delete the record soon: with the next one that is saved, or after `SOON_S`."""
+        self._jobs.append(_Job(self._delete, record, None))
+        worker = self._worker
+        if worker is None or worker.sleeps_long:
+            self._wake()
 
     async def run(self, work: Callable[[], Any]) -> Any:
         """Call a blocking function on the journal's thread, and return its result."""
-        return await self._done(lambda _: work(), None)
+        done = asyncio.get_running_loop().create_future()
+        self._add(_Job(lambda _: work(), None, done))
+        return await done
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until everything that was given to the thread is done, for at most `timeout_s`."""
+        if self._worker is not None:
+            done = asyncio.get_running_loop().create_future()
+            self._add(_Job(bool, None, done))
+            await asyncio.wait([done], timeout=timeout_s)
 
     def close(self, timeout_s: float | None = None) -> None:
         """Do the remaining jobs and end the thread, waiting at most `timeout_s` for a file system that hangs."""
         with self._lock:
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            self._jobs.put(None)
-            thread.join(timeout_s)
-            if thread.is_alive():
+            worker, self._worker = self._worker, None
+        if worker is not None and worker.thread is not None:
+            worker.wake_up.put(None)
+            worker.thread.join(timeout_s)
+            if worker.thread.is_alive():
                 return
-        self._process(None)
+        self._process(_Worker())
 
-    def _done(self, work: Callable[[Any], Any], record: Record | None) -> asyncio.Future[Any]:
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._jobs.put((work, record, done))
-        self._ensure_thread()
-        return done
-
-    async def _done_or_stuck(self, work: Callable[[Any], Any], record: Record) -> Any:
-        done = self._done(work, record)
-        timer = done.get_loop().call_later(STUCK_S, self._check, done)
+    async def _done_or_stuck(self, work: Callable[[Any], Any], argument: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        self._add(_Job(work, argument, done))
+        timer = loop.call_later(STUCK_S, self._check, done)
         try:
             return await done
         finally:
             timer.cancel()
 
     def _check(self, done: asyncio.Future[Any]) -> None:
-        """Let a task continue without its record if the thread has made no progress; another thread does the rest."""
+        """Let tasks continue without their records if the thread has made no progress; another thread does the rest."""
         if done.done():
             return
-        since_s = self._since_s
-        if since_s is None or time.monotonic() - since_s < STUCK_S:  # the disk is slow, or there are many records
+        worker = self._worker
+        since_s = None if worker is None else worker.since_s
+        if worker is None or since_s is None or time.monotonic() - since_s < STUCK_S:
+            # The disk is slow, or there are many records.
             done.get_loop().call_later(STUCK_S, self._check, done)
             return
+        worker.replaced = True
         with self._lock:
-            self._thread, self._since_s = None, None
-        self._ensure_thread()
-        _settle(done, False)
+            if self._worker is worker:
+                self._worker = None
+        self._wake()
+        _notify(list(worker.batch))
+        done.get_loop().call_soon(_settle, done, None)
 
-    def _ensure_thread(self) -> None:
-        """Start the thread if it does not run."""
+    def _add(self, job: _Job) -> None:
+        self._jobs.append(job)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let the thread look for jobs; start it if it does not run."""
+        worker = self._worker
+        if worker is None:
+            self._start()
+        elif worker.sleeps_long is not None:
+            worker.sleeps_long = None
+            worker.wake_up.put(None)
+
+    def _start(self) -> None:
         with self._lock:
-            if self._thread is not None and self._thread.is_alive():
+            if self._worker is not None:  # another loop was faster
+                self._worker.wake_up.put(None)
                 return
-            self._thread = threading.Thread(target=self._work, name="cycles-journal", daemon=True)
+            worker = self._worker = _Worker()
+            worker.thread = threading.Thread(target=self._work, args=[worker], name="cycles-journal", daemon=True)
             try:
-                self._thread.start()
+                worker.thread.start()
                 return
-            except RuntimeError:  # the interpreter is ending and starts no thread: do the job here
-                self._thread = None
-        self._process(None)
+            except RuntimeError:  # the interpreter is ending and starts no thread: do the jobs here
+                self._worker = None
+        self._process(_Worker())
 
-    def _work(self) -> None:
-        me = threading.current_thread()
+    def _work(self, worker: _Worker) -> None:
+        idle = False
         while True:
-            try:
-                job, idle = self._jobs.get(timeout=IDLE_S), False
-            except queue.Empty:
-                job, idle = None, True
-            self._process(job)
-            if self._may_end(me, idle=idle):
+            saved = self._process(worker)
+            if self._may_end(worker, idle=idle):
                 return
+            # What was saved is soon to be deleted.
+            idle = self._sleep(worker, SOON_S if saved else IDLE_S, long=not saved) and not saved
 
-    def _may_end(self, me: threading.Thread, *, idle: bool) -> bool:
-        """Return whether the thread is not needed any more; the next job starts another."""
-        with self._lock:
-            if self._thread is me and idle and self._jobs.empty():
-                self._thread = None
-            return self._thread is not me and self._jobs.empty()
-
-    def _process(self, job: _Job | None) -> None:
-        """Do this job and all that wait behind it; then notify each loop once."""
-        results: dict[asyncio.AbstractEventLoop, list[partial[None]]] = {}
-        saves: list[_Job] = []
-        while True:
-            if job is not None and self._save_many is not None and job[0] == self._save:
-                saves.append(job)
-            elif job is not None:
-                self._do_saves(saves, results)
-                work, record, done = job
-                self._since_s = time.monotonic() if record is not None else None
-                results.setdefault(done.get_loop(), []).append(_worked(work, record, done))
-                self._since_s = None
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-        self._do_saves(saves, results)
-        for loop, settings in results.items():
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and no task waits
-                loop.call_soon_threadsafe(_set_results, settings)
-
-    def _do_saves(self, saves: list[_Job], results: dict[asyncio.AbstractEventLoop, list[partial[None]]]) -> None:
-        """Save what consecutive jobs want to save, together, and empty the list."""
-        jobs, saves[:] = list(saves), []
-        if not jobs or self._save_many is None:
-            return
+    def _sleep(self, worker: _Worker, seconds: float, *, long: bool) -> bool:
+        """Wait for something to do; return True if nothing came."""
+        worker.sleeps_long = long
         try:
-            saved = self._save_many([record for _, record, _ in jobs])
-            settings = [partial(_settle, done, result) for (_, _, done), result in zip(jobs, saved, strict=True)]
-        except Exception as error:  # as in `_worked`
-            settings = [partial(_fail, done, error) for _, _, done in jobs]
-        for (_, _, done), setting in zip(jobs, settings, strict=True):
-            results.setdefault(done.get_loop(), []).append(setting)
+            if not self._jobs:  # looked at after it is said that this thread sleeps, so that no job is overlooked
+                worker.wake_up.get(timeout=seconds)
+        except queue.Empty:
+            return True
+        finally:
+            worker.sleeps_long = None
+        return False
+
+    def _may_end(self, worker: _Worker, *, idle: bool) -> bool:
+        """Return whether the thread is not needed any more; the next job starts another."""
+        if self._worker is worker and not idle:
+            return False
+        with self._lock:
+            if self._worker is worker:
+                self._worker = None
+                if self._jobs:  # looked at afterwards, as above
+                    self._worker = worker
+            return worker.replaced or (self._worker is not worker and not self._jobs)
+
+    def _process(self, worker: _Worker) -> bool:
+        """Do all jobs, then notify each loop once. Return whether one of them was to save."""
+        batch, saved = worker.batch, False
+        while not worker.replaced:
+            try:
+                job = self._jobs.popleft()
+            except IndexError:
+                break
+            batch.append(job)
+            is_save = job.work is self._save
+            saved = saved or is_save
+            if is_save and self._save_many is not None:
+                batch += self._do_saves(job, self._save_many)
+            else:
+                worker.since_s = None if job.argument is None else time.monotonic()
+                job.do()
+                worker.since_s = None
+        if batch:
+            worker.batch = []
+            _notify(batch)
+        return saved
+
+    def _do_saves(self, first: _Job, save_many: Callable[[list[Record]], list[bool]]) -> list[_Job]:
+        """Save what consecutive jobs want to save, together; return those after the first."""
+        jobs = [first]
+        with contextlib.suppress(IndexError):
+            while (job := self._jobs.popleft()).work is self._save:
+                jobs.append(job)
+            self._jobs.appendleft(job)
+        try:
+            for job, saved in zip(jobs, save_many([job.argument for job in jobs]), strict=True):
+                job.result = saved
+        except Exception as error:  # as in `_Job.do`
+            for job in jobs:
+                job.error = error
+        return jobs[1:]
 
 
-def _worked(work: Callable[[Any], Any], record: Any, done: asyncio.Future[Any]) -> partial[None]:
-    try:
-        return partial(_settle, done, work(record))
-    except Exception as error:  # a bug: it is raised in the task that waits, and this thread continues
-        return partial(_fail, done, error)
+def _notify(batch: list[_Job]) -> None:
+    """Give each task that waits its result, on its loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in batch:
+        if job.done is not None:
+            loops.setdefault(job.done.get_loop(), []).append(job)
+    for loop, jobs in loops.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and no task waits
+            loop.call_soon_threadsafe(_settle_all, jobs)
 
 
-def _set_results(settings: list[partial[None]]) -> None:
-    for setting in settings:
-        setting()
+def _settle_all(jobs: list[_Job]) -> None:
+    for job in jobs:
+        if job.done is not None:
+            _settle(job.done, job.result, job.error)
 
 
-def _settle(done: asyncio.Future[Any], result: Any) -> None:
-    if not done.done():
+def _settle(done: asyncio.Future[Any], result: Any, error: Exception | None = None) -> None:
+    if done.done():
+        return
+    if error is None:
         done.set_result(result)
-
-
-def _fail(done: asyncio.Future[Any], error: Exception) -> None:
-    if not done.done():
+    else:
         done.set_exception(error)
