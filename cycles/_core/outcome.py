@@ -11,18 +11,19 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from cycles._core.http_response import HttpResponse
 from cycles._core.protocol import INTERNAL_ERROR, RESERVATION_EXPIRED, error_code
 from cycles._core.schema import Check
 
+_scan: Final[Callable[[str, int], tuple[Any, int]]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _RETRY_AFTER_DIGITS: Final = 12  # more seconds than any server can mean; bounds the input of int()
 
 
-@frozen
+@define
 class Success:
-    """The exact success status and a body that satisfies the schema. Times are monotonic seconds.
+    """The exact success status and a body that satisfies the schema. Times are monotonic seconds. Nothing changes it.
 
     `content` is the unparsed body, which needs a tenth of the memory of `body`. `replacement_kind` is set if the server
     deprecates the kind of the action.
@@ -199,6 +200,13 @@ def _details(value: Any, redact: Callable[[str], str]) -> Mapping[str, Any] | No
 
 def _value(body: bytes) -> tuple[Any, str | None]:
     """Return the JSON value in `body`, and what is wrong with it."""
+    try:
+        text = body.decode()
+        value, end = _scan(text, 0)
+        if end == len(text):
+            return value, None
+    except (ValueError, StopIteration, RecursionError):
+        pass  # not plain: white space around the value, another encoding, or an error
     try:
         return json.loads(body), None
     except RecursionError:

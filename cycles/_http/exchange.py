@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from attrs import frozen
+from attrs import define, field
 
 from cycles._errors import ConfigurationError
 
@@ -56,9 +56,9 @@ class ExchangeError(Exception):
         self.request_sent = request_sent
 
 
-@frozen
+@define
 class Reply:
-    """A complete response, not yet classified. Times are monotonic seconds.
+    """A complete response, not yet classified. Times are monotonic seconds. Nothing changes it.
 
     `sent` was taken with an open connection, just before the first byte was written, and `received` with the last
     byte of the body: the wait for a connection is not part of the round trip (docs/protocol/heartbeat.md).
@@ -69,14 +69,15 @@ class Reply:
     body: bytes
     sent: float
     received: float
+    _found: dict[bytes, bytes] | None = field(default=None, eq=False, repr=False)
 
     def header(self, name: str) -> str | None:
         """Return the first value of the header `name` (any case), or None."""
-        wanted = name.lower().encode("latin-1")
-        for key, value in self.headers:
-            if key == wanted:
-                return value.decode("latin-1")
-        return None
+        found = self._found
+        if found is None:
+            found = self._found = dict(reversed(self.headers))
+        value = found.get(name.lower().encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
 
 
 class Endpoint:

@@ -12,13 +12,16 @@ import h11
 
 from cycles._core.secret import Secret
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply, decoded, too_large
-from cycles._http.quick_http import MAX_HEAD, Head, read_head, request_bytes
+from cycles._http.quick_http import MAX_HEAD, Head, header_line, is_target, read_head
 
 
 class Http11:
     """The protocol state of one connection: `request`, then `feed` until it returns True, then `reply`."""
 
-    __slots__ = ("_body", "_connection", "_endpoint", "_head", "_limit", "_quick", "_read", "_request", "_size")
+    __slots__ = (
+        "_body", "_common", "_common_lines", "_connection", "_endpoint", "_head", "_limit", "_quick", "_read",
+        "_request", "_size",
+    )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, limit: int) -> None:
         self._endpoint = endpoint
@@ -26,28 +29,44 @@ class Http11:
         self._connection: h11.Connection | None = None  # only while h11 reads the response
         self._quick: Head | None = None
         self._read = b""
-        self._request: tuple[str, bytes, list[tuple[bytes, bytes]], bytes] | None = None
+        self._request: tuple[str, bytes, Sequence[tuple[bytes, bytes]], bytes] | None = None
+        self._common: Sequence[tuple[bytes, bytes]] | None = None
+        self._common_lines = b""
         self._head: h11.Response | None = None
         self._body: list[bytes] = []
         self._size = 0
 
     def request(self, method: str, target: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes:
         """Return the whole request as bytes; Host and Content-Length are added here."""
-        lines = [(b"Host", self._endpoint.authority), *headers]
-        if body or method == "POST":
-            lines.append((b"Content-Length", b"%d" % len(body)))
         try:
             path = self._endpoint.prefix + target.encode("ascii")
         except UnicodeEncodeError as error:
             raise _not_http(error) from error
-        self._request = method, path, lines, body
-        quick = request_bytes(method, path, lines, body)
-        return Secret(self._start_h11() if quick is None else quick)  # it contains the API key
+        self._request = method, path, headers, body
+        if not is_target(path) or (lines := self._lines(headers)) is None:
+            return Secret(self._start_h11())
+        length = b"Content-Length: %d\r\n\r\n" % len(body) if body or method == "POST" else b"\r\n"
+        request = method.encode("ascii"), b" ", path, b" HTTP/1.1\r\n", lines, length, body
+        return Secret(b"".join(request))  # it contains the API key
+
+    def _lines(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+        """Return Host and these headers as lines; None if h11 has to check them."""
+        common = headers[:-1]  # most requests differ in the last header only, the one of the trace
+        if common != self._common:
+            lines = [header_line((b"Host", self._endpoint.authority)), *map(header_line, common)]
+            if None in lines:
+                return None
+            self._common, self._common_lines = common, Secret(b"".join(filter(None, lines)))
+        last = header_line(headers[-1]) if headers else b""
+        return None if last is None else Secret(self._common_lines + last)
 
     def _start_h11(self) -> bytes:
         """Let h11 make the request, and read the response from now on. Returns the bytes of the request."""
         assert self._request is not None
-        method, path, lines, body = self._request
+        method, path, headers, body = self._request
+        lines = [(b"Host", self._endpoint.authority), *headers]
+        if body or method == "POST":
+            lines.append((b"Content-Length", b"%d" % len(body)))
         self._connection = connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         try:
             head = connection.send(h11.Request(method=method, target=path, headers=lines)) or b""
@@ -125,7 +144,7 @@ class Http11:
         if quick is not None:
             body = self._read[quick.start :]
             self._quick, self._read = None, b""
-            return Reply(quick.status, quick.headers, body, sent, received)
+            return Reply(quick.status, quick.headers, body, sent, received, quick.found)
         assert self._head is not None
         head, body = self._head, b"".join(self._body)
         self._head, self._body, self._size = None, [], 0

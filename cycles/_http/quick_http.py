@@ -7,8 +7,8 @@ after its body. `Http11` gives h11 the same bytes otherwise, so both read every 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from functools import lru_cache
+from typing import Final
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of status line and headers, or of one chunk header, that are read at most."""
@@ -16,59 +16,87 @@ MAX_HEAD: Final = 64 * 1024
 MAX_BODY: Final = 256 * 1024
 """Bytes of a body that is put together from its parts; h11 reads larger ones."""
 
-_STATUS: Final = re.compile(rb"HTTP/1\.1 (200|201|409)(?: [\t \x21-\x7e]*)?")
-_HEADER: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\x21-\x7e]+(?:[ \t]+[\x21-\x7e]+)*)?[ \t]*")
+_MAX_QUICK_HEAD: Final = 4 * 1024
+_KNOWN_LINES: Final = 256
+"""Header lines that are remembered. Most lines of a server are the same in all its responses."""
+
+_STATUS: Final = re.compile(r"HTTP/1\.1 (200|201|409)(?: [\t \x21-\x7e]*)?")
+_RECEIVED: Final = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\x21-\x7e]+(?:[ \t]+[\x21-\x7e]+)*)?[ \t]*")
+_SENT: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+: (?:[\x21-\x7e]+(?:[ \t]+[\x21-\x7e]+)*)?[ \t]*\r\n")
 _TARGET: Final = re.compile(rb"[\x21-\x7e]+")
-_CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,9}")
+_LENGTH: Final = re.compile(rb"[0-9]{1,9}")
 _OF_H11: Final = frozenset(
     (b"connection", b"transfer-encoding", b"content-encoding", b"trailer", b"upgrade", b"proxy-connection")
 )
 
 
-class Head(NamedTuple):
+class _NotPlainError(Exception):
+    """h11 has to read this response."""
+
+
+class Head:
     """The head of a quick response: where the body begins and ends in the bytes that were read."""
 
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    start: int
-    end: int
+    __slots__ = ("end", "found", "headers", "start", "status")
+
+    def __init__(
+        self, status: int, headers: tuple[tuple[bytes, bytes], ...], found: dict[bytes, bytes], start: int, end: int
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.found = found  # the first value of each
+        self.start = start
+        self.end = end
 
 
-def request_bytes(method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes | None:
-    """Return a request as bytes; None if h11 has to check it."""
-    if not _TARGET.fullmatch(target):
-        return None
-    lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), target)]
-    for name, value in headers:
-        header = b"%b: %b" % (name, value)
-        if not _HEADER.fullmatch(header):
-            return None
-        lines.append(header)
-    return b"\r\n".join((*lines, b"", body))
+def header_line(header: tuple[bytes, bytes]) -> bytes | None:
+    """Return the line of a header; None if h11 has to check it."""
+    line = b"%b: %b\r\n" % header
+    return line if _SENT.fullmatch(line) else None
+
+
+def is_target(target: bytes) -> bool:
+    """Return whether this can be the target of a request; otherwise h11 has to check it."""
+    return _TARGET.fullmatch(target) is not None
 
 
 def read_head(data: bytes, limit: int) -> Head | None:
     """Return the head of a quick response, whose end was read; None if h11 has to read it."""
     end = data.find(b"\r\n\r\n")
-    first, *lines = data[:end].split(b"\r\n")
-    status = _STATUS.fullmatch(first)
-    if status is None:
+    if not 0 <= end <= _MAX_QUICK_HEAD:
         return None
-    headers: list[tuple[bytes, bytes]] = []
-    length = -1
-    for header in lines:
-        matched = _HEADER.fullmatch(header)
-        if matched is None:
+    first, *lines = data[:end].decode("latin-1").split("\r\n")
+    try:
+        status, headers = _status(first), tuple(map(_header, lines))
+    except _NotPlainError:
+        return None
+    found = dict(headers)
+    if len(found) < len(headers):
+        if sum(name == b"content-length" for name, _ in headers) > 1:
             return None
-        name, value = matched.group(1).lower(), matched.group(2) or b""
-        if name in _OF_H11:
-            return None
-        if name == b"content-length":
-            if length >= 0 or not _CONTENT_LENGTH.fullmatch(value):
-                return None
-            length = int(value)
-        headers.append((name, value))
+        found = dict(reversed(headers))
+    length = int(found.get(b"content-length", -1))
     start = end + 4
-    if end < 0 or length < 0 or length > min(limit, MAX_BODY) or len(data) > start + length:
+    if length < 0 or length > min(limit, MAX_BODY) or len(data) > start + length:
         return None
-    return Head(int(status.group(1)), tuple(headers), start, start + length)
+    return Head(status, headers, found, start, start + length)
+
+
+@lru_cache(16)
+def _status(line: str) -> int:
+    matched = _STATUS.fullmatch(line)
+    if matched is None:
+        raise _NotPlainError
+    return int(matched[1])
+
+
+@lru_cache(_KNOWN_LINES)
+def _header(line: str) -> tuple[bytes, bytes]:
+    """Return the name, in lower case, and the value of a header that changes nothing in how the response is read."""
+    matched = _RECEIVED.fullmatch(line)
+    if matched is None:
+        raise _NotPlainError
+    name, value = matched[1].lower().encode("ascii"), (matched[2] or "").encode("ascii")
+    if name in _OF_H11 or (name == b"content-length" and not _LENGTH.fullmatch(value)):
+        raise _NotPlainError
+    return name, value

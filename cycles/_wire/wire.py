@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import quote, urlencode
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from cycles._core.headers import KEY_HEADER, checked_header, merged_headers
 from cycles._core.http_response import HttpResponse
@@ -31,6 +31,8 @@ USER_AGENT: Final = f"cycles-sdk/{__version__} python/{sys.version_info[0]}.{sys
 
 _KEPT_KEYS: Final = 4  # a response may repeat the key that it rejected
 _KEY_HEADER: Final = KEY_HEADER.encode()
+_JSON: Final = (b"Content-Type", b"application/json")
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 _ONE_BY_ONE: Final = {GET_EVIDENCE_KEYS: "keys"}
 """Responses whose items their reader checks one by one: a key of an unknown type must not hide the others."""
 
@@ -51,13 +53,13 @@ class ReplyLike(Protocol):
     def header(self, name: str, /) -> str | None: ...
 
 
-@frozen
+@define
 class Prepared:
-    """One request, ready to be sent. `target` is path and query, relative to the base URL."""
+    """One request, ready to be sent. `target` is path and query, relative to the base URL. Nothing changes it."""
 
     method: str
     target: str
-    headers: list[tuple[bytes, bytes]]
+    headers: Headers
     content: bytes = field(repr=False)
 
 
@@ -88,11 +90,12 @@ class Wire:
         self._tables = tables or runtime_tables
         self._keys: tuple[str, ...] = ()  # the current one first, then those before it
         self._secrets: re.Pattern[str] | None = None
+        self._secret_bytes: tuple[bytes, ...] = ()
         self._key_header = key_header.decode()
         more = [self._header("default_headers", name, value) for name, value in (headers or {}).items()]
-        common = [(b"User-Agent", USER_AGENT.encode()), *more]
-        self._public_headers = common
-        self._headers = common
+        self._public_headers: Headers = ((b"User-Agent", USER_AGENT.encode()), *more)
+        self._headers = self._public_headers
+        self._json_headers: Headers = (*self._headers, _JSON)  # made once: connections know them again
         if api_key:
             self.use_key(api_key)
         self._operations: dict[str, _Operation] = {}
@@ -107,7 +110,9 @@ class Wire:
         if self._keys[:1] != (api_key,):
             self._keys = (api_key, *(key for key in self._keys if key != api_key))[:_KEPT_KEYS]
             self._secrets = pattern_of(self._keys)
-            self._headers = [*self._public_headers, (self._key_header.encode(), Secret(api_key.encode()))]
+            self._secret_bytes = tuple(Secret(key.encode()) for key in self._keys)
+            self._headers = (*self._public_headers, (self._key_header.encode(), self._secret_bytes[0]))
+            self._json_headers = (*self._headers, _JSON)
 
     def needs_key(self, call: Call) -> bool:
         """Return whether the operation of a call is sent with a key."""
@@ -141,49 +146,52 @@ class Wire:
         operation = self._operation(call.operation)
         target = operation.path
         for name, value in call.path.items():
-            target = target.replace(f"{{{name}}}", quote(check_id(name, value), safe=""))
+            target = target.replace(f"{{{name}}}", value if _is_plain(value) else quote(check_id(name, value), safe=""))
         if call.query:
             target += "?" + urlencode(self._query(operation, call.query))
-        headers = list(self._public_headers if operation.public else self._headers)
-        if call.trace_headers is not None:
-            headers += [(name.encode(), value.encode()) for name, value in call.trace_headers.items()]
-        elif call.trace_id is not None:
-            headers.append((b"traceparent", f"00-{call.trace_id}-{call.trace_id[16:]}-01".encode()))
-        content = b""
-        more = call.headers
-        if isinstance(call.trace_id, TraceId) and call.trace_id.headers:
-            more = merged_headers(call.trace_id.headers, more)
+        content = b"" if call.body is None else _json(call.body)
+        return Prepared(operation.method, target, self._headers_of(operation, call), content)
+
+    def _headers_of(self, operation: _Operation, call: Call) -> Headers:
+        """Return the headers of a call; what differs from call to call comes last."""
+        if operation.public:
+            headers = self._public_headers if call.body is None else (*self._public_headers, _JSON)
+        else:
+            headers = self._headers if call.body is None else self._json_headers
+        trace_id, more = call.trace_id, call.headers
+        if isinstance(trace_id, TraceId) and trace_id.headers:
+            more = merged_headers(trace_id.headers, more)
         if more:
             own = {name.lower().encode() for name in more}
-            headers = [header for header in headers if header[0].lower() not in own]
-            headers += [self._header("extra_headers", name, value) for name, value in more.items()]
-        if call.body is not None:
-            content = _json(call.body)
-            headers.append((b"Content-Type", b"application/json"))
-        return Prepared(operation.method, target, headers, content)
+            kept = (header for header in headers if header[0].lower() not in own)
+            headers = (*kept, *(self._header("extra_headers", name, value) for name, value in more.items()))
+        if call.trace_headers is not None:
+            return headers + tuple((name.encode(), value.encode()) for name, value in call.trace_headers.items())
+        if trace_id is None:
+            return headers
+        return (*headers, (b"traceparent", f"00-{trace_id}-{trace_id[16:]}-01".encode()))
 
     def classify_response(self, call: Call, reply: ReplyLike) -> Outcome:
         """Classify the reply to a call: see `docs/protocol/responses.md`."""
         operation = self._operation(call.operation)
         checkers = self._responses
         assert checkers is not None
-        found = dict(reversed(reply.headers))  # the first value of each
-
-        def header(name: str) -> str | None:
-            value = found.get(name.encode("ascii"))
-            return None if value is None else value.decode("latin-1")
-
+        status, body, sent, received = reply.status, reply.body, reply.sent, reply.received
+        redact = _unchanged
+        for secret in self._secret_bytes:
+            if secret in body:
+                redact = self.redact
         return classify_response(
-            success=reply.status if reply.status in operation.other_success else operation.success,
+            success=status if status in operation.other_success else operation.success,
             check=checkers[operation.response] if operation.response is not None else None,
             error_check=checkers[operation.error] if operation.error is not None else _anything,
-            status=reply.status,
-            header=header,
-            body=reply.body,
-            sent=reply.sent,
-            received=reply.received,
-            redact=self.redact if any(key.encode() in reply.body for key in self._keys) else _unchanged,
-            http=HttpResponse(reply.status, reply.headers, reply.received - (reply.sent or reply.received)),
+            status=status,
+            header=reply.header,
+            body=body,
+            sent=sent,
+            received=received,
+            redact=redact,
+            http=HttpResponse(status, reply.headers, received - (sent or received)),
         )
 
     def redact(self, text: str) -> str:
@@ -275,16 +283,30 @@ def _query_text(name: str, value: Any) -> str:
     return str(value)
 
 
-# One encoder for all requests: creating one takes as long as encoding a small body.
-_to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+# One encoder for all requests: creating one takes as long as encoding a small body. The one of C has no Python around.
+_encoder: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_encoder_in_c: Final = getattr(json.encoder, "c_make_encoder", None)
+_chunks: Final[Callable[[Any, int], Iterable[str]] | None] = _encoder_in_c and _encoder_in_c(
+    None, _encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False
+)
 
 
 def _json(body: Any) -> bytes:
     try:
-        return _to_json(body).encode()
+        if _chunks is not None:
+            return "".join(_chunks(body, 0)).encode()
+    except (TypeError, ValueError, RecursionError):
+        pass  # the whole encoder finds the error again, and says what it is
+    try:
+        return _encoder.encode(body).encode()
     except (TypeError, ValueError, RecursionError) as error:
         message = f"the request cannot be encoded as JSON: {error}; pass strings, numbers, booleans, lists and mappings"
         raise InvalidRequestError(message) from error
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether this is an id that is its own quoted form."""
+    return isinstance(value, str) and value.isascii() and value.replace("-", "").isalnum()
 
 
 def _raise(problem: str | None) -> None:

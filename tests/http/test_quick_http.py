@@ -10,7 +10,7 @@ import pytest
 
 from cycles._http.exchange import Endpoint, ExchangeError
 from cycles._http.http11 import Http11
-from cycles._http.quick_http import MAX_BODY, read_head, request_bytes
+from cycles._http.quick_http import MAX_BODY, _header, header_line, is_target, read_head
 
 ENDPOINT = Endpoint("http://cycles.example.com:7878/base")
 HEADERS = [(b"X-Cycles-API-Key", b"k"), (b"Content-Type", b"application/json"), (b"Idempotency-Key", b"a-b")]
@@ -95,12 +95,47 @@ def test_the_bytes_of_a_request_are_those_of_h11() -> None:
         assert sent == quick._start_h11()
 
 
+def test_one_connection_sends_each_request_with_its_own_headers() -> None:
+    trace, other = (b"traceparent", b"00-1"), (b"traceparent", b"00-2")
+    connection = Http11(ENDPOINT, 1_000)
+    for headers in ([*HEADERS, trace], [*HEADERS, other], [trace], [], HEADERS[1:], [*HEADERS[:1], trace], [*HEADERS]):
+        fresh = Http11(ENDPOINT, 1_000)
+        fresh.request("POST", "/v1/events", headers, b"{}")
+        assert connection.request("POST", "/v1/events", headers, b"{}") == fresh._start_h11()
+        assert connection.next_exchange()
+
+
+def test_a_request_that_cannot_be_sent_changes_no_later_one() -> None:
+    connection = Http11(ENDPOINT, 1_000)
+    for headers in ([(b"X", b"a\r\nY: b"), *HEADERS], [*HEADERS, (b"X", b"a\r\nY: b")]):
+        with pytest.raises(ExchangeError, match="can't be sent as HTTP"):
+            connection.request("GET", "/", headers, b"")
+        connection.next_exchange()
+        fresh = Http11(ENDPOINT, 1_000)
+        assert connection.request("GET", "/", HEADERS, b"") == fresh.request("GET", "/", HEADERS, b"")
+
+
+def test_the_header_lines_of_a_server_are_read_once() -> None:
+    read_head(PLAIN, 1_000)
+    before = _header.cache_info()
+    for number in range(1_000):
+        assert read_head(PLAIN.replace(b"abc", b"%d" % number), 1_000) is not None
+    after = _header.cache_info()
+    assert (after.misses - before.misses, after.hits - before.hits) == (1_000, 4_000)
+
+
+def test_h11_reads_a_head_that_is_large() -> None:
+    long = PLAIN.replace(b"abc", b"a" * 5_000)
+    assert read_head(long, 1_000) is None
+    assert outcome(Http11, long, []) == outcome(Never, long, [])
+
+
 @pytest.mark.parametrize(
     ("target", "headers"),
     [(b"/a b", HEADERS), (b"/a\r\nX: y", HEADERS), (b"/", [(b"X", b"a\r\nY: b")]), (b"/", [(b"X Y", b"a")])],
 )
 def test_h11_checks_a_request_that_is_not_plain(target: bytes, headers: Any) -> None:
-    assert request_bytes("GET", target, headers, b"") is None
+    assert not is_target(target) or None in map(header_line, headers)
     with pytest.raises(ExchangeError, match="can't be sent as HTTP"):
         Http11(ENDPOINT, 1_000).request("GET", target.decode(), headers, b"")
 
