@@ -1,5 +1,7 @@
 """Checkers compiled from the schemas of the protocol: one closure per schema, made when first used.
 
+A schema that is used often gets a generated function in front (`quick_check.py`), which recognizes valid values.
+
 There are two readings of a schema (`docs/protocol/responses.md#success`). A *request* must satisfy it exactly, so that
 the server does not reject it. A *response* needs its required members with their types and bounds, and its optional
 members with their types; null counts as absent, and members and enum values that are newer than this SDK pass.
@@ -37,32 +39,68 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
-class Checkers:
-    """The checkers of one set of component schemas; `responses` selects the tolerant reading."""
+CHECKS_BEFORE_QUICK: Final = 8
+"""Generating takes a millisecond, which a process that makes few calls never gets back."""
+
+
+class Checkers(dict[str, Check]):
+    """The checkers of one set of component schemas by name; `responses` selects the tolerant reading."""
 
     def __init__(self, schemas: Mapping[str, Mapping[str, Any]], *, responses: bool) -> None:
+        super().__init__()
         self._schemas = schemas
         self._responses = responses
         self._compiled: dict[tuple[str, bool], _Test] = {}
         self._begun: set[tuple[str, bool]] = set()
-        self._checks: dict[str, Check] = {}
         self._inlined: dict[int, tuple[Mapping[str, Any], Check]] = {}  # a schema kept here keeps its id
         self._lock = threading.RLock()  # while one thread compiles, no other thread may use an unfinished checker
 
-    def __getitem__(self, name: str) -> Check:
-        try:
-            return self._checks[name]
-        except KeyError:
-            with self._lock:
-                return self._checks.setdefault(name, _placed(self._named(name, True)))
+    def __missing__(self, name: str) -> Check:
+        with self._lock:
+            return self.setdefault(name, self._check({"$ref": name}, lambda quick: self.update({name: quick})))
 
     def inline(self, schema: Mapping[str, Any]) -> Check:
         """The checker of a schema that has no name, such as a parameter's."""
         known = self._inlined.get(id(schema))
         if known is None:
             with self._lock:
-                known = self._inlined[id(schema)] = (schema, _placed(self._compile(schema)))
+                check = self._check(schema, lambda quick: self._inlined.update({id(schema): (schema, quick)}))
+                known = self._inlined[id(schema)] = schema, check
         return known[1]
+
+    def _check(self, schema: Mapping[str, Any], keep: Callable[[Check], None]) -> Check:
+        """Return a checker that replaces itself, by `keep`, when it has been used often."""
+        full = now = _placed(self._compile(schema))
+        left = CHECKS_BEFORE_QUICK
+
+        def check(value: Any, path: str) -> str | None:
+            nonlocal left, now
+            left -= 1
+            if left < 0 and now is full and (quick := self._quick(schema, full)) is not None:
+                now = quick
+                keep(quick)
+            return now(value, path)
+
+        return check
+
+    def _quick(self, schema: Mapping[str, Any], full: Check) -> Check | None:
+        if not self._lock.acquire(blocking=False):
+            return None  # a check waits for nobody; the next one tries again
+        try:
+            from cycles._core.quick_check import quick_check
+
+            return quick_check(
+                schema,
+                full,
+                schemas=self._schemas,
+                strict=not self._responses,
+                test_of=lambda part, bounds: self._compile(part, bounds=bounds),
+                search_of=_search,
+            )
+        except (ImportError, MemoryError, RecursionError):  # the process ends, or has no room for it now
+            return None
+        finally:
+            self._lock.release()
 
     def _named(self, name: str, bounds: bool) -> _Test:
         key = name, bounds
@@ -71,7 +109,10 @@ class Checkers:
         if key in self._begun:  # it refers to itself
             return lambda value: self._compiled[key](value)
         self._begun.add(key)
-        return self._compiled.setdefault(key, self._compile(self._schemas[name], bounds=bounds))
+        try:
+            return self._compiled.setdefault(key, self._compile(self._schemas[name], bounds=bounds))
+        finally:
+            self._begun.discard(key)
 
     def _compile(self, schema: Mapping[str, Any], *, bounds: bool = True) -> _Test:
         if "$ref" in schema:
@@ -268,8 +309,12 @@ _AT_END: Final = re.compile(r"(\\.|\[(?:\\.|[^\]\\])*\])|\$")
 """A `$` outside of classes. Python's also matches before a line feed at the end, the schema's does not."""
 
 
+def _search(pattern: str) -> Callable[[str], object]:
+    return re.compile(_AT_END.sub(lambda part: part[1] or r"\Z", pattern)).search
+
+
 def _pattern(pattern: str) -> _Test:
-    search = re.compile(_AT_END.sub(lambda part: part[1] or r"\Z", pattern)).search
+    search = _search(pattern)
 
     def test(value: Any) -> str | None:
         if isinstance(value, str) and not search(value):
