@@ -15,8 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from functools import partial
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 import httpx
 
@@ -41,6 +40,7 @@ C = TypeVar("C", bound=httpx.Client | httpx.AsyncClient)
 
 _SENT: Final = ("http11.send_request_headers.started", "http2.send_request_headers.started")
 _CONNECTED: Final = ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
+_CONTENT_ENCODING: Final = b"content-encoding"
 _this_thread = threading.local()  # `deadline`: when the attempt of this thread ends
 
 
@@ -54,7 +54,8 @@ class _Library:
             if kind.__name__ in ("Client", "AsyncClient") and hasattr(found, "HTTPError"):
                 module = found
                 break
-        self.Request, self.URL, self.ByteStream = module.Request, module.URL, module.ByteStream
+        self.Request, self.Headers = module.Request, module.Headers
+        self.URL, self.ByteStream = module.URL, module.ByteStream
         self.unwritable = (module.InvalidURL, module.UnsupportedProtocol, module.LocalProtocolError, UnicodeError)
         self.PoolTimeout, self.ConnectTimeout = module.PoolTimeout, module.ConnectTimeout
         self.not_connected = (module.ConnectError, module.ProxyError)
@@ -65,26 +66,70 @@ class _Library:
         self.failures: tuple[type[Exception], ...] = (*own, OSError, ValueError, RuntimeError)
 
 
-class _Times:
-    """The limits of one attempt, and when its connection was ready. Times are monotonic seconds."""
+class _Attempt:
+    """One attempt: its limits, and what is known of how far it came. Times are monotonic seconds.
 
-    def __init__(self, timeout_s: float, queue_timeout_s: float, ends_at_s: float, connect_timeout_s: float) -> None:
-        self.started = time.monotonic()
-        self.timeout_s = timeout_s
-        self.queue_timeout_s = queue_timeout_s
+    Args:
+        over: Whose attempt it is.
+        timeout_s: Limits the attempt from the moment when it has a connection to use or to open.
+        queue_timeout_s: Limits the wait before that moment.
+        ends_at_s: When the attempt ends at the latest.
+    """
+
+    def __init__(self, over: _OverHttpx[Any], timeout_s: float, queue_timeout_s: float, ends_at_s: float) -> None:
+        self._over = over
+        self._timeout_s = timeout_s
+        self._queue_timeout_s = queue_timeout_s
         self._ends_at_s = ends_at_s
+        self.started = now = time.monotonic()
         # Without a trace the moment when the connection is held is unknown.
-        self.deadline = min(self.started + queue_timeout_s + timeout_s, ends_at_s)
-        left = max(0.001, ends_at_s - self.started)
-        self.waits = {"pool": min(queue_timeout_s, left), "connect": min(timeout_s, connect_timeout_s, left)}
-        self.waits |= {"write": min(timeout_s, left), "read": min(timeout_s, left)}
-        self.sent: float | None = None
-        self.is_traced = False
+        self.deadline = min(now + queue_timeout_s + timeout_s, ends_at_s)
+        left = max(0.001, ends_at_s - now)
+        wait = min(timeout_s, left)
+        connect = min(wait, over.connect_timeout_s)
+        self._waits = {"pool": min(queue_timeout_s, left), "connect": connect, "write": wait, "read": wait}
+        self._extensions: dict[str, Any] = {}
+        self._has_auth = over.client.auth is not None
+        self._sent: float | None = None
+        self._is_traced = False
 
-    def connection_held(self) -> None:
-        """Start the timeout."""
-        self.is_traced = True
-        self.deadline = min(time.monotonic() + self.timeout_s, self._ends_at_s)
+    def request(self, method: str, target: str, headers: Headers, body: bytes, trace: Any) -> Any:
+        """Return the request of this attempt, with its limits and the trace."""
+        content = body if body or method == "POST" else None
+        self._extensions = extensions = {"timeout": self._waits, "trace": trace}
+        return self._over.requests.make(method, target, headers, content, extensions)
+
+    def trace(self, event: str, info: Mapping[str, object]) -> None:
+        """Note how far httpcore is: the only way to know when a connection was ready."""
+        now = time.monotonic()
+        is_first = not self._is_traced
+        if is_first:
+            self._is_traced = True
+            self.deadline = min(now + self._timeout_s, self._ends_at_s)
+        if event in _SENT:
+            self._sent = now
+            if is_first and not self._has_auth:
+                self.stop_trace()  # a connection that was open already: all that follows is its one exchange
+
+    def stop_trace(self) -> None:
+        """Let httpcore trace no further: each event costs, and the trace refers to this attempt."""
+        self._extensions.pop("trace", None)
+
+    def trace_blocking(self, event: str, info: Mapping[str, object]) -> None:
+        """As `trace`; bounds the reads of this thread, and those of a new connection."""
+        self.trace(event, info)
+        _this_thread.deadline = self.deadline
+        if event.endswith(_CONNECTED):
+            _bound_reads(info.get("return_value"))
+
+    async def trace_async(self, event: str, info: Mapping[str, object]) -> None:
+        """As `trace`."""
+        self.trace(event, info)
+
+    @property
+    def shortest_s(self) -> float:
+        """The seconds that this attempt has at least, whenever it gets its connection."""
+        return max(0.0, min(self._timeout_s, self._ends_at_s - self.started))
 
     def left(self) -> float:
         """Return the seconds until the deadline; ExchangeError after it."""
@@ -93,76 +138,77 @@ class _Times:
             raise timed_out("waiting for the response", request_sent=True)
         return left
 
-
-class _Attempt:
-    """One attempt: its request, its limits, and what is known of how far it came."""
-
-    def __init__(self, endpoint: Endpoint, library: _Library, limit: int, times: _Times) -> None:
-        self.endpoint = endpoint
-        self.library = library
-        self.limit = limit
-        self.times = times
-
-    def trace(self, event: str, info: Mapping[str, object]) -> None:
-        """Note how far httpcore is: the only way to know when a connection was ready."""
-        if not self.times.is_traced:
-            self.times.connection_held()
-            _this_thread.deadline = self.times.deadline
-        if event in _SENT:
-            self.times.sent = time.monotonic()
-
-    def trace_blocking(self, event: str, info: Mapping[str, object]) -> None:
-        """As `trace`; bounds the reads of a new connection."""
-        self.trace(event, info)
-        if event.endswith(_CONNECTED):
-            _bound_reads(info.get("return_value"))
-
     def shorten(self) -> None:
         """Give the body what is left of the time: httpcore reads it under the limits that it finds then."""
-        self.times.waits["read"] = self.times.left()
+        self._waits["read"] = self.left()
 
     def add(self, chunks: list[bytes], size: int, chunk: bytes) -> int:
         """Keep one more piece of the body. Returns the new size."""
         size += len(chunk)
-        if size > self.limit:
-            raise too_large(self.limit)
-        if time.monotonic() > self.times.deadline:
+        if size > self._over.max_body:
+            raise too_large(self._over.max_body)
+        if time.monotonic() > self.deadline:
             raise timed_out("reading the response", request_sent=True)
         chunks.append(chunk)
         return size
 
     def reply(self, response: Any, body: bytes, *, raw: bool) -> Reply:
         received = time.monotonic()
-        if len(body) > self.limit:
-            raise too_large(self.limit)
-        if raw:
-            body = decoded(body, response.headers.get("content-encoding"), self.limit)
-        headers = tuple((name.lower(), value) for name, value in response.headers.raw)
-        return Reply(response.status_code, headers, body, self.times.sent or self.times.started, received)
+        limit = self._over.max_body
+        if len(body) > limit:
+            raise too_large(limit)
+        headers = tuple([(name.lower(), value) for name, value in response.headers.raw])
+        if raw and _CONTENT_ENCODING in [name for name, _ in headers]:
+            body = decoded(body, response.headers["content-encoding"], limit)
+        return Reply(response.status_code, headers, body, self._sent or self.started, received)
 
-    def failed(self, error: Any, *, is_closed: bool) -> ExchangeError:
+    def failed(self, error: Any) -> ExchangeError:
         """Return the exchange's failure for an exception of the library."""
-        library = self.library
+        library = self._over.library
         if isinstance(error, library.RequestError):
             error._request = None  # its headers contain the API key, and the error is the cause of a public one
-        sent, is_traced = self.times.sent, self.times.is_traced
+        sent, is_traced = self._sent, self._is_traced
         request_sent = sent is not None or not is_traced  # without a trace it may have been sent
         if isinstance(error, library.unwritable):
             message = f"the request can't be sent as HTTP: {error}"
             return ExchangeError(FailureKind.INVALID, message, request_sent=False)
-        if is_closed and isinstance(error, RuntimeError):
+        if self._over.client.is_closed and isinstance(error, RuntimeError):
             return closed()
         if isinstance(error, library.PoolTimeout):
-            return no_free_connection(self.times.queue_timeout_s)
+            return no_free_connection(self._queue_timeout_s)
         # Some transports raise ConnectTimeout for a connection that broke later.
         never_connected = (
             is_traced if isinstance(error, library.ConnectTimeout) else isinstance(error, library.not_connected)
         )
         if sent is None and never_connected:
-            return not_connected(self.endpoint, error)
+            return not_connected(self._over.endpoint, error)
         if isinstance(error, library.timed_out):
             return timed_out("waiting for the response", request_sent=request_sent)
         return broken(error, request_sent=request_sent)
+
+
+class _Watch:
+    """Ends an async attempt at its deadline.
+
+    It is set once, for the earliest time that the deadline can be, and looks then when that really is: setting it again
+    with each connection costs more.
+    """
+
+    def __init__(self, attempt: _Attempt, timer: asyncio.Timeout) -> None:
+        self._attempt = attempt
+        self._timer = timer
+        self._loop = asyncio.get_running_loop()
+        self._handle = self._loop.call_later(attempt.shortest_s, self._look)
+
+    def _look(self) -> None:
+        left = self._attempt.deadline - time.monotonic()
+        if left > 0:
+            self._handle = self._loop.call_later(left, self._look)
+        else:
+            self._timer.reschedule(self._loop.time())
+
+    def cancel(self) -> None:
+        self._handle.cancel()
 
 
 def _bound_reads(stream: Any) -> None:
@@ -198,17 +244,13 @@ class _OverHttpx(Generic[C]):
         max_body: int = MAX_BODY,
         is_ours: bool = False,
     ) -> None:
-        self._endpoint = endpoint
-        self._client: C = client
-        self._library = library = _Library(client)
-        self._requests = Requests(endpoint, client, library.Request, library.URL, library.ByteStream)
-        self._connect_timeout_s = connect_timeout_s
-        self._max_body = max_body
+        self.endpoint = endpoint
+        self.client: C = client
+        self.library = library = _Library(client)
+        self.requests = Requests(endpoint, client, library)
+        self.connect_timeout_s = connect_timeout_s
+        self.max_body = max_body
         self._is_ours = is_ours
-
-    def _attempt(self, timeout_s: float, queue_timeout_s: float, ends_at_s: float) -> _Attempt:
-        times = _Times(timeout_s, queue_timeout_s, ends_at_s, self._connect_timeout_s)
-        return _Attempt(self._endpoint, self._library, self._max_body, times)
 
 
 class BlockingClient(_OverHttpx[httpx.Client]):
@@ -225,18 +267,18 @@ class BlockingClient(_OverHttpx[httpx.Client]):
         ends_at_s: float = math.inf,
     ) -> Reply:
         """As `BlockingConnections.send`."""
-        attempt = self._attempt(timeout_s, queue_timeout_s, ends_at_s)
+        attempt = _Attempt(self, timeout_s, queue_timeout_s, ends_at_s)
         try:
-            extensions = {"timeout": attempt.times.waits, "trace": attempt.trace_blocking}
-            request = self._requests.make(method, target, headers, _content(method, body), extensions)
-            response = self._client.send(request, stream=True, follow_redirects=False)
+            request = attempt.request(method, target, headers, body, attempt.trace_blocking)
+            response = self.client.send(request, stream=True, follow_redirects=False)
             try:
                 return self._read(attempt, response)
             finally:
                 response.close()
-        except self._library.failures as error:
-            raise attempt.failed(error, is_closed=self._client.is_closed) from error
+        except self.library.failures as error:
+            raise attempt.failed(error) from error
         finally:
+            attempt.stop_trace()
             _this_thread.deadline = None
 
     @staticmethod
@@ -246,14 +288,16 @@ class BlockingClient(_OverHttpx[httpx.Client]):
         attempt.shorten()
         chunks: list[bytes] = []
         size = 0
-        for chunk in response.iter_raw():
+        # Read as `iter_raw` does, which adds nothing for a response that is open.
+        stream = response.iter_raw() if response.is_closed else cast(httpx.SyncByteStream, response.stream)
+        for chunk in stream:
             size = attempt.add(chunks, size, chunk)
         return attempt.reply(response, b"".join(chunks), raw=True)
 
     def close(self) -> None:
         """Close the client if it was made here; a user's own stays open."""
         if self._is_ours:
-            self._client.close()
+            self.client.close()
 
 
 class AsyncClient(_OverHttpx[httpx.AsyncClient]):
@@ -270,18 +314,24 @@ class AsyncClient(_OverHttpx[httpx.AsyncClient]):
         ends_at_s: float = math.inf,
     ) -> Reply:
         """As `AsyncConnections.send`."""
-        attempt = self._attempt(timeout_s, queue_timeout_s, ends_at_s)
+        attempt = _Attempt(self, timeout_s, queue_timeout_s, ends_at_s)
+        attempt.left()
         try:
-            async with asyncio.timeout(attempt.times.left()) as timer:
-                extensions = {"timeout": attempt.times.waits, "trace": partial(_trace_async, attempt, timer)}
-                request = self._requests.make(method, target, headers, _content(method, body), extensions)
-                response = await self._client.send(request, stream=True, follow_redirects=False)
+            async with asyncio.timeout(None) as timer:
+                watch = _Watch(attempt, timer)
                 try:
-                    return await self._read(attempt, response)
+                    request = attempt.request(method, target, headers, body, attempt.trace_async)
+                    response = await self.client.send(request, stream=True, follow_redirects=False)
+                    try:
+                        return await self._read(attempt, response)
+                    finally:
+                        await response.aclose()
                 finally:
-                    await response.aclose()
-        except self._library.failures as error:
-            raise attempt.failed(error, is_closed=self._client.is_closed) from error
+                    watch.cancel()
+        except self.library.failures as error:
+            raise attempt.failed(error) from error
+        finally:
+            attempt.stop_trace()
 
     @staticmethod
     async def _read(attempt: _Attempt, response: httpx.Response) -> Reply:
@@ -289,23 +339,12 @@ class AsyncClient(_OverHttpx[httpx.AsyncClient]):
             return attempt.reply(response, response.content, raw=False)
         chunks: list[bytes] = []
         size = 0
-        async for chunk in response.aiter_raw():
+        stream = response.aiter_raw() if response.is_closed else cast(httpx.AsyncByteStream, response.stream)
+        async for chunk in stream:
             size = attempt.add(chunks, size, chunk)
         return attempt.reply(response, b"".join(chunks), raw=True)
 
     async def aclose(self) -> None:
         """Close the client if it was made here; a user's own stays open."""
         if self._is_ours:
-            await self._client.aclose()
-
-
-def _content(method: str, body: bytes) -> bytes | None:
-    return body if body or method == "POST" else None
-
-
-async def _trace_async(attempt: _Attempt, timer: asyncio.Timeout, event: str, info: Mapping[str, object]) -> None:
-    """As `_Attempt.trace`; the timer of the attempt starts again when its connection is held."""
-    if not attempt.times.is_traced:
-        attempt.times.connection_held()
-        timer.reschedule(asyncio.get_running_loop().time() + attempt.times.left())
-    attempt.trace(event, info)
+            await self.client.aclose()
