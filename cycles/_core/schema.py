@@ -14,6 +14,7 @@ import reprlib
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any, Final, TypeAlias
 
 from cycles._core.json_values import is_text
@@ -309,15 +310,14 @@ _AT_END: Final = re.compile(r"(\\.|\[(?:\\.|[^\]\\])*\])|\$")
 """A `$` outside of classes. Python's also matches before a line feed at the end, the schema's does not."""
 
 
+@cache  # compiling takes as long as ten checks, and most patterns are of members that are absent
 def _search(pattern: str) -> Callable[[str], object]:
     return re.compile(_AT_END.sub(lambda part: part[1] or r"\Z", pattern)).search
 
 
 def _pattern(pattern: str) -> _Test:
-    search = _search(pattern)
-
     def test(value: Any) -> str | None:
-        if isinstance(value, str) and not search(value):
+        if isinstance(value, str) and not _search(pattern)(value):
             return f": must match {pattern}, got {_short(value)}"
         return None
 
