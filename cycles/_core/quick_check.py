@@ -56,7 +56,8 @@ def quick_check(
     writer = _Writer(schemas, strict, test_of, search_of)
     writer.write(schema, "value", True, False, 2)
     names: dict[str, Any] = {**writer.names, "full": full, "is_text": is_text}
-    exec(_code("\n".join((*_HEAD, *writer.lines, *_FOOT))), names)  # noqa: S102 (templates and literals only)
+    source = "\n".join((*_HEAD, *writer.lines, *_FOOT))
+    exec(_code(source, f"<quick check of {schema.get('$ref')!a}>"), names)  # noqa: S102 (templates and literals only)
     return cast("_Check", names["check"])
 
 
@@ -65,8 +66,8 @@ _FOOT: Final = ("    except KeyError:", "        return full(value, path)")  # a
 
 
 @lru_cache(maxsize=256)  # each client has its checkers; compiling takes longer than all the rest
-def _code(source: str) -> Any:
-    return compile(source, "<quick check>", "exec")
+def _code(source: str, shown: str) -> Any:
+    return compile(source, shown, "exec")  # `shown` instead of a file in profiles and tracebacks
 
 
 class _Writer:

@@ -149,11 +149,11 @@ def test_a_generated_check_decides_as_the_checker_for_every_edit_of_a_valid_valu
 def test_a_wrong_generated_check_is_noticed(wrong: str, instead: str, monkeypatch: pytest.MonkeyPatch) -> None:
     changed: set[str] = set()
 
-    def plant(source: str) -> Any:
+    def plant(source: str, shown: str) -> Any:
         planted = re.sub(wrong, instead, source)
         if planted != source:
             changed.add(planted)
-        return compile(planted, "<planted>", "exec")
+        return compile(planted, shown, "exec")
 
     monkeypatch.setattr(quick_check, "_code", plant)
     assert any(difference(tables, responses) for tables in TABLES for responses in (False, True))
@@ -257,9 +257,9 @@ def _replaced(value: Any, others: list[Any]) -> Iterator[Any]:
 def test_a_process_with_few_checks_generates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
 
-    def code(source: str) -> Any:
+    def code(source: str, shown: str) -> Any:
         made.append(source)
-        return compile(source, "<generated>", "exec")
+        return compile(source, shown, "exec")
 
     monkeypatch.setattr(quick_check, "_code", code)
     checkers = Checkers(TABLES["runtime"], responses=False)
@@ -284,12 +284,13 @@ def test_a_process_that_ends_is_checked_without_generated_code(monkeypatch: pyte
 
 
 def test_names_and_texts_of_a_schema_never_become_code() -> None:
-    evil = "'] and print('run') or value['\n"
+    evil = "'] and print('run') or value['\n\0é"
     member = {"type": "string", "enum": [evil], "pattern": "'", "const": evil}
+    name = f"{evil}\ud800"
     schemas = {
-        evil: {"type": "object", "required": [evil], "additionalProperties": False, "properties": {evil: member}},
+        name: {"type": "object", "required": [name], "additionalProperties": False, "properties": {name: member}},
     }
-    full, quick = both(schemas, evil, False)
-    assert quick({evil: evil}, "") is None
-    assert quick({evil: "x"}, "") == full({evil: "x"}, "")
+    full, quick = both(schemas, name, False)
+    assert quick({name: evil}, "") is None
+    assert quick({name: "x"}, "") == full({name: "x"}, "")
     assert quick({}, "") == full({}, "")

@@ -181,8 +181,8 @@ def test_valid_requests_and_responses_are_checked_by_generated_functions_alone(c
 
     def see(frame: FrameType, event: str, argument: object) -> None:
         code = frame.f_code
-        if event == "call" and code.co_filename in (schema.__file__, "<quick check>") and code.co_name != "inline":
-            checked.append(code.co_filename)
+        if event == "call" and code.co_name != "inline":
+            checked.extend(name for name in (schema.__file__, "<quick check of ") if code.co_filename.startswith(name))
 
     before = sys.getprofile()
     sys.setprofile(see)
@@ -190,8 +190,7 @@ def test_valid_requests_and_responses_are_checked_by_generated_functions_alone(c
         guarded(client)
     finally:
         sys.setprofile(before)
-    assert len(checked) >= 4
-    assert set(checked) == {"<quick check>"}
+    assert set(checked) == {"<quick check of "}
 
 
 def test_the_decorator_adds_few_steps_to_the_guard(in_memory: cycles.Cycles) -> None:
