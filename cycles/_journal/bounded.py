@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -70,19 +70,19 @@ class Directory:
         self._calls = calls
         self._responded_s = 0.0  # on the monotonic clock
 
-    def call(self, folder: str, function: Callable[[], T]) -> T:
-        """Return `function()`.
+    def call(self, folder: str, function: Callable[..., T], *arguments: Any) -> T:
+        """Return `function(*arguments)`.
 
         Raises:
             OSError: what `function` raised, or ETIMEDOUT if the directory hangs.
         """
         if time.monotonic() - self._responded_s < RECENT_S:
-            return self._run(function)
-        return self._calls.call(folder, lambda _: self._run(function))
+            return self._run(function, arguments)
+        return self._calls.call(folder, lambda _: self._run(function, arguments))
 
-    def _run(self, function: Callable[[], T]) -> T:
+    def _run(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         try:
-            return function()
+            return function(*arguments)
         finally:
             self._responded_s = time.monotonic()
 

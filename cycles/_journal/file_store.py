@@ -19,7 +19,6 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -218,17 +217,21 @@ class FileStore:
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file whole, in place of what was there."""
+        folder = self.locate()
         for _ in range(_WRITE_ATTEMPTS - 1):
             try:
-                return self._directory.call(self.locate(), partial(self._write_once, name, content))
+                return self._directory.call(folder, self._write_once, folder, name, content)
             except (FileNotFoundError, FileExistsError):
                 self._made = False
-        return self._directory.call(self.locate(), partial(self._write_once, name, content))
+        return self._directory.call(folder, self._write_once, folder, name, content)
 
     def remove(self, name: str) -> None:
         """Remove a file, unless another process has done so."""
-        with contextlib.suppress(*NOTHING_THERE):
-            self._directory.call(self.locate(), partial(self._remove_once, self.path(name)))
+        try:  # without a context manager, as in `_save`
+            folder = self.locate()
+            self._directory.call(folder, self._remove_once, folder + name)
+        except NOTHING_THERE:
+            pass
 
     def rename(self, name: str, new_name: str) -> None:
         """Rename a file; FileExistsError if the new name is taken."""
@@ -261,8 +264,7 @@ class FileStore:
         if not self._spares.remove(path):
             os.unlink(path)
 
-    def _write_once(self, name: str, content: bytes) -> None:
-        folder = self.locate()
+    def _write_once(self, folder: str, name: str, content: bytes) -> None:
         if not self._made:
             make_private_folder(folder, sync=self._sync)
             self._made = True

@@ -90,6 +90,7 @@ class Journal:
         self._files = FileStore(root, lambda: partition(base_url, tenant, api_key), sync=durability == "disk")
         self._sync = durability == "disk"
         self._store: JournalStore = self._files if store is None else store
+        self._has_files = store is None  # in place of another store
         self._report = report
         self._reported: set[tuple[str, str]] = set()
         self._seen: set[str] = set()  # ids of records that this process has saved or read, and not deleted
@@ -107,11 +108,13 @@ class Journal:
     def save(self, record: Record) -> bool:
         """Save the record, in place of an earlier state of it. False: not possible, and reported."""
         try:
-            current = self._not_earlier(record)
+            current: Record | None = record
+            if record.attempt_unknown or record.not_before_ms or record.mode == "event":  # not its first state
+                current = self._not_earlier(record)
             if current is None:
                 return True  # settled
-            saved = self._store.put([Put(_key_of(record.reservation_id), encode(current))])[0]
-        except (StoreError, RecordError) as error:
+            saved = self._put(file_name(record.reservation_id), encode(current))
+        except (OSError, StoreError, RecordError) as error:
             self._report_unwritable(error)
             return False
         self._reported.discard(("unwritable", ""))
@@ -125,12 +128,10 @@ class Journal:
         Both may settle a record at the same time. An event must not become a commit again, and a settled record must
         not come back: it could be sent after the server has deleted its key.
         """
-        if not (record.attempt_unknown or record.not_before_ms or record.mode == "event"):
-            return record  # its first state, as every commit saves it
         try:
             stored = decode(self._files.read(file_name(record.reservation_id)))
         except FileNotFoundError:
-            is_settled = record.reservation_id in self._seen and self._store is self._files and self._files.has("")
+            is_settled = record.reservation_id in self._seen and self._has_files and self._files.has("")
             return None if is_settled else record
         except (OSError, RecordError):
             return record
@@ -144,25 +145,29 @@ class Journal:
     def delete(self, record: Record) -> None:
         """Delete the record of a finished settlement; another process may have done so already."""
         self._seen.discard(record.reservation_id)
+        name = file_name(record.reservation_id)
         try:
-            self._store.settle([_key_of(record.reservation_id)])
-        except StoreError as error:
+            if self._has_files:
+                self._files.remove(name)
+            else:
+                self._store.settle([_key_of(name)])
+        except (OSError, StoreError) as error:
             self._report_once(
                 "unreadable",
                 self._files.known_folder,
                 f"the records of finished settlements cannot be removed from the journal ({error}); they are sent again"
                 " at every start, which charges nothing twice; make the directory writable for this user",
-                error.__cause__,
+                _cause_of(error),
             )
 
     def reject(self, record: Record, reason: str) -> None:
         """Keep the record of a rejected amount in the folder `rejected`, with the reason."""
-        key = _key_of(record.reservation_id)
+        name = file_name(record.reservation_id)
         self._seen.discard(record.reservation_id)
         try:
-            self._store.put([Put(key, encode(record))])  # it may never have been saved
-            self._store.reject(key, reason)
-        except (StoreError, RecordError) as error:
+            self._put(name, encode(record))  # it may never have been saved
+            self._store.reject(_key_of(name), reason)
+        except (OSError, StoreError, RecordError) as error:
             self._report_unwritable(error)
 
     def close(self) -> None:
@@ -269,6 +274,12 @@ class Journal:
     def _is_ours(self, record: Record) -> bool:
         return record.base_url.rstrip("/") in ("", self._base_url.rstrip("/"))
 
+    def _put(self, name: str, content: bytes) -> bool:
+        if self._has_files:
+            self._files.write(name, content)
+            return True
+        return self._store.put([Put(_key_of(name), content)])[0]
+
     # Files that a start finds
 
     def _quarantine(self, entry: Entry, reason: Exception) -> None:
@@ -325,8 +336,8 @@ class Journal:
             self._report_unreadable(self._files.path(entry), error)
         return False
 
-    def _report_unwritable(self, raised: StoreError | RecordError) -> None:
-        error = (raised.__cause__ if isinstance(raised, StoreError) else None) or raised
+    def _report_unwritable(self, raised: OSError | StoreError | RecordError) -> None:
+        error = _cause_of(raised)
         folder = self._files.known_folder
         advice = "free some space there" if getattr(error, "errno", None) in _NO_SPACE else "make it writable"
         self._report_once(
@@ -357,8 +368,12 @@ class Journal:
             self._report(JournalIssue(kind, path, message, cause))
 
 
-def _key_of(reservation_id: str) -> str:
-    return file_name(reservation_id)[3:-5]
+def _key_of(name: str) -> str:
+    return name[3:-5]
+
+
+def _cause_of(error: Exception) -> BaseException:
+    return (error.__cause__ if isinstance(error, StoreError) else None) or error
 
 
 def _idempotency_key(record: Record) -> object:

@@ -79,7 +79,10 @@ class SpareFiles:
         """
         if self._closed or _fcntl is None:
             return False
-        spare = self._take(folder)
+        try:
+            spare = self._spares.pop()
+        except IndexError:
+            spare = self._make_locked(folder)
         try:
             if len(content) < spare.size:
                 os.ftruncate(spare.descriptor, len(content))
@@ -95,12 +98,13 @@ class SpareFiles:
             raise
         with self._lock:
             earlier = self._placed.pop(path, None)
-            self._placed[path] = spare
-            is_kept = len(self._placed) <= MOST and not self._closed
-            excess = None if is_kept else self._placed.pop(path, None)
-        for unused in (earlier, excess):
-            if unused is not None:
-                os.close(unused.descriptor)
+            is_kept = len(self._placed) < MOST and not self._closed
+            if is_kept:
+                self._placed[path] = spare
+        if not is_kept:
+            os.close(spare.descriptor)
+        if earlier is not None:
+            os.close(earlier.descriptor)
         return True
 
     def remove(self, path: str) -> bool:
@@ -148,10 +152,7 @@ class SpareFiles:
                 return True
             return False
 
-    def _take(self, folder: str) -> _Spare:
-        while self._spares:
-            with contextlib.suppress(IndexError):  # another thread was faster
-                return self._spares.pop()
+    def _make_locked(self, folder: str) -> _Spare:
         for _ in range(_ATTEMPTS - 1):
             with contextlib.suppress(BlockingIOError):  # until it is locked, a start may take it for a left one
                 return self._make(folder)
