@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 from queue import Empty
 from typing import cast
 
-from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Held, Slot, is_readable
+from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Held, Slot, readable
 from cycles._http.exchange import (
     MAX_BODY,
     QUEUE_TIMEOUT_S,
@@ -42,7 +42,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._descriptor: int = transport.get_extra_info("socket").fileno()
+        self._is_readable = readable(transport.get_extra_info("socket").fileno())
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_open = True
 
@@ -90,7 +90,7 @@ class _Connection(asyncio.Protocol):
         if not self.is_open or now - self.idle_since >= KEEPALIVE_S:
             return False
         # The loop may have been blocked, and the end of the connection not have been noticed yet.
-        return not is_readable(self._descriptor)
+        return not self._is_readable()
 
     def next_exchange(self) -> bool:
         return self.is_open and not self._transport.get_write_buffer_size() and self.http.next_exchange()
@@ -161,9 +161,10 @@ class AsyncConnections:
         try:
             if not self._pool.take(held):
                 await self._wait_for_slot(held, min(queue_timeout_s, ends_at_s - time.monotonic()), queue_timeout_s)
-            deadline = loop.time() + min(timeout_s, ends_at_s - time.monotonic())
+            now = time.monotonic()
+            deadline = loop.time() + min(timeout_s, ends_at_s - now)
             connection = held[0].connection
-            if connection is None or not connection.is_alive(time.monotonic()):
+            if connection is None or not connection.is_alive(now):
                 connection = await self._open(held[0], deadline)
             request = connection.http.request(method, target, headers, body)
             timer = loop.call_at(deadline, connection.expire)
@@ -173,7 +174,7 @@ class AsyncConnections:
                 timer.cancel()
             if not connection.next_exchange():
                 held[0].drop()
-            self._return(held)
+            self._return(held, reply.received)
         except BaseException:
             held.abandon()
             if self._pool.closed:
@@ -223,8 +224,8 @@ class AsyncConnections:
         finally:
             pool.leave(waiter)
 
-    def _return(self, held: Held) -> None:
-        for unused in self._pool.put_used(held, time.monotonic()):
+    def _return(self, held: Held, now: float) -> None:
+        for unused in self._pool.put_used(held, now):
             unused.close()
 
     async def _open(self, slot: Slot[_Connection], deadline: float) -> _Connection:

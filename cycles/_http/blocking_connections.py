@@ -4,7 +4,6 @@ every wait on the socket gets what is left of it.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import queue
 import select
@@ -13,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Held, Slot, is_readable
+from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Held, Slot, readable
 from cycles._http.exchange import (
     MAX_BODY,
     QUEUE_TIMEOUT_S,
@@ -54,7 +53,7 @@ class _Connection:
     def is_alive(self, now: float) -> bool:
         if now - self.idle_since >= KEEPALIVE_S:
             return False
-        return not (is_readable(self.socket.fileno()) if self.poll is None else self.poll.poll(0))
+        return not (readable(self.socket.fileno())() if self.poll is None else self.poll.poll(0))
 
     def read(self, deadline: float) -> bytes:
         """Wait for bytes and return them; TimeoutError after the deadline."""
@@ -63,8 +62,10 @@ class _Connection:
             return self.socket.recv(READ_SIZE)
         while True:
             if self.poll.poll(_left(deadline) * 1000):
-                with contextlib.suppress(BlockingIOError):  # readable, and then not: the kernel dropped the bytes
+                try:
                     return self.socket.recv(READ_SIZE)
+                except BlockingIOError:  # readable, and then not: the kernel dropped the bytes
+                    continue
 
     def write(self, request: bytes, deadline: float) -> None:
         """Write all of it. Only if the first write to a plain socket fails is it certain that nothing was sent."""
@@ -72,9 +73,11 @@ class _Connection:
         try:
             if self.poll is not None:
                 _left(deadline)
-                with contextlib.suppress(BlockingIOError):  # its buffer is full
+                try:
                     request = request[self.socket.send(request) :]
                     request_sent = True
+                except BlockingIOError:
+                    pass  # its buffer is full
             while request:
                 self.socket.settimeout(_left(deadline))
                 request = request[self.socket.send(request) :]
@@ -123,13 +126,14 @@ class BlockingConnections:
         """
         held = Held(self._pool)
         try:
-            self._take(held, min(queue_timeout_s, ends_at_s - time.monotonic()), queue_timeout_s)
-            deadline = min(time.monotonic() + timeout_s, ends_at_s)
-            connection = self._connected(held[0], deadline)
+            self._take(held, queue_timeout_s, ends_at_s)
+            now = time.monotonic()
+            deadline = min(now + timeout_s, ends_at_s)
+            connection = self._connected(held[0], now, deadline)
             reply = self._exchange(connection, connection.http.request(method, target, headers, body), deadline)
             if not connection.http.next_exchange():
                 held[0].drop()
-            self._return(held)
+            self._return(held, reply.received)
         except BaseException:
             held.abandon()
             if self._pool.closed:
@@ -145,7 +149,7 @@ class BlockingConnections:
         for connection in self._pool.close():
             connection.close()
 
-    def _take(self, held: Held, seconds: float, queue_timeout_s: float) -> None:
+    def _take(self, held: Held, queue_timeout_s: float, ends_at_s: float) -> None:
         pool = self._pool
         if pool.closed:
             raise closed()
@@ -154,6 +158,7 @@ class BlockingConnections:
         waiter: queue.SimpleQueue[Slot[_Connection] | None] = queue.SimpleQueue()
         try:
             pool.join(waiter)
+            seconds = min(queue_timeout_s, ends_at_s - time.monotonic())
             held.extend(map(waiter.get, (True,), (max(0.0, seconds),)))  # type: ignore[arg-type]
         except queue.Empty:
             raise closed() if pool.closed else no_free_connection(queue_timeout_s) from None
@@ -163,12 +168,12 @@ class BlockingConnections:
             held.clear()
             raise closed()
 
-    def _return(self, held: Held) -> None:
-        for unused in self._pool.put_used(held, time.monotonic()):
+    def _return(self, held: Held, now: float) -> None:
+        for unused in self._pool.put_used(held, now):
             unused.close()
 
-    def _connected(self, slot: Slot[_Connection], deadline: float) -> _Connection:
-        if slot.connection is not None and not slot.connection.is_alive(time.monotonic()):
+    def _connected(self, slot: Slot[_Connection], now: float, deadline: float) -> _Connection:
+        if slot.connection is not None and not slot.connection.is_alive(now):
             slot.drop()
         if slot.connection is None:
             http = Http11(self._endpoint, self._max_body)

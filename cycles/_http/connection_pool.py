@@ -14,6 +14,7 @@ import contextlib
 import math
 import select
 from collections import deque
+from collections.abc import Callable
 from operator import call
 from queue import Empty
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -60,8 +61,7 @@ class Held(list[Slot[Any]]):
             self[0].drop()
             self._pool.put(self)
 
-    def __del__(self) -> None:
-        self.abandon()
+    __del__ = abandon
 
 
 class Waiter(Protocol[C]):
@@ -194,10 +194,10 @@ class ConnectionPool(Generic[C]):
         return True
 
 
-def is_readable(descriptor: int) -> bool:
-    """Return whether an idle connection has data. A server sends nothing without a request, so it has closed it."""
+def readable(descriptor: int) -> Callable[[], bool]:
+    """Return a function that tells whether an idle connection has data, without a request: its server has closed it."""
     if not hasattr(select, "poll"):  # Windows
-        return bool(select.select([descriptor], [], [], 0)[0])
+        return lambda: bool(select.select([descriptor], [], [], 0)[0])
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
+    return lambda: bool(poll.poll(0))

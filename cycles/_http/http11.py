@@ -43,22 +43,21 @@ class Http11:
         except UnicodeEncodeError as error:
             raise _not_http(error) from error
         self._request = method, path, headers, body
-        if not is_target(path) or (lines := self._lines(headers)) is None:
+        if not is_target(path) or (last := self._last_line(headers)) is None:
             return Secret(self._start_h11())
         length = b"Content-Length: %d\r\n\r\n" % len(body) if body or method == "POST" else b"\r\n"
-        request = method.encode("ascii"), b" ", path, b" HTTP/1.1\r\n", lines, length, body
+        request = method.encode("ascii"), b" ", path, b" HTTP/1.1\r\n", self._common_lines, last, length, body
         return Secret(b"".join(request))  # it contains the API key
 
-    def _lines(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
-        """Return Host and these headers as lines; None if h11 has to check them."""
+    def _last_line(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+        """Return the last header as a line, with Host and the others in `_common_lines`; None if h11 checks them."""
         common = headers[:-1]  # most requests differ in the last header only, the one of the trace
         if common != self._common:
             lines = [header_line((b"Host", self._endpoint.authority)), *map(header_line, common)]
             if None in lines:
                 return None
             self._common, self._common_lines = common, Secret(b"".join(filter(None, lines)))
-        last = header_line(headers[-1]) if headers else b""
-        return None if last is None else Secret(self._common_lines + last)
+        return header_line(headers[-1]) if headers else b""
 
     def _start_h11(self) -> bytes:
         """Let h11 make the request, and read the response from now on. Returns the bytes of the request."""
