@@ -14,6 +14,8 @@ from typing import Any, Final, Literal, NoReturn
 
 import attrs
 
+from cycles._core.json_text import compact
+
 VERSION: Final = 1
 # A wrong Retry-After, or a clock that was wrong when the record was saved, must not defer an amount for days.
 MAX_DEFERRED_MS: Final = 3_600_000
@@ -123,9 +125,6 @@ def _utf8(text: str) -> bytes:
 _ADDED: Final = ("attempt_unknown", "event_since_ms", "estimate", "excess", "previous_body", "rejected")
 """Members that this SDK adds to the format of the recovery profile. See `docs/recovery.md`."""
 
-# One encoder for all: making one costs as much as encoding a small record.
-_to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-
 
 def encode(record: Record) -> bytes:
     """Return the bytes of the file: one line of ASCII JSON.
@@ -146,7 +145,7 @@ def encode(record: Record) -> bytes:
     # Absent by default: other SDKs and earlier versions carry members that they do not know.
     added = {name: value for name in _ADDED if (value := getattr(record, name)) not in (None, False)}
     try:
-        return _to_json({**members, **added, **record.extra}).encode("ascii")
+        return compact({**members, **added, **record.extra})
     except (TypeError, ValueError, RecursionError) as error:
         raise RecordError(f"the record of {record.reservation_id!r:.120} cannot be written as JSON: {error}") from error
 

@@ -60,11 +60,12 @@ class Result:
         http: HttpResponse | None = None,
     ) -> Self:
         """Return the response in a body that satisfies its schema; null members count as absent."""
-        known, members = _members(cls), {}
+        known = _MEMBERS.get(cls) or _members(cls)
+        members: dict[str, Any] = {}
         for name, value in body.items():
             if value is not None and name in known:
                 reader = known[name]
-                members[name] = reader(value) if reader is not None else value
+                members[name] = value if reader is None else reader(value)
         return cls(**members, request_id=request_id, trace_id=trace_id, raw=body, http=http)
 
 
@@ -73,11 +74,8 @@ _OURS = frozenset({"request_id", "trace_id", "raw", "http"})
 
 
 def _members(cls: type[Result]) -> dict[str, Callable[..., Any] | None]:
-    try:
-        return _MEMBERS[cls]
-    except KeyError:
-        _MEMBERS[cls] = {name: cls._read.get(name) for name in fields_dict(cls) if name not in _OURS}
-        return _MEMBERS[cls]
+    _MEMBERS[cls] = {name: cls._read.get(name) for name in fields_dict(cls) if name not in _OURS}
+    return _MEMBERS[cls]
 
 
 def many(cls: type[R]) -> Callable[[list[Mapping[str, Any]]], list[R]]:

@@ -7,10 +7,9 @@ requests to connections and the replies back to it.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import quote, urlencode
@@ -19,6 +18,7 @@ from attrs import define, field, frozen
 
 from cycles._core.headers import KEY_HEADER, checked_header, merged_headers
 from cycles._core.http_response import HttpResponse
+from cycles._core.json_text import compact
 from cycles._core.outcome import Outcome, classify_response
 from cycles._core.protocol import GET_EVIDENCE_KEYS
 from cycles._core.requests import Call, TraceId, aware, check_id
@@ -283,22 +283,9 @@ def _query_text(name: str, value: Any) -> str:
     return str(value)
 
 
-# One encoder for all requests: creating one takes as long as encoding a small body. The one of C has no Python around.
-_encoder: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
-_encoder_in_c: Final = getattr(json.encoder, "c_make_encoder", None)
-_chunks: Final[Callable[[Any, int], Iterable[str]] | None] = _encoder_in_c and _encoder_in_c(
-    None, _encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False
-)
-
-
 def _json(body: Any) -> bytes:
     try:
-        if _chunks is not None:
-            return "".join(_chunks(body, 0)).encode()
-    except (TypeError, ValueError, RecursionError):
-        pass  # the whole encoder finds the error again, and says what it is
-    try:
-        return _encoder.encode(body).encode()
+        return compact(body)
     except (TypeError, ValueError, RecursionError) as error:
         message = f"the request cannot be encoded as JSON: {error}; pass strings, numbers, booleans, lists and mappings"
         raise InvalidRequestError(message) from error
