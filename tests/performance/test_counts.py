@@ -20,6 +20,7 @@ import cycles
 from cycles._core import schema
 from tests.performance.conftest import ACTION, ACTUAL, ESTIMATE, calls_of, steps
 from tests.support.stub import Stub
+from tests.support.waiting import until
 
 MOST_BYTES = 1138  # what two posts of httpx send
 MOST_KIB_PER_GUARD = 4.0
@@ -102,6 +103,10 @@ def test_a_guard_shorter_than_its_first_heartbeat_starts_no_thread_and_wakes_non
     client: cycles.Cycles, started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scheduler = client._runtime().scheduler
+    until(  # the scan of the journal, which begins with the client, has ended
+        lambda: scheduler.scheduled == 0 and all(each._idle == len(each._workers) for each in scheduler._pools)
+    )
+    started.clear()
     woken: list[object] = []
     monkeypatch.setattr(scheduler._sooner, "notify", lambda *_: woken.append("timer"))
     for worker_pool in scheduler._pools:
