@@ -103,7 +103,11 @@ class Ambiguous:
 
 @frozen
 class Unreachable:
-    """No complete response. `sent` is False if no byte was sent; `queued`: because no connection slot was free."""
+    """No complete response. `sent` is False if no byte was sent.
+
+    `queued`: because the client held the request back. It says nothing about the server: no connection slot was free,
+    there was no API key, or the journal did not take the record.
+    """
 
     message: str
     cause: BaseException | None = None

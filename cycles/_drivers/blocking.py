@@ -134,6 +134,7 @@ class BlockingIo(BaseIo):
 
     def finish_settling(self, record: Record, guard: GuardState | None) -> None:
         """Continue in the background immediately."""
+        record = self._records.latest(record)
         if self._records.save(record) and guard is not None:  # the interruption may have come before it was saved
             guard.end_written_ahead()
         self._background.add_settlement(record, guard, "the caller was interrupted while settling", immediately=True)

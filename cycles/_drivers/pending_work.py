@@ -104,8 +104,7 @@ class SettlementTask:
                 self.guard.end_written_ahead()
             if records.is_taken(record):
                 return self._left(records, record)
-        trace_id = self.guard.trace_id if self.guard is not None else None
-        record, result = run(attempt(io, record, trace_id, found=found))
+        record, result = run(attempt(io, record, self.guard, found=found))
         if isinstance(result, Taken):
             conclude(io, record, result, self.guard, recovered=True)
             return self._left(records, record)

@@ -27,6 +27,11 @@ class Entry:
         self._ended = False
         self._written_s = 0.0
 
+    @property
+    def is_left(self) -> bool:
+        """Whether a slot has what is written ahead."""
+        return self._slot is not None and not self._ended
+
     def is_due(self, now_s: float) -> bool:
         """Return whether the entry may be written again."""
         return now_s - self._written_s >= INTERVAL_S

@@ -158,7 +158,7 @@ async def _settle(io: Io, guard: GuardState, record: Record, *, wait: bool) -> S
         if io.queue_settlement(record, guard):
             guard.unfinished = None
             return pending
-    latest, result = await attempt(io, record, guard.trace_id)
+    latest, result = await attempt(io, record, guard)
     conclude(io, latest, result, guard)
     guard.unfinished = None
     await file_away(io, latest, result)
@@ -210,7 +210,7 @@ async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -
     await _check_pending(io, record)
     try:
         await io.save(record)
-        record, result = await attempt(io, record, trace_id)
+        record, result = await attempt(io, record, None, trace_id=trace_id)
     except BaseException:
         io.finish_settling(record, None)
         raise

@@ -48,10 +48,15 @@ class Release:
 
 
 class WrittenAhead(Protocol):
-    """The known spend of a guard, written ahead to the journal."""
+    """The known spend of a guard, or of the chunk of a pool, written ahead to a log."""
+
+    @property
+    def is_left(self) -> bool:
+        """Whether a log has it: if this process dies, the next one commits it."""
+        ...
 
     def end(self) -> None:
-        """Delete it. Takes no lock that a flow holds, and touches no file."""
+        """Delete it. Takes no lock that a flow holds."""
         ...
 
 
@@ -290,6 +295,11 @@ class GuardState:
         """Delete the spend that was written ahead: the journal has the record now, or nothing is to be settled."""
         if self.ahead is not None:
             self.ahead.end()
+
+    @property
+    def is_written_ahead(self) -> bool:
+        """Whether a log has its spend: if this process dies, the next one commits it."""
+        return self.ahead is not None and self.ahead.is_left
 
     def raise_loss_outside_a_block(self) -> None:
         """Raise the loss of the lease from `commit` or `release` of a guard that has no block.

@@ -47,6 +47,10 @@ class Io(Protocol):
         """Return whether another client has claimed the record: nothing more is sent for it here."""
         ...
 
+    def keeps_commit(self, record: Record) -> bool:
+        """Return whether the journal may still have the commit of this event: it did not take the event."""
+        ...
+
     def was_missing(self, record: Record) -> bool:
         """Return whether a shared store once did not have the record, which another client may have settled then."""
         ...

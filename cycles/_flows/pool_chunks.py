@@ -58,7 +58,7 @@ class Chunks:
         try:
             if isinstance(record, Record):
                 if await pool.io.save(record):
-                    remove_log(chunk)
+                    chunk.end()
                 await _settle_own_part(pool, chunk, record)
             elif record is not None:
                 await send_release(pool.io, record, quiet=True)
@@ -79,7 +79,7 @@ async def _settle_own_part(pool: PoolState, chunk: PoolChunk, record: Record) ->
             return
         committed = found
         await pool.io.delete(record)
-    remove_log(chunk)
+    chunk.end()
     late = late_record(record, committed or 0)
     if late is None:
         conclude(pool.io, record, Taken(), chunk.lease)
@@ -116,7 +116,7 @@ def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None
         lease.apply("release_started", if_accepted=True)
         if lease.heartbeat is not None:
             pool.io.stop_heartbeat(lease.heartbeat)
-        remove_log(chunk)
+        chunk.end()
         pool.end_chunk(chunk)
         return release
     assert chunk.header is not None
@@ -132,19 +132,12 @@ def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None
     return record
 
 
-def remove_log(chunk: PoolChunk) -> None:
-    """Remove the log of a chunk whose record the journal has."""
-    log, chunk.log = chunk.log, None
-    if log is not None:
-        log.remove()
-
-
 def _settled(pool: PoolState, chunk: PoolChunk) -> None:
     """Continue when the outcome of a chunk is known, or when the client stops waiting for it."""
     settlement = chunk.lease.settlement
     pool.end_chunk(chunk)
     if chunk.lease.state in ("committed", "rejected"):
-        remove_log(chunk)
+        chunk.end()
     if chunk.lease.state == "committed" and settlement is not None:
         report(
             pool.io,
@@ -210,6 +203,7 @@ async def _with_log(pool: PoolState, sub: SubPool, number: int, lease: GuardStat
     if pool.pool_io.journaled and not pool.closed:
         try:
             chunk.log = pool.pool_io.open_log(chunk.header)
+            lease.ahead = chunk
         except OSError as error:
             pool.pool_io.report_problem(
                 f"the log of a pool cannot be made ({error}); its guards are reserved directly, with two requests each"

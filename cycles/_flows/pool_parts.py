@@ -148,6 +148,17 @@ class PoolChunk(Chunk):
         self.wall_offset_ms: float = wall_offset_ms
 
     @property
+    def is_left(self) -> bool:
+        """Whether its log is there: if this process dies, the next one commits the sum of its slots."""
+        return self.log is not None
+
+    def end(self) -> None:
+        """Remove its log: the journal has its record, or nothing is to be settled."""
+        log, self.log = self.log, None
+        if log is not None:
+            log.remove()
+
+    @property
     def heartbeat(self) -> Heartbeat | None:
         """The heartbeat of its lease; None for a shadow."""
         return self.lease.heartbeat

@@ -50,7 +50,7 @@ class Sender(Protocol):
 def uncertain(outcome: Outcome) -> bool:
     """Return whether the effect of a request is unknown: no response, an ambiguous one, a failing server."""
     if isinstance(outcome, Unreachable):
-        return not outcome.queued  # no connection slot was free: the server has received nothing, and may be available
+        return not outcome.queued  # the client held it back: the server has received nothing, and may be available
     return isinstance(outcome, Ambiguous) or (isinstance(outcome, RejectedResponse) and outcome.server_failed)
 
 

@@ -6,9 +6,12 @@ kept in `rejected/`. If a flow is interrupted, the background of the client fini
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import evolve
 
 from cycles._core.amounts import Amount
+from cycles._core.outcome import Unreachable
 from cycles._core.protocol import GET_RESERVATION
 from cycles._core.records import Record
 from cycles._core.requests import Call
@@ -35,6 +38,13 @@ from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.io import Io
 from cycles._flows.reports import Reporting, report
 from cycles._flows.retry import describe, may_have_taken_effect
+
+_HELD_BACK: Final = Unreachable(
+    "the journal has the commit of this amount and does not take the event that replaces it, so the event is not sent"
+    " yet; free some space for the journal, make it writable, or start its store",
+    sent=False,
+    queued=True,
+)
 
 
 def finish_in_background(io: Io, guard: GuardState) -> None:
@@ -102,19 +112,27 @@ def pending_settlement(record: Record, result: Unresolved | Taken, trace_id: str
 
 
 async def attempt(
-    io: Io, record: Record, trace_id: str | None = None, *, found: bool = False
+    io: Io, record: Record, guard: GuardState | None, *, trace_id: str | None = None, found: bool = False
 ) -> tuple[Record, SettlementOutcome]:
     """Send what a saved record needs, by the rules of `_core/settlement_rules.py`, until its outcome is known or open.
 
     Args:
         io: The operations.
         record: The record, saved.
-        trace_id: Trace id of its requests.
+        guard: Its guard, or None.
+        trace_id: Trace id of the requests of a record without a guard.
         found: Whether another process may have sent the record before.
 
     Returns:
         The current record, and the outcome. Call `conclude` and then `file_away` with both.
     """
+    trace_id = trace_id if guard is None else guard.trace_id
+    if _keeps_commit(io, record, guard):  # an earlier attempt could not save this event
+        timed = record if record.event_since_ms is not None else evolve(record, event_since_ms=io.wall_ms())
+        held_back = await _save(io, timed, guard)
+        if held_back is not None:
+            return record, held_back
+        record = timed
     over = before_sending(record, io.wall_ms())
     if over is not None:
         return record, over
@@ -127,10 +145,29 @@ async def attempt(
         if not isinstance(step, Resend):
             return await _saved_if_open(io, record, step), step
         report_values_omitted(io, record.reservation_id, step.omitted)
+        held_back = await _save(io, step.record, guard)
+        if held_back is not None:  # a new event gets its time when it is sent
+            return step.record if record.mode == "event" else evolve(step.record, event_since_ms=None), held_back
         record = step.record
-        await io.save(record)
-        if io.is_taken(record):
-            return record, Taken()
+
+
+async def _save(io: Io, record: Record, guard: GuardState | None) -> Taken | Unresolved | None:
+    """Save a changed record. Return None if it may be sent now."""
+    if await io.save(record) and guard is not None:
+        guard.end_written_ahead()
+    if io.is_taken(record):
+        return Taken()
+    return Unresolved(_HELD_BACK) if _keeps_commit(io, record, guard) else None
+
+
+def _keeps_commit(io: Io, record: Record, guard: GuardState | None) -> bool:
+    """Return whether a later process would find the commit that this unsent event replaces, and send an event too.
+
+    Servers delete the keys of events after 7 days, so the second event could be charged again.
+    """
+    if record.mode != "event" or record.commit_body is None or record.attempt_unknown:
+        return False
+    return io.keeps_commit(record) or (guard is not None and guard.is_written_ahead)
 
 
 async def _saved_if_open(io: Io, record: Record, result: SettlementOutcome) -> Record:
@@ -150,7 +187,7 @@ async def _saved_if_open(io: Io, record: Record, result: SettlementOutcome) -> R
 
 async def settle_queued(io: Io, record: Record, guard: GuardState | None) -> bool:
     """Send a settlement whose caller does not wait for it. Return whether the amount is settled."""
-    latest, result = await attempt(io, record, None if guard is None else guard.trace_id)
+    latest, result = await attempt(io, record, guard)
     conclude(io, latest, result, guard)
     await file_away(io, latest, result)
     return isinstance(result, Settled)

@@ -54,6 +54,10 @@ class BoundedCalls:
             raise _hangs(path)
         return job.result()
 
+    def hangs(self, path: str) -> bool:
+        """Return whether a call about this path has not returned within its deadline, and may still end."""
+        return (os.getpid(), path) in self._hanging
+
 
 CALLS: Final = BoundedCalls()
 """For files that belong to no store: logs of spend and of pools."""

@@ -70,6 +70,10 @@ class Records:
         """Return whether another client has claimed the record: this one sends nothing more for it."""
         return self._shared is not None and self._shared.is_taken(record)
 
+    def keeps_commit(self, record: Record) -> bool:
+        """Return whether the journal may still have the commit of this event: it did not take the event."""
+        return self._journal is not None and self._journal.keeps_commit(record)
+
     def was_missing(self, record: Record) -> bool:
         """Return whether a shared store once did not have the record, which another client may have settled then."""
         return self._shared is not None and self._shared.was_missing(record)

@@ -42,11 +42,20 @@ def write_whole(path: str, temporary: str, content: bytes, *, sync: bool) -> Non
             os.close(handle)
         os.replace(temporary, path)
     except BaseException:  # an interrupt must not leave half a file either
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        _discard(temporary)
         raise
     if sync:
         sync_folder(os.path.dirname(path))
+
+
+def _discard(temporary: str) -> None:
+    try:
+        os.unlink(temporary)
+    except FileNotFoundError:
+        pass  # it has the name of a record
+    except OSError:  # it stays: a start must not take what is in it for a record that was saved
+        with contextlib.suppress(OSError):
+            os.truncate(temporary, 0)
 
 
 def names_in(folder: str) -> list[str]:

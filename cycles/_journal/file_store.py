@@ -175,6 +175,11 @@ class FileStore:
         """The folder's path, or the root's as long as no operation has needed the folder."""
         return self._folder or str(self.root)
 
+    @property
+    def hangs(self) -> bool:
+        """Whether a call that saves or deletes a record has not returned within its deadline, and may still end."""
+        return self._folder is not None and self._calls.hangs(self._folder)
+
     def path(self, name: str) -> str:
         """Return the path of a file."""
         return self.locate() + name

@@ -20,6 +20,7 @@ from cycles._config import Durability
 from cycles._core.records import Record, RecordError, decode, encode, file_name, partition
 from cycles._journal.file_calls import NOTHING_THERE
 from cycles._journal.file_store import FileStore
+from cycles._journal.kept_commits import KeptCommits
 from cycles._journal.pool_log import ChunkLogs
 from cycles._journal.pool_recovery import recover_chunks
 from cycles._journal.spend_log import SpendLog, latest_records, left_entries
@@ -94,6 +95,8 @@ class Journal:
         self._report = report
         self._reported: set[tuple[str, str]] = set()
         self._seen: set[str] = set()  # ids of records that this process has saved or read, and not deleted
+        self._commits = KeptCommits()
+        self.keeps_commit: Final = self._commits.has
         self.quarantined: int = 0  # how many records this journal has quarantined
 
     @property
@@ -116,10 +119,12 @@ class Journal:
             saved = self._put(file_name(record.reservation_id), encode(current))
         except (OSError, StoreError, RecordError) as error:
             self._report_unwritable(error)
+            self._commits.failed(record, _cause_of(error))
             return False
         self._reported.discard(("unwritable", ""))
         if saved:
             self._seen.add(record.reservation_id)
+            self._commits.saved(record)
         return saved
 
     def _not_earlier(self, record: Record) -> Record | None:
@@ -130,13 +135,20 @@ class Journal:
         """
         try:
             stored = decode(self._files.read(file_name(record.reservation_id)))
-        except FileNotFoundError:
-            is_settled = record.reservation_id in self._seen and self._has_files and self._files.has("")
+        except NOTHING_THERE as error:
+            if not self._files.hangs:
+                self._commits.gone(record)
+            known = record.reservation_id in self._seen and isinstance(error, FileNotFoundError)
+            is_settled = known and self._has_files and self._files.has("")
             return None if is_settled else record
         except (OSError, RecordError):
+            self._commits.found(record, is_commit=record.reservation_id in self._seen)
             return record
         if stored.mode != "event" or _idempotency_key(stored) != _idempotency_key(record):
+            self._commits.found(record, is_commit=stored.mode == "commit")
             return record
+        if not self._sync:  # else a loss of power may bring the commit back, until a save has succeeded
+            self._commits.saved(record)
         if record.mode == "commit":
             return stored
         times = [each for each in (stored.event_since_ms, record.event_since_ms) if each is not None]
@@ -144,7 +156,7 @@ class Journal:
 
     def delete(self, record: Record) -> None:
         """Delete the record of a finished settlement; another process may have done so already."""
-        self._seen.discard(record.reservation_id)
+        self._forget(record)
         name = file_name(record.reservation_id)
         try:
             if self._has_files:
@@ -163,12 +175,16 @@ class Journal:
     def reject(self, record: Record, reason: str) -> None:
         """Keep the record of a rejected amount in the folder `rejected`, with the reason."""
         name = file_name(record.reservation_id)
-        self._seen.discard(record.reservation_id)
+        self._forget(record)
         try:
             self._put(name, encode(record))  # it may never have been saved
             self._store.reject(_key_of(name), reason)
         except (OSError, StoreError, RecordError) as error:
             self._report_unwritable(error)
+
+    def _forget(self, record: Record) -> None:
+        self._seen.discard(record.reservation_id)
+        self._commits.gone(record)
 
     def close(self) -> None:
         """Release what the store keeps open. Records can be saved afterwards."""
@@ -311,8 +327,10 @@ class Journal:
                     return None
             except OSError as error:  # the folder cannot be written: settle it under the name it has
                 self._report_unreadable(self._files.path(entry), error)
+                self._commits.unmoved(record, is_unmoved=True)
                 return record
             else:
+                self._commits.unmoved(record, is_unmoved=False)
                 return record
         return None
 

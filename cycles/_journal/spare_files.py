@@ -177,8 +177,13 @@ class SpareFiles:
 
 
 def _discard(spare: _Spare) -> None:
-    with contextlib.suppress(OSError):
+    try:
         os.unlink(spare.path)
+    except FileNotFoundError:
+        pass  # it has the name of a record
+    except OSError:  # it stays: a start must not take what is in it for a record that was saved
+        with contextlib.suppress(OSError):
+            os.ftruncate(spare.descriptor, 0)
     with contextlib.suppress(OSError):
         os.close(spare.descriptor)
 

@@ -11,6 +11,8 @@ import contextlib
 from collections.abc import Sequence
 from typing import Final
 
+from attrs import evolve
+
 from cycles._core.records import Record, RecordError, decode, encode
 from cycles._core.settlement import actual_of
 from cycles._core.settlement_rules import MAY_BE_CHARGED
@@ -46,6 +48,10 @@ class StoreJournal(StoreRecords):
 
     def save(self, record: Record) -> bool:
         """Save the record, in place of an earlier state of it. False: not possible, or another client has it."""
+        return self._save(record, None)
+
+    def _save(self, record: Record, put: bytes | None) -> bool:
+        """Save a record. `put` is what an earlier put without a response may have stored."""
         key = key_of(record.reservation_id)
         try:
             raw = encode(record)
@@ -62,7 +68,20 @@ class StoreJournal(StoreRecords):
                 return self._save_in_store(key, raw, fence, due_ms)
             except StoreError as error:
                 self._health.failed(error)
-        return self._save_elsewhere(key, raw, fence, record)
+                put = raw
+        return self._save_elsewhere(key, raw, fence, record, put)
+
+    def keeps_commit(self, record: Record) -> bool:
+        """Return whether the store, or a local file, may have the commit of this event: another client sends it."""
+        with self._lock:
+            held = self._held.get(key_of(record.reservation_id))
+        if held is None:
+            return False
+        stored = held.record if held.place == "store" else held.stored
+        with contextlib.suppress(RecordError):
+            if stored is not None and decode(stored).mode == "commit":
+                return True
+        return self._local.keeps_commit(record)
 
     def save_many(self, records: Sequence[Record]) -> list[bool]:
         """Save records, new ones in one round trip. False for each one as `save` returns it."""
@@ -83,6 +102,7 @@ class StoreJournal(StoreRecords):
                     put = [key for key, done in zip(fresh, saved, strict=True) if done]
                     self._held.update({key: Held(fresh[key], 0, "store") for key in put})
                 return [key_of(each.reservation_id) in put or self.save(each) for each in records]
+            return [self._save(record, fresh.get(key_of(record.reservation_id))) for record in records]
         return [self.save(record) for record in records]
 
     def checkpoint(self, record: Record) -> bool:
@@ -92,10 +112,14 @@ class StoreJournal(StoreRecords):
         if self._health.is_open or key in self._taken:
             return False
         try:
-            return self._save_in_store(key, encode(record), None if held is None else held.fence, self.claim_ms)
-        except (StoreError, RecordError) as error:
-            if isinstance(error, StoreError):
-                self._health.failed(error)
+            raw = encode(record)
+            return self._save_in_store(key, raw, None if held is None else held.fence, self.claim_ms)
+        except RecordError:
+            return False
+        except StoreError as error:
+            self._health.failed(error)
+            with self._lock:
+                self._held.setdefault(key, Held(raw, None, "memory", raw))  # the store may have it
             return False
 
     def stored_amount(self, record: Record) -> int | None:
@@ -159,8 +183,9 @@ class StoreJournal(StoreRecords):
         """Return the record of a local file, which belongs to this client from now on."""
         record = self._local.load(entry)
         if record is not None:
+            commit = encode(evolve(record, mode="commit"))  # the store did not respond, and may have it nevertheless
             with self._lock:
-                self._held.setdefault(key_of(record.reservation_id), Held(encode(record), None, "disk"))
+                self._held.setdefault(key_of(record.reservation_id), Held(encode(record), None, "disk", commit))
         return record
 
     def pending(self) -> list[Entry]:

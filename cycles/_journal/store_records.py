@@ -27,11 +27,19 @@ SETTLE_DELAY_S: Final = 0.05  # finished records are deleted together, at most t
 
 @define
 class Held:
-    """A record that belongs to this client. `fence` is None until the store has it."""
+    """A record that belongs to this client.
+
+    Attributes:
+        record: Its latest form.
+        fence: The fence in the store; None until the store has it.
+        place: Where that form is.
+        stored: The earlier form that the store may have, if the latest one is elsewhere; None if it has none.
+    """
 
     record: bytes
     fence: int | None
     place: Literal["store", "disk", "memory"]
+    stored: bytes | None = None
 
 
 class StoreRecords:
@@ -104,10 +112,13 @@ class StoreRecords:
             self._local.delete(decode(raw))
         return saved
 
-    def _save_elsewhere(self, key: str, raw: bytes, fence: int | None, record: Record) -> bool:
+    def _save_elsewhere(self, key: str, raw: bytes, fence: int | None, record: Record, put: bytes | None) -> bool:
+        """Save a record that the store did not take. `put` is what a put without a response may have stored."""
         saved = self._outage != "memory" and self._local.save(record)
         with self._lock:
-            self._held[key] = Held(raw, fence, "disk" if saved else "memory")
+            before = self._held.get(key)
+            stored = None if before is None else before.record if before.place == "store" else before.stored
+            self._held[key] = Held(raw, fence, "disk" if saved else "memory", stored or put)
         return saved
 
     def _settle_later(self, key: str) -> None:

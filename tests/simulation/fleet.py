@@ -10,7 +10,7 @@ Invariants:
 3. A record of a worker that renews on time is never claimed by another one, also after an outage of the store, if
    neither was ever paused: a worker that has just started, or resumes, knows of no outage. Its claim is harmless.
 4. A stale worker changes nothing: the amount and mode of a record never go back.
-5. A worker sends nothing for a record that another one has taken over.
+5. A worker sends nothing for a record that another one has taken over, and no event while the store has its commit.
 6. At the end the store is empty, and nothing was quarantined.
 """
 
@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from attrs import define
 
-from cycles._core.records import Record, file_name
+from cycles._core.records import Record, decode, file_name
 from cycles._journal.journal import Entry
 from cycles._journal.store_journal import StoreJournal, key_of
 from tests.simulation.fleet_parts import Broken as Broken, Clock, Disk as Disk, Ledger, Store
@@ -112,6 +112,10 @@ class Worker:
             self.fleet.note_saved(self, record, saved)
             yield
         while not self.journal.is_taken(record):
+            if record.mode == "event" and self.journal.keeps_commit(record):
+                self.fleet.note_update(self, record, self.journal.save(record))
+                yield
+                continue
             self.fleet.note_sent(self, record)
             try:
                 response = self.fleet.ledger.send(record)
@@ -182,6 +186,9 @@ class Fleet:
         is_stale = row is not None and held is not None and held.fence is not None and row.fence < held.fence
         if is_stale and not self.lost_ms:  # a store that lost everything counts from 0 again
             raise Broken("the fence of a record went back")
+        is_owner = self.owner_of.get(key_of(record.reservation_id)) is worker and not self.lost_ms
+        if row is not None and is_owner and record.mode == "event" and decode(row.record).mode == "commit":
+            raise Broken(f"worker {worker.number} sends the event of {record.reservation_id}, and the store its commit")
 
     def loses_response(self) -> bool:
         return self.rng.random() < 0.15

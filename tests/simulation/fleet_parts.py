@@ -64,6 +64,9 @@ class Disk:
         self.records[Entry(file_name(record.reservation_id))] = encode(record)
         return True
 
+    def keeps_commit(self, record: Record) -> bool:
+        return False  # this disk takes every record
+
     def delete(self, record: Record) -> None:
         self.records.pop(Entry(file_name(record.reservation_id)), None)
 

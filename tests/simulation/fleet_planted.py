@@ -79,10 +79,15 @@ def claims_only_at_its_start() -> Any:
 def loses_records_in_an_outage() -> Any:
     """While the store does not respond, nothing is saved elsewhere."""
 
-    def nowhere(self: StoreJournal, key: str, raw: bytes, fence: int | None, record: Record) -> bool:
+    def nowhere(self: StoreJournal, *_: Any) -> bool:
         return True
 
     return mock.patch.object(StoreJournal, "_save_elsewhere", nowhere)
+
+
+def sends_events_while_the_store_has_their_commits() -> Any:
+    """An event that the store did not take is sent."""
+    return mock.patch.object(StoreJournal, "keeps_commit", return_value=False)
 
 
 def counts_no_claims_back() -> Any:
@@ -109,6 +114,7 @@ PLANTED: Final[tuple[Callable[[], Any], ...]] = (
     leaves_files_behind,
     claims_only_at_its_start,
     loses_records_in_an_outage,
+    sends_events_while_the_store_has_their_commits,
     counts_no_claims_back,
 )
 

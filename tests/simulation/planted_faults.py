@@ -322,6 +322,13 @@ FAULTS: Final = (
         "    for number in range(io.max_retries):",
         "    for number in range(io.max_retries + 2):",
     ),
+    # A disk that fails between a commit and its event.
+    Fault(
+        "an event is sent although the disk keeps its commit",
+        "cycles/_flows/settle.py",
+        "    return Unresolved(_HELD_BACK) if _keeps_commit(io, record, guard) else None",
+        "    return None",
+    ),
     # What callers get.
     Fault(
         "a guard can be ended twice",

@@ -17,7 +17,7 @@ from tests.simulation.checks import Books, agent_of, files
 from tests.simulation.faults import DAY_S, Actions, SeededFaults
 from tests.simulation.hub import START_WALL_S, Hub
 from tests.simulation.network import SimAsync, SimBlocking
-from tests.simulation.server import COMMIT, EVENTS, SimServer
+from tests.simulation.server import COMMIT, EVENTS, RESERVED, SimServer
 from tests.simulation.uses_async import ASYNC
 from tests.simulation.uses_sync import HELD, SYNC
 from tests.simulation.workload import FLUSH_S, MOMENT_S, Op, Program, client_of
@@ -217,16 +217,23 @@ class SimulatedRun:
     # --- what must hold ---------------------------------------------------------------------------------------
 
     def before_sending(self, target: str, body: bytes) -> None:
-        """Check that the record of a commit is saved before the commit is sent."""
+        """Check that a commit is saved before it is sent, and that an event has replaced its commit in the journal."""
         if target == EVENTS:
             event = json.loads(body)
             self._events[f"event:{event['idempotency_key']}"] = event["subject"]["agent"]
+            if self._disk.has_failed() and event["idempotency_key"] in self._saved_commits():
+                self.problems.append(f"the event of {event['subject']['agent']} is sent while the disk has its commit")
         match = COMMIT.fullmatch(target)
         if match is None or match[1] in self._sent or self._disk.has_failed(match[1]):
             return
         self._sent.add(match[1])  # later another process may settle it and delete the record
         if not any(self._is_saved(path) for path in self._journal.rglob(file_name(match[1]))):
             self.problems.append(f"{target} is sent before its record is saved")
+
+    def _saved_commits(self) -> set[str]:
+        """Return the keys of the commits in the journal, as their events have them."""
+        saved = [record for _, record in files(self._journal, "v2-*.json") if record.get("mode") == "commit"]
+        return {record["commit_body"]["idempotency_key"].removesuffix(RESERVED) for record in saved}
 
     def connected(self, connections: SimBlocking | SimAsync) -> None:
         """Note connections that a client has made."""

@@ -1,0 +1,161 @@
+"""Whether a journal may still have the commit of an event that it did not take: then the event is not sent."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cycles._core.records import encode
+from cycles._journal import bounded, file_calls, file_store, spare_files
+from cycles._journal.journal import Journal
+from tests.journal.kit import a_record, failing, files, posix_only, put, settle_all
+
+COMMIT = a_record()
+EVENT = COMMIT.to_event_mode(5_000)
+
+
+def test_an_event_that_replaces_its_commit_leaves_none(journal: Journal) -> None:
+    assert journal.save(COMMIT)
+    assert journal.save(EVENT)
+    assert not journal.keeps_commit(EVENT)
+
+
+@pytest.mark.parametrize(("name", "number"), [("write", errno.ENOSPC), ("write", errno.EIO), ("replace", errno.EACCES)])
+def test_a_commit_stays_until_an_event_is_saved(journal: Journal, name: str, number: int) -> None:
+    journal.save(COMMIT)
+    with failing(name, number):
+        assert not journal.save(EVENT)
+    assert journal.keeps_commit(EVENT)
+    assert journal.save(EVENT)
+    assert not journal.keeps_commit(EVENT)
+    assert settle_all(journal) == [EVENT]
+
+
+@posix_only
+def test_a_commit_that_an_earlier_process_left_counts(open_journal: Callable[..., Journal]) -> None:
+    open_journal().save(COMMIT)
+    journal = open_journal()
+    with failing("write", errno.ENOSPC):
+        journal.save(EVENT)
+    assert journal.keeps_commit(EVENT)
+
+
+def test_a_disk_that_never_took_the_commit_has_none(journal: Journal) -> None:
+    with failing("write", errno.ENOSPC):
+        assert not journal.save(COMMIT)
+        assert not journal.save(EVENT)
+    assert not journal.keeps_commit(EVENT)
+    assert files(journal) == set()
+
+
+def test_a_commit_that_cannot_be_read_counts(journal: Journal) -> None:
+    journal.save(COMMIT)
+    with failing("open", errno.EIO), failing("write", errno.ENOSPC):
+        assert not journal.save(EVENT)
+    assert journal.keeps_commit(EVENT)
+
+
+def test_an_event_that_another_process_saved_has_replaced_the_commit(open_journal: Callable[..., Journal]) -> None:
+    journal, other = open_journal(), open_journal()
+    journal.save(COMMIT)
+    other.save(EVENT)
+    with failing("write", errno.ENOSPC):
+        assert not journal.save(EVENT)
+    assert not journal.keeps_commit(EVENT)
+
+
+def test_a_folder_that_is_not_synced_may_bring_the_commit_back(open_journal: Callable[..., Journal]) -> None:
+    """With durability="disk" the event has the commit's name, but a loss of power may undo that."""
+    journal = open_journal(durability="disk")
+    journal.save(COMMIT)
+    with failing("fsync", errno.EIO, only_call=2):  # the file is the first, the folder the second
+        assert not journal.save(EVENT)
+    with failing("write", errno.ENOSPC):
+        assert not journal.save(EVENT)
+    assert journal.keeps_commit(EVENT)
+    assert journal.save(EVENT)
+    assert not journal.keeps_commit(EVENT)
+
+
+@pytest.mark.parametrize("end", [Journal.delete, lambda journal, record: journal.reject(record, "may_be_charged")])
+def test_what_has_ended_is_forgotten(journal: Journal, end: Callable[[Journal, Any], None]) -> None:
+    journal.save(COMMIT)
+    with failing("write", errno.ENOSPC):
+        journal.save(EVENT)
+    end(journal, EVENT)
+    assert not journal.keeps_commit(EVENT)
+
+
+def test_a_commit_under_a_legacy_name_that_cannot_be_renamed_counts(journal: Journal) -> None:
+    put(journal, "v1-old.json", encode(COMMIT))
+    with failing("link", errno.EACCES), failing("rename", errno.EACCES):
+        (entry,) = journal.pending()
+        assert journal.load(entry) == COMMIT
+    assert journal.save(EVENT)
+    assert journal.keeps_commit(EVENT)
+
+
+@posix_only
+@pytest.mark.parametrize("is_reused", [True, False])
+def test_a_file_that_could_neither_be_put_into_place_nor_removed_is_no_record(
+    open_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch, is_reused: bool
+) -> None:
+    """The next start would take it for a commit that was saved, although the event of this process is charged."""
+    if not is_reused:
+        monkeypatch.setattr(spare_files, "_fcntl", None)
+    journal = open_journal()
+    journal.save(a_record("another"))
+    with failing("replace", errno.EACCES), failing("unlink", errno.EACCES):
+        assert not journal.save(COMMIT)
+    journal.close()
+    assert [record.reservation_id for record in settle_all(open_journal())] == ["another"]
+
+
+class SlowDirectory:
+    """The operating system, in which a record is put into place only when the test lets it."""
+
+    def __init__(self) -> None:
+        self.is_slow = True
+        self.may_end = threading.Event()
+        self.ended = threading.Event()
+
+    def replace(self, source: str, target: str) -> None:
+        if not self.is_slow:
+            return os.replace(source, target)  # noqa: PTH105
+        self.may_end.wait(60)
+        os.replace(source, target)  # noqa: PTH105
+        self.ended.set()
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDirectory]:
+    fake = SlowDirectory()
+    monkeypatch.setattr(bounded, "DEADLINE_S", 0.05)
+    monkeypatch.setattr(bounded, "RECENT_S", 0.0)
+    for each in (file_calls, file_store, spare_files):
+        monkeypatch.setattr(each, "os", fake)
+    yield fake
+    fake.may_end.set()
+
+
+def test_a_commit_that_may_still_be_saved_counts(directory: SlowDirectory, journal: Journal) -> None:
+    assert not journal.save(COMMIT)
+    assert not journal.save(EVENT)
+    assert journal.keeps_commit(EVENT)
+    directory.is_slow = False
+    directory.may_end.set()
+    assert directory.ended.wait(60)
+    while not journal.save(EVENT):  # until the call that was late has returned
+        pass
+    assert not journal.keeps_commit(EVENT)
+    assert [path.name[:3] for path in Path(journal.directory).glob("v2-*.json")] == ["v2-"]

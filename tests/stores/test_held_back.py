@@ -1,0 +1,126 @@
+"""An event is not sent while a shared store has the commit that it replaces and does not respond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles._journal.memory_store import MemoryStore
+from tests.stores.test_fleet import ACTION, FIVE, THREE, StoreClock, files, records, scanned, shared, spent, tick
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+
+@pytest.fixture
+def time() -> cycles.ManualClock:
+    return cycles.ManualClock()
+
+
+@pytest.fixture
+def clock() -> StoreClock:
+    return StoreClock()
+
+
+@pytest.fixture
+def store(clock: StoreClock) -> MemoryStore:
+    return MemoryStore(clock)
+
+
+@pytest.fixture
+def server(time: cycles.ManualClock) -> Iterator[cycles.EmbeddedServer]:
+    with cycles.EmbeddedServer({"tenant:acme": cycles.tokens(1_000)}, clock=time) as server:
+        yield server
+
+
+@pytest.fixture
+def worker(server: cycles.EmbeddedServer, store: MemoryStore, tmp_path: Path) -> Iterator[Callable[..., cycles.Cycles]]:
+    made: list[cycles.Cycles] = []
+
+    def make(**options: Any) -> cycles.Cycles:
+        folder = tmp_path / f"disk-{len(made)}"
+        options = {"journal_store": store, "journal_dir": folder, "retry_initial_delay": 60.0, **options}
+        made.append(server.client(tenant="acme", flush_timeout=0.0, **options))
+        return scanned(made[-1])
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.mark.parametrize("outage", ["disk", "memory", "refuse"])
+@pytest.mark.parametrize("is_lost", [False, True], ids=["put", "put without a response"])
+def test_an_event_waits_until_the_store_takes_it(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    time: cycles.ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    outage: Any,
+    is_lost: bool,
+) -> None:
+    client = worker(journal_outage=outage)
+    guard = client.reserve(FIVE, action=ACTION).acquire()
+    put = store.put
+
+    def put_and_fail(items: Any) -> list[bool]:
+        result = put(items)
+        store.fails = "it is down"
+        if is_lost:
+            raise cycles.StoreError("the response was lost")
+        return result
+
+    monkeypatch.setattr(shared(client)._store, "put", put_and_fail)
+    monkeypatch.setattr(shared(client)._combiner._store, "put", put_and_fail)
+    time.advance(HOUR_MS)
+    assert guard.commit(THREE).status == "pending"
+    monkeypatch.undo()
+    assert [each.operation for each in server.requests if each.operation in ("commit", "event")] == ["commit"]
+    assert ([record.mode for record in records(store)], spent(server)) == (["commit"], 0)
+    store.fails = None
+    tick(client)
+    assert client.flush(timeout=60).pending == 0
+    assert spent(server) == 3
+
+
+def test_the_fleet_finds_the_commit_eight_days_later_and_charges_it_once(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    time: cycles.ManualClock,
+    clock: StoreClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = worker()
+    guard = lost.reserve(FIVE, action=ACTION).acquire()
+    server.faults.refuse("commit")
+    server.faults.drop_response("event", times=None)
+    guard.commit(THREE)
+    time.advance(HOUR_MS)
+    store.fails = "it is down"
+    lost.flush(timeout=0.2)
+    lost.close()
+    server.faults.clear()
+    store.fails = None
+    time.advance(8 * DAY_MS)
+    clock.now += 8 * DAY_MS
+    found = worker()
+    assert found.flush(timeout=60).pending == 0
+    assert (spent(server), records(store), files(found)) == (3, [], [])
+
+
+def test_a_commit_that_only_a_local_file_has_is_replaced_there(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, time: cycles.ManualClock
+) -> None:
+    client = worker()
+    guard = client.reserve(FIVE, action=ACTION).acquire()
+    store.fails = "it is down"
+    client.record(THREE, action=ACTION)  # opens the breaker: the store gets no put of the commit
+    time.advance(HOUR_MS)
+    assert guard.commit(THREE).status == "recorded_as_event"
+    assert spent(server) == 6
+    store.fails = None
