@@ -76,7 +76,7 @@ class Reply:
         found = self._found
         if found is None:
             found = self._found = dict(reversed(self.headers))
-        value = found.get(name.lower().encode("latin-1"))
+        value = found.get(name.lower().encode())
         return None if value is None else value.decode("latin-1")
 
 

@@ -46,7 +46,7 @@ class Http11:
         if not is_target(path) or (last := self._last_line(headers)) is None:
             return Secret(self._start_h11())
         length = b"Content-Length: %d\r\n\r\n" % len(body) if body or method == "POST" else b"\r\n"
-        request = method.encode("ascii"), b" ", path, b" HTTP/1.1\r\n", self._common_lines, last, length, body
+        request = method.encode(), b" ", path, b" HTTP/1.1\r\n", self._common_lines, last, length, body
         return Secret(b"".join(request))  # it contains the API key
 
     def _last_line(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
@@ -108,12 +108,11 @@ class Http11:
         read = self._read = self._read + data if self._read else data
         quick = self._quick
         if quick is None:
-            if b"\n\r\n" not in read and b"\n\n" not in read:
-                return False if len(read) < MAX_HEAD and read.startswith(b"HTTP/1.1 "[: len(read)]) else None
-            quick = read_head(read, self._limit)
+            quick = self._quick = read_head(read, self._limit)
             if quick is None:
-                return None
-            self._quick = quick
+                if b"\n\r\n" in read or b"\n\n" in read:
+                    return None
+                return False if len(read) < MAX_HEAD and read.startswith(b"HTTP/1.1 "[: len(read)]) else None
         return None if len(read) > quick.end else len(read) == quick.end
 
     def _advance(self, connection: h11.Connection) -> bool:

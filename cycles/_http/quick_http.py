@@ -30,7 +30,7 @@ _OF_H11: Final = frozenset(
 )
 
 
-class _NotPlainError(Exception):
+class _NotPlainError(ValueError):
     """h11 has to read this response."""
 
 
@@ -71,10 +71,10 @@ def read_head(data: bytes, limit: int) -> Head | None:
     end = data.find(b"\r\n\r\n")
     if not 0 <= end <= _MAX_QUICK_HEAD:
         return None
-    first, *lines = data[:end].decode("latin-1").split("\r\n")
     try:
+        first, *lines = data[:end].decode().split("\r\n")
         status, headers = _status(first), tuple(map(_header, lines))
-    except _NotPlainError:
+    except ValueError:  # from one of the two functions, or not UTF-8
         return None
     found = dict(headers)
     if len(found) < len(headers):
