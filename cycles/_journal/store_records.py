@@ -167,10 +167,12 @@ class StoreRecords:
     def _move_own(self) -> bool:
         """Put what this client saved elsewhere during an outage. False: the store has failed again."""
         with self._lock:
-            elsewhere = [(key, each.record, each.fence) for key, each in self._held.items() if each.place != "store"]
+            elsewhere = [key for key, each in self._held.items() if each.place != "store"]
         try:
-            for key, raw, fence in elsewhere:
-                self._save_in_store(key, raw, fence, self.claim_ms)
+            for key in elsewhere:
+                held = self._held.get(key)  # its latest form: it may have been settled or changed in the meantime
+                if held is not None and held.place != "store":
+                    self._save_in_store(key, held.record, held.fence, self.claim_ms)
         except StoreError as error:
             self._health.failed(error)
             return False

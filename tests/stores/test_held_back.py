@@ -10,7 +10,10 @@ import pytest
 
 import cycles
 from cycles._journal.memory_store import MemoryStore
+from cycles._journal.store_journal import key_of
+from tests.journal.kit import a_record
 from tests.stores.test_fleet import ACTION, FIVE, THREE, StoreClock, files, records, scanned, shared, spent, tick
+from tests.support.waiting import until
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -124,3 +127,32 @@ def test_a_commit_that_only_a_local_file_has_is_replaced_there(
     assert guard.commit(THREE).status == "recorded_as_event"
     assert spent(server) == 6
     store.fails = None
+
+
+@pytest.mark.parametrize("is_settled", [False, True], ids=["changed", "settled"])
+def test_what_changes_while_an_outage_is_cleaned_up_does_not_go_back(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, monkeypatch: pytest.MonkeyPatch, is_settled: bool
+) -> None:
+    """Otherwise the store gets the commit of an event that was sent, or a record that was settled."""
+    journal = shared(worker())
+    one, two = a_record("one", "key-1"), a_record("two", "key-2")
+    store.fails = "it is down"
+    journal.save(one)
+    journal.save(two)
+    store.fails = None
+    until(lambda: not journal._health.is_open)
+    save, moved = journal._save_in_store, []
+
+    def save_and_change(key: str, raw: bytes, fence: int | None, due_ms: int) -> bool:
+        moved.append(key)
+        if moved == [key_of("one")] and is_settled:
+            journal.delete(two)
+            journal.settle_finished()
+        elif moved == [key_of("one")]:
+            journal.save(two.to_event_mode(5_000))
+        return bool(save(key, raw, fence, due_ms))
+
+    monkeypatch.setattr(journal, "_save_in_store", save_and_change)
+    journal.tick(0)
+    kept = {record.reservation_id: record.mode for record in records(store)}
+    assert kept == {"one": "commit"} | ({} if is_settled else {"two": "event"})
