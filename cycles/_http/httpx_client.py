@@ -9,10 +9,8 @@ httpx and httpx2 have clients of the same names; each is used with the classes o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any, Final, Generic, TypeVar, cast
@@ -35,13 +33,13 @@ from cycles._http.exchange import (
     too_large,
 )
 from cycles._http.httpx_requests import Headers, Requests
+from cycles._http.httpx_streams import bound_reads, join_writes, this_thread
 
 C = TypeVar("C", bound=httpx.Client | httpx.AsyncClient)
 
 _SENT: Final = ("http11.send_request_headers.started", "http2.send_request_headers.started")
 _CONNECTED: Final = ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
 _CONTENT_ENCODING: Final = b"content-encoding"
-_this_thread = threading.local()  # `deadline`: when the attempt of this thread ends
 
 
 class _Library:
@@ -87,15 +85,22 @@ class _Attempt:
         left = max(0.001, ends_at_s - now)
         wait = min(timeout_s, left)
         connect = min(wait, over.connect_timeout_s)
-        self._waits = {"pool": min(queue_timeout_s, left), "connect": connect, "write": wait, "read": wait}
+        self._waits: dict[str, float | None] = {
+            "pool": min(queue_timeout_s, left),
+            "connect": connect,
+            "write": wait,
+            "read": wait,
+        }
         self._extensions: dict[str, Any] = {}
         self._has_auth = over.client.auth is not None
+        self._has_body = False
         self._sent: float | None = None
         self._is_traced = False
 
     def request(self, method: str, target: str, headers: Headers, body: bytes, trace: Any) -> Any:
         """Return the request of this attempt, with its limits and the trace."""
         content = body if body or method == "POST" else None
+        self._has_body = bool(body)
         self._extensions = extensions = {"timeout": self._waits, "trace": trace}
         return self._over.requests.make(method, target, headers, content, extensions)
 
@@ -106,6 +111,7 @@ class _Attempt:
         if is_first:
             self._is_traced = True
             self.deadline = min(now + self._timeout_s, self._ends_at_s)
+        this_thread.is_sending_head = self._has_body and event == _SENT[0]
         if event in _SENT:
             self._sent = now
             if is_first and not self._has_auth:
@@ -116,15 +122,20 @@ class _Attempt:
         self._extensions.pop("trace", None)
 
     def trace_blocking(self, event: str, info: Mapping[str, object]) -> None:
-        """As `trace`; bounds the reads of this thread, and those of a new connection."""
+        """As `trace`; bounds the reads of this thread on the connections that it opened."""
         self.trace(event, info)
-        _this_thread.deadline = self.deadline
+        this_thread.deadline = self.deadline
         if event.endswith(_CONNECTED):
-            _bound_reads(info.get("return_value"))
+            bound_reads(info.get("return_value"))
+            join_writes(info.get("return_value"), is_async=False)
 
     async def trace_async(self, event: str, info: Mapping[str, object]) -> None:
-        """As `trace`."""
+        """As `trace`; one timer limits all that follows, so httpcore needs none for each read and write."""
+        if not self._is_traced:
+            self._waits["read"] = self._waits["write"] = None
         self.trace(event, info)
+        if event.endswith(_CONNECTED):
+            join_writes(info.get("return_value"), is_async=True)
 
     @property
     def shortest_s(self) -> float:
@@ -211,27 +222,6 @@ class _Watch:
         self._handle.cancel()
 
 
-def _bound_reads(stream: Any) -> None:
-    """Let every read on this connection end at the deadline of the attempt that reads.
-
-    httpcore gives each read of a response head the whole read timeout, so a server that sends one byte at a time would
-    never be timed out. A stream has the interface that httpcore documents: `read(max_bytes, timeout)`.
-    """
-    read = getattr(stream, "read", None)
-    if read is None:
-        return
-
-    def bounded(max_bytes: int, timeout: float | None = None) -> Any:
-        deadline = getattr(_this_thread, "deadline", None)
-        if deadline is not None:
-            left = max(0.001, deadline - time.monotonic())
-            timeout = left if timeout is None else min(timeout, left)
-        return read(max_bytes, timeout)
-
-    with contextlib.suppress(AttributeError):  # a stream with slots keeps its timeout for each read
-        stream.read = bounded
-
-
 class _OverHttpx(Generic[C]):
     """What blocking and async exchanges know of the client they send through."""
 
@@ -279,7 +269,7 @@ class BlockingClient(_OverHttpx[httpx.Client]):
             raise attempt.failed(error) from error
         finally:
             attempt.stop_trace()
-            _this_thread.deadline = None
+            this_thread.deadline = None
 
     @staticmethod
     def _read(attempt: _Attempt, response: httpx.Response) -> Reply:
