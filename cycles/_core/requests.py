@@ -87,6 +87,15 @@ def new_key() -> str:
     return secrets.token_hex(16)
 
 
+def new_keys(number: int) -> list[str]:
+    """Return new idempotency keys from one read of random bytes: at each read, another thread may take its turn.
+
+    They are never kept for later guards: a copy of the process, or of its machine, would use the same keys.
+    """
+    digits = secrets.token_hex(16 * number)
+    return [digits[start : start + 32] for start in range(0, 32 * number, 32)]
+
+
 def check_key(key: str) -> str:
     """Check a caller's idempotency key (`docs/protocol/idempotency.md#keys`) and return it.
 

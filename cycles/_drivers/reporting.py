@@ -50,7 +50,7 @@ class Tracer:
     def begin(self, request: ReserveRequest, known: str | None = None) -> str:
         """Return the trace id of a guard's requests, with their timeout, their headers and the trace of the guard.
 
-        `known` is the id of the guard's earlier requests: the tracer's own wins, else it is kept.
+        `known` is the id of the guard's earlier requests, or a new one: the tracer's own wins, else it is kept.
         """
         trace = None if self.trace is None else self.trace.begin(request)
         given = None if trace is None else trace.trace_id

@@ -116,7 +116,7 @@ class GuardState:
         self.unfinished: Record | Release | None = None  # set by `claim`, until it is done or in the background
         self.ahead: WrittenAhead | None = None
         self.counted: Amount | None = None  # what a callable `actual` returned for the usage so far, written ahead
-        self.commit_key: str | None = None  # set when the spend is written ahead; the commit has the same key
+        self.commit_key: str | None = None  # of the commit, and of the spend that is written ahead
         self.settlement: Settlement | None = None
         self.rejection: RejectedResponse | None = None  # the error response that ended it
         self.steps: int = 0

@@ -160,7 +160,7 @@ class Io(Protocol):
         ...
 
     def begin_trace(self, request: ReserveRequest, known: str | None = None) -> str:
-        """Return the trace id of the requests of a new guard; `known` is that of its earlier requests."""
+        """Return the trace id of the requests of a new guard: the tracer's, or `known`, or a new one."""
         ...
 
     async def approve(self, request: ReserveRequest) -> None:

@@ -12,7 +12,7 @@ from cycles._core.lifecycle import CALLER_LEFT, UNKNOWN_DECISION
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Success
 from cycles._core.protocol import CREATE_RESERVATION, is_allowed
 from cycles._core.records import file_name
-from cycles._core.requests import Call, is_id, new_key, trace_of
+from cycles._core.requests import Call, is_id, new_key, new_keys, trace_of
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
 from cycles._errors import (
@@ -61,8 +61,9 @@ async def open_lease(io: Io, request: ReserveRequest, take: Take) -> GuardState:
         ReservationNotActiveError: the caller's key replays a reservation that has ended.
         CyclesError: any other outcome that is no reservation.
     """
-    trace_id = io.begin_trace(request)
-    opening = open_with(io, request, trace_id, take)
+    keys = new_keys(3)
+    trace_id = io.begin_trace(request, keys.pop())
+    opening = open_with(io, request, trace_id, take, keys)
     trace = trace_of(trace_id)
     return await (opening if trace is None else traced(trace, opening))
 
@@ -78,15 +79,20 @@ async def traced(trace: Any, opening: Coroutine[Any, Any, GuardState]) -> GuardS
     return guard
 
 
-async def open_with(io: Io, request: ReserveRequest, trace_id: str, take: Take) -> GuardState:
-    """As `open_lease`, with the trace id of `begin_trace`. The tracer is not told about the guard."""
+async def open_with(
+    io: Io, request: ReserveRequest, trace_id: str, take: Take, keys: list[str] | None = None
+) -> GuardState:
+    """As `open_lease`, with the trace id of `begin_trace`, and new keys for the reserve and the commit.
+
+    The tracer is not told about the guard.
+    """
     if request.shadow:
         return await _open_shadow(io, request, trace_id)
     if not limits_apply():
-        return await _open(io, request, trace_id, take)
+        return await _open(io, request, trace_id, take, keys)
     held = HeldByLimits(request.estimate)
     try:
-        guard = await _open(io, request, trace_id, take)
+        guard = await _open(io, request, trace_id, take, keys)
         held.opened(guard)
     except BaseException:
         held.opened(None)
@@ -94,9 +100,10 @@ async def open_with(io: Io, request: ReserveRequest, trace_id: str, take: Take) 
     return guard
 
 
-async def _open(io: Io, request: ReserveRequest, trace_id: str, take: Take) -> GuardState:
+async def _open(io: Io, request: ReserveRequest, trace_id: str, take: Take, keys: list[str] | None) -> GuardState:
     await io.ensure_journal()
-    key = request.idempotency_key or new_key()
+    own_key, commit_key = keys or new_keys(2)
+    key = request.idempotency_key or own_key
     await io.approve(request)
     call, has_own_key = create_call(request, key, trace_id), request.idempotency_key is None
     create = _Create(io, call, has_own_key=has_own_key, retries=request.max_retries)
@@ -104,7 +111,9 @@ async def _open(io: Io, request: ReserveRequest, trace_id: str, take: Take) -> G
         create.unsettled = io.unsettled()
     try:
         try:
-            return await _open_or_wait(io, request, key, trace_id, create, take)
+            guard = await _open_or_wait(io, request, key, trace_id, create, take)
+            guard.commit_key = guard.commit_key or commit_key
+            return guard
         except CyclesError:
             create.clean_up()
             raise

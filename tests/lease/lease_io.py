@@ -18,7 +18,7 @@ class VirtualIo:
     def now_ms(self) -> float:
         return self.clock_ms
 
-    def begin_trace(self, request: ReserveRequest) -> str:
+    def begin_trace(self, request: ReserveRequest, known: str | None = None) -> str:
         return new_trace_id()
 
     def is_enabled_for(self, level: int) -> bool:
