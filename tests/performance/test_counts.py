@@ -28,7 +28,7 @@ MOST_STEPS = 1_000  # about 725 in Python 3.11; a regression that matters is lar
 MOST_STEPS_OF_THE_DECORATOR = 120
 BYTES_OF_RESERVE, BYTES_OF_COMMIT = 454, 379  # without what depends on the machine: the address, the version, the id
 INPUT_AND_OUTPUT = ("posix", "_socket", "socket", "select", "_io")
-SYSTEM_CALLS = {"send": 2, "recv": 2, "poll": 4, "urandom": 3}
+SYSTEM_CALLS = {"send": 2, "recv": 2, "poll": 4, "urandom": 1}
 """Of two keys, a trace id and two exchanges, which look whether the connection is alive, write, wait and read."""
 SYSTEM_CALLS_OF_THE_JOURNAL = {"lseek": 2, "write": 2, "replace": 2, "stat": 1}
 
