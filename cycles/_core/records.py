@@ -30,9 +30,9 @@ class RecordError(ValueError):
     """The bytes are no record of a known version, or the record cannot be encoded."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)  # not frozen: see `Call`
 class Record:
-    """One unfinished settlement: everything that another process needs to finish it.
+    """One unfinished settlement, never changed: everything that another process needs to finish it.
 
     Attributes:
         reservation_id: The server's id, or `event_record_id(key)` if there is no reservation.
@@ -143,9 +143,13 @@ def encode(record: Record) -> bytes:
         "not_before_ms": record.not_before_ms,
     }
     # Absent by default: other SDKs and earlier versions carry members that they do not know.
-    added = {name: value for name in _ADDED if (value := getattr(record, name)) not in (None, False)}
+    for name in _ADDED:
+        value = getattr(record, name)
+        if value not in (None, False):
+            members[name] = value
+    members |= record.extra
     try:
-        return compact({**members, **added, **record.extra})
+        return compact(members)
     except (TypeError, ValueError, RecursionError) as error:
         raise RecordError(f"the record of {record.reservation_id!r:.120} cannot be written as JSON: {error}") from error
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, SupportsIndex, TypeGuard
 
-from attrs import field, frozen
+from attrs import define, field
 
 from cycles._core.json_values import is_text
 from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT, EXTEND_RESERVATION, RELEASE_RESERVATION
@@ -65,9 +65,9 @@ def new_trace_id() -> str:
     return secrets.token_hex(16)
 
 
-@frozen
+@define  # not frozen, like other values that each call makes: to set a frozen member takes five times as long
 class Call:
-    """One request. `timeout_s` bounds the whole attempt in seconds; None is the client's own timeout.
+    """One request, never changed. `timeout_s` bounds the whole attempt in seconds; None is the client's own timeout.
 
     `headers` are added to those of every request. `trace_headers` replace the ``traceparent`` of `trace_id`.
     """
