@@ -43,10 +43,10 @@ from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationSummary
 from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._core.subjects import as_action
-from cycles._drivers.first_use import first_use
 from cycles._drivers.reporting import Observer, Reporter
 from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.reserve import create_call
+from cycles._http.first_use import first_use
 from cycles._version import public
 
 if TYPE_CHECKING:

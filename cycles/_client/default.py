@@ -11,7 +11,7 @@ from typing import Unpack
 from cycles._client.client import Cycles
 from cycles._client.decorator import F, guarded_by
 from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions
-from cycles._drivers.first_use import first_use
+from cycles._http.first_use import first_use
 from cycles._version import public
 
 _client: Cycles | None = None

@@ -30,13 +30,13 @@ from cycles._core.requests import new_key
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.settlement import FlushReport
 from cycles._core.subjects import LEVELS, Subject, as_action, as_subject
-from cycles._drivers.first_use import first_use
 from cycles._errors import InvalidRequestError
 from cycles._flows.io import run
 from cycles._flows.pool import PoolState
 from cycles._flows.pool_chunks import flush
 from cycles._flows.pool_parts import PooledOptions, PoolOptions
 from cycles._flows.reserve import create_call
+from cycles._http.first_use import first_use
 from cycles._version import public
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from cycles._core.outcome import Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.protocol import EXTEND_RESERVATION
 from cycles._core.requests import Call, TraceId
 from cycles._drivers.api_key import KeySource, KeyUnavailableError, is_rejected_key, no_key
-from cycles._drivers.first_use import first_use
 from cycles._drivers.reporting import Tracer
 from cycles._drivers.request_log import request_log
 from cycles._drivers.soft_limits import SoftLimits
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
+from cycles._http.first_use import first_use
 from cycles._wire.wire import Prepared, Wire, runtime_tables
 
 if TYPE_CHECKING:

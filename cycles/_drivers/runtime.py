@@ -22,7 +22,6 @@ from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._drivers.background import Background
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.channel import Channel
-from cycles._drivers.first_use import first_use
 from cycles._drivers.live_guards import LiveGuards
 from cycles._drivers.reporting import Reporter, logger
 from cycles._drivers.scheduler import Scheduler, WorkerPool
@@ -30,6 +29,7 @@ from cycles._drivers.soft_limits import SoftLimits
 from cycles._drivers.write_ahead import WriteAhead
 from cycles._flows.block_end import DROPPED, drop, end_later
 from cycles._flows.guard_state import GuardState
+from cycles._http.first_use import first_use
 from cycles._journal.client_records import Records
 from cycles._journal.open_journal import open_journal
 

@@ -1,18 +1,23 @@
 """HTTP/1.1 on one connection, without I/O: the bytes to write, and the reply in the bytes that were read.
 
-The plain case is read by `quick_http`. h11, a dependency of httpx, has the state machine for all others. The sockets
-are in the blocking and the asyncio connections.
+The plain case is read by `quick_http`. h11, a dependency of httpx, has the state machine for all others; it is loaded
+when it is first needed, because that takes longer than a call. The sockets are in the blocking and the asyncio
+connections.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import h11
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from cycles._core.secret import Secret
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply, decoded, too_large
+from cycles._http.first_use import first_use
 from cycles._http.quick_http import MAX_HEAD, Head, header_line, is_target, read_head
+
+if TYPE_CHECKING:
+    import h11
 
 
 class Http11:
@@ -44,7 +49,7 @@ class Http11:
             raise _not_http(error) from error
         self._request = method, path, headers, body
         if not is_target(path) or (last := self._last_line(headers)) is None:
-            return Secret(self._start_h11())
+            return Secret(self._start_h11(request_sent=False))
         length = b"Content-Length: %d\r\n\r\n" % len(body) if body or method == "POST" else b"\r\n"
         request = method.encode(), b" ", path, b" HTTP/1.1\r\n", self._common_lines, last, length, body
         return Secret(b"".join(request))  # it contains the API key
@@ -59,9 +64,14 @@ class Http11:
             self._common, self._common_lines = common, Secret(b"".join(filter(None, lines)))
         return header_line(headers[-1]) if headers else b""
 
-    def _start_h11(self) -> bytes:
+    def _start_h11(self, *, request_sent: bool) -> bytes:
         """Let h11 make the request, and read the response from now on. Returns the bytes of the request."""
         assert self._request is not None
+        try:
+            h11 = _h11()
+        except (ImportError, OSError, MemoryError) as error:  # the process has no free file descriptor, for example
+            message = f"h11 cannot be loaded: {error}; a process needs it, memory and free file descriptors"
+            raise ExchangeError(FailureKind.BROKEN, message, request_sent=request_sent) from error
         method, path, headers, body = self._request
         lines = [(b"Host", self._endpoint.authority), *headers]
         if body or method == "POST":
@@ -83,7 +93,7 @@ class Http11:
         if complete is not None:
             return complete
         read, self._read, self._quick = self._read, b"", None
-        self._start_h11()
+        self._start_h11(request_sent=True)
         connection = self._connection
         assert connection is not None
         if data:
@@ -93,6 +103,7 @@ class Http11:
         return self._feed_h11(connection, b"")
 
     def _feed_h11(self, connection: h11.Connection, data: bytes) -> bool:
+        h11 = _h11()
         if not data and connection.their_state is h11.SEND_RESPONSE:
             message = "the server closed the connection without a response"
             raise ExchangeError(FailureKind.BROKEN, message, request_sent=True)
@@ -116,6 +127,7 @@ class Http11:
         return None if len(read) > quick.end else len(read) == quick.end
 
     def _advance(self, connection: h11.Connection) -> bool:
+        h11 = _h11()
         while True:
             event = connection.next_event()
             if event is h11.NEED_DATA:
@@ -157,9 +169,17 @@ class Http11:
         connection, self._connection, self._request = self._connection, None, None
         if connection is None:
             return True
+        h11 = _h11()
         if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
             return False
         return not connection.trailing_data[0]  # bytes after the response belong to no request
+
+
+@cache
+def _h11() -> Any:
+    with first_use:  # a forked child would find the lock of an import held for ever
+        import h11
+    return h11
 
 
 def _not_http(error: Exception) -> ExchangeError:

@@ -113,9 +113,10 @@ class StoreJournal(StoreRecords):
             return False
         try:
             raw = encode(record)
-            return self._save_in_store(key, raw, None if held is None else held.fence, self.claim_ms)
         except RecordError:
             return False
+        try:
+            return self._save_in_store(key, raw, None if held is None else held.fence, self.claim_ms)
         except StoreError as error:
             self._health.failed(error)
             with self._lock:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import sys
 from typing import Any
 
 import h11
 import pytest
 
+from cycles._http import http11
 from cycles._http.exchange import Endpoint, ExchangeError
 from cycles._http.http11 import Http11
 from cycles._http.quick_http import MAX_BODY, _header, header_line, is_target, read_head
@@ -88,11 +90,24 @@ def test_a_plain_exchange_makes_no_h11_connection(monkeypatch: pytest.MonkeyPatc
         assert http.next_exchange()
 
 
+def test_without_h11_what_is_not_plain_fails_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http11, "_h11", http11._h11.__wrapped__)
+    monkeypatch.setitem(sys.modules, "h11", None)  # importing it raises ImportError
+    http = Http11(ENDPOINT, 1_000)
+    with pytest.raises(ExchangeError, match="h11 cannot be loaded: import of h11 halted") as unsent:
+        http.request("POST", "/v1/events", [(b"X", b"\xe4"), *HEADERS], b"{}")
+    assert not unsent.value.request_sent
+    http.request("POST", "/v1/events", HEADERS, b"{}")
+    with pytest.raises(ExchangeError, match="h11 cannot be loaded") as unread:
+        http.feed(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")
+    assert unread.value.request_sent
+
+
 def test_the_bytes_of_a_request_are_those_of_h11() -> None:
     for method, body in (("POST", b'{"a": 1}'), ("POST", b""), ("GET", b"")):
         quick = Http11(ENDPOINT, 1_000)
         sent = quick.request(method, "/v1/reservations?limit=1", HEADERS, body)
-        assert sent == quick._start_h11()
+        assert sent == quick._start_h11(request_sent=False)
 
 
 def test_one_connection_sends_each_request_with_its_own_headers() -> None:
@@ -101,7 +116,7 @@ def test_one_connection_sends_each_request_with_its_own_headers() -> None:
     for headers in ([*HEADERS, trace], [*HEADERS, other], [trace], [], HEADERS[1:], [*HEADERS[:1], trace], [*HEADERS]):
         fresh = Http11(ENDPOINT, 1_000)
         fresh.request("POST", "/v1/events", headers, b"{}")
-        assert connection.request("POST", "/v1/events", headers, b"{}") == fresh._start_h11()
+        assert connection.request("POST", "/v1/events", headers, b"{}") == fresh._start_h11(request_sent=False)
         assert connection.next_exchange()
 
 

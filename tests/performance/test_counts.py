@@ -225,3 +225,13 @@ def test_a_client_for_threads_loads_no_embedded_server_no_event_loop_and_no_http
     loaded = loaded_by(f"import cycles; client = {make}; client.reserve(cycles.tokens(1), action=('a', 'b'))")
     never = ("cycles.embedded", "uvicorn", "httpx", "httpcore", "anyio", "asyncio")
     assert not {name for name in loaded if name.startswith(never)}
+
+
+def test_only_a_response_that_is_not_plain_loads_the_parser_of_http(server: Stub) -> None:
+    client = f"cycles.Cycles(base_url={server.url!r}, api_key='k', tenant='acme', journal=False)"
+    call = f"import cycles; client = {client}; client.reserve(cycles.tokens(1), action=('a', 'b')).acquire().release()"
+    assert "h11" not in loaded_by(call)
+    make = "from cycles._http.http11 import Endpoint, Http11; http = Http11(Endpoint('http://x'), 99)"
+    read = "http.request('GET', '/', [], b''); http.feed(b'HTTP/1.1 500 Failed\\r\\nContent-Length: 0\\r\\n\\r\\n')"
+    assert "h11" not in loaded_by(make)
+    assert "h11" in loaded_by(f"{make}; {read}")
