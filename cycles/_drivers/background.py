@@ -274,7 +274,7 @@ class Background:
 
     def _callers_settle(self) -> bool:
         """Return whether a caller's own attempt at a settlement is in progress."""
-        return any(self._backlog.get(key) is None for key in self._records.settling())
+        return any(self._backlog.get(key) is None for key in self._records.in_progress())
 
     def _scan(self) -> None:
         try:

@@ -1,14 +1,12 @@
 """The thread that does the file work of event loops: in order, in batches, with few wake-ups.
 
-A task waits until its record is saved. It does not wait until its record is deleted: the thread does that together with
-the next save, or `SOON_S` after the last one at the latest. What several tasks need is done in one batch.
+A task waits until its record is saved or deleted. What other tasks need in the meantime is done in one batch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import queue
 import threading
 import time
@@ -19,18 +17,15 @@ from typing import Any, Final
 from cycles._core.records import Record
 
 IDLE_S: Final = 15.0  # then the thread ends; the next job starts another
-SOON_S: Final = 0.005  # so long after a save the thread needs no wake-up for what is to be deleted
 STUCK_S: Final = 4.0  # so long on one record: the file system hangs, and its tasks continue without their records
-
-logger = logging.getLogger("cycles")
 
 
 class _Job:
-    """Something to do with one argument, and the future of the task that waits for it, if one does."""
+    """Something to do with one argument, and the future of the task that waits for it."""
 
     __slots__ = ("argument", "done", "error", "result", "work")
 
-    def __init__(self, work: Callable[[Any], Any], argument: Any, done: asyncio.Future[Any] | None) -> None:
+    def __init__(self, work: Callable[[Any], Any], argument: Any, done: asyncio.Future[Any]) -> None:
         self.work = work
         self.argument = argument
         self.done = done
@@ -43,21 +38,19 @@ class _Job:
             self.result = self.work(self.argument)
         except Exception as error:  # a bug: it is raised in the task that waits, and the thread continues
             self.error = error
-            if self.done is None:
-                logger.exception("a record stays in the journal, because of a bug; report this traceback")
 
 
 class _Worker:
     """One thread, and what it does."""
 
-    __slots__ = ("batch", "replaced", "since_s", "sleeps_long", "thread", "wake_up")
+    __slots__ = ("batch", "replaced", "since_s", "sleeps", "thread", "wake_up")
 
     def __init__(self) -> None:
         self.thread: threading.Thread | None = None
         self.batch: list[_Job] = []  # begun or done; the tasks that wait do not know yet
         self.since_s: float | None = None  # when it began with the record that it saves or deletes
         self.replaced = False  # the file system hung, and another thread does the rest
-        self.sleeps_long: bool | None = None  # None: it is awake
+        self.sleeps = False
         self.wake_up: queue.SimpleQueue[None] = queue.SimpleQueue()
 
 
@@ -87,25 +80,15 @@ class JournalWriter:
         """Save the record, and return when it is saved; False if it cannot be."""
         return bool(await self._done_or_stuck(self._save, record))
 
-    def delete(self, record: Record) -> None:
-        """Delete the record soon: with the next one that is saved, or after `SOON_S`."""
-        self._jobs.append(_Job(self._delete, record, None))
-        worker = self._worker
-        if worker is None or worker.sleeps_long:
-            self._wake()
+    async def delete(self, record: Record) -> None:
+        """Delete the record, and return when it is deleted."""
+        await self._done_or_stuck(self._delete, record)
 
     async def run(self, work: Callable[[], Any]) -> Any:
         """Call a blocking function on the journal's thread, and return its result."""
         done = asyncio.get_running_loop().create_future()
         self._add(_Job(lambda _: work(), None, done))
         return await done
-
-    async def drain(self, timeout_s: float) -> None:
-        """Wait until everything that was given to the thread is done, for at most `timeout_s`."""
-        if self._worker is not None:
-            done = asyncio.get_running_loop().create_future()
-            self._add(_Job(bool, None, done))
-            await asyncio.wait([done], timeout=timeout_s)
 
     def close(self, timeout_s: float | None = None) -> None:
         """Do the remaining jobs and end the thread, waiting at most `timeout_s` for a file system that hangs."""
@@ -155,8 +138,8 @@ class JournalWriter:
         worker = self._worker
         if worker is None:
             self._start()
-        elif worker.sleeps_long is not None:
-            worker.sleeps_long = None
+        elif worker.sleeps:
+            worker.sleeps = False
             worker.wake_up.put(None)
 
     def _start(self) -> None:
@@ -176,22 +159,21 @@ class JournalWriter:
     def _work(self, worker: _Worker) -> None:
         idle = False
         while True:
-            saved = self._process(worker)
+            self._process(worker)
             if self._may_end(worker, idle=idle):
                 return
-            # What was saved is soon to be deleted.
-            idle = self._sleep(worker, SOON_S if saved else IDLE_S, long=not saved) and not saved
+            idle = self._sleep(worker)
 
-    def _sleep(self, worker: _Worker, seconds: float, *, long: bool) -> bool:
+    def _sleep(self, worker: _Worker) -> bool:
         """Wait for something to do; return True if nothing came."""
-        worker.sleeps_long = long
+        worker.sleeps = True
         try:
             if not self._jobs:  # looked at after it is said that this thread sleeps, so that no job is overlooked
-                worker.wake_up.get(timeout=seconds)
+                worker.wake_up.get(timeout=IDLE_S)
         except queue.Empty:
             return True
         finally:
-            worker.sleeps_long = None
+            worker.sleeps = False
         return False
 
     def _may_end(self, worker: _Worker, *, idle: bool) -> bool:
@@ -205,18 +187,16 @@ class JournalWriter:
                     self._worker = worker
             return worker.replaced or (self._worker is not worker and not self._jobs)
 
-    def _process(self, worker: _Worker) -> bool:
-        """Do all jobs, then notify each loop once. Return whether one of them was to save."""
-        batch, saved = worker.batch, False
+    def _process(self, worker: _Worker) -> None:
+        """Do all jobs, then notify each loop once."""
+        batch = worker.batch
         while not worker.replaced:
             try:
                 job = self._jobs.popleft()
             except IndexError:
                 break
             batch.append(job)
-            is_save = job.work is self._save
-            saved = saved or is_save
-            if is_save and self._save_many is not None:
+            if job.work is self._save and self._save_many is not None:
                 batch += self._do_saves(job, self._save_many)
             else:
                 worker.since_s = None if job.argument is None else time.monotonic()
@@ -225,7 +205,6 @@ class JournalWriter:
         if batch:
             worker.batch = []
             _notify(batch)
-        return saved
 
     def _do_saves(self, first: _Job, save_many: Callable[[list[Record]], list[bool]]) -> list[_Job]:
         """Save what consecutive jobs want to save, together; return those after the first."""
@@ -247,8 +226,7 @@ def _notify(batch: list[_Job]) -> None:
     """Give each task that waits its result, on its loop."""
     loops: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
     for job in batch:
-        if job.done is not None:
-            loops.setdefault(job.done.get_loop(), []).append(job)
+        loops.setdefault(job.done.get_loop(), []).append(job)
     for loop, jobs in loops.items():
         with contextlib.suppress(RuntimeError):  # the loop is closed, and no task waits
             loop.call_soon_threadsafe(_settle_all, jobs)
@@ -256,8 +234,7 @@ def _notify(batch: list[_Job]) -> None:
 
 def _settle_all(jobs: list[_Job]) -> None:
     for job in jobs:
-        if job.done is not None:
-            _settle(job.done, job.result, job.error)
+        _settle(job.done, job.result, job.error)
 
 
 def _settle(done: asyncio.Future[Any], result: Any, error: Exception | None = None) -> None:

@@ -129,11 +129,7 @@ class Runtime:
         """Flush the background, without blocking the loop."""
         from cycles._drivers.in_thread import call_in_thread
 
-        ends_at_s = time.monotonic() + timeout_s
-        report = await call_in_thread(partial(self.background.flush, timeout_s))
-        if "_journal_writer" in self.__dict__:
-            await self._journal_writer.drain(max(0.0, ends_at_s - time.monotonic()))
-        return report
+        return await call_in_thread(partial(self.background.flush, timeout_s))
 
     def close(self, flush_timeout_s: float | None = None) -> FlushReport:
         """Flush with a bounded wait, report what is left, end the threads. Idempotent.

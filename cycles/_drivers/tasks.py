@@ -101,10 +101,9 @@ class TaskIo(BaseIo):
             await self._writer.run(self._records.shared.ensure_available)
 
     async def delete(self, record: Record) -> None:
-        """Delete the record on the journal's thread, in a few milliseconds; nothing waits for that."""
+        """Delete the record on the journal's thread."""
         if self._records.journaled:
-            self._records.finished(record)
-            self._writer.delete(record)
+            await self._writer.delete(record)
         else:
             self._records.delete(record)
 

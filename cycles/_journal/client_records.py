@@ -49,10 +49,6 @@ class Records:
         self._in_progress.update({record.reservation_id: record for record in records})
         return [self.save(record) for record in records] if self._shared is None else self._shared.save_many(records)
 
-    def finished(self, record: Record) -> None:
-        """Note that a record is soon to be deleted: it is not pending any more, and no other may settle it here."""
-        self._in_progress[record.reservation_id] = None
-
     def delete(self, record: Record) -> None:
         """Delete a finished record. Blocks on the file system."""
         if self._journal is not None:
@@ -137,7 +133,3 @@ class Records:
     def in_progress(self) -> set[str]:
         """Return the file names of the records that are being settled, or are pending, in this process."""
         return {file_name(reservation_id) for reservation_id in list(self._in_progress)}
-
-    def settling(self) -> set[str]:
-        """Return the file names of those whose attempts go on, and that are kept in memory."""
-        return {file_name(reservation_id) for reservation_id, record in list(self._in_progress.items()) if record}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -51,18 +49,11 @@ class Files:
             assert self.changed.wait_for(lambda: set(entries) <= set(self.log), 60)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Let the other thread run until the condition holds."""
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0)
-
-
 def test_file_work_is_done_on_another_thread_in_order() -> None:
     async def main() -> None:
         for number in range(3):
             assert await journal_writer.save(record(number))
-            journal_writer.delete(record(number))
+            await journal_writer.delete(record(number))
 
     files = Files()
     journal_writer = JournalWriter(files.save, files.delete)
@@ -96,64 +87,12 @@ def test_saves_that_gather_during_a_write_wake_the_loop_once() -> None:
     journal_writer.close()
 
 
-def test_a_record_is_deleted_with_the_next_that_is_saved_and_wakes_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SOON_S", 60.0)
-
+def test_a_record_is_deleted_before_the_waiter_continues() -> None:
     async def main() -> None:
         await journal_writer.save(record(1))
-        worker = journal_writer._worker
-        assert worker is not None
-        await until(lambda: worker.sleeps_long is False)
-        journal_writer.delete(record(1))
-        assert worker.wake_up.empty()
         assert files.there == ["rsv-1"]
-        await journal_writer.save(record(2))
-        assert files.log == ["save rsv-1", "forget rsv-1", "save rsv-2"]
-
-    files = Files()
-    journal_writer = JournalWriter(files.save, files.delete)
-    asyncio.run(main())
-    journal_writer.close()
-
-
-@pytest.mark.parametrize("soon_s", [0.0, 0.005])
-def test_a_record_is_deleted_soon_if_no_other_is_saved(monkeypatch: pytest.MonkeyPatch, soon_s: float) -> None:
-    """Within the moment after a save by the thread itself, and after it because the thread is woken."""
-    monkeypatch.setattr(module, "SOON_S", soon_s)
-    monkeypatch.setattr(module, "IDLE_S", 600.0)
-
-    async def main() -> None:
-        for number in range(20):
-            await journal_writer.save(record(number))
-            worker = journal_writer._worker
-            assert worker is not None
-            if not soon_s:
-                await until(partial(getattr, worker, "sleeps_long"))
-            journal_writer.delete(record(number))
-            await asyncio.to_thread(files.wait_for, f"forget rsv-{number}")
-
-    files = Files()
-    journal_writer = JournalWriter(files.save, files.delete)
-    asyncio.run(main())
-    journal_writer.close()
-
-
-def test_draining_waits_for_what_is_to_be_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SOON_S", 60.0)
-
-    async def main() -> None:
-        await journal_writer.drain(60.0)
-        await journal_writer.save(record(1))
-        journal_writer.delete(record(1))
-        await journal_writer.drain(60.0)
+        await journal_writer.delete(record(1))
         assert files.there == []
-        files.gate.clear()
-        save = asyncio.ensure_future(journal_writer.save(record(2)))
-        await asyncio.sleep(0)
-        await journal_writer.drain(0.0)
-        assert not save.done()
-        files.gate.set()
-        assert await save
 
     files = Files()
     journal_writer = JournalWriter(files.save, files.delete)
@@ -161,18 +100,16 @@ def test_draining_waits_for_what_is_to_be_deleted(monkeypatch: pytest.MonkeyPatc
     journal_writer.close()
 
 
-def test_a_bug_in_deleting_is_logged_and_the_thread_continues(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_is_raised_in_the_task_that_waits_and_the_thread_continues() -> None:
     async def main() -> None:
-        journal_writer.delete(record(1))  # it is not there, for which these files raise ValueError
+        with pytest.raises(ValueError, match="not in list"):  # of these files: the record is not there
+            await journal_writer.delete(record(1))
         assert await journal_writer.save(record(2))
 
     files = Files()
     journal_writer = JournalWriter(files.save, files.delete)
     asyncio.run(main())
     journal_writer.close()
-    assert [line.getMessage() for line in caplog.records if line.name == "cycles"] == [
-        "a record stays in the journal, because of a bug; report this traceback"
-    ]
 
 
 def test_one_thread_serves_slow_settlements(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +125,7 @@ def test_one_thread_serves_slow_settlements(monkeypatch: pytest.MonkeyPatch) -> 
     async def main() -> None:
         for number in range(5):
             await journal_writer.save(record(number))
-            journal_writer.delete(record(number))
+            await journal_writer.delete(record(number))
 
     files = Files()
     journal_writer = JournalWriter(files.save, files.delete)
@@ -269,7 +206,7 @@ def test_where_no_thread_can_be_had_the_loop_writes_itself(monkeypatch: pytest.M
 
     async def main() -> None:
         assert await journal_writer.save(record(1))
-        journal_writer.delete(record(1))
+        await journal_writer.delete(record(1))
 
     files = Files()
     journal_writer = JournalWriter(files.save, files.delete)
