@@ -39,11 +39,7 @@ class ResponseHeaders(Mapping[str, str]):
 
 @define(init=False, unsafe_hash=True)
 class HttpResponse:
-    """The raw response of one request. It cannot be changed.
-
-    Attributes:
-        status: HTTP status.
-    """
+    """The raw response of one request. It cannot be changed."""
 
     _status: int
     _pairs: tuple[tuple[bytes, bytes], ...]
@@ -59,7 +55,8 @@ class HttpResponse:
         return f"HttpResponse(status={self._status})"
 
     @property
-    def status(self) -> int:  # documented with the class
+    def status(self) -> int:
+        """The HTTP status."""
         return self._status
 
     @property

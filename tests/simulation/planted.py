@@ -20,7 +20,6 @@ from tests.simulation.planted_faults import FAULTS, Fault
 from tests.simulation.planted_pool_faults import POOL_FAULTS
 
 ROOT: Final = Path(__file__).parents[2]
-MOST_SEEDS: Final = 400
 CHUNK: Final = 40
 
 
@@ -37,8 +36,8 @@ def apply(fault: Fault, folder: Path) -> None:
     path.write_text(text.replace(fault.old, fault.new), "utf-8")
 
 
-def seeds_until_found(fault: Fault, most: int = MOST_SEEDS) -> tuple[int | None, str]:
-    """Return how many seeds ran until one failed (None: none of `most` did), and what the first one found."""
+def seeds_until_found(fault: Fault) -> tuple[int | None, str]:
+    """Return how many seeds ran until one failed (None: none of `fault.most` did), and what the first one found."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for package in ("cycles", "cycles_client"):
@@ -47,7 +46,7 @@ def seeds_until_found(fault: Fault, most: int = MOST_SEEDS) -> tuple[int | None,
         shutil.copy(ROOT / "tests" / "__init__.py", folder / "tests" / "__init__.py")
         apply(fault, folder)
         environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(folder)}
-        for first in range(0, most, CHUNK):
+        for first in range(0, fault.most, CHUNK):
             command = [sys.executable, "-m", "tests.simulation.run", "--first", str(first), "--seeds", str(CHUNK)]
             done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
             found = re.search(r"^seed (\d+) failed:\n  (.*)", done.stdout, flags=re.MULTILINE)
@@ -62,13 +61,12 @@ def main() -> int:
     """Run every fault, or those whose name contains the argument. Return 1 if one is not found."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.planted")
     parser.add_argument("name", nargs="?", default="")
-    parser.add_argument("--most", type=int, default=MOST_SEEDS)
     options = parser.parse_args()
     missed = 0
     for fault in (*FAULTS, *POOL_FAULTS):
         if options.name not in fault.name:
             continue
-        seeds, what = seeds_until_found(fault, options.most)
+        seeds, what = seeds_until_found(fault)
         missed += seeds is None
         print(f"{'missed' if seeds is None else f'{seeds:4} seeds':10}  {fault.name}: {what[:110]}", flush=True)
     return 1 if missed else 0

@@ -9,12 +9,13 @@ from attrs import frozen
 
 @frozen
 class Fault:
-    """One planted fault: in `file`, the only occurrence of `old` becomes `new`."""
+    """One planted fault: in `file`, the only occurrence of `old` becomes `new`. At most `most` seeds must find it."""
 
     name: str
     file: str
     old: str
     new: str
+    most: int = 400
 
 
 FAULTS: Final = (
@@ -328,6 +329,7 @@ FAULTS: Final = (
         "cycles/_flows/settle.py",
         "    return Unresolved(_HELD_BACK) if _keeps_commit(io, record, guard) else None",
         "    return None",
+        most=4000,  # a disk must fail between the two, and the lease must be over
     ),
     # What callers get.
     Fault(
