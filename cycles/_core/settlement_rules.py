@@ -55,9 +55,10 @@ class Resend:
 
 @frozen
 class Lookup:
-    """Read the reservation: an earlier attempt may have committed it."""
+    """Read the reservation: an earlier attempt may have committed it, of this client (`sent_before`) or of another."""
 
     response: RejectedResponse
+    sent_before: bool = True
 
 
 NextStep: TypeAlias = Settled | Rejected | Unresolved | Resend | Lookup
@@ -95,6 +96,8 @@ def classify_settlement(record: Record, outcome: Outcome, now_ms: int, *, found:
         return changed
     if outcome.understood and outcome.code in _ANOTHER_REQUEST and _sent_before(record, found):
         return _earlier_attempt(record, outcome)
+    if outcome.understood and outcome.code == RESERVATION_FINALIZED and _may_be_reduced(record):
+        return Lookup(outcome, sent_before=False)
     if (reduced := _without_optional(record, outcome)) is not None:
         return reduced
     if outcome.understood:
@@ -193,6 +196,11 @@ def _sent_before(record: Record, found: bool) -> bool:
     return found or record.attempt_unknown or record.previous_body is not None
 
 
+def _may_be_reduced(record: Record) -> bool:
+    """Return whether another process that has found the record may have committed its estimate, under another key."""
+    return record.mode == "commit" and record.estimate is not None and record.excess is None
+
+
 def _earlier_attempt(record: Record, response: RejectedResponse) -> NextStep:
     if record.mode == "commit":
         return Lookup(response)
@@ -217,8 +225,17 @@ def _without_optional(record: Record, response: RejectedResponse) -> Resend | No
     return Resend(_remembering(record, record.with_body(reduced)), omitted)
 
 
-def after_lookup(record: Record, response: RejectedResponse, outcome: Outcome) -> Settled | Rejected | Unresolved:
-    """Return what the state of the reservation means for a commit that may have been received before."""
+def after_lookup(
+    record: Record, response: RejectedResponse, outcome: Outcome, *, sent_before: bool = True
+) -> Settled | Rejected | Unresolved:
+    """Return what the state of the reservation means for a commit that may have been received before.
+
+    Args:
+        record: The record whose commit was rejected.
+        response: The error response to it.
+        outcome: The response to the request for the reservation.
+        sent_before: Whether the record may have been sent before; else only its estimate may be committed.
+    """
     if not isinstance(outcome, Success):
         return Unresolved(outcome)
     found = ReservationDetail.read(outcome.body, **outcome.ids)
@@ -229,6 +246,8 @@ def after_lookup(record: Record, response: RejectedResponse, outcome: Outcome) -
     if charged.amount == record.estimate and not may_cap:  # another process has charged the estimate for this record
         record = _estimate_only(record, evolve(response, code=BUDGET_EXCEEDED))
         actual = actual_of(record)
+    elif not sent_before:
+        return Rejected(response, response.code or "")
     # The same key with a larger amount: the record is an earlier state of what was committed, from the log of spend.
     is_earlier = response.code == IDEMPOTENCY_MISMATCH and record.excess is None and charged.amount > actual.amount
     if charged.amount == actual.amount or is_earlier or (may_cap and charged.amount < actual.amount):

@@ -255,6 +255,20 @@ def test_an_estimate_that_another_process_charged_leaves_the_excess_only() -> No
     assert result.charged.charged == tokens(5)
 
 
+def test_a_first_commit_asks_whether_another_process_has_committed_the_estimate() -> None:
+    """A forked child may find the record of a caller that is still sending it, and commit the estimate."""
+    step = classify_settlement(ABOVE, refusal(409, "RESERVATION_FINALIZED"), NOW)
+    assert isinstance(step, Lookup)
+    assert not step.sent_before
+    for record, code in ((COMMIT, "RESERVATION_FINALIZED"), (ABOVE, "IDEMPOTENCY_MISMATCH")):
+        assert isinstance(classify_settlement(record, refusal(409, code), NOW), Rejected)
+    for amount, left in ((5, "r1:excess"), (7, None), (4, None)):
+        found = success(**{**DETAIL, "committed": {"unit": "TOKENS", "amount": amount}})
+        result = after_lookup(ABOVE, step.response, found, sent_before=False)
+        assert isinstance(result, Rejected)
+        assert (None if result.kept is None else result.kept.reservation_id) == left
+
+
 def test_an_estimate_that_was_charged_because_no_more_was_left_is_settled() -> None:
     event = {**(COMMIT.event_fallback_body or {}), "overage_policy": "ALLOW_IF_AVAILABLE"}
     found = success(**{**DETAIL, "committed": {"unit": "TOKENS", "amount": 5}})
