@@ -15,7 +15,7 @@ import pytest
 import cycles
 
 from .fault_run import Run, end_during
-from .reference import ReferenceServers
+from .reference import ReferenceServers, wait_until
 
 # Read when the suite is collected: while tests run, the environment has no settings of a developer.
 FOLDER = os.environ.get("CYCLES_REFERENCE_FOLDER")
@@ -74,6 +74,8 @@ def test_guards_that_end_while_the_server_is_down_until_their_leases_are_over(
     batch.finish()
     servers.start()
     run.settle()
+    # The server releases what expired reservations hold when it next looks for them.
+    wait_until(lambda: not any(reserved for _, reserved in servers.numbers(run.agents(GUARDS)).values()))
     run.compare(servers.numbers(run.agents(GUARDS)))
 
 
