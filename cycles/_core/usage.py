@@ -379,15 +379,12 @@ def settlement_metrics(
         usage: The guard's running account, used if `given` is None; None if nothing was counted.
         latency_ms: The measured time of the block, used if neither has a latency.
     """
-    wire: dict[str, Any] = {}
-    left_out: list[str] = []
-    custom = None
     if given is not None:
-        wire = given.to_dict()
+        wire, left_out = given.to_dict(), list[str]()
         custom = wire.pop("custom", None)
-    elif usage is not None:
-        wire, left_out = usage._wire()
-        custom = usage._all_custom()
+    else:
+        wire, left_out = ({}, []) if usage is None else usage._wire()
+        custom = None if usage is None else usage._all_custom()
     if custom:
         wire["custom"], lost = salvage_json(custom, "metrics.custom")
         left_out += lost
