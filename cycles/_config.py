@@ -109,7 +109,8 @@ class Config:
         journal_store: A store that a fleet shares: a URL (variable ``CYCLES_JOURNAL_URL``) or a `JournalStore`.
         journal_claim_ms: How long a record in a store belongs to its owner without a renewal, in milliseconds.
         journal_store_timeout: Seconds that one operation of the store may take.
-        journal_outage: While the store fails, records are kept on ``"disk"`` or in ``"memory"``, or also ``"refuse"``.
+        journal_outage: Where records are kept while the store fails: on ``"disk"`` or in ``"memory"``. With
+            ``"refuse"`` they are kept on disk, and nothing is reserved.
         journal_checkpoint_ms: How often the sum of an open chunk of a pool is put into the store, in milliseconds.
         flush_timeout: Seconds that closing the client, or the interpreter's exit, waits for pending settlements.
         lease_policy: What happens if a lease is lost: ``"warn"``, ``"fail_on_finalize"`` or ``"cancel"``.

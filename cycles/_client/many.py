@@ -53,7 +53,7 @@ class MakesMany:
             grace_period_ms: As for `reserve`, for chunks.
             overage_policy: As for `reserve`, for an actual that no chunk has space for.
             metadata: JSON values to store with each chunk.
-            lease_policy: Of guards that have none of their own.
+            lease_policy: For guards that do not set their own.
             shadow: As for `reserve`: one dry run for each chunk, nothing is held and nothing is settled.
             on_unavailable: As for `reserve`, if no chunk can be opened.
             settle_ms: Age in milliseconds at which a chunk is settled, at most four times `ttl_ms`.

@@ -65,7 +65,7 @@ def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
 
 
 def _request(client: PoolOwner, given: dict[str, Any], chunk: Amount) -> ReserveRequest:
-    """Return the reserve request of the pool's chunks, with the options of the client where none is given."""
+    """Return the reserve request of the pool's chunks. An option that is not given comes from the client."""
     config, context = client.config, client._context()
     if given["timeout"] is not None:
         checked_timeout(given["timeout"])

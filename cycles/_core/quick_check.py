@@ -1,8 +1,8 @@
 """Generate one Python function per schema, which accepts valid values without a call for each member.
 
 `cycles/_core/schema.py` decides what is valid and what is wrong. The function only recognizes values that are surely
-valid; every other value it passes on to the checker of `schema.py`, and so it does with parts that it does not know.
-Nothing of a schema becomes code but literals: names and texts as `ascii` writes them, and integers.
+valid. It forwards every other value to the checker of `schema.py`, and also the parts that it does not know.
+Nothing of a schema becomes code but literals: names and strings as `ascii` writes them, and integers.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class _Writer:
             self._reject(f"not ({' or '.join(branch or 'True' for branch in branches)})", depth)
 
     def _others(self, rest: _Schema, members: Iterable[str], value: str, depth: int) -> None:
-        """Write the test of the members that have no schema of their own."""
+        """Write the test of the members that `properties` does not name."""
         name, member = self._variable(), self._variable()
         if members:
             self._line(f"for {name}, {member} in {value}.items():", depth)

@@ -86,7 +86,7 @@ class Checkers(dict[str, Check]):
 
     def _quick(self, schema: Mapping[str, Any], full: Check) -> Check | None:
         if not self._lock.acquire(blocking=False):
-            return None  # a check waits for nobody; the next one tries again
+            return None  # a check does not wait for another thread; the next one tries again
         try:
             from cycles._core.quick_check import quick_check
 
@@ -98,7 +98,7 @@ class Checkers(dict[str, Check]):
                 test_of=lambda part, bounds: self._compile(part, bounds=bounds),
                 search_of=_search,
             )
-        except (ImportError, MemoryError, RecursionError):  # the process ends, or has no room for it now
+        except (ImportError, MemoryError, RecursionError):  # the process ends, or has no memory for it now
             return None
         finally:
             self._lock.release()

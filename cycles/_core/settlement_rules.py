@@ -186,7 +186,7 @@ def _after_event(record: Record, response: RejectedResponse) -> NextStep | None:
 
 
 def _remembering(record: Record, changed: Record) -> Record:
-    """Keep the earlier body: it may have been received, whatever the response to it was."""
+    """Keep the earlier body: the server may have received it, even if its response was an error."""
     if record.previous_body == BOTH_SENT or (record.previous_body is not None and not record.attempt_unknown):
         return changed
     return evolve(changed, previous_body=record.body)

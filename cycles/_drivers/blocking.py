@@ -95,7 +95,7 @@ class BlockingIo(BaseIo):
         return self._background.pending_record(reservation_id)
 
     async def call_user(self, function: Callable[[T], Any], argument: T) -> Any:
-        """Call a function of the user in this thread; a coroutine function runs in an event loop of its own."""
+        """Call a function of the user in this thread; a coroutine function runs in a new event loop."""
         result = function(argument)
         return run_coroutine(result) if inspect.isawaitable(result) else result
 

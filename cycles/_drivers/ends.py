@@ -1,4 +1,4 @@
-"""The ends of guards for which no caller waits: in new threads, because the garbage collector may ask for them."""
+"""The ends of guards for which no caller waits: in new threads, because the garbage collector may request them."""
 
 from __future__ import annotations
 

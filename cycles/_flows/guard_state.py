@@ -162,7 +162,7 @@ class GuardState:
 
     @property
     def counted_usage(self) -> Usage | None:
-        """What `usage` is, or None if nothing has asked for it."""
+        """The value of `usage`, or None if it was never read."""
         return self._usage
 
     @property

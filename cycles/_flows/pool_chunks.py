@@ -277,7 +277,7 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
     )
     if pool.closed:
         pool.seal(result, now=True)
-    elif not result.is_live(now_ms):  # another chunk could be as late: nobody waits for one after the other
+    elif not result.is_live(now_ms):  # another chunk could be as late, so the waiting callers reserve directly
         pool.seal(result)
         pool.fail_waiters(sub, Move.DIRECT)
     pool.serve(sub)

@@ -122,7 +122,7 @@ class PooledState(GuardState):
 
     @property
     def charged(self) -> Amount | None:
-        """What an event of its own charged; the rest is charged with the chunk."""
+        """What a separate event charged; the rest is charged with the chunk."""
         own = self._own_settlement if self.is_separate else None if self.excess is None else self.excess.settlement
         return None if own is None else own.charged
 

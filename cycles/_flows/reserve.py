@@ -84,7 +84,7 @@ async def open_with(
 ) -> GuardState:
     """As `open_lease`, with the trace id of `begin_trace`, and new keys for the reserve and the commit.
 
-    The tracer is not told about the guard.
+    The tracer is not notified of the guard.
     """
     if request.shadow:
         return await _open_shadow(io, request, trace_id)

@@ -17,7 +17,7 @@ DEADLINE_S: Final = 2.0  # far above what a slow disk needs, and short enough fo
 MOST_HANGING: Final = (
     8  # calls that hang at the same time; then the whole file system hangs, and others fail immediately
 )
-RECENT_S: Final = 0.1  # a directory that has responded since then is used without a thread of its own
+RECENT_S: Final = 0.1  # a directory that has responded since then is used without a separate thread
 
 
 class BoundedCalls:

@@ -86,7 +86,7 @@ class Records:
     def latest(self, record: Record) -> Record:
         """Return the form of this record that was saved last: an interrupted settlement continues with that.
 
-        It may be an event that was sent already. Its commit form would forget so.
+        It may be an event that was sent already, which its commit form does not record.
         """
         return self._in_progress.get(record.reservation_id) or record
 

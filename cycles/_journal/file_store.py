@@ -155,7 +155,7 @@ class FileStore:
                         os.unlink(folder + name)
 
     def close(self) -> None:
-        """Remove the files that are kept for reuse. A record can be saved afterwards, in a file of its own."""
+        """Remove the files that are kept for reuse. A record can be saved afterwards, in a new file."""
         with contextlib.suppress(OSError):
             self._calls.call(self.known_folder, lambda _: self._spares.close())
 

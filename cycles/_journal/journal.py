@@ -131,7 +131,7 @@ class Journal:
         """Return the record, or what another worker has made of it: the event that is stored, or None if it is settled.
 
         Both may settle a record at the same time. An event must not become a commit again, and a settled record must
-        not come back: it could be sent after the server has deleted its key.
+        not be stored again: it could be sent after the server has deleted its key.
         """
         try:
             stored = decode(self._files.read(file_name(record.reservation_id)))

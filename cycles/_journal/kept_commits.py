@@ -8,7 +8,7 @@ from cycles._core.records import Record
 
 
 class KeptCommits:
-    """The ids of the reservations whose commit may be stored, as far as their events have asked."""
+    """The ids of the reservations whose commit may still be stored although an event replaces it."""
 
     def __init__(self) -> None:
         self._ids: set[str] = set()

@@ -107,7 +107,7 @@ class PostgresLink:
         return connection
 
     def _is_usable(self, connection: Any) -> bool:
-        """Return False if the connection is over, also if the server closed it while nobody used it."""
+        """Return False if the connection is over, also if the server closed it while it was idle."""
         try:
             while connection.status == self._pq.ConnStatus.OK and _is_ready(connection.socket, 0.0, writes=False):
                 connection.consume_input()

@@ -1,6 +1,6 @@
 """One connection to Redis that `RedisStore` keeps for its puts.
 
-A commit waits for its put. A client of redis-py takes a connection from its pool for each command and gives it back,
+A commit waits for its put. A client of redis-py takes a connection from its pool for each command and releases it,
 which takes longer than Redis needs to save the record.
 """
 
@@ -22,7 +22,7 @@ class RedisLink:
         module: The package `redis`.
         client: The client of the store, whose settings and pool the connection has.
         repeat_s: A command is sent once more if the connection was lost within this time: the server has closed it
-            while nobody used it. The scripts of puts may run twice.
+            while it was idle. The scripts of puts may run twice.
     """
 
     def __init__(self, module: Any, client: Any, repeat_s: float) -> None:

@@ -33,7 +33,7 @@ def text_map(name: str, values: object) -> dict[str, Any] | None:
 
 
 def lowered(name: str, text: object) -> str | None:
-    """Return a text in lower case, as servers store scopes, or None.
+    """Return a string in lower case, as servers store scopes, or None.
 
     Raises:
         InvalidRequestError: naming the argument.

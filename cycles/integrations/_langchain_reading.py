@@ -118,5 +118,5 @@ def tool_name(tool: Any) -> str:
 
 
 def whole(value: Any) -> int | None:
-    """Return a setting that is a whole number."""
+    """Return a setting if it is an integer, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -74,7 +74,7 @@ class TaskGuard:
         Args:
             function: The function or coroutine function of the task.
             attempt_of: Returns the attempt that runs, or None if the function is called directly.
-            failed: Returns whether a result asks the queue for another attempt.
+            failed: Returns whether a result makes the queue run another attempt.
         """
         if not callable(function) or isinstance(function, type):
             raise InvalidRequestError(f"{function!r:.80} cannot be guarded: decorate the function of the task")

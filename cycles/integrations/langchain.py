@@ -159,7 +159,7 @@ class CyclesMiddleware(AgentMiddleware[Any, Any]):
         )
 
     def _within_caps(self, request: ModelRequest[Any], guard: Guard | AsyncGuard) -> ModelRequest[Any]:
-        """Return a copy of the request that asks for no more than the caps allow."""
+        """Return a copy of the request with the limits of the caps."""
         if not guard.is_capped:
             return request
         changes: dict[str, Any] = {}

@@ -19,7 +19,7 @@ class FailureKind(StrEnum):
     AMBIGUOUS = "ambiguous"  # `docs/protocol/responses.md#ambiguous-responses`
     SERVER = "server"  # 5xx
     RATE_LIMITED = "rate_limited"  # 429
-    KEY_REJECTED = "key_rejected"  # 401, 403: the key can be corrected, and a store that is down can come back
+    KEY_REJECTED = "key_rejected"  # 401, 403: the key can be corrected, and the server's store can start again
     REJECTED = "rejected"  # any other 4xx
 
 
