@@ -1,1 +1,1 @@
-"""Protocol 0.1.26 as users see it: action kinds, policies, denial details and observe mode, on a server that has them."""
+"""Protocol 0.1.26 as users see it: action kinds, policies, denial details and observe mode."""
