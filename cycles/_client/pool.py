@@ -144,9 +144,10 @@ class Pool(ClosedByItsBlock):
         state = self._state(runtime)
         given = (action, subject, actual, metadata, lease_policy)
         if given == _NOTHING and current_subject() is None:
-            if self._usual is None or self._usual[0] is not state:
-                self._usual = (state, self._options_of(runtime, state, self._request, None))
-            return PooledReservation(runtime, state, estimate, self._usual[1], wait and checked_wait(wait))
+            usual = self._usual
+            if usual is None or usual[0] is not state or usual[1].sub is None or not usual[1].sub.has_place:
+                usual = self._usual = (state, self._options_of(runtime, state, self._request, None))
+            return PooledReservation(runtime, state, estimate, usual[1], wait and checked_wait(wait))
         request = evolve(
             self._request,
             action=self._request.action if action is None else as_action(action),

@@ -41,6 +41,7 @@ class PoolState:
         self.direct: list[tuple[GuardState, int]] = []  # guards that were reserved without the pool
         self.spent: int = 0
         self.live: int = 0
+        self.awaited: int = 0  # estimates of guards that wait, or that are being reserved directly
         self.excess: int = 0
         self.opened: int = 0
         self.denied: int = 0
@@ -56,7 +57,9 @@ class PoolState:
         if sub is None:
             with self.lock:
                 if len(self.subs) >= self.options.max_scopes:
-                    self.subs = {known: each for known, each in self.subs.items() if not each.is_idle}
+                    for idle in [each for each in self.subs.values() if each.is_idle]:
+                        idle.has_place = False
+                        del self.subs[idle.key]
                 if len(self.subs) >= self.options.max_scopes:
                     return None
                 sub = self.subs.setdefault(key, SubPool(key, subject, self.options))
@@ -93,22 +96,42 @@ class PoolState:
                 return chunk
         return None
 
-    def wait_for(self, sub: SubPool, waiter: Waiter) -> None:
-        """Let a guard wait for its turn; it may have its result when this returns."""
+    def wait_for(self, waiter: Waiter) -> None:
+        """Let a guard wait for its turn; it may have its result when this returns.
+
+        Until it has a chunk, or `end_admission` is called, its estimate counts for the limit of the pool.
+        """
         with self.lock:
             if self.options.limit is not None:
                 self._check_limit(waiter.estimate)
+            self.awaited += waiter.estimate
+            sub = waiter.sub
+            if sub is not None and not sub.has_place:
+                sub = waiter.sub = self.sub_pool(sub.key, sub.subject)
+            if sub is None:
+                waiter.result = _closed() if self.closed else Move.DIRECT
+                waiter.signal.set()
+                return
             sub.waiters.append(waiter)
             self.serve(sub)
 
-    def abandon(self, sub: SubPool, waiter: Waiter) -> None:
+    def abandon(self, waiter: Waiter) -> None:
         """Remove a guard whose caller was interrupted while it waited."""
         with self.lock:
-            if waiter in sub.waiters:
-                sub.waiters.remove(waiter)
-            elif isinstance(waiter.result, PoolChunk):
+            sub = waiter.sub
+            if isinstance(waiter.result, PoolChunk):
                 self.release(waiter.result, waiter.estimate)
-            self.serve(sub)
+            else:
+                self.end_admission(waiter.estimate)
+            if sub is not None:
+                if waiter in sub.waiters:
+                    sub.waiters.remove(waiter)
+                self.serve(sub)
+
+    def end_admission(self, estimate: int) -> None:
+        """Count a guard no longer that waited and was not admitted into a chunk."""
+        with self.lock:
+            self.awaited -= estimate
 
     def serve(self, sub: SubPool) -> None:
         """Give every waiter its result that can have one, first come, first served. The lock is held."""
@@ -118,12 +141,14 @@ class PoolState:
             if result is None:
                 return
             sub.waiters.popleft()
+            if isinstance(result, PoolChunk):
+                self.awaited -= waiter.estimate  # it is in `live`
             waiter.result = result
             waiter.signal.set()
 
     def _result_for(self, sub: SubPool, waiter: Waiter) -> Admitted | None:
         if self.closed:
-            return CyclesError("this pool is closed: make a new one with client.pool(...)")
+            return _closed()
         now_ms, allotment = self.io.now_ms(), sub.allotment
         if sub.direct_only:
             return Move.DIRECT
@@ -169,15 +194,10 @@ class PoolState:
 
     # --- the limit of the pool ------------------------------------------------------------------------------
 
-    def check_limit(self, estimate: int) -> None:
-        """Raise the error POOL_LIMIT if the pool may not spend this estimate too."""
-        with self.lock:
-            self._check_limit(estimate)
-
     def _check_limit(self, estimate: int) -> None:
         limit = self.options.limit
         assert limit is not None
-        used = self.spent + self.live + self.held_directly()
+        used = self.spent + self.live + self.awaited + self.held_directly()
         if used + estimate <= limit:
             return
         self.denied += 1
@@ -205,9 +225,10 @@ class PoolState:
         return held
 
     def add_direct(self, guard: GuardState, estimate: int) -> None:
-        """Count a guard that was reserved without the pool."""
+        """Count a guard that waited and was reserved without the pool."""
         with self.lock:
             self.held_directly()
+            self.end_admission(estimate)
             self.directs += 1
             self.direct.append((guard, estimate))
 
@@ -308,6 +329,10 @@ class PoolState:
         """Settle a chunk that has reached `settle_ms`, when its last guard has ended."""
         with self.lock:
             self.drain(chunk)
+
+
+def _closed() -> CyclesError:
+    return CyclesError("this pool is closed: make a new one with client.pool(...)")
 
 
 class ChunkFlows(Protocol):

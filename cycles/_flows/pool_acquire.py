@@ -78,10 +78,9 @@ async def _acquire_once(io: Io, wanted: _Admission) -> GuardState:
     pool, options, estimate = wanted.pool, wanted.options, wanted.request.estimate
     held = HeldByLimits(estimate) if limits_apply() else None
     try:
-        result: Admitted = Move.DIRECT
-        if options.sub is not None:
-            result = await _admitted(io, pool, estimate.amount, options.sub)
+        result = await _admitted(io, pool, estimate.amount, options.sub)
         if isinstance(result, CyclesError):
+            pool.end_admission(estimate.amount)
             raise result
         if isinstance(result, PoolChunk):
             state: GuardState = PooledState(pool, result, estimate, options, io.now_ms(), wanted.trace_id)
@@ -101,16 +100,16 @@ async def _acquire_once(io: Io, wanted: _Admission) -> GuardState:
     return state
 
 
-async def _admitted(io: Io, pool: PoolState, estimate: int, sub: SubPool) -> Admitted:
-    chunk = pool.admit(sub, estimate, io.now_ms())
+async def _admitted(io: Io, pool: PoolState, estimate: int, sub: SubPool | None) -> Admitted:
+    chunk = None if sub is None else pool.admit(sub, estimate, io.now_ms())
     if chunk is not None:
         return chunk
-    waiter = Waiter(estimate)
-    pool.wait_for(sub, waiter)
+    waiter = Waiter(sub, estimate)
+    pool.wait_for(waiter)
     try:
         await io.wait(waiter.signal)
     except BaseException:
-        pool.abandon(sub, waiter)
+        pool.abandon(waiter)
         raise
     assert waiter.result is not None
     return waiter.result
@@ -119,10 +118,12 @@ async def _admitted(io: Io, pool: PoolState, estimate: int, sub: SubPool) -> Adm
 async def _reserve_directly(io: Io, wanted: _Admission) -> GuardState:
     """Reserve a guard without the pool, with two requests."""
     pool, request = wanted.pool, wanted.request
-    if pool.options.limit is not None:
-        pool.check_limit(request.estimate.amount)
-    with exempt_from_approval():  # it is approved
-        guard = await open_with(io, request, wanted.trace_id, wanted.take)
+    try:
+        with exempt_from_approval():  # it is approved
+            guard = await open_with(io, request, wanted.trace_id, wanted.take)
+    except BaseException:
+        pool.end_admission(request.estimate.amount)
+        raise
     pool.add_direct(guard, request.estimate.amount)
     return guard
 

@@ -179,6 +179,7 @@ class SubPool:
         "denied_amount",
         "direct_only",
         "floor",
+        "has_place",
         "key",
         "subject",
         "waiters",
@@ -193,6 +194,7 @@ class SubPool:
         self.direct_only: bool = False  # no log can be made
         self.floor: int = 0  # the largest estimate that waits for the opening chunk
         self.admitted: int = 0  # guards so far
+        self.has_place: bool = True  # False: it was idle, and another scope set got its place
 
     @property
     def is_idle(self) -> bool:
@@ -207,9 +209,10 @@ Admitted: TypeAlias = "PoolChunk | Move | CyclesError | GuardState"
 class Waiter:
     """One guard that waits for a chunk."""
 
-    __slots__ = ("estimate", "result", "signal")
+    __slots__ = ("estimate", "result", "signal", "sub")
 
-    def __init__(self, estimate: int) -> None:
+    def __init__(self, sub: SubPool | None, estimate: int) -> None:
+        self.sub: SubPool | None = sub  # None: it has none, and is reserved directly
         self.estimate: int = estimate
         self.result: Admitted | None = None
         self.signal: Signal = Signal()

@@ -146,6 +146,44 @@ class TestScopes:
         with cycles.subject(agent="b"):
             assert use(pool, 10, 1).is_pooled
 
+    def test_a_scope_set_that_gave_up_its_place_gets_another_one(self, client: cycles.Cycles, shop: Shop) -> None:
+        pool = pool_of(client, max_scopes=1)
+        described = pool.reserve(T(10))
+        use(pool, 10, 1)
+        pool.flush()
+        with cycles.subject(agent="a"):
+            use(pool, 10, 1)
+        with described as guard:
+            assert not guard.is_pooled, "another scope set has its place"
+            guard.commit(T(1))
+        pool.flush()
+        with described as guard:
+            guard.commit(T(1))
+        assert guard.is_pooled
+        assert guard.reservation_id == use(pool, 10, 1).reservation_id
+        assert pool.stats().held.amount == shop.money()[1]
+
+    def test_a_guard_without_a_place_does_not_keep_later_ones_out(self, client: cycles.Cycles) -> None:
+        pool = pool_of(client, max_scopes=1)
+        with cycles.subject(agent="a"):
+            use(pool, 10, 1)
+        assert not use(pool, 10, 1).is_pooled
+        pool.flush()
+        assert use(pool, 10, 1).is_pooled
+
+    def test_a_closed_pool_reserves_nothing_for_a_scope_set_without_a_place(
+        self, client: cycles.Cycles, shop: Shop
+    ) -> None:
+        pool = pool_of(client, max_scopes=1)
+        with cycles.subject(agent="a"):
+            use(pool, 10, 1)
+        described = pool.reserve(T(10))
+        pool.close()
+        before = shop.count("reserve")
+        with pytest.raises(cycles.CyclesError, match="this pool is closed"):
+            described.acquire()
+        assert shop.count("reserve") == before
+
     def test_many_subjects_fill_no_memory(self, client: cycles.Cycles) -> None:
         pool = pool_of(client, max_scopes=1)
         for number in range(300):

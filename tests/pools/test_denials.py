@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
@@ -138,6 +139,30 @@ class TestLimit:
             pool.reserve(T(71)).acquire()
         with pytest.raises(cycles.BudgetExceededError):
             pool.reserve(T(150)).acquire()
+
+    @pytest.mark.parametrize("estimate", [10, 150])  # in the first chunk, and reserved directly
+    async def test_guards_that_are_admitted_at_the_same_time_share_the_limit(
+        self, client: cycles.Cycles, shop: Shop, estimate: int
+    ) -> None:
+        shop.faults.delay("reserve", 0.01, times=None)
+        pool = pool_of(client, limit=T(3 * estimate))
+        waiting = [pool.reserve(T(estimate)) for _ in range(8)]
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        guards = [result for result in results if isinstance(result, cycles.AsyncGuard)]
+        codes = [result.code for result in results if isinstance(result, cycles.BudgetExceededError)]
+        assert (len(guards), codes) == (3, ["POOL_LIMIT"] * 5)
+        for guard in guards:
+            await guard.commit(T(estimate))
+        assert pool.stats().spent == T(3 * estimate)
+
+    async def test_a_reservation_that_fails_takes_nothing_of_the_limit(self, client: cycles.Cycles, shop: Shop) -> None:
+        pool = pool_of(client, limit=T(200))
+        for estimate in (10, 150):
+            shop.faults.refuse("reserve", times=2)
+            with pytest.raises(cycles.TransportError):
+                await pool.reserve(T(estimate))
+        for estimate in (150, 50):
+            await (await pool.reserve(T(estimate))).commit(T(estimate))
 
     @pytest.mark.parametrize("world", ["sync", "async"], indirect=True)
     async def test_a_run_limit_includes_pools(self, world: World, shop: Shop) -> None:
