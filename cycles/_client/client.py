@@ -29,8 +29,8 @@ from cycles._client.options import (
     checked_watcher,
     merged,
 )
-from cycles._client.plain_requests import PlainRequests, plain_key
 from cycles._client.raw import raw
+from cycles._client.request_cache import RequestCache, cache_key
 from cycles._client.reservation import Reservation
 from cycles._client.views import MakesViews
 from cycles._config import Config, LeasePolicy, OnObserved, Settle, Unavailable
@@ -106,7 +106,7 @@ class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
         self._reporter = Reporter()
         self._runtime_: Runtime | None = None
         self._options = CallOptions()
-        self._plain = PlainRequests()
+        self._request_cache = RequestCache()
         self._root = None  # the client that a view shares everything with
         self._closed_in: int | None = None  # the process that closed the client: a forked child may still use it
         self.aio: AsyncOperations = AsyncOperations(self)
@@ -188,8 +188,8 @@ class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
         others = grace_period_ms, metadata, idempotency_key, shadow, on_unavailable, wait, timeout, extra_headers
         observing = on_observed, observe is not False or None
         choices = overage_policy, lease_policy, settle
-        key = plain_key(action, subject, estimate, ttl_ms, choices, (*others, *observing))
-        request = self._plain.find(key, estimate, actual)
+        key = cache_key(action, subject, estimate, ttl_ms, choices, (*others, *observing))
+        request = self._request_cache.find(key, estimate, actual)
         if request is not None:
             return Reservation(self._runtime, request)
         options = self._changed({"timeout": timeout, "extra_headers": extra_headers, "lease_policy": lease_policy})
@@ -207,7 +207,7 @@ class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
             **checked_choices(self._config, shadow, on_unavailable, wait, on_observed, observe, settle),
         )
         runtime.channel.wire.check(create_call(request, "k"))
-        self._plain.keep(key, request)
+        self._request_cache.keep(key, request)
         return Reservation(self._runtime, request)
 
     def guarded(

@@ -10,7 +10,7 @@ from cycles._client.async_operations import AsyncOperations, HasRuntime
 from cycles._client.call_options import CallOptions, checked_overage, checked_retries
 from cycles._client.description import describe, short
 from cycles._client.options import AnySubject, checked_policy, checked_timeout
-from cycles._client.plain_requests import PlainRequests
+from cycles._client.request_cache import RequestCache
 from cycles._config import Config, LeasePolicy
 
 _CHECKS: Final[Mapping[str, Callable[[Any], object]]] = {
@@ -30,7 +30,7 @@ class MakesViews:
 
     _config: Config
     _options: CallOptions
-    _plain: PlainRequests
+    _request_cache: RequestCache
     _root: Self | None
     _http_clients: tuple[Any, Any]
     _closed_in: int | None
@@ -72,7 +72,7 @@ class MakesViews:
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
         view._options = self._changed(changes)
-        view._plain = PlainRequests()
+        view._request_cache = RequestCache()
         view._root = self._root or self
         view.aio = AsyncOperations(cast(HasRuntime, view))
         return view

@@ -1,4 +1,4 @@
-"""Keep the checked requests of plain calls of `reserve`: most calls of a program differ only in their amounts.
+"""Keep the requests of `reserve` that were checked: most calls of a program differ only in their amounts.
 
 To check a request and to merge its subject costs as much as all that `reserve` does otherwise.
 """
@@ -21,7 +21,7 @@ MOST: Final = 256  # a program has few kinds of calls; one with more checks some
 Key: TypeAlias = tuple[Hashable, ...]
 
 
-class PlainRequests:
+class RequestCache:
     """The checked requests of one client or view.
 
     A key has all that a request depends on, except for its amounts. Values that can be changed later, or that equal a
@@ -49,7 +49,7 @@ class PlainRequests:
             self._requests[key] = request
 
 
-def plain_key(
+def cache_key(
     action: Any, subject: Any, estimate: Amount, ttl_ms: Any, choices: tuple[Any, ...], others: tuple[Any, ...]
 ) -> Key | None:
     """Return the key of a call of `reserve`, or None.

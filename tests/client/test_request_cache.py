@@ -1,4 +1,4 @@
-"""Requests of plain calls are checked once; calls that only look like them are checked each time."""
+"""Calls that differ only in their amounts are checked once; calls that only look like them are checked each time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 import cycles
 from cycles._client import client as client_module
-from cycles._client.plain_requests import MOST, PlainRequests, plain_key
+from cycles._client.request_cache import MOST, RequestCache, cache_key
 from cycles.embedded import EmbeddedServer
 
 ACTION = ("llm.completion", "gpt-4o")
@@ -27,7 +27,7 @@ def _request(client: cycles.Cycles, *args: Any, **options: Any) -> Any:
     return client.reserve(*args, **{"action": ACTION, **options})._request
 
 
-def test_the_second_plain_call_has_the_same_request(ours: cycles.Cycles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_call_has_the_same_request(ours: cycles.Cycles, monkeypatch: pytest.MonkeyPatch) -> None:
     first = _request(ours, ESTIMATE)
 
     def fail(*_: Any, **__: Any) -> Any:
@@ -67,7 +67,7 @@ def test_the_second_plain_call_has_the_same_request(ours: cycles.Cycles, monkeyp
     ],
     ids=str,
 )
-def test_a_wrong_value_is_rejected_after_a_plain_call_too(ours: cycles.Cycles, changed: dict[str, Any]) -> None:
+def test_a_wrong_value_is_rejected_after_a_valid_call_too(ours: cycles.Cycles, changed: dict[str, Any]) -> None:
     _request(ours, ESTIMATE)
     _request(ours, ESTIMATE, ttl_ms=60_000)
     with pytest.raises(cycles.InvalidRequestError):
@@ -97,12 +97,12 @@ def test_another_unit_is_another_request(ours: cycles.Cycles) -> None:
 
 def test_an_action_with_tags_has_no_key_because_its_tags_can_change() -> None:
     action = cycles.Action("llm.completion", "gpt-4o", ["a"])
-    assert plain_key(action, None, ESTIMATE, 60_000, (), ()) is None
+    assert cache_key(action, None, ESTIMATE, 60_000, (), ()) is None
 
 
 @given(st.lists(st.integers(0, 2 * MOST), max_size=3 * MOST))
 def test_a_bounded_number_of_requests_is_kept(names: list[int]) -> None:
-    kept = PlainRequests()
+    kept = RequestCache()
     request = _request(
         cycles.Cycles(base_url="http://localhost:1", api_key="k", tenant="acme", journal=False), ESTIMATE
     )
