@@ -137,7 +137,7 @@ class Journal:
             stored = decode(self._files.read(file_name(record.reservation_id)))
         except NOTHING_THERE as error:
             if not self._files.hangs:
-                self._commits.gone(record)
+                self._commits.missing(record)
             known = record.reservation_id in self._seen and isinstance(error, FileNotFoundError)
             is_settled = known and self._has_files and self._files.has("")
             return None if is_settled else record
@@ -156,7 +156,7 @@ class Journal:
 
     def delete(self, record: Record) -> None:
         """Delete the record of a finished settlement; another process may have done so already."""
-        self._forget(record)
+        self._clear_state(record)
         name = file_name(record.reservation_id)
         try:
             if self._has_files:
@@ -175,16 +175,16 @@ class Journal:
     def reject(self, record: Record, reason: str) -> None:
         """Keep the record of a rejected amount in the folder `rejected`, with the reason."""
         name = file_name(record.reservation_id)
-        self._forget(record)
+        self._clear_state(record)
         try:
             self._put(name, encode(record))  # it may never have been saved
             self._store.reject(_key_of(name), reason)
         except (OSError, StoreError, RecordError) as error:
             self._report_unwritable(error)
 
-    def _forget(self, record: Record) -> None:
+    def _clear_state(self, record: Record) -> None:
         self._seen.discard(record.reservation_id)
-        self._commits.gone(record)
+        self._commits.missing(record)
 
     def close(self) -> None:
         """Release what the store keeps open. Records can be saved afterwards."""

@@ -37,6 +37,6 @@ class KeptCommits:
         """Note whether a record stays under another name than its own."""
         (self._unmoved.add if is_unmoved else self._unmoved.discard)(record.reservation_id)
 
-    def gone(self, record: Record) -> None:
+    def missing(self, record: Record) -> None:
         """Note that nothing is stored under the record's own name."""
         self._ids.discard(record.reservation_id)
