@@ -24,7 +24,7 @@ from cycles._client.unfinished import (
     steps,
 )
 from cycles._core.amounts import Amount
-from cycles._core.call_arguments import Call, PlainParameters, by_name, by_result, signature_of
+from cycles._core.call_arguments import Call, QuickBinder, by_name, by_result, signature_of
 from cycles._core.json_values import clean_object
 from cycles._core.subjects import as_action, as_subject
 from cycles._core.usage import Usage
@@ -112,7 +112,7 @@ class _Calls:
         self.client = client
         self.is_stream = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
         self.signature = signature_of(function)
-        self._plain = PlainParameters(self.signature)
+        self._binder = QuickBinder(self.signature)
         self._callables = {
             name: by_name(name, value, self.signature) for name, value in given.items() if callable(value)
         }
@@ -125,7 +125,7 @@ class _Calls:
 
     def open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Returned, Reservation]:
         """Describe the reservation of one call, and what its end needs. Nothing is sent yet."""
-        call = Call(self.signature, args, kwargs, self._plain)
+        call = Call(self.signature, args, kwargs, self._binder)
         options = {**self._fixed, **{name: value(call) for name, value in self._callables.items()}}
         actual = self._actual
         if self._call_actual is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cycles._core.call_arguments import Call, PlainParameters, by_name, by_result
+from cycles._core.call_arguments import Call, QuickBinder, by_name, by_result
 from cycles._errors import InvalidRequestError
 
 
@@ -125,14 +125,14 @@ def as_python_binds(signature: inspect.Signature, args: Any, kwargs: Any) -> dic
 
 
 @pytest.mark.parametrize("function", [plain, strict, nothing])
-def test_plain_parameters_are_bound_as_python_binds_them(function: Any) -> None:
+def test_quick_binder_binds_as_python_does(function: Any) -> None:
     signature = inspect.signature(function)
-    parameters = PlainParameters(signature)
+    binder = QuickBinder(signature)
     for args, kwargs in CALLS:
-        assert parameters.bound(args, kwargs) == as_python_binds(signature, args, kwargs), (args, kwargs)
+        assert binder.bound(args, kwargs) == as_python_binds(signature, args, kwargs), (args, kwargs)
 
 
 @pytest.mark.parametrize("function", [by_position, by_name_only, sample])
-def test_other_parameters_are_left_to_python(function: Any) -> None:
-    parameters = PlainParameters(inspect.signature(function))
-    assert [parameters.bound(args, kwargs) for args, kwargs in CALLS] == [None] * len(CALLS)
+def test_quick_binder_leaves_other_parameters_to_python(function: Any) -> None:
+    binder = QuickBinder(inspect.signature(function))
+    assert [binder.bound(args, kwargs) for args, kwargs in CALLS] == [None] * len(CALLS)
