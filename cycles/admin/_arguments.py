@@ -8,7 +8,7 @@ from typing import Any
 from cycles._errors import InvalidRequestError
 
 
-def texts(name: str, values: object) -> list[Any]:
+def string_list(name: str, values: object) -> list[Any]:
     """Return a list of strings. One string is an error: as a list it would be its characters.
 
     Raises:
@@ -19,7 +19,7 @@ def texts(name: str, values: object) -> list[Any]:
     return list(values)
 
 
-def text_map(name: str, values: object) -> dict[str, Any] | None:
+def string_map(name: str, values: object) -> dict[str, Any] | None:
     """Return a map of strings, or None.
 
     Raises:

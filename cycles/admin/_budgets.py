@@ -12,7 +12,7 @@ from cycles._core.outcome import RejectedResponse, Success
 from cycles._core.requests import Call, aware, without_none
 from cycles._errors import InvalidRequestError, NotFoundError
 from cycles._flows.retry import uncertain
-from cycles.admin._arguments import lowered, tenant_filter, text_map
+from cycles.admin._arguments import lowered, string_map, tenant_filter
 from cycles.admin._channel import Channel, checked, failed, once, read
 from cycles.admin._pages import Pages, pages
 from cycles.admin._scopes import checked_scope, tenant_of
@@ -107,7 +107,7 @@ def budget_call(
         **without_none(
             overdraft_limit=None if overdraft_limit is None else amount_body("overdraft_limit", overdraft_limit),
             commit_overage_policy=overage_policy,
-            metadata=text_map("metadata", metadata),
+            metadata=string_map("metadata", metadata),
         ),
         **({} if period is None else _period(period)),
     }

@@ -12,7 +12,7 @@ from cycles._core.paging import Cursors
 from cycles._core.requests import Call, aware, without_none
 from cycles._errors import AmbiguousResponseError, CyclesError, NotFoundError
 from cycles._flows.retry import may_have_taken_effect, uncertain
-from cycles.admin._arguments import tenant_filter, texts
+from cycles.admin._arguments import string_list, tenant_filter
 from cycles.admin._channel import Channel, checked, failed, once
 from cycles.admin._pages import Pages, pages
 from cycles.admin.results import ApiKey, NewApiKey
@@ -86,9 +86,9 @@ def key_call(
     body = {
         "tenant_id": tenant,
         "name": name,
-        "permissions": texts("permissions", permissions),
+        "permissions": string_list("permissions", permissions),
         **without_none(
-            scope_filter=None if scope_filter is None else texts("scope_filter", scope_filter),
+            scope_filter=None if scope_filter is None else string_list("scope_filter", scope_filter),
             expires_at=None if expires_at is None else aware("expires_at", expires_at).astimezone(UTC).isoformat(),
             description=description,
         ),

@@ -14,7 +14,7 @@ from cycles._core.outcome import Success
 from cycles._core.requests import Call, aware, without_none
 from cycles._errors import InvalidRequestError
 from cycles._wire import generated
-from cycles.admin._arguments import tenant_filter, text_map, texts
+from cycles.admin._arguments import string_list, string_map, tenant_filter
 from cycles.admin._channel import PACKAGE, Channel, checked, once, read, require
 from cycles.admin._keys import unknown
 from cycles.admin._pages import Pages, pages
@@ -57,14 +57,14 @@ async def create_webhook(
         raise InvalidRequestError(
             "secret is empty, so anyone could sign deliveries; omit it to let the server make one"
         )
-    body = {"url": url, "event_types": texts("event_types", event_types)} | without_none(
+    body = {"url": url, "event_types": string_list("event_types", event_types)} | without_none(
         signing_secret=secret,
         scope_filter=scope_filter,
-        headers=text_map("headers", headers),
+        headers=string_map("headers", headers),
         name=name,
         description=description,
         disable_after_failures=disable_after_failures,
-        metadata=text_map("metadata", metadata),
+        metadata=string_map("metadata", metadata),
     )
     call = Call("createWebhookSubscription", query=without_none(tenant_id=tenant_filter(tenant)), body=body)
     outcome = await checked(channel, call, once)
@@ -119,7 +119,7 @@ def audit(
 
 
 def _list(name: str, values: str | Sequence[str]) -> list[str] | None:
-    return ([values] if isinstance(values, str) else texts(name, values)) or None
+    return ([values] if isinstance(values, str) else string_list(name, values)) or None
 
 
 def quota_counters(

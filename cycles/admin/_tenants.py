@@ -12,7 +12,7 @@ from cycles._core.outcome import Success
 from cycles._core.requests import Call, without_none
 from cycles._errors import InvalidRequestError
 from cycles._flows.retry import uncertain
-from cycles.admin._arguments import text_map
+from cycles.admin._arguments import string_map
 from cycles.admin._channel import Channel, change, checked, failed, once, read
 from cycles.admin.results import Tenant
 
@@ -95,7 +95,7 @@ def tenant_call(
         "tenant_id": tenant_id,
         "name": name,
         **_settings(overage_policy, default_ttl_ms, max_ttl_ms, max_extensions),
-        **without_none(parent_tenant_id=parent, metadata=text_map("metadata", metadata)),
+        **without_none(parent_tenant_id=parent, metadata=string_map("metadata", metadata)),
     }
     return Call("createTenant", body=body)
 
@@ -136,7 +136,7 @@ async def update_tenant(
         )
     body = {
         **_settings(overage_policy, default_ttl_ms, max_ttl_ms, max_extensions),
-        **without_none(name=name, status=status, metadata=text_map("metadata", metadata)),
+        **without_none(name=name, status=status, metadata=string_map("metadata", metadata)),
     }
     return _tenant(await change(channel, _update(tenant_id, body)))
 
