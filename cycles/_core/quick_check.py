@@ -31,7 +31,9 @@ _KEYWORDS: Final[Mapping[str, frozenset[str]]] = {
 }
 """What is generated for each type. A part with another keyword is tested by a call."""
 
-_LIMITS: Final = frozenset(word for words in _KEYWORDS.values() for word in words if word.startswith(("min", "max")))
+_LIMITS: Final = frozenset(
+    name for keywords in _KEYWORDS.values() for name in keywords if name.startswith(("min", "max"))
+)
 
 
 def quick_check(
@@ -97,7 +99,7 @@ class _Writer:
             self.write(self._schemas[name], value, bounds, null, depth)
             self._open.pop()
         elif not schema:
-            self._line("pass", depth) if null else self._reject(f"{value} is None", depth)
+            self._add_line("pass", depth) if null else self._reject(f"{value} is None", depth)
         elif len(self.lines) > _MOST_LINES or depth > _MOST_DEPTH or not self._is_known(schema):
             test = self._name(self._test_of(schema, bounds))
             missing = "{0} is not None and" if null else "{0} is None or"
@@ -112,11 +114,11 @@ class _Writer:
         kind = schema.get("type")
         if not isinstance(kind, str) or kind not in _KEYWORDS or schema.get("format") == "date-time":
             return False
-        texts = [*schema.get("enum", ()), *([schema["const"]] if "const" in schema else [])]
+        allowed = [*schema.get("enum", ()), *([schema["const"]] if "const" in schema else [])]
         return (
             schema.keys() - {"type", "format"} <= _KEYWORDS[kind]
-            and all(type(schema[word]) is int for word in _LIMITS & schema.keys())
-            and all(type(text) is str for text in texts)
+            and all(type(schema[name]) is int for name in _LIMITS & schema.keys())
+            and all(type(value) is str for value in allowed)
             and all(branch.keys() == {"required"} for branch in schema.get("anyOf", ()))
         )
 
@@ -157,7 +159,7 @@ class _Writer:
     def _container(self, schema: _Schema, value: str, bounds: bool, null: bool, depth: int) -> None:
         kind, what = ("list", "Items") if schema["type"] == "array" else ("dict", "Properties")
         if null:
-            self._line(f"if {value} is not None:", depth)
+            self._add_line(f"if {value} is not None:", depth)
             depth += 1
         self._reject(
             " or ".join([f"type({value}) is not {kind}", *(_sizes(schema, value, what) if bounds else ())]), depth
@@ -166,7 +168,7 @@ class _Writer:
             self._members(schema, value, depth)
         elif schema.get("items"):
             item = self._variable()
-            self._line(f"for {item} in {value}:", depth)
+            self._add_line(f"for {item} in {value}:", depth)
             self.write(schema["items"], item, True, False, depth + 1)
 
     def _members(self, schema: _Schema, value: str, depth: int) -> None:
@@ -176,16 +178,16 @@ class _Writer:
         count = self._variable() if self._strict and rest is False else None  # of the members that are known
         fixed = len(members.keys() & required)
         if count is not None and fixed < len(members):
-            self._line(f"{count} = {fixed}", depth)
+            self._add_line(f"{count} = {fixed}", depth)
         for name in (*required, *(name for name in members if name not in required)):
             within = depth
             if name not in required:
-                self._line(f"if {name!a} in {value}:", depth)
+                self._add_line(f"if {name!a} in {value}:", depth)
                 within += 1
                 if count is not None:
-                    self._line(f"{count} += 1", within)
+                    self._add_line(f"{count} += 1", within)
             member = self._variable()
-            self._line(f"{member} = {value}[{name!a}]", within)
+            self._add_line(f"{member} = {value}[{name!a}]", within)
             optional = name not in required
             self.write(
                 members.get(name, {}), member, self._strict or not optional, optional and not self._strict, within
@@ -202,11 +204,11 @@ class _Writer:
         """Write the test of the members that `properties` does not name."""
         name, member = self._variable(), self._variable()
         if members:
-            self._line(f"for {name}, {member} in {value}.items():", depth)
+            self._add_line(f"for {name}, {member} in {value}.items():", depth)
             depth += 1
-            self._line(f"if {name} not in {_set(members)}:", depth)
+            self._add_line(f"if {name} not in {_set(members)}:", depth)
         else:
-            self._line(f"for {member} in {value}.values():", depth)
+            self._add_line(f"for {member} in {value}.values():", depth)
         self.write(rest, member, True, True, depth + 1)
 
     def _name(self, function: object) -> str:
@@ -219,9 +221,9 @@ class _Writer:
         return f"v{self._variables}"
 
     def _reject(self, wrong: str, depth: int) -> None:
-        self._line(f"if {wrong}: return full(value, path)", depth)
+        self._add_line(f"if {wrong}: return full(value, path)", depth)
 
-    def _line(self, text: str, depth: int) -> None:
+    def _add_line(self, text: str, depth: int) -> None:
         self.lines.append("    " * depth + text)
 
 
@@ -232,5 +234,5 @@ def _sizes(schema: _Schema, value: str, what: str) -> Iterable[str]:
         yield f"len({value}) > {schema[f'max{what}']}"
 
 
-def _set(texts: Iterable[str]) -> str:
-    return "{" + ", ".join(map(ascii, texts)) + "}" if texts else "()"
+def _set(values: Iterable[str]) -> str:
+    return "{" + ", ".join(map(ascii, values)) + "}" if values else "()"
