@@ -146,7 +146,8 @@ class Wire:
         operation = self._operation(call.operation)
         target = operation.path
         for name, value in call.path.items():
-            target = target.replace(f"{{{name}}}", value if _is_plain(value) else quote(check_id(name, value), safe=""))
+            quoted = value if _is_url_safe(value) else quote(check_id(name, value), safe="")
+            target = target.replace(f"{{{name}}}", quoted)
         if call.query:
             target += "?" + urlencode(self._query(operation, call.query))
         content = b"" if call.body is None else _json(call.body)
@@ -291,7 +292,7 @@ def _json(body: Any) -> bytes:
         raise InvalidRequestError(message) from error
 
 
-def _is_plain(value: object) -> bool:
+def _is_url_safe(value: object) -> bool:
     """Return whether this is an id that is its own quoted form."""
     return isinstance(value, str) and value.isascii() and value.replace("-", "").isalnum()
 
