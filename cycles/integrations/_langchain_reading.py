@@ -117,6 +117,6 @@ def tool_name(tool: Any) -> str:
     return str(tool.get("name") or (tool.get("function") or {}).get("name") or tool.get("type") or "")
 
 
-def whole(value: Any) -> int | None:
+def integer_setting(value: Any) -> int | None:
     """Return a setting if it is an integer, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None

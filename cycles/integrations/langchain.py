@@ -28,7 +28,15 @@ require("langchain.agents.middleware", "langchain")
 from langchain.agents.middleware import AgentMiddleware, ModelRequest
 from langchain_core.messages import AIMessage, ToolMessage
 
-from cycles.integrations._langchain_reading import model_name, prompt_of, read_usage, text_of, tool_name, watched, whole
+from cycles.integrations._langchain_reading import (
+    integer_setting,
+    model_name,
+    prompt_of,
+    read_usage,
+    text_of,
+    tool_name,
+    watched,
+)
 
 if TYPE_CHECKING:
     from cycles import AsyncGuard, Guard
@@ -131,7 +139,7 @@ class CyclesMiddleware(AgentMiddleware[Any, Any]):
             price=self._model_actual,
             read=read_usage,
             prompt=lambda: prompt_of(request),
-            limit=whole(request.model_settings.get(self._limit)),
+            limit=integer_setting(request.model_settings.get(self._limit)),
             strings=text_of,
             denied=denied,
             is_model=True,
@@ -163,7 +171,7 @@ class CyclesMiddleware(AgentMiddleware[Any, Any]):
         if not guard.is_capped:
             return request
         changes: dict[str, Any] = {}
-        most = guard.max_tokens(whole(request.model_settings.get(self._limit)))
+        most = guard.max_tokens(integer_setting(request.model_settings.get(self._limit)))
         if most is not None:
             changes["model_settings"] = {**request.model_settings, self._limit: most}
         tools = guard.filter_tools(request.tools, tool_name)
