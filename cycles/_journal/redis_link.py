@@ -34,14 +34,14 @@ class RedisLink:
         self._pid = os.getpid()
         self._lock = threading.Lock()
 
-    def evalsha(self, *words: Any) -> Any:
+    def evalsha(self, *arguments: Any) -> Any:
         """Run a script that Redis knows, and return its result. Raises what the package raises."""
         self._after_fork()
         if not self._lock.acquire(blocking=False):
-            return self._client.evalsha(*words)
+            return self._client.evalsha(*arguments)
         was_used, began_s = self._own is not None, time.monotonic()
         try:
-            return self._run(("EVALSHA", *words))
+            return self._run(("EVALSHA", *arguments))
         except self._response_error:  # the response of a connection that works
             raise
         except self._lost:
@@ -53,7 +53,7 @@ class RedisLink:
             raise
         finally:
             self._lock.release()
-        return self._client.evalsha(*words)
+        return self._client.evalsha(*arguments)
 
     def close(self) -> None:
         """Close the connection."""
@@ -61,11 +61,11 @@ class RedisLink:
         with self._lock:
             self._drop()
 
-    def _run(self, words: Sequence[Any]) -> Any:
+    def _run(self, arguments: Sequence[Any]) -> Any:
         if self._own is None:
             self._own = self._client.client()
         connection = self._own.connection
-        connection.send_packed_command(connection.pack_command(*words), check_health=False)
+        connection.send_packed_command(connection.pack_command(*arguments), check_health=False)
         return connection.read_response()
 
     def _drop(self) -> None:

@@ -62,10 +62,10 @@ class StoreHealth:
             is_reported, self._is_reported = self._is_reported, True
         if is_reported:
             return
-        refuse = ", and nothing is reserved" if self._outage == "refuse" else ""
+        consequence = ", and nothing is reserved" if self._outage == "refuse" else ""
         message = (
             f"the journal's store does not respond ({error}); records are kept {_PLACES[self._outage]} until it "
-            f"does{refuse}; check journal_store (CYCLES_JOURNAL_URL)"
+            f"does{consequence}; check journal_store (CYCLES_JOURNAL_URL)"
         )
         self._report(JournalIssue("store", "", message, error))
 

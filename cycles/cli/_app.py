@@ -54,7 +54,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 """Name of a command: its module, which has it as `command`, and its short help."""
 
 
-_WORDS_OF_RANGES: Final = re.compile(r"is not (?:a valid (?:integer|float) range|in the range .*)$")
+_RANGE_ERROR: Final = re.compile(r"is not (?:a valid (?:integer|float) range|in the range .*)$")
 _UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _COMPLETION: Final = "_CYCLES_COMPLETE"  # a shell that completes a command sets it; click reads it
 
@@ -155,7 +155,7 @@ def _explain(wrong: click.ClickException) -> None:
     message = wrong.format_message().rstrip(".")
     bounded = getattr(getattr(wrong, "param", None), "type", None)
     if isinstance(bounded, click.IntRange | click.FloatRange):
-        message = _WORDS_OF_RANGES.sub(f"is not {_bounds(bounded)}", message)
+        message = _RANGE_ERROR.sub(f"is not {_bounds(bounded)}", message)
     say(f"error: {message[:1].lower()}{message[1:]}")
     context = getattr(wrong, "ctx", None)
     if context is not None:
