@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import errno
-import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cycles._core.records import encode
-from cycles._journal import bounded, file_calls, file_store, spare_files
+from cycles._journal import spare_files
 from cycles._journal.journal import Journal
 from tests.journal.kit import a_record, failing, files, posix_only, put, settle_all
+from tests.support.directories import HangingDirectory, directory as directory
 
 COMMIT = a_record()
 EVENT = COMMIT.to_event_mode(5_000)
@@ -117,42 +116,12 @@ def test_a_file_that_could_neither_be_put_into_place_nor_removed_is_no_record(
     assert [record.reservation_id for record in settle_all(open_journal())] == ["another"]
 
 
-class SlowDirectory:
-    """The operating system, in which a record is put into place only when the test lets it."""
-
-    def __init__(self) -> None:
-        self.is_slow = True
-        self.may_end = threading.Event()
-        self.ended = threading.Event()
-
-    def replace(self, source: str, target: str) -> None:
-        if not self.is_slow:
-            return os.replace(source, target)  # noqa: PTH105
-        self.may_end.wait(60)
-        os.replace(source, target)  # noqa: PTH105
-        self.ended.set()
-        return None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
-
-
-@pytest.fixture
-def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDirectory]:
-    fake = SlowDirectory()
-    monkeypatch.setattr(bounded, "DEADLINE_S", 0.05)
-    monkeypatch.setattr(bounded, "RECENT_S", 0.0)
-    for each in (file_calls, file_store, spare_files):
-        monkeypatch.setattr(each, "os", fake)
-    yield fake
-    fake.may_end.set()
-
-
-def test_a_commit_that_may_still_be_saved_counts(directory: SlowDirectory, journal: Journal) -> None:
+def test_a_commit_that_may_still_be_saved_counts(directory: HangingDirectory, journal: Journal) -> None:
+    directory.hangs = True
     assert not journal.save(COMMIT)
     assert not journal.save(EVENT)
     assert journal.keeps_commit(EVENT)
-    directory.is_slow = False
+    directory.hangs = False
     directory.may_end.set()
     assert directory.ended.wait(60)
     while not journal.save(EVENT):  # until the call that was late has returned

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import cycles
 from cycles._drivers import journal_writer
-from cycles._journal import bounded, file_calls, file_store, spare_files
+from cycles._journal import bounded
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, Setup
+from tests.support.directories import HangingDirectory, directory as directory
 
 ACTUAL = cycles.tokens(42)
 
@@ -92,33 +90,6 @@ def test_without_a_journal_nothing_is_written(world: Setup) -> None:
         assert client.reserve(cycles.tokens(100), action=ACTION).acquire().commit(ACTUAL).status == "pending"
     assert world.server.charged == 42
     assert not world.root.exists()
-
-
-class HangingDirectory:
-    """The operating system, in which records cannot be put into place until the test ends."""
-
-    def __init__(self) -> None:
-        self.ended = threading.Event()
-        self.hangs = False
-
-    def replace(self, *names: Any) -> None:
-        if self.hangs:
-            self.ended.wait()
-        os.replace(*names)  # noqa: PTH105
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
-
-
-@pytest.fixture
-def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingDirectory]:
-    fake = HangingDirectory()
-    monkeypatch.setattr(bounded, "DEADLINE_S", 0.05)
-    monkeypatch.setattr(bounded, "RECENT_S", 0.0)
-    for each in (file_calls, file_store, spare_files):
-        monkeypatch.setattr(each, "os", fake)
-    yield fake
-    fake.ended.set()
 
 
 def test_a_directory_that_hangs_delays_a_commit_by_its_deadline_only(
