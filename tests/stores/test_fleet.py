@@ -14,23 +14,10 @@ import pytest
 from attrs import evolve
 
 import cycles
-from cycles._core.records import decode
 from cycles._journal.memory_store import MemoryStore
 from cycles._journal.store import Put
+from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, records, scanned, shared, spent, tick
 from tests.support.waiting import until
-
-ACTION = ("llm.completion", "small-model")
-FIVE, THREE = cycles.tokens(5), cycles.tokens(3)
-
-
-class StoreClock:
-    """The clock of a store, which only a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000_000
-
-    def __call__(self) -> int:
-        return self.now
 
 
 @pytest.fixture
@@ -39,61 +26,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def clock() -> StoreClock:
-    return StoreClock()
-
-
-@pytest.fixture
-def store(clock: StoreClock) -> MemoryStore:
-    return MemoryStore(clock)
-
-
-@pytest.fixture
 def server() -> Iterator[cycles.EmbeddedServer]:
     with cycles.EmbeddedServer({"tenant:acme": cycles.tokens(1_000)}) as server:
         yield server
-
-
-@pytest.fixture
-def worker(server: cycles.EmbeddedServer, store: MemoryStore, tmp_path: Path) -> Iterator[Callable[..., cycles.Cycles]]:
-    """Returns a function that makes a client of the store, with files of its own."""
-    made: list[cycles.Cycles] = []
-
-    def make(**options: Any) -> cycles.Cycles:
-        folder = tmp_path / f"disk-{len(made)}"
-        options = {"journal_store": store, "journal_dir": folder, "retry_initial_delay": 0.01, **options}
-        made.append(server.client(tenant="acme", flush_timeout=0.0, **options))
-        return scanned(made[-1])
-
-    yield make
-    for client in made:
-        client.close()
-
-
-def scanned(client: cycles.Cycles) -> cycles.Cycles:
-    """Wait until the client has claimed what is due at its start."""
-    assert client._runtime().background._scanned.wait(60)
-    return client
-
-
-def records(store: MemoryStore) -> list[Any]:
-    """Return the records of all partitions."""
-    return [decode(row.record) for row in store._tables.rows.values() if row.kept is None]
-
-
-def files(client: cycles.Cycles) -> list[Path]:
-    return sorted(Path(shared(client).directory).glob("v2-*.json"))
-
-
-def shared(client: cycles.Cycles) -> Any:
-    journal = client._runtime().records.shared
-    assert journal is not None
-    return journal
-
-
-def tick(client: cycles.Cycles) -> None:
-    """Renew and claim now, as the timer does."""
-    client._runtime().background._take_claimed(shared(client).tick(64))
 
 
 def leave_pending(client: cycles.Cycles, server: cycles.EmbeddedServer) -> str:
@@ -103,10 +38,6 @@ def leave_pending(client: cycles.Cycles, server: cycles.EmbeddedServer) -> str:
     assert guard.commit(THREE).status == "pending"
     assert guard.reservation_id is not None
     return guard.reservation_id
-
-
-def spent(server: cycles.EmbeddedServer) -> int:
-    return server.spent("tenant:acme").amount
 
 
 def test_a_commit_is_in_the_store_while_it_is_pending(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ import cycles
 from cycles._journal.memory_store import MemoryStore
 from cycles._journal.store_journal import key_of
 from tests.journal.kit import a_record
-from tests.stores.test_fleet import ACTION, FIVE, THREE, StoreClock, files, records, scanned, shared, spent, tick
+from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, records, shared, spent, tick
 from tests.support.waiting import until
 
 HOUR_MS = 3_600_000
@@ -25,34 +24,14 @@ def time() -> cycles.ManualClock:
 
 
 @pytest.fixture
-def clock() -> StoreClock:
-    return StoreClock()
-
-
-@pytest.fixture
-def store(clock: StoreClock) -> MemoryStore:
-    return MemoryStore(clock)
-
-
-@pytest.fixture
 def server(time: cycles.ManualClock) -> Iterator[cycles.EmbeddedServer]:
     with cycles.EmbeddedServer({"tenant:acme": cycles.tokens(1_000)}, clock=time) as server:
         yield server
 
 
 @pytest.fixture
-def worker(server: cycles.EmbeddedServer, store: MemoryStore, tmp_path: Path) -> Iterator[Callable[..., cycles.Cycles]]:
-    made: list[cycles.Cycles] = []
-
-    def make(**options: Any) -> cycles.Cycles:
-        folder = tmp_path / f"disk-{len(made)}"
-        options = {"journal_store": store, "journal_dir": folder, "retry_initial_delay": 60.0, **options}
-        made.append(server.client(tenant="acme", flush_timeout=0.0, **options))
-        return scanned(made[-1])
-
-    yield make
-    for client in made:
-        client.close()
+def worker_options() -> dict[str, Any]:
+    return {"retry_initial_delay": 60.0, "flush_timeout": 0.0}
 
 
 @pytest.mark.parametrize("outage", ["disk", "memory", "refuse"])

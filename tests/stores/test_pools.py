@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,21 +14,11 @@ from cycles._core.pool_log import late_record
 from cycles._core.records import decode
 from cycles._journal.memory_store import MemoryStore
 from cycles._journal.pool_log import ChunkLogs
-from tests.stores.test_fleet import ACTION, StoreClock, records, scanned, spent, tick
+from tests.stores.kit import ACTION, StoreClock, records, spent, tick
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not ChunkLogs.is_supported(), reason="pools need file locks")
 T = cycles.tokens
-
-
-@pytest.fixture
-def clock() -> StoreClock:
-    return StoreClock()
-
-
-@pytest.fixture
-def store(clock: StoreClock) -> MemoryStore:
-    return MemoryStore(clock)
 
 
 @pytest.fixture
@@ -39,17 +28,8 @@ def server() -> Iterator[cycles.EmbeddedServer]:
 
 
 @pytest.fixture
-def worker(server: cycles.EmbeddedServer, store: MemoryStore, tmp_path: Path) -> Iterator[Callable[..., cycles.Cycles]]:
-    made: list[cycles.Cycles] = []
-
-    def make() -> cycles.Cycles:
-        options: dict[str, Any] = {"journal_store": store, "journal_dir": tmp_path / str(len(made))}
-        made.append(server.client(tenant="acme", journal_checkpoint_ms=5, flush_timeout=0.5, **options))
-        return scanned(made[-1])
-
-    yield make
-    for client in made:
-        client.close()
+def worker_options() -> dict[str, Any]:
+    return {"journal_checkpoint_ms": 5, "flush_timeout": 0.5}
 
 
 def spend(pool: Any, *amounts: int) -> None:

@@ -1,0 +1,56 @@
+"""What the tests of clients with a store in memory share: its clock, its records, and what a client does with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cycles
+from cycles._core.records import decode
+from cycles._journal.memory_store import MemoryStore
+
+ACTION = ("llm.completion", "small-model")
+FIVE, THREE = cycles.tokens(5), cycles.tokens(3)
+
+
+class StoreClock:
+    """The clock of a store, which only a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def scanned(client: cycles.Cycles) -> cycles.Cycles:
+    """Wait until the client has claimed what is due at its start."""
+    assert client._runtime().background._scanned.wait(60)
+    return client
+
+
+def records(store: MemoryStore) -> list[Any]:
+    """Return the records of all partitions."""
+    return [decode(row.record) for row in store._tables.rows.values() if row.kept is None]
+
+
+def shared(client: cycles.Cycles) -> Any:
+    """Return the journal in the store."""
+    journal = client._runtime().records.shared
+    assert journal is not None
+    return journal
+
+
+def files(client: cycles.Cycles) -> list[Path]:
+    """Return the records that the client keeps on its own disk."""
+    return sorted(Path(shared(client).directory).glob("v2-*.json"))
+
+
+def tick(client: cycles.Cycles) -> None:
+    """Renew and claim now, as the timer does."""
+    client._runtime().background._take_claimed(shared(client).tick(64))
+
+
+def spent(server: cycles.EmbeddedServer) -> int:
+    """Return what the ledger has charged."""
+    return server.spent("tenant:acme").amount
