@@ -6,7 +6,6 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from cycles._core.allotment import Move
 from cycles._core.amounts import Amount
 from cycles._core.requests import new_key, trace_of
 from cycles._core.reserve_request import ReserveRequest
