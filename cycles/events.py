@@ -195,15 +195,20 @@ class SettlementPending(Event):
 
 @frozen(kw_only=True)
 class SettlementRejected(Event):
-    """The server rejected an amount permanently. The amount is in no ledger."""
+    """The server rejected an amount permanently. The amount is in no ledger.
+
+    `guards` is the number of guards whose sum it is, if it is the commit of a pool's chunk; otherwise None.
+    """
 
     actual: Amount
     detail: str
+    guards: int | None = None
 
     level = logging.ERROR
 
     def text(self) -> str:
-        problem = f"commit of {self.actual} was rejected, so the amount is in no ledger ({self.detail})"
+        whose = "" if self.guards is None else f" of {self.guards} guard{'s' * (self.guards != 1)} of a pool"
+        problem = f"commit of {self.actual}{whose} was rejected, so the amount is in no ledger ({self.detail})"
         return f"{self._id}: {problem}; client.pending(rejected=True) lists it"
 
 

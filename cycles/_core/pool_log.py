@@ -143,6 +143,13 @@ def chunk_record(
     )
 
 
+def guards_of(record: Record) -> int | None:
+    """Return how many guards have the sum of a record; None if it does not settle a chunk."""
+    metadata = (record.commit_body or record.event_fallback_body or {}).get("metadata")
+    calls = metadata.get("pool_calls") if isinstance(metadata, Mapping) and "pool_chunk" in metadata else None
+    return calls if type(calls) is int else None
+
+
 def late_record(record: Record, committed: int) -> Record | None:
     """Return the event for what another client did not commit of a chunk that it has claimed; None if nothing is left.
 

@@ -12,6 +12,7 @@ from attrs import evolve
 
 from cycles._core.amounts import Amount
 from cycles._core.outcome import Unreachable
+from cycles._core.pool_log import guards_of
 from cycles._core.protocol import GET_RESERVATION
 from cycles._core.records import Record
 from cycles._core.requests import Call
@@ -91,6 +92,7 @@ def conclude(
             reservation_id=record.reservation_id,
             trace_id=result.response.trace_id,
             actual=actual_of(result.kept or record),
+            guards=guards_of(record),
             detail=describe(result.response),
         )
 

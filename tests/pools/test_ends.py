@@ -281,7 +281,8 @@ async def test_the_rejection_of_a_chunk_is_that_of_its_guards(world: World, shop
         await world.get(guards[0].settled())
     await eventually(shop, lambda: named(events, "SettlementRejected"))
     (rejected,) = named(events, "SettlementRejected")
-    assert rejected.actual == T(21)
+    assert (rejected.actual, rejected.guards) == (T(21), 3)
+    assert "commit of 21 tokens of 3 guards of a pool was rejected" in rejected.text()
     assert shop.logs() == []
     await eventually(shop, lambda: [each.amount for each in world.client.pending(rejected=True)] == [T(21)])
 
