@@ -193,6 +193,7 @@ class TestFailures:
         pool = pool_of(client)
         with pytest.raises(cycles.TransportError):
             use(pool, 10, 7)
+        assert pool.stats().denied == 0, "no server responded"
         shop.faults.clear()
         assert use(pool, 10, 7).is_pooled
 
