@@ -36,6 +36,7 @@ class ReserveRequest:
     extra_headers: Mapping[str, str] | None = field(default=None, repr=False)
     max_retries: int = 1
     settle: Settle | None = None
+    is_chunk: bool = False
     settlement_metadata: Mapping[str, str] = field(factory=dict)
 
     def body(self, key: str) -> dict[str, Any]:

@@ -86,11 +86,11 @@ class GuardState:
         "request",
         "reservation_id",
         "settlement",
-        "shadow_detail",
         "spent",
         "steps",
         "trace_id",
         "unfinished",
+        "unreachable_detail",
     )
 
     is_pooled = False  # a guard of a pool; `PooledState` replaces what the next three methods do
@@ -121,7 +121,7 @@ class GuardState:
         self.rejection: RejectedResponse | None = None  # the error response that ended it
         self.steps: int = 0
         self.cancelled_by_lease: bool = False
-        self.shadow_detail: str | None = None
+        self.unreachable_detail: str | None = None
         self.in_block: bool = False
         self.is_stream: bool = False  # closing a stream early is a normal end, not an error
         self._claimed: str | None = None

@@ -16,8 +16,7 @@ from cycles._flows.io import Io
 from cycles._flows.pool import PoolState
 from cycles._flows.pool_guard import PooledState
 from cycles._flows.pool_parts import Admitted, PoolChunk, PooledOptions, SubPool, Waiter
-from cycles._flows.reports import report
-from cycles._flows.reserve import Take, open_with, traced
+from cycles._flows.reserve import Take, open_with, report_unreserved, traced
 from cycles._flows.run_limit import HeldByLimits, limits_apply
 
 _FIRST_WAIT_MS: Final = 250.0  # between attempts while waiting for budget, as for a reservation
@@ -84,7 +83,7 @@ async def _acquire_once(io: Io, wanted: _Admission) -> GuardState:
         if isinstance(result, PoolChunk):
             state: GuardState = PooledState(pool, result, estimate, options, io.now_ms(), wanted.trace_id)
         elif isinstance(result, GuardState):
-            state = _unreserved(io, wanted)
+            state = _unreserved(io, wanted, result)
         else:
             if held is not None:
                 held.opened(None)
@@ -127,11 +126,11 @@ async def _reserve_directly(io: Io, wanted: _Admission) -> GuardState:
     return guard
 
 
-def _unreserved(io: Io, wanted: _Admission) -> GuardState:
+def _unreserved(io: Io, wanted: _Admission, chunk: GuardState) -> GuardState:
     """Return an unreserved guard, because no server could be reached to open a chunk."""
-    request, name = wanted.request, wanted.options.action.name
-    detail = "no server could be reached to open a chunk of its pool"
-    report(io, "Unreserved", trace_id=wanted.trace_id, estimate=request.estimate, action=name, detail=detail)
+    request = wanted.request
     guard = GuardState(request, new_key(), wanted.trace_id, io.now_ms(), None)
+    guard.unreachable_detail = chunk.unreachable_detail
+    report_unreserved(io, guard)
     wanted.pool.add_direct(guard, request.estimate.amount)
     return guard

@@ -174,7 +174,7 @@ def _request(pool: PoolState, sub: SubPool, amount: int) -> ReserveRequest:
     options = pool.options
     levels = {level: getattr(sub.subject, level) for level in LEVELS}
     subject = Subject(**levels, dimensions=dict(options.dimensions))
-    return evolve(options.request, estimate=Amount(options.unit, amount), subject=subject)
+    return evolve(options.request, estimate=Amount(options.unit, amount), subject=subject, is_chunk=True)
 
 
 async def _with_log(pool: PoolState, sub: SubPool, number: int, lease: GuardState) -> PoolChunk | GuardState:

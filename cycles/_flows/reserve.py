@@ -281,9 +281,23 @@ def _report_denied(io: Io, request: ReserveRequest, error: CyclesError) -> None:
 
 
 def _open_unreserved(io: Io, request: ReserveRequest, key: str, trace_id: str, outcome: NoSuccess) -> GuardState:
-    detail = describe(outcome)
-    report(io, "Unreserved", trace_id=trace_id, estimate=request.estimate, action=request.action.name, detail=detail)
-    return GuardState(request, key, trace_id, io.now_ms(), None)
+    guard = GuardState(request, key, trace_id, io.now_ms(), None)
+    guard.unreachable_detail = describe(outcome)
+    if not request.is_chunk:
+        report_unreserved(io, guard)
+    return guard
+
+
+def report_unreserved(io: Io, guard: GuardState) -> None:
+    """Report that a block runs without a reservation."""
+    report(
+        io,
+        "Unreserved",
+        trace_id=guard.trace_id,
+        estimate=guard.request.estimate,
+        action=guard.request.action.name,
+        detail=guard.unreachable_detail,
+    )
 
 
 async def _open_shadow(io: Io, request: ReserveRequest, trace_id: str) -> GuardState:
@@ -294,7 +308,7 @@ async def _open_shadow(io: Io, request: ReserveRequest, trace_id: str) -> GuardS
         guard = GuardState(request, key, trace_id, io.now_ms(), outcome)
     else:
         guard = GuardState(request, key, trace_id, io.now_ms(), None)
-        guard.shadow_detail = describe(outcome)
+        guard.unreachable_detail = describe(outcome)
     created = guard.created
     report(
         io,
@@ -304,6 +318,6 @@ async def _open_shadow(io: Io, request: ReserveRequest, trace_id: str) -> GuardS
         action=request.action.name,
         decision=created.decision if created is not None else None,
         reason_code=created.denial_code if created is not None else None,
-        detail=guard.shadow_detail,
+        detail=guard.unreachable_detail,
     )
     return guard

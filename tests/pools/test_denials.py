@@ -198,7 +198,9 @@ class TestFailures:
         assert use(pool, 10, 7).is_pooled
 
     @pytest.mark.parametrize("world", ["sync", "async"], indirect=True)
-    async def test_without_a_server_guards_may_run_unreserved(self, world: World, shop: Shop) -> None:
+    async def test_without_a_server_guards_may_run_unreserved(
+        self, world: World, shop: Shop, events: list[Any]
+    ) -> None:
         shop.faults.refuse("reserve", times=2)
         pool = pool_of(world.client, on_unavailable="allow")
         async with world.enter(pool.reserve(T(10))) as guard:
@@ -206,6 +208,9 @@ class TestFailures:
             await world.get(guard.commit(T(7)))
         assert shop.bodies("event")[0]["actual"]["amount"] == 7
         assert pool.stats().spent == T(7)
+        (unreserved,) = named(events, "Unreserved")  # of the guard: no block runs in a chunk
+        assert unreserved.estimate == T(10)
+        assert "Connection refused" in unreserved.detail
 
     @pytest.mark.parametrize("status", [503, 429, 401])
     def test_a_pending_chunk_counts_as_held(self, client: cycles.Cycles, shop: Shop, status: int) -> None:
