@@ -6,6 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,20 @@ def client(server: cycles.EmbeddedServer, tmp_path: Path) -> Iterator[cycles.Cyc
 @pytest.fixture
 def ledger(server: cycles.EmbeddedServer, client: cycles.Cycles) -> Ledger:
     return Ledger(server, client)
+
+
+def fund_at_second_denial(client: cycles.Cycles, server: cycles.EmbeddedServer) -> list[Any]:
+    """Fund the poor agent when it is denied for the second time. Returns the list of the denials."""
+    denials: list[Any] = []
+
+    def fund(event: Any) -> None:
+        if type(event).__name__ == "Denied":
+            denials.append(event)
+            if len(denials) == 2:
+                server.ledger.fund("tenant:acme/agent:poor", cycles.tokens(100))
+
+    client.on_event(fund)
+    return denials
 
 
 class Ledger:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import cycles
-from tests.integrations.conftest import Ledger
+from tests.integrations.conftest import Ledger, fund_at_second_denial
 
 pytest.importorskip("celery")
 
@@ -91,15 +91,7 @@ def test_each_retry_has_its_own_reservation_also_with_autoretry(tasks: Tasks, le
 def test_a_denied_task_is_postponed_without_using_a_retry(
     tasks: Tasks, ledger: Ledger, server: cycles.EmbeddedServer, options: Any
 ) -> None:
-    denied: list[Any] = []
-
-    def fund(event: Any) -> None:
-        if type(event).__name__ == "Denied":
-            denied.append(event)
-            if len(denied) == 2:
-                server.ledger.fund("tenant:acme/agent:poor", cycles.tokens(100))
-
-    tasks.client.on_event(fund)
+    denied = fund_at_second_denial(tasks.client, server)
     tasks.task(lambda: "done", subject=DENIED, denied_delay_s=0.01, task_options=options)
     assert tasks.run() == "done"
     assert len(denied) == 2

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import cycles
-from tests.integrations.conftest import Ledger
+from tests.integrations.conftest import Ledger, fund_at_second_denial
 
 pytest.importorskip("dramatiq")
 
@@ -118,15 +118,7 @@ def test_each_retry_has_its_own_reservation(queue: Queue, ledger: Ledger) -> Non
 def test_a_denied_task_is_postponed_and_runs_when_there_is_budget(
     queue: Queue, ledger: Ledger, server: cycles.EmbeddedServer
 ) -> None:
-    denied: list[Any] = []
-
-    def fund(event: Any) -> None:
-        if type(event).__name__ == "Denied":
-            denied.append(event)
-            if len(denied) == 2:
-                server.ledger.fund("tenant:acme/agent:poor", cycles.tokens(100))
-
-    queue.client.on_event(fund)
+    denied = fund_at_second_denial(queue.client, server)
     actor = queue.actor(lambda: None, subject=DENIED, denied_delay_s=0.01, actor_options={"actor_name": "summarize"})
     message = actor.send()
     queue.run(actor)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import cycles
-from tests.integrations.conftest import Ledger, open_of
+from tests.integrations.conftest import Ledger, fund_at_second_denial, open_of
 from tests.integrations.redis_server import redis_server
 
 pytest.importorskip("rq")
@@ -140,15 +140,7 @@ def test_a_retry_that_the_task_returns_releases_and_has_the_next_key(jobs: Jobs,
 def test_a_denied_job_is_postponed_under_the_same_key(
     jobs: Jobs, ledger: Ledger, server: cycles.EmbeddedServer
 ) -> None:
-    denied: list[Any] = []
-
-    def fund(event: Any) -> None:
-        if type(event).__name__ == "Denied":
-            denied.append(event)
-            if len(denied) == 2:
-                server.ledger.fund("tenant:acme/agent:poor", cycles.tokens(100))
-
-    jobs.client.on_event(fund)
+    denied = fund_at_second_denial(jobs.client, server)
     jobs.guard(lambda: "done", subject=DENIED, denied_delay_s=1)
     assert jobs.run().return_value() == "done"
     assert len(denied) == 2
