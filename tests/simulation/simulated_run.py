@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from functools import partial
@@ -17,6 +16,7 @@ from tests.simulation.checks import Books, agent_of, files
 from tests.simulation.faults import DAY_S, Actions, SeededFaults
 from tests.simulation.hub import START_WALL_S, Hub
 from tests.simulation.network import SimAsync, SimBlocking
+from tests.simulation.patching import patched
 from tests.simulation.server import COMMIT, EVENTS, RESERVED, SimServer
 from tests.simulation.uses_async import ASYNC
 from tests.simulation.uses_sync import HELD, SYNC
@@ -50,7 +50,7 @@ class SimulatedRun:
     def run(self) -> None:
         """Run the programs with faults, then without, and check the ledger."""
         random, hub = self.hub.random, self.hub
-        with _patched([*network.patches(self), *disks.patches(self._disk)]):
+        with patched([*network.patches(self), *disks.patches(self._disk)]):
             self.server = SimServer(hub, self._accounts, self._check_charge)
             actions = Actions(self._kill_one, self._fork_one, self._lose_power)
             self._faults = SeededFaults(hub, self.server, self._disk, actions)
@@ -314,15 +314,3 @@ def _amount(kept: dict[str, Any]) -> int:
     record = kept["record"]
     amount: int = (record["event_fallback_body"] or record["commit_body"])["actual"]["amount"]
     return amount
-
-
-@contextlib.contextmanager
-def _patched(patches: list[tuple[Any, str, Any]]) -> Iterator[None]:
-    saved = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
-    for owner, name, value in patches:
-        setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        for owner, name, value in saved:
-            setattr(owner, name, value)

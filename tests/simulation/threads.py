@@ -18,6 +18,7 @@ from typing import Any
 
 from cycles._drivers.scheduler import Scheduler
 from tests.simulation.hub import Hub, Process, Thread, Waiter
+from tests.simulation.patching import patched
 
 
 class SimLock:
@@ -252,12 +253,5 @@ def _patches(hub: Hub) -> list[tuple[Any, str, Any]]:
 def installed(hub: Hub) -> Iterator[None]:
     """Replace threads, locks, clocks and randomness by those of the hub."""
     SimLock.hub = SimRLock.hub = SimThread.hub = hub
-    patches = _patches(hub)
-    saved = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
-    for owner, name, value in patches:
-        setattr(owner, name, value)
-    try:
+    with patched(_patches(hub)):
         yield
-    finally:
-        for owner, name, value in saved:
-            setattr(owner, name, value)
