@@ -305,8 +305,8 @@ def test_large_records_and_those_that_grow_are_written_ahead(world: Setup, tmp_p
     assert journal_files(world.root) == []
 
 
-def test_a_record_that_is_too_large_is_reported_once(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cycles._journal.spend_log._LAYOUTS", (SMALL._replace(half_bytes=64),))
+def problem_of_two_guards(world: Setup) -> Any:
+    """Return the only problem that is reported when two guards spend and end."""
     seen: list[Any] = []
     with world.client() as client:
         client.on_event(seen.append)
@@ -315,20 +315,19 @@ def test_a_record_that_is_too_large_is_reported_once(world: Setup, monkeypatch: 
             guard.spend(cycles.tokens(7))
             guard.commit()
     (problem,) = [event for event in seen if type(event).__name__ == "JournalProblem"]
+    return problem
+
+
+def test_a_record_that_is_too_large_is_reported_once(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cycles._journal.spend_log._LAYOUTS", (SMALL._replace(half_bytes=64),))
+    problem = problem_of_two_guards(world)
     assert "is not written ahead" in problem.detail
     assert "bytes" in problem.detail
 
 
 def test_a_system_without_file_locks_is_reported_once(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cycles._journal.spend_log._fcntl", None)
-    seen: list[Any] = []
-    with world.client() as client:
-        client.on_event(seen.append)
-        for _ in range(2):
-            guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
-            guard.spend(cycles.tokens(7))
-            guard.commit()
-    (problem,) = [event for event in seen if type(event).__name__ == "JournalProblem"]
+    problem = problem_of_two_guards(world)
     assert "this system has no file locks" in problem.detail
     assert world.server.charged == 14
 
