@@ -59,7 +59,7 @@ class PoolStats:
         free: What open chunks can still admit.
         chunks: Chunks that hold something now.
         refills: Chunks that were opened so far.
-        denied: Guards that were denied so far.
+        denied: Guards that were denied so far: by a budget, a rate limit or the limit of the pool.
         direct: Guards that were reserved without the pool so far.
         excess: The amounts above estimates that no chunk had space for.
     """

@@ -16,9 +16,9 @@ from typing import Any, Final, Protocol
 from cycles._core.allotment import Move
 from cycles._core.amounts import Amount
 from cycles._core.subjects import Subject
-from cycles._errors import BudgetExceededError, CyclesError, ReservationDeniedError
+from cycles._errors import BudgetExceededError, CyclesError
 from cycles._flows.guard_state import GuardState
-from cycles._flows.pool_parts import Admitted, PoolChunk, PoolIo, PoolOptions, SubPool, Waiter
+from cycles._flows.pool_parts import DENIALS, Admitted, PoolChunk, PoolIo, PoolOptions, SubPool, Waiter
 from cycles._flows.reports import report
 from cycles._flows.signal import Signal
 
@@ -174,7 +174,7 @@ class PoolState:
         waiters, sub.waiters = sub.waiters, deque()
         for waiter in waiters:
             if isinstance(result, CyclesError):
-                self.denied += isinstance(result, ReservationDeniedError)
+                self.denied += isinstance(result, DENIALS)
                 waiter.result = copy.copy(result)
             else:
                 waiter.result = result

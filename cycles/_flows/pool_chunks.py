@@ -23,7 +23,7 @@ from cycles._flows.approval import exempt_from_approval
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, Release
 from cycles._flows.io import Io
 from cycles._flows.pool import PoolState
-from cycles._flows.pool_parts import PoolChunk, SubPool
+from cycles._flows.pool_parts import DENIALS, PoolChunk, SubPool
 from cycles._flows.release import send_release
 from cycles._flows.reports import report
 from cycles._flows.reserve import open_lease
@@ -247,7 +247,7 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
     """Continue with what the attempt to open a chunk brought. The lock is held."""
     now_ms, allotment = pool.io.now_ms(), sub.allotment
     if not isinstance(result, PoolChunk):
-        is_denied = isinstance(result, ReservationDeniedError)
+        is_denied = isinstance(result, DENIALS)
         allotment.failed(denied_until_ms=now_ms + _pause_ms(result) if is_denied and sub.floor else 0.0)
         if isinstance(result, CyclesError):
             sub.denial = result if is_denied else sub.denial
@@ -288,7 +288,7 @@ def _pause_ms(error: Any) -> float:
 
 
 def _report_denied(pool: PoolState, sub: SubPool, error: CyclesError) -> None:
-    if isinstance(error, ReservationDeniedError):
+    if isinstance(error, DENIALS):
         estimate = Amount(pool.options.unit, max(sub.floor, sub.allotment.size))
         report(pool.io, "PoolDenied", error, estimate=estimate, pool=pool.options.name, reason=str(error))
 

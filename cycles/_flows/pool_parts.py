@@ -15,11 +15,14 @@ from cycles._core.pool_log import ChunkHeader
 from cycles._core.pool_totals import ChunkTotals
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.subjects import Action, Subject
-from cycles._errors import CyclesError
+from cycles._errors import CyclesError, RateLimitedError, ReservationDeniedError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Io
 from cycles._flows.signal import Signal
+
+DENIALS: Final = (ReservationDeniedError, RateLimitedError)
+"""Errors that later guards get too, without a request, until the server may decide otherwise."""
 
 
 class Log(Protocol):

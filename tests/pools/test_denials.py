@@ -63,6 +63,23 @@ class TestDenials:
         assert use(pool, 10, 1).is_pooled
         assert sub.allotment.size >= 20, "success doubles the size again; a chunk may be opened ahead already"
 
+    def test_a_rate_limit_keeps_later_callers_from_sending_requests(
+        self, client: cycles.Cycles, shop: Shop, events: list[Any]
+    ) -> None:
+        shop.faults.status("reserve", 429, headers={"Retry-After": "7"}, times=None)
+        pool = pool_of(client)
+        for _ in range(3):
+            with pytest.raises(cycles.RateLimitedError) as raised:
+                use(pool, 10, 1)
+            assert raised.value.retry_after_ms == 7_000
+        assert (shop.count("reserve"), pool.stats().denied) == (1, 3)
+        assert len(named(events, "PoolDenied")) == 1
+        (sub,) = pool._state(client._runtime()).subs.values()
+        assert sub.allotment.denied_until_ms - client._runtime().blocking.now_ms() > 6_000
+        shop.faults.clear()
+        sub.allotment.denied_until_ms = 0.0
+        assert use(pool, 10, 1).is_pooled
+
     def test_other_denials_are_raised_after_one_request(self, client: cycles.Cycles, shop: Shop) -> None:
         shop.ledger.set_budget("tenant:acme", T(1_000), status="FROZEN")
         pool = pool_of(client)
