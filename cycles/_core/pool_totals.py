@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from cycles._core.pool_log import summed_metrics
@@ -52,14 +53,15 @@ class ChunkTotals:
             calls, self.released, self.errors, self.latency_ms, self.tokens_in, self.tokens_out, model
         )
 
-    def metadata(self, calls: int) -> dict[str, Any]:
-        """Return the metadata of the commit: the biggest actions, as many as fit into 4 KiB."""
+    def metadata(self, calls: int, of_chunk: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the metadata of the commit: that of the chunk and the biggest actions, as many as fit into 4 KiB."""
         biggest = sorted(self.actions.items(), key=lambda item: -item[1][1])[:ACTIONS]
-        metadata: dict[str, Any] = {"pool_calls": calls, "first_ms": self.first_ms, "last_ms": self.last_ms}
+        sums = {"pool_calls": calls, "first_ms": self.first_ms, "last_ms": self.last_ms}
+        metadata = {**of_chunk, **{name: value for name, value in sums.items() if value is not None}}
         while biggest:
             metadata["actions"] = dict(biggest)
             if len(json.dumps(metadata)) <= METADATA_BYTES:
                 break
             biggest.pop()
             del metadata["actions"]
-        return {name: value for name, value in metadata.items() if value is not None}
+        return metadata

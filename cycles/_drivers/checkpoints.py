@@ -91,5 +91,6 @@ def _open_chunks(pool: PoolState) -> list[PoolChunk]:
 
 def _record(chunk: PoolChunk, spent: int) -> Record:
     assert chunk.header is not None
-    metrics, metadata = chunk.totals.metrics(chunk.used), chunk.totals.metadata(chunk.used)
+    metrics = chunk.totals.metrics(chunk.used)
+    metadata = chunk.totals.metadata(chunk.used, chunk.header.metadata)
     return chunk_record(chunk.header, spent, metrics, metadata, time.time_ns() // 1_000_000)

@@ -124,7 +124,7 @@ def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None
         chunk.header,
         chunk.spent,
         chunk.totals.metrics(chunk.used),
-        chunk.totals.metadata(chunk.used),
+        chunk.totals.metadata(chunk.used, chunk.header.metadata),
         pool.io.wall_ms(),
     )
     lease.claim("commit", ANY_AMOUNT, record)

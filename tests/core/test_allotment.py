@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -251,14 +252,23 @@ def test_the_totals_of_a_chunk_name_its_biggest_actions() -> None:
     totals.actions = {f"action-{number}": [1, number] for number in range(100)}
     totals.tokens_in = 2**40
     totals.count_model("m")
-    metadata, metrics = totals.metadata(100), totals.metrics(100)
+    metadata, metrics = totals.metadata(100, {}), totals.metrics(100)
     assert list(metadata["actions"]) == [f"action-{number}" for number in range(99, 79, -1)]
     assert (metrics["tokens_input"], metrics["custom"]["tokens_input"]) == (2**31 - 1, 2**40)
     assert metrics["model_version"] == "m"
     totals.count_model("other")
     assert "model_version" not in totals.metrics(100)
     totals.actions = {"x" * 3000 + str(number): [1, number] for number in range(3)}
-    assert len(totals.metadata(3)["actions"]) == 1
+    assert len(totals.metadata(3, {})["actions"]) == 1
+
+
+@pytest.mark.parametrize("length", range(150, 250, 3))
+def test_the_metadata_of_a_commit_has_at_most_four_kibibytes(length: int) -> None:
+    totals = ChunkTotals()
+    totals.actions = {f"{number:0{length}}": [1, number] for number in range(20)}
+    metadata = totals.metadata(20, {"pool": "p" * 12, "pool_chunk": 1_000})
+    assert metadata["pool_chunk"] == 1_000
+    assert 3_600 < len(json.dumps(metadata)) <= 4_096 or len(metadata["actions"]) == 20
 
 
 def test_every_state_of_a_chunk_that_ends_has_no_way_back() -> None:
