@@ -1,6 +1,7 @@
 """The thread that does the file work of event loops: in order, in batches, with few wake-ups.
 
-A task waits until its record is saved or deleted. What other tasks need in the meantime is done in one batch.
+A task waits until its record is saved or deleted. What other tasks need in the meantime is done in one batch. The tasks
+of a loop reach the thread through a `LoopWriter` (`loop_writer.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ IDLE_S: Final = 15.0  # then the thread ends; the next job starts another
 STUCK_S: Final = 4.0  # so long on one record: the file system hangs, and its tasks continue without their records
 
 
-class _Job:
+class Job:
     """Something to do with one argument, and the future of the task that waits for it."""
 
     __slots__ = ("argument", "done", "error", "result", "work")
@@ -47,7 +48,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self.thread: threading.Thread | None = None
-        self.batch: list[_Job] = []  # begun or done; the tasks that wait do not know yet
+        self.batch: list[Job] = []  # begun or done; the tasks that wait do not know yet
         self.since_s: float | None = None  # when it began with the record that it saves or deletes
         self.replaced = False  # the file system hung, and another thread does the rest
         self.sleeps = False
@@ -69,26 +70,13 @@ class JournalWriter:
         delete: Callable[[Record], None],
         save_many: Callable[[list[Record]], list[bool]] | None = None,
     ) -> None:
-        self._save = save
+        self.save: Final = save
+        self.delete: Final = delete
+        self.is_busy: bool = False  # several tasks wait at the same time
         self._save_many = save_many
-        self._delete = delete
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[Job] = deque()
         self._worker: _Worker | None = None
         self._lock = threading.Lock()
-
-    async def save(self, record: Record) -> bool:
-        """Save the record, and return when it is saved; False if it cannot be."""
-        return bool(await self._done_or_stuck(self._save, record))
-
-    async def delete(self, record: Record) -> None:
-        """Delete the record, and return when it is deleted."""
-        await self._done_or_stuck(self._delete, record)
-
-    async def run(self, work: Callable[[], Any]) -> Any:
-        """Call a blocking function on the journal's thread, and return its result."""
-        done = asyncio.get_running_loop().create_future()
-        self._add(_Job(lambda _: work(), None, done))
-        return await done
 
     def close(self, timeout_s: float | None = None) -> None:
         """Do the remaining jobs and end the thread, waiting at most `timeout_s` for a file system that hangs."""
@@ -101,39 +89,11 @@ class JournalWriter:
                 return
         self._process(_Worker())
 
-    async def _done_or_stuck(self, work: Callable[[Any], Any], argument: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        done = loop.create_future()
-        self._add(_Job(work, argument, done))
-        timer = loop.call_later(STUCK_S, self._check, done)
-        try:
-            return await done
-        finally:
-            timer.cancel()
-
-    def _check(self, done: asyncio.Future[Any]) -> None:
-        """Let tasks continue without their records if the thread has made no progress; another thread does the rest."""
-        if done.done():
-            return
-        worker = self._worker
-        since_s = None if worker is None else worker.since_s
-        if worker is None or since_s is None or time.monotonic() - since_s < STUCK_S:
-            # The disk is slow, or there are many records.
-            done.get_loop().call_later(STUCK_S, self._check, done)
-            return
-        worker.replaced = True
-        with self._lock:
-            if self._worker is worker:
-                self._worker = None
-        self._wake()
-        _notify(list(worker.batch))
-        done.get_loop().call_soon(_settle, done, None)
-
-    def _add(self, job: _Job) -> None:
+    def add(self, job: Job) -> None:
+        """Queue a job. Call `wake` afterwards."""
         self._jobs.append(job)
-        self._wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         """Let the thread look for jobs; start it if it does not run."""
         worker = self._worker
         if worker is None:
@@ -141,6 +101,20 @@ class JournalWriter:
         elif worker.sleeps:
             worker.sleeps = False
             worker.wake_up.put(None)
+
+    def replace_if_stuck(self) -> bool:
+        """If the thread makes no progress, let its tasks continue and another thread do the rest. Return whether."""
+        worker = self._worker
+        since_s = None if worker is None else worker.since_s
+        if worker is None or since_s is None or time.monotonic() - since_s < STUCK_S:
+            return False  # the disk is slow, or there are many records
+        worker.replaced = True
+        with self._lock:
+            if self._worker is worker:
+                self._worker = None
+        self.wake()
+        _notify(list(worker.batch))
+        return True
 
     def _start(self) -> None:
         with self._lock:
@@ -196,7 +170,7 @@ class JournalWriter:
             except IndexError:
                 break
             batch.append(job)
-            if job.work is self._save and self._save_many is not None:
+            if job.work is self.save and self._save_many is not None:
                 batch += self._do_saves(job, self._save_many)
             else:
                 worker.since_s = None if job.argument is None else time.monotonic()
@@ -204,27 +178,28 @@ class JournalWriter:
                 worker.since_s = None
         if batch:
             worker.batch = []
+            self.is_busy = len(batch) > 1
             _notify(batch)
 
-    def _do_saves(self, first: _Job, save_many: Callable[[list[Record]], list[bool]]) -> list[_Job]:
+    def _do_saves(self, first: Job, save_many: Callable[[list[Record]], list[bool]]) -> list[Job]:
         """Save what consecutive jobs want to save, together; return those after the first."""
         jobs = [first]
         with contextlib.suppress(IndexError):
-            while (job := self._jobs.popleft()).work is self._save:
+            while (job := self._jobs.popleft()).work is self.save:
                 jobs.append(job)
             self._jobs.appendleft(job)
         try:
             for job, saved in zip(jobs, save_many([job.argument for job in jobs]), strict=True):
                 job.result = saved
-        except Exception as error:  # as in `_Job.do`
+        except Exception as error:  # as in `Job.do`
             for job in jobs:
                 job.error = error
         return jobs[1:]
 
 
-def _notify(batch: list[_Job]) -> None:
+def _notify(batch: list[Job]) -> None:
     """Give each task that waits its result, on its loop."""
-    loops: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    loops: dict[asyncio.AbstractEventLoop, list[Job]] = {}
     for job in batch:
         loops.setdefault(job.done.get_loop(), []).append(job)
     for loop, jobs in loops.items():
@@ -232,15 +207,11 @@ def _notify(batch: list[_Job]) -> None:
             loop.call_soon_threadsafe(_settle_all, jobs)
 
 
-def _settle_all(jobs: list[_Job]) -> None:
+def _settle_all(jobs: list[Job]) -> None:
     for job in jobs:
-        _settle(job.done, job.result, job.error)
-
-
-def _settle(done: asyncio.Future[Any], result: Any, error: Exception | None = None) -> None:
-    if done.done():
-        return
-    if error is None:
-        done.set_result(result)
-    else:
-        done.set_exception(error)
+        if job.done.done():
+            continue
+        if job.error is None:
+            job.done.set_result(job.result)
+        else:
+            job.done.set_exception(job.error)

@@ -29,6 +29,7 @@ from cycles._drivers.commit_queue import CommitQueues, Queued
 from cycles._drivers.commit_tasks import CommitTasks
 from cycles._drivers.in_thread import call_in_thread
 from cycles._drivers.journal_writer import JournalWriter
+from cycles._drivers.loop_writer import LoopWriter
 from cycles._drivers.reporting import Reporter
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import send_heartbeat
@@ -76,7 +77,7 @@ class TaskIo(BaseIo):
     ) -> None:
         super().__init__(channel, records, reporter, background)
         self._blocking = blocking
-        self._writer = writer
+        self._writer = LoopWriter(writer, loop)
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
         self._left_behind: asyncio.Task[None] | None = None  # continues what the last cancelled caller began

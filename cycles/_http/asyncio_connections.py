@@ -1,5 +1,5 @@
-"""HTTP exchanges on an asyncio event loop. One timer bounds a whole attempt, and times are taken when the bytes
-are read, so a busy loop does not count as a slow server.
+"""HTTP exchanges on an asyncio event loop. One deadline bounds a whole attempt, and times are taken when the
+bytes are read, so a busy loop does not count as a slow server.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from queue import Empty
 from typing import cast
 
 from cycles._http.connection_pool import KEEPALIVE_S, ConnectionPool, Held, Slot, readable
+from cycles._http.deadlines import Deadlines
 from cycles._http.exchange import (
     MAX_BODY,
     QUEUE_TIMEOUT_S,
@@ -119,6 +120,11 @@ class _Waiter:
         if not self.arrived.done():
             self.arrived.set_result(None)
 
+    def expire(self) -> None:
+        """Wake the task without a slot: it has waited long enough."""
+        if not self.arrived.done():
+            self.arrived.set_result(None)
+
     def get_nowait(self) -> Slot[_Connection] | None:
         if not self._slots:
             raise Empty
@@ -144,6 +150,8 @@ class AsyncConnections:
         self._pool: ConnectionPool[_Connection] = ConnectionPool(max_connections)
         self._resolver = Resolver(endpoint.host, endpoint.port)
         self._loop_end: AsyncGenerator[None, None] | None = None
+        self._exchange_ends = Deadlines()
+        self._queue_ends = Deadlines()
 
     async def send(
         self,
@@ -160,18 +168,19 @@ class AsyncConnections:
         held = Held(self._pool)
         try:
             if not self._pool.take(held):
-                await self._wait_for_slot(held, min(queue_timeout_s, ends_at_s - time.monotonic()), queue_timeout_s)
+                ends_at = loop.time() + min(queue_timeout_s, ends_at_s - time.monotonic())
+                await self._wait_for_slot(held, loop, ends_at, queue_timeout_s)
             now = time.monotonic()
             deadline = loop.time() + min(timeout_s, ends_at_s - now)
             connection = held[0].connection
             if connection is None or not connection.is_alive(now):
                 connection = await self._open(held[0], deadline)
             request = connection.http.request(method, target, headers, body)
-            timer = loop.call_at(deadline, connection.expire)
+            over = self._exchange_ends.add(loop, deadline, connection.expire)
             try:
                 reply = await connection.request(request)
             finally:
-                timer.cancel()
+                over.cancel()
             if not connection.next_exchange():
                 held[0].drop()
             self._return(held, reply.received)
@@ -206,20 +215,25 @@ class AsyncConnections:
         finally:
             await self._close()
 
-    async def _wait_for_slot(self, held: Held, seconds: float, queue_timeout_s: float) -> None:
+    async def _wait_for_slot(
+        self, held: Held, loop: asyncio.AbstractEventLoop, ends_at: float, queue_timeout_s: float
+    ) -> None:
         pool = self._pool
         if pool.closed:
             raise closed()
         waiter = _Waiter()
         try:
             pool.join(waiter)
-            async with asyncio.timeout(seconds):
+            over = self._queue_ends.add(loop, ends_at, waiter.expire)
+            try:
                 await waiter.arrived
+            finally:
+                over.cancel()
             slot = waiter.get_nowait()
             if slot is None:
                 raise closed()
             held.append(slot)
-        except TimeoutError:
+        except Empty:
             raise no_free_connection(queue_timeout_s) from None
         finally:
             pool.leave(waiter)

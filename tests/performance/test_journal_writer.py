@@ -11,10 +11,15 @@ import pytest
 from cycles._core.records import Record
 from cycles._drivers import journal_writer as module
 from cycles._drivers.journal_writer import JournalWriter
+from cycles._drivers.loop_writer import LoopWriter
 
 
 def record(number: int) -> Record:
     return Record(reservation_id=f"rsv-{number}", base_url="http://x")
+
+
+def on_loop(writer: JournalWriter) -> LoopWriter:
+    return LoopWriter(writer, asyncio.get_running_loop())
 
 
 class Files:
@@ -52,8 +57,8 @@ class Files:
 def test_file_work_is_done_on_another_thread_in_order() -> None:
     async def main() -> None:
         for number in range(3):
-            assert await journal_writer.save(record(number))
-            await journal_writer.delete(record(number))
+            assert await on_loop(journal_writer).save(record(number))
+            await on_loop(journal_writer).delete(record(number))
 
     files = Files()
     journal_writer = JournalWriter(files.save, files.delete)
@@ -75,7 +80,7 @@ def test_saves_that_gather_during_a_write_wake_the_loop_once() -> None:
 
         loop.call_soon_threadsafe = counted  # type: ignore[method-assign, assignment]
         files.gate.clear()
-        saves = [asyncio.ensure_future(journal_writer.save(record(number))) for number in range(50)]
+        saves = [asyncio.ensure_future(on_loop(journal_writer).save(record(number))) for number in range(50)]
         await asyncio.sleep(0)
         files.gate.set()
         assert await asyncio.gather(*saves) == [True] * 50
@@ -87,11 +92,36 @@ def test_saves_that_gather_during_a_write_wake_the_loop_once() -> None:
     journal_writer.close()
 
 
+def test_jobs_of_several_tasks_in_one_iteration_wake_the_thread_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    files, woken = Files(), []
+    journal_writer = JournalWriter(files.save, files.delete)
+    wake = JournalWriter.wake
+
+    def counted(writer: JournalWriter) -> None:
+        woken.append(len(writer._jobs))
+        wake(writer)
+
+    async def main() -> None:
+        writer = on_loop(journal_writer)
+        files.gate.clear()  # the next jobs gather, so the thread knows that several tasks are at work
+        saves = [asyncio.ensure_future(writer.save(record(number))) for number in range(3)]
+        await asyncio.sleep(0)
+        files.gate.set()
+        await asyncio.gather(*saves)
+        monkeypatch.setattr(JournalWriter, "wake", counted)
+        await asyncio.gather(*(writer.delete(record(number)) for number in range(3)))
+
+    asyncio.run(main())
+    journal_writer.close()
+    assert woken == [3]
+    assert files.there == []
+
+
 def test_a_record_is_deleted_before_the_waiter_continues() -> None:
     async def main() -> None:
-        await journal_writer.save(record(1))
+        await on_loop(journal_writer).save(record(1))
         assert files.there == ["rsv-1"]
-        await journal_writer.delete(record(1))
+        await on_loop(journal_writer).delete(record(1))
         assert files.there == []
 
     files = Files()
@@ -103,8 +133,8 @@ def test_a_record_is_deleted_before_the_waiter_continues() -> None:
 def test_a_bug_is_raised_in_the_task_that_waits_and_the_thread_continues() -> None:
     async def main() -> None:
         with pytest.raises(ValueError, match="not in list"):  # of these files: the record is not there
-            await journal_writer.delete(record(1))
-        assert await journal_writer.save(record(2))
+            await on_loop(journal_writer).delete(record(1))
+        assert await on_loop(journal_writer).save(record(2))
 
     files = Files()
     journal_writer = JournalWriter(files.save, files.delete)
@@ -124,8 +154,8 @@ def test_one_thread_serves_slow_settlements(monkeypatch: pytest.MonkeyPatch) -> 
 
     async def main() -> None:
         for number in range(5):
-            await journal_writer.save(record(number))
-            await journal_writer.delete(record(number))
+            await on_loop(journal_writer).save(record(number))
+            await on_loop(journal_writer).delete(record(number))
 
     files = Files()
     journal_writer = JournalWriter(files.save, files.delete)
@@ -139,7 +169,7 @@ def test_another_thread_comes_where_the_last_has_ended(monkeypatch: pytest.Monke
 
     async def main() -> None:
         for number in range(200):
-            assert await asyncio.wait_for(journal_writer.save(record(number)), 60)
+            assert await asyncio.wait_for(on_loop(journal_writer).save(record(number)), 60)
 
     files = Files()
     journal_writer = JournalWriter(files.save, files.delete)
@@ -151,7 +181,7 @@ def test_another_thread_comes_where_the_last_has_ended(monkeypatch: pytest.Monke
 def test_a_cancelled_waiter_does_not_keep_its_record_from_disk() -> None:
     async def main() -> None:
         files.gate.clear()
-        task = asyncio.ensure_future(journal_writer.save(record(1)))
+        task = asyncio.ensure_future(on_loop(journal_writer).save(record(1)))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -168,13 +198,13 @@ def test_a_cancelled_waiter_does_not_keep_its_record_from_disk() -> None:
 def test_a_loop_that_ends_first_disturbs_no_other() -> None:
     async def leave() -> None:
         files.gate.clear()
-        task = asyncio.ensure_future(journal_writer.save(record(1)))
+        task = asyncio.ensure_future(on_loop(journal_writer).save(record(1)))
         await asyncio.sleep(0)
         assert not task.done()
 
     async def stay() -> bool:
         files.gate.set()
-        return await journal_writer.save(record(2))
+        return await on_loop(journal_writer).save(record(2))
 
     files = Files()
     journal_writer = JournalWriter(files.save, files.delete)
@@ -192,8 +222,8 @@ def test_a_bug_in_saving_is_raised_only_in_the_waiting_caller() -> None:
 
     async def main() -> None:
         with pytest.raises(ZeroDivisionError):
-            await journal_writer.save(record(1))
-        assert await journal_writer.save(record(2))
+            await on_loop(journal_writer).save(record(1))
+        assert await on_loop(journal_writer).save(record(2))
 
     journal_writer = JournalWriter(save, lambda record: None)
     asyncio.run(main())
@@ -205,8 +235,8 @@ def test_where_no_thread_can_be_had_the_loop_writes_itself(monkeypatch: pytest.M
         raise RuntimeError("can't start new thread at interpreter shutdown")
 
     async def main() -> None:
-        assert await journal_writer.save(record(1))
-        await journal_writer.delete(record(1))
+        assert await on_loop(journal_writer).save(record(1))
+        await on_loop(journal_writer).delete(record(1))
 
     files = Files()
     journal_writer = JournalWriter(files.save, files.delete)
@@ -235,8 +265,8 @@ def test_tasks_continue_without_their_records_if_the_file_system_hangs(monkeypat
         return files.save(record)
 
     async def main() -> list[bool]:
-        found = list(await asyncio.gather(*(journal_writer.save(record(number)) for number in range(3))))
-        found.append(await journal_writer.save(record(3)))
+        found = list(await asyncio.gather(*(on_loop(journal_writer).save(record(number)) for number in range(3))))
+        found.append(await on_loop(journal_writer).save(record(3)))
         gate.set()
         await asyncio.to_thread(files.wait_for, "save rsv-0")
         return found
@@ -259,7 +289,7 @@ def test_a_slow_disk_and_a_long_queue_delay_tasks_but_lose_no_record(monkeypatch
         return files.save(record)
 
     async def main() -> list[bool]:
-        return list(await asyncio.gather(*(journal_writer.save(record(number)) for number in range(20))))
+        return list(await asyncio.gather(*(on_loop(journal_writer).save(record(number)) for number in range(20))))
 
     journal_writer = JournalWriter(save, files.delete)
     assert asyncio.run(main()) == [True] * 20
@@ -282,7 +312,7 @@ def test_no_task_waits_for_a_hanging_file_that_another_task_needs(monkeypatch: p
         return files.save(record)
 
     async def main() -> None:
-        saves = [asyncio.ensure_future(journal_writer.save(record(number))) for number in range(4)]
+        saves = [asyncio.ensure_future(on_loop(journal_writer).save(record(number))) for number in range(4)]
         await asyncio.sleep(0)
         files.gate.set()
         async with asyncio.timeout(60):

@@ -1,0 +1,80 @@
+"""The journal's thread, as the tasks of one event loop use it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from cycles._core.records import Record
+from cycles._drivers import journal_writer
+from cycles._drivers.journal_writer import Job, JournalWriter
+from cycles._http.deadlines import Deadlines
+
+
+class LoopWriter:
+    """Saves and deletes records for the tasks of one event loop.
+
+    Args:
+        writer: Has the thread that does it, for all loops.
+        loop: The event loop.
+    """
+
+    def __init__(self, writer: JournalWriter, loop: asyncio.AbstractEventLoop) -> None:
+        self._writer = writer
+        self._loop = loop
+        self._deadlines = Deadlines()
+        self._will_wake = False  # the thread, in the next iteration of the loop
+
+    async def save(self, record: Record) -> bool:
+        """Save the record, and return when it is saved; False if it cannot be."""
+        return bool(await self._done_or_stuck(self._writer.save, record))
+
+    async def delete(self, record: Record) -> None:
+        """Delete the record, and return when it is deleted."""
+        await self._done_or_stuck(self._writer.delete, record)
+
+    async def run(self, work: Callable[[], Any]) -> Any:
+        """Call a blocking function on the journal's thread, and return its result."""
+        done = self._loop.create_future()
+        self._add(Job(lambda _: work(), None, done))
+        return await done
+
+    async def _done_or_stuck(self, work: Callable[[Any], Any], argument: Any) -> Any:
+        done = self._loop.create_future()
+        self._add(Job(work, argument, done))
+        deadline = self._deadlines.add(self._loop, self._next_check(), partial(self._check, done))
+        try:
+            return await done
+        finally:
+            deadline.cancel()
+
+    def _add(self, job: Job) -> None:
+        self._writer.add(job)
+        if not self._writer.is_busy:
+            self._writer.wake()
+        elif not self._will_wake:  # other tasks add jobs in this iteration too, and one wake-up is for all
+            self._will_wake = True
+            self._loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._will_wake = False
+        self._writer.wake()
+
+    def _check(self, done: asyncio.Future[Any]) -> None:
+        """Let the task continue without its record if the file system hangs."""
+        if done.done():
+            return
+        if self._writer.replace_if_stuck():
+            self._loop.call_soon(_give_up, done)
+        else:
+            self._deadlines.add(self._loop, self._next_check(), partial(self._check, done))
+
+    def _next_check(self) -> float:
+        return self._loop.time() + journal_writer.STUCK_S
+
+
+def _give_up(done: asyncio.Future[Any]) -> None:
+    if not done.done():
+        done.set_result(None)
