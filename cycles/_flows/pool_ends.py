@@ -6,19 +6,22 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cycles._core.amounts import Amount
+from cycles._core.outcome import RejectedResponse
 from cycles._core.protocol import BUDGET_EXCEEDED
 from cycles._core.records import Record, event_record_id
 from cycles._core.requests import new_key
-from cycles._core.settlement import event_body
+from cycles._core.settlement import Settlement, event_body
 from cycles._core.usage import Metrics
 from cycles._errors import BudgetExceededError
+from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io
 from cycles._flows.reports import report
 
 EXCESS_OF: Final = "pool_excess_of"
+REJECT: Final = "REJECT"
 PooledGuardState: TypeAlias = Any
 """A `PooledState`, whose module uses this one."""
 
@@ -61,7 +64,11 @@ def separate_record(
     )
 
 
-def excess_error(guard: PooledGuardState, io: Io, separate: Separate) -> BudgetExceededError:
+def reject_excess(guard: PooledGuardState, separate: Separate) -> BudgetExceededError:
+    """Note that the amount above the estimate is rejected, and return the error.
+
+    The guard has no settlement then, as one outside of a pool.
+    """
     unit = guard.estimate.unit
     error = BudgetExceededError(
         f"{guard.name}: its chunk has no space for {Amount(unit, separate.amount)} above the estimate of "
@@ -69,9 +76,36 @@ def excess_error(guard: PooledGuardState, io: Io, separate: Separate) -> BudgetE
         hint="client.pending(rejected=True) lists the rest",
         code=BUDGET_EXCEEDED,
     )
-    actual = Amount(unit, separate.amount)
-    report(io, "SettlementRejected", guard, actual=actual, detail=str(error))
+    guard.rejection = RejectedResponse(409, BUDGET_EXCEEDED, error.message)
+    guard.settlement = None
+    guard.apply("rejected", if_accepted=True)
     return error
+
+
+def report_excess(guard: PooledGuardState, io: Io, separate: Separate, error: BudgetExceededError) -> None:
+    actual = Amount(guard.estimate.unit, separate.amount)
+    report(io, "SettlementRejected", guard, actual=actual, detail=str(error))
+
+
+def guard_of(guard: PooledGuardState, separate: Separate) -> GuardState:
+    """Return the guard that gets the outcome of the event: this one, or a new one for the part that did not fit."""
+    if separate.is_all:
+        guard.is_separate = True
+        guard.apply("pooled", Settlement(status="pooled", actual=Amount(guard.estimate.unit, separate.amount)))
+        return guard  # type: ignore[no-any-return]
+    excess = guard.excess = GuardState(guard.request, guard.key, guard.trace_id, guard.opened_ms, None)
+    excess.claim("commit")
+    return excess
+
+
+def finish_separately(guard: PooledGuardState, io: Io, separate: Separate, metadata: Mapping[str, Any]) -> None:
+    """Settle an amount separately in the background, because the caller of its guard cannot wait."""
+    record = separate_record(guard, io, separate, None, metadata)
+    if separate.is_rejected:
+        reject_excess(guard, separate)
+        io.finish_settling(evolve(record, rejected=BUDGET_EXCEEDED), None)
+    else:
+        io.finish_settling(record, guard_of(guard, separate))
 
 
 async def sync_slot(io: Io, guard: PooledGuardState) -> None:

@@ -6,7 +6,7 @@ Its end sends nothing, except for an amount that no chunk has space for: that be
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from attrs import evolve
 
@@ -25,12 +25,20 @@ from cycles._errors import InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend
 from cycles._flows.io import Io
 from cycles._flows.pool import PoolState
-from cycles._flows.pool_ends import Separate, excess_error, report_pooled, separate_record, sync_slot
+from cycles._flows.pool_ends import (
+    REJECT,
+    Separate,
+    finish_separately,
+    guard_of,
+    reject_excess,
+    report_excess,
+    report_pooled,
+    separate_record,
+    sync_slot,
+)
 from cycles._flows.pool_parts import LeaseView, PoolChunk, PooledOptions
 from cycles._flows.settle import report_values_omitted, settle_queued, settle_shadow
 from cycles._flows.signal import Signal
-
-REJECT: Final = "REJECT"
 
 
 class PooledState(GuardState):
@@ -283,8 +291,7 @@ class PooledState(GuardState):
             separate = self._end(amount, None, settlement_metadata.get(OUTCOME))
             report_pooled(self, amount, None, settlement_metadata)
             if separate is not None:
-                record = separate_record(self, io, separate, None, settlement_metadata)
-                io.finish_settling(evolve(record, rejected=BUDGET_EXCEEDED) if separate.is_rejected else record, None)
+                finish_separately(self, io, separate, settlement_metadata)
         self.end_trace()
 
     def _end_shadow(self, io: Io, amount: Amount | None) -> Settlement:
@@ -378,18 +385,11 @@ class PooledState(GuardState):
         """
         record = separate_record(self, io, separate, metrics, metadata)
         if separate.is_rejected:
-            self.apply("rejected", if_accepted=True)
-            error = excess_error(self, io, separate)
-            self._rejection = RejectedResponse(409, BUDGET_EXCEEDED, error.message)
+            error = reject_excess(self, separate)
+            report_excess(self, io, separate, error)
             await io.reject(evolve(record, rejected=BUDGET_EXCEEDED), BUDGET_EXCEEDED)
             raise error
-        guard: GuardState = self
-        if separate.is_all:
-            self.is_separate = True
-            self.apply("pooled", Settlement(status="pooled", actual=Amount(self.estimate.unit, separate.amount)))
-        else:
-            guard = self.excess = GuardState(self.request, self.key, self.trace_id, self.opened_ms, None)
-            guard.claim("commit")
+        guard = guard_of(self, separate)
         try:
             await io.save(record)
         except BaseException:  # interrupted or cancelled: the amount is known, so it is settled

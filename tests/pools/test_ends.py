@@ -56,9 +56,10 @@ async def test_under_reject_an_excess_that_does_not_fit_raises(world: World, sho
     guard = await world.acquire(pool.reserve(T(10)))
     with pytest.raises(cycles.BudgetExceededError, match="no space for 120 tokens above the estimate"):
         await world.get(guard.commit(T(130)))
-    assert guard.state == "rejected"
+    assert (guard.state, guard.settlement) == ("rejected", None)
     await close(world, pool)
     assert shop.money() == (10, 0)
+    assert (guard.state, guard.settlement) == ("rejected", None), "the chunk is committed, this amount is not"
     (kept,) = rejected_in(shop.folder)
     assert kept["record"]["event_fallback_body"]["actual"]["amount"] == 120
     assert [each.amount for each in world.client.pending(rejected=True)] == [T(120)]
