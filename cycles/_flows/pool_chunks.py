@@ -206,7 +206,8 @@ async def _with_log(pool: PoolState, sub: SubPool, number: int, lease: GuardStat
             lease.ahead = chunk
         except OSError as error:
             pool.pool_io.report_problem(
-                f"the log of a pool cannot be made ({error}); its guards are reserved directly, with two requests each"
+                f"the log of a pool cannot be made ({error.strerror or error}); its guards are reserved directly, "
+                "with two requests each"
             )
             sub.direct_only = True
             await _release_unused(pool.io, lease)

@@ -253,13 +253,15 @@ class TestFailures:
     def test_without_a_log_guards_are_reserved_directly(
         self, client: cycles.Cycles, shop: Shop, events: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def full(*_: object) -> None:
-            raise OSError(28, "No space left on device")
+        def full(_: object, header: Any) -> None:
+            raise OSError(28, "No space left on device", f"/journal/{header.reservation_id}")
 
         monkeypatch.setattr("cycles._journal.pool_log.ChunkLogs.make", full)
         pool = pool_of(client)
-        for _ in range(3):
-            assert not use(pool, 10, 7).is_pooled
+        assert not use(pool, 10, 7).is_pooled
+        with cycles.subject(agent="a"):
+            for _ in range(2):
+                assert not use(pool, 10, 7).is_pooled
         (problem,) = named(events, "JournalProblem")
         assert "No space left on device" in problem.detail
         assert pool.stats().direct == 3
