@@ -61,7 +61,7 @@ class JournalWriter:
     Args:
         save: Saves one record; blocks.
         delete: Deletes one; blocks.
-        save_many: Saves several in one round trip of a shared store; None if each is saved by itself.
+        save_many: Saves several in one round trip of a shared store; None if each is saved separately.
     """
 
     def __init__(

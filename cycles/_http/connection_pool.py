@@ -195,7 +195,7 @@ class ConnectionPool(Generic[C]):
 
 
 def readable(descriptor: int) -> Callable[[], bool]:
-    """Return a function that tells whether an idle connection has data, without a request: its server has closed it."""
+    """Return a function that returns whether an idle connection has data: its server has then closed it."""
     if not hasattr(select, "poll"):  # Windows
         return lambda: bool(select.select([descriptor], [], [], 0)[0])
     poll = select.poll()

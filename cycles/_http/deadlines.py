@@ -42,7 +42,7 @@ class Deadlines:
     """Calls a function at each deadline that was not cancelled before. Leaves no timer behind if all were cancelled.
 
     All calls come from the thread of one event loop. Deadlines that are added in their order are cheap, as with one
-    timeout for all. An earlier one than the last gets a timer of its own.
+    timeout for all. An earlier one than the last gets a separate timer.
     """
 
     def __init__(self) -> None:

@@ -27,7 +27,7 @@ else:
 
 
 class _KnownHeaders(_Base):
-    """Headers whose names are known, and that are parsed only if somebody (auth, an event hook) needs more than reads.
+    """Headers whose names are known, and that are parsed only if auth or an event hook does more than read them.
 
     A mixin for the class `Headers` of httpx or httpx2: its own attributes do not exist until one of them is looked up.
     """

@@ -62,7 +62,7 @@ class _Writes:
 
 
 def join_writes(stream: Any, *, is_async: bool) -> None:
-    """Let requests of ours be written at once on this connection."""
+    """Write the head and the body of our requests in one system call on this connection."""
     write = getattr(stream, "write", None)
     if write is None:
         return

@@ -18,7 +18,7 @@ MAX_BODY: Final = 256 * 1024
 
 _MAX_QUICK_HEAD: Final = 4 * 1024
 _KNOWN_LINES: Final = 256
-"""Header lines that are remembered. Most lines of a server are the same in all its responses."""
+"""Most header lines that are kept. Most lines of a server are the same in all its responses."""
 
 _STATUS: Final = re.compile(r"HTTP/1\.1 (200|201|409)(?: [\t \x21-\x7e]*)?")
 _RECEIVED: Final = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\x21-\x7e]+(?:[ \t]+[\x21-\x7e]+)*)?[ \t]*")
@@ -30,7 +30,7 @@ _OF_H11: Final = frozenset(
 )
 
 
-class _NotPlainError(ValueError):
+class _NeedsH11Error(ValueError):
     """h11 has to read this response."""
 
 
@@ -53,15 +53,15 @@ def header_line(header: tuple[bytes, bytes]) -> bytes | None:
     """Return the line of a header; None if h11 has to check it."""
     name, value = header
     line = b"".join((name, b": ", value, b"\r\n"))
-    return line if (_is_plain(name) and _is_plain(value)) or _SENT.fullmatch(line) else None
+    return line if (_is_alphanumeric(name) and _is_alphanumeric(value)) or _SENT.fullmatch(line) else None
 
 
 def is_target(target: bytes) -> bool:
     """Return whether this can be the target of a request; otherwise h11 has to check it."""
-    return _is_plain(target.replace(b"/", b"")) or _TARGET.fullmatch(target) is not None
+    return _is_alphanumeric(target.replace(b"/", b"")) or _TARGET.fullmatch(target) is not None
 
 
-def _is_plain(text: bytes) -> bool:
+def _is_alphanumeric(text: bytes) -> bool:
     """Return whether this has only letters, digits and hyphens, which is found faster than what else is allowed."""
     return text.replace(b"-", b"").isalnum()
 
@@ -92,7 +92,7 @@ def read_head(data: bytes, limit: int) -> Head | None:
 def _status(line: str) -> int:
     matched = _STATUS.fullmatch(line)
     if matched is None:
-        raise _NotPlainError
+        raise _NeedsH11Error
     return int(matched[1])
 
 
@@ -101,8 +101,8 @@ def _header(line: str) -> tuple[bytes, bytes]:
     """Return the name, in lower case, and the value of a header that changes nothing in how the response is read."""
     matched = _RECEIVED.fullmatch(line)
     if matched is None:
-        raise _NotPlainError
+        raise _NeedsH11Error
     name, value = matched[1].lower().encode("ascii"), (matched[2] or "").encode("ascii")
     if name in _OF_H11 or (name == b"content-length" and not _LENGTH.fullmatch(value)):
-        raise _NotPlainError
+        raise _NeedsH11Error
     return name, value
