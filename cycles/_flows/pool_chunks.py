@@ -212,7 +212,6 @@ async def _with_log(pool: PoolState, sub: SubPool, number: int, lease: GuardStat
             sub.direct_only = True
             await _release_unused(pool.io, lease)
             return lease
-    _watch(pool, chunk)
     return chunk
 
 
@@ -267,6 +266,7 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
         if created is not None and created.caps != caps:
             pool.drain(older)
     allotment.opened(result)
+    _watch(pool, result)
     result.timer = pool.pool_io.at(now_ms + pool.options.settle_ms, partial(pool.expire, result))
     report(
         pool.io,
@@ -282,6 +282,8 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
         pool.seal(result)
         pool.fail_waiters(sub, Move.DIRECT)
     pool.serve(sub)
+    if result.heartbeat is not None and result.heartbeat.lost:  # before the pool was notified of it
+        pool.lease_lost(result)
 
 
 def _pause_ms(error: Any) -> float:

@@ -11,8 +11,9 @@ import cycles
 from cycles._core.lease.planner import Stop, StopReason
 from cycles._flows.heartbeat import lose_lease, send_heartbeat
 from cycles._flows.io import run
+from cycles._journal.pool_log import ChunkLogs
 
-from .conftest import Shop, T, chunk_of
+from .conftest import Shop, T, chunk_of, named
 from .pool_use import pool_of, use
 
 pytestmark = pytest.mark.anyio
@@ -106,6 +107,25 @@ class TestLostLeases:
         shop.until(lambda: all(guard.state == "committed" for guard in guards))
         pool.close()
         assert shop.money() == (17, 0)
+
+    def test_a_chunk_that_loses_its_lease_while_it_opens_is_settled_immediately(
+        self, client: cycles.Cycles, shop: Shop, events: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make = ChunkLogs.make
+
+        def make_late(logs: ChunkLogs, header: Any) -> Any:
+            shop.until(lambda: named(events, "LeaseLost"))
+            return make(logs, header)
+
+        monkeypatch.setattr(ChunkLogs, "make", make_late)
+        shop.faults.status("extend", 410, body={"error": "RESERVATION_EXPIRED", "message": "over", "request_id": "r"})
+        pool = pool_of(client, ttl_ms=1_000)
+        with pool.reserve(T(10)) as guard:
+            shop.until(lambda: guard.chunk.state == "empty")
+            guard.commit(T(7))
+        assert guard.settled().status == "recorded_as_event"
+        assert pool.stats().held == T(0)
+        assert shop.money() == (7, 0)
 
     async def test_cancel_cancels_the_blocks_of_tasks(self, client: cycles.Cycles, shop: Shop) -> None:
         pool = pool_of(client, lease_policy="cancel")
