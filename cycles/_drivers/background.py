@@ -81,11 +81,11 @@ class Background:
     ) -> None:
         """Settle a record whose outcome is unknown. Its lease is renewed while it can help: an event needs none."""
         record = self._records.latest(record)
-        if guard is not None and guard.heartbeat is not None:
+        if guard is not None and guard.own_heartbeat is not None:
             if record.mode == "commit":
-                self._io.adopt(guard.heartbeat)
+                self._io.adopt(guard.own_heartbeat)
             else:
-                self._io.stop_heartbeat(guard.heartbeat)  # the lease is over; an event needs none
+                self._io.stop_heartbeat(guard.own_heartbeat)  # the lease is over; an event needs none
         wait_s = record.wait_ms(self._io.wall_ms()) / 1000
         floor = time.monotonic() + wait_s if wait_s > 0 else 0.0
         key = file_name(record.reservation_id)  # as a start finds it in the journal: one record, one key

@@ -111,8 +111,8 @@ class SettlementTask:
         if isinstance(result, Unresolved):
             if self.entry is not None:
                 records.attempt_ended(record)
-            if record.mode == "event" and self.guard is not None and self.guard.heartbeat is not None:
-                io.stop_heartbeat(self.guard.heartbeat)
+            if record.mode == "event" and self.guard is not None and self.guard.own_heartbeat is not None:
+                io.stop_heartbeat(self.guard.own_heartbeat)
             later = self._after_failure(records, io, record, result.outcome)
             return evolve(later, rejected=_is_rejected(result.outcome))
         conclude(io, record, result, self.guard, recovered=True)

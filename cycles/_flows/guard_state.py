@@ -208,6 +208,11 @@ class GuardState:
             trace.ended(self)
 
     @property
+    def own_heartbeat(self) -> Heartbeat | None:
+        """The heartbeat that ends with this guard; None in a pool, whose chunk needs it until it is settled."""
+        return None if self.is_pooled else self.heartbeat
+
+    @property
     def trace(self) -> Any:
         """The trace of this guard, if the client has a tracer."""
         return trace_of(self.trace_id)

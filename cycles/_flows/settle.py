@@ -74,8 +74,8 @@ def conclude(
         return
     if guard is not None:
         guard.end_written_ahead()
-        if guard.heartbeat is not None:
-            io.stop_heartbeat(guard.heartbeat)
+        if guard.own_heartbeat is not None:
+            io.stop_heartbeat(guard.own_heartbeat)
     if isinstance(result, Settled):
         if guard is not None:
             guard.apply("settled", result.settlement, if_accepted=True)
@@ -102,8 +102,8 @@ def _leave_to_another_client(io: Io, record: Record, guard: GuardState | None) -
         pending = Settlement(status="pending", actual=actual_of(record), trace_id=guard.trace_id)
         guard.apply("unresolved", pending, if_accepted=True)
         guard.end_written_ahead()
-        if guard.heartbeat is not None:
-            io.stop_heartbeat(guard.heartbeat)
+        if guard.own_heartbeat is not None:
+            io.stop_heartbeat(guard.own_heartbeat)
 
 
 def pending_settlement(record: Record, result: Unresolved | Taken, trace_id: str | None) -> Settlement:

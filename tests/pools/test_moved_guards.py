@@ -86,3 +86,21 @@ async def test_the_event_of_a_guard_without_an_open_chunk_does_not_depend_on_its
     assert {stays.settlement.status, late.settlement.status} == {"recorded_as_event"}
     assert [event["actual"]["amount"] for event in shop.bodies("event")] == [3, 7]
     assert shop.money()[0] == 10
+
+
+async def test_the_event_of_a_guard_does_not_end_the_heartbeat_of_a_pending_chunk(world: World, shop: Shop) -> None:
+    shop.faults.status("commit", 503, times=None)
+    pool = world.client.pool(T(400), action=ACTION)
+    stays = await world.acquire(pool.reserve(T(10)))
+    late = await world.acquire(pool.reserve(T(10)))
+    await world.get(stays.commit(T(3)))
+    with late._state.pool.lock:
+        late._state.pool.seal(chunk_of(late))
+    await asyncio.to_thread(shop.until, lambda: shop.count("commit"))
+    await world.get(late.commit(T(7)))
+    await asyncio.to_thread(shop.until, lambda: late.state == "committed")
+    assert not chunk_of(stays).heartbeat.ended, "its commit is pending and needs the lease"
+    shop.faults.clear()
+    await world.get(world.operations.flush())
+    assert (stays.state, chunk_of(stays).heartbeat.ended) == ("committed", True)
+    assert shop.money() == (10, 0)
