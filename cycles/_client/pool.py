@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime
 
 _NOTHING: Final = (None, None, None, None, None)
+_OF_POOL: Final = frozenset(
+    {"ttl_ms", "grace_period_ms", "overage_policy", "shadow", "on_unavailable", "timeout", "extra_headers"}
+)
 SUBJECTS: Final = 256  # resolved subjects that are cached
 
 
@@ -173,10 +176,10 @@ class Pool(ClosedByItsBlock):
 
         unknown = sorted(set(options) - {"action", "subject", "metadata", "lease_policy", "wait"})
         if unknown:
-            raise InvalidRequestError(
-                f"{unknown[0]} is not an option of a guard in a pool: pass it to client.pool(...), "
-                "or use client.guarded(...)"
-            )
+            instead = "use client.guarded(...) for it"
+            if unknown[0] in _OF_POOL:
+                instead = "pass it to client.pool(...), or use client.guarded(...)"
+            raise InvalidRequestError(f"{unknown[0]} is not an option of a guard in a pool: {instead}")
         action = options.pop("action", None)
         return guarded_by(lambda: self, estimate, action or self._request.action, actual, options)  # type: ignore[arg-type]
 

@@ -218,6 +218,16 @@ class TestOptions:
         with pytest.raises(cycles.InvalidRequestError, match=message):
             pool_of(client, **options)
 
+    @pytest.mark.parametrize(
+        ("option", "instead"),
+        [({"ttl_ms": 5_000}, r"pass it to client.pool\(...\), or"), ({"settle": "background"}, "use client.guarded")],
+    )
+    def test_an_option_that_a_decorated_guard_cannot_have_is_named_with_what_has_it(
+        self, client: cycles.Cycles, option: dict[str, Any], instead: str
+    ) -> None:
+        with pytest.raises(cycles.InvalidRequestError, match=f"is not an option of a guard in a pool: {instead}"):
+            pool_of(client).guarded(T(1), **option)
+
     def test_a_chunk_is_a_quarter_rounded_up(self, client: cycles.Cycles, shop: Shop) -> None:
         use(pool_of(client, 10), 1, 1)
         assert estimates(shop)[0] == 3
