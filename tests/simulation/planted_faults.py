@@ -331,6 +331,13 @@ FAULTS: Final = (
         "    return None",
         most=4000,  # a disk must fail between the two, and the lease must be over
     ),
+    Fault(
+        "the thread of the journal is woken once while several tasks are at work",
+        "cycles/_drivers/loop_writer.py",
+        "        self._will_wake = False\n        self._writer.wake()",
+        "        self._writer.wake()",
+        most=1000,  # several tasks must save or delete at the same time, twice
+    ),
     # What callers get.
     Fault(
         "a guard can be ended twice",
