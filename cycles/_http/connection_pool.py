@@ -30,6 +30,7 @@ class Connection(Protocol):
 
 
 C = TypeVar("C", bound=Connection)
+T = TypeVar("T")
 
 
 class Slot(Generic[C]):
@@ -118,9 +119,8 @@ class ConnectionPool(Generic[C]):
             if self._waiting:  # a caller has joined in the meantime
                 self._serve()
             return
-        try:
-            waiter = self._waiting[0]
-        except IndexError:  # another thread has served the last caller
+        waiter = _first(self._waiting)
+        if waiter is None:  # another thread has served the last caller
             self.put(held)
             return
         any(map(waiter.put, map(call, (held.pop,))))
@@ -141,7 +141,10 @@ class ConnectionPool(Generic[C]):
     def expired(self, before: float) -> list[C]:
         """Remove the connections that were last used before that time, and return them for their owner to close."""
         connections: list[C] = []
-        while self._idle and (oldest := self._idle[0].connection) is not None and oldest.idle_since < before:
+        while (slot := _first(self._idle)) is not None:
+            oldest = slot.connection
+            if oldest is None or oldest.idle_since >= before:
+                break
             held = Held(self)
             try:
                 held.extend(map(call, (self._idle.popleft,)))
@@ -156,8 +159,7 @@ class ConnectionPool(Generic[C]):
     def close(self) -> list[C]:
         """Wake all callers that wait, and return the idle connections for their owner to close."""
         self.closed = True
-        while self._waiting:
-            waiter = self._waiting[0]
+        while (waiter := _first(self._waiting)) is not None:
             self.leave(waiter)
             waiter.put(None)
         return self.expired(math.inf)
@@ -192,6 +194,14 @@ class ConnectionPool(Generic[C]):
         else:
             self.put(held)
         return True
+
+
+def _first(queue: deque[T]) -> T | None:
+    """Return the first of a queue, or None if it is empty. Another thread may change it at any time."""
+    try:
+        return queue[0]
+    except IndexError:
+        return None
 
 
 def readable(descriptor: int) -> Callable[[], bool]:

@@ -76,7 +76,7 @@ def test_an_interrupt_while_a_response_is_awaited(
     shop.on_arrival[at] = interrupt
     with pytest.raises(KeyboardInterrupt):
         work(client, verb)()
-    shop.until(lambda: shop.money() == money and (at != "reserve" or shop.sent("release")))
+    shop.until(lambda: shop.money() == money and shop.sent(at) and (at != "reserve" or shop.sent("release")))
     assert len({request.idempotency_key for request in shop.sent(at)}) == 1
 
 
@@ -332,7 +332,7 @@ def test_an_interrupt_before_a_block_could_begin_to_end(
     monkeypatch.setattr(cycles.AsyncGuard, "_loss", die)
     with pytest.warns(ResourceWarning, match="dropped"):
         interrupted(work(client))
-    shop.until(lambda: shop.money() == (7, 0))
+    shop.until(lambda: shop.money() == (7, 0) and shop.bodies("commit"))
     assert shop.bodies("commit")[0]["metadata"] == {"outcome": "dropped"}
 
 
