@@ -84,6 +84,7 @@ def _request(client: PoolOwner, given: dict[str, Any], chunk: Amount) -> Reserve
         max_retries=config.max_retries if options.max_retries is None else options.max_retries,
         shadow=config.shadow if given["shadow"] is None else checked_flag("shadow", given["shadow"]),
         on_unavailable="raise" if given["on_unavailable"] is None else checked_unavailable(given["on_unavailable"]),
+        on_observed=config.on_observed,
     )
 
 

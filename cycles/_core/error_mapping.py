@@ -135,7 +135,8 @@ def observed_error(created: ReservationCreateResponse) -> errors.ObservedReserva
     error = errors.ObservedReservationError(
         f"the server decided {created.decision}{reason} and holds nothing: this looks like a tenant in observe mode",
         status=200,
-        hint='pass on_observed="run" to run the block with any decision, or have an operator enforce the budgets',
+        hint='pass on_observed="run" to cycles.Cycles(...) or reserve(...) to run the block with any decision, '
+        "or have an operator enforce the budgets",
         **_members(created),
     )
     error.decision, error.http = created.decision, created.http

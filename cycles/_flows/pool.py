@@ -150,7 +150,7 @@ class PoolState:
         if self.closed:
             return _closed()
         now_ms, allotment = self.io.now_ms(), sub.allotment
-        if sub.direct_only:
+        if now_ms < sub.direct_until_ms:
             return Move.DIRECT
         chunk = self._admit(sub, waiter.estimate, now_ms)
         if chunk is not None:
@@ -182,7 +182,7 @@ class PoolState:
 
     def open_ahead(self, sub: SubPool, now_ms: float) -> None:
         """Open the next chunk in the background if the current one is half used. The lock is held."""
-        amount = 0 if self.closed or sub.direct_only else sub.allotment.ahead(now_ms)
+        amount = 0 if self.closed or now_ms < sub.direct_until_ms else sub.allotment.ahead(now_ms)
         if amount:
             self._open(sub, amount, 0)
 
@@ -216,7 +216,8 @@ class PoolState:
         """Count what guards outside of the chunks have spent, and return what the others hold."""
         held, left = 0, []
         for guard, estimate in self.direct:
-            if guard.state in ("active", "lost", "unreserved", "detached"):
+            is_observed = guard.state == "observed" and guard.settlement is None
+            if is_observed or guard.state in ("active", "lost", "unreserved", "detached"):
                 held += estimate
                 left.append((guard, estimate))
             elif guard.settlement is not None:

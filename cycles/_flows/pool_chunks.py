@@ -18,7 +18,7 @@ from cycles._core.reserve_request import ReserveRequest
 from cycles._core.settlement import FlushReport, Taken
 from cycles._core.settlement_rules import MAY_BE_CHARGED
 from cycles._core.subjects import LEVELS, Subject
-from cycles._errors import CyclesError, GuardFinalizedError, ReservationDeniedError
+from cycles._errors import CyclesError, GuardFinalizedError, ObservedReservationError, ReservationDeniedError
 from cycles._flows.approval import exempt_from_approval
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, Release
 from cycles._flows.io import Io
@@ -40,7 +40,7 @@ class Chunks:
 
     async def open(self, pool: PoolState, sub: SubPool, number: int) -> None:
         """Reserve a chunk, and a smaller one after each denial for lack of budget."""
-        result: PoolChunk | GuardState | CyclesError = CyclesError(
+        result: PoolChunk | GuardState | CyclesError | Move = CyclesError(
             "a chunk of the pool was not opened because of a bug in cycles; report the traceback in the log"
         )
         try:
@@ -151,8 +151,8 @@ def _settled(pool: PoolState, chunk: PoolChunk) -> None:
         )
 
 
-async def _reserved(pool: PoolState, sub: SubPool) -> GuardState | CyclesError:
-    """Return the lease of a chunk, or the error of the last attempt."""
+async def _reserved(pool: PoolState, sub: SubPool) -> GuardState | CyclesError | Move:
+    """Return the lease of a chunk, the error of the last attempt, or DIRECT if the server only observes."""
     while True:
         try:
             with exempt_from_approval():  # the guards that wait were approved
@@ -162,6 +162,8 @@ async def _reserved(pool: PoolState, sub: SubPool) -> GuardState | CyclesError:
             with pool.lock:
                 if not is_too_large or pool.closed or sub.allotment.smaller(sub.floor) is None:
                     return error
+        except ObservedReservationError as error:
+            return Move.DIRECT if pool.options.request.on_observed == "run" else error
         except CyclesError as error:
             return error
 
@@ -174,11 +176,15 @@ def _request(pool: PoolState, sub: SubPool, amount: int) -> ReserveRequest:
     options = pool.options
     levels = {level: getattr(sub.subject, level) for level in LEVELS}
     subject = Subject(**levels, dimensions=dict(options.dimensions))
-    return evolve(options.request, estimate=Amount(options.unit, amount), subject=subject, is_chunk=True)
+    estimate = Amount(options.unit, amount)
+    return evolve(options.request, estimate=estimate, subject=subject, on_observed="raise", is_chunk=True)
 
 
-async def _with_log(pool: PoolState, sub: SubPool, number: int, lease: GuardState) -> PoolChunk | GuardState:
-    """Return the chunk of a lease, with its log in place; the lease itself if no server could be reached."""
+async def _with_log(pool: PoolState, sub: SubPool, number: int, lease: GuardState) -> PoolChunk | GuardState | Move:
+    """Return the chunk of a lease, with its log in place.
+
+    Returns the lease itself if no server could be reached, and DIRECT if the log cannot be made.
+    """
     request = lease.request
     if not request.shadow and lease.reservation_id is None:
         lease.claim("release", ANY_AMOUNT)  # the guards that wait run unreserved; each records its own amount
@@ -209,9 +215,8 @@ async def _with_log(pool: PoolState, sub: SubPool, number: int, lease: GuardStat
                 f"the log of a pool cannot be made ({error.strerror or error}); its guards are reserved directly, "
                 "with two requests each"
             )
-            sub.direct_only = True
             await _release_unused(pool.io, lease)
-            return lease
+            return Move.DIRECT
     return chunk
 
 
@@ -243,7 +248,7 @@ def _watch(pool: PoolState, chunk: PoolChunk) -> None:
     heartbeat.on_lost = partial(pool.lease_lost, chunk)  # after the loss is reported
 
 
-def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | CyclesError) -> None:
+def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | CyclesError | Move) -> None:
     """Continue with what the attempt to open a chunk brought. The lock is held."""
     now_ms, allotment = pool.io.now_ms(), sub.allotment
     if not isinstance(result, PoolChunk):
@@ -252,10 +257,11 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
         if isinstance(result, CyclesError):
             sub.denial = result if is_denied else sub.denial
             _report_denied(pool, sub, result)
-        if sub.direct_only:
+        if result is Move.DIRECT:
+            sub.direct_until_ms = now_ms + max(DENIED_MS, pool.options.settle_ms)
+        if pool.closed:
             pool.serve(sub)
-        else:
-            pool.fail_waiters(sub, result)
+        pool.fail_waiters(sub, result)
         return
     pool.opened += 1
     pool.chunks.add(result)

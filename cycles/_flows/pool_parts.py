@@ -180,7 +180,7 @@ class SubPool:
         "allotment",
         "denial",
         "denied_amount",
-        "direct_only",
+        "direct_until_ms",
         "floor",
         "has_place",
         "key",
@@ -194,7 +194,7 @@ class SubPool:
         self.allotment: Allotment = Allotment(options.max_held, options.chunk)
         self.waiters: deque[Waiter] = deque()
         self.denial: CyclesError | None = None
-        self.direct_only: bool = False  # no log can be made
+        self.direct_until_ms: float = 0.0  # no log could be made, or the server only observes
         self.floor: int = 0  # the largest estimate that waits for the opening chunk
         self.admitted: int = 0  # guards so far
         self.has_place: bool = True  # False: it was idle, and another scope set got its place

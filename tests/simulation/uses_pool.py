@@ -36,11 +36,11 @@ def admits(program: Program, op: Op, pool: Any) -> contextlib.AbstractContextMan
     make the log of a chunk releases it with one attempt: the guard, reserved directly, may need its budget.
     """
     decisions, before = program.server.decisions, program.server.decisions[op.agent]
-    answers, waits, had_logs = program.answers(op), _holds_all(pool), _makes_logs(pool)
+    answers, waits, direct_until = program.answers(op), _holds_all(pool), _direct_until(pool)
 
     def limit_s() -> float:
         settle_s = min(TIMEOUT_S * (1 + program.answers(op) - answers), SETTLE_S) if waits else 0.0
-        release_s = TIMEOUT_S if had_logs and not _makes_logs(pool) else 0.0
+        release_s = TIMEOUT_S if _direct_until(pool) != direct_until else 0.0
         return RESERVE_S * (1 + decisions[op.agent] - before) + settle_s + release_s
 
     return program.within(op, "reserve", limit_s)
@@ -51,9 +51,10 @@ def _holds_all(pool: Any) -> bool:
     return any(each.held + each.size > each.max_held for each in allotments)
 
 
-def _makes_logs(pool: Any) -> bool:
+def _direct_until(pool: Any) -> float:
+    """Return a time that changes whenever the log of a chunk could not be made."""
     subs = [] if pool._current is None else pool._current[1].subs.values()
-    return not any(sub.direct_only for sub in subs)
+    return max((sub.direct_until_ms for sub in subs), default=0.0)
 
 
 def entered(op: Op, guard: Any) -> None:
