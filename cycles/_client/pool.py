@@ -210,9 +210,11 @@ class Pool(ClosedByItsBlock):
             await flush(io, state, self._client.config.flush_timeout, force=True)
 
     def stats(self) -> PoolStats:
-        """Return the amounts and counts of this process."""
-        runtime = self._client._runtime()
-        state, unit = self._state(runtime), self._options.unit
+        """Return the amounts and counts of this process, also after the pool or the client was closed."""
+        state, unit = self._own_state(), self._options.unit
+        if state is None:
+            none = Amount(unit, 0)
+            return PoolStats(none, none, none, none, 0, 0, 0, 0, none)
         with state.lock:
             held_directly = state.held_directly()
             subs = list(state.subs.values())

@@ -253,3 +253,14 @@ class TestOptions:
 
     def test_the_default_of_settle_ms_fits_short_leases(self, client: cycles.Cycles, shop: Shop) -> None:
         assert use(pool_of(client, ttl_ms=1_000), 1, 1).is_pooled
+
+
+async def test_stats_can_be_read_after_the_client_is_closed(world: World, client: cycles.Cycles) -> None:
+    pool, unused = pool_of(client), pool_of(client)
+    async with world.enter(pool.reserve(T(10))) as guard:
+        await world.get(guard.commit(T(7)))
+    await close(world, pool)
+    client.close()
+    stats = pool.stats()
+    assert (stats.spent, stats.held, stats.chunks, stats.refills) == (T(7), T(0), 0, 1)
+    assert (unused.stats().spent, unused.stats().refills) == (T(0), 0)
