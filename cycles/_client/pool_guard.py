@@ -94,9 +94,9 @@ class _InPool(GuardBase):
         """What the chunk holds for this guard."""
         return self._pooled.estimate
 
-    def _commit_quickly(self, actual: Amount | None) -> Settlement | None:
+    def _commit_quickly(self, actual: Amount | None, wait: Any) -> Settlement | None:
         """Add the amount to the chunk if it fits and nothing has to be sent; else return None."""
-        if actual is None or actual.__class__ is not Amount:
+        if actual is None or actual.__class__ is not Amount or wait.__class__ is not bool:
             return None
         self._check_process()
         return self._pooled.commit_quickly(actual)
@@ -126,7 +126,7 @@ class PooledGuard(_InPool, Guard):
         wait: bool = True,
     ) -> Settlement:
         """As `Guard.commit`. The amount becomes part of the chunk's commit: status ``pooled``."""
-        settlement = self._commit_quickly(actual) if metrics is None and metadata is None else None
+        settlement = self._commit_quickly(actual, wait) if metrics is None and metadata is None else None
         return settlement or super().commit(actual, metrics=metrics, metadata=metadata, wait=wait)
 
     def extend(self, extend_by_ms: int | None = None) -> None:
@@ -152,7 +152,7 @@ class PooledAsyncGuard(_InPool, AsyncGuard):
         wait: bool = True,
     ) -> Settlement:
         """As `Guard.commit`. It does not suspend if the amount fits into the chunk."""
-        settlement = self._commit_quickly(actual) if metrics is None and metadata is None else None
+        settlement = self._commit_quickly(actual, wait) if metrics is None and metadata is None else None
         return settlement or await super().commit(actual, metrics=metrics, metadata=metadata, wait=wait)
 
     async def extend(self, extend_by_ms: int | None = None) -> ReservationExtendResponse | None:

@@ -264,3 +264,11 @@ async def test_stats_can_be_read_after_the_client_is_closed(world: World, client
     stats = pool.stats()
     assert (stats.spent, stats.held, stats.chunks, stats.refills) == (T(7), T(0), 0, 1)
     assert (unused.stats().spent, unused.stats().refills) == (T(0), 0)
+
+
+async def test_wait_is_checked_also_if_the_amount_fits(world: World, client: cycles.Cycles) -> None:
+    wrong: Any = "no"
+    async with world.enter(pool_of(client).reserve(T(10))) as guard:
+        with pytest.raises(cycles.InvalidRequestError, match="wait"):
+            await world.get(guard.commit(T(7), wait=wrong))
+        assert (await world.get(guard.commit(T(7), wait=False))).status == "pooled"
