@@ -32,7 +32,7 @@ def main() -> int:
             print(f"agent: {question}? {ask(question)}", flush=True)
         except urllib.error.HTTPError as error:
             reason = json.load(error)["error"]
-            print(f"agent: {question}? The call failed: {error.code} {reason['code']}", flush=True)
+            print(f"agent: {question}? The call failed: {error.code} {reason['code'] or reason['message']}", flush=True)
             return 1
     return 0
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import re
 import runpy
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections import Counter
 from decimal import Decimal
+from email.message import Message
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,6 +132,24 @@ def test_the_report_names_a_balance_that_does_not_agree(
     )
     assert demo["report"]([], Counter(), balance) is agrees
     assert ("IT DOES NOT AGREE" in capsys.readouterr().out) is not agrees
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"), [("budget_exceeded", "402 budget_exceeded"), (None, "402 the provider gave no response")]
+)
+def test_the_agent_prints_why_its_call_failed(
+    code: str | None, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = {"message": "the provider gave no response", "code": code}
+
+    def fail(_: object) -> None:
+        body = io.BytesIO(json.dumps({"error": error}).encode())
+        raise urllib.error.HTTPError("http://127.0.0.1", 402, "", Message(), body)
+
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1")
+    monkeypatch.setattr(urllib.request, "urlopen", fail)
+    assert runpy.run_path(str(ROOT / "examples" / "agent.py"))["main"]() == 1
+    assert capsys.readouterr().out == f"agent: Plan a trip to Rome? The call failed: {shown}\n"
 
 
 def test_the_first_part_of_the_demo_prints_what_the_readme_shows(tmp_path: Path) -> None:
