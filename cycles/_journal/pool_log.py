@@ -27,6 +27,7 @@ from cycles._core.pool_log import SLOT_BYTES, WRITTEN, ChunkHeader
 from cycles._journal.bounded import CALLS
 from cycles._journal.file_calls import make_private_folder, names_in, sync_folder
 from cycles._journal.file_locks import fcntl as _fcntl
+from cycles._journal.forks import forked_since, latest_fork
 
 PREFIX: Final = "pool-"
 SUFFIX: Final = ".log"
@@ -128,7 +129,11 @@ class ChunkLogs:
         for _ in range(_ATTEMPTS - 1):
             # Until it is locked, a start of another client may take the new file for that of a dead process.
             with contextlib.suppress(BlockingIOError, FileNotFoundError):
-                return self._made(header)
+                fork = latest_fork()
+                log = self._made(header)
+                if not forked_since(fork):
+                    return log
+                log.remove()
         return self._made(header)
 
     def _made(self, header: ChunkHeader) -> ChunkLog:

@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any, Final
 
 from cycles._journal.bounded import BoundedCalls
+from cycles._journal.forks import forked_since, latest_fork
 
 _fcntl: Any
 try:
@@ -60,6 +61,7 @@ class SpareFiles:
         self._sync = sync
         self._spares: deque[_Spare] = deque()
         self._placed: dict[str, _Spare] = {}  # by the path of the record
+        self._open: set[_Spare] = set()  # all of them, also while one is being written
         self._serial = itertools.count()
         self._token = f"{secrets.token_hex(4)}-{os.getpid()}"
         self._closed = False
@@ -94,7 +96,7 @@ class SpareFiles:
                 os.fsync(spare.descriptor)
             os.replace(spare.path, path)
         except BaseException:
-            _discard(spare)
+            self._discard(spare)
             raise
         with self._lock:
             earlier = self._placed.pop(path, None)
@@ -102,9 +104,9 @@ class SpareFiles:
             if is_kept:
                 self._placed[path] = spare
         if not is_kept:
-            os.close(spare.descriptor)
+            self._close(spare)
         if earlier is not None:
-            os.close(earlier.descriptor)
+            self._close(earlier)
         return True
 
     def remove(self, path: str) -> bool:
@@ -120,12 +122,12 @@ class SpareFiles:
                 if self._keep(spare):
                     return True
         except FileNotFoundError:  # another process has settled it
-            os.close(spare.descriptor)
+            self._close(spare)
             return True
         except OSError:
-            os.close(spare.descriptor)
+            self._close(spare)
             return False
-        _discard(spare)
+        self._discard(spare)
         return True
 
     def close(self) -> None:
@@ -135,9 +137,9 @@ class SpareFiles:
             spares, self._spares = self._spares, deque()
             placed, self._placed = self._placed, {}
         for spare in spares:
-            _discard(spare)
+            self._discard(spare)
         for spare in placed.values():
-            os.close(spare.descriptor)
+            self._close(spare)
 
     def _keep(self, spare: _Spare) -> bool:
         with self._lock:
@@ -155,7 +157,11 @@ class SpareFiles:
     def _make_locked(self, folder: str) -> _Spare:
         for _ in range(_ATTEMPTS - 1):
             with contextlib.suppress(BlockingIOError):  # until it is locked, a start may take it for a left one
-                return self._make(folder)
+                fork = latest_fork()
+                spare = self._make(folder)
+                if not forked_since(fork):
+                    return spare
+                self._discard(spare)
         return self._make(folder)
 
     def _make(self, folder: str) -> _Spare:
@@ -163,29 +169,34 @@ class SpareFiles:
         descriptor = os.open(path, _MODE, 0o600)
         try:
             _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
-            return _Spare(path, descriptor)
+            spare = _Spare(path, descriptor)
         except BaseException:
             os.close(descriptor)
             raise
+        self._open.add(spare)
+        return spare
+
+    def _discard(self, spare: _Spare) -> None:
+        try:
+            os.unlink(spare.path)
+        except FileNotFoundError:
+            pass  # it has the name of a record
+        except OSError:  # it stays: a start must not take what is in it for a record that was saved
+            with contextlib.suppress(OSError):
+                os.ftruncate(spare.descriptor, 0)
+        with contextlib.suppress(OSError):
+            self._close(spare)
+
+    def _close(self, spare: _Spare) -> None:
+        self._open.discard(spare)  # before another file gets its descriptor, which a forked child must not close
+        os.close(spare.descriptor)
 
     def _release_all(self) -> None:
-        for spare in [*self._spares, *self._placed.values()]:
+        for spare in list(self._open):
             with contextlib.suppress(OSError):
-                os.close(spare.descriptor)
+                self._close(spare)
         self._spares.clear()
         self._placed.clear()
-
-
-def _discard(spare: _Spare) -> None:
-    try:
-        os.unlink(spare.path)
-    except FileNotFoundError:
-        pass  # it has the name of a record
-    except OSError:  # it stays: a start must not take what is in it for a record that was saved
-        with contextlib.suppress(OSError):
-            os.ftruncate(spare.descriptor, 0)
-    with contextlib.suppress(OSError):
-        os.close(spare.descriptor)
 
 
 def _close_in_child(reference: weakref.ref[SpareFiles]) -> None:

@@ -27,10 +27,12 @@ from cycles._core.settlement import actual_of
 from cycles._journal.bounded import CALLS
 from cycles._journal.file_calls import make_private_folder, names_in
 from cycles._journal.file_locks import fcntl as _fcntl
+from cycles._journal.forks import forked_since, latest_fork
 
 PREFIX: Final = "spend-"
 SUFFIX: Final = ".log"
 _LENGTH_BYTES: Final = 2
+_ATTEMPTS: Final = 5  # to make a file while this process does not fork
 _EMPTY, _FIRST, _SECOND = 0, 1, 2  # the flag of a slot: which half is valid
 
 
@@ -106,11 +108,23 @@ class SpendLog:
             try:
                 file, index = unused.pop()
             except IndexError:
-                make = partial(_SlotFile.make, layout=layout, sync=self._sync)
-                file, index = CALLS.call(self._folder(), make, discard=_SlotFile.remove), 0
-                self._files.append(file)
+                file, index = self._make_file(layout), 0
                 unused += [(file, other) for other in range(1, layout.slots)]
         return Slot(self, file, index)
+
+    def _make_file(self, layout: Layout) -> _SlotFile:
+        make = partial(_SlotFile.make, layout=layout, sync=self._sync)
+        for _ in range(_ATTEMPTS - 1):
+            fork = latest_fork()
+            file = CALLS.call(self._folder(), make, discard=_SlotFile.remove)
+            self._files.append(file)
+            if not forked_since(fork):
+                return file
+            self._files.remove(file)
+            file.remove()
+        file = CALLS.call(self._folder(), make, discard=_SlotFile.remove)
+        self._files.append(file)
+        return file
 
     def close(self) -> None:
         """Remove the files that have no entry.

@@ -1,0 +1,162 @@
+"""Locked files of the journal in a forked child: no lock of a file outlives the process that made it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cycles._core.pool_log import ChunkHeader
+from cycles._core.subjects import Action, Subject
+from cycles._journal import pool_log, spare_files, spend_log
+from cycles._journal.bounded import CALLS
+from cycles._journal.file_locks import fcntl
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="forks are of Linux here")
+
+HEADER = ChunkHeader(
+    reservation_id="r1",
+    base_url="http://127.0.0.1",
+    unit="TOKENS",
+    amount=5,
+    key="k",
+    subject=Subject(tenant="acme"),
+    action=Action("tool", "search"),
+)
+
+
+class Child:
+    """A child that lives until the end of the test."""
+
+    def __init__(self) -> None:
+        read, self._write = os.pipe()
+        ready, say_ready = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads that other tests have left
+            self._pid = os.fork()
+        if self._pid == 0:
+            os.close(self._write)
+            os.write(say_ready, b"+")
+            os.read(read, 1)
+            os._exit(0)
+        os.read(ready, 1)
+        for descriptor in (read, ready, say_ready):
+            os.close(descriptor)
+
+    def end(self) -> None:
+        os.write(self._write, b"+")
+        os.close(self._write)
+        os.waitpid(self._pid, 0)
+
+
+@pytest.fixture
+def children() -> Iterator[list[Child]]:
+    children: list[Child] = []
+    yield children
+    for child in children:
+        child.end()
+
+
+@pytest.fixture
+def fork_before_the_lock(children: list[Child], monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function that lets the next file be opened, then forks, then locks the file."""
+
+    def plan() -> None:
+        lock = fcntl.flock
+
+        def fork_and_lock(descriptor: int, operation: int) -> None:
+            if not children:
+                children.append(Child())
+            lock(descriptor, operation)
+
+        monkeypatch.setattr(fcntl, "flock", fork_and_lock)
+
+    return plan
+
+
+def lockable(folder: str) -> int:
+    """Return how many files another process could lock."""
+    count = 0
+    for path in Path(folder).iterdir():
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            count += 1
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(descriptor)
+    return count
+
+
+def test_the_log_of_a_chunk(tmp_path: Path, fork_before_the_lock: Callable[[], None]) -> None:
+    folder = f"{tmp_path}/"
+    logs = pool_log.ChunkLogs(lambda: folder)
+    fork_before_the_lock()
+    log = logs.make(HEADER)
+    assert lockable(folder) == 0
+    log.release()  # as the end of this process does
+    assert lockable(folder) == 1
+
+
+def test_the_log_of_spend(tmp_path: Path, fork_before_the_lock: Callable[[], None]) -> None:
+    folder = f"{tmp_path}/"
+    log = spend_log.SpendLog(lambda: folder)
+    fork_before_the_lock()
+    assert log.open_slot() is not None
+    assert (lockable(folder), len(log._files)) == (0, 1)
+    log._files[0].release()
+    assert lockable(folder) == 1
+
+
+def test_a_spare_file_that_is_being_made(tmp_path: Path, fork_before_the_lock: Callable[[], None]) -> None:
+    folder = f"{tmp_path}/"
+    files = spare_files.SpareFiles(sync=False)
+    fork_before_the_lock()
+    assert files.write(folder, folder + "record", b"{}")
+    assert lockable(folder) == 0
+    files._release_all()
+    assert lockable(folder) == 1
+
+
+def test_a_spare_file_that_is_being_written(
+    tmp_path: Path, children: list[Child], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = f"{tmp_path}/"
+    files = spare_files.SpareFiles(sync=False)
+    assert files.write(folder, folder + "first", b"{}")
+    assert files.remove(folder + "first")
+    replace = os.replace
+
+    def fork_and_replace(source: Any, target: Any) -> None:
+        children.append(Child())
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fork_and_replace)
+    assert files.write(folder, folder + "second", b"{}")
+    assert lockable(folder) == 0
+    files._release_all()
+    assert lockable(folder) == 1
+
+
+def test_many_forks_do_not_keep_a_log_from_being_made(
+    tmp_path: Path, children: list[Child], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+
+    def fork_and_lock(descriptor: int, operation: int) -> None:
+        children.append(Child())
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", fork_and_lock)
+    folder = f"{tmp_path}/"
+    logs = pool_log.ChunkLogs(lambda: folder)
+    logs.make(HEADER).write(0, b"5")
+    assert len(children) == 5
+    with CALLS.call(folder, lambda _: pool_log.left_logs(folder)) as left:
+        assert left == []
