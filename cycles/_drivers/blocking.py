@@ -116,7 +116,10 @@ class BlockingIo(BaseIo):
         if not signal.is_set:
             event = threading.Event()
             signal.on_set(event.set)
-            event.wait(timeout_s)
+            try:
+                event.wait(timeout_s)
+            finally:
+                signal.drop(event.set)
         return signal.is_set
 
     def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:

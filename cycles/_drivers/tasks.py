@@ -144,8 +144,12 @@ class TaskIo(BaseIo):
         """Wait on this loop; a cancellation ends it."""
         if not signal.is_set:
             done = self._loop.create_future()
-            signal.on_set(partial(_notify, self._loop, done))
-            await asyncio.wait([done], timeout=timeout_s)
+            notify = partial(_notify, self._loop, done)
+            signal.on_set(notify)
+            try:
+                await asyncio.wait([done], timeout=timeout_s)
+            finally:
+                signal.drop(notify)
         return signal.is_set
 
     def queue_settlement(self, record: Record, guard: GuardState | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -31,3 +32,8 @@ class Signal:
                 self._callbacks.append(callback)
                 return
         callback()
+
+    def drop(self, callback: Callable[[], object]) -> None:
+        """Call `callback` no longer: its caller does not wait any more."""
+        with self._lock, contextlib.suppress(ValueError):  # it was called in the meantime
+            self._callbacks.remove(callback)
