@@ -95,7 +95,7 @@ class SettlementTask:
         if record is None:
             return None
         if records.is_taken(record):
-            return self._left(records, record)
+            return self._left(records, io, record)
         if self.record is None and record.wait_ms(io.wall_ms()) > 0:
             return self._deferred(io, record, "deferred by the server's Retry-After", outage=False)
         found = self.entry is not None or (self.saved and records.journaled)  # others settle what is in the journal
@@ -103,11 +103,10 @@ class SettlementTask:
             if records.save(record) and self.guard is not None:
                 self.guard.end_written_ahead()
             if records.is_taken(record):
-                return self._left(records, record)
+                return self._left(records, io, record)
         record, result = run(attempt(io, record, self.guard, found=found))
         if isinstance(result, Taken):
-            conclude(io, record, result, self.guard, recovered=True)
-            return self._left(records, record)
+            return self._left(records, io, record)
         if isinstance(result, Unresolved):
             if self.entry is not None:
                 records.attempt_ended(record)
@@ -119,8 +118,9 @@ class SettlementTask:
         run(file_away(io, record, result))
         return Done(settled=isinstance(result, Settled))
 
-    def _left(self, records: Records, record: Record) -> Step:
+    def _left(self, records: Records, io: Io, record: Record) -> Step:
         """Leave the record to the client that has claimed it."""
+        conclude(io, record, Taken(), self.guard, recovered=True)
         records.drop(record)
         logging.getLogger("cycles").debug("reservation %s: another client settles it", record.reservation_id)
         return None

@@ -299,8 +299,10 @@ class PoolState:
             self.chunks.discard(chunk)
             if event is not None:
                 chunk.sub.allotment.ended(chunk, event)  # type: ignore[arg-type]
-                self.serve(chunk.sub)
-                self.open_ahead(chunk.sub, self.io.now_ms())
+            elif not self.closed:  # another client settles it
+                chunk.sub.allotment.held -= chunk.amount
+            self.serve(chunk.sub)
+            self.open_ahead(chunk.sub, self.io.now_ms())
         chunk.ended.set()
 
     def may_extend(self, chunk: PoolChunk) -> bool:

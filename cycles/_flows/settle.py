@@ -104,6 +104,7 @@ def _leave_to_another_client(io: Io, record: Record, guard: GuardState | None) -
         guard.end_written_ahead()
         if guard.own_heartbeat is not None:
             io.stop_heartbeat(guard.own_heartbeat)
+        guard.stop_waiting()
 
 
 def pending_settlement(record: Record, result: Unresolved | Taken, trace_id: str | None) -> Settlement:

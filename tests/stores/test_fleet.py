@@ -107,6 +107,8 @@ def test_a_stale_owner_changes_nothing_and_sends_no_more(
     assert records(store)[0].not_before_ms is None
     owner.flush(0.2)
     assert owner.pending() == []
+    assert guard._state.when_settled().is_set
+    assert guard.settled().status == "pending"
     assert f"{record.reservation_id}: another client settles it" in caplog.text
     server.faults.clear()
     claimer.flush()

@@ -126,6 +126,26 @@ def test_a_client_that_has_claimed_a_chunk_gets_the_rest_as_an_event(
     until(lambda: spent(server) == 12)
 
 
+def test_a_chunk_that_another_client_has_claimed_is_held_no_longer(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, server: cycles.EmbeddedServer, clock: StoreClock
+) -> None:
+    owner = worker()
+    owner._runtime().background._claims.stop()
+    pool = owner.pool(max_held=T(500), action=ACTION)
+    with pool.reserve(T(20)) as guard:
+        guard.commit(T(7))
+    until(lambda: sums(store) == [7])
+    server.faults.refuse("commit", times=None)
+    clock.now += 30_001
+    claimer = worker()
+    tick(claimer)
+    until(lambda: len(claimer.pending()) == 1)
+    assert pool.flush(timeout=60).pending == 1
+    assert (pool.stats().held, pool.stats().chunks) == (T(0), 0)
+    assert guard._state.when_settled().is_set, "this client settles it no longer"
+    assert guard.settled().status == "pooled"
+
+
 def test_what_is_late_is_the_difference(worker: Callable[..., cycles.Cycles], store: MemoryStore) -> None:
     with worker().pool(max_held=T(500), action=ACTION) as pool:
         spend(pool, 7)
