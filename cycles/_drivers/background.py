@@ -96,6 +96,8 @@ class Background:
             floor=floor,
             detail=detail,
         )
+        if self._closed and guard is not None:
+            guard.stop_waiting()
         if not quiet:
             self._reporter.pending(record, detail, journaled=self._records.journaled)
 
