@@ -19,7 +19,7 @@ from cycles._core.retry_schedule import Item, RetrySchedule
 from cycles._core.settlement import FlushReport, PendingSettlement, actual_of
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.claims import ClaimTimer
-from cycles._drivers.commit_queue import CommitQueues, CommitThreads, Queued
+from cycles._drivers.commit_queue import SLOW_S, CommitQueues, CommitThreads, Queued
 from cycles._drivers.ends import GuardEnds
 from cycles._drivers.pending_work import CreateCleanupTask, Done, Later, PendingTask, ReleaseTask, SettlementTask, Step
 from cycles._drivers.reporting import Reporter, logger
@@ -60,7 +60,7 @@ class Background:
         self._workers = 0
         self._scanned = threading.Event()
         self.commits: CommitQueues = CommitQueues(config.background_commits)
-        self._commit_threads = CommitThreads(self.commits, self._settle_queued, self._notify)
+        self._commit_threads = CommitThreads(self.commits, self._settle_queued, self._notify, self._slightly_later)
         self._settled = 0
         self.pools_settle: Callable[[], bool] = lambda: False
         self.ends: GuardEnds = GuardEnds()
@@ -211,7 +211,7 @@ class Background:
         io = self._io.until(end)
         settled, quarantined = self._settled + self.commits.settled, self._records.quarantined
         self.ends.run()
-        self.take_over(self.commits.take_all())
+        self.take_over([*self.commits.take_all(), *self.commits.take_stopped()])
         self._scanned.wait(timeout_s)
         with self._changed:
             self._rejected.clear()
@@ -265,6 +265,9 @@ class Background:
         except BaseException:  # a bug, or the interpreter ends: the background continues
             self.take_over([queued])
             raise
+
+    def _slightly_later(self, job: Callable[[], object]) -> None:
+        self._scheduler.at(time.monotonic() + SLOW_S, job, self._pool)
 
     def _notify(self) -> None:
         with self._changed:

@@ -10,13 +10,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
 from cycles._core.records import Record, file_name
 from cycles._drivers.reporting import logger
 from cycles._flows.guard_state import GuardState
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 SLOW_S: Final = 0.05  # when the oldest settlement has waited this long, one more worker helps
 WORKERS: Final = 4  # of one queue: as many as the background has for retries
@@ -25,12 +28,19 @@ IDLE_S: Final = 15.0  # then a thread ends; the next settlement starts another
 
 @frozen(eq=False)
 class Queued:
-    """One settlement in a queue. `since_s` is the monotonic time at which it was queued."""
+    """One settlement in a queue.
+
+    Attributes:
+        record: The saved record.
+        guard: Its guard, or None.
+        since_s: The monotonic time at which it was queued.
+        loop: The event loop whose tasks send it; None: threads do.
+    """
 
     record: Record
     guard: GuardState | None
     since_s: float
-    of_loop: bool
+    loop: AbstractEventLoop | None
 
 
 class CommitQueues:
@@ -49,13 +59,15 @@ class CommitQueues:
         self._count = 0
         self._closed = False
 
-    def put(self, owner: object, record: Record, guard: GuardState | None, *, of_loop: bool = False) -> Queued | None:
+    def put(
+        self, owner: object, record: Record, guard: GuardState | None, loop: AbstractEventLoop | None = None
+    ) -> Queued | None:
         """Queue a settlement; return None if the queues are full or closed."""
         with self.lock:
             if self._closed or self._count >= self._limit:
                 return None
             self._count += 1
-            queued = Queued(record, guard, time.monotonic(), of_loop)
+            queued = Queued(record, guard, time.monotonic(), loop)
             self._waiting.setdefault(owner, deque()).append(queued)
             return queued
 
@@ -82,15 +94,28 @@ class CommitQueues:
     def done(self, queued: Queued, *, settled: bool) -> None:
         """Note that a settlement was sent: it is settled, rejected, or pending in the background."""
         with self.lock:
-            self._sending.pop(id(queued), None)
-            self._count -= 1
-            self.settled += settled
+            if self._sending.pop(id(queued), None) is not None:
+                self._count -= 1
+                self.settled += settled
 
     def take_all(self, owner: object | None = None) -> list[Queued]:
         """Remove and return what is queued, of one owner or of all; what is being sent is not part of it."""
         with self.lock:
             owners = list(self._waiting) if owner is None else [owner]
             taken = [queued for each in owners for queued in self._waiting.pop(each, ())]
+            self._count -= len(taken)
+            return taken
+
+    def is_being_sent(self, queued: Queued) -> bool:
+        """Return whether its worker has it: it is neither done nor taken over."""
+        return id(queued) in self._sending
+
+    def take_stopped(self) -> list[Queued]:
+        """Remove and return what is being sent on event loops that do not run, and may never run again."""
+        with self.lock:
+            taken = [each for each in self._sending.values() if each.loop is not None and not each.loop.is_running()]
+            for queued in taken:
+                del self._sending[id(queued)]
             self._count -= len(taken)
             return taken
 
@@ -105,6 +130,10 @@ class CommitQueues:
             if not waiting or workers >= WORKERS:
                 return False
             return workers == 0 or time.monotonic() - waiting[0].since_s > SLOW_S
+
+    def worker_possible(self, owner: object, workers: int) -> bool:
+        """Return whether one more worker should send what is queued if it waits longer."""
+        return bool(self._waiting.get(owner)) and workers < WORKERS
 
     def records(self) -> list[Record]:
         """Return the records that are queued or being sent."""
@@ -123,7 +152,7 @@ class CommitQueues:
         asyncio = sys.modules.get("asyncio")
         in_loop = asyncio is not None and asyncio._get_running_loop() is not None
         with self.lock:
-            return any(not (in_loop and queued.of_loop) for queued in self._sending.values())
+            return any(not (in_loop and queued.loop) for queued in self._sending.values())
 
 
 class CommitThreads:
@@ -133,6 +162,7 @@ class CommitThreads:
         queues: Holds them.
         settle: Sends one and concludes it; returns whether the amount is settled. Blocks.
         on_done: Called after each.
+        later: Calls a function in another thread, `SLOW_S` later.
     """
 
     def __init__(
@@ -140,10 +170,13 @@ class CommitThreads:
         queues: CommitQueues,
         settle: Callable[[Queued], bool],
         on_done: Callable[[], object],
+        later: Callable[[Callable[[], object]], object],
     ) -> None:
         self._queues = queues
         self._settle = settle
         self._on_done = on_done
+        self._later = later
+        self._is_watched = False  # a call of `_check` is scheduled
         self._more = threading.Condition(queues.lock)
         self._workers = 0
         self._idle = 0
@@ -159,6 +192,7 @@ class CommitThreads:
                 self._more.notify()
                 return True
         if self._start_if_wanted() or self._workers:
+            self._watch()
             return True
         return not self._queues.take_back(self, queued)  # no thread can be started
 
@@ -182,9 +216,23 @@ class CommitThreads:
             return False
         return True
 
+    def _watch(self) -> None:
+        """Look for the need of one more worker later: those that run may wait for one response."""
+        with self._more:
+            if self._is_watched or self._closed or not self._queues.worker_possible(self, self._workers):
+                return
+            self._is_watched = True
+        self._later(self._check)
+
+    def _check(self) -> None:
+        self._is_watched = False
+        self._start_if_wanted()
+        self._watch()
+
     def _work(self) -> None:
         while (queued := self._next()) is not None:
             self._start_if_wanted()
+            self._watch()
             settled = False
             try:
                 settled = self._settle(queued)

@@ -1,0 +1,102 @@
+"""Workers that send `commit(wait=False)`, and callers that wait in `settled`: slow responses, stopped loops, closes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import cycles
+from tests.recovery.kit import records_in
+from tests.support.waiting import PATIENCE_S
+
+from .conftest import ACTION, Shop, World
+from .test_background_commits import commit_unsettled, settled
+
+T = cycles.tokens
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def respond(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Let the server respond to the first commit, and to no other one, when this event is set."""
+    go_on = shop.hold(monkeypatch)
+    shop.faults.delay("commit", 1.0, times=1)
+    yield go_on
+    go_on.set()
+
+
+async def test_a_settlement_does_not_wait_for_the_response_to_another_one(
+    world: World, shop: Shop, respond: threading.Event
+) -> None:
+    first = await commit_unsettled(world, 7)
+    await shop.arrivals.arrives("commit", 1)
+    second = await commit_unsettled(world, 5)
+    assert (await settled(world, second)).status == "committed"
+    assert first.state == "pending"
+    respond.set()
+    assert (await settled(world, first)).status == "committed"
+
+
+async def test_settlements_that_are_queued_together_do_not_wait_for_each_other(
+    world: World, shop: Shop, respond: threading.Event
+) -> None:
+    guards = [await world.acquire(world.reserve()) for _ in range(3)]
+    for guard in guards:
+        await world.get(guard.commit(T(1), wait=False))
+    late = [await settled(world, guard) for guard in guards[1:]]
+    assert [settlement.status for settlement in late] == ["committed"] * 2
+    respond.set()
+
+
+async def test_a_caller_that_waits_no_longer_leaves_nothing(world: World, respond: threading.Event) -> None:
+    guard = await commit_unsettled(world, 7)
+    signal = guard._state.when_settled()
+    for _ in range(3):
+        await settled(world, guard, 0.001)
+    assert signal._callbacks == []
+    if world.is_async:
+        waiting = asyncio.ensure_future(guard.settled())
+        await asyncio.sleep(0)
+        assert len(signal._callbacks) == 1
+        waiting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiting
+        assert signal._callbacks == []
+
+
+@pytest.mark.parametrize("wait", [True, False])
+async def test_settled_does_not_wait_for_a_commit_that_fails_after_the_close(shop: Shop, wait: bool) -> None:
+    client = shop.client()
+    guard = client.reserve(T(100), action=ACTION).acquire()
+    client.close()
+    shop.faults.status("commit", 503, times=None)
+    assert guard.commit(T(7), wait=wait).status == "pending"
+    assert guard._state.when_settled().is_set
+    assert guard.settled().status == "pending"
+    assert len(records_in(shop._folder)) == 1
+
+
+def test_a_flush_sends_what_a_stopped_loop_was_sending(shop: Shop, respond: threading.Event) -> None:
+    client = shop.client()
+    loop = asyncio.new_event_loop()
+
+    async def commit_some() -> list[cycles.AsyncGuard]:
+        guards = [await commit_unsettled(World("async", client), amount) for amount in (7, 5)]
+        await shop.arrivals.arrives("commit", 1)
+        return guards
+
+    guards = loop.run_until_complete(commit_some())
+    assert client.flush(timeout=PATIENCE_S).settled == 2
+    assert [guard.state for guard in guards] == ["committed"] * 2
+    respond.set()
+    assert loop.run_until_complete(guards[0].settled()).status == "committed"
+    loop.run_until_complete(client.aclose())
+    loop.close()
+    assert shop.money() == (12, 0)
+    assert len({request.idempotency_key for request in shop.sent("commit")}) == 2
+    assert records_in(shop._folder) == []
