@@ -18,7 +18,7 @@ WORKERS ?= auto
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-fleet test simulate simulate-planted test-faults test-stores test-live test-providers install-providers test-operators install-operators test-all check generate generate-check spec-diff format bench build clean messages test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest audit lock release-files
+.PHONY: help demo demo-fleet test simulate simulate-planted test-faults test-stores test-live test-providers install-providers test-operators install-operators test-all check generate generate-check spec-diff format bench build clean messages test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -169,6 +169,9 @@ test-package: $(RELEASE)/.installed  ## build twice, install each extra and all 
 
 test-lowest: $(RELEASE)/.installed  ## run the tests in short form with the lowest versions of all dependencies
 	$(RELEASE)/bin/python -m release.lowest $(VENV)/lowest
+
+test-free-threaded: $(RELEASE)/.installed  ## run the tests on free-threaded Python (3.13t, 3.14t), on each that is installed
+	$(RELEASE)/bin/python -m release.free_threaded $(VENV)/free-threaded
 
 audit: $(RELEASE)/.installed  ## look for secrets and for known vulnerabilities
 	$(RELEASE)/bin/python -m release.audit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -17,17 +18,22 @@ class VirtualTime:
         self.now_s = 1000.0
         self.wakes: dict[str, int] = {}
         self._conditions: list[_Condition] = []
+        self._locks: dict[int, Any] = {}
         self._stirred = threading.Event()
 
     def monotonic(self) -> float:
         return self.now_s
 
     def condition(self, lock: Any) -> threading.Condition:
+        self._locks[id(lock)] = lock
         self._conditions.append(_Condition(lock, self))
         return self._conditions[-1]
 
     def advance(self, seconds: float) -> None:
-        self.now_s += seconds
+        with contextlib.ExitStack() as held:
+            for lock in self._locks.values():  # no thread reads the clock and then waits by a later time
+                held.enter_context(lock)
+            self.now_s += seconds
         for condition in self._conditions:
             condition.let_time_pass()
 
