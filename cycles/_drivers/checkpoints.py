@@ -6,6 +6,7 @@ most once in each interval and only if its sum has changed. A client that claims
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Final
 from weakref import WeakSet
@@ -38,6 +39,7 @@ class Checkpoints:
         self._pools: WeakSet[PoolState] = WeakSet()
         self._timer: Handle | None = None
         self._idle = 0
+        self._lock = threading.Lock()  # of the two above
 
     def watch(self, pool: PoolState) -> None:
         """Put the sums of this pool's chunks into the store from now on."""
@@ -45,27 +47,29 @@ class Checkpoints:
 
     def start(self) -> None:
         """Note that a chunk was opened."""
-        self._idle = 0
-        if self._timer is None:
-            self._schedule()
+        with self._lock:
+            self._idle = 0
+            if self._timer is None:
+                self._schedule()
 
     def _schedule(self) -> None:
         self._timer = self._scheduler.at(time.monotonic() + self._interval_s, self._tick, self._pool)
 
     def _tick(self) -> None:
         chunks = [(pool, chunk) for pool in list(self._pools) for chunk in _open_chunks(pool)]
-        self._idle = 0 if chunks else self._idle + 1
-        try:
-            for pool, chunk in chunks:
+        for pool, chunk in chunks:
+            try:
                 self._save_sum(pool, chunk)
-        except Exception:  # a bug, which must not end the checkpoints of the other chunks
-            logger.exception(
-                "the journal's store did not take a chunk of a pool, because of a bug; report this traceback"
-            )
-        if self._idle < IDLE_TICKS:
-            self._schedule()
-        else:
-            self._timer = None
+            except Exception:  # a bug, which must not end the checkpoints of the other chunks
+                logger.exception(
+                    "the journal's store did not take a chunk of a pool, because of a bug; report this traceback"
+                )
+        with self._lock:
+            self._idle = 0 if chunks else self._idle + 1
+            if self._idle < IDLE_TICKS:
+                self._schedule()
+            else:
+                self._timer = None
 
     def _save_sum(self, pool: PoolState, chunk: PoolChunk) -> None:
         with chunk.put_lock:  # one put of a chunk at a time, and none after that of its end

@@ -12,6 +12,7 @@ import pytest
 import cycles
 from cycles._core.pool_log import late_record
 from cycles._core.records import decode
+from cycles._drivers.checkpoints import Checkpoints
 from cycles._journal.memory_store import MemoryStore
 from cycles._journal.pool_log import ChunkLogs
 from tests.stores.kit import ACTION, StoreClock, records, spent, tick
@@ -124,6 +125,28 @@ def test_a_client_that_has_claimed_a_chunk_gets_the_rest_as_an_event(
     server.faults.clear()
     claimer.flush()
     until(lambda: spent(server) == 12)
+
+
+def test_a_bug_at_one_chunk_ends_the_checkpoints_of_no_other_one(
+    worker: Callable[..., cycles.Cycles], store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, failing = worker(), list[Any]()
+    both_are_used, save = threading.Event(), Checkpoints._save_sum
+
+    def fail_at_the_first(checkpoints: Checkpoints, pool: Any, chunk: Any) -> None:
+        if not both_are_used.is_set():
+            return
+        if not failing or failing[0] is chunk:
+            failing[:] = [chunk]
+            raise TypeError("a bug of the store")
+        save(checkpoints, pool, chunk)
+
+    monkeypatch.setattr(Checkpoints, "_save_sum", fail_at_the_first)
+    with client.pool(max_held=T(500), action=ACTION) as one, client.pool(max_held=T(500), action=ACTION) as two:
+        spend(one, 7)
+        spend(two, 7)
+        both_are_used.set()
+        until(lambda: sums(store) == [7])
 
 
 def test_a_chunk_that_another_client_has_claimed_is_held_no_longer(
