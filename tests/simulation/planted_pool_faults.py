@@ -52,8 +52,8 @@ POOL_FAULTS: Final = (
     Fault(
         "a flush drops what is queued",
         "cycles/_drivers/background.py",
-        "        self.take_over(self.commits.take_all())\n        self._scanned",
-        "        self.commits.take_all()\n        self._scanned",
+        "[*self.commits.take_all(), *self.commits.take_stopped()]",
+        "self.commits.take_all()[:0]",
     ),
     Fault(
         "a queued settlement is counted as done before it is sent",
