@@ -19,7 +19,7 @@ from cycles._core.retry_schedule import Item, RetrySchedule
 from cycles._core.settlement import FlushReport, PendingSettlement, actual_of
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.claims import ClaimTimer
-from cycles._drivers.commit_queue import SLOW_S, CommitQueues, CommitThreads, Queued
+from cycles._drivers.commit_queue import CommitQueues, CommitThreads, Queued
 from cycles._drivers.ends import GuardEnds
 from cycles._drivers.pending_work import CreateCleanupTask, Done, Later, PendingTask, ReleaseTask, SettlementTask, Step
 from cycles._drivers.reporting import Reporter, logger
@@ -60,7 +60,7 @@ class Background:
         self._workers = 0
         self._scanned = threading.Event()
         self.commits: CommitQueues = CommitQueues(config.background_commits)
-        self._commit_threads = CommitThreads(self.commits, self._settle_queued, self._notify, self._slightly_later)
+        self._commit_threads = CommitThreads(self.commits, self._settle_queued, self._notify, self._run_later)
         self._settled = 0
         self.pools_settle: Callable[[], bool] = lambda: False
         self.ends: GuardEnds = GuardEnds()
@@ -266,8 +266,8 @@ class Background:
             self.take_over([queued])
             raise
 
-    def _slightly_later(self, job: Callable[[], object]) -> None:
-        self._scheduler.at(time.monotonic() + SLOW_S, job, self._pool)
+    def _run_later(self, delay_s: float, job: Callable[[], object]) -> None:
+        self._scheduler.at(time.monotonic() + delay_s, job, self._pool)
 
     def _notify(self) -> None:
         with self._changed:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
 SLOW_S: Final = 0.05  # when the oldest settlement has waited this long, one more worker helps
+BUSY_S: Final = 0.2  # how often to look whether one has waited too long while others are sent
 WORKERS: Final = 4  # of one queue: as many as the background has for retries
 IDLE_S: Final = 15.0  # then a thread ends; the next settlement starts another
 
@@ -162,7 +163,7 @@ class CommitThreads:
         queues: Holds them.
         settle: Sends one and concludes it; returns whether the amount is settled. Blocks.
         on_done: Called after each.
-        later: Calls a function in another thread, `SLOW_S` later.
+        later: Calls a function in another thread, some seconds later.
     """
 
     def __init__(
@@ -170,13 +171,14 @@ class CommitThreads:
         queues: CommitQueues,
         settle: Callable[[Queued], bool],
         on_done: Callable[[], object],
-        later: Callable[[Callable[[], object]], object],
+        later: Callable[[float, Callable[[], object]], object],
     ) -> None:
         self._queues = queues
         self._settle = settle
         self._on_done = on_done
         self._later = later
         self._is_watched = False  # a call of `_check` is scheduled
+        self._sent = self._sent_before = 0  # how many were sent, now and at the last `_check`
         self._more = threading.Condition(queues.lock)
         self._workers = 0
         self._idle = 0
@@ -217,15 +219,20 @@ class CommitThreads:
         return True
 
     def _watch(self) -> None:
-        """Look for the need of one more worker later: those that run may wait for one response."""
+        """Look for the need of one more worker later: those that run may wait for one response.
+
+        As long as they send, the look comes later, because it wakes two threads.
+        """
+        if self._is_watched or not self._queues.worker_possible(self, self._workers):
+            return  # found without the lock: `_check` looks again
         with self._more:
-            if self._is_watched or self._closed or not self._queues.worker_possible(self, self._workers):
+            if self._is_watched or self._closed:
                 return
             self._is_watched = True
-        self._later(self._check)
+        self._later(SLOW_S if self._sent == self._sent_before else BUSY_S, self._check)
 
     def _check(self) -> None:
-        self._is_watched = False
+        self._is_watched, self._sent_before = False, self._sent
         self._start_if_wanted()
         self._watch()
 
@@ -242,6 +249,7 @@ class CommitThreads:
                 )
             finally:
                 self._queues.done(queued, settled=settled)
+            self._sent += 1
             self._on_done()
             del queued
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 import cycles
+from cycles._core.records import Record
+from cycles._drivers import commit_queue
 from tests.recovery.kit import records_in
 from tests.support.waiting import PATIENCE_S
 
@@ -100,3 +103,35 @@ def test_a_flush_sends_what_a_stopped_loop_was_sending(shop: Shop, respond: thre
     assert shop.money() == (12, 0)
     assert len({request.idempotency_key for request in shop.sent("commit")}) == 2
     assert records_in(shop._folder) == []
+
+
+def test_the_look_for_one_more_worker_comes_later_while_others_are_sent() -> None:
+    """It wakes two threads, which a program whose settlements are sent does not need."""
+    delays: list[float] = []
+    responses: queue.SimpleQueue[None] = queue.SimpleQueue()
+    sent: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def settle(queued: commit_queue.Queued) -> bool:
+        sent.put(queued.record.reservation_id)
+        responses.get(timeout=PATIENCE_S)
+        return True
+
+    def add(name: str) -> None:
+        assert threads.add(Record(reservation_id=name, base_url="http://x"), None)
+
+    threads = commit_queue.CommitThreads(
+        commit_queue.CommitQueues(10), settle, lambda: None, lambda delay_s, job: delays.append(delay_s)
+    )
+    add("first")
+    assert sent.get(timeout=PATIENCE_S) == "first"
+    add("second")
+    assert delays == [commit_queue.SLOW_S]
+    responses.put(None)
+    assert sent.get(timeout=PATIENCE_S) == "second"
+    threads._is_watched = False  # the look has come, and nothing waits
+    add("third")
+    assert delays == [commit_queue.SLOW_S, commit_queue.BUSY_S]
+    responses.put(None)
+    responses.put(None)
+    assert sent.get(timeout=PATIENCE_S) == "third"
+    threads.close()
