@@ -27,9 +27,9 @@ class Job:
     __slots__ = ("argument", "done", "error", "result", "work")
 
     def __init__(self, work: Callable[[Any], Any], argument: Any, done: asyncio.Future[Any]) -> None:
-        self.work = work
-        self.argument = argument
-        self.done = done
+        self.work: Callable[[Any], Any] = work
+        self.argument: Any = argument
+        self.done: asyncio.Future[Any] = done
         self.result: Any = None
         self.error: Exception | None = None
 
