@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import queue
 import socket
@@ -390,19 +389,3 @@ def test_a_forked_child_that_drops_the_connections_disturbs_nothing() -> None:
         connections.close()
         numbers = {request.body: request.connection for request in stub.requests}
         assert numbers == {b"before": 1, b"child": 2, b"after": 1}
-
-
-class EmptiedByOthers(deque[Any]):
-    """A queue whose last item another thread takes after it was seen: so does a build of Python without the GIL."""
-
-    def __getitem__(self, position: Any) -> Any:
-        raise IndexError(position)
-
-
-@pytest.mark.parametrize("name", ["_idle", "_waiting"])
-def test_another_thread_may_take_what_a_thread_has_just_seen(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    pool: connection_pool.ConnectionPool[Any] = connection_pool.ConnectionPool(1)
-    monkeypatch.setattr(pool, name, EmptiedByOthers([None]))
-    assert pool.expired(math.inf) == []
-    assert pool.close() == []
-    assert pool.closed
