@@ -252,16 +252,7 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
     """Continue with what the attempt to open a chunk brought. The lock is held."""
     now_ms, allotment = pool.io.now_ms(), sub.allotment
     if not isinstance(result, PoolChunk):
-        is_denied = isinstance(result, DENIALS)
-        allotment.failed(denied_until_ms=now_ms + _pause_ms(result) if is_denied and sub.floor else 0.0)
-        if isinstance(result, CyclesError):
-            sub.denial = result if is_denied else sub.denial
-            _report_denied(pool, sub, result)
-        if result is Move.DIRECT:
-            sub.direct_until_ms = now_ms + max(DENIED_MS, pool.options.settle_ms)
-        if pool.closed:
-            pool.serve(sub)
-        pool.fail_waiters(sub, result)
+        _not_opened(pool, sub, result, now_ms)
         return
     pool.opened += 1
     pool.chunks.add(result)
@@ -290,6 +281,20 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
     pool.serve(sub)
     if result.heartbeat is not None and result.heartbeat.lost:  # before the pool was notified of it
         pool.lease_lost(result)
+
+
+def _not_opened(pool: PoolState, sub: SubPool, result: GuardState | CyclesError | Move, now_ms: float) -> None:
+    """Give the guards that wait what the attempt brought instead of a chunk. The lock is held."""
+    is_denied = isinstance(result, DENIALS)
+    sub.allotment.failed(denied_until_ms=now_ms + _pause_ms(result) if is_denied and sub.floor else 0.0)
+    if isinstance(result, CyclesError):
+        sub.denial = result if is_denied else sub.denial
+        _report_denied(pool, sub, result)
+    if result is Move.DIRECT:
+        sub.direct_until_ms = now_ms + max(DENIED_MS, pool.options.settle_ms)
+    if pool.closed:
+        pool.serve(sub)
+    pool.fail_waiters(sub, result)
 
 
 def _pause_ms(error: Any) -> float:
