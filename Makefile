@@ -18,7 +18,7 @@ WORKERS ?= auto
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-fleet test simulate simulate-planted test-faults test-stores test-live test-providers install-providers test-operators install-operators test-all check generate generate-check spec-diff format bench build clean messages test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files
+.PHONY: help demo demo-fleet test simulate simulate-planted test-faults test-stores test-live test-providers install-providers test-operators install-operators test-all check generate generate-check spec-diff format bench build clean messages size test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -118,6 +118,9 @@ generate-check: $(STAMP)  ## fail if a generated package differs from what its d
 
 spec-diff: $(STAMP)  ## compare OLD=... and NEW=...: changes, and which of them break users (JSON=1: as JSON)
 	@$(PY) -m generator.diff $(OLD) $(NEW) $(if $(JSON),--json)
+
+size: $(STAMP)  ## print how much there is to read, with limits: code lines, files of a warm call; fail above a limit
+	@$(PY) -m tests.project.size
 
 messages: $(STAMP)  ## print every error, warning, event and log message of the package as one page
 	@$(PY) -m tests.support.messages
