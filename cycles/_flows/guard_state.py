@@ -34,6 +34,8 @@ ANY_AMOUNT: Final = "any amount"
 _OPEN: Final = ("active", "lost", "unreserved")
 """States of a guard whose settlement has no outcome yet. An observed guard keeps its state."""
 
+_ENDED: Final = ("committed", "pending", "pooled", "rejected")
+
 KnownSpend: TypeAlias = Amount | Literal["any amount"] | None
 
 
@@ -73,6 +75,7 @@ class GuardState:
         "_state",
         "_usage",
         "ahead",
+        "attached",
         "cancelled_by_lease",
         "commit_key",
         "counted",
@@ -115,6 +118,7 @@ class GuardState:
         self.reported_amount: Amount | None = None  # by a commit that was rejected before anything was sent
         self.unfinished: Record | Release | None = None  # set by `claim`, until it is done or in the background
         self.ahead: WrittenAhead | None = None
+        self.attached: GuardState | None = None  # the guard that continues this one, which was detached
         self.counted: Amount | None = None  # what a callable `actual` returned for the usage so far, written ahead
         self.commit_key: str | None = None  # of the commit, and of the spend that is written ahead
         self.settlement: Settlement | None = None
@@ -195,9 +199,10 @@ class GuardState:
         with self._lock:
             if if_accepted and event not in TRANSITIONS[self._state]:
                 return
-            self._state = next_state(self._state, event)
+            following = next_state(self._state, event)
             if settlement is not None:
-                self.settlement = settlement
+                self.settlement = settlement  # before the state, by which `cost` knows that it is there
+            self._state = following
             signal = None if TRANSITIONS[self._state] else self._settled
         if signal is not None:
             signal.set()
@@ -260,6 +265,29 @@ class GuardState:
         if reported_amount is None or (spent is not None and spent > reported_amount):
             return spent
         return reported_amount
+
+    @property
+    def cost(self) -> int | None:
+        """What it has cost, also if the server rejected the amount; None as long as it may spend.
+
+        A detached guard costs what the guard costs that was attached in its place. Limits count this.
+        """
+        if self.attached is not None:
+            return self.attached.cost
+        state, settlement = self.state, self.settlement
+        if settlement is not None:
+            return settlement.actual.amount
+        if state not in _ENDED:
+            return 0 if state == "released" else None
+        return (self.known or self.request.estimate).amount
+
+    @property
+    def held(self) -> int:
+        """What limits count as long as `cost` is None: its estimate, or its known spend if that is more."""
+        if self.attached is not None:
+            return self.attached.held
+        known, estimate = self.known, self.request.estimate.amount
+        return estimate if known is None else max(estimate, known.amount)
 
     def claim(self, operation: str, known: KnownSpend = ANY_AMOUNT, unfinished: Record | Release | None = None) -> bool:
         """Reserve the right to end this guard. Return False if the spend is no longer `known`.

@@ -38,7 +38,7 @@ class PoolState:
         self.chunks: set[PoolChunk] = set()  # that hold something
         self.busy: set[Signal] = set()  # of requests in progress
         self.settling: int = 0  # threads that settle a chunk
-        self.direct: list[tuple[GuardState, int]] = []  # guards that were reserved without the pool
+        self.direct: list[GuardState] = []  # guards that were reserved without the pool
         self.spent: int = 0
         self.live: int = 0
         self.awaited: int = 0  # estimates of guards that wait, or that are being reserved directly
@@ -215,23 +215,23 @@ class PoolState:
     def held_directly(self) -> int:
         """Count what guards outside of the chunks have spent, and return what the others hold."""
         held, left = 0, []
-        for guard, estimate in self.direct:
-            is_observed = guard.state == "observed" and guard.settlement is None
-            if is_observed or guard.state in ("active", "lost", "unreserved", "detached"):
-                held += estimate
-                left.append((guard, estimate))
-            elif guard.settlement is not None:
-                self.spent += guard.settlement.actual.amount
+        for guard in self.direct:
+            cost = guard.cost
+            if cost is None:
+                held += guard.held
+                left.append(guard)
+            else:
+                self.spent += cost
         self.direct = left
         return held
 
-    def add_direct(self, guard: GuardState, estimate: int) -> None:
+    def add_direct(self, guard: GuardState) -> None:
         """Count a guard that waited and was reserved without the pool."""
         with self.lock:
             self.held_directly()
-            self.end_admission(estimate)
+            self.end_admission(guard.request.estimate.amount)
             self.directs += 1
-            self.direct.append((guard, estimate))
+            self.direct.append(guard)
 
     # --- ends of guards and chunks; the lock is held --------------------------------------------------------
 

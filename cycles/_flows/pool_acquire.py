@@ -122,7 +122,7 @@ async def _reserve_directly(io: Io, wanted: _Admission) -> GuardState:
     except BaseException:
         pool.end_admission(request.estimate.amount)
         raise
-    pool.add_direct(guard, request.estimate.amount)
+    pool.add_direct(guard)
     return guard
 
 
@@ -132,5 +132,5 @@ def _unreserved(io: Io, wanted: _Admission, chunk: GuardState) -> GuardState:
     guard = GuardState(request, new_key(), wanted.trace_id, io.now_ms(), None)
     guard.unreachable_detail = chunk.unreachable_detail
     report_unreserved(io, guard)
-    wanted.pool.add_direct(guard, request.estimate.amount)
+    wanted.pool.add_direct(guard)
     return guard

@@ -88,7 +88,7 @@ class PooledState(GuardState):
         self._state = "active"
         self._claimed = self._usage = self._settled = None
         self.spent = self.reported_amount = self.unfinished = self.ahead = self.counted = self.commit_key = None
-        self.unreachable_detail = None
+        self.unreachable_detail = self.attached = None
         self._request: ReserveRequest | None = None
         self._own_settlement: Settlement | None = None
         self._rejection: RejectedResponse | None = None

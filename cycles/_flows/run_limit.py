@@ -1,14 +1,14 @@
 """The limit of one run in code: what the reservations inside a `cycles.limit(...)` block hold and spend together.
 
-`open_lease` holds an estimate before it sends anything, and then passes the guard that it opened. From then on the
-state of that guard decides what it holds or has spent. Only reservations in the unit of the limit count; shadow
-reservations hold nothing.
+`open_lease` holds an estimate before it sends anything, and then passes the guard that it opened. From then on
+`GuardState.cost` says what was spent. Only reservations in the unit of the limit count; shadow reservations hold
+nothing. The context has the limits around the code, so any number of threads and tasks may be inside one limit.
 """
 
 from __future__ import annotations
 
 import threading
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,7 +16,6 @@ from cycles._core.amounts import Amount
 from cycles._errors import BudgetExceededError, InvalidRequestError
 from cycles._flows.guard_state import GuardState
 
-_SETTLED: Final = ("committed", "pending", "pooled", "rejected")
 _limits: Final[ContextVar[tuple[RunLimit, ...]]] = ContextVar("cycles_limits", default=())
 
 
@@ -26,7 +25,7 @@ class RunLimit:
     ``with cycles.limit(cycles.usd(2)) as limit:`` and ``async with`` are the same. Nested limits all apply.
     """
 
-    __slots__ = ("_lock", "_open", "_spent", "_tokens", "amount")
+    __slots__ = ("_lock", "_open", "_spent", "amount")
 
     def __init__(self, amount: Amount) -> None:
         if not isinstance(amount, Amount):
@@ -35,7 +34,6 @@ class RunLimit:
         self._lock = threading.Lock()
         self._open: dict[object, tuple[int, GuardState | None]] = {}
         self._spent = 0
-        self._tokens: list[Token[tuple[RunLimit, ...]]] = []
 
     @property
     def spent(self) -> Amount:
@@ -87,20 +85,28 @@ class RunLimit:
 
     def _count_ended(self) -> int:
         """Add what ended guards have spent, and return what the others hold, or have spent. The lock is held."""
+        held = 0
         for key, (estimate, guard) in list(self._open.items()):
-            if guard is not None and (spent := _spent_by(guard, estimate)) is not None:
-                self._spent += spent
+            cost = None if guard is None else guard.cost
+            if cost is None:
+                held += estimate if guard is None else guard.held
+            else:
+                self._spent += cost
                 del self._open[key]
-        return sum(_held_by(guard, estimate) for estimate, guard in self._open.values())
+        return held
 
     def __enter__(self) -> Self:
-        self._tokens.append(_limits.set((*_limits.get(), self)))
+        _limits.set((*_limits.get(), self))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
     ) -> None:
-        _limits.reset(self._tokens.pop())
+        around = list(_limits.get())
+        if self in around:  # else the block was entered in another context
+            around.reverse()
+            around.remove(self)
+            _limits.set(tuple(reversed(around)))
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -114,23 +120,6 @@ class RunLimit:
         return f"<limit {self.amount}: {self.spent} spent, {self.held} held>"
 
 
-def _held_by(guard: GuardState | None, estimate: int) -> int:
-    """Return what a guard holds, or what `spend` has added to it if that is more."""
-    spent = None if guard is None else guard.spent
-    return estimate if spent is None else max(estimate, spent.amount)
-
-
-def _spent_by(guard: GuardState, estimate: int) -> int | None:
-    """Return what a guard has spent; None while it holds its estimate. A detached guard continues to hold it."""
-    state, settlement = guard.state, guard.settlement
-    if state == "released":
-        return 0
-    if settlement is None and state not in _SETTLED:
-        return None
-    actual = guard.known if settlement is None else settlement.actual
-    return estimate if actual is None else actual.amount
-
-
 class HeldByLimits:
     """What one reservation holds in all limits around it."""
 
@@ -138,7 +127,7 @@ class HeldByLimits:
 
     def __init__(self, estimate: Amount) -> None:
         self._limits: tuple[RunLimit, ...] = ()
-        around = _limits.get()
+        around = tuple(dict.fromkeys(_limits.get()))  # a limit that was entered twice counts once
         for index, limit in enumerate(around):
             try:
                 limit.add(self, estimate)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from attrs import frozen
 
@@ -31,6 +32,9 @@ _LATER: frozenset[str] = frozenset(
     {"balances", "remaining_ttl_ms", "cycles_evidence"}
 )  # out of date when the token is attached
 
+_detached: Final[WeakValueDictionary[str, GuardState]] = WeakValueDictionary()
+"""The guards that were detached in this process. A limit that counts one continues with the guard that replaces it."""
+
 
 @frozen
 class SerializedGuard:
@@ -56,6 +60,8 @@ def serialize(guard: GuardState) -> str:
         )
     guard.claim("detach")
     guard.apply("detached")
+    if guard.reservation_id is not None:
+        _detached[guard.reservation_id] = guard
     guard.end_written_ahead()
     guard.end_trace()
     request, created = guard.request, guard.created
@@ -156,6 +162,9 @@ async def _attach(io: Io, serialized: SerializedGuard, trace_id: str, take: Take
         _without_heartbeat(io, guard, describe(outcome))
     else:
         raise error_of(outcome, EXTEND_RESERVATION) from getattr(outcome, "cause", None)
+    detached = _detached.pop(guard.reservation_id, None)
+    if detached is not None:
+        detached.attached = guard
     return guard
 
 

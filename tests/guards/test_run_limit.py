@@ -185,3 +185,102 @@ def test_a_limit_ends_with_its_block_and_may_be_used_again(client: cycles.Cycles
 def test_a_limit_is_an_amount(wrong: Any) -> None:
     with pytest.raises(cycles.InvalidRequestError, match=r"limit must be an amount: .*cycles\.usd"):
         cycles.limit(wrong)
+
+
+def test_two_threads_may_be_inside_one_limit_and_leave_it_in_any_order(client: cycles.Cycles) -> None:
+    limit, outcomes = cycles.limit(cycles.usd(3)), list[object]()
+    inside, left = threading.Event(), threading.Event()
+
+    def other() -> None:
+        try:
+            with limit:
+                inside.set()
+                assert left.wait(20)
+                spend(client, 2)
+                denied(client, 1)
+            spend(client, 5)
+        except BaseException as error:
+            outcomes.append(error)
+
+    thread = threading.Thread(target=other)
+    with limit:
+        spend(client, 1)
+        thread.start()
+        assert inside.wait(20)
+    left.set()
+    thread.join()
+    assert (outcomes, limit.spent) == ([], cycles.usd(3))
+
+
+def test_two_tasks_may_be_inside_one_limit_and_leave_it_in_any_order(client: cycles.Cycles) -> None:
+    limit = cycles.limit(cycles.usd(3))
+
+    async def work(cost: int, begins: asyncio.Event, ends: asyncio.Event) -> None:
+        async with limit:
+            begins.set()
+            await ends.wait()
+            async with client.reserve(cycles.usd(cost), action=ACTION) as guard:
+                await guard.commit(cycles.usd(cost))
+        async with client.reserve(cycles.usd(9), action=ACTION) as guard:
+            await guard.commit(cycles.usd(9))
+
+    async def go() -> None:
+        first, second, never = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        one = asyncio.create_task(work(1, first, second))
+        await first.wait()
+        two = asyncio.create_task(work(2, second, never))
+        await one
+        never.set()
+        await two
+
+    asyncio.run(go())
+    assert limit.spent == cycles.usd(3)
+
+
+def test_a_limit_that_is_entered_twice_counts_each_reservation_once(client: cycles.Cycles) -> None:
+    limit = cycles.limit(cycles.usd(2))
+    with limit, limit:
+        spend(client, 2)
+        denied(client, 1)
+    assert limit.spent == cycles.usd(2)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_guard_that_is_attached_again_counts_once_and_until_its_end(client: cycles.Cycles, is_async: bool) -> None:
+    async def attach_async(token: str) -> None:
+        async with client.attach(token) as guard:
+            assert (limit.held, limit.spent) == (cycles.usd(3), cycles.usd(0))
+            await guard.commit(cycles.usd(1))
+
+    with cycles.limit(cycles.usd(3)) as limit:
+        token = client.reserve(cycles.usd(3), action=ACTION).acquire().detach()
+        assert limit.held == cycles.usd(3)
+        if is_async:
+            asyncio.run(attach_async(token))
+        else:
+            with client.attach(token) as guard:
+                assert (limit.held, limit.spent) == (cycles.usd(3), cycles.usd(0))
+                guard.commit(cycles.usd(1))
+        assert (limit.held, limit.spent) == (cycles.usd(0), cycles.usd(1))
+        spend(client, 2)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_guard_that_is_detached_twice_and_released_holds_nothing(client: cycles.Cycles, is_async: bool) -> None:
+    async def again(token: str) -> str:
+        return (await client.attach(token)).detach()
+
+    with cycles.limit(cycles.usd(3)) as limit:
+        token = client.reserve(cycles.usd(3), action=ACTION).acquire().detach()
+        token = asyncio.run(again(token)) if is_async else client.attach(token).acquire().detach()
+        assert limit.held == cycles.usd(3)
+        client.attach(token).acquire().release()
+        assert (limit.held, limit.spent) == (cycles.usd(0), cycles.usd(0))
+
+
+def test_a_rejected_commit_counts_with_its_known_spend(server: cycles.EmbeddedServer, client: cycles.Cycles) -> None:
+    with cycles.limit(cycles.usd(3)) as limit:
+        guard = client.reserve(cycles.usd(1), action=ACTION, overage_policy="REJECT").acquire()
+        with pytest.raises(cycles.BudgetExceededError):
+            guard.commit(cycles.usd(2000))
+        assert limit.spent == cycles.usd(2000)

@@ -182,6 +182,30 @@ class TestLimit:
             await (await pool.reserve(T(estimate))).commit(T(estimate))
 
     @pytest.mark.parametrize("world", ["sync", "async"], indirect=True)
+    async def test_the_known_spend_of_a_direct_guard_counts_although_its_commit_is_rejected(
+        self, world: World, shop: Shop
+    ) -> None:
+        shop.ledger.set_budget("tenant:acme", T(400))
+        pool = pool_of(world.client, limit=T(1_000), overage_policy="REJECT")
+        for _ in range(2):
+            guard = await world.acquire(pool.reserve(T(150)))
+            with pytest.raises(cycles.BudgetExceededError, match="BUDGET_EXCEEDED"):
+                await world.get(guard.commit(T(600)))
+            assert (guard.state, guard.is_pooled) == ("rejected", False)
+        assert pool.stats().spent == T(1_200)
+        with pytest.raises(cycles.BudgetExceededError) as raised:
+            await world.acquire(pool.reserve(T(1)))
+        assert raised.value.code == "POOL_LIMIT"
+
+    @pytest.mark.parametrize("world", ["sync", "async"], indirect=True)
+    async def test_a_direct_guard_that_is_attached_again_counts_once(self, world: World) -> None:
+        pool = pool_of(world.client, limit=T(1_000))
+        token = (await world.acquire(pool.reserve(T(150)))).detach()
+        assert pool.stats().live == T(150)
+        await world.get((await world.acquire(world.client.attach(token))).commit(T(120)))
+        assert (pool.stats().live, pool.stats().spent) == (T(0), T(120))
+
+    @pytest.mark.parametrize("world", ["sync", "async"], indirect=True)
     async def test_a_run_limit_includes_pools(self, world: World, shop: Shop) -> None:
         pool = pool_of(world.client)
         with cycles.limit(T(30)) as limit:
