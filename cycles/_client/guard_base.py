@@ -58,6 +58,7 @@ class GuardBase(GuardProperties):
 
         Raises:
             GuardFinalizedError: The guard has ended.
+            InvalidRequestError: The guard is unreserved, so no client could continue it. It stays as it was.
         """
         from cycles._flows import transfer
 

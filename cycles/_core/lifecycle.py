@@ -44,13 +44,12 @@ _ENDINGS: Final[dict[GuardEvent, StateName]] = {
     "pooled": "pooled",
     "rejected": "rejected",
     "release_started": "released",
-    "detached": "detached",
 }
 _OUTCOMES: Final[dict[GuardEvent, StateName]] = {"settled": "committed", "rejected": "rejected"}
 
 TRANSITIONS: Final[dict[StateName, dict[GuardEvent, StateName]]] = {
-    "active": {"lease_lost": "lost", **_ENDINGS},
-    "lost": {"extended": "active", **_ENDINGS},
+    "active": {"lease_lost": "lost", **_ENDINGS, "detached": "detached"},
+    "lost": {"extended": "active", **_ENDINGS, "detached": "detached"},
     "unreserved": _ENDINGS,
     "observed": {},
     "pending": _OUTCOMES,
@@ -61,22 +60,6 @@ TRANSITIONS: Final[dict[StateName, dict[GuardEvent, StateName]]] = {
     "detached": {},
 }
 """State, event, next state. `settled` also means: recorded as an event (`settlement.status` says which)."""
-
-_OPEN: Final = ("spend", "commit", "release", "end")
-
-PERMITTED: Final[dict[StateName, tuple[str, ...]]] = {
-    "active": ("spend", "extend", "commit", "release", "end", "detach"),
-    "lost": ("spend", "extend", "commit", "release", "end", "detach"),
-    "unreserved": _OPEN,
-    "observed": _OPEN,
-    "pending": ("read",),
-    "pooled": ("read",),
-    "committed": ("read",),
-    "released": ("read",),
-    "rejected": ("read",),
-    "detached": ("read",),
-}
-"""What a caller may do with a guard in each state."""
 
 
 def next_state(state: StateName, event: GuardEvent) -> StateName:

@@ -52,11 +52,16 @@ def serialize(guard: GuardState) -> str:
     """End a guard without settling it, and return the token from which `attach` continues.
 
     Raises:
-        GuardFinalizedError: the guard has already ended, or holds nothing.
+        GuardFinalizedError: the guard has already ended, or was only observed.
+        InvalidRequestError: the guard is unreserved, so there is nothing to transfer. It stays as it was.
     """
     if guard.state == "observed":
         raise GuardFinalizedError(
             f"cannot detach: {guard.name} was only observed, so nothing is held; call commit or release"
+        )
+    if guard.state == "unreserved" and not guard.finalized:
+        raise InvalidRequestError(
+            f"cannot detach: {guard.name} is unreserved, so no client could continue it; call commit or release"
         )
     guard.claim("detach")
     guard.apply("detached")

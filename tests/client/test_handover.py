@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -102,6 +103,25 @@ async def test_a_shadow_guard_stays_a_shadow_guard_after_attach(world: World, se
     assert attached.decision == "DENY"
     await world.get(attached.commit(cycles.tokens(4)))
     assert spent(server) == 0
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_guard_without_a_reservation_cannot_be_detached(kind: str, tmp_path: Path) -> None:
+    settings: Any = {"base_url": "http://127.0.0.1:9", "api_key": "k", "tenant": "acme", "journal_dir": tmp_path}
+    world = World(kind, cycles.Cycles(**settings, timeout=0.5, flush_timeout=0.0))
+    guard = await world.acquire(reserve(world, on_unavailable="allow"))
+    assert guard.state == "unreserved"
+    guard.spend(cycles.tokens(5))
+    with pytest.raises(
+        cycles.InvalidRequestError, match=r"cannot detach: guard of 'small-model' is unreserved.*commit"
+    ):
+        guard.detach()
+    assert (guard.state, guard.spent) == ("unreserved", cycles.tokens(5))
+    assert (await world.get(guard.commit())).actual == cycles.tokens(5)
+    with pytest.raises(cycles.GuardFinalizedError):
+        guard.detach()
+    assert [record.amount for record in world.client.pending()] == [cycles.tokens(5)]
+    await (world.client.aclose() if world.is_async else asyncio.to_thread(world.client.close))
 
 
 @pytest.mark.parametrize("token", ["", "x", "cycles-guard-1:!!", "cycles-guard-1:e30", 5])
