@@ -21,7 +21,7 @@ from cycles._core.protocol import (
     GET_EVIDENCE_KEYS,
     GET_RESERVATION,
 )
-from cycles._core.records import Record
+from cycles._core.records import Record, event_record_id
 from cycles._core.requests import (
     Call,
     check_id,
@@ -50,6 +50,7 @@ from cycles._core.subjects import as_action
 from cycles._core.usage import Metrics, Usage
 from cycles._flows.commit import record_event, settle_record
 from cycles._flows.retry import read, send_read, send_write
+from cycles._flows.settle import usable_values
 
 AnyMetrics: TypeAlias = Metrics | Usage | Mapping[str, Any] | None
 
@@ -129,10 +130,9 @@ async def record(
         ProtocolError: The server rejected the amount.
     """
     body = _body(context, actual, "actual", action, subject, metadata, idempotency_key)
-    used = Metrics.of(metrics)
     body |= without_none(
         overage_policy=overage_policy or context.options.overage_policy,
-        metrics=used.to_dict() if used is not None else None,
+        metrics=_metrics(context, event_record_id(body["idempotency_key"]), metrics),
     )
     settlement = await record_event(context.io, body, new_trace_id())
     if isinstance(settlement.response, EventCreateResponse):
@@ -174,15 +174,15 @@ async def commit_reservation(
         ReservationExpiredError: The lease and its grace period are over; use `record`.
         ProtocolError: The server rejected the commit for another reason.
     """
-    used = Metrics.of(metrics)
+    check_id("reservation_id", reservation_id)
     body = without_none(
         idempotency_key=_key(idempotency_key),
         actual=checked_amount(actual, "actual").to_dict(),
-        metrics=used.to_dict() if used is not None else None,
+        metrics=_metrics(context, reservation_id, metrics),
         metadata=clean_object(metadata, "metadata") if metadata is not None else None,
     )
     record = Record(
-        reservation_id=check_id("reservation_id", reservation_id),
+        reservation_id=reservation_id,
         base_url=context.io.base_url,
         commit_body=body,
         recorded_at_ms=context.io.wall_ms(),
@@ -291,6 +291,12 @@ def _body(
         name: checked_amount(amount, name).to_dict(),
     }
     return body if metadata is None else {**body, "metadata": clean_object(metadata, "metadata")}
+
+
+def _metrics(context: OperationContext, reservation_id: str, metrics: AnyMetrics) -> dict[str, Any] | None:
+    """Return metrics as they are sent. A mapping is checked; of `Metrics` the usable members are sent."""
+    used, _ = usable_values(context.io, reservation_id, Metrics.of(metrics), None)
+    return None if used is None else used.to_dict()
 
 
 def _key(given: str | None) -> str:

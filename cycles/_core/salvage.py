@@ -6,39 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from cycles._core.json_values import salvage_json
-from cycles._core.usage import Metrics, Usage
-from cycles._errors import InvalidRequestError
+from cycles._core.usage import Metrics, Usage, members_of, usable_members
 
 
 def salvage_metrics(value: Metrics | Usage | Mapping[str, Any] | None) -> tuple[Metrics | None, list[str]]:
     """Return the usable members of the caller's metrics, and the names of the others. Never raises."""
-    if value is None or isinstance(value, Metrics | Usage):
-        return Metrics.of(value), []
+    if value is None:
+        return None, []
+    if isinstance(value, Usage):
+        value = value.metrics()
+    if isinstance(value, Metrics):
+        usable, omitted = usable_members(members_of(value))
+        return Metrics(**usable), omitted
     if not isinstance(value, Mapping):
         return None, ["metrics"]
     try:
-        members = list(value.items())
+        members = dict(value.items())
     except Exception:  # a caller's own mapping may raise anything
         return None, ["metrics"]
-    usable: dict[str, Any] = {}
-    omitted: list[str] = []
-    for name, member in members:
-        kept = _usable_member(name, member, omitted)
-        if kept is not None:
-            usable[name] = kept
+    usable, omitted = usable_members(members)
     return (Metrics(**usable) if usable else None), omitted
-
-
-def _usable_member(name: Any, member: Any, omitted: list[str]) -> Any:
-    try:
-        return getattr(Metrics.of({name: member}), name)
-    except (InvalidRequestError, TypeError):
-        if name != "custom":
-            omitted.append(f"metrics.{name}")
-            return None
-    kept, lost = salvage_json(member, "metrics.custom")
-    omitted += lost or ([] if isinstance(kept, dict) else ["metrics.custom"])
-    return kept if isinstance(kept, dict) and kept else None
 
 
 def salvage_metadata(value: Any) -> tuple[dict[str, Any], list[str]]:

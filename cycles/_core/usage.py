@@ -1,7 +1,8 @@
 """What a model used: `Metrics`, stated once with a settlement, and `Usage`, a guard's running account for streams.
 
-Both check what they are given when it is given. `settlement_metrics` makes the wire form and never raises: what
-became unusable since then is left out, for the amount matters more.
+`Usage` checks counts when they are added. `Metrics` takes any value, because it is often made inside the call of
+`commit`, where an error would release the budget of money that is spent. `settlement_metrics` makes the wire form and
+never raises: it leaves out what the protocol does not allow.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from cycles._version import public
 T = TypeVar("T")
 
 MAX_MODEL_VERSION: Final = 128
-_MEMBERS: Final = ("tokens_input", "tokens_output", "latency_ms", "model_version", "custom")
 # The protocol's metrics have no members for these counts; they travel in `custom`.
 _CUSTOM_COUNTS: Final = tuple(name for name in PART_OF if name not in ("tokens_input", "tokens_output"))
 
@@ -76,16 +76,29 @@ def checked_model(value: Any, where: str = "model_version") -> str:
     return text
 
 
-def _optional(check: Callable[[Any, str], T], where: str) -> Any:
-    def convert(value: Any) -> T | None:
-        return None if value is None else check(value, where)
+_MEMBERS: Final[dict[str, Callable[[Any, str], Any]]] = {
+    "tokens_input": checked_count,
+    "tokens_output": checked_count,
+    "latency_ms": checked_count,
+    "model_version": checked_model,
+    "custom": clean_object,
+}
+"""The check of each member of `Metrics`."""
 
-    return field(default=None, converter=convert)
+
+def _copied(custom: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return a copy that the caller cannot change later, or a value that is no JSON object unchanged."""
+    try:
+        return None if custom is None else clean_object(custom, "metrics.custom")
+    except Exception:  # also what a mapping of the caller raises; the settlement reports what cannot be sent
+        return custom
 
 
 @frozen(kw_only=True)
 class Metrics:
     """What an action used, beside what it cost. Members left out are not sent.
+
+    A value that the protocol does not allow is omitted from the settlement, and the event `ValuesOmitted` names it.
 
     Attributes:
         tokens_input: Tokens read by the model, >= 0.
@@ -93,16 +106,13 @@ class Metrics:
         latency_ms: How long the action took, in milliseconds, >= 0.
         model_version: The model that responded, at most 128 characters.
         custom: Anything more, as plain JSON values; copied when given.
-
-    Raises:
-        InvalidRequestError: (a ValueError) naming the field and its bound.
     """
 
-    tokens_input: int | None = _optional(checked_count, "metrics.tokens_input")
-    tokens_output: int | None = _optional(checked_count, "metrics.tokens_output")
-    latency_ms: int | None = _optional(checked_count, "metrics.latency_ms")
-    model_version: str | None = _optional(checked_model, "metrics.model_version")
-    custom: Mapping[str, Any] | None = _optional(clean_object, "metrics.custom")
+    tokens_input: int | None = None
+    tokens_output: int | None = None
+    latency_ms: int | None = None
+    model_version: str | None = None
+    custom: Mapping[str, Any] | None = field(default=None, converter=_copied)
 
     @classmethod
     def of(cls, value: Metrics | Usage | Mapping[str, Any] | None) -> Metrics | None:
@@ -119,11 +129,45 @@ class Metrics:
             raise InvalidRequestError(f"metrics must be a cycles.Metrics or a mapping, got {type(value).__name__}")
         if unknown := sorted(str(name) for name in value if name not in _MEMBERS):
             raise InvalidRequestError(f"metrics has no {', '.join(unknown)}; put your own values into metrics.custom")
-        return cls(**value)
+        return cls(**{name: checked_member(name, member) for name, member in value.items()})
 
     def to_dict(self) -> dict[str, Any]:
-        """The metrics as they go over the wire."""
-        return {name: value for name in _MEMBERS if (value := getattr(self, name)) is not None}
+        """The metrics as they go over the wire, without what the protocol does not allow."""
+        wire, _ = usable_members(members_of(self))
+        return wire
+
+
+def members_of(metrics: Metrics) -> dict[str, Any]:
+    """Return the members that were given, as they were given."""
+    return {name: value for name in _MEMBERS if (value := getattr(metrics, name)) is not None}
+
+
+def checked_member(name: str, value: Any) -> Any:
+    """Return the value of a member of `Metrics`, or None if there is none.
+
+    Raises:
+        InvalidRequestError: the protocol does not allow it.
+    """
+    return None if value is None else _MEMBERS[name](value, f"metrics.{name}")
+
+
+def usable_members(members: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return what can be sent of the members of metrics, and the places of what cannot. Never raises."""
+    usable: dict[str, Any] = {}
+    omitted: list[str] = []
+    for name, member in members.items():
+        try:
+            usable[name] = checked_member(name, member)
+        except Exception:  # also an unknown name, and what a mapping of the caller raises
+            if name == "custom":
+                usable[name], lost = salvage_json(member, "metrics.custom")
+                if not isinstance(usable[name], dict):
+                    del usable[name]
+                    lost = lost or ["metrics.custom"]
+                omitted += lost
+            else:
+                omitted.append(f"metrics.{name}")
+    return {name: value for name, value in usable.items() if value not in (None, {})}, omitted
 
 
 @frozen
@@ -269,14 +313,8 @@ class Usage:
         return [*seen, ResponseUsage(added, account.model)] if added else seen
 
     def metrics(self) -> Metrics:
-        """Return the counts as metrics, without a latency.
-
-        Raises:
-            InvalidRequestError: if `custom` contains something that is no JSON value.
-        """
-        wire, _ = self._wire()
-        wire["custom"] = self._all_custom() or None
-        return Metrics(**wire)
+        """Return the counts as metrics, without a latency."""
+        return Metrics(**self._members())
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -338,19 +376,14 @@ class Usage:
         model = f", {self.model_version}" if self.model_version else ""
         return f"<Usage {self.tokens_input} tokens in, {self.tokens_output} out{model}>"
 
-    def _all_custom(self) -> dict[str, Any]:
-        counts = self._account.counts
-        return {name: counts[name] for name in _CUSTOM_COUNTS if name in counts} | self._account.custom
-
-    def _wire(self) -> tuple[dict[str, Any], list[str]]:
+    def _members(self) -> dict[str, Any]:
         account = self._account
-        wire: dict[str, Any] = {name: n for name, n in account.counts.items() if name in _MEMBERS and n <= INT64_MAX}
-        left_out = [f"metrics.{name}" for name, n in account.counts.items() if n > INT64_MAX]
-        if account.model is not None and len(account.model) <= MAX_MODEL_VERSION:
-            wire["model_version"] = account.model
-        elif account.model is not None:
-            left_out.append("metrics.model_version")
-        return wire, left_out
+        members: dict[str, Any] = {name: n for name, n in account.counts.items() if name in _MEMBERS}
+        if account.model is not None:
+            members["model_version"] = account.model
+        if custom := {name: n for name, n in account.counts.items() if name in _CUSTOM_COUNTS} | account.custom:
+            members["custom"] = custom
+        return members
 
 
 def _raise_counts(totals: dict[str, int], seen: dict[str, int], reported: Mapping[str, int]) -> None:
@@ -379,20 +412,11 @@ def settlement_metrics(
         usage: The guard's running account, used if `given` is None; None if nothing was counted.
         latency_ms: The measured time of the block, used if neither has a latency.
     """
-    if given is not None:
-        wire, left_out = given.to_dict(), list[str]()
-        custom = wire.pop("custom", None)
-    else:
-        wire, left_out = ({}, []) if usage is None else usage._wire()
-        custom = None if usage is None else usage._all_custom()
-    if custom:
-        wire["custom"], lost = salvage_json(custom, "metrics.custom")
-        left_out += lost
-        if not wire["custom"]:
-            del wire["custom"]
+    counted = {} if usage is None else usage._members()
+    wire, omitted = usable_members(counted if given is None else members_of(given))
     if latency_ms is not None and latency_ms >= 0:
         wire.setdefault("latency_ms", latency_ms)
-    return wire, left_out
+    return wire, omitted
 
 
 public(Metrics, Usage)

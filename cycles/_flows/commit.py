@@ -11,7 +11,7 @@ from cycles._core.json_values import salvage_json
 from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT, IDEMPOTENCY_MISMATCH
 from cycles._core.records import Record, event_record_id
 from cycles._core.requests import new_key
-from cycles._core.salvage import salvage_metadata, salvage_metrics
+from cycles._core.salvage import salvage_metadata
 from cycles._core.settlement import (
     Rejected,
     Settled,
@@ -36,6 +36,7 @@ from cycles._flows.settle import (
     pending_settlement,
     report_values_omitted,
     settle_shadow,
+    usable_values,
 )
 
 _SAME: Final = ("actual", "subject", "action")  # what a repetition under the same key must not change
@@ -66,9 +67,7 @@ async def commit(
     if actual is not None:
         guard.check_unit(actual)
         guard.reported_amount = actual  # stays known if another argument turns out to be wrong
-    given, unusable = salvage_metrics(metrics)
-    labels, unusable_labels = salvage_metadata(metadata)
-    report_values_omitted(io, guard.reservation_id, (*unusable, *unusable_labels))
+    given, labels = usable_values(io, guard.reservation_id, metrics, metadata)
     try:
         record = _claim(
             io, guard, actual, given, {**labels, **guard.request.settlement_metadata, **(settlement_metadata or {})}

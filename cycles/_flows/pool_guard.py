@@ -18,7 +18,6 @@ from cycles._core.protocol import BUDGET_EXCEEDED
 from cycles._core.requests import trace_of
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
-from cycles._core.salvage import salvage_metadata, salvage_metrics
 from cycles._core.settlement import Settlement
 from cycles._core.usage import Metrics
 from cycles._errors import InvalidRequestError
@@ -37,7 +36,7 @@ from cycles._flows.pool_ends import (
     sync_slot,
 )
 from cycles._flows.pool_parts import LeaseView, PoolChunk, PooledOptions
-from cycles._flows.settle import report_values_omitted, settle_queued, settle_shadow
+from cycles._flows.settle import settle_queued, settle_shadow, usable_values
 from cycles._flows.signal import Signal
 
 
@@ -226,9 +225,7 @@ class PooledState(GuardState):
         if actual is not None:
             self.check_unit(actual)
             self.reported_amount = actual
-        given, unusable = salvage_metrics(metrics)
-        labels, unusable_labels = salvage_metadata(metadata)
-        report_values_omitted(io, self.reservation_id, (*unusable, *unusable_labels))
+        given, labels = usable_values(io, self.reservation_id, metrics, metadata)
         amount = self._claim_for_commit(actual)
         settlement_metadata = {**self.request.settlement_metadata, **(settlement_metadata or {})}
         if self.options.request.shadow:

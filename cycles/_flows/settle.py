@@ -6,7 +6,8 @@ kept in `rejected/`. If a flow is interrupted, the background of the client fini
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from attrs import evolve
 
@@ -16,6 +17,7 @@ from cycles._core.pool_log import guards_of
 from cycles._core.protocol import GET_RESERVATION
 from cycles._core.records import Record
 from cycles._core.requests import Call
+from cycles._core.salvage import salvage_metadata, salvage_metrics
 from cycles._core.settlement import (
     Rejected,
     Settled,
@@ -35,6 +37,7 @@ from cycles._core.settlement_rules import (
     classify_settlement,
     excess_left,
 )
+from cycles._core.usage import Metrics, Usage
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.io import Io
 from cycles._flows.reports import Reporting, report
@@ -232,6 +235,16 @@ def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: b
 def report_pending(to: Reporting, record: Record, detail: str, *, journaled: bool) -> None:
     """Report an amount that the server has not confirmed yet."""
     report(to, "SettlementPending", record, actual=actual_of(record), detail=detail, journaled=journaled)
+
+
+def usable_values(
+    io: Io, reservation_id: str | None, metrics: Metrics | Usage | Mapping[str, Any] | None, metadata: Any
+) -> tuple[Metrics | None, dict[str, Any]]:
+    """Return what can be sent of the caller's metrics and metadata, and report what cannot. Never raises."""
+    usable, omitted = salvage_metrics(metrics)
+    labels, omitted_labels = salvage_metadata(metadata)
+    report_values_omitted(io, reservation_id, (*omitted, *omitted_labels))
+    return usable, labels
 
 
 def report_values_omitted(io: Io, reservation_id: str | None, names: tuple[str, ...]) -> None:

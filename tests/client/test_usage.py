@@ -38,11 +38,24 @@ shapes = pytest.mark.parametrize("shape", [lambda value: value, as_object], ids=
         ({"custom": "x"}, "metrics.custom must be a mapping"),
     ],
 )
-def test_metrics_are_checked_when_they_are_given(wrong: dict[str, Any], says: str) -> None:
-    with pytest.raises(InvalidRequestError, match=says):
-        Metrics(**wrong)
+def test_a_mapping_is_checked_when_it_becomes_metrics(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidRequestError, match=says):
         Metrics.of(wrong)
+
+
+def test_metrics_that_the_protocol_does_not_allow_are_made_and_not_sent() -> None:
+    made = Metrics(tokens_input=-1, tokens_output=3, model_version="x" * 129, custom={"good": 1, "bad": b"x"})
+    assert made.model_version == "x" * 129
+    assert made.to_dict() == {"tokens_output": 3, "custom": {"good": 1}}
+    assert repr(made).startswith("Metrics(tokens_input=-1, ")
+    assert Metrics(custom="x").to_dict() == {}  # type: ignore[arg-type]
+
+
+def test_metrics_copy_custom_when_it_is_given() -> None:
+    given: dict[str, Any] = {"images": [1]}
+    made = Metrics(custom=given)
+    given["images"].append(2)
+    assert made.custom == {"images": [1]}
 
 
 def test_metrics_as_callers_give_them() -> None:

@@ -40,6 +40,56 @@ async def test_metrics(
     assert omitted(events) == names
 
 
+class Failing(dict[str, Any]):
+    """A mapping that raises when it is read."""
+
+    def items(self) -> Any:
+        raise OSError("the disk is full")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "kept", "names"),
+    [
+        (lambda: cycles.Metrics(model_version="x" * 200), {}, {"metrics.model_version"}),
+        (lambda: cycles.Metrics(tokens_input=-1, tokens_output=4), {"tokens_output": 4}, {"metrics.tokens_input"}),
+        (lambda: cycles.Metrics(latency_ms=2**63, custom={"a": 1, "b": b"x"}), {"custom": {"a": 1}},
+         {"metrics.latency_ms", "metrics.custom.b"}),
+        (lambda: cycles.Metrics(tokens_input=3, custom=Failing(a=1)), {"tokens_input": 3}, {"metrics.custom"}),
+        (lambda: usage_with_a_bad_value(), {"tokens_output": 7}, {"metrics.custom.at"}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("wait", [True, False])
+async def test_metrics_that_are_made_in_the_call_of_commit(
+    world: World, shop: Shop, events: list[Any], metrics: Any, kept: dict[str, Any], names: set[str], wait: bool
+) -> None:
+    async with world.enter(world.reserve()) as guard:
+        await world.get(guard.commit(T(5), metrics=metrics(), wait=wait))
+        assert (await world.get(guard.settled())).status == "committed"
+    assert shop.money() == (5, 0)
+    assert shop.bodies("commit")[0].get("metrics", {}) == kept
+    assert omitted(events) == names
+
+
+def usage_with_a_bad_value() -> Any:
+    usage = cycles.Usage().add(tokens_output=7)
+    usage.custom["at"] = object()
+    return usage
+
+
+async def test_metrics_of_an_operation_without_a_guard(world: World, shop: Shop, events: list[Any]) -> None:
+    wrong = cycles.Metrics(tokens_input=3, model_version="x" * 200)
+    await world.get(world.operations.record(T(5), action=("a", "b"), idempotency_key="key-1", metrics=wrong))
+    guard = await world.acquire(world.reserve())
+    guard.detach()
+    await world.get(world.operations.commit_reservation(guard.reservation_id, T(7), metrics=wrong))
+    assert shop.money() == (12, 0)
+    for body in (*shop.bodies("events"), *shop.bodies("commit")):
+        assert body["metrics"] == {"tokens_input": 3}
+    told = [(e.reservation_id, e.names) for e in events if type(e).__name__ == "ValuesOmitted"]
+    names = ("metrics.model_version",)
+    assert told == [("event:key-1", names), (guard.reservation_id, names)]
+
+
 @pytest.mark.parametrize(
     ("metadata", "kept", "names"),
     [
