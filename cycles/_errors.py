@@ -160,11 +160,11 @@ class ProtocolError(CyclesError):
             for item in (
                 (self.code or self.reason_code) if self.message != self.code else None,
                 f"HTTP {self.status}" if self.status is not None else None,
-                f"request {self.request_id:.128}" if self.request_id else None,
+                f"request {self.request_id!s:.128}" if self.request_id else None,
             )
             if item
         ]
-        message = f"{self.message:.500}"  # a server may send any length; `message` keeps all of it
+        message = f"{self.message!s:.500}"  # a server may send any length; `message` keeps all of it
         text = f"{message}; {self.hint}" if self.hint else message
         return f"{text} [{', '.join(data)}]" if data else text
 

@@ -1,6 +1,10 @@
-"""The version of the SDK, which the build and the User-Agent read, and the module name of its public names."""
+"""The version of the SDK, which the build and the User-Agent read, and what every public name has.
+
+That is the module name `cycles`, and a `repr` and `str` that work in every state of an object.
+"""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 __version__ = "0.1.0"
@@ -14,3 +18,28 @@ def public(*values: type[Any] | Callable[..., Any]) -> None:
     """
     for value in values:
         value.__module__ = "cycles"
+        if isinstance(value, type):
+            readable(value)
+
+
+def readable(*classes: type[Any]) -> None:
+    """Let the `repr` and `str` of unfinished objects work too.
+
+    A traceback with local variables calls them, also of an object whose `__init__` raised. An error there would hide
+    the error of the traceback.
+    """
+    for each in classes:
+        for name in ("__repr__", "__str__"):
+            if name in vars(each):
+                setattr(each, name, _in_every_state(vars(each)[name]))
+
+
+def _in_every_state(show: Callable[[Any], str]) -> Callable[[Any], str]:
+    @wraps(show)
+    def shown(self: Any) -> str:
+        try:
+            return show(self)
+        except AttributeError:
+            return f"<{type(self).__name__}, not finished>"
+
+    return shown

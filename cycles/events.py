@@ -27,6 +27,7 @@ from cycles._core.pool_events import (
 )
 from cycles._core.renamed import RENAMED_EVENTS, warn_renamed
 from cycles._core.threshold_event import BudgetThreshold as BudgetThreshold
+from cycles._version import readable
 
 
 @frozen(kw_only=True)
@@ -322,6 +323,8 @@ class SettlementsLost(Event):
         listed = ", ".join(f"{reservation_id}: {amount}" for reservation_id, amount in self.amounts)
         return f"client closed with its journal off: these amounts are in no ledger: {listed}; record them by hand"
 
+
+readable(*(each for each in tuple(globals().values()) if isinstance(each, type) and issubclass(each, Event)))
 
 if TYPE_CHECKING:
     Capped = Undercharged

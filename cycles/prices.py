@@ -21,7 +21,7 @@ from cycles._core.readers import any_response
 from cycles._core.tokens import MEDIA_TOKENS, UNSEEN_TOKENS, bound_of
 from cycles._core.usage import Usage, checked_count, checked_counts
 from cycles._errors import ConfigurationError, InvalidRequestError, UnknownModelError
-from cycles._version import public
+from cycles._version import public, readable
 
 __all__ = ["Price", "PriceBook"]
 
@@ -387,3 +387,4 @@ def _price(model: str, price: PriceLike) -> Price:
 
 
 public(PriceBook)
+readable(Origin, Priced)

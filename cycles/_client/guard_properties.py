@@ -229,7 +229,9 @@ class GuardProperties:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        state = self._state
+        state: GuardState | None = getattr(self, "_state", None)  # absent until the reservation is made
+        if state is None:
+            return f"<{type(self).__name__}, nothing reserved>"
         name = f"{state.reservation_id[:8]}…" if state.reservation_id else "without reservation"
         properties = f"{state.state} {_amounts(state)}"
         left = self._left_s()

@@ -12,6 +12,7 @@ from cycles._client.description import describe, short
 from cycles._client.options import AnySubject, checked_policy, checked_timeout
 from cycles._client.request_cache import RequestCache
 from cycles._config import Config, LeasePolicy
+from cycles._version import readable
 
 _CHECKS: Final[Mapping[str, Callable[[Any], object]]] = {
     "timeout": checked_timeout,
@@ -95,3 +96,6 @@ class MakesViews:
             if changes.get(name) is not None:
                 check(changes[name])
         return self._options.over(changes)
+
+
+readable(MakesViews)

@@ -18,7 +18,7 @@ from cycles._core.amounts import INT64_MAX
 from cycles._core.counts import PART_OF, Counts, clip_parts
 from cycles._core.json_values import clean_object, salvage_json
 from cycles._errors import InvalidRequestError
-from cycles._version import public
+from cycles._version import public, readable
 
 T = TypeVar("T")
 
@@ -420,3 +420,4 @@ def settlement_metrics(
 
 
 public(Metrics, Usage)
+readable(ResponseUsage)

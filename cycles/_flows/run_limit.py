@@ -15,6 +15,7 @@ from typing import Final, Self
 from cycles._core.amounts import Amount
 from cycles._errors import BudgetExceededError, InvalidRequestError
 from cycles._flows.guard_state import GuardState
+from cycles._version import readable
 
 _limits: Final[ContextVar[tuple[RunLimit, ...]]] = ContextVar("cycles_limits", default=())
 
@@ -146,3 +147,6 @@ class HeldByLimits:
 def limits_apply() -> bool:
     """Return whether this code is inside a limit."""
     return bool(_limits.get())
+
+
+readable(RunLimit)

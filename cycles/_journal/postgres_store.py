@@ -18,6 +18,7 @@ from cycles._config import Durability
 from cycles._errors import ConfigurationError, StoreError
 from cycles._journal.postgres_link import LinkError, PostgresLink, Row
 from cycles._journal.store import POISON_CLAIMS, POISON_REASON, Claimed, Kept, Put, Stored
+from cycles._version import readable
 
 DDL: Final = (
     """create table if not exists cycles_journal (
@@ -317,3 +318,6 @@ def _reason(text: str) -> bytes:
 
 def _word(value: bytes | None) -> str:
     return (value or b"").decode("ascii", "replace")
+
+
+readable(PostgresStore)

@@ -23,6 +23,7 @@ from cycles._errors import ConfigurationError, StoreError
 from cycles._journal.redis_link import RedisLink
 from cycles._journal.redis_scripts import SCRIPTS
 from cycles._journal.store import Claimed, Kept, Put, Stored
+from cycles._version import readable
 
 _PARTS: Final = ("records", "due", "fence", "claims", "quarantine", "rejected")
 _WAITAOF: Final = (7, 2)
@@ -291,3 +292,6 @@ def _bytes(value: Any) -> bytes:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else bytes(value).decode("ascii", "replace")
+
+
+readable(RedisStore)

@@ -12,6 +12,7 @@ from cycles._core.amounts import Amount, SignedAmount
 from cycles._core.http_response import HttpResponse
 from cycles._core.results import Readers, Result
 from cycles._errors import CyclesError
+from cycles._version import readable
 
 
 def _amount(body: Mapping[str, Any]) -> SignedAmount:
@@ -299,3 +300,8 @@ class Onboarded:
     tenant: Tenant
     budgets: tuple[Budget, ...]
     key: NewApiKey
+
+
+readable(
+    Onboarded, *(each for each in tuple(globals().values()) if isinstance(each, type) and issubclass(each, Result))
+)

@@ -28,6 +28,7 @@ from cycles._journal.store import (
     Put as Put,
     Stored as Stored,
 )
+from cycles._version import readable
 
 __all__ = [
     "Claimed",
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 InspectedRecord.__module__ = __name__
+readable(Claimed, InspectedRecord, Kept, Put, Stored)
 
 
 def directory_of(journal_dir: str | os.PathLike[str] | None = None) -> Path:

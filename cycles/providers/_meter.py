@@ -16,6 +16,7 @@ import cycles
 from cycles._core.amounts import Amount
 from cycles._core.estimating import ASSUMED_OUTPUT_TOKENS
 from cycles._errors import ConfigurationError, InvalidRequestError
+from cycles._version import readable
 from cycles.prices import PriceBook
 from cycles.providers._endpoints import Endpoint, Provider, find
 
@@ -290,3 +291,6 @@ def _checked_options(options: Mapping[str, Any], fixed: Mapping[str, Any]) -> tu
     finally:
         probe.close()
     return rest, actual, key
+
+
+readable(Request)

@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from cycles._core.usage import checked_counts
 from cycles._errors import InvalidRequestError
+from cycles._version import readable
 
 
 @frozen
@@ -120,3 +121,6 @@ class Received:
     query: str
     headers: Mapping[str, str]
     body: Any
+
+
+readable(Received, Reply, ToolCall)
