@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from cycles._core.amounts import INT64_MAX, Amount
 from cycles._core.records import Record, RecordError, event_record_id
@@ -21,6 +21,7 @@ from cycles._core.subjects import Action, Subject
 VERSION: Final = 1
 SLOT_BYTES: Final = 64
 WRITTEN: Final = ord("+")
+_LATE: Final = ":late:"  # in the key of an event for what a commit of the chunk did not charge
 _COUNT_MAX: Final = 10**13 - 1  # tokens of one guard in a slot; a slot has 64 bytes
 _LATENCY_MAX: Final = 10**10 - 1
 METRIC_MAX: Final = 2**31 - 1  # of the protocol's token counts; `custom` has the exact sums
@@ -145,32 +146,49 @@ def chunk_record(
 
 def guards_of(record: Record) -> int | None:
     """Return how many guards have the sum of a record; None if it does not settle a chunk."""
-    metadata = (record.commit_body or record.event_fallback_body or {}).get("metadata")
-    calls = metadata.get("pool_calls") if isinstance(metadata, Mapping) and "pool_chunk" in metadata else None
-    return calls if type(calls) is int else None
+    for body in (record.commit_body, record.event_fallback_body):  # one of them may be without its metadata
+        metadata = (body or {}).get("metadata")
+        calls = metadata.get("pool_calls") if isinstance(metadata, Mapping) and "pool_chunk" in metadata else None
+        if type(calls) is int:
+            return calls
+    return None
 
 
-def late_record(record: Record, committed: int) -> Record | None:
-    """Return the event for what another client did not commit of a chunk that it has claimed; None if nothing is left.
+def sum_of(record: Record) -> int:
+    """Return the sum of the chunk up to which a record settles it: a late event counts from an earlier sum."""
+    body = record.body
+    amount, (_, mark, begin) = body["actual"]["amount"], body["idempotency_key"].rpartition(_LATE)
+    return int(amount) + (int(begin) if mark and begin.isdecimal() else 0)
+
+
+def late(record: Record, committed: int, now_ms: int) -> Record | None:
+    """Return the record of a chunk as the event for what is charged beyond an earlier sum; None if nothing is left.
+
+    The key names the sum from which the event counts: two clients that know different earlier sums must not send
+    different amounts under one key.
 
     Args:
-        record: The record of the whole chunk.
-        committed: The sum that the other client has found in the store.
+        record: The record of a chunk, also one that is late already.
+        committed: The sum that is committed, or that another client commits.
+        now_ms: Milliseconds since the epoch.
     """
-    commit = record.commit_body or {}
-    actual, key = commit["actual"], f"{commit['idempotency_key']}:late"
-    rest = actual["amount"] - committed
+    rest = sum_of(record) - committed
     if rest <= 0:
         return None
-    body = {**(record.event_fallback_body or {}), "idempotency_key": key, "actual": {**actual, "amount": rest}}
-    body.pop("metrics", None)
-    return Record(
-        reservation_id=event_record_id(key),
-        base_url=record.base_url,
-        mode="event",
-        event_fallback_body=body,
-        recorded_at_ms=record.recorded_at_ms,
-    )
+    first, mark, begin = record.body["idempotency_key"].rpartition(_LATE)
+    key = f"{first if mark and begin.isdecimal() else record.body['idempotency_key']}{_LATE}{committed}"
+    own = {"idempotency_key": key, "actual": {**record.body["actual"], "amount": rest}}
+    event = {name: value for name, value in (record.event_fallback_body or {}).items() if name != "metrics"}
+    changed = evolve(record, commit_body={**(record.commit_body or {}), **own}, event_fallback_body={**event, **own})
+    return changed.to_event_mode(now_ms)
+
+
+def late_record(record: Record, committed: int, now_ms: int) -> Record | None:
+    """Return the event for the rest of a chunk whose record another client has, as a separate record; None as above."""
+    event = late(record, committed, now_ms)
+    if event is None:
+        return None
+    return evolve(event, reservation_id=event_record_id(event.body["idempotency_key"]), commit_body=None)
 
 
 def summed_metrics(

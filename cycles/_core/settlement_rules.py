@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 
 from cycles._core.lifecycle import ACTUAL_AMOUNT, LOST_REASON, RECOVERED_ID, RECOVERY_REASON
 from cycles._core.outcome import Outcome, RejectedResponse, Success
+from cycles._core.pool_log import guards_of, late
 from cycles._core.protocol import (
     ALLOW_IF_AVAILABLE,
     BUDGET_EXCEEDED,
@@ -193,7 +194,9 @@ def _remembering(record: Record, changed: Record) -> Record:
 
 
 def _sent_before(record: Record, found: bool) -> bool:
-    return found or record.attempt_unknown or record.previous_body is not None
+    """Return whether the server may know the record. That of a chunk may be in a store from which others commit it."""
+    is_commit_of_chunk = record.mode == "commit" and guards_of(record) is not None
+    return found or record.attempt_unknown or record.previous_body is not None or is_commit_of_chunk
 
 
 def _may_be_reduced(record: Record) -> bool:
@@ -226,14 +229,15 @@ def _without_optional(record: Record, response: RejectedResponse) -> Resend | No
 
 
 def after_lookup(
-    record: Record, response: RejectedResponse, outcome: Outcome, *, sent_before: bool = True
-) -> Settled | Rejected | Unresolved:
+    record: Record, response: RejectedResponse, outcome: Outcome, *, now_ms: int = 0, sent_before: bool = True
+) -> Settled | Rejected | Unresolved | Resend:
     """Return what the state of the reservation means for a commit that may have been received before.
 
     Args:
         record: The record whose commit was rejected.
         response: The error response to it.
         outcome: The response to the request for the reservation.
+        now_ms: Milliseconds since the epoch.
         sent_before: Whether the record may have been sent before; else only its estimate may be committed.
     """
     if not isinstance(outcome, Success):
@@ -242,6 +246,10 @@ def after_lookup(
     actual, charged = actual_of(record), found.committed
     if found.status != "COMMITTED" or charged is None or charged.unit != actual.unit:
         return Rejected(response, response.code or "")
+    if guards_of(record) is not None:  # another process has committed an earlier sum of the chunk, or all of it
+        rest = late(record, charged.amount, now_ms)
+        settlement = Settlement(status="committed", actual=actual, charged=charged, **outcome.ids)
+        return Settled(settlement) if rest is None else Resend(rest)
     may_cap = (record.event_fallback_body or {}).get("overage_policy") in FORGIVING_POLICIES
     if charged.amount == record.estimate and not may_cap:  # another process has charged the estimate for this record
         record = _estimate_only(record, evolve(response, code=BUDGET_EXCEEDED))

@@ -138,7 +138,7 @@ class Background:
         with self._changed:
             item = self._backlog.get(key)
         if item is None:
-            return self.commits.record(key)
+            return self.commits.record(key) or self._records.taken_by_another(reservation_id)
         task = item.value
         return task.read(self._records) if isinstance(task, SettlementTask) else None
 

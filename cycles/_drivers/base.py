@@ -45,7 +45,6 @@ class BaseIo:
         self.is_enabled_for: Final = reporter.is_enabled_for
         self.check: Final = channel.wire.check
         self.is_taken: Final = records.is_taken
-        self.was_missing: Final = records.was_missing
         self.keeps_commit: Final = records.keeps_commit
         self.begin_trace: Final = reporter.tracer.begin
 

@@ -75,17 +75,9 @@ class Checkpoints:
         with chunk.put_lock:  # one put of a chunk at a time, and none after that of its end
             with pool.lock:
                 spent = chunk.spent
-                record = None if chunk.begun or spent == chunk.acknowledged else _record(chunk, spent)
-            if record is None or self._shared.is_taken(record):
-                return
-            if chunk.acknowledged is None:  # the store may have the sum of the put before
-                chunk.acknowledged = self._shared.stored_amount(record)
-                return
-            chunk.acknowledged = spent if self._shared.checkpoint(record) else self._after(record, chunk)
-
-    def _after(self, record: Record, chunk: PoolChunk) -> int | None:
-        """Return the acknowledged sum after a put that was rejected (unchanged) or that failed (unknown)."""
-        return chunk.acknowledged if self._shared.is_taken(record) else None
+                record = None if chunk.begun or spent == chunk.checkpoint else _record(chunk, spent)
+            if record is not None and self._shared.checkpoint(record):
+                chunk.checkpoint = spent
 
 
 def _open_chunks(pool: PoolState) -> list[PoolChunk]:

@@ -9,9 +9,8 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakSet
 
-from cycles._core.pool_log import ChunkHeader, late_record
+from cycles._core.pool_log import ChunkHeader, late_record, sum_of
 from cycles._core.records import Record
-from cycles._core.settlement_rules import MAY_BE_CHARGED
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.checkpoints import Checkpoints
 from cycles._drivers.reporting import Reporter
@@ -123,7 +122,8 @@ class Pools:
                 chunk = chunks.get(id(lease))
                 saved = self._records.save(sealed)
                 if chunk is not None and self._records.is_taken(sealed):
-                    record = self._late(sealed, chunk.acknowledged)
+                    theirs = self._records.taken_by_another(sealed.reservation_id)
+                    record = None if theirs is None else late_record(sealed, sum_of(theirs), self.io.wall_ms())
                     saved = record is None or self._records.save(record)
                 if saved:
                     log = None if chunk is None else chunk.log
@@ -143,11 +143,3 @@ class Pools:
         """End the traces of the chunks that were settled when the client closed."""
         for lease in self._left:
             lease.end_trace()
-
-    def _late(self, record: Record, acknowledged: int | None) -> Record | None:
-        """Return what is left of a chunk that another client has claimed, or None."""
-        late = late_record(record, acknowledged or 0)
-        if late is not None and acknowledged is None:
-            self._records.reject(late, MAY_BE_CHARGED)
-            return None
-        return late

@@ -51,10 +51,6 @@ class Io(Protocol):
         """Return whether the journal may still have the commit of this event: it did not take the event."""
         ...
 
-    def was_missing(self, record: Record) -> bool:
-        """Return whether a shared store once did not have the record, which another client may have settled then."""
-        ...
-
     async def ensure_journal(self) -> None:
         """Check that the journal's store responds, if no reservation may be made without it.
 
@@ -72,7 +68,7 @@ class Io(Protocol):
         ...
 
     async def pending_record(self, reservation_id: str) -> Record | None:
-        """Return the record of an unfinished settlement that the background has, or None."""
+        """Return the record of an unfinished settlement that the background or another client has, or None."""
         ...
 
     def unsettled(self) -> frozenset[str]:

@@ -9,14 +9,12 @@ from attrs import evolve
 
 from cycles._core.allotment import Move
 from cycles._core.amounts import Amount
-from cycles._core.outcome import Success
-from cycles._core.pool_log import ChunkHeader, chunk_record, late_record
-from cycles._core.protocol import BUDGET_EXCEEDED, GET_RESERVATION, OVERDRAFT_LIMIT_EXCEEDED
+from cycles._core.pool_log import ChunkHeader, chunk_record, late_record, sum_of
+from cycles._core.protocol import BUDGET_EXCEEDED, OVERDRAFT_LIMIT_EXCEEDED
 from cycles._core.records import Record
-from cycles._core.requests import Call, new_key
+from cycles._core.requests import new_key
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.settlement import FlushReport, Taken
-from cycles._core.settlement_rules import MAY_BE_CHARGED
 from cycles._core.subjects import LEVELS, Subject
 from cycles._errors import CyclesError, GuardFinalizedError, ObservedReservationError, ReservationDeniedError
 from cycles._flows.approval import exempt_from_approval
@@ -30,7 +28,6 @@ from cycles._flows.reserve import open_lease
 from cycles._flows.settle import conclude, settle_queued
 
 UNUSED: Final = "pool_unused"
-COMMITTED: Final = "COMMITTED"
 DENIED_MS: Final = 1_000.0  # how long a denial is repeated without a request, if the server names no time
 _TOO_LITTLE: Final = (BUDGET_EXCEEDED, OVERDRAFT_LIMIT_EXCEEDED)  # a smaller chunk may fit
 
@@ -70,34 +67,19 @@ class Chunks:
 
 
 async def _settle_own_part(pool: PoolState, chunk: PoolChunk, record: Record) -> None:
-    """Commit the chunk; if another client has claimed its record, send as an event what that one does not commit."""
-    committed = chunk.acknowledged
+    """Commit the chunk; if another client has its record, send as an event what is not in that record."""
     if not pool.io.is_taken(record):
-        found = await _committed_by_another(pool.io, record) if pool.io.was_missing(record) else None
-        if found is None:
-            await settle_queued(pool.io, record, chunk.lease)
-            return
-        committed = found
-        await pool.io.delete(record)
-    chunk.end()
-    late = late_record(record, committed or 0)
+        await settle_queued(pool.io, record, chunk.lease)
+        return
+    theirs = await pool.io.pending_record(record.reservation_id)
+    late = None if theirs is None else late_record(record, sum_of(theirs), pool.io.wall_ms())
     if late is None:
+        chunk.end()
         conclude(pool.io, record, Taken(), chunk.lease)
-    elif committed is None:  # how much the other client commits cannot be known
-        await pool.io.reject(late, MAY_BE_CHARGED)
-        conclude(pool.io, record, Taken(), chunk.lease)
-    else:
-        await pool.io.save(late)
-        await settle_queued(pool.io, late, chunk.lease)
-
-
-async def _committed_by_another(io: Io, record: Record) -> int | None:
-    """Return what another client has committed of the reservation, or None if it is not committed."""
-    outcome = await io.send(Call(GET_RESERVATION, {"reservation_id": record.reservation_id}))
-    if not isinstance(outcome, Success) or outcome.body.get("status") != COMMITTED:
-        return None
-    amount = (outcome.body.get("committed") or {}).get("amount")
-    return amount if isinstance(amount, int) else None
+        return
+    if await pool.io.save(late):
+        chunk.end()
+    await settle_queued(pool.io, late, chunk.lease)
 
 
 def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None:

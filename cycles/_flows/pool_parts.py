@@ -110,13 +110,13 @@ class PoolChunk(Chunk):
         ended: Set when the chunk holds nothing any more, or when this process stops settling it.
         begun: The settlement of the sealed chunk has begun.
         seen_admitted: The count of its sub-pool's admitted guards at the last heartbeat; None before the first one.
-        acknowledged: The sum that a shared store has; None if the outcome of the last put is unknown.
+        checkpoint: The sum of the last put into a shared store that succeeded. It decides nothing but the next put.
         put_lock: Held for each put of its sum.
     """
 
     __slots__ = (
-        "acknowledged",
         "begun",
+        "checkpoint",
         "ended",
         "header",
         "is_next_wanted",
@@ -145,7 +145,7 @@ class PoolChunk(Chunk):
         self.timer: Timer | None = None
         self.seen_admitted: int | None = None
         self.begun: bool = False
-        self.acknowledged: int | None = 0
+        self.checkpoint: int = 0
         self.put_lock: Final = threading.Lock()
         self.is_next_wanted: bool = False
         self.wall_offset_ms: float = wall_offset_ms

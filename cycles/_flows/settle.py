@@ -147,7 +147,9 @@ async def attempt(
         step: NextStep = classify_settlement(record, outcome, io.wall_ms(), found=found)
         if isinstance(step, Lookup):
             call = Call(GET_RESERVATION, {"reservation_id": record.reservation_id}, trace_id=trace_id)
-            step = after_lookup(record, step.response, await io.send(call), sent_before=step.sent_before)
+            step = after_lookup(
+                record, step.response, await io.send(call), now_ms=io.wall_ms(), sent_before=step.sent_before
+            )
         if not isinstance(step, Resend):
             return await _saved_if_open(io, record, step), step
         report_values_omitted(io, record.reservation_id, step.omitted)

@@ -70,9 +70,9 @@ class Records:
         """Return whether the journal may still have the commit of this event: it did not take the event."""
         return self._journal is not None and self._journal.keeps_commit(record)
 
-    def was_missing(self, record: Record) -> bool:
-        """Return whether a shared store once did not have the record, which another client may have settled then."""
-        return self._shared is not None and self._shared.was_missing(record)
+    def taken_by_another(self, reservation_id: str) -> Record | None:
+        """Return the record of this reservation that another client has, as it was when this client lost it."""
+        return None if self._shared is None else self._shared.taken_by_another(reservation_id)
 
     def attempt_ended(self, record: Record) -> None:
         """Note that an attempt at a record of the journal ended without a result.

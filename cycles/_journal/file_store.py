@@ -108,6 +108,16 @@ class FileStore:
             there = set(self._all_names())
             return [key for key in keys if _name(key) not in there]
 
+    def get(self, keys: Sequence[str]) -> builtins.list[Stored | None]:
+        """Return the records of these keys."""
+        with _store_errors():
+            return [self._stored(key) for key in keys]
+
+    def _stored(self, key: str) -> Stored | None:
+        with contextlib.suppress(*NOTHING_THERE):
+            return Stored(key, self.read(_name(key)), 0, self._claimed.get(key, 0))
+        return None
+
     def list(self, limit: int = 1000) -> builtins.list[Stored]:
         """Return records without claiming them, and without finishing what another process is writing."""
         with _store_errors():

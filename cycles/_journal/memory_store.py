@@ -85,6 +85,15 @@ class MemoryStore:
                     row.due_ms = self._now_ms() + claim_ms
             return missing
 
+    def get(self, keys: Sequence[str]) -> builtins.list[Stored | None]:
+        """Return the records of these keys."""
+        with self._use():
+            rows = [(key, self._row(key)) for key in keys]
+            return [
+                None if row is None or row.kept is not None else Stored(key, row.record, row.due_ms, row.fence)
+                for key, row in rows
+            ]
+
     def list(self, limit: int = 1000) -> builtins.list[Stored]:
         """Return records without claiming them."""
         with self._use():

@@ -79,6 +79,8 @@ select k from unnest($2::text[]) as k where k not in (select key from own)
   and not exists (select 1 from cycles_journal j where j.partition = $1::text and j.key = k)"""
 _LIST: Final = f"""select key, record, floor(extract(epoch from due) * 1000)::bigint, fence from cycles_journal
 where partition = $1::text and {_LIVE} order by due limit $2::int"""
+_GET: Final = f"""select key, record, floor(extract(epoch from due) * 1000)::bigint, fence from cycles_journal
+where partition = $1::text and key = any($2::text[]) and {_LIVE}"""
 _SETTLED_CLAIMS: Final = -1  # `claims` of a rejected row that an operator has settled; its `due` says when
 _KEPT: Final = f"""select key, record, quarantined, rejected,
   case when claims = {_SETTLED_CLAIMS} then floor(extract(epoch from due) * 1000)::bigint end from cycles_journal
@@ -162,10 +164,14 @@ class PostgresStore:
             return []
         return [_word(row[0]) for row in self._run(_RENEW, _array(sorted(keys)), str(claim_ms).encode())]
 
+    def get(self, keys: Sequence[str]) -> builtins.list[Stored | None]:
+        """Return the records of these keys."""
+        found = {each.key: each for each in _stored(self._run(_GET, _array(keys)))} if keys else {}
+        return [found.get(key) for key in keys]
+
     def list(self, limit: int = 1000) -> builtins.list[Stored]:
         """Return records without claiming them."""
-        rows = self._run(_LIST, str(limit).encode())
-        return [Stored(_word(key), record or b"", int(due or 0), int(fence or 0)) for key, record, due, fence in rows]
+        return _stored(self._run(_LIST, str(limit).encode()))
 
     def quarantine(self, key: str, reason: str) -> None:
         """Keep a record that no client can read."""
@@ -278,6 +284,10 @@ def _check(conninfo: str) -> None:
     else:
         return
     raise ConfigurationError("journal_store is not a PostgreSQL URL; write it like postgresql://user:password@host/db")
+
+
+def _stored(rows: Sequence[Row]) -> builtins.list[Stored]:
+    return [Stored(_word(key), record or b"", int(due or 0), int(fence or 0)) for key, record, due, fence in rows]
 
 
 def _without_repeats(items: Sequence[Put]) -> builtins.list[builtins.list[Put]]:

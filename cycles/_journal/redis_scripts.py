@@ -99,6 +99,17 @@ end
 return found
 """
 
+# ARGV: keys.
+_GET: Final = """
+local found = {}
+for i, key in ipairs(ARGV) do
+  local record = redis.call('HGET', KEYS[1], key)
+  local due, fence = redis.call('ZSCORE', KEYS[2], key), redis.call('HGET', KEYS[3], key)
+  found[i] = record and {record, due or '0', fence or '0'} or 0
+end
+return found
+"""
+
 # ARGV: number of the key that keeps it (5 or 6), key, reason.
 _KEEP: Final = f"""
 {_NOW}
@@ -182,6 +193,7 @@ SCRIPTS: Final = {
     "settle": _SETTLE,
     "claim": _CLAIM,
     "renew": _RENEW,
+    "get": _GET,
     "list": _LIST,
     "keep": _KEEP,
     "kept": _KEPT,

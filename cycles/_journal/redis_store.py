@@ -124,6 +124,14 @@ class RedisStore:
         """Keep claims longer, and return the keys that no longer exist."""
         return [_text(key) for key in self._run("renew", [claim_ms, *keys])] if keys else []
 
+    def get(self, keys: Sequence[str]) -> builtins.list[Stored | None]:
+        """Return the records of these keys."""
+        rows = self._run("get", keys) if keys else []
+        return [
+            Stored(key, _bytes(row[0]), int(float(row[1])), int(row[2])) if row else None
+            for key, row in zip(keys, rows, strict=True)
+        ]
+
     def list(self, limit: int = 1000) -> builtins.list[Stored]:
         """Return records without claiming them."""
         rows = self._run("list", [limit])

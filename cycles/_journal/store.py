@@ -94,6 +94,10 @@ class JournalStore(Protocol):
         """Return at most `limit` due records, which belong to this client for `claim_ms` milliseconds."""
         ...
 
+    def get(self, keys: Sequence[str]) -> builtins.list[Stored | None]:
+        """Return the records of these keys, and None for each one that the store does not have to settle."""
+        ...
+
     def renew(self, keys: Sequence[str], claim_ms: int) -> builtins.list[str]:
         """Keep claims for `claim_ms` milliseconds more. Returns the keys that no longer exist."""
         ...

@@ -13,9 +13,8 @@ from typing import Final
 
 from attrs import evolve
 
-from cycles._core.records import Record, RecordError, decode, encode
-from cycles._core.settlement import actual_of
-from cycles._core.settlement_rules import MAY_BE_CHARGED
+from cycles._core.pool_log import guards_of, late_record, sum_of
+from cycles._core.records import Record, RecordError, decode, encode, file_name
 from cycles._errors import StoreError
 from cycles._journal.journal import Entry, JournalIssue
 from cycles._journal.pool_log import ChunkLogs
@@ -53,6 +52,7 @@ class StoreJournal(StoreRecords):
     def _save(self, record: Record, put: bytes | None) -> bool:
         """Save a record. `put` is what an earlier put without a response may have stored."""
         key = key_of(record.reservation_id)
+        self._open.discard(key)
         try:
             raw = encode(record)
         except RecordError:
@@ -106,9 +106,10 @@ class StoreJournal(StoreRecords):
         return [self.save(record) for record in records]
 
     def checkpoint(self, record: Record) -> bool:
-        """Put a record that is not settled yet. False: the store does not respond, or another client has it."""
+        """Put the record of an open chunk. False: the store does not respond, or another client has it."""
         key = key_of(record.reservation_id)
         held = self._held.get(key)
+        self._open.add(key)
         if self._health.is_open or key in self._taken:
             return False
         try:
@@ -123,30 +124,23 @@ class StoreJournal(StoreRecords):
                 self._held.setdefault(key, Held(raw, None, "memory", raw))  # the store may have it
             return False
 
-    def stored_amount(self, record: Record) -> int | None:
-        """Return the amount of a record in the store, 0 if it has none, and None if that cannot be known."""
-        key = key_of(record.reservation_id)
-        try:
-            found = [decode(stored.record) for stored in self._store.list(10_000) if stored.key == key]
-        except (StoreError, RecordError):
-            return None
-        return actual_of(found[0]).amount if found else 0
-
     def is_taken(self, record: Record) -> bool:
         """Return whether another client has claimed a record of this client: nothing more is sent for it."""
         return key_of(record.reservation_id) in self._taken
 
-    def was_missing(self, record: Record) -> bool:
-        """Return whether the store once did not have a record of this client: it was lost, or settled by another."""
-        return key_of(record.reservation_id) in self._put_again
+    def taken_by_another(self, reservation_id: str) -> Record | None:
+        """Return the record of this reservation that another client has, as it was when this client lost it."""
+        raw = self._taken.get(key_of(reservation_id))
+        with contextlib.suppress(RecordError):
+            return None if raw is None else decode(raw)
+        return None
 
     def delete(self, record: Record) -> None:
         """Delete the record of a finished settlement, soon and together with others."""
         key = key_of(record.reservation_id)
         with self._lock:
             held = self._held.pop(key, None)
-            self._taken.discard(key)
-            self._put_again.discard(key)
+            self._taken.pop(key, None)
         if held is None or held.place == "disk":
             self._local.delete(record)
         self._settle_later(key)
@@ -193,8 +187,8 @@ class StoreJournal(StoreRecords):
         """Return what an earlier process left: local files, moved into the store, and due records, now claimed."""
         self._health.report_problems(self._store)
         files = self._local.pending()
-        self._move(files)
-        return [*files, *self.claim(CLAIM_BATCH)]
+        late = self._move(files)
+        return [*files, *late, *self.claim(CLAIM_BATCH)]
 
     def rejected(self) -> list[tuple[Record, str]]:
         """Return the rejected records, with the reason of each."""
@@ -267,7 +261,10 @@ class StoreJournal(StoreRecords):
                         if held is not None:  # its own record, whose renewal failed
                             held.fence = each.fence
                             continue
-                        self._taken.discard(each.key)
+                        self._taken.pop(each.key, None)
+                        if each.key in self._open and _is_commit(each.record):  # its chunk continues
+                            self._held[each.key] = Held(each.record, each.fence, "store")
+                            continue
                         self._held[each.key] = Held(each.record, each.fence, "store")
                     entries.append(Entry(f"v2-{each.key}.json"))
                 max_records -= limit
@@ -311,35 +308,49 @@ class StoreJournal(StoreRecords):
 
     # --- files ------------------------------------------------------------------------------------------------------
 
-    def _move(self, entries: list[Entry]) -> None:
-        """Put the records of local files into the store, then remove the files. What cannot be moved stays a file."""
+    def _move(self, entries: list[Entry]) -> list[Entry]:
+        """Put the records of local files into the store, then remove the files. What cannot be moved stays a file.
+
+        Returns:
+            The late events of chunks that other clients have claimed.
+        """
+        late: list[Entry] = []
         try:
             for entry in entries:
                 record = self._load_file(entry)
-                if record is not None:
-                    self._put_file(record)
+                rest = None if record is None else self._put_file(record)
+                if rest is not None:
+                    late.append(Entry(file_name(rest.reservation_id)))
         except StoreError as error:
             self._health.failed(error)
+        return late
 
-    def _put_file(self, record: Record) -> None:
-        """Put the record of a file, unless another client has claimed the record that the store has."""
+    def _put_file(self, record: Record) -> Record | None:
+        """Put the record of a file, unless another client has claimed the record that the store has.
+
+        Returns:
+            The event for what that client does not charge, if the record is that of a chunk. It is saved.
+        """
         key, raw = key_of(record.reservation_id), encode(record)
         if self._combiner.put([Put(key, raw, 0, self.claim_ms)])[0] or self._store.renew([key], self.claim_ms):
             self._save_in_store(key, raw, None, self.claim_ms)
-            return
+            return None
+        (stored,) = self._store.get([key])
         with self._lock:
             self._held.pop(key, None)
-            self._taken.add(key)
-        if self.stored_amount(record) == actual_of(record).amount:
-            self._local.delete(record)
-        else:  # what the other client settles, and what of it is charged, cannot be known
-            self._local.reject(record, MAY_BE_CHARGED)
+            self._taken[key] = stored.record if stored is not None else raw
+        theirs = self.taken_by_another(record.reservation_id)
+        is_chunk = theirs is not None and guards_of(record) is not None
+        rest = late_record(record, sum_of(theirs), self._wall_ms()) if is_chunk and theirs is not None else None
+        if rest is not None:
+            self.save(rest)
+        self._local.delete(record)
+        return rest
 
     def _store_has(self, reservation_id: str) -> bool:
         """Return whether the store has a record; False also if it does not respond."""
-        key = key_of(reservation_id)
         try:
-            return any(stored.key == key for stored in self._store.list(10_000))
+            return self._store.get([key_of(reservation_id)]) != [None]
         except StoreError as error:
             self._health.failed(error)
             return False
@@ -358,3 +369,9 @@ class StoreJournal(StoreRecords):
             "`cycles journal list`, or record its amount by hand with client.record()"
         )
         self._report(JournalIssue("quarantined", key, message, error))
+
+
+def _is_commit(raw: bytes) -> bool:
+    with contextlib.suppress(RecordError):
+        return decode(raw).mode == "commit"
+    return False

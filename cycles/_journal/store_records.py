@@ -84,8 +84,8 @@ class StoreRecords:
         self._lock = threading.Lock()
         self._health = StoreHealth(claim_ms=claim_ms, outage=outage, report=report, clock=clock)
         self._held: dict[str, Held] = {}
-        self._taken: set[str] = set()
-        self._put_again: set[str] = set()
+        self._taken: dict[str, bytes] = {}  # what the store had when this client lost a record to another one
+        self._open: set[str] = set()  # records of chunks that are open in this process
         self._finished: list[str] = []
         self._quarantined = 0
         self.has_more = False  # whether the last claim left due records in the store
@@ -96,9 +96,8 @@ class StoreRecords:
         with self._lock:
             is_unsure = fence is None and key in self._held  # an earlier put may have arrived without a response
         saved = self._combiner.put([Put(key, raw, 0 if is_unsure else fence, due_ms)])[0]
-        if not saved and self._store.renew([key], self.claim_ms):  # missing: it never arrived, or a failover lost it
-            if not is_unsure:
-                self._put_again.add(key)
+        (stored,) = self._store.get([key]) if not saved else (None,)
+        if not saved and stored is None:  # it never arrived, or a failover lost it
             saved, fence = self._combiner.put([Put(key, raw, None, due_ms)])[0], None
         self._health.succeeded()
         with self._lock:
@@ -107,7 +106,7 @@ class StoreRecords:
                 self._held[key] = Held(raw, fence or 0, "store")
             else:
                 self._held.pop(key, None)
-                self._taken.add(key)
+                self._taken[key] = stored.record if stored is not None else raw
         if before is not None and before.place == "disk":  # the store has it now, ours or that of another client
             self._local.delete(decode(raw))
         return saved
@@ -161,7 +160,6 @@ class StoreRecords:
                 with self._lock:
                     lost = self._held.get(key)
                 if lost is not None:  # otherwise it was settled in the meantime
-                    self._put_again.add(key)
                     self._save_in_store(key, lost.record, None, self.claim_ms)
 
     def _move_own(self) -> bool:

@@ -121,7 +121,7 @@ def test_a_client_that_has_claimed_a_chunk_gets_the_rest_as_an_event(
         spend(pool, 5)
     (event,) = server.requests.of("event")
     assert event.json["actual"]["amount"] == 5
-    assert str(event.idempotency_key).endswith(":late")
+    assert str(event.idempotency_key).endswith(":late:7")
     server.faults.clear()
     claimer.flush()
     until(lambda: spent(server) == 12)
@@ -174,8 +174,13 @@ def test_what_is_late_is_the_difference(worker: Callable[..., cycles.Cycles], st
         spend(pool, 7)
         until(lambda: sums(store) == [7])
         (record,) = [decode(row.record) for row in store._tables.rows.values()]
-    late = late_record(record, 3)
+    late = late_record(record, 3, 5)
     assert late is not None
     assert late.body["actual"] == {"unit": "TOKENS", "amount": 4}
-    assert late.body["idempotency_key"] == f"{record.body['idempotency_key']}:late"
-    assert late_record(record, 7) is None
+    assert late.body["idempotency_key"] == f"{record.body['idempotency_key']}:late:3"
+    later = late_record(late, 5, 5)
+    assert later is not None
+    assert later.body["actual"] == {"unit": "TOKENS", "amount": 2}
+    assert later.body["idempotency_key"] == f"{record.body['idempotency_key']}:late:5"
+    assert late_record(record, 7, 5) is None
+    assert late_record(late, 7, 5) is None

@@ -1,0 +1,194 @@
+"""A chunk of a pool that two clients of a store know: each token is charged once, in sync and async code."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles._drivers.checkpoints import Checkpoints
+from cycles._journal.memory_store import MemoryStore
+from cycles._journal.pool_log import ChunkLogs
+from cycles._journal.store import Put
+from tests.stores.kit import ACTION, StoreClock, records, shared, spent, tick
+from tests.stores.test_pools import checkpoint, sums
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.skipif(not ChunkLogs.is_supported(), reason="pools need file locks")
+T = cycles.tokens
+CLAIM_MS = 30_001
+POLICIES = ("REJECT", "ALLOW_IF_AVAILABLE", "ALLOW_WITH_OVERDRAFT")
+
+
+@pytest.fixture
+def server() -> Iterator[cycles.EmbeddedServer]:
+    with cycles.EmbeddedServer({"tenant:acme": T(10_000)}) as server:
+        yield server
+
+
+@pytest.fixture
+def worker_options() -> dict[str, Any]:
+    return {"journal_checkpoint_ms": 600_000, "flush_timeout": 0.5}
+
+
+@pytest.fixture(params=["sync", "async"])
+def spend(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Returns a function that commits amounts, each with one guard of a pool."""
+
+    def in_sync(pool: Any, *amounts: int) -> None:
+        for amount in amounts:
+            with pool.reserve(T(20)) as guard:
+                guard.commit(T(amount))
+
+    async def in_async(pool: Any, *amounts: int) -> None:
+        for amount in amounts:
+            async with pool.reserve(T(20)) as guard:
+                await guard.commit(T(amount))
+
+    if request.param == "sync":
+        return in_sync
+    return lambda *words: asyncio.run(in_async(*words))
+
+
+class Owner:
+    """A worker with a pool, which renews nothing by itself and puts the sum of its chunk when the test says so."""
+
+    def __init__(self, client: cycles.Cycles, **options: Any) -> None:
+        self.client = client
+        client._runtime().background._claims.stop()
+        self.pool = client.pool(max_held=T(500), action=ACTION, **options)
+
+    def lose_response(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Put the sum of the chunk; the response of the store is lost."""
+        bound = shared(self.client)._store
+        put = bound.put
+
+        def put_and_fail(items: Any) -> Any:
+            put(items)
+            raise cycles.StoreError("the response was lost")
+
+        with monkeypatch.context() as lossy:
+            lossy.setattr(bound, "put", put_and_fail)
+            checkpoint(self.client)
+        until(lambda: not shared(self.client)._health.is_open)
+
+    def end(self) -> None:
+        """Close the pool, and wait until what it has sent is settled."""
+        self.pool.close()
+        self.client.flush()
+
+
+def commit_in(claimer: cycles.Cycles, clock: StoreClock, server: cycles.EmbeddedServer, amount: int) -> None:
+    """Let another worker claim the record of the chunk, and commit it."""
+    clock.now += CLAIM_MS
+    tick(claimer)
+    until(lambda: spent(server) == amount)
+    assert claimer.flush().pending == 0
+
+
+def check_charged(server: cycles.EmbeddedServer, client: cycles.Cycles, amount: int) -> None:
+    assert spent(server) == amount
+    assert client.pending() == []
+    assert client.pending(rejected=True) == []
+
+
+def test_a_first_put_without_a_response_costs_no_amount(
+    worker: Callable[..., cycles.Cycles],
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    spend: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owner = Owner(worker())
+    spend(owner.pool, 3, 4)
+    owner.lose_response(monkeypatch)
+    commit_in(worker(), clock, server, 7)
+    spend(owner.pool, 5)
+    owner.end()
+    check_charged(server, owner.client, 12)
+    (event,) = server.requests.of("event")
+    assert event.json["actual"]["amount"] == 5
+    assert str(event.idempotency_key).endswith(":late:7")
+
+
+def test_a_record_is_found_among_more_than_ten_thousand(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    spend: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = worker()
+    others = [Put(f"{number:064x}", b"{}", None, 10**9) for number in range(10_001)]
+    shared(client)._store.put(others)
+    owner = Owner(client)
+    spend(owner.pool, 3, 4)
+    owner.lose_response(monkeypatch)
+    checkpoint(client)  # it looks whether the store has the sum
+    server.faults.refuse("commit", times=None)
+    clock.now += CLAIM_MS
+    claimer = worker()
+    until(lambda: len(claimer.pending()) == 1)
+    spend(owner.pool, 5)
+    owner.end()
+    server.faults.clear()
+    assert claimer.flush().pending == 0
+    check_charged(server, client, 12)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_worker_that_restarts_on_its_disk_charges_what_another_one_did_not_commit(
+    worker: Callable[..., cycles.Cycles],
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    spend: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    policy: Any,
+) -> None:
+    owner = Owner(worker(), overage_policy=policy)
+    spend(owner.pool, 3, 4)
+    checkpoint(owner.client)
+    monkeypatch.setattr(Checkpoints, "_save_sum", lambda *_: None)
+    spend(owner.pool, 5)
+    shutil.copytree(tmp_path / "disk-0", tmp_path / "restarted")  # as a process that was killed now leaves it
+    commit_in(worker(), clock, server, 7)
+    restarted = worker(journal_dir=tmp_path / "restarted")
+    assert restarted.flush().pending == 0
+    check_charged(server, restarted, 12)
+
+
+def test_a_worker_that_claims_the_record_of_its_open_chunk_continues_with_it(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    spend: Callable[..., None],
+) -> None:
+    owner, other = Owner(worker()), worker()
+    spend(owner.pool, 3, 4)
+    checkpoint(owner.client)
+    server.faults.refuse("commit", times=None)
+    clock.now += CLAIM_MS  # the owner is paused
+    tick(other)
+    until(lambda: len(other.pending()) == 1)
+    spend(owner.pool, 1)
+    checkpoint(owner.client)  # it finds that another client has the record
+    other.close()  # and releases it
+    server.faults.clear()
+    tick(owner.client)
+    assert owner.client.flush().pending == 0
+    assert spent(server) == 0, "the chunk is open"
+    spend(owner.pool, 4)
+    checkpoint(owner.client)
+    assert sums(store) == [12]
+    owner.end()
+    check_charged(server, owner.client, 12)
+    assert server.requests.of("event") == []
+    assert records(store) == []
