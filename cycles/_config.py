@@ -35,6 +35,7 @@ STORE_SCHEMES: Final = ("redis", "rediss", "valkey", "valkeys", "postgresql", "p
 _STORE_METHODS: Final = ("put", "settle", "claim", "renew", "list", "quarantine", "reject", "close")
 VARIABLES: Final = {"journal_store": "JOURNAL_URL"}  # the others are named like their setting
 
+MOST_CONNECTIONS: Final = 10_000  # a process rarely has more descriptors; more is a mistake
 MOST_RETRIES: Final = 10  # more would keep a caller waiting for a server that is down
 LONGEST_WAIT_S: Final = 86_400.0  # one day: more is a mistake in the unit, and larger values overflow timers
 
@@ -97,7 +98,7 @@ class Config:
         timeout: Seconds that one whole attempt may take, from the moment it holds a connection to the last byte.
         queue_timeout: Seconds that a call waits for a connection, first come, first served.
         connect_timeout: Seconds that connecting may take, at most `timeout`.
-        max_connections: Connections kept to the server, for sync code and for each event loop.
+        max_connections: Connections kept to the server, for sync code and for each event loop, at most 10,000.
         default_headers: Headers that are sent with every request. No variable sets them.
         max_retries: How often a write is sent again with the same key after an inconclusive response.
         retry_initial_delay: Seconds before the first retry of a pending settlement. Each retry doubles it, with jitter.
@@ -279,9 +280,18 @@ def _count(name: str, value: Any) -> None:
         raise ConfigurationError(f"{name} must be an integer of 1 or more, got {_shown(value)}")
 
 
-def _retries(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
-        raise ConfigurationError(f"{name} must be an integer from 0 to {MOST_RETRIES}, got {_shown(value)}")
+def _connections(name: str, value: Any) -> None:
+    _count(name, value)
+    if value > MOST_CONNECTIONS:
+        raise ConfigurationError(f"{name} must be an integer of at most {MOST_CONNECTIONS}, got {_shown(value)}")
+
+
+def _integer(least: int, most: int, what: str = "an integer from") -> Callable[[str, Any], None]:
+    def check(name: str, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ConfigurationError(f"{name} must be {what} {least} to {most}, got {_shown(value)}")
+
+    return check
 
 
 def _headers(name: str, value: Any) -> None:
@@ -316,11 +326,7 @@ def _directory(name: str, value: Any) -> None:
 
 
 def _milliseconds(least: int, most: int) -> Callable[[str, Any], None]:
-    def check(name: str, value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise ConfigurationError(f"{name} must be milliseconds, {least} to {most}, got {_shown(value)}")
-
-    return check
+    return _integer(least, most, "milliseconds,")
 
 
 def _store(name: str, value: Any) -> None:
@@ -376,9 +382,9 @@ _CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
         ("timeout", "connect_timeout", "queue_timeout", "retry_initial_delay", "retry_max_delay"), _positive_seconds
     ),
     "flush_timeout": _seconds,
-    "max_connections": _count,
+    "max_connections": _connections,
     "default_headers": _headers,
-    "max_retries": _retries,
+    "max_retries": _integer(0, MOST_RETRIES),
     "background_commits": _count,
     "journal": _boolean,
     "journal_dir": _directory,

@@ -4,8 +4,9 @@ Fewer, busier connections keep a client cheap under load. So an idle connection 
 used last to all others.
 
 The pool has no lock: a signal handler may use it at any point, and so may a forked child or the garbage collector. A
-slot is in exactly one container at a time (unused, idle, held, or a waiter's), and one call of C code moves it from one
-to another, so that an interrupt comes before or after the move.
+slot is in exactly one container at a time (idle, held, or a waiter's), and one call of C code moves it from one to
+another, so that an interrupt comes before or after the move. Of a slot without a connection only its class is kept, in
+`_unused`: the same call makes the slot, or drops it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import math
 import select
 from collections import deque
 from collections.abc import Callable
+from itertools import repeat
 from operator import call
 from queue import Empty
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -34,12 +36,12 @@ T = TypeVar("T")
 
 
 class Slot(Generic[C]):
-    """The right to have one connection; `connection` is None until it is opened, and after it was lost."""
+    """The right to have one connection; `connection` is None until it is opened, and after it was lost.
 
-    __slots__ = ("connection",)
+    It has no `__init__`, which an interrupt could leave between the removal of a slot and its insertion.
+    """
 
-    def __init__(self) -> None:
-        self.connection: C | None = None
+    connection: C | None = None
 
     def drop(self) -> None:
         """Close the connection, if there is one."""
@@ -83,7 +85,7 @@ class Waiter(Protocol[C]):
 
 class ConnectionPool(Generic[C]):
     def __init__(self, max_connections: int) -> None:
-        self._unused: deque[Slot[C]] = deque(Slot() for _ in range(max_connections))
+        self._unused: deque[type[Slot[C]]] = deque(repeat(Slot, max_connections))
         self._idle: deque[Slot[C]] = deque()
         self._waiting: deque[Waiter[C]] = deque()
         self._pop_idle = (self._idle.pop,)
@@ -114,8 +116,10 @@ class ConnectionPool(Generic[C]):
     def put(self, held: Held) -> None:
         """Return a slot: to the caller that has waited longest, or to the pool."""
         if not self._waiting:
-            slots = self._unused if held[0].connection is None else self._idle
-            slots.extend(map(call, (held.pop,)))
+            if held[0].connection is None:
+                self._unused.extend(map(type, map(call, (held.pop,))))
+            else:
+                self._idle.extend(map(call, (held.pop,)))
             if self._waiting:  # a caller has joined in the meantime
                 self._serve()
             return
@@ -165,13 +169,18 @@ class ConnectionPool(Generic[C]):
         return self.expired(math.inf)
 
     def _take(self, held: Held) -> bool:
-        for slots, pop in ((self._idle, self._pop_idle), (self._unused, self._pop_unused)):
-            if slots:
-                try:
-                    held.extend(map(call, pop))
-                except IndexError:  # another thread was faster
-                    continue
+        try:
+            if self._idle:
+                held.extend(map(call, self._pop_idle))
                 return True
+        except IndexError:  # another thread was faster
+            pass
+        try:
+            if self._unused:
+                held.extend(map(object.__new__, map(call, self._pop_unused)))
+                return True
+        except IndexError:
+            pass
         return False
 
     def _serve(self) -> None:

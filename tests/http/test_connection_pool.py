@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections import deque
 from typing import Any
 
 import pytest
 
-from cycles._http.connection_pool import ConnectionPool
+from cycles._http.connection_pool import ConnectionPool, Held, Slot
 
 
 class EmptiedByOthers(deque[Any]):
@@ -25,3 +26,35 @@ def test_another_thread_may_take_what_a_thread_has_just_seen(monkeypatch: pytest
     assert pool.expired(math.inf) == []
     assert pool.close() == []
     assert pool.closed
+
+
+def slots() -> int:
+    gc.collect()
+    return sum(isinstance(each, Slot) for each in gc.get_objects())
+
+
+class Kept:
+    """A connection that does nothing."""
+
+    idle_since = 0.0
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_slot_is_made_when_it_is_needed_and_dropped_without_a_connection() -> None:
+    before = slots()
+    pool: ConnectionPool[Any] = ConnectionPool(10_000)
+    assert slots() - before == 0
+    first, second = Held(pool), Held(pool)
+    assert pool.take(first)
+    assert pool.take(second)
+    assert slots() - before == 2
+    first[0].connection = Kept()
+    pool.put(first)
+    pool.put(second)
+    assert slots() - before == 1, "only the slot with a connection is kept"
+    used = [Held(pool) for _ in range(10_000)]
+    assert all(pool.take(each) for each in used)
+    assert sum(each[0].connection is not None for each in used) == 1
+    assert not pool.take(Held(pool))

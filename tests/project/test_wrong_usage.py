@@ -109,6 +109,8 @@ SETTINGS_OF_A_WRONG_TYPE: list[tuple[dict[str, Any], str]] = [
     ({"timeout": "5"}, "timeout must be seconds, more than 0 and at most 86400, got '5'"),
     ({"flush_timeout": float("inf")}, "flush_timeout must be seconds, 0 to 86400, got inf"),
     ({"max_connections": 2.5}, "max_connections must be an integer of 1 or more, got 2.5"),
+    ({"max_connections": 10_001}, "max_connections must be an integer of at most 10000, got 10001"),
+    ({"max_connections": 10**9}, "max_connections must be an integer of at most 10000, got 1000000000"),
     ({"shadow": "false"}, "shadow must be True or False, got 'false'"),
     ({"journal": 0}, "journal must be True or False, got 0"),
 ]
@@ -159,6 +161,7 @@ def test_an_argument_of_a_wrong_type_is_named(
         ("CYCLES_TIMEOUT", "-1", "CYCLES_TIMEOUT must be seconds, more than 0 and at most 86400, got -1.0"),
         ("CYCLES_FLUSH_TIMEOUT", "nan", "CYCLES_FLUSH_TIMEOUT must be seconds, 0 to 86400, got nan"),
         ("CYCLES_MAX_CONNECTIONS", "1.5", "CYCLES_MAX_CONNECTIONS must be an integer, got '1.5': correct it"),
+        ("CYCLES_MAX_CONNECTIONS", "10001", "CYCLES_MAX_CONNECTIONS must be an integer of at most 10000, got 10001"),
         ("CYCLES_MAX_CONNECTIONS", "0", "CYCLES_MAX_CONNECTIONS must be an integer of 1 or more, got 0"),
         ("CYCLES_SHADOW", "maybe", "CYCLES_SHADOW must be true or false, got 'maybe': write 1 or 0, or unset it"),
         ("CYCLES_LEASE_POLICY", "x", "CYCLES_LEASE_POLICY must be one of warn, fail_on_finalize, cancel, got 'x'"),
