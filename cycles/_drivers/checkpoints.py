@@ -17,7 +17,7 @@ from cycles._drivers.reporting import logger
 from cycles._drivers.scheduler import Handle, Scheduler
 from cycles._flows.pool import PoolState
 from cycles._flows.pool_parts import PoolChunk
-from cycles._journal.store_journal import StoreJournal
+from cycles._journal.stores.shared import StoreJournal
 
 IDLE_TICKS: Final = 25  # then the timer ends; the next chunk starts it again
 

@@ -6,7 +6,7 @@ from cycles._core.records import Record, file_name
 from cycles._journal.journal import Entry, Journal
 from cycles._journal.pool_log import ChunkLogs
 from cycles._journal.spend_log import SpendLog
-from cycles._journal.store_journal import StoreJournal
+from cycles._journal.stores.shared import StoreJournal
 
 
 class Records:

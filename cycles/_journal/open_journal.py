@@ -12,7 +12,7 @@ from cycles._core.records import partition
 from cycles._errors import ConfigurationError
 from cycles._journal.journal import Journal, JournalIssue, default_root
 from cycles._journal.store import BindableStore, JournalStore
-from cycles._journal.store_journal import StoreJournal
+from cycles._journal.stores.shared import StoreJournal
 
 _REDIS: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
 _POSTGRES: Final = ("postgresql", "postgres")
@@ -72,11 +72,11 @@ def open_store(url: str) -> JournalStore:
     """
     scheme, separator, rest = url.partition("://")
     if scheme in _REDIS and separator:
-        from cycles._journal.redis_store import RedisStore
+        from cycles._journal.stores.redis import RedisStore
 
         return RedisStore(f"{_REDIS[scheme]}://{rest}")
     if scheme in _POSTGRES and separator:
-        from cycles._journal.postgres_store import PostgresStore
+        from cycles._journal.stores.postgres import PostgresStore
 
         return PostgresStore(url)
     raise ConfigurationError(

@@ -21,8 +21,16 @@ from cycles._core.records import Record, RecordError, decode, encode
 from cycles._journal.file_store import FileStore
 from cycles._journal.inspection import InspectedRecord, State, entry_of, inspect
 from cycles._journal.open_journal import open_store
-from cycles._journal.store import SETTLED_KEPT_MS, BindableStore, JournalStore, Kept, OperatedStore, Put, SettledStore
-from cycles._journal.store_journal import key_of
+from cycles._journal.store import (
+    SETTLED_KEPT_MS,
+    BindableStore,
+    JournalStore,
+    Kept,
+    OperatedStore,
+    Put,
+    SettledStore,
+)
+from cycles._journal.stores.shared import key_of
 
 MOST: Final = 100_000
 _BATCH: Final = 500

@@ -14,13 +14,9 @@ from pathlib import Path
 
 from cycles._errors import ConfigurationError, StoreError as StoreError
 from cycles._journal import inspection
-from cycles._journal.check_store import check_store as check_store
 from cycles._journal.file_store import FileStore as FileStore
 from cycles._journal.inspection import InspectedRecord as InspectedRecord
 from cycles._journal.journal import default_root
-from cycles._journal.memory_store import MemoryStore as MemoryStore
-from cycles._journal.postgres_store import PostgresStore as PostgresStore
-from cycles._journal.redis_store import RedisStore as RedisStore
 from cycles._journal.store import (
     Claimed as Claimed,
     JournalStore as JournalStore,
@@ -28,6 +24,10 @@ from cycles._journal.store import (
     Put as Put,
     Stored as Stored,
 )
+from cycles._journal.stores.check import check_store as check_store
+from cycles._journal.stores.memory import MemoryStore as MemoryStore
+from cycles._journal.stores.postgres import PostgresStore as PostgresStore
+from cycles._journal.stores.redis import RedisStore as RedisStore
 from cycles._version import readable
 
 __all__ = [

@@ -11,9 +11,9 @@ import pytest
 import cycles
 from cycles._core.records import encode, partition
 from cycles._journal import store_inspection
-from cycles._journal.memory_store import MemoryStore
 from cycles._journal.store import Put
-from cycles._journal.store_journal import key_of
+from cycles._journal.stores.memory import MemoryStore
+from cycles._journal.stores.shared import key_of
 from cycles.cli._checks import masked
 from tests.operators.conftest import Cycles
 from tests.operators.journals import a_record, journal, snapshot

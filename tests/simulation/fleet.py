@@ -25,7 +25,7 @@ from attrs import define
 
 from cycles._core.records import Record, decode, file_name
 from cycles._journal.journal import Entry
-from cycles._journal.store_journal import StoreJournal, key_of
+from cycles._journal.stores.shared import StoreJournal, key_of
 from tests.simulation.fleet_parts import Broken as Broken, Clock, Disk as Disk, Ledger, Store
 
 CLAIM_MS: Final = 3_000

@@ -9,7 +9,7 @@ from attrs import define, field
 from cycles._core.records import Record, decode, encode, file_name
 from cycles._errors import StoreError
 from cycles._journal.journal import Entry
-from cycles._journal.memory_store import MemoryStore
+from cycles._journal.stores.memory import MemoryStore
 
 
 class Broken(AssertionError):

@@ -13,10 +13,10 @@ from unittest import mock
 
 from cycles._core.records import Record
 from cycles._errors import StoreError
-from cycles._journal.memory_store import MemoryStore
 from cycles._journal.store import Put
-from cycles._journal.store_health import StoreHealth
-from cycles._journal.store_journal import StoreJournal
+from cycles._journal.stores.health import StoreHealth
+from cycles._journal.stores.memory import MemoryStore
+from cycles._journal.stores.shared import StoreJournal
 from tests.simulation import fleet
 
 MOST_SEEDS: Final = 3_000

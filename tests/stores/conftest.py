@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._journal.memory_store import MemoryStore
+from cycles._journal.stores.memory import MemoryStore
 from tests.stores.kit import StoreClock, scanned
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import cycles
 from cycles._core.records import decode
-from cycles._journal.memory_store import MemoryStore
+from cycles._journal.stores.memory import MemoryStore
 
 ACTION = ("llm.completion", "small-model")
 FIVE, THREE = cycles.tokens(5), cycles.tokens(3)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from cycles._journal.check_store import check_store
 from cycles._journal.file_store import FileStore
-from cycles._journal.memory_store import MemoryStore
 from cycles._journal.store import Claimed, JournalStore, Put
+from cycles._journal.stores.check import check_store
+from cycles._journal.stores.memory import MemoryStore
 from tests.stores.servers import POSTGRES, REDIS
 
 
@@ -21,10 +21,10 @@ def made(url: str, durability: Any = "process") -> Callable[[], JournalStore]:
     """Return a factory of stores of one new partition."""
     partition = secrets.token_hex(8)
     if url.startswith("redis"):
-        from cycles._journal.redis_store import RedisStore
+        from cycles._journal.stores.redis import RedisStore
 
         return lambda: RedisStore(url, partition=partition, durability=durability, timeout_s=5.0)
-    from cycles._journal.postgres_store import PostgresStore
+    from cycles._journal.stores.postgres import PostgresStore
 
     return lambda: PostgresStore(url, partition=partition, durability=durability, timeout_s=5.0)
 

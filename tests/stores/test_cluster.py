@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._journal.redis_store import RedisStore
 from cycles._journal.store import Put
+from cycles._journal.stores.redis import RedisStore
 from cycles.journal import check_store
 from tests.stores import servers
 from tests.stores.servers import PASSWORD, REDIS

@@ -15,9 +15,9 @@ from attrs import evolve
 import cycles
 from cycles._core.records import Record, encode, file_name, partition
 from cycles._journal import by_hand, open_journal, store_inspection
-from cycles._journal.memory_store import MemoryStore
 from cycles._journal.store import Kept, Put
-from cycles._journal.store_journal import key_of
+from cycles._journal.stores.memory import MemoryStore
+from cycles._journal.stores.shared import key_of
 from cycles.journal.__main__ import main
 
 STORE = "redis://:secret@store.test:6379/0"

@@ -71,7 +71,7 @@ def test_the_settings_of_the_worker_make_a_client(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.skipif(not os.environ.get(REDIS), reason="make test-stores installs redis")
 def test_the_command_of_redis_starts_one_that_loses_no_record() -> None:
     """Its client reports nothing at its start."""
-    from cycles._journal.redis_store import RedisStore
+    from cycles._journal.stores.redis import RedisStore
 
     words = shlex.split(SERVICES["redis"]["command"])
     port = servers.free_port()

@@ -14,8 +14,8 @@ import pytest
 from attrs import evolve
 
 import cycles
-from cycles._journal.memory_store import MemoryStore
 from cycles._journal.store import Put
+from cycles._journal.stores.memory import MemoryStore
 from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, records, scanned, shared, spent, tick
 from tests.support.waiting import until
 
@@ -275,7 +275,7 @@ def test_ten_thousand_due_records_are_claimed_in_small_portions(
     client.close()
     ((partition, _),) = store._tables.rows
     from cycles._core.records import encode
-    from cycles._journal.store_journal import key_of
+    from cycles._journal.stores.shared import key_of
 
     copies = [evolve(template, reservation_id=f"r-{number}") for number in range(10_000)]
     store.bind(partition).put([Put(key_of(each.reservation_id), encode(each)) for each in copies])

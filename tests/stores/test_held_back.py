@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._journal.memory_store import MemoryStore
-from cycles._journal.store_journal import key_of
+from cycles._journal.stores.memory import MemoryStore
+from cycles._journal.stores.shared import key_of
 from tests.journal.kit import a_record
 from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, records, shared, spent, tick
 from tests.support.waiting import until

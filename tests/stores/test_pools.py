@@ -13,8 +13,8 @@ import cycles
 from cycles._core.pool_log import late_record
 from cycles._core.records import decode
 from cycles._drivers.checkpoints import Checkpoints
-from cycles._journal.memory_store import MemoryStore
 from cycles._journal.pool_log import ChunkLogs
+from cycles._journal.stores.memory import MemoryStore
 from tests.stores.kit import ACTION, StoreClock, records, spent, tick
 from tests.support.waiting import until
 

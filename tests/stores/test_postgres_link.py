@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from cycles._errors import StoreError
-from cycles._journal.postgres_store import PostgresStore
 from cycles._journal.store import Put
+from cycles._journal.stores.postgres import PostgresStore
 from tests.stores.servers import POSTGRES
 
 URL = os.environ.get(POSTGRES, "")

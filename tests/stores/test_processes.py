@@ -21,7 +21,7 @@ import pytest
 import cycles
 from cycles._core.records import Record, encode
 from cycles._journal.store import Put
-from cycles._journal.store_journal import key_of
+from cycles._journal.stores.shared import key_of
 from tests.stores import servers
 from tests.stores.servers import PASSWORD, POSTGRES, REDIS
 from tests.support.waiting import until

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from cycles._errors import StoreError
-from cycles._journal.redis_store import RedisStore
 from cycles._journal.store import Put
+from cycles._journal.stores.redis import RedisStore
 from tests.stores.servers import REDIS
 from tests.support.waiting import until
 

@@ -11,8 +11,8 @@ import pytest
 
 import cycles
 from cycles._journal.file_store import FileStore
-from cycles._journal.memory_store import MemoryStore
 from cycles._journal.store_inspection import view_of
+from cycles._journal.stores.memory import MemoryStore
 from tests.stores.kit import ACTION, records, shared
 
 BASE: dict[str, Any] = {"base_url": "http://127.0.0.1:9", "api_key": "k", "tenant": "acme", "flush_timeout": 0.0}

@@ -12,9 +12,9 @@ import pytest
 
 import cycles
 from cycles._drivers.checkpoints import Checkpoints
-from cycles._journal.memory_store import MemoryStore
 from cycles._journal.pool_log import ChunkLogs
 from cycles._journal.store import Put
+from cycles._journal.stores.memory import MemoryStore
 from tests.stores.kit import ACTION, StoreClock, records, shared, spent, tick
 from tests.stores.test_pools import checkpoint, sums
 from tests.support.waiting import until

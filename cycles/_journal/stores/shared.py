@@ -20,7 +20,7 @@ from cycles._journal.journal import Entry, JournalIssue
 from cycles._journal.pool_log import ChunkLogs
 from cycles._journal.spend_log import SpendLog
 from cycles._journal.store import SETTLED_KEPT_MS, OperatedStore, Put, SettledStore
-from cycles._journal.store_records import RENEW_BATCH, Held, StoreRecords, key_of as key_of
+from cycles._journal.stores.records import RENEW_BATCH, Held, StoreRecords, key_of as key_of
 
 CLAIM_BATCH: Final = 16
 

@@ -15,10 +15,10 @@ from attrs import define
 from cycles._config import JournalOutage
 from cycles._core.records import Record, decode, file_name
 from cycles._errors import StoreError
-from cycles._journal.combiner import Combiner
 from cycles._journal.journal import Journal, JournalIssue
 from cycles._journal.store import JournalStore, Put
-from cycles._journal.store_health import StoreHealth
+from cycles._journal.stores.batch import Combiner
+from cycles._journal.stores.health import StoreHealth
 
 RENEW_BATCH: Final = 500
 SETTLE_BATCH: Final = 500

@@ -20,9 +20,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from cycles._config import Durability
 from cycles._errors import ConfigurationError, StoreError
-from cycles._journal.redis_link import RedisLink
-from cycles._journal.redis_scripts import SCRIPTS
 from cycles._journal.store import Claimed, Kept, Put, Stored
+from cycles._journal.stores.redis_link import RedisLink
+from cycles._journal.stores.redis_scripts import SCRIPTS
 from cycles._version import readable
 
 _PARTS: Final = ("records", "due", "fence", "claims", "quarantine", "rejected")

@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from cycles._config import Durability
 from cycles._errors import ConfigurationError, StoreError
-from cycles._journal.postgres_link import LinkError, PostgresLink, Row
 from cycles._journal.store import POISON_CLAIMS, POISON_REASON, Claimed, Kept, Put, Stored
+from cycles._journal.stores.postgres_link import LinkError, PostgresLink, Row
 from cycles._version import readable
 
 DDL: Final = (
