@@ -22,7 +22,7 @@ from cycles._flows.pool import PoolState
 from cycles._flows.pool_chunks import Chunks, end_live, settle_now
 from cycles._flows.pool_parts import Log, PoolOptions
 from cycles._journal.client_records import Records
-from cycles._journal.pool_log import ChunkLogs
+from cycles._journal.files.locked_file import is_supported
 
 WORKERS: Final = 8  # chunks that are opened and settled at the same time
 EXITED: Final = "the interpreter exits and the guard was not committed or released"
@@ -91,7 +91,7 @@ class Pools:
     @property
     def has_logs(self) -> bool:
         """Whether chunks can have logs, or need none. Reports once if they cannot."""
-        if self.journaled and not ChunkLogs.is_supported():
+        if self.journaled and not is_supported():
             self.report_problem(NO_LOCKS)
             return False
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cycles._core.records import Record, file_name
+from cycles._journal.files.locked_file import is_supported
 from cycles._journal.journal import Entry, Journal
 from cycles._journal.pool_log import ChunkLogs
 from cycles._journal.spend_log import SpendLog
@@ -109,7 +110,7 @@ class Records:
 
     def spend_log(self) -> SpendLog | None:
         """Return the slots for spend that is written ahead; None without a journal or without file locks."""
-        return self._journal.spend_log() if self._journal is not None and SpendLog.is_supported() else None
+        return self._journal.spend_log() if self._journal is not None and is_supported() else None
 
     def chunk_logs(self) -> ChunkLogs | None:
         """Return the slot logs of pools; None without a journal."""

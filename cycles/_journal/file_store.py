@@ -34,7 +34,8 @@ from cycles._journal.file_calls import (
     sync_folder,
     write_whole,
 )
-from cycles._journal.spare_files import SUFFIX, SpareFiles, locked_spare
+from cycles._journal.files.locked_file import LockedFile, lock
+from cycles._journal.spare_files import SUFFIX, SpareFiles
 from cycles._journal.store import Claimed, Kept, Put, Stored, StoreError
 
 # A writer starts over if its folder or its temporary file was removed. Once is rare, three times is a problem.
@@ -214,8 +215,10 @@ class FileStore:
             if match and match[2] != self._writer():  # our own threads are alive
                 entries |= self._finish_writing(name, match[1])
             elif name.endswith(SUFFIX) and not self._spares.owns(name):
-                with contextlib.suppress(OSError), locked_spare(self.path(name), self._calls) as is_left:
-                    entries |= self._finish_writing(name, None) if is_left else set()
+                with contextlib.suppress(OSError):
+                    spare = self._calls.call(self.path(name), lock, discard=LockedFile.close)
+                    with contextlib.closing(spare):
+                        entries |= self._finish_writing(name, None)
         if self._sync and entries:
             self._calls.call(
                 self.locate(), sync_folder

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 from cycles._core.pool_log import recovered_record
 from cycles._core.records import Record, RecordError, file_name
 from cycles._journal.file_calls import NOTHING_THERE
 from cycles._journal.file_store import FileStore
-from cycles._journal.pool_log import LeftLog, left_logs
+from cycles._journal.files.locked_file import LockedFile, left
+from cycles._journal.pool_log import PREFIX, SUFFIX
 
 
 def recover_chunks(
@@ -17,18 +19,19 @@ def recover_chunks(
 ) -> None:
     """Save the record of each chunk that no living process owns, unless the journal has it; then remove the log."""
     try:
-        with left_logs(files.locate()) as logs:
-            for log in logs:
-                _recover(files, log, save)
+        for log in left(files.locate(), PREFIX):
+            with closing(log):
+                if log.path.endswith(SUFFIX):
+                    _recover(files, log, save)
     except NOTHING_THERE:
         return
     except OSError as error:
         report_unreadable(files.known_folder, error)
 
 
-def _recover(files: FileStore, log: LeftLog, save: Callable[[Record], bool]) -> None:
+def _recover(files: FileStore, log: LockedFile, save: Callable[[Record], bool]) -> None:
     try:
-        header, record = recovered_record(log.read(), time.time_ns() // 1_000_000)
+        header, record = recovered_record(log.map()[:], time.time_ns() // 1_000_000)
     except RecordError:
         return  # written by a later version in another form
     is_saved = record is None or files.has(file_name(header.reservation_id))

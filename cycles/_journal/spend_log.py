@@ -1,23 +1,16 @@
 """Known spend that is written ahead: records of live guards in memory-mapped slots, so that `kill -9` keeps them.
 
-One file per client and process, `spend-<unique>.log` in the partition of the journal, locked as long as its process
-lives. Writing a slot is a copy into mapped memory: no descriptor and no file call per guard. Records that are too large
-for its slots have their own files, with larger slots. The next process that gets the lock moves the entries into the
-journal. Without file locks (Windows) there is no log.
+One `LockedFile` per client and process, `spend-<unique>.log` in the partition of the journal. Writing a slot is a copy
+into mapped memory: no descriptor and no file call per guard. Records that are too large for its slots have their own
+files, with larger slots. The next process that gets the lock moves the entries into the journal. Without file locks
+(Windows) there is no log.
 """
-
-# Strings, not Paths, as in the other files of this package.
-# ruff: noqa: PTH108
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import mmap
-import os
 import secrets
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, NamedTuple
@@ -25,14 +18,13 @@ from typing import Final, NamedTuple
 from cycles._core.records import Record, RecordError, decode
 from cycles._core.settlement import actual_of
 from cycles._journal.bounded import CALLS
-from cycles._journal.file_calls import make_private_folder, names_in
-from cycles._journal.file_locks import fcntl as _fcntl
-from cycles._journal.forks import forked_since, latest_fork
+from cycles._journal.file_calls import make_private_folder
+from cycles._journal.files import locked_file
+from cycles._journal.files.locked_file import LockedFile, after_fork
 
 PREFIX: Final = "spend-"
 SUFFIX: Final = ".log"
 _LENGTH_BYTES: Final = 2
-_ATTEMPTS: Final = 5  # to make a file while this process does not fork
 _EMPTY, _FIRST, _SECOND = 0, 1, 2  # the flag of a slot: which half is valid
 
 
@@ -86,13 +78,7 @@ class SpendLog:
         # next write makes another one.
         self._lock = threading.RLock()
         self._closed = False
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=partial(_close_in_child, weakref.ref(self)))
-
-    @staticmethod
-    def is_supported() -> bool:
-        """Return whether this system has file locks."""
-        return _fcntl is not None
+        after_fork(self._forked)
 
     def open_slot(self, length: int = 0) -> Slot | None:
         """Return an unused slot for records of this length and shorter ones; None if the length is too large.
@@ -114,14 +100,6 @@ class SpendLog:
 
     def _make_file(self, layout: Layout) -> _SlotFile:
         make = partial(_SlotFile.make, layout=layout, sync=self._sync)
-        for _ in range(_ATTEMPTS - 1):
-            fork = latest_fork()
-            file = CALLS.call(self._folder(), make, discard=_SlotFile.remove)
-            self._files.append(file)
-            if not forked_since(fork):
-                return file
-            self._files.remove(file)
-            file.remove()
         file = CALLS.call(self._folder(), make, discard=_SlotFile.remove)
         self._files.append(file)
         return file
@@ -149,6 +127,11 @@ class SpendLog:
                 return
             self._files = [each for each in self._files if each is not file]
         file.remove()
+
+    def _forked(self) -> None:
+        """Start again in a forked child, in which the files of the parent are closed."""
+        self._lock = threading.RLock()  # another thread of the parent may have held it
+        self._files, self._free = [], {layout: [] for layout in _LAYOUTS}
 
 
 class Slot:
@@ -182,30 +165,19 @@ class Slot:
 class _SlotFile:
     """One mapped file. Its flags come first, then the slots."""
 
-    def __init__(self, path: str, descriptor: int, layout: Layout) -> None:
-        self.path = path
+    def __init__(self, file: LockedFile, layout: Layout) -> None:
         self.layout = layout
-        self._descriptor = descriptor
-        self._map = mmap.mmap(descriptor, layout.file_bytes)
+        self._file = file
+        self._map = file.map()
 
     @classmethod
     def make(cls, folder: str, layout: Layout, *, sync: bool) -> _SlotFile:
         make_private_folder(folder, sync=sync)
         path = f"{folder}{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
-        temporary = path + ".new"
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
-            # Zeros, not a hole: a later write into the map must not fail because the disk is full.
-            if os.write(descriptor, bytes(layout.file_bytes)) < layout.file_bytes:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-            os.rename(temporary, path)  # noqa: PTH104
-            return cls(path, descriptor, layout)
-        except BaseException:
-            os.close(descriptor)
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        return cls(locked_file.make(path, bytes(layout.file_bytes)), layout)
+
+    def remove(self) -> None:
+        self._file.remove()
 
     def write(self, index: int, record: bytes) -> bool:
         if not self.layout.holds(len(record)) or self._map.closed:
@@ -234,46 +206,23 @@ class _SlotFile:
     def is_empty(self) -> bool:
         return not any(self._map[: self.layout.slots])
 
-    def remove(self) -> None:
-        with contextlib.suppress(OSError):
-            CALLS.call(self.path, os.unlink)
-        self.release()
-
-    def release(self) -> None:
-        if self._map.closed:
-            return
-        self._map.close()
-        with contextlib.suppress(OSError):
-            os.close(self._descriptor)
-
-
-def _close_in_child(reference: Callable[[], SpendLog | None]) -> None:
-    """Close the parent's files in a forked child: the lock would outlive the parent there."""
-    log = reference()
-    if log is not None:
-        log._lock = threading.RLock()  # another thread of the parent may have held it
-        files, log._files, log._free = log._files, [], {layout: [] for layout in _LAYOUTS}
-        for file in files:
-            file.release()
-
 
 @contextlib.contextmanager
 def left_entries(folder: str) -> Iterator[list[bytes]]:
     """Yield the entries that dead processes left, then remove their files.
 
-    The files stay if the block raises. Files of live processes are skipped.
+    The files stay if the block raises. Files of live processes are skipped, and files of another size.
     """
-    if _fcntl is None:
-        yield []
-        return
-    files = list(_lockable(folder))
-    try:
+    with contextlib.ExitStack() as locked:
+        files = []
+        for file in locked_file.left(folder, PREFIX):
+            locked.callback(file.close)
+            layout = next((layout for layout in _LAYOUTS if layout.file_bytes == len(file.map())), None)
+            if layout is not None:
+                files.append(_SlotFile(file, layout))
         yield [entry for file in files for entry in file.entries()]
-        for file in files:
-            file.remove()
-    finally:
-        for file in files:
-            file.release()
+        for each in files:
+            each.remove()
 
 
 def latest_records(entries: list[bytes]) -> list[Record]:
@@ -286,34 +235,3 @@ def latest_records(entries: list[bytes]) -> list[Record]:
             if earlier is None or actual_of(record) > actual_of(earlier):
                 latest[record.reservation_id] = record
     return list(latest.values())
-
-
-def _lockable(folder: str) -> Iterator[_SlotFile]:
-    try:
-        names = [name for name in CALLS.call(folder, names_in) if name.startswith(PREFIX) and name.endswith(SUFFIX)]
-    except OSError:
-        return
-    for name in names:
-        with contextlib.suppress(OSError, ValueError):  # a live process, a file that is no log, or one that hangs
-            yield CALLS.call(folder + name, _lock, discard=_SlotFile.release)
-
-
-def _lock(path: str) -> _SlotFile:
-    """Lock and map the file of a dead process.
-
-    Raises:
-        OSError, ValueError: its process lives, or it is no log.
-    """
-    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NONBLOCK", 0))
-    try:
-        _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
-        status = os.fstat(descriptor)
-        if os.stat(path).st_ino != status.st_ino:  # noqa: PTH116
-            raise OSError(errno.ENOENT, "another process has removed it", path)
-        layout = next((layout for layout in _LAYOUTS if layout.file_bytes == status.st_size), None)
-        if layout is None:
-            raise ValueError(f"{path} has no size of a log")
-        return _SlotFile(path, descriptor, layout)
-    except (OSError, ValueError):
-        os.close(descriptor)
-        raise

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from cycles._core.records import encode, file_name
-from cycles._journal import bounded, file_calls, file_store, pool_log, spare_files, spend_log
+from cycles._journal import bounded, file_calls, file_store, spare_files, spend_log
+from cycles._journal.files import locked_file
 from cycles._journal.inspection import inspect
 from cycles._journal.journal import Journal
 from tests.journal.kit import Told, a_record, put, settle_all
@@ -95,7 +96,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingOs]:
             super().run()
 
     monkeypatch.setattr(bounded, "_Job", Job)
-    for module in (file_calls, file_store, pool_log, spare_files, spend_log):
+    for module in (file_calls, file_store, locked_file, spare_files):
         monkeypatch.setattr(module, "os", fake)
     yield fake
     fake.ended.set()
@@ -228,7 +229,7 @@ def test_a_directory_that_hangs_blocks_no_caller(
     journal.rejected()
     journal.close()
     hanging.ended.set()
-    assert saved is (call in ("unlink", "scandir", "link") and durability == "process")
+    assert saved is (call in ("lseek", "unlink", "scandir", "link") and durability == "process")
     assert (told == []) is (call in ("link", "unlink") and durability == "process"), told
     assert len(found) <= 2
 

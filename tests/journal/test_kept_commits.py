@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cycles._core.records import encode
-from cycles._journal import spare_files
+from cycles._journal.files import locked_file
 from cycles._journal.journal import Journal
 from tests.journal.kit import a_record, failing, files, posix_only, put, settle_all
 from tests.support.directories import HangingDirectory, directory as directory
@@ -107,7 +107,7 @@ def test_a_file_that_could_neither_be_put_into_place_nor_removed_is_no_record(
 ) -> None:
     """The next start would take it for a commit that was saved, although the event of this process is charged."""
     if not is_reused:
-        monkeypatch.setattr(spare_files, "_fcntl", None)
+        monkeypatch.setattr(locked_file, "fcntl", None)
     journal = open_journal()
     journal.save(a_record("another"))
     with failing("replace", errno.EACCES), failing("unlink", errno.EACCES):

@@ -307,7 +307,7 @@ class TestFailures:
     def test_without_file_locks_guards_are_reserved_directly(
         self, client: cycles.Cycles, events: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("cycles._journal.pool_log._fcntl", None)
+        monkeypatch.setattr("cycles._journal.files.locked_file.fcntl", None)
         pool = pool_of(client)
         for _ in range(3):
             assert not use(pool, 10, 7).is_pooled

@@ -55,9 +55,10 @@ class Points:
     def install(self) -> None:
         from cycles._drivers import blocking, tasks
         from cycles._journal import file_store as files, journal, spare_files
+        from cycles._journal.files import locked_file
 
         watched_os = _WatchedOs(self)
-        files.os = journal.os = spare_files.os = watched_os  # type: ignore[assignment,attr-defined]
+        files.os = journal.os = locked_file.os = spare_files.os = watched_os  # type: ignore[assignment,attr-defined]
         for driver in (blocking.BlockingIo, tasks.TaskIo):
             driver.send = self._around_send(driver.send)  # type: ignore[method-assign]
 

@@ -177,6 +177,16 @@ def test_an_entry_gives_way_to_the_record_of_its_reservation(world: Setup) -> No
     assert (world.server.charged, world.leftovers) == (9, [])
 
 
+def test_a_kill_while_a_log_of_spend_is_made_leaves_no_file(world: Setup) -> None:
+    """The start removes what the process had made, also a file of an earlier version of this SDK."""
+    assert end_of(world.start(("hold", 7), ("die",))).killed
+    (log,) = journal_files(world.root)
+    (log.parent / "spend-0a1b2c3d4e5f6071.log.new").write_bytes(bytes(SMALL.file_bytes))
+    (log.parent / "spend-1a1b2c3d4e5f6071.log.new").write_bytes(b"")
+    assert world.recover()["settled"] == 1
+    assert (world.server.charged, world.leftovers) == (7, [])
+
+
 def test_the_entries_of_a_live_process_are_left_alone(world: Setup) -> None:
     with world.client() as living:
         guard = living.reserve(cycles.tokens(100), action=ACTION).acquire()
@@ -326,7 +336,7 @@ def test_a_record_that_is_too_large_is_reported_once(world: Setup, monkeypatch: 
 
 
 def test_a_system_without_file_locks_is_reported_once(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cycles._journal.spend_log._fcntl", None)
+    monkeypatch.setattr("cycles._journal.files.locked_file.fcntl", None)
     problem = problem_of_two_guards(world)
     assert "this system has no file locks" in problem.detail
     assert world.server.charged == 14

@@ -107,10 +107,6 @@ class SimOs:
     def replace(self, source: Any, target: Any) -> None:
         self._step()
         self._rename(str(source), str(target))
-
-    def rename(self, source: Any, target: Any) -> None:
-        """Give a new log its name."""
-        self._rename(str(source), str(target))
         if str(source) in self._synced:
             self._synced[str(target)] = self._synced.pop(str(source))
 
@@ -245,7 +241,8 @@ def partition(base_url: str, tenant: str | None, api_key: str) -> str:
 
 def patches(disk: SimOs) -> list[tuple[Any, str, Any]]:
     """Return what replaces the file calls of the journal: module, name, value."""
-    from cycles._journal import file_calls, file_store, journal, pool_log, spare_files, spend_log
+    from cycles._journal import file_calls, file_store, journal, spare_files
+    from cycles._journal.files import locked_file
 
-    modules = (file_calls, file_store, pool_log, spare_files, spend_log)
+    modules = (file_calls, file_store, locked_file, spare_files)
     return [*((module, "os", disk) for module in modules), (journal, "partition", partition)]

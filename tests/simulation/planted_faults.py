@@ -370,7 +370,7 @@ FAULTS: Final = (
         "the log of spend stays open after its last guard has ended",
         "cycles/_journal/spend_log.py",
         "            if not (self._closed and file.is_empty()):",
-        "            if file.path:",
+        "            if file.layout:",
     ),
     # The ledger.
     Fault(

@@ -13,12 +13,12 @@ import cycles
 from cycles._core.pool_log import late_record
 from cycles._core.records import decode
 from cycles._drivers.checkpoints import Checkpoints
-from cycles._journal.pool_log import ChunkLogs
+from cycles._journal.files.locked_file import is_supported
 from cycles._journal.stores.memory import MemoryStore
 from tests.stores.kit import ACTION, StoreClock, records, spent, tick
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.skipif(not ChunkLogs.is_supported(), reason="pools need file locks")
+pytestmark = pytest.mark.skipif(not is_supported(), reason="pools need file locks")
 T = cycles.tokens
 
 

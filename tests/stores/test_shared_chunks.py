@@ -12,14 +12,14 @@ import pytest
 
 import cycles
 from cycles._drivers.checkpoints import Checkpoints
-from cycles._journal.pool_log import ChunkLogs
+from cycles._journal.files.locked_file import is_supported
 from cycles._journal.store import Put
 from cycles._journal.stores.memory import MemoryStore
 from tests.stores.kit import ACTION, StoreClock, records, shared, spent, tick
 from tests.stores.test_pools import checkpoint, sums
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.skipif(not ChunkLogs.is_supported(), reason="pools need file locks")
+pytestmark = pytest.mark.skipif(not is_supported(), reason="pools need file locks")
 T = cycles.tokens
 CLAIM_MS = 30_001
 POLICIES = ("REJECT", "ALLOW_IF_AVAILABLE", "ALLOW_WITH_OVERDRAFT")
