@@ -20,7 +20,20 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PROVIDERS: Final = ("openai", "anthropic", "gemini")
+ROUTES: Final = (
+    "openai",
+    "anthropic",
+    "gemini",
+    "vertex",
+    "azure",
+    "groq",
+    "mistral",
+    "xai",
+    "openrouter",
+    "deepseek",
+    "ollama",
+)
+"""The routes of `cycles.proxy`, which is imported when it is used."""
 _NEEDED: Final = ("uvicorn", "starlette", "genai_prices")
 
 
@@ -28,9 +41,9 @@ def _upstreams(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     found = {}
     for text in values:
         name, equals, url = text.partition("=")
-        if not equals or name not in PROVIDERS:
+        if not equals or name not in ROUTES:
             raise click.BadParameter(
-                f"{text!r:.80} is not PROVIDER=URL; write it like openai=https://HOST/v1 ({', '.join(PROVIDERS)})",
+                f"{text!r:.80} is not PROVIDER=URL; write it like openai=https://HOST/v1 ({', '.join(ROUTES)})",
                 ctx,
                 param,
             )
@@ -141,7 +154,7 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None) -> Ru
     from cycles.proxy._settings import ProxySettings, price_book, upstreams_of
 
     settings = ProxySettings(
-        upstreams=upstreams_of(options["upstream"], os.environ),
+        **upstreams_of(options["upstream"], os.environ),
         prices=price_book(options["prices"]),
         subject=options["subject"] or {},
         max_output_tokens=options["max_output_tokens"],

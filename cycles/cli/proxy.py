@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
@@ -14,6 +14,9 @@ from cycles.cli import _frame as frame
 from cycles.cli._frame import Cli
 from cycles.cli._output import say
 from cycles.cli._proxying import make_run, proxy_options
+
+if TYPE_CHECKING:
+    from cycles.proxy._run import Run
 
 
 def _address(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, int]:
@@ -51,7 +54,7 @@ def command(cli: Cli, listen: tuple[str, int], proxy_key: str | None, **options:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    ended = run.serve(host, port, lambda url: _announce(cli, url, proxy_key or None), stop)
+    ended = run.serve(host, port, lambda url: _announce(cli, run, url, proxy_key or None), stop)
     if cli.out.json:
         cli.out.document(ended.document)
     else:
@@ -66,13 +69,13 @@ def _is_loopback(host: str) -> bool:
     return is_loopback(host)
 
 
-def _announce(cli: Cli, url: str, key: str | None) -> None:
-    from cycles.proxy._run import base_urls
-
+def _announce(cli: Cli, run: Run, url: str, key: str | None) -> None:
     if cli.out.json:
-        cli.out.document({"listening": url, "base_urls": base_urls(url, None)})
+        cli.out.document({"listening": url, "base_urls": run.variables(url, None)})
         return
-    place = url if key is None else f"{url}/$CYCLES_PROXY_KEY"
-    for variable, value in {**base_urls(place, None), "CYCLES_PROXY_URL": place}.items():
+    from cycles.proxy._environment import SHELL_KEY
+
+    marker = None if key is None else SHELL_KEY
+    for variable, value in run.variables(url, marker, with_proxy_url=True).items():
         quoted = shlex.quote(value) if key is None else f'"{value}"'
         cli.out.line(f"export {variable}={quoted}")

@@ -17,14 +17,15 @@ from cycles._core.amounts import Amount
 from cycles._errors import CyclesError, InvalidRequestError, ProtocolError, ReservationDeniedError, UnknownModelError
 from cycles.providers._bodies import check_limits, with_limits
 from cycles.providers._call import Call
-from cycles.providers._endpoints import Endpoint, find
+from cycles.providers._endpoints import Endpoint, Provider, find
 from cycles.providers._meter import Meter, behind_proxy, make_meter
 from cycles.providers._settle import open_call_async
 from cycles.proxy._bodies import Body, read_body, rejected_body
 from cycles.proxy._errors import DENIED, denial_text, error_response, reason_of
 from cycles.proxy._exchange import Exchange, Message, Receive, Send
 from cycles.proxy._relay import Relay
-from cycles.proxy._settings import PROVIDERS, ProxySettings
+from cycles.proxy._routes import Route
+from cycles.proxy._settings import ProxySettings
 from cycles.proxy._targets import RejectedError, Target, check_caller, target_of
 from cycles.proxy._totals import Totals
 
@@ -57,17 +58,23 @@ class App:
         self.totals = Totals()
         self._relay = Relay(upstream, self.totals, on_settled)
         self._on_denied = on_denied
-        self._meters = {name: self._meter(name) for name in PROVIDERS}
+        self._meters: dict[tuple[str, Provider], Meter] = {}
 
-    def _meter(self, name: str) -> Meter:
+    def _meter(self, target: Target) -> Meter:
+        """Return the meter of a route and a wire format; it is made at the first request."""
+        key = target.route.name, target.provider
+        if key not in self._meters:
+            self._meters[key] = self._new_meter(target)
+        return self._meters[key]
+
+    def _new_meter(self, target: Target) -> Meter:
         settings = self._settings
-        provider = PROVIDERS[name]
         client, subject = self._client, dict(settings.subject) or None
-        if self._forwarding is not None and behind_proxy(settings.upstreams[name]):
+        if self._forwarding is not None and behind_proxy(target.base_url):
             client, subject = self._forwarding, None
         return make_meter(
-            provider,
-            provider,
+            target.provider,
+            target.route.pricing,
             client=client,
             prices=settings.prices,
             estimate=None,
@@ -101,9 +108,10 @@ class App:
 
     async def _handle(self, exchange: Exchange) -> None:
         path = check_caller(exchange.raw_path, exchange.headers, self._settings.key)
-        target = target_of(path, exchange.query, self._settings.upstreams)
+        target = target_of(path, exchange.query, self._settings.upstreams, self._settings.mounts)
         if "websocket" in exchange.headers.get("upgrade", "").lower():
-            raise RejectedError(501, "WebSocket connections are not metered and not relayed", target.name)
+            message = "WebSocket connections are not metered and not relayed: send the request over HTTP"
+            raise RejectedError(426, message, target.name)
         found = find(target.provider, exchange.method, target.path)
         if found == "free":
             self.totals.passed += 1
@@ -131,7 +139,7 @@ class App:
         call = self._planned(target, endpoint, body)
         cap = await self._reserve(call, target)
         try:
-            content = body.changed(_limited(call, body.content, cap))
+            content = body.changed(_limited(call, body.content, cap, target.route))
         except BaseException as error:
             await self._relay.failed(call, error)
             if isinstance(error, InvalidRequestError):
@@ -142,8 +150,10 @@ class App:
             self._on_denied()
 
     def _planned(self, target: Target, endpoint: Endpoint, body: Body) -> Call:
-        streams = body.content.get("stream") is True or "streamGenerateContent" in target.path
-        call = Call(self._meters[target.name], endpoint, target.path, body.content, stream=streams, url=target.base_url)
+        streams = target.streams or body.content.get("stream") is True or "streamGenerateContent" in target.path
+        call = Call(
+            self._meter(target), endpoint, target.path, _priced(body, target), stream=streams, url=target.base_url
+        )
         call.files = body.files
         if call.request.model is None:
             raise RejectedError(400, "the request names no model; nothing was sent", target.name)
@@ -194,11 +204,20 @@ def _denied(target: Target, message: str, reason: str) -> RejectedError:
     return RejectedError(DENIED, denial_text(message, reason), target.name, reason)
 
 
-def _limited(call: Call, body: Mapping[str, Any], cap: int | None) -> Mapping[str, Any] | None:
+def _priced(body: Body, target: Target) -> Mapping[str, Any]:
+    """Return a body with the model that the path names, if that decides or if the body has none."""
+    if target.model is None or (target.provider == "openai" and isinstance(body.content.get("model"), str)):
+        return body.content
+    return {**body.content, "model": target.model}
+
+
+def _limited(call: Call, body: Mapping[str, Any], cap: int | None, route: Route) -> Mapping[str, Any] | None:
     """Return the body with its output limit and with the usage event of a stream; None if nothing changes."""
     changes: dict[str, Any] = dict(call.limits(cap))
+    if route.old_limit and "max_completion_tokens" in changes and "max_completion_tokens" not in body:
+        changes["max_tokens"] = changes.pop("max_completion_tokens")
     changed = with_limits(body, changes) if changes else None
-    if call.wants_usage_event():
+    if route.name != "mistral" and call.wants_usage_event():  # Mistral always reports it, and rejects the option
         given = body.get("stream_options")
         options = {**(given if isinstance(given, Mapping) else {}), "include_usage": True}
         changed = {**(body if changed is None else changed), "stream_options": options}

@@ -25,9 +25,10 @@ _GEMINI: Final = {
     DENIED: "RESOURCE_EXHAUSTED",
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
-    501: "UNIMPLEMENTED",
 }
 _OPENAI: Final = {DENIED: "insufficient_quota"}
+_NO_CREDITS: Final = 'insufficient credits, "code":402'
+"""Words in a message after which aider does not send the request again (`aider/exceptions.py`)."""
 
 _REMEDIES: Final = {
     "unknown_model": "pass its price with --prices, or --unknown-model allow=AMOUNT",
@@ -51,6 +52,8 @@ def error_response(
     """
     body = json.dumps(_body(name, status, message, reason)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 426:
+        headers += [(b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade")]
     if reason is not None:
         headers += [(b"x-should-retry", b"false"), (REASON_HEADER.encode(), reason.encode())]
     return status, headers, body
@@ -64,6 +67,8 @@ def _body(name: str, status: int, message: str, reason: str | None) -> object:
     if name == "gemini":
         word = _GEMINI.get(status, "UNAVAILABLE" if server else "FAILED_PRECONDITION")
         return {"error": {"code": status, "message": message, "status": word}}
+    if status == DENIED:
+        message = f"{message} ({_NO_CREDITS})"
     kind = _OPENAI.get(status, "server_error" if server else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": None, "code": reason}}
 

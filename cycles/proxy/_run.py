@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import quote
 
 from attrs import evolve, frozen
 
 from cycles.proxy._child import Child, CommandError
+from cycles.proxy._environment import command_environment, route_variables, tunnel_variables
 from cycles.proxy._ledger import RunLedger
 from cycles.proxy._server import ProxyServer
-from cycles.proxy._settings import VARIABLES, ProxySettings
+from cycles.proxy._settings import ProxySettings
 
 DRAIN_S: Final = 30
 """How long running calls may take after a signal to stop."""
-_LOOPBACK: Final = "127.0.0.1,localhost"
-_PATHS: Final = {"openai": "/openai/v1", "anthropic": "/anthropic", "gemini": "/gemini"}
 
 
 @frozen
@@ -36,24 +35,6 @@ class Ended:
     status: int
     document: dict[str, Any]
     lines: list[str]
-
-
-def base_urls(url: str, key: str | None) -> dict[str, str]:
-    """Return the variables of the SDKs and their values."""
-    prefix = url if key is None else f"{url}/{quote(key, safe='')}"
-    return {variable: f"{prefix}{_PATHS[name]}" for name, variable in VARIABLES.items()}
-
-
-def command_environment(
-    environ: Mapping[str, str], url: str, key: str | None, ledger: Mapping[str, str]
-) -> dict[str, str]:
-    """Return the environment of the command: the proxy's addresses, the ledger, and no other proxy for loopback."""
-    found = dict(environ) | base_urls(url, key) | dict(ledger)
-    found["CYCLES_PROXY_URL"] = url if key is None else f"{url}/{quote(key, safe='')}"
-    for name in ("NO_PROXY", "no_proxy"):
-        given = environ.get(name) or environ.get("NO_PROXY") or environ.get("no_proxy")
-        found[name] = f"{given},{_LOOPBACK}" if given else _LOOPBACK
-    return found
 
 
 class Run:
@@ -85,8 +66,9 @@ class Run:
             ConfigurationError: if the proxy cannot start; the command was not started.
         """
         key = secrets.token_urlsafe(18)
-        url = self._start(evolve(self._settings, key=key), "127.0.0.1", 0)
-        environment = command_environment(environ, url, key, self._ledger.environment)
+        settings = evolve(self._settings, key=key)
+        url = self._start(settings, "127.0.0.1", 0)
+        environment = command_environment(environ, url, key, self._ledger.environment, settings)
         if not cycles_env:
             environment = {name: value for name, value in environment.items() if not name.startswith("CYCLES_")}
         notes: list[str] = []
@@ -98,6 +80,13 @@ class Run:
             status = error.status
             notes.append(str(error))
         return self._ended(status, notes, seconds=0, cycles_env=cycles_env)
+
+    def variables(self, url: str, key: str | None, *, with_proxy_url: bool = False) -> dict[str, str]:
+        """Return the variables that point programs to this proxy."""
+        found = route_variables(url, key, os.environ, self._settings)
+        if not with_proxy_url:
+            del found["CYCLES_PROXY_URL"]
+        return found | tunnel_variables(url, key) if self._settings.tunnel else found
 
     def serve(self, host: str, port: int, announce: Callable[[str], None], stop: threading.Event) -> Ended:
         """Serve until `stop` is set, then let running calls finish.

@@ -6,7 +6,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
@@ -14,22 +14,7 @@ from attrs import field, frozen
 from cycles._core.amounts import Amount
 from cycles._errors import ConfigurationError, InvalidRequestError
 from cycles.prices import PriceBook
-from cycles.providers._endpoints import Provider
-
-PROVIDERS: Final[Mapping[str, Provider]] = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
-"""First segment of a path, and flag: the provider."""
-VARIABLES: Final = {
-    "openai": "OPENAI_BASE_URL",
-    "anthropic": "ANTHROPIC_BASE_URL",
-    "gemini": "GOOGLE_GEMINI_BASE_URL",
-}
-"""The variable from which the SDKs of a provider read their base URL."""
-UPSTREAMS: Final = {
-    "openai": "https://api.openai.com/v1",
-    "anthropic": "https://api.anthropic.com",
-    "gemini": "https://generativelanguage.googleapis.com",
-}
-"""Addresses of the providers themselves."""
+from cycles.proxy._routes import ROUTES, Route
 
 
 @frozen(kw_only=True)
@@ -37,40 +22,79 @@ class ProxySettings:
     """How the proxy treats requests.
 
     Attributes:
-        upstreams: Base URL of each provider.
+        upstreams: Base URL of each route that the user named, or that its provider has for all users.
+        named: The routes whose upstream the user named; requests to their hosts go there too.
+        mounts: The part of a path that the base URL of a route contains, if it is not that of the table.
         prices: The price book.
         subject: Subject fields of each reservation.
         max_output_tokens: Sent if a request sets no output limit, and the ceiling of those that do.
         unknown_model: What a request to a model without a price may cost; None rejects it.
         unmetered: Whether requests that may cost money and cannot be metered are rejected or passed.
         wait: Seconds to wait for budget that other requests may release.
+        tunnel: Whether CONNECT is accepted.
+        allowed: Hosts of providers that are tunnelled, and not charged.
+        sealed: Whether the program has no other network.
         key: The first segment of each path, or the header `X-Cycles-Proxy-Key`; None: no key is needed.
     """
 
     upstreams: Mapping[str, str]
     prices: PriceBook
+    named: frozenset[str] = frozenset()
+    mounts: Mapping[str, str] = field(factory=dict)
     subject: Mapping[str, str] = field(factory=dict)
     max_output_tokens: int | None = None
     unknown_model: Amount | None = None
     unmetered: Literal["refuse", "allow"] = "refuse"
     wait: float | None = None
+    tunnel: bool = False
+    allowed: frozenset[str] = frozenset()
+    sealed: bool = False
     key: str | None = field(default=None, repr=False)
 
 
-def upstreams_of(given: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the base URL of each provider: a flag, then what the SDKs' variable holds, then the provider's own.
+def upstreams_of(given: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings `upstreams`, `named` and `mounts`.
+
+    The upstream of a route is what a flag says, then what a variable of its SDKs holds, then the provider's own.
 
     Raises:
         ConfigurationError: for an address that is no http or https URL.
     """
-    found = {}
-    for name, variable in VARIABLES.items():
-        url = given.get(name) or environ.get(variable) or UPSTREAMS[name]
+    upstreams: dict[str, str] = {}
+    mounts: dict[str, str] = {}
+    named = set()
+    for name, route in ROUTES.items():
+        source, url, mount = _upstream_of(route, given.get(name), environ)
+        if url is None:
+            continue
         if not _is_address(url):
-            source = f"--upstream {name}" if given.get(name) else variable
             raise ConfigurationError(f"{source} is not an http or https address: {url!r:.120}; write https://HOST/PATH")
-        found[name] = url.rstrip("/")
-    return found
+        upstreams[name] = url.rstrip("/")
+        if mount != route.mount:
+            mounts[name] = mount
+        if source is not None:
+            named.add(name)
+    return {"upstreams": upstreams, "named": frozenset(named), "mounts": mounts}
+
+
+def _upstream_of(route: Route, given: str | None, environ: Mapping[str, str]) -> tuple[str | None, str | None, str]:
+    """Return what names the upstream of a route, the upstream, and the part of a path that it contains."""
+    if given:
+        return f"--upstream {route.name}", given, route.mount
+    if route.name != "ollama":  # local models are free: they are not routed unless the user says so
+        for variable, suffix in route.variables.items():
+            if url := environ.get(variable):
+                return variable, *_without_suffix(url.rstrip("/"), suffix, route.mount)
+    return None, route.upstream, route.mount
+
+
+def _without_suffix(url: str, suffix: str, mount: str) -> tuple[str, str]:
+    """Return what a variable held, in the form that the route has, if it has that form."""
+    if suffix == mount:
+        return url, mount
+    if url.endswith(suffix):
+        return url.removesuffix(suffix) + mount, mount
+    return url, suffix
 
 
 def _is_address(url: str) -> bool:

@@ -16,10 +16,18 @@ from urllib.parse import unquote, urlsplit
 from attrs import frozen
 
 from cycles.providers._endpoints import Provider
-from cycles.proxy._settings import PROVIDERS
+from cycles.proxy._routes import ROUTES, Route, vertex_upstream
 
 _VERSION: Final = re.compile(r"^/v\d[^/]*(?=/)")
 _LAST_VERSION: Final = re.compile(r"/v\d[^/]*$")
+_COMPATIBLE: Final = re.compile(r"^(?:/openai|/api)?(?:/v\d[^/]*|/beta)?(?=/)")
+"""What providers with OpenAI's wire format have before its paths."""
+_DEPLOYMENT: Final = re.compile(r"^/deployments/([^/]+)(?=/)")
+_PUBLISHED: Final = re.compile(r"(?:/projects/[^/]+/locations/[^/]+)?/publishers/([^/]+)/models/([^/:]+):([A-Za-z]+)/?")
+_REGION: Final = re.compile(r"/locations/([a-z0-9-]{1,40})(?=/)")
+_BARE: Final = re.compile(r"^/(?:messages|complete)(?=/|$)")
+"""Paths of Anthropic that AI SDK sends without a version if the base URL is not the default one."""
+_SHAPES: Final[Mapping[Provider, str]] = {"openai": "openai", "anthropic": "anthropic", "google": "gemini"}
 _HOP_BY_HOP: Final = frozenset(
     (
         "connection",
@@ -45,18 +53,24 @@ class Target:
     """Where a request goes.
 
     Attributes:
-        name: ``"openai"``, ``"anthropic"`` or ``"gemini"``.
-        provider: The provider as `cycles.providers` names it.
+        name: Whose shape an error response has: ``"openai"``, ``"anthropic"`` or ``"gemini"``.
+        route: The route.
+        provider: The wire format, as `cycles.providers` names it.
         path: The path as the endpoint tables have it.
         url: The address upstream, with the query.
         base_url: The upstream's base URL.
+        model: The model that the path names beside those of Gemini, or None.
+        streams: Whether the path says that the response is a stream.
     """
 
     name: str
+    route: Route
     provider: Provider
     path: str
     url: str
     base_url: str
+    model: str | None = None
+    streams: bool = False
 
 
 class RejectedError(Exception):
@@ -71,8 +85,9 @@ class RejectedError(Exception):
 
 
 def provider_name(raw_path: str) -> str:
-    """Return the first segment that names a provider, for the shape of an error response; OpenAI's by default."""
-    return next((segment for segment in raw_path.split("/")[:3] if segment in PROVIDERS), "openai")
+    """Return the shape of an error response from the first segment that names a route; OpenAI's by default."""
+    names = (ROUTES[segment].provider for segment in raw_path.split("/")[:3] if segment in ROUTES)
+    return _SHAPES[next(names, "openai")]
 
 
 def check_caller(raw_path: str, headers: Mapping[str, str], key: str | None) -> str:
@@ -120,49 +135,127 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
-def target_of(raw_path: str, query: str, upstreams: Mapping[str, str]) -> Target:
+def target_of(
+    raw_path: str,
+    query: str,
+    upstreams: Mapping[str, str],
+    mounts: Mapping[str, str] | None = None,
+    host_url: str | None = None,
+) -> Target:
     """Return where a request goes.
 
     Args:
         raw_path: The path without the key, still percent-encoded.
         query: The query string.
-        upstreams: Base URL of each provider.
+        upstreams: Base URL of each route.
+        mounts: The part of a path that a base URL contains, if it is not that of the table.
+        host_url: The address of the captured host, which is the upstream; None: the route's.
 
     Raises:
-        RejectedError: 400 for dot segments and empty segments, 404 if the path names no provider.
+        RejectedError: 400 for dot segments and empty segments, 404 if the path names no route or has no upstream.
     """
     decoded = unquote(raw_path)
     segments = decoded.removesuffix("/").split("/")[1:]
     if not decoded.startswith("/") or any(part in ("", ".", "..") or "\\" in part for part in segments):
         raise RejectedError(400, "the path has empty or dot segments", provider_name(raw_path))
-    name = segments[0] if len(segments) > 1 else ""
-    if name not in PROVIDERS:
-        raise RejectedError(404, "the path must begin with /openai/v1/, /anthropic/ or /gemini/")
-    rest = raw_path.removeprefix(f"/{name}")
-    base = upstreams[name]
-    url = f"{_joined(name, base, rest)}{f'?{query}' if query else ''}"
-    return Target(name, PROVIDERS[name], _looked_up(name, unquote(rest)), url, base)
+    route = ROUTES.get(segments[0]) if len(segments) > 1 else None
+    if route is None:
+        names = ", ".join(f"/{name}/" for name in ROUTES)
+        raise RejectedError(404, f"the path must begin with a route: {names}")
+    rest = raw_path.removeprefix(f"/{route.name}")
+    found = _looked_up(route, unquote(rest))
+    if host_url is not None:
+        base, url = host_url, host_url + rest
+    else:
+        base = upstreams.get(route.name) or _own_upstream(route, unquote(rest))
+        if route.name == "anthropic" and _BARE.match(unquote(rest)) and not _LAST_VERSION.search(base):
+            rest = f"/v1{rest}"
+        url = _joined((mounts or {}).get(route.name, route.mount), base, rest)
+    name = _SHAPES[found.provider]
+    url = f"{url}?{query}" if query else url
+    return Target(name, route, found.provider, found.path, url, base, found.model, found.streams)
 
 
-def _joined(name: str, base: str, rest: str) -> str:
-    """Return the address upstream. OpenAI's base URLs contain the version, the others do not."""
-    if name != "openai":
+def _own_upstream(route: Route, path: str) -> str:
+    """Return the provider's address for a path that names its region.
+
+    Raises:
+        RejectedError: 404 if there is none.
+    """
+    if route.name == "vertex":
+        region = _REGION.search(path)
+        return vertex_upstream("global" if region is None else region[1])
+    variables = " or ".join(route.variables)
+    raise RejectedError(
+        404,
+        f"the route {route.name} has no upstream: set {variables} before the proxy starts, or pass "
+        f"--upstream {route.name}=URL",
+    )
+
+
+def _joined(mount: str, base: str, rest: str) -> str:
+    """Return the address upstream. The base URLs of some routes contain the version of the API."""
+    if not mount:
         return base + rest
-    return base + rest.removeprefix("/v1") if rest.startswith("/v1/") else _LAST_VERSION.sub("", base) + rest
+    if rest.startswith(f"{mount}/"):
+        return base + rest.removeprefix(mount)
+    return (base.removesuffix(mount) if base.endswith(mount) else _LAST_VERSION.sub("", base)) + rest
 
 
-def _looked_up(name: str, path: str) -> str:
+@frozen
+class _Found:
+    """What the endpoint tables need to know of a path."""
+
+    provider: Provider
+    path: str
+    model: str | None = None
+    streams: bool = False
+
+
+def _looked_up(route: Route, path: str) -> _Found:
     """Return a path as the endpoint tables have it: with ``/v1`` for Anthropic, without version for the others."""
-    found = _VERSION.match(path)
-    unversioned = path if found is None else path[found.end() :]
-    if name == "openai":
-        return unversioned
-    if name == "anthropic":
-        return path if found is None else f"/v1{unversioned}"
+    if route.name == "openai":
+        return _Found("openai", _unversioned(path))
+    if route.name == "vertex":
+        return _of_vertex(_unversioned(path))
+    if route.provider == "openai":
+        return _of_compatible(path)
+    if route.provider == "anthropic":
+        return _Found("anthropic", f"/v1{_unversioned(path)}" if _VERSION.match(path) or _BARE.match(path) else path)
     uploads = path.removeprefix("/upload")
     if uploads != path and (version := _VERSION.match(uploads)):
-        return uploads[version.end() + 1 :]
-    return unversioned.removeprefix("/")
+        return _Found("google", uploads[version.end() + 1 :])
+    return _Found("google", _unversioned(path).removeprefix("/"))
+
+
+def _unversioned(path: str) -> str:
+    found = _VERSION.match(path)
+    return path if found is None else path[found.end() :]
+
+
+def _of_compatible(path: str) -> _Found:
+    """Find a path of a provider that has OpenAI's wire format, perhaps with a deployment of Azure before it."""
+    found = _COMPATIBLE.match(path)
+    rest = path if found is None else path[found.end() :]
+    deployment = _DEPLOYMENT.match(rest)
+    if deployment is None:
+        return _Found("openai", rest)
+    return _Found("openai", rest[deployment.end() :], deployment[1])
+
+
+def _of_vertex(path: str) -> _Found:
+    """Find a path of Vertex AI: Gemini's methods, or Anthropic's messages with the model in the path."""
+    found = _PUBLISHED.fullmatch(path)
+    if found is None:
+        return _Found("google", path.removeprefix("/"))
+    publisher, model, method = found.groups()
+    if publisher == "google":
+        return _Found("google", f"models/{model}:{method}")
+    if publisher != "anthropic" or method not in ("rawPredict", "streamRawPredict"):
+        return _Found("google", path.removeprefix("/"))
+    if model == "count-tokens":
+        return _Found("anthropic", "/v1/messages/count_tokens")
+    return _Found("anthropic", "/v1/messages", model, method == "streamRawPredict")
 
 
 def upstream_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:

@@ -163,7 +163,11 @@ def streaming_agent() -> None:
 def environment_agent() -> None:
     """Print the variables that matter."""
     for name in sorted(os.environ):
-        if name.endswith("_BASE_URL") or name.startswith("CYCLES_") or name.lower() == "no_proxy":
+        if (
+            name.endswith(("_URL", "_BASE", "_HOST", "_ENDPOINT", "_PROXY"))
+            or name.startswith(("CYCLES_", "NODE_"))
+            or name in ("no_proxy", "https_proxy")
+        ):
             print(f"{name}={os.environ[name]}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 import cycles
+from cycles.proxy._routes import ROUTES
 from cycles.proxy._server import ProxyServer
 from cycles.proxy._settings import ProxySettings
 from cycles.testing import FakeProvider
@@ -93,8 +94,8 @@ def proxied(
 
 
 def upstreams(url: str) -> dict[str, str]:
-    """Return the base URLs of a fake provider."""
-    return {"openai": f"{url}/v1", "anthropic": url, "gemini": url}
+    """Return the base URLs of a fake provider, for every route."""
+    return {name: url + route.mount for name, route in ROUTES.items()}
 
 
 def events(response: httpx.Response) -> list[Any]:

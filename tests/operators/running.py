@@ -16,6 +16,26 @@ VENV = Path(sys.prefix)
 PACKAGES = {"openai": "openai", "anthropic": "anthropic", "google": "google.genai"}
 GPT_4O = 350_000
 """Microcents of that usage: 1,000 x 250 and 100 x 1,000."""
+VARIABLES = {
+    "OPENAI_BASE_URL": "/openai/v1",
+    "OPENAI_API_BASE": "/openai/v1",
+    "OPENAI_HOST": "/openai",
+    "ANTHROPIC_BASE_URL": "/anthropic",
+    "ANTHROPIC_API_BASE": "/anthropic",
+    "ANTHROPIC_API_URL": "/anthropic",
+    "GOOGLE_GEMINI_BASE_URL": "/gemini",
+    "GEMINI_API_BASE": "/gemini",
+    "GOOGLE_VERTEX_BASE_URL": "/vertex",
+    "ANTHROPIC_VERTEX_BASE_URL": "/vertex/v1",
+    "GROQ_BASE_URL": "/groq",
+    "GROQ_API_BASE": "/groq/openai/v1",
+    "MISTRAL_BASE_URL": "/mistral/v1",
+    "MISTRAL_API_BASE": "/mistral/v1",
+    "XAI_API_BASE": "/xai/v1",
+    "OPENROUTER_API_BASE": "/openrouter/api/v1",
+    "DEEPSEEK_API_BASE": "/deepseek",
+}
+"""What each variable has behind the address of the proxy."""
 
 
 def upstreams(provider: FakeProvider) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from cycles.testing import FakeProvider
 from tests.operators.kit import processes, run_process
-from tests.operators.running import GPT_4O, USED, start, upstreams
+from tests.operators.running import GPT_4O, USED, VARIABLES, start, upstreams
 
 pytestmark = processes
 
@@ -26,14 +26,7 @@ def test_it_prints_its_addresses_and_a_summary_and_lets_running_calls_finish(pro
     assert process.stdout is not None
     document = json.loads(process.stdout.readline())
     url = document["listening"]
-    assert document == {
-        "listening": url,
-        "base_urls": {
-            "OPENAI_BASE_URL": f"{url}/openai/v1",
-            "ANTHROPIC_BASE_URL": f"{url}/anthropic",
-            "GOOGLE_GEMINI_BASE_URL": f"{url}/gemini",
-        },
-    }
+    assert document == {"listening": url, "base_urls": {name: url + path for name, path in VARIABLES.items()}}
     statuses: list[int] = []
     address = f"{document['base_urls']['OPENAI_BASE_URL']}/chat/completions"
     caller = threading.Thread(target=lambda: statuses.append(httpx.post(address, json=CHAT, timeout=120).status_code))
@@ -53,12 +46,10 @@ def test_it_prints_its_addresses_and_a_summary_and_lets_running_calls_finish(pro
 def test_it_prints_lines_to_export(provider: FakeProvider) -> None:
     process = start("proxy", "--listen", "127.0.0.1:0", "--budget", "1USD", *upstreams(provider))
     assert process.stdout is not None
-    lines = [process.stdout.readline().strip() for _ in range(4)]
+    lines = [process.stdout.readline().strip() for _ in range(len(VARIABLES) + 1)]
     url = lines[-1].partition("=")[2]
     assert lines == [
-        f"export OPENAI_BASE_URL={url}/openai/v1",
-        f"export ANTHROPIC_BASE_URL={url}/anthropic",
-        f"export GOOGLE_GEMINI_BASE_URL={url}/gemini",
+        *(f"export {name}={url}{path}" for name, path in VARIABLES.items()),
         f"export CYCLES_PROXY_URL={url}",
     ]
     process.send_signal(signal.SIGINT)

@@ -152,11 +152,20 @@ def test_a_foreign_origin_is_403_and_without_a_key_a_foreign_host_too() -> None:
         assert place.post(key=None, headers={"host": "localhost:1"}).status_code == 200
 
 
-def test_websockets_are_501() -> None:
+def test_a_websocket_gets_426_and_the_program_sends_the_request_over_http() -> None:
     with proxied() as place:
-        headers = {"upgrade": "websocket", "connection": "upgrade"}
-        assert httpx.get(f"{place.openai_url}/realtime", headers=headers).status_code == 501
+        headers = {"upgrade": "websocket", "connection": "upgrade", "sec-websocket-version": "13"}
+        response = httpx.get(f"{place.openai_url}/responses", headers=headers)
+        assert response.status_code == 426
+        assert "send the request over HTTP" in response.json()["error"]["message"]
         assert place.provider.requests == []
+
+
+def test_a_denial_in_the_format_of_openai_has_the_words_that_aider_looks_for() -> None:
+    with proxied(cycles.usd_microcents(5000)) as place:
+        message = place.post().json()["error"]["message"]
+        assert "insufficient credits" in message
+        assert '"code":402' in message
 
 
 def test_an_error_of_the_provider_is_forwarded_and_the_reservation_released() -> None:

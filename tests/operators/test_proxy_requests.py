@@ -56,6 +56,50 @@ def test_a_stream_is_charged_exactly(path: str, body: dict[str, Any]) -> None:
         assert place.held == 0
 
 
+ROUTED: list[tuple[str, dict[str, Any], str]] = [
+    ("/azure/openai/deployments/m/chat/completions?api-version=1", {"messages": []}, "/openai/deployments/m/chat"),
+    ("/groq/openai/v1/chat/completions", CHAT, "/openai/v1/chat"),
+    ("/mistral/v1/chat/completions", CHAT, "/v1/chat"),
+    ("/xai/v1/chat/completions", CHAT, "/v1/chat"),
+    ("/openrouter/api/v1/chat/completions", CHAT, "/api/v1/chat"),
+    ("/deepseek/chat/completions", CHAT, "/chat"),
+    ("/ollama/v1/chat/completions", CHAT, "/v1/chat"),
+    ("/vertex/v1/projects/p/locations/l/publishers/google/models/m:generateContent", GEMINI, "/v1/projects/p"),
+    (
+        "/vertex/v1/projects/p/locations/l/publishers/anthropic/models/m:rawPredict",
+        {"messages": [], "max_tokens": 500},
+        "/v1/projects/p",
+    ),
+    ("/anthropic/messages", MESSAGES, "/v1/messages"),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("path", "body", "sent"), ROUTED)
+def test_every_route_is_charged_exactly(path: str, body: dict[str, Any], sent: str, stream: bool) -> None:
+    if stream and "mistral" in path:
+        pytest.skip("the fake provider does not report the usage of a stream unless it is requested, as Mistral does")
+    if stream:
+        path = path.replace(":generateContent", ":streamGenerateContent?alt=sse").replace(":raw", ":streamRaw")
+        body = body if "generateContent" in path else {**body, "stream": True}
+    with proxied() as place:
+        place.provider.reply(usage=USED)
+        response = place.post(path, json=body)
+        assert response.status_code == 200
+        assert place.commits == [(EXACT, {})]
+        assert place.provider.requests[0].path.startswith(sent)
+        assert ("model" in place.provider.requests[0].body) == ("model" in body)
+
+
+def test_an_output_limit_is_added_in_the_form_that_each_route_knows() -> None:
+    with proxied(max_output_tokens=50) as place:
+        place.post("/mistral/v1/chat/completions", json={**CHAT, "stream": True})
+        place.post("/azure/openai/deployments/m/chat/completions", json=CHAT)
+        bodies = [request.body for request in place.provider.requests]
+        assert bodies[0] == {**CHAT, "stream": True, "max_tokens": 50}
+        assert bodies[1] == {**CHAT, "max_completion_tokens": 50}
+
+
 def test_the_usage_event_that_the_proxy_requests_is_taken_out_and_no_other() -> None:
     with proxied() as place:
         place.provider.reply(usage=USED, times=2)
