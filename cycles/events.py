@@ -198,19 +198,21 @@ class SettlementPending(Event):
 class SettlementRejected(Event):
     """The server rejected an amount permanently. The amount is in no ledger.
 
-    `guards` is the number of guards whose sum it is, if it is the commit of a pool's chunk; otherwise None.
+    `guards` is the number of guards whose sum it is, if it is the commit of a pool's chunk; otherwise None. `hint` says
+    where the amount is kept, or how to record it by hand if the client has no journal.
     """
 
     actual: Amount
     detail: str
     guards: int | None = None
+    hint: str = "client.pending(rejected=True) lists it"
 
     level = logging.ERROR
 
     def text(self) -> str:
         whose = "" if self.guards is None else f" of {self.guards} guard{'s' * (self.guards != 1)} of a pool"
         problem = f"commit of {self.actual}{whose} was rejected, so the amount is in no ledger ({self.detail})"
-        return f"{self._id}: {problem}; client.pending(rejected=True) lists it"
+        return f"{self._id}: {problem}; {self.hint}"
 
 
 @frozen(kw_only=True)

@@ -72,6 +72,11 @@ class Record:
         """The body of the request that is sent next; empty if the record has none."""
         return (self.commit_body if self.mode == "commit" else self.event_fallback_body) or {}
 
+    @property
+    def replaces_commit(self) -> bool:
+        """Whether it is an event in place of a commit, and no attempt at the event may have reached the server."""
+        return self.mode == "event" and self.commit_body is not None and not self.attempt_unknown
+
     def with_body(self, body: dict[str, Any]) -> Record:
         """Return the record with another body for the request that is sent next."""
         if self.mode == "commit":

@@ -102,10 +102,17 @@ class Rejected:
 
 @frozen
 class Unresolved:
-    """The outcome is open: the record stays. `retry_after_ms` is the delay that a 429 requested, or None."""
+    """The outcome is open: the record stays.
+
+    Attributes:
+        outcome: The last response.
+        retry_after_ms: The delay that a 429 requested, or None.
+        is_saved: False if the record is held back: it has to be saved before it may be sent.
+    """
 
     outcome: NoSuccess
     retry_after_ms: int | None = None
+    is_saved: bool = True
 
 
 @frozen

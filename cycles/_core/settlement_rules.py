@@ -68,7 +68,7 @@ NextStep: TypeAlias = Settled | Rejected | Unresolved | Resend | Lookup
 def before_sending(record: Record, now_ms: int) -> Rejected | None:
     """Return how a record ends that must not be sent; None for all others."""
     if record.rejected is not None:
-        return Rejected(_local_response(record.rejected), record.rejected)
+        return reject_here(record.rejected)
     first_ms = record.event_since_ms if record.event_since_ms is not None else record.recorded_at_ms
     limit_ms = EVENT_KEY_MS if record.mode == "event" else COMMIT_KEY_MS
     age_ms = now_ms - (first_ms if record.mode == "event" else record.recorded_at_ms)
@@ -308,6 +308,11 @@ def _excess_record(record: Record, reason: str) -> Record:
         recorded_at_ms=record.recorded_at_ms,
         rejected=reason,
     )
+
+
+def reject_here(reason: str) -> Rejected:
+    """Return how a record ends that this client keeps in `rejected/` without a response to it."""
+    return Rejected(_local_response(reason), reason)
 
 
 def _local_response(message: str) -> RejectedResponse:

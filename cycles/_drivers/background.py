@@ -77,7 +77,14 @@ class Background:
             self._scanned.set()
 
     def add_settlement(
-        self, record: Record, guard: GuardState | None, detail: str, *, immediately: bool = False, quiet: bool = False
+        self,
+        record: Record,
+        guard: GuardState | None,
+        detail: str,
+        *,
+        immediately: bool = False,
+        quiet: bool = False,
+        is_saved: bool = True,
     ) -> None:
         """Settle a record whose outcome is unknown. Its lease is renewed while it can help: an event needs none."""
         record = self._records.latest(record)
@@ -91,7 +98,7 @@ class Background:
         key = file_name(record.reservation_id)  # as a start finds it in the journal: one record, one key
         self._add(
             key,
-            SettlementTask(record, None, guard, saved=not immediately),
+            SettlementTask(record, None, guard, saved=is_saved and not immediately),
             immediately=immediately,
             floor=floor,
             detail=detail,

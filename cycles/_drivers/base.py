@@ -44,8 +44,7 @@ class BaseIo:
         self.max_retries: int = channel.max_retries
         self.is_enabled_for: Final = reporter.is_enabled_for
         self.check: Final = channel.wire.check
-        self.is_taken: Final = records.is_taken
-        self.keeps_commit: Final = records.keeps_commit
+        self.rejected_hint: str = records.rejected_hint
         self.begin_trace: Final = reporter.tracer.begin
 
     @property
@@ -94,9 +93,9 @@ class BaseIo:
         """Queue a saved settlement for a thread of the client."""
         return self._background.queue_settlement(record, guard)
 
-    def keep_settling(self, record: Record, guard: GuardState | None, detail: str) -> None:
+    def keep_settling(self, record: Record, guard: GuardState | None, detail: str, *, is_saved: bool) -> None:
         """Pass a pending settlement to the background."""
-        self._background.add_settlement(record, guard, detail)
+        self._background.add_settlement(record, guard, detail, is_saved=is_saved)
 
     def keep_releasing(self, release: Release) -> None:
         """Pass a pending release to the background."""

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cycles._core.lease.planner import ExtendAttempt
 from cycles._core.outcome import Outcome
+from cycles._core.put import PutResult
 from cycles._core.records import Record
 from cycles._core.requests import Call
+from cycles._core.settlement import SettlementOutcome
 from cycles._drivers.base import BaseIo
 from cycles._drivers.channel import Channel
 from cycles._drivers.reporting import Reporter
@@ -73,22 +75,18 @@ class BlockingIo(BaseIo):
         """Make one attempt in this thread."""
         return self._channel.send(call, self._ends_at_s)
 
-    async def save(self, record: Record) -> bool:
+    async def put(self, record: Record) -> PutResult:
         """Save the record in this thread."""
-        return self._records.save(record)
+        return self._records.put(record)
+
+    async def finish(self, record: Record, result: SettlementOutcome | None) -> None:
+        """End the record in this thread."""
+        self._records.finish(record, result)
 
     async def ensure_journal(self) -> None:
         """Check the journal's store in this thread."""
         if self._records.shared is not None:
             self._records.shared.ensure_available()
-
-    async def delete(self, record: Record) -> None:
-        """Delete the record in this thread."""
-        self._records.delete(record)
-
-    async def reject(self, record: Record, reason: str) -> None:
-        """Keep the rejected record in this thread."""
-        self._records.reject(record, reason)
 
     async def pending_record(self, reservation_id: str) -> Record | None:
         """Return the record that the background has under this id."""
@@ -138,7 +136,8 @@ class BlockingIo(BaseIo):
     def finish_settling(self, record: Record, guard: GuardState | None) -> None:
         """Continue in the background immediately."""
         record = self._records.latest(record)
-        if self._records.save(record) and guard is not None:  # the interruption may have come before it was saved
+        # The interruption may have come before it was saved.
+        if self._records.put(record) is PutResult.SAVED and guard is not None:
             guard.end_written_ahead()
         self._background.add_settlement(record, guard, "the caller was interrupted while settling", immediately=True)
 

@@ -1,7 +1,7 @@
 """The thread that does the file work of event loops: in order, in batches, with few wake-ups.
 
-A task waits until its record is saved or deleted. What other tasks need in the meantime is done in one batch. The tasks
-of a loop reach the thread through a `LoopWriter` (`loop_writer.py`).
+A task waits until its record is saved or finished. What other tasks need in the meantime is done in one batch. The
+tasks of a loop reach the thread through a `LoopWriter` (`loop_writer.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from cycles._core.put import PutResult
 from cycles._core.records import Record
+from cycles._core.settlement import SettlementOutcome
 
 IDLE_S: Final = 15.0  # then the thread ends; the next job starts another
 STUCK_S: Final = 4.0  # so long on one record: the file system hangs, and its tasks continue without their records
@@ -49,31 +51,31 @@ class _Worker:
     def __init__(self) -> None:
         self.thread: threading.Thread | None = None
         self.batch: list[Job] = []  # begun or done; the tasks that wait do not know yet
-        self.since_s: float | None = None  # when it began with the record that it saves or deletes
+        self.since_s: float | None = None  # when it began with the record that it saves or finishes
         self.replaced = False  # the file system hung, and another thread does the rest
         self.sleeps = False
         self.wake_up: queue.SimpleQueue[None] = queue.SimpleQueue()
 
 
 class JournalWriter:
-    """Saves and deletes records for any number of event loops.
+    """Puts and finishes records for any number of event loops.
 
     Args:
-        save: Saves one record; blocks.
-        delete: Deletes one; blocks.
-        save_many: Saves several in one round trip of a shared store; None if each is saved separately.
+        put: Saves one record; blocks.
+        finish: Ends one; blocks.
+        put_many: Saves several in one round trip of a shared store; None if each is saved separately.
     """
 
     def __init__(
         self,
-        save: Callable[[Record], bool],
-        delete: Callable[[Record], None],
-        save_many: Callable[[list[Record]], list[bool]] | None = None,
+        put: Callable[[Record], PutResult],
+        finish: Callable[[Record, SettlementOutcome | None], None],
+        put_many: Callable[[list[Record]], list[PutResult]] | None = None,
     ) -> None:
-        self.save: Final = save
-        self.delete: Final = delete
+        self.put: Final = put
+        self.finish: Final = finish
         self.is_busy: bool = False  # several tasks wait at the same time
-        self._save_many = save_many
+        self._put_many = put_many
         self._jobs: deque[Job] = deque()
         self._worker: _Worker | None = None
         self._lock = threading.Lock()
@@ -170,8 +172,8 @@ class JournalWriter:
             except IndexError:
                 break
             batch.append(job)
-            if job.work is self.save and self._save_many is not None:
-                batch += self._do_saves(job, self._save_many)
+            if job.work is self.put and self._put_many is not None:
+                batch += self._do_puts(job, self._put_many)
             else:
                 worker.since_s = None if job.argument is None else time.monotonic()
                 job.do()
@@ -181,16 +183,16 @@ class JournalWriter:
             self.is_busy = len(batch) > 1
             _notify(batch)
 
-    def _do_saves(self, first: Job, save_many: Callable[[list[Record]], list[bool]]) -> list[Job]:
+    def _do_puts(self, first: Job, put_many: Callable[[list[Record]], list[PutResult]]) -> list[Job]:
         """Save what consecutive jobs want to save, together; return those after the first."""
         jobs = [first]
         with contextlib.suppress(IndexError):
-            while (job := self._jobs.popleft()).work is self.save:
+            while (job := self._jobs.popleft()).work is self.put:
                 jobs.append(job)
             self._jobs.appendleft(job)
         try:
-            for job, saved in zip(jobs, save_many([job.argument for job in jobs]), strict=True):
-                job.result = saved
+            for job, result in zip(jobs, put_many([job.argument for job in jobs]), strict=True):
+                job.result = result
         except Exception as error:  # as in `Job.do`
             for job in jobs:
                 job.error = error

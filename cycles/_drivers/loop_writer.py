@@ -7,14 +7,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from cycles._core.put import PutResult
 from cycles._core.records import Record
+from cycles._core.settlement import SettlementOutcome
 from cycles._drivers import journal_writer
 from cycles._drivers.journal_writer import Job, JournalWriter
 from cycles._http.deadlines import Deadlines
+from cycles._journal.client_records import Records
 
 
 class LoopWriter:
-    """Saves and deletes records for the tasks of one event loop.
+    """Puts and finishes records for the tasks of one event loop.
 
     Args:
         writer: Has the thread that does it, for all loops.
@@ -27,13 +30,16 @@ class LoopWriter:
         self._deadlines = Deadlines()
         self._will_wake = False  # the thread, in the next iteration of the loop
 
-    async def save(self, record: Record) -> bool:
-        """Save the record, and return when it is saved; False if it cannot be."""
-        return bool(await self._done_or_stuck(self._writer.save, record))
+    async def put(self, record: Record) -> PutResult:
+        """Save the record, and return when it is saved or cannot be."""
+        result: PutResult | None = await self._done_or_stuck(self._writer.put, record)
+        if result is None:  # the file system hangs; it may have the commit that an event replaces
+            return PutResult.HELD_BACK if record.replaces_commit else PutResult.FAILED
+        return result
 
-    async def delete(self, record: Record) -> None:
-        """Delete the record, and return when it is deleted."""
-        await self._done_or_stuck(self._writer.delete, record)
+    async def finish(self, record: Record, result: SettlementOutcome | None) -> None:
+        """End the record, and return when that is done."""
+        await self._done_or_stuck(lambda ended: self._writer.finish(ended, result), record)
 
     async def run(self, work: Callable[[], Any]) -> Any:
         """Call a blocking function on the journal's thread, and return its result."""
@@ -73,6 +79,29 @@ class LoopWriter:
 
     def _next_check(self) -> float:
         return self._loop.time() + journal_writer.STUCK_S
+
+
+class DirectWriter:
+    """Takes the place of a `LoopWriter` for a client without a journal: nothing blocks, so the tasks do it themselves.
+
+    Args:
+        records: The records of the client.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    async def put(self, record: Record) -> PutResult:
+        """Note that the record is in progress."""
+        return self._records.put(record)
+
+    async def finish(self, record: Record, result: SettlementOutcome | None) -> None:
+        """Note that the record has ended."""
+        self._records.finish(record, result)
+
+    async def run(self, work: Callable[[], Any]) -> Any:
+        """Call the function."""
+        return work()
 
 
 def _give_up(done: asyncio.Future[Any]) -> None:

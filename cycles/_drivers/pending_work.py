@@ -21,7 +21,7 @@ from cycles._flows.io import Io, run
 from cycles._flows.release import is_final, is_released, release_call_of, report_release_failed, report_released
 from cycles._flows.reserve import clean_up_create
 from cycles._flows.retry import describe, is_unlisted, may_have_taken_effect, uncertain
-from cycles._flows.settle import attempt, conclude, file_away, report_pending
+from cycles._flows.settle import attempt, conclude, report_pending
 from cycles._journal.client_records import Records
 from cycles._journal.journal import Entry
 
@@ -99,12 +99,9 @@ class SettlementTask:
         if self.record is None and record.wait_ms(io.wall_ms()) > 0:
             return self._deferred(io, record, "deferred by the server's Retry-After", outage=False)
         found = self.entry is not None or (self.saved and records.journaled)  # others settle what is in the journal
-        if not self.saved:
-            if records.save(record) and self.guard is not None:
-                self.guard.end_written_ahead()
-            if records.is_taken(record):
-                return self._left(records, io, record)
-        record, result = run(attempt(io, record, self.guard, found=found))
+        # A found event is saved again: the store may still have the commit that it replaces.
+        saved = self.saved and not (self.record is None and record.replaces_commit)
+        record, result = run(attempt(io, record, self.guard, found=found, is_saved=saved))
         if isinstance(result, Taken):
             return self._left(records, io, record)
         if isinstance(result, Unresolved):
@@ -112,16 +109,16 @@ class SettlementTask:
                 records.attempt_ended(record)
             if record.mode == "event" and self.guard is not None and self.guard.own_heartbeat is not None:
                 io.stop_heartbeat(self.guard.own_heartbeat)
-            later = self._after_failure(records, io, record, result.outcome)
+            later = evolve(self, saved=result.is_saved)._after_failure(records, io, record, result.outcome)
             return evolve(later, rejected=_is_rejected(result.outcome))
         conclude(io, record, result, self.guard, recovered=True)
-        run(file_away(io, record, result))
+        run(io.finish(record, result))
         return Done(settled=isinstance(result, Settled))
 
     def _left(self, records: Records, io: Io, record: Record) -> Step:
         """Leave the record to the client that has claimed it."""
         conclude(io, record, Taken(), self.guard, recovered=True)
-        records.drop(record)
+        records.finish(record, Taken())
         logging.getLogger("cycles").debug("reservation %s: another client settles it", record.reservation_id)
         return None
 
@@ -147,7 +144,7 @@ class SettlementTask:
             # it may have renamed its file.
             task = evolve(self, entry=Entry(file_name(record.reservation_id)))
         else:
-            task = evolve(self, record=record, saved=True)
+            task = evolve(self, record=record)
         return Later(task, reason, outage, floor_s)
 
 

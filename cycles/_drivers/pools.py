@@ -10,6 +10,7 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from cycles._core.pool_log import ChunkHeader, late_record, sum_of
+from cycles._core.put import PutResult
 from cycles._core.records import Record
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.checkpoints import Checkpoints
@@ -120,11 +121,12 @@ class Pools:
             for sealed, lease in settle_now(pool):
                 record: Record | None = sealed
                 chunk = chunks.get(id(lease))
-                saved = self._records.save(sealed)
-                if chunk is not None and self._records.is_taken(sealed):
+                result = self._records.put(sealed)
+                saved = result is PutResult.SAVED
+                if chunk is not None and result is PutResult.TAKEN:
                     theirs = self._records.taken_by_another(sealed.reservation_id)
                     record = None if theirs is None else late_record(sealed, sum_of(theirs), self.io.wall_ms())
-                    saved = record is None or self._records.save(record)
+                    saved = record is None or self._records.put(record) is PutResult.SAVED
                 if saved:
                     log = None if chunk is None else chunk.log
                     if chunk is not None and log is not None:

@@ -210,19 +210,22 @@ class Runtime:
     def _journal_writer(self) -> JournalWriter:
         from cycles._drivers.journal_writer import JournalWriter
 
-        save_many = None if self.records.shared is None else self.records.save_many
-        return JournalWriter(self.records.save, self.records.delete, save_many)
+        put_many = None if self.records.shared is None else self.records.put_many
+        return JournalWriter(self.records.put, self.records.finish, put_many)
 
     def _add_loop(self, loop: asyncio.AbstractEventLoop) -> TaskIo:
         """Make the operations of a loop, and delete those of loops that are closed."""
         with first_use:
+            from cycles._drivers.loop_writer import DirectWriter, LoopWriter
             from cycles._drivers.tasks import TaskIo
 
             self._loops = {known: its for known, its in self._loops.items() if not known.is_closed()}
             if loop not in self._loops:
                 parts = (self.channel, self.records, self._reporter, self.background, self.blocking)
                 queues = self.background.commits, self.background.take_over
-                self._loops[loop] = TaskIo(*parts, self._journal_writer, loop, *queues)
+                is_kept = self.records.journaled
+                writer = LoopWriter(self._journal_writer, loop) if is_kept else DirectWriter(self.records)
+                self._loops[loop] = TaskIo(*parts, writer, loop, *queues)
             return self._loops[loop]
 
     def _note_success(self) -> None:

@@ -20,16 +20,17 @@ from typing import Any, Final, TypeVar
 
 from cycles._core.lease.planner import ExtendAttempt
 from cycles._core.outcome import Outcome
+from cycles._core.put import PutResult
 from cycles._core.records import Record
 from cycles._core.requests import Call
+from cycles._core.settlement import SettlementOutcome
 from cycles._drivers.base import BaseIo
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.channel import Channel
 from cycles._drivers.commit_queue import CommitQueues, Queued
 from cycles._drivers.commit_tasks import CommitTasks
 from cycles._drivers.in_thread import call_in_thread
-from cycles._drivers.journal_writer import JournalWriter
-from cycles._drivers.loop_writer import LoopWriter
+from cycles._drivers.loop_writer import DirectWriter, LoopWriter
 from cycles._drivers.reporting import Reporter
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import send_heartbeat
@@ -70,14 +71,14 @@ class TaskIo(BaseIo):
         reporter: Reporter,
         background: BackgroundQueue,
         blocking: BlockingIo,
-        writer: JournalWriter,
+        writer: LoopWriter | DirectWriter,
         loop: asyncio.AbstractEventLoop,
         commits: CommitQueues,
         take_over: Callable[[list[Queued]], object],
     ) -> None:
         super().__init__(channel, records, reporter, background)
         self._blocking = blocking
-        self._writer = LoopWriter(writer, loop)
+        self._writer = writer
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
         self._left_behind: asyncio.Task[None] | None = None  # continues what the last cancelled caller began
@@ -90,28 +91,18 @@ class TaskIo(BaseIo):
         """Make one attempt on this loop."""
         return await self._channel.asend(call, self._loop)
 
-    async def save(self, record: Record) -> bool:
+    async def put(self, record: Record) -> PutResult:
         """Save the record on the journal's thread."""
-        if self._records.journaled:
-            return await self._writer.save(record)
-        return self._records.save(record)
+        return await self._writer.put(record)
+
+    async def finish(self, record: Record, result: SettlementOutcome | None) -> None:
+        """End the record on the journal's thread."""
+        await self._writer.finish(record, result)
 
     async def ensure_journal(self) -> None:
         """Check the journal's store, on the journal's thread."""
         if self._records.shared is not None and self._records.shared.refuses:
             await self._writer.run(self._records.shared.ensure_available)
-
-    async def delete(self, record: Record) -> None:
-        """Delete the record on the journal's thread."""
-        if self._records.journaled:
-            await self._writer.delete(record)
-        else:
-            self._records.delete(record)
-
-    async def reject(self, record: Record, reason: str) -> None:
-        """Keep the rejected record, on the journal's thread."""
-        if self._records.journaled:
-            await self._writer.run(partial(self._records.reject, record, reason))
 
     async def call_user(self, function: Callable[[T], Any], argument: T) -> Any:
         """Await a coroutine function of the user; run a function in a thread, so that the loop continues."""
@@ -246,9 +237,7 @@ class TaskIo(BaseIo):
 
     async def _finish_settling(self, record: Record, guard: GuardState | None) -> None:
         record = self._records.latest(record)
-        if await self.save(record) and guard is not None:
-            guard.end_written_ahead()
-        await settle_queued(self, record, guard)
+        await settle_queued(self, record, guard, is_saved=False)
 
     async def _clean_up(self, call: Call) -> None:
         if uncertain(await clean_up_create(self, call)):

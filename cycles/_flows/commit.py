@@ -31,11 +31,12 @@ from cycles._flows.io import Io
 from cycles._flows.settle import (
     attempt,
     conclude,
-    file_away,
     finish_in_background,
     pending_settlement,
+    put,
     report_values_omitted,
     settle_shadow,
+    stopped_by,
     usable_values,
 )
 
@@ -149,18 +150,17 @@ def _event_record(io: Io, body: dict[str, Any]) -> Record:
 async def _settle(io: Io, guard: GuardState, record: Record, *, wait: bool) -> Settlement:
     if guard.sends_nothing:
         return settle_shadow(io, guard, actual_of(record))
-    if await io.save(record):
-        guard.end_written_ahead()
-    if not wait:
+    stopped = stopped_by(await put(io, record, guard))
+    if not wait and stopped is None:
         pending = Settlement(status="pending", actual=actual_of(record), trace_id=guard.trace_id)
         guard.apply("unresolved", pending, if_accepted=True)
         if io.queue_settlement(record, guard):
             guard.unfinished = None
             return pending
-    latest, result = await attempt(io, record, guard)
+    latest, result = (record, stopped) if stopped is not None else await attempt(io, record, guard)
     conclude(io, latest, result, guard)
     guard.unfinished = None
-    await file_away(io, latest, result)
+    await io.finish(latest, result)
     rejected = result.response if isinstance(result, Rejected) else rejected_excess(latest)
     if rejected is not None:
         raise error_of(rejected, COMMIT_RESERVATION)
@@ -208,17 +208,16 @@ async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -
     io.check(call_of(record))
     await _check_pending(io, record)
     try:
-        await io.save(record)
-        record, result = await attempt(io, record, None, trace_id=trace_id)
+        record, result = await attempt(io, record, None, trace_id=trace_id, is_saved=False)
     except BaseException:
         io.finish_settling(record, None)
         raise
     if record.mode == "commit" and isinstance(result, Unresolved) and getattr(result.outcome, "expired", False):
         # The record has no event body. The caller gets the error and knows the amount, so the record can be deleted.
-        await io.delete(record)
+        await io.finish(record, None)
         raise error_of(result.outcome, operation)
     conclude(io, record, result, None)
-    await file_away(io, record, result)
+    await io.finish(record, result)
     if isinstance(result, Rejected):
         raise error_of(result.response, operation)
     if isinstance(result, Settled):

@@ -11,9 +11,11 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cycles._core.outcome import Outcome
+from cycles._core.put import PutResult
 from cycles._core.records import Record
 from cycles._core.requests import Call
 from cycles._core.reserve_request import ReserveRequest
+from cycles._core.settlement import SettlementOutcome
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.signal import Signal
@@ -39,16 +41,12 @@ class Io(Protocol):
         """Make one attempt within its deadline and classify the response. No response raises an exception."""
         ...
 
-    async def save(self, record: Record) -> bool:
-        """Save the record; return False if that failed (the settlement is sent anyway)."""
+    async def put(self, record: Record) -> PutResult:
+        """Save the record in the journal; the result says whether it may be sent."""
         ...
 
-    def is_taken(self, record: Record) -> bool:
-        """Return whether another client has claimed the record: nothing more is sent for it here."""
-        ...
-
-    def keeps_commit(self, record: Record) -> bool:
-        """Return whether the journal may still have the commit of this event: it did not take the event."""
+    async def finish(self, record: Record, result: SettlementOutcome | None) -> None:
+        """End a record: delete it, or keep what was rejected of it. None: nothing of it is to be settled."""
         ...
 
     async def ensure_journal(self) -> None:
@@ -57,14 +55,6 @@ class Io(Protocol):
         Raises:
             JournalUnavailableError: it does not.
         """
-        ...
-
-    async def delete(self, record: Record) -> None:
-        """Delete a finished record."""
-        ...
-
-    async def reject(self, record: Record, reason: str) -> None:
-        """Keep a rejected record in `rejected/`, and never send it again."""
         ...
 
     async def pending_record(self, reservation_id: str) -> Record | None:
@@ -95,6 +85,11 @@ class Io(Protocol):
     @property
     def max_retries(self) -> int:
         """How often a write with an unknown outcome is sent again."""
+        ...
+
+    @property
+    def rejected_hint(self) -> str:
+        """Where a rejected amount is, for reports: with a journal it is kept."""
         ...
 
     @property
@@ -130,7 +125,7 @@ class Io(Protocol):
         """Queue a saved settlement to be sent without its caller. False if the caller has to send it."""
         ...
 
-    def keep_settling(self, record: Record, guard: GuardState | None, detail: str) -> None:
+    def keep_settling(self, record: Record, guard: GuardState | None, detail: str, *, is_saved: bool) -> None:
         """Pass a pending settlement to the background; its lease is renewed in the meantime."""
         ...
 
@@ -176,9 +171,16 @@ class BackgroundQueue(Protocol):
     """Accepts work that continues without its caller. Returns immediately; any thread may call it."""
 
     def add_settlement(
-        self, record: Record, guard: GuardState | None, detail: str, *, immediately: bool = False, quiet: bool = False
+        self,
+        record: Record,
+        guard: GuardState | None,
+        detail: str,
+        *,
+        immediately: bool = False,
+        quiet: bool = False,
+        is_saved: bool = True,
     ) -> None:
-        """Settle a record. `immediately`: it is not saved yet, and its first retry waits for nothing.
+        """Settle a record. `immediately`: its first retry waits for nothing.
 
         `quiet`: do not report that it is pending.
         """

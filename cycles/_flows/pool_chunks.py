@@ -11,6 +11,7 @@ from cycles._core.allotment import Move
 from cycles._core.amounts import Amount
 from cycles._core.pool_log import ChunkHeader, chunk_record, late_record, sum_of
 from cycles._core.protocol import BUDGET_EXCEEDED, OVERDRAFT_LIMIT_EXCEEDED
+from cycles._core.put import PutResult
 from cycles._core.records import Record
 from cycles._core.requests import new_key
 from cycles._core.reserve_request import ReserveRequest
@@ -54,9 +55,10 @@ class Chunks:
         record = begin_settling(pool, chunk)
         try:
             if isinstance(record, Record):
-                if await pool.io.save(record):
+                result = await pool.io.put(record)
+                if result is PutResult.SAVED:
                     chunk.end()
-                await _settle_own_part(pool, chunk, record)
+                await _settle_own_part(pool, chunk, record, result)
             elif record is not None:
                 await send_release(pool.io, record, quiet=True)
         finally:
@@ -66,9 +68,9 @@ class Chunks:
                 pool.serve(chunk.sub)
 
 
-async def _settle_own_part(pool: PoolState, chunk: PoolChunk, record: Record) -> None:
+async def _settle_own_part(pool: PoolState, chunk: PoolChunk, record: Record, put: PutResult) -> None:
     """Commit the chunk; if another client has its record, send as an event what is not in that record."""
-    if not pool.io.is_taken(record):
+    if put is not PutResult.TAKEN:
         await settle_queued(pool.io, record, chunk.lease)
         return
     theirs = await pool.io.pending_record(record.reservation_id)
@@ -77,7 +79,7 @@ async def _settle_own_part(pool: PoolState, chunk: PoolChunk, record: Record) ->
         chunk.end()
         conclude(pool.io, record, Taken(), chunk.lease)
         return
-    if await pool.io.save(late):
+    if await pool.io.put(late) is PutResult.SAVED:
         chunk.end()
     await settle_queued(pool.io, late, chunk.lease)
 

@@ -73,7 +73,7 @@ def reject_excess(guard: PooledGuardState, separate: Separate) -> BudgetExceeded
     error = BudgetExceededError(
         f"{guard.name}: its chunk has no space for {Amount(unit, separate.amount)} above the estimate of "
         f"{guard.estimate}, and the overage policy is REJECT; the estimate is charged and the rest is in no ledger",
-        hint="client.pending(rejected=True) lists the rest",
+        hint=guard.pool.io.rejected_hint,
         code=BUDGET_EXCEEDED,
     )
     guard.rejection = RejectedResponse(409, BUDGET_EXCEEDED, error.message)
@@ -84,7 +84,7 @@ def reject_excess(guard: PooledGuardState, separate: Separate) -> BudgetExceeded
 
 def report_excess(guard: PooledGuardState, io: Io, separate: Separate, error: BudgetExceededError) -> None:
     actual = Amount(guard.estimate.unit, separate.amount)
-    report(io, "SettlementRejected", guard, actual=actual, detail=str(error))
+    report(io, "SettlementRejected", guard, actual=actual, detail=str(error), hint=io.rejected_hint)
 
 
 def guard_of(guard: PooledGuardState, separate: Separate) -> GuardState:

@@ -19,6 +19,7 @@ from cycles._core.requests import trace_of
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
 from cycles._core.settlement import Settlement
+from cycles._core.settlement_rules import reject_here
 from cycles._core.usage import Metrics
 from cycles._errors import InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend
@@ -384,11 +385,11 @@ class PooledState(GuardState):
         if separate.is_rejected:
             error = reject_excess(self, separate)
             report_excess(self, io, separate, error)
-            await io.reject(evolve(record, rejected=BUDGET_EXCEEDED), BUDGET_EXCEEDED)
+            await io.finish(evolve(record, rejected=BUDGET_EXCEEDED), reject_here(BUDGET_EXCEEDED))
             raise error
         guard = guard_of(self, separate)
         try:
-            await io.save(record)
+            await io.put(record)
         except BaseException:  # interrupted or cancelled: the amount is known, so it is settled
             io.finish_settling(record, guard)
             raise

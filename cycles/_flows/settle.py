@@ -15,6 +15,7 @@ from cycles._core.amounts import Amount
 from cycles._core.outcome import Unreachable
 from cycles._core.pool_log import guards_of
 from cycles._core.protocol import GET_RESERVATION
+from cycles._core.put import PutResult
 from cycles._core.records import Record
 from cycles._core.requests import Call
 from cycles._core.salvage import salvage_metadata, salvage_metrics
@@ -35,7 +36,6 @@ from cycles._core.settlement_rules import (
     after_lookup,
     before_sending,
     classify_settlement,
-    excess_left,
 )
 from cycles._core.usage import Metrics, Usage
 from cycles._flows.guard_state import GuardState, Release
@@ -73,7 +73,7 @@ def conclude(
     if isinstance(result, Unresolved):
         if guard is not None and not recovered:
             guard.apply("unresolved", pending_settlement(record, result, guard.trace_id), if_accepted=True)
-        io.keep_settling(record, guard, describe(result.outcome))
+        io.keep_settling(record, guard, describe(result.outcome), is_saved=result.is_saved)
         return
     if guard is not None:
         guard.end_written_ahead()
@@ -97,6 +97,7 @@ def conclude(
             actual=actual_of(result.kept or record),
             guards=guards_of(record),
             detail=describe(result.response),
+            hint=io.rejected_hint,
         )
 
 
@@ -118,26 +119,34 @@ def pending_settlement(record: Record, result: Unresolved | Taken, trace_id: str
 
 
 async def attempt(
-    io: Io, record: Record, guard: GuardState | None, *, trace_id: str | None = None, found: bool = False
+    io: Io,
+    record: Record,
+    guard: GuardState | None,
+    *,
+    trace_id: str | None = None,
+    found: bool = False,
+    is_saved: bool = True,
 ) -> tuple[Record, SettlementOutcome]:
     """Send what a saved record needs, by the rules of `_core/settlement_rules.py`, until its outcome is known or open.
 
     Args:
         io: The operations.
-        record: The record, saved.
+        record: The record.
         guard: Its guard, or None.
         trace_id: Trace id of the requests of a record without a guard.
         found: Whether another process may have sent the record before.
+        is_saved: Whether it is saved; otherwise it is saved first.
 
     Returns:
-        The current record, and the outcome. Call `conclude` and then `file_away` with both.
+        The current record, and the outcome. Call `conclude` and then `io.finish` with both.
     """
     trace_id = trace_id if guard is None else guard.trace_id
-    if _keeps_commit(io, record, guard):  # an earlier attempt could not save this event
-        timed = record if record.event_since_ms is not None else evolve(record, event_since_ms=io.wall_ms())
-        held_back = await _save(io, timed, guard)
-        if held_back is not None:
-            return record, held_back
+    if not is_saved:
+        was_held_back = record.replaces_commit and record.event_since_ms is None and not found
+        timed = evolve(record, event_since_ms=io.wall_ms()) if was_held_back else record
+        stopped = stopped_by(await put(io, timed, guard))
+        if stopped is not None:
+            return record, stopped
         record = timed
     over = before_sending(record, io.wall_ms())
     if over is not None:
@@ -153,29 +162,29 @@ async def attempt(
         if not isinstance(step, Resend):
             return await _saved_if_open(io, record, step), step
         report_values_omitted(io, record.reservation_id, step.omitted)
-        held_back = await _save(io, step.record, guard)
-        if held_back is not None:  # a new event gets its time when it is sent
-            return step.record if record.mode == "event" else evolve(step.record, event_since_ms=None), held_back
+        stopped = stopped_by(await put(io, step.record, guard))
+        if stopped is not None:  # a new event gets its time when it is sent
+            return step.record if record.mode == "event" else evolve(step.record, event_since_ms=None), stopped
         record = step.record
 
 
-async def _save(io: Io, record: Record, guard: GuardState | None) -> Taken | Unresolved | None:
-    """Save a changed record. Return None if it may be sent now."""
-    if await io.save(record) and guard is not None:
+async def put(io: Io, record: Record, guard: GuardState | None) -> PutResult:
+    """Save a record; once it is saved, the spend of its guard needs to be written ahead no longer."""
+    result = await io.put(record)
+    if guard is None:
+        return result
+    if result is PutResult.SAVED:
         guard.end_written_ahead()
-    if io.is_taken(record):
+    elif result is PutResult.FAILED and record.replaces_commit and guard.is_written_ahead:
+        return PutResult.HELD_BACK  # a later process would commit what is written ahead, and send an event too
+    return result
+
+
+def stopped_by(result: PutResult) -> Taken | Unresolved | None:
+    """Return how an attempt ends whose record must not be sent; None if it may."""
+    if result is PutResult.TAKEN:
         return Taken()
-    return Unresolved(_HELD_BACK) if _keeps_commit(io, record, guard) else None
-
-
-def _keeps_commit(io: Io, record: Record, guard: GuardState | None) -> bool:
-    """Return whether a later process would find the commit that this unsent event replaces, and send an event too.
-
-    Servers delete the keys of events after 7 days, so the second event could be charged again.
-    """
-    if record.mode != "event" or record.commit_body is None or record.attempt_unknown:
-        return False
-    return io.keeps_commit(record) or (guard is not None and guard.is_written_ahead)
+    return Unresolved(_HELD_BACK, is_saved=False) if result is PutResult.HELD_BACK else None
 
 
 async def _saved_if_open(io: Io, record: Record, result: SettlementOutcome) -> Record:
@@ -189,27 +198,16 @@ async def _saved_if_open(io: Io, record: Record, result: SettlementOutcome) -> R
     if may_have_taken_effect(result.outcome) and not record.attempt_unknown:
         changed = evolve(changed, attempt_unknown=True)
     if changed is not record:
-        await io.save(changed)
+        await io.put(changed)
     return changed
 
 
-async def settle_queued(io: Io, record: Record, guard: GuardState | None) -> bool:
+async def settle_queued(io: Io, record: Record, guard: GuardState | None, *, is_saved: bool = True) -> bool:
     """Send a settlement whose caller does not wait for it. Return whether the amount is settled."""
-    latest, result = await attempt(io, record, guard)
+    latest, result = await attempt(io, record, guard, is_saved=is_saved)
     conclude(io, latest, result, guard)
-    await file_away(io, latest, result)
+    await io.finish(latest, result)
     return isinstance(result, Settled)
-
-
-async def file_away(io: Io, record: Record, result: SettlementOutcome) -> None:
-    """Delete a settled record, and keep a rejected one. This comes last, so that an interruption loses nothing."""
-    if isinstance(result, Rejected):
-        await io.reject(result.kept or record, result.reason)
-        excess = excess_left(record) if result.kept is None else None
-        if excess is not None:
-            await io.reject(excess, excess.rejected or result.reason)
-    if isinstance(result, Settled) or (isinstance(result, Rejected) and result.kept is not None):
-        await io.delete(record)
 
 
 def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: bool) -> None:

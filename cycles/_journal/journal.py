@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal, NewType
 
 import attrs
 
 from cycles._config import Durability
+from cycles._core.put import PutResult
 from cycles._core.records import Record, RecordError, decode, encode, file_name, partition
 from cycles._journal.file_calls import NOTHING_THERE
 from cycles._journal.file_store import FileStore
@@ -99,6 +100,8 @@ class Journal:
         self.keeps_commit: Final = self._commits.has
         self.quarantined: int = 0  # how many records this journal has quarantined
 
+    rejected_hint = "client.pending(rejected=True) lists it"
+
     @property
     def directory(self) -> str:
         """Where the files are. The first use takes about 10 ms of CPU.
@@ -126,6 +129,17 @@ class Journal:
             self._seen.add(record.reservation_id)
             self._commits.saved(record)
         return saved
+
+    def put(self, record: Record) -> PutResult:
+        """Save the record, and return whether it may be sent."""
+        saved = self.save(record)
+        if record.replaces_commit and self.keeps_commit(record):
+            return PutResult.HELD_BACK
+        return PutResult.SAVED if saved else PutResult.FAILED
+
+    def put_many(self, records: Sequence[Record]) -> list[PutResult]:
+        """Save records one after the other."""
+        return [self.put(record) for record in records]
 
     def _not_earlier(self, record: Record) -> Record | None:
         """Return the record, or what another worker has made of it: the event that is stored, or None if it is settled.

@@ -11,6 +11,7 @@ from cycles._config import Config, without_password
 from cycles._core.records import partition
 from cycles._errors import ConfigurationError
 from cycles._journal.journal import Journal, JournalIssue, default_root
+from cycles._journal.no_journal import NoJournal
 from cycles._journal.store import BindableStore, JournalStore
 from cycles._journal.stores.shared import StoreJournal
 
@@ -19,14 +20,14 @@ _POSTGRES: Final = ("postgresql", "postgres")
 SCHEMES: Final = (*_REDIS, "postgresql", "file")
 
 
-def open_journal(config: Config, report: Callable[[JournalIssue], None]) -> Journal | StoreJournal | None:
-    """Return the journal of a client, or None if it is off.
+def open_journal(config: Config, report: Callable[[JournalIssue], None]) -> Journal | StoreJournal | NoJournal:
+    """Return the journal of a client.
 
     Raises:
         ConfigurationError: the URL of the store is wrong, or a package is missing.
     """
     if not config.journal:
-        return None
+        return NoJournal()
     base_url, api_key = config.endpoint()
     given = config.journal_store
     folder = config.journal_dir or default_root()

@@ -8,10 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from cycles._core.put import PutResult
 from cycles._core.records import Record
+from cycles._core.settlement import SettlementOutcome
 from cycles._drivers import journal_writer as module
 from cycles._drivers.journal_writer import JournalWriter
 from cycles._drivers.loop_writer import LoopWriter
+
+SAVED, FAILED = PutResult.SAVED, PutResult.FAILED
 
 
 def record(number: int) -> Record:
@@ -33,13 +37,13 @@ class Files:
         self.gate.set()
         self.changed = threading.Condition()
 
-    def save(self, record: Record) -> bool:
+    def put(self, record: Record) -> PutResult:
         assert self.gate.wait(60)
         self._note("save", record)
         self.there.append(record.reservation_id)
-        return True
+        return SAVED
 
-    def delete(self, record: Record) -> None:
+    def finish(self, record: Record, result: SettlementOutcome | None) -> None:
         self.there.remove(record.reservation_id)
         self._note("forget", record)
 
@@ -57,11 +61,11 @@ class Files:
 def test_file_work_is_done_on_another_thread_in_order() -> None:
     async def main() -> None:
         for number in range(3):
-            assert await on_loop(journal_writer).save(record(number))
-            await on_loop(journal_writer).delete(record(number))
+            assert await on_loop(journal_writer).put(record(number)) is SAVED
+            await on_loop(journal_writer).finish(record(number), None)
 
     files = Files()
-    journal_writer = JournalWriter(files.save, files.delete)
+    journal_writer = JournalWriter(files.put, files.finish)
     asyncio.run(main())
     journal_writer.close()
     assert files.threads == {"cycles-journal"}
@@ -80,21 +84,21 @@ def test_saves_that_gather_during_a_write_wake_the_loop_once() -> None:
 
         loop.call_soon_threadsafe = counted  # type: ignore[method-assign, assignment]
         files.gate.clear()
-        saves = [asyncio.ensure_future(on_loop(journal_writer).save(record(number))) for number in range(50)]
+        saves = [asyncio.ensure_future(on_loop(journal_writer).put(record(number))) for number in range(50)]
         await asyncio.sleep(0)
         files.gate.set()
-        assert await asyncio.gather(*saves) == [True] * 50
+        assert await asyncio.gather(*saves) == [SAVED] * 50
         assert len(words) <= 2
 
     files = Files()
-    journal_writer = JournalWriter(files.save, files.delete)
+    journal_writer = JournalWriter(files.put, files.finish)
     asyncio.run(main())
     journal_writer.close()
 
 
 def test_jobs_of_several_tasks_in_one_iteration_wake_the_thread_once(monkeypatch: pytest.MonkeyPatch) -> None:
     files, woken = Files(), []
-    journal_writer = JournalWriter(files.save, files.delete)
+    journal_writer = JournalWriter(files.put, files.finish)
     wake = JournalWriter.wake
 
     def counted(writer: JournalWriter) -> None:
@@ -104,12 +108,12 @@ def test_jobs_of_several_tasks_in_one_iteration_wake_the_thread_once(monkeypatch
     async def main() -> None:
         writer = on_loop(journal_writer)
         files.gate.clear()  # the next jobs gather, so the thread knows that several tasks are at work
-        saves = [asyncio.ensure_future(writer.save(record(number))) for number in range(3)]
+        saves = [asyncio.ensure_future(writer.put(record(number))) for number in range(3)]
         await asyncio.sleep(0)
         files.gate.set()
         await asyncio.gather(*saves)
         monkeypatch.setattr(JournalWriter, "wake", counted)
-        await asyncio.gather(*(writer.delete(record(number)) for number in range(3)))
+        await asyncio.gather(*(writer.finish(record(number), None) for number in range(3)))
 
     asyncio.run(main())
     journal_writer.close()
@@ -119,13 +123,13 @@ def test_jobs_of_several_tasks_in_one_iteration_wake_the_thread_once(monkeypatch
 
 def test_a_record_is_deleted_before_the_waiter_continues() -> None:
     async def main() -> None:
-        await on_loop(journal_writer).save(record(1))
+        await on_loop(journal_writer).put(record(1))
         assert files.there == ["rsv-1"]
-        await on_loop(journal_writer).delete(record(1))
+        await on_loop(journal_writer).finish(record(1), None)
         assert files.there == []
 
     files = Files()
-    journal_writer = JournalWriter(files.save, files.delete)
+    journal_writer = JournalWriter(files.put, files.finish)
     asyncio.run(main())
     journal_writer.close()
 
@@ -133,11 +137,11 @@ def test_a_record_is_deleted_before_the_waiter_continues() -> None:
 def test_a_bug_is_raised_in_the_task_that_waits_and_the_thread_continues() -> None:
     async def main() -> None:
         with pytest.raises(ValueError, match="not in list"):  # of these files: the record is not there
-            await on_loop(journal_writer).delete(record(1))
-        assert await on_loop(journal_writer).save(record(2))
+            await on_loop(journal_writer).finish(record(1), None)
+        assert await on_loop(journal_writer).put(record(2)) is SAVED
 
     files = Files()
-    journal_writer = JournalWriter(files.save, files.delete)
+    journal_writer = JournalWriter(files.put, files.finish)
     asyncio.run(main())
     journal_writer.close()
 
@@ -154,11 +158,11 @@ def test_one_thread_serves_slow_settlements(monkeypatch: pytest.MonkeyPatch) -> 
 
     async def main() -> None:
         for number in range(5):
-            await on_loop(journal_writer).save(record(number))
-            await on_loop(journal_writer).delete(record(number))
+            await on_loop(journal_writer).put(record(number))
+            await on_loop(journal_writer).finish(record(number), None)
 
     files = Files()
-    journal_writer = JournalWriter(files.save, files.delete)
+    journal_writer = JournalWriter(files.put, files.finish)
     asyncio.run(main())
     journal_writer.close()
     assert started.count("cycles-journal") == 1
@@ -169,10 +173,10 @@ def test_another_thread_comes_where_the_last_has_ended(monkeypatch: pytest.Monke
 
     async def main() -> None:
         for number in range(200):
-            assert await asyncio.wait_for(on_loop(journal_writer).save(record(number)), 60)
+            assert await asyncio.wait_for(on_loop(journal_writer).put(record(number)), 60)
 
     files = Files()
-    journal_writer = JournalWriter(files.save, files.delete)
+    journal_writer = JournalWriter(files.put, files.finish)
     asyncio.run(main())
     journal_writer.close()
     assert len(files.there) == 200
@@ -181,7 +185,7 @@ def test_another_thread_comes_where_the_last_has_ended(monkeypatch: pytest.Monke
 def test_a_cancelled_waiter_does_not_keep_its_record_from_disk() -> None:
     async def main() -> None:
         files.gate.clear()
-        task = asyncio.ensure_future(on_loop(journal_writer).save(record(1)))
+        task = asyncio.ensure_future(on_loop(journal_writer).put(record(1)))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -189,7 +193,7 @@ def test_a_cancelled_waiter_does_not_keep_its_record_from_disk() -> None:
         files.gate.set()
 
     files = Files()
-    journal_writer = JournalWriter(files.save, files.delete)
+    journal_writer = JournalWriter(files.put, files.finish)
     asyncio.run(main())
     journal_writer.close()
     assert files.there == ["rsv-1"]
@@ -198,16 +202,16 @@ def test_a_cancelled_waiter_does_not_keep_its_record_from_disk() -> None:
 def test_a_loop_that_ends_first_disturbs_no_other() -> None:
     async def leave() -> None:
         files.gate.clear()
-        task = asyncio.ensure_future(on_loop(journal_writer).save(record(1)))
+        task = asyncio.ensure_future(on_loop(journal_writer).put(record(1)))
         await asyncio.sleep(0)
         assert not task.done()
 
-    async def stay() -> bool:
+    async def stay() -> PutResult:
         files.gate.set()
-        return await on_loop(journal_writer).save(record(2))
+        return await on_loop(journal_writer).put(record(2))
 
     files = Files()
-    journal_writer = JournalWriter(files.save, files.delete)
+    journal_writer = JournalWriter(files.put, files.finish)
     asyncio.run(leave())
     assert asyncio.run(stay())
     journal_writer.close()
@@ -215,17 +219,17 @@ def test_a_loop_that_ends_first_disturbs_no_other() -> None:
 
 
 def test_a_bug_in_saving_is_raised_only_in_the_waiting_caller() -> None:
-    def save(record: Record) -> bool:
+    def put(record: Record) -> PutResult:
         if record.reservation_id == "rsv-1":
             raise ZeroDivisionError
-        return True
+        return SAVED
 
     async def main() -> None:
         with pytest.raises(ZeroDivisionError):
-            await on_loop(journal_writer).save(record(1))
-        assert await on_loop(journal_writer).save(record(2))
+            await on_loop(journal_writer).put(record(1))
+        assert await on_loop(journal_writer).put(record(2)) is SAVED
 
-    journal_writer = JournalWriter(save, lambda record: None)
+    journal_writer = JournalWriter(put, lambda record, result: None)
     asyncio.run(main())
     journal_writer.close()
 
@@ -235,11 +239,11 @@ def test_where_no_thread_can_be_had_the_loop_writes_itself(monkeypatch: pytest.M
         raise RuntimeError("can't start new thread at interpreter shutdown")
 
     async def main() -> None:
-        assert await on_loop(journal_writer).save(record(1))
-        await on_loop(journal_writer).delete(record(1))
+        assert await on_loop(journal_writer).put(record(1)) is SAVED
+        await on_loop(journal_writer).finish(record(1), None)
 
     files = Files()
-    journal_writer = JournalWriter(files.save, files.delete)
+    journal_writer = JournalWriter(files.put, files.finish)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     asyncio.run(main())
     assert files.log == ["save rsv-1", "forget rsv-1"]
@@ -258,23 +262,23 @@ def test_tasks_continue_without_their_records_if_the_file_system_hangs(monkeypat
     now_s = virtual_time(monkeypatch)
     files, gate = Files(), threading.Event()
 
-    def save(record: Record) -> bool:
+    def put(record: Record) -> PutResult:
         if record.reservation_id == "rsv-0":
             now_s[0] += 1.0
             assert gate.wait(60)
-        return files.save(record)
+        return files.put(record)
 
-    async def main() -> list[bool]:
-        found = list(await asyncio.gather(*(on_loop(journal_writer).save(record(number)) for number in range(3))))
-        found.append(await on_loop(journal_writer).save(record(3)))
+    async def main() -> list[PutResult]:
+        found = list(await asyncio.gather(*(on_loop(journal_writer).put(record(number)) for number in range(3))))
+        found.append(await on_loop(journal_writer).put(record(3)))
         gate.set()
         await asyncio.to_thread(files.wait_for, "save rsv-0")
         return found
 
-    journal_writer = JournalWriter(save, files.delete)
+    journal_writer = JournalWriter(put, files.finish)
     # The two that were taken together with the first one are in its thread, or in the next one.
     first, *_, last = asyncio.run(main())
-    assert (first, last) == (False, True)
+    assert (first, last) == (FAILED, SAVED)
     journal_writer.close()
 
 
@@ -283,16 +287,16 @@ def test_a_slow_disk_and_a_long_queue_delay_tasks_but_lose_no_record(monkeypatch
     now_s = virtual_time(monkeypatch)
     files, slow = Files(), threading.Event()
 
-    def save(record: Record) -> bool:
+    def put(record: Record) -> PutResult:
         now_s[0] += 0.015
         slow.wait(0.03)
-        return files.save(record)
+        return files.put(record)
 
-    async def main() -> list[bool]:
-        return list(await asyncio.gather(*(on_loop(journal_writer).save(record(number)) for number in range(20))))
+    async def main() -> list[PutResult]:
+        return list(await asyncio.gather(*(on_loop(journal_writer).put(record(number)) for number in range(20))))
 
-    journal_writer = JournalWriter(save, files.delete)
-    assert asyncio.run(main()) == [True] * 20
+    journal_writer = JournalWriter(put, files.finish)
+    assert asyncio.run(main()) == [SAVED] * 20
     journal_writer.close()
     assert len(files.there) == 20
 
@@ -304,23 +308,23 @@ def test_no_task_waits_for_a_hanging_file_that_another_task_needs(monkeypatch: p
     files, hangs = Files(), threading.Event()
     files.gate.clear()
 
-    def save(record: Record) -> bool:
+    def put(record: Record) -> PutResult:
         if record.reservation_id == "rsv-2":
             assert files.gate.wait(60)
             now_s[0] += 1.0
             assert hangs.wait(60)
-        return files.save(record)
+        return files.put(record)
 
     async def main() -> None:
-        saves = [asyncio.ensure_future(on_loop(journal_writer).save(record(number))) for number in range(4)]
+        saves = [asyncio.ensure_future(on_loop(journal_writer).put(record(number))) for number in range(4)]
         await asyncio.sleep(0)
         files.gate.set()
         async with asyncio.timeout(60):
             saved = await asyncio.gather(*saves)
-        assert saved[:3] == [True, True, False]  # the last one is saved by another thread, or it has waited too long
+        assert saved[:3] == [SAVED, SAVED, FAILED]  # the last one is saved by another thread, or it has waited too long
         hangs.set()
 
-    journal_writer = JournalWriter(save, files.delete)
+    journal_writer = JournalWriter(put, files.finish)
     asyncio.run(main())
     journal_writer.close()
     assert sorted(files.there) == ["rsv-0", "rsv-1", "rsv-2", "rsv-3"]

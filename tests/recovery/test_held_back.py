@@ -215,7 +215,7 @@ def test_an_event_that_waited_for_a_week_is_as_new_as_its_first_attempt(fills: S
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
         record = record_of(runtime.blocking, guard._state, ACTUAL, None, {})
         old = evolve(record, recorded_at_ms=record.recorded_at_ms - 8 * DAY_MS)
-        runtime.records.save(old)
+        runtime.records.put(old)
         step = SettlementTask(record=old).attempt(runtime.records, runtime.blocking)
         assert isinstance(step, Later)
         assert not step.outage

@@ -22,14 +22,14 @@ FAULTS: Final = (
     Fault(
         "a commit is sent before its record is saved",
         "cycles/_flows/commit.py",
-        "    if await io.save(record):\n",
-        "    if True:\n",
+        "    stopped = stopped_by(await put(io, record, guard))\n",
+        "    guard.end_written_ahead()\n    stopped = None\n",
     ),
     Fault(
         "the record of an open settlement is deleted",
-        "cycles/_flows/settle.py",
-        "    if isinstance(result, Settled) or (",
-        "    if not isinstance(result, Rejected) or (",
+        "cycles/_journal/client_records.py",
+        "        if result is None or isinstance(result, Settled) or is_kept:",
+        "        if not isinstance(result, Rejected) or is_kept:",
     ),
     Fault(
         "a commit without a response is recorded as an event too",
@@ -188,8 +188,8 @@ FAULTS: Final = (
     Fault(
         "the journal writer ignores its jobs",
         "cycles/_drivers/tasks.py",
-        "            return await self._writer.save(record)",
-        "            return True",
+        "        return await self._writer.put(record)",
+        "        return PutResult.SAVED",
     ),
     # Spend that is written ahead, and the end of processes.
     Fault(
@@ -200,9 +200,9 @@ FAULTS: Final = (
     ),
     Fault(
         "the entry of a guard outlives its record",
-        "cycles/_flows/commit.py",
-        "    if await io.save(record):\n        guard.end_written_ahead()",
-        "    await io.save(record)",
+        "cycles/_flows/settle.py",
+        "    if result is PutResult.SAVED:\n        guard.end_written_ahead()\n    elif",
+        "    if",
     ),
     Fault(
         "entries of dead processes are not recovered",
@@ -327,7 +327,7 @@ FAULTS: Final = (
     Fault(
         "an event is sent although the disk keeps its commit",
         "cycles/_flows/settle.py",
-        "    return Unresolved(_HELD_BACK) if _keeps_commit(io, record, guard) else None",
+        "    return Unresolved(_HELD_BACK, is_saved=False) if result is PutResult.HELD_BACK else None",
         "    return None",
         most=4000,  # a disk must fail between the two, and the lease must be over
     ),

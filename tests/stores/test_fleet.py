@@ -14,6 +14,7 @@ import pytest
 from attrs import evolve
 
 import cycles
+from cycles._core.put import PutResult
 from cycles._journal.store import Put
 from cycles._journal.stores.memory import MemoryStore
 from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, records, scanned, shared, spent, tick
@@ -102,7 +103,7 @@ def test_a_stale_owner_changes_nothing_and_sends_no_more(
     claimer = worker()
     assert len(claimer.pending()) == 1
     changed = evolve(record, not_before_ms=5)
-    assert not reserved.save(changed)
+    assert reserved.put(changed) is PutResult.TAKEN
     assert reserved.is_taken(record)
     assert records(store)[0].not_before_ms is None
     owner.flush(0.2)
@@ -127,7 +128,8 @@ def test_a_record_that_the_store_lost_is_put_again(
     (pending,) = client.pending()
     record = client._runtime().background.pending_record(pending.reservation_id)
     assert record is not None
-    assert client._runtime().records.save(evolve(record, not_before_ms=7))  # an update finds it missing
+    changed = evolve(record, not_before_ms=7)
+    assert client._runtime().records.put(changed) is PutResult.SAVED  # an update finds it missing
     assert records(store)[0].not_before_ms == 7
 
 

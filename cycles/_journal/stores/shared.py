@@ -14,6 +14,7 @@ from typing import Final
 from attrs import evolve
 
 from cycles._core.pool_log import guards_of, late_record, sum_of
+from cycles._core.put import PutResult
 from cycles._core.records import Record, RecordError, decode, encode, file_name
 from cycles._errors import StoreError
 from cycles._journal.journal import Entry, JournalIssue
@@ -29,6 +30,8 @@ class StoreJournal(StoreRecords):
     """The journal over a shared store: the interface of `Journal`, and claims. No method raises `StoreError`."""
 
     # --- as the journal of files ------------------------------------------------------------------------------------
+
+    rejected_hint = "client.pending(rejected=True) lists it"
 
     @property
     def directory(self) -> str:
@@ -104,6 +107,21 @@ class StoreJournal(StoreRecords):
                 return [key_of(each.reservation_id) in put or self.save(each) for each in records]
             return [self._save(record, fresh.get(key_of(record.reservation_id))) for record in records]
         return [self.save(record) for record in records]
+
+    def put(self, record: Record) -> PutResult:
+        """Save the record, and return whether it may be sent."""
+        return self._result(record, saved=self.save(record))
+
+    def put_many(self, records: Sequence[Record]) -> list[PutResult]:
+        """Save records, new ones in one round trip."""
+        return [self._result(each, saved=saved) for each, saved in zip(records, self.save_many(records), strict=True)]
+
+    def _result(self, record: Record, *, saved: bool) -> PutResult:
+        if self.is_taken(record):
+            return PutResult.TAKEN
+        if record.replaces_commit and self.keeps_commit(record):
+            return PutResult.HELD_BACK
+        return PutResult.SAVED if saved else PutResult.FAILED
 
     def checkpoint(self, record: Record) -> bool:
         """Put the record of an open chunk. False: the store does not respond, or another client has it."""
