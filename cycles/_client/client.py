@@ -46,7 +46,7 @@ from cycles._core.subjects import as_action
 from cycles._drivers.reporting import Observer, Reporter
 from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.reserve import create_call
-from cycles._http.first_use import first_use
+from cycles._http.first_use import loading
 from cycles._version import public
 
 if TYPE_CHECKING:
@@ -262,7 +262,8 @@ class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
         Raises:
             InvalidRequestError: It is not a token, or an option is wrong.
         """
-        from cycles._flows import transfer
+        with loading:
+            from cycles._flows import transfer
 
         policy = None if lease_policy is None else checked_policy(lease_policy)
         if isinstance(token, ReservationSummary):
@@ -379,7 +380,7 @@ class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
         return runtime
 
     def _make_runtime(self) -> Runtime:
-        with first_use:
+        with loading:
             from cycles._drivers.runtime import Runtime
 
             runtime = self._own_runtime()

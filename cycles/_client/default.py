@@ -11,7 +11,7 @@ from typing import Unpack
 from cycles._client.client import Cycles
 from cycles._client.decorator import F, guarded_by
 from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions
-from cycles._http.first_use import first_use
+from cycles._http.first_use import first_use, loading
 from cycles._version import public
 
 _client: Cycles | None = None
@@ -24,7 +24,7 @@ def get_default_client() -> Cycles:
         ConfigurationError: A variable is missing or wrong. The message names it.
     """
     global _client
-    with first_use:
+    with loading:
         if _client is None:
             _client = Cycles()
         return _client

@@ -15,6 +15,7 @@ from cycles._core.amounts import Amount
 from cycles._errors import CyclesError, GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
+from cycles._http.first_use import loading
 
 if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime
@@ -60,7 +61,8 @@ class GuardBase(GuardProperties):
             GuardFinalizedError: The guard has ended.
             InvalidRequestError: The guard is unreserved, so no client could continue it. It stays as it was.
         """
-        from cycles._flows import transfer
+        with loading:
+            from cycles._flows import transfer
 
         self._check_process()
         token = transfer.serialize(self._state)

@@ -9,6 +9,7 @@ from cycles._client.options import AnyAction, AnySubject
 from cycles._config import LeasePolicy, Unavailable
 from cycles._core.amounts import Amount
 from cycles._core.requests import DEFAULT_TTL_MS
+from cycles._http.first_use import loading
 
 if TYPE_CHECKING:
     from cycles._client.options import SeriesOptions
@@ -66,7 +67,8 @@ class MakesMany:
         Raises:
             InvalidRequestError: A value is wrong; nothing was sent.
         """
-        from cycles._client.pool_options import make_pool
+        with loading:
+            from cycles._client.pool_options import make_pool
 
         given = {name: value for name, value in locals().items() if name not in ("self", "make_pool")}
         return make_pool(self, given)  # type: ignore[arg-type]
@@ -89,6 +91,7 @@ class MakesMany:
         Raises:
             InvalidRequestError: As `reserve`; nothing was sent.
         """
-        from cycles._client.series import series_of
+        with loading:
+            from cycles._client.series import series_of
 
         return series_of(self.reserve, estimate, action, part_ms, options)

@@ -36,7 +36,7 @@ from cycles._flows.pool import PoolState
 from cycles._flows.pool_chunks import flush
 from cycles._flows.pool_parts import PooledOptions, PoolOptions
 from cycles._flows.reserve import create_call
-from cycles._http.first_use import first_use
+from cycles._http.first_use import loading
 from cycles._version import public
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class Pool(ClosedByItsBlock):
     def _state(self, runtime: Runtime) -> PoolState:
         current = self._current
         if current is None or current[0] != runtime.pid:
-            with first_use:
+            with loading:
                 current = self._current
                 if current is None or current[0] != runtime.pid:
                     state = runtime.pools.make(self._options)

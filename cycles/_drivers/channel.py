@@ -20,9 +20,10 @@ from cycles._drivers.api_key import KeySource, KeyUnavailableError, is_rejected_
 from cycles._drivers.reporting import Tracer
 from cycles._drivers.request_log import request_log
 from cycles._drivers.soft_limits import SoftLimits
+from cycles._errors import TransportError
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
-from cycles._http.first_use import first_use
+from cycles._http.first_use import loading
 from cycles._wire.wire import Prepared, Wire, runtime_tables
 
 if TYPE_CHECKING:
@@ -101,8 +102,11 @@ class Channel:
         return self._attempt(call, ends_at_s)
 
     def _attempt(self, call: Call, ends_at_s: float) -> Outcome:
-        request, timeout_s, queue_timeout_s = self._prepare(call)
-        connections = self._connections(heartbeat=call.operation == EXTEND_RESERVATION)
+        try:
+            request, timeout_s, queue_timeout_s = self._prepare(call)
+            connections = self._connections(heartbeat=call.operation == EXTEND_RESERVATION)
+        except TransportError as error:
+            return _not_loaded(call, error)
         was_open, started = not self._closed, time.monotonic()
         try:
             to = request.method, request.target, request.headers, request.content
@@ -140,8 +144,11 @@ class Channel:
         return await self._async_attempt(call, loop)
 
     async def _async_attempt(self, call: Call, loop: asyncio.AbstractEventLoop) -> Outcome:
-        request, timeout_s, queue_timeout_s = self._prepare(call)
-        connections = self._async_connections(loop, heartbeat=call.operation == EXTEND_RESERVATION)
+        try:
+            request, timeout_s, queue_timeout_s = self._prepare(call)
+            connections = self._async_connections(loop, heartbeat=call.operation == EXTEND_RESERVATION)
+        except TransportError as error:
+            return _not_loaded(call, error)
         started = time.monotonic()
         try:
             to = request.method, request.target, request.headers, request.content
@@ -175,7 +182,7 @@ class Channel:
     def _prepare(self, call: Call) -> tuple[Prepared, float, float]:
         """Return the request, its timeout, and how long it waits for a connection slot: a heartbeat no longer."""
         if not self._used:
-            with first_use:  # the first call loads the tables of the protocol
+            with loading:  # the first call loads the tables of the protocol
                 self.wire.prepare(call)
                 self._used = True
         timeout_s = self._timeout_of(call)
@@ -225,7 +232,7 @@ class Channel:
         try:
             return self._blocking[separate]
         except KeyError:
-            with first_use:
+            with loading:
                 if separate not in self._blocking:
                     self._blocking[separate] = self._new_connections(heartbeat=separate)
                 return self._blocking[separate]
@@ -246,7 +253,8 @@ class Channel:
                 return self._new_async_connections(heartbeat=separate)
             connections = self._add_loop(loop)
         if separate not in connections:
-            connections[separate] = self._new_async_connections(heartbeat=separate)
+            with loading:
+                connections[separate] = self._new_async_connections(heartbeat=separate)
         return connections[separate]
 
     def _new_async_connections(self, *, heartbeat: bool) -> Async:
@@ -262,7 +270,7 @@ class Channel:
 
     def _add_loop(self, loop: asyncio.AbstractEventLoop) -> dict[bool, Async]:
         """Register a loop, and delete those that are closed."""
-        with first_use:
+        with loading:
             self._loops = {known: its for known, its in self._loops.items() if not known.is_closed()}
             return self._loops.setdefault(loop, {})
 
@@ -278,7 +286,12 @@ def without_frames(error: BaseException) -> BaseException:
     return error
 
 
+def _not_loaded(call: Call, error: TransportError) -> Unreachable:
+    cause = without_frames(error.cause or error)
+    return Unreachable(str(error), cause, False, None if call.trace_id is None else str(call.trace_id))
+
+
 def _tables() -> Any:
     """Import the generated tables while no thread forks: a child would find the import lock held for ever."""
-    with first_use:
+    with loading:
         return runtime_tables()

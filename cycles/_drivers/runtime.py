@@ -29,7 +29,7 @@ from cycles._drivers.soft_limits import SoftLimits
 from cycles._drivers.write_ahead import WriteAhead
 from cycles._flows.block_end import DROPPED, drop, end_later
 from cycles._flows.guard_state import GuardState
-from cycles._http.first_use import first_use
+from cycles._http.first_use import loading
 from cycles._journal.client_records import Records
 from cycles._journal.open_journal import open_journal
 
@@ -215,7 +215,7 @@ class Runtime:
 
     def _add_loop(self, loop: asyncio.AbstractEventLoop) -> TaskIo:
         """Make the operations of a loop, and delete those of loops that are closed."""
-        with first_use:
+        with loading:
             from cycles._drivers.loop_writer import DirectWriter, LoopWriter
             from cycles._drivers.tasks import TaskIo
 

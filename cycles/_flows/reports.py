@@ -44,6 +44,8 @@ LEVELS: Final = {
 }
 """Event class of `cycles.events`, and its level."""
 
+logger = logging.getLogger("cycles")
+
 _IDS: Final = ("reservation_id", "request_id", "trace_id")
 
 
@@ -70,7 +72,14 @@ def report(to: Reporting, name: str, ids: object = None, **members: Any) -> None
     """
     if not to.is_enabled_for(LEVELS[name]):
         return
-    import cycles.events as events
+    members = {**{each: getattr(ids, each, None) for each in _IDS}, **members}
+    try:
+        import cycles.events as events
+    except OSError as error:  # no free file descriptor: what a guard does must not depend on a report
+        logger.log(LEVELS[name], "%s, and no event for observers (%s): %s", name, error, _given(members))
+        return
+    to.report(getattr(events, name)(**members))
 
-    found = {each: getattr(ids, each, None) for each in _IDS}
-    to.report(getattr(events, name)(**{**found, **members}))
+
+def _given(members: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={str(value)[:200]!r}" for name, value in members.items() if value is not None)

@@ -5,6 +5,7 @@ No socket, and no classification: `_core/outcome.py` decides what a response mea
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from enum import StrEnum
@@ -131,12 +132,16 @@ def tls_context() -> ssl.SSLContext:
 
     Raises:
         ConfigurationError: They cannot be read.
+        ExchangeError: The process has no free file descriptor.
     """
-    import httpx  # which knows where certificates are; for plain HTTP it is never loaded
-
     try:
+        import httpx  # which knows where certificates are; for plain HTTP it is never loaded
+
         return httpx.create_ssl_context()
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        if type(error) is OSError and error.errno in (errno.EMFILE, errno.ENFILE):
+            message = f"TLS certificates cannot be read ({error})"
+            raise ExchangeError(FailureKind.CONNECT, message, request_sent=False) from error
         named = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
         settings = ", ".join(f"{name}={value!r:.200}" for name, value in named.items()) or "the system's certificates"
         raise ConfigurationError(

@@ -8,9 +8,39 @@ from __future__ import annotations
 
 import os
 import threading
+from types import TracebackType
 from typing import Final
 
+from cycles._errors import TransportError
+
 first_use: Final = threading.RLock()
+
+
+class Loading:
+    """Holds the lock while a part of the SDK is loaded before a request.
+
+    Raises:
+        TransportError: It could not be read, usually because the process has no free file descriptor. The request was
+            not sent.
+    """
+
+    def __enter__(self) -> None:
+        first_use.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        first_use.release()
+        if isinstance(raised, OSError):
+            raise TransportError(
+                f"a part of the SDK could not be loaded, so nothing was sent: {raised}; close files or raise the limit "
+                "of open files (ulimit -n)",
+                cause=raised,
+                request_sent=False,
+            ) from raised
+
+
+loading: Final = Loading()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=first_use.acquire, after_in_parent=first_use.release, after_in_child=first_use.release)
