@@ -199,7 +199,6 @@ def test_one_deadline_bounds_the_whole_attempt(connect: Open, answer: object) ->
     assert SHORT_S - 0.01 <= took < LATE_S
 
 
-@pytest.mark.parametrize("kind", ["threads", "tasks", "httpx-async"])
 def test_headers_that_drip_are_bounded_too(connect: Open) -> None:
     with Stub(ok(), drip(b"HTTP/1.1 200 OK\r\nX-Drip: " + b"x" * 900, 0.1)) as stub:
         send = connect(stub.url)

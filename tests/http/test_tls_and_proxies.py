@@ -180,16 +180,30 @@ def test_a_transport_that_responds_from_memory_works() -> None:
         (httpx.UnsupportedProtocol("ftp"), FailureKind.INVALID, False),
         (ConnectionResetError("gone"), FailureKind.BROKEN, True),
         (RuntimeError("their transport is odd"), FailureKind.BROKEN, True),
+        (LookupError("their transport is odd"), FailureKind.BROKEN, True),
     ],
 )
-def test_any_exception_of_a_transport_is_an_exchange_error(raised: Exception, kind: FailureKind, sent: bool) -> None:
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_any_exception_of_a_transport_is_an_exchange_error(
+    raised: Exception, kind: FailureKind, sent: bool, is_async: bool
+) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise raised
 
-    with httpx.Client(transport=httpx.MockTransport(handler)) as client:
-        connections = BlockingClient(Endpoint("http://in.memory"), client, connect_timeout_s=60)
-        with pytest.raises(ExchangeError) as caught:
-            connections.send("POST", "/v1/x", [], b"{}", 60.0)
+    async def main() -> None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as client:
+            await AsyncClient(Endpoint("http://in.memory"), client, connect_timeout_s=60).send(
+                "POST", "/", [], b"", 60.0
+            )
+
+    with pytest.raises(ExchangeError) as caught:
+        if is_async:
+            asyncio.run(main())
+        else:
+            with httpx.Client(transport=httpx.MockTransport(handler)) as client:
+                BlockingClient(Endpoint("http://in.memory"), client, connect_timeout_s=60).send(
+                    "POST", "/", [], b"", 60.0
+                )
     assert (caught.value.kind, caught.value.request_sent, caught.value.__cause__) == (kind, sent, raised)
 
 

@@ -1,159 +1,195 @@
-"""The requests that are built for a user's client of httpx are those that the library would have built."""
+"""What a user's client of httpx sends for the SDK, and what its event hooks and its auth see of it."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
-import pickle
-from types import SimpleNamespace
+import contextvars
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import httpx2
 import pytest
-from hypothesis import given, strategies as st
 
-from cycles._http import httpx_client
-from cycles._http.exchange import Endpoint, ExchangeError, Reply
+from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply
 from cycles._http.httpx_client import AsyncClient, BlockingClient
-from cycles._http.httpx_requests import Requests
 from tests.support.stub import Stub, ok
 
 LIBRARIES = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
-NAMES = st.sampled_from([b"X-A", b"x-a", b"Accept", b"Host", b"X-Key", b"Content-Length", b"traceparent", b"X-\xe4"])
-VALUES = st.sampled_from([b"", b"1", b"a, b", b"caf\xc3\xa9", b"\xe4", b"*/*"])
-PAIRS = st.lists(st.tuples(NAMES, VALUES), max_size=5)
-LOOKED_UP = st.sampled_from(["x-a", "X-KEY", "host", "Content-Length", "missing", "Traceparent"])
-STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("raw")),
-        st.tuples(st.just("get"), LOOKED_UP),
-        st.tuples(st.just("in"), LOOKED_UP),
-        st.tuples(st.just("set"), LOOKED_UP, st.sampled_from(["new", "2"])),
-        st.tuples(st.just("del"), LOOKED_UP),
-        st.tuples(st.just("encoding"), st.sampled_from(["latin-1", "utf-8"])),
-    ),
-    max_size=6,
-)
+BOTH = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+KEY = "cyc_live_key_of_this_test"
+OURS = [(b"X-Cycles-API-Key", KEY.encode()), (b"User-Agent", b"ours")]
+request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id")
 
 
-def step(headers: Any, kind: str, *arguments: str) -> Any:
-    """Do one thing that an event hook may do with the headers of a request, and return what it sees."""
-    try:
-        if kind == "raw":
-            return headers.raw
-        if kind == "get":
-            return headers[arguments[0]], headers.get(arguments[0])
-        if kind == "in":
-            return arguments[0] in headers
-        if kind == "set":
-            headers[arguments[0]] = arguments[1]
-        elif kind == "del":
-            del headers[arguments[0]]
-        else:
-            headers.encoding = arguments[0]
-    except (KeyError, UnicodeError) as error:
-        return type(error)
-    return None
+def exchange(
+    library: Any, is_async: bool, url: str, *, times: int = 1, content: bytes = b"{}", **options: Any
+) -> Reply:
+    """Send some exchanges over one client of the library, and return the last reply."""
+    if not is_async:
+        with library.Client(**options) as client:
+            blocking = BlockingClient(Endpoint(url), client, connect_timeout_s=60)
+            for _ in range(times - 1):
+                blocking.send("POST", "/v1/x", OURS, content, 60.0)
+            try:
+                return blocking.send("POST", "/v1/x", OURS, content, 60.0)
+            finally:
+                blocking.close()
 
-
-def seen(headers: Any) -> Any:
-    try:
-        return dict(headers), headers.multi_items(), list(headers.values()), len(headers), repr(headers), headers.raw
-    except UnicodeError:
-        return headers.raw
-
-
-@LIBRARIES
-@given(of_client=PAIRS, ours=PAIRS, steps=STEPS, first=st.booleans())
-def test_headers_are_read_and_changed_as_those_of_the_library(
-    library: Any, of_client: Any, ours: Any, steps: list[Any], first: bool
-) -> None:
-    client = SimpleNamespace(headers=library.Headers(of_client))
-    request = Requests(Endpoint("http://x.test"), client, library).make("POST", "/v1/x", ours, b"{}", {})
-    plain = library.Headers(request.headers.raw)
-    assert isinstance(request.headers, library.Headers)
-    if first:  # the headers of a request that a hook has not touched yet
-        assert seen(request.headers) == seen(plain)
-    for kind, *arguments in steps:
-        assert step(request.headers, kind, *arguments) == step(plain, kind, *arguments)
-    for read in (request.headers, copy.deepcopy(request.headers), library.Headers(request.headers)):
-        assert read == plain
-    assert seen(request.headers) == seen(plain)
-    assert pickle.loads(pickle.dumps(request.headers)) == plain
-
-
-@LIBRARIES
-def test_headers_of_the_client_are_sent_but_for_those_that_http11_implies(library: Any) -> None:
-    client = library.Client(headers={"X-Gateway": "g"})
-    requests = Requests(Endpoint("http://x.test"), client, library)
-
-    def sent(content: bytes | None) -> dict[str, str]:
-        return dict(requests.make("POST", "/v1/x", [(b"User-Agent", b"ours")], content, {}).headers)
-
-    expected = {"host": "x.test", "x-gateway": "g", "accept-encoding": "identity", "user-agent": "ours"}
-    assert sent(b"{}") == expected | {"content-length": "2"}
-    assert sent(None) == expected
-    client.headers.update({"Accept": "application/json", "Connection": "close"})
-    assert sent(None) == expected | {"accept": "application/json", "connection": "close"}
-
-
-@LIBRARIES
-@pytest.mark.parametrize("auth", [None, ("user", "pass")])
-def test_only_the_exchanges_that_may_open_a_connection_are_traced(library: Any, auth: Any) -> None:
-    traced: list[bool] = []
-    requests: list[Any] = []
-
-    def see(response: Any) -> None:
-        traced.append("trace" in response.request.extensions)
-        requests.append(response.request)
-
-    async def asee(response: Any) -> None:
-        see(response)
-
-    async def tasks(url: str) -> None:
-        async with library.AsyncClient(auth=auth, event_hooks={"response": [asee]}) as client:
+    async def main() -> Reply:
+        async with library.AsyncClient(**options) as client:
             connections = AsyncClient(Endpoint(url), client, connect_timeout_s=60)
-            for _ in range(3):
-                await connections.send("POST", "/v1/x", [], b"{}", 60.0)
+            for _ in range(times - 1):
+                await connections.send("POST", "/v1/x", OURS, content, 60.0)
+            return await connections.send("POST", "/v1/x", OURS, content, 60.0)
 
-    with Stub(*[ok(b"{}")] * 6) as stub:
-        with library.Client(auth=auth, event_hooks={"response": [see]}) as client:
-            connections = BlockingClient(Endpoint(stub.url), client, connect_timeout_s=60)
-            for _ in range(3):
-                connections.send("POST", "/v1/x", [], b"{}", 60.0)
-        asyncio.run(tasks(stub.url))
-    assert traced == [True, auth is not None, auth is not None] * 2  # with auth, an exchange may be several requests
-    assert not any("trace" in request.extensions for request in requests)  # it would keep the attempt alive
+    return asyncio.run(main())
 
 
-def test_an_async_attempt_that_waits_for_its_connection_has_all_its_time_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main(url: str) -> Reply:
-        looked = asyncio.Event()
-        look = httpx_client._Watch._look
+def hook(see: Callable[[Any], object], is_async: bool) -> Any:
+    """Return an event hook for a client of this kind."""
+    if not is_async:
+        return see
 
-        def looking(watch: Any) -> None:
-            look(watch)
-            looked.set()
+    async def asee(message: Any) -> None:
+        result = see(message)
+        if hasattr(result, "__await__"):
+            await result
 
-        monkeypatch.setattr(httpx_client._Watch, "_look", looking)
-        monkeypatch.setattr(httpx_client._Attempt, "shortest_s", 0.0)  # the first look is at once
-        async with httpx.AsyncClient(limits=httpx.Limits(max_connections=1)) as client:
-            connections = AsyncClient(Endpoint(url), client, connect_timeout_s=60)
-            async with client.stream("GET", url) as held:  # the one connection is in use
-                attempt = asyncio.create_task(connections.send("POST", "/v1/x", [], b"{}", 60.0))
-                async with asyncio.timeout(60):
-                    await looked.wait()
-                assert not attempt.done()
-                await held.aread()
-            return await attempt
-
-    with Stub(ok(b""), ok(b"done")) as stub:
-        assert asyncio.run(main(stub.url)).body == b"done"
+    return asee
 
 
-def test_a_response_that_a_hook_has_closed_is_not_read() -> None:
-    with Stub(ok(b"hello")) as stub, httpx.Client(event_hooks={"response": [httpx.Response.close]}) as client:
+@LIBRARIES
+@BOTH
+def test_headers_of_the_client_are_sent_but_for_those_that_http11_implies(library: Any, is_async: bool) -> None:
+    def sent(headers: dict[str, str], content: bytes = b"{}") -> dict[str, str]:
+        with Stub(ok(b"{}")) as stub:
+            exchange(library, is_async, stub.url, content=content, headers=headers)
+            (request,) = stub.requests
+            return {name: value for name, value in request.headers.items() if name != "host"}
+
+    ours = {"x-gateway": "g", "accept-encoding": "identity", "user-agent": "ours", "x-cycles-api-key": KEY}
+    given = {"X-Gateway": "g", "User-Agent": "theirs", "X-Cycles-API-Key": "theirs", "Content-Length": "7"}
+    assert sent(given) == ours | {"content-length": "2"}
+    assert sent(given, b"") == ours | {"content-length": "0"}
+    changed = {"accept": "application/json", "connection": "close"}
+    assert sent(given | changed) == ours | changed | {"content-length": "2"}
+
+
+@LIBRARIES
+def test_headers_that_the_user_changes_later_are_sent(library: Any) -> None:
+    with Stub(ok(b"{}"), ok(b"{}")) as stub, library.Client(headers={"X-Gateway": "first"}) as client:
         connections = BlockingClient(Endpoint(stub.url), client, connect_timeout_s=60)
-        with pytest.raises(ExchangeError, match="closed"):
-            connections.send("POST", "/v1/x", [], b"{}", 60.0)
+        connections.send("POST", "/v1/x", OURS, b"{}", 60.0)
+        client.headers["X-Gateway"] = "second"
+        connections.send("POST", "/v1/x", OURS, b"{}", 60.0)
+        connections.close()
+        assert [request.headers["x-gateway"] for request in stub.requests] == ["first", "second"]
+
+
+@LIBRARIES
+@BOTH
+def test_a_request_hook_may_read_and_change_what_is_sent(library: Any, is_async: bool) -> None:
+    seen: list[tuple[str, bytes]] = []
+
+    def sign(request: Any) -> None:
+        seen.append((request.headers["x-cycles-api-key"], request.content))
+        request.headers["X-Signature"] = "signed"
+
+    with Stub(ok(b"{}")) as stub:
+        exchange(library, is_async, stub.url, event_hooks={"request": [hook(sign, is_async)]})
+        assert stub.requests[0].headers["x-signature"] == "signed"
+    assert seen == [(KEY, b"{}")]
+
+
+@LIBRARIES
+@BOTH
+def test_a_hook_that_reads_the_response_leaves_it_to_the_sdk(library: Any, is_async: bool) -> None:
+    def read(response: Any) -> Any:
+        return response.aread() if is_async else response.read()
+
+    with Stub(ok(b"hello")) as stub:
+        reply = exchange(library, is_async, stub.url, event_hooks={"response": [hook(read, is_async)]})
+    assert reply.body == b"hello"
+
+
+@BOTH
+def test_a_response_that_a_hook_has_closed_is_broken(is_async: bool) -> None:
+    def close(response: Any) -> Any:
+        return response.aclose() if is_async else response.close()
+
+    with Stub(ok(b"hello")) as stub, pytest.raises(ExchangeError, match="closed") as caught:
+        exchange(httpx, is_async, stub.url, event_hooks={"response": [hook(close, is_async)]})
+    assert (caught.value.kind, caught.value.request_sent) == (FailureKind.BROKEN, True)
+
+
+class OddError(Exception):
+    """An exception that no library knows."""
+
+
+@LIBRARIES
+@BOTH
+@pytest.mark.parametrize("raised", [OddError("odd"), KeyError("odd"), TypeError("odd")], ids=lambda each: repr(each))
+def test_any_exception_of_a_hook_is_an_exchange_error(library: Any, is_async: bool, raised: Exception) -> None:
+    def fail(_: Any) -> None:
+        raise raised
+
+    with Stub(ok(b"{}")) as stub, pytest.raises(ExchangeError, match="odd") as caught:
+        exchange(library, is_async, stub.url, event_hooks={"response": [hook(fail, is_async)]})
+    assert (caught.value.kind, caught.value.request_sent) == (FailureKind.BROKEN, True)
+    assert caught.value.__cause__ is raised
+
+
+@LIBRARIES
+@BOTH
+def test_a_hook_that_raises_for_the_status_gives_the_key_to_no_error(library: Any, is_async: bool) -> None:
+    def fail(response: Any) -> None:
+        response.raise_for_status()
+
+    with Stub(ok(b"{}", 503)) as stub, pytest.raises(ExchangeError, match="503") as caught:
+        exchange(library, is_async, stub.url, event_hooks={"response": [hook(fail, is_async)]})
+    cause: Any = caught.value.__cause__
+    assert isinstance(cause, library.HTTPStatusError)
+    assert "x-cycles-api-key" not in cause.request.headers
+    assert "x-cycles-api-key" not in cause.response.request.headers
+
+
+@LIBRARIES
+@BOTH
+def test_an_auth_flow_may_send_several_requests(library: Any, is_async: bool) -> None:
+    challenge = ok(b"", 401, [("WWW-Authenticate", 'Digest realm="r", nonce="n", qop="auth"')])
+    with Stub(challenge, ok(b"done")) as stub:
+        reply = exchange(library, is_async, stub.url, auth=library.DigestAuth("user", "pass"))
+        assert [request.headers.get("authorization", "")[:6] for request in stub.requests] == ["", "Digest"]
+    assert reply.body == b"done"
+
+
+@LIBRARIES
+@BOTH
+@pytest.mark.parametrize("auth", [None, ("user", "pass")])
+def test_a_request_outlives_its_attempt_without_a_trace(library: Any, is_async: bool, auth: Any) -> None:
+    requests: list[Any] = []
+    with Stub(*[ok(b"{}")] * 3) as stub:
+        see = hook(lambda response: requests.append(response.request), is_async)
+        exchange(library, is_async, stub.url, times=3, auth=auth, event_hooks={"response": [see]})
+    assert len(requests) == 3
+    assert not any("trace" in request.extensions for request in requests)
+
+
+@BOTH
+def test_a_hook_runs_in_the_context_of_the_call(is_async: bool) -> None:
+    seen: list[str] = []
+    token = request_id.set("of this call")
+    try:
+        with Stub(ok(b"{}")) as stub:
+            see = hook(lambda _: seen.append(request_id.get()), is_async)
+            exchange(httpx, is_async, stub.url, event_hooks={"request": [see]})
+    finally:
+        request_id.reset(token)
+    assert seen == ["of this call"]
+
+
+@BOTH
+def test_the_timeouts_of_the_users_client_are_not_used(is_async: bool) -> None:
+    with Stub(ok(b"hello")) as stub:
+        assert exchange(httpx, is_async, stub.url, timeout=1e-6).body == b"hello"

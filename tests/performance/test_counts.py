@@ -143,7 +143,7 @@ def test_an_async_guard_makes_no_task_and_leaves_no_timer(client: cycles.Cycles,
 
 def test_hundreds_of_live_guards_share_the_same_few_threads(in_memory: cycles.Cycles, started: list[str]) -> None:
     guards = [in_memory.reserve(ESTIMATE, action=ACTION).acquire() for _ in range(500)]
-    assert len(started) <= 1
+    assert len(started) <= 2  # the timer, and the thread of requests over a user's client
     for guard in guards:
         guard.commit(ACTUAL)
 
