@@ -51,6 +51,24 @@ def _upstreams(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     return found
 
 
+def _hosts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> frozenset[str]:
+    if not values:
+        return frozenset()
+    from cycles.proxy._hosts import normalized_host
+
+    found = set()
+    for text in values:
+        try:
+            found.add(normalized_host(text))
+        except ValueError:
+            raise click.BadParameter(
+                f"{text!r:.80} is not a host name; write it like chatgpt.com, without scheme, port, path or wildcard",
+                ctx,
+                param,
+            ) from None
+    return frozenset(found)
+
+
 def _unknown_model(ctx: click.Context, param: click.Parameter, value: str) -> cycles.Amount | None:
     if value == "refuse":
         return None
@@ -87,6 +105,13 @@ _OPTIONS: Final = (
     click.option("--keep", metavar="NAME", help="Keep that ledger in a file, where the spend of runs adds up."),
     click.option(
         "--upstream", metavar="PROVIDER=URL", multiple=True, callback=_upstreams, help="Where requests are sent."
+    ),
+    click.option(
+        "--allow-host",
+        metavar="HOST",
+        multiple=True,
+        callback=_hosts,
+        help="Pass connections to this host of a provider, uncharged; may be repeated.",
     ),
     click.option("--prices", metavar="FILE", help="Prices in JSON or TOML that override the installed ones."),
     subject_option,
@@ -148,6 +173,7 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None) -> Ru
     if missing:
         raise cycles.ConfigurationError(f"{missing[0]} is not installed: run pip install 'cycles-sdk[proxy]'")
     from cycles.providers._meter import behind_proxy
+    from cycles.proxy._caller_proxy import caller_proxy
     from cycles.proxy._ledger import open_ledger
     from cycles.proxy._prompts import Prompt, has_terminal, warn_at
     from cycles.proxy._run import Run
@@ -162,6 +188,9 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None) -> Ru
         unmetered=options["unmetered"],
         wait=options["wait"],
         key=key,
+        tunnel=options["tunnel"],
+        allowed=options["allow_host"],
+        caller=caller_proxy(os.environ),
     )
     approval: dict[str, Any] = {}
     if options["ask_at"] is not None:

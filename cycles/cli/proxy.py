@@ -42,6 +42,7 @@ def _address(ctx: click.Context, param: click.Parameter, value: str) -> tuple[st
 @click.option(
     "--proxy-key", metavar="KEY", envvar="CYCLES_PROXY_KEY", help="The key that requests need; required off loopback."
 )
+@click.option("--tunnel", is_flag=True, help="Also be an HTTPS proxy: reject connections that would not be charged.")
 @proxy_options
 def command(cli: Cli, listen: tuple[str, int], proxy_key: str | None, **options: Any) -> int:
     """Serve the proxy of `cycles run` until SIGTERM or Ctrl-C."""

@@ -17,6 +17,7 @@ from cycles.cli._proxying import make_run, proxy_options
 
 @frame.command("run", context_settings={"allow_interspersed_args": False})
 @proxy_options
+@click.option("--no-tunnel", "tunnel", is_flag=True, flag_value=False, default=True, help="Leave HTTPS_PROXY as it is.")
 @click.option("--no-cycles-env", is_flag=True, help="Leave CYCLES_* unset for the command.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND [ARGUMENTS]...")
 def command(cli: Cli, arguments: tuple[str, ...], no_cycles_env: bool, **options: Any) -> int:

@@ -29,7 +29,7 @@ def with_key(url: str, key: str | None) -> str:
 def route_variables(url: str, key: str | None, environ: Mapping[str, str], settings: ProxySettings) -> dict[str, str]:
     """Return the variables of the routes."""
     prefix = with_key(url, key)
-    return {**base_urls(prefix, environ, settings.named), "CYCLES_PROXY_URL": prefix}
+    return {**base_urls(prefix, environ, settings.flagged), "CYCLES_PROXY_URL": prefix}
 
 
 def tunnel_variables(url: str, key: str | None) -> dict[str, str]:

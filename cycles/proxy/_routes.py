@@ -263,7 +263,7 @@ def base_urls(prefix: str, present: Collection[str], routes: Collection[str]) ->
     Args:
         prefix: The address of the proxy, with the secret.
         present: The variables that are set already.
-        routes: The routes that have an upstream because the user named it.
+        routes: The routes that `--upstream` names.
     """
     return {
         variable: f"{prefix}/{route.name}{suffix}"

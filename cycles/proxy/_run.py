@@ -121,8 +121,10 @@ class Run:
         self._ledger.close()
         document = totals.document(took, status)
         lines = [*notes, totals.line(took, self._ledger.budget)]
-        if not totals.requests and not notes:
+        hosts = totals.host_lines(captures=False)
+        if not totals.requests and not notes and not hosts:
             lines.append("no call reached the proxy: the command may set its base URL itself")
+        lines += hosts
         lines += [f"not metered: {count} to {path}" for path, count in totals.paths.items()]
         if other is not None:
             lines.append(other)

@@ -20,8 +20,10 @@ from cycles._flows.run_limit import RunLimit
 from cycles._http.exchange import tls_context
 from cycles.embedded.serve import bound
 from cycles.proxy._app import App
+from cycles.proxy._caller_proxy import CallerProxy
 from cycles.proxy._clients import UpstreamClient
 from cycles.proxy._settings import ProxySettings
+from cycles.proxy._targets import is_loopback
 
 START_S: Final = 10.0
 KEEP_ALIVE_S: Final = 75
@@ -51,7 +53,14 @@ class ProxyServer:
     ) -> None:
         timeout = httpx.Timeout(None, connect=CONNECT_S)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        self._upstream = UpstreamClient(verify=tls_context(), timeout=timeout, limits=limits, follow_redirects=False)
+        context = tls_context()
+        self._upstream = UpstreamClient(
+            verify=context,
+            timeout=timeout,
+            limits=limits,
+            follow_redirects=False,
+            mounts=_mounts(settings.caller, context, limits),
+        )
         callbacks: dict[str, Any] = {"on_denied": on_denied, "on_settled": self._see_limit}
         self.app = App(settings, client, self._upstream, **callbacks, forwarding=forwarding)
         self._clients = [client] if forwarding is None else [client, forwarding]
@@ -59,6 +68,7 @@ class ProxyServer:
         if self._limit is not None:
             for each in self._clients:
                 each._runtime().channel.soft_limits.add(partial(_used, self._limit))
+        self._settings = settings
         self._server: Any = None
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
@@ -77,8 +87,10 @@ class ProxyServer:
 
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses with their query: a key may be there
         sock = bound(host, port, "pass another address with --listen")
+        http: Any = self._protocol(host)
         config = uvicorn.Config(
             self.app,
+            http=http,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -97,6 +109,25 @@ class ProxyServer:
             raise ConfigurationError(f"the proxy did not start within {START_S:g} s on {host}:{port}; try again")
         found, number = sock.getsockname()[:2]
         return f"http://[{found}]:{number}" if ":" in found else f"http://{found}:{number}"
+
+    def _protocol(self, host: str) -> Any:
+        """Return the class of the connections: HTTP, and tunnels if they are accepted."""
+        from uvicorn.protocols.http.h11_impl import H11Protocol
+
+        from cycles.proxy._tunnel import FirstBytes, Tunnels, key_matches
+
+        settings = self._settings
+        if not settings.tunnel:
+            return H11Protocol
+        key = settings.key
+        tunnels = Tunnels(
+            self.app.totals,
+            keys=None if key is None else partial(key_matches, key=key),
+            allowed=settings.allowed,
+            caller=settings.caller,
+            local=settings.local_ports if settings.sealed or not is_loopback(host) else None,
+        )
+        return partial(FirstBytes, tunnels)
 
     def _run(self, sock: socket.socket) -> None:
         if self._limit is None:
@@ -121,6 +152,13 @@ class ProxyServer:
             self._server.should_exit = True
             self._thread.join()
             self._thread = None
+
+
+def _mounts(caller: CallerProxy | None, context: Any, limits: httpx.Limits) -> dict[str, httpx.AsyncHTTPTransport]:
+    """Return how https requests are sent through the caller's proxy; httpx reads the environment for the others."""
+    if caller is None:
+        return {}
+    return {"https://": httpx.AsyncHTTPTransport(verify=context, limits=limits, proxy=caller.url)}
 
 
 class _RunUsed(Used):

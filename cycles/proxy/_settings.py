@@ -14,6 +14,7 @@ from attrs import field, frozen
 from cycles._core.amounts import Amount
 from cycles._errors import ConfigurationError, InvalidRequestError
 from cycles.prices import PriceBook
+from cycles.proxy._caller_proxy import CallerProxy
 from cycles.proxy._routes import ROUTES, Route
 
 
@@ -24,6 +25,7 @@ class ProxySettings:
     Attributes:
         upstreams: Base URL of each route that the user named, or that its provider has for all users.
         named: The routes whose upstream the user named; requests to their hosts go there too.
+        flagged: Those of them that `--upstream` named.
         mounts: The part of a path that the base URL of a route contains, if it is not that of the table.
         prices: The price book.
         subject: Subject fields of each reservation.
@@ -33,13 +35,16 @@ class ProxySettings:
         wait: Seconds to wait for budget that other requests may release.
         tunnel: Whether CONNECT is accepted.
         allowed: Hosts of providers that are tunnelled, and not charged.
+        caller: The proxy that the caller has configured, for tunnels and requests upstream.
         sealed: Whether the program has no other network.
+        local_ports: The ports of this machine that tunnels of a sealed program, or of another machine, may reach.
         key: The first segment of each path, or the header `X-Cycles-Proxy-Key`; None: no key is needed.
     """
 
     upstreams: Mapping[str, str]
     prices: PriceBook
     named: frozenset[str] = frozenset()
+    flagged: frozenset[str] = frozenset()
     mounts: Mapping[str, str] = field(factory=dict)
     subject: Mapping[str, str] = field(factory=dict)
     max_output_tokens: int | None = None
@@ -48,12 +53,14 @@ class ProxySettings:
     wait: float | None = None
     tunnel: bool = False
     allowed: frozenset[str] = frozenset()
+    caller: CallerProxy | None = None
     sealed: bool = False
+    local_ports: frozenset[int] = frozenset()
     key: str | None = field(default=None, repr=False)
 
 
 def upstreams_of(given: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings `upstreams`, `named` and `mounts`.
+    """Return the settings `upstreams`, `named`, `flagged` and `mounts`.
 
     The upstream of a route is what a flag says, then what a variable of its SDKs holds, then the provider's own.
 
@@ -74,7 +81,7 @@ def upstreams_of(given: Mapping[str, str], environ: Mapping[str, str]) -> dict[s
             mounts[name] = mount
         if source is not None:
             named.add(name)
-    return {"upstreams": upstreams, "named": frozenset(named), "mounts": mounts}
+    return {"upstreams": upstreams, "named": frozenset(named), "flagged": frozenset(given), "mounts": mounts}
 
 
 def _upstream_of(route: Route, given: str | None, environ: Mapping[str, str]) -> tuple[str | None, str | None, str]:

@@ -9,6 +9,7 @@ from attrs import Factory, define
 
 from cycles._core.amounts import Amount
 from cycles.providers._call import Call
+from cycles.proxy._routes import route_of_host
 
 MOST_IDS: Final = 10_000
 _DECIMALS: Final = 4
@@ -28,6 +29,11 @@ class Totals:
         spent: Microcents of all calls.
         models: By model, the number of calls and microcents.
         paths: Unmetered paths, with the number of requests.
+        rejected_hosts: Hosts to which tunnels were rejected, and how often.
+        allowed_hosts: Hosts of providers to which tunnels were allowed, and how often.
+        captured: Captured hosts, with the number of their requests.
+        untrusted: Captured hosts whose certificate the program rejected, and how often.
+        sealed: How the program's network was sealed; None: it was not.
         reservations: Ids of the reservations, at most `MOST_IDS`.
     """
 
@@ -40,6 +46,11 @@ class Totals:
     spent: int = 0
     models: dict[str, list[int]] = Factory(dict)
     paths: Counter[str] = Factory(Counter)
+    rejected_hosts: Counter[str] = Factory(Counter)
+    allowed_hosts: Counter[str] = Factory(Counter)
+    captured: Counter[str] = Factory(Counter)
+    untrusted: Counter[str] = Factory(Counter)
+    sealed: str | None = None
     reservations: set[str] = Factory(set)
     _unsettled: list[Any] = Factory(list)
 
@@ -83,6 +94,10 @@ class Totals:
                 model: {"calls": calls, "spent": _amount(spent)}
                 for model, (calls, spent) in sorted(self.models.items())
             },
+            "rejected_hosts": dict(self.rejected_hosts + self.untrusted),
+            "allowed_hosts": dict(self.allowed_hosts),
+            "captured": dict(self.captured),
+            "sealed": self.sealed,
             "seconds": round(seconds, 3),
             "exit": exit_status,
         }
@@ -102,6 +117,26 @@ class Totals:
             _duration(seconds),
         ]
         return ", ".join(parts)
+
+    def host_lines(self, *, captures: bool) -> list[str]:
+        """Return a line for each host with connections that were not charged or failed.
+
+        Args:
+            captures: Whether hosts of routes are captured already.
+        """
+        lines = []
+        for host, count in self.rejected_hosts.most_common():
+            remedy = "--capture" if route_of_host(host) is not None and not captures else f"--allow-host {host}"
+            lines.append(f"rejected: {_connections(count)} to {host}, which would not be charged; pass {remedy}")
+        for host, count in self.untrusted.most_common():
+            lines.append(f"rejected: {_connections(count)} to {host}: the program trusts no certificate of this run")
+        for host, count in self.allowed_hosts.most_common():
+            lines.append(f"not charged: {_connections(count)} to {host} (--allow-host)")
+        return lines
+
+
+def _connections(count: int) -> str:
+    return f"{count} {'connection' if count == 1 else 'connections'}"
 
 
 def _amount(microcents: int) -> dict[str, Any]:

@@ -58,6 +58,21 @@ def test_it_prints_lines_to_export(provider: FakeProvider) -> None:
     assert "0 calls, $0.00 of $1.00 spent" in err
 
 
+def test_with_tunnel_it_also_prints_the_variables_of_the_tunnel_without_the_key(
+    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CYCLES_PROXY_KEY", "proxy-secret")
+    process = start("proxy", "--listen", "127.0.0.1:0", "--budget", "1USD", "--tunnel", *upstreams(provider))
+    assert process.stdout is not None
+    lines = [process.stdout.readline().strip() for _ in range(len(VARIABLES) + 4)]
+    assert lines[0].startswith('export OPENAI_BASE_URL="http://127.0.0.1:')
+    assert lines[-3].startswith('export HTTPS_PROXY="http://cycles:$CYCLES_PROXY_KEY@127.0.0.1:')
+    assert lines[-1] == 'export NODE_USE_ENV_PROXY="1"'
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert "proxy-secret" not in "".join(lines) + out + err
+
+
 def test_another_address_needs_a_key_which_is_never_printed(
     provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

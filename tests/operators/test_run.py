@@ -11,7 +11,7 @@ import pytest
 import cycles
 from cycles.testing import FakeProvider
 from tests.operators.kit import ROOT, environment, processes, run_process
-from tests.operators.running import GPT_4O, PACKAGES, USED, VENV, agent, summary, upstreams
+from tests.operators.running import GPT_4O, PACKAGES, USED, VARIABLES, VENV, agent, read_line, start, summary, upstreams
 
 pytestmark = processes
 
@@ -214,6 +214,12 @@ def test_a_wrong_file_of_prices_says_what_is_wrong(tmp_path: Path, content: str,
         (["--budget", "1USD", "--upstream", "openai=ftp://x", "--", "true"], "is not an http or https address"),
         (["--budget", "1USD", "--upstream", "openai=https://", "--", "true"], "is not an http or https address"),
         (["--budget", "1USD", "--upstream", "openai=http://x:99999", "--", "true"], "is not an http or https address"),
+        (["--budget", "1USD", "--upstream", "cohere=http://x", "--", "true"], "is not PROVIDER=URL"),
+        (["--budget", "1USD", "--allow-host", "https://x.com", "--", "true"], "is not a host name; write it like"),
+        (["--budget", "1USD", "--allow-host", "x.com:443", "--", "true"], "is not a host name"),
+        (["--budget", "1USD", "--allow-host", "x.com/a", "--", "true"], "is not a host name"),
+        (["--budget", "1USD", "--allow-host", "*.x.com", "--", "true"], "is not a host name"),
+        (["--budget", "1USD", "--allow-host", "", "--", "true"], "is not a host name"),
         (["--budget", "1USD", "--unknown-model", "maybe", "--", "true"], "neither refuse nor allow=AMOUNT"),
         (["--budget", "1USD", "--prices", "/no/file", "--", "true"], "cannot be read"),
     ],
@@ -222,6 +228,70 @@ def test_wrong_usage_exits_2_before_the_command_is_started(arguments: list[str],
     ran = run_process("run", *arguments)
     assert (ran.status, ran.out) == (2, "")
     assert says in ran.err
+
+
+def test_a_socks_proxy_of_the_caller_exits_2(provider: FakeProvider) -> None:
+    env = environment(ALL_PROXY="socks5://127.0.0.1:1080")
+    ran = run_process("run", "--budget", "1USD", *upstreams(provider), "--", "echo", "started", env=env)
+    assert (ran.status, ran.out) == (2, "")
+    assert "ALL_PROXY is a socks5:// proxy, which is not supported: set it to an http://" in ran.err
+
+
+def test_the_command_gets_the_variables_of_every_route_and_of_the_tunnel(provider: FakeProvider) -> None:
+    env = environment(NO_PROXY="a.example,.openai.com", AZURE_API_BASE="https://my.openai.azure.com")
+    ran = run_process("run", "--budget", "1USD", *agent("environment"), env=env)
+    found = dict(line.split("=", 1) for line in ran.out.splitlines())
+    proxy = found["CYCLES_PROXY_URL"]
+    assert {name: found[name] for name in VARIABLES} == {name: proxy + path for name, path in VARIABLES.items()}
+    assert found["AZURE_API_BASE"] == f"{proxy}/azure"
+    assert not {"AZURE_OPENAI_ENDPOINT", "OLLAMA_HOST", "OLLAMA_API_BASE"} & set(found)
+    address, _, secret = proxy.removeprefix("http://").partition("/")
+    assert found["HTTPS_PROXY"] == found["https_proxy"] == f"http://cycles:{secret}@{address}"
+    assert found["NODE_USE_ENV_PROXY"] == "1"
+    assert found["NO_PROXY"] == "a.example,127.0.0.1,localhost"
+    ran = run_process(
+        "run", "--budget", "1USD", "--no-tunnel", "--upstream", "ollama=http://o", *agent("environment"), env=env
+    )
+    found = dict(line.split("=", 1) for line in ran.out.splitlines())
+    assert not {"HTTPS_PROXY", "https_proxy", "NODE_USE_ENV_PROXY"} & set(found)
+    assert found["NO_PROXY"] == "a.example,.openai.com,127.0.0.1,localhost"
+    assert found["OLLAMA_HOST"] == f"{found['CYCLES_PROXY_URL']}/ollama"
+
+
+def test_a_program_that_ignores_the_variables_is_rejected_and_named(provider: FakeProvider) -> None:
+    code = (
+        "import urllib.request\n"
+        "try: urllib.request.urlopen('https://api.openai.com/v1/models')\n"
+        "except OSError as error: print(error)"
+    )
+    ran = run_process("run", "--budget", "1USD", *upstreams(provider), "--", sys.executable, "-c", code)
+    assert "403 Cycles rejected a connection to api.openai.com" in ran.out
+    assert "rejected: 1 connection to api.openai.com, which would not be charged; pass --capture" in ran.err
+    assert "no call reached the proxy" not in ran.err
+    document = summary(run_process("run", "--budget", "1USD", "--json", "--", sys.executable, "-c", code))
+    assert document["rejected_hosts"] == {"api.openai.com": 1}
+    assert (document["allowed_hosts"], document["captured"], document["sealed"]) == ({}, {}, None)
+
+
+def test_a_run_that_is_killed_ends_its_tunnels() -> None:
+    code = (
+        "import base64, os, socket, urllib.parse\n"
+        "proxy = urllib.parse.urlsplit(os.environ['HTTPS_PROXY'])\n"
+        "listener = socket.create_server(('127.0.0.1', 0))\n"
+        "near = socket.create_connection((proxy.hostname, proxy.port))\n"
+        "pair = base64.b64encode(f'cycles:{proxy.password}'.encode()).decode()\n"
+        "target = f'127.0.0.1:{listener.getsockname()[1]}'\n"
+        "near.sendall(f'CONNECT {target} HTTP/1.1\\r\\nProxy-Authorization: Basic {pair}\\r\\n\\r\\n'.encode())\n"
+        "far, _ = listener.accept()\n"
+        "near.recv(1000)\n"
+        "print('open', flush=True)\n"
+        "far.recv(1) or near.recv(1) or print('ended', flush=True)"
+    )
+    process = start("run", "--budget", "1USD", "--", sys.executable, "-c", code)
+    assert read_line(process) == "open\n"
+    process.kill()
+    assert read_line(process) == "ended\n"
+    process.communicate(timeout=60)
 
 
 def test_warn_at_prints_one_line_when_that_much_is_used(

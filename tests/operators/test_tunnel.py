@@ -1,0 +1,340 @@
+"""Tunnels through the proxy: what is rejected, what passes unread, and how connections end."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import threading
+from typing import Any
+
+import httpx
+import pytest
+
+import cycles
+from cycles.proxy._caller_proxy import caller_proxy
+from cycles.proxy._hosts import normalized_host
+from cycles.proxy._routes import covers_provider, is_provider, route_of_host
+from tests.operators.proxying import EXACT, KEY, USED, Place, proxied
+from tests.operators.tunnels import authorization, echo, listening, opened, read_head, rest_of, send_connect
+from tests.support.waiting import until
+
+REJECTED = "HTTP/1.1 403 Cycles rejected a connection to"
+
+
+def _status(place: Place, target: str, headers: str | None = None) -> tuple[str, str]:
+    with opened(place) as connection:
+        line, body = send_connect(connection, target, headers)
+        return line, (body + rest_of(connection)).decode()
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        ("api.openai.com:443", "api.openai.com"),
+        ("API.OpenAI.com:443", "api.openai.com"),
+        ("api.openai.com.:8443", "api.openai.com"),
+        ("eu.api.openai.com:443", "eu.api.openai.com"),
+        ("us-east5-aiplatform.googleapis.com:443", "us-east5-aiplatform.googleapis.com"),
+        ("my.openai.azure.com:443", "my.openai.azure.com"),
+    ],
+)
+def test_a_host_of_a_route_is_rejected_and_the_message_says_what_to_set(target: str, host: str) -> None:
+    with proxied(tunnel=True) as place:
+        line, body = _status(place, target)
+        assert line == f"{REJECTED} {host}"
+        variable = next(iter(route_of_host(host).variables))  # type: ignore[union-attr]
+        assert body.strip() == (
+            f"calls to {host} would not be charged; set {variable}, or pass --capture or --allow-host {host}"
+        )
+        assert place.proxy.app.totals.rejected_hosts == {host: 1}
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["api.cohere.com", "chatgpt.com", "bedrock-runtime.us-east-1.amazonaws.com", "dashscope-intl.aliyuncs.com"],
+)
+def test_a_provider_without_a_route_is_rejected(host: str) -> None:
+    with proxied(tunnel=True) as place:
+        line, body = _status(place, f"{host}:443")
+        assert line == f"{REJECTED} {host}"
+        assert body.strip() == f"calls to {host} would not be charged; pass --allow-host {host}"
+
+
+@pytest.mark.parametrize("target", ["8.8.8.8:443", "[2001:4860:4860::8888]:443", "134744072:443", "0x08080808:443"])
+def test_an_address_that_is_not_private_is_rejected(target: str) -> None:
+    with proxied(tunnel=True) as place:
+        line, body = _status(place, target)
+        assert line.startswith(REJECTED)
+        assert "use a host name, or pass --allow-host" in body
+
+
+def test_other_hosts_of_the_same_companies_are_not_providers() -> None:
+    for host in ("storage.googleapis.com", "github.com", "openai.com", "s3.us-east-1.amazonaws.com", "pypi.org"):
+        assert not is_provider(host)
+
+
+def test_a_rejected_host_beside_charged_calls_is_in_the_summary() -> None:
+    with proxied(tunnel=True) as place:
+        place.provider.reply(usage=USED)
+        assert place.post().status_code == 200
+        for _ in range(2):
+            _status(place, "api.openai.com:443")
+        totals = place.proxy.app.totals
+        assert totals.spent == EXACT
+        assert totals.document(1.0, 0)["rejected_hosts"] == {"api.openai.com": 2}
+        assert totals.host_lines(captures=False) == [
+            "rejected: 2 connections to api.openai.com, which would not be charged; pass --capture"
+        ]
+
+
+@pytest.mark.parametrize("headers", ["", "Proxy-Authorization: Basic !!!\r\n", authorization("wrong")])
+def test_without_the_key_a_tunnel_is_407(headers: str) -> None:
+    with proxied(tunnel=True) as place, listening(echo) as port:
+        line, body = _status(place, f"127.0.0.1:{port}", headers)
+        assert line == "HTTP/1.1 407 Proxy Authentication Required"
+        assert "the password of HTTPS_PROXY" in body
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers"),
+    [
+        ("CONNECT example.com HTTP/1.1", ""),
+        ("CONNECT example.com:0 HTTP/1.1", ""),
+        ("CONNECT example.com:70000 HTTP/1.1", ""),
+        ("CONNECT example.com:x HTTP/1.1", ""),
+        ("CONNECT http://example.com:80 HTTP/1.1", ""),
+        ("CONNECT :443 HTTP/1.1", ""),
+        ("CONNECT exa%6dple.com:443 HTTP/1.1", ""),
+        ("CONNECT example.com:443", ""),
+        ("CONNECT example.com:443 HTTP/1.1", "Content-Length: 5\r\n"),
+        ("CONNECT example.com:443 HTTP/1.1", "Transfer-Encoding: chunked\r\n"),
+        ("CONNECT example.com:443 HTTP/1.1", "no header\r\n"),
+        ("CONNECT example.com:443 HTTP/1.1", "X: y\r\n" * 17_000),
+    ],
+)
+def test_a_malformed_connect_is_400_and_ends_that_connection_only(request_line: str, headers: str) -> None:
+    with proxied(tunnel=True) as place:
+        place.provider.reply(usage=USED)
+        with opened(place) as connection:
+            connection.sendall(f"{request_line}\r\n{authorization()}{headers}\r\nhello".encode())
+            line, _ = read_head(connection)
+            rest_of(connection)
+        assert line == "HTTP/1.1 400 Bad Request"
+        assert place.post().status_code == 200
+
+
+def test_a_head_that_arrives_byte_by_byte_and_bytes_that_follow_it_immediately_are_kept() -> None:
+    with proxied(tunnel=True) as place, listening(echo) as port, opened(place) as connection:
+        head = f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n{authorization()}\r\n".encode()
+        for index in range(len(head) - 1):
+            connection.sendall(head[index : index + 1])
+        connection.sendall(head[-1:] + b"early")
+        line, rest = read_head(connection)
+        assert line.startswith("HTTP/1.1 200")
+        while len(rest) < 5:
+            rest += connection.recv(100)
+        assert rest == b"early"
+
+
+def test_a_target_that_cannot_be_connected_is_502_with_its_reason() -> None:
+    with proxied(tunnel=True) as place:
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            port = unused.getsockname()[1]
+        line, body = _status(place, f"127.0.0.1:{port}")
+        assert line == "HTTP/1.1 502 Bad Gateway"
+        assert "refused" in body.lower()
+
+
+def test_a_tunnel_of_100_mb_has_the_same_bytes() -> None:
+    block = os.urandom(1 << 20)
+    sent, received = hashlib.sha256(), hashlib.sha256()
+    with proxied(tunnel=True) as place, listening(echo) as port, opened(place) as connection:
+        send_connect(connection, f"127.0.0.1:{port}")
+
+        def write() -> None:
+            for _ in range(100):
+                sent.update(block)
+                connection.sendall(block)
+            connection.shutdown(socket.SHUT_WR)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        count = 0
+        while part := connection.recv(1 << 18):
+            received.update(part)
+            count += len(part)
+        writer.join()
+        sent.update(b"<end>")
+        assert count == (100 << 20) + 5
+        assert received.digest() == sent.digest()
+
+
+def test_200_tunnels_at_the_same_time() -> None:
+    with proxied(tunnel=True) as place, listening(echo) as port:
+        connections = [opened(place) for _ in range(200)]
+        for connection in connections:
+            assert send_connect(connection, f"127.0.0.1:{port}")[0].startswith("HTTP/1.1 200")
+        for number, connection in enumerate(connections):
+            connection.sendall(b"%d" % number)
+            connection.shutdown(socket.SHUT_WR)
+        for number, connection in enumerate(connections):
+            assert rest_of(connection) == b"%d<end>" % number
+            connection.close()
+
+
+def test_a_half_closed_tunnel_still_receives() -> None:
+    received: list[bytes] = []
+
+    def later(connection: socket.socket) -> None:
+        received.append(rest_of(connection))
+        connection.sendall(b"bye")
+
+    with proxied(tunnel=True) as place, listening(later) as port, opened(place) as connection:
+        send_connect(connection, f"127.0.0.1:{port}")
+        connection.sendall(b"hello")
+        connection.shutdown(socket.SHUT_WR)
+        assert rest_of(connection) == b"bye"
+        assert received == [b"hello"]
+
+
+def test_a_target_that_ends_first_still_receives() -> None:
+    received: list[bytes] = []
+
+    def first(connection: socket.socket) -> None:
+        connection.sendall(b"bye")
+        connection.shutdown(socket.SHUT_WR)
+        received.append(rest_of(connection))
+
+    with proxied(tunnel=True) as place, listening(first) as port, opened(place) as connection:
+        _, rest = send_connect(connection, f"127.0.0.1:{port}")
+        assert rest + rest_of(connection) == b"bye"
+        connection.sendall(b"hello")
+        connection.shutdown(socket.SHUT_WR)
+        until(lambda: received == [b"hello"])
+
+
+def test_a_tunnel_that_is_open_does_not_keep_the_proxy_from_stopping() -> None:
+    with proxied(tunnel=True) as place, listening(echo) as port, opened(place) as connection:
+        send_connect(connection, f"127.0.0.1:{port}")
+        place.proxy.stop(60)
+        with pytest.raises(ConnectionError):
+            connection.recv(1)
+
+
+def test_an_allowed_host_is_tunnelled_and_named_as_not_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve = socket.getaddrinfo
+
+    def resolved(host: Any, *args: Any, **options: Any) -> Any:
+        return resolve("127.0.0.1" if host == "chatgpt.com" else host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    allowed = frozenset({"chatgpt.com"})
+    with proxied(tunnel=True, allowed=allowed) as place, listening(echo) as port, opened(place) as connection:
+        assert send_connect(connection, f"ChatGPT.com:{port}")[0].startswith("HTTP/1.1 200")
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
+        totals = place.proxy.app.totals
+        assert totals.allowed_hosts == {"chatgpt.com": 1}
+        assert totals.host_lines(captures=False) == ["not charged: 1 connection to chatgpt.com (--allow-host)"]
+
+
+def _caller(requests: list[str], status: str = "200 OK") -> Any:
+    """Return a proxy of the caller that notes requests and connects loopback for any name."""
+
+    def serve(connection: socket.socket) -> None:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += connection.recv(65536)
+        requests.append(data.decode())
+        connection.sendall(f"HTTP/1.1 {status}\r\n\r\n".encode())
+        if status.startswith("2"):
+            echo(connection)
+
+    return serve
+
+
+def test_tunnels_go_through_the_proxy_of_the_caller() -> None:
+    requests: list[str] = []
+    with listening(_caller(requests)) as port:
+        caller = caller_proxy({"HTTPS_PROXY": f"http://me:p%40ss@127.0.0.1:{port}", "NO_PROXY": "127.0.0.1"})
+        with proxied(tunnel=True, caller=caller) as place, opened(place) as connection:
+            assert send_connect(connection, "far.example:443")[0].startswith("HTTP/1.1 200")
+            connection.sendall(b"x")
+            assert connection.recv(1) == b"x"
+    assert requests[0].startswith("CONNECT far.example:443 HTTP/1.1\r\n")
+    assert "Proxy-Authorization: Basic bWU6cEBzcw==" in requests[0]
+
+
+def test_a_proxy_of_the_caller_that_rejects_is_502_with_its_status() -> None:
+    with listening(_caller([], "407 Who are you")) as port:
+        caller = caller_proxy({"HTTPS_PROXY": f"127.0.0.1:{port}"})
+        with proxied(tunnel=True, caller=caller) as place:
+            line, body = _status(place, "far.example:443")
+    assert line == "HTTP/1.1 502 Bad Gateway"
+    assert "407 Who are you" in body
+
+
+def test_hosts_that_the_caller_excludes_are_connected_directly() -> None:
+    caller = caller_proxy({"ALL_PROXY": "http://127.0.0.1:1", "NO_PROXY": "10.0.0.0/8, .internal.example"})
+    assert caller is not None
+    assert not caller.serves("db.internal.example")
+    assert not caller.serves("10.1.2.3")
+    assert caller.serves("far.example")
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "all_proxy", "HTTP_PROXY"])
+def test_a_socks_proxy_is_a_wrong_setting(name: str) -> None:
+    with pytest.raises(cycles.ConfigurationError, match="which is not supported"):
+        caller_proxy({name: "socks5://127.0.0.1:1080"})
+
+
+@pytest.mark.parametrize(
+    ("entry", "covers"),
+    [
+        ("*", True),
+        (".openai.com", True),
+        ("openai.com", True),
+        ("api.openai.com:443", True),
+        ("com", True),
+        ("amazonaws.com", True),
+        ("*.azure.com", True),
+        ("googleapis.com", True),
+        ("internal.example", False),
+        ("10.0.0.0/8", False),
+        ("192.168.1.1", False),
+        ("storage.googleapis.com", False),
+        ("", False),
+    ],
+)
+def test_entries_of_no_proxy_that_cover_a_provider_are_known(entry: str, covers: bool) -> None:
+    assert covers_provider(entry) is covers
+
+
+def test_connections_of_a_sealed_program_do_not_reach_this_machine() -> None:
+    with listening(echo) as port, listening(echo) as shared:
+        settings: dict[str, Any] = {"sealed": True, "local_ports": frozenset({shared})}
+        with proxied(tunnel=True, **settings) as place:
+            for host in ("127.0.0.1", "localhost", "[::1]", "0.0.0.0", "127.1", "169.254.1.1"):
+                assert _status(place, f"{host}:{port}")[0].startswith(REJECTED), host
+            with opened(place) as connection:
+                assert send_connect(connection, f"127.0.0.1:{shared}")[0].startswith("HTTP/1.1 200")
+
+
+def test_without_the_tunnel_connect_reaches_nothing() -> None:
+    with proxied() as place, listening(echo) as port, opened(place) as connection:
+        assert send_connect(connection, f"127.0.0.1:{port}")[0].split()[1] in ("400", "401")
+
+
+def test_httpx_uses_the_tunnel_with_its_key_and_shows_the_reason() -> None:
+    with proxied(tunnel=True) as place:
+        proxy = place.url.replace("http://", f"http://cycles:{KEY}@")
+        with httpx.Client(proxy=proxy, trust_env=False) as client, pytest.raises(httpx.ProxyError) as caught:
+            client.get("https://api.groq.com/openai/v1/models")
+        assert str(caught.value) == "403 Cycles rejected a connection to api.groq.com"
+
+
+@pytest.mark.parametrize("text", ["", "https://x.com", "x.com:443", "x.com/a", "*.x.com", "a b", "x..com", "-x.com"])
+def test_what_is_no_host_name(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a host name"):
+        normalized_host(text)
