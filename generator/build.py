@@ -73,13 +73,19 @@ def built(spec: Path, package: Package = RUNTIME, *, near: Path | None = None) -
 
 def notes(published: document.Json) -> tuple[str, ...]:
     """Return what a reader of the run should know about the document: assumptions that the pipeline made."""
-    scheme = layout.undeclared_key(published)
-    if scheme is None:
+    key = layout.undeclared_key(published)
+    if key is None:
         return ()
-    header = published["components"]["securitySchemes"][scheme]["name"]
+    header = published["components"]["securitySchemes"][key]["name"]
+    operations = layout.named_operations(published)
+    silent = [name for name, operation in operations.items() if "security" not in operation]
+    public = [name for name, operation in operations.items() if operation.get("security") == []]
+    which = "every operation sends" if len(silent) == len(operations) else f"{', '.join(silent)} send"
+    some = "" if len(silent) == len(operations) else f" for {len(silent)} of {len(operations)} operations"
     return (
-        f"the document declares the API key {scheme} but names no security: every operation sends it in {header}; "
-        "add `security` to the document if some operations need no key",
+        f"the document declares the API key {key} but names no security{some}: {which} it in {header}; "
+        "add `security: []` to operations that need no key",
+        *(f"{name} sends no key, because it says `security: []`" for name in public),
     )
 
 

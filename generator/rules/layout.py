@@ -50,26 +50,38 @@ def lower_version(document: Json, counts: Counter[str]) -> None:
 
 
 def undeclared_key(document: Json) -> str | None:
-    """Return the API key scheme of a document that names no `security` anywhere, or None.
+    """Return the key that operations without `security` send; None if there is no such operation or no key.
 
-    Such a document says how a key is sent, but not by which operations. All of them then send it: a key that a public
-    operation does not need is harmless, and a key that is missing is not.
+    A document may declare a key in a header and name no `security`, anywhere or, if it was merged from several, for
+    some operations. Taken literally, these would be public. But a key that a public operation does not need is
+    harmless, and a key that is missing is not. The usual key is the one that most other operations name first.
     """
-    operations = [item[method] for item in document["paths"].values() for method in METHODS if method in item]
-    if "security" in document or any("security" in operation for operation in operations):
+    operations = named_operations(document).values()
+    if "security" in document or all("security" in operation for operation in operations):
         return None
     schemes: Json = document.get("components", {}).get("securitySchemes", {})
-    for name, scheme in schemes.items():
-        if scheme.get("type") == "apiKey" and scheme.get("in") == "header":
-            return str(name)
-    return None
+    keys = [name for name, scheme in schemes.items() if scheme.get("type") == "apiKey" and scheme.get("in") == "header"]
+    named = [operation["security"] for operation in operations if operation.get("security")]
+    first = Counter(name for requirements in named for name in requirements[0])
+    return max(keys, key=lambda name: first[name], default=None)
+
+
+def named_operations(document: Json) -> dict[str, Json]:
+    """Return the operations of a document by their ids, without what they have in common."""
+    items = [(path, resolve(document, item)) for path, item in document["paths"].items()]
+    return {
+        item[method].get("operationId") or derived_operation_id(path, method): item[method]
+        for path, item in items
+        for method in METHODS
+        if method in item
+    }
 
 
 def require_declared_key(document: Json, counts: Counter[str]) -> None:
     """Add the default security that a document with an API key scheme omits; see `undeclared_key`."""
-    scheme = undeclared_key(document)
-    if scheme is not None:
-        document["security"] = [{scheme: []}]
+    key = undeclared_key(document)
+    if key is not None:
+        document["security"] = [{key: []}]
         counts["security added from the declared API key"] += 1
 
 

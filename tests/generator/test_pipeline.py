@@ -177,6 +177,50 @@ def test_a_declared_key_is_sent_if_the_document_names_no_security(
         assert tables.OPERATIONS["listThings"]["security"] == security
 
 
+MIXED: dict[str, Any] = {
+    "/with": {"get": {"operationId": "withKey", "responses": {}, "security": [{"Key": []}, {"Admin": []}]}},
+    "/own": {"get": {"operationId": "own", "responses": {}, "security": [{"Key": []}]}},
+    "/silent": {"get": {"operationId": "silent", "responses": {}}},
+    "/shared": {"$ref": "#/components/pathItems/Shared"},
+    "/public": {"get": {"operationId": "public", "responses": {}, "security": []}},
+    "/admin": {"get": {"operationId": "admin", "responses": {}, "security": [{"Admin": []}]}},
+}
+SCHEMES = {"Admin": {"type": "apiKey", "in": "header", "name": "X-Admin"}, **KEY["securitySchemes"]}
+SHARED = {"Shared": {"get": {"operationId": "shared", "responses": {}}}}
+
+
+def mixed(**root: Any) -> dict[str, Any]:
+    """A document in which some operations name their security, one says that it is public, and two say nothing."""
+    components = {"securitySchemes": SCHEMES, "pathItems": SHARED}
+    return json.loads(json.dumps({**MINIMAL, "paths": MIXED, "components": components, **root}))  # type: ignore[no-any-return]
+
+
+def test_a_key_is_sent_by_operations_that_do_not_say_that_they_are_public(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "client"
+    assert __main__.main([str(written(tmp_path, mixed())), "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    assert "the API key Key but names no security for 2 of 6 operations: silent, shared send it in X-Key" in printed
+    assert "public sends no key, because it says `security: []`" in printed
+    with imported(output) as package:
+        tables = importlib.import_module(f"{package}.protocol")
+        keys = {name: entry["security"] for name, entry in tables.OPERATIONS.items()}
+    silent = {"silent": ["Key"], "shared": ["Key"]}
+    assert keys == {"withKey": ["Key", "Admin"], "own": ["Key"], "public": [], "admin": ["Admin"], **silent}
+
+
+def test_the_default_of_a_document_applies_to_operations_without_security(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "client"
+    assert __main__.main([str(written(tmp_path, mixed(security=[{"Admin": []}]))), "--output", str(output)]) == 0
+    assert "names no security" not in capsys.readouterr().out
+    with imported(output) as package:
+        tables = importlib.import_module(f"{package}.protocol")
+        assert tables.OPERATIONS["silent"]["security"] == ["Admin"]
+
+
 def test_another_admin_document_gives_the_admin_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "cycles_admin_client"
     changed = read(ADMIN.spec)

@@ -246,3 +246,13 @@ def test_the_report_is_available_as_json(tmp_path: Path, capsys: pytest.CaptureF
 def test_an_unreadable_document_has_its_own_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(ROOT / "openapi.yaml"), str(tmp_path / "gone.yaml")]) == 2
     assert "cannot read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("first", ["ApiKeyAuth", "AdminKeyAuth"], ids="{} is declared first".format)
+def test_a_document_that_has_lost_its_default_security_has_no_change(first: str) -> None:
+    """As in a document that is merged from several. Six operations name no security, and need a key as before."""
+    new = deepcopy(PUBLISHED)
+    del new["security"]
+    schemes = new["components"]["securitySchemes"]
+    new["components"]["securitySchemes"] = {first: schemes[first], **schemes}
+    assert changes(OLD, tables(new)) == []
