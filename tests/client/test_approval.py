@@ -12,7 +12,7 @@ import pytest
 
 import cycles
 from tests.client.soft_limits import ACTION, SCOPE, spend
-from tests.support.waiting import Arrivals
+from tests.support.waiting import Arrivals, set_by
 
 
 @pytest.fixture
@@ -260,12 +260,12 @@ def test_tasks_wait_for_one_reply_and_a_cancelled_one_passes_the_question_on(ser
             async with client.reserve(cycles.usd(50), action=ACTION) as guard:
                 await guard.commit(cycles.usd(50))
             first = asyncio.create_task(one(client))
-            await called.wait()
+            await set_by(first, called)
             called.clear()
             second = asyncio.create_task(one(client))
             await asyncio.sleep(0)
             first.cancel()
-            await called.wait()  # the second one calls it now
+            await set_by(second, called)  # it calls it now
             go.set()
             return list(await asyncio.gather(first, second, return_exceptions=True))
 

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import cycles
-from tests.support.waiting import Arrivals
+from tests.support.waiting import Arrivals, set_by
 
 from .conftest import ACTION, BUDGETS, World, held, spent
 
@@ -234,7 +234,7 @@ async def test_a_task_that_is_cancelled_twice_still_settles(aclient: cycles.Cycl
             await asyncio.Event().wait()
 
     task = asyncio.create_task(work())
-    await inside.wait()
+    await set_by(task, inside)
     task.cancel()
     await arrivals.arrives("commit")
     task.cancel()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.support.waiting import set_by
 
 from .conftest import ACTION, World, held, spent
 
@@ -311,7 +312,7 @@ async def test_a_cancelled_call_is_released_and_stays_cancelled(client: cycles.C
         await asyncio.Event().wait()
 
     task = asyncio.create_task(ask())
-    await running.wait()
+    await set_by(task, running)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

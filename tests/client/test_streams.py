@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.support.waiting import set_by
 
 from .conftest import ACTION, World, held, spent
 
@@ -154,7 +155,7 @@ async def test_a_cancelled_reader_settles_what_is_known(client: cycles.Cycles, s
             pass
 
     task = asyncio.create_task(read())
-    await started.wait()
+    await set_by(task, started)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

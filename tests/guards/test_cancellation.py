@@ -17,7 +17,7 @@ import pytest
 
 import cycles
 from cycles._journal.journal import Journal
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, set_by
 
 from .conftest import ACTION, Shop
 
@@ -60,7 +60,7 @@ async def test_in_the_block(client: cycles.Cycles, shop: Shop, times: int, spend
             await asyncio.Event().wait()
 
     task = asyncio.create_task(work())
-    await inside.wait()
+    await set_by(task, inside)
     await cancel(task, times)
     shop.until(lambda: shop.money() == money)
     assert len(shop.sent("commit") + shop.sent("release")) >= 1

@@ -11,6 +11,7 @@ import pytest
 
 import cycles
 from tests.integrations.conftest import Ledger
+from tests.support.waiting import set_by
 
 pytest.importorskip("fastmcp", reason="fastmcp is not installed: run make test-integrations")
 
@@ -215,7 +216,7 @@ async def test_a_cancelled_call_is_released(client: cycles.Cycles, ledger: Ledge
 
     async with Client(mcp) as connected:
         task = asyncio.create_task(connected.call_tool("wait", {}))
-        await called.wait()
+        await set_by(task, called)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -12,6 +12,7 @@ import pytest
 
 import cycles
 from tests.integrations.conftest import Ledger
+from tests.support.waiting import set_by
 
 pytest.importorskip("langchain", reason="langchain is not installed: run make test-integrations")
 
@@ -253,7 +254,7 @@ async def test_a_cancelled_model_call_is_released(client: cycles.Cycles, ledger:
 
     agent: Any = create_agent(Waiting(replies=[says()]), [], middleware=[_models(client)])
     task = asyncio.create_task(agent.ainvoke({"messages": [("user", "hi")]}))
-    await called.wait()
+    await set_by(task, called)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -12,6 +12,7 @@ import pytest
 
 import cycles
 from tests.integrations.conftest import Ledger
+from tests.support.waiting import set_by
 
 pytest.importorskip("agents", reason="openai-agents is not installed: run make test-integrations")
 
@@ -230,7 +231,7 @@ async def test_a_cancelled_model_call_is_released(client: cycles.Cycles, ledger:
         await asyncio.Event().wait()
 
     task = asyncio.create_task(run_agent(GuardedModel(Fake(wait), client=client, model_budget=TOKENS(5))))
-    await called.wait()
+    await set_by(task, called)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

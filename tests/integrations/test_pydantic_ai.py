@@ -12,6 +12,7 @@ import pytest
 
 import cycles
 from tests.integrations.conftest import Ledger
+from tests.support.waiting import set_by
 
 pytest.importorskip("pydantic_ai", reason="pydantic-ai is not installed: run make test-integrations")
 
@@ -306,7 +307,7 @@ async def test_a_cancelled_request_is_released(client: cycles.Cycles, ledger: Le
         await asyncio.Event().wait()
 
     task = asyncio.create_task(run_agent(client, Fake(wait), model_budget=TOKENS(5)))
-    await called.wait()
+    await set_by(task, called)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -21,6 +21,7 @@ from cycles.integrations._shared import (
 )
 from cycles.integrations._work import Work
 from tests.integrations.conftest import Ledger
+from tests.support.waiting import set_by
 
 pytestmark = pytest.mark.anyio
 
@@ -275,7 +276,7 @@ async def test_a_stream_cancelled_before_its_first_event_costs_its_prompt(work: 
             pass
 
     task = asyncio.create_task(read())
-    await begun.wait()
+    await set_by(task, begun)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

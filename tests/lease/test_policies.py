@@ -14,7 +14,7 @@ import pytest
 import cycles
 from tests.lease.conftest import Events, reserve
 from tests.lease.server import LeaseServer, gated, grant, refuse
-from tests.support.waiting import forever
+from tests.support.waiting import forever, set_by
 
 Make = Callable[..., cycles.Cycles]
 LOSING = (refuse(404, "NOT_FOUND"),)
@@ -172,7 +172,7 @@ def test_a_cancellation_from_outside_stays_one(client_of: Make) -> None:
 
     async def main() -> None:
         task = asyncio.create_task(block())
-        await inside.wait()
+        await set_by(task, inside)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -195,7 +195,7 @@ def test_a_cancellation_from_outside_beside_a_loss_stays_one(client_of: Make, se
 
     async def main() -> None:
         task = asyncio.create_task(block())
-        await stopping.wait()
+        await set_by(task, stopping)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

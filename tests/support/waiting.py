@@ -82,6 +82,16 @@ def hold_responses(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return go_on
 
 
+async def set_by(task: asyncio.Task[Any], event: asyncio.Event) -> None:
+    """Return when a task has set an event; raise what the task raises if it ends without that."""
+    waiting = asyncio.ensure_future(event.wait())
+    await asyncio.wait([task, waiting], timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not event.is_set():
+        assert task.done(), f"the task has not set the event within {PATIENCE_S:g} s"
+        raise AssertionError(f"the task has ended and not set the event: {task.result()!r}")
+
+
 async def forever() -> None:
     """Wait until the task is cancelled."""
     await asyncio.get_running_loop().create_future()
