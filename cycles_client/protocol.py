@@ -169,6 +169,7 @@ SCHEMAS: dict[str, Any] = {
             "kind": {"type": "string", "maxLength": 64},
             "name": {"type": "string", "maxLength": 256},
             "tags": {"type": "array", "maxItems": 10, "items": {"type": "string", "maxLength": 64}},
+            "policy_keys": {"$ref": "ActionPolicyKeys"},
         },
     },
     "Caps": {
@@ -226,6 +227,7 @@ SCHEMAS: dict[str, Any] = {
             "overage_policy": {"$ref": "CommitOveragePolicy"},
             "dry_run": {"type": "boolean"},
             "metadata": {"type": "object", "additionalProperties": True},
+            "observe_mode": {"type": "string", "enum": ["DISABLED", "OBSERVE", "ENFORCE"]},
         },
     },
     "Balance": {
@@ -446,6 +448,47 @@ SCHEMAS: dict[str, Any] = {
             "expires_at_ms": {"type": "integer", "minimum": 0, "format": "int64"},
             "remaining_ttl_ms": {"type": "integer", "minimum": 0, "format": "int64"},
             "balances": {"type": "array", "items": {"$ref": "Balance"}},
+        },
+    },
+    "ActionPolicyKeys": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "host": {"type": "string", "maxLength": 253},
+            "recipient_domain": {"type": "string", "maxLength": 253},
+            "resource_type": {"type": "string", "maxLength": 128},
+            "path_prefix": {"type": "string", "maxLength": 512},
+            "custom": {
+                "type": "object",
+                "maxProperties": 8,
+                "additionalProperties": {"type": "string", "maxLength": 256},
+            },
+        },
+    },
+    "RiskClass": {
+        "type": "string",
+        "enum": ["read_only", "local_mutation", "side_effect", "external_side_effect", "high_risk"],
+    },
+    "ActionKind": {
+        "type": "object",
+        "required": ["kind", "risk_class"],
+        "properties": {
+            "kind": {"type": "string"},
+            "risk_class": {"$ref": "RiskClass"},
+            "description": {"type": "string"},
+            "mcp_tool_prefixes": {"type": "array", "items": {"type": "string"}},
+            "deprecated": {"type": "boolean"},
+            "replacement_kind": {"type": "string"},
+        },
+    },
+    "ActionKindRegistry": {
+        "type": "object",
+        "required": ["version", "kinds"],
+        "properties": {
+            "version": {"type": "string"},
+            "kinds": {"type": "array", "items": {"$ref": "ActionKind"}},
+            "next_cursor": {"type": "string"},
+            "has_more": {"type": "boolean"},
         },
     },
 }
@@ -757,5 +800,49 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "error": "ErrorResponse",
         "security": ["ApiKeyAuth"],
         "module": "api.events.create_event",
+    },
+    "listActionKinds": {
+        "method": "GET",
+        "path": "/v1/action-kinds",
+        "parameters": [
+            {
+                "name": "risk_class",
+                "in": "query",
+                "required": False,
+                "schema": {"$ref": "RiskClass"},
+            },
+            {"name": "deprecated", "in": "query", "required": False, "schema": {"type": "boolean"}},
+            {"name": "cursor", "in": "query", "required": False, "schema": {"type": "string"}},
+            {
+                "name": "limit",
+                "in": "query",
+                "required": False,
+                "schema": {"type": "integer", "minimum": 1, "maximum": 100},
+            },
+        ],
+        "request": None,
+        "success": 200,
+        "response": "ActionKindRegistry",
+        "error": "ErrorResponse",
+        "security": [],
+        "module": "api.action_kinds.list_action_kinds",
+    },
+    "getActionKind": {
+        "method": "GET",
+        "path": "/v1/action-kinds/{kind}",
+        "parameters": [
+            {
+                "name": "kind",
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "minLength": 1, "maxLength": 64},
+            }
+        ],
+        "request": None,
+        "success": 200,
+        "response": "ActionKind",
+        "error": "ErrorResponse",
+        "security": [],
+        "module": "api.action_kinds.get_action_kind",
     },
 }

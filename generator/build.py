@@ -24,7 +24,7 @@ from openapi_python_client.config import Config, ConfigFile, MetaType
 from openapi_python_client.parser.errors import GeneratorError, ParseError
 from ruamel.yaml import YAML
 
-from generator import GenerationError, document, prepare, protocol, templates, verify
+from generator import GenerationError, checks, document, overlay, prepare, protocol, templates, verify
 from generator.packages import ROOT, RUNTIME, Package
 from generator.rules import layout
 
@@ -57,18 +57,22 @@ def built(spec: Path, package: Package = RUNTIME, *, near: Path | None = None) -
         near: Folder in which the temporary folder is made, so that a rename can move the result.
     """
     check_versions()
-    published = document.read(spec)
+    published = original = document.read(spec)
+    if package.additions is not None:
+        with prepare.expecting_openapi():
+            published = overlay.merged(original, document.read(package.additions))
     ready, counts = prepare.prepared(published)
     with TemporaryDirectory(prefix=".generating-", dir=near) as folder:
         tree = Path(folder) / package.name
         run_generator(published, ready, Path(folder), package)
         (tree / "py.typed").touch()
         tables = protocol.Tables(prepare.normalized(published))
-        text = protocol.render(tables, published["info"]["version"], protocol.fingerprint(published))
+        text = protocol.render(tables, published["info"]["version"], protocol.fingerprint(original))
         (tree / "protocol.py").write_text(text, encoding="utf-8")
+        (tree / "checks.py").write_text(checks.render(tables), encoding="utf-8")
         run_ruff(tree)
         verify.check(tree, ready, class_names())
-        yield Result(tree, published["info"]["version"], tables, counts, notes(published))
+        yield Result(tree, published["info"]["version"], tables, counts, notes(original))
 
 
 def notes(published: document.Json) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Final
 
@@ -67,11 +68,19 @@ def normalized(document: Json) -> Json:
 def prepared(document: Json) -> tuple[Json, Counter[str]]:
     """Return the document for the generator, and how often each rule changed something."""
     copy = deepcopy(document)
-    copy.setdefault("components", {}).setdefault("schemas", {})
     counts: Counter[str] = Counter()
-    try:
+    with expecting_openapi():
+        copy.setdefault("components", {}).setdefault("schemas", {})
         for rule in (*LAYOUT, *STRUCTURE, *DESCRIPTIONS):
             rule(copy, counts)
+    return copy, counts
+
+
+@contextmanager
+def expecting_openapi() -> Iterator[None]:
+    """Turn what goes wrong with a document of another shape into a `GenerationError`."""
+    try:
+        yield
     except RecursionError as error:
         raise GenerationError("a schema contains itself in allOf, anyOf or oneOf; no class can express that") from error
     except (AttributeError, KeyError, TypeError) as error:
@@ -79,4 +88,3 @@ def prepared(document: Json) -> tuple[Json, Counter[str]]:
             f"the document does not have the shape of OpenAPI 3 ({type(error).__name__}: {error}); "
             "`python -m openapi_spec_validator` on it says where"
         ) from error
-    return copy, counts

@@ -1,6 +1,7 @@
-"""Checkers compiled from the schemas of the protocol: one closure per schema, made when first used.
+"""Checkers compiled from the schemas of the protocol: they say what is wrong with a value.
 
-A schema that is used often gets a generated function in front (`quick_check.py`), which recognizes valid values.
+One closure per part of a schema is made when a value is not recognized as valid. The generator writes the functions
+that recognize valid bodies (`checks.py` of a generated package), so most processes compile nothing.
 
 There are two readings of a schema (`docs/protocol/responses.md#success`). A *request* must satisfy it exactly, so that
 the server does not reject it. A *response* needs its required members with their types and bounds, and its optional
@@ -11,10 +12,10 @@ from __future__ import annotations
 
 import re
 import reprlib
-import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from cycles._core.json_values import is_text
@@ -40,84 +41,51 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
-CHECKS_BEFORE_QUICK: Final = 8
-"""Generating takes a millisecond, which a process that makes few calls never gets back."""
-
-
 class Checkers(dict[str, Check]):
-    """The checkers of one set of component schemas by name; `responses` selects the tolerant reading."""
+    """The checkers of one set of component schemas by name; `responses` selects the tolerant reading.
 
-    def __init__(self, schemas: Mapping[str, Mapping[str, Any]], *, responses: bool) -> None:
+    A function of `recognizes` returns True for values that are surely valid, so most values need no checker.
+    """
+
+    def __init__(
+        self,
+        schemas: Mapping[str, Mapping[str, Any]],
+        *,
+        responses: bool,
+        recognizes: Mapping[str, Callable[[Any], bool]] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
         self._schemas = schemas
         self._responses = responses
-        self._compiled: dict[tuple[str, bool], _Test] = {}
-        self._begun: set[tuple[str, bool]] = set()
+        self._recognizes = recognizes
+        self._tests: dict[tuple[str, bool], _Test] = {}
         self._inlined: dict[int, tuple[Mapping[str, Any], Check]] = {}  # a schema kept here keeps its id
-        self._lock = threading.RLock()  # while one thread compiles, no other thread may use an unfinished checker
 
     def __missing__(self, name: str) -> Check:
-        with self._lock:
-            return self.setdefault(name, self._check({"$ref": name}, lambda quick: self.update({name: quick})))
+        recognizes = self._recognizes.get(name, _nothing)
+
+        def check(value: Any, path: str) -> str | None:
+            return None if recognizes(value) else _placed(self._named(name, True)(value), path)
+
+        return self.setdefault(name, check)
 
     def inline(self, schema: Mapping[str, Any]) -> Check:
         """The checker of a schema that has no name, such as a parameter's."""
         known = self._inlined.get(id(schema))
         if known is None:
-            with self._lock:
-                check = self._check(schema, lambda quick: self._inlined.update({id(schema): (schema, quick)}))
-                known = self._inlined[id(schema)] = schema, check
+            test = self._compile(schema)
+            known = self._inlined[id(schema)] = schema, lambda value, path: _placed(test(value), path)
         return known[1]
 
-    def _check(self, schema: Mapping[str, Any], keep: Callable[[Check], None]) -> Check:
-        """Return a checker that replaces itself, by `keep`, when it has been used often."""
-        full = now = _placed(self._compile(schema))
-        left = CHECKS_BEFORE_QUICK
-
-        def check(value: Any, path: str) -> str | None:
-            nonlocal left, now
-            left -= 1
-            if left < 0 and now is full and (quick := self._quick(schema, full)) is not None:
-                now = quick
-                keep(quick)
-            return now(value, path)
-
-        return check
-
-    def _quick(self, schema: Mapping[str, Any], full: Check) -> Check | None:
-        if not self._lock.acquire(blocking=False):
-            return None  # a check does not wait for another thread; the next one tries again
-        try:
-            from cycles._core.quick_check import quick_check
-
-            return quick_check(
-                schema,
-                full,
-                schemas=self._schemas,
-                strict=not self._responses,
-                test_of=lambda part, bounds: self._compile(part, bounds=bounds),
-                search_of=_search,
-            )
-        except (ImportError, MemoryError, RecursionError):  # the process ends, or has no memory for it now
-            return None
-        finally:
-            self._lock.release()
-
     def _named(self, name: str, bounds: bool) -> _Test:
-        key = name, bounds
-        if key in self._compiled:
-            return self._compiled[key]
-        if key in self._begun:  # it refers to itself
-            return lambda value: self._compiled[key](value)
-        self._begun.add(key)
-        try:
-            return self._compiled.setdefault(key, self._compile(self._schemas[name], bounds=bounds))
-        finally:
-            self._begun.discard(key)
+        test = self._tests.get((name, bounds))
+        if test is None:
+            test = self._tests[name, bounds] = self._compile(self._schemas[name], bounds=bounds)
+        return test
 
     def _compile(self, schema: Mapping[str, Any], *, bounds: bool = True) -> _Test:
-        if "$ref" in schema:
-            return self._named(schema["$ref"], bounds)
+        if "$ref" in schema:  # looked up when it is used: a schema may refer to itself
+            return lambda value: self._named(schema["$ref"], bounds)(value)
         tests = [_type(schema)] if "type" in schema else []
         if schema.get("type") == "string" and not self._responses:
             tests.append(_unicode)
@@ -198,14 +166,14 @@ class Checkers(dict[str, Check]):
         return test
 
 
-def _placed(test: _Test) -> Check:
-    def check(value: Any, path: str) -> str | None:
-        problem = test(value)
-        if problem is None:
-            return None
-        return path + problem if path else problem.removeprefix(".")
+def _placed(problem: str | None, path: str) -> str | None:
+    if problem is None:
+        return None
+    return path + problem if path else problem.removeprefix(".")
 
-    return check
+
+def _nothing(value: Any) -> bool:
+    return False
 
 
 def _all(tests: list[_Test]) -> _Test:
@@ -307,12 +275,17 @@ def _bounds(schema: Mapping[str, Any]) -> list[_Test]:
 
 
 _AT_END: Final = re.compile(r"(\\.|\[(?:\\.|[^\]\\])*\])|\$")
-"""A `$` outside of classes. Python's also matches before a line feed at the end, the schema's does not."""
+"""A `$` outside of classes."""
+
+
+def python_pattern(pattern: str) -> str:
+    """Return a pattern as Python reads it: its `$` also matches before a line feed at the end, a schema's does not."""
+    return _AT_END.sub(lambda part: part[1] or r"\Z", pattern)
 
 
 @cache  # compiling takes as long as ten checks, and most patterns are of members that are absent
 def _search(pattern: str) -> Callable[[str], object]:
-    return re.compile(_AT_END.sub(lambda part: part[1] or r"\Z", pattern)).search
+    return re.compile(python_pattern(pattern)).search
 
 
 def _pattern(pattern: str) -> _Test:

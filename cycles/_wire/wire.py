@@ -83,7 +83,7 @@ class Wire:
         self,
         api_key: str,
         *,
-        tables: Callable[[], Any] | None = None,
+        tables: Callable[[], Tables] | None = None,
         key_header: bytes = _KEY_HEADER,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -201,10 +201,10 @@ class Wire:
 
     def item_check(self, operation: str) -> Check:
         """Return the check of one item of a list whose items are checked one by one."""
-        protocol = self._tables()
+        tables = self._tables()
         self._load()
         assert self._responses is not None
-        members = protocol.SCHEMAS[protocol.OPERATIONS[operation]["response"]]["properties"]
+        members = tables.SCHEMAS[tables.OPERATIONS[operation]["response"]]["properties"]
         return self._responses.inline(members[_ONE_BY_ONE[operation]]["items"])
 
     def _operation(self, name: str) -> _Operation:
@@ -220,11 +220,14 @@ class Wire:
 
     def _load(self) -> None:
         # The tables are read at the first call, so that creating a client stays fast.
-        protocol = self._tables()
+        tables = self._tables()
         if self._requests is None:
-            self._responses = Checkers(_without_items(protocol.SCHEMAS, protocol.OPERATIONS), responses=True)
-            self._operations = {name: _operation(table) for name, table in protocol.OPERATIONS.items()}
-            self._requests = Checkers(protocol.SCHEMAS, responses=False)
+            one_by_one = [tables.OPERATIONS.get(name, {}).get("response") for name in _ONE_BY_ONE]
+            recognizes = {name: valid for name, valid in tables.RESPONSES.items() if name not in one_by_one}
+            schemas = _without_items(tables.SCHEMAS, tables.OPERATIONS)
+            self._responses = Checkers(schemas, responses=True, recognizes=recognizes)
+            self._operations = {name: _operation(table) for name, table in tables.OPERATIONS.items()}
+            self._requests = Checkers(tables.SCHEMAS, responses=False, recognizes=tables.REQUESTS)
 
     def _header(self, where: str, name: Any, value: Any) -> tuple[bytes, bytes]:
         name, value = checked_header(where, name, value, self._key_header)
@@ -257,12 +260,28 @@ def _operation(table: Mapping[str, Any]) -> _Operation:
     )
 
 
-def runtime_tables() -> Any:
-    """Return the tables of the runtime operations, with what protocol 0.1.26 adds."""
-    from cycles._wire.extended import extended
-    from cycles_client import protocol
+@frozen
+class Tables:
+    """The tables of a generated package: operations and schemas, and what recognizes valid bodies of these schemas."""
 
-    return extended(protocol)
+    OPERATIONS: Mapping[str, Mapping[str, Any]]
+    SCHEMAS: Mapping[str, Mapping[str, Any]]
+    REQUESTS: Mapping[str, Callable[[Any], bool]]
+    RESPONSES: Mapping[str, Callable[[Any], bool]]
+
+
+def tables_of(protocol: Any, checks: Any) -> Tables:
+    """Return the tables of the modules `protocol` and `checks` of a package."""
+    if checks.SCHEMAS is not protocol.SCHEMAS:  # a test or a program has replaced them
+        return Tables(protocol.OPERATIONS, protocol.SCHEMAS, {}, {})
+    return Tables(protocol.OPERATIONS, protocol.SCHEMAS, checks.REQUESTS, checks.RESPONSES)
+
+
+def runtime_tables() -> Tables:
+    """Return the tables of the runtime operations."""
+    from cycles_client import checks, protocol
+
+    return tables_of(protocol, checks)
 
 
 def _without_items(schemas: Mapping[str, Any], operations: Mapping[str, Any]) -> dict[str, Any]:

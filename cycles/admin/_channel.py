@@ -21,17 +21,17 @@ from cycles._errors import ConfigurationError, CyclesError
 from cycles._flows.retry import Sender, send_read, send_write
 from cycles._http.exchange import Endpoint, ExchangeError
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
-from cycles._wire.wire import Prepared, ReplyLike, Wire
+from cycles._wire.wire import Prepared, ReplyLike, Tables, Wire, tables_of
 from cycles.admin._errors import admin_error
 
 PACKAGE: Final = "cycles_admin_client"
 _KEY_HEADER: Final = b"X-Admin-API-Key"
 
 
-def _tables() -> Any:
-    from cycles_admin_client import protocol
+def _tables() -> Tables:
+    from cycles_admin_client import checks, protocol
 
-    return protocol
+    return tables_of(protocol, checks)
 
 
 def configured(base_url: str | None, api_key: str | None, settings: Mapping[str, Any]) -> Config:

@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .action import Action
+    from .action_kind import ActionKind
+    from .action_kind_registry import ActionKindRegistry
+    from .action_policy_keys import ActionPolicyKeys
     from .amount import Amount
     from .balance import Balance
     from .balance_response import BalanceResponse
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from .release_response import ReleaseResponse
     from .release_response_status import ReleaseResponseStatus
     from .reservation_create_request import ReservationCreateRequest
+    from .reservation_create_request_observe_mode import ReservationCreateRequestObserveMode
     from .reservation_create_response import ReservationCreateResponse
     from .reservation_detail import ReservationDetail
     from .reservation_evidence import ReservationEvidence
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from .reservation_list_response import ReservationListResponse
     from .reservation_status import ReservationStatus
     from .reservation_summary import ReservationSummary
+    from .risk_class import RiskClass
     from .signed_amount import SignedAmount
     from .sort_direction import SortDirection
     from .standard_metrics import StandardMetrics
@@ -48,6 +53,9 @@ if TYPE_CHECKING:
 
 __all__ = (
     "Action",
+    "ActionKind",
+    "ActionKindRegistry",
+    "ActionPolicyKeys",
     "Amount",
     "Balance",
     "BalanceResponse",
@@ -75,6 +83,7 @@ __all__ = (
     "ReleaseResponse",
     "ReleaseResponseStatus",
     "ReservationCreateRequest",
+    "ReservationCreateRequestObserveMode",
     "ReservationCreateResponse",
     "ReservationDetail",
     "ReservationEvidence",
@@ -84,6 +93,7 @@ __all__ = (
     "ReservationListResponse",
     "ReservationStatus",
     "ReservationSummary",
+    "RiskClass",
     "SignedAmount",
     "SortDirection",
     "StandardMetrics",
@@ -93,6 +103,9 @@ __all__ = (
 
 _MODULES = {
     "Action": ".action",
+    "ActionKind": ".action_kind",
+    "ActionKindRegistry": ".action_kind_registry",
+    "ActionPolicyKeys": ".action_policy_keys",
     "Amount": ".amount",
     "Balance": ".balance",
     "BalanceResponse": ".balance_response",
@@ -120,6 +133,7 @@ _MODULES = {
     "ReleaseResponse": ".release_response",
     "ReleaseResponseStatus": ".release_response_status",
     "ReservationCreateRequest": ".reservation_create_request",
+    "ReservationCreateRequestObserveMode": ".reservation_create_request_observe_mode",
     "ReservationCreateResponse": ".reservation_create_response",
     "ReservationDetail": ".reservation_detail",
     "ReservationEvidence": ".reservation_evidence",
@@ -129,6 +143,7 @@ _MODULES = {
     "ReservationListResponse": ".reservation_list_response",
     "ReservationStatus": ".reservation_status",
     "ReservationSummary": ".reservation_summary",
+    "RiskClass": ".risk_class",
     "SignedAmount": ".signed_amount",
     "SortDirection": ".sort_direction",
     "StandardMetrics": ".standard_metrics",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import define as _attrs_define
 
 from ..models.commit_overage_policy import CommitOveragePolicy
+from ..models.reservation_create_request_observe_mode import ReservationCreateRequestObserveMode
 from ..types import UNSET, Unset, present
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class ReservationCreateRequest:
             Server default: ALLOW_IF_AVAILABLE.
         dry_run (bool | Unset): Evaluate without reserving. Server default: false.
         metadata (Any | Unset): Free-form data that is stored with the record.
+        observe_mode (ReservationCreateRequestObserveMode | Unset): Whether the reservation is enforced, or only
+            observed; it overrides the mode of the tenant.
     """
 
     idempotency_key: str
@@ -45,6 +48,7 @@ class ReservationCreateRequest:
     overage_policy: CommitOveragePolicy | Unset = UNSET
     dry_run: bool | Unset = UNSET
     metadata: Any | Unset = UNSET
+    observe_mode: ReservationCreateRequestObserveMode | Unset = UNSET
 
     def to_dict(self) -> dict[str, Any]:
         idempotency_key = self.idempotency_key
@@ -67,6 +71,10 @@ class ReservationCreateRequest:
 
         metadata = self.metadata
 
+        observe_mode: str | Unset = UNSET
+        if not isinstance(self.observe_mode, Unset):
+            observe_mode = ReservationCreateRequestObserveMode(self.observe_mode).value
+
         field_dict: dict[str, Any] = {}
 
         field_dict.update(
@@ -87,6 +95,8 @@ class ReservationCreateRequest:
             field_dict["dry_run"] = dry_run
         if metadata is not UNSET:
             field_dict["metadata"] = metadata
+        if observe_mode is not UNSET:
+            field_dict["observe_mode"] = observe_mode
 
         return field_dict
 
@@ -120,6 +130,13 @@ class ReservationCreateRequest:
 
         metadata = present(d.pop("metadata", UNSET))
 
+        _observe_mode = present(d.pop("observe_mode", UNSET))
+        observe_mode: ReservationCreateRequestObserveMode | Unset
+        if isinstance(_observe_mode, Unset):
+            observe_mode = UNSET
+        else:
+            observe_mode = ReservationCreateRequestObserveMode(_observe_mode)
+
         reservation_create_request = cls(
             idempotency_key=idempotency_key,
             subject=subject,
@@ -130,6 +147,7 @@ class ReservationCreateRequest:
             overage_policy=overage_policy,
             dry_run=dry_run,
             metadata=metadata,
+            observe_mode=observe_mode,
         )
 
         return reservation_create_request

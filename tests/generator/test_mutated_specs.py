@@ -115,7 +115,7 @@ def test_a_small_change_of_the_document_changes_few_files(tmp_path: Path) -> Non
     spec["components"]["schemas"]["Balance"]["properties"]["tier"] = {"type": "string"}
     generate(spec, tmp_path / "cycles_client")
     lines = __main__.differences(tmp_path / "cycles_client", RUNTIME.folder)
-    assert sorted(lines) == ["differs: models/balance.py", "differs: protocol.py"]
+    assert sorted(lines) == ["differs: checks.py", "differs: models/balance.py", "differs: protocol.py"]
 
 
 def test_yaml_of_any_style_gives_the_same_tree(tmp_path: Path) -> None:
@@ -146,4 +146,4 @@ def test_a_renamed_schema_may_keep_its_old_class(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(build, "CONFIG", config)
     generate(spec, tmp_path / "cycles_client")
     lines = __main__.differences(tmp_path / "cycles_client", RUNTIME.folder)
-    assert sorted(lines) == ["differs: protocol.py"]
+    assert sorted(lines) == ["differs: checks.py", "differs: protocol.py"]

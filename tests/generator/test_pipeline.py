@@ -229,6 +229,7 @@ def test_another_admin_document_gives_the_admin_package(tmp_path: Path, capsys: 
     assert __main__.main([str(written(tmp_path, changed)), "--admin", "--output", str(output)]) == 0
     assert "operation freezeBudget was removed" in capsys.readouterr().err
     assert sorted(__main__.differences(output, ADMIN.folder)) == [
+        "differs: checks.py",
         "differs: models/tenant.py",
         "differs: protocol.py",
         "not generated: api/budgets/freeze_budget.py",

@@ -85,7 +85,7 @@ def openapi_3_2(spec: Json) -> Check:
     spec["openapi"] = "3.2.0"
 
     def check(tree: Tree) -> None:
-        assert len(tree.protocol.OPERATIONS) == 11
+        assert len(tree.protocol.OPERATIONS) == 13
 
     return check
 
