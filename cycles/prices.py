@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any, Final, Self, TypeAlias, Unpack, overload
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cycles._core.amounts import Amount
 from cycles._core.catalogue import Catalogue, Found, without_prefix
@@ -273,16 +273,57 @@ class PriceBook:
         origin: Origin = _NO_ORIGIN,
     ) -> Amount:
         """As `estimate`, for a request whose shape is known."""
+        costs = self.bounds(model, content, shape, tokens_input=tokens_input, context=context, origin=origin)
+        return costs(shape.output_tokens)
+
+    def bounds(
+        self,
+        model: str,
+        content: Any,
+        shape: Shape,
+        *,
+        tokens_input: int | None = None,
+        known_input: int | None = None,
+        context: Mapping[str, str] | None = None,
+        origin: Origin = _NO_ORIGIN,
+    ) -> Callable[[int], Amount]:
+        """Return the highest price of a request by its output limit.
+
+        Args:
+            model: As for `estimate`, like the next two.
+            content: See there.
+            shape: What else of the request decides; its own output limit is replaced.
+            tokens_input: As for `estimate`.
+            known_input: Another bound of the input tokens; the lower one counts, unless this book counts tokens.
+            context: As for `estimate`.
+            origin: What is known of the request.
+
+        Raises:
+            UnknownModelError: (an InvalidRequestError) if the book has no price for the model.
+        """
         bound = bound_of(content)
         if tokens_input is None and self._count_tokens is not None and content is not None:
             counted = checked_count(self._count_tokens(model, content), "count_tokens")
             tokens_input = counted + MEDIA_TOKENS * bound.media + UNSEEN_TOKENS * bound.unseen
+        elif tokens_input is None and known_input is not None:
+            tokens_input = min(known_input, bound.tokens())
         founds = [self._found(model, {}, origin)]
         if context:  # a tier may be lowered to the standard one, which may cost more
             founds.append(self._found(model, context, origin))
         writes = "claude" not in self._aliases.get(model, model).lower()
-        costs = [highest(one, bound, shape, tokens_input=tokens_input, writes_cache=writes) for one in founds]
-        return rounded_up([max(costs) + self._hosted_images(shape, tokens_input or bound.tokens(), origin)])
+        images = self._hosted_images(shape, tokens_input or bound.tokens(), origin)
+
+        def at(output_tokens: int) -> Amount:
+            limited = evolve(shape, output_tokens=output_tokens)
+            costs = [highest(one, bound, limited, tokens_input=tokens_input, writes_cache=writes) for one in founds]
+            return rounded_up([max(costs) + images])
+
+        return at
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether this book counts the input tokens of requests, in place of their byte bound."""
+        return self._count_tokens is not None
 
     def check(self, model: str, origin: Origin = _NO_ORIGIN) -> None:
         """Check that the book can price a model.

@@ -21,7 +21,28 @@ Kind: TypeAlias = Literal["text", "embedding", "image", "transcription", "speech
 _Rate: TypeAlias = Decimal | Fraction
 
 ASSUMED_OUTPUT_TOKENS: Final = 4_096
-"""Output tokens that an estimate assumes for a request without a limit."""
+"""Output tokens that `PriceBook.estimate` assumes if it is given none."""
+OUTPUT_MAXIMA: Final = {
+    "gpt-3.5": 4_096,
+    "gpt-4": 8_192,
+    "gpt-4-turbo": 4_096,
+    "gpt-4o": 16_384,
+    "gpt-4o-64k": 64_000,
+    "chatgpt-4o": 16_384,
+    "gpt-4.1": 32_768,
+    "gpt-4.5": 16_384,
+    "gpt-5": 128_000,
+    "o1": 100_000,
+    "o3": 100_000,
+    "o4": 100_000,
+    "gemini-1": 8_192,
+    "gemini-2.0": 8_192,
+    "gemini-2.5": 65_536,
+    "gemini-3": 65_536,
+}
+"""The most output tokens of a response, by the beginning of the model's name. Providers enforce it."""
+OTHER_OUTPUT_MAXIMUM: Final = 131_072
+"""The same for every other model."""
 IMAGE_TOKENS: Final = 6_240
 """Output tokens of one generated image, at the highest quality."""
 HOSTED_CALLS: Final = 5
@@ -77,6 +98,12 @@ class Shape:
     images_input: int = 0
     audio_s: int = 0
     characters: int = 0
+
+
+def output_maximum(model: str) -> int:
+    """Return the most output tokens that a model makes for a request without a limit: by the longest known prefix."""
+    known = [prefix for prefix in OUTPUT_MAXIMA if model.startswith(prefix)]
+    return OUTPUT_MAXIMA[max(known, key=len)] if known else OTHER_OUTPUT_MAXIMUM
 
 
 def shape_of(body: Any, *, kind: Kind = "text", output_tokens: int | None = None, files: Files | None = None) -> Shape:

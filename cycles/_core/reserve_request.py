@@ -37,6 +37,7 @@ class ReserveRequest:
     max_retries: int = 1
     settle: Settle | None = None
     is_chunk: bool = False
+    reports_denial: bool = True  # False: the caller waits, and reports its last denial itself
     settlement_metadata: Mapping[str, str] = field(factory=dict)
 
     def body(self, key: str) -> dict[str, Any]:

@@ -277,6 +277,12 @@ async def _raise_denial(io: Io, request: ReserveRequest, success: Success, trace
 
 
 def _report_denied(io: Io, request: ReserveRequest, error: CyclesError) -> None:
+    if request.reports_denial:
+        report_denied(io, request, error)
+
+
+def report_denied(io: Io, request: ReserveRequest, error: CyclesError) -> None:
+    """Report that a reservation was denied."""
     report(io, "Denied", error, estimate=request.estimate, action=request.action.name, reason=str(error))
 
 

@@ -17,6 +17,8 @@ from cycles._errors import BudgetExceededError, InvalidRequestError
 from cycles._flows.guard_state import GuardState
 from cycles._version import readable
 
+RUN_LIMIT: Final = "RUN_LIMIT"
+"""The code of a denial by a limit of the run: nothing was sent."""
 _limits: Final[ContextVar[tuple[RunLimit, ...]]] = ContextVar("cycles_limits", default=())
 
 
@@ -70,7 +72,7 @@ class RunLimit:
                     f"the limit of this run is {self.amount}, and {Amount(self.amount.unit, max(0, left))} of it is "
                     f"left: a reservation of {estimate} was not sent",
                     hint="raise the amount of cycles.limit(...), or finish the guards that are open inside it",
-                    code="RUN_LIMIT",
+                    code=RUN_LIMIT,
                 )
             self._open[key] = (estimate.amount, None)
 
@@ -128,7 +130,7 @@ class HeldByLimits:
 
     def __init__(self, estimate: Amount) -> None:
         self._limits: tuple[RunLimit, ...] = ()
-        around = tuple(dict.fromkeys(_limits.get()))  # a limit that was entered twice counts once
+        around = limits_around()
         for index, limit in enumerate(around):
             try:
                 limit.add(self, estimate)
@@ -147,6 +149,11 @@ class HeldByLimits:
 def limits_apply() -> bool:
     """Return whether this code is inside a limit."""
     return bool(_limits.get())
+
+
+def limits_around() -> tuple[RunLimit, ...]:
+    """Return the limits around this code, outermost first; one that was entered twice counts once."""
+    return tuple(dict.fromkeys(_limits.get()))
 
 
 readable(RunLimit)

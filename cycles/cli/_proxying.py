@@ -138,7 +138,20 @@ _OPTIONS: Final = (
         help="What a denial does: only the call fails, or the command is stopped.",
     ),
     click.option(
-        "--wait", metavar="SECONDS", type=Seconds(0, 86_400), help="How long to wait for budget before a denial."
+        "--wait",
+        metavar="SECONDS",
+        type=Seconds(0, 86_400),
+        default=240,
+        show_default=True,
+        help="How long a call waits while nothing of its budget ends; 0: not at all.",
+    ),
+    click.option(
+        "--min-output-tokens",
+        metavar="N",
+        type=click.IntRange(0),
+        default=1_024,
+        show_default=True,
+        help="The lowest output limit to which a request is lowered to fit its budget; 0: never.",
     ),
     click.option(
         "--warn-at",
@@ -187,6 +200,7 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None) -> Ru
         unknown_model=options["unknown_model"],
         unmetered=options["unmetered"],
         wait=options["wait"],
+        min_output_tokens=options["min_output_tokens"] or None,
         key=key,
         tunnel=options["tunnel"],
         allowed=options["allow_host"],

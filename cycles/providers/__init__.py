@@ -9,7 +9,15 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack
 
 from cycles._errors import InvalidRequestError
-from cycles.providers._meter import Request, ReserveOptions, Unmetered, Within, make_meter
+from cycles.providers._meter import (
+    MIN_OUTPUT_TOKENS,
+    WAIT_S,
+    Request,
+    ReserveOptions,
+    Unmetered,
+    Within,
+    make_meter,
+)
 
 if TYPE_CHECKING:
     from cycles import Action, Amount, Cycles, PriceBook, Subject
@@ -39,6 +47,8 @@ def guard(
     action: Action | tuple[str, str] | Callable[[Request], Any] | None = None,
     metadata: Mapping[str, Any] | Callable[[Request], Mapping[str, Any]] | None = None,
     max_output_tokens: int | None = None,
+    wait: float = WAIT_S,
+    min_output_tokens: int | None = MIN_OUTPUT_TOKENS,
     within: Within = "own",
     unmetered: Unmetered = "refuse",
     **reserve_options: Unpack[ReserveOptions],
@@ -54,6 +64,9 @@ def guard(
         action: As for `reserve`, or a callable of the `Request`; by default the kind of the endpoint and the model.
         metadata: As for `reserve`, or a callable of the `Request`.
         max_output_tokens: Sent if a request sets no output limit, and the ceiling of those that do.
+        wait: Seconds that a call waits for budget while nothing of it ends; 0: it takes what is left now, or is denied.
+        min_output_tokens: The lowest output limit to which a request is lowered, so that it fits its budget; None:
+            never. For reasoning models, which may use it up before the first visible word, 16,384 is better.
         within: ``"own"``: each request has its own reservation. ``"enclosing"``: the current guard pays if it can.
         unmetered: What happens to requests that may cost money and cannot be metered: ``"refuse"`` rejects them,
             ``"estimate"`` settles them at `estimate`, ``"allow"`` sends them unguarded.
@@ -73,6 +86,8 @@ def guard(
         "action": action,
         "metadata": metadata,
         "max_output_tokens": max_output_tokens,
+        "wait": wait,
+        "min_output_tokens": min_output_tokens,
         "within": within,
         "unmetered": unmetered,
         "options": reserve_options,

@@ -69,6 +69,12 @@ def number_at(body: Mapping[str, Any], name: str) -> int | None:
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
+def thinking_budget(provider: str, body: Mapping[str, Any]) -> int:
+    """Return the thinking tokens of a request, which its output limit must contain; 0 if it sets none."""
+    names = {"anthropic": "thinking.budget_tokens", "google": "generationConfig.thinkingConfig.thinkingBudget"}
+    return max(0, number_at(body, names.get(provider, "")) or 0)
+
+
 def limit_of(endpoint: Endpoint, body: Mapping[str, Any]) -> int | None:
     limits = [n for name in endpoint.limits if (n := number_at(body, name)) is not None]
     return min(limits) if limits else None

@@ -12,17 +12,19 @@ from typing import Any, Final, Literal, TypeAlias
 from attrs import field, frozen
 
 from cycles._core.amounts import Amount, tokens
-from cycles._core.estimating import Files, results_of, searches_in_chat, shape_of
+from cycles._core.estimating import Files, output_maximum, results_of, searches_in_chat, shape_of
 from cycles._core.readers import anthropic, google, openai
 from cycles._core.usage import Usage
 from cycles._errors import InvalidRequestError, UnknownModelError
 from cycles.prices import Origin, PriceBook
+from cycles.providers._admission import Need
 from cycles.providers._bodies import (
     check_limits,
     limit_of,
     model_of,
     number_at,
     parsed_json,
+    thinking_budget,
     tier_of,
     was_sent,
 )
@@ -31,6 +33,9 @@ from cycles.providers._meter import Meter, Request
 from cycles.providers._stream_filter import StreamFilter, parsed, strings_of
 
 Outcome: TypeAlias = Literal["closed", "error"] | None
+
+UNLIMITED_REQUEST_TOKENS: Final = 16_384
+"""The output limit that a request without one gets if the maximum of its model does not fit into its budgets."""
 
 _log: Final = logging.getLogger("cycles")
 _READERS: Final[Mapping[str, Callable[[Any, Usage], Usage]]] = {
@@ -75,12 +80,16 @@ class Call:
         self.attempts = 0
         self.unanswered = 0
         self.responded = False
+        self.output_limit: int | None = None  # to which the request was lowered, so that it fits its budgets
+        self.waited = False
         self.sent_limit: int | None = None
         self.hide_usage = False
         self.streams = False  # the response is settled when the user has read it
         self.guard: Any = None  # a GuardState, or the enclosing guard
         self.runtime: Any = None  # of the client that has reserved; it settles also if the client is closed
         self.client = meter.client
+        self.need: Need | None = None
+        self.admissions: Any = None  # of the client that has reserved
         self.ending: Ending | None = None  # set by `conclude`
         self._exact = False
         self._failed = False
@@ -120,12 +129,49 @@ class Call:
             return amount
         assert self.endpoint is not None
         limit = self.planned_limit()
-        if limit is None and self.endpoint.limits:
-            self.meter.report_assumed_limit()
-        shape = shape_of(self.request.body, kind=self.endpoint.kind, output_tokens=limit, files=self.files)
-        return self._book().worst_case(
+        most = self._maximum() if limit is None else limit
+        shape = shape_of(self.request.body, kind=self.endpoint.kind, output_tokens=most, files=self.files)
+        bounds = self._book().bounds(
             self._model(), self.request.body, shape, context=tier_of(self.request), origin=self.origin
         )
+        amount = bounds(shape.output_tokens)
+        self.need = self._need(amount.amount, limit, most, lambda n: bounds(n).amount)
+        return amount
+
+    def _maximum(self) -> int:
+        """Return the output limit that the provider enforces for a request without one."""
+        assert self.endpoint is not None
+        most = output_maximum(self._model())
+        if self.endpoint.limits:
+            self.meter.report_maximum(most)
+        return most
+
+    def _need(self, first: int, limit: int | None, most: int, bound: Callable[[int], int]) -> Need:
+        """Return what the call needs, if its output limit may be lowered."""
+        assert self.endpoint is not None
+        least = self.meter.min_output_tokens
+        if least is None or not self.endpoint.limits:
+            return Need(first)
+        lowest = min(most, least + thinking_budget(self.meter.provider, self.request.body))
+        if limit is None:
+            limit = min(most, max(UNLIMITED_REQUEST_TOKENS, lowest))
+        return Need(first, limit, lowest, bound)
+
+    @property
+    def lowest_cost(self) -> str:
+        """What the call may cost at the lowest output limit that it may get, for people."""
+        need = self.need
+        if need is None or need.bound is None:
+            return str(self.reserved)
+        return f"{Amount(self.reserved.unit, need.least)} at an output limit of {need.lowest} tokens"
+
+    def admitted(self, amount: Amount, limit: int | None) -> None:
+        """Note what was reserved, and the output limit that it pays for."""
+        self.reserved = amount
+        planned = self.planned_limit()
+        if limit is not None and (planned is None or limit < planned):
+            self.output_limit = limit
+            self.meter.report_lowered(planned, limit)
 
     def _book(self) -> PriceBook:
         book = self.meter.book
@@ -165,8 +211,7 @@ class Call:
         Raises:
             InvalidRequestError: if a lower limit leaves no space for Anthropic's thinking budget.
         """
-        planned = self.planned_limit()
-        allowed = [n for n in (planned, max_tokens) if n is not None]
+        allowed = [n for n in (self.planned_limit(), self.output_limit, max_tokens) if n is not None]
         self.sent_limit = min(allowed) if allowed else None
         if self.endpoint is None or not self.endpoint.limits or self.sent_limit is None:
             return {}
@@ -175,9 +220,8 @@ class Call:
         changed = {name: limit for name, n in present.items() if n > limit} if present else {}
         if not present:
             changed = {self.endpoint.limits[0]: limit}
-        thinking = body.get("thinking")
-        budget = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
-        if changed and self.meter.provider == "anthropic" and isinstance(budget, int) and budget >= limit:
+        budget = thinking_budget(self.meter.provider, body)
+        if changed and self.meter.provider == "anthropic" and budget and budget >= limit:
             raise InvalidRequestError(
                 f"the output limit of {limit} tokens leaves no space for thinking.budget_tokens={budget}: lower the "
                 "budget, or raise max_output_tokens= or the caps"
@@ -286,6 +330,8 @@ class Call:
             metadata["outcome"] = outcome
         if self.unanswered:
             metadata["attempts"] = self.attempts
+        if self.output_limit is not None:
+            metadata["output_limit"] = self.sent_limit or self.output_limit
         try:
             amount, more = self._amount(outcome)
         except Exception as error:  # a price or a callable of the user failed; the spend must not be lost

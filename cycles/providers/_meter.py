@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 from attrs import Factory, define, frozen
 
 import cycles
+from cycles._config import LONGEST_WAIT_S, is_seconds
 from cycles._core.amounts import Amount
-from cycles._core.estimating import ASSUMED_OUTPUT_TOKENS
+from cycles._core.reserve_request import ReserveRequest
 from cycles._errors import ConfigurationError, InvalidRequestError
 from cycles._version import readable
 from cycles.prices import PriceBook
@@ -26,8 +27,13 @@ if TYPE_CHECKING:
 Within: TypeAlias = Literal["own", "enclosing"]
 Unmetered: TypeAlias = Literal["refuse", "estimate", "allow"]
 
+WAIT_S: Final = 240.0
+"""How long a call waits by default while nothing of its budget ends: less than common HTTP timeouts (300 s or more)."""
+MIN_OUTPUT_TOKENS: Final = 1_024
+"""The lowest output limit to which a request is lowered by default."""
+
 _log: Final = logging.getLogger("cycles")
-_OWN: Final = ("self", "estimate", "action", "subject", "metadata")
+_OWN: Final = ("self", "estimate", "action", "subject", "metadata", "wait")
 """Parameters of `Cycles.reserve` that `guard` has itself."""
 
 
@@ -44,7 +50,6 @@ class ReserveOptions(TypedDict, total=False):
     observe: bool
     on_observed: Literal["raise", "run"] | None
     on_unavailable: Literal["raise", "allow"] | None
-    wait: float | None
     settle: Literal["background"] | None
     timeout: float | None
     extra_headers: Mapping[str, str] | None
@@ -86,6 +91,8 @@ class Meter:
     action: Action | tuple[str, str] | Callable[[Request], Any] | None
     metadata: Mapping[str, Any] | Callable[[Request], Mapping[str, Any]] | None
     max_output_tokens: int | None
+    wait_s: float
+    min_output_tokens: int | None
     within: Within
     unmetered: Unmetered
     actual: Callable[[Usage], Amount] | None
@@ -148,13 +155,32 @@ class Meter:
             self._reported.add(key)
         _log.log(level, "guarded %s client: %s", self.provider, message)
 
-    def report_assumed_limit(self) -> None:
-        """Report once that requests without an output limit are estimated with an assumed one."""
+    def report_maximum(self, most: int) -> None:
+        """Report once that a request without an output limit is reserved at the maximum of its model."""
         self.once(
             "limit",
             logging.INFO,
-            f"a request sets no output limit; its estimate assumes {ASSUMED_OUTPUT_TOKENS} tokens. "
+            f"a request sets no output limit; it is reserved at the maximum of its model, {most} tokens. "
             "Set a limit, or pass max_output_tokens= to guard()",
+        )
+
+    def report_lowered(self, planned: int | None, limit: int) -> None:
+        """Report once that an output limit was lowered."""
+        was = "set to" if planned is None else f"lowered from {planned} to"
+        self.once(
+            "lowered",
+            logging.WARNING,
+            f"the output limit of a request was {was} {limit} tokens, so that it fits its budget. "
+            "Fund the budget, or pass min_output_tokens=None to guard() to deny such requests",
+        )
+
+    def report_wait(self, request: ReserveRequest) -> None:
+        """Report once that a call waits."""
+        self.once(
+            "wait",
+            logging.INFO,
+            f"a call that may cost {request.estimate} waits for its budget, which calls in flight hold. "
+            "A lower max_output_tokens= lets more calls run at the same time",
         )
 
 
@@ -201,6 +227,8 @@ def make_meter(
     max_output_tokens: int | None,
     within: Any,
     unmetered: Any,
+    wait: float = WAIT_S,
+    min_output_tokens: int | None = MIN_OUTPUT_TOKENS,
     options: Mapping[str, Any],
     **others: Any,
 ) -> Meter:
@@ -212,6 +240,7 @@ def make_meter(
         ConfigurationError: if prices are needed and the package `genai-prices` is not installed.
     """
     _check_settings(client, prices, estimate, max_output_tokens, within, unmetered)
+    _check_admission(wait, min_output_tokens)
     fixed = {name: value for name in ("subject", "action", "metadata") if not callable(value := others.get(name))}
     rest, actual, key = _checked_options(options, fixed)
     if isinstance(estimate, Amount) and estimate.unit not in ("USD_MICROCENTS", "TOKENS") and actual is None:
@@ -224,6 +253,8 @@ def make_meter(
         book=prices if prices is not None else _book_if_needed(estimate, actual),
         estimate=amount,
         max_output_tokens=max_output_tokens,
+        wait_s=wait,
+        min_output_tokens=min_output_tokens,
         within=within,
         unmetered=unmetered,
         actual=actual,
@@ -250,6 +281,19 @@ def _check_settings(
         raise InvalidRequestError(f"estimate must be an amount or a callable of the request, got {estimate!r:.80}")
     if unmetered == "estimate" and estimate is None:
         raise InvalidRequestError("unmetered='estimate' needs estimate=: pass an amount or a callable of the request")
+
+
+def _check_admission(wait: object, min_output_tokens: object) -> None:
+    if not is_seconds(wait):
+        raise InvalidRequestError(
+            f"wait must be seconds, 0 to {LONGEST_WAIT_S:.0f}, got {wait!r:.80}; wait=0 denies without waiting"
+        )
+    if min_output_tokens is not None and (
+        isinstance(min_output_tokens, bool) or not isinstance(min_output_tokens, int) or min_output_tokens < 1
+    ):
+        raise InvalidRequestError(
+            f"min_output_tokens must be an integer >= 1, or None to lower no limit, got {min_output_tokens!r:.80}"
+        )
 
 
 def _book_if_needed(estimate: Any, actual: Any) -> PriceBook | None:

@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import cycles
 from cycles._core.amounts import Amount
+from cycles._core.reserve_request import ReserveRequest
 from cycles._errors import CyclesError
 from cycles._flows.commit import commit
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io, run
 from cycles._flows.release import release
-from cycles._flows.reserve import Take
+from cycles._flows.run_limit import limits_around
+from cycles.providers._admission import Admission, Need
 from cycles.providers._call import Call, Ending, Outcome
+from cycles.providers._queue import admissions_of
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from cycles import AsyncGuard, Guard
 
 _in_flight: Final[weakref.WeakKeyDictionary[Any, dict[Call, int]]] = weakref.WeakKeyDictionary()
@@ -36,11 +41,9 @@ def open_call(call: Call) -> int | None:
     cap = _enclose(call)
     if call.guard is not None:
         return cap
-    reservation = call.client.reserve(call.reserved, **call.reserve_options())
-    call.runtime = call.client._runtime()
+    request = _request_of(call)
     try:
-        call.guard = run(reservation._open(call.runtime.blocking, reservation._request, _owner(call)))
-        return _cap(call.guard)
+        return _cap(run(_admit(call.runtime.blocking, call, request)))
     except BaseException as error:
         if call.guard is not None:  # interrupted after the reservation was made: nothing was sent to the provider
             end_call(call, None, error)
@@ -52,21 +55,55 @@ async def open_call_async(call: Call) -> int | None:
     cap = _enclose(call)
     if call.guard is not None:
         return cap
-    reservation = call.client.reserve(call.reserved, **call.reserve_options())
-    call.runtime = call.client._runtime()
+    import asyncio  # late: scripts without an event loop start faster without it
+
+    request = _request_of(call)
     io = call.runtime.tasks()
     try:
-        call.guard = await io.to_the_end(reservation._open(io, reservation._request, _owner(call)))
-        return _cap(call.guard)
+        return _cap(await io.to_the_end(_admit(io, call, request, asyncio.get_running_loop())))
     except BaseException as error:
         if call.guard is not None:
             await end_call_async(call, None, error)
         raise
 
 
-def _owner(call: Call) -> Take:
-    """Return what makes a call the owner of its reservation."""
-    return partial(setattr, call, "guard")
+def _request_of(call: Call) -> ReserveRequest:
+    reservation = call.client.reserve(call.reserved, **call.reserve_options())
+    call.runtime = call.client._runtime()
+    call.admissions = admissions_of(call.runtime)
+    return reservation._request
+
+
+async def _admit(io: Io, call: Call, request: ReserveRequest, loop: AbstractEventLoop | None = None) -> GuardState:
+    """Reserve for a call, which is in flight from then on."""
+    limits = limits_around()
+    around = cycles.current_guard()
+    is_enclosed = around is not None and around.state in ("active", "lost") and not around._state.is_pooled
+
+    def take(guard: GuardState) -> None:
+        call.guard = guard
+        call.admissions.opened(call, guard.request, limits)
+
+    def waits() -> None:
+        if not call.waited:
+            call.waited = True
+            call.meter.report_wait(request)
+
+    admission = Admission(
+        io,
+        call.admissions,
+        request,
+        call.need or Need(call.reserved.amount),
+        wait_s=call.meter.wait_s,
+        take=take,
+        on_wait=waits,
+        loop=loop,
+        enclosing=around._state.request if around is not None and is_enclosed else None,
+    )
+    admitted = await admission.run()
+    call.guard = admitted.guard
+    call.admitted(admitted.amount, admitted.limit)
+    return admitted.guard
 
 
 def _cap(state: GuardState) -> int | None:
@@ -81,7 +118,10 @@ def end_call(call: Call, outcome: Outcome = None, raised: BaseException | None =
         return
     ending = call.conclude(outcome, raised)
     if isinstance(call.guard, GuardState):
-        run(_end(call.runtime.blocking, call, ending))
+        try:
+            run(_end(call.runtime.blocking, call, ending))
+        finally:
+            _wake_others(call, call.guard)
     elif call.guard is not None and (event := _pay(call, ending)) is not None:
         with contextlib.suppress(CyclesError):  # logged and reported by the client
             call.client.record(**event)
@@ -94,7 +134,10 @@ async def end_call_async(call: Call, outcome: Outcome = None, raised: BaseExcept
     ending = call.conclude(outcome, raised)
     if isinstance(call.guard, GuardState):
         io = call.runtime.tasks()
-        await io.to_the_end(_end(io, call, ending))
+        try:
+            await io.to_the_end(_end(io, call, ending))
+        finally:
+            _wake_others(call, call.guard)
     elif call.guard is not None and (event := _pay(call, ending)) is not None:
         with contextlib.suppress(CyclesError):  # logged and reported by the client
             await call.client.aio.record(**event)
@@ -123,6 +166,11 @@ async def _end(io: Io, call: Call, ending: Ending) -> None:
             await commit(io, state, ending.amount, metadata=ending.metadata, wait=wait)
 
 
+def _wake_others(call: Call, guard: GuardState) -> None:
+    """Wake the calls that wait, as soon as the settlement of this one has ended; that may be in the background."""
+    guard.when_settled().on_set(partial(call.admissions.ended, call.admissions.closed(call)))
+
+
 def _copy_usage(call: Call, usage: Any) -> None:
     for one in call.usage.responses():
         usage.see_response(object(), one.counts, model=one.model, context=one.context)
@@ -140,11 +188,23 @@ def _enclose(call: Call) -> int | None:
     with _in_flight_lock:
         calls = _in_flight.setdefault(guard, {})
         spent = guard.spent.amount if guard.spent is not None else 0
-        if call.reserved.amount > guard.estimate.amount - spent - sum(calls.values()):
+        found = _fits(call, guard.estimate.amount - spent - sum(calls.values()))
+        if found is None:
             return None
-        calls[call] = call.reserved.amount
+        calls[call] = found[0]
     call.guard = guard
+    call.admitted(Amount(call.reserved.unit, found[0]), found[1])
     return None if guard.caps is None else guard.caps.max_tokens
+
+
+def _fits(call: Call, left: int) -> tuple[int, int | None] | None:
+    """Return what an enclosing guard pays for a call, and the output limit for it; None if it cannot."""
+    if call.reserved.amount <= left:
+        return call.reserved.amount, None
+    need = call.need
+    if need is None or call.planned_limit() is not None or need.limit is None or need.most > left:
+        return None
+    return need.most, need.limit
 
 
 def _pay(call: Call, ending: Ending) -> dict[str, Any] | None:

@@ -81,7 +81,9 @@ class App:
             max_output_tokens=settings.max_output_tokens,
             within="own",
             unmetered="refuse",
-            options={} if settings.wait is None else {"wait": settings.wait},
+            wait=settings.wait,
+            min_output_tokens=settings.min_output_tokens,
+            options={},
             subject=subject,
             action=None,
             metadata=None,
@@ -184,8 +186,8 @@ class App:
             raise RejectedError(503, message, target.name, "no_decision" if final else None) from None
 
     async def _explained(self, call: Call, error: ReservationDeniedError) -> str:
-        """Return what the call may cost and what is left, in the scope in which the least is left."""
-        cost = f"it may cost up to {call.reserved}"
+        """Return what the call may cost at its lowest limit, and what is left in the scope with the least."""
+        cost = f"it may cost up to {call.lowest_cost}"
         if error.code in ("RUN_LIMIT", "APPROVAL_DENIED"):
             return f"{cost}; {error.message}"
         tightest: Balance | None = None

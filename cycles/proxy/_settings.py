@@ -14,6 +14,7 @@ from attrs import field, frozen
 from cycles._core.amounts import Amount
 from cycles._errors import ConfigurationError, InvalidRequestError
 from cycles.prices import PriceBook
+from cycles.providers._meter import MIN_OUTPUT_TOKENS, WAIT_S
 from cycles.proxy._caller_proxy import CallerProxy
 from cycles.proxy._routes import ROUTES, Route
 
@@ -32,7 +33,8 @@ class ProxySettings:
         max_output_tokens: Sent if a request sets no output limit, and the ceiling of those that do.
         unknown_model: What a request to a model without a price may cost; None rejects it.
         unmetered: Whether requests that may cost money and cannot be metered are rejected or passed.
-        wait: Seconds to wait for budget that other requests may release.
+        wait: Seconds to wait for budget while nothing of it ends.
+        min_output_tokens: The lowest output limit to which a request is lowered; None: never.
         tunnel: Whether CONNECT is accepted.
         allowed: Hosts of providers that are tunnelled, and not charged.
         caller: The proxy that the caller has configured, for tunnels and requests upstream.
@@ -50,7 +52,8 @@ class ProxySettings:
     max_output_tokens: int | None = None
     unknown_model: Amount | None = None
     unmetered: Literal["refuse", "allow"] = "refuse"
-    wait: float | None = None
+    wait: float = WAIT_S
+    min_output_tokens: int | None = MIN_OUTPUT_TOKENS
     tunnel: bool = False
     allowed: frozenset[str] = frozenset()
     caller: CallerProxy | None = None

@@ -65,7 +65,7 @@ def test_without_caps_no_limit_is_added_and_one_record_reports_it(desk: Desk, ca
     assert limit_of(llm) is None
     records = [record for record in caplog.records if "sets no output limit" in record.getMessage()]
     assert [record.levelname for record in records] == ["INFO"]
-    assert desk.reserved[0] == (len('{"messages":[{"role":"user","content":"hi"}],"model":"m"}') * 100 + 4096 * 1000)
+    assert desk.reserved[0] == (len('{"messages":[{"role":"user","content":"hi"}],"model":"m"}') * 100 + 131_072 * 1000)
 
 
 def test_a_limit_in_the_extra_body_is_the_one_that_is_lowered(desk: Desk) -> None:

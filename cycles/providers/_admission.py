@@ -1,0 +1,367 @@
+"""Admit a call to its budgets: reserve its upper bound, and wait or lower its output limit if that does not fit.
+
+One flow for threads and event loops, used by guarded clients and by the proxy. In one call:
+
+1. Reserve the bound at the output limit of the request, unless a call that needs as much or less waits already.
+2. If that is denied for lack of budget, join the lane of the call's budgets (`_queue`). Other denials are final.
+3. The first of a lane reads its budgets with a dry run of estimate 0, and the limits of the run.
+4. If the bound at the lowest output limit could never fit, the call is denied.
+5. Otherwise the highest limit that would fit without other calls is reserved, if it fits now.
+6. If not, wait for the end of a call of this process, or a moment for other processes.
+7. If nothing has changed for the whole wait, take what is left, or be denied.
+8. What was held then counts as spent until less is held.
+
+A waiting call holds nothing: it can be left at any point. All its attempts have one idempotency key, because a denied
+reserve stores none. `docs/exact-budgets.md` says why calls wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import evolve, frozen
+
+from cycles._core.amounts import Amount
+from cycles._core.outcome import RejectedResponse, Success
+from cycles._core.protocol import CREATE_RESERVATION, is_allowed
+from cycles._core.requests import Call as Sent, new_key, new_keys, trace_of
+from cycles._core.reserve_request import ReserveRequest
+from cycles._errors import BudgetExceededError, CyclesError, RateLimitedError, ReservationDeniedError
+from cycles._flows.approval import exempt_from_approval
+from cycles._flows.guard_state import GuardState
+from cycles._flows.io import Io
+from cycles._flows.reserve import Take, open_with, report_denied, traced
+from cycles._flows.retry import send_write
+from cycles._flows.run_limit import RUN_LIMIT, limits_around
+from cycles._flows.signal import Signal
+from cycles.providers._queue import Admissions, Lane, Left, Source, Ticket
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 1.0
+"""How long the first of a lane waits before it looks at its budgets again: other processes cannot wake it."""
+MOST_MISSES: Final = 3
+"""How often an attempt that would fit is denied although nothing has changed; then no other client was faster."""
+
+
+@frozen
+class Need:
+    """What a call needs by its output limit.
+
+    Attributes:
+        first: What is reserved first: the bound at the limit of the request, or at the maximum of its model.
+        limit: The highest output limit with which it may be sent if that does not fit; None: it cannot be lowered.
+        lowest: The lowest one.
+        bound: Returns what the call may cost at an output limit.
+    """
+
+    first: int
+    limit: int | None = None
+    lowest: int = 0
+    bound: Callable[[int], int] | None = None
+
+    @property
+    def most(self) -> int:
+        """What a waiting call needs at its highest output limit."""
+        return self.first if self.bound is None or self.limit is None else self.bound(self.limit)
+
+    @property
+    def least(self) -> int:
+        """What it needs at its lowest output limit."""
+        return self.first if self.bound is None else self.bound(self.lowest)
+
+    def fits(self, amount: float) -> tuple[int, int | None]:
+        """Return the most that the call can use of an amount, and the output limit for it; the least must fit."""
+        if self.bound is None or self.limit is None:
+            return self.first, None
+        low, high = self.lowest, self.limit
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.bound(middle) <= amount:
+                low = middle
+            else:
+                high = middle - 1
+        return self.bound(low), low
+
+
+@frozen
+class Admitted:
+    """A reserved call.
+
+    Attributes:
+        guard: Its reservation.
+        amount: What was reserved.
+        limit: The output limit that its request must have; None: that of the request.
+    """
+
+    guard: GuardState
+    amount: Amount
+    limit: int | None
+
+
+class Admission:
+    """The admission of one call.
+
+    Args:
+        io: The operations.
+        admissions: The lanes of the client.
+        request: What to reserve, with the bound at the request's own limit.
+        need: What it needs by its output limit.
+        wait_s: How long it waits while nothing changes.
+        take: Gets the guard, as for `open_lease`.
+        on_wait: Called before it waits.
+        loop: The event loop of the task; None in a thread.
+        enclosing: The reservation of the guard around the call.
+    """
+
+    def __init__(
+        self,
+        io: Io,
+        admissions: Admissions,
+        request: ReserveRequest,
+        need: Need,
+        *,
+        wait_s: float,
+        take: Take,
+        on_wait: Callable[[], object],
+        loop: AbstractEventLoop | None = None,
+        enclosing: ReserveRequest | None = None,
+    ) -> None:
+        self._io = io
+        self._admissions = admissions
+        self._request = evolve(request, wait=None, reports_denial=False)
+        self._need = need
+        self._wait_s = wait_s
+        self._take = take
+        self._on_wait = on_wait
+        self._loop = loop
+        self._enclosing = enclosing
+        self._limits = tuple(limit for limit in limits_around() if limit.amount.unit == request.estimate.unit)
+        self._trace_id = ""
+        self._keys = new_keys(2)  # of the reserve and of the commit
+        self._approved = False
+        self._error: BudgetExceededError | None = None  # of the last attempt
+        self._missed: tuple[Source, ...] | None = None  # what was read before an attempt that was denied anyway
+        self._misses = 0  # how often in succession
+        self._rated_ms: float | None = None  # since when the server limits the rate
+
+    async def run(self) -> Admitted:
+        """Reserve the call.
+
+        Raises:
+            ReservationDeniedError: it was denied.
+            CyclesError: there is no reservation for another reason.
+        """
+        self._trace_id = self._io.begin_trace(self._request, new_key())
+        found: list[Admitted] = []
+
+        async def opening() -> GuardState:
+            found.append(await self._reported())
+            return found[0].guard
+
+        trace = trace_of(self._trace_id)
+        await (opening() if trace is None else traced(trace, opening()))
+        return found[0]
+
+    async def _reported(self) -> Admitted:
+        try:
+            return await self._admitted()
+        except (ReservationDeniedError, RateLimitedError) as error:
+            report_denied(self._io, self._request, error)
+            raise
+
+    async def _admitted(self) -> Admitted:
+        need, request = self._need, self._request
+        if request.shadow or request.observe or not self._wait_s:
+            held_up = False
+        else:
+            held_up = self._admissions.holds_up(request, self._limits, need.first)
+        if not held_up:
+            try:
+                return await self._attempt(need.first, None)
+            except BudgetExceededError as error:
+                self._error = error
+        ticket = Ticket(need.most, need.least, self._loop)
+        lane: Lane | None = None
+        try:
+            lane = self._admissions.join(request, self._limits, ticket)
+            return await self._in_lane(lane, ticket)
+        finally:
+            try:
+                self._leave(lane, ticket)
+            finally:  # once more, if a signal interrupted it
+                self._leave(lane, ticket)
+
+    def _leave(self, lane: Lane | None, ticket: Ticket) -> None:
+        lane = lane or self._admissions.lane_of(ticket)
+        if lane is not None:
+            lane.leave(ticket)
+
+    async def _in_lane(self, lane: Lane, ticket: Ticket) -> Admitted:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            lane.begin_turn(ticket)
+            may_try = not self._wait_s or lane.is_first(ticket)
+            if not may_try and not (lane.idle is not None and ticket.lowest > lane.idle):
+                await self._sleep(lane, ticket, lane.watch_s(ticket))
+                continue
+            sources = self._of_limits()
+            if self._need.least <= self._left(lane, sources).idle:  # else the limit of the run alone denies finally
+                sources += await self._of_budgets()
+                lane.see(sources)
+                lane.note_idle(sources)
+            left = self._left(lane, sources)
+            if self._need.least > left.idle:
+                return await self._denied(left)
+            if may_try and (admitted := await self._try(lane, sources, left)) is not None:
+                return admitted
+            if self._wait_s:
+                due_s = (lane.since_ms - self._io.now_ms()) / 1000 + self._wait_s
+                await self._sleep(lane, ticket, min(pause_s * (0.75 + self._io.random() / 2), max(0.0, due_s)))
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    async def _try(self, lane: Lane, sources: tuple[Source, ...], left: Left) -> Admitted | None:
+        """Reserve what would fit without other calls; after the whole wait, what is left. None: wait on."""
+        amount, limit = self._need.fits(left.idle)
+        if amount > left.left:
+            if self._io.now_ms() - lane.since_ms < self._wait_s * 1000:
+                return None
+            if self._wait_s:
+                lane.note_stuck(sources)
+            if self._need.least > left.left:
+                return await self._denied(left)
+            amount, limit = self._need.fits(left.left)
+        try:
+            return await self._attempt(amount, limit)
+        except BudgetExceededError as error:
+            self._error = error
+            self._misses = self._misses + 1 if self._missed == sources else 1
+            self._missed = sources
+        if self._misses < MOST_MISSES or self._io.now_ms() - lane.since_ms < self._wait_s * 1000:
+            return None  # another client was faster
+        return await self._denied(left)
+
+    async def _denied(self, left: Left) -> Admitted:
+        """Raise the error of the last attempt, with what the call needs and what is left; attempt it if there is none.
+
+        An attempt that succeeds anyway admits the call.
+        """
+        of_run = not isinstance(left.name, str | None)
+        if self._error is None or (of_run and getattr(self._error, "code", None) != RUN_LIMIT):
+            try:
+                return await self._attempt(self._need.most, self._need.limit)
+            except BudgetExceededError as error:
+                self._error = error
+        denial = self._error
+        denial.hint = f"{self._explained(left)}; {denial.hint}" if denial.hint else self._explained(left)
+        raise denial
+
+    def _explained(self, left: Left) -> str:
+        """Return "it needs at least $0.0113, at an output limit of 1024 tokens, and $0.01 is left in tenant:acme"."""
+        unit = self._request.estimate.unit
+        needs = f"it needs at least {Amount(unit, self._need.least)}"
+        if self._need.bound is not None:
+            needs += f", at an output limit of {self._need.lowest} tokens"
+        if left.left == float("inf"):
+            return needs
+        where = f" in {left.name:.200}" if isinstance(left.name, str) and left.name else ""
+        return f"{needs}, and {Amount(unit, max(0, int(left.left)))} is left{where}"
+
+    async def _attempt(self, amount: int, limit: int | None) -> Admitted:
+        request = self._request
+        if amount != request.estimate.amount:
+            request = evolve(request, estimate=Amount(request.estimate.unit, amount))
+        while True:
+            try:
+                guard = await self._reserve(request)
+            except RateLimitedError as error:
+                await self._wait_for_rate(error, error.retry_after_ms)
+                continue
+            except ReservationDeniedError as error:
+                self._rated_ms = None
+                if error.status == 200:  # a decision that the server may return again for the same key
+                    self._keys = new_keys(2)
+                raise
+            return Admitted(guard, request.estimate, limit)
+
+    async def _reserve(self, request: ReserveRequest) -> GuardState:
+        """Reserve once. `approve` is called once for the call, with its unlowered estimate."""
+        if self._approved:
+            with exempt_from_approval():
+                return await open_with(self._io, request, self._trace_id, self._take, list(self._keys))
+        if request is not self._request:
+            await self._io.approve(self._request)
+            self._approved = True
+            return await self._reserve(request)
+        try:
+            return await open_with(self._io, request, self._trace_id, self._take, list(self._keys))
+        except CyclesError as error:
+            self._approved = getattr(error, "code", None) != RUN_LIMIT  # which is raised before `approve` is called
+            raise
+
+    async def _wait_for_rate(self, error: CyclesError, retry_after_ms: int | None) -> None:
+        """Wait as the server says, within `wait`.
+
+        Raises:
+            RateLimitedError: it is longer.
+        """
+        now_ms = self._io.now_ms()
+        self._rated_ms = now_ms if self._rated_ms is None else self._rated_ms
+        delay_ms = LONGEST_PAUSE_S * 1000 if retry_after_ms is None else retry_after_ms
+        if now_ms + delay_ms > self._rated_ms + self._wait_s * 1000 or self._admissions.is_closed:
+            raise error
+        self._on_wait()
+        await self._io.wait(Signal(), delay_ms / 1000)
+
+    async def _sleep(self, lane: Lane, ticket: Ticket, seconds: float | None) -> None:
+        if self._admissions.is_closed:
+            raise CyclesError("the client was closed while a call waited for budget: nothing was sent; call it again")
+        self._on_wait()
+        await self._io.wait(lane.armed(ticket), seconds)
+
+    def _left(self, lane: Lane, sources: tuple[Source, ...]) -> Left:
+        own = self._admissions.own_holds(sources, by_task=self._loop is not None, enclosing=self._enclosing)
+        return lane.left_of(sources, own, self._wait_s)
+
+    def _of_limits(self) -> tuple[Source, ...]:
+        return tuple(self._read_limits())
+
+    def _read_limits(self) -> Iterator[Source]:
+        for limit in self._limits:
+            spent, held = limit.spent.amount, limit.held.amount
+            yield Source(limit, limit.amount.amount - spent - held, held)
+
+    async def _of_budgets(self) -> tuple[Source, ...]:
+        """Read the budgets of exactly the scopes of the call, with a dry run. Empty: only an attempt can tell."""
+        nothing = evolve(
+            self._request,
+            estimate=Amount(self._request.estimate.unit, 0),
+            shadow=True,
+            metadata=None,
+        )
+        while True:
+            outcome = await send_write(
+                self._io, Sent(CREATE_RESERVATION, body=nothing.body(new_key()), trace_id=self._trace_id)
+            )
+            if not (isinstance(outcome, RejectedResponse) and outcome.status == 429):
+                break
+            if self._error is None or self._admissions.is_closed:
+                return ()
+            await self._wait_for_rate(self._error, outcome.retry_after_ms)
+        self._rated_ms = None
+        if not isinstance(outcome, Success):
+            return ()
+        if not is_allowed(outcome.body["decision"]):
+            lacks = outcome.body.get("reason_code") == "BUDGET_EXCEEDED"
+            return (Source("", -1, None),) if lacks else ()
+        return tuple(self._read_balances(outcome.body.get("balances")))
+
+    def _read_balances(self, balances: Any) -> Iterator[Source]:
+        unit = self._request.estimate.unit
+        for each in balances if isinstance(balances, list) else ():
+            left, held = each["remaining"], each.get("reserved")
+            if left["unit"] == unit:
+                yield Source(each["scope_path"], left["amount"], None if held is None else held["amount"])
