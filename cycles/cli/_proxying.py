@@ -204,6 +204,7 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None) -> Ru
         key=key,
         tunnel=options["tunnel"],
         allowed=options["allow_host"],
+        captured_hosts=options.get("captured_hosts", frozenset()),
         caller=caller_proxy(os.environ),
     )
     approval: dict[str, Any] = {}
@@ -216,4 +217,10 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None) -> Ru
     ledger = open_ledger(cli.config(), budget, embedded=embedded, keep=keep, nested=nested, approval=approval)
     if options["warn_at"]:
         warn_at(ledger.clients, options["warn_at"], lambda message: say(f"cycles: {message}"))
-    return Run(settings, ledger, stops=options["on_denied"] == "stop")
+    return Run(
+        settings,
+        ledger,
+        stops=options["on_denied"] == "stop",
+        agent_settings=options.get("agent_settings", False),
+        say=lambda message: say(f"cycles: {message}"),
+    )

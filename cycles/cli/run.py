@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+import cycles
 from cycles.cli import _frame as frame
 from cycles.cli._frame import Cli
 from cycles.cli._output import say
@@ -18,9 +19,20 @@ from cycles.cli._proxying import make_run, proxy_options
 @frame.command("run", context_settings={"allow_interspersed_args": False})
 @proxy_options
 @click.option("--no-tunnel", "tunnel", is_flag=True, flag_value=False, default=True, help="Leave HTTPS_PROXY as it is.")
+@click.option(
+    "--capture", is_flag=True, help="Meter connections to providers too, with a certificate that is made for this run."
+)
+@click.option(
+    "--no-agent-settings",
+    "agent_settings",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Give codex and gemini no settings of their own.",
+)
 @click.option("--no-cycles-env", is_flag=True, help="Leave CYCLES_* unset for the command.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND [ARGUMENTS]...")
-def command(cli: Cli, arguments: tuple[str, ...], no_cycles_env: bool, **options: Any) -> int:
+def command(cli: Cli, arguments: tuple[str, ...], no_cycles_env: bool, capture: bool, **options: Any) -> int:
     """Run a command; its OpenAI, Anthropic and Gemini calls are charged to a budget, and denied beyond it."""
     if not arguments:
         raise click.UsageError("there is no command: write it after --, like cycles run --budget 5USD -- COMMAND")
@@ -28,6 +40,7 @@ def command(cli: Cli, arguments: tuple[str, ...], no_cycles_env: bool, **options
         raise click.UsageError("cycles run needs a POSIX system: start cycles proxy and the command instead")
     from cycles.proxy._child import blocked_signals
 
+    options["captured_hosts"] = _captured_hosts(arguments, capture, options)
     with blocked_signals():
         run = make_run(cli, options)
         ended = run.run(arguments, dict(os.environ), cycles_env=not no_cycles_env)
@@ -36,3 +49,19 @@ def command(cli: Cli, arguments: tuple[str, ...], no_cycles_env: bool, **options
         for message in lines:
             say(message)
     return int(ended.status)
+
+
+def _captured_hosts(arguments: tuple[str, ...], capture: bool, options: dict[str, Any]) -> frozenset[str] | None:
+    """Return which hosts are captured; None: those of all routes."""
+    from cycles.proxy._agents import CODEX_HOST, can_capture, is_codex
+
+    if capture:
+        if not options["tunnel"]:
+            raise click.UsageError("--capture needs the tunnel: leave --no-tunnel out")
+        if not can_capture():
+            raise cycles.ConfigurationError(
+                "--capture needs the package cryptography: run pip install 'cycles-sdk[capture]'"
+            )
+        return None
+    codex = options["agent_settings"] and options["tunnel"] and is_codex(arguments)
+    return frozenset({CODEX_HOST}) if codex and can_capture() else frozenset()

@@ -109,8 +109,10 @@ class App:
             exchange.close()
 
     async def _handle(self, exchange: Exchange) -> None:
-        path = check_caller(exchange.raw_path, exchange.headers, self._settings.key)
-        target = target_of(path, exchange.query, self._settings.upstreams, self._settings.mounts)
+        settings = self._settings
+        captured = exchange.captured_host is not None
+        path = check_caller(exchange.raw_path, exchange.headers, settings.key, captured=captured)
+        target = target_of(path, exchange.query, settings.upstreams, settings.mounts, exchange.host_url)
         if "websocket" in exchange.headers.get("upgrade", "").lower():
             message = "WebSocket connections are not metered and not relayed: send the request over HTTP"
             raise RejectedError(426, message, target.name)
@@ -148,6 +150,8 @@ class App:
                 raise RejectedError(400, str(error), target.name) from None
             raise
         call.attempts = 1
+        if exchange.captured_host is not None:
+            self.totals.captured[exchange.captured_host] += 1
         if await self._relay.metered(exchange, target, call, content):
             self._on_denied()
 

@@ -11,6 +11,8 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]
 
+HOST_URL = "cycles.host_url"
+"""The extension of a scope that names the captured host, and its address if that is the upstream."""
 DRAIN_BYTES = 64 * 1024
 _DRAIN_S = 1.0
 """How much, and how long, is read for the usage behind the finish reason after the program has left."""
@@ -20,6 +22,8 @@ class Exchange:
     """The program's side of one request.
 
     Attributes:
+        captured_host: The host whose connection was captured, or None.
+        host_url: Its address, if that is where the request goes.
         left: The program has disconnected, and only the usage at the end of the stream is still read.
         started: The head of the response was sent.
     """
@@ -32,6 +36,9 @@ class Exchange:
         self.headers: dict[str, str] = {}
         for name, value in scope["headers"]:
             self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        captured = (scope.get("extensions") or {}).get(HOST_URL)
+        self.captured_host: str | None = None if captured is None else captured["host"]
+        self.host_url: str | None = None if captured is None else captured["url"]
         self.left = False
         self.started = False
         self._receive = receive

@@ -52,6 +52,52 @@ _AZURE_HOSTS: Final = (
     "*.services.ai.azure.com",
     "*.cognitiveservices.azure.com",
 )
+_VERTEX_REGIONS: Final = [
+    "africa-south1",
+    "asia-east1",
+    "asia-east2",
+    "asia-northeast1",
+    "asia-northeast2",
+    "asia-northeast3",
+    "asia-south1",
+    "asia-south2",
+    "asia-southeast1",
+    "asia-southeast2",
+    "asia-southeast3",
+    "australia-southeast1",
+    "australia-southeast2",
+    "europe-central2",
+    "europe-north1",
+    "europe-north2",
+    "europe-southwest1",
+    "europe-west1",
+    "europe-west10",
+    "europe-west12",
+    "europe-west2",
+    "europe-west3",
+    "europe-west4",
+    "europe-west6",
+    "europe-west8",
+    "europe-west9",
+    "me-central1",
+    "me-central2",
+    "me-west1",
+    "northamerica-northeast1",
+    "northamerica-northeast2",
+    "northamerica-south1",
+    "southamerica-east1",
+    "southamerica-west1",
+    "us-central1",
+    "us-east1",
+    "us-east4",
+    "us-east5",
+    "us-south1",
+    "us-west1",
+    "us-west2",
+    "us-west3",
+    "us-west4",
+]
+"""Regions whose hosts a certificate can name: a constraint has no wildcard inside a label."""
 _VERTEX_HOSTS: Final = (
     "aiplatform.googleapis.com",
     "*-aiplatform.googleapis.com",
@@ -234,6 +280,14 @@ def route_of_host(host: str) -> Route | None:
 def is_provider(host: str) -> bool:
     """Return whether a call to this host would not be charged: it has a route, or is in `OTHER_HOSTS`."""
     return route_of_host(host) is not None or any(_matches(host, pattern) for pattern in OTHER_HOSTS)
+
+
+def hosts_of_routes() -> list[str]:
+    """Return the names to which a certificate authority for the routes is limited. A name contains those below it."""
+    found = dict.fromkeys(host.removeprefix("*.") for host in [*_EXACT, *(pattern for pattern, _ in _WILD)])
+    regions = [f"{region}-aiplatform.googleapis.com" for region in _VERTEX_REGIONS]
+    multi = [f"aiplatform.{region}.rep.googleapis.com" for region in ("us", "eu", *_VERTEX_REGIONS)]
+    return [*(host for host in found if "*" not in host), *regions, *multi]
 
 
 def covers_provider(entry: str) -> bool:

@@ -8,15 +8,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
 
+import platformdirs
 from attrs import evolve, frozen
 
+from cycles.proxy._agents import CODEX_HOST, codex_command, gemini_environment, is_codex
 from cycles.proxy._child import Child, CommandError
-from cycles.proxy._environment import command_environment, route_variables, tunnel_variables
+from cycles.proxy._environment import command_environment, route_variables, tunnel_variables, with_key
 from cycles.proxy._ledger import RunLedger
 from cycles.proxy._server import ProxyServer
 from cycles.proxy._settings import ProxySettings
+
+if TYPE_CHECKING:
+    from cycles.proxy._authority import Authority
 
 DRAIN_S: Final = 30
 """How long running calls may take after a signal to stop."""
@@ -44,9 +50,22 @@ class Run:
         settings: How requests are treated.
         ledger: The budgets; closed at the end.
         stops: Whether a denial ends the command.
+        agent_settings: Whether coding agents get what they need beside variables.
+        say: Prints a line immediately.
     """
 
-    def __init__(self, settings: ProxySettings, ledger: RunLedger, *, stops: bool = False) -> None:
+    def __init__(
+        self,
+        settings: ProxySettings,
+        ledger: RunLedger,
+        *,
+        stops: bool = False,
+        agent_settings: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._agent_settings = agent_settings
+        self._say = say
+        self._closing = ExitStack()
         self._ledger = ledger
         self._stops = stops
         self._settings = settings
@@ -67,10 +86,13 @@ class Run:
         """
         key = secrets.token_urlsafe(18)
         settings = evolve(self._settings, key=key)
-        url = self._start(settings, "127.0.0.1", 0)
-        environment = command_environment(environ, url, key, self._ledger.environment, settings)
+        authority, trusted = self._authority(settings, environ)
+        url = self._start(settings, "127.0.0.1", 0, authority)
+        environment = command_environment(environ, url, key, self._ledger.environment, settings) | trusted
         if not cycles_env:
             environment = {name: value for name, value in environment.items() if not name.startswith("CYCLES_")}
+        if self._agent_settings:
+            command, environment = self._for_agents(command, environment, with_key(url, key))
         notes: list[str] = []
         sys.stdout.flush()
         try:
@@ -80,6 +102,33 @@ class Run:
             status = error.status
             notes.append(str(error))
         return self._ended(status, notes, seconds=0, cycles_env=cycles_env)
+
+    def _authority(
+        self, settings: ProxySettings, environ: Mapping[str, str]
+    ) -> tuple[Authority | None, dict[str, str]]:
+        """Return the certificate authority of the run, and the variables with which the command trusts it."""
+        if settings.captured_hosts == frozenset():
+            return None, {}
+        from cycles.proxy._authority import Authority, TrustFiles
+
+        authority = Authority()
+        files = TrustFiles(authority, environ)
+        self._closing.callback(files.close)
+        return authority, files.variables
+
+    def _for_agents(
+        self, command: Sequence[str], environment: dict[str, str], url: str
+    ) -> tuple[Sequence[str], dict[str, str]]:
+        """Return the command and its variables with what coding agents need."""
+        captured = self._settings.captured_hosts
+        if is_codex(command) and captured is not None and CODEX_HOST not in captured:
+            self._say(
+                "codex gets its base URL as an option, which shows the secret of this run in the process list: "
+                "pip install 'cycles-sdk[capture]' avoids that"
+            )
+            command = codex_command(command, f"{url}/openai/v1")
+        directory = platformdirs.user_state_path("cycles-sdk", appauthor=False) / "agents"
+        return command, environment | gemini_environment(command, environment, directory, self._say)
 
     def variables(self, url: str, key: str | None, *, with_proxy_url: bool = False) -> dict[str, str]:
         """Return the variables that point programs to this proxy."""
@@ -98,10 +147,15 @@ class Run:
         stop.wait()
         return self._ended(0, [], seconds=DRAIN_S)
 
-    def _start(self, settings: ProxySettings, host: str, port: int) -> str:
+    def _start(self, settings: ProxySettings, host: str, port: int, authority: Authority | None = None) -> str:
         ledger = self._ledger
         self._server = ProxyServer(
-            settings, ledger.client, forwarding=ledger.forwarding, limit=ledger.limit, on_denied=self._denied
+            settings,
+            ledger.client,
+            forwarding=ledger.forwarding,
+            limit=ledger.limit,
+            on_denied=self._denied,
+            authority=authority,
         )
         self._started = time.monotonic()
         return self._server.start(host, port)
@@ -119,9 +173,10 @@ class Run:
         known = cycles_env and totals.calls and totals.knows_all
         other = self._ledger.note_of_others(totals.reservations if known else None)
         self._ledger.close()
+        self._closing.close()
         document = totals.document(took, status)
         lines = [*notes, totals.line(took, self._ledger.budget)]
-        hosts = totals.host_lines(captures=False)
+        hosts = totals.host_lines(captures=self._settings.captured_hosts is None)
         if not totals.requests and not notes and not hosts:
             lines.append("no call reached the proxy: the command may set its base URL itself")
         lines += hosts

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
@@ -25,6 +25,9 @@ from cycles.proxy._clients import UpstreamClient
 from cycles.proxy._settings import ProxySettings
 from cycles.proxy._targets import is_loopback
 
+if TYPE_CHECKING:
+    from cycles.proxy._authority import Authority
+
 START_S: Final = 10.0
 KEEP_ALIVE_S: Final = 75
 CONNECT_S: Final = 30.0
@@ -40,6 +43,7 @@ class ProxyServer:
         forwarding: In place of `client` for calls that another proxy of Cycles charges; None if there are none.
         limit: What all calls together may spend, beside the client's budgets; None: no such limit.
         on_denied: Called after each denial, in the event loop.
+        authority: Issues the certificates of captured hosts; None: nothing is captured.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class ProxyServer:
         forwarding: cycles.Cycles | None = None,
         limit: Amount | None = None,
         on_denied: Callable[[], None] = lambda: None,
+        authority: Authority | None = None,
     ) -> None:
         timeout = httpx.Timeout(None, connect=CONNECT_S)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
@@ -69,6 +74,7 @@ class ProxyServer:
             for each in self._clients:
                 each._runtime().channel.soft_limits.add(partial(_used, self._limit))
         self._settings = settings
+        self._authority = authority
         self._server: Any = None
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
@@ -120,12 +126,19 @@ class ProxyServer:
         if not settings.tunnel:
             return H11Protocol
         key = settings.key
+        capture: dict[str, Any] = {}
+        if self._authority is not None:
+            from cycles.proxy._capture import Capture
+
+            serving = Capture(self._authority, settings, self.app.totals)
+            capture = {"capture": serving, "captures": serving.captures}
         tunnels = Tunnels(
             self.app.totals,
             keys=None if key is None else partial(key_matches, key=key),
             allowed=settings.allowed,
             caller=settings.caller,
             local=settings.local_ports if settings.sealed or not is_loopback(host) else None,
+            **capture,
         )
         return partial(FirstBytes, tunnels)
 

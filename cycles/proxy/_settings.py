@@ -36,6 +36,7 @@ class ProxySettings:
         wait: Seconds to wait for budget while nothing of it ends.
         min_output_tokens: The lowest output limit to which a request is lowered; None: never.
         tunnel: Whether CONNECT is accepted.
+        captured_hosts: Hosts of routes whose connections are captured; None: all.
         allowed: Hosts of providers that are tunnelled, and not charged.
         caller: The proxy that the caller has configured, for tunnels and requests upstream.
         sealed: Whether the program has no other network.
@@ -55,6 +56,7 @@ class ProxySettings:
     wait: float = WAIT_S
     min_output_tokens: int | None = MIN_OUTPUT_TOKENS
     tunnel: bool = False
+    captured_hosts: frozenset[str] | None = frozenset()
     allowed: frozenset[str] = frozenset()
     caller: CallerProxy | None = None
     sealed: bool = False

@@ -90,18 +90,20 @@ def provider_name(raw_path: str) -> str:
     return _SHAPES[next(names, "openai")]
 
 
-def check_caller(raw_path: str, headers: Mapping[str, str], key: str | None) -> str:
+def check_caller(raw_path: str, headers: Mapping[str, str], key: str | None, *, captured: bool = False) -> str:
     """Check who sends a request, and return its path without the key.
+
+    A captured request has the `Host` and the `Origin` of its provider; its tunnel had the key.
 
     Raises:
         RejectedError: 401 without the key; 403 for a foreign `Origin`, or for a foreign `Host` if no key is set.
     """
     name = provider_name(raw_path)
     origin = headers.get("origin")
-    if origin is not None and not is_loopback(urlsplit(origin).hostname):
+    if origin is not None and not captured and not is_loopback(urlsplit(origin).hostname):
         raise RejectedError(403, "requests of web pages of another origin are not accepted", name)
     if key is None:
-        if not is_loopback(_host_of(headers.get("host", ""))):
+        if not captured and not is_loopback(_host_of(headers.get("host", ""))):
             raise RejectedError(403, "the Host header names no loopback address: use http://127.0.0.1:PORT", name)
         return raw_path
     first, _, rest = raw_path.removeprefix("/").partition("/")

@@ -196,7 +196,8 @@ class FirstBytes(H11Protocol):
             super().data_received(data)
             return
         self.connections.discard(self)
-        near = Near(self._tunnels, self.connections)
+        options = {"config": self.config, "server_state": self.server_state, "app_state": self.app_state}
+        near = Near(self._tunnels, self.connections, options)
         self.transport.set_protocol(near)
         near.connection_made(self.transport)
         near.data_received(data)
@@ -207,11 +208,13 @@ class Near(asyncio.Protocol):
 
     Attributes:
         transport: Its connection.
+        http_options: What a protocol of the server is made of.
     """
 
     transport: asyncio.Transport
 
-    def __init__(self, tunnels: Tunnels, connections: set[Any]) -> None:
+    def __init__(self, tunnels: Tunnels, connections: set[Any], http_options: dict[str, Any]) -> None:
+        self.http_options = http_options
         self._tunnels = tunnels
         self._connections = connections
         self._head: bytes | None = b""

@@ -77,7 +77,7 @@ class Place:
 
 @contextmanager
 def proxied(
-    budget: cycles.Amount | None = None, *, limit: cycles.Amount | None = None, **settings: Any
+    budget: cycles.Amount | None = None, *, limit: cycles.Amount | None = None, authority: Any = None, **settings: Any
 ) -> Iterator[Place]:
     """Run the proxy with a budget of the tenant `run`, 1,000 USD by default."""
     with (
@@ -85,7 +85,7 @@ def proxied(
         cycles.EmbeddedServer({"tenant:run": budget or cycles.usd(1000)}) as server,
     ):
         settings = {"upstreams": upstreams(provider.url), "prices": BOOK, "key": KEY, **settings}
-        proxy = ProxyServer(ProxySettings(**settings), server.client(tenant="run"), limit=limit)
+        proxy = ProxyServer(ProxySettings(**settings), server.client(tenant="run"), limit=limit, authority=authority)
         url = proxy.start("127.0.0.1", 0)
         try:
             yield Place(provider, server, proxy, url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -218,8 +219,8 @@ def test_a_tunnel_that_is_open_does_not_keep_the_proxy_from_stopping() -> None:
     with proxied(tunnel=True) as place, listening(echo) as port, opened(place) as connection:
         send_connect(connection, f"127.0.0.1:{port}")
         place.proxy.stop(60)
-        with pytest.raises(ConnectionError):
-            connection.recv(1)
+        with contextlib.suppress(ConnectionError):
+            assert connection.recv(1) == b""
 
 
 def test_an_allowed_host_is_tunnelled_and_named_as_not_charged(monkeypatch: pytest.MonkeyPatch) -> None:
