@@ -18,7 +18,7 @@ WORKERS ?= auto
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-fleet test simulate simulate-planted test-faults test-stores test-live test-providers install-providers test-operators install-operators test-all check generate generate-check spec-diff format bench build clean messages size test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files
+.PHONY: help demo demo-fleet test simulate simulate-planted mutate test-random test-faults test-stores test-live test-providers install-providers test-operators install-operators test-all check generate generate-check spec-diff format bench build clean messages size test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -54,11 +54,20 @@ demo: $(DEMO)  ## run real guarded work against an embedded Cycles server
 test: $(STAMP)  ## run the tests
 	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
 
+test-random: $(STAMP)  ## run the tests in random order in New York, and note which lines they run, for mutate (ORDER=seed)
+	@$(PY) $(PIP) 'coverage>=7.6,<8'
+	TZ=America/New_York $(PY) -m tests.mutation.random_order $(ORDER)
+
 simulate: $(STAMP)  ## run the simulation of the whole system (SEEDS=1000, SEED=n for one with its trace, MINUTES=m)
 	PYTHONHASHSEED=0 $(PY) -m tests.simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) $(if $(FIRST),--first $(FIRST)) $(if $(MINUTES),--minutes $(MINUTES))
 
 simulate-planted: $(STAMP)  ## show that the simulation finds planted faults, and after how many seeds
 	$(PY) -m tests.simulation.planted
+
+mutate: $(STAMP)  ## plant random faults, and print which the tests find (MODULES="_core _http" SAMPLE=200 FIRST=n CHANGED=commits MINUTES=m)
+	@$(PY) $(PIP) 'coverage>=7.6,<8'
+	@$(PY) -m tests.mutation.run $(MODULES) --sample $(or $(SAMPLE),200) --first $(or $(FIRST),0) \
+	  $(if $(CHANGED),--changed $(CHANGED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 test-stores: $(STAMP)  ## run the tests of journal stores on a private redis-server and a private PostgreSQL
 	@$(PY) $(PIP) -e '.[redis,postgres]' 'psycopg[binary]>=3.1,<4'

@@ -1,0 +1,1 @@
+"""Plant small faults at random, one at a time, and see whether the tests find them: `make mutate`."""

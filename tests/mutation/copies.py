@@ -1,0 +1,88 @@
+"""Run tests on copies of the project, so that no fault is ever in the working tree, also if the run is interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from tests.mutation.mutants import Mutant
+from tests.mutation.plugin import FAILED_FILE
+
+ROOT: Final = Path(__file__).parents[2]
+_INTERNAL_ERROR: Final = 3  # exit codes of pytest
+_NO_TESTS: Final = (4, 5)
+
+
+class Copy:
+    """A copy of the tracked files, in which one process of pytest runs at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+        for name in filter(None, listed.stdout.split("\0")):
+            target = folder / "project" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target)
+
+    def first_failure(self, tests: list[str], limit_s: float, mutant: Mutant | None = None) -> str | None:
+        """Return the first of these tests that fails, or what else went wrong; None if all pass.
+
+        Args:
+            tests: Node ids, in the order in which they run.
+            limit_s: The seconds for all of them; after them, the tests hang.
+            mutant: The fault to plant. It is removed again.
+        """
+        if mutant is None:
+            return self._run(tests, limit_s)
+        path = self._folder / "project" / mutant.path
+        try:
+            self._write(path, mutant.mutated)
+            return self._run(tests, limit_s)
+        finally:
+            self._write(path, mutant.source)
+
+    @staticmethod
+    def _write(path: Path, source: str) -> None:
+        path.write_text(source, "utf-8")
+        for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):  # it counts as current for a second
+            compiled.unlink()
+
+    def _run(self, tests: list[str], limit_s: float) -> str | None:
+        failed = self._folder / "failed"
+        failed.unlink(missing_ok=True)
+        project = self._folder / "project"
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", "-p", "tests.mutation.plugin", *tests]
+        environment = os.environ | {"PYTHONPATH": str(project), FAILED_FILE: str(failed)}
+        with (self._folder / "output").open("w+", encoding="utf-8") as output:
+            self._process = process = subprocess.Popen(
+                command, cwd=project, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+            try:
+                code = process.wait(limit_s)
+            except subprocess.TimeoutExpired:
+                return f"no end within {limit_s:.0f} s"
+            finally:
+                self.end_tests()
+            output.seek(0)
+            text = output.read()
+        if code == 0:
+            return None
+        if failed.exists():
+            return failed.read_text("utf-8")
+        if code == _INTERNAL_ERROR or (code in _NO_TESTS and "Error" not in text):
+            raise RuntimeError(f"pytest cannot run these tests: {text[-2000:]}")
+        return f"pytest exit code {code}"
+
+    def end_tests(self) -> None:
+        """End the tests that run, and the processes that they have started. May be called from any thread."""
+        if (process := self._process) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

@@ -1,0 +1,92 @@
+"""A plugin of pytest that notes which tests run which lines, or which test fails first. `run.py` loads it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+MAP_FOLDER: Final = "MUTATION_MAP"
+"""The folder for the notes of each worker; unset: lines are not traced."""
+FAILED_FILE: Final = "MUTATION_FAILED"
+"""The file for the id of the first test that fails."""
+_WARNINGS: Final = ["trace-changed", "no-data-collected", "module-not-measured", "couldnt-parse", "not-measured"]
+_PACKAGE: Final = Path(__file__).parents[2] / "cycles"
+
+
+class _Tracer:
+    """Measures lines with `coverage`, and the seconds of each test that passed."""
+
+    def __init__(self, folder: Path) -> None:
+        import coverage
+
+        self._folder = folder
+        self._seconds: dict[str, float] = {}
+        self._failed: set[str] = set()
+        threads = ["thread", "greenlet"]  # the simulation runs in greenlets
+        self._coverage = coverage.Coverage(None, source=[str(_PACKAGE)], config_file=False, concurrency=threads)
+        self._coverage.set_option("run:disable_warnings", _WARNINGS)  # warnings are errors in the tests
+        self._coverage.start()
+
+    def begin(self, test: str) -> None:
+        """Attribute lines to this test from now on."""
+        if sys.gettrace() is None:  # a test before has removed the trace
+            self._coverage.stop()
+            self._coverage.start()
+        self._coverage.switch_context(test)
+
+    def note(self, report: pytest.TestReport) -> None:
+        """Keep the result of one phase of a test."""
+        self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
+        if not report.passed:
+            self._failed.add(report.nodeid)
+
+    def write(self) -> None:
+        """Write the notes of this process: for each file and line the tests that passed."""
+        self._coverage.stop()
+        data = self._coverage.get_data()
+        tests = sorted(self._seconds.keys() - self._failed)
+        numbers = {test: number for number, test in enumerate(tests)}
+        files: dict[str, dict[int, list[int]]] = {}
+        for path in data.measured_files():
+            lines = data.contexts_by_lineno(path)
+            files[str(Path(path).relative_to(_PACKAGE.parent))] = {
+                line: [numbers[context] for context in contexts if context in numbers]
+                for line, contexts in lines.items()
+            }
+        notes = {"tests": tests, "seconds": [self._seconds[test] for test in tests], "files": files}
+        (self._folder / f"{os.getpid()}.json").write_text(json.dumps(notes))
+
+
+class _Plugin:
+    def __init__(self) -> None:
+        folder, failed = os.environ.get(MAP_FOLDER), os.environ.get(FAILED_FILE)  # tests change the environment
+        self._failed = Path(failed) if failed else None
+        self._tracer = _Tracer(Path(folder)) if folder else None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
+        if self._tracer is not None:
+            self._tracer.begin(item.nodeid)
+        return (yield)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self._tracer is not None:
+            self._tracer.note(report)
+        if self._failed is not None and report.failed:
+            self._failed.write_text(report.nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        if self._tracer is not None:
+            self._tracer.write()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Trace in the processes that run tests: workers of xdist, or the only process."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        config.pluginmanager.register(_Plugin())

@@ -1,0 +1,218 @@
+"""`make mutate` on a small project: what it finds, what it reports, and that it leaves the working tree as it was."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mutation import random_order, run
+from tests.mutation.coverage_map import CoverageMap, joined
+from tests.mutation.mutants import mutants_of
+from tests.support.waiting import until
+
+ROOT = Path(__file__).parents[2]
+CODE = """def price(count):
+    if count > 10:
+        return 7
+    return count
+
+
+def never_tested():
+    return 5
+"""
+TESTS = """from cycles._core.price import price
+
+
+def test_few():
+    assert price(2) == 2
+
+
+def test_that_fails_anyway():
+    raise AssertionError(price(20))
+
+
+def test_that_hangs_with_a_fault():
+    while price(20) != 7:
+        pass
+"""
+LINES = {"cycles/_core/price.py": {"2": [1, 0], "3": [1, 2], "4": [0]}}
+IDS = [f"tests/test_price.py::test_{name}" for name in ("few", "that_fails_anyway", "that_hangs_with_a_fault")]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with one module, whose map of lines is known."""
+    folder = tmp_path / "project"
+    (folder / "cycles" / "_core").mkdir(parents=True)
+    (folder / "tests").mkdir()
+    shutil.copytree(ROOT / "tests" / "mutation", folder / "tests" / "mutation", ignore=shutil.ignore_patterns("test_*"))
+    for package in ("cycles", "cycles/_core", "tests"):
+        (folder / package / "__init__.py").touch()
+    (folder / "cycles" / "_core" / "price.py").write_text(CODE)
+    (folder / "tests" / "test_price.py").write_text(TESTS)
+    (folder / ".gitignore").write_text("__pycache__/\n")
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    commit(folder)
+    CoverageMap(IDS, [0.01] * 3, LINES).save(tmp_path / "map.json.gz")
+    return folder
+
+
+def commit(folder: Path) -> None:
+    subprocess.run(["git", "add", "."], cwd=folder, check=True)
+    user = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    subprocess.run(["git", *user, "commit", "-q", "-m", "change"], cwd=folder, check=True)
+
+
+def command(project: Path, *arguments: str) -> list[str]:
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = f"{start}from tests.mutation import run; run.START_S = 5.0; raise SystemExit(run.main())"
+    return [sys.executable, "-c", code, "--map", str(project.parent / "map.json.gz"), *arguments]
+
+
+def environment(project: Path) -> dict[str, str]:
+    temporary = project.parent / "temporary"
+    temporary.mkdir(exist_ok=True)
+    # The plugin of the real package is not in this one.
+    return os.environ | {"PYTHONPATH": str(project), "TMPDIR": str(temporary), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+
+def mutate(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(project, *arguments), cwd=project, env=environment(project), capture_output=True, text=True, check=False
+    )
+
+
+def is_untouched(project: Path) -> bool:
+    status = subprocess.check_output(["git", "status", "--porcelain"], cwd=project, text=True)
+    return status == "" and list((project.parent / "temporary").iterdir()) == []
+
+
+def number_of(old: str, new: str) -> int:
+    """Return a number that draws this fault."""
+    every = mutants_of("cycles/_core/price.py", CODE)
+    (position,) = [place for place, mutant in enumerate(every) if mutant.change == (old, new)]
+    return next(n for n in range(1000) if random.Random(n).choice(range(len(every))) == position)
+
+
+def test_a_fault_that_a_test_finds(project: Path) -> None:
+    number = number_of("return 7", "return 8")
+    ran = mutate(project, "--sample", "1", "--first", str(number))
+    assert "found by no end within" in ran.stdout, ran
+    assert "together          1     1  100.0%  90%" in ran.stdout
+    assert ran.returncode == 0
+    assert is_untouched(project)
+
+
+def test_a_fault_that_survives_is_shown_as_a_diff(project: Path) -> None:
+    number = number_of("if count > 10:", "if count >= 10:")
+    ran = mutate(project, "--sample", "1", "--first", str(number), "_core/price.py")
+    assert f"{number}: comparison, survived 1 tests" in ran.stdout, ran  # the one that fails anyway finds nothing
+    assert "-    if count > 10:\n+    if count >= 10:" in ran.stdout
+    assert ran.returncode == 1
+    assert is_untouched(project)
+
+
+def test_a_line_that_no_test_runs_is_a_survivor(project: Path) -> None:
+    number = number_of("return 5", "return 6")
+    ran = mutate(project, "--sample", "1", "--first", str(number), "--changed", "1")
+    assert f"{number}: constant, no test runs this line" in ran.stdout, ran
+    assert ran.returncode == 0  # only what changed lately: for information
+
+
+def test_a_fault_without_effect_is_not_drawn(project: Path) -> None:
+    every = mutants_of("cycles/_core/price.py", CODE)
+    lines = ["\t".join([mutant.path, *mutant.change, "a reason"]) for mutant in every]
+    (project / "tests" / "mutation" / "no_effect.txt").write_text("# a comment\n" + "\n".join(lines) + "\n")
+    commit(project)
+    assert mutate(project).stdout == "mutate: there is nothing to change in these files\n"
+
+
+def test_a_changed_working_tree_is_rejected(project: Path) -> None:
+    (project / "new.txt").touch()
+    ran = mutate(project, "--sample", "1")
+    assert (ran.returncode, ran.stdout) == (2, "mutate: the working tree has changes, commit them first:\n?? new.txt\n")
+
+
+@pytest.mark.parametrize("module", ["nonsense", "_core/nonsense.py", "../tests", "cli"])
+def test_a_module_that_does_not_exist_names_the_packages(project: Path, module: str) -> None:
+    ran = mutate(project, module)
+    assert ran.returncode == 2
+    assert ran.stdout.startswith(f"mutate: there is no module {module!r}; choose from: _core, _flows, _journal, ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no process groups")
+def test_an_interrupted_run_leaves_nothing(project: Path) -> None:
+    number = number_of("return 7", "return 8")
+    arguments = command(project, "--sample", "1", "--first", str(number))
+    with subprocess.Popen(arguments, cwd=project, env=environment(project), stderr=subprocess.DEVNULL) as process:
+        temporary = project.parent / "temporary"
+        until(lambda: any("return 8" in each.read_text() for each in temporary.rglob("project/cycles/_core/price.py")))
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    assert process.returncode != 0
+    assert is_untouched(project)
+
+
+def test_a_number_draws_the_same_fault_again() -> None:
+    paths = run.sources(["_http/exchange.py"])
+    assert run.drawn(paths, 40, 20) == run.drawn(paths, 40, 20)
+    assert run.drawn(paths, 45, 1) == run.drawn(paths, 40, 20)[5:6]
+    assert run.drawn(paths, 40, 20) != run.drawn(paths, 60, 20)
+
+
+def test_the_list_of_faults_without_effect_can_be_read() -> None:
+    assert all((ROOT / path).exists() for path, _, _ in run.without_effect())
+
+
+def test_the_best_tests_of_a_line_are_those_that_run_little_else() -> None:
+    lines = {str(number): [0, 1] for number in range(1, 50)} | {"50": [0, 1, 2]}
+    note = {
+        "tests": ["wide", "slow", "narrow"],
+        "seconds": [0.01, 5.0, 0.01],
+        "files": {"cycles/_core/price.py": lines},
+    }
+    known = joined([note])
+    mutant = mutants_of("cycles/_core/price.py", "def f():\n    a = 1\n")[0]
+    assert known.tests_of(mutant._replace(first=50, last=50)) == ["narrow", "wide", "slow"]
+    assert known.tests_of(mutant._replace(first=60, last=60, in_function=(50, 60))) == ["narrow", "wide", "slow"]
+    assert known.tests_of(mutant._replace(first=60, last=60, in_function=(60, 61))) == []
+    assert set(known.tests_of(mutant._replace(first=60, last=60, in_function=None))) == {"narrow", "wide", "slow"}
+
+
+def test_the_share_of_a_package_below_its_bar_fails() -> None:
+    mutant = mutants_of("cycles/_core/price.py", "a = 1")[0]
+    found = [run.Result(number, mutant, "a test", 1) for number in range(27)]
+    survived = [run.Result(number, mutant, None, 1) for number in range(3)]
+    assert run.report(found + survived)[1]
+    text, is_kept = run.report(found[:-1] + survived)
+    assert not is_kept
+    assert "_core            26    29   89.7%  90%" in text
+
+
+class Item:
+    """A test of pytest, of which only the id counts."""
+
+    def __init__(self, nodeid: str) -> None:
+        self.nodeid = nodeid
+
+
+def test_a_random_order_keeps_the_tests_of_a_file_together_and_repeats() -> None:
+    def order(seed: int) -> list[str]:
+        items: list[Any] = [Item(f"tests/test_{file}.py::test_{number}") for file in "abc" for number in range(5)]
+        random_order.shuffle(items, seed)
+        return [item.nodeid for item in items]
+
+    assert order(3) == order(3)
+    assert len({tuple(order(seed)) for seed in range(5)}) == 5
+    files = [nodeid.partition("::")[0] for nodeid in order(3)]
+    assert len([file for file, _ in itertools.groupby(files)]) == 3
+    assert sorted(order(3)) == sorted(order(4))
