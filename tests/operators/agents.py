@@ -115,10 +115,10 @@ def hard_coded_agent() -> None:
     chat: dict[str, Any] = {"model": "gpt-4o", "messages": PROMPT, "max_tokens": 50}
     message: dict[str, Any] = {"model": "claude-sonnet-4-5", "messages": PROMPT, "max_tokens": 50}
     prompt: dict[str, Any] = {"model": "gemini-2.5-flash", "contents": "hi"}
-    gpt = {"api_key": "k", "base_url": "https://api.openai.com/v1", "max_retries": 0}
-    claude = {"api_key": "k", "base_url": "https://api.anthropic.com", "max_retries": 0}
+    gpt: dict[str, Any] = {"api_key": "k", "base_url": "https://api.openai.com/v1", "max_retries": 0}
+    claude: dict[str, Any] = {"api_key": "k", "base_url": "https://api.anthropic.com", "max_retries": 0}
     options: Any = {"base_url": "https://generativelanguage.googleapis.com"}
-    llm, claude_llm = openai.OpenAI(**gpt), anthropic.Anthropic(**claude)  # type: ignore[arg-type]
+    llm, claude_llm = openai.OpenAI(**gpt), anthropic.Anthropic(**claude)
     gemini = genai.Client(api_key="k", http_options=options)
     print(llm.chat.completions.create(**chat).choices[0].message.content)
     print("".join(chunk.choices[0].delta.content or "" for chunk in llm.chat.completions.create(**chat, stream=True)))
@@ -129,11 +129,11 @@ def hard_coded_agent() -> None:
     print("".join(chunk.text or "" for chunk in gemini.models.generate_content_stream(**prompt)))
 
     async def run() -> None:
-        async with openai.AsyncOpenAI(**gpt) as other:  # type: ignore[arg-type]
+        async with openai.AsyncOpenAI(**gpt) as other:
             await other.chat.completions.create(**chat)
             async for _ in await other.chat.completions.create(**chat, stream=True):
                 pass
-        async with anthropic.AsyncAnthropic(**claude) as other_claude:  # type: ignore[arg-type]
+        async with anthropic.AsyncAnthropic(**claude) as other_claude:
             await other_claude.messages.create(**message)
         await gemini.aio.models.generate_content(**prompt)
 
