@@ -155,6 +155,7 @@ class Guard(GuardBase):
         """Settle the guard unless it has ended, and apply its lease policy."""
         if self._inert():
             return
+        self._see_lease()
         if is_settled_and_renewed(self._state):
             return
         if isinstance(raised, GeneratorExit) and generator_dropped(sys._getframe()):
@@ -252,6 +253,7 @@ class AsyncGuard(GuardBase):
         """Settle the guard unless it has ended, and apply its lease policy."""
         if self._inert():
             return
+        self._see_lease()
         if is_settled_and_renewed(self._state):
             return
         if isinstance(raised, GeneratorExit) and not self._runtime.in_event_loop():

@@ -104,6 +104,12 @@ class GuardBase(GuardProperties):
             raise InvalidRequestError(
                 f"{self._state.name} belongs to the parent process, which settles it: reserve again in this process"
             )
+        self._see_lease()
+
+    def _see_lease(self) -> None:
+        """Report the loss of the lease if no thread could extend it: nothing else would. Cheap otherwise."""
+        if self._runtime.scheduler.short_of_threads and not self._inert():
+            self._runtime.blocking.see_lease(self._state.heartbeat)
 
     def _check_active(self, what: str) -> None:
         self._check_process()

@@ -108,11 +108,13 @@ class GuardProperties:
     @property
     def state(self) -> StateName:
         """``active``, ``committed``, ``pending``, ``released``, ``lost``, ``unreserved`` or ``rejected``."""
+        self._see_lease()
         return self._state.state
 
     @property
     def lease_error(self) -> CyclesError | None:
         """The failure that stopped the heartbeat, or None."""
+        self._see_lease()
         heartbeat = self._state.heartbeat
         if heartbeat is None or not heartbeat.lost:
             return None
@@ -182,6 +184,7 @@ class GuardProperties:
         Raises:
             LeaseLostError: The lease is lost. Its `__cause__` is the failure that stopped the heartbeat.
         """
+        self._see_lease()
         heartbeat = self._state.heartbeat
         if heartbeat is not None and heartbeat.lost:
             raise heartbeat.lost_error()
@@ -223,6 +226,9 @@ class GuardProperties:
     def _left_s(self) -> float | None:
         heartbeat = self._state.heartbeat
         return None if heartbeat is None else (heartbeat.lease.lasts_until_ms() - self._now_ms()) / 1000
+
+    def _see_lease(self) -> None:
+        """Notice a lease that has ended unseen."""
 
     def _now_ms(self) -> float:
         """Return the monotonic time in milliseconds."""

@@ -20,9 +20,9 @@ from cycles._core.settlement import SettlementOutcome
 from cycles._drivers.base import BaseIo
 from cycles._drivers.channel import Channel
 from cycles._drivers.reporting import Reporter
-from cycles._drivers.scheduler import WorkerPool
+from cycles._drivers.scheduler import Handle, WorkerPool
 from cycles._flows.guard_state import GuardState, Release
-from cycles._flows.heartbeat import send_heartbeat
+from cycles._flows.heartbeat import lose_if_over, report_late, send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import BackgroundQueue, Syncs, run
 from cycles._flows.signal import Signal
@@ -125,7 +125,16 @@ class BlockingIo(BaseIo):
         step = heartbeat.step
         if isinstance(step, ExtendAttempt):  # else another thread has stopped the heartbeat in the meantime
             job = partial(self._send_heartbeat, heartbeat, step.due_ms)
-            heartbeat.set_timer(self._heartbeats.scheduler.at(step.due_ms / 1000, job, self._heartbeats))
+            scheduler = self._heartbeats.scheduler
+            heartbeat.set_timer(scheduler.at(step.due_ms / 1000, job, self._heartbeats))
+            if scheduler.short_of_threads:
+                report_late(self, heartbeat)
+
+    def see_lease(self, heartbeat: Heartbeat | None) -> None:
+        """Report the loss of a lease that has ended because the scheduler cannot start the thread that extends it."""
+        if heartbeat is not None and isinstance(heartbeat.timer, Handle):
+            self._heartbeats.scheduler.resume()
+            lose_if_over(self, heartbeat)
 
     def adopt(self, heartbeat: Heartbeat) -> None:
         """Renew this lease from now on: its guard has ended, its settlement is pending."""

@@ -156,6 +156,7 @@ class Scheduler:
         self._wakes_at_s = math.inf
         self._closed = False
         self._stalled = False  # jobs are scheduled, but the timer thread could not be started
+        self.short_of_threads: bool = False  # the last thread could not be started
 
     def worker_pool(self, name: str, max_workers: int) -> WorkerPool:
         """A new pool; pools never delay each other."""
@@ -242,8 +243,10 @@ class Scheduler:
         try:
             thread.start()
         except RuntimeError as error:  # the interpreter shuts down, or the process is at its limit of threads
+            self.short_of_threads = True
             _log.warning("cycles: no thread can be started (%s); heartbeats and retries are late, trying again", error)
             return None
+        self.short_of_threads = False
         return thread
 
     def _run_timer(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cycles._core.error_mapping import error_of
-from cycles._core.lease.planner import ExtendAttempt, Failure, FailureKind, Grant, Lease, Notice, Stop
+from cycles._core.lease.planner import ExtendAttempt, Failure, FailureKind, Grant, Lease, Notice, Stop, StopReason
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.protocol import EXTEND_RESERVATION, KEY_REJECTED, RESERVATION_EXPIRED
 from cycles._core.requests import extend_call, new_key
@@ -108,6 +108,25 @@ def lose_lease(io: Io, heartbeat: Heartbeat, stop: Stop) -> None:
     heartbeat.drop_timer()
     heartbeat.advance(heartbeat.lease, stop)
     _lost(io, heartbeat, stop)
+
+
+def report_late(io: Io, heartbeat: Heartbeat) -> None:
+    """Report that no thread can be started to send the next attempt. It is tried again with the next job or request."""
+    lasts_s = max(0, round((_ends_ms(heartbeat.lease) - io.now_ms()) / 1000))
+    detail = f"no thread can be started to extend the lease, which ends in about {lasts_s} s; trying again"
+    report(io, "LeaseNotice", heartbeat, kind="no_thread", detail=detail)
+
+
+def lose_if_over(io: Io, heartbeat: Heartbeat) -> None:
+    """Report the loss of a lease that has ended without an attempt to extend it."""
+    if not heartbeat.lost and io.now_ms() >= _ends_ms(heartbeat.lease) and heartbeat.begin() is not None:
+        lose_lease(io, heartbeat, Stop(StopReason.EXPIRED, "no thread could be started to extend it"))
+
+
+def _ends_ms(lease: Lease) -> float:
+    """Return until when (monotonic) the lease lasts; by what was requested if no response has said it."""
+    lasts_ms = lease.lasts_until_ms()
+    return lasts_ms if lease.by_remaining_ttl else max(lasts_ms, lease.response_ms + lease.ttl_ms)
 
 
 def _lost(io: Io, heartbeat: Heartbeat, stop: Stop) -> None:
