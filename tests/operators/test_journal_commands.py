@@ -18,6 +18,7 @@ from cycles.journal import __main__ as module, inspect
 from tests.operators.conftest import Cycles
 from tests.operators.journals import OTHER_SERVER, a_record, fill, folder, journal, lines, snapshot
 from tests.operators.kit import AS_PROCESSES, ROOT, Ran, run_process
+from tests.support.waiting import until
 
 MEMBERS = {
     "id",
@@ -203,6 +204,13 @@ def test_flush_exits_4_if_something_is_left(run: Cycles, root: Path, url: str, m
     gone = "http://127.0.0.1:9"
     monkeypatch.setenv("CYCLES_FLUSH_TIMEOUT", "0")  # the wait when the command closes its client
     journal(root, gone).save(a_record(gone, "rsv-1"))
+    flush = cycles.Cycles.flush
+
+    def flush_after_the_scan(client: cycles.Cycles, timeout: float) -> cycles.FlushReport:
+        until(client.pending)
+        return flush(client, timeout)
+
+    monkeypatch.setattr(cycles.Cycles, "flush", flush_after_the_scan)
     ran = run("flush", "--json", "--timeout", "0.1", "--base-url", gone)
     assert (ran.status, ran.document) == (4, {"settled": 0, "pending": 1, "quarantined": 0})
     assert run("flush", "--timeout", "x").status == 2
