@@ -164,7 +164,7 @@ class Guard(GuardBase):
         run(end_block(self._runtime.blocking, self._state, raised))
 
     def _stop_heartbeat(self, heartbeat: Heartbeat) -> None:
-        self._runtime.blocking.stop_heartbeat(heartbeat)
+        self._runtime.blocking.stop(heartbeat)
 
 
 class AsyncGuard(GuardBase):
@@ -263,7 +263,7 @@ class AsyncGuard(GuardBase):
         await io.to_the_end(end_block(io, self._state, raised))
 
     def _stop_heartbeat(self, heartbeat: Heartbeat) -> None:
-        self._runtime.tasks().stop_heartbeat(heartbeat)
+        self._runtime.tasks().stop(heartbeat)
 
     def _loss(self, raised: BaseException | None) -> BaseException | None:
         """Return the LeaseLostError if `raised` is the cancellation under the policy ``cancel``; else None."""

@@ -48,7 +48,7 @@ class GuardBase(GuardProperties):
         with contextlib.suppress(GuardFinalizedError):
             state.claim("interrupt")
             if state.heartbeat is not None:
-                self._runtime.blocking.stop_heartbeat(state.heartbeat)
+                self._runtime.blocking.stop(state.heartbeat)
 
     def detach(self) -> str:
         """End this guard unsettled, and return a token for `client.attach` in another thread or process.

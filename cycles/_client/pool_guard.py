@@ -229,7 +229,7 @@ class PooledReservation(Reservation):
     def _quickly(self) -> PooledState | None:
         """Admit the guard if a chunk has space for it now."""
         pool, options, estimate = self._pool, self._options, self._estimate
-        if options.sub is None or limits_apply() or pool.io.is_traced:
+        if options.sub is None or limits_apply() or pool.pool_io.is_traced:
             return None
         now_ms = pool.io.now_ms()
         chunk = pool.admit(options.sub, estimate.amount, now_ms)

@@ -3,6 +3,8 @@
 Each item has its own growing delay. In addition there is one gate for the server: while requests fail, it opens for
 one attempt at a time, with growing pauses, so that an outage costs few requests for any number of items. The first
 success opens it for all items.
+
+An item belongs to a lane: to the threads of the client (None), or to an event loop. Each lane has its own workers.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -21,19 +23,35 @@ class Item(Generic[T]):
     """One pending task. `due` and `floor` are monotonic seconds; `floor` is the earliest time after a 429.
 
     `expedited` is set if the item was expedited while a worker was trying it: if that attempt fails, it is due again
-    immediately.
+    immediately. `since` and `is_reported` belong to the worker: the time of its last attempt that may have had an
+    effect, at first that of `add`; and whether its long wait was reported.
     """
 
-    __slots__ = ("attempts", "busy", "due", "expedited", "floor", "key", "outcome", "value")
+    __slots__ = (
+        "attempts",
+        "busy",
+        "due",
+        "expedited",
+        "floor",
+        "is_reported",
+        "key",
+        "lane",
+        "outcome",
+        "since",
+        "value",
+    )
 
-    def __init__(self, key: str, value: T, due: float) -> None:
+    def __init__(self, key: str, value: T, due: float, floor: float = 0.0, lane: object = None) -> None:
         self.key = key
         self.value = value
-        self.due = due
-        self.floor = 0.0
+        self.due = max(due, floor)
+        self.floor = floor
+        self.lane = lane
+        self.since = due
         self.attempts = 0
         self.busy = False
         self.expedited = False
+        self.is_reported = False
         self.outcome: str | None = None
 
 
@@ -51,7 +69,7 @@ class RetrySchedule(Generic[T]):
         self._max = max_delay
         self._random = random
         self._items: dict[str, Item[T]] = {}
-        self._heap: list[tuple[float, int, str]] = []
+        self._heaps: dict[object, list[tuple[float, int, str]]] = {}  # by lane
         self._serial = count()
         self._busy = 0
         self._outages = 0
@@ -68,42 +86,65 @@ class RetrySchedule(Generic[T]):
         """Return the item of a key, or None."""
         return self._items.get(key)
 
-    def add(self, key: str, value: T, due: float, *, floor: float = 0.0) -> bool:
-        """Add an item. Return False if its key is pending already; its value is replaced then."""
-        known = self._items.get(key)
-        if known is not None:
-            known.value = value
-            return False
-        item = self._items[key] = Item(key, value, max(due, floor))
-        item.floor = floor
+    def add(self, key: str, value: T, due: float, *, floor: float = 0.0, lane: object = None) -> Item[T]:
+        """Add an item and return it. If its key is pending already, only its value is replaced."""
+        item = self._items.get(key)
+        if item is not None:
+            item.value = value
+            return item
+        item = self._items[key] = Item(key, value, due, floor, lane)
         self._push(item)
-        return True
+        return item
 
-    def take(self, now: float) -> Item[T] | None:
-        """Return the item to try now, marked busy; None if no item may be tried yet."""
+    def take(self, now: float, lane: object = None) -> Item[T] | None:
+        """Return the item of a lane to try now, marked busy; None if no item may be tried yet."""
         if self._outages and (self._busy or now < self._gate):
             return None
-        item = self._first()
+        item = self._first(lane)
         if item is None or item.due > now:
             return None
-        heapq.heappop(self._heap)
+        heapq.heappop(self._heaps[lane])
         item.busy = True
         self._busy += 1
         return item
 
-    def next_due(self) -> float | None:
-        """Return when to call `take` again; None if no item has a time."""
+    def next_due(self, lane: object = None) -> float | None:
+        """Return when to call `take` for this lane again; None if no item has a time."""
         if self._outages and self._busy:
             return None
-        item = self._first()
+        item = self._first(lane)
         if item is None:
             return None
         return max(item.due, self._gate) if self._outages else item.due
 
+    def move(self, lane: object, *, busy: bool) -> None:
+        """Give the items of a lane to the threads; with `busy` also those that its workers will not finish."""
+        for item in [each for each in self._items.values() if each.lane is lane and (busy or not each.busy)]:
+            self._busy -= item.busy
+            moved = Item(item.key, item.value, item.due, item.floor)  # a worker that continues finds another one
+            moved.attempts, moved.since, moved.outcome = item.attempts, item.since, item.outcome
+            self._items[item.key] = moved
+            self._push(moved)
+        self._heaps.pop(lane, None)
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether the server fails: one item at a time is tried."""
+        return self._outages > 0
+
+    def lanes(self) -> set[Any]:
+        """Return the lanes that have items, but for that of the threads."""
+        return {item.lane for item in self._items.values()} - {None}
+
+    def is_current(self, item: Item[T]) -> bool:
+        """Return whether this item is pending: neither removed nor moved to another lane."""
+        return self._items.get(item.key) is item
+
     def drop(self, item: Item[T]) -> None:
         """Remove an item whose attempt says nothing about the server."""
-        if self._items.pop(item.key, None) is not None and item.busy:
-            self._busy -= 1
+        if self.is_current(item):
+            del self._items[item.key]
+            self._busy -= item.busy
 
     def settled(self, item: Item[T], now: float) -> None:
         """Remove an item that got a final response: the server responds, so items that wait for it are due."""
@@ -123,7 +164,7 @@ class RetrySchedule(Generic[T]):
             self.expedite(now)
             return True
         # There was no outage: one more item is tried, and after its success the next.
-        first = self._first()
+        first = self._first(None)
         if first is None or not first.due > now >= first.floor:
             return False
         first.due = now
@@ -142,13 +183,15 @@ class RetrySchedule(Generic[T]):
     ) -> None:
         """Try the item again later, never before `floor`. `outage` means that all items would fail the same way.
 
-        `longest` (seconds) replaces the longest delay for this item.
+        `longest` (seconds) replaces the longest delay for this item. The threads of the client try it again.
         """
+        if not self.is_current(item):
+            return
         self._busy -= item.busy
         item.busy = False
         item.attempts += 1
         item.outcome = outcome
-        item.floor = floor
+        item.floor, item.lane = floor, None
         expedited, item.expedited = item.expedited, False
         item.due = max(now if expedited else now + self._delay(item.attempts, longest), floor)
         self._push(item)
@@ -157,6 +200,14 @@ class RetrySchedule(Generic[T]):
             # A 429 delays the other items too, but not longer than an outage would.
             pause = 0.0 if expedited else self._delay(self._outages)
             self._gate = max(now + pause, min(floor, now + self._max))
+
+    def interrupted(self, item: Item[T], now: float) -> None:
+        """Let the threads of the client try the item again now: its attempt did not end."""
+        if self.is_current(item):
+            self._busy -= item.busy
+            item.busy, item.lane = False, None
+            item.due = max(now, item.floor)
+            self._push(item)
 
     def expedite(self, now: float) -> None:
         """Make every item due now, except those that wait for a 429."""
@@ -168,14 +219,15 @@ class RetrySchedule(Generic[T]):
                 item.due = due
                 self._push(item)
 
-    def _first(self) -> Item[T] | None:
-        """Return the item that is due first and that no worker is trying."""
-        while self._heap:
-            due, _, key = self._heap[0]
+    def _first(self, lane: object) -> Item[T] | None:
+        """Return the item of a lane that is due first and that no worker is trying."""
+        heap = self._heaps.get(lane)
+        while heap:
+            due, _, key = heap[0]
             item = self._items.get(key)
-            if item is not None and not item.busy and item.due == due:
+            if item is not None and not item.busy and item.due == due and item.lane is lane:
                 return item
-            heapq.heappop(self._heap)  # removed, taken or rescheduled since it was pushed
+            heapq.heappop(heap)  # removed, taken, rescheduled or moved since it was pushed
         return None
 
     def _delay(self, failures: int, longest: float | None = None) -> float:
@@ -183,4 +235,4 @@ class RetrySchedule(Generic[T]):
         return delay * (0.5 + 0.5 * self._random())
 
     def _push(self, item: Item[T]) -> None:
-        heapq.heappush(self._heap, (item.due, next(self._serial), item.key))
+        heapq.heappush(self._heaps.setdefault(item.lane, []), (item.due, next(self._serial), item.key))

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from cycles._core.records import Record
 from cycles._core.reserve_request import ReserveRequest
 from cycles._drivers.channel import Channel
 from cycles._drivers.reporting import Reporter
-from cycles._flows.guard_state import GuardState, Release
+from cycles._drivers.work.queue import WorkQueue
 from cycles._flows.heartbeat_state import Heartbeat
-from cycles._flows.io import BackgroundQueue
+from cycles._flows.io import BackgroundWork
 from cycles._journal.client_records import Records
 
 if TYPE_CHECKING:
@@ -31,14 +30,14 @@ class BaseIo:
         channel: Sends calls.
         records: Saves and deletes records; blocks on the file system.
         reporter: Gets the events.
-        background: Finishes work without its caller.
+        queue: Continues work without its caller.
     """
 
-    def __init__(self, channel: Channel, records: Records, reporter: Reporter, background: BackgroundQueue) -> None:
+    def __init__(self, channel: Channel, records: Records, reporter: Reporter, queue: WorkQueue) -> None:
         self._channel = channel
         self._records = records
         self._reporter = reporter
-        self._background = background
+        self._queue = queue
         self.base_url: str = channel.base_url
         self.timeout_s: float = channel.timeout_s
         self.max_retries: int = channel.max_retries
@@ -46,11 +45,6 @@ class BaseIo:
         self.check: Final = channel.wire.check
         self.rejected_hint: str = records.rejected_hint
         self.begin_trace: Final = reporter.tracer.begin
-
-    @property
-    def is_traced(self) -> bool:
-        """Whether the client has a tracer."""
-        return self._reporter.tracer.trace is not None
 
     def now_ms(self) -> float:
         """Return the monotonic time in milliseconds."""
@@ -80,23 +74,15 @@ class BaseIo:
         """Report an event to the observers and the log."""
         self._reporter.report(event)
 
-    def stop_heartbeat(self, heartbeat: Heartbeat) -> None:
+    def stop(self, heartbeat: Heartbeat) -> None:
         """Send no more extends."""
         heartbeat.end()
         heartbeat.drop_timer()
 
     def unsettled(self) -> frozenset[str]:
-        """Return the file names of the records whose settlement the background has not finished."""
-        return self._background.unsettled()
+        """Return the file names of the records whose settlement the queue has not finished."""
+        return self._queue.unsettled()
 
-    def queue_settlement(self, record: Record, guard: GuardState | None) -> bool:
-        """Queue a saved settlement for a thread of the client."""
-        return self._background.queue_settlement(record, guard)
-
-    def keep_settling(self, record: Record, guard: GuardState | None, detail: str, *, is_saved: bool) -> None:
-        """Pass a pending settlement to the background."""
-        self._background.add_settlement(record, guard, detail, is_saved=is_saved)
-
-    def keep_releasing(self, release: Release) -> None:
-        """Pass a pending release to the background."""
-        self._background.add_release(release)
+    def hand_over(self, work: BackgroundWork, *, now: bool) -> bool:
+        """Continue some work in a thread of the client."""
+        return self._queue.hand_over(work, now=now)

@@ -21,10 +21,10 @@ from cycles._drivers.base import BaseIo
 from cycles._drivers.channel import Channel
 from cycles._drivers.reporting import Reporter
 from cycles._drivers.scheduler import Handle, WorkerPool
-from cycles._flows.guard_state import GuardState, Release
+from cycles._drivers.work.queue import WorkQueue
 from cycles._flows.heartbeat import lose_if_over, report_late, send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
-from cycles._flows.io import BackgroundQueue, Syncs, run
+from cycles._flows.io import Syncs, run
 from cycles._flows.signal import Signal
 from cycles._journal.client_records import Records
 
@@ -55,7 +55,7 @@ class BlockingIo(BaseIo):
         channel: As for `BaseIo`, like the next three.
         records: See there.
         reporter: See there.
-        background: See there.
+        queue: See there.
         heartbeats: The worker pool that sends heartbeats.
     """
 
@@ -64,10 +64,10 @@ class BlockingIo(BaseIo):
         channel: Channel,
         records: Records,
         reporter: Reporter,
-        background: BackgroundQueue,
+        queue: WorkQueue,
         heartbeats: WorkerPool,
     ) -> None:
-        super().__init__(channel, records, reporter, background)
+        super().__init__(channel, records, reporter, queue)
         self._heartbeats = heartbeats
         self._ends_at_s = math.inf  # when attempts end at the latest
 
@@ -88,9 +88,9 @@ class BlockingIo(BaseIo):
         if self._records.shared is not None:
             self._records.shared.ensure_available()
 
-    async def pending_record(self, reservation_id: str) -> Record | None:
-        """Return the record that the background has under this id."""
-        return self._background.pending_record(reservation_id)
+    async def pending(self, reservation_id: str) -> Record | None:
+        """Return the record that the queue has under this id."""
+        return self._queue.record(reservation_id)
 
     async def call_user(self, function: Callable[[T], Any], argument: T) -> Any:
         """Call a function of the user in this thread; a coroutine function runs in a new event loop."""
@@ -105,7 +105,7 @@ class BlockingIo(BaseIo):
         """Sleep; a KeyboardInterrupt ends it."""
         time.sleep(seconds)  # noqa: ASYNC251 - no operation of this driver suspends: it runs in a thread
 
-    async def sync_log(self, log: Syncs) -> None:
+    async def sync(self, log: Syncs) -> None:
         """Sync the log in this thread."""
         log.sync()
 
@@ -120,7 +120,7 @@ class BlockingIo(BaseIo):
                 signal.drop(event.set)
         return signal.is_set
 
-    def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
+    def schedule(self, heartbeat: Heartbeat) -> None:
         """Let the scheduler send the next extend when it is due."""
         step = heartbeat.step
         if isinstance(step, ExtendAttempt):  # else another thread has stopped the heartbeat in the meantime
@@ -136,32 +136,10 @@ class BlockingIo(BaseIo):
             self._heartbeats.scheduler.resume()
             lose_if_over(self, heartbeat)
 
-    def adopt(self, heartbeat: Heartbeat) -> None:
-        """Renew this lease from now on: its guard has ended, its settlement is pending."""
-        if not heartbeat.ended and not heartbeat.lost:
-            heartbeat.adopted = True
-            self.schedule_heartbeat(heartbeat)
-
-    def finish_settling(self, record: Record, guard: GuardState | None) -> None:
-        """Continue in the background immediately."""
-        record = self._records.latest(record)
-        # The interruption may have come before it was saved.
-        if self._records.put(record) is PutResult.SAVED and guard is not None:
-            guard.end_written_ahead()
-        self._background.add_settlement(record, guard, "the caller was interrupted while settling", immediately=True)
-
-    def finish_releasing(self, release: Release) -> None:
-        """Continue in the background immediately."""
-        self._background.add_release(release, immediately=True)
-
-    def give_up_create(self, call: Call) -> None:
-        """Find out in the background what the create reserved."""
-        self._background.add_create_cleanup(call)
-
     def until(self, ends_at_s: float) -> DeadlineIo:
         """Return the same operations for a thread that has only until `ends_at_s` (monotonic seconds)."""
         return DeadlineIo(
-            self._channel, self._records, self._reporter, self._background, self._heartbeats, ends_at_s=ends_at_s
+            self._channel, self._records, self._reporter, self._queue, self._heartbeats, ends_at_s=ends_at_s
         )
 
     def _send_heartbeat(self, heartbeat: Heartbeat, due_ms: float) -> None:
@@ -177,10 +155,10 @@ class DeadlineIo(BlockingIo):
         channel: Channel,
         records: Records,
         reporter: Reporter,
-        background: BackgroundQueue,
+        queue: WorkQueue,
         heartbeats: WorkerPool,
         *,
         ends_at_s: float,
     ) -> None:
-        super().__init__(channel, records, reporter, background, heartbeats)
+        super().__init__(channel, records, reporter, queue, heartbeats)
         self._ends_at_s = ends_at_s

@@ -70,9 +70,14 @@ class Pools:
             self._checkpoints.watch(pool)
         return pool
 
-    def soon(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    @property
+    def is_traced(self) -> bool:
+        """Whether the client has a tracer."""
+        return self._reporter.tracer.trace is not None
+
+    def soon(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """Run a flow in a thread, outside of the context of any caller: `cycles.limit` does not apply to chunks."""
-        self._scheduler.soon(lambda: contextvars.Context().run(lambda: run(flow())), self._workers)
+        return self._scheduler.soon(lambda: contextvars.Context().run(lambda: run(flow())), self._workers)
 
     def at(self, when_ms: float, job: Callable[[], object]) -> Handle:
         """Call `job` in a thread at this monotonic time."""

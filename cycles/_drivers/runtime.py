@@ -19,16 +19,17 @@ from attrs import evolve
 
 from cycles._config import Config
 from cycles._core.settlement import FlushReport, PendingSettlement
-from cycles._drivers.background import Background
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.channel import Channel
 from cycles._drivers.live_guards import LiveGuards
 from cycles._drivers.reporting import Reporter, logger
 from cycles._drivers.scheduler import Scheduler, WorkerPool
 from cycles._drivers.soft_limits import SoftLimits
+from cycles._drivers.work.queue import WorkQueue
 from cycles._drivers.write_ahead import WriteAhead
 from cycles._flows.block_end import DROPPED, drop, end_later
 from cycles._flows.guard_state import GuardState
+from cycles._flows.io import Settle
 from cycles._http.first_use import loading
 from cycles._journal.client_records import Records
 from cycles._journal.open_journal import open_journal
@@ -68,11 +69,11 @@ class Runtime:
         self.records: Records = Records(open_journal(config, reporter.journal_issue))
         self.scheduler: Scheduler = Scheduler(urlsplit(self.channel.base_url).netloc)
         heartbeats = self.scheduler.worker_pool("heartbeats", HEARTBEAT_WORKERS)
-        self.background: Background = Background(self.scheduler, self.records, reporter, config)
+        self.background: WorkQueue = WorkQueue(self.scheduler, self.records, reporter, config)
         self.blocking: BlockingIo = BlockingIo(self.channel, self.records, reporter, self.background, heartbeats)
         self.guards: LiveGuards = LiveGuards(self.blocking)
         self.write_ahead: Final = self._write_ahead(heartbeats)
-        self.background.start(self.blocking)
+        self.background.start(self.blocking, self.blocking.until)
         self._at_exit = _flush_at_exit(self)
 
     def watch(self, guard: GuardState) -> None:
@@ -143,8 +144,8 @@ class Runtime:
             atexit.unregister(self._at_exit)
         self.guards.stop_heartbeats()
         if "pools" in self.__dict__:
-            self.pools.close(partial(self.background.add_settlement, detail="queued", immediately=True, quiet=True))
-        self.background.commits.close()
+            self.pools.close(lambda record, lease: self.background.keep(Settle(record, lease)))
+        self.background.decline()
         timeout_s = self._config.flush_timeout if flush_timeout_s is None else flush_timeout_s
         report = self.background.flush(timeout_s, await_callers=not self.in_event_loop())
         if "pools" in self.__dict__:
@@ -222,10 +223,9 @@ class Runtime:
             self._loops = {known: its for known, its in self._loops.items() if not known.is_closed()}
             if loop not in self._loops:
                 parts = (self.channel, self.records, self._reporter, self.background, self.blocking)
-                queues = self.background.commits, self.background.take_over
                 is_kept = self.records.journaled
                 writer = LoopWriter(self._journal_writer, loop) if is_kept else DirectWriter(self.records)
-                self._loops[loop] = TaskIo(*parts, writer, loop, *queues)
+                self._loops[loop] = TaskIo(*parts, writer, loop)
             return self._loops[loop]
 
     def _note_success(self) -> None:

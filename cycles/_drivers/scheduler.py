@@ -185,9 +185,21 @@ class Scheduler:
             with self._lock:
                 self._running()
 
-    def soon(self, job: Job, worker_pool: WorkerPool) -> Handle:
-        """Run `job` on a worker of `worker_pool` as soon as there is one."""
-        return self.at(self._now(), job, worker_pool)
+    def soon(self, job: Job, worker_pool: WorkerPool) -> bool:
+        """Run `job` on a worker of `worker_pool` as soon as there is one. An idle one gets it without the timer thread.
+
+        Returns:
+            False if there is no worker and none can be started, or after `close`: the job was not taken.
+        """
+        with self._lock:
+            has_worker = bool(worker_pool._workers)
+            if self._closed or not (has_worker or worker_pool._start_worker()):
+                return False
+            worker_pool._offer(Handle(self._now(), job, worker_pool))
+            if has_worker and worker_pool._idle < len(worker_pool._waiting) and self._running():
+                self._wakes_at_s = -math.inf  # all workers are busy: the timer thread adds one if they stay so
+                self._sooner.notify()
+            return True
 
     @property
     def scheduled(self) -> int:

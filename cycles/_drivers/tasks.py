@@ -27,19 +27,15 @@ from cycles._core.settlement import SettlementOutcome
 from cycles._drivers.base import BaseIo
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.channel import Channel
-from cycles._drivers.commit_queue import CommitQueues, Queued
-from cycles._drivers.commit_tasks import CommitTasks
 from cycles._drivers.in_thread import call_in_thread
 from cycles._drivers.loop_writer import DirectWriter, LoopWriter
 from cycles._drivers.reporting import Reporter
-from cycles._flows.guard_state import GuardState, Release
-from cycles._flows.heartbeat import send_heartbeat
+from cycles._drivers.work.loop_workers import LoopWorkers
+from cycles._drivers.work.queue import WorkQueue
+from cycles._flows.guard_state import GuardState
+from cycles._flows.heartbeat import adopt, send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
-from cycles._flows.io import BackgroundQueue, Syncs
-from cycles._flows.release import send_release
-from cycles._flows.reserve import clean_up_create
-from cycles._flows.retry import uncertain
-from cycles._flows.settle import settle_queued
+from cycles._flows.io import BackgroundWork, Settle, Syncs
 from cycles._flows.signal import Signal
 from cycles._journal.client_records import Records
 
@@ -56,12 +52,10 @@ class TaskIo(BaseIo):
         channel: As for `BaseIo`, like the next three.
         records: See there.
         reporter: See there.
-        background: See there.
+        queue: See there.
         blocking: Renews the leases of settlements that outlive the loop.
         writer: Does the file work of the loop.
         loop: The event loop.
-        commits: The queues of settlements whose callers do not wait.
-        take_over: Settles what this loop cannot send.
     """
 
     def __init__(
@@ -69,23 +63,21 @@ class TaskIo(BaseIo):
         channel: Channel,
         records: Records,
         reporter: Reporter,
-        background: BackgroundQueue,
+        queue: WorkQueue,
         blocking: BlockingIo,
         writer: LoopWriter | DirectWriter,
         loop: asyncio.AbstractEventLoop,
-        commits: CommitQueues,
-        take_over: Callable[[list[Queued]], object],
     ) -> None:
-        super().__init__(channel, records, reporter, background)
+        super().__init__(channel, records, reporter, queue)
         self._blocking = blocking
         self._writer = writer
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
-        self._left_behind: asyncio.Task[None] | None = None  # continues what the last cancelled caller began
+        self._left_behind: asyncio.Future[None] | None = None  # of what the last cancelled caller began
         self._gate = asyncio.Semaphore(HEARTBEATS_IN_FLIGHT)
         self._heartbeats: weakref.WeakSet[Heartbeat] = weakref.WeakSet()  # those that this loop sends
         self._loop_end: AsyncGenerator[None, None] | None = None
-        self._commits = CommitTasks(commits, partial(settle_queued, self), self.start, take_over)
+        self._workers = LoopWorkers(queue, self, loop, self.start)
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt on this loop."""
@@ -116,18 +108,18 @@ class TaskIo(BaseIo):
         """Wait for the result; a cancelled waiter cancels nothing for the others."""
         return await asyncio.shield(asyncio.wrap_future(future))
 
-    async def pending_record(self, reservation_id: str) -> Record | None:
-        """Return the record that the background has under this id, read on the journal's thread."""
-        if not self._background.is_pending(reservation_id):
+    async def pending(self, reservation_id: str) -> Record | None:
+        """Return the record that the queue has under this id, read on the journal's thread."""
+        if not self._queue.is_pending(reservation_id):
             return None
-        record: Record | None = await self._writer.run(partial(self._background.pending_record, reservation_id))
+        record: Record | None = await self._writer.run(partial(self._queue.record, reservation_id))
         return record
 
     async def pause(self, seconds: float) -> None:
         """Sleep; a cancellation ends it."""
         await asyncio.sleep(seconds)
 
-    async def sync_log(self, log: Syncs) -> None:
+    async def sync(self, log: Syncs) -> None:
         """Sync the log on the journal's thread."""
         await self._writer.run(log.sync)
 
@@ -143,14 +135,18 @@ class TaskIo(BaseIo):
                 signal.drop(notify)
         return signal.is_set
 
-    def queue_settlement(self, record: Record, guard: GuardState | None) -> bool:
-        """Queue a saved settlement for a task of the client on this loop."""
-        return self._commits.add(record, guard)
+    def hand_over(self, work: BackgroundWork, *, now: bool) -> bool:
+        """Continue some work: now in a task of the client on this loop; later, or if the loop ends, in a thread."""
+        if not now or not self._is_running() or asyncio.current_task() in self._tasks:
+            return self._queue.hand_over(work, now=now)
+        if not isinstance(work, Settle) or not work.is_saved:  # its caller was cancelled, and waits for it a moment
+            self._left_behind = self._workers.done(work)
+        return self._workers.hand_over(work)
 
-    def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
+    def schedule(self, heartbeat: Heartbeat) -> None:
         """Send the next extend when it is due: a timer until then, a task for the attempt."""
         if heartbeat.adopted:
-            self._blocking.schedule_heartbeat(heartbeat)
+            self._blocking.schedule(heartbeat)
             return
         step = heartbeat.step
         if isinstance(step, ExtendAttempt):
@@ -161,29 +157,14 @@ class TaskIo(BaseIo):
             delay = step.due_ms / 1000 - time.monotonic()
             heartbeat.set_timer(self._loop.call_later(max(0.0, delay), self._start_heartbeat, heartbeat, step.due_ms))
 
-    def finish_settling(self, record: Record, guard: GuardState | None) -> None:
-        """Continue immediately in a task of the client, or in the background if the loop ends."""
-        detail = "the caller was cancelled while settling"
-        otherwise = partial(self._background.add_settlement, record, guard, detail, immediately=True)
-        self._continue(self._finish_settling(record, guard), otherwise)
-
-    def finish_releasing(self, release: Release) -> None:
-        """Continue immediately in a task of the client, or in the background if the loop ends."""
-        otherwise = partial(self._background.add_release, release, immediately=True)
-        self._continue(self._finish_releasing(release), otherwise)
-
-    def give_up_create(self, call: Call) -> None:
-        """Find out in a task of the client what the create reserved, or in the background if the loop ends."""
-        self._continue(self._clean_up(call), partial(self._background.add_create_cleanup, call))
-
     async def to_the_end(self, flow: Coroutine[Any, Any, T]) -> T:
-        """Run a flow in the caller's task; if the caller is cancelled, wait a moment for the task that continues."""
+        """Run a flow in the caller's task; if the caller is cancelled, wait a moment for what continues."""
         try:
             return await flow
         except asyncio.CancelledError:
-            task, self._left_behind = self._left_behind, None  # set, if at all, just before this was raised
-            if task is not None:
-                await self._wait_for(task, SETTLE_WAIT_S)
+            left, self._left_behind = self._left_behind, None  # set, if at all, just before this was raised
+            if left is not None:
+                await self._wait_for(left, SETTLE_WAIT_S)
             raise
 
     def cancel_block_on_loss(self, guard: GuardState) -> BlockCancellation:
@@ -202,17 +183,6 @@ class TaskIo(BaseIo):
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _continue(self, work: Coroutine[Any, Any, None], otherwise: partial[None]) -> None:
-        if not self._is_running():  # the caller was not cancelled but closed: its loop has ended
-            work.close()
-            otherwise()
-        elif asyncio.current_task() in self._tasks:
-            work.close()  # this is such a task already: if it is cancelled too, its own `otherwise` runs
-        else:
-            left = [otherwise]
-            self._left_behind = self.start(self._or_else(work, left))
-            self._left_behind.add_done_callback(lambda _: _instead(work, left))  # cancelled before its first step
-
     def _is_running(self) -> bool:
         try:
             return asyncio.get_running_loop() is self._loop
@@ -226,32 +196,14 @@ class TaskIo(BaseIo):
         finally:
             for heartbeat in list(self._heartbeats):
                 heartbeat.drop_timer()
-                self._blocking.adopt(heartbeat)
+                adopt(self._blocking, heartbeat)
 
-    async def _or_else(self, work: Coroutine[Any, Any, None], left: list[partial[None]]) -> None:
-        try:
-            await work
-            left.clear()
-        finally:
-            _instead(work, left)  # the loop ends: the task is cancelled, or closed by the garbage collector
-
-    async def _finish_settling(self, record: Record, guard: GuardState | None) -> None:
-        record = self._records.latest(record)
-        await settle_queued(self, record, guard, is_saved=False)
-
-    async def _clean_up(self, call: Call) -> None:
-        if uncertain(await clean_up_create(self, call)):
-            self._background.add_create_cleanup(call)
-
-    async def _finish_releasing(self, release: Release) -> None:
-        await send_release(self, release, quiet=True)
-
-    async def _wait_for(self, task: asyncio.Task[None], seconds: float) -> None:
+    async def _wait_for(self, left: asyncio.Future[None], seconds: float) -> None:
         end = time.monotonic() + seconds
         with _shielded():
-            while not task.done() and (left := end - time.monotonic()) > 0:
+            while not left.done() and (left_s := end - time.monotonic()) > 0:
                 try:
-                    await asyncio.wait([task], timeout=left)
+                    await asyncio.wait([left], timeout=left_s)
                 except asyncio.CancelledError:
                     continue  # cancelled again; the first cancellation is raised when we are done
 
@@ -265,7 +217,7 @@ class TaskIo(BaseIo):
             async with self._gate:
                 await send_heartbeat(self, heartbeat)
         except asyncio.CancelledError:  # the loop ends, its guard or its pending settlement may not
-            self._blocking.adopt(heartbeat)
+            adopt(self._blocking, heartbeat)
             raise
 
 
@@ -315,13 +267,6 @@ def _start(generator: AsyncGenerator[None, None]) -> None:
     """Run an async generator to its first `yield`, before which it awaits nothing."""
     with contextlib.suppress(StopIteration):
         generator.__anext__().send(None)
-
-
-def _instead(work: Coroutine[Any, Any, None], left: list[partial[None]]) -> None:
-    """Do what is left if `work` did not end; at most once."""
-    work.close()
-    while left:
-        left.pop()()
 
 
 @contextlib.contextmanager

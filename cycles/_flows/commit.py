@@ -27,7 +27,7 @@ from cycles._core.settlement_rules import rejected_excess
 from cycles._core.usage import Metrics, settlement_metrics
 from cycles._errors import CyclesError, GuardFinalizedError, IdempotencyMismatchError, InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState
-from cycles._flows.io import Io
+from cycles._flows.io import Io, Settle
 from cycles._flows.settle import (
     attempt,
     conclude,
@@ -154,7 +154,7 @@ async def _settle(io: Io, guard: GuardState, record: Record, *, wait: bool) -> S
     if not wait and stopped is None:
         pending = Settlement(status="pending", actual=actual_of(record), trace_id=guard.trace_id)
         guard.apply("unresolved", pending, if_accepted=True)
-        if io.queue_settlement(record, guard):
+        if io.hand_over(Settle(record, guard), now=True):
             guard.unfinished = None
             return pending
     latest, result = (record, stopped) if stopped is not None else await attempt(io, record, guard)
@@ -210,7 +210,7 @@ async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -
     try:
         record, result = await attempt(io, record, None, trace_id=trace_id, is_saved=False)
     except BaseException:
-        io.finish_settling(record, None)
+        io.hand_over(Settle(record, None, is_saved=False), now=True)
         raise
     if record.mode == "commit" and isinstance(result, Unresolved) and getattr(result.outcome, "expired", False):
         # The record has no event body. The caller gets the error and knows the amount, so the record can be deleted.
@@ -228,7 +228,7 @@ async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -
 
 async def _check_pending(io: Io, record: Record) -> None:
     """Reject a second request under the key of a pending one, which would replace its record."""
-    earlier = await io.pending_record(record.reservation_id)
+    earlier = await io.pending(record.reservation_id)
     if earlier is not None and any(earlier.body.get(name) != record.body.get(name) for name in _SAME):
         raise IdempotencyMismatchError(
             f"another amount is pending under this idempotency_key: {actual_of(earlier)}; "

@@ -100,7 +100,17 @@ def _follow(io: Io, heartbeat: Heartbeat, notices: tuple[Notice, ...]) -> None:
     if isinstance(heartbeat.step, Stop):
         _lost(io, heartbeat, heartbeat.step)
     else:
-        io.schedule_heartbeat(heartbeat)
+        io.schedule(heartbeat)
+
+
+def adopt(io: Io, heartbeat: Heartbeat) -> None:
+    """Renew a lease in the threads of the client from now on: its guard has ended, its settlement is pending.
+
+    `io` are the operations of threads.
+    """
+    if not heartbeat.ended and not heartbeat.lost:
+        heartbeat.adopted = True
+        io.schedule(heartbeat)
 
 
 def lose_lease(io: Io, heartbeat: Heartbeat, stop: Stop) -> None:

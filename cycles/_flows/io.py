@@ -8,7 +8,9 @@ immediately and pass work to the background of the client.
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+from attrs import frozen
 
 from cycles._core.outcome import Outcome
 from cycles._core.put import PutResult
@@ -24,6 +26,34 @@ if TYPE_CHECKING:
     from cycles.events import Event
 
 T = TypeVar("T")
+
+
+@frozen
+class Settle:
+    """Settle a record.
+
+    Attributes:
+        record: The record.
+        guard: Its guard, or None.
+        detail: Why it is pending, for the report of it. None: no caller waits, and nothing has failed yet.
+        is_saved: Whether `put` has had its result; otherwise it comes before the first request.
+    """
+
+    record: Record
+    guard: GuardState | None
+    detail: str | None = None
+    is_saved: bool = True
+
+
+@frozen
+class CleanUp:
+    """Find out what a create without a caller has reserved, and release it."""
+
+    call: Call
+
+
+BackgroundWork: TypeAlias = Settle | Release | CleanUp
+"""What continues without its caller."""
 
 
 class Syncs(Protocol):
@@ -57,7 +87,7 @@ class Io(Protocol):
         """
         ...
 
-    async def pending_record(self, reservation_id: str) -> Record | None:
+    async def pending(self, reservation_id: str) -> Record | None:
         """Return the record of an unfinished settlement that the background or another client has, or None."""
         ...
 
@@ -69,7 +99,7 @@ class Io(Protocol):
         """Wait for some seconds."""
         ...
 
-    async def sync_log(self, log: Syncs) -> None:
+    async def sync(self, log: Syncs) -> None:
         """Return when what is written to the log of a chunk is on disk."""
         ...
 
@@ -113,41 +143,26 @@ class Io(Protocol):
         """Return a random number from 0 to 1, for jitter."""
         ...
 
-    def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
+    def schedule(self, heartbeat: Heartbeat) -> None:
         """Make the next extend attempt of this heartbeat when it is due."""
         ...
 
-    def stop_heartbeat(self, heartbeat: Heartbeat) -> None:
+    def stop(self, heartbeat: Heartbeat) -> None:
         """Send no more extends."""
         ...
 
-    def queue_settlement(self, record: Record, guard: GuardState | None) -> bool:
-        """Queue a saved settlement to be sent without its caller. False if the caller has to send it."""
-        ...
+    def hand_over(self, work: BackgroundWork, *, now: bool) -> bool:
+        """Continue some work without its caller. Any thread may call this, and it returns immediately.
 
-    def keep_settling(self, record: Record, guard: GuardState | None, detail: str, *, is_saved: bool) -> None:
-        """Pass a pending settlement to the background; its lease is renewed in the meantime."""
-        ...
+        Args:
+            work: What to do.
+            now: Whether the first attempt waits for nothing; otherwise it comes after the pause of a retry.
 
-    def keep_releasing(self, release: Release) -> None:
-        """Pass a release to the background: a few attempts with the same key, then the end of the lease suffices."""
-        ...
-
-    def finish_settling(self, record: Record, guard: GuardState | None) -> None:
-        """Continue a settlement immediately in the background; its caller was interrupted."""
-        ...
-
-    def finish_releasing(self, release: Release) -> None:
-        """Continue a release immediately in the background; its caller was interrupted."""
-        ...
-
-    def give_up_create(self, call: Call) -> None:
-        """Find out in the background what a create without a caller has reserved, and release it."""
-        ...
-
-    @property
-    def is_traced(self) -> bool:
-        """Whether the client has a tracer."""
+        Returns:
+            False if the work is a settlement for which no caller waits, and the queue is full or closed, or no worker
+            can start: nothing was taken, and the caller does it. Otherwise True: `flush` and `close` do what no worker
+            has done.
+        """
         ...
 
     def begin_trace(self, request: ReserveRequest, known: str | None = None) -> str:
@@ -164,50 +179,6 @@ class Io(Protocol):
 
     def report(self, event: Event) -> None:
         """Report an event to the observers and the log."""
-        ...
-
-
-class BackgroundQueue(Protocol):
-    """Accepts work that continues without its caller. Returns immediately; any thread may call it."""
-
-    def add_settlement(
-        self,
-        record: Record,
-        guard: GuardState | None,
-        detail: str,
-        *,
-        immediately: bool = False,
-        quiet: bool = False,
-        is_saved: bool = True,
-    ) -> None:
-        """Settle a record. `immediately`: its first retry waits for nothing.
-
-        `quiet`: do not report that it is pending.
-        """
-        ...
-
-    def queue_settlement(self, record: Record, guard: GuardState | None) -> bool:
-        """Send a saved settlement in a thread of the client, after those before it. False if the queue is full."""
-        ...
-
-    def add_release(self, release: Release, *, immediately: bool = False) -> None:
-        """Send a release again."""
-        ...
-
-    def add_create_cleanup(self, call: Call) -> None:
-        """Find out what a create reserved, and release it."""
-        ...
-
-    def is_pending(self, reservation_id: str) -> bool:
-        """Return whether the settlement of this reservation is unfinished in the background."""
-        ...
-
-    def unsettled(self) -> frozenset[str]:
-        """Return the file names of the records whose settlement is unfinished in the background."""
-        ...
-
-    def pending_record(self, reservation_id: str) -> Record | None:
-        """Return the record of such a settlement. Blocks on the file system if the record is in the journal only."""
         ...
 
 

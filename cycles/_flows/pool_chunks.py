@@ -73,7 +73,7 @@ async def _settle_own_part(pool: PoolState, chunk: PoolChunk, record: Record, pu
     if put is not PutResult.TAKEN:
         await settle_queued(pool.io, record, chunk.lease)
         return
-    theirs = await pool.io.pending_record(record.reservation_id)
+    theirs = await pool.io.pending(record.reservation_id)
     late = None if theirs is None else late_record(record, sum_of(theirs), pool.io.wall_ms())
     if late is None:
         chunk.end()
@@ -99,7 +99,7 @@ def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None
         lease.claim("release", ANY_AMOUNT, release)
         lease.apply("release_started", if_accepted=True)
         if lease.heartbeat is not None:
-            pool.io.stop_heartbeat(lease.heartbeat)
+            pool.io.stop(lease.heartbeat)
         chunk.end()
         pool.end_chunk(chunk)
         return release
@@ -210,7 +210,7 @@ async def _release_unused(io: Io, lease: GuardState) -> None:
     lease.claim("release", ANY_AMOUNT, release)
     lease.apply("release_started", if_accepted=True)
     if lease.heartbeat is not None:
-        io.stop_heartbeat(lease.heartbeat)
+        io.stop(lease.heartbeat)
     await send_release(io, release, quiet=True)
     lease.end_trace()
 
@@ -327,7 +327,7 @@ def settle_now(pool: PoolState) -> list[tuple[Record, GuardState]]:
         if isinstance(record, Record):
             left.append((record, chunk.lease))
         elif record is not None:
-            pool.io.finish_releasing(record)
+            pool.io.hand_over(record, now=True)
             chunk.lease.end_trace()
     return left
 

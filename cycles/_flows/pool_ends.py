@@ -17,7 +17,7 @@ from cycles._core.settlement import Settlement, event_body
 from cycles._core.usage import Metrics
 from cycles._errors import BudgetExceededError
 from cycles._flows.guard_state import GuardState
-from cycles._flows.io import Io
+from cycles._flows.io import Io, Settle
 from cycles._flows.reports import report
 
 EXCESS_OF: Final = "pool_excess_of"
@@ -103,9 +103,9 @@ def finish_separately(guard: PooledGuardState, io: Io, separate: Separate, metad
     record = separate_record(guard, io, separate, None, metadata)
     if separate.is_rejected:
         reject_excess(guard, separate)
-        io.finish_settling(evolve(record, rejected=BUDGET_EXCEEDED), None)
+        io.hand_over(Settle(evolve(record, rejected=BUDGET_EXCEEDED), None, is_saved=False), now=True)
     else:
-        io.finish_settling(record, guard_of(guard, separate))
+        io.hand_over(Settle(record, guard_of(guard, separate), is_saved=False), now=True)
 
 
 async def sync_slot(io: Io, guard: PooledGuardState) -> None:
@@ -113,7 +113,7 @@ async def sync_slot(io: Io, guard: PooledGuardState) -> None:
     if not guard.pool.options.sync or guard.chunk.log is None:
         return
     try:
-        await io.sync_log(guard.chunk.log)
+        await io.sync(guard.chunk.log)
     except OSError as error:
         guard.pool.pool_io.report_problem(
             f"the log of a pool cannot be synced ({error}): a loss of power may lose what its guards spent; "

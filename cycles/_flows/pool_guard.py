@@ -23,7 +23,7 @@ from cycles._core.settlement_rules import reject_here
 from cycles._core.usage import Metrics
 from cycles._errors import InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend
-from cycles._flows.io import Io
+from cycles._flows.io import Io, Settle
 from cycles._flows.pool import PoolState
 from cycles._flows.pool_ends import (
     REJECT,
@@ -391,8 +391,8 @@ class PooledState(GuardState):
         try:
             await io.put(record)
         except BaseException:  # interrupted or cancelled: the amount is known, so it is settled
-            io.finish_settling(record, guard)
+            io.hand_over(Settle(record, guard, is_saved=False), now=True)
             raise
         self._later = guard.when_settled() if self._trace is not None else None
-        if not io.queue_settlement(record, guard):
+        if not io.hand_over(Settle(record, guard), now=True):
             await settle_queued(io, record, guard)

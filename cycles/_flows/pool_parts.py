@@ -62,8 +62,13 @@ class PoolIo(Protocol):
         """Whether chunks have logs."""
         ...
 
-    def soon(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a flow in a thread of the client."""
+    @property
+    def is_traced(self) -> bool:
+        """Whether the client has a tracer."""
+        ...
+
+    def soon(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Run a flow in a thread of the client. False: none can be started, and the caller runs it."""
         ...
 
     def at(self, when_ms: float, job: Callable[[], object]) -> Timer:

@@ -26,7 +26,7 @@ async def send_release(io: Io, release: Release, *, quiet: bool) -> ReleaseRespo
     except CyclesError:
         raise
     except BaseException:  # interrupted or cancelled: the reservation is released anyway
-        io.finish_releasing(release)
+        io.hand_over(release, now=True)
         raise
 
 
@@ -42,7 +42,7 @@ async def _send_once(io: Io, release: Release, *, quiet: bool) -> ReleaseRespons
     final = is_final(outcome)
     report_release_failed(io, release, describe(outcome), retrying=not final)
     if not final:
-        io.keep_releasing(release)
+        io.hand_over(release, now=False)
     elif not quiet:
         raise error_of(outcome, RELEASE_RESERVATION)
     return None

@@ -24,7 +24,7 @@ from cycles._errors import (
 )
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import begin_heartbeat
-from cycles._flows.io import Io
+from cycles._flows.io import CleanUp, Io
 from cycles._flows.observe import is_observed, open_observed
 from cycles._flows.release import send_release
 from cycles._flows.replay import pending_error, replay_error
@@ -120,7 +120,7 @@ async def _open(io: Io, request: ReserveRequest, trace_id: str, take: Take, keys
     except CyclesError:
         raise
     except BaseException:  # interrupted or cancelled, also in `clean_up`: the server may make the reservation anyway
-        create.clean_up()
+        create.clean_up(now=True)
         raise
 
 
@@ -180,10 +180,13 @@ class _Create:
         """Note that a guard owns the reservation, or that its release was sent."""
         self._may_exist = False
 
-    def clean_up(self, *, runs_unreserved: bool = False) -> None:
-        """Release in the background what an attempt may have reserved for which there is no guard."""
+    def clean_up(self, *, now: bool = False, runs_unreserved: bool = False) -> None:
+        """Release in the background what an attempt may have reserved for which there is no guard.
+
+        After a failure the server gets the pause of a retry; after an interruption, `now`, nothing shows that it fails.
+        """
         if self._may_exist and (self._has_own_key or runs_unreserved):
-            self._io.give_up_create(self._call)
+            self._io.hand_over(CleanUp(self._call), now=now)
             self._may_exist = False
 
 
@@ -204,8 +207,8 @@ def _with_id(outcome: Outcome) -> Outcome:
 
 
 async def clean_up_create(io: Io, call: Call) -> Outcome:
-    """Send a create again whose caller has left, with its own key, and release the reservation that it made."""
-    outcome = await send_write(io, call)
+    """Send a create once more whose caller has left, with its own key, and release the reservation that it made."""
+    outcome = await io.send(call)
     if isinstance(outcome, Success) and is_id(reservation_id := outcome.body.get("reservation_id")):
         await send_release(io, Release(reservation_id, _release_key(call), CALLER_LEFT, call.trace_id), quiet=True)
     return outcome
@@ -257,7 +260,7 @@ async def _check_replay(
     """Raise ReservationNotActiveError if the caller's key replays a reservation whose work has ended."""
     if body.get("remaining_ttl_ms") == 0:
         raise await replay_error(io, key, reservation_id, trace_id)
-    pending = await io.pending_record(reservation_id)
+    pending = await io.pending(reservation_id)
     if pending is not None:
         raise pending_error(key, pending)
     if file_name(reservation_id) in unsettled:  # the background has settled it since the server made this response

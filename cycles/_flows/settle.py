@@ -39,7 +39,7 @@ from cycles._core.settlement_rules import (
 )
 from cycles._core.usage import Metrics, Usage
 from cycles._flows.guard_state import GuardState, Release
-from cycles._flows.io import Io
+from cycles._flows.io import Io, Settle
 from cycles._flows.reports import Reporting, report
 from cycles._flows.retry import describe, may_have_taken_effect
 
@@ -58,7 +58,7 @@ def finish_in_background(io: Io, guard: GuardState) -> None:
         return
     if isinstance(unfinished, Release):
         stop_for_release(io, guard)
-        io.finish_releasing(unfinished)
+        io.hand_over(unfinished, now=True)
     else:
         settle_later(io, guard, unfinished)
 
@@ -73,12 +73,12 @@ def conclude(
     if isinstance(result, Unresolved):
         if guard is not None and not recovered:
             guard.apply("unresolved", pending_settlement(record, result, guard.trace_id), if_accepted=True)
-        io.keep_settling(record, guard, describe(result.outcome), is_saved=result.is_saved)
+        io.hand_over(Settle(record, guard, describe(result.outcome), result.is_saved), now=False)
         return
     if guard is not None:
         guard.end_written_ahead()
         if guard.own_heartbeat is not None:
-            io.stop_heartbeat(guard.own_heartbeat)
+            io.stop(guard.own_heartbeat)
     if isinstance(result, Settled):
         if guard is not None:
             guard.apply("settled", result.settlement, if_accepted=True)
@@ -107,7 +107,7 @@ def _leave_to_another_client(io: Io, record: Record, guard: GuardState | None) -
         guard.apply("unresolved", pending, if_accepted=True)
         guard.end_written_ahead()
         if guard.own_heartbeat is not None:
-            io.stop_heartbeat(guard.own_heartbeat)
+            io.stop(guard.own_heartbeat)
         guard.stop_waiting()
 
 
@@ -258,7 +258,7 @@ def stop_for_release(io: Io, guard: GuardState) -> None:
     guard.apply("release_started", if_accepted=True)
     guard.end_written_ahead()
     if guard.heartbeat is not None:
-        io.stop_heartbeat(guard.heartbeat)
+        io.stop(guard.heartbeat)
 
 
 def settle_shadow(io: Io, guard: GuardState, amount: Amount | None) -> Settlement:
@@ -297,5 +297,5 @@ def settle_later(io: Io, guard: GuardState, record: Record) -> None:
     """Settle a claimed guard in the background; no caller waits for it."""
     pending = Settlement(status="pending", actual=actual_of(record), trace_id=guard.trace_id)
     guard.apply("unresolved", pending, if_accepted=True)
-    io.finish_settling(record, guard)
+    io.hand_over(Settle(record, guard, is_saved=False), now=True)
     guard.end_trace()

@@ -90,8 +90,7 @@ def test_an_item_that_fails_after_it_was_expedited_is_due_immediately() -> None:
 
 def test_the_same_key_is_pending_once() -> None:
     backlog = make()
-    assert backlog.add("a", "old", 0.0)
-    assert not backlog.add("a", "new", 0.0)
+    assert backlog.add("a", "old", 0.0) is backlog.add("a", "new", 0.0)
     item = backlog.take(0.0)
     assert item is not None
     assert item.value == "new"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._drivers import commit_queue
+from cycles._drivers.work import queue as work_queue
 from tests.recovery.kit import records_in
 from tests.support.waiting import PATIENCE_S
 
@@ -72,8 +72,11 @@ async def test_nothing_is_reported_as_pending(world: World, shop: Shop, events: 
     assert [type(event).__name__ for event in events] == ["Reserved", "Settled"]
 
 
-async def test_a_full_queue_makes_commit_wait_for_its_own_request(shop: Shop, respond: threading.Event) -> None:
-    client = shop.client(background_commits=1)
+async def test_a_full_queue_makes_commit_wait_for_its_own_request(
+    shop: Shop, respond: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_queue, "QUEUED", 1)
+    client = shop.client()
     queued = await commit_unsettled(World("sync", client), 1)
     await shop.arrivals.arrives("commit", 1)
     shop.faults.clear()
@@ -84,8 +87,11 @@ async def test_a_full_queue_makes_commit_wait_for_its_own_request(shop: Shop, re
     assert shop.money() == (3, 0)
 
 
-async def test_a_full_queue_makes_a_task_wait_for_its_own_request(shop: Shop, respond: threading.Event) -> None:
-    client = shop.client(background_commits=1)
+async def test_a_full_queue_makes_a_task_wait_for_its_own_request(
+    shop: Shop, respond: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_queue, "QUEUED", 1)
+    client = shop.client()
     queued = await commit_unsettled(World("async", client), 1)
     await shop.arrivals.arrives("commit", 1)
     shop.faults.clear()
@@ -106,7 +112,7 @@ async def test_one_worker_sends_back_to_back(world: World, shop: Shop) -> None:
 async def test_slow_responses_get_more_workers_and_at_most_four(
     world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch, respond: threading.Event
 ) -> None:
-    monkeypatch.setattr(commit_queue, "SLOW_S", 0.0)  # every wait in the queue is long enough for one more worker
+    monkeypatch.setattr(work_queue, "SLOW_S", 0.0)  # every wait in the queue is long enough for one more worker
     guards = [await commit_unsettled(world, 1)]
     for _ in range(6):
         guards.append(await commit_unsettled(world, 1))

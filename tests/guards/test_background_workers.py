@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import cycles
 from cycles._core.records import Record
-from cycles._drivers import commit_queue
+from cycles._drivers.reporting import Reporter
+from cycles._drivers.work import queue as work_queue
+from cycles._drivers.work.work import Done
+from cycles._flows.io import Settle
+from cycles._journal.client_records import Records
+from cycles._journal.no_journal import NoJournal
 from tests.recovery.kit import records_in
 from tests.support.waiting import PATIENCE_S
 
@@ -105,33 +111,39 @@ def test_a_flush_sends_what_a_stopped_loop_was_sending(shop: Shop, respond: thre
     assert records_in(shop._folder) == []
 
 
-def test_the_look_for_one_more_worker_comes_later_while_others_are_sent() -> None:
-    """It wakes two threads, which a program whose settlements are sent does not need."""
-    delays: list[float] = []
-    responses: queue.SimpleQueue[None] = queue.SimpleQueue()
-    sent: queue.SimpleQueue[str] = queue.SimpleQueue()
+class Recorder:
+    """A scheduler that runs nothing, and notes how long each job waits."""
 
-    def settle(queued: commit_queue.Queued) -> bool:
-        sent.put(queued.record.reservation_id)
-        responses.get(timeout=PATIENCE_S)
+    def __init__(self) -> None:
+        self.delays: list[float] = []
+
+    def worker_pool(self, name: str, workers: int) -> Recorder:
+        return self
+
+    def soon(self, job: Any, worker_pool: Any) -> bool:
         return True
 
-    def add(name: str) -> None:
-        assert threads.add(Record(reservation_id=name, base_url="http://x"), None)
+    def at(self, when_s: float, job: Any, worker_pool: Any) -> None:
+        self.delays.append(when_s)
 
-    threads = commit_queue.CommitThreads(
-        commit_queue.CommitQueues(10), settle, lambda: None, lambda delay_s, job: delays.append(delay_s)
-    )
+
+def test_the_look_for_one_more_worker_comes_later_while_others_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It wakes two threads, which a program whose settlements are sent does not need."""
+    monkeypatch.setattr(work_queue, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    scheduler: Any = Recorder()
+    queue = work_queue.WorkQueue(scheduler, Records(NoJournal()), Reporter(), cycles.Config())
+    io: Any = SimpleNamespace(wall_ms=lambda: 0)
+    queue.start(io, lambda until: io)
+
+    def add(name: str) -> None:
+        assert queue.hand_over(Settle(Record(reservation_id=name, base_url="http://x"), None), now=True)
+
     add("first")
-    assert sent.get(timeout=PATIENCE_S) == "first"
     add("second")
-    assert delays == [commit_queue.SLOW_S]
-    responses.put(None)
-    assert sent.get(timeout=PATIENCE_S) == "second"
-    threads._is_watched = False  # the look has come, and nothing waits
+    assert scheduler.delays == [work_queue.SLOW_S]
+    item = queue.take()
+    assert item is not None
+    queue._put_back(item, Done(settled=True))
+    queue._is_watched = False  # the look has come, and nothing waited for long
     add("third")
-    assert delays == [commit_queue.SLOW_S, commit_queue.BUSY_S]
-    responses.put(None)
-    responses.put(None)
-    assert sent.get(timeout=PATIENCE_S) == "third"
-    threads.close()
+    assert scheduler.delays == [work_queue.SLOW_S, work_queue.BUSY_S]

@@ -33,5 +33,5 @@ class VirtualIo:
     async def ensure_journal(self) -> None:
         """The journal is there."""
 
-    def schedule_heartbeat(self, heartbeat: Heartbeat) -> None:
+    def schedule(self, heartbeat: Heartbeat) -> None:
         """The test sends the heartbeats."""

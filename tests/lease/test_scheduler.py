@@ -94,9 +94,9 @@ def test_a_cancelled_job_does_not_run(time: VirtualTime, scheduler: Scheduler) -
 def test_a_job_that_waits_for_a_worker_can_still_be_cancelled(time: VirtualTime, scheduler: Scheduler) -> None:
     worker_pool = scheduler.worker_pool("beats", 1)
     go, ran, last = threading.Event(), threading.Event(), threading.Event()
-    scheduler.soon(lambda: go.wait(PATIENCE_S), worker_pool)
-    waiting = scheduler.soon(ran.set, worker_pool)
-    scheduler.soon(last.set, worker_pool)
+    scheduler.at(1000.0, lambda: go.wait(PATIENCE_S), worker_pool)
+    waiting = scheduler.at(1000.0, ran.set, worker_pool)
+    scheduler.at(1000.0, last.set, worker_pool)
     time.until(lambda: scheduler.scheduled == 2 and len(scheduler._timetable) == 0)
     assert waiting.cancel()
     go.set()
@@ -200,7 +200,7 @@ def test_a_job_that_raises_is_logged_and_its_worker_continues(
 def test_threads_end_after_idling_and_start_again(time: VirtualTime, scheduler: Scheduler) -> None:
     worker_pool = scheduler.worker_pool("beats", 1)
     ran = threading.Semaphore(0)
-    scheduler.soon(ran.release, worker_pool)
+    scheduler.at(time.now_s, ran.release, worker_pool)
     assert ran.acquire(timeout=PATIENCE_S)
     time.until(lambda: scheduler._wakes_at_s == time.now_s + IDLE_S and worker_pool._idle == 1)
     time.advance(IDLE_S)
@@ -228,7 +228,7 @@ def test_a_job_that_ran_is_not_kept_alive(time: VirtualTime, scheduler: Schedule
     worker_pool = scheduler.worker_pool("beats", 1)
     guard = Guard()
     gone = weakref.ref(guard)
-    handle = scheduler.soon(guard.heartbeat, worker_pool)
+    handle = scheduler.at(time.now_s, guard.heartbeat, worker_pool)
     time.until(lambda: handle.cancelled and worker_pool._idle == 1)
     del guard
     gc.collect()
@@ -245,14 +245,15 @@ def test_close_drops_what_has_not_started(time: VirtualTime, scheduler: Schedule
 
     scheduler.soon(slow, worker_pool)
     assert started.wait(PATIENCE_S)
-    waiting, far = scheduler.soon(ran.set, worker_pool), scheduler.at(2000.0, ran.set, worker_pool)
+    assert scheduler.soon(ran.set, worker_pool)
+    waiting, far = (scheduler.at(when_s, ran.set, worker_pool) for when_s in (1000.0, 2000.0))
     assert not scheduler.close(0.0)  # one job still runs
     assert waiting.cancelled
     assert far.cancelled
     go.set()
     assert scheduler.close(PATIENCE_S)
     assert scheduler_threads() == []
-    assert scheduler.soon(ran.set, worker_pool).cancelled
+    assert not scheduler.soon(ran.set, worker_pool)
     assert not ran.is_set()
     assert scheduler.scheduled == 0
 
@@ -296,7 +297,7 @@ def test_a_timer_that_cannot_start_is_tried_again_and_loses_no_job(
     worker_pool, ran = scheduler.worker_pool("beats", 1), threading.Event()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", fail)
-        assert not scheduler.soon(ran.set, worker_pool).cancelled
+        assert not scheduler.at(time.now_s, ran.set, worker_pool).cancelled
     assert "no thread can be started (can't start new thread)" in caplog.text
     if trigger == "another job":
         scheduler.at(time.now_s + 1e6, lambda: None, worker_pool)
@@ -316,11 +317,32 @@ def test_a_worker_that_cannot_start_is_tried_again(
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    scheduler.soon(ran.set, scheduler.worker_pool("beats", 1))
+    scheduler.at(time.now_s, ran.set, scheduler.worker_pool("beats", 1))
     time.until(lambda: scheduler._wakes_at_s == time.now_s + 1.0)
     assert not ran.is_set()
     time.advance(1.0)
     assert ran.wait(PATIENCE_S)
+
+
+def test_a_job_that_is_due_needs_no_timer(time: VirtualTime, scheduler: Scheduler) -> None:
+    worker_pool, ran = scheduler.worker_pool("beats", 2), threading.Semaphore(0)
+    for _ in range(2):
+        assert scheduler.soon(ran.release, worker_pool)
+        assert ran.acquire(timeout=PATIENCE_S)
+        time.until(lambda: worker_pool._idle == 1)
+    assert scheduler.threads == 1
+
+
+def test_a_job_for_which_no_thread_can_start_is_not_taken(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    assert not scheduler.soon(lambda: None, scheduler.worker_pool("beats", 1))
+    assert (scheduler.scheduled, scheduler.threads) == (0, 0)
+    assert "no thread can be started" in caplog.text
 
 
 def test_an_entry_is_small() -> None:

@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cycles
+from cycles._core.records import Record
+from cycles._core.retry_schedule import Item
+from cycles._drivers.work.work import Step, Work, attempt
+from cycles._flows.io import Settle, run
 from cycles.embedded.http import Request, Response
 from cycles.embedded.routes import find
 from cycles.embedded.serve import Listener
@@ -259,3 +263,9 @@ class Setup:
     @property
     def leftovers(self) -> list[str]:
         return [path.name for path in journal_files(self.root)]
+
+
+def attempt_once(client: cycles.Cycles, record: Record, item: Item[Work] | None = None) -> tuple[Item[Work], Step]:
+    """Try a record of the queue in this thread, again if its item is passed. Return its item, and the step."""
+    runtime, item = client._runtime(), item or Item("record", Settle(record, None, "pending"), 0.0)
+    return item, run(attempt(runtime.blocking, runtime.records, item))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 
 import cycles
 from cycles._core.requests import Call
-from cycles._drivers.background import CREATE_CLEANUPS
-from cycles._drivers.pending_work import CreateCleanupTask
-from cycles._flows.io import run
+from cycles._core.retry_schedule import Item
+from cycles._drivers.work.queue import CREATE_CLEANUPS
+from cycles._drivers.work.work import attempt
+from cycles._flows.io import CleanUp, Settle, run
 from cycles._flows.reserve import clean_up_create
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, TENANT, Setup
@@ -80,7 +82,7 @@ def test_a_request_that_was_not_sent_needs_no_cleanup(world: Setup) -> None:
     with world.client(base_url=url) as client:
         with pytest.raises(cycles.TransportError):
             client.reserve(cycles.tokens(100), action=ACTION).acquire()
-        assert len(client._runtime().background._backlog) == 0
+        assert len(client._runtime().background._schedule) == 0
 
 
 def test_a_denied_create_needs_no_cleanup(world: Setup) -> None:
@@ -138,12 +140,13 @@ def test_a_release_reason_that_is_no_string_leaves_the_guard_active(world: Setup
 
 
 class Broken:
-    """A pending task with a bug."""
+    """A record with a bug."""
 
-    is_settlement = True
+    reservation_id = "broken"
     attempts = 0
 
-    def attempt(self, records: Any, io: Any) -> Any:
+    @property
+    def rejected(self) -> Any:
         Broken.attempts += 1
         raise TypeError("a bug")
 
@@ -156,7 +159,8 @@ def test_an_exception_of_one_task_reaches_neither_flush_nor_the_other_tasks(
     with world.client(retry_initial_delay=0.001) as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
         guard.commit(cycles.tokens(5))
-        client._runtime().background._add("broken", Broken(), immediately=False)
+        broken: Any = Broken()
+        client._runtime().background._schedule.add("broken", Settle(broken, None, "pending"), 0.0)
         assert client.flush(PATIENCE_S).pending == 0
     assert world.server.charged == 5
     assert Broken.attempts == 5  # bounded
@@ -172,7 +176,8 @@ def test_a_create_is_not_sent_again_after_its_reservation_must_have_ended(world:
     with world.client() as client:
         runtime = client._runtime()
         over_s = time.monotonic() - 66.0  # ttl_ms of the call, and the default grace period
-        assert CreateCleanupTask(create_call("k"), over_s).attempt(runtime.records, runtime.blocking) is None
+        item: Item[Any] = Item("create:k", CleanUp(create_call("k")), over_s)
+        assert run(attempt(runtime.blocking, runtime.records, item)) is None
     assert requests(world, "reserve") == []
 
 
@@ -181,9 +186,36 @@ def test_at_most_1024_cleanups_wait(world: Setup, caplog: pytest.LogCaptureFixtu
     with world.client(flush_timeout=0.01) as client:
         background = client._runtime().background
         for number in range(CREATE_CLEANUPS + 3):
-            background.add_create_cleanup(create_call(f"k{number}"))
-        waiting = [item for item in background._backlog if isinstance(item.value, CreateCleanupTask)]
+            background.hand_over(CleanUp(create_call(f"k{number}")), now=True)
+        waiting = [item for item in background._schedule if isinstance(item.value, CleanUp)]
         assert len(waiting) == CREATE_CLEANUPS
-        assert background._backlog.get("create:k0") is None
-        assert background._backlog.get(f"create:k{CREATE_CLEANUPS + 2}") is not None
+        assert background._schedule.get("create:k0") is None
+        assert background._schedule.get(f"create:k{CREATE_CLEANUPS + 2}") is not None
     assert "create cleanup dropped" in caplog.text
+
+
+def test_a_create_that_failed_is_cleaned_up_after_the_pause_of_a_retry(world: Setup) -> None:
+    world.server.faults.status("reserve", 503, times=None)
+    with world.client(retry_initial_delay=3600.0, flush_timeout=0.0) as client, pytest.raises(cycles.ServerError):
+        client.reserve(cycles.tokens(100), action=ACTION).acquire()
+    assert len(requests(world, "reserve")) == 2  # that of the caller, and its one retry
+
+
+async def fails_async(client: cycles.Cycles) -> None:
+    with pytest.raises(cycles.ServerError):
+        await client.reserve(cycles.tokens(100), action=ACTION)
+    await client.aclose()
+
+
+def test_a_create_of_a_task_that_failed_is_cleaned_up_after_that_pause_too(world: Setup) -> None:
+    world.server.faults.status("reserve", 503, times=None)
+    asyncio.run(fails_async(world.client(retry_initial_delay=3600.0, flush_timeout=0.0)))
+    assert len(requests(world, "reserve")) == 2
+
+
+def test_one_attempt_of_the_cleanup_sends_one_create(world: Setup) -> None:
+    world.server.faults.status("reserve", 503, times=None)
+    with world.client() as client:
+        outcome = run(clean_up_create(client._runtime().blocking, create_call("k")))
+    assert outcome.status == 503  # type: ignore[union-attr]
+    assert len(requests(world, "reserve")) == 1

@@ -17,12 +17,12 @@ from attrs import evolve
 
 import cycles
 from cycles._drivers.blocking import BlockingIo
-from cycles._drivers.pending_work import Later, SettlementTask
+from cycles._drivers.work.work import Later
 from cycles._flows.commit import record_of
 from cycles._journal import file_calls, file_store, spare_files
 from cycles._journal.files import locked_file
 from tests.recovery.child import ACTION
-from tests.recovery.kit import PATIENCE_S, Seen, Setup, records_in
+from tests.recovery.kit import PATIENCE_S, Seen, Setup, attempt_once, records_in
 
 ACTUAL = cycles.tokens(42)
 HOUR_MS = 3_600_000
@@ -216,11 +216,11 @@ def test_an_event_that_waited_for_a_week_is_as_new_as_its_first_attempt(fills: S
         record = record_of(runtime.blocking, guard._state, ACTUAL, None, {})
         old = evolve(record, recorded_at_ms=record.recorded_at_ms - 8 * DAY_MS)
         runtime.records.put(old)
-        step = SettlementTask(record=old).attempt(runtime.records, runtime.blocking)
+        item, step = attempt_once(client, old)
         assert isinstance(step, Later)
         assert not step.outage
         disk.is_full = False
-        step.task.attempt(runtime.records, runtime.blocking)
+        attempt_once(client, old, item)
         with pytest.raises(cycles.ReservationExpiredError):
             guard.release()
     assert (fills.server.charged, fills.rejected) == (42, [])
@@ -240,7 +240,7 @@ def test_an_interrupted_event_does_not_become_a_commit_again(fills: Setup, monke
     with fills.client(flush_timeout=0.0, retry_initial_delay=3600.0) as client:
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
         fills.server.clock.advance(HOUR_MS)
-        monkeypatch.setattr(client._runtime().background, "add_settlement", lambda *_, **__: None)
+        monkeypatch.setattr(client._runtime().background, "hand_over", lambda *_, **__: True)
         monkeypatch.setattr(BlockingIo, "send", interrupted)
         with pytest.raises(KeyboardInterrupt):
             guard.commit(ACTUAL)

@@ -63,8 +63,9 @@ class VirtualKeeper:
         heapq.heappush(self._jobs, (when_s, next(self._serial), job))
         return SimpleNamespace(cancel=lambda: True)
 
-    def soon(self, job: Callable[[], object], worker_pool: str) -> SimpleNamespace:
-        return self.at(self._clock.now, job, worker_pool)
+    def soon(self, job: Callable[[], object], worker_pool: str) -> bool:
+        self.at(self._clock.now, job, worker_pool)
+        return True
 
     def resume(self) -> None:
         """Nothing to start: there is no thread."""
@@ -86,8 +87,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The time the background sees."""
     clock = SimpleNamespace(now=1_000.0)
     virtual = SimpleNamespace(monotonic=lambda: clock.now, time_ns=time.time_ns)
-    monkeypatch.setattr("cycles._drivers.background.time", virtual)
-    monkeypatch.setattr("cycles._drivers.pending_work.time", virtual)
+    monkeypatch.setattr("cycles._drivers.work.queue.time", virtual)
+    monkeypatch.setattr("cycles._drivers.work.work.time", virtual)
     return clock
 
 

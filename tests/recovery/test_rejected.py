@@ -9,10 +9,10 @@ import pytest
 from attrs import evolve
 
 import cycles
-from cycles._drivers.pending_work import Later, SettlementTask
+from cycles._drivers.work.work import Later
 from cycles._flows.commit import record_of
 from tests.recovery.child import ACTION
-from tests.recovery.kit import PATIENCE_S, Setup
+from tests.recovery.kit import PATIENCE_S, Setup, attempt_once
 
 ACTUAL = cycles.tokens(42)
 
@@ -198,8 +198,7 @@ def test_after_an_error_that_no_table_lists_the_pauses_grow_to_an_hour(
         guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
         record = record_of(client._runtime().blocking, guard._state, ACTUAL, None, {})
         world.server.faults.status("commit", status, body=body)
-        runtime = client._runtime()
-        step = SettlementTask(record=record).attempt(runtime.records, runtime.blocking)
+        _, step = attempt_once(client, record)
         assert isinstance(step, Later)
         assert step.longest_s == longest_s
         guard.release()
@@ -214,9 +213,9 @@ def test_a_settlement_that_is_stuck_for_a_day_is_reported_once(world: Setup) -> 
         record = record_of(runtime.blocking, guard._state, ACTUAL, None, {})
         old = evolve(record, recorded_at_ms=record.recorded_at_ms - 25 * 3_600_000)
         world.server.faults.status("commit", 409, body=UNLISTED, times=2)
-        step = SettlementTask(record=old).attempt(runtime.records, runtime.blocking)
+        item, step = attempt_once(client, old)
         assert isinstance(step, Later)
-        step = step.task.attempt(runtime.records, runtime.blocking)
+        item, step = attempt_once(client, old, item)
         assert isinstance(step, Later)
         guard.release()
     (stuck,) = [event for event in seen if type(event).__name__ == "SettlementPending"]

@@ -269,9 +269,9 @@ FAULTS: Final = (
     ),
     Fault(
         "the excess of a commit is not kept",
-        "cycles/_flows/settle.py",
-        "        await io.reject(result.kept or record, result.reason)",
-        "        await io.reject(record, result.reason)",
+        "cycles/_journal/client_records.py",
+        "            self._reject(result.kept or record, result.reason)",
+        "            self._reject(record, result.reason)",
     ),
     Fault(
         "the estimate is not charged when the excess is rejected",
@@ -313,8 +313,8 @@ FAULTS: Final = (
     ),
     Fault(
         "a flush does not cut short the attempt in progress",
-        "cycles/_drivers/background.py",
-        "        io = self._io.until(end)",
+        "cycles/_drivers/work/queue.py",
+        "        io = self._until(end)",
         "        io = self._io",
     ),
     Fault(
@@ -322,6 +322,12 @@ FAULTS: Final = (
         "cycles/_flows/retry.py",
         "    for number in range(io.max_retries):",
         "    for number in range(io.max_retries + 2):",
+    ),
+    Fault(
+        "finish deletes what was rejected",
+        "cycles/_journal/client_records.py",
+        "        self._journal.reject(record, reason)",
+        "        self._journal.delete(record)",
     ),
     # A disk that fails between a commit and its event.
     Fault(

@@ -126,7 +126,7 @@ def test_a_record_that_the_store_lost_is_put_again(
     assert len(records(store)) == 1
     store._tables.rows.clear()
     (pending,) = client.pending()
-    record = client._runtime().background.pending_record(pending.reservation_id)
+    record = client._runtime().background.record(pending.reservation_id)
     assert record is not None
     changed = evolve(record, not_before_ms=7)
     assert client._runtime().records.put(changed) is PutResult.SAVED  # an update finds it missing

@@ -123,7 +123,7 @@ def test_ten_thousand_due_records_are_settled_by_bounded_workers(
 
     def is_settled() -> bool:
         nonlocal most
-        most = max(most, len(successor._runtime().background._backlog))
+        most = max(most, len(successor._runtime().background._schedule))
         return spent(server) == count
 
     until(is_settled, 240)

@@ -1,0 +1,1 @@
+"""Work that continues without its caller: the queue, what one attempt does, and the workers."""

@@ -1,0 +1,95 @@
+"""The tasks of one event loop that do what code on this loop has handed over, back to back.
+
+If the loop ends before everything is done, the threads of the client continue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from cycles._drivers.work import queue
+from cycles._drivers.work.queue import WorkQueue
+from cycles._drivers.work.work import key_of
+from cycles._flows.io import BackgroundWork, Io
+
+
+class LoopWorkers:
+    """The lane of one event loop in the queue.
+
+    Args:
+        work_queue: Holds the work.
+        io: The operations of the loop.
+        loop: The loop.
+        start: Starts a task of the client on it.
+    """
+
+    def __init__(
+        self,
+        work_queue: WorkQueue,
+        io: Io,
+        loop: asyncio.AbstractEventLoop,
+        start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+    ) -> None:
+        self._queue = work_queue
+        self._io = io
+        self._loop = loop
+        self._start = start
+        self._workers = 0
+        self._is_watched = False  # a call of `_check` is scheduled
+        self._awaited: dict[str, asyncio.Future[None]] = {}  # by the key of the work
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the loop runs."""
+        return self._loop.is_running()
+
+    def hand_over(self, work: BackgroundWork) -> bool:
+        """Take some work that is due now, from code on this loop. False as for `Io.hand_over`."""
+        if self._queue.is_outage:
+            return self._queue.hand_over(work, now=True)  # the gate is closed: a thread waits for it
+        if not self._queue.hand_over(work, now=True, lane=self):
+            return False
+        self._start_if_wanted()
+        self._watch()
+        return True
+
+    def done(self, work: BackgroundWork) -> asyncio.Future[None]:
+        """Return a future that is done after the next attempt at some work on this loop."""
+        return self._awaited.setdefault(key_of(work), self._loop.create_future())
+
+    def _start_if_wanted(self) -> None:
+        if self._queue.is_worker_wanted(self._workers, self):
+            self._workers += 1
+            work = self._work()
+            self._start(work).add_done_callback(lambda _: self._ended(work))
+
+    def _watch(self) -> None:
+        """Look for the need of one more worker later: those that run may wait for one response."""
+        if not self._is_watched and self._queue.is_worker_possible(self._workers, self):
+            self._is_watched = True
+            self._loop.call_later(queue.SLOW_S, self._check)
+
+    def _check(self) -> None:
+        self._is_watched = False
+        self._start_if_wanted()
+        self._watch()
+
+    def _ended(self, work: Coroutine[Any, Any, None]) -> None:
+        """Count a worker that has ended, also one that was cancelled before its first step."""
+        work.close()
+        self._workers -= 1
+        if not self._workers:
+            self._queue.leave(self)
+
+    async def _work(self) -> None:
+        while (item := self._queue.take(self)) is not None:
+            self._start_if_wanted()
+            self._watch()
+            try:
+                await self._queue.attempt(self._io, item)
+            finally:
+                done = self._awaited.pop(item.key, None)
+                if done is not None and not done.done():
+                    done.set_result(None)

@@ -1,0 +1,514 @@
+"""The one queue of everything that continues without its caller: settlements, releases, the cleanup of creates.
+
+Theory of operation. `RetrySchedule` has the items and decides their times; `_lock` guards it, and this module has the
+workers. An item is waiting, or busy: one worker tries it, outside of the lock. Only the worker that took an item ends
+it, by `_put_back`: removed, or due again after a pause.
+
+*Now.* An item that is handed over with ``now=True`` is due immediately: a settlement whose caller does not wait, or
+what an interrupted caller has begun. Of the first kind at most `QUEUED` wait, because a server that is slower than the
+program would fill the memory; the caller of one more sends it itself. What an interrupted caller leaves is always
+taken: that caller cannot do it any more.
+
+*Gate and floor.* While the server fails, all items wait for one attempt at a time (the gate). An item that got a 429
+has a floor, before which nothing tries it, not even a flush. A success of any call opens the gate
+(`server_responded`).
+
+*Two kinds of workers.* Up to `WORKERS` threads, and on each event loop up to as many tasks (`loop_workers.py`) for what
+code on that loop has handed over. A thread has to be woken, which costs a lone task up to a quarter more CPU; a task
+cannot outlive its loop. So an item has a lane, and the threads take over a lane whose loop has stopped or whose tasks
+have ended. The item is replaced then: the task that had it may continue if its loop does, and its result counts no
+longer. Both attempts have the same key, so the amount is charged once. A second worker starts only when what is due has
+waited for `SLOW_S`: one is enough for a server that responds quickly, and each further one costs wake-ups.
+
+*Flush without threads.* `flush` works in its own thread too, and begins with what loops have queued. If no thread can
+be started, `hand_over` says so to the callers that can do the work themselves; all other work waits here for the next
+success, the next flush, or the close.
+
+Interleavings that were considered. A worker that finds nothing counts itself out under the lock and then looks again,
+so an item that arrives in between is not left. A result may arrive after a flush has taken the item over, or after
+`close`: it is dropped, and the record stays in the journal. The same work may be handed over twice, by a flow and by
+the worker that runs this flow: it has one key, and one item.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from cycles._config import Config
+from cycles._core.records import Record, file_name
+from cycles._core.retry_schedule import Item, RetrySchedule
+from cycles._core.settlement import FlushReport, PendingSettlement, actual_of
+from cycles._drivers.claims import ClaimTimer
+from cycles._drivers.ends import GuardEnds
+from cycles._drivers.reporting import Reporter, logger
+from cycles._drivers.scheduler import Scheduler
+from cycles._drivers.work.work import Found, Later, Step, Work, attempt, is_settlement, key_of, record_of
+from cycles._flows.guard_state import Release
+from cycles._flows.heartbeat import adopt
+from cycles._flows.io import BackgroundWork, CleanUp, Io, Settle, run
+from cycles._flows.settle import put
+from cycles._journal.client_records import Records
+from cycles._journal.journal import Entry
+
+QUEUED: Final = 1_024  # settlements without a waiting caller that have not been tried yet
+WORKERS: Final = 4  # of each kind: enough for a backlog, few enough for the server
+CREATE_CLEANUPS: Final = 1_024  # maximum waiting cleanups of creates; the oldest is dropped
+BUGGY_ATTEMPTS: Final = 5  # after so many attempts work that raises is dropped; its record stays in the journal
+SLOW_S: Final = 0.05  # when the oldest due item has waited this long, one more worker helps
+BUSY_S: Final = 0.2  # how often to look for that while items are being done: a look wakes two threads
+LOOK_AGAIN_S: Final = 0.02  # how often a flush looks whether the callers that settle have finished
+
+
+class Lane(Protocol):
+    """The workers of one event loop."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the loop runs."""
+        ...
+
+
+class WorkQueue:
+    """The pending work of one client.
+
+    Args:
+        scheduler: Has the threads.
+        records: Loads what an earlier process left.
+        reporter: Gets the events.
+        config: The delays of retries.
+    """
+
+    def __init__(self, scheduler: Scheduler, records: Records, reporter: Reporter, config: Config) -> None:
+        self._scheduler = scheduler
+        self._pool = scheduler.worker_pool("background", WORKERS)
+        self._records = records
+        self._reporter = reporter
+        self._config = config
+        self._schedule: RetrySchedule[Work] = RetrySchedule(
+            config.retry_initial_delay, config.retry_max_delay, random.random
+        )
+        # Re-entrant: a signal handler may commit while its thread is in here.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._untried: set[str] = set()  # keys of the settlements for which no caller waits
+        self._wake_at: float | None = None
+        self._workers = 0
+        self._is_watched = False  # a call of `_help` is scheduled
+        self._done = self._done_before = 0  # how many attempts have ended, now and at the last look
+        self._scan_begun = False
+        self._is_scan_stalled = False  # no thread could be started for it
+        self._scanned = threading.Event()
+        self._settled = 0
+        self.pools_settle: Callable[[], bool] = lambda: False
+        self.ends: GuardEnds = GuardEnds()
+        self._claims = ClaimTimer(scheduler, records, self._take_claimed)
+        self._rejected: set[str] = set()  # keys that the server rejected during this flush
+        self._is_closing = False
+        self._closed = False
+
+    def start(self, io: Io, until: Callable[[float], Io]) -> None:
+        """Run flows over `io` from now on; settle in the background what an earlier process left.
+
+        Args:
+            io: The operations of threads.
+            until: Returns them for a thread that has only until a time, in monotonic seconds.
+        """
+        self._io = io
+        self._until = until
+        if not self._records.journaled:
+            self._scanned.set()
+        elif not self._scheduler.soon(self._scan, self._pool):
+            self._is_scan_stalled = True
+            self._scheduler.at(time.monotonic(), self._scan, self._pool)
+
+    # Work that arrives
+
+    def hand_over(self, work: BackgroundWork, *, now: bool, lane: Lane | None = None) -> bool:
+        """Take some work. False: no caller waits for it, but it cannot be queued; see `Io.hand_over`."""
+        may_decline = isinstance(work, Settle) and work.detail is None and work.is_saved
+        with self._lock:
+            if may_decline:
+                if self._is_closing or len(self._untried) >= QUEUED:
+                    return False
+                self._untried.add(key_of(work))
+            item = self._add(work, now=now, lane=lane)
+        if lane is not None:
+            return True
+        if not may_decline:
+            self._wake()
+            return True
+        if self._start():
+            return True
+        with self._lock:  # no thread can be started; a flush may have it already
+            is_here = self._schedule.is_current(item) and not item.busy
+            if is_here:
+                self._schedule.drop(item)
+                self._untried.discard(item.key)
+        return not is_here
+
+    def keep(self, work: BackgroundWork) -> None:
+        """Take some work that is due now, also while the client closes."""
+        with self._lock:
+            self._add(work, now=True)
+        self._wake()
+
+    def _add(self, work: BackgroundWork, *, now: bool, lane: Lane | None = None) -> Item[Work]:
+        due = time.monotonic() + (0.0 if now else self._config.retry_initial_delay)
+        if isinstance(work, CleanUp):
+            self._limit_cleanups()
+        if not isinstance(work, Settle):
+            return self._schedule.add(key_of(work), work, due, lane=lane)
+        record = self._records.latest(work.record)
+        wait_s = record.wait_ms(self._io.wall_ms()) / 1000
+        work = Settle(record, work.guard, work.detail, work.is_saved)
+        floor = time.monotonic() + wait_s if wait_s > 0 else 0.0
+        item = self._schedule.add(key_of(work), work, due, floor=floor, lane=lane)
+        if work.detail is not None:
+            item.outcome = work.detail
+            self._note_pending(work, work.detail)
+        if self._closed:
+            self._leave_behind(work)
+        return item
+
+    def _note_pending(self, work: Settle, detail: str) -> None:
+        """Renew the lease of a pending commit while that can help, and report the amount."""
+        heartbeat = None if work.guard is None else work.guard.own_heartbeat
+        if heartbeat is not None:
+            if work.record.mode == "commit":
+                adopt(self._io, heartbeat)
+            else:
+                self._io.stop(heartbeat)  # the lease is over; an event needs none
+        self._reporter.pending(work.record, detail, journaled=self._records.journaled)
+
+    def _limit_cleanups(self) -> None:
+        waiting = [item for item in self._schedule if isinstance(item.value, CleanUp)]
+        if len(waiting) >= CREATE_CLEANUPS:
+            self._schedule.drop(waiting[0])
+            logger.warning(
+                "create cleanup dropped: more than %d are waiting; its reservation ends with its lease", CREATE_CLEANUPS
+            )
+
+    def end_guard(self, end: Callable[[], object]) -> None:
+        """Call `end` in a new thread, or in the next flush if none can be started.
+
+        The garbage collector may call this, while this thread holds any lock.
+        """
+        self.ends.add(end)
+
+    def _scan(self) -> None:
+        """Add what earlier processes left in the journal, once."""
+        with self._lock:
+            if self._scan_begun:
+                return
+            self._scan_begun = True
+        try:
+            self._add_found(self._records.left_by_others(self._io.wall_ms()))
+        finally:
+            self._scanned.set()
+        self._claims.start()
+        self._wake()
+
+    def _wait_for_scan(self, timeout_s: float) -> None:
+        if self._is_scan_stalled:
+            self._scan()
+        self._scanned.wait(timeout_s)
+
+    def _take_claimed(self, entries: list[Entry]) -> None:
+        """Settle records that this client has claimed."""
+        self._add_found(entries)
+        if entries:
+            self._wake()
+
+    def _add_found(self, entries: list[Entry]) -> None:
+        with self._lock:
+            for entry in entries:
+                if self._schedule.get(entry) is None:
+                    self._schedule.add(entry, Found(entry), time.monotonic())
+            self._claims.waiting = len(self._schedule)
+
+    # What is pending
+
+    def is_pending(self, reservation_id: str) -> bool:
+        """Return whether the settlement of this reservation is unfinished here."""
+        return self._schedule.get(file_name(reservation_id)) is not None
+
+    def record(self, reservation_id: str) -> Record | None:
+        """Return the record of such a settlement, or that of another client, or None. Blocks on the journal."""
+        with self._lock:
+            item = self._schedule.get(file_name(reservation_id))
+        if item is None:
+            return self._records.taken_by_another(reservation_id)
+        return record_of(item.value, self._records)
+
+    def unsettled(self) -> frozenset[str]:
+        """Return the file names of the records whose settlement is unfinished here."""
+        with self._lock:
+            return frozenset(item.key for item in self._schedule if is_settlement(item.value))
+
+    def unfinished(self) -> set[str]:
+        """Return the ids of reservations whose release or settlement is pending."""
+        found = set()
+        for item in self._schedule:
+            if isinstance(item.value, Release):
+                found.add(item.value.reservation_id)
+            elif isinstance(item.value, Settle):
+                found.add(item.value.record.reservation_id)
+        return found
+
+    def pending(self, wait_s: float | None = None) -> list[PendingSettlement]:
+        """Return the pending settlements, oldest first. Waits until the journal is read, `flush_timeout` at most."""
+        self._wait_for_scan(self._config.flush_timeout if wait_s is None else wait_s)
+        with self._lock:
+            works = [(item.value, item.outcome) for item in self._schedule]
+        records = [(record_of(work, self._records), outcome) for work, outcome in works]
+        return self._shown([(record, outcome) for record, outcome in records if record is not None])
+
+    def in_other_threads(self, listed: list[PendingSettlement]) -> list[PendingSettlement]:
+        """Return what callers, or threads of pools, are settling at this moment, without what is listed already."""
+        known = {each.reservation_id for each in listed}
+        found = [record for record in self._records.in_memory() if record.reservation_id not in known]
+        return self._shown([(record, None) for record in found])
+
+    def rejected(self) -> list[PendingSettlement]:
+        """Return the settlements that the server rejected, oldest first; `last_outcome` is the reason."""
+        return self._shown(list(self._records.rejected()))
+
+    def _shown(self, records: list[tuple[Record, str | None]]) -> list[PendingSettlement]:
+        now_ms = self._io.wall_ms()
+        shown = [
+            PendingSettlement(
+                each.reservation_id, each.mode, actual_of(each), max(0, now_ms - each.recorded_at_ms), outcome
+            )
+            for each, outcome in records
+        ]
+        return sorted(shown, key=lambda each: -each.age_ms)
+
+    # Workers
+
+    def take(self, lane: Lane | None = None) -> Item[Work] | None:
+        """Return the item that a worker of this lane tries now; None if there is none."""
+        with self._lock:
+            return None if self._closed else self._schedule.take(time.monotonic(), lane)
+
+    def is_worker_wanted(self, workers: int, lane: Lane | None = None) -> bool:
+        """Return whether one more worker of this lane should do what is due."""
+        with self._lock:
+            due = None if self._closed else self._schedule.next_due(lane)
+            if due is None or workers >= WORKERS:
+                return False
+            waited_s = time.monotonic() - due
+            return waited_s >= 0 if workers == 0 else waited_s > SLOW_S
+
+    def is_worker_possible(self, workers: int, lane: Lane | None = None) -> bool:
+        """Return whether one more worker of this lane should do what is due, if that waits longer."""
+        with self._lock:
+            return workers < WORKERS and not self._closed and self._schedule.next_due(lane) is not None
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether the server fails, so that one item at a time is tried."""
+        return self._schedule.is_outage
+
+    async def attempt(self, io: Io, item: Item[Work]) -> None:
+        """Try an item that was taken, and put it back."""
+        try:
+            step = await attempt(io, self._records, item)
+        except Exception as error:  # a bug: it must not reach other work, nor the caller of flush
+            step = self._after_bug(item, error)
+        except BaseException:  # an interrupt in the thread that flushes, or the end of an event loop: it stays pending
+            with self._lock:
+                self._schedule.interrupted(item, time.monotonic())
+            self._wake()
+            raise
+        self._put_back(item, step)
+
+    def leave(self, lane: Lane, *, busy: bool = False) -> None:
+        """Give what is queued in a lane to the threads; with `busy` also what its workers do not finish."""
+        with self._lock:
+            self._schedule.move(lane, busy=busy)
+        self._wake()
+
+    def _wake(self) -> None:
+        """As `_start`. If no thread can be started, the next success, the next flush or the close continues."""
+        if not self._start():
+            self._scheduler.at(time.monotonic(), self._wake, self._pool)
+
+    def _start(self) -> bool:
+        """Ensure that a thread does what is due, and that a timer runs for what is due next. False: none can start."""
+        now, is_first = time.monotonic(), False
+        with self._lock:
+            self._changed.notify_all()
+            due = None if self._closed else self._schedule.next_due()
+            if due is None:
+                return True
+            if due > now:
+                if self._wake_at is not None and now < self._wake_at <= due:
+                    return True
+                self._wake_at = due
+            elif not self._workers:
+                self._workers, is_first = 1, True
+        if due > now:
+            self._scheduler.at(due, self._wake, self._pool)
+        elif not is_first:
+            self._watch()
+        elif not self._scheduler.soon(self._work_on, self._pool):
+            with self._lock:
+                self._workers -= 1
+            return False
+        return True
+
+    def _watch(self) -> None:
+        """Look for the need of one more thread later: those that run may wait for one response."""
+        if self._is_watched or self._workers >= WORKERS:
+            return
+        now = time.monotonic()
+        with self._lock:
+            due = None if self._closed else self._schedule.next_due()
+            if self._is_watched or due is None or due > now:
+                return
+            self._is_watched = True
+        self._scheduler.at(now + (SLOW_S if self._done == self._done_before else BUSY_S), self._help, self._pool)
+
+    def _help(self) -> None:
+        with self._lock:
+            self._is_watched, self._done_before = False, self._done
+            is_wanted = self.is_worker_wanted(self._workers)
+            self._workers += is_wanted
+        if is_wanted:
+            self._work_on()
+        else:
+            self._watch()
+
+    def _work_on(self) -> None:
+        """Do what is due, until nothing is."""
+        try:
+            while self._work(self._io):
+                pass
+        finally:
+            with self._lock:
+                self._workers -= 1
+        self._wake()
+
+    def _work(self, io: Io) -> bool:
+        """Try one item in this thread; False if none may be tried now."""
+        item = self.take()
+        if item is None:
+            return False
+        self._watch()
+        run(self.attempt(io, item))
+        return True
+
+    def _after_bug(self, item: Item[Work], error: Exception) -> Step:
+        """Log an exception of some work; try it again, but not for ever."""
+        logger.error("pending work %s failed: %s: %s", item.key, type(error).__name__, error, exc_info=error)
+        if item.attempts + 1 >= BUGGY_ATTEMPTS:
+            return None
+        return Later(f"{type(error).__name__}: {error!s:.200}", outage=False)
+
+    def _put_back(self, item: Item[Work], step: Step) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._done += 1
+            if not self._schedule.is_current(item):
+                return  # a flush has taken it over
+            self._untried.discard(item.key)
+            if isinstance(step, Later):
+                if step.rejected:
+                    self._rejected.add(item.key)
+                self._schedule.failed(
+                    item, now, step.detail, outage=step.outage, floor=step.floor_s, longest=step.longest_s
+                )
+            elif step is None:
+                self._schedule.drop(item)
+            else:
+                self._settled += step.settled
+                self._schedule.settled(item, now)
+            self._claims.note_waiting(len(self._schedule))
+            self._changed.notify_all()
+        if isinstance(step, Later):
+            self._wake()
+
+    def server_responded(self) -> None:
+        """Note that a request succeeded: the work that waits for the server is due now."""
+        self._scheduler.resume()
+        if not len(self._schedule):  # the common case costs no lock
+            return
+        with self._lock:
+            something_is_due = self._schedule.server_responded(time.monotonic())
+        if something_is_due:
+            self._wake()
+
+    # The end
+
+    def flush(self, timeout_s: float, *, await_callers: bool = False) -> FlushReport:
+        """Retry everything with growing pauses, in this thread too, until `timeout_s` has passed.
+
+        It ends early when nothing is left that may still change: what the server rejected is tried once.
+        With `await_callers` it waits for the settlements that are in progress in other threads.
+        """
+        end = time.monotonic() + timeout_s
+        io = self._until(end)
+        settled, quarantined = self._settled, self._records.quarantined
+        self.ends.run()
+        self._wait_for_scan(timeout_s)
+        with self._lock:
+            for lane in self._schedule.lanes():
+                self._schedule.move(lane, busy=not lane.is_running)
+            self._rejected.clear()
+            self._schedule.expedite(time.monotonic())
+        while (now := time.monotonic()) < end:
+            if self._work(io):
+                continue
+            with self._changed:
+                callers = self.ends.running or self.pools_settle() or (await_callers and self._callers_settle())
+                if not callers and not self._worth_waiting(end):
+                    break
+                due = self._schedule.next_due()
+                longest = LOOK_AGAIN_S if callers else end - now
+                self._changed.wait(max(0.0, min(longest, end - now if due is None else due - now)))
+        if self._records.shared is not None:
+            self._records.shared.settle_finished()
+        with self._lock:
+            left = len(self.unsettled())
+            return FlushReport(self._settled - settled, left, self._records.quarantined - quarantined)
+
+    def _worth_waiting(self, end: float) -> bool:
+        """Return whether anything may still change until `end`."""
+        asyncio = sys.modules.get("asyncio")
+        in_loop = asyncio is not None and asyncio._get_running_loop() is not None
+        for item in self._schedule:
+            if item.busy and not (in_loop and item.lane is not None):  # the loop of this thread cannot continue
+                return True
+            if not item.busy and item.floor < end and item.key not in self._rejected:
+                return True
+        return False
+
+    def _callers_settle(self) -> bool:
+        """Return whether a caller's own attempt at a settlement is in progress."""
+        return any(self._schedule.get(key) is None for key in self._records.in_progress())
+
+    def decline(self) -> None:
+        """Queue no more settlements whose callers do not wait: they send them themselves."""
+        self._is_closing = True
+
+    def close(self) -> None:
+        """Start nothing more, save what no worker has saved, and end the waits for settlements that are left."""
+        self._claims.stop()
+        with self._lock:
+            self._is_closing = self._closed = True
+            self._changed.notify_all()
+            left = [item.value for item in self._schedule]
+        for work in left:
+            if isinstance(work, Settle):
+                self._leave_behind(work)
+
+    def _leave_behind(self, work: Settle) -> None:
+        if not work.is_saved:
+            run(put(self._io, work.record, work.guard))
+        if work.guard is not None:
+            work.guard.stop_waiting()
