@@ -24,6 +24,13 @@ _UNSENT: Final = (
     "GoogleAuthError",
 )
 """Errors of httpx, aiohttp and google-auth, with their subclasses, after which no byte of the request has left."""
+_GEMINI_THINKING: Final = tuple(
+    f"{outer}.{inner}.{name}"
+    for outer in ("generationConfig", "generation_config")
+    for inner in ("thinkingConfig", "thinking_config")
+    for name in ("thinkingBudget", "thinking_budget")
+)
+"""Where Gemini accepts a thinking budget; its SDK sends the inner names as the program writes them."""
 _CLOSED: Final = "client has been closed"
 _LARGEST_BODY: Final = 64 * 1024 * 1024
 """Bytes of a streamed JSON body that are kept to read its usage."""
@@ -71,8 +78,8 @@ def number_at(body: Mapping[str, Any], name: str) -> int | None:
 
 def thinking_budget(provider: str, body: Mapping[str, Any]) -> int:
     """Return the thinking tokens of a request, which its output limit must contain; 0 if it sets none."""
-    names = {"anthropic": "thinking.budget_tokens", "google": "generationConfig.thinkingConfig.thinkingBudget"}
-    return max(0, number_at(body, names.get(provider, "")) or 0)
+    paths = {"anthropic": ("thinking.budget_tokens",), "google": _GEMINI_THINKING}.get(provider, ())
+    return max(0, *(number_at(body, path) or 0 for path in paths), 0)
 
 
 def limit_of(endpoint: Endpoint, body: Mapping[str, Any]) -> int | None:

@@ -179,15 +179,24 @@ class App:
 
     async def _reserve(self, call: Call, target: Target) -> int | None:
         try:
-            return await open_call_async(call)
+            return await self._opened(call)
         except ReservationDeniedError as error:
             raise _denied(target, await self._explained(call, error), reason_of(error)) from None
         except InvalidRequestError as error:
             raise RejectedError(400, str(error), target.name) from None
         except CyclesError as error:
             final = isinstance(error, ProtocolError) and not error.retryable
+            if call.admissions is not None and call.admissions.is_closed:
+                message = "the proxy stops while the call waits for its budget, and nothing was sent"
+                raise RejectedError(503, message, target.name) from None
             message = f"the budget server gave no decision, and nothing was sent: {error}"
             raise RejectedError(503, message, target.name, "no_decision" if final else None) from None
+
+    async def _opened(self, call: Call) -> int | None:
+        try:
+            return await open_call_async(call)
+        finally:
+            self.totals.admitted(call)
 
     async def _explained(self, call: Call, error: ReservationDeniedError) -> str:
         """Return what the call may cost at its lowest limit, and what is left in the scope with the least."""

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
@@ -19,6 +19,9 @@ from cycles.proxy._errors import DENIED, REASON_HEADER
 from cycles.proxy._exchange import DRAIN_BYTES, Exchange
 from cycles.proxy._targets import RejectedError, Target, client_headers, upstream_headers
 from cycles.proxy._totals import Totals
+
+LIMIT_HEADER: Final = b"x-cycles-output-limit"
+"""The output limit to which a request was lowered."""
 
 
 class BrokenUpstreamError(Exception):
@@ -70,7 +73,7 @@ class Relay:
         if response.status_code >= 300:
             denied = response.status_code == DENIED and REASON_HEADER in response.headers
             await self.failed(call, StatusError(response.status_code), denied=denied)
-            await self._pass(exchange, target, response)
+            await self._pass(exchange, target, response, call)
             await exchange.finish()
             return denied
         kind = response.headers.get("content-type", "")
@@ -106,10 +109,12 @@ class Relay:
             raise RejectedError(502, "the provider redirects, and the proxy does not follow", target.name) from status
         return response
 
-    async def _pass(self, exchange: Exchange, target: Target, response: httpx.Response) -> None:
+    async def _pass(
+        self, exchange: Exchange, target: Target, response: httpx.Response, call: Call | None = None
+    ) -> None:
         """Send a response on, byte for byte."""
         try:
-            await exchange.start(response.status_code, client_headers(response.headers.raw, changed=False))
+            await exchange.start(response.status_code, _headers(response, call, changed=False))
             async for chunk in response.aiter_raw():
                 await exchange.send(chunk)
         except httpx.HTTPError as error:
@@ -133,7 +138,7 @@ class Relay:
         finally:
             await response.aclose()
             await self._ended(call, outcome)
-        headers = client_headers(response.headers.raw, changed=True)
+        headers = _headers(response, call, changed=True)
         await exchange.start(response.status_code, [*headers, (b"content-length", str(len(content)).encode())])
         await exchange.finish(content)
 
@@ -145,7 +150,7 @@ class Relay:
         exchange.drain_if(reader.usage_may_follow)
         outcome: Outcome = None
         try:
-            await exchange.start(response.status_code, client_headers(response.headers.raw, changed=True))
+            await exchange.start(response.status_code, _headers(response, call, changed=True))
             drained = 0
             async for chunk in response.aiter_bytes():
                 await exchange.send(reader.feed(chunk))
@@ -173,6 +178,14 @@ class Relay:
         finally:  # if the program leaves now, the client continues with the settlement
             self._totals.settled(call)
             self._on_settled()
+
+
+def _headers(response: httpx.Response, call: Call | None, *, changed: bool) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a response for the program, with the output limit if the request was lowered to it."""
+    headers = client_headers(response.headers.raw, changed=changed)
+    if call is not None and call.output_limit is not None:
+        headers.append((LIMIT_HEADER, str(call.sent_limit or call.output_limit).encode()))
+    return headers
 
 
 class _Bytes:

@@ -179,6 +179,10 @@ class Run:
         hosts = totals.host_lines(captures=self._settings.captured_hosts is None)
         if not totals.requests and not notes and not hosts:
             lines.append("no call reached the proxy: the command may set its base URL itself")
+        if totals.waited:
+            lines.append(
+                "calls waited for budget that others held: a lower --max-output-tokens lets more of them run at once"
+            )
         lines += hosts
         lines += [f"not metered: {count} to {path}" for path, count in totals.paths.items()]
         if other is not None:

@@ -19,6 +19,7 @@ from cycles._errors import ConfigurationError
 from cycles._flows.run_limit import RunLimit
 from cycles._http.exchange import tls_context
 from cycles.embedded.serve import bound
+from cycles.providers._queue import admissions_of
 from cycles.proxy._app import App
 from cycles.proxy._caller_proxy import CallerProxy
 from cycles.proxy._clients import UpstreamClient
@@ -159,8 +160,13 @@ class ProxyServer:
                 await client.aclose()
 
     def stop(self, seconds: int) -> None:
-        """Accept no more connections, let running calls finish for at most `seconds`, and close the client."""
+        """Accept no more connections, let running calls finish for at most `seconds`, and close the client.
+
+        Calls that wait for their budget end immediately.
+        """
         if self._thread is not None:
+            for client in self._clients:
+                admissions_of(client._runtime()).stop()
             self._server.config.timeout_graceful_shutdown = seconds
             self._server.should_exit = True
             self._thread.join()

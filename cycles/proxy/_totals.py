@@ -23,6 +23,8 @@ class Totals:
         requests: All requests that have reached the proxy.
         calls: Metered requests that were reserved.
         denied: Requests that were denied, with unknown models and unmetered paths.
+        waited: Calls that have waited for their budget, also if they were denied then.
+        lowered: Calls whose output limit was lowered to fit their budget.
         passed: Requests that cost nothing.
         unmetered: Requests that may have cost money and were not metered.
         estimated: Calls whose cost is an estimate.
@@ -40,6 +42,8 @@ class Totals:
     requests: int = 0
     calls: int = 0
     denied: int = 0
+    waited: int = 0
+    lowered: int = 0
     passed: int = 0
     unmetered: int = 0
     estimated: int = 0
@@ -64,6 +68,11 @@ class Totals:
         """Whether `reservations` has all of them."""
         return len(self.reservations) < MOST_IDS
 
+    def admitted(self, call: Call) -> None:
+        """Count whether a call has waited, and whether its output limit was lowered."""
+        self.waited += call.waited
+        self.lowered += call.output_limit is not None
+
     def settled(self, call: Call) -> None:
         """Count a call that has ended."""
         self.calls += 1
@@ -85,6 +94,8 @@ class Totals:
         return {
             "calls": self.calls,
             "denied": self.denied,
+            "waited": self.waited,
+            "lowered": self.lowered,
             "passed": self.passed,
             "unmetered": self.unmetered,
             "estimated": self.estimated,
@@ -111,6 +122,8 @@ class Totals:
             f"{self.calls} {'call' if self.calls == 1 else 'calls'}",
             f"{spent} ({models})" if models else spent,
             f"{self.denied} denied",
+            *([f"{self.waited} waited"] if self.waited else []),
+            *([f"{self.lowered} lowered"] if self.lowered else []),
             *([f"{self.unmetered} not metered"] if self.unmetered else []),
             *([f"{self.estimated} estimated"] if self.estimated else []),
             *([f"{self.pending} pending"] if self.pending else []),

@@ -17,7 +17,8 @@ def body(path: str, request: Mapping[str, Any], reply: Reply) -> Json:
         return {"input_tokens": len(str(request).split())}
     if path.endswith("/complete"):
         model = reply.model or request.get("model")
-        done = {"type": "completion", "id": "compl_1", "completion": reply.text, "stop_reason": "stop_sequence"}
+        done = {"type": "completion", "id": "compl_1", "completion": reply.text}
+        done["stop_reason"] = "max_tokens" if reply.truncated else "stop_sequence"
         return {**done, "model": model}
     if path.endswith(("/messages", "Predict")):
         return message(request, reply)
@@ -35,7 +36,8 @@ def message(request: Mapping[str, Any], reply: Reply) -> Json:
         content.append({"type": "tool_use", "id": f"toolu_{index}", "name": call.name, "input": dict(call.arguments)})
     found: Json = {"id": "msg_1", "type": "message", "role": "assistant", "content": content}
     found["model"] = reply.model or request.get("model", "claude-sonnet-4-5")
-    found |= {"stop_reason": "tool_use" if reply.tool_calls else "end_turn", "stop_sequence": None}
+    ended = "max_tokens" if reply.truncated else "tool_use" if reply.tool_calls else "end_turn"
+    found |= {"stop_reason": ended, "stop_sequence": None}
     found["usage"] = usage(request, reply)
     return found
 

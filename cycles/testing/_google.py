@@ -43,7 +43,7 @@ def _chunk(
 ) -> Json:
     candidate: Json = {"content": {"role": "model", "parts": parts}, "index": 0}
     if final:
-        candidate["finishReason"] = "STOP"
+        candidate["finishReason"] = "MAX_TOKENS" if reply.truncated else "STOP"
         queries = (reply.usage or {}).get("web_searches", 0)
         if queries:
             candidate["groundingMetadata"] = {"webSearchQueries": [f"query {n}" for n in range(queries)]}

@@ -57,7 +57,7 @@ def chat(model: str, request: Mapping[str, Any], reply: Reply) -> Json:
     message: Json = {"role": "assistant", "content": reply.text or None, "refusal": None}
     if reply.tool_calls:
         message["tool_calls"] = [_tool(index, call) for index, call in enumerate(reply.tool_calls)]
-    finish = "tool_calls" if reply.tool_calls else "stop"
+    finish = _finish(reply)
     choices = [
         {"index": index, "message": message, "finish_reason": finish, "logprobs": None}
         for index in range(request.get("n") or 1)
@@ -69,6 +69,10 @@ def chat(model: str, request: Mapping[str, Any], reply: Reply) -> Json:
     return found
 
 
+def _finish(reply: Reply) -> str:
+    return "length" if reply.truncated else "tool_calls" if reply.tool_calls else "stop"
+
+
 def _tool(index: int, call: ToolCall) -> Json:
     function = {"name": call.name, "arguments": json.dumps(dict(call.arguments))}
     return {"id": f"call_{index}", "type": "function", "function": function}
@@ -76,7 +80,7 @@ def _tool(index: int, call: ToolCall) -> Json:
 
 def completion(model: str, request: Mapping[str, Any], reply: Reply) -> Json:
     """Return a completion of the old completions API."""
-    choices = [{"index": 0, "text": reply.text, "finish_reason": "stop", "logprobs": None}]
+    choices = [{"index": 0, "text": reply.text, "finish_reason": _finish(reply), "logprobs": None}]
     found = {"id": "cmpl-1", "object": "text_completion", "created": CREATED, "model": model, "choices": choices}
     usage = chat_usage(request, reply)
     return {**found, "usage": usage} if usage else found
@@ -132,6 +136,8 @@ def response(model: str, request: Mapping[str, Any], reply: Reply, *, finished: 
     }
     waits = request.get("background")
     found["status"] = "queued" if waits else "completed" if finished else "in_progress"
+    if reply.truncated and found["status"] == "completed":
+        found |= {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
     found["output"] = _items(reply) if finished and not waits else []
     found["usage"] = (response_usage(request, reply) or None) if finished and not waits else None
     return found
@@ -182,7 +188,7 @@ def _deltas(reply: Reply) -> Iterator[tuple[Json, str | None]]:
         arguments = tool["function"].pop("arguments")
         yield {"tool_calls": [{"index": index, **tool, "function": {**tool["function"], "arguments": ""}}]}, None
         yield {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}, None
-    yield {}, "tool_calls" if reply.tool_calls else "stop"
+    yield {}, _finish(reply)
 
 
 def _chat_chunk(request: Mapping[str, Any], reply: Reply, delta: Json, finish: str | None) -> Json:
@@ -223,7 +229,7 @@ def _response_events(request: Mapping[str, Any], reply: Reply) -> Iterator[bytes
                 "response.function_call_arguments.done", number, **place, arguments=item["arguments"], name=item["name"]
             )
         yield _event("response.output_item.done", number, output_index=index, item=item)
-    yield _event("response.completed", number, response=done)
+    yield _event("response.incomplete" if reply.truncated else "response.completed", number, response=done)
 
 
 def _text_events(reply: Reply, number: Iterator[int], place: Json) -> Iterator[bytes]:

@@ -64,6 +64,8 @@ class Reply:
         gate: The response waits for this event; in a stream, after `gate_after` events.
         gate_after: How many events of a stream are sent before `gate`.
         gzip: Whether the body is compressed.
+        truncated: Whether it ends with ``length``, ``max_tokens`` or ``MAX_TOKENS``. The provider sets it if the output
+            limit of the request is lower than the output tokens.
 
     Raises:
         InvalidRequestError: (a ValueError) for a wrong count, status or tool call.
@@ -86,6 +88,7 @@ class Reply:
     gate: threading.Event | None = None
     gate_after: int = 0
     gzip: bool = False
+    truncated: bool = False
 
     def pieces(self) -> list[str]:
         """Return the text in the pieces of a stream."""

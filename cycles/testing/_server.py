@@ -11,12 +11,19 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import ModuleType, TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 from urllib.parse import urlsplit
 
+from attrs import define
+
+from cycles._core.amounts import Amount, usd
 from cycles._errors import InvalidRequestError
 from cycles.testing import _anthropic, _google, _openai
+from cycles.testing._limits import billed, limited
 from cycles.testing._reply import Received, Reply
+
+if TYPE_CHECKING:
+    from cycles.prices import PriceBook
 
 _GENERATES: Final = (
     "/chat/completions",
@@ -39,6 +46,8 @@ _GENERATES: Final = (
     ":rawPredict",
     ":streamRawPredict",
 )
+_EMBEDS: Final = "mbed"
+"""Part of the paths of embeddings, which have no output."""
 _WAIT_S: Final = 30.0
 """How long a response waits for its gate, so that a wrong test ends."""
 
@@ -54,6 +63,7 @@ class FakeProvider:
         self._lock = threading.Lock()
         self._replies: deque[Reply] = deque()
         self._received: list[Received] = []
+        self._made: list[_Made] = []
         self._server: _Server | None = None
 
     def reply(self, *, times: int = 1, **options: Any) -> Self:
@@ -83,11 +93,26 @@ class FakeProvider:
         """Return the number of requests whose path ends with `path`."""
         return sum(request.path.endswith(path) for request in self.requests)
 
+    def bill(self, prices: PriceBook) -> Amount:
+        """Return what the responses so far cost, also those that were lost or left.
+
+        A whole response is billed when it is made. A stream is billed for its prompt and for the part of its output
+        that was sent until the end of its client was seen.
+
+        Raises:
+            UnknownModelError: if the book has no price for a model.
+        """
+        with self._lock:
+            made = [(one.model, billed(one.counts, one.share), one.context) for one in self._made if one.counts]
+        costs = [prices.cost(model, context=context, **cast(Any, counts)) for model, counts, context in made]
+        return sum(costs[1:], costs[0]) if costs else usd(0)
+
     def clear(self) -> None:
-        """Delete queued replies and received requests."""
+        """Delete queued replies and received requests, and the bill."""
         with self._lock:
             self._replies.clear()
             self._received.clear()
+            self._made.clear()
 
     @property
     def url(self) -> str:
@@ -140,9 +165,33 @@ class FakeProvider:
     def _receive(self, request: Received) -> Reply:
         with self._lock:
             self._received.append(request)
-            if request.path.endswith(_GENERATES) and self._replies:
-                return self._replies.popleft()
-        return Reply()
+            if not request.path.endswith(_GENERATES):
+                return Reply()
+            reply = self._replies.popleft() if self._replies else Reply()
+        return limited(reply, _model_of(request, Reply()), _request_body(request))
+
+    def _bill(self, request: Received, reply: Reply) -> _Made:
+        """Note that a response is being made."""
+        tier = reply.extra.get("service_tier")
+        context = {"service_tier": tier} if isinstance(tier, str) else {}
+        counts = reply.counts(_request_body(request))
+        if _EMBEDS in request.path:
+            counts = {name: n for name, n in counts.items() if name == "tokens_input"}
+        made = _Made(_model_of(request, reply), counts, context)
+        with self._lock:
+            if request.path.endswith(_GENERATES):
+                self._made.append(made)
+        return made
+
+
+@define
+class _Made:
+    """A response on the bill, and the part of its output that was made."""
+
+    model: str
+    counts: Mapping[str, int]
+    context: Mapping[str, str]
+    share: float = 1.0
 
 
 class _Server(ThreadingHTTPServer):
@@ -187,12 +236,15 @@ class _Handler(BaseHTTPRequestHandler):
         reply = self.server.provider._receive(request)
         if reply.delay_s:
             threading.Event().wait(reply.delay_s)
-        if reply.drop_after == 0:
-            self._drop()
-        elif reply.status >= 400:
+        if reply.status >= 400 and reply.drop_after != 0:
             self._send(reply, json.dumps(_api(split.path).error(reply)).encode())
+            return
+        made = self.server.provider._bill(request, reply)
+        if reply.drop_after == 0:
+            made.share = 0.0 if _streams(request) else 1.0
+            self._drop()
         elif _streams(request):
-            self._stream(request, reply)
+            self._stream(request, reply, made)
         else:
             _wait(reply)
             self._send(reply, _whole(request, reply), _content_type(request))
@@ -211,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _stream(self, request: Received, reply: Reply) -> None:
+    def _stream(self, request: Received, reply: Reply, made: _Made) -> None:
         self.send_response(reply.status)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
@@ -221,12 +273,14 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in reply.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        for number, event in enumerate(_events(request, reply)):
+        events, made.share = list(_events(request, reply)), 0.0
+        for number, event in enumerate(events):
             if number == reply.gate_after:
                 _wait(reply)
             if number == reply.drop_after:
                 self._drop()
                 return
+            made.share = (number + 1) / len(events)
             self._chunk(event if squeeze is None else squeeze.compress(event) + squeeze.flush(zlib.Z_SYNC_FLUSH))
         if squeeze:
             self._chunk(squeeze.flush())
@@ -278,6 +332,13 @@ def _content_type(request: Received) -> str:
 
 def _request_body(request: Received) -> Mapping[str, Any]:
     return request.body if isinstance(request.body, Mapping) else {}
+
+
+def _model_of(request: Received, reply: Reply) -> str:
+    named = _request_body(request).get("model")
+    if not isinstance(named, str):
+        named = request.path.rpartition("models/")[2].partition(":")[0] if ":" in request.path else "gpt-4o"
+    return reply.model or named
 
 
 def _whole(request: Received, reply: Reply) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -192,3 +193,87 @@ def test_a_wrong_reply_is_rejected_when_it_is_queued(options: Any, error: type[E
     provider = FakeProvider()
     with pytest.raises(error, match=says):
         provider.reply(**options)
+
+
+PATHS: list[tuple[str, dict[str, Any], str, str]] = [
+    ("/v1/chat/completions", {"model": "m", "messages": [], "max_completion_tokens": 3}, "finish_reason", "length"),
+    ("/v1/completions", {"model": "m", "prompt": "x", "max_tokens": 3}, "finish_reason", "length"),
+    ("/v1/responses", {"model": "m", "input": "x", "max_output_tokens": 3}, "reason", "max_output_tokens"),
+    ("/v1/messages", {"model": "m", "messages": [], "max_tokens": 3}, "stop_reason", "max_tokens"),
+    ("/v1/complete", {"model": "m", "prompt": "x", "max_tokens_to_sample": 3}, "stop_reason", "max_tokens"),
+    (
+        "/v1beta/models/m:generateContent",
+        {"contents": [], "generationConfig": {"maxOutputTokens": 3}},
+        "finishReason",
+        "MAX_TOKENS",
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "member", "word"), PATHS, ids=[path for path, *_ in PATHS])
+def test_the_output_ends_at_the_limit_of_the_request(
+    provider: FakeProvider, http: httpx.Client, path: str, body: Any, member: str, word: str
+) -> None:
+    provider.reply(text="a b c d e f")
+    found = http.post(provider.url + path, json=body).text
+    assert f'"{member}": "{word}"' in found
+    assert "a b c" in found
+    assert "a b c d" not in found
+    provider.reply(text="a b c")
+    assert f'"{word}"' not in http.post(provider.url + path, json=body).text
+
+
+def test_the_output_of_a_stream_ends_at_the_limit(provider: FakeProvider, http: httpx.Client) -> None:
+    usage = {"tokens_input": 10, "tokens_output": 1000, "tokens_reasoning": 40}
+    provider.reply(text="a b c d", usage=usage, times=2)
+    body = {"model": "m", "stream": True, "max_tokens": 60, "stream_options": {"include_usage": True}}
+    chunks = events(http.post(f"{provider.openai_url}/chat/completions", json=body))
+    assert chunks[-2]["choices"][0]["finish_reason"] == "length"
+    assert chunks[-1]["usage"]["completion_tokens"] == 60
+    assert chunks[-1]["usage"]["completion_tokens_details"]["reasoning_tokens"] == 40
+    chunks = events(http.post(f"{provider.openai_url}/responses", json={"model": "m", "stream": True}))
+    assert chunks[-1]["type"] == "response.completed"
+
+
+def test_without_a_limit_the_maximum_of_the_model_is_kept(provider: FakeProvider, http: httpx.Client) -> None:
+    provider.reply(usage={"tokens_input": 1, "tokens_output": 1_000_000}, times=2)
+    for model, most in (("gpt-4o-mini", 16_384), ("m", 131_072)):
+        found = http.post(f"{provider.openai_url}/chat/completions", json={"model": model, "messages": []}).json()
+        assert found["usage"]["completion_tokens"] == most
+
+
+BOOK = cycles.PriceBook({"m": cycles.Price("1", "10", reasoning="20")})
+
+
+def test_the_bill_is_what_responses_cost(provider: FakeProvider, http: httpx.Client) -> None:
+    body = {"model": "m", "messages": [], "max_tokens": 60}
+    assert provider.bill(BOOK) == cycles.usd(0)
+    provider.reply(usage={"tokens_input": 10, "tokens_output": 1000, "tokens_reasoning": 40})
+    http.post(f"{provider.openai_url}/chat/completions", json=body)
+    assert provider.bill(BOOK).amount == 10 * 100 + 20 * 1000 + 40 * 2000
+    provider.reply(status=500).reply(drop_after=0, usage={"tokens_input": 3, "tokens_output": 5})
+    for _ in range(2):
+        with contextlib.suppress(httpx.HTTPError):
+            http.post(f"{provider.openai_url}/chat/completions", json=body)
+    assert provider.bill(BOOK).amount == 101_000 + 3 * 100 + 5 * 1000
+    provider.clear()
+    assert provider.bill(BOOK) == cycles.usd(0)
+
+
+def test_the_bill_of_a_stream_that_is_left_has_what_was_made(provider: FakeProvider, http: httpx.Client) -> None:
+    gate = threading.Event()
+    usage = {"tokens_input": 10, "tokens_output": 100}
+    provider.reply(text="a b c d e f g h", usage=usage, gate=gate, gate_after=5)
+    body = {"model": "m", "messages": [], "stream": True}
+    with http.stream("POST", f"{provider.openai_url}/chat/completions", json=body) as response:
+        lines = response.iter_lines()
+        while "d" not in (line := next(lines)) or '"content": " d"' not in line:
+            pass
+    assert provider.bill(BOOK).amount == 10 * 100 + 46 * 1000  # 5 of 11 events
+    gate.set()
+
+
+def test_a_model_without_a_price_has_no_bill(provider: FakeProvider, http: httpx.Client) -> None:
+    http.post(f"{provider.openai_url}/chat/completions", json={"model": "unknown", "messages": []})
+    with pytest.raises(cycles.UnknownModelError, match="unknown"):
+        provider.bill(BOOK)

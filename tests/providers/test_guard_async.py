@@ -58,7 +58,7 @@ def test_helper_streams(desk: Desk) -> None:
             assert (await stream.get_final_completion()).choices[0].message.content == "a b c"
         async with openai.responses.stream(model="m", input="x") as responses:
             assert (await responses.get_final_response()).output_text == "a b c"
-        async with anthropic.messages.stream(model="m", max_tokens=99, messages=MESSAGES) as messages:
+        async with anthropic.messages.stream(model="m", max_tokens=999, messages=MESSAGES) as messages:
             assert await messages.get_final_text() == "a b c"
 
     run(desk, go())
@@ -72,7 +72,7 @@ def test_leaving_helper_streams_early(desk: Desk) -> None:
     async def go() -> None:
         async with openai.chat.completions.stream(model="m", messages=MESSAGES) as stream:
             await anext(aiter(stream))
-        async with anthropic.messages.stream(model="m", max_tokens=99, messages=MESSAGES) as messages:
+        async with anthropic.messages.stream(model="m", max_tokens=999, messages=MESSAGES) as messages:
             await anext(aiter(messages))
 
     run(desk, go())

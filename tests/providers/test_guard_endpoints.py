@@ -35,7 +35,7 @@ ENDPOINTS: list[tuple[type[Sdk], Any, str, str, dict[str, int], int]] = [
     (
         Anthropic,
         lambda llm: llm.beta.messages.create(
-            model="m", max_tokens=9, messages=[{"role": "user", "content": "x"}], betas=["x"]
+            model="m", max_tokens=900, messages=[{"role": "user", "content": "x"}], betas=["x"]
         ),
         "/v1/messages",
         "llm.completion",
@@ -228,7 +228,7 @@ def test_a_middleware_that_responds_itself_is_released(desk: Desk) -> None:
     url = desk.provider.anthropic_url
     llm = anthropic.Anthropic(api_key="k", base_url=url, middleware=[lambda request, call_next: "cached"])
     message = [{"role": "user", "content": "x"}]
-    assert desk.guard(llm).messages.create(model="m", max_tokens=9, messages=message) == "cached"
+    assert desk.guard(llm).messages.create(model="m", max_tokens=900, messages=message) == "cached"
     assert (desk.provider.requests, desk.releases) == ([], ["provider_not_called"])
     llm.close()
 
@@ -250,7 +250,7 @@ def test_clients_of_other_clouds(desk: Desk, is_async: bool) -> None:
         desk.provider.reply(usage=USED)
         guarded = desk.guard(llm)
         assert isinstance(guarded, type(llm))
-        response = guarded.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": "x"}])
+        response = guarded.messages.create(model="m", max_tokens=900, messages=[{"role": "user", "content": "x"}])
         if is_async:
             desk.runner.run(_awaited(response))
     assert desk.commits == [(EXACT, {})] * len(made)

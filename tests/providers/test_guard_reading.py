@@ -34,7 +34,7 @@ def test_raw_responses(desk: Desk) -> None:
     assert desk.commits == [(EXACT, {})] * 3
     assert not any("prompt_tokens" in line for line in lines)
     messages = Anthropic(desk).llm.messages
-    raw = messages.with_raw_response.create(model="m", max_tokens=9, messages=[])
+    raw = messages.with_raw_response.create(model="m", max_tokens=900, messages=[])
     assert raw.parse().content[0].text == "raw"
     assert desk.commits == [(EXACT, {})] * 4
 
@@ -45,7 +45,7 @@ def test_helper_streams(desk: Desk) -> None:
         assert stream.get_final_completion().choices[0].message.content == "a b c"
     with OpenAI(desk).llm.responses.stream(model="m", input="x") as responses:
         assert responses.get_final_response().output_text == "a b c"
-    with Anthropic(desk).llm.messages.stream(model="m", max_tokens=99, messages=[]) as messages:
+    with Anthropic(desk).llm.messages.stream(model="m", max_tokens=999, messages=[]) as messages:
         assert messages.get_final_text() == "a b c"
     assert desk.commits == [(EXACT, {})] * 3
 
@@ -55,7 +55,7 @@ def test_leaving_a_helper_stream_early(desk: Desk) -> None:
         desk.provider.reply(text="a b c d e f", usage=USED)
         llm = make(desk).llm
         resource = llm.chat.completions if make is OpenAI else llm.messages
-        more: dict[str, Any] = {} if make is OpenAI else {"max_tokens": 99}
+        more: dict[str, Any] = {} if make is OpenAI else {"max_tokens": 999}
         with resource.stream(model="m", messages=[], **more) as stream:
             next(iter(stream))
     assert [metadata["outcome"] for _, metadata in desk.commits] == ["closed", "closed"]
