@@ -215,11 +215,19 @@ def settled_by(record: Record, success: Success) -> Settlement:
 
 @frozen
 class FlushReport:
-    """The counts of one flush: settled during the call, still pending, records moved to quarantine."""
+    """The counts of one flush.
+
+    Attributes:
+        settled: Settled during the call.
+        pending: Still pending, of those that are known.
+        quarantined: Records that were moved to quarantine.
+        scan_finished: False if the journal could not be read to the end in time: an earlier process may have left more.
+    """
 
     settled: int = 0
     pending: int = 0
     quarantined: int = 0
+    scan_finished: bool = True
 
 
 @frozen

@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from cycles._drivers.tasks import TaskIo
 
 HEARTBEAT_WORKERS: Final = 32  # extends in flight at the same time: one slow response delays no other lease
+UNREAD: Final = (
+    "the client was closed before its journal was read to the end, so an earlier process may have left more "
+    "settlements than were reported; the next client settles them"
+)
 THREADS_END_S: Final = 1.0  # how long `close` waits for jobs that still run
 
 
@@ -155,6 +159,8 @@ class Runtime:
         report = evolve(report, pending=report.pending + len(in_progress))
         if report.pending:
             self._reporter.left_pending(report, [*left, *in_progress], self.records.directory)
+        if not report.scan_finished:
+            self._reporter.journal_problem(UNREAD)
         self.background.close()
         self.scheduler.close(THREADS_END_S)
         if self.records.shared is not None:

@@ -37,6 +37,11 @@ class Records:
         return self._journal.directory if self.shared is None else self.shared.name
 
     @property
+    def unread(self) -> bool:
+        """Whether the journal could not be read: what an earlier process left is unknown."""
+        return self._journal.unread
+
+    @property
     def quarantined(self) -> int:
         """How many records were quarantined so far."""
         return self._journal.quarantined

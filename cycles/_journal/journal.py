@@ -98,6 +98,7 @@ class Journal:
         self._seen: set[str] = set()  # ids of records that this process has saved or read, and not deleted
         self._commits = KeptCommits()
         self.keeps_commit: Final = self._commits.has
+        self.unread: bool = False  # what an earlier process left could not be listed
         self.quarantined: int = 0  # how many records this journal has quarantined
 
     rejected_hint = "client.pending(rejected=True) lists it"
@@ -228,6 +229,7 @@ class Journal:
         except NOTHING_THERE:
             return  # no process has written anything there
         except OSError as error:
+            self.unread = True
             self._report_unreadable(self._files.known_folder, error)
 
     def pending(self) -> list[Entry]:
@@ -237,6 +239,7 @@ class Journal:
         except NOTHING_THERE:
             return []
         except OSError as error:
+            self.unread = True
             self._report_unreadable(self._files.known_folder, error)
             return []
 

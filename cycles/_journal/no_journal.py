@@ -13,6 +13,7 @@ class NoJournal:
     """Takes the place of a journal, so that its callers need not know whether there is one."""
 
     directory = None
+    unread = False
     quarantined = 0
     rejected_hint = "no journal keeps it; record it by hand with client.record()"
 

@@ -20,6 +20,8 @@ from cycles.journal import _commands, _places, inspect
 def command(cli: Cli, timeout: float) -> int:
     """Settle what is pending for the configured server and principal; exits 4 if something is left.
 
+    It exits 4 too if the journal could not be read to the end in time, because then more may be left.
+
     Exits 2 if the store of the journal does not respond.
     """
     config = cli.server_config()

@@ -244,8 +244,9 @@ COMMANDS: Final = (
 
 
 def flush_document(report: cycles.FlushReport) -> dict[str, int]:
-    """Return the JSON document of a flush."""
-    return {"settled": report.settled, "pending": report.pending, "quarantined": report.quarantined}
+    """Return the JSON document of a flush. It has `scan_finished` if that is false."""
+    counts = {"settled": report.settled, "pending": report.pending, "quarantined": report.quarantined}
+    return counts if report.scan_finished else {**counts, "scan_finished": False}
 
 
 def print_flush(terminal: Terminal, report: cycles.FlushReport) -> int:
@@ -255,7 +256,9 @@ def print_flush(terminal: Terminal, report: cycles.FlushReport) -> int:
     else:
         quarantined = f", {report.quarantined} quarantined" if report.quarantined else ""
         terminal.line(f"{report.settled} settled, {report.pending} pending{quarantined}")
-    return UNSETTLED if report.pending or report.quarantined else DONE
+        if not report.scan_finished:
+            terminal.line("the journal was not read to the end, so more may be pending; flush with a longer --timeout")
+    return UNSETTLED if report.pending or report.quarantined or not report.scan_finished else DONE
 
 
 def _print(context: Context, records: Sequence[InspectedRecord], none: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import cycles
 from cycles._core.records import file_name
 from cycles._journal import by_hand
+from cycles._journal.file_store import FileStore
 from cycles.journal import __main__ as module, inspect
 from tests.operators.conftest import Cycles
 from tests.operators.journals import OTHER_SERVER, a_record, fill, folder, journal, lines, snapshot
@@ -214,6 +216,27 @@ def test_flush_exits_4_if_something_is_left(run: Cycles, root: Path, url: str, m
     ran = run("flush", "--json", "--timeout", "0.1", "--base-url", gone)
     assert (ran.status, ran.document) == (4, {"settled": 0, "pending": 1, "quarantined": 0})
     assert run("flush", "--timeout", "x").status == 2
+
+
+@pytest.mark.skipif(AS_PROCESSES, reason="the listing is held up in this process")
+def test_flush_exits_4_if_the_journal_was_not_read_to_the_end(
+    run: Cycles, configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, names = threading.Event(), FileStore.names
+
+    def later(store: Any) -> list[str]:
+        gate.wait()
+        return names(store)
+
+    monkeypatch.setattr(FileStore, "names", later)
+    monkeypatch.setenv("CYCLES_FLUSH_TIMEOUT", "0")
+    ran = run("flush", "--json", "--timeout", "0.01")
+    assert (ran.status, ran.document) == (4, {"settled": 0, "pending": 0, "quarantined": 0, "scan_finished": False})
+    ran = run("flush", "--timeout", "0.01")
+    assert ran.status == 4
+    assert "0 settled, 0 pending" in ran.out
+    assert "not read to the end" in ran.out
+    gate.set()
 
 
 def test_retry_settles_one_record_and_a_quarantined_one(

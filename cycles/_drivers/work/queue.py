@@ -103,6 +103,7 @@ class WorkQueue:
         self._scan_begun = False
         self._is_scan_stalled = False  # no thread could be started for it
         self._scanned = threading.Event()
+        self._scan_finished = False  # all that an earlier process left is known
         self._settled = 0
         self.pools_settle: Callable[[], bool] = lambda: False
         self.ends: GuardEnds = GuardEnds()
@@ -121,6 +122,7 @@ class WorkQueue:
         self._io = io
         self._until = until
         if not self._records.journaled:
+            self._scan_finished = True
             self._scanned.set()
         elif not self._scheduler.soon(self._scan, self._pool):
             self._is_scan_stalled = True
@@ -208,6 +210,7 @@ class WorkQueue:
             self._scan_begun = True
         try:
             self._add_found(self._records.left_by_others(self._io.wall_ms()))
+            self._scan_finished = not self._records.unread
         finally:
             self._scanned.set()
         self._claims.start()
@@ -474,8 +477,8 @@ class WorkQueue:
         if self._records.shared is not None:
             self._records.shared.settle_finished()
         with self._lock:
-            left = len(self.unsettled())
-            return FlushReport(self._settled - settled, left, self._records.quarantined - quarantined)
+            quarantined = self._records.quarantined - quarantined
+            return FlushReport(self._settled - settled, len(self.unsettled()), quarantined, self._scan_finished)
 
     def _worth_waiting(self, end: float) -> bool:
         """Return whether anything may still change until `end`."""

@@ -201,6 +201,11 @@ class StoreJournal(StoreRecords):
                 self._held.setdefault(key_of(record.reservation_id), Held(encode(record), None, "disk", commit))
         return record
 
+    @property
+    def unread(self) -> bool:
+        """Whether the local files could not be read. A store that does not respond is reported as an outage."""
+        return self._local.unread
+
     def pending(self) -> list[Entry]:
         """Return what an earlier process left: local files, moved into the store, and due records, now claimed."""
         self._health.report_problems(self._store)
