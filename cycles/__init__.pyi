@@ -25,6 +25,7 @@ from cycles._client.default import (
     guarded as guarded,
     set_default_client as set_default_client,
 )
+from cycles._client.delegation import Share as Share, delegate as delegate
 from cycles._client.guard import AsyncGuard as AsyncGuard, Guard as Guard
 from cycles._client.reservation import Reservation as Reservation
 from cycles._client.series import AsyncSeries as AsyncSeries, LeaseSeries as LeaseSeries, Series as Series

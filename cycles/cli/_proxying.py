@@ -99,8 +99,23 @@ def _dollars(ctx: click.Context, param: click.Parameter, value: cycles.Amount | 
     return value
 
 
+def _budget(ctx: click.Context, param: click.Parameter, value: str | None) -> cycles.Amount | str | None:
+    """Return an amount, or a percentage as it was written."""
+    if value is None:
+        return None
+    if value.strip().endswith("%"):
+        _percent(ctx, param, value)
+        return value.strip()
+    return _dollars(ctx, param, amount(value))
+
+
 _OPTIONS: Final = (
-    click.option("--budget", metavar="AMOUNT", type=amount, callback=_dollars, help="The budget, like 5USD."),
+    click.option(
+        "--budget",
+        metavar="AMOUNT",
+        callback=_budget,
+        help="The budget, like 5USD; inside a run also a part of what is left there, like 20%.",
+    ),
     click.option("--embedded", is_flag=True, help="Use a ledger in this process, also if a server is configured."),
     click.option("--keep", metavar="NAME", help="Keep that ledger in a file, where the spend of runs adds up."),
     click.option(
@@ -176,15 +191,20 @@ def proxy_options(function: F) -> F:
     return function
 
 
+def require_packages() -> None:
+    """Raise `ConfigurationError` if a package that the proxy needs is not installed."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise cycles.ConfigurationError(f"{missing[0]} is not installed: run pip install 'cycles-sdk[proxy]'")
+
+
 def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None) -> Run:
     """Return a run with its ledger and its settings.
 
     Raises:
         ConfigurationError: a package, a budget or a setting is missing or wrong.
     """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise cycles.ConfigurationError(f"{missing[0]} is not installed: run pip install 'cycles-sdk[proxy]'")
+    require_packages()
     from cycles.providers._meter import behind_proxy
     from cycles.proxy._caller_proxy import caller_proxy
     from cycles.proxy._ledger import open_ledger
@@ -213,6 +233,10 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None) -> Ru
             raise click.UsageError("--ask-at needs a terminal: leave it out, or use --warn-at")
         approval = {"approve": Prompt(), "approve_above": options["ask_at"]}
     budget, embedded, keep = options["budget"], options["embedded"], options["keep"]
+    if isinstance(budget, str):
+        from cycles.proxy._around import part_of_run
+
+        budget = part_of_run(budget, os.environ)
     nested = any(behind_proxy(url) for url in settings.upstreams.values())
     ledger = open_ledger(cli.config(), budget, embedded=embedded, keep=keep, nested=nested, approval=approval)
     if options["warn_at"]:

@@ -5,15 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 import cycles
 from cycles.cli import _frame as frame
 from cycles.cli._frame import Cli
 from cycles.cli._output import say
-from cycles.cli._proxying import make_run, proxy_options
+from cycles.cli._proxying import make_run, proxy_options, require_packages
+
+if TYPE_CHECKING:
+    from cycles.proxy._run import Ended
+
+
+_OF_SHARES: Final = ("share", "budget", "arguments", "no_cycles_env", "agent_settings")
 
 
 @frame.command("run", context_settings={"allow_interspersed_args": False})
@@ -30,9 +37,14 @@ from cycles.cli._proxying import make_run, proxy_options
     default=True,
     help="Give codex and gemini no settings of their own.",
 )
+@click.option(
+    "--share", metavar="NAME", help="Inside a run: a part of its budget for this command, with --budget as its limit."
+)
 @click.option("--no-cycles-env", is_flag=True, help="Leave CYCLES_* unset for the command.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND [ARGUMENTS]...")
-def command(cli: Cli, arguments: tuple[str, ...], no_cycles_env: bool, capture: bool, **options: Any) -> int:
+def command(
+    cli: Cli, arguments: tuple[str, ...], no_cycles_env: bool, capture: bool, share: str | None, **options: Any
+) -> int:
     """Run a command; its OpenAI, Anthropic and Gemini calls are charged to a budget, and denied beyond it."""
     if not arguments:
         raise click.UsageError("there is no command: write it after --, like cycles run --budget 5USD -- COMMAND")
@@ -40,15 +52,41 @@ def command(cli: Cli, arguments: tuple[str, ...], no_cycles_env: bool, capture: 
         raise click.UsageError("cycles run needs a POSIX system: start cycles proxy and the command instead")
     from cycles.proxy._child import blocked_signals
 
-    options["captured_hosts"] = _captured_hosts(arguments, capture, options)
-    with blocked_signals():
-        run = make_run(cli, options)
-        ended = run.run(arguments, dict(os.environ), cycles_env=not no_cycles_env)
+    if share is not None:
+        ended = _run_share(share, arguments, options, cycles_env=not no_cycles_env)
+    else:
+        options["captured_hosts"] = _captured_hosts(arguments, capture, options)
+        with blocked_signals():
+            run = make_run(cli, options)
+            ended = run.run(arguments, dict(os.environ), cycles_env=not no_cycles_env)
     lines = [json.dumps(ended.document)] if cli.out.json else [f"cycles: {message}" for message in ended.lines]
     with contextlib.suppress(OSError):  # the reader of stderr may have ended with the command
         for message in lines:
             say(message)
     return int(ended.status)
+
+
+def _run_share(share: str, arguments: tuple[str, ...], options: dict[str, Any], *, cycles_env: bool) -> Ended:
+    ctx = click.get_current_context()
+    for param in ctx.command.params:
+        given = ctx.get_parameter_source(param.name or "") == ParameterSource.COMMANDLINE
+        if given and param.expose_value and param.name not in _OF_SHARES:
+            raise click.UsageError(f"{param.opts[0]} belongs to the run around this one: leave it out with --share")
+    if options["budget"] is None:
+        raise click.UsageError("--share needs its limit: pass --budget 1USD, or a part of what is left, like 20%")
+    require_packages()
+    from cycles.proxy._child import blocked_signals
+    from cycles.proxy._share_run import run_share
+
+    with blocked_signals():
+        return run_share(
+            share,
+            options["budget"],
+            arguments,
+            agent_settings=options["agent_settings"],
+            cycles_env=cycles_env,
+            say=lambda message: say(f"cycles: {message}"),
+        )
 
 
 def _captured_hosts(arguments: tuple[str, ...], capture: bool, options: dict[str, Any]) -> frozenset[str] | None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Final
 
+import platformdirs
+
 CODEX_HOST: Final = "api.openai.com"
 _GEMINI_DEFAULTS: Final = "GEMINI_CLI_SYSTEM_DEFAULTS_PATH"
 _GEMINI_KEY_LOGIN: Final = {"security": {"auth": {"selectedType": "gemini-api-key"}}}
@@ -57,3 +59,26 @@ def gemini_environment(
     if open_to_others and PurePath(command[0]).name == "gemini":
         say(f"gemini-cli ignores {file}, because others may write to {open_to_others[0]}")
     return {_GEMINI_DEFAULTS: str(file)}
+
+
+def for_agents(
+    command: Sequence[str], environment: Mapping[str, str], url: str, *, captured: bool, say: Callable[[str], None]
+) -> tuple[list[str], dict[str, str]]:
+    """Return a command and its variables with what coding agents need.
+
+    Args:
+        command: The program and its arguments.
+        environment: Its variables.
+        url: The address of the proxy with the secret.
+        captured: Whether connections of Codex are captured.
+        say: Prints a line.
+    """
+    changed = list(command)
+    if is_codex(command) and not captured:
+        say(
+            "codex gets its base URL as an option, which shows the secret of this run in the process list: "
+            "pip install 'cycles-sdk[capture]' avoids that"
+        )
+        changed = codex_command(command, f"{url}/openai/v1")
+    directory = platformdirs.user_state_path("cycles-sdk", appauthor=False) / "agents"
+    return changed, {**environment, **gemini_environment(command, environment, directory, say)}

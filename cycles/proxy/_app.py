@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
+from urllib.parse import unquote
 
 import httpx
 
@@ -21,13 +24,18 @@ from cycles.providers._endpoints import Endpoint, Provider, find
 from cycles.providers._meter import Meter, behind_proxy, make_meter
 from cycles.providers._settle import open_call_async
 from cycles.proxy._bodies import Body, read_body, rejected_body
-from cycles.proxy._errors import DENIED, denial_text, error_response, reason_of
+from cycles.proxy._environment import share_variables
+from cycles.proxy._errors import DENIED, denial_text, error_response, json_response, reason_of
 from cycles.proxy._exchange import Exchange, Message, Receive, Send
 from cycles.proxy._relay import Relay
 from cycles.proxy._routes import Route
 from cycles.proxy._settings import ProxySettings
-from cycles.proxy._targets import RejectedError, Target, check_caller, target_of
+from cycles.proxy._shares import Share, ShareError, Shares, current_share
+from cycles.proxy._targets import KEY_HEADER, RejectedError, Target, check_caller, target_of
 from cycles.proxy._totals import Totals
+
+SHARES_PATH: Final = "/shares"
+_HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]-]{1,256}")
 
 
 class App:
@@ -40,6 +48,7 @@ class App:
         on_denied: Called after each denial.
         on_settled: Called after each call that is settled.
         forwarding: In place of `client` for calls that another proxy of Cycles charges.
+        shares: The shares of the run; None: there can be none.
     """
 
     def __init__(
@@ -51,6 +60,7 @@ class App:
         on_denied: Callable[[], None],
         on_settled: Callable[[], None],
         forwarding: Cycles | None,
+        shares: Shares | None = None,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -58,18 +68,23 @@ class App:
         self.totals = Totals()
         self._relay = Relay(upstream, self.totals, on_settled)
         self._on_denied = on_denied
-        self._meters: dict[tuple[str, Provider], Meter] = {}
+        self._shares = shares
+        self._meters: dict[tuple[str, Provider, Share | None], Meter] = {}
 
     def _meter(self, target: Target) -> Meter:
-        """Return the meter of a route and a wire format; it is made at the first request."""
-        key = target.route.name, target.provider
+        """Return the meter of a route, a wire format and a share; it is made at the first request."""
+        key = target.route.name, target.provider, current_share()
         if key not in self._meters:
-            self._meters[key] = self._new_meter(target)
+            self._meters[key] = self._new_meter(target, key[2])
         return self._meters[key]
 
-    def _new_meter(self, target: Target) -> Meter:
+    def _subject(self, share: Share | None) -> dict[str, Any] | None:
+        given = self._settings.subject
+        return dict(given) or None if share is None else share.subject(given)
+
+    def _new_meter(self, target: Target, share: Share | None) -> Meter:
         settings = self._settings
-        client, subject = self._client, dict(settings.subject) or None
+        client, subject = self._client, self._subject(share)
         if self._forwarding is not None and behind_proxy(target.base_url):
             client, subject = self._forwarding, None
         return make_meter(
@@ -99,7 +114,7 @@ class App:
             await self._handle(exchange)
         except RejectedError as rejected:
             if rejected.status == DENIED:
-                self.totals.denied += 1
+                self.totals.count_denied(exchange.share)
             await exchange.respond(error_response(rejected.name, rejected.status, rejected.message, rejected.reason))
             if rejected.status == DENIED:
                 self._on_denied()
@@ -109,9 +124,55 @@ class App:
             exchange.close()
 
     async def _handle(self, exchange: Exchange) -> None:
-        settings = self._settings
+        path = self._path(exchange)
+        if path == SHARES_PATH and self._shares is not None:
+            await self._share(exchange, self._shares)
+        elif exchange.share is None:
+            await self._serve(exchange, path)
+        else:
+            context = exchange.share.context.copy()
+            await asyncio.get_running_loop().create_task(self._serve(exchange, path), context=context)
+
+    def _path(self, exchange: Exchange) -> str:
+        """Check who sends a request, and return its path without the key; the key may be that of a share."""
         captured = exchange.captured_host is not None
-        path = check_caller(exchange.raw_path, exchange.headers, settings.key, captured=captured)
+        key = self._settings.key
+        if self._shares:
+            first, _, rest = exchange.raw_path.removeprefix("/").partition("/")
+            if (share := self._shares.of_key(unquote(first))) is not None:
+                exchange.share = share
+                check_caller(exchange.raw_path, exchange.headers, share.key, captured=captured)
+                return f"/{rest}"
+            exchange.share = self._shares.of_key(exchange.headers.get(KEY_HEADER, ""))
+            if exchange.share is not None:
+                key = exchange.share.key
+        return check_caller(exchange.raw_path, exchange.headers, key, captured=captured)
+
+    async def _share(self, exchange: Exchange, shares: Shares) -> None:
+        """Make a share, or report what the shares have used and what is left."""
+        if exchange.method == "GET":
+            await exchange.respond(json_response(200, self._state(exchange.share, shares)))
+            return
+        if exchange.method != "POST":
+            raise RejectedError(405, "shares are made with POST and read with GET")
+        try:
+            share = shares.make(exchange.share, await exchange.body())
+        except ShareError as error:
+            raise RejectedError(error.status, str(error)) from None
+        url = _address_of(exchange)
+        variables = share_variables(url, share.key, os.environ, self._settings)
+        document = {"name": share.name, "proxy_url": variables["CYCLES_PROXY_URL"], "environment": variables}
+        await exchange.respond(json_response(200, document))
+
+    def _state(self, share: Share | None, shares: Shares) -> dict[str, Any]:
+        left = shares.left(share)
+        remaining = None if left is None else {"unit": str(left.unit), "amount": left.amount}
+        if share is None:
+            return {"remaining": remaining, "shares": shares.document()}
+        return {"remaining": remaining, **share.document()}
+
+    async def _serve(self, exchange: Exchange, path: str) -> None:
+        settings = self._settings
         target = target_of(path, exchange.query, settings.upstreams, settings.mounts, exchange.host_url)
         if "websocket" in exchange.headers.get("upgrade", "").lower():
             message = "WebSocket connections are not metered and not relayed: send the request over HTTP"
@@ -200,12 +261,14 @@ class App:
 
     async def _explained(self, call: Call, error: ReservationDeniedError) -> str:
         """Return what the call may cost at its lowest limit, and what is left in the scope with the least."""
+        share = current_share()
         cost = f"it may cost up to {call.lowest_cost}"
+        cost = cost if share is None else f"share {share.path}: {cost}"
         if error.code in ("RUN_LIMIT", "APPROVAL_DENIED"):
             return f"{cost}; {error.message}"
         tightest: Balance | None = None
         with contextlib.suppress(CyclesError):
-            async for balance in self._client.aio.balances(subject=dict(self._settings.subject) or None):
+            async for balance in self._client.aio.balances(subject=self._subject(share)):
                 same = balance.remaining.unit == call.reserved.unit
                 if same and (tightest is None or balance.remaining.amount < tightest.remaining.amount):
                     tightest = balance
@@ -213,6 +276,15 @@ class App:
             return f"{cost}; {error.message}"
         code = error.reason_code or error.code
         return f"{cost}, and {tightest.remaining} is left in {tightest.scope_path} ({code})"
+
+
+def _address_of(exchange: Exchange) -> str:
+    """Return the address of the proxy under which the request has reached it."""
+    host = exchange.headers.get("host", "")
+    if _HOST.fullmatch(host) is None:
+        server = exchange.scope["server"]
+        host = f"[{server[0]}]:{server[1]}" if ":" in server[0] else f"{server[0]}:{server[1]}"
+    return f"http://{host}"
 
 
 def _denied(target: Target, message: str, reason: str) -> RejectedError:

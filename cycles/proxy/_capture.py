@@ -7,6 +7,7 @@ passed to it. Requests may arrive before `start_tls` returns; the protocol keeps
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -31,9 +32,13 @@ class Capture:
         authority: Issues their certificates.
         settings: Those of the proxy.
         totals: Counts connections that do not trust the certificate.
+        knows: Returns whether a key is that of the proxy or of a share.
     """
 
-    def __init__(self, authority: Authority, settings: ProxySettings, totals: Totals) -> None:
+    def __init__(
+        self, authority: Authority, settings: ProxySettings, totals: Totals, knows: Callable[[str], bool]
+    ) -> None:
+        self._knows = knows
         self._authority = authority
         self._settings = settings
         self._totals = totals
@@ -69,7 +74,7 @@ class Capture:
         """Return the application with the key and the route before each path."""
         route = route_of_host(target.host)
         assert route is not None
-        key = target.key if self._settings.key is not None else None
+        key = target.key if target.key is not None and self._knows(target.key) else None
         prefix = f"{with_key('', key)}/{route.name}".encode()
         host = target.host if target.port == _TLS_PORT else f"{target.host}:{target.port}"
         url = None if route.name in self._settings.named else f"https://{host}"

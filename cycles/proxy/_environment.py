@@ -40,6 +40,12 @@ def tunnel_variables(url: str, key: str | None) -> dict[str, str]:
     return {"HTTPS_PROXY": proxy, "https_proxy": proxy, "NODE_USE_ENV_PROXY": "1"}
 
 
+def share_variables(url: str, key: str, environ: Mapping[str, str], settings: ProxySettings) -> dict[str, str]:
+    """Return the variables of routes and tunnel with the secret of a share."""
+    found = route_variables(url, key, environ, settings)
+    return found | tunnel_variables(url, key) if settings.tunnel else found
+
+
 def command_environment(
     environ: Mapping[str, str], url: str, key: str | None, ledger: Mapping[str, str], settings: ProxySettings
 ) -> dict[str, str]:

@@ -50,13 +50,18 @@ def error_response(
         message: What happened and what to do.
         reason: The word for a denial, for `REASON_HEADER`.
     """
-    body = json.dumps(_body(name, status, message, reason)).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    status, headers, body = json_response(status, _body(name, status, message, reason))
     if status == 426:
         headers += [(b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade")]
     if reason is not None:
         headers += [(b"x-should-retry", b"false"), (REASON_HEADER.encode(), reason.encode())]
     return status, headers, body
+
+
+def json_response(status: int, document: object) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Return status, headers and body of a response of the proxy itself."""
+    body = json.dumps(document).encode()
+    return status, [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())], body
 
 
 def _body(name: str, status: int, message: str, reason: str | None) -> object:

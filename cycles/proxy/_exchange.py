@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias
 
+from cycles.proxy._shares import Share
+
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
@@ -24,6 +26,7 @@ class Exchange:
     Attributes:
         captured_host: The host whose connection was captured, or None.
         host_url: Its address, if that is where the request goes.
+        share: The share whose secret the request has; None: the run.
         left: The program has disconnected, and only the usage at the end of the stream is still read.
         started: The head of the response was sent.
     """
@@ -39,6 +42,7 @@ class Exchange:
         captured = (scope.get("extensions") or {}).get(HOST_URL)
         self.captured_host: str | None = None if captured is None else captured["host"]
         self.host_url: str | None = None if captured is None else captured["url"]
+        self.share: Share | None = None
         self.left = False
         self.started = False
         self._receive = receive

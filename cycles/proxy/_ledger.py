@@ -17,7 +17,9 @@ import cycles
 from cycles._core.amounts import INT64_MAX, Amount, usd_microcents
 from cycles._errors import ConfigurationError, CyclesError
 from cycles.embedded import EmbeddedServer
+from cycles.embedded.scopes import derive
 from cycles.proxy._clients import LedgerClient
+from cycles.proxy._shares import Share
 
 TENANT: Final = "run"
 SCOPE: Final = f"tenant:{TENANT}"
@@ -52,6 +54,8 @@ class RunLedger:
         self._closing = ExitStack()
         self._since = datetime.now(UTC)
         self._counting: _Counting | None = None
+        self._own: EmbeddedServer | None = None
+        self._shared: set[str] = set()
 
     @property
     def clients(self) -> list[cycles.Cycles]:
@@ -87,6 +91,31 @@ class RunLedger:
                 if row.created_at_ms >= since_ms  # a server may ignore the filter
             )
         return 0
+
+    def left(self) -> Amount | None:
+        """Return what is left of the run's own ledger; None if there is none."""
+        if self._own is None:
+            return None
+        return usd_microcents(max(0, self._own.ledger.balance(SCOPE, "USD_MICROCENTS").remaining.amount))
+
+    def add_share(self, share: Share, subject: Mapping[str, Any]) -> None:
+        """Give a share a budget in the run's own ledger, beside the limit that the proxy keeps.
+
+        Shares of different parents may have the same name, and so the same scope: their limits add up. In a ledger that
+        is kept, what earlier runs have spent does not count.
+        """
+        if self._own is None:
+            return
+        scope = derive({**subject, "tenant": TENANT, "toolset": None})[-1]
+        ledger, limit = self._own.ledger, share.limit.amount
+        if scope in self._shared:
+            ledger.fund(scope, limit)
+        elif scope in ledger.scopes():
+            spent = ledger.balance(scope, "USD_MICROCENTS").spent
+            ledger.set_allocated(scope, limit if spent is None else limit + spent)
+        else:
+            ledger.set_budget(scope, limit)
+        self._shared.add(scope)
 
     def close(self) -> None:
         """Close the run's own server."""
@@ -161,6 +190,7 @@ def _own_ledger(budget: Amount | None, path: Path | None, approval: Mapping[str,
         budget = server.ledger.balance(SCOPE, "USD_MICROCENTS").allocated
     ledger = RunLedger(_client_of(server, approval), budget, None)
     ledger._closing.callback(server.close)
+    ledger._own = server
     ledger._counting = _Counting(server)
     url = ledger._closing.enter_context(_listener(ledger._counting))
     ledger.environment = {

@@ -17,6 +17,7 @@ from cycles.providers._call import Call, Outcome
 from cycles.providers._settle import end_call_async
 from cycles.proxy._errors import DENIED, REASON_HEADER
 from cycles.proxy._exchange import DRAIN_BYTES, Exchange
+from cycles.proxy._shares import current_share
 from cycles.proxy._targets import RejectedError, Target, client_headers, upstream_headers
 from cycles.proxy._totals import Totals
 
@@ -89,7 +90,7 @@ class Relay:
             await end_call_async(call, None, error)
         finally:
             if denied:
-                self._totals.denied += 1
+                self._totals.count_denied(current_share())
             else:
                 self._totals.settled(call)
 

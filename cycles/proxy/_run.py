@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-import platformdirs
 from attrs import evolve, frozen
 
-from cycles.proxy._agents import CODEX_HOST, codex_command, gemini_environment, is_codex
+from cycles.proxy._agents import CODEX_HOST, for_agents
 from cycles.proxy._child import Child, CommandError
 from cycles.proxy._environment import command_environment, route_variables, tunnel_variables, with_key
 from cycles.proxy._ledger import RunLedger
@@ -92,7 +91,10 @@ class Run:
         if not cycles_env:
             environment = {name: value for name, value in environment.items() if not name.startswith("CYCLES_")}
         if self._agent_settings:
-            command, environment = self._for_agents(command, environment, with_key(url, key))
+            hosts = settings.captured_hosts
+            captured = hosts is None or CODEX_HOST in hosts
+            address = with_key(url, key)
+            command, environment = for_agents(command, environment, address, captured=captured, say=self._say)
         notes: list[str] = []
         sys.stdout.flush()
         try:
@@ -115,20 +117,6 @@ class Run:
         files = TrustFiles(authority, environ)
         self._closing.callback(files.close)
         return authority, files.variables
-
-    def _for_agents(
-        self, command: Sequence[str], environment: dict[str, str], url: str
-    ) -> tuple[Sequence[str], dict[str, str]]:
-        """Return the command and its variables with what coding agents need."""
-        captured = self._settings.captured_hosts
-        if is_codex(command) and captured is not None and CODEX_HOST not in captured:
-            self._say(
-                "codex gets its base URL as an option, which shows the secret of this run in the process list: "
-                "pip install 'cycles-sdk[capture]' avoids that"
-            )
-            command = codex_command(command, f"{url}/openai/v1")
-        directory = platformdirs.user_state_path("cycles-sdk", appauthor=False) / "agents"
-        return command, environment | gemini_environment(command, environment, directory, self._say)
 
     def variables(self, url: str, key: str | None, *, with_proxy_url: bool = False) -> dict[str, str]:
         """Return the variables that point programs to this proxy."""
@@ -156,6 +144,8 @@ class Run:
             limit=ledger.limit,
             on_denied=self._denied,
             authority=authority,
+            left=None if ledger.limit is not None else ledger.left,
+            opened=lambda share: ledger.add_share(share, share.subject(settings.subject)),
         )
         self._started = time.monotonic()
         return self._server.start(host, port)
@@ -174,8 +164,9 @@ class Run:
         other = self._ledger.note_of_others(totals.reservations if known else None)
         self._ledger.close()
         self._closing.close()
-        document = totals.document(took, status)
-        lines = [*notes, totals.line(took, self._ledger.budget)]
+        shares = self._server.shares
+        document = totals.document(took, status) | {"shares": shares.document()}
+        lines = [*notes, totals.line(took, self._ledger.budget), *shares.lines()]
         hosts = totals.host_lines(captures=self._settings.captured_hosts is None)
         if not totals.requests and not notes and not hosts:
             lines.append("no call reached the proxy: the command may set its base URL itself")

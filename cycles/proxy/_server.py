@@ -24,6 +24,7 @@ from cycles.proxy._app import App
 from cycles.proxy._caller_proxy import CallerProxy
 from cycles.proxy._clients import UpstreamClient
 from cycles.proxy._settings import ProxySettings
+from cycles.proxy._shares import Share, Shares
 from cycles.proxy._targets import is_loopback
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class ProxyServer:
         forwarding: In place of `client` for calls that another proxy of Cycles charges; None if there are none.
         limit: What all calls together may spend, beside the client's budgets; None: no such limit.
         on_denied: Called after each denial, in the event loop.
+        left: Returns what is left of the run; None: what is left of `limit`.
+        opened: Called with each new share.
         authority: Issues the certificates of captured hosts; None: nothing is captured.
     """
 
@@ -56,6 +59,8 @@ class ProxyServer:
         limit: Amount | None = None,
         on_denied: Callable[[], None] = lambda: None,
         authority: Authority | None = None,
+        left: Callable[[], Amount | None] | None = None,
+        opened: Callable[[Share], None] = lambda _: None,
     ) -> None:
         timeout = httpx.Timeout(None, connect=CONNECT_S)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
@@ -68,7 +73,8 @@ class ProxyServer:
             mounts=_mounts(settings.caller, context, limits),
         )
         callbacks: dict[str, Any] = {"on_denied": on_denied, "on_settled": self._see_limit}
-        self.app = App(settings, client, self._upstream, **callbacks, forwarding=forwarding)
+        self._shares = Shares(self._left if left is None else left, opened)
+        self.app = App(settings, client, self._upstream, **callbacks, forwarding=forwarding, shares=self._shares)
         self._clients = [client] if forwarding is None else [client, forwarding]
         self._limit = None if limit is None else cycles.limit(limit)
         if self._limit is not None:
@@ -79,6 +85,14 @@ class ProxyServer:
         self._server: Any = None
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
+
+    def _left(self) -> Amount | None:
+        return None if self._limit is None else self._limit.remaining
+
+    @property
+    def shares(self) -> Shares:
+        """The shares of the run."""
+        return self._shares
 
     def _see_limit(self) -> None:
         for client in self._clients:
@@ -127,15 +141,19 @@ class ProxyServer:
         if not settings.tunnel:
             return H11Protocol
         key = settings.key
+
+        def knows(given: str) -> bool:
+            return (key is not None and key_matches(given, key)) or self._shares.of_key(given) is not None
+
         capture: dict[str, Any] = {}
         if self._authority is not None:
             from cycles.proxy._capture import Capture
 
-            serving = Capture(self._authority, settings, self.app.totals)
+            serving = Capture(self._authority, settings, self.app.totals, knows)
             capture = {"capture": serving, "captures": serving.captures}
         tunnels = Tunnels(
             self.app.totals,
-            keys=None if key is None else partial(key_matches, key=key),
+            keys=None if key is None else knows,
             allowed=settings.allowed,
             caller=settings.caller,
             local=settings.local_ports if settings.sealed or not is_loopback(host) else None,

@@ -9,10 +9,11 @@ from attrs import Factory, define
 
 from cycles._core.amounts import Amount
 from cycles.providers._call import Call
+from cycles.proxy._dollars import dollars
 from cycles.proxy._routes import route_of_host
+from cycles.proxy._shares import Share, current_share
 
 MOST_IDS: Final = 10_000
-_DECIMALS: Final = 4
 
 
 @define
@@ -88,6 +89,16 @@ class Totals:
         counts = self.models.setdefault(call.request.model or call.request.endpoint, [0, 0])
         counts[0] += 1
         counts[1] += amount
+        share = current_share()
+        for each in share.with_parents() if share is not None else ():
+            each.calls += 1
+            each.spent += amount
+
+    def count_denied(self, share: Share | None) -> None:
+        """Count a denied request, perhaps of a share."""
+        self.denied += 1
+        for each in share.with_parents() if share is not None else ():
+            each.denied += 1
 
     def document(self, seconds: float, exit_status: int) -> dict[str, Any]:
         """Return the summary as a JSON document."""
@@ -154,18 +165,6 @@ def _connections(count: int) -> str:
 
 def _amount(microcents: int) -> dict[str, Any]:
     return {"unit": "USD_MICROCENTS", "amount": microcents}
-
-
-def dollars(microcents: int, decimals: int = _DECIMALS) -> str:
-    """Return an amount for people: more decimals only if it would read as zero or, for a budget, be rounded."""
-    exact = f"{microcents // 100_000_000}.{microcents % 100_000_000:08d}"
-    if not microcents:
-        return "$0.00"
-    if decimals == _DECIMALS and microcents >= 10_000:
-        return f"${round(microcents / 100_000_000, decimals):.{decimals}f}"
-    shown = exact.rstrip("0")
-    whole, _, fraction = shown.partition(".")
-    return f"${whole}.{fraction.ljust(decimals, '0')}"
 
 
 def _duration(seconds: float) -> str:

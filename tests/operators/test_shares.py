@@ -1,0 +1,381 @@
+"""Shares of a run: their requests and responses, their limits, and the commands that use them."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+import cycles
+from cycles.testing import FakeProvider
+from tests.operators.kit import AS_PROCESSES, ROOT, environment, processes, run_process
+from tests.operators.proxying import BOOK, EXACT, KEY, USED, Place, proxied
+from tests.operators.running import GPT_4O, VARIABLES, agent, upstreams
+
+CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 100}
+CLIENT = httpx.Client(timeout=60, trust_env=False)
+"""One for all calls: a client takes longer to make than a call."""
+WITHIN = {"tokens_input": 5, "tokens_output": 100}
+"""Usage that is within the bound of that call: a provider that reports more could exceed any limit."""
+COST = 5 * 100 + 100 * 1000
+BOUND = 500_000
+"""More than what the call above may cost."""
+
+
+def _share(url: str, name: object = "researcher", limit: object = "1USD") -> httpx.Response:
+    return CLIENT.post(f"{url}/shares", json={"name": name, "limit": limit})
+
+
+def _made(url: str, name: str = "researcher", limit: str = "1USD") -> str:
+    response = _share(url, name, limit)
+    assert response.status_code == 200, response.text
+    return str(response.json()["proxy_url"])
+
+
+def _call(url: str, **more: Any) -> httpx.Response:
+    return CLIENT.post(f"{url}/openai/v1/chat/completions", json=CHAT, **more)
+
+
+def _microcents(amount: int) -> str:
+    return f"{amount} USD_MICROCENTS"
+
+
+def _root(place: Place) -> str:
+    return f"{place.url}/{KEY}"
+
+
+def test_a_share_has_variables_with_a_secret_of_its_own_and_is_charged() -> None:
+    with proxied(tunnel=True) as place:
+        place.provider.reply(usage=USED)
+        response = _share(_root(place))
+        found = response.json()
+        assert found["name"] == "researcher"
+        url, variables = found["proxy_url"], found["environment"]
+        assert url.startswith(f"{place.url}/")
+        assert KEY not in response.text
+        secret = url.rpartition("/")[2]
+        assert {name: variables[name] for name in VARIABLES} == {name: url + path for name, path in VARIABLES.items()}
+        assert variables["HTTPS_PROXY"] == place.url.replace("http://", f"http://cycles:{secret}@")
+        assert variables["CYCLES_PROXY_URL"] == url
+        assert _call(url).status_code == 200
+        [reserve] = place.server.requests.of("reserve")
+        assert reserve.json["subject"]["agent"] == "researcher"
+        assert reserve.json["subject"]["dimensions"]["agent_path"] == "researcher"
+        state = httpx.get(f"{url}/shares").json()
+        assert state["spent"]["amount"] == EXACT
+        assert state["remaining"]["amount"] == 100_000_000 - EXACT
+        assert place.proxy.shares.document() == {
+            "researcher": {
+                "calls": 1,
+                "denied": 0,
+                "spent": {"unit": "USD_MICROCENTS", "amount": EXACT},
+                "limit": {"unit": "USD_MICROCENTS", "amount": 100_000_000},
+            }
+        }
+
+
+def test_the_same_request_returns_the_same_share_and_another_limit_is_409() -> None:
+    with proxied() as place:
+        first = _share(_root(place)).json()
+        assert _share(_root(place), limit="1.00 USD").json() == first
+        other = _share(_root(place), limit="2USD")
+        assert other.status_code == 409
+        assert other.json()["error"]["message"] == "the share researcher has the limit 1USD: use it, or another name"
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "says"),
+    [
+        ("", "1USD", "is not 1 to 64 characters"),
+        ("A", "1USD", "is not 1 to 64 characters"),
+        ("a/b", "1USD", "is not 1 to 64 characters"),
+        ("a" * 65, "1USD", "is not 1 to 64 characters"),
+        (5, "1USD", "is not 1 to 64 characters"),
+        ("a", "1", "names no unit"),
+        ("a", "1EUR", "names no unit"),
+        ("a", "5TOKENS", "is not in USD"),
+        ("a", "-1USD", ""),
+        ("a", "0USD", "is not above zero"),
+        ("a", 1, "is not an amount"),
+        ("a", "0%", "is not a percentage"),
+        ("a", "101%", "is not a percentage"),
+        ("a", "20%", "the run has no --budget"),
+    ],
+)
+def test_a_wrong_share_is_400(name: object, limit: object, says: str) -> None:
+    with proxied() as place:
+        response = _share(_root(place), name, limit)
+        assert response.status_code == 400
+        assert says in response.json()["error"]["message"]
+        assert place.proxy.shares.document() == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"name": "a"}'])
+def test_a_body_that_is_no_share_is_400(content: bytes) -> None:
+    with proxied() as place:
+        assert httpx.post(f"{_root(place)}/shares", content=content).status_code == 400
+        assert httpx.put(f"{_root(place)}/shares", content=content).status_code == 405
+        assert httpx.post(f"{place.url}/shares", json={"name": "a", "limit": "1USD"}).status_code == 401
+
+
+def test_the_limit_of_a_share_holds_and_leaves_the_others_alone() -> None:
+    with proxied(wait=0, min_output_tokens=None) as place:
+        place.provider.reply(usage=USED, times=9)
+        one = _made(_root(place), "one", _microcents(EXACT + BOUND))
+        two = _made(_root(place), "two", "1USD")
+        statuses = [_call(one).status_code for _ in range(5)]
+        assert statuses[0] == 200
+        assert statuses[-1] == 402
+        denied = _call(one)
+        assert denied.headers["x-cycles-reason"] == "run_limit"
+        assert "share one: it may cost up to" in denied.json()["error"]["message"]
+        assert _call(two).status_code == _call(_root(place)).status_code == 200
+        shares = place.proxy.shares.document()
+        assert shares["one"]["denied"] == statuses.count(402) + 1 == place.proxy.app.totals.denied
+        assert shares["one"]["spent"]["amount"] == statuses.count(200) * EXACT <= EXACT + BOUND
+
+
+def test_no_header_changes_the_share() -> None:
+    with proxied(wait=0, min_output_tokens=None) as place:
+        one = _made(_root(place), "one", _microcents(1))
+        two = _made(_root(place), "two", "1USD")
+        for key in (KEY, two.rpartition("/")[2]):
+            assert _call(one, headers={"X-Cycles-Proxy-Key": key}).status_code == 402
+        secret = one.rpartition("/")[2]
+        headers = {"X-Cycles-Proxy-Key": secret}
+        assert httpx.post(f"{place.url}/openai/v1/chat/completions", json=CHAT, headers=headers).status_code == 402
+        assert place.provider.requests == []
+
+
+def test_the_limits_of_the_parents_hold_for_a_share_of_a_share() -> None:
+    with proxied(wait=0, min_output_tokens=None) as place:
+        place.provider.reply(usage=USED, times=9)
+        parent = _made(_root(place), "parent", _microcents(EXACT + BOUND))
+        child = _made(parent, "child", "50USD")
+        statuses = [_call(child).status_code for _ in range(5)]
+        assert (statuses[0], statuses[-1]) == (200, 402)
+        [first, *_] = place.server.requests.of("reserve")
+        assert first.json["subject"]["agent"] == "child"
+        assert first.json["subject"]["dimensions"]["agent_path"] == "parent/child"
+        shares = place.proxy.shares.document()
+        assert shares["parent"]["spent"] == shares["parent/child"]["spent"]
+        assert _made(_root(place), "child", "2USD") != child
+
+
+def test_a_percentage_is_a_part_of_what_the_innermost_limit_has_left() -> None:
+    with proxied(limit=cycles.usd(3)) as place:
+        place.provider.reply(usage=USED)
+        assert _call(_root(place)).status_code == 200
+        parent = _made(_root(place), "parent", "33.3%")
+        child = _made(parent, "child", "50%")
+        shares = place.proxy.shares.document()
+        expected = (300_000_000 - EXACT) * 333 // 1000
+        assert shares["parent"]["limit"]["amount"] == expected
+        assert shares["parent/child"]["limit"]["amount"] == expected // 2
+        assert _made(parent, "child", "50%") == child
+        assert _share(parent, "child", "1USD").status_code == 409
+
+
+def test_twelve_agents_in_threads_share_a_limit_without_overspend() -> None:
+    most = COST * 25
+    with proxied(limit=cycles.usd_microcents(most), wait=0, min_output_tokens=None) as place:
+        place.provider.reply(usage=WITHIN, times=200)
+        urls = [_made(_root(place), f"agent-{number}", _microcents(COST * 4)) for number in range(12)]
+        with ThreadPoolExecutor(12) as pool:
+            list(pool.map(lambda url: [_call(url) for _ in range(6)], urls))
+        shares = place.proxy.shares.document()
+        assert all(share["spent"]["amount"] <= COST * 4 for share in shares.values())
+        assert sum(share["spent"]["amount"] for share in shares.values()) == place.spent <= most
+        assert place.held == 0
+
+
+def _tree(place: Place, seed: int, callers: Callable[[list[str]], None]) -> None:
+    """Make a random tree of shares with 12 leaves, let them spend, and compare all sums and limits."""
+    rng = random.Random(seed)
+    parents, paths = {"": _root(place)}, [""]
+    for depth in (1, 2):
+        for number in range(rng.randint(1, 3)):
+            above = rng.choice([path for path in paths if path.count("/") == depth - 1 and (path or depth == 1)])
+            name = f"t{seed}-{depth}-{number}"
+            parents[f"{above}/{name}"] = _made(parents[above], name, _microcents(rng.randint(1, COST * 12)))
+            paths.append(f"{above}/{name}")
+    leaves = []
+    for number in range(12):
+        above = rng.choice(paths[1:])
+        leaves.append(_made(parents[above], f"leaf-{number}", _microcents(rng.randint(1, COST * 4))))
+    before = place.spent
+    callers(leaves)
+    mine = {path: row for path, row in place.proxy.shares.document().items() if path.startswith(f"t{seed}-")}
+    for path, row in mine.items():
+        assert row["spent"]["amount"] <= row["limit"]["amount"], path
+        below = [other for name, other in mine.items() if name.rpartition("/")[0] == path]
+        assert row["spent"]["amount"] == sum(other["spent"]["amount"] for other in below) or not below
+    roots = [row["spent"]["amount"] for path, row in mine.items() if "/" not in path]
+    assert sum(roots) == place.spent - before
+
+
+def _in_threads(leaves: list[str]) -> None:
+    threads = [threading.Thread(target=_call, args=(url,)) for url in leaves]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _in_processes(leaves: list[str]) -> None:
+    code = (
+        "import httpx, json, sys\n"
+        f"body = json.loads({json.dumps(json.dumps(CHAT))})\n"
+        "for _ in range(2): httpx.post(sys.argv[1] + '/openai/v1/chat/completions', json=body, timeout=60)"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", code, url]) for url in leaves]
+    assert [process.wait(60) for process in started] == [0] * 12
+
+
+@pytest.mark.timeout(1200)
+def test_random_trees_of_shares_exceed_no_limit_and_add_up() -> None:
+    count = 250 if AS_PROCESSES else 5
+    for world in range(4):
+        with proxied(wait=0, min_output_tokens=None) as place:
+            place.provider.reply(usage=WITHIN, times=12 * count)
+            for seed in range(world * count, (world + 1) * count):
+                _tree(place, seed, _in_threads)
+            assert place.held == 0
+
+
+@processes
+def test_random_trees_of_shares_add_up_over_processes() -> None:
+    with proxied(wait=0, min_output_tokens=None) as place:
+        place.provider.reply(usage=WITHIN, times=48)
+        for seed in (1, 2):
+            _tree(place, seed, _in_processes)
+        assert place.held == 0
+
+
+def test_delegate_outside_of_a_run_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CYCLES_PROXY_URL", raising=False)
+    with pytest.raises(cycles.ConfigurationError, match="start this program with cycles run"):
+        cycles.delegate("researcher", cycles.usd(1))
+
+
+def test_delegate_returns_a_copy_of_the_environment_with_the_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    with proxied() as place:
+        monkeypatch.setenv("CYCLES_PROXY_URL", _root(place))
+        monkeypatch.setenv("MINE", "1")
+        with cycles.delegate("researcher", cycles.usd(1)) as share:
+            assert share.environment["MINE"] == "1"
+            assert share.environment["OPENAI_BASE_URL"] == f"{share.proxy_url}/openai/v1"
+            assert share.proxy_url not in repr(share)
+        assert cycles.delegate("researcher", "1USD") == share
+        with pytest.raises(cycles.InvalidRequestError, match="the share researcher has the limit"):
+            cycles.delegate("researcher", cycles.usd(2))
+        with pytest.raises(cycles.InvalidRequestError, match="limit must be an amount"):
+            cycles.delegate("other", 5)  # type: ignore[arg-type]
+
+
+def test_delegate_without_a_proxy_that_responds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCLES_PROXY_URL", "http://127.0.0.1:1/x")
+    with pytest.raises(cycles.TransportError, match="did not respond"):
+        cycles.delegate("researcher", cycles.usd(1))
+
+
+def _inside(*arguments: str) -> list[str]:
+    return ["--", sys.executable, "-m", "cycles", "run", *arguments]
+
+
+@processes
+def test_a_command_with_a_share_is_charged_to_it_and_starts_no_second_proxy(provider: FakeProvider) -> None:
+    pytest.importorskip("openai")
+    provider.reply(usage=USED, times=4)
+    inside = _inside("--share", "helper", "--budget", "0.5USD", "--json", *agent("openai"))
+    ran = run_process("run", "--budget", "1USD", "--json", *upstreams(provider), *inside)
+    assert ran.status == 0, ran.err
+    of_share, of_run = (json.loads(line) for line in ran.err.splitlines())
+    used = {
+        "calls": 4,
+        "denied": 0,
+        "spent": {"unit": "USD_MICROCENTS", "amount": GPT_4O * 4},
+        "limit": {"unit": "USD_MICROCENTS", "amount": 50_000_000},
+    }
+    assert of_run["shares"] == {"helper": used}
+    assert of_run["spent"]["amount"] == GPT_4O * 4
+    assert {name: of_share[name] for name in used} == used
+    assert (of_share["share"], of_share["exit"]) == ("helper", 0)
+
+
+@processes
+def test_the_summary_has_a_line_for_each_share(provider: FakeProvider) -> None:
+    provider.reply(usage=USED)
+    inside = _inside("--share", "helper", "--budget", "20%", *agent("guarded"))
+    ran = run_process("run", "--budget", "1USD", *upstreams(provider), *inside)
+    assert ran.err.count("share helper: 1 call, $0.0035 of $0.20 spent, 0 denied") == 2
+
+
+@processes
+def test_a_share_has_a_budget_in_the_ledger_of_the_run_and_on_a_configured_server(
+    provider: FakeProvider, configured: cycles.EmbeddedServer
+) -> None:
+    provider.reply(usage=USED, times=2)
+    code = (
+        "import cycles, subprocess, sys\n"
+        "share = cycles.delegate('bot', cycles.usd('0.5'))\n"
+        "command = [sys.executable, '-m', 'tests.operators.agents', 'guarded']\n"
+        f"subprocess.run(command, env=share.environment, cwd='{ROOT}')\n"
+        "with cycles.Cycles() as client:\n"
+        "    rows = [(row.scope, row.allocated, row.spent) for row in client.balances(subject={'agent': 'bot'})]\n"
+        "    print(*rows, sep='\\n')"
+    )
+    command = ["--", sys.executable, "-c", code]
+    ran = run_process("run", "--budget", "1USD", "--embedded", *upstreams(provider), *command)
+    assert "agent:bot" in ran.out, ran.err
+    assert "$0.50" in ran.out
+    assert "$0.0035" in ran.out
+    ran = run_process("run", *upstreams(provider), *command)
+    assert ran.status == 0, ran.err
+    assert configured.spent("tenant:acme/agent:bot").amount == GPT_4O
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--share", "a", "--budget", "1USD"], "CYCLES_PROXY_URL is not set"),
+        (["--budget", "20%"], "is a part of the run around this one, and there is none"),
+        (["--share", "a"], "--share needs its limit"),
+        (["--share", "a", "--budget", "1USD", "--prices", "x"], "--prices belongs to the run around this one"),
+        (["--budget", "120%"], "is not a percentage"),
+    ],
+)
+def test_a_share_outside_of_a_run_and_wrong_options_exit_2(arguments: list[str], says: str) -> None:
+    ran = run_process("run", *arguments, "--", "echo", "started")
+    assert (ran.status, ran.out) == (2, "")
+    assert says in ran.err
+
+
+def test_a_wrong_share_inside_of_a_run_exits_2() -> None:
+    with proxied() as place:
+        env = environment(CYCLES_PROXY_URL=_root(place))
+        for name, budget, status in (("a", "1USD", 0), ("a", "2USD", 2), ("A!", "1USD", 2), ("b", "20%", 2)):
+            ran = run_process("run", "--share", name, "--budget", budget, "--", "echo", "started", env=env)
+            assert ran.status == status, ran.err
+            assert ("started" in ran.out) == (status == 0)
+        ran = run_process("run", "--share", "c", "--budget", "1USD", "--", "/no/such/program", env=env)
+        assert ran.status == 127
+
+
+def test_a_nested_run_may_have_a_part_of_what_is_left() -> None:
+    with proxied(limit=cycles.usd(2)) as place:
+        env = environment(CYCLES_PROXY_URL=_root(place), OPENAI_BASE_URL=place.openai_url)
+        ran = run_process("run", "--budget", "25%", "--", "echo", "started", env=env)
+        assert "of $0.50 spent" in ran.err
+
+
+def test_the_book_of_these_tests_prices_the_call() -> None:
+    assert (BOOK.cost("m", **USED).amount, BOOK.cost("m", **WITHIN).amount) == (EXACT, COST)
