@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,6 +28,12 @@ WITHIN = {"tokens_input": 5, "tokens_output": 100}
 COST = 5 * 100 + 100 * 1000
 BOUND = 500_000
 """More than what the call above may cost."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def client_that_is_closed() -> Iterator[None]:
+    yield
+    CLIENT.close()
 
 
 def _share(url: str, name: object = "researcher", limit: object = "1USD") -> httpx.Response:
