@@ -197,6 +197,15 @@ def test_each_change_is_named_and_classified(case: str) -> None:
     assert found == [expected]
 
 
+def test_a_schema_that_is_sent_for_the_first_time_counts_as_sent() -> None:
+    spec = deepcopy(PUBLISHED)
+    edit("ReleaseRequest.properties.seen", {"$ref": "#/components/schemas/Balance"})(spec)
+    edit("Balance.properties.tier", ITEM)(spec)
+    require("Balance", "tier")(spec)
+    found = [(each.subject, each.action, each.where, each.breaking) for each in changes(OLD, tables(spec))]
+    assert ("member", "added", "Balance.tier", True) in found
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_breaking_change_has_a_reason(case: str) -> None:
     spec = deepcopy(PUBLISHED)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,23 @@ def test_balances(run: Cycles, client: cycles.Cycles) -> None:
     assert len(found) == 3
     bot = run("balances", "--subject", "agent=bot").out.splitlines()[-1].split()
     assert bot == ["tenant:acme/agent:bot", "USD", "$0.04", "$0.05", "$0.91", "$1.00", "#=.........."]
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of a process is fixed there")
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Bogota"])
+def test_a_time_without_an_offset_is_one_of_the_own_zone(
+    run: Cycles, client: cycles.Cycles, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve(client)
+    try:
+        with monkeypatch.context() as environment:
+            environment.setenv("TZ", zone)
+            time.tzset()
+            before, after = (datetime.now() + timedelta(hours=hours) for hours in (-1, 1))  # noqa: DTZ005
+            assert len(run("reservations", "--since", before.isoformat(), "--json").document["reservations"]) == 1
+            assert run("reservations", "--since", after.isoformat(), "--json").document["reservations"] == []
+    finally:
+        time.tzset()
 
 
 def test_reservations_and_one_of_them(run: Cycles, client: cycles.Cycles) -> None:

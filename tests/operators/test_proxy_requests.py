@@ -238,6 +238,15 @@ def test_compressed_responses_are_decoded_and_charged(stream: bool) -> None:
         assert place.spent == EXACT
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [300, 304, 400])
+def test_a_response_that_is_no_success_is_passed_on_and_not_charged(status: int, stream: bool) -> None:
+    with proxied() as place:
+        place.provider.reply(usage=USED, status=status)
+        assert place.post(json={**CHAT, "stream": stream}).status_code == status
+        assert (place.commits, place.spent, place.held) == ([], 0, 0)
+
+
 def test_compressed_requests_are_rejected() -> None:
     with proxied() as place:
         content = gzip.compress(json.dumps(CHAT).encode())

@@ -29,6 +29,7 @@ GENAI = cycles.PriceBook.genai(at=AT)
         ("publishers/google/models/gemini-2.5-pro", {"tokens_input": 200_001, "tokens_output": 1000}, "0.5150025"),
         ("claude-sonnet-4-5-20250929", {"tokens_input": 1000, "tokens_cache_write": 1000}, "0.00375"),
         ("claude-sonnet-4-5", {"tokens_input": 9, "tokens_cache_write": 9, "tokens_cache_write_1h": 9}, "0.000054"),
+        ("claude-sonnet-4-5", {"tokens_input": 9, "tokens_cache_write_1h": 9}, "0.000054"),  # only the part is known
         ("text-embedding-3-small", {"tokens_input": 1_000_000}, "0.02"),
         ("whisper-1", {"audio_ms": 60_000}, "0.006"),
         ("gpt-live-1", {"audio_ms": 3_600_000}, "3"),  # an hourly rate that is no finite decimal per millisecond

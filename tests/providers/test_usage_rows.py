@@ -120,6 +120,13 @@ ROWS: list[tuple[str, Any, dict[str, Any], dict[str, int], int]] = [
         600 * 100 + 150 * 125 + 250 * 200 + 100_000,
     ),
     (
+        "anthropic one-hour cache without a sum",
+        anthropic,
+        message(input_tokens=750, cache_creation={"ephemeral_1h_input_tokens": 250}),
+        {"tokens_cache_write": 250, "tokens_cache_write_1h": 250},
+        750 * 100 + 250 * 200 + 100_000,
+    ),
+    (
         "anthropic parts of the cache creation that are larger than its sum",
         anthropic,
         message(
