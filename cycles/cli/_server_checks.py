@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import accumulate
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
+from attrs import evolve
 
 import cycles
 from cycles.cli import _format
@@ -25,6 +27,7 @@ NAMES: Final = ("dns", "tls", "authentication", "clock", "latency", "budget", "f
 _REQUESTS: Final = 5
 _LARGEST_CLOCK_DIFFERENCE_S: Final = 60
 _SOON_DAYS: Final = 7
+_MOST_SHOWN: Final = 5  # budgets: a tenant may have thousands below it
 _LEVELS: Final = ("tenant", "workspace", "app", "workflow", "agent", "toolset")
 
 
@@ -51,7 +54,7 @@ def run(config: cycles.Config) -> Iterator[Check]:
     measured = _Measured()
     with (
         httpx.Client(verify=context, event_hooks={"response": [measured.note]}) as http,
-        cycles.Cycles(config.with_settings(journal=False), http_client=http) as client,
+        cycles.Cycles(_whole_tree(config), http_client=http) as client,
     ):
         authentication = _authentication(client, measured)
         yield authentication
@@ -62,6 +65,12 @@ def run(config: cycles.Config) -> Iterator[Check]:
         yield Check("latency", "ok", measured.latency())
         yield _budget(client, config)
         yield _features(client)
+
+
+def _whole_tree(config: cycles.Config) -> cycles.Config:
+    """Return the configuration with the first level of its subject only: a list of balances has no scopes above it."""
+    without: dict[str, Any] = dict.fromkeys(list(_levels(config))[1:])
+    return evolve(config, journal=False, **without)
 
 
 class _Measured:
@@ -150,7 +159,9 @@ def _clock(measured: _Measured) -> Check:
 
 
 def _budget(client: cycles.Cycles, config: cycles.Config) -> Check:
-    if not any(getattr(config, level) for level in _LEVELS):
+    """Check the budgets that a reservation of the configured subject is charged to. Others are a note."""
+    levels = _levels(config)
+    if not levels:
         return Check("budget", "skip", "no subject is configured; set CYCLES_TENANT")
     try:
         found = list(client.balances())
@@ -158,11 +169,28 @@ def _budget(client: cycles.Cycles, config: cycles.Config) -> Check:
         return failed("budget", error, "create a budget for this subject", status_of(error))
     if not found:
         return Check("budget", "fail", "the subject has no budget", "create one on the server")
-    empty = [balance for balance in found if balance.remaining.amount <= 0 or balance.is_over_limit]
-    shown = ", ".join(f"{balance.scope_path} {_format.amount_of(balance.remaining)} left" for balance in empty or found)
-    if empty:
-        return Check("budget", "fail", shown, "fund it; until then reservations are denied")
-    return Check("budget", "ok", shown)
+    charged = set(accumulate((f"{level}:{value}".lower() for level, value in levels.items()), "{}/{}".format))
+    own = [balance for balance in found if balance.scope_path.lower() in charged]
+    others = [balance for balance in found if balance.scope_path.lower() not in charged]
+    empty, used_up = [list(filter(_is_empty, balances)) for balances in (own, others)]
+    if empty or len(used_up) == len(found):
+        return Check("budget", "fail", _left(empty or used_up), "fund it; until then reservations are denied")
+    note = f"; note: {_left(used_up)}" if used_up else ""
+    return Check("budget", "ok", _left(own or [each for each in others if each not in used_up]) + note)
+
+
+def _levels(config: cycles.Config) -> dict[str, str]:
+    return {level: value for level in _LEVELS if (value := getattr(config, level))}
+
+
+def _is_empty(balance: cycles.Balance) -> bool:
+    return balance.remaining.amount <= 0 or bool(balance.is_over_limit)
+
+
+def _left(balances: list[cycles.Balance]) -> str:
+    shown = [f"{each.scope_path} {_format.amount_of(each.remaining)} left" for each in balances[:_MOST_SHOWN]]
+    more = len(balances) - len(shown)
+    return ", ".join([*shown, f"and {more} more"] if more else shown)
 
 
 def _features(client: cycles.Cycles) -> Check:

@@ -85,6 +85,50 @@ def test_a_failure_has_a_remedy_and_the_status_of_its_kind(
     assert "CYCLES_TIMEOUT must be a number" in failed(2, "configuration")
 
 
+def budget_check(run: Cycles) -> tuple[int, str, str]:
+    ran = run("doctor", "--json")
+    check = checks(ran.document)["budget"]
+    return ran.status, check["status"], check["detail"]
+
+
+def test_only_budgets_of_the_configured_subject_fail(
+    run: Cycles, configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = configured.ledger
+    ledger.set_budget("tenant:acme/agent:idle", cycles.usd(1), spent=100_000_000)
+    ledger.set_budget("tenant:acme/agent:bot", cycles.usd(2))
+    status, outcome, detail = budget_check(run)
+    assert (status, outcome) == (0, "ok")
+    assert detail.startswith("tenant:acme ")
+    assert detail.endswith("; note: tenant:acme/agent:idle $0.00 left")
+    monkeypatch.setenv("CYCLES_AGENT", "bot")
+    status, outcome, detail = budget_check(run)
+    assert (status, outcome) == (0, "ok")
+    assert "tenant:acme/agent:bot $2.00 left" in detail
+    monkeypatch.setenv("CYCLES_AGENT", "Idle")
+    assert budget_check(run) == (1, "fail", "tenant:acme/agent:idle $0.00 left")
+    monkeypatch.setenv("CYCLES_AGENT", "bot")
+    ledger.set_budget("tenant:acme", cycles.usd(1), spent=100_000_000)
+    status, outcome, detail = budget_check(run)
+    assert (status, outcome) == (1, "fail"), "the budget above it is charged too"
+    assert "tenant:acme $0.00 left" in detail
+    assert "idle" not in detail
+
+
+def test_a_subject_with_budgets_below_it_only(run: Cycles, configured: cycles.EmbeddedServer) -> None:
+    ledger = configured.ledger
+    with configured.client(tenant="acme", journal=False) as client:
+        for balance in client.balances():
+            ledger.delete_budget(balance.scope_path, unit=balance.remaining.unit)
+    ledger.set_budget("tenant:acme/agent:idle", cycles.usd(1), spent=100_000_000)
+    assert budget_check(run)[:2] == (1, "fail")
+    for number in range(7):
+        ledger.set_budget(f"tenant:acme/agent:a{number}", cycles.usd(2))
+    status, outcome, detail = budget_check(run)
+    assert (status, outcome) == (0, "ok")
+    assert detail.endswith("and 2 more; note: tenant:acme/agent:idle $0.00 left")
+
+
 def test_features_of_a_newer_server(run_here: Cycles, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cryptography")
     with (
