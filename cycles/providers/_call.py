@@ -45,6 +45,19 @@ _READERS: Final[Mapping[str, Callable[[Any, Usage], Usage]]] = {
 }
 
 
+@frozen(eq=False)
+class End:
+    """How a response has ended. It is stored before the response is priced, so that an interruption loses nothing.
+
+    Attributes:
+        outcome: How it ended, if not normally.
+        raised: What the SDK raised.
+    """
+
+    outcome: Outcome
+    raised: BaseException | None
+
+
 @frozen
 class Ending:
     """How a call is settled: an amount to commit, or a reason to release."""
@@ -90,13 +103,13 @@ class Call:
         self.client = meter.client
         self.need: Need | None = None
         self.admissions: Any = None  # of the client that has reserved
+        self.end: End | None = None  # set by `claim_end`
         self.ending: Ending | None = None  # set by `conclude`
         self._exact = False
         self._failed = False
         self._whole: Any = None
         self._chunks: list[Any] = []
         self._filter: StreamFilter | None = None
-        self._ended = False
         self._lock = threading.Lock()
 
     # --- before the request
@@ -299,28 +312,26 @@ class Call:
 
     # --- what it cost
 
-    def claim_end(self) -> bool:
+    def claim_end(self, end: End) -> bool:
         """Become the one that settles this call; False if it is settled or being settled."""
         with self._lock:
-            if self._ended:
+            if self.end is not None:
                 return False
-            self._ended = True
-            return True
+            self.end = end
+        return True
 
-    def conclude(self, outcome: Outcome, raised: BaseException | None = None) -> Ending:
-        """Return how the call is settled. Never raises.
-
-        Args:
-            outcome: How the response ended, if not normally.
-            raised: What the SDK raised.
-        """
-        self.ending = self._conclude(outcome, raised)
+    def conclude(self, end: End) -> Ending:
+        """Return how the call is settled. Raises only what interrupts it, and may be called again then."""
+        if self.ending is None:
+            self.ending = self._conclude(end.outcome, end.raised)
+            if self._filter is not None:
+                self._filter.kept.clear()
         return self.ending
 
     def _conclude(self, outcome: Outcome, raised: BaseException | None) -> Ending:
-        if raised is not None and not self.responded and self.attempts and was_sent(raised):
-            self.unanswered += 1
-        if not self.responded and not self.unanswered:
+        lost = raised is not None and not self.responded and self.attempts and was_sent(raised)
+        unanswered = self.unanswered + bool(lost)
+        if not self.responded and not unanswered:
             failed = f"provider_call_failed:{type(raised).__name__}" if raised is not None else "provider_not_called"
             return Ending(None, failed)
         metadata: dict[str, Any] = {}
@@ -328,17 +339,15 @@ class Call:
             outcome = "error"
         if outcome is not None:
             metadata["outcome"] = outcome
-        if self.unanswered:
+        if unanswered:
             metadata["attempts"] = self.attempts
         if self.output_limit is not None:
             metadata["output_limit"] = self.sent_limit or self.output_limit
         try:
-            amount, more = self._amount(outcome)
+            amount, more = self._amount(outcome, unanswered)
         except Exception as error:  # a price or a callable of the user failed; the spend must not be lost
             _log.warning("the price of a request to %s failed, its estimate is settled: %r", self.request.path, error)
             amount, more = self.reserved, {"actual_source": "estimate"}
-        if self._filter is not None:
-            self._filter.kept.clear()
         return Ending(amount, None, {**metadata, **more})
 
     @property
@@ -350,7 +359,7 @@ class Call:
     def reserved(self, amount: Amount) -> None:
         self._reserved = amount
 
-    def _amount(self, outcome: Outcome) -> tuple[Amount, dict[str, Any]]:
+    def _amount(self, outcome: Outcome, unanswered: int) -> tuple[Amount, dict[str, Any]]:
         more: dict[str, Any] = {}
         exact = self._exact_usage(outcome)
         if not exact:
@@ -359,9 +368,10 @@ class Call:
                 return self.reserved, more
         if self._count_search():
             more["actual_source"] = "estimate"
-        for _ in range(self.unanswered):
+        for number in range(unanswered):
             more["actual_source"] = "estimate"
-            self.usage.see_response(object(), {"tokens_input": self._count_input()}, model=self.request.model)
+            counts = {"tokens_input": self._count_input()}
+            self.usage.see_response(("unanswered", number), counts, model=self.request.model)
         if self.meter.actual is not None:
             amount = self.meter.actual(self.usage)
             if not isinstance(amount, Amount) or amount.unit != self.reserved.unit:

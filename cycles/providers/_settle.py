@@ -19,7 +19,7 @@ from cycles._flows.io import Io, run
 from cycles._flows.release import release
 from cycles._flows.run_limit import limits_around
 from cycles.providers._admission import Admission, Need
-from cycles.providers._call import Call, Ending, Outcome
+from cycles.providers._call import Call, End, Ending, Outcome
 from cycles.providers._queue import admissions_of
 
 if TYPE_CHECKING:
@@ -114,9 +114,18 @@ def _cap(state: GuardState) -> int | None:
 
 def end_call(call: Call, outcome: Outcome = None, raised: BaseException | None = None) -> None:
     """Settle a call in this thread, if nothing else has. Raises nothing that a server can cause."""
-    if not call.claim_end():
-        return
-    ending = call.conclude(outcome, raised)
+    end = End(outcome, raised)
+    try:
+        if call.claim_end(end):
+            _settle(call, end)
+    except BaseException:  # a signal handler has raised
+        _continue_later(call, end)
+        raise
+
+
+def _settle(call: Call, end: End) -> None:
+    """Price a call and settle it in this thread. After an interruption this may run again."""
+    ending = call.conclude(end)
     if isinstance(call.guard, GuardState):
         try:
             run(_end(call.runtime.blocking, call, ending))
@@ -127,11 +136,33 @@ def end_call(call: Call, outcome: Outcome = None, raised: BaseException | None =
             call.client.record(**event)
 
 
+def _continue_later(call: Call, end: End) -> None:
+    """Settle a call in another thread, whose caller was interrupted after it had claimed the end.
+
+    A guard is claimed once, so an amount that was committed is not committed again. What an enclosing guard pays is
+    added to its spend; if the call was priced already, that may have been done.
+    """
+    is_own = isinstance(call.guard, GuardState)
+    is_done = call.guard.finalized if is_own else call.guard is None or call.ending is not None
+    if call.end is not end or is_done:
+        return
+    runtime = call.client._runtime() if call.runtime is None else call.runtime
+    runtime.background.end_guard(partial(_settle, call, end))
+
+
 async def end_call_async(call: Call, outcome: Outcome = None, raised: BaseException | None = None) -> None:
     """As `end_call`, from an event loop. If the caller is cancelled, the client continues with the settlement."""
-    if not call.claim_end():
-        return
-    ending = call.conclude(outcome, raised)
+    end = End(outcome, raised)
+    try:
+        if call.claim_end(end):
+            await _settle_async(call, end)
+    except BaseException:
+        _continue_later(call, end)
+        raise
+
+
+async def _settle_async(call: Call, end: End) -> None:
+    ending = call.conclude(end)
     if isinstance(call.guard, GuardState):
         io = call.runtime.tasks()
         try:
@@ -172,8 +203,8 @@ def _wake_others(call: Call, guard: GuardState) -> None:
 
 
 def _copy_usage(call: Call, usage: Any) -> None:
-    for one in call.usage.responses():
-        usage.see_response(object(), one.counts, model=one.model, context=one.context)
+    for number, one in enumerate(call.usage.responses()):
+        usage.see_response((call, number), one.counts, model=one.model, context=one.context)
 
 
 def _enclose(call: Call) -> int | None:

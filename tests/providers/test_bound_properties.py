@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 import cycles
-from cycles.providers._call import Call
+from cycles.providers._call import Call, End
 from cycles.providers._endpoints import Endpoint, find
 from cycles.providers._meter import make_meter
 
@@ -63,7 +63,7 @@ def spent_and_estimated(
     call.reserved = call.estimate()
     call.attempts = 1
     call.whole(json.dumps(response).encode())
-    amount = call.conclude(None).amount
+    amount = call.conclude(End(None, None)).amount
     assert amount is not None
     return amount.amount, call.reserved.amount
 
