@@ -32,7 +32,7 @@ ON_OBSERVED: Final = get_args(OnObserved)
 SETTLE: Final = get_args(Settle)
 JOURNAL_OUTAGES: Final = get_args(JournalOutage)
 STORE_SCHEMES: Final = ("redis", "rediss", "valkey", "valkeys", "postgresql", "postgres", "file")
-_STORE_METHODS: Final = ("put", "settle", "claim", "renew", "list", "quarantine", "reject", "close")
+_STORE_METHODS: Final = ("put", "get", "take", "renew", "delete", "list", "close")
 VARIABLES: Final = {"journal_store": "JOURNAL_URL"}  # the others are named like their setting
 
 MOST_CONNECTIONS: Final = 10_000  # a process rarely has more descriptors; more is a mistake

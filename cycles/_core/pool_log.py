@@ -156,9 +156,17 @@ def guards_of(record: Record) -> int | None:
 
 def sum_of(record: Record) -> int:
     """Return the sum of the chunk up to which a record settles it: a late event counts from an earlier sum."""
+    if record.settled is not None:
+        return record.settled
     body = record.body
     amount, (_, mark, begin) = body["actual"]["amount"], body["idempotency_key"].rpartition(_LATE)
     return int(amount) + (int(begin) if mark and begin.isdecimal() else 0)
+
+
+def late_key(key: str, committed: int) -> str:
+    """Return the key of the event for what a chunk spent beyond a sum. `key`: of its commit, or of such an event."""
+    first, mark, begin = key.rpartition(_LATE)
+    return f"{first if mark and begin.isdecimal() else key}{_LATE}{committed}"
 
 
 def late(record: Record, committed: int, now_ms: int) -> Record | None:
@@ -175,9 +183,10 @@ def late(record: Record, committed: int, now_ms: int) -> Record | None:
     rest = sum_of(record) - committed
     if rest <= 0:
         return None
-    first, mark, begin = record.body["idempotency_key"].rpartition(_LATE)
-    key = f"{first if mark and begin.isdecimal() else record.body['idempotency_key']}{_LATE}{committed}"
-    own = {"idempotency_key": key, "actual": {**record.body["actual"], "amount": rest}}
+    own = {
+        "idempotency_key": late_key(record.body["idempotency_key"], committed),
+        "actual": {**record.body["actual"], "amount": rest},
+    }
     event = {name: value for name, value in (record.event_fallback_body or {}).items() if name != "metrics"}
     changed = evolve(record, commit_body={**(record.commit_body or {}), **own}, event_fallback_body={**event, **own})
     return changed.to_event_mode(now_ms)

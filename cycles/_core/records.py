@@ -49,6 +49,8 @@ class Record:
             `message`. None if nothing was.
         previous_body: The body of the request before it was changed, which the server may have. None otherwise.
         rejected: Why the server rejected the amount; such a record is kept and never sent. None for all others.
+        settled: What is charged of it; such a record stays in a shared store for a time, so that no late put brings it
+            back. None for all others.
         extra: Members of the file that this version does not know.
     """
 
@@ -65,6 +67,7 @@ class Record:
     excess: dict[str, Any] | None = None
     previous_body: dict[str, Any] | None = None
     rejected: str | None = None
+    settled: int | None = None
     extra: dict[str, Any] = attrs.field(factory=dict)
 
     @property
@@ -127,7 +130,7 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-_ADDED: Final = ("attempt_unknown", "event_since_ms", "estimate", "excess", "previous_body", "rejected")
+_ADDED: Final = ("attempt_unknown", "event_since_ms", "estimate", "excess", "previous_body", "rejected", "settled")
 """Members that this SDK adds to the format of the recovery profile. See `docs/recovery.md`."""
 
 
@@ -189,6 +192,7 @@ def decode(raw: bytes) -> Record:
         excess=_body(members, "excess"),
         previous_body=_body(members, "previous_body"),
         rejected=_text(members, "rejected", absent="") or None,
+        settled=_time(members, "settled"),
         extra=members,
     )
     _check_body(record.commit_body if mode == "commit" else record.event_fallback_body, mode)

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from cycles._core.allotment import Move
 from cycles._core.amounts import Amount
-from cycles._core.pool_log import ChunkHeader, chunk_record, late_record, sum_of
+from cycles._core.pool_log import ChunkHeader, chunk_record
 from cycles._core.protocol import BUDGET_EXCEEDED, OVERDRAFT_LIMIT_EXCEEDED
 from cycles._core.put import PutResult
 from cycles._core.records import Record
@@ -26,7 +26,7 @@ from cycles._flows.pool_parts import DENIALS, PoolChunk, SubPool
 from cycles._flows.release import send_release
 from cycles._flows.reports import report
 from cycles._flows.reserve import open_lease
-from cycles._flows.settle import conclude, settle_queued
+from cycles._flows.settle import conclude, rest_of, settle_queued
 
 UNUSED: Final = "pool_unused"
 DENIED_MS: Final = 1_000.0  # how long a denial is repeated without a request, if the server names no time
@@ -73,15 +73,12 @@ async def _settle_own_part(pool: PoolState, chunk: PoolChunk, record: Record, pu
     if put is not PutResult.TAKEN:
         await settle_queued(pool.io, record, chunk.lease)
         return
-    theirs = await pool.io.pending(record.reservation_id)
-    late = None if theirs is None else late_record(record, sum_of(theirs), pool.io.wall_ms())
-    if late is None:
-        chunk.end()
+    rest = await rest_of(pool.io, record)
+    chunk.end()
+    if rest is None:
         conclude(pool.io, record, Taken(), chunk.lease)
-        return
-    if await pool.io.put(late) is PutResult.SAVED:
-        chunk.end()
-    await settle_queued(pool.io, late, chunk.lease)
+    else:
+        await settle_queued(pool.io, rest, chunk.lease)
 
 
 def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None:

@@ -13,7 +13,7 @@ from attrs import evolve
 
 from cycles._core.amounts import Amount
 from cycles._core.outcome import Unreachable
-from cycles._core.pool_log import guards_of
+from cycles._core.pool_log import guards_of, late_record, sum_of
 from cycles._core.protocol import GET_RESERVATION
 from cycles._core.put import PutResult
 from cycles._core.records import Record
@@ -141,13 +141,15 @@ async def attempt(
         The current record, and the outcome. Call `conclude` and then `io.finish` with both.
     """
     trace_id = trace_id if guard is None else guard.trace_id
+    whole = record
     if not is_saved:
         was_held_back = record.replaces_commit and record.event_since_ms is None and not found
         timed = evolve(record, event_since_ms=io.wall_ms()) if was_held_back else record
         stopped = stopped_by(await put(io, timed, guard))
-        if stopped is not None:
+        rest = await rest_of(io, whole) if isinstance(stopped, Taken) else None
+        if stopped is not None and rest is None:
             return record, stopped
-        record = timed
+        record = rest or timed
     over = before_sending(record, io.wall_ms())
     if over is not None:
         return record, over
@@ -163,6 +165,10 @@ async def attempt(
             return await _saved_if_open(io, record, step), step
         report_values_omitted(io, record.reservation_id, step.omitted)
         stopped = stopped_by(await put(io, step.record, guard))
+        rest = await rest_of(io, whole) if isinstance(stopped, Taken) else None
+        if rest is not None:
+            record = whole = rest
+            continue
         if stopped is not None:  # a new event gets its time when it is sent
             return step.record if record.mode == "event" else evolve(step.record, event_since_ms=None), stopped
         record = step.record
@@ -178,6 +184,19 @@ async def put(io: Io, record: Record, guard: GuardState | None) -> PutResult:
     elif result is PutResult.FAILED and record.replaces_commit and guard.is_written_ahead:
         return PutResult.HELD_BACK  # a later process would commit what is written ahead, and send an event too
     return result
+
+
+async def rest_of(io: Io, record: Record) -> Record | None:
+    """Save and return the event for what another client, which has the record of a chunk, does not charge of it.
+
+    None if nothing is left, or if the record is not that of a chunk. The record is in progress here no longer.
+    """
+    theirs = None if guards_of(record) is None else await io.pending(record.reservation_id)
+    rest = None if theirs is None else late_record(record, sum_of(theirs), io.wall_ms())
+    await io.finish(record, Taken())
+    if rest is not None:
+        await io.put(rest)
+    return rest
 
 
 def stopped_by(result: PutResult) -> Taken | Unresolved | None:

@@ -19,10 +19,9 @@ from attrs import evolve
 
 from cycles._core.records import Record, decode, encode, file_name
 from cycles._journal.file_calls import make_private_folder, move_to_free_name, read_whole, write_whole
-from cycles._journal.file_store import REJECTED, SETTLED_AT
 from cycles._journal.inspection import DISCARDED, InspectedRecord
+from cycles._journal.record_files import REJECTED, SETTLED_AT, SETTLED_KEPT_MS
 from cycles._journal.spend_log import PREFIX, SUFFIX, left_entries
-from cycles._journal.store import SETTLED_KEPT_MS
 
 _ENDINGS: Final = (".json", ".quarantined", DISCARDED, ".tmp")
 _PARTITION: Final = re.compile(r"[0-9a-f]{16}")
@@ -59,7 +58,15 @@ def as_event(record: Record, now_ms: int) -> Record | None:
     """Return a rejected record as one whose event is sent next, under its own key; None if it has no event."""
     if record.event_fallback_body is None:
         return None
-    return evolve(record, mode="event", rejected=None, not_before_ms=None, attempt_unknown=False, event_since_ms=now_ms)
+    return evolve(
+        record,
+        mode="event",
+        rejected=None,
+        settled=None,
+        not_before_ms=None,
+        attempt_unknown=False,
+        event_since_ms=now_ms,
+    )
 
 
 def put_rejected_back(entry: InspectedRecord, record: Record) -> str:

@@ -74,6 +74,8 @@ class Records:
             self._journal.delete(record)
             self._in_progress.pop(record.reservation_id, None)
         elif isinstance(result, Taken):
+            if self.shared is not None:
+                self.shared.leave(record)
             self._in_progress.pop(record.reservation_id, None)
 
     def _reject(self, record: Record, reason: str) -> None:
@@ -96,7 +98,7 @@ class Records:
         """
         self._in_progress[record.reservation_id] = None
         if self.shared is not None:
-            self.shared.save(record)
+            self.shared.put(record)
 
     def latest(self, record: Record) -> Record:
         """Return the form of this record that was saved last: an interrupted settlement continues with that.

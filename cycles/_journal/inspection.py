@@ -21,7 +21,7 @@ from cycles._core.records import Record, RecordError, decode
 from cycles._core.settlement import actual_of
 from cycles._journal.bounded import BoundedCalls
 from cycles._journal.file_calls import NOTHING_THERE, read_whole
-from cycles._journal.file_store import REJECTED, SETTLED_AT
+from cycles._journal.record_files import REJECTED, SETTLED_AT
 
 State: TypeAlias = Literal["pending", "deferred", "quarantined", "rejected", "unfinished"]
 

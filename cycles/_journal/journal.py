@@ -1,8 +1,8 @@
-"""The journal: one record per unfinished settlement, kept in a store so that it outlives this process.
+"""The journal: one record per unfinished settlement, kept in files so that it outlives this process.
 
-This module decides what happens to records: which ones this client may settle, and which are quarantined. A store keeps
-the bytes. Everything here blocks on the store and belongs on a thread, never on an event loop. No method raises for a
-failure of the store: it is reported, and the settlement continues without its record.
+This module decides what happens to records: which ones this client may settle, and which are quarantined. `RecordFiles`
+keeps the bytes. Everything here blocks on the disk and belongs on a thread, never on an event loop. No method raises
+for a failure of the disk: it is reported, and the settlement continues without its record.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from cycles._config import Durability
 from cycles._core.put import PutResult
 from cycles._core.records import Record, RecordError, decode, encode, file_name, partition
 from cycles._journal.file_calls import NOTHING_THERE
-from cycles._journal.file_store import FileStore
 from cycles._journal.kept_commits import KeptCommits
 from cycles._journal.pool_log import ChunkLogs
 from cycles._journal.pool_recovery import recover_chunks
+from cycles._journal.record_files import SETTLED_KEPT_MS, RecordFiles
 from cycles._journal.spend_log import SpendLog, latest_records, left_entries
-from cycles._journal.store import SETTLED_KEPT_MS, JournalStore, Put, StoreError
 
 IssueKind = Literal["unwritable", "unreadable", "quarantined", "foreign", "store"]
 Entry = NewType("Entry", str)
@@ -74,7 +73,6 @@ class Journal:
         api_key: Used for the name of the partition only.
         durability: `process` survives the death of the process; `disk` a power loss too (file and folder are fsynced).
         report: Called with each problem, from the thread that found it.
-        store: Keeps the records in place of files below `root`.
     """
 
     def __init__(
@@ -86,13 +84,10 @@ class Journal:
         api_key: str,
         durability: Durability = "process",
         report: Callable[[JournalIssue], None],
-        store: JournalStore | None = None,
     ) -> None:
         self._base_url = base_url
-        self._files = FileStore(root, lambda: partition(base_url, tenant, api_key), sync=durability == "disk")
+        self._files = RecordFiles(root, lambda: partition(base_url, tenant, api_key), sync=durability == "disk")
         self._sync = durability == "disk"
-        self._store: JournalStore = self._files if store is None else store
-        self._has_files = store is None  # in place of another store
         self._report = report
         self._reported: set[tuple[str, str]] = set()
         self._seen: set[str] = set()  # ids of records that this process has saved or read, and not deleted
@@ -120,16 +115,15 @@ class Journal:
                 current = self._not_earlier(record)
             if current is None:
                 return True  # settled
-            saved = self._put(file_name(record.reservation_id), encode(current))
-        except (OSError, StoreError, RecordError) as error:
+            self._files.write(file_name(record.reservation_id), encode(current))
+        except (OSError, RecordError) as error:
             self._report_unwritable(error)
-            self._commits.failed(record, _cause_of(error))
+            self._commits.failed(record, error)
             return False
         self._reported.discard(("unwritable", ""))
-        if saved:
-            self._seen.add(record.reservation_id)
-            self._commits.saved(record)
-        return saved
+        self._seen.add(record.reservation_id)
+        self._commits.saved(record)
+        return True
 
     def put(self, record: Record) -> PutResult:
         """Save the record, and return whether it may be sent."""
@@ -154,7 +148,7 @@ class Journal:
             if not self._files.hangs:
                 self._commits.missing(record)
             known = record.reservation_id in self._seen and isinstance(error, FileNotFoundError)
-            is_settled = known and self._has_files and self._files.has("")
+            is_settled = known and self._files.has("")
             return None if is_settled else record
         except (OSError, RecordError):
             self._commits.found(record, is_commit=record.reservation_id in self._seen)
@@ -174,17 +168,14 @@ class Journal:
         self._clear_state(record)
         name = file_name(record.reservation_id)
         try:
-            if self._has_files:
-                self._files.remove(name)
-            else:
-                self._store.settle([_key_of(name)])
-        except (OSError, StoreError) as error:
+            self._files.remove(name)
+        except OSError as error:
             self._report_once(
                 "unreadable",
                 self._files.known_folder,
                 f"the records of finished settlements cannot be removed from the journal ({error}); they are sent again"
                 " at every start, which charges nothing twice; make the directory writable for this user",
-                _cause_of(error),
+                error,
             )
 
     def reject(self, record: Record, reason: str) -> None:
@@ -192,9 +183,11 @@ class Journal:
         name = file_name(record.reservation_id)
         self._clear_state(record)
         try:
-            self._put(name, encode(record))  # it may never have been saved
-            self._store.reject(_key_of(name), reason)
-        except (OSError, StoreError, RecordError) as error:
+            content = encode(record)
+            self._files.write(name, content)  # it may never have been saved
+            self._files.keep_rejected(name, {"reason": reason, "record": json.loads(content)})
+            self._files.remove(name)
+        except (OSError, RecordError) as error:
             self._report_unwritable(error)
 
     def _clear_state(self, record: Record) -> None:
@@ -202,8 +195,8 @@ class Journal:
         self._commits.missing(record)
 
     def close(self) -> None:
-        """Release what the store keeps open. Records can be saved afterwards."""
-        self._store.close()
+        """Remove the files that are kept for reuse. Records can be saved afterwards."""
+        self._files.close()
 
     def spend_log(self) -> SpendLog:
         """Return the slots in which this process writes known spend ahead."""
@@ -243,20 +236,6 @@ class Journal:
             self._report_unreadable(self._files.known_folder, error)
             return []
 
-    def inspect(self) -> list[Record]:
-        """Return the readable records of this server. Moves, locks, quarantines, settles and reports nothing.
-
-        Raises:
-            StoreError: The store cannot be read.
-        """
-        records: list[Record] = []
-        for stored in self._store.list():
-            with contextlib.suppress(RecordError):
-                record = decode(stored.record)
-                if self._is_ours(record):
-                    records.append(record)
-        return records
-
     def rejected(self) -> list[tuple[Record, str]]:
         """Return the rejected records of this server, with the reason of each. Changes nothing."""
         found: list[tuple[Record, str]] = []
@@ -277,8 +256,8 @@ class Journal:
             self._files.remove_settled(now_ms - SETTLED_KEPT_MS)
         except NOTHING_THERE:
             return
-        except (StoreError, OSError) as error:
-            self._report_unreadable(self._files.known_folder, error.__cause__ or error)
+        except OSError as error:
+            self._report_unreadable(self._files.known_folder, error)
 
     def load(self, entry: Entry) -> Record | None:
         """Return the record of an entry. None: it is deleted, or cannot be settled by this client, and reported."""
@@ -306,12 +285,6 @@ class Journal:
 
     def _is_ours(self, record: Record) -> bool:
         return record.base_url.rstrip("/") in ("", self._base_url.rstrip("/"))
-
-    def _put(self, name: str, content: bytes) -> bool:
-        if self._has_files:
-            self._files.write(name, content)
-            return True
-        return self._store.put([Put(_key_of(name), content)])[0]
 
     # Files that a start finds
 
@@ -371,8 +344,7 @@ class Journal:
             self._report_unreadable(self._files.path(entry), error)
         return False
 
-    def _report_unwritable(self, raised: OSError | StoreError | RecordError) -> None:
-        error = _cause_of(raised)
+    def _report_unwritable(self, error: OSError | RecordError) -> None:
         folder = self._files.known_folder
         advice = "free some space there" if getattr(error, "errno", None) in _NO_SPACE else "make it writable"
         self._report_once(
@@ -401,14 +373,6 @@ class Journal:
             self._reported.add(issue)
             self.quarantined += kind == "quarantined"
             self._report(JournalIssue(kind, path, message, cause))
-
-
-def _key_of(name: str) -> str:
-    return name[3:-5]
-
-
-def _cause_of(error: Exception) -> BaseException:
-    return (error.__cause__ if isinstance(error, StoreError) else None) or error
 
 
 def _idempotency_key(record: Record) -> object:

@@ -12,8 +12,8 @@ from cycles._core.records import partition
 from cycles._errors import ConfigurationError
 from cycles._journal.journal import Journal, JournalIssue, default_root
 from cycles._journal.no_journal import NoJournal
-from cycles._journal.store import BindableStore, JournalStore
 from cycles._journal.stores.shared import StoreJournal
+from cycles._journal.stores.store import BindableStore, JournalStore
 
 _REDIS: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
 _POSTGRES: Final = ("postgresql", "postgres")

@@ -9,13 +9,13 @@ from contextlib import closing
 from cycles._core.pool_log import recovered_record
 from cycles._core.records import Record, RecordError, file_name
 from cycles._journal.file_calls import NOTHING_THERE
-from cycles._journal.file_store import FileStore
 from cycles._journal.files.locked_file import LockedFile, left
 from cycles._journal.pool_log import PREFIX, SUFFIX
+from cycles._journal.record_files import RecordFiles
 
 
 def recover_chunks(
-    files: FileStore, save: Callable[[Record], bool], report_unreadable: Callable[[str, OSError], None]
+    files: RecordFiles, save: Callable[[Record], bool], report_unreadable: Callable[[str, OSError], None]
 ) -> None:
     """Save the record of each chunk that no living process owns, unless the journal has it; then remove the log."""
     try:
@@ -29,7 +29,7 @@ def recover_chunks(
         report_unreadable(files.known_folder, error)
 
 
-def _recover(files: FileStore, log: LockedFile, save: Callable[[Record], bool]) -> None:
+def _recover(files: RecordFiles, log: LockedFile, save: Callable[[Record], bool]) -> None:
     try:
         header, record = recovered_record(log.map()[:], time.time_ns() // 1_000_000)
     except RecordError:

@@ -9,7 +9,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -17,24 +17,27 @@ from urllib.parse import unquote, urlsplit
 from attrs import evolve, frozen
 
 from cycles._config import without_password
-from cycles._core.records import Record, RecordError, decode, encode
-from cycles._journal.file_store import FileStore
-from cycles._journal.inspection import InspectedRecord, State, entry_of, inspect
+from cycles._core.records import Record, encode
+from cycles._errors import StoreError
+from cycles._journal.inspection import InspectedRecord, entry_of, inspect
 from cycles._journal.open_journal import open_store
-from cycles._journal.store import (
-    SETTLED_KEPT_MS,
+from cycles._journal.record_files import SETTLED_KEPT_MS
+from cycles._journal.stores.files import FileStore
+from cycles._journal.stores.shared import key_of
+from cycles._journal.stores.store import (
+    POISON_TAKES,
     BindableStore,
     JournalStore,
-    Kept,
-    OperatedStore,
+    KeptState,
     Put,
-    SettledStore,
+    Stored,
+    pages,
+    settled_by_hand,
+    with_reason,
 )
-from cycles._journal.stores.shared import key_of
 
-MOST: Final = 100_000
 _BATCH: Final = 500
-_NOT_CLAIMED_MS: Final = 600_000
+_NOT_TAKEN_MS: Final = 600_000
 
 
 @frozen
@@ -51,10 +54,7 @@ class StoreView:
             StoreError: the store does not respond.
         """
         now_ms = time.time_ns() // 1_000_000
-        found = [self._entry(each.key, "pending", each.record, now_ms) for each in self.store.list(MOST)]
-        for kept in self._kept():
-            entry = self._entry(kept.key, "pending", kept.record, now_ms)
-            found.append(evolve(entry, state=kept.state, reason=kept.reason, settled_at_ms=kept.settled_at_ms))
+        found = [shown for each in _all(self.store) if (shown := self._shown(each, now_ms)) is not None]
         return sorted(found, key=lambda entry: (entry.recorded_at_ms or 0, entry.path))
 
     def has(self, entry: InspectedRecord) -> bool:
@@ -65,50 +65,77 @@ class StoreView:
         """Keep a record that is not settled from being settled, or delete one that is kept. Return what happened.
 
         Raises:
-            StoreError: the store does not respond.
+            StoreError: the store does not respond, or another client has changed the record.
         """
-        if entry.state in ("rejected", "quarantined") and isinstance(self.store, OperatedStore):
-            self.store.discard(entry.id)
+        stored = self._found(entry.id)
+        if entry.state in ("rejected", "quarantined"):
+            self.store.delete([(stored.key, stored.fence)])
             return f"deleted from {self.name}"
-        self.store.quarantine(entry.id, "discarded by hand")
+        self._replace(stored, stored.record, "quarantined")
         return f"quarantined in {self.name}"
 
     def requeue(self, entry: InspectedRecord) -> None:
-        """Let a quarantined record be claimed again, with no claims counted.
+        """Let a quarantined record be taken again, with no takes counted.
 
         Raises:
-            StoreError: the store does not respond.
+            StoreError: the store does not respond, or another client has changed the record.
         """
-        if isinstance(self.store, OperatedStore):
-            self.store.restore(entry.id)
+        stored = self._found(entry.id)
+        self._replace(stored, stored.record, None)
 
     def put_rejected_back(self, record: Record) -> None:
         """Replace a rejected record by one that is settled next.
 
         Raises:
-            StoreError: the store does not respond.
+            StoreError: the store does not respond, or another client has changed the record.
         """
-        self.store.put([Put(key_of(record.reservation_id), encode(record))])
+        self._replace(self._found(key_of(record.reservation_id)), encode(record), None)
 
-    def mark_settled(self, entry: InspectedRecord, now_ms: int) -> None:
-        """Keep a rejected record that was put back and is settled; delete what was settled more than 30 days ago.
+    def mark_settled(self, entry: InspectedRecord) -> None:
+        """Keep a rejected record for 30 days that was put back and is settled.
 
         Raises:
             StoreError: the store does not respond.
         """
-        if isinstance(self.store, SettledStore):
-            self.store.keep_settled(_kept(entry, now_ms))
-            self.store.remove_settled(now_ms - SETTLED_KEPT_MS)
+        record = with_reason(_encoded(entry.record or {}), entry.reason or "rejected")
+        self.store.put([settled_by_hand(entry.id, record, 0)])
 
     def close(self) -> None:
         """Close the connections of the store."""
         self.store.close()
 
-    def _kept(self) -> list[Kept]:
-        return self.store.kept(MOST) if isinstance(self.store, OperatedStore) else []
+    def _found(self, key: str) -> Stored:
+        (stored,) = self.store.get([key])
+        if stored is None:
+            raise StoreError(f"record {key[:12]} is settled or deleted; list the journal again")
+        return stored
 
-    def _entry(self, key: str, state: State, record: bytes, now_ms: int) -> InspectedRecord:
-        return entry_of(key, state, f"{self.name}#{key}", record, now_ms)
+    def _replace(self, stored: Stored, record: bytes, kept: KeptState | None) -> None:
+        if self.store.put([Put(stored.key, record, stored.fence, 0, kept)]) == [None]:
+            raise StoreError(f"record {stored.key[:12]} was changed by a client at this moment; try again")
+
+    def _shown(self, stored: Stored, now_ms: int) -> InspectedRecord | None:
+        """Return what a record is for an operator; None for the mark of a chunk that is settled."""
+        entry = entry_of(stored.key, "pending", f"{self.name}#{stored.key}", stored.record, now_ms)
+        members = entry.record or {}
+        reason = members.get("rejected")
+        if stored.kept is None and "settled" in members:
+            at_ms = stored.due_ms - SETTLED_KEPT_MS
+            return None if reason is None else evolve(entry, state="rejected", reason=reason, settled_at_ms=at_ms)
+        if stored.kept == "rejected":
+            return evolve(entry, state="rejected", reason=reason or "rejected")
+        return entry if stored.kept is None else evolve(entry, state="quarantined", reason=entry.reason or _ASIDE)
+
+
+_ASIDE: Final = f"poison: taken {POISON_TAKES} times, and no attempt ended; or discarded by hand"
+
+
+def _all(store: JournalStore) -> Iterator[Stored]:
+    for kept in _STATES:
+        yield from pages(store, kept)
+
+
+_STATES: Final[tuple[KeptState | None, ...]] = (None, "rejected", "quarantined")
 
 
 def view_of(url: str, owner: str, timeout_s: float) -> StoreView:
@@ -142,11 +169,11 @@ def is_same_store(first: str, second: str, timeout_s: float) -> bool:
         contextlib.closing(view_of(first, owner, timeout_s)) as one,
         contextlib.closing(view_of(second, owner, timeout_s)) as other,
     ):
-        other.store.put([Put(key, b"{}", None, _NOT_CLAIMED_MS)])
+        (fence,) = other.store.put([Put(key, b"{}", None, _NOT_TAKEN_MS)])
         try:
-            return any(each.key == key for each in one.store.list(1))
+            return one.store.get([key]) != [None]
         finally:
-            other.store.settle([key])
+            other.store.delete([(key, fence or "")])
 
 
 class Moved(NamedTuple):
@@ -165,7 +192,7 @@ def move_files_into(url: str, source: Path, timeout_s: float) -> Moved:
     """
     moved = left = 0
     with contextlib.closing(view_of(url, "moved", timeout_s)) as view:
-        view.store.list(1)  # raises before anything is read if the store does not respond
+        view.store.list("", 1)  # raises before anything is read if the store does not respond
     by_owner: dict[str, list[InspectedRecord]] = {}
     for entry in inspect(source):
         folder = Path(entry.path).parent
@@ -173,58 +200,35 @@ def move_files_into(url: str, source: Path, timeout_s: float) -> Moved:
         by_owner.setdefault(owner, []).append(entry)
     for owner, entries in by_owner.items():
         with contextlib.closing(view_of(url, owner, timeout_s)) as view:
-            target = _Target(view.store)
             for entry in entries:
-                done = _into_store(target, entry)
+                done = _into_store(view.store, entry)
                 moved, left = moved + done, left + (not done)
     return Moved(moved, left)
 
 
-class _Target:
-    """A store into which records are moved. A record stays where it was if the target has another one under its key."""
-
-    def __init__(self, store: JournalStore) -> None:
-        self.store = store
-        self._known = {each.key: each.record for each in store.list(MOST)}
-        if isinstance(store, OperatedStore):
-            self._known.update((each.key, each.record) for each in store.kept(MOST))
-
-    def lacks(self, key: str, record: bytes) -> bool:
-        """Return whether the record may be put there: the target has none under its key, or the same bytes."""
-        return self._known.get(key, record) == record
-
-    def put(self, pairs: Sequence[tuple[str, bytes]]) -> None:
-        """Put records that are settled next."""
-        self.store.put([Put(key, record) for key, record in pairs if key not in self._known])
-
-    def keep(self, kept: Kept) -> bool:
-        """Put a record that is never claimed. False: it cannot be kept there."""
-        if kept.key in self._known:
-            return True
-        if kept.settled_at_ms is not None and isinstance(self.store, SettledStore):
-            return self.store.keep_settled(kept)
-        if kept.state == "quarantined" and isinstance(self.store, FileStore) and not _is_record(kept.record):
-            return False
-        self.store.put([Put(kept.key, kept.record, None, _NOT_CLAIMED_MS)])  # until it is marked, one line below
-        (self.store.reject if kept.state == "rejected" else self.store.quarantine)(kept.key, kept.reason)
-        return True
-
-
-def _into_store(target: _Target, entry: InspectedRecord) -> bool:
+def _into_store(store: JournalStore, entry: InspectedRecord) -> bool:
     if entry.state not in ("pending", "deferred", "rejected") or entry.record is None:
         return False
     path = Path(entry.path)
-    if entry.state == "rejected":
-        kept = _kept(entry, entry.settled_at_ms)
-        if not target.lacks(kept.key, kept.record) or not target.keep(kept):
-            return False
+    if entry.state != "rejected":
+        put = Put(entry.id, path.read_bytes())
+    elif entry.settled_at_ms is None:
+        put = Put(entry.id, with_reason(_encoded(entry.record), entry.reason or "rejected"), None, 0, "rejected")
     else:
-        record = path.read_bytes()
-        if not target.lacks(entry.id, record):
-            return False
-        target.put([(entry.id, record)])
+        record = with_reason(_encoded(entry.record), entry.reason or "rejected")
+        put = settled_by_hand(entry.id, record, entry.settled_at_ms - time.time_ns() // 1_000_000)
+    if not _put_new(store, [put])[0]:
+        return False
     path.unlink(missing_ok=True)
     return True
+
+
+def _put_new(store: JournalStore, puts: Sequence[Put]) -> list[bool]:
+    """Put records that the store does not have; False for each one of which it has other bytes."""
+    fences = store.put(puts)
+    found = store.get([put.key for put, fence in zip(puts, fences, strict=True) if fence is None])
+    same = {each.key: each.record for each in found if each is not None}
+    return [fence is not None or same.get(put.key) == put.record for put, fence in zip(puts, fences, strict=True)]
 
 
 def move_store_into(view: StoreView, store: JournalStore) -> Moved:
@@ -233,20 +237,29 @@ def move_store_into(view: StoreView, store: JournalStore) -> Moved:
     Raises:
         StoreError: a store does not respond. What was moved until then stays moved.
     """
-    target = _Target(store)
-    stored = view.store.list(MOST)
-    movable = [each for each in stored if target.lacks(each.key, each.record)]
-    for start in range(0, len(movable), _BATCH):
-        batch = movable[start : start + _BATCH]
-        target.put([(each.key, each.record) for each in batch])
-        view.store.settle([each.key for each in batch])
-    moved, left = len(movable), len(stored) - len(movable)
-    for each in view._kept():
-        done = target.lacks(each.key, each.record) and target.keep(each)
-        moved, left = moved + done, left + (not done)
-        if done and isinstance(view.store, OperatedStore):
-            view.store.discard(each.key)
+    moved = left = 0
+    now_ms = time.time_ns() // 1_000_000
+    for kept in _STATES:
+        after = ""
+        while page := view.store.list(after, _BATCH, kept):
+            after = page[-1].key
+            found = [each for each in page if not (isinstance(store, FileStore) and _stays(each))]
+            done = _put_new(store, [_copy(each, now_ms) for each in found])
+            view.store.delete([(each.key, each.fence) for each, is_done in zip(found, done, strict=True) if is_done])
+            moved, left = moved + sum(done), left + len(found) - sum(done)
     return Moved(moved, left)
+
+
+def _copy(stored: Stored, now_ms: int) -> Put:
+    """Return the put of a record, due immediately, or when the mark of a settled one ends."""
+    due_ms = max(0, stored.due_ms - now_ms) if b'"settled":' in stored.record else 0
+    return Put(stored.key, stored.record, None, due_ms, stored.kept)
+
+
+def _stays(stored: Stored) -> bool:
+    """Return whether files have no use for a record: it marks that a chunk is settled."""
+    members = _object(stored.record)
+    return stored.kept is None and "settled" in members and "rejected" not in members
 
 
 def files_of(folder: Path, owner: str) -> FileStore:
@@ -264,16 +277,12 @@ def directory(place: str) -> Path:
     return Path(unquote(urlsplit(place).path) if place.startswith("file://") else place).expanduser()
 
 
-def _is_record(content: bytes) -> bool:
+def _object(content: bytes) -> dict[str, Any]:
     try:
-        decode(content)
-    except RecordError:
-        return False
-    return True
-
-
-def _kept(entry: InspectedRecord, settled_at_ms: int | None) -> Kept:
-    return Kept(entry.id, _encoded(entry.record or {}), entry.reason or "rejected", "rejected", 0, settled_at_ms)
+        members = json.loads(content)
+    except ValueError:
+        return {}
+    return members if isinstance(members, dict) else {}
 
 
 def _encoded(members: dict[str, Any]) -> bytes:

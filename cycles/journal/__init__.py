@@ -14,28 +14,24 @@ from pathlib import Path
 
 from cycles._errors import ConfigurationError, StoreError as StoreError
 from cycles._journal import inspection
-from cycles._journal.file_store import FileStore as FileStore
 from cycles._journal.inspection import InspectedRecord as InspectedRecord
 from cycles._journal.journal import default_root
-from cycles._journal.store import (
-    Claimed as Claimed,
-    JournalStore as JournalStore,
-    Kept as Kept,
-    Put as Put,
-    Stored as Stored,
-)
 from cycles._journal.stores.check import check_store as check_store
+from cycles._journal.stores.files import FileStore as FileStore
 from cycles._journal.stores.memory import MemoryStore as MemoryStore
 from cycles._journal.stores.postgres import PostgresStore as PostgresStore
 from cycles._journal.stores.redis import RedisStore as RedisStore
+from cycles._journal.stores.store import (
+    JournalStore as JournalStore,
+    Put as Put,
+    Stored as Stored,
+)
 from cycles._version import readable
 
 __all__ = [
-    "Claimed",
     "FileStore",
     "InspectedRecord",
     "JournalStore",
-    "Kept",
     "MemoryStore",
     "PostgresStore",
     "Put",
@@ -48,7 +44,7 @@ __all__ = [
 ]
 
 InspectedRecord.__module__ = __name__
-readable(Claimed, InspectedRecord, Kept, Put, Stored)
+readable(InspectedRecord, Put, Stored)
 
 
 def directory_of(journal_dir: str | os.PathLike[str] | None = None) -> Path:

@@ -331,7 +331,7 @@ def _retry_as_event(context: Context, config: cycles.Config, entry: InspectedRec
     if _in_store(context, entry, lambda view: view.put_rejected_back(record)):
         status = _flush_one(context, config, entry)
         if status == DONE:
-            _in_store(context, entry, lambda view: view.mark_settled(entry, time.time_ns() // 1_000_000))
+            _in_store(context, entry, lambda view: view.mark_settled(entry))
         return status
     path = _changing(lambda: by_hand.put_rejected_back(entry, record))
     status = _flush_one(context, config, entry)

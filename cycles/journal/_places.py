@@ -57,4 +57,4 @@ def require_store(config: cycles.Config) -> None:
     view = store_of(config)
     if view is not None:
         with contextlib.closing(view):
-            view.store.list(1)
+            view.store.list("", 1)

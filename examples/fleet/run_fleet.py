@@ -145,7 +145,7 @@ def _responds(client: Any) -> bool:
 
 def pending(client: Any) -> int:
     """Return how many records are in the store: the keys are described in docs/fleets.md."""
-    return sum(client.zcard(key) for key in client.scan_iter("cycles:j1:*:due"))
+    return sum(client.zcard(key) for key in client.scan_iter("cycles:j2:*:due"))
 
 
 class Table:

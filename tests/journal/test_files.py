@@ -313,8 +313,8 @@ def test_what_a_dead_writer_left_is_made_to_last_before_it_is_sent(
     name = file_name("temporary")
     put(journal, f"{name}.0badcafe-1-0.tmp", encode(a_record("temporary")))
     synced: list[str] = []
-    monkeypatch.setattr("cycles._journal.file_store.sync_folder", synced.append)
-    monkeypatch.setattr("cycles._journal.file_store.sync_file", synced.append)
+    monkeypatch.setattr("cycles._journal.record_files.sync_folder", synced.append)
+    monkeypatch.setattr("cycles._journal.record_files.sync_file", synced.append)
     assert set(journal.pending()) == {name, file_name("renamed")}
     assert len(synced) == count
     assert not synced or str(synced[-1]).rstrip("/") == journal.directory

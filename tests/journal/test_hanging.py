@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from cycles._core.records import encode, file_name
-from cycles._journal import bounded, file_calls, file_store, spare_files, spend_log
+from cycles._journal import bounded, file_calls, record_files, spare_files, spend_log
 from cycles._journal.files import locked_file
 from cycles._journal.inspection import inspect
 from cycles._journal.journal import Journal
@@ -96,7 +96,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingOs]:
             super().run()
 
     monkeypatch.setattr(bounded, "_Job", Job)
-    for module in (file_calls, file_store, locked_file, spare_files):
+    for module in (file_calls, record_files, locked_file, spare_files):
         monkeypatch.setattr(module, "os", fake)
     yield fake
     fake.ended.set()

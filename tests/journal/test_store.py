@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from cycles._core.records import decode, encode, file_name
-from cycles._journal.file_store import FileStore
 from cycles._journal.journal import Journal
-from cycles._journal.store import Claimed, JournalStore, Put, Stored, StoreError
-from tests.journal.kit import BASE, Told, a_record, files, posix_only, put
+from cycles._journal.stores.files import FileStore
+from cycles._journal.stores.store import Put, Stored, StoreError
+from tests.journal.kit import Told, a_record, posix_only
 
 A, B, C = (format(digit, "x") * 64 for digit in (1, 2, 3))
 
@@ -30,65 +30,55 @@ def other(tmp_path: Path) -> FileStore:
     return FileStore(tmp_path, lambda: "partition", sync=False)
 
 
-def test_bytes_are_returned_unchanged(store: FileStore) -> None:
+def test_a_put_compares_and_sets(store: FileStore, other: FileStore) -> None:
     record = b'{"b": 1,\t"a": "\xc3\xa9"}\n'
-    assert store.put([Put(A, record)]) == [True]
-    assert store.list() == [Stored(A, record, 0, 0)]
-
-
-def test_put_replaces_a_record(store: FileStore) -> None:
-    store.put([Put(A, b"old"), Put(B, b"other")])
-    store.put([Put(A, b"new")])
-    assert {each.key: each.record for each in store.list()} == {A: b"new", B: b"other"}
-
-
-def test_settle_deletes_and_ignores_unknown_keys(store: FileStore) -> None:
-    store.put([Put(A, b"a")])
-    store.settle([A, B])
-    store.settle([A])
+    (fence,) = store.put([Put(A, record)])
+    assert fence is not None
+    assert other.list() == [Stored(A, record, fence, 0)]
+    assert other.put([Put(A, b"new")]) == [None]
+    (following,) = other.put([Put(A, b"new", fence), Put(B, b"b", fence)])[:1]
+    assert store.put([Put(A, b"late", fence)]) == [None]
+    assert [(each.key, each.record) for each in store.list()] == [(A, b"new")]
+    store.delete([(A, fence), (B, fence)])
+    assert len(store.list()) == 1
+    store.delete([(A, str(following))])
     assert store.list() == []
 
 
-def test_a_claim_returns_each_record_of_another_process_once(store: FileStore, other: FileStore) -> None:
-    other.put([Put(A, b"a"), Put(B, b"b")])
+def test_a_take_returns_each_record_of_another_process_once(store: FileStore, other: FileStore) -> None:
+    fences = other.put([Put(A, b"a"), Put(B, b"b")])
     store.put([Put(C, b"own")])
-    first, second = store.claim(1, 30_000), store.claim(16, 30_000)
-    assert sorted(first + second, key=lambda each: each.key) == [Claimed(A, b"a", 1), Claimed(B, b"b", 1)]
-    assert store.claim(16, 30_000) == []
+    taken = [*store.take(1, 30_000), *store.take(16, 30_000)]
+    assert [(each.key, each.record) for each in taken] == [(A, b"a"), (B, b"b")]
+    assert store.take(16, 30_000) == []
+    assert other.put([Put(A, b"late", fences[0])]) == [None]
+    assert other.renew([(A, str(fences[0])), (C, "another")], 30_000) == [A, C]
+    assert store.put([Put(A, b"changed", taken[0].fence)]) != [None]
 
 
-def test_a_put_with_a_fence_writes_only_what_is_claimed_here(store: FileStore, other: FileStore) -> None:
-    other.put([Put(A, b"a")])
-    assert store.put([Put(A, b"changed", fence=1)]) == [False]
-    store.claim(1, 30_000)
-    assert store.put([Put(A, b"changed", fence=1)]) == [True]
-    other.settle([A])
-    assert store.put([Put(A, b"late", fence=1)]) == [False]
-    assert store.list() == []
-
-
-def test_renew_returns_the_keys_that_no_longer_exist(store: FileStore) -> None:
-    store.put([Put(A, b"a")])
-    assert store.renew([A, B], 30_000) == [B]
-
-
-def test_a_quarantined_record_is_kept_and_never_claimed(store: FileStore, other: FileStore) -> None:
-    other.put([Put(A, b"a")])
-    store.quarantine(A, "unreadable")
-    assert store.claim(16, 30_000) == []
-    (kept,) = Path(store.locate()).iterdir()
+def test_a_quarantined_record_is_a_file_that_no_client_reads(store: FileStore, other: FileStore) -> None:
+    (fence,) = other.put([Put(A, b"a")])
+    assert store.put([Put(A, b"a", fence, 0, "quarantined")]) != [None]
+    assert store.take(16, 30_000) == []
+    (kept,) = Path(store.locate()).glob("v2-*")
     assert kept.name.startswith(f"v2-{A}.json.")
     assert kept.suffix == ".quarantined"
+    (found,) = other.list("", 10, "quarantined")
+    assert (found.key, found.record) == (A, b"a")
+    assert other.put([Put(A, b"again", found.fence)]) != [None]
+    assert [(each.key, each.record) for each in store.list()] == [(A, b"again")]
+    assert store.list("", 10, "quarantined") == []
 
 
-def test_a_rejected_record_is_kept_with_its_reason_and_never_claimed(store: FileStore, other: FileStore) -> None:
-    other.put([Put(A, encode(a_record()))])
-    store.reject(A, "may_be_charged")
-    assert store.claim(16, 30_000) == []
+def test_a_rejected_record_is_kept_with_its_reason(store: FileStore, other: FileStore) -> None:
+    key = file_name(a_record().reservation_id)[3:-5]
+    (fence,) = other.put([Put(key, encode(a_record()))])
+    record = evolve(a_record(), rejected="may_be_charged")
+    assert store.put([Put(key, encode(record), fence, 0, "rejected")]) != [None]
     assert store.list() == []
-    kept = json.loads((Path(store.locate()) / "rejected" / f"v2-{A}.json").read_bytes())
+    kept = json.loads((Path(store.locate()) / "rejected" / f"v2-{key}.json").read_bytes())
     assert kept["reason"] == "may_be_charged"
-    assert decode(json.dumps(kept["record"]).encode()) == a_record()
+    assert decode(json.dumps(kept["record"]).encode()) == record
 
 
 def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
@@ -96,47 +86,6 @@ def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "taken", lambda: "partition", sync=False)
     with pytest.raises(StoreError):
         store.put([Put(A, b"a")])
-
-
-class MemoryStore(FileStore):
-    """A store that keeps its records in memory."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
-
-    def put(self, items: Sequence[Put]) -> list[bool]:
-        self.kept.update((item.key, item.record) for item in items)
-        return [True for _ in items]
-
-    def settle(self, keys: Sequence[str]) -> None:
-        for key in keys:
-            self.kept.pop(key, None)
-
-    def list(self, limit: int = 1000) -> list[Stored]:
-        return [Stored(key, record, 0, 0) for key, record in self.kept.items()]
-
-
-def test_a_journal_keeps_its_records_in_the_store_that_it_is_given(
-    open_journal: Callable[..., Journal], tmp_path: Path
-) -> None:
-    store: JournalStore = MemoryStore()
-    journal = open_journal(store=store)
-    assert journal.save(a_record())
-    assert journal.inspect() == [a_record()]
-    journal.delete(a_record())
-    assert journal.inspect() == []
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_inspect_returns_the_records_of_this_server_and_changes_nothing(journal: Journal, told: Told) -> None:
-    journal.save(a_record())
-    put(journal, file_name("rsv_bad"), b"no record")
-    put(journal, file_name("rsv_2"), encode(a_record("rsv_2", base_url="http://elsewhere")))
-    put(journal, f"{file_name('rsv_3')}.abc-1-1.tmp", encode(a_record("rsv_3")))
-    before = files(journal)
-    assert journal.inspect() == [a_record(base_url=BASE)]
-    assert files(journal) == before
-    assert told == []
 
 
 @posix_only

@@ -11,7 +11,6 @@ import pytest
 import cycles
 from cycles._core.records import encode, partition
 from cycles._journal import store_inspection
-from cycles._journal.store import Put
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import key_of
 from cycles.cli._checks import masked

@@ -15,7 +15,7 @@ import pytest
 import cycles
 from cycles._core.records import file_name
 from cycles._journal import by_hand
-from cycles._journal.file_store import FileStore
+from cycles._journal.record_files import RecordFiles
 from cycles.journal import __main__ as module, inspect
 from tests.operators.conftest import Cycles
 from tests.operators.journals import OTHER_SERVER, a_record, fill, folder, journal, lines, snapshot
@@ -222,13 +222,13 @@ def test_flush_exits_4_if_something_is_left(run: Cycles, root: Path, url: str, m
 def test_flush_exits_4_if_the_journal_was_not_read_to_the_end(
     run: Cycles, configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, names = threading.Event(), FileStore.names
+    gate, names = threading.Event(), RecordFiles.names
 
     def later(store: Any) -> list[str]:
         gate.wait()
         return names(store)
 
-    monkeypatch.setattr(FileStore, "names", later)
+    monkeypatch.setattr(RecordFiles, "names", later)
     monkeypatch.setenv("CYCLES_FLUSH_TIMEOUT", "0")
     ran = run("flush", "--json", "--timeout", "0.01")
     assert (ran.status, ran.document) == (4, {"settled": 0, "pending": 0, "quarantined": 0, "scan_finished": False})

@@ -54,7 +54,7 @@ class Points:
 
     def install(self) -> None:
         from cycles._drivers import blocking, tasks
-        from cycles._journal import file_store as files, journal, spare_files
+        from cycles._journal import journal, record_files as files, spare_files
         from cycles._journal.files import locked_file
 
         watched_os = _WatchedOs(self)

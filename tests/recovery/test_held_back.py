@@ -19,7 +19,7 @@ import cycles
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.work.work import Later
 from cycles._flows.commit import record_of
-from cycles._journal import file_calls, file_store, spare_files
+from cycles._journal import file_calls, record_files, spare_files
 from cycles._journal.files import locked_file
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, Seen, Setup, attempt_once, records_in
@@ -47,7 +47,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     disk = Disk()
-    for module in (file_calls, file_store, locked_file, spare_files):
+    for module in (file_calls, record_files, locked_file, spare_files):
         monkeypatch.setattr(module, "os", disk)
     yield disk
     disk.is_full = False

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._journal.file_store import FileStore
+from cycles._journal.record_files import RecordFiles
 from tests.recovery.kit import PATIENCE_S, Setup
 from tests.recovery.test_leaving import leave_one_pending
 
@@ -43,13 +43,13 @@ def left(world: Setup) -> Setup:
 @pytest.fixture
 def listing(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Listing the journal ends when this is set."""
-    gate, names = threading.Event(), FileStore.names
+    gate, names = threading.Event(), RecordFiles.names
 
     def later(store: Any) -> list[str]:
         gate.wait()
         return names(store)
 
-    monkeypatch.setattr(FileStore, "names", later)
+    monkeypatch.setattr(RecordFiles, "names", later)
     yield gate
     gate.set()
 
@@ -71,7 +71,7 @@ def test_a_listing_that_fails_is_unknown_too(left: Setup, monkeypatch: pytest.Mo
     def fail(store: Any) -> list[str]:
         raise OSError(errno.EIO, "input/output error")
 
-    monkeypatch.setattr(FileStore, "names", fail)
+    monkeypatch.setattr(RecordFiles, "names", fail)
     client = left.client(flush_timeout=0)
     report = flush(client, PATIENCE_S)
     assert (report.pending, report.scan_finished) == (0, False)

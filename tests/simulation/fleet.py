@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from attrs import define
 
+from cycles._core.put import PutResult
 from cycles._core.records import Record, decode, file_name
 from cycles._journal.journal import Entry
 from cycles._journal.stores.shared import StoreJournal, key_of
@@ -108,12 +109,12 @@ class Worker:
     def _settle(self, record: Record, *, is_saved: bool) -> Iterator[None]:
         """Save, send, and delete or keep a record, as the flows and the background do."""
         if not is_saved:
-            saved = self.journal.save(record)
+            saved = self.journal.put(record)
             self.fleet.note_saved(self, record, saved)
             yield
         while not self.journal.is_taken(record):
             if record.mode == "event" and self.journal.keeps_commit(record):
-                self.fleet.note_update(self, record, self.journal.save(record))
+                self.fleet.note_update(self, record, self.journal.put(record))
                 yield
                 continue
             self.fleet.note_sent(self, record)
@@ -122,7 +123,7 @@ class Worker:
             except ConnectionError:
                 yield
                 record = self.journal.load(Entry(file_name(record.reservation_id))) or record
-                self.fleet.note_update(self, record, self.journal.save(record))  # the attempt ended
+                self.fleet.note_update(self, record, self.journal.put(record))  # the attempt ended
                 yield
                 continue
             lost = self.fleet.loses_response()
@@ -134,7 +135,7 @@ class Worker:
                 self.journal.settle_finished()
                 return
             record = record.to_event_mode(self.fleet.clock.ms)
-            self.fleet.note_update(self, record, self.journal.save(record))
+            self.fleet.note_update(self, record, self.journal.put(record))
             yield
 
 
@@ -158,15 +159,20 @@ class Fleet:
 
     # --- what the workers report -------------------------------------------------------------------------------------
 
-    def note_saved(self, worker: Worker, record: Record, saved: bool) -> None:
+    def note_saved(self, worker: Worker, record: Record, saved: PutResult) -> None:
+        key = key_of(record.reservation_id)
+        if saved is PutResult.SAVED and key not in self.in_store() and f"v2-{key}.json" not in worker.disk.records:
+            raise Broken(f"{record.reservation_id} counts as saved, and neither the store nor the disk has it")
         self.saved[key_of(record.reservation_id)] = record
         self.owner_of[key_of(record.reservation_id)] = worker
 
-    def note_update(self, worker: Worker, record: Record, saved: bool) -> None:
+    def note_update(self, worker: Worker, record: Record, saved: PutResult) -> None:
         key = key_of(record.reservation_id)
         owner, held = self.owner_of.get(key), worker.journal._held.get(key)
-        in_store = saved and held is not None and held.place == "store" and not self.lost_ms
-        if in_store and owner is not None and owner is not worker and key in owner.journal._held:
+        in_store = saved is PutResult.SAVED and held is not None and held.place == "store" and not self.lost_ms
+        if in_store and held is not None and held.is_shared:  # unsure of its put, it got the record back by `get`
+            self.owner_of[key] = worker
+        elif in_store and owner is not None and owner is not worker and key in owner.journal._held:
             raise Broken(f"worker {worker.number} changed {key[:8]}, which worker {owner.number} has claimed")
 
     def note_claim(self, worker: Worker, key: str) -> None:
@@ -181,11 +187,7 @@ class Fleet:
         mode = self.ledger.bodies.get(record.body["idempotency_key"], ("commit", 0))[0]
         if mode == "event" and record.mode == "commit":
             self.trace.append("stale commit")  # harmless: the ledger has the key
-        row = self.store._rows.get(("default", key_of(record.reservation_id)))
-        held = worker.journal._held.get(key_of(record.reservation_id))
-        is_stale = row is not None and held is not None and held.fence is not None and row.fence < held.fence
-        if is_stale and not self.lost_ms:  # a store that lost everything counts from 0 again
-            raise Broken("the fence of a record went back")
+        row = self.store._tables.rows.get(("default", key_of(record.reservation_id)))
         is_owner = self.owner_of.get(key_of(record.reservation_id)) is worker and not self.lost_ms
         if row is not None and is_owner and record.mode == "event" and decode(row.record).mode == "commit":
             raise Broken(f"worker {worker.number} sends the event of {record.reservation_id}, and the store its commit")
@@ -268,10 +270,9 @@ class Fleet:
         self.lost_ms = self.clock.ms
         self.excuse(lambda key: True, None)
         self.store._tables.rows.clear()
-        self.store._tables.fences.clear()
 
     def in_store(self) -> set[str]:
-        return {key for _, key in self.store._rows}
+        return {key for _, key in self.store._tables.rows}
 
     def excuse(self, lost: Callable[[str], bool], dead: Worker | None) -> None:
         """Note which amounts may be lost now: nothing that is alive or on a disk has them any more."""
@@ -302,7 +303,7 @@ class Fleet:
                 raise Broken(f"the amount of {record.reservation_id} was saved and is not charged")
         left = self.in_store()
         if left:
-            kept = [row.kept for row in self.store._rows.values() if row.kept is not None]
+            kept = [row.kept for row in self.store._tables.rows.values() if row.kept is not None]
             raise Broken(f"the store has {len(left)} records at the end, {len(kept)} of them kept aside")
         for worker in self.workers:
             if worker.disk.records:

@@ -6,6 +6,7 @@ from typing import Any
 
 from attrs import define, field
 
+from cycles._core.put import PutResult
 from cycles._core.records import Record, decode, encode, file_name
 from cycles._errors import StoreError
 from cycles._journal.journal import Entry
@@ -67,6 +68,12 @@ class Disk:
     def keeps_commit(self, record: Record) -> bool:
         return False  # this disk takes every record
 
+    def put(self, record: Record) -> PutResult:
+        return PutResult.SAVED if self.save(record) else PutResult.FAILED
+
+    def reject(self, record: Record, reason: str) -> None:
+        raise Broken(f"{record.reservation_id} was rejected: {reason}")
+
     def delete(self, record: Record) -> None:
         self.records.pop(Entry(file_name(record.reservation_id)), None)
 
@@ -93,14 +100,17 @@ class Store(MemoryStore):
     def put(self, items: Any) -> Any:
         return self._answered(super().put(items))
 
-    def settle(self, keys: Any) -> None:
-        self._answered(super().settle(keys))
+    def get(self, keys: Any) -> Any:
+        return self._answered(super().get(keys))
 
-    def claim(self, limit: int, claim_ms: int) -> Any:
-        return self._answered(super().claim(limit, claim_ms))
+    def take(self, limit: int, claim_ms: int) -> Any:
+        return self._answered(super().take(limit, claim_ms))
 
-    def list(self, limit: int = 1000) -> Any:
-        return self._answered(super().list(limit))
+    def delete(self, items: Any) -> None:
+        self._answered(super().delete(items))
 
-    def renew(self, keys: Any, claim_ms: int) -> Any:
-        return self._answered(super().renew(keys, claim_ms))
+    def list(self, after: str = "", limit: int = 1_000, kept: Any = None) -> Any:
+        return self._answered(super().list(after, limit, kept))
+
+    def renew(self, items: Any, claim_ms: int) -> Any:
+        return self._answered(super().renew(items, claim_ms))

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 from unittest import mock
 
+from attrs import evolve
+
 from cycles._core.records import Record
 from cycles._errors import StoreError
-from cycles._journal.store import Put
 from cycles._journal.stores.health import StoreHealth
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import StoreJournal
+from cycles._journal.stores.store import Put
 from tests.simulation import fleet
 
 MOST_SEEDS: Final = 3_000
@@ -32,11 +34,11 @@ def puts_nothing_again() -> Any:
     renew = StoreJournal._renew
 
     def without_missing(self: StoreJournal) -> None:
-        put, self._save_in_store = self._save_in_store, lambda *args: True  # type: ignore[method-assign]
+        put, self._put = self._put, lambda *args: True  # type: ignore[method-assign]
         try:
             renew(self)
         finally:
-            self._save_in_store = put  # type: ignore[method-assign]
+            self._put = put  # type: ignore[method-assign]
 
     return mock.patch.object(StoreJournal, "_renew", without_missing)
 
@@ -45,8 +47,9 @@ def ignores_fences() -> Any:
     """A stale owner overwrites the record of the worker that has claimed it."""
     put = MemoryStore.put
 
-    def unfenced(self: MemoryStore, items: Sequence[Put]) -> list[bool]:
-        return put(self, [Put(item.key, item.record, None, item.due_ms) for item in items])
+    def unfenced(self: MemoryStore, items: Sequence[Put]) -> list[str | None]:
+        fences = [None if each is None else each.fence for each in self.get([item.key for item in items])]
+        return put(self, [evolve(item, fence=fence) for item, fence in zip(items, fences, strict=True)])
 
     return mock.patch.object(MemoryStore, "put", unfenced)
 
@@ -72,8 +75,8 @@ def leaves_files_behind() -> Any:
 
 
 def claims_only_at_its_start() -> Any:
-    """A running worker takes over nothing, so that the records of dead ones stay in the store."""
-    return mock.patch.object(StoreJournal, "_move_own", return_value=False)
+    """A worker takes over nothing, so that the records of dead ones stay in the store."""
+    return mock.patch.object(StoreJournal, "claim", return_value=[])
 
 
 def loses_records_in_an_outage() -> Any:
@@ -82,7 +85,7 @@ def loses_records_in_an_outage() -> Any:
     def nowhere(self: StoreJournal, *_: Any) -> bool:
         return True
 
-    return mock.patch.object(StoreJournal, "_save_elsewhere", nowhere)
+    return mock.patch.object(StoreJournal, "_put_elsewhere", nowhere)
 
 
 def sends_events_while_the_store_has_their_commits() -> Any:
@@ -92,18 +95,18 @@ def sends_events_while_the_store_has_their_commits() -> Any:
 
 def counts_no_claims_back() -> Any:
     """The end of an attempt does not reset the count of claims: a healthy record is quarantined as poison."""
-    put = MemoryStore._save
+    put = MemoryStore._put
 
-    def counting(self: MemoryStore, item: Put) -> bool:
+    def counting(self: MemoryStore, item: Put) -> str | None:
         row = self._row(item.key)
-        claims = 9 if row is None or row.claims == 0 else row.claims
-        saved = put(self, item)
+        takes = 9 if row is None or row.takes == 0 else row.takes
+        fence = put(self, item)
         after = self._row(item.key)
-        if saved and after is not None:
-            after.claims = claims
-        return saved
+        if fence is not None and after is not None:
+            after.takes = takes
+        return fence
 
-    return mock.patch.object(MemoryStore, "_save", counting)
+    return mock.patch.object(MemoryStore, "_put", counting)
 
 
 PLANTED: Final[tuple[Callable[[], Any], ...]] = (

@@ -105,7 +105,7 @@ FAULTS: Final = (
     ),
     Fault(
         "records of an earlier process are not found",
-        "cycles/_journal/file_store.py",
+        "cycles/_journal/record_files.py",
         '        entries = {name for name in names if name.endswith(".json")}',
         "        entries: set[str] = set()",
     ),
@@ -168,7 +168,7 @@ FAULTS: Final = (
     ),
     Fault(
         "a rejected amount is not kept",
-        "cycles/_journal/file_store.py",
+        "cycles/_journal/record_files.py",
         '            self._keep_rejected(name, {"reason": reason, "record": json.loads(self.read(name))})\n'
         "            self._claimed",
         "            self._claimed",
@@ -294,7 +294,7 @@ FAULTS: Final = (
     ),
     Fault(
         "a file that is no record is deleted",
-        "cycles/_journal/file_store.py",
+        "cycles/_journal/record_files.py",
         "        self._calls.call(self.locate(), lambda _: os.replace(source, target))",
         "        os.unlink(self.path(name))",
     ),

@@ -31,7 +31,11 @@ def scanned(client: cycles.Cycles) -> cycles.Cycles:
 
 def records(store: MemoryStore) -> list[Any]:
     """Return the records of all partitions."""
-    return [decode(row.record) for row in store._tables.rows.values() if row.kept is None]
+    return [
+        decode(row.record)
+        for row in store._tables.rows.values()
+        if row.kept is None and decode(row.record).settled is None
+    ]
 
 
 def shared(client: cycles.Cycles) -> Any:

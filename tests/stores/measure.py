@@ -21,7 +21,7 @@ from attrs import frozen
 
 import cycles
 from cycles._journal.open_journal import open_store
-from cycles._journal.store import JournalStore, Put
+from cycles._journal.stores.store import JournalStore, Put
 from tests.stores import servers
 
 KEY: Final = "cyc_live_key_of_the_measurement"
@@ -120,8 +120,8 @@ def batches(store: JournalStore, name: str) -> Row:
     puts = [Put(key, RECORD, None, 30_000) for key in keys(BATCH, name)]
     for _ in range(ROUNDS * 20):
         began = time.process_time()
-        store.put(puts)
-        store.settle([put.key for put in puts])
+        fences = store.put(puts)
+        store.delete([(put.key, fence or "") for put, fence in zip(puts, fences, strict=True)])
         found.append((time.process_time() - began) / BATCH * 1e6)
     return Row(f"batches of {BATCH}, {name}, CPU a record, us", statistics.median(found), 50)
 
@@ -144,7 +144,7 @@ def puts_per_second(made: cycles.Cycles, name: str) -> Row:
         thread.join()
     seconds = time.perf_counter() - began
     for each in own.values():
-        journal._store.settle(each)
+        journal._store.delete([(found.key, found.fence) for found in journal._store.get(each) if found is not None])
     return Row(f"puts a second, {name}, {THREADS} threads", THREADS * count / seconds, 3_000, at_least=True)
 
 

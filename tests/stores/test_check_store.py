@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import hashlib
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -9,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
-from cycles._journal.file_store import FileStore
-from cycles._journal.store import Claimed, JournalStore, Put
 from cycles._journal.stores.check import check_store
+from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.memory import MemoryStore
+from cycles._journal.stores.store import JournalStore, Put, Stored
 from tests.stores.servers import POSTGRES, REDIS
 
 
@@ -31,11 +34,11 @@ def made(url: str, durability: Any = "process") -> Callable[[], JournalStore]:
 
 def test_the_memory_store_passes() -> None:
     shared = MemoryStore()
-    assert len(check_store(lambda: shared.bind("p"))) == 11
+    assert len(check_store(lambda: shared.bind("p"))) == 13
 
 
 def test_the_file_store_passes(tmp_path: Path) -> None:
-    assert len(check_store(lambda: FileStore(tmp_path, lambda: "p", sync=False), exclusive_claims=False)) == 7
+    assert len(check_store(lambda: FileStore(tmp_path, lambda: "p", sync=False), exclusive_claims=False)) == 9
 
 
 @pytest.mark.parametrize("durability", ["process", "disk"])
@@ -44,7 +47,7 @@ def test_the_stores_of_a_fleet_pass(variable: str, durability: str) -> None:
     url = os.environ.get(variable)
     if not url:
         pytest.skip(f"{variable} is not set: make test-stores starts the server")
-    assert len(check_store(made(url, durability))) == 11
+    assert len(check_store(made(url, durability))) == 13
 
 
 class _Broken(MemoryStore):
@@ -56,50 +59,112 @@ class _Broken(MemoryStore):
 
 
 class _Reencodes(_Broken):
-    def put(self, items: Sequence[Put]) -> list[bool]:
-        return super().put([Put(item.key, item.record.strip(), item.fence, item.due_ms) for item in items])
+    def put(self, items: Sequence[Put]) -> list[str | None]:
+        return super().put([evolve(item, record=item.record.strip()) for item in items])
 
 
 class _IgnoresFences(_Broken):
-    def put(self, items: Sequence[Put]) -> list[bool]:
-        return super().put([Put(item.key, item.record, None, item.due_ms) for item in items])
+    def put(self, items: Sequence[Put]) -> list[str | None]:
+        found = self.get([item.key for item in items])
+        fences = [None if stored is None else stored.fence for stored in found]
+        return super().put([evolve(item, fence=fence) for item, fence in zip(items, fences, strict=True)])
 
 
-class _ForgetsToSettle(_Broken):
-    def settle(self, keys: Sequence[str]) -> None:
-        super().settle(keys[:1])
+class _ReplacesWithoutFence(_IgnoresFences):
+    def put(self, items: Sequence[Put]) -> list[str | None]:
+        return [*map(self._one, items)]
+
+    def _one(self, item: Put) -> str | None:
+        (result,) = super().put([item]) if item.fence is None else MemoryStore.put(self, [item])
+        return result
+
+
+class _UsesFencesAgain(_Broken):
+    """Its fences are digests of the bytes."""
+
+    def put(self, items: Sequence[Put]) -> list[str | None]:
+        results = super().put(items)
+        for item, fence in zip(items, results, strict=True):
+            if fence is not None:
+                self._tables.rows[self._partition, item.key].fence = hashlib.sha256(item.record).hexdigest()
+        stored = self.get([item.key for item in items])
+        return [each.fence if fence and each else None for fence, each in zip(results, stored, strict=True)]
+
+
+class _DeletesWithoutFence(_Broken):
+    def delete(self, items: Sequence[tuple[str, str]]) -> None:
+        found = self.get([key for key, _ in items])
+        super().delete([(each.key, each.fence) for each in found if each is not None])
+
+
+class _DeletesOne(_Broken):
+    def delete(self, items: Sequence[tuple[str, str]]) -> None:
+        super().delete(items[1:])
 
 
 class _RenewsNothing(_Broken):
-    def renew(self, keys: Sequence[str], claim_ms: int) -> list[str]:
+    def renew(self, items: Sequence[tuple[str, str]], claim_ms: int) -> list[str]:
         return []
 
 
-class _ClaimsTwice(_Broken):
-    def claim(self, limit: int, claim_ms: int) -> list[Claimed]:
-        return super().claim(limit, 0)
+class _GetsAPage(_Broken):
+    def get(self, keys: Sequence[str]) -> list[Stored | None]:
+        return [*super().get(keys[:20]), *[None for _ in keys[20:]]]
 
 
-class _ClaimsTooEarly(_Broken):
-    def put(self, items: Sequence[Put]) -> list[bool]:
-        return super().put([Put(item.key, item.record, item.fence, 0) for item in items])
+class _ListsEverything(_Broken):
+    def list(self, after: str = "", limit: int = 1_000, kept: Any = None) -> builtins.list[Stored]:
+        return super().list(after, 10_000, kept)
 
 
-class _KeepsNothing(_Broken):
-    def reject(self, key: str, reason: str) -> None:
-        self.settle([key])
+class _TakesTwice(_Broken):
+    def take(self, limit: int, claim_ms: int) -> builtins.list[Stored]:
+        return super().take(limit, 0)
+
+
+class _TakesTooEarly(_Broken):
+    def put(self, items: Sequence[Put]) -> builtins.list[str | None]:
+        return super().put([evolve(item, due_ms=0) for item in items])
+
+
+class _TakesKeptRecords(_Broken):
+    def put(self, items: Sequence[Put]) -> builtins.list[str | None]:
+        return super().put([evolve(item, kept=None) for item in items])
+
+
+class _KeepsTheFence(_Broken):
+    def take(self, limit: int, claim_ms: int) -> builtins.list[Stored]:
+        before = {key: row.fence for (_, key), row in self._tables.rows.items()}
+        taken = super().take(limit, claim_ms)
+        for each in taken:
+            self._tables.rows[self._partition, each.key].fence = before[each.key]
+        return [evolve(each, fence=before[each.key]) for each in taken]
+
+
+class _NeverQuarantines(_Broken):
+    def take(self, limit: int, claim_ms: int) -> builtins.list[Stored]:
+        for row in self._tables.rows.values():
+            row.takes = 0
+        return super().take(limit, claim_ms)
 
 
 @pytest.mark.parametrize(
     ("broken", "rule"),
     [
         (_Reencodes, "bytes of a record unchanged"),
-        (_IgnoresFences, "put returns False"),
-        (_ForgetsToSettle, "settle deletes"),
+        (_IgnoresFences, "put returns None"),
+        (_ReplacesWithoutFence, "put returns None if the store has a record"),
+        (_UsesFencesAgain, "fence is not used again|over the fence of a deleted record|old fence|new fence"),
+        (_DeletesWithoutFence, "delete with another fence deletes nothing"),
+        (_DeletesOne, "delete with the fence of a record deletes it|deleted record"),
         (_RenewsNothing, "renew returns the keys"),
-        (_ClaimsTwice, "not claimed again"),
-        (_ClaimsTooEarly, "not due"),
-        (_KeepsNothing, "kept returns rejected"),
+        (_GetsAPage, "get returns records in the order"),
+        (_ListsEverything, "no more than its limit"),
+        (_TakesTwice, "not taken again"),
+        (_TakesTooEarly, "not due"),
+        (_TakesKeptRecords, "take returns no kept record"),
+        (_KeepsTheFence, "a new fence"),
+        (_NeverQuarantines, "poison record"),
     ],
 )
 def test_a_broken_store_fails(broken: type[_Broken], rule: str) -> None:

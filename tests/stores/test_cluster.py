@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._journal.store import Put
 from cycles._journal.stores.redis import RedisStore
+from cycles._journal.stores.store import Put
 from cycles.journal import check_store
 from tests.stores import servers
 from tests.stores.servers import PASSWORD, REDIS
@@ -80,8 +80,8 @@ def test_a_cluster_passes_the_checks_of_a_store(cluster: Any, durability: Any) -
     used = set()
     for number in range(8):
         partition = f"{durability}-{number}"
-        assert len(check_store(partial(RedisStore, cluster, partition=partition, durability=durability))) == 11
-        used.add(cluster.get_node_from_key(f"cycles:j1:{{{partition}}}:records").name)
+        assert len(check_store(partial(RedisStore, cluster, partition=partition, durability=durability))) == 13
+        used.add(cluster.get_node_from_key(f"cycles:j2:{{{partition}}}:records").name)
     assert len(used) == NODES
 
 
@@ -91,13 +91,13 @@ def test_a_put_fails_in_time_if_the_cluster_has_too_few_replicas(cluster: Any) -
     with pytest.raises(cycles.StoreError, match="too few copies"):
         store.put([Put("0" * 64, b"{}")])
     assert time.monotonic() - began < 60.0  # without a limit it would wait for ever
-    store.discard("0" * 64)
+    store.delete([(each.key, each.fence) for each in store.list()])
 
 
 def test_a_node_that_does_not_have_the_keys_is_a_store_error(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As while a slot moves to another node: the next operation asks the cluster where the keys are."""
     store = RedisStore(cluster, durability="disk")
-    own = cluster.get_node_from_key("cycles:j1:{default}:records")
+    own = cluster.get_node_from_key("cycles:j2:{default}:records")
     other = next(node for node in cluster.get_primaries() if node.name != own.name)
     asked: list[object] = []
     monkeypatch.setattr(cluster.nodes_manager, "initialize", lambda: asked.append("nodes"))
@@ -106,13 +106,14 @@ def test_a_node_that_does_not_have_the_keys_is_a_store_error(cluster: Any, monke
         with pytest.raises(cycles.StoreError, match="Moved"):
             store.put([Put("0" * 64, b"{}")])
     assert asked == ["nodes"]
-    assert store.put([Put("0" * 64, b"{}")]) == [True]
-    store.discard("0" * 64)
+    (fence,) = store.put([Put("0" * 64, b"{}")])
+    assert fence is not None
+    store.delete([("0" * 64, fence)])
 
 
 def test_the_configuration_of_the_own_node_is_checked(cluster: Any) -> None:
     assert RedisStore(cluster).problems() == []
-    node = cluster.get_redis_connection(cluster.get_node_from_key("cycles:j1:{default}:records"))
+    node = cluster.get_redis_connection(cluster.get_node_from_key("cycles:j2:{default}:records"))
     node.config_set("appendonly", "no")
     try:
         (problem,) = RedisStore(cluster).problems()

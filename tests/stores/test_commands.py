@@ -15,9 +15,9 @@ from attrs import evolve
 import cycles
 from cycles._core.records import Record, encode, file_name, partition
 from cycles._journal import by_hand, open_journal, store_inspection
-from cycles._journal.store import Kept, Put
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import key_of
+from cycles._journal.stores.store import Put, settled_by_hand, with_reason
 from cycles.journal.__main__ import main
 
 STORE = "redis://:secret@store.test:6379/0"
@@ -75,6 +75,13 @@ def fill(store: MemoryStore, url: str, *numbers: int) -> None:
     bound(store, url).put([Put(key_of(each.reservation_id), encode(each), None, 0) for each in records])
 
 
+def reject(store: MemoryStore, reservation_id: str, reason: str) -> None:
+    """Keep a record as a client does whose amount the server has rejected."""
+    (stored,) = store.get([key_of(reservation_id)])
+    assert stored is not None
+    store.put([Put(stored.key, with_reason(stored.record, reason), stored.fence, 0, "rejected")])
+
+
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     capsys.readouterr()
     try:
@@ -89,7 +96,7 @@ def test_the_records_of_the_store_are_listed_without_a_claim(
     store: MemoryStore, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(store, url, 3, 4)
-    bound(store, url).reject(key_of("event:k4"), "may_be_charged")
+    reject(bound(store, url), "event:k4", "may_be_charged")
     status, out = run(capsys, "list", "--json")
     (entry,) = json.loads(out)["records"]
     assert status == 0
@@ -98,7 +105,8 @@ def test_the_records_of_the_store_are_listed_without_a_claim(
     _, out = run(capsys, "list", "--rejected", "--json")
     (entry,) = json.loads(out)["records"]
     assert (entry["reservation_id"], entry["reason"]) == ("event:k4", "may_be_charged")
-    assert [stored.fence for stored in bound(store, url).list()] == [0]
+    (stored,) = bound(store, url).list()
+    assert [each.key for each in bound(store, url).take(9, 0)] == [stored.key], "it is due still"
     assert "secret" not in out
     _, out = run(capsys, "export")
     exported = {json.loads(line)["record"]["reservation_id"] for line in out.splitlines()}
@@ -119,8 +127,8 @@ def test_a_poison_record_is_retried_with_no_claims_counted(
 ) -> None:
     fill(store, url, 3)
     for _ in range(11):
-        bound(store, url).claim(16, 0)
-    assert [kept.state for kept in bound(store, url).kept()] == ["quarantined"]
+        bound(store, url).take(16, 0)
+    assert [kept.key for kept in bound(store, url).list("", 10, "quarantined")] == [key_of("event:k3")]
     status, out = run(capsys, "retry", "event:k3", "--yes")
     assert (status, server.spent("tenant:acme")) == (0, cycles.tokens(3)), out
 
@@ -129,11 +137,12 @@ def test_a_rejected_amount_is_sent_as_an_event(
     store: MemoryStore, url: str, server: cycles.EmbeddedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(store, url, 3)
-    bound(store, url).reject(key_of("event:k3"), "BUDGET_EXCEEDED")
+    reject(bound(store, url), "event:k3", "BUDGET_EXCEEDED")
     assert run(capsys, "retry", "event:k3", "--yes")[0] != 0
     status, out = run(capsys, "retry", "event:k3", "--as-event", "--yes")
     assert (status, server.spent("tenant:acme")) == (0, cycles.tokens(3)), out
-    assert bound(store, url).list() == []
+    assert bound(store, url).list("", 10, "rejected") == []
+    assert "no unsettled record" in run(capsys, "list")[1]
     assert "BUDGET_EXCEEDED (settled by hand)" in run(capsys, "list", "--rejected")[1]
     status, out = run(capsys, "retry", "event:k3", "--as-event", "--yes")
     assert (status, "settled by hand already" in out, server.spent("tenant:acme")) == (2, True, cycles.tokens(3)), out
@@ -144,17 +153,18 @@ def test_an_amount_that_was_settled_by_hand_is_deleted_after_30_days(
 ) -> None:
     record = an_event(url, 3, recorded_at_ms=2_000_000_000_000)
     key, settled_at_ms = key_of(record.reservation_id), 2_000_000_000_000
-    bound(store, url).keep_settled(Kept(key, encode(record), "BUDGET_FROZEN", "rejected", 0, settled_at_ms))
+    monkeypatch.setattr(time, "time_ns", lambda: settled_at_ms * 1_000_000)
+    bound(store, url).put([settled_by_hand(key, encode(evolve(record, rejected="BUDGET_FROZEN")), 0)])
     fill(store, url, 4)
-    bound(store, url).reject(key_of("event:k4"), "BUDGET_FROZEN")
+    reject(bound(store, url), "event:k4", "BUDGET_FROZEN")
     left = []
-    for age_ms in (30 * 86_400_000, 30 * 86_400_000 + 1):
+    for age_ms in (30 * 86_400_000 - 1, 30 * 86_400_000):
         moment = (settled_at_ms + age_ms) * 1_000_000
         monkeypatch.setattr(time, "time_ns", lambda moment=moment: moment)
         with cycles.Cycles() as client:
             client.flush(1.0)
-        left.append({kept.key for kept in bound(store, url).kept()})
-    assert left == [{key, key_of("event:k4")}, {key_of("event:k4")}]
+        left.append({*bound(store, url).list(), *bound(store, url).list("", 10, "rejected")})
+    assert [{each.key for each in found} for found in left] == [{key, key_of("event:k4")}, {key_of("event:k4")}]
 
 
 def test_a_record_is_discarded(store: MemoryStore, url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,7 +173,7 @@ def test_a_record_is_discarded(store: MemoryStore, url: str, capsys: pytest.Capt
     assert (status, f"kept as quarantined in {SHOWN}" in out) == (0, True)
     assert bound(store, url).list() == []
     run(capsys, "discard", "event:k3", "--yes")
-    assert bound(store, url).kept() == []
+    assert bound(store, url).list("", 10, "quarantined") == []
 
 
 def test_records_move_between_files_and_store_with_the_same_bytes(
@@ -190,12 +200,15 @@ def test_a_rejected_amount_that_is_settled_stays_settled_when_it_moves(
 ) -> None:
     record = an_event(url, 3)
     key = key_of(record.reservation_id)
-    bound(store, url).keep_settled(Kept(key, encode(record), "BUDGET_FROZEN", "rejected", 0, 7))
+    bound(store, url).put([settled_by_hand(key, encode(evolve(record, rejected="BUDGET_FROZEN")), 0)])
+    (before,) = bound(store, url).list()
     assert run(capsys, "move", STORE, str(tmp_path / "files"))[0] == 0
-    assert bound(store, url).kept() == []
+    assert bound(store, url).list() == []
     assert "BUDGET_FROZEN (settled by hand)" in run(capsys, "list", "--rejected")[1]
     assert run(capsys, "move", str(tmp_path / "files"), STORE)[0] == 0
-    assert [(kept.key, kept.settled_at_ms) for kept in bound(store, url).kept()] == [(key, 7)]
+    (after,) = bound(store, url).list()
+    assert (after.key, after.record) == (key, before.record)
+    assert abs(after.due_ms - before.due_ms) < 86_400_000, "it stays for 30 days after it was settled"
 
 
 def test_a_record_stays_if_the_store_has_another_one_under_its_key(
@@ -248,7 +261,7 @@ def test_settling_says_that_the_store_does_not_respond(
     def fails(*_: Any) -> Any:
         raise cycles.StoreError("no connection; check the store")
 
-    for method in ("put", "settle", "claim", "renew", "list", "kept", "remove_settled"):
+    for method in ("put", "get", "take", "renew", "delete", "list"):
         monkeypatch.setattr(MemoryStore, method, fails)
     status, out = run(capsys, "retry", "--yes")
     assert (status, "0 settled, 0 pending" in out, "no connection; check the store" in out) == (2, True, True), out

@@ -126,7 +126,7 @@ def empty(url: str) -> None:
         import psycopg
 
         with psycopg.connect(url) as connection:
-            connection.execute("truncate cycles_journal")
+            connection.execute("truncate cycles_journal_j2")
 
 
 @pytest.mark.parametrize("settled_before", [True, False], ids=["before it resumes", "after it resumes"])
@@ -142,7 +142,7 @@ def test_a_suspended_worker_whose_claims_another_one_has_taken(
             assert worker.stdout.readline() == "pending\n"
             worker.send_signal(signal.SIGSTOP)
             survivor = make(url, base_url=address)
-            until(lambda: [each.fence for each in stored(survivor)] == [1, 1, 1])
+            until(lambda: len(survivor.pending()) == 3)
             if settled_before:
                 server.faults.clear()
                 until(lambda: spent(server) == 9)
@@ -234,7 +234,7 @@ def test_tenants_on_one_store_never_see_each_others_records(url: str, tmp_path: 
     assert stored(clients[1]) == []
     (left,) = stored(clients[0])
     until(lambda: left.due_ms < time.time_ns() // 1_000_000 - 1_000)  # the other one had time to claim it
-    assert [each.fence for each in stored(clients[0])] == [0]
+    assert [each.fence for each in stored(clients[0])] == [left.fence]
     assert [ledger.spent(f"tenant:{name}").amount for name, ledger in zip(names, ledgers, strict=True)] == [0, 0]
     for client in clients:
         client.close()

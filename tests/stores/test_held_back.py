@@ -49,7 +49,7 @@ def test_an_event_waits_until_the_store_takes_it(
     guard = client.reserve(FIVE, action=ACTION).acquire()
     put = store.put
 
-    def put_and_fail(items: Any) -> list[bool]:
+    def put_and_fail(items: Any) -> list[str | None]:
         result = put(items)
         store.fails = "it is down"
         if is_lost:
@@ -116,22 +116,22 @@ def test_what_changes_while_an_outage_is_cleaned_up_does_not_go_back(
     journal = shared(worker())
     one, two = a_record("one", "key-1"), a_record("two", "key-2")
     store.fails = "it is down"
-    journal.save(one)
-    journal.save(two)
+    journal.put(one)
+    journal.put(two)
     store.fails = None
     until(lambda: not journal._health.is_open)
-    save, moved = journal._save_in_store, []
+    save, moved = journal._put, []
 
-    def save_and_change(key: str, raw: bytes, fence: int | None, due_ms: int) -> bool:
+    def save_and_change(key: str, *words: Any) -> bool:
         moved.append(key)
         if moved == [key_of("one")] and is_settled:
             journal.delete(two)
             journal.settle_finished()
         elif moved == [key_of("one")]:
-            journal.save(two.to_event_mode(5_000))
-        return bool(save(key, raw, fence, due_ms))
+            journal.put(two.to_event_mode(5_000))
+        return bool(save(key, *words))
 
-    monkeypatch.setattr(journal, "_save_in_store", save_and_change)
+    monkeypatch.setattr(journal, "_put", save_and_change)
     journal.tick(0)
     kept = {record.reservation_id: record.mode for record in records(store)}
     assert kept == {"one": "commit"} | ({} if is_settled else {"two": "event"})

@@ -20,8 +20,8 @@ import pytest
 
 import cycles
 from cycles._core.records import Record, encode
-from cycles._journal.store import Put
 from cycles._journal.stores.shared import key_of
+from cycles._journal.stores.store import Put
 from tests.stores import servers
 from tests.stores.servers import PASSWORD, POSTGRES, REDIS
 from tests.support.waiting import until
@@ -94,7 +94,7 @@ def test_an_emptied_store_gets_its_records_again(
     client = worker(journal_claim_ms=1_000)
     leave_pending(client, server)
     (stored,) = store_of(client).list()
-    store_of(client).discard(stored.key)
+    store_of(client).delete([(stored.key, stored.fence)])
     until(lambda: [each.record for each in store_of(client).list()] == [stored.record])
 
 

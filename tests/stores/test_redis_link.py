@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from cycles._errors import StoreError
-from cycles._journal.store import Put
 from cycles._journal.stores.redis import RedisStore
+from cycles._journal.stores.store import Put
 from tests.stores.servers import REDIS
 from tests.support.waiting import until
 
@@ -37,7 +37,7 @@ def operator() -> Iterator[Any]:
         yield client
 
 
-def item(number: int, fence: int | None = None) -> Put:
+def item(number: int, fence: str | None = None) -> Put:
     return Put(hashlib.sha256(str(number).encode()).hexdigest(), b"record", fence, 60_000)
 
 
@@ -57,15 +57,16 @@ def count_of_uses(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> list[in
 def test_puts_keep_one_connection(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put([item(0)])
     uses = count_of_uses(store, monkeypatch)
-    assert [store.put([item(number)]) for number in range(10)] == [[True]] * 10
+    assert [store.put([item(number)]) for number in range(1, 11)].count([None]) == 0
     assert uses == []
-    assert len(store.list()) == 10
+    assert len(store.list()) == 11
 
 
 def test_a_connection_that_the_server_closed_while_idle_loses_no_put(store: RedisStore, operator: Any) -> None:
     store.put([item(0)])
     operator.client_kill_filter(_type="normal")  # not the connection of the operator itself
-    assert store.put([item(1), item(1, fence=7)]) == [True, False]
+    first, second = store.put([item(1), item(1, "another")])
+    assert (first is not None, second) == (True, None)
     assert len(store.list()) == 2
 
 
@@ -76,7 +77,7 @@ def test_a_connection_that_is_lost_later_fails_the_put_and_is_made_again(store: 
     operator.client_kill_filter(_type="normal")
     with pytest.raises(StoreError, match="the operation put of Redis failed: ConnectionError"):
         store.put([item(1)])
-    assert store.put([item(1)]) == [True]
+    assert store.put([item(1)]) != [None]
 
 
 def test_a_late_response_is_not_that_of_the_next_put(store: RedisStore, operator: Any) -> None:
@@ -85,26 +86,26 @@ def test_a_late_response_is_not_that_of_the_next_put(store: RedisStore, operator
     operator.client_pause(600_000, all=False)  # writes wait
     try:
         with pytest.raises(StoreError, match="the operation put of Redis failed: TimeoutError"):
-            store.put([item(0, fence=7)])  # its response, when it comes, is False
+            store.put([item(0, "another")])  # its response, when it comes, is None
     finally:
         operator.client_unpause()
-    assert store.put([item(1)]) == [True]
+    assert store.put([item(1)]) != [None]
 
 
 def test_a_script_that_redis_forgot_is_loaded_again(store: RedisStore, operator: Any) -> None:
     store.put([item(0)])
     operator.script_flush()
-    assert store.put([item(1)]) == [True]
+    assert store.put([item(1)]) != [None]
 
 
 def test_a_second_thread_does_not_wait_for_the_connection(store: RedisStore) -> None:
     store.put([item(0)])
-    done: list[bool] = []
+    done: list[str | None] = []
     with store._link._lock:  # type: ignore[union-attr]
         thread = threading.Thread(target=lambda: done.extend(store.put([item(1)])))
         thread.start()
         thread.join(20.0)
-    assert done == [True]
+    assert done not in ([], [None])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -116,11 +117,11 @@ def test_a_child_process_makes_its_own_connection(store: RedisStore, operator: A
         status = 1
         try:
             saved = store.put([item(1)])
-            status = int(saved != [True] or store._link._own is parents)  # type: ignore[union-attr]
+            status = int(saved == [None] or store._link._own is parents)  # type: ignore[union-attr]
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
-    assert store.put([item(2)]) == [True]
+    assert store.put([item(2)]) != [None]
     assert len(store.list()) == 3
 
 

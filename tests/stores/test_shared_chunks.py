@@ -13,8 +13,8 @@ import pytest
 import cycles
 from cycles._drivers.checkpoints import Checkpoints
 from cycles._journal.files.locked_file import is_supported
-from cycles._journal.store import Put
 from cycles._journal.stores.memory import MemoryStore
+from cycles._journal.stores.store import Put
 from tests.stores.kit import ACTION, StoreClock, records, shared, spent, tick
 from tests.stores.test_pools import checkpoint, sums
 from tests.support.waiting import until

@@ -13,7 +13,7 @@ from typing import Final
 from attrs import define, field
 
 from cycles._errors import StoreError
-from cycles._journal.store import JournalStore, Put
+from cycles._journal.stores.store import JournalStore, Put
 
 LARGEST_BATCH: Final = 64
 
@@ -23,7 +23,7 @@ class _Waiter:
     items: Sequence[Put]
     woken: threading.Event = field(factory=threading.Event)
     leads: bool = False  # woken to put the next batch, its own items included
-    results: list[bool] | None = None
+    results: list[str | None] | None = None
     error: StoreError | None = None
 
 
@@ -42,7 +42,7 @@ class Combiner:
         self._busy = False
         self._waiting: list[_Waiter] = []
 
-    def put(self, items: Sequence[Put]) -> list[bool]:
+    def put(self, items: Sequence[Put]) -> list[str | None]:
         """Put items, alone or together with those of other threads.
 
         Raises:
@@ -61,7 +61,7 @@ class Combiner:
                 self._hand_over()
         return self._wait(waiter)
 
-    def _wait(self, waiter: _Waiter) -> list[bool]:
+    def _wait(self, waiter: _Waiter) -> list[str | None]:
         if not waiter.woken.wait(self._timeout_s):
             with self._lock:
                 if waiter in self._waiting:
@@ -85,7 +85,7 @@ class Combiner:
                 batch.append(self._waiting.pop(0))
                 size += len(batch[-1].items)
         error: StoreError | None = StoreError("the put was interrupted; its outcome is unknown")
-        results: list[bool] = []
+        results: list[str | None] = []
         try:
             results = self._store.put([item for waiter in batch for item in waiter.items])
             error = None

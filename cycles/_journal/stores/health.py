@@ -11,7 +11,7 @@ from cycles._config import JournalOutage
 from cycles._core.circuit_breaker import CircuitBreaker
 from cycles._errors import JournalUnavailableError, StoreError
 from cycles._journal.journal import JournalIssue
-from cycles._journal.store import JournalStore, OperatedStore
+from cycles._journal.stores.store import CheckedStore, JournalStore
 
 _PLACES: Final = {"memory": "in memory", "disk": "in local files", "refuse": "in local files"}
 
@@ -80,7 +80,7 @@ class StoreHealth:
 
     def report_problems(self, store: JournalStore) -> None:
         """Report what in the configuration of the store can lose records."""
-        if not isinstance(store, OperatedStore):
+        if not isinstance(store, CheckedStore):
             return
         try:
             problems = store.problems()

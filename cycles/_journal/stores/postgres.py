@@ -1,7 +1,8 @@
 """`PostgresStore`: the records of a fleet in one table of PostgreSQL 12 or later. See `docs/fleets.md#postgresql`.
 
-Each operation is one statement, on the server's clock. The table `cycles_journal` is made at the first use if the role
-may; `create=False` leaves that to you.
+Each operation is one transaction, on the server's clock. The table `cycles_journal_j2` is made at the first use if the
+role may; `create=False` leaves that to you. Records of the table `cycles_journal`, which earlier versions wrote, are
+moved by the first client that starts.
 """
 
 # The statements are made of names of this file only; values are parameters.
@@ -16,82 +17,78 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from cycles._config import Durability
 from cycles._errors import ConfigurationError, StoreError
-from cycles._journal.store import POISON_CLAIMS, POISON_REASON, Claimed, Kept, Put, Stored
+from cycles._journal.record_files import SETTLED_KEPT_MS
 from cycles._journal.stores.postgres_link import LinkError, PostgresLink, Row
+from cycles._journal.stores.store import (
+    PAGE,
+    POISON_TAKES,
+    KeptState,
+    Owned,
+    Put,
+    Stored,
+    new_fence,
+)
 from cycles._version import readable
 
 DDL: Final = (
-    """create table if not exists cycles_journal (
-  partition text, key text, record text not null, due timestamptz not null, fence bigint not null default 0,
-  claims int not null default 0, recorded_at timestamptz not null default now(), quarantined text, rejected text,
-  primary key (partition, key))""",
-    """create index if not exists cycles_journal_due on cycles_journal (partition, due)
-  where quarantined is null and rejected is null""",
+    """create table if not exists cycles_journal_j2 (
+  partition text, key text, record text not null, fence text not null, due timestamptz not null,
+  takes int not null default 0, kept text not null default '', primary key (partition, key))""",
+    "create index if not exists cycles_journal_j2_due on cycles_journal_j2 (partition, due) where kept = ''",
+    "create index if not exists cycles_journal_j2_list on cycles_journal_j2 (partition, kept, key)",
 )
-"""What makes the table, for those who make it themselves."""
+"""What makes the table, for those who make it themselves. `kept` is empty, `rejected` or `quarantined`."""
 
-_LIVE: Final = "quarantined is null and rejected is null"
+_ITEMS: Final = """select * from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
+  as t(key, record, fence, new, due_ms, kept)"""
 _LATER: Final = "clock_timestamp() + {} * interval '1 millisecond'"
-_PUT: Final = f"""
-with items as (
-  select * from unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[]) as t(key, record, fence, due_ms)
-), updated as (
-  update cycles_journal j set record = i.record, due = {_LATER.format("i.due_ms")}, claims = 0 from items i
-  where j.partition = $1::text and j.key = i.key and i.fence is not null and j.fence = i.fence and {_LIVE}
-  returning j.key
-), inserted as (
-  insert into cycles_journal as j (partition, key, record, due)
-  select $1::text, key, record, {_LATER.format("due_ms")} from items where fence is null order by key
-  on conflict (partition, key) do update
-  set record = excluded.record, due = excluded.due, claims = 0, quarantined = null, rejected = null
-  returning j.key
-) select key from updated union all select key from inserted"""
-_PUT_NEW: Final = f"""
-insert into cycles_journal as j (partition, key, record, due)
-select $1::text, key, record, {_LATER.format("due_ms")}
-from unnest($2::text[], $3::text[], $4::bigint[]) as t(key, record, due_ms) order by key
-on conflict (partition, key) do update
-set record = excluded.record, due = excluded.due, claims = 0, quarantined = null, rejected = null returning j.key"""
-_LATER_ONE: Final = _LATER.format("$4::bigint")
-_PUT_ONE: Final = f"""
-insert into cycles_journal as j (partition, key, record, due) values ($1::text, $2::text, $3::text, {_LATER_ONE})
-on conflict (partition, key) do update
-set record = excluded.record, due = excluded.due, claims = 0, quarantined = null, rejected = null returning j.key"""
-_UPDATE_ONE: Final = f"""
-update cycles_journal set record = $3::text, due = {_LATER_ONE}, claims = 0
-where partition = $1::text and key = $2::text and fence = $5::bigint and {_LIVE} returning key"""
-_SETTLE: Final = f"delete from cycles_journal where partition = $1::text and key = any($2::text[]) and {_LIVE}"
-_CLAIM: Final = f"""
-with due as (
-  select partition, key from cycles_journal where partition = $1::text and due <= clock_timestamp() and {_LIVE}
+_DUE: Final = "floor(extract(epoch from due) * 1000)::bigint"
+_STORED: Final = f"key, record, fence, {_DUE}, kept"
+_PUT_NEW: Final = f"""insert into cycles_journal_j2 as j (partition, key, record, fence, due, kept)
+select $1::text, key, record, new, {_LATER.format("due_ms")}, kept from ({_ITEMS}) i where fence is null order by key
+on conflict (partition, key) do nothing returning j.key"""
+_PUT: Final = f"""with changed as (
+  update cycles_journal_j2 j
+  set record = i.record, fence = i.new, due = {_LATER.format("i.due_ms")}, takes = 0, kept = i.kept from ({_ITEMS}) i
+  where j.partition = $1::text and j.key = i.key and j.fence = i.fence returning j.key
+), added as ({_PUT_NEW}) select key from changed union all select key from added"""
+_GET: Final = f"select {_STORED} from cycles_journal_j2 where partition = $1::text and key = any($2::text[])"
+_TAKE: Final = f"""with ready as (
+  select key from cycles_journal_j2 where partition = $1::text and kept = '' and due <= clock_timestamp()
   order by due limit $2::int for update skip locked
 )
-update cycles_journal j set due = {_LATER.format("$3::bigint")}, fence = j.fence + 1, claims = j.claims + 1,
-  quarantined = case when j.claims >= {POISON_CLAIMS} then '{POISON_REASON}' end
-from due d where j.partition = d.partition and j.key = d.key
-returning j.key, j.record, j.fence, j.quarantined"""
-_RENEW: Final = f"""
-with own as (
-  update cycles_journal set due = {_LATER.format("$3::bigint")}
-  where partition = $1::text and key = any($2::text[]) and {_LIVE} returning key
+update cycles_journal_j2 j set fence = $4::text || left(j.key, 16), takes = j.takes + 1,
+  due = {_LATER.format("$3::bigint")}, kept = case when j.takes >= {POISON_TAKES} then 'quarantined' else '' end
+from ready r where j.partition = $1::text and j.key = r.key
+returning j.key, j.record, j.fence, {_DUE.replace("due", "j.due")}, j.kept"""
+_OWNED: Final = "select * from unnest($2::text[], $3::text[]) as t(key, fence)"
+_RENEW: Final = f"""with own as (
+  update cycles_journal_j2 j set due = {_LATER.format("$4::bigint")} from ({_OWNED}) o
+  where j.partition = $1::text and j.key = o.key and j.fence = o.fence returning j.key
 )
-select k from unnest($2::text[]) as k where k not in (select key from own)
-  and not exists (select 1 from cycles_journal j where j.partition = $1::text and j.key = k)"""
-_LIST: Final = f"""select key, record, floor(extract(epoch from due) * 1000)::bigint, fence from cycles_journal
-where partition = $1::text and {_LIVE} order by due limit $2::int"""
-_GET: Final = f"""select key, record, floor(extract(epoch from due) * 1000)::bigint, fence from cycles_journal
-where partition = $1::text and key = any($2::text[]) and {_LIVE}"""
-_SETTLED_CLAIMS: Final = -1  # `claims` of a rejected row that an operator has settled; its `due` says when
-_KEPT: Final = f"""select key, record, quarantined, rejected,
-  case when claims = {_SETTLED_CLAIMS} then floor(extract(epoch from due) * 1000)::bigint end from cycles_journal
-where partition = $1::text and (quarantined is not null or rejected is not null) limit $2::int"""
-_AT: Final = "timestamptz 'epoch' + $2::bigint * interval '1 millisecond'"
-_KEEP_SETTLED: Final = f"""insert into cycles_journal (partition, key, record, rejected, claims, due)
-values ($1::text, $3::text, $4::text, $5::text, {_SETTLED_CLAIMS}, {_AT}) on conflict do nothing returning key"""
-_REMOVE_SETTLED: Final = f"""delete from cycles_journal
-where partition = $1::text and rejected is not null and claims = {_SETTLED_CLAIMS} and due < {_AT}"""
-_RESTORE: Final = """update cycles_journal set quarantined = null, rejected = null, claims = 0, due = clock_timestamp()
-where partition = $1::text and key = $2::text and (quarantined is not null or rejected is not null) returning key"""
+select key from ({_OWNED}) o where key not in (select key from own)"""
+_DELETE: Final = f"""delete from cycles_journal_j2 j using ({_OWNED}) o
+where j.partition = $1::text and j.key = o.key and j.fence = o.fence"""
+_LIST: Final = f"""select {_STORED} from cycles_journal_j2
+where partition = $1::text and kept = $4::text and key > $2::text order by key limit $3::int"""
+_MOVED: Final = 500  # records of an earlier version that are moved together
+# A rejected row of an earlier version that an operator had settled has -1 claims, and that time as `due`.
+_IS_SETTLED: Final = "rejected is not null and claims = -1"
+_MOVE: Final = rf"""with old as (
+  select * from cycles_journal where partition = $1::text order by key limit {_MOVED} for update
+), moved as (
+  insert into cycles_journal_j2 (partition, key, record, fence, due, kept)
+  select partition, key, case when rejected is null then record else regexp_replace(record, '}}\s*$', '') ||
+    ',"rejected":' || to_json(rejected) || case when {_IS_SETTLED} then ',"settled":0' else '' end || '}}' end,
+    $2::text || left(key, 16),
+    case when {_IS_SETTLED} then due + {SETTLED_KEPT_MS} * interval '1 millisecond' else due end,
+    case when {_IS_SETTLED} then '' when rejected is not null then 'rejected'
+      when quarantined is not null then 'quarantined' else '' end
+  from old on conflict do nothing
+), deleted as (
+  delete from cycles_journal j using old where j.partition = old.partition and j.key = old.key
+)
+select count(*) from old"""
 
 
 class PostgresStore:
@@ -119,9 +116,8 @@ class PostgresStore:
     ) -> None:
         self._conninfo, self._create = _without_create(conninfo, create)
         self._partition = partition
-        self._owner = partition.encode()
-        _check(self._conninfo)
-        self._link = PostgresLink(self._conninfo, timeout_s, [_statement_timeout(timeout_s), _COMMITS[durability]])
+        self._conninfo = _checked(self._conninfo)
+        self._link = PostgresLink(self._conninfo, timeout_s, _settings(durability, timeout_s))
         self._is_ready = False
 
     def bind(self, partition: str, *, durability: Durability, timeout_s: float) -> PostgresStore:
@@ -130,85 +126,46 @@ class PostgresStore:
             self._conninfo, partition=partition, durability=durability, create=self._create, timeout_s=timeout_s
         )
 
-    def put(self, items: Sequence[Put]) -> builtins.list[bool]:
-        """Save records; False for each one whose fence another client has changed."""
-        if len(items) == 1:
-            return [self._put_one(items[0])]
-        saved: builtins.list[bool] = []
+    def put(self, items: Sequence[Put]) -> builtins.list[str | None]:
+        """Save records; None for each one of which the store has another fence."""
+        results: builtins.list[str | None] = []
         for batch in _without_repeats(items):
-            keys, records = _array([item.key for item in batch]), _array([_text(item.record) for item in batch])
-            fences, due = _numbers([item.fence for item in batch]), _numbers([item.due_ms for item in batch])
-            if all(item.fence is None for item in batch):  # the common case takes half the time
-                rows = self._run(_PUT_NEW, keys, records, due)
-            else:
-                rows = self._run(_PUT, keys, records, fences, due)
-            written = {row[0] for row in rows}
-            saved += [item.key.encode() in written for item in batch]
-        return saved
-
-    def settle(self, keys: Sequence[str]) -> None:
-        """Delete finished records."""
-        if keys:
-            self._run(_SETTLE, _array(keys))
-
-    def claim(self, limit: int, claim_ms: int) -> builtins.list[Claimed]:
-        """Return due records, which belong to this client from now on."""
-        rows = self._run(_CLAIM, str(limit).encode(), str(claim_ms).encode())
-        return [
-            Claimed(_word(key), record or b"", int(fence or 0)) for key, record, fence, poison in rows if not poison
-        ]
-
-    def renew(self, keys: Sequence[str], claim_ms: int) -> builtins.list[str]:
-        """Keep claims longer, and return the keys that no longer exist."""
-        if not keys:
-            return []
-        return [_word(row[0]) for row in self._run(_RENEW, _array(sorted(keys)), str(claim_ms).encode())]
+            fences = [new_fence() for _ in batch]
+            rows = self._run(
+                _PUT_NEW if all(item.fence is None for item in batch) else _PUT,
+                _array([item.key for item in batch]),
+                _array([_text(item.record) for item in batch]),
+                _array([item.fence for item in batch]),
+                _array(fences),
+                _array([str(item.due_ms) for item in batch]),
+                _array([item.kept or "" for item in batch]),
+            )
+            saved = {row[0] for row in rows}
+            results += [new if item.key.encode() in saved else None for item, new in zip(batch, fences, strict=True)]
+        return results
 
     def get(self, keys: Sequence[str]) -> builtins.list[Stored | None]:
         """Return the records of these keys."""
-        found = {each.key: each for each in _stored(self._run(_GET, _array(keys)))} if keys else {}
+        found = {each.key: each for each in map(_stored, self._run(_GET, _array(keys)))} if keys else {}
         return [found.get(key) for key in keys]
 
-    def list(self, limit: int = 1000) -> builtins.list[Stored]:
-        """Return records without claiming them."""
-        return _stored(self._run(_LIST, str(limit).encode()))
+    def take(self, limit: int, claim_ms: int) -> builtins.list[Stored]:
+        """Return due records, which belong to this client from now on."""
+        rows = self._run(_TAKE, str(limit), str(claim_ms), f"{new_fence()}-")
+        return [taken for row in rows if (taken := _stored(row)).kept is None]
 
-    def quarantine(self, key: str, reason: str) -> None:
-        """Keep a record that no client can read."""
-        self._keep("quarantined", key, reason)
+    def renew(self, items: Sequence[Owned], claim_ms: int) -> builtins.list[str]:
+        """Keep records longer, and return the keys that this client does not have any longer."""
+        return [_word(row[0]) for row in self._run(_RENEW, *_owned(items), str(claim_ms))] if items else []
 
-    def reject(self, key: str, reason: str) -> None:
-        """Keep a record that the server rejected."""
-        self._keep("rejected", key, reason)
+    def delete(self, items: Sequence[Owned]) -> None:
+        """Delete records that have these fences."""
+        if items:
+            self._run(_DELETE, *_owned(items))
 
-    def kept(self, limit: int = 1000) -> builtins.list[Kept]:
-        """Return records that are rejected or quarantined."""
-        found: builtins.list[Kept] = []
-        for key, record, quarantined, rejected, settled in self._run(_KEPT, str(limit).encode()):
-            settled_at_ms = None if settled is None else int(settled)
-            if rejected is not None:
-                found.append(Kept(_word(key), record or b"", rejected.decode(), "rejected", 0, settled_at_ms))
-            else:
-                found.append(Kept(_word(key), record or b"", (quarantined or b"").decode(), "quarantined"))
-        return found
-
-    def restore(self, key: str) -> bool:
-        """Let a rejected or quarantined record be claimed again."""
-        return bool(self._run(_RESTORE, key.encode()))
-
-    def discard(self, key: str) -> None:
-        """Delete a record in any state."""
-        self._run("delete from cycles_journal where partition = $1::text and key = $2::text", key.encode())
-
-    def keep_settled(self, kept: Kept) -> bool:
-        """Keep a rejected record that is settled."""
-        settled_at_ms = str(kept.settled_at_ms or 0).encode()
-        values = settled_at_ms, kept.key.encode(), _text(kept.record).encode(), _reason(kept.reason)
-        return bool(self._run(_KEEP_SETTLED, *values))
-
-    def remove_settled(self, before_ms: int) -> None:
-        """Delete what was settled by hand before a time."""
-        self._run(_REMOVE_SETTLED, str(before_ms).encode())
+    def list(self, after: str = "", limit: int = PAGE, kept: KeptState | None = None) -> builtins.list[Stored]:
+        """Return one page of records."""
+        return [_stored(row) for row in self._run(_LIST, after, str(limit), kept or "")]
 
     def problems(self) -> builtins.list[str]:
         """Return nothing: no setting of the database deletes records."""
@@ -221,25 +178,14 @@ class PostgresStore:
     def __repr__(self) -> str:
         return f"<PostgresStore {self._partition}>"
 
-    def _put_one(self, item: Put) -> bool:
-        """Put one record with a statement that takes half the time of that for a batch."""
-        values = item.key.encode(), _text(item.record).encode(), str(item.due_ms).encode()
-        if item.fence is None:
-            return bool(self._run(_PUT_ONE, *values))
-        return bool(self._run(_UPDATE_ONE, *values, str(item.fence).encode()))
-
-    def _keep(self, column: str, key: str, reason: str) -> None:
-        sql = f"update cycles_journal set {column} = $3::text where partition = $1::text and key = $2::text and {_LIVE}"
-        self._run(sql, key.encode(), _reason(reason))
-
-    def _run(self, sql: str, *parameters: bytes) -> builtins.list[Row]:
+    def _run(self, sql: str, *parameters: str) -> builtins.list[Row]:
         if not self._is_ready:
             self._prepare()
-        return self._link.run(sql, (self._owner, *parameters))
+        return self._link.run(sql, (self._partition, *parameters))
 
     def _prepare(self) -> None:
-        """Make the table if it does not exist and the role may."""
-        if self._create and self._link.run("select to_regclass('cycles_journal')") == [(None,)]:
+        """Make the table if it does not exist and the role may, and move what an earlier version has left."""
+        if self._create and not self._has("cycles_journal_j2"):
             for statement in DDL:
                 try:
                     self._link.run(statement)
@@ -247,18 +193,24 @@ class PostgresStore:
                     # Another process makes the same table at the same time: 23505, 42P07, 42710.
                     if error.sqlstate not in ("23505", "42P07", "42710"):
                         raise
+        if self._has("cycles_journal"):
+            while self._link.run(_MOVE, (self._partition, f"{new_fence()}-")) != [(b"0",)]:
+                pass
         self._is_ready = True
 
-
-_COMMITS: Final[dict[Durability, str]] = {
-    "process": "set synchronous_commit = off",
-    "disk": "select set_config('synchronous_commit', 'on', false) "
-    "where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')",
-}
+    def _has(self, table: str) -> bool:
+        return self._link.run("select to_regclass($1::text)", (table,)) != [(None,)]
 
 
-def _statement_timeout(timeout_s: float) -> str:
-    return f"set statement_timeout = {max(1, round(timeout_s * 1000))}"
+def _settings(durability: Durability, timeout_s: float) -> str:
+    """Return the settings of each transaction, which end with it: a pooler may pass the session to another program."""
+    timeout = f"set local statement_timeout = {max(1, round(timeout_s * 1000))}"
+    if durability == "process":
+        return f"{timeout}; set local synchronous_commit = off"
+    return (
+        f"{timeout}; select set_config('synchronous_commit', 'on', true) "
+        "where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"
+    )
 
 
 def _without_create(conninfo: str, create: bool) -> tuple[str, bool]:
@@ -272,22 +224,21 @@ def _without_create(conninfo: str, create: bool) -> tuple[str, bool]:
     return urlunsplit(parts._replace(query=kept)), create and "false" not in values
 
 
-def _check(conninfo: str) -> None:
+def _checked(conninfo: str) -> str:
+    """Return the connection string, with the encoding of records.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
     try:
-        from psycopg.conninfo import conninfo_to_dict
+        from psycopg.conninfo import make_conninfo
     except ImportError:
-        return  # `PostgresLink` says which package is missing
+        return conninfo  # `PostgresLink` says which package is missing
     try:
-        conninfo_to_dict(conninfo)
+        return make_conninfo(conninfo, client_encoding="utf8")
     except Exception:  # noqa: S110 - its message may contain the password
         pass
-    else:
-        return
     raise ConfigurationError("journal_store is not a PostgreSQL URL; write it like postgresql://user:password@host/db")
-
-
-def _stored(rows: Sequence[Row]) -> builtins.list[Stored]:
-    return [Stored(_word(key), record or b"", int(due or 0), int(fence or 0)) for key, record, due, fence in rows]
 
 
 def _without_repeats(items: Sequence[Put]) -> builtins.list[builtins.list[Put]]:
@@ -303,13 +254,25 @@ def _without_repeats(items: Sequence[Put]) -> builtins.list[builtins.list[Put]]:
     return batches
 
 
-def _array(values: Sequence[str]) -> bytes:
-    quoted = ('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values)
-    return ("{" + ",".join(quoted) + "}").encode()
+def _array(values: Sequence[str | None]) -> str:
+    quoted = ("NULL" if value is None else _quoted(value) for value in values)
+    return "{" + ",".join(quoted) + "}"
 
 
-def _numbers(values: Sequence[int | None]) -> bytes:
-    return ("{" + ",".join("NULL" if value is None else str(value) for value in values) + "}").encode()
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _owned(items: Sequence[Owned]) -> tuple[str, str]:
+    return _array([key for key, _ in items]), _array([fence for _, fence in items])
+
+
+_KEPT: Final[dict[str, KeptState | None]] = {"": None, "rejected": "rejected", "quarantined": "quarantined"}
+
+
+def _stored(row: Row) -> Stored:
+    key, record, fence, due_ms, kept = row
+    return Stored(_word(key), record or b"", _word(fence), int(due_ms or 0), _KEPT[_word(kept)])
 
 
 def _text(record: bytes) -> str:
@@ -320,10 +283,6 @@ def _text(record: bytes) -> str:
     if "\0" in text:
         raise StoreError("the record contains a NUL character; PostgreSQL cannot keep it")
     return text
-
-
-def _reason(text: str) -> bytes:
-    return text.encode("utf-8", "replace").replace(b"\0", b"")
 
 
 def _word(value: bytes | None) -> str:

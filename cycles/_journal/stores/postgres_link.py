@@ -1,11 +1,16 @@
 """One connection to PostgreSQL whose every operation ends at a deadline, also if the server stops responding.
 
 libpq has no timeout for a response, so this uses its non-blocking functions and waits on the socket itself.
+
+Each operation is one message with its settings and its statement, which the server runs as one transaction. So nothing
+stays on the connection, neither a setting nor a prepared statement, and a pooler may pass each transaction to another
+connection of the server.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import select
 import threading
 import time
@@ -15,6 +20,8 @@ from typing import Any, Final
 from cycles._errors import ConfigurationError, StoreError
 
 Row = tuple[bytes | None, ...]
+
+_PARAMETER: Final = re.compile(rb"\$([1-9])")
 
 # Classes of SQLSTATE that say something about the statement and nothing about the connection, which is kept.
 _OF_THE_STATEMENT: Final = ("22", "23", "40", "42")
@@ -50,21 +57,20 @@ class PostgresLink:
     Args:
         conninfo: A URL or connection string of libpq.
         timeout_s: Bounds one operation, with the wait for other threads and for the connection.
-        settings: Statements for every new connection.
+        settings: Statements for every transaction.
     """
 
-    def __init__(self, conninfo: str, timeout_s: float, settings: Sequence[str]) -> None:
+    def __init__(self, conninfo: str, timeout_s: float, settings: str) -> None:
         self._pq = load_pq()
         self._conninfo = conninfo.encode()
         self._timeout_s = timeout_s
         self._settings = settings
         self._connection: Any = None
-        self._prepared: dict[str, bytes] = {}  # SQL: name of its prepared statement on this connection
         self._pid = os.getpid()
         self._lock = threading.Lock()
 
-    def run(self, sql: str, parameters: Sequence[bytes | None] = ()) -> list[Row]:
-        """Run one statement and return its rows.
+    def run(self, sql: str, parameters: Sequence[str] = ()) -> list[Row]:
+        """Run one statement in a transaction and return its rows.
 
         Raises:
             StoreError: it failed, or took longer than the timeout. Its outcome is unknown then.
@@ -74,7 +80,7 @@ class PostgresLink:
         if not self._lock.acquire(timeout=self._timeout_s):
             raise LinkError("the database is busy: another thread waits for PostgreSQL; check the server")
         try:
-            return self._prepared_and_run(self._connected(deadline), sql, parameters, deadline)
+            return self._execute(self._connected(deadline), sql, parameters, deadline)
         except BaseException as error:
             if not isinstance(error, LinkError) or (error.sqlstate or "")[:2] not in _OF_THE_STATEMENT:
                 self._drop()
@@ -89,11 +95,10 @@ class PostgresLink:
 
     def _after_fork(self) -> None:
         if self._pid != os.getpid():  # the connection and the lock are the parent's
-            self._pid, self._lock, self._connection, self._prepared = os.getpid(), threading.Lock(), None, {}
+            self._pid, self._lock, self._connection = os.getpid(), threading.Lock(), None
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
-        self._prepared = {}
         if connection is not None:
             connection.finish()
 
@@ -102,8 +107,6 @@ class PostgresLink:
         if connection is None or not self._is_usable(connection):
             self._drop()
             connection = self._connection = self._connect(deadline)
-            for statement in self._settings:
-                self._execute(connection, statement, (), deadline)
         return connection
 
     def _is_usable(self, connection: Any) -> bool:
@@ -133,22 +136,16 @@ class PostgresLink:
             connection.finish()
             raise
 
-    def _prepared_and_run(
-        self, connection: Any, sql: str, parameters: Sequence[bytes | None], deadline: float
-    ) -> list[Row]:
-        """Run a statement that was planned once for this connection: planning takes longer than running it."""
-        name = self._prepared.get(sql)
-        if name is None:
-            name = f"cycles_{len(self._prepared)}".encode()
-            self._finish(connection, lambda: connection.send_prepare(name, sql.encode()), deadline)
-            self._prepared[sql] = name
-        return self._finish(connection, lambda: connection.send_query_prepared(name, list(parameters)), deadline)
-
-    def _execute(self, connection: Any, sql: str, parameters: Sequence[bytes | None], deadline: float) -> list[Row]:
-        return self._finish(connection, lambda: connection.send_query_params(sql.encode(), list(parameters)), deadline)
+    def _execute(self, connection: Any, sql: str, parameters: Sequence[str], deadline: float) -> list[Row]:
+        """Run a statement in the form of the protocol that takes several, with its parameters as literals."""
+        escape = self._pq.Escaping(connection).escape_literal
+        literals = [bytes(escape(value.encode("utf-8", "surrogateescape"))) for value in parameters]
+        statement = _PARAMETER.sub(lambda match: literals[int(match[1]) - 1], sql.encode())
+        command = b"%b; %b" % (self._settings.encode(), statement)
+        return self._finish(connection, lambda: connection.send_query(command), deadline)
 
     def _finish(self, connection: Any, send: Callable[[], object], deadline: float) -> list[Row]:
-        """Send a command, wait for all of its results, and return their rows."""
+        """Send a command, wait for all of its results, and return the rows of the last one."""
         try:
             send()
             while connection.flush():
@@ -163,7 +160,7 @@ class PostgresLink:
                 if result is None:
                     break
                 failure = failure or self._failure(result)
-                rows += self._rows(result)
+                rows = self._rows(result)
         except StoreError:
             raise
         except Exception as error:  # of psycopg, whose messages are those of libpq

@@ -2,10 +2,9 @@
 
 Each operation is one Lua script, on the server's clock.
 
-The keys of one partition share a hash slot: `cycles:j1:{partition}:records` (record by key), `:due` (sorted by
-milliseconds), `:fence` (claims so far), `:claims` (claims since an attempt ended), `:quarantine` and `:rejected`
-(objects with record, reason and at_ms, and settled_at_ms if an operator has settled it). No key expires. See
-`docs/fleets.md#redis`.
+The keys of one partition share a hash slot: `cycles:j2:{partition}:records` and five more (`redis_scripts.py`). No key
+expires. Records of the keys `cycles:j1:...`, which earlier versions wrote, are moved by the first client that starts.
+See `docs/fleets.md#redis`.
 """
 
 from __future__ import annotations
@@ -15,18 +14,33 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from attrs import evolve
+
 from cycles._config import Durability
 from cycles._errors import ConfigurationError, StoreError
-from cycles._journal.store import Claimed, Kept, Put, Stored
 from cycles._journal.stores.redis_link import RedisLink
 from cycles._journal.stores.redis_scripts import SCRIPTS
+from cycles._journal.stores.store import (
+    PAGE,
+    KeptState,
+    Owned,
+    Put,
+    Stored,
+    new_fence,
+    settled_by_hand,
+    with_reason,
+)
 from cycles._version import readable
 
-_PARTS: Final = ("records", "due", "fence", "claims", "quarantine", "rejected")
+_PARTS: Final = ("records", "state", "due", "live", "rejected", "quarantined")
+_OLD_PARTS: Final = ("records", "due", "fence", "claims", "quarantine", "rejected")
 _WAITAOF: Final = (7, 2)
+_MOVED: Final = 500  # records of an earlier version that are moved together
+_DEMOTED: Final = ("READONLY", "MASTERDOWN")  # in the response of a node that is not the primary any more
 _DIGESTS: Final = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in SCRIPTS.items()}  # noqa: S324 - as Redis names scripts
 
 
@@ -68,7 +82,9 @@ class RedisStore:
         self._durability = durability
         self._replicas = replicas
         self._partition = partition
-        self._keys = [f"cycles:j1:{{{partition}}}:{part}" for part in _PARTS]
+        self._keys = [f"cycles:j2:{{{partition}}}:{part}" for part in _PARTS]
+        self._old_keys = [f"cycles:j1:{{{partition}}}:{part}" for part in _OLD_PARTS]
+        self._has_moved = False
         if isinstance(client, str):
             client, self._replicas = _without_replicas(client, replicas)
         self._given = client
@@ -103,76 +119,41 @@ class RedisStore:
             self._given, partition=partition, durability=durability, replicas=self._replicas, timeout_s=timeout_s
         )
 
-    def put(self, items: Sequence[Put]) -> builtins.list[bool]:
-        """Save records; False for each one whose fence another client has changed."""
+    def put(self, items: Sequence[Put]) -> builtins.list[str | None]:
+        """Save records; None for each one of which the store has another fence."""
+        if not self._has_moved:
+            self._move_old()
+        return self._put(items)
+
+    def _put(self, items: Sequence[Put]) -> builtins.list[str | None]:
+        fences = [new_fence() for _ in items]
         arguments: builtins.list[Any] = []
-        for item in items:
-            arguments += [item.key, item.record, "" if item.fence is None else item.fence, item.due_ms]
-        return [bool(saved) for saved in self._run("put", arguments, wait=True)]
-
-    def settle(self, keys: Sequence[str]) -> None:
-        """Delete finished records."""
-        if keys:
-            self._run("settle", keys)
-
-    def claim(self, limit: int, claim_ms: int) -> builtins.list[Claimed]:
-        """Return due records, which belong to this client from now on."""
-        rows = self._run("claim", [limit, claim_ms])
-        return [Claimed(_text(key), _bytes(record), int(fence)) for key, record, fence in rows]
-
-    def renew(self, keys: Sequence[str], claim_ms: int) -> builtins.list[str]:
-        """Keep claims longer, and return the keys that no longer exist."""
-        return [_text(key) for key in self._run("renew", [claim_ms, *keys])] if keys else []
+        for item, new in zip(items, fences, strict=True):
+            arguments += [item.key, item.record, item.fence or "", new, item.due_ms, item.kept or ""]
+        saved = self._run("put", arguments, wait=True)
+        return [new if is_saved else None for new, is_saved in zip(fences, saved, strict=True)]
 
     def get(self, keys: Sequence[str]) -> builtins.list[Stored | None]:
         """Return the records of these keys."""
-        rows = self._run("get", keys) if keys else []
-        return [
-            Stored(key, _bytes(row[0]), int(float(row[1])), int(row[2])) if row else None
-            for key, row in zip(keys, rows, strict=True)
-        ]
+        rows = self._operate("get", keys) if keys else []
+        return [_stored(key, *row) if row else None for key, row in zip(keys, rows, strict=True)]
 
-    def list(self, limit: int = 1000) -> builtins.list[Stored]:
-        """Return records without claiming them."""
-        rows = self._run("list", [limit])
-        return [Stored(_text(key), _bytes(record), int(float(due)), int(fence)) for key, record, due, fence in rows]
+    def take(self, limit: int, claim_ms: int) -> builtins.list[Stored]:
+        """Return due records, which belong to this client from now on."""
+        return [_stored(*row) for row in self._operate("take", [limit, claim_ms, f"{new_fence()}-"])]
 
-    def quarantine(self, key: str, reason: str) -> None:
-        """Keep a record that no client can read."""
-        self._run("keep", [5, key, reason])
+    def renew(self, items: Sequence[Owned], claim_ms: int) -> builtins.list[str]:
+        """Keep records longer, and return the keys that this client does not have any longer."""
+        return [_text(key) for key in self._operate("renew", [claim_ms, *chain(*items)])] if items else []
 
-    def reject(self, key: str, reason: str) -> None:
-        """Keep a record that the server rejected."""
-        self._run("keep", [6, key, reason])
+    def delete(self, items: Sequence[Owned]) -> None:
+        """Delete records that have these fences."""
+        if items:
+            self._operate("delete", [*chain(*items)])
 
-    def kept(self, limit: int = 1000) -> builtins.list[Kept]:
-        """Return records that are rejected or quarantined."""
-        found: builtins.list[Kept] = []
-        for key, raw, state in self._run("kept", []):
-            values = json.loads(_bytes(raw).decode("utf-8", "surrogateescape"))
-            record = values["record"].encode("utf-8", "surrogateescape")
-            at_ms, settled_ms = int(values.get("at_ms", 0)), values.get("settled_at_ms")
-            settled_at_ms = None if settled_ms is None else int(settled_ms)
-            reason = str(values.get("reason"))
-            found.append(Kept(_text(key), record, reason, _STATES[_text(state)], at_ms, settled_at_ms))
-        return found[:limit]
-
-    def restore(self, key: str) -> bool:
-        """Let a rejected or quarantined record be claimed again."""
-        return bool(self._run("restore", [key]))
-
-    def discard(self, key: str) -> None:
-        """Delete a record in any state."""
-        self._run("discard", [key])
-
-    def keep_settled(self, kept: Kept) -> bool:
-        """Keep a rejected record that is settled."""
-        arguments = [kept.key, kept.record, kept.reason, kept.at_ms, kept.settled_at_ms or 0]
-        return bool(self._run("keep_settled", arguments))
-
-    def remove_settled(self, before_ms: int) -> None:
-        """Delete what was settled by hand before a time."""
-        self._run("remove_settled", [before_ms])
+    def list(self, after: str = "", limit: int = PAGE, kept: KeptState | None = None) -> builtins.list[Stored]:
+        """Return one page of records."""
+        return [evolve(_stored(*row), kept=kept) for row in self._operate("list", [after, limit, kept or ""])]
 
     def problems(self) -> builtins.list[str]:
         """Return what in the configuration of Redis can lose records. Empty if Redis does not show it."""
@@ -209,6 +190,41 @@ class RedisStore:
             return False
         return value in ("always", b"always")
 
+    def _operate(self, name: str, arguments: Sequence[Any]) -> Any:
+        if not self._has_moved:
+            self._move_old()
+        return self._run(name, arguments)
+
+    def _move_old(self) -> None:
+        """Move what an earlier version left into the new keys, page by page. Doing it twice at a time is harmless."""
+        records, due, _, _, quarantined, rejected = self._old_keys
+        client = self._client
+        try:
+            if client.exists(*self._old_keys):
+                seconds, micros = self._node().time()
+                now_ms = int(seconds) * 1_000 + int(micros) // 1_000
+                while rows := client.zrange(due, 0, _MOVED - 1, withscores=True):
+                    keys = [_text(key) for key, _ in rows]
+                    found = zip(keys, client.hmget(records, keys), rows, strict=True)
+                    times = [
+                        (key, raw, max(0, int(at_ms) - now_ms)) for key, raw, (_, at_ms) in found if raw is not None
+                    ]
+                    self._put([Put(key, _bytes(raw), None, due_ms) for key, raw, due_ms in times])
+                    client.zrem(due, *keys)
+                    client.hdel(records, *keys)
+                for hash_key in (quarantined, rejected):
+                    while old := client.hrandfield(hash_key, _MOVED, withvalues=True):
+                        # With its values it is one list, and with a later protocol of Redis a list of pairs.
+                        flat = old if isinstance(old[0], str | bytes) else [part for pair in old for part in pair]
+                        pairs = list(zip(flat[::2], flat[1::2], strict=True))
+                        kept: KeptState = "rejected" if hash_key == rejected else "quarantined"
+                        self._put([_moved(_text(key), _bytes(value), kept, now_ms) for key, value in pairs])
+                        client.hdel(hash_key, *(key for key, _ in pairs))
+                client.delete(*self._old_keys)
+        except self._errors as error:
+            raise self._failed("move", error) from error
+        self._has_moved = True
+
     def _run(self, name: str, arguments: Sequence[Any], *, wait: bool = False) -> Any:
         try:
             try:
@@ -217,11 +233,25 @@ class RedisStore:
                 self._client.script_load(SCRIPTS[name])
                 return self._call(name, arguments, wait=wait)
         except self._errors as error:
-            if isinstance(error, self._module.exceptions.MovedError):  # the cluster has moved the slot of these keys
-                self._refresh_nodes()
-            raise StoreError(
-                f"the operation {name} of Redis failed: {type(error).__name__}: {error}; check the server"
-            ) from error
+            raise self._failed(name, error) from error
+
+    def _failed(self, name: str, error: Exception) -> StoreError:
+        if isinstance(error, self._module.exceptions.MovedError):  # the cluster has moved the slot of these keys
+            self._refresh_nodes()
+        if any(word in str(error) for word in _DEMOTED):
+            self._disconnect()
+        text = f"the operation {name} of Redis failed: {type(error).__name__}: {error}; check the server"
+        return StoreError(text)
+
+    def _disconnect(self) -> None:
+        """Close all connections: the node is not the primary any more, and the next ones reach the new one."""
+        if self._link is not None:
+            self._link.close()
+        pool = getattr(self._client, "connection_pool", None)
+        if pool is not None:
+            with contextlib.suppress(*self._errors):
+                pool.disconnect()
+        self._refresh_nodes()
 
     def _call(self, name: str, arguments: Sequence[Any], *, wait: bool) -> Any:
         command = (_DIGESTS[name], len(self._keys), *self._keys, *arguments)
@@ -270,7 +300,24 @@ class RedisStore:
         return self._version >= _WAITAOF
 
 
-_STATES: Final[dict[str, Any]] = {"rejected": "rejected", "quarantined": "quarantined"}
+_KEPT: Final[dict[str, KeptState | None]] = {"": None, "rejected": "rejected", "quarantined": "quarantined"}
+
+
+def _stored(key: Any, record: Any, fence: Any, due_ms: Any, kept: Any = "") -> Stored:
+    return Stored(_text(key), _bytes(record), _text(fence), int(due_ms), _KEPT[_text(kept)])
+
+
+def _moved(key: str, value: bytes, kept: KeptState, now_ms: int) -> Put:
+    """Return the put of a record that an earlier version has kept, with its reason or the time it was settled."""
+    members = json.loads(value.decode("utf-8", "surrogateescape"))
+    record = members["record"].encode("utf-8", "surrogateescape")
+    if kept == "quarantined":
+        return Put(key, record, None, 0, kept)
+    record = with_reason(record, str(members.get("reason")))
+    settled_ms = members.get("settled_at_ms")
+    if settled_ms is None:
+        return Put(key, record, None, 0, kept)
+    return settled_by_hand(key, record, int(settled_ms) - now_ms)
 
 
 def _without_replicas(url: str, replicas: int) -> tuple[str, int]:

@@ -1,37 +1,140 @@
 """The journal of a client whose records are in a store that a fleet shares. See `docs/fleets.md`.
 
-It holds the records that belong to this client: it renews them, puts them again if the store lost them, and takes over
-those of dead owners. While the store does not respond, records are kept in local files, or in memory. No method
-raises for a failure of the store.
+Of a record in the store a client knows one of two things:
+
+- **Own(fence)**: the last put or take of this client returned that fence. A put over it changes the record only if no
+  other client has put or taken it since then.
+- **Unsure**: a put had no response. It may have arrived, or still arrive. `get` comes before the next put, which then
+  goes over the fence that the store has; the late one fails, because its fence is no longer there.
+
+If an own fence is not there, either the store has lost the record, and it is put again, or another client has taken it
+(TAKEN). That happens to a client that was paused for longer than a claim: its records became due. It resumes and may
+send a request at the same moment as the other one. Both send the same key and body, so the ledger charges one of them.
+Nothing is claimed for one claim after an outage, so that the owners renew first.
+
+A chunk of a pool is the exception, because its sum grows: two clients may know different sums under one key. The ledger
+and the stored record decide, never what an owner remembers of its puts.
+
+1. A client whose commit of a chunk is rejected as another request reads the reservation, and sends an event
+   ``<key>:late:<committed>`` with the difference (`_core/settlement_rules.py`).
+2. A larger sum, an event and a late event are put over the own fence before their request. A stale client fails there.
+3. After TAKEN the difference to the stored sum is a separate record ``<key>:late:<that sum>`` (`_flows/settle.py`).
+4. The record of a chunk that two clients may have is not deleted when it is settled: it is put with `settled`, the sum,
+   and is due in 7 days, as long as a server keeps the keys of events. Otherwise a late put would bring an earlier sum
+   back, and its event would be charged again.
+5. A client that takes the record of its own open chunk, still a commit, owns it again and sends nothing.
+6. After TAKEN this client looks at each tick until the record is settled. If the store has lost it, it is put again,
+   unchanged.
+
+One lock protects what this client knows. No operation of the store happens under it, so every step looks again after
+its operation. Operations of several threads on one key are rare (a tick and a settlement) and end at the fence.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from typing import Final
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Literal
 
-from attrs import evolve
+from attrs import define, evolve
 
+from cycles._config import JournalOutage
 from cycles._core.pool_log import guards_of, late_record, sum_of
 from cycles._core.put import PutResult
 from cycles._core.records import Record, RecordError, decode, encode, file_name
+from cycles._core.settlement import actual_of
+from cycles._core.settlement_rules import MAY_BE_CHARGED
 from cycles._errors import StoreError
-from cycles._journal.journal import Entry, JournalIssue
+from cycles._journal.journal import Entry, Journal, JournalIssue
 from cycles._journal.pool_log import ChunkLogs
 from cycles._journal.spend_log import SpendLog
-from cycles._journal.store import SETTLED_KEPT_MS, OperatedStore, Put, SettledStore
-from cycles._journal.stores.records import RENEW_BATCH, Held, StoreRecords, key_of as key_of
+from cycles._journal.stores.batch import Combiner
+from cycles._journal.stores.health import StoreHealth
+from cycles._journal.stores.store import JournalStore, KeptState, Put, Stored, pages
 
-CLAIM_BATCH: Final = 16
+TAKE_BATCH: Final = 16
+BATCH: Final = 500  # records of one renewal, deletion or look
+DELETE_DELAY_S: Final = 0.05  # finished records are deleted together, at most this long afterwards
+SETTLED_CHUNK_MS: Final = 7 * 86_400_000  # as long as a server keeps the keys of events
+_PUT_TRIES: Final = 4  # of one put, each after another look: another client changes the record at the same time
 
 
-class StoreJournal(StoreRecords):
-    """The journal over a shared store: the interface of `Journal`, and claims. No method raises `StoreError`."""
+@define
+class Held:
+    """A record that belongs to this client.
 
-    # --- as the journal of files ------------------------------------------------------------------------------------
+    Attributes:
+        record: Its latest form.
+        fence: Its fence in the store, None if the store has it not; not known if `is_unsure`.
+        place: Where the latest form is.
+        maybe: The forms that the store may have.
+        is_unsure: A put had no response.
+        is_shared: Another client may have it too, or a late put may come: rule 4.
+    """
+
+    record: bytes
+    fence: str | None = None
+    place: Literal["store", "disk", "memory"] = "store"
+    maybe: tuple[bytes, ...] = ()
+    is_unsure: bool = False
+    is_shared: bool = False
+
+
+class StoreJournal:
+    """The journal over a shared store: the interface of `Journal`, and claims. No method raises `StoreError`.
+
+    Args:
+        store: The store of this partition.
+        local: The files that are used while the store does not respond.
+        claim_ms: How long a record belongs to this client without a renewal.
+        timeout_s: Bounds the wait for one operation of the store.
+        outage: What happens while the store does not respond.
+        report: Called with each problem.
+        name: What messages call the store.
+        owns_store: Whether to close the store at the end.
+        clock: Returns monotonic seconds.
+        wall_ms: Returns milliseconds since the epoch.
+    """
 
     rejected_hint = "client.pending(rejected=True) lists it"
+
+    def __init__(
+        self,
+        store: JournalStore,
+        local: Journal,
+        *,
+        claim_ms: int,
+        timeout_s: float,
+        outage: JournalOutage,
+        report: Callable[[JournalIssue], None],
+        name: str = "a store",
+        owns_store: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._store = store
+        self._local = local
+        self.claim_ms = claim_ms
+        self._outage = outage
+        self._report = report
+        self._owns_store = owns_store
+        self.name = name
+        self._wall_ms = wall_ms
+        self._combiner = Combiner(store, timeout_s)
+        self._lock = threading.Lock()
+        self._health = StoreHealth(claim_ms=claim_ms, outage=outage, report=report, clock=clock)
+        self._held: dict[str, Held] = {}
+        self._taken: dict[str, bytes] = {}  # what the store had when this client lost a record to another one
+        self._watched: set[str] = set()  # those of chunks, until they are settled: rule 6
+        self._open: set[str] = set()  # records of chunks that are open in this process: rule 5
+        # To delete, to put with `settled`, or, unless settled, to let another task claim.
+        self._finished: list[tuple[str, Held, bytes | None]] = []
+        self._quarantined = 0
+        self.has_more = False  # whether the last take left due records in the store
+        self.later: Callable[[float, Callable[[], object]], object] | None = None
+        """Calls a function after some seconds, in another thread."""
 
     @property
     def directory(self) -> str:
@@ -48,103 +151,164 @@ class StoreJournal(StoreRecords):
         """Whether no reservation may be made while the store does not respond."""
         return self._outage == "refuse"
 
-    def save(self, record: Record) -> bool:
-        """Save the record, in place of an earlier state of it. False: not possible, or another client has it."""
-        return self._save(record, None)
+    # --- one record -------------------------------------------------------------------------------------------------
 
-    def _save(self, record: Record, put: bytes | None) -> bool:
-        """Save a record. `put` is what an earlier put without a response may have stored."""
+    def put(self, record: Record) -> PutResult:
+        """Save the record in place of an earlier state of it, and return whether it may be sent."""
         key = key_of(record.reservation_id)
-        self._open.discard(key)
+        with self._lock:
+            self._open.discard(key)
+            if self._is_taken(key, record) or self._has_larger_sum(key, record):
+                return PutResult.TAKEN
         try:
             raw = encode(record)
         except RecordError:
-            return self._local.save(record)  # reports why
-        due_ms = max(self.claim_ms, record.wait_ms(self._wall_ms()))
-        with self._lock:
-            if key in self._taken:
-                return False
-            held = self._held.get(key)
-            fence = None if held is None else held.fence
-        if not self._health.is_open:
+            return self._local.put(record)  # reports why
+        saved = False
+        is_tried = not self._health.is_open
+        if is_tried:
             try:
-                return self._save_in_store(key, raw, fence, due_ms)
-            except StoreError as error:
-                self._health.failed(error)
-                put = raw
-        return self._save_elsewhere(key, raw, fence, record, put)
-
-    def keeps_commit(self, record: Record) -> bool:
-        """Return whether the store, or a local file, may have the commit of this event: another client sends it."""
-        with self._lock:
-            held = self._held.get(key_of(record.reservation_id))
-        if held is None:
-            return False
-        stored = held.record if held.place == "store" else held.stored
-        with contextlib.suppress(RecordError):
-            if stored is not None and decode(stored).mode == "commit":
-                return True
-        return self._local.keeps_commit(record)
-
-    def save_many(self, records: Sequence[Record]) -> list[bool]:
-        """Save records, new ones in one round trip. False for each one as `save` returns it."""
-        fresh: dict[str, bytes] = {}
-        with self._lock, contextlib.suppress(RecordError):
-            for record in records:
-                key = key_of(record.reservation_id)
-                if key not in self._held and key not in self._taken and not record.not_before_ms:
-                    fresh[key] = encode(record)
-        if len(fresh) > 1 and not self._health.is_open:
-            try:
-                saved = self._combiner.put([Put(key, raw, None, self.claim_ms) for key, raw in fresh.items()])
-            except StoreError as error:
-                self._health.failed(error)
-            else:
+                saved = self._put(key, raw, max(self.claim_ms, record.wait_ms(self._wall_ms())))
                 self._health.succeeded()
-                with self._lock:
-                    put = [key for key, done in zip(fresh, saved, strict=True) if done]
-                    self._held.update({key: Held(fresh[key], 0, "store") for key in put})
-                return [key_of(each.reservation_id) in put or self.save(each) for each in records]
-            return [self._save(record, fresh.get(key_of(record.reservation_id))) for record in records]
-        return [self.save(record) for record in records]
-
-    def put(self, record: Record) -> PutResult:
-        """Save the record, and return whether it may be sent."""
-        return self._result(record, saved=self.save(record))
-
-    def put_many(self, records: Sequence[Record]) -> list[PutResult]:
-        """Save records, new ones in one round trip."""
-        return [self._result(each, saved=saved) for each, saved in zip(records, self.save_many(records), strict=True)]
-
-    def _result(self, record: Record, *, saved: bool) -> PutResult:
+            except StoreError as error:
+                self._health.failed(error)
+                saved = self._put_elsewhere(key, raw, record)
+        else:
+            saved = self._put_elsewhere(key, raw, record)
         if self.is_taken(record):
             return PutResult.TAKEN
         if record.replaces_commit and self.keeps_commit(record):
             return PutResult.HELD_BACK
         return PutResult.SAVED if saved else PutResult.FAILED
 
+    def put_many(self, records: Sequence[Record]) -> list[PutResult]:
+        """Save records, new ones in one round trip."""
+        fresh: dict[str, bytes] = {}
+        with self._lock, contextlib.suppress(RecordError):
+            for record in records:
+                key = key_of(record.reservation_id)
+                if key not in self._held and key not in self._taken and not record.not_before_ms:
+                    fresh[key] = encode(record)
+        saved: set[str] = set()
+        if len(fresh) > 1 and not self._health.is_open:
+            try:
+                fences = self._combiner.put([Put(key, raw, None, self.claim_ms) for key, raw in fresh.items()])
+            except StoreError as error:
+                self._health.failed(error)
+                with self._lock:
+                    for key, raw in fresh.items():
+                        self._held.setdefault(key, Held(raw, None, "memory", (raw,), is_unsure=True, is_shared=True))
+            else:
+                self._health.succeeded()
+                with self._lock:
+                    for (key, raw), fence in zip(fresh.items(), fences, strict=True):
+                        if fence is not None:
+                            self._held[key] = Held(raw, fence, "store", (raw,))
+                            saved.add(key)
+        return [PutResult.SAVED if key_of(each.reservation_id) in saved else self.put(each) for each in records]
+
     def checkpoint(self, record: Record) -> bool:
         """Put the record of an open chunk. False: the store does not respond, or another client has it."""
         key = key_of(record.reservation_id)
-        held = self._held.get(key)
-        self._open.add(key)
-        if self._health.is_open or key in self._taken:
-            return False
+        with self._lock:
+            self._open.add(key)
+            if self._health.is_open or self._is_taken(key, record):
+                return False
         try:
-            raw = encode(record)
+            saved = self._put(key, encode(record), self.claim_ms)
         except RecordError:
             return False
-        try:
-            return self._save_in_store(key, raw, None if held is None else held.fence, self.claim_ms)
         except StoreError as error:
             self._health.failed(error)
-            with self._lock:
-                self._held.setdefault(key, Held(raw, None, "memory", raw))  # the store may have it
             return False
+        self._health.succeeded()
+        return saved
+
+    def _put(self, key: str, raw: bytes, due_ms: int, kept: KeptState | None = None) -> bool:
+        """Put a form of a record. False: another client has it, or another amount is under its key.
+
+        Raises:
+            StoreError: its outcome is unknown; it is held as unsure.
+        """
+        with self._lock:
+            held = self._held.get(key)
+        fence = None if held is None else held.fence
+        is_own = held is not None and held.fence is not None and not held.is_unsure
+        is_shared = held is not None and held.is_shared
+        looks = held is not None and held.is_unsure
+        for _ in range(_PUT_TRIES):
+            if looks:
+                (stored,) = self._store.get([key])
+                with self._lock:
+                    held = self._held.get(key)
+                    is_own = is_own and not (held is not None and stored is not None and held.fence == stored.fence)
+                if stored is not None and (is_own or not _is_same(stored, raw)):
+                    return self._lose(key, stored, raw, held)
+                is_shared = True
+                fence = None if stored is None else stored.fence
+                if stored is not None and kept is None and _is_event(stored.record) and not _is_event(raw):
+                    raw = stored.record  # another client has found that the reservation is over
+            try:
+                (new,) = self._combiner.put([Put(key, raw, fence, due_ms, kept)])
+            except StoreError:
+                self._be_unsure(key, raw)
+                raise
+            if new is not None:
+                self._own(key, raw, new, is_shared=is_shared)
+                return True
+            looks = True
+        raise StoreError("other clients change a record at the same time; it is tried again")
+
+    def _own(self, key: str, raw: bytes, fence: str, *, is_shared: bool) -> None:
+        with self._lock:
+            before = self._held.get(key)
+            self._held[key] = Held(raw, fence, "store", (raw,), is_shared=is_shared)
+            self._taken.pop(key, None)
+            self._watched.discard(key)
+        if before is not None and before.place == "disk":
+            self._local.delete(decode(raw))
+
+    def _be_unsure(self, key: str, raw: bytes) -> None:
+        with self._lock:
+            held = self._held.setdefault(key, Held(raw, place="memory"))
+            held.is_unsure = held.is_shared = True
+            held.maybe = (*held.maybe, raw)
+
+    def _lose(self, key: str, stored: Stored, raw: bytes, held: Held | None) -> bool:
+        """Leave a record to the client that has it. A new record with another amount is sent without being saved."""
+        record = decode(raw)
+        is_chunk = guards_of(record) is not None
+        with self._lock:
+            if held is None and not is_chunk:
+                return False
+            self._held.pop(key, None)
+            self._taken[key] = stored.record
+            if is_chunk:
+                self._watched.add(key)
+        if held is not None and held.place == "disk":  # the store has it
+            self._local.delete(record)
+        return False
+
+    def _put_elsewhere(self, key: str, raw: bytes, record: Record) -> bool:
+        """Save a record that the store did not take in a local file, or keep it in memory."""
+        saved = self._outage != "memory" and self._local.save(record)
+        with self._lock:
+            held = self._held.setdefault(key, Held(raw))
+            held.record, held.place = raw, "disk" if saved else "memory"
+        return saved
 
     def is_taken(self, record: Record) -> bool:
         """Return whether another client has claimed a record of this client: nothing more is sent for it."""
-        return key_of(record.reservation_id) in self._taken
+        with self._lock:
+            return self._is_taken(key_of(record.reservation_id), record)
+
+    def _is_taken(self, key: str, record: Record) -> bool:
+        if key not in self._taken:
+            return False
+        held = self._held.get(
+            key
+        )  # of an open chunk that has become an event: that is settled here, the rest separately
+        return held is None or (record.mode == "commit" and guards_of(record) is not None)
 
     def taken_by_another(self, reservation_id: str) -> Record | None:
         """Return the record of this reservation that another client has, as it was when this client lost it."""
@@ -153,31 +317,77 @@ class StoreJournal(StoreRecords):
             return None if raw is None else decode(raw)
         return None
 
+    def keeps_commit(self, record: Record) -> bool:
+        """Return whether the store, or a local file, may have the commit of this event: another client sends it."""
+        with self._lock:
+            held = self._held.get(key_of(record.reservation_id))
+        if held is None:
+            return False
+        return not all(_is_event(form) for form in held.maybe) or self._local.keeps_commit(record)
+
+    def _has_larger_sum(self, key: str, record: Record) -> bool:
+        """Return whether this client has taken a larger sum of the chunk since this form of its record was loaded.
+
+        The task that has this form ends then, and the larger sum is due for another one. The lock is held.
+        """
+        held = self._held.get(key)
+        if held is None or guards_of(record) is None or sum_of(decode(held.record)) <= sum_of(record):
+            return False
+        del self._held[key]
+        self._taken[key] = held.record
+        self._finished.append((key, held, held.record))
+        return True
+
+    def leave(self, record: Record) -> None:
+        """End the task of a record that another client had: if this one has taken it since, another task claims it."""
+        key = key_of(record.reservation_id)
+        with self._lock:
+            held = None if self._is_taken(key, record) else self._held.pop(key, None)
+            if held is not None:
+                self._finished.append((key, held, held.record))
+
     def delete(self, record: Record) -> None:
         """Delete the record of a finished settlement, soon and together with others."""
         key = key_of(record.reservation_id)
         with self._lock:
+            if self._has_larger_sum(key, record):
+                return
             held = self._held.pop(key, None)
-            self._taken.pop(key, None)
+            if held is not None:
+                self._taken.pop(key, None)
         if held is None or held.place == "disk":
             self._local.delete(record)
-        self._settle_later(key)
+        if held is None or (held.fence is None and not held.is_unsure):
+            return
+        settled = None
+        if guards_of(record) is not None and held.is_shared:
+            with contextlib.suppress(RecordError):
+                settled = encode(evolve(record, settled=sum_of(record)))
+        with self._lock:
+            self._finished.append((key, held, settled))
+            is_first = len(self._finished) == 1
+        if is_first and self.later is not None:
+            self.later(DELETE_DELAY_S, self.settle_finished)
 
     def reject(self, record: Record, reason: str) -> None:
         """Keep the record of a rejected amount, with the reason: in the store, or in a local file."""
         key = key_of(record.reservation_id)
+        saved = False
+        try:
+            raw = encode(evolve(record, rejected=reason))
+            saved = key not in self._taken and self._put(key, raw, 0, "rejected")
+        except (StoreError, RecordError) as error:
+            if isinstance(error, StoreError):
+                self._health.failed(error)
         with self._lock:
             held = self._held.pop(key, None)
         if held is not None and held.place == "disk":
             self._local.delete(record)
-        try:
-            self._store.put([Put(key, encode(record), None, self.claim_ms)])  # it may never have been saved
-            self._store.reject(key, reason)
-        except (StoreError, RecordError) as error:
-            if isinstance(error, StoreError):
-                self._health.failed(error)
+        if not saved:
             self._local.reject(record, reason)
-            self._settle_later(key)
+            if held is not None and (held.fence is not None or held.is_unsure):
+                with self._lock:
+                    self._finished.append((key, held, None))
 
     def load(self, entry: Entry) -> Record | None:
         """Return the record of an entry. None: it is deleted, taken, or cannot be settled by this client."""
@@ -189,17 +399,35 @@ class StoreJournal(StoreRecords):
         try:
             return decode(held.record)
         except RecordError as error:
-            self._quarantine(key, error)
+            self._quarantine(key, held, error)
             return None
 
     def _load_file(self, entry: Entry) -> Record | None:
         """Return the record of a local file, which belongs to this client from now on."""
         record = self._local.load(entry)
         if record is not None:
-            commit = encode(evolve(record, mode="commit"))  # the store did not respond, and may have it nevertheless
+            raw, commit = encode(record), encode(evolve(record, mode="commit"))
+            maybe = Held(raw, None, "disk", (commit,), is_unsure=True, is_shared=True)  # a put may have had no response
             with self._lock:
-                self._held.setdefault(key_of(record.reservation_id), Held(encode(record), None, "disk", commit))
+                self._held.setdefault(key_of(record.reservation_id), maybe)
         return record
+
+    def _quarantine(self, key: str, held: Held, error: RecordError) -> None:
+        with self._lock:
+            self._held.pop(key, None)
+        try:
+            self._store.put([Put(key, held.record, held.fence, 0, "quarantined")])
+        except StoreError as failed:
+            self._health.failed(failed)
+            return
+        self._quarantined += 1
+        message = (
+            f"record {key[:12]} is quarantined in the journal's store and will not be settled: {error}; see "
+            "`cycles journal list`, or record its amount by hand with client.record()"
+        )
+        self._report(JournalIssue("quarantined", key, message, error))
+
+    # --- what an earlier process left -------------------------------------------------------------------------------
 
     @property
     def unread(self) -> bool:
@@ -211,92 +439,211 @@ class StoreJournal(StoreRecords):
         self._health.report_problems(self._store)
         files = self._local.pending()
         late = self._move(files)
-        return [*files, *late, *self.claim(CLAIM_BATCH)]
+        return [*files, *late, *self.claim(TAKE_BATCH)]
+
+    def _move(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Put the records of local files into the store, then remove the files. What cannot be moved stays a file.
+
+        Returns:
+            The late events of chunks that other clients have claimed.
+        """
+        late: list[Entry] = []
+        try:
+            for entry in entries:
+                record = self._load_file(entry)
+                if record is None or self._put(key_of(record.reservation_id), encode(record), self.claim_ms):
+                    continue
+                theirs = self.taken_by_another(record.reservation_id)
+                if theirs is not None and guards_of(record) is not None:
+                    rest = late_record(record, sum_of(theirs), self._wall_ms())
+                    if rest is not None:
+                        self.put(rest)
+                        late.append(Entry(file_name(rest.reservation_id)))
+                elif theirs is None or actual_of(theirs).amount != actual_of(record).amount:
+                    # What the other client settles, and what of it is charged, cannot be known.
+                    self._local.reject(record, MAY_BE_CHARGED)
+                self._local.delete(record)
+        except StoreError as error:
+            self._health.failed(error)
+        return late
 
     def rejected(self) -> list[tuple[Record, str]]:
         """Return the rejected records, with the reason of each."""
         found = self._local.rejected()
-        if isinstance(self._store, OperatedStore):
-            try:
-                kept = [each for each in self._store.kept() if each.state == "rejected"]
-            except StoreError as error:
-                self._health.failed(error)
-                return found
-            for each in kept:
-                try:
-                    found.append((decode(each.record), each.reason))
-                except RecordError:
-                    continue
+        try:
+            for each in pages(self._store, "rejected"):
+                with contextlib.suppress(RecordError):
+                    record = decode(each.record)
+                    found.append((record, record.rejected or "rejected"))
+        except StoreError as error:
+            self._health.failed(error)
         return found
 
     def remove_settled(self, now_ms: int) -> None:
-        """Delete the rejected records that were settled by hand more than 30 days ago."""
+        """Delete the rejected records in local files that were settled by hand. Those of the store become due."""
         self._local.remove_settled(now_ms)
-        if isinstance(self._store, SettledStore):
-            try:
-                self._store.remove_settled(now_ms - SETTLED_KEPT_MS)
-            except StoreError as error:
-                self._health.failed(error)
 
     def spend_log(self) -> SpendLog:
         """Return the slots in which this process writes known spend ahead, on the local disk."""
         return self._local.spend_log()
 
     def chunk_logs(self) -> ChunkLogs:
-        """Return the slot logs of the chunks of this process, on the local disk."""
+        """Return the logs of the chunks of this process, on the local disk."""
         return self._local.chunk_logs()
 
     def recover_spend(self) -> None:
         """Save the records of the spend that dead processes of this machine wrote ahead."""
         self._local.recover_spend(self._store_has)
 
-    # --- claims -----------------------------------------------------------------------------------------------------
+    def _store_has(self, reservation_id: str) -> bool:
+        """Return whether the store has a record; False also if it does not respond."""
+        try:
+            return self._store.get([key_of(reservation_id)]) != [None]
+        except StoreError as error:
+            self._health.failed(error)
+            return False
+
+    # --- all records of this client ---------------------------------------------------------------------------------
 
     def tick(self, max_records: int) -> list[Entry]:
         """Renew what this client holds, move what an outage left elsewhere, and claim up to `max_records` more."""
         try:
-            self._settle_now()
+            self._delete_now()
             self._renew()
+            self._watch()
             if not self._health.may_claim:  # an idle client would not see that the outage continues
-                self._store.list(1)
-                self._health.succeeded()
+                self._store.list("", 1)
+            self._health.succeeded()
+            self._move_own()
         except StoreError as error:
             self._health.failed(error)
             return []
-        if self._move_own():
-            return self.claim(max_records)
-        return []
+        return self.claim(max_records)
 
     def claim(self, max_records: int) -> list[Entry]:
         """Claim at most `max_records` due records; none soon after an outage: their owners renew them first."""
         entries: list[Entry] = []
-        self.has_more: bool = False
+        self.has_more = False
         if not self._health.may_claim:
             return entries
         try:
             while max_records > 0:
-                limit = min(CLAIM_BATCH, max_records)
-                claimed = self._store.claim(limit, self.claim_ms)
+                limit = min(TAKE_BATCH, max_records)
+                taken = self._store.take(limit, self.claim_ms)
                 self._health.succeeded()
-                for each in claimed:
-                    with self._lock:
-                        held = self._held.get(each.key)
-                        if held is not None:  # its own record, whose renewal failed
-                            held.fence = each.fence
-                            continue
-                        self._taken.pop(each.key, None)
-                        if each.key in self._open and _is_commit(each.record):  # its chunk continues
-                            self._held[each.key] = Held(each.record, each.fence, "store")
-                            continue
-                        self._held[each.key] = Held(each.record, each.fence, "store")
-                    entries.append(Entry(f"v2-{each.key}.json"))
+                entries += [Entry(f"v2-{each.key}.json") for each in taken if self._claim(each)]
                 max_records -= limit
-                self.has_more = len(claimed) == limit
+                self.has_more = len(taken) == limit
                 if not self.has_more:
                     break
+            self._delete_now()
         except StoreError as error:
             self._health.failed(error)
         return entries
+
+    def _claim(self, taken: Stored) -> bool:
+        """Hold a record that this client has taken. Return whether it is to be settled now."""
+        key, raw = taken.key, taken.record
+        record = None
+        with contextlib.suppress(RecordError):
+            record = decode(raw)
+        with self._lock:
+            self._watched.discard(key)
+            held = self._held.get(key)
+            if held is not None:  # its own record, whose renewal failed
+                held.fence, held.is_unsure, held.is_shared = taken.fence, False, True
+                return False
+            new = Held(raw, taken.fence, "store", (raw,), is_shared=True)
+            if record is not None and record.settled is not None:
+                self._finished.append((key, new, None))
+                return False
+            self._held[key] = new
+            if key not in self._open:
+                self._taken.pop(key, None)
+                return True
+            if record is not None and record.mode == "commit":  # its chunk continues here
+                self._taken.pop(key, None)
+                return False
+            self._taken[key] = raw  # an event cannot take a larger sum: the rest of the chunk is a separate record
+            return True
+
+    def settle_finished(self) -> None:
+        """Delete what is finished from the store; what fails is tried again at the next tick."""
+        if self._health.is_open:
+            return
+        try:
+            self._delete_now()
+        except StoreError as error:
+            self._health.failed(error)
+
+    def _delete_now(self) -> None:
+        while True:
+            with self._lock:
+                batch, self._finished = self._finished[:BATCH], self._finished[BATCH:]
+            if not batch:
+                return
+            try:
+                unsure = [key for key, held, _ in batch if held.is_unsure]
+                found = dict(zip(unsure, self._store.get(unsure), strict=True)) if unsure else {}
+                fences = [
+                    (key, (None if (stored := found[key]) is None else stored.fence) if held.is_unsure else held.fence)
+                    for key, held, _ in batch
+                ]
+                settled = [
+                    Put(key, raw, fence, SETTLED_CHUNK_MS if _is_settled(raw) else 0)
+                    for (key, fence), (_, _, raw) in zip(fences, batch, strict=True)
+                    if raw is not None
+                ]
+                if settled:
+                    self._store.put(settled)  # one that fails is another client's, which finds it settled in the ledger
+                kept = {each.key for each in settled}
+                done = [(key, fence) for key, fence in fences if fence is not None and key not in kept]
+                if done:
+                    self._store.delete(done)
+            except BaseException:
+                with self._lock:
+                    self._finished = [*batch, *self._finished]
+                raise
+            self._health.succeeded()
+
+    def _renew(self) -> None:
+        for batch in self._batches():
+            for key in self._store.renew(batch, self.claim_ms):
+                with self._lock:
+                    lost = self._held.get(key)
+                if lost is not None:  # otherwise it was settled in the meantime
+                    self._put(key, lost.record, self.claim_ms)  # finds whether it is missing, or another client's
+            self._health.succeeded()
+
+    def _batches(self) -> list[list[tuple[str, str]]]:
+        """Return what this client owns in the store."""
+        with self._lock:
+            held = list(self._held.items())
+        owned = [(key, each.fence) for key, each in held if each.place == "store" and not each.is_unsure and each.fence]
+        return [owned[start : start + BATCH] for start in range(0, len(owned), BATCH)]
+
+    def _watch(self) -> None:
+        """Look at the chunks that other clients have taken, and put those again that the store has lost."""
+        with self._lock:
+            watched = sorted(self._watched)
+        for start in range(0, len(watched), BATCH):
+            keys = watched[start : start + BATCH]
+            for key, stored in zip(keys, self._store.get(keys), strict=True):
+                theirs = self._taken.get(key)
+                if stored is None and theirs is not None:
+                    self._store.put([Put(key, theirs, None, 0)])
+                elif stored is None or stored.kept is not None or _is_settled(stored.record):
+                    with self._lock:
+                        self._watched.discard(key)
+
+    def _move_own(self) -> None:
+        """Put what this client saved elsewhere during an outage, and what it is unsure of."""
+        with self._lock:
+            elsewhere = [key for key, each in self._held.items() if each.place != "store" or each.is_unsure]
+        for key in elsewhere:
+            held = self._held.get(key)  # its latest form: it may have been settled or changed in the meantime
+            if held is not None and (held.place != "store" or held.is_unsure):
+                self._put(key, held.record, self.claim_ms)
 
     def ensure_available(self) -> None:
         """Check that the store responds, under ``journal_outage="refuse"``.
@@ -308,7 +655,7 @@ class StoreJournal(StoreRecords):
             return
         if not self._health.is_open:
             try:
-                self._store.list(1)
+                self._store.list("", 1)
             except StoreError as error:
                 self._health.failed(error)
             else:
@@ -317,84 +664,56 @@ class StoreJournal(StoreRecords):
         self._health.raise_unavailable()
 
     def close(self) -> None:
-        """Delete what is finished, and let other clients claim the rest immediately."""
+        """Delete what is finished, let other clients claim the rest immediately, and close the local files."""
         try:
-            self._settle_now()
-            with self._lock:
-                held = [key for key, each in self._held.items() if each.place == "store"]
-            for start in range(0, len(held), RENEW_BATCH):
-                self._store.renew(held[start : start + RENEW_BATCH], 0)
+            self._delete_now()
+            for batch in self._batches():
+                self._store.renew(batch, 0)
         except StoreError as error:
             self._health.failed(error)
         if self._owns_store:
             self._store.close()
-
-    # --- files ------------------------------------------------------------------------------------------------------
-
-    def _move(self, entries: list[Entry]) -> list[Entry]:
-        """Put the records of local files into the store, then remove the files. What cannot be moved stays a file.
-
-        Returns:
-            The late events of chunks that other clients have claimed.
-        """
-        late: list[Entry] = []
-        try:
-            for entry in entries:
-                record = self._load_file(entry)
-                rest = None if record is None else self._put_file(record)
-                if rest is not None:
-                    late.append(Entry(file_name(rest.reservation_id)))
-        except StoreError as error:
-            self._health.failed(error)
-        return late
-
-    def _put_file(self, record: Record) -> Record | None:
-        """Put the record of a file, unless another client has claimed the record that the store has.
-
-        Returns:
-            The event for what that client does not charge, if the record is that of a chunk. It is saved.
-        """
-        key, raw = key_of(record.reservation_id), encode(record)
-        if self._combiner.put([Put(key, raw, 0, self.claim_ms)])[0] or self._store.renew([key], self.claim_ms):
-            self._save_in_store(key, raw, None, self.claim_ms)
-            return None
-        (stored,) = self._store.get([key])
-        with self._lock:
-            self._held.pop(key, None)
-            self._taken[key] = stored.record if stored is not None else raw
-        theirs = self.taken_by_another(record.reservation_id)
-        is_chunk = theirs is not None and guards_of(record) is not None
-        rest = late_record(record, sum_of(theirs), self._wall_ms()) if is_chunk and theirs is not None else None
-        if rest is not None:
-            self.save(rest)
-        self._local.delete(record)
-        return rest
-
-    def _store_has(self, reservation_id: str) -> bool:
-        """Return whether the store has a record; False also if it does not respond."""
-        try:
-            return self._store.get([key_of(reservation_id)]) != [None]
-        except StoreError as error:
-            self._health.failed(error)
-            return False
-
-    def _quarantine(self, key: str, error: RecordError) -> None:
-        with self._lock:
-            self._held.pop(key, None)
-        try:
-            self._store.quarantine(key, str(error))
-        except StoreError as failed:
-            self._health.failed(failed)
-            return
-        self._quarantined += 1
-        message = (
-            f"record {key[:12]} is quarantined in the journal's store and will not be settled: {error}; see "
-            "`cycles journal list`, or record its amount by hand with client.record()"
-        )
-        self._report(JournalIssue("quarantined", key, message, error))
+        self._local.close()
 
 
-def _is_commit(raw: bytes) -> bool:
+def key_of(reservation_id: str) -> str:
+    """Return the key of a record: the 64 hex digits of its file name."""
+    return file_name(reservation_id)[3:-5]
+
+
+def _is_same(stored: Stored, raw: bytes) -> bool:
+    """Return whether a stored record may be replaced by this form of it, of which this client has no fence.
+
+    It may if it is the same amount, or an earlier sum of the chunk that no client sends as an event.
+    """
+    record = decode(raw)
+    try:
+        theirs = decode(stored.record)
+    except RecordError:
+        return False
+    if guards_of(record) is None:
+        return _whole(theirs) == _whole(record)
+    if theirs.settled is not None or stored.kept is not None:
+        return False
+    is_same_request = theirs.mode == record.mode and theirs.body["idempotency_key"] == record.body["idempotency_key"]
+    if theirs.mode == "commit":
+        return sum_of(theirs) <= sum_of(record)
+    return is_same_request and sum_of(theirs) == sum_of(record)
+
+
+def _whole(record: Record) -> tuple[str, int]:
+    excess = (record.excess or {}).get("amount")
+    actual = actual_of(record)
+    return actual.unit, actual.amount + (excess if type(excess) is int else 0)
+
+
+def _is_event(raw: bytes) -> bool:
     with contextlib.suppress(RecordError):
-        return decode(raw).mode == "commit"
+        return decode(raw).mode == "event"
+    return True  # unreadable: no client sends it
+
+
+def _is_settled(raw: bytes) -> bool:
+    with contextlib.suppress(RecordError):
+        return decode(raw).settled is not None
     return False

@@ -1,4 +1,4 @@
-"""The file store: one private file per record, written whole or not at all.
+"""The files of records: one private file for each, written whole or not at all.
 
 No lock between processes is needed. A record is written under a temporary name and renamed into place, so a reader
 gets all of it or nothing. Files belong to one machine: a claim lasts as long as the process that made it.
@@ -9,7 +9,6 @@ gets all of it or nothing. Files belong to one machine: a claim lasts as long as
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import errno
 import itertools
@@ -18,7 +17,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -36,20 +35,20 @@ from cycles._journal.file_calls import (
 )
 from cycles._journal.files.locked_file import LockedFile, lock
 from cycles._journal.spare_files import SUFFIX, SpareFiles
-from cycles._journal.store import Claimed, Kept, Put, Stored, StoreError
 
 # A writer starts over if its folder or its temporary file was removed. Once is rare, three times is a problem.
 _WRITE_ATTEMPTS: Final = 3
 _TEMPORARY: Final = re.compile(r"(v2-[0-9a-f]{64}\.json)\.([0-9a-f]+-\d+)-\d+\.tmp")
 _OWN_NAME: Final = re.compile(r"v2-([0-9a-f]{64})\.json")
 REJECTED: Final = "rejected"
+SETTLED_KEPT_MS: Final = 30 * 86_400_000  # how long a rejected record stays after an operator has settled it
 SETTLED_AT: Final = "settled_at_ms"  # member of a rejected record that was settled by hand
 
 
-class FileStore:
+class RecordFiles:
     """The files of one partition. Threads, processes and forked children may share the folder.
 
-    The protocol's operations raise `StoreError`; those that take file names raise `OSError`.
+    Operations raise `OSError`.
 
     Args:
         root: Directory of all journals; `~` is expanded.
@@ -63,8 +62,6 @@ class FileStore:
         self._sync = sync
         self._folder: str | None = None  # its path with a separator, once it is known
         self._made = False  # the folder was there when it was last used
-        self._claimed: dict[str, int] = {}  # fences by key
-        self._claimable: builtins.list[str] = []  # keys that the last look at the folder found
         # By process: a lock that a thread holds while the process forks stays locked in the child for ever.
         self._locks: dict[int, threading.Lock] = {}
         # Process ids repeat (every container has a 1), so temporary names begin with a random token.
@@ -74,103 +71,10 @@ class FileStore:
         self._directory = Directory(self._calls)
         self._spares = SpareFiles(sync=sync)
 
-    # The protocol of a store
-
-    def put(self, items: Sequence[Put]) -> builtins.list[bool]:
-        """Save records; False for each one with a fence that is not there, or was claimed again."""
-        return [self._save(item) for item in items]
-
-    def settle(self, keys: Sequence[str]) -> None:
-        """Delete finished records."""
-        try:
-            for key in keys:
-                self._claimed.pop(key, None)
-                self.remove(_name(key))
-        except OSError as error:
-            raise StoreError(str(error)) from error
-
-    def claim(self, limit: int, claim_ms: int) -> builtins.list[Claimed]:
-        """Return records that this store has neither put nor claimed, each once."""
-        with _store_errors():
-            if not self._claimable:
-                self._claimable = [match[1] for name in self.names() if (match := _OWN_NAME.fullmatch(name))]
-            claimed: builtins.list[Claimed] = []
-            while self._claimable and len(claimed) < limit:
-                key = self._claimable.pop()
-                if key not in self._claimed:
-                    with contextlib.suppress(*NOTHING_THERE):
-                        claimed.append(Claimed(key, self.read(_name(key)), 1))
-                        self._claimed[key] = 1
-            return claimed
-
-    def renew(self, keys: Sequence[str], claim_ms: int) -> builtins.list[str]:
-        """Return the keys that no longer exist; a claim of files needs no renewal."""
-        with _store_errors():
-            there = set(self._all_names())
-            return [key for key in keys if _name(key) not in there]
-
-    def get(self, keys: Sequence[str]) -> builtins.list[Stored | None]:
-        """Return the records of these keys."""
-        with _store_errors():
-            return [self._stored(key) for key in keys]
-
-    def _stored(self, key: str) -> Stored | None:
-        with contextlib.suppress(*NOTHING_THERE):
-            return Stored(key, self.read(_name(key)), 0, self._claimed.get(key, 0))
-        return None
-
-    def list(self, limit: int = 1000) -> builtins.list[Stored]:
-        """Return records without claiming them, and without finishing what another process is writing."""
-        with _store_errors():
-            stored: builtins.list[Stored] = []
-            for name in self.listed():
-                match = _OWN_NAME.fullmatch(name)
-                if match and len(stored) < limit:
-                    with contextlib.suppress(*NOTHING_THERE):
-                        stored.append(Stored(match[1], self.read(name), 0, self._claimed.get(match[1], 0)))
-            return stored
-
-    def quarantine(self, key: str, reason: str) -> None:
-        """Rename the record's file, so that no client reads it again."""
-        with _store_errors(), contextlib.suppress(*NOTHING_THERE):
-            self.set_aside(_name(key))
-
-    def reject(self, key: str, reason: str) -> None:
-        """Move the record into the folder `rejected`, with the reason."""
-        with _store_errors(), contextlib.suppress(*NOTHING_THERE):
-            name = _name(key)
-            self._keep_rejected(name, {"reason": reason, "record": json.loads(self.read(name))})
-            self._claimed.pop(key, None)
-            self.remove(name)
-
-    def keep_settled(self, kept: Kept) -> bool:
-        """Keep a rejected record that is settled."""
-        with _store_errors():
-            name = _name(kept.key)
-            if any(self.has(each) for each in (name, os.path.join(REJECTED, name))):
-                return False
-            members = {"reason": kept.reason, "record": json.loads(kept.record), SETTLED_AT: kept.settled_at_ms}
-            self._keep_rejected(name, members)
-            return True
-
-    def remove_settled(self, before_ms: int) -> None:
-        """Delete what was settled by hand before a time."""
-        folder = os.path.join(self.locate(), REJECTED, "")
-        with _store_errors():
-            for name in self._rejected_names():
-                settled_ms = None
-                with contextlib.suppress(OSError, ValueError, AttributeError):  # a file that hangs, or of others
-                    settled_ms = json.loads(self._calls.call(folder + name, read_whole)).get(SETTLED_AT)
-                if type(settled_ms) is int and settled_ms < before_ms:
-                    with contextlib.suppress(*NOTHING_THERE):
-                        os.unlink(folder + name)
-
     def close(self) -> None:
         """Remove the files that are kept for reuse. A record can be saved afterwards, in a new file."""
         with contextlib.suppress(OSError):
             self._calls.call(self.known_folder, lambda _: self._spares.close())
-
-    # Files by name, for `Journal`
 
     def locate(self) -> str:
         """Return the folder's path with a separator at its end. The first use takes about 10 ms of CPU."""
@@ -198,15 +102,15 @@ class FileStore:
     def rejected(self) -> Iterator[bytes]:
         """Yield the content of each file in the folder `rejected`: an object with `reason` and `record`."""
         folder = os.path.join(self.locate(), REJECTED, "")
-        for name in self._rejected_names():
+        for name in self.rejected_names():
             with contextlib.suppress(*NOTHING_THERE):
                 yield self._calls.call(folder + name, read_whole)
 
-    def listed(self) -> builtins.list[str]:
+    def listed(self) -> list[str]:
         """Return the names of all records, in no order. Opens nothing and makes no directory."""
         return [name for name in self._all_names() if name.endswith(".json")]
 
-    def names(self) -> builtins.list[str]:
+    def names(self) -> list[str]:
         """Return the names of all records, after putting complete temporary files of dead writers into place."""
         names = self._all_names()
         entries = {name for name in names if name.endswith(".json")}
@@ -263,19 +167,7 @@ class FileStore:
         self._calls.call(self.locate(), lambda _: os.replace(source, target))
         return kept
 
-    def _save(self, item: Put) -> bool:
-        name = _name(item.key)
-        try:  # without a context manager: this is on the way of every commit
-            if item.fence is None:
-                self._claimed.setdefault(item.key, 0)
-            elif self._claimed.get(item.key) != item.fence or not self.has(name):
-                return False
-            self.write(name, item.record)
-        except OSError as error:
-            raise StoreError(str(error)) from error
-        return True
-
-    def _all_names(self) -> builtins.list[str]:
+    def _all_names(self) -> list[str]:
         return self._calls.call(self.locate(), names_in)
 
     def _remove_once(self, path: str) -> None:
@@ -292,11 +184,28 @@ class FileStore:
         else:
             write_whole(folder + name, f"{folder}{name}.{self._unique()}.tmp", content, sync=self._sync)
 
-    def _rejected_names(self) -> builtins.list[str]:
+    def remove_settled(self, before_ms: int) -> None:
+        """Delete the rejected records that were settled by hand before a time, in milliseconds since the epoch."""
+        folder = os.path.join(self.locate(), REJECTED, "")
+        for name in self.rejected_names():
+            settled_ms = None
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # a file that hangs, or of others
+                settled_ms = json.loads(self._calls.call(folder + name, read_whole)).get(SETTLED_AT)
+            if type(settled_ms) is int and settled_ms < before_ms:
+                with contextlib.suppress(*NOTHING_THERE):
+                    os.unlink(folder + name)
+
+    def set_aside_names(self) -> list[str]:
+        """Return the names of quarantined records."""
+        return [name for name in self._all_names() if name.endswith(".quarantined")]
+
+    def rejected_names(self) -> list[str]:
+        """Return the names of the files in the folder `rejected`."""
         found = self._calls.call(os.path.join(self.locate(), REJECTED), names_in)
         return sorted(name for name in found if _OWN_NAME.fullmatch(name))
 
-    def _keep_rejected(self, name: str, members: dict[str, object]) -> None:
+    def keep_rejected(self, name: str, members: dict[str, object]) -> None:
+        """Write a file of the folder `rejected`."""
         folder = os.path.join(self.locate(), REJECTED, "")
         temporary, content = f"{folder}{name}.{self._unique()}.tmp", json.dumps(members).encode("ascii")
 
@@ -329,16 +238,10 @@ class FileStore:
         return f"{self._token}-{os.getpid()}"
 
 
-@contextlib.contextmanager
-def _store_errors() -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise StoreError(str(error)) from error
-
-
-def _name(key: str) -> str:
-    return f"v2-{key}.json"
+def key_in(name: str) -> str | None:
+    """Return the key of a record in the name of its file; None for other files."""
+    match = _OWN_NAME.fullmatch(name)
+    return None if match is None else match[1]
 
 
 def _absolute(root: Path) -> str:
