@@ -9,6 +9,7 @@ import shutil
 import stat
 import urllib.request
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
@@ -20,7 +21,8 @@ from cycles._version import PROTOCOL_VERSION
 from cycles.cli._frame import NO_RESPONSE, REJECTED, UNSETTLED, USAGE
 from cycles.journal import _places, _settings
 
-Status: TypeAlias = Literal["ok", "fail", "skip"]
+_OF_THE_CONTAINER: Final = ("overlay", "tmpfs", "ramfs", "aufs")  # file systems that end with it
+Status: TypeAlias = Literal["ok", "warn", "fail", "skip"]
 ORDER: Final = (USAGE, NO_RESPONSE, REJECTED, UNSETTLED)
 """The exit status is that of the first kind of failed check in this order."""
 
@@ -37,7 +39,7 @@ class Check:
         name: Its name.
         status: ``ok``, ``fail`` or ``skip``.
         detail: What was found.
-        remedy: What to do if it failed.
+        remedy: What to do if it failed, or about its warning.
         code: The exit status if it failed.
     """
 
@@ -100,7 +102,7 @@ def journal(config: cycles.Config) -> Check:
         view = _places.store_of(config)
         if view is not None:
             with contextlib.closing(view):
-                view.store.list(1)
+                view.store.list("", 1)
             also = f", {view.name} responds"
     except (cycles.StoreError, cycles.ConfigurationError) as error:
         return failed(name, error, "check journal_store (CYCLES_JOURNAL_URL)")
@@ -115,7 +117,23 @@ def journal(config: cycles.Config) -> Check:
     if free_bytes < _LEAST_FREE_BYTES:
         return Check(name, "fail", f"{root}: only {free_bytes // 1024} KiB free", "free some space there")
     state = "exists" if existing == root else "can be made"
-    return Check(name, "ok", f"{root} {state}, {free_bytes // 2**20:,} MiB free{also}")
+    detail = f"{root} {state}, {free_bytes // 2**20:,} MiB free"
+    if also and config.journal_outage == "disk" and not _is_mounted(existing):
+        outage = "while the store does not respond, amounts are only there, and are lost with the disk of this worker"
+        remedy = "mount a lasting volume there, or set CYCLES_JOURNAL_OUTAGE=refuse; see docs/fleets.md#which-store"
+        return Check(name, "warn", f"{detail}; {outage}{also}", remedy)
+    return Check(name, "ok", f"{detail}{also}")
+
+
+def _is_mounted(path: Path) -> bool:
+    """Return whether a directory is on a volume of its own, which outlives a container; False if that is unknown."""
+    try:
+        mounts = [line.split() for line in Path("/proc/self/mounts").read_text("utf-8").splitlines()]
+    except OSError:
+        return False
+    inside = [(place, kind) for _, place, kind, *_ in mounts if path.resolve().is_relative_to(place)]
+    place, kind = max(inside, key=lambda mount: len(mount[0]), default=("/", ""))
+    return place != "/" and kind not in _OF_THE_CONTAINER
 
 
 def pending(config: cycles.Config) -> Check:

@@ -13,7 +13,12 @@ from cycles.cli._checks import Check
 from cycles.cli._frame import DONE, Cli
 from cycles.cli._output import Output, styled
 
-_STATUS_STYLES: Final = {"ok": ("ok", "green"), "fail": ("FAIL", "bold red"), "skip": ("skip", "dim")}
+_STATUS_STYLES: Final = {
+    "ok": ("ok", "green"),
+    "warn": ("warn", "yellow"),
+    "fail": ("FAIL", "bold red"),
+    "skip": ("skip", "dim"),
+}
 
 
 @frame.command("doctor")
@@ -51,7 +56,7 @@ def _run(cli: Cli) -> Iterator[Check]:
 
 def _print(out: Output, check: Check) -> None:
     mark, style = _STATUS_STYLES[check.status]
-    remedy = f"-> {check.remedy}" if check.status == "fail" and check.remedy else None
+    remedy = f"-> {check.remedy}" if check.status in ("warn", "fail") and check.remedy else None
     if not out.is_terminal:
         out.line(f"{mark:<5}{check.name:<15} {check.detail}")
         if remedy:

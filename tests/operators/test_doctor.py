@@ -13,6 +13,8 @@ from cycles._core.records import encode, partition
 from cycles._journal import store_inspection
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import key_of
+from cycles._journal.stores.store import Put
+from cycles.cli import _checks
 from cycles.cli._checks import masked
 from tests.operators.conftest import Cycles
 from tests.operators.journals import a_record, journal, snapshot
@@ -197,6 +199,23 @@ def test_a_key_is_shown_as_its_prefix(key: str, shown: str) -> None:
     assert masked(key) == shown
 
 
+@pytest.mark.parametrize(
+    ("line", "lasts"),
+    [
+        ("/dev/sdb {} ext4 rw 0 0", True),
+        ("tmpfs {} tmpfs rw 0 0", False),
+        ("overlay {} overlay rw 0 0", False),
+        ("/dev/sdb {}-other ext4 rw 0 0", False),
+    ],
+)
+def test_a_volume_of_its_own_outlives_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, lasts: bool
+) -> None:
+    content = "/dev/sda / ext4 rw 0 0\n" + line.format(tmp_path)
+    monkeypatch.setattr(Path, "read_text", lambda path, *_: content)
+    assert _checks._is_mounted(tmp_path / "journal") is lasts
+
+
 def test_the_store_of_a_fleet_is_checked(
     run_here: Cycles, configured: cycles.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +233,15 @@ def test_the_store_of_a_fleet_is_checked(
     shown = "journal_store=redis://[hidden]@store.test:6379/0 (CYCLES_JOURNAL_URL)"
     assert shown in found["configuration"]["detail"]
     assert found["journal"]["detail"].endswith("redis://[hidden]@store.test:6379/0 responds")
+    assert found["journal"]["status"] == "warn"
+    assert "lost with the disk of this worker" in found["journal"]["detail"]
+    assert "CYCLES_JOURNAL_OUTAGE=refuse" in found["journal"]["remedy"]
+    with monkeypatch.context() as mounted:
+        mounted.setattr(_checks, "_is_mounted", lambda path: True)
+        assert run(0)["journal"]["status"] == "ok"
+    with monkeypatch.context() as refusing:
+        refusing.setenv("CYCLES_JOURNAL_OUTAGE", "refuse")
+        assert run(0)["journal"]["status"] == "ok"
     url = os.environ["CYCLES_BASE_URL"]
     record = a_record(url, "rsv-1")
     own = store.bind(partition(url, "acme", ""))
