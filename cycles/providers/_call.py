@@ -28,6 +28,7 @@ from cycles.providers._bodies import (
     tier_of,
     was_sent,
 )
+from cycles.providers._conversations import Chain, chain_of
 from cycles.providers._endpoints import Endpoint, normalized
 from cycles.providers._meter import Meter, Request
 from cycles.providers._stream_filter import StreamFilter, parsed, strings_of
@@ -105,6 +106,8 @@ class Call:
         self.admissions: Any = None  # of the client that has reserved
         self.end: End | None = None  # set by `claim_end`
         self.ending: Ending | None = None  # set by `conclude`
+        self._url = url
+        self._chain: Chain | None = None
         self._exact = False
         self._failed = False
         self._whole: Any = None
@@ -145,11 +148,23 @@ class Call:
         most = self._maximum() if limit is None else limit
         shape = shape_of(self.request.body, kind=self.endpoint.kind, output_tokens=most, files=self.files)
         bounds = self._book().bounds(
-            self._model(), self.request.body, shape, context=tier_of(self.request), origin=self.origin
+            self._model(),
+            self.request.body,
+            shape,
+            known_input=self._known_input(),
+            context=tier_of(self.request),
+            origin=self.origin,
         )
         amount = bounds(shape.output_tokens)
         self.need = self._need(amount.amount, limit, most, lambda n: bounds(n).amount)
         return amount
+
+    def _known_input(self) -> int | None:
+        """Return a bound of the input by what the provider has counted of this conversation, if it has."""
+        if self.endpoint is None or self._book().counts_tokens:
+            return None
+        self._chain = chain_of(self.endpoint.name, (self.request.model, self._url), self.request.body)
+        return None if self._chain is None else self.meter.conversations.bound(self._chain)
 
     def _maximum(self) -> int:
         """Return the output limit that the provider enforces for a request without one."""
@@ -362,6 +377,8 @@ class Call:
     def _amount(self, outcome: Outcome, unanswered: int) -> tuple[Amount, dict[str, Any]]:
         more: dict[str, Any] = {}
         exact = self._exact_usage(outcome)
+        if exact and self._chain is not None and self.attempts == 1 and self.usage.tokens_input:
+            self.meter.conversations.learn(self._chain, self.usage.tokens_input)
         if not exact:
             more["actual_source"] = "estimate"
             if self.endpoint is None or not self._estimate_response():

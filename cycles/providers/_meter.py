@@ -19,6 +19,7 @@ from cycles._core.reserve_request import ReserveRequest
 from cycles._errors import ConfigurationError, InvalidRequestError
 from cycles._version import readable
 from cycles.prices import PriceBook
+from cycles.providers._conversations import Conversations
 from cycles.providers._endpoints import Endpoint, Provider, find
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Meter:
     actual: Callable[[Usage], Amount] | None
     idempotency_key: Callable[[Request], str] | None
     options: Mapping[str, Any]
+    conversations: Conversations = Factory(Conversations)
     _lock: Any = Factory(threading.Lock)
     _reported: set[str] = Factory(set)
 
