@@ -35,7 +35,8 @@ def called(script: Script, name: str, arguments: Any, keywords: Any, *, is_async
     """Call an operation, and read a list to its end."""
     if not is_async:
         made = getattr(script.admin, name)(*arguments, **keywords)
-        assert not hasattr(made, "__next__") or list(made) == []
+        if name == "budgets":
+            assert list(made) == []
         return
 
     async def call() -> None:
@@ -69,7 +70,9 @@ def test_every_operation_takes_headers_and_a_timeout(
 
 
 def test_every_operation_shows_the_two_options_in_its_signature() -> None:
-    for name in [name for name in vars(type(Script().admin.aio)) if not name.startswith("_")]:
+    names = [name for name in vars(type(Script().admin.aio)) if not name.startswith("_")]
+    assert {"onboard", "budgets", "raw"} <= set(names)
+    for name in names:
         parameters = inspect.signature(getattr(Admin, name)).parameters
         assert "request" in parameters or {"timeout", "extra_headers"} <= set(parameters), name
 

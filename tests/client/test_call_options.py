@@ -56,6 +56,7 @@ def test_every_operation_shows_the_two_options_in_its_signature() -> None:
     names = list(vars(type(client.aio)))
     client.close()
     operations = [name for name in names if not name.startswith("_") and name not in ("pending", "flush", "aclose")]
+    assert {"decide", "balances", "commit_reservation"} <= set(operations)
     for name in operations:
         parameters = inspect.signature(getattr(cycles.Cycles, name)).parameters
         assert "request" in parameters or {"timeout", "extra_headers"} <= set(parameters), name

@@ -111,6 +111,7 @@ def test_what_is_sent_is_valid(server: Server, operation: Any) -> None:
 
 
 def test_a_public_read_carries_no_key_and_everything_else_does(server: Server) -> None:
+    assert {name for name, _ in server.requests} >= {"createReservation", "getEvidence"}
     for name, request in server.requests:
         assert ("x-cycles-api-key" in request.headers) == bool(TABLES.operations[name]["security"])
 

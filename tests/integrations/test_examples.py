@@ -52,6 +52,7 @@ def test_the_example_runs_until_its_budget_is_used_up(example: str, tmp_path: Pa
 @pytest.mark.parametrize("example", OTHERS)
 def test_the_example_prints_what_it_did(example: str, tmp_path: Path) -> None:
     library, lines = OTHERS[example]
+    assert lines
     if example == "rq_agent":
         pytest.importorskip("redis")
         with redis_server(tmp_path) as url:

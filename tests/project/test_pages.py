@@ -22,6 +22,10 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_the_pages_have_links() -> None:
+    assert sum(len(links(page)) for page in PAGES) > 200
+
+
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
 def test_every_link_of_the_pages_resolves(page: Path) -> None:
     for link in links(page):

@@ -263,7 +263,7 @@ def test_a_test_event_is_sent_immediately_and_not_logged(server: cycles.Embedded
     subscription = server.webhooks.subscribe(hook.url, ["budget.funded"], tenant="acme")
     result = server.webhooks.test(subscription.subscription_id)
     assert (result["success"], result["response_status"]) == (True, 204)
-    assert result["response_time_ms"] >= 0
+    assert type(result["response_time_ms"]) is int
     [event] = hook.events(subscription.secret)
     assert (event.is_test, event.id, event.tenant_id) == (True, result["event_id"], "acme")
     assert event.data == {"subscription_id": subscription.subscription_id, "test": True}
