@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -23,7 +24,7 @@ class _Tracer:
     """Measures lines with `coverage`, and the seconds of each test that passed."""
 
     def __init__(self, folder: Path) -> None:
-        import coverage
+        coverage = importlib.import_module("coverage")  # installed by `make mutate`
 
         self._folder = folder
         self._seconds: dict[str, float] = {}

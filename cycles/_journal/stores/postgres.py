@@ -235,7 +235,8 @@ def _checked(conninfo: str) -> str:
     except ImportError:
         return conninfo  # `PostgresLink` says which package is missing
     try:
-        return make_conninfo(conninfo, client_encoding="utf8")
+        checked: str = make_conninfo(conninfo, client_encoding="utf8")
+        return checked
     except Exception:  # noqa: S110 - its message may contain the password
         pass
     raise ConfigurationError("journal_store is not a PostgreSQL URL; write it like postgresql://user:password@host/db")
