@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cycles._client import lists, operations
-from cycles._client.call_options import CallOptions
+from cycles._client.call_options import ViewOptions
 from cycles._client.evidence import evidence_verdict
 from cycles._client.methods import iterating_async, suspending
 from cycles._client.operation_context import OperationContext
@@ -24,7 +24,7 @@ class HasRuntime(Protocol):
     @property
     def config(self) -> Config: ...
     @property
-    def _options(self) -> CallOptions: ...
+    def _options(self) -> ViewOptions: ...
     def _runtime(self) -> Runtime: ...
     async def aclose(self) -> None: ...
 
@@ -66,5 +66,4 @@ class AsyncOperations:
 
     def _context(self) -> OperationContext:
         runtime, options = self._client._runtime(), self._client._options
-        io = options.io(runtime.tasks())
-        return OperationContext(io, self._client.config, runtime.channel.wire, options)
+        return OperationContext(runtime.tasks(), self._client.config, runtime.channel.wire, options)

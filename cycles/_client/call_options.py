@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypedDict, cast
+from typing import Any, Final, TypedDict
 
-from attrs import evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from cycles._config import MOST_RETRIES, Config, LeasePolicy
 from cycles._core.headers import checked_headers, merged_headers
-from cycles._core.outcome import Outcome
-from cycles._core.requests import Call
+from cycles._core.requests import CallOptions
 from cycles._core.subjects import Subject, as_subject
 from cycles._errors import InvalidRequestError
-from cycles._flows.io import Io
 
 
 class RequestOptions(TypedDict, total=False):
@@ -33,8 +31,8 @@ REQUEST_OPTIONS: Final = tuple(RequestOptions.__annotations__)
 
 
 @frozen
-class CallOptions:
-    """What a view of a client changes; None leaves the setting of the client."""
+class ViewOptions:
+    """What a view of a client changes; None leaves the setting of the client. `of_call`: for requests of operations."""
 
     timeout: float | None = None
     subject: Subject = field(factory=Subject)
@@ -42,8 +40,9 @@ class CallOptions:
     lease_policy: LeasePolicy | None = None
     max_retries: int | None = None
     extra_headers: Mapping[str, str] = field(factory=dict, repr=False)
+    of_call: CallOptions = field(init=False, repr=False, default=Factory(lambda self: self._of_call(), takes_self=True))
 
-    def over(self, changes: Mapping[str, Any]) -> CallOptions:
+    def over(self, changes: Mapping[str, Any]) -> ViewOptions:
         """Return these options with changes; subject and headers are merged."""
         given = {name: value for name, value in changes.items() if value is not None}
         if "subject" in given:
@@ -62,11 +61,9 @@ class CallOptions:
             "max_retries": config.max_retries if self.max_retries is None else self.max_retries,
         }
 
-    def io(self, io: Io) -> Io:
-        """Return the operations of I/O with the timeout, headers and retries of these options."""
-        if self.timeout is None and self.max_retries is None and not self.extra_headers:
-            return io
-        return cast(Io, _CallIo(io, self))
+    def _of_call(self) -> CallOptions:
+        """Return the options of the requests of an operation."""
+        return CallOptions(timeout_s=self.timeout, headers=self.extra_headers, max_retries=self.max_retries)
 
 
 def options_of_call(flow: Callable[..., Any], keywords: dict[str, Any]) -> dict[str, Any]:
@@ -87,25 +84,6 @@ def options_of_call(flow: Callable[..., Any], keywords: dict[str, Any]) -> dict[
             f"it takes {', '.join(known[1:])}, and the options of a call: {', '.join(REQUEST_OPTIONS)}"
         )
     return given
-
-
-class _CallIo:
-    """The operations of a client with the timeout, headers and retries of one call."""
-
-    def __init__(self, io: Io, options: CallOptions) -> None:
-        self._io = io
-        self._options = options
-        self.timeout_s: float = io.timeout_s if options.timeout is None else options.timeout
-        self.max_retries: int = io.max_retries if options.max_retries is None else options.max_retries
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._io, name)
-
-    async def send(self, call: Call) -> Outcome:
-        """Make one attempt."""
-        timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
-        headers = merged_headers(self._options.extra_headers, call.headers)
-        return await self._io.send(evolve(call, timeout_s=timeout_s, headers=headers))
 
 
 def checked_retries(value: Any) -> int:

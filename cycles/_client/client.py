@@ -10,7 +10,7 @@ from attrs import evolve
 
 from cycles._client import lists, operations
 from cycles._client.async_operations import AsyncOperations
-from cycles._client.call_options import CallOptions
+from cycles._client.call_options import ViewOptions
 from cycles._client.closing import ClosedByItsBlock
 from cycles._client.evidence import evidence_verdict
 from cycles._client.many import MakesMany
@@ -105,7 +105,7 @@ class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
         self._http_clients = (http_client, async_http_client)
         self._reporter = Reporter()
         self._runtime_: Runtime | None = None
-        self._options = CallOptions()
+        self._options = ViewOptions()
         self._request_cache = RequestCache()
         self._root = None  # the client that a view shares everything with
         self._closed_in: int | None = None  # the process that closed the client: a forked child may still use it
@@ -390,8 +390,7 @@ class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
 
     def _context(self) -> OperationContext:
         runtime = self._runtime()
-        io = self._options.io(runtime.blocking)
-        return OperationContext(io, self._config, runtime.channel.wire, self._options)
+        return OperationContext(runtime.blocking, self._config, runtime.channel.wire, self._options)
 
 
 public(Cycles)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from attrs import fields_dict
 
-from cycles._client.call_options import CallOptions
+from cycles._client.call_options import ViewOptions
 from cycles._config import Config
 from cycles._core.subjects import LEVELS, Subject
 from cycles._version import PROTOCOL_VERSION, __version__
@@ -14,7 +14,7 @@ from cycles._version import PROTOCOL_VERSION, __version__
 _SHOWN_ELSEWHERE: Final = ("base_url", "api_key", "default_headers", *LEVELS)
 
 
-def describe(config: Config, options: CallOptions, *, http_client: str | None, closed: bool) -> dict[str, Any]:
+def describe(config: Config, options: ViewOptions, *, http_client: str | None, closed: bool) -> dict[str, Any]:
     """Return the description of a client.
 
     Args:
@@ -41,7 +41,7 @@ def describe(config: Config, options: CallOptions, *, http_client: str | None, c
     }
 
 
-def short(config: Config, options: CallOptions) -> str:
+def short(config: Config, options: ViewOptions) -> str:
     """Return the repr of a client."""
     subject = ", ".join(f"{name} {value}" for name, value in subject_of(config, options).to_dict().items())
     changed = [name for name in ("timeout", "lease_policy", "max_retries", "overage_policy") if getattr(options, name)]
@@ -49,7 +49,7 @@ def short(config: Config, options: CallOptions) -> str:
     return f"<Cycles {config.base_url}{', ' if subject else ''}{subject}{more}>"
 
 
-def subject_of(config: Config, options: CallOptions) -> Subject:
+def subject_of(config: Config, options: ViewOptions) -> Subject:
     """Return the subject that requests have without an own one."""
     return options.subject.over(Subject(**{level: getattr(config, level) for level in LEVELS}))
 

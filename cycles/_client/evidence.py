@@ -56,7 +56,7 @@ async def evidence_verdict(
     evidence_id = _id(ref_or_id)
     if isinstance(wait_ms, bool) or not isinstance(wait_ms, int) or wait_ms < 0:
         raise InvalidRequestError(f"wait_ms must be an integer of at least 0 milliseconds, got {wait_ms!r:.80}")
-    call = Call(GET_EVIDENCE, {"evidence_id": evidence_id})
+    call = Call(GET_EVIDENCE, {"evidence_id": evidence_id}, options=context.options.of_call)
     context.io.check(call)
     outcome = await _read_envelope(context, call, wait_ms)
     if not isinstance(outcome, Success):
@@ -98,7 +98,7 @@ async def _read_keys(context: OperationContext) -> Keys:
     url = urlsplit(context.io.base_url)
     if url.scheme != "https" and not _is_local(url.hostname or ""):
         return KeysUnavailable("a key set over plain HTTP is not trusted; use an https base_url")
-    outcome = await send_read(context.io, Call(GET_EVIDENCE_KEYS))
+    outcome = await send_read(context.io, Call(GET_EVIDENCE_KEYS, options=context.options.of_call))
     return outcome.content if isinstance(outcome, Success) else KeysUnavailable(describe(outcome))
 
 

@@ -159,7 +159,7 @@ class GuardProperties:
     @property
     def trace_id(self) -> str:
         """Trace id of every request of this guard (32 hex digits)."""
-        return str(self._state.trace_id)
+        return self._state.trace_id
 
     @property
     def idempotency_key(self) -> str:

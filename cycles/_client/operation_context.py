@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from attrs import evolve, field, frozen
 
-from cycles._client.call_options import CallOptions
+from cycles._client.call_options import ViewOptions
 from cycles._client.context import current_subject
 from cycles._client.options import AnySubject, checked_timeout
 from cycles._config import Config
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Success
 from cycles._core.paging import Cursors
-from cycles._core.requests import Call
+from cycles._core.requests import Call, CallOptions, new_trace_id
 from cycles._core.results import Result
 from cycles._core.subjects import LEVELS, Subject, as_subject
 from cycles._errors import InvalidRequestError
@@ -36,7 +36,7 @@ class OperationContext:
     io: Io
     config: Config
     wire: Wire
-    options: CallOptions = field(factory=CallOptions)
+    options: ViewOptions = field(factory=ViewOptions)
 
     def with_options(self, timeout: Any = None, extra_headers: Any = None) -> OperationContext:
         """Return this context with options of one call.
@@ -46,8 +46,11 @@ class OperationContext:
         """
         if timeout is not None:
             checked_timeout(timeout)
-        options = CallOptions().over({"timeout": timeout, "extra_headers": extra_headers})
-        return evolve(self, io=options.io(self.io))
+        return evolve(self, options=self.options.over({"timeout": timeout, "extra_headers": extra_headers}))
+
+    def traced(self) -> CallOptions:
+        """Return the options of a write, with a new trace id."""
+        return evolve(self.options.of_call, trace_id=new_trace_id())
 
     def subject(self, given: AnySubject) -> Subject:
         """Return the subject of a request: `given`, then `cycles.subject(...)` blocks, then the client.
@@ -84,9 +87,8 @@ class Pages(Generic[ResultT]):
 
     async def fetch(self, context: OperationContext, cursors: Cursors) -> list[ResultT]:
         """Return the next page."""
-        call, cursor = self.call, cursors.current
-        if cursor is not None:
-            call = evolve(call, query={**call.query, "cursor": cursor})
+        cursor = {} if cursors.current is None else {"cursor": cursors.current}
+        call = evolve(self.call, query={**self.call.query, **cursor}, options=context.options.of_call)
         outcome = await send_read(context.io, call)
         if not isinstance(outcome, Success):
             raise error_of(outcome, call.operation) from getattr(outcome, "cause", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias, Unpack
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cycles._client.call_options import RequestOptions
 from cycles._client.operation_context import OperationContext, ResultT
@@ -28,7 +28,6 @@ from cycles._core.requests import (
     check_key,
     extend_call,
     new_key,
-    new_trace_id,
     release_call,
     without_none,
 )
@@ -74,7 +73,7 @@ async def decide(
         CyclesError: The server returned no decision. A DENY is a decision.
     """
     body = _body(context, estimate, "estimate", action, subject, metadata, idempotency_key)
-    return await _write(context, Call("decide", body=body, trace_id=new_trace_id()), DecisionResponse)
+    return await _write(context, Call("decide", body=body), DecisionResponse)
 
 
 async def preview(
@@ -103,9 +102,7 @@ async def preview(
         overage_policy=overage_policy or context.options.overage_policy,
         dry_run=True,
     )
-    return await _write(
-        context, Call(CREATE_RESERVATION, body=body, trace_id=new_trace_id()), ReservationCreateResponse
-    )
+    return await _write(context, Call(CREATE_RESERVATION, body=body), ReservationCreateResponse)
 
 
 async def record(
@@ -134,7 +131,7 @@ async def record(
         overage_policy=overage_policy or context.options.overage_policy,
         metrics=_metrics(context, event_record_id(body["idempotency_key"]), metrics),
     )
-    settlement = await record_event(context.io, body, new_trace_id())
+    settlement = await record_event(context.io, body, context.traced())
     if isinstance(settlement.response, EventCreateResponse):
         return settlement.response
     return EventCreateResponse(status=_PENDING, event_id="", **_ids(settlement))
@@ -187,7 +184,7 @@ async def commit_reservation(
         commit_body=body,
         recorded_at_ms=context.io.wall_ms(),
     )
-    settlement = await settle_record(context.io, record, new_trace_id(), COMMIT_RESERVATION)
+    settlement = await settle_record(context.io, record, context.traced(), COMMIT_RESERVATION)
     if isinstance(settlement.response, CommitResponse):
         return settlement.response
     return CommitResponse(status=_PENDING, charged=Amount(actual.unit, 0), **_ids(settlement))
@@ -206,7 +203,7 @@ async def release_reservation(
     Raises:
         CyclesError: The server did not release it.
     """
-    call = release_call(check_id("reservation_id", reservation_id), _key(idempotency_key), reason, new_trace_id())
+    call = release_call(check_id("reservation_id", reservation_id), _key(idempotency_key), reason)
     return await _write(context, call, ReleaseResponse)
 
 
@@ -224,7 +221,7 @@ async def extend_reservation(
         CyclesError: The server did not extend it.
     """
     reservation_id = check_id("reservation_id", reservation_id)
-    call = extend_call(reservation_id, _key(idempotency_key), extend_by_ms, None, new_trace_id())
+    call = extend_call(reservation_id, _key(idempotency_key), extend_by_ms)
     return await _write(context, call, ReservationExtendResponse)
 
 
@@ -243,7 +240,7 @@ async def evidence_keys(context: OperationContext, **request: Unpack[RequestOpti
     Raises:
         NotFoundError: The server signs no evidence.
     """
-    outcome = await send_read(context.io, Call(GET_EVIDENCE_KEYS))
+    outcome = await send_read(context.io, Call(GET_EVIDENCE_KEYS, options=context.options.of_call))
     key_set = read(outcome, GET_EVIDENCE_KEYS, _KeySet)
     check = context.wire.item_check(GET_EVIDENCE_KEYS)
     keys = [EvidenceKey.read(key) for key in key_set.keys if isinstance(key, dict) and check(key, "") is None]
@@ -267,12 +264,12 @@ async def action_kind(context: OperationContext, kind: str, **request: Unpack[Re
 
 async def _write(context: OperationContext, call: Call, result: type[ResultT]) -> ResultT:
     context.io.check(call)
-    return read(await send_write(context.io, call), call.operation, result)
+    return read(await send_write(context.io, evolve(call, options=context.traced())), call.operation, result)
 
 
 async def _read(context: OperationContext, call: Call, result: type[ResultT]) -> ResultT:
     context.io.check(call)
-    return read(await send_read(context.io, call), call.operation, result)
+    return read(await send_read(context.io, evolve(call, options=context.options.of_call)), call.operation, result)
 
 
 def _body(

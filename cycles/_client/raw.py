@@ -12,7 +12,6 @@ from typing import Any
 from cycles._client.operation_context import OperationContext
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Success
-from cycles._core.requests import new_trace_id
 from cycles._flows.retry import send_read, send_write
 
 
@@ -46,7 +45,7 @@ async def raw(
 
     context = context.with_options(timeout=timeout)
     name = generated.find(operation)
-    call = generated.call_of(name, arguments, extra_headers or {}, new_trace_id())
+    call = generated.call_of(name, arguments, extra_headers or {}, context.traced())
     context.io.check(call)
     if generated.is_read(name):
         outcome = await send_read(context.io, call)

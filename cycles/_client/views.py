@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Self, cast
 
 from cycles._client.async_operations import AsyncOperations, HasRuntime
-from cycles._client.call_options import CallOptions, checked_overage, checked_retries
+from cycles._client.call_options import ViewOptions, checked_overage, checked_retries
 from cycles._client.description import describe, short
 from cycles._client.options import AnySubject, checked_policy, checked_timeout
 from cycles._client.request_cache import RequestCache
@@ -30,7 +30,7 @@ class MakesViews:
     """
 
     _config: Config
-    _options: CallOptions
+    _options: ViewOptions
     _request_cache: RequestCache
     _root: Self | None
     _http_clients: tuple[Any, Any]
@@ -88,7 +88,7 @@ class MakesViews:
         closed = client._closed_in == os.getpid()
         return describe(self._config, self._options, http_client=", ".join(own) or None, closed=closed)
 
-    def _changed(self, changes: dict[str, Any]) -> CallOptions:
+    def _changed(self, changes: dict[str, Any]) -> ViewOptions:
         """Return the options of this view with checked changes."""
         if all(value is None for value in changes.values()):
             return self._options

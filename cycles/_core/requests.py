@@ -9,7 +9,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, SupportsIndex, TypeGuard
+from types import MappingProxyType
+from typing import Any, Final, TypeGuard
 
 from attrs import define, field
 
@@ -21,43 +22,26 @@ DEFAULT_TTL_MS: Final = 60_000
 DEFAULT_GRACE_MS: Final = 5_000  # the default of servers; the client sends no grace period by default
 
 
-class TraceId(str):
-    """The trace id of related requests (32 hex digits), with what else these requests have in common.
-
-    It travels from a guard to each of its requests, so that flows pass one value. Copies and pickles of it are a str.
+@define  # not frozen, like other values that each call makes: to set a frozen member takes five times as long
+class CallOptions:
+    """What the requests of one guard, or of one call of an operation, have in common. Never changed.
 
     Attributes:
+        trace_id: W3C trace id (32 hex digits), if they have one.
         timeout_s: Timeout of each attempt in seconds; None is the client's own.
         headers: Headers that are added to those of every request.
+        max_retries: How often a write is sent again; None is the client's own.
         trace: The trace of the guard, if the client has a tracer.
     """
 
-    __slots__ = ("headers", "timeout_s", "trace")
-
-    timeout_s: float | None
-    headers: Mapping[str, str]
-    trace: Any
-
-    def __new__(
-        cls,
-        trace_id: str,
-        *,
-        timeout_s: float | None = None,
-        headers: Mapping[str, str] | None = None,
-        trace: Any = None,
-    ) -> TraceId:
-        """Return the id with its attributes."""
-        made = super().__new__(cls, trace_id)
-        made.timeout_s, made.headers, made.trace = timeout_s, headers or {}, trace
-        return made
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        return str, (str(self),)
+    trace_id: str | None = None
+    timeout_s: float | None = None
+    headers: Mapping[str, str] = field(default=MappingProxyType({}), repr=False)
+    max_retries: int | None = None
+    trace: Any = field(default=None, repr=False)
 
 
-def trace_of(trace_id: str | None) -> Any:
-    """Return the trace of a guard from the id of its requests; None if the client has no tracer."""
-    return trace_id.trace if isinstance(trace_id, TraceId) else None
+NO_OPTIONS: Final = CallOptions()
 
 
 def new_trace_id() -> str:
@@ -65,21 +49,25 @@ def new_trace_id() -> str:
     return secrets.token_hex(16)
 
 
-@define  # not frozen, like other values that each call makes: to set a frozen member takes five times as long
+@define
 class Call:
-    """One request, never changed. `timeout_s` bounds the whole attempt in seconds; None is the client's own timeout.
+    """One request, never changed. `timeout_s` bounds the whole attempt in seconds; None is the timeout of its options.
 
-    `headers` are added to those of every request. `trace_headers` replace the ``traceparent`` of `trace_id`.
+    `trace_headers` replace the ``traceparent`` of its trace id.
     """
 
     operation: str
     path: Mapping[str, str] = field(factory=dict)
     query: Mapping[str, Any] = field(factory=dict)
     body: Mapping[str, Any] | None = None
-    headers: Mapping[str, str] = field(factory=dict, kw_only=True, repr=False)
+    options: CallOptions = NO_OPTIONS
     trace_headers: Mapping[str, str] | None = field(default=None, kw_only=True, repr=False)
-    trace_id: str | None = None
     timeout_s: float | None = None
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace id of the request."""
+        return self.options.trace_id
 
 
 def new_key() -> str:
@@ -147,26 +135,26 @@ def without_none(**members: Any) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def commit_call(reservation_id: str, body: Mapping[str, Any], trace_id: str | None = None) -> Call:
+def commit_call(reservation_id: str, body: Mapping[str, Any], options: CallOptions = NO_OPTIONS) -> Call:
     """Return the request that commits the actual of a reservation."""
-    return Call(COMMIT_RESERVATION, {"reservation_id": reservation_id}, body=body, trace_id=trace_id)
+    return Call(COMMIT_RESERVATION, {"reservation_id": reservation_id}, body=body, options=options)
 
 
-def event_call(body: Mapping[str, Any], trace_id: str | None = None) -> Call:
+def event_call(body: Mapping[str, Any], options: CallOptions = NO_OPTIONS) -> Call:
     """Return the request that records an actual without a reservation."""
-    return Call(CREATE_EVENT, body=body, trace_id=trace_id)
+    return Call(CREATE_EVENT, body=body, options=options)
 
 
-def release_call(reservation_id: str, key: str, reason: str | None, trace_id: str | None = None) -> Call:
+def release_call(reservation_id: str, key: str, reason: str | None, options: CallOptions = NO_OPTIONS) -> Call:
     """Return the release request. A reason longer than 256 characters is truncated: it must not prevent it."""
     body = without_none(idempotency_key=key, reason=reason[:256] if reason else None)
-    return Call(RELEASE_RESERVATION, {"reservation_id": reservation_id}, body=body, trace_id=trace_id)
+    return Call(RELEASE_RESERVATION, {"reservation_id": reservation_id}, body=body, options=options)
 
 
 def extend_call(
-    reservation_id: str, key: str, extend_by_ms: int, timeout_s: float | None = None, trace_id: str | None = None
+    reservation_id: str, key: str, extend_by_ms: int, timeout_s: float | None = None, options: CallOptions = NO_OPTIONS
 ) -> Call:
     """Return the request that moves the end of the lease by `extend_by_ms` milliseconds."""
     body = {"idempotency_key": key, "extend_by_ms": extend_by_ms}
     path = {"reservation_id": reservation_id}
-    return Call(EXTEND_RESERVATION, path, body=body, timeout_s=timeout_s, trace_id=trace_id)
+    return Call(EXTEND_RESERVATION, path, body=body, timeout_s=timeout_s, options=options)

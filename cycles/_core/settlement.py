@@ -18,7 +18,7 @@ from cycles._core.lifecycle import EXPIRED_REASON, RECOVERED_ID, RECOVERY_REASON
 from cycles._core.outcome import NoSuccess, RejectedResponse, Success
 from cycles._core.protocol import FORGIVING_POLICIES
 from cycles._core.records import Record
-from cycles._core.requests import Call, commit_call, event_call
+from cycles._core.requests import NO_OPTIONS, Call, CallOptions, commit_call, event_call
 from cycles._core.results import Balance, CommitResponse, EventCreateResponse, EvidenceRef
 from cycles._core.subjects import Action, Subject
 from cycles._version import public
@@ -170,11 +170,11 @@ def event_body(
     return body
 
 
-def call_of(record: Record, trace_id: str | None = None) -> Call:
+def call_of(record: Record, options: CallOptions = NO_OPTIONS) -> Call:
     """Return the request that a record sends next."""
     if record.mode == "commit":
-        return commit_call(record.reservation_id, record.commit_body or {}, trace_id)
-    return event_call(record.event_fallback_body or {}, trace_id)
+        return commit_call(record.reservation_id, record.commit_body or {}, options)
+    return event_call(record.event_fallback_body or {}, options)
 
 
 def actual_of(record: Record) -> Amount:

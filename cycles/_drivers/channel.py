@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
 
 from cycles._config import Config
+from cycles._core.headers import KEY_HEADER
 from cycles._core.outcome import Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.protocol import EXTEND_RESERVATION
-from cycles._core.requests import Call, TraceId
+from cycles._core.requests import Call
 from cycles._drivers.api_key import KeySource, KeyUnavailableError, is_rejected_key, no_key
 from cycles._drivers.reporting import Tracer
 from cycles._drivers.request_log import request_log
@@ -24,7 +26,7 @@ from cycles._errors import TransportError
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
 from cycles._http.first_use import loading
-from cycles._wire.wire import Prepared, Wire, runtime_tables
+from cycles._wire.wire import Prepared, Tables, Wire, runtime_tables
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,6 +49,9 @@ class Channel:
         soft_limits: Reads the balances of responses.
         http_client: The user's client for calls from threads, if there is one.
         async_http_client: The user's client for calls from event loops, if there is one.
+        tables: Returns the operations, at the first call.
+        key_header: The header with the API key.
+        variables: How the names of its environment variables begin, for messages.
     """
 
     def __init__(
@@ -57,13 +62,18 @@ class Channel:
         soft_limits: SoftLimits,
         http_client: httpx.Client | None = None,
         async_http_client: httpx.AsyncClient | None = None,
+        *,
+        tables: Callable[[], Tables] = runtime_tables,
+        key_header: str = KEY_HEADER,
+        variables: str = "CYCLES_",
     ) -> None:
         base_url, api_key = config.endpoint()
         self.base_url: str = base_url
         self.timeout_s: float = config.timeout
         self.max_retries: int = config.max_retries
         self._queue_timeout_s = config.queue_timeout
-        self.wire: Wire = Wire(api_key, tables=_tables, headers=config.default_headers)
+        self.wire: Wire = Wire(api_key, partial(_loaded, tables), key_header, config.default_headers)
+        self._variables = variables
         self._endpoint = Endpoint(self.base_url)
         self._config = config
         self._on_success = on_success
@@ -176,7 +186,7 @@ class Channel:
         """Return the trace of the call's guard, else the client's tracer, or None."""
         if self._tracer.trace is None:
             return None
-        trace: SafeTrace | None = call.trace_id.trace if isinstance(call.trace_id, TraceId) else None
+        trace: SafeTrace | None = call.options.trace
         return trace or self._tracer.trace
 
     def _prepare(self, call: Call) -> tuple[Prepared, float, float]:
@@ -200,7 +210,7 @@ class Channel:
     def _timeout_of(self, call: Call) -> float:
         if call.timeout_s is not None:
             return call.timeout_s
-        own = call.trace_id.timeout_s if isinstance(call.trace_id, TraceId) else None
+        own = call.options.timeout_s
         return self.timeout_s if own is None else own
 
     def _classify(self, call: Call, reply: Any) -> Outcome:
@@ -215,15 +225,16 @@ class Channel:
     def _unreachable(self, call: Call, error: ExchangeError) -> Unreachable:
         message = f"no usable response from {self.base_url}: {error}"
         if error.kind is FailureKind.CONNECT:
-            message += "; check that the server is running and that base_url (CYCLES_BASE_URL) is right"
+            message += f"; check that the server is running and that base_url ({self._variables}BASE_URL) is right"
         elif error.kind is FailureKind.TIMEOUT and call.timeout_s is None:
-            message += f": {self._timeout_of(call):g} s; raise timeout (CYCLES_TIMEOUT) if the server is only slow"
+            message += (
+                f": {self._timeout_of(call):g} s; raise timeout ({self._variables}TIMEOUT) if the server is only slow"
+            )
         queued = error.kind is FailureKind.QUEUE
         if queued:
             message = str(error)
         cause = without_frames(error.__cause__ or error)
-        trace_id = None if call.trace_id is None else str(call.trace_id)
-        return Unreachable(self.wire.redact(message), cause, error.request_sent, trace_id, queued)
+        return Unreachable(self.wire.redact(message), cause, error.request_sent, call.trace_id, queued)
 
     def _connections(self, *, heartbeat: bool) -> Blocking:
         separate = heartbeat and self._http_client is None
@@ -288,10 +299,10 @@ def without_frames(error: BaseException) -> BaseException:
 
 def _not_loaded(call: Call, error: TransportError) -> Unreachable:
     cause = without_frames(error.cause or error)
-    return Unreachable(str(error), cause, False, None if call.trace_id is None else str(call.trace_id))
+    return Unreachable(str(error), cause, False, call.trace_id)
 
 
-def _tables() -> Any:
+def _loaded(tables: Callable[[], Tables]) -> Tables:
     """Import the generated tables while no thread forks: a child would find the import lock held for ever."""
     with loading:
-        return runtime_tables()
+        return tables()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cycles._core.amounts import Amount
 from cycles._core.records import Record
-from cycles._core.requests import TraceId, new_trace_id
+from cycles._core.requests import CallOptions, new_trace_id
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._flows.heartbeat_state import Heartbeat
@@ -47,17 +47,15 @@ class Tracer:
     def __init__(self) -> None:
         self.trace: SafeTrace | None = None
 
-    def begin(self, request: ReserveRequest, known: str | None = None) -> str:
-        """Return the trace id of a guard's requests, with their timeout, their headers and the trace of the guard.
+    def begin(self, request: ReserveRequest, known: str | None = None) -> CallOptions:
+        """Return the options of a guard's requests, with the trace of the guard.
 
         `known` is the id of the guard's earlier requests, or a new one: the tracer's own wins, else it is kept.
         """
         trace = None if self.trace is None else self.trace.begin(request)
         given = None if trace is None else trace.trace_id
         trace_id = given or known or new_trace_id()
-        if trace is None and request.timeout is None and not request.extra_headers:
-            return trace_id
-        return TraceId(trace_id, timeout_s=request.timeout, headers=request.extra_headers, trace=trace)
+        return CallOptions(trace_id, request.timeout, request.extra_headers or {}, trace=trace)
 
 
 class Reporter:

@@ -1,6 +1,6 @@
 """Call a tracer (`cycles/_client/tracing.py`) so that it can break nothing: what it raises is logged.
 
-The tracer of a guard travels with the trace id of the guard's requests (`TraceId`), so flows do not know it.
+The trace of a guard travels with the options of the guard's requests (`CallOptions`), so flows do not know it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 
 from cycles._core.outcome import Ambiguous, Outcome, RejectedResponse, Success
 from cycles._core.protocol import is_allowed
-from cycles._core.requests import Call, TraceId
+from cycles._core.requests import Call
 
 logger: Final = logging.getLogger("cycles")
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -125,14 +125,8 @@ def _with_headers(call: Call, attempt: Any) -> Call:
     parent = _TRACEPARENT.fullmatch((headers or {}).get("traceparent", ""))
     if parent is None:
         return call
-    if call.trace_id == parent[1]:
-        return evolve(call, trace_headers=headers)
-    given = call.trace_id
-    if isinstance(given, TraceId):
-        trace_id: str = TraceId(parent[1], timeout_s=given.timeout_s, headers=given.headers, trace=given.trace)
-    else:
-        trace_id = parent[1]
-    return evolve(call, trace_id=trace_id, trace_headers=headers)
+    options = call.options if call.trace_id == parent[1] else evolve(call.options, trace_id=parent[1])
+    return evolve(call, options=options, trace_headers=headers)
 
 
 def _usable(headers: Mapping[str, str]) -> dict[str, str]:

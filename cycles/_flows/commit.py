@@ -10,7 +10,7 @@ from cycles._core.error_mapping import error_of
 from cycles._core.json_values import salvage_json
 from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT, IDEMPOTENCY_MISMATCH
 from cycles._core.records import Record, event_record_id
-from cycles._core.requests import new_key
+from cycles._core.requests import CallOptions, new_key
 from cycles._core.salvage import salvage_metadata
 from cycles._core.settlement import (
     Rejected,
@@ -189,16 +189,16 @@ async def settled(io: Io, guard: GuardState, timeout_s: float | None) -> Settlem
     return guard.settlement
 
 
-async def record_event(io: Io, body: dict[str, Any], trace_id: str) -> Settlement:
+async def record_event(io: Io, body: dict[str, Any], options: CallOptions) -> Settlement:
     """Record an actual that has no reservation. It is saved and retried like a commit.
 
     Raises:
         ProtocolError: a final error response.
     """
-    return await settle_record(io, _event_record(io, body), trace_id, CREATE_EVENT)
+    return await settle_record(io, _event_record(io, body), options, CREATE_EVENT)
 
 
-async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -> Settlement:
+async def settle_record(io: Io, record: Record, options: CallOptions, operation: str) -> Settlement:
     """Settle a record that has no guard: the same steps, without a lease.
 
     Raises:
@@ -208,7 +208,7 @@ async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -
     io.check(call_of(record))
     await _check_pending(io, record)
     try:
-        record, result = await attempt(io, record, None, trace_id=trace_id, is_saved=False)
+        record, result = await attempt(io, record, None, options=options, is_saved=False)
     except BaseException:
         io.hand_over(Settle(record, None, is_saved=False), now=True)
         raise
@@ -223,7 +223,7 @@ async def settle_record(io: Io, record: Record, trace_id: str, operation: str) -
     if isinstance(result, Settled):
         return result.settlement
     assert isinstance(result, Unresolved | Taken)  # `attempt` sends the event of an expired record immediately
-    return pending_settlement(record, result, trace_id)
+    return pending_settlement(record, result, options.trace_id)
 
 
 async def _check_pending(io: Io, record: Record) -> None:

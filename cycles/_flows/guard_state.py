@@ -19,7 +19,7 @@ from cycles._core.caps import CapsLike, next_step
 from cycles._core.lifecycle import TRANSITIONS, GuardEvent, StateName, next_state
 from cycles._core.outcome import RejectedResponse, Success
 from cycles._core.records import Record
-from cycles._core.requests import trace_of
+from cycles._core.requests import NO_OPTIONS, CallOptions
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
 from cycles._core.settlement import Settlement
@@ -46,7 +46,7 @@ class Release:
     reservation_id: str
     key: str
     reason: str | None
-    trace_id: str | None = None
+    options: CallOptions = NO_OPTIONS
 
 
 class WrittenAhead(Protocol):
@@ -76,6 +76,7 @@ class GuardState:
         "_usage",
         "ahead",
         "attached",
+        "call_options",
         "cancelled_by_lease",
         "commit_key",
         "counted",
@@ -91,7 +92,6 @@ class GuardState:
         "settlement",
         "spent",
         "steps",
-        "trace_id",
         "unfinished",
         "unreachable_detail",
     )
@@ -102,7 +102,7 @@ class GuardState:
         self,
         request: ReserveRequest,
         key: str,
-        trace_id: str,
+        options: CallOptions,
         opened_ms: float,
         created: Success | ReservationCreateResponse | None,
         *,
@@ -110,7 +110,7 @@ class GuardState:
     ) -> None:
         self.request: ReserveRequest = request
         self.key: str = key
-        self.trace_id: str = trace_id
+        self.call_options: CallOptions = options
         self.opened_ms: float = opened_ms
         self.reservation_id: str | None = None
         self.heartbeat: Heartbeat | None = None
@@ -218,9 +218,14 @@ class GuardState:
         return None if self.is_pooled else self.heartbeat
 
     @property
+    def trace_id(self) -> str:
+        """The trace id of its requests."""
+        return self.call_options.trace_id or ""
+
+    @property
     def trace(self) -> Any:
         """The trace of this guard, if the client has a tracer."""
-        return trace_of(self.trace_id)
+        return self.call_options.trace
 
     @property
     def charged(self) -> Amount | None:

@@ -23,7 +23,7 @@ def begin_heartbeat(io: Io, guard: GuardState, reservation_id: str, success: Suc
     """Start the heartbeat of the lease that a response granted. Only that response determines its timing."""
     request = guard.request
     lease, step = Lease.opened(ttl_ms=request.ttl_ms, timeout_ms=io.timeout_s * 1000, grant=_grant(success))
-    guard.heartbeat = heartbeat = Heartbeat(reservation_id, request.ttl_ms, lease, step, guard.trace_id)
+    guard.heartbeat = heartbeat = Heartbeat(reservation_id, request.ttl_ms, lease, step, guard.call_options)
     heartbeat.on_change = guard.lease_changed
     _follow(io, heartbeat, lease.notices)
 
@@ -46,7 +46,7 @@ async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
     if step is None:
         return
     call = extend_call(
-        heartbeat.reservation_id, heartbeat.key, heartbeat.extend_by_ms, step.timeout_ms / 1000, heartbeat.trace_id
+        heartbeat.reservation_id, heartbeat.key, heartbeat.extend_by_ms, step.timeout_ms / 1000, heartbeat.options
     )
     outcome: Outcome
     try:
@@ -168,7 +168,7 @@ async def extend(io: Io, guard: GuardState, extend_by_ms: int | None) -> Reserva
         raise InvalidRequestError(
             f"extend_by_ms must be an integer number of milliseconds: {by_ms!r:.80}; pass one such as 60_000"
         )
-    call = extend_call(heartbeat.reservation_id, new_key(), by_ms, None, heartbeat.trace_id)
+    call = extend_call(heartbeat.reservation_id, new_key(), by_ms, None, heartbeat.options)
     io.check(call)
     outcome = await send_write(io, call)
     if not isinstance(outcome, Success):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from cycles._core.lease.planner import ExtendAttempt, Lease, Step, Stop
-from cycles._core.requests import new_key
+from cycles._core.requests import CallOptions, new_key
 from cycles._errors import CyclesError, LeaseLostError
 
 
@@ -35,17 +35,17 @@ class Heartbeat:
         "may_extend",
         "on_change",
         "on_lost",
+        "options",
         "reservation_id",
         "step",
         "stop",
         "timer",
-        "trace_id",
     )
 
-    def __init__(self, reservation_id: str, extend_by_ms: int, lease: Lease, step: Step, trace_id: str | None) -> None:
+    def __init__(self, reservation_id: str, extend_by_ms: int, lease: Lease, step: Step, options: CallOptions) -> None:
         self.reservation_id: str = reservation_id
         self.extend_by_ms: int = extend_by_ms
-        self.trace_id: str | None = trace_id
+        self.options: CallOptions = options
         self.lease: Lease = lease
         self.step: Step | None = step
         self.key: str = ""
@@ -59,6 +59,11 @@ class Heartbeat:
         self.on_lost: Callable[[], object] | None = None
         self._attempting = False
         self._lock = threading.Lock()
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace id of its requests."""
+        return self.options.trace_id
 
     def begin(self) -> ExtendAttempt | None:
         """Return the attempt to make now, with its key in place.

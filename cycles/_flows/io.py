@@ -15,7 +15,7 @@ from attrs import frozen
 from cycles._core.outcome import Outcome
 from cycles._core.put import PutResult
 from cycles._core.records import Record
-from cycles._core.requests import Call
+from cycles._core.requests import Call, CallOptions
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.settlement import SettlementOutcome
 from cycles._flows.guard_state import GuardState, Release
@@ -165,8 +165,8 @@ class Io(Protocol):
         """
         ...
 
-    def begin_trace(self, request: ReserveRequest, known: str | None = None) -> str:
-        """Return the trace id of the requests of a new guard: the tracer's, or `known`, or a new one."""
+    def begin_trace(self, request: ReserveRequest, known: str | None = None) -> CallOptions:
+        """Return the options of the requests of a new guard. Their trace id is the tracer's, or `known`, or new."""
         ...
 
     async def approve(self, request: ReserveRequest) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from cycles._core.error_mapping import observed_error
 from cycles._core.outcome import Outcome, Success
 from cycles._core.protocol import ALLOWING, DENY
+from cycles._core.requests import CallOptions
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
 from cycles._flows.guard_state import GuardState
@@ -28,13 +29,15 @@ def is_observed(outcome: Outcome) -> bool:
     return is_known and body.get("expires_at_ms") is None and bool(body.get("affected_scopes"))
 
 
-def open_observed(io: Io, request: ReserveRequest, key: str, trace_id: str, success: Success) -> GuardState:
+def open_observed(io: Io, request: ReserveRequest, key: str, options: CallOptions, success: Success) -> GuardState:
     """Return the guard of an observed reservation. Its block runs with any decision.
 
     Raises:
         ObservedReservationError: under ``on_observed="raise"``, unless the caller has requested observe mode.
     """
     if request.observe or request.on_observed == "run":
-        return GuardState(request, key, trace_id, io.now_ms(), success, observed=True)
-    created = ReservationCreateResponse.read(success.body, **{**success.ids, "trace_id": success.trace_id or trace_id})
+        return GuardState(request, key, options, io.now_ms(), success, observed=True)
+    created = ReservationCreateResponse.read(
+        success.body, **{**success.ids, "trace_id": success.trace_id or options.trace_id}
+    )
     raise observed_error(created)

@@ -7,7 +7,7 @@ from typing import Final
 from attrs import evolve, frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.requests import new_key, trace_of
+from cycles._core.requests import CallOptions, new_key
 from cycles._core.reserve_request import ReserveRequest
 from cycles._errors import CyclesError, RateLimitedError, ReservationDeniedError
 from cycles._flows.approval import exempt_from_approval
@@ -31,14 +31,14 @@ class _Admission:
         pool: The pool.
         options: What the caller passed.
         request: The request that would reserve the guard directly.
-        trace_id: Of the guard's requests.
+        call_options: Of the guard's requests.
         take: As in `open_lease`.
     """
 
     pool: PoolState
     options: PooledOptions
     request: ReserveRequest
-    trace_id: str
+    call_options: CallOptions
     take: Take
 
 
@@ -51,9 +51,9 @@ async def acquire(
         CyclesError: as for a reservation.
     """
     request = evolve(options.request, estimate=estimate)
-    trace_id = io.begin_trace(request)
-    opening = _acquire(io, _Admission(pool, options, request, trace_id, take), wait_s)
-    trace = trace_of(trace_id)
+    call_options = io.begin_trace(request)
+    opening = _acquire(io, _Admission(pool, options, request, call_options, take), wait_s)
+    trace = call_options.trace
     return await (opening if trace is None else traced(trace, opening))
 
 
@@ -81,7 +81,7 @@ async def _acquire_once(io: Io, wanted: _Admission) -> GuardState:
             pool.end_admission(estimate.amount)
             raise result
         if isinstance(result, PoolChunk):
-            state: GuardState = PooledState(pool, result, estimate, options, io.now_ms(), wanted.trace_id)
+            state: GuardState = PooledState(pool, result, estimate, options, io.now_ms(), wanted.call_options)
         elif isinstance(result, GuardState):
             state = _unreserved(io, wanted, result)
         else:
@@ -118,7 +118,7 @@ async def _reserve_directly(io: Io, wanted: _Admission) -> GuardState:
     pool, request = wanted.pool, wanted.request
     try:
         with exempt_from_approval():  # it is approved
-            guard = await open_with(io, request, wanted.trace_id, wanted.take)
+            guard = await open_with(io, request, wanted.call_options, wanted.take)
     except BaseException:
         pool.end_admission(request.estimate.amount)
         raise
@@ -129,7 +129,7 @@ async def _reserve_directly(io: Io, wanted: _Admission) -> GuardState:
 def _unreserved(io: Io, wanted: _Admission, chunk: GuardState) -> GuardState:
     """Return an unreserved guard, because no server could be reached to open a chunk."""
     request = wanted.request
-    guard = GuardState(request, new_key(), wanted.trace_id, io.now_ms(), None)
+    guard = GuardState(request, new_key(), wanted.call_options, io.now_ms(), None)
     guard.unreachable_detail = chunk.unreachable_detail
     report_unreserved(io, guard)
     wanted.pool.add_direct(guard)

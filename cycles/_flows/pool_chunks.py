@@ -92,7 +92,7 @@ def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None
     if lease.request.shadow or not chunk.used:
         release = None
         if lease.reservation_id is not None:
-            release = Release(lease.reservation_id, new_key(), UNUSED, lease.trace_id)
+            release = Release(lease.reservation_id, new_key(), UNUSED, lease.call_options)
         lease.claim("release", ANY_AMOUNT, release)
         lease.apply("release_started", if_accepted=True)
         if lease.heartbeat is not None:
@@ -203,7 +203,7 @@ async def _with_log(pool: PoolState, sub: SubPool, number: int, lease: GuardStat
 
 async def _release_unused(io: Io, lease: GuardState) -> None:
     assert lease.reservation_id is not None
-    release = Release(lease.reservation_id, new_key(), UNUSED, lease.trace_id)
+    release = Release(lease.reservation_id, new_key(), UNUSED, lease.call_options)
     lease.claim("release", ANY_AMOUNT, release)
     lease.apply("release_started", if_accepted=True)
     if lease.heartbeat is not None:

@@ -93,7 +93,7 @@ def guard_of(guard: PooledGuardState, separate: Separate) -> GuardState:
         guard.is_separate = True
         guard.apply("pooled", Settlement(status="pooled", actual=Amount(guard.estimate.unit, separate.amount)))
         return guard  # type: ignore[no-any-return]
-    excess = guard.excess = GuardState(guard.request, guard.key, guard.trace_id, guard.opened_ms, None)
+    excess = guard.excess = GuardState(guard.request, guard.key, guard.call_options, guard.opened_ms, None)
     excess.claim("commit")
     return excess
 

@@ -15,7 +15,7 @@ from cycles._core.lifecycle import OUTCOME, StateName
 from cycles._core.outcome import RejectedResponse
 from cycles._core.pool_log import OUTCOMES, encode_slot
 from cycles._core.protocol import BUDGET_EXCEEDED
-from cycles._core.requests import trace_of
+from cycles._core.requests import NO_OPTIONS, CallOptions
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
 from cycles._core.settlement import Settlement
@@ -69,7 +69,7 @@ class PooledState(GuardState):
         estimate: Amount,
         options: PooledOptions,
         now_ms: float,
-        trace_id: str | None = None,
+        call_options: CallOptions = NO_OPTIONS,
     ) -> None:
         # All attributes of `GuardState`, without those that are read from the chunk: this is on the way of every call.
         lease = chunk.lease
@@ -80,9 +80,9 @@ class PooledState(GuardState):
         self.options = options
         self.opened_ms = now_ms
         self.key = lease.key
-        self._trace = trace_of(trace_id)
+        self._trace = call_options.trace
         self._later: Signal | None = None  # what ends the trace, if not the end of the guard
-        self.trace_id = lease.trace_id if self._trace is None or trace_id is None else trace_id
+        self.call_options = lease.call_options if self._trace is None else call_options
         self.reservation_id = lease.reservation_id
         self._lock = pool.lock
         self._state = "active"

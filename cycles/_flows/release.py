@@ -50,7 +50,7 @@ async def _send_once(io: Io, release: Release, *, quiet: bool) -> ReleaseRespons
 
 def release_call_of(release: Release) -> Call:
     """Return the request of a release."""
-    return release_call(release.reservation_id, release.key, release.reason, release.trace_id)
+    return release_call(release.reservation_id, release.key, release.reason, release.options)
 
 
 def is_released(outcome: Outcome) -> bool:
@@ -146,4 +146,4 @@ def release_in_background(io: Io, guard: GuardState, reason: str | None) -> None
 def _release_of(guard: GuardState, reason: str | None) -> Release | None:
     if guard.reservation_id is None:
         return None
-    return Release(guard.reservation_id, new_key(), reason, guard.trace_id)
+    return Release(guard.reservation_id, new_key(), reason, guard.call_options)

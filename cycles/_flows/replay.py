@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from cycles._core.outcome import RejectedResponse, Success
 from cycles._core.records import Record
-from cycles._core.requests import Call
+from cycles._core.requests import Call, CallOptions
 from cycles._core.results import ReservationDetail
 from cycles._core.settlement import actual_of
 from cycles._errors import ReservationNotActiveError
@@ -15,12 +15,12 @@ from cycles._flows.io import Io
 _ADVICE = "so the block does not run again; use a new key for new work"
 
 
-async def replay_error(io: Io, key: str, reservation_id: str, trace_id: str) -> ReservationNotActiveError:
+async def replay_error(io: Io, key: str, reservation_id: str, options: CallOptions) -> ReservationNotActiveError:
     """Read the reservation, and return the error for a replay: it contains status, amount and time of the first run.
 
     One attempt is made. Without a usable response, the error only says that the reservation has ended.
     """
-    outcome = await io.send(Call("getReservation", {"reservation_id": reservation_id}, trace_id=trace_id))
+    outcome = await io.send(Call("getReservation", {"reservation_id": reservation_id}, options=options))
     start = f"idempotency_key {key!r:.80} was used before: reservation {reservation_id}"
     if isinstance(outcome, RejectedResponse) and outcome.expired:
         return ReservationNotActiveError(

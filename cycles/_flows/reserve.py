@@ -12,7 +12,7 @@ from cycles._core.lifecycle import CALLER_LEFT, UNKNOWN_DECISION
 from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Success
 from cycles._core.protocol import CREATE_RESERVATION, is_allowed
 from cycles._core.records import file_name
-from cycles._core.requests import Call, is_id, new_key, new_keys, trace_of
+from cycles._core.requests import NO_OPTIONS, Call, CallOptions, is_id, new_key, new_keys
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
 from cycles._errors import (
@@ -42,9 +42,9 @@ Take: TypeAlias = Callable[[GuardState], object]
 """Makes a caller's guard the owner of a reservation. From then on that guard ends it, also after an interrupt."""
 
 
-def create_call(request: ReserveRequest, key: str, trace_id: str | None = None) -> Call:
+def create_call(request: ReserveRequest, key: str, options: CallOptions = NO_OPTIONS) -> Call:
     """Return the create request."""
-    return Call(CREATE_RESERVATION, body=request.body(key), trace_id=trace_id)
+    return Call(CREATE_RESERVATION, body=request.body(key), options=options)
 
 
 async def open_lease(io: Io, request: ReserveRequest, take: Take) -> GuardState:
@@ -62,9 +62,8 @@ async def open_lease(io: Io, request: ReserveRequest, take: Take) -> GuardState:
         CyclesError: any other outcome that is no reservation.
     """
     keys = new_keys(3)
-    trace_id = io.begin_trace(request, keys.pop())
-    opening = open_with(io, request, trace_id, take, keys)
-    trace = trace_of(trace_id)
+    options = io.begin_trace(request, keys.pop())
+    opening, trace = open_with(io, request, options, take, keys), options.trace
     return await (opening if trace is None else traced(trace, opening))
 
 
@@ -80,19 +79,19 @@ async def traced(trace: Any, opening: Coroutine[Any, Any, GuardState]) -> GuardS
 
 
 async def open_with(
-    io: Io, request: ReserveRequest, trace_id: str, take: Take, keys: list[str] | None = None
+    io: Io, request: ReserveRequest, options: CallOptions, take: Take, keys: list[str] | None = None
 ) -> GuardState:
-    """As `open_lease`, with the trace id of `begin_trace`, and new keys for the reserve and the commit.
+    """As `open_lease`, with the options of `begin_trace`, and new keys for the reserve and the commit.
 
     The tracer is not notified of the guard.
     """
     if request.shadow:
-        return await _open_shadow(io, request, trace_id)
+        return await _open_shadow(io, request, options)
     if not limits_apply():
-        return await _open(io, request, trace_id, take, keys)
+        return await _open(io, request, options, take, keys)
     held = HeldByLimits(request.estimate)
     try:
-        guard = await _open(io, request, trace_id, take, keys)
+        guard = await _open(io, request, options, take, keys)
         held.opened(guard)
     except BaseException:
         held.opened(None)
@@ -100,18 +99,20 @@ async def open_with(
     return guard
 
 
-async def _open(io: Io, request: ReserveRequest, trace_id: str, take: Take, keys: list[str] | None) -> GuardState:
+async def _open(
+    io: Io, request: ReserveRequest, options: CallOptions, take: Take, keys: list[str] | None
+) -> GuardState:
     await io.ensure_journal()
     own_key, commit_key = keys or new_keys(2)
     key = request.idempotency_key or own_key
     await io.approve(request)
-    call, has_own_key = create_call(request, key, trace_id), request.idempotency_key is None
+    call, has_own_key = create_call(request, key, options), request.idempotency_key is None
     create = _Create(io, call, has_own_key=has_own_key, retries=request.max_retries)
     if not has_own_key:
         create.unsettled = io.unsettled()
     try:
         try:
-            guard = await _open_or_wait(io, request, key, trace_id, create, take)
+            guard = await _open_or_wait(io, request, key, options, create, take)
             guard.commit_key = guard.commit_key or commit_key
             return guard
         except CyclesError:
@@ -125,13 +126,13 @@ async def _open(io: Io, request: ReserveRequest, trace_id: str, take: Take, keys
 
 
 async def _open_or_wait(
-    io: Io, request: ReserveRequest, key: str, trace_id: str, create: _Create, take: Take
+    io: Io, request: ReserveRequest, key: str, options: CallOptions, create: _Create, take: Take
 ) -> GuardState:
     """Reserve; wait for budget as long as `wait=` says."""
     until, pause = io.now_ms() + (request.wait or 0.0) * 1000, _FIRST_WAIT_MS
     while True:
         try:
-            return await _opened(io, request, key, trace_id, create, await create.send(), take)
+            return await _opened(io, request, key, options, create, await create.send(), take)
         except (ReservationDeniedError, RateLimitedError) as error:
             left = until - io.now_ms()
             delay = min(pause * (0.5 + io.random()), left) if error.retry_after_ms is None else error.retry_after_ms
@@ -210,7 +211,7 @@ async def clean_up_create(io: Io, call: Call) -> Outcome:
     """Send a create once more whose caller has left, with its own key, and release the reservation that it made."""
     outcome = await io.send(call)
     if isinstance(outcome, Success) and is_id(reservation_id := outcome.body.get("reservation_id")):
-        await send_release(io, Release(reservation_id, _release_key(call), CALLER_LEFT, call.trace_id), quiet=True)
+        await send_release(io, Release(reservation_id, _release_key(call), CALLER_LEFT, call.options), quiet=True)
     return outcome
 
 
@@ -220,24 +221,24 @@ def _release_key(create: Call) -> str:
 
 
 async def _opened(
-    io: Io, request: ReserveRequest, key: str, trace_id: str, create: _Create, outcome: Outcome, take: Take
+    io: Io, request: ReserveRequest, key: str, options: CallOptions, create: _Create, outcome: Outcome, take: Take
 ) -> GuardState:
     if not isinstance(outcome, Success):
         if request.on_unavailable == "allow" and uncertain(outcome):
             create.clean_up(runs_unreserved=True)
-            return _open_unreserved(io, request, key, trace_id, outcome)
+            return _open_unreserved(io, request, key, options, outcome)
         raise error_of(outcome, CREATE_RESERVATION, request) from getattr(outcome, "cause", None)
     body = outcome.body
     if outcome.replacement_kind is not None:
         report(io, "ActionKindDeprecated", outcome, kind=request.action.kind, replacement=outcome.replacement_kind)
     if is_observed(outcome):
-        return open_observed(io, request, key, trace_id, outcome)
+        return open_observed(io, request, key, options, outcome)
     if not is_allowed(body["decision"]):
-        await _raise_denial(io, request, outcome, trace_id, create)
+        await _raise_denial(io, request, outcome, options, create)
     reservation_id = body["reservation_id"]
     if request.idempotency_key is not None:
-        await _check_replay(io, key, reservation_id, body, trace_id, create.unsettled)
-    guard = GuardState(request, key, trace_id, io.now_ms(), outcome)
+        await _check_replay(io, key, reservation_id, body, options, create.unsettled)
+    guard = GuardState(request, key, options, io.now_ms(), outcome)
     take(guard)
     create.owned()
     begin_heartbeat(io, guard, reservation_id, outcome)
@@ -246,7 +247,7 @@ async def _opened(
         "Reserved",
         outcome,
         reservation_id=reservation_id,
-        trace_id=trace_id,
+        trace_id=options.trace_id,
         estimate=request.estimate,
         decision=body["decision"],
         action=request.action.name,
@@ -255,26 +256,30 @@ async def _opened(
 
 
 async def _check_replay(
-    io: Io, key: str, reservation_id: str, body: Mapping[str, Any], trace_id: str, unsettled: frozenset[str]
+    io: Io, key: str, reservation_id: str, body: Mapping[str, Any], options: CallOptions, unsettled: frozenset[str]
 ) -> None:
     """Raise ReservationNotActiveError if the caller's key replays a reservation whose work has ended."""
     if body.get("remaining_ttl_ms") == 0:
-        raise await replay_error(io, key, reservation_id, trace_id)
+        raise await replay_error(io, key, reservation_id, options)
     pending = await io.pending(reservation_id)
     if pending is not None:
         raise pending_error(key, pending)
     if file_name(reservation_id) in unsettled:  # the background has settled it since the server made this response
-        raise await replay_error(io, key, reservation_id, trace_id)
+        raise await replay_error(io, key, reservation_id, options)
 
 
-async def _raise_denial(io: Io, request: ReserveRequest, success: Success, trace_id: str, create: _Create) -> None:
+async def _raise_denial(
+    io: Io, request: ReserveRequest, success: Success, options: CallOptions, create: _Create
+) -> None:
     """Raise for DENY and for a decision that this SDK does not know. Release a reservation that came with it.
 
     See `docs/protocol/decisions-and-caps.md#unknown-decisions`.
     """
-    created = ReservationCreateResponse.read(success.body, **{**success.ids, "trace_id": success.trace_id or trace_id})
+    created = ReservationCreateResponse.read(
+        success.body, **{**success.ids, "trace_id": success.trace_id or options.trace_id}
+    )
     if created.reservation_id is not None and is_id(created.reservation_id):
-        await send_release(io, Release(created.reservation_id, new_key(), UNKNOWN_DECISION, trace_id), quiet=True)
+        await send_release(io, Release(created.reservation_id, new_key(), UNKNOWN_DECISION, options), quiet=True)
     create.owned()
     raise denial(created, context=denial_message(request, success.body, created.balances))
 
@@ -289,8 +294,8 @@ def report_denied(io: Io, request: ReserveRequest, error: CyclesError) -> None:
     report(io, "Denied", error, estimate=request.estimate, action=request.action.name, reason=str(error))
 
 
-def _open_unreserved(io: Io, request: ReserveRequest, key: str, trace_id: str, outcome: NoSuccess) -> GuardState:
-    guard = GuardState(request, key, trace_id, io.now_ms(), None)
+def _open_unreserved(io: Io, request: ReserveRequest, key: str, options: CallOptions, outcome: NoSuccess) -> GuardState:
+    guard = GuardState(request, key, options, io.now_ms(), None)
     guard.unreachable_detail = describe(outcome)
     if not request.is_chunk:
         report_unreserved(io, guard)
@@ -309,20 +314,20 @@ def report_unreserved(io: Io, guard: GuardState) -> None:
     )
 
 
-async def _open_shadow(io: Io, request: ReserveRequest, trace_id: str) -> GuardState:
+async def _open_shadow(io: Io, request: ReserveRequest, options: CallOptions) -> GuardState:
     """Request the decision as a dry run. The block runs with any decision, and without one."""
     key = request.idempotency_key or new_key()
-    outcome = await send_write(io, create_call(request, key, trace_id))
+    outcome = await send_write(io, create_call(request, key, options))
     if isinstance(outcome, Success):
-        guard = GuardState(request, key, trace_id, io.now_ms(), outcome)
+        guard = GuardState(request, key, options, io.now_ms(), outcome)
     else:
-        guard = GuardState(request, key, trace_id, io.now_ms(), None)
+        guard = GuardState(request, key, options, io.now_ms(), None)
         guard.unreachable_detail = describe(outcome)
     created = guard.created
     report(
         io,
         "ShadowDecided",
-        trace_id=trace_id,
+        trace_id=options.trace_id,
         estimate=request.estimate,
         action=request.action.name,
         decision=created.decision if created is not None else None,

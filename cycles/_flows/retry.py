@@ -84,7 +84,8 @@ async def send_write(io: Sender, call: Call) -> Outcome:
     See `docs/protocol/heartbeat.md#create-retry`.
     """
     outcome = await io.send(call)
-    for number in range(io.max_retries):
+    retries = call.options.max_retries
+    for number in range(io.max_retries if retries is None else retries):
         if not uncertain(outcome):
             break
         await pause_before_retry(io, number)
@@ -100,7 +101,8 @@ async def pause_before_retry(io: Sender, number: int) -> None:
 
 async def send_read(io: Sender, call: Call) -> Outcome:
     """Send a read; repeat it after a temporary failure or a 429, all within one timeout."""
-    deadline, pause = io.now_ms() + io.timeout_s * 1000, _FIRST_PAUSE_S
+    own = call.options.timeout_s
+    deadline, pause = io.now_ms() + (io.timeout_s if own is None else own) * 1000, _FIRST_PAUSE_S
     while True:
         left = (deadline - io.now_ms()) / 1000
         outcome = await io.send(evolve(call, timeout_s=max(left, 0.001)))

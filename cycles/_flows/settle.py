@@ -17,7 +17,7 @@ from cycles._core.pool_log import guards_of, late_record, sum_of
 from cycles._core.protocol import GET_RESERVATION
 from cycles._core.put import PutResult
 from cycles._core.records import Record
-from cycles._core.requests import Call
+from cycles._core.requests import NO_OPTIONS, Call, CallOptions
 from cycles._core.salvage import salvage_metadata, salvage_metrics
 from cycles._core.settlement import (
     Rejected,
@@ -123,7 +123,7 @@ async def attempt(
     record: Record,
     guard: GuardState | None,
     *,
-    trace_id: str | None = None,
+    options: CallOptions = NO_OPTIONS,
     found: bool = False,
     is_saved: bool = True,
 ) -> tuple[Record, SettlementOutcome]:
@@ -133,14 +133,14 @@ async def attempt(
         io: The operations.
         record: The record.
         guard: Its guard, or None.
-        trace_id: Trace id of the requests of a record without a guard.
+        options: Options of the requests of a record without a guard.
         found: Whether another process may have sent the record before.
         is_saved: Whether it is saved; otherwise it is saved first.
 
     Returns:
         The current record, and the outcome. Call `conclude` and then `io.finish` with both.
     """
-    trace_id = trace_id if guard is None else guard.trace_id
+    options = options if guard is None else guard.call_options
     whole = record
     if not is_saved:
         was_held_back = record.replaces_commit and record.event_since_ms is None and not found
@@ -154,10 +154,10 @@ async def attempt(
     if over is not None:
         return record, over
     while True:
-        outcome = await io.send(call_of(record, trace_id))
+        outcome = await io.send(call_of(record, options))
         step: NextStep = classify_settlement(record, outcome, io.wall_ms(), found=found)
         if isinstance(step, Lookup):
-            call = Call(GET_RESERVATION, {"reservation_id": record.reservation_id}, trace_id=trace_id)
+            call = Call(GET_RESERVATION, {"reservation_id": record.reservation_id}, options=options)
             step = after_lookup(
                 record, step.response, await io.send(call), now_ms=io.wall_ms(), sent_before=step.sent_before
             )

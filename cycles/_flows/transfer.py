@@ -15,7 +15,7 @@ from cycles._core.guard_token import members_of, token_of
 from cycles._core.lifecycle import Actual
 from cycles._core.outcome import RejectedResponse, Success
 from cycles._core.protocol import EXTEND_RESERVATION, MAX_EXTENSIONS_EXCEEDED
-from cycles._core.requests import DEFAULT_TTL_MS, extend_call, new_key, new_trace_id, trace_of
+from cycles._core.requests import DEFAULT_TTL_MS, CallOptions, extend_call, new_key, new_trace_id
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse, ReservationSummary
 from cycles._core.subjects import Action, Subject
@@ -146,19 +146,18 @@ async def attach(io: Io, serialized: SerializedGuard, take: Take) -> GuardState:
         ReservationExpiredError, ReservationFinalizedError: the reservation has ended.
         CyclesError: any other outcome that does not confirm the reservation.
     """
-    trace_id = io.begin_trace(serialized.request, serialized.trace_id)
-    opening = _attach(io, serialized, trace_id, take)
-    trace = trace_of(trace_id)
+    options = io.begin_trace(serialized.request, serialized.trace_id)
+    opening, trace = _attach(io, serialized, options, take), options.trace
     return await (opening if trace is None else traced(trace, opening))
 
 
-async def _attach(io: Io, serialized: SerializedGuard, trace_id: str, take: Take) -> GuardState:
-    guard = GuardState(serialized.request, serialized.key, trace_id, io.now_ms(), serialized.created)
+async def _attach(io: Io, serialized: SerializedGuard, options: CallOptions, take: Take) -> GuardState:
+    guard = GuardState(serialized.request, serialized.key, options, io.now_ms(), serialized.created)
     guard.spent = serialized.spent
     _restore(guard, serialized.usage or {})
     if guard.reservation_id is None or serialized.request.shadow:
         return guard
-    call = extend_call(guard.reservation_id, new_key(), serialized.request.ttl_ms, None, trace_id)
+    call = extend_call(guard.reservation_id, new_key(), serialized.request.ttl_ms, None, options)
     outcome = await send_write(io, call)
     if isinstance(outcome, Success):
         take(guard)

@@ -13,9 +13,10 @@ from types import ModuleType
 from typing import Any, Final
 from urllib.parse import unquote
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from cycles._core.requests import Call
+from cycles._core.headers import merged_headers
+from cycles._core.requests import Call, CallOptions
 from cycles._errors import AmbiguousResponseError, InvalidRequestError
 
 _PACKAGE: Final = "cycles_client"
@@ -50,7 +51,7 @@ def call_of(
     operation: str,
     arguments: Mapping[str, Any],
     headers: Mapping[str, str],
-    trace_id: str,
+    options: CallOptions,
     package: str = _PACKAGE,
 ) -> Call:
     """Return the call that the generated code makes of its arguments. A body may be a model or a mapping.
@@ -74,8 +75,7 @@ def call_of(
         _path_parameters(entry["path"], built["url"]),
         query=built.get("params", {}),
         body=built.get("json"),
-        headers={**sent, **headers},
-        trace_id=trace_id,
+        options=evolve(options, headers=merged_headers(options.headers, {**sent, **headers})),
     )
 
 

@@ -16,12 +16,12 @@ from urllib.parse import quote, urlencode
 
 from attrs import define, field, frozen
 
-from cycles._core.headers import KEY_HEADER, checked_header, merged_headers
+from cycles._core.headers import KEY_HEADER, checked_header
 from cycles._core.http_response import HttpResponse
 from cycles._core.json_text import compact
 from cycles._core.outcome import Outcome, classify_response
 from cycles._core.protocol import GET_EVIDENCE_KEYS
-from cycles._core.requests import Call, TraceId, aware, check_id
+from cycles._core.requests import Call, aware, check_id
 from cycles._core.schema import Check, Checkers
 from cycles._core.secret import Secret, pattern_of
 from cycles._errors import InvalidRequestError
@@ -30,7 +30,6 @@ from cycles._version import __version__
 USER_AGENT: Final = f"cycles-sdk/{__version__} python/{sys.version_info[0]}.{sys.version_info[1]}"
 
 _KEPT_KEYS: Final = 4  # a response may repeat the key that it rejected
-_KEY_HEADER: Final = KEY_HEADER.encode()
 _JSON: Final = (b"Content-Type", b"application/json")
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 _ONE_BY_ONE: Final = {GET_EVIDENCE_KEYS: "keys"}
@@ -82,16 +81,15 @@ class Wire:
     def __init__(
         self,
         api_key: str,
-        *,
         tables: Callable[[], Tables] | None = None,
-        key_header: bytes = _KEY_HEADER,
+        key_header: str = KEY_HEADER,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._tables = tables or runtime_tables
         self._keys: tuple[str, ...] = ()  # the current one first, then those before it
         self._secrets: re.Pattern[str] | None = None
         self._secret_bytes: tuple[bytes, ...] = ()
-        self._key_header = key_header.decode()
+        self._key_header = key_header
         more = [self._header("default_headers", name, value) for name, value in (headers or {}).items()]
         self._public_headers: Headers = ((b"User-Agent", USER_AGENT.encode()), *more)
         self._headers = self._public_headers
@@ -159,9 +157,7 @@ class Wire:
             headers = self._public_headers if call.body is None else (*self._public_headers, _JSON)
         else:
             headers = self._headers if call.body is None else self._json_headers
-        trace_id, more = call.trace_id, call.headers
-        if isinstance(trace_id, TraceId) and trace_id.headers:
-            more = merged_headers(trace_id.headers, more)
+        trace_id, more = call.options.trace_id, call.options.headers
         if more:
             own = {name.lower().encode() for name in more}
             kept = (header for header in headers if header[0].lower() not in own)

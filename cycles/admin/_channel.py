@@ -1,4 +1,4 @@
-"""Send calls of admin operations: one attempt in, one `Outcome` out, in a thread or in an event loop."""
+"""Send calls of admin operations over the channel of the client: one attempt in, one `Outcome` out."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Self
 
-import httpx
-from attrs import evolve
+from attrs import define, evolve
 
 from cycles._client.options import checked_timeout
 from cycles._config import Config
 from cycles._core.headers import checked_header, checked_headers, merged_headers
-from cycles._core.outcome import NoSuccess, Outcome, Success, Unreachable
-from cycles._core.requests import Call
+from cycles._core.outcome import NoSuccess, Outcome, Success
+from cycles._core.requests import NO_OPTIONS, Call, CallOptions
+from cycles._drivers import channel
+from cycles._drivers.reporting import Reporter
+from cycles._drivers.soft_limits import SoftLimits
 from cycles._errors import ConfigurationError, CyclesError
-from cycles._flows.retry import Sender, send_read, send_write
-from cycles._http.exchange import Endpoint, ExchangeError
-from cycles._http.factory import Async, Blocking, asynchronous, blocking
-from cycles._wire.wire import Prepared, ReplyLike, Tables, Wire, tables_of
+from cycles._flows.retry import send_read, send_write
+from cycles._wire.wire import Tables, Wire, tables_of
 from cycles.admin._errors import admin_error
 
 PACKAGE: Final = "cycles_admin_client"
-_KEY_HEADER: Final = b"X-Admin-API-Key"
+_KEY_HEADER: Final = "X-Admin-API-Key"
+_jitter: Final = random.Random()  # noqa: S311 - jitter is no secret, and the user's generator stays as it is
 
 
 def _tables() -> Tables:
@@ -50,118 +51,92 @@ def configured(base_url: str | None, api_key: str | None, settings: Mapping[str,
     return config
 
 
-class Channel(Sender, Protocol):
-    """What an operation needs: send a call, repeat it, and wait."""
+class Channels:
+    """The channel of one admin client in this process. It opens nothing before it is used.
 
-    wire: Wire
+    Args:
+        config: Settings that `configured` has checked.
+        clients: The user's clients for threads and for event loops, if there are any.
+    """
 
-    def with_options(self, timeout: Any = None, extra_headers: Any = None) -> Channel:
-        """Return this channel with options of one call."""
-        ...
-
-    @property
-    def max_retries(self) -> int:
-        """How often a change with an unknown outcome is sent again."""
-        ...
-
-
-class _Connections:
-    """The connections of one client: one pool for threads, and one for each event loop, all made when first used."""
-
-    def __init__(
-        self, config: Config, http_client: httpx.Client | None, async_http_client: httpx.AsyncClient | None
-    ) -> None:
-        assert config.base_url is not None
+    def __init__(self, config: Config, *clients: Any) -> None:
         self.config = config
-        self.endpoint = Endpoint(config.base_url)
-        self.closed = False
-        self._clients = (http_client, async_http_client)
+        self._clients = clients
+        self._closed = False
         self._pid = os.getpid()
-        self._blocking: Blocking | None = None
-        self._loops: dict[asyncio.AbstractEventLoop, Async] = {}
+        self._channel = self._new()
 
-    def _check(self) -> None:
-        if self.closed:
+    def _new(self) -> channel.Channel:
+        reporter = Reporter()
+        return channel.Channel(
+            self.config,
+            int,
+            reporter.tracer,
+            SoftLimits(self.config, reporter),
+            *self._clients,
+            tables=_tables,
+            key_header=_KEY_HEADER,
+            variables="CYCLES_ADMIN_",
+        )
+
+    def current(self) -> channel.Channel:
+        """Return the channel.
+
+        Raises:
+            CyclesError: The client is closed.
+        """
+        if self._closed:
             raise CyclesError("this admin client is closed; make a new one")
         if self._pid != os.getpid():  # connections of the parent process must not be used in a forked child
-            self._pid, self._blocking, self._loops = os.getpid(), None, {}
-
-    def for_threads(self) -> Blocking:
-        """Return the pool for threads."""
-        self._check()
-        if self._blocking is None:
-            self._blocking = blocking(
-                self.endpoint,
-                connect_timeout_s=self.config.usable_connect_timeout,
-                max_connections=self.config.max_connections,
-                client=self._clients[0],
-            )
-        return self._blocking
-
-    def for_loop(self) -> Async:
-        """Return the pool of the running event loop."""
-        self._check()
-        loop = asyncio.get_running_loop()
-        if loop not in self._loops:
-            self._loops = {other: pool for other, pool in self._loops.items() if not other.is_closed()}
-            self._loops[loop] = asynchronous(
-                self.endpoint,
-                connect_timeout_s=self.config.usable_connect_timeout,
-                max_connections=self.config.max_connections,
-                client=self._clients[1],
-            )
-        return self._loops[loop]
+            self._pid, self._channel = os.getpid(), self._new()
+        return self._channel
 
     def close(self) -> None:
         """Close the connections of threads."""
-        self.closed = True
-        if self._blocking is not None:
-            self._blocking.close()
+        self._closed = True
+        self._channel.close()
 
     async def aclose(self) -> None:
         """Close the connections of threads and of the running event loop."""
-        pool = self._loops.pop(asyncio.get_running_loop(), None)
         self.close()
-        if pool is not None:
-            await pool.aclose()
+        await self._channel.aclose(asyncio.get_running_loop())
 
 
-class _Optional:
-    """A channel that one call can give options."""
+@define
+class Channel:
+    """What an operation needs: send a call with the options of this one, repeat it, and wait."""
 
-    def with_options(self, timeout: Any = None, extra_headers: Any = None) -> Channel:
+    channels: Channels
+    options: CallOptions = NO_OPTIONS
+
+    def with_options(self, timeout: Any = None, extra_headers: Any = None) -> Self:
         """Return this channel with options of one call.
 
         Raises:
             InvalidRequestError: One of them is wrong; nothing was sent.
         """
-        channel = cast(Channel, self)
-        if timeout is None and extra_headers is None:
-            return channel
         if timeout is not None:
             checked_timeout(timeout)
         headers = checked_headers("extra_headers", extra_headers)
         for name, value in headers.items():
-            checked_header("extra_headers", name, value, _KEY_HEADER.decode())
-        return cast(Channel, _CallChannel(channel, timeout, headers))
+            checked_header("extra_headers", name, value, _KEY_HEADER)
+        given = self.options.timeout_s if timeout is None else timeout
+        return evolve(self, options=CallOptions(timeout_s=given, headers=merged_headers(self.options.headers, headers)))
 
-
-class _BaseChannel(_Optional):
-    """What both channels share."""
-
-    def __init__(self, wire: Wire, connections: _Connections) -> None:
-        self.wire = wire
-        self._connections = connections
+    @property
+    def wire(self) -> Wire:
+        """The operations of the admin server."""
+        return self.channels.current().wire
 
     @property
     def max_retries(self) -> int:
         """How often a change with an unknown outcome is sent again."""
-        return self._connections.config.max_retries
+        return self.channels.config.max_retries
 
     @property
     def timeout_s(self) -> float:
         """Seconds that one attempt may take."""
-        return self._connections.config.timeout
+        return self.channels.config.timeout if self.options.timeout_s is None else self.options.timeout_s
 
     def now_ms(self) -> float:
         """Return monotonic milliseconds."""
@@ -169,83 +144,31 @@ class _BaseChannel(_Optional):
 
     def random(self) -> float:
         """Return a random number from 0 to 1, for jitter."""
-        return random.random()  # noqa: S311 - jitter is no secret
+        return _jitter.random()
 
-    def _prepared(self, call: Call) -> tuple[Prepared, float]:
-        return self.wire.prepare(call), self.timeout_s if call.timeout_s is None else call.timeout_s
-
-    def _classified(self, call: Call, reply: ReplyLike) -> Outcome:
-        return self.wire.classify_response(call, reply)
-
-    def _unreachable(self, call: Call, error: ExchangeError) -> Unreachable:
-        message = f"no usable response from {self._connections.endpoint.name}: {error}"
-        if not error.request_sent:
-            message += "; check that the admin server runs, and base_url / CYCLES_ADMIN_BASE_URL"
-        return Unreachable(self.wire.redact(message), error.__cause__ or error, error.request_sent, call.trace_id)
-
-
-class BlockingChannel(_BaseChannel):
-    """A channel for threads. No coroutine of it suspends."""
+    def with_own(self, call: Call) -> Call:
+        """Return a call with the options of this channel, unless it has its own."""
+        return evolve(call, options=self.options) if call.options is NO_OPTIONS else call
 
     async def send(self, call: Call) -> Outcome:
-        """Make one attempt in this thread."""
-        request, timeout_s = self._prepared(call)
-        pool = self._connections.for_threads()
-        try:
-            reply = pool.send(request.method, request.target, request.headers, request.content, timeout_s)
-        except ExchangeError as error:
-            return self._unreachable(call, error)
-        return self._classified(call, reply)
+        """Make one attempt in this thread. No coroutine of this class suspends."""
+        return self.channels.current().send(self.with_own(call))
 
     async def pause(self, seconds: float) -> None:
         """Sleep in this thread."""
         time.sleep(seconds)  # noqa: ASYNC251 - no coroutine of this channel suspends
 
 
-class AsyncChannel(_BaseChannel):
+class AsyncChannel(Channel):
     """A channel for the tasks of event loops."""
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt in this task."""
-        request, timeout_s = self._prepared(call)
-        pool = self._connections.for_loop()
-        try:
-            reply = await pool.send(request.method, request.target, request.headers, request.content, timeout_s)
-        except ExchangeError as error:
-            return self._unreachable(call, error)
-        return self._classified(call, reply)
+        return await self.channels.current().asend(self.with_own(call), asyncio.get_running_loop())
 
     async def pause(self, seconds: float) -> None:
         """Sleep in this task."""
         await asyncio.sleep(seconds)
-
-
-class _CallChannel(_Optional):
-    """A channel with the timeout and headers of one call."""
-
-    def __init__(self, channel: Channel, timeout_s: float | None, headers: Mapping[str, str]) -> None:
-        self._channel = channel
-        self._headers = headers
-        self.timeout_s = channel.timeout_s if timeout_s is None else timeout_s
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._channel, name)
-
-    async def send(self, call: Call) -> Outcome:
-        """Make one attempt."""
-        timeout_s = self.timeout_s if call.timeout_s is None else call.timeout_s
-        headers = merged_headers(self._headers, call.headers)
-        return await self._channel.send(evolve(call, timeout_s=timeout_s, headers=headers))
-
-
-def channels(
-    config: Config, http_client: httpx.Client | None, async_http_client: httpx.AsyncClient | None
-) -> tuple[BlockingChannel, AsyncChannel, _Connections]:
-    """Return the channels of a client for threads and for event loops, over the same connections object."""
-    assert isinstance(config.api_key, str)
-    wire = Wire(config.api_key, tables=_tables, key_header=_KEY_HEADER)
-    connections = _Connections(config, http_client, async_http_client)
-    return BlockingChannel(wire, connections), AsyncChannel(wire, connections), connections
 
 
 async def read(channel: Channel, call: Call) -> Success:

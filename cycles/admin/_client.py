@@ -8,7 +8,7 @@ from cycles._client.closing import ClosedByItsBlock
 from cycles._client.methods import blocking, iterating, iterating_async, suspending
 from cycles._version import public
 from cycles.admin import _budgets, _funding, _keys, _onboarding, _others, _tenants
-from cycles.admin._channel import Channel, channels, configured
+from cycles.admin._channel import AsyncChannel, Channel, Channels, configured
 
 if TYPE_CHECKING:
     import httpx
@@ -76,16 +76,17 @@ class Admin(ClosedByItsBlock):
         settings = {"timeout": timeout, "connect_timeout": connect_timeout, "max_connections": max_connections}
         config = configured(base_url, api_key, settings)
         self._base_url = config.base_url
-        self._channel, async_channel, self._connections = channels(config, http_client, async_http_client)
-        self.aio: AsyncAdmin = AsyncAdmin(async_channel)
+        self._channels = Channels(config, http_client, async_http_client)
+        self._channel = Channel(self._channels)
+        self.aio: AsyncAdmin = AsyncAdmin(AsyncChannel(self._channels))
 
     def close(self) -> None:
         """Close the connections of threads. Later calls raise `CyclesError`."""
-        self._connections.close()
+        self._channels.close()
 
     async def aclose(self) -> None:
         """Close the connections of threads and of the running event loop. Later calls raise `CyclesError`."""
-        await self._connections.aclose()
+        await self._channels.aclose()
 
     def __repr__(self) -> str:
         return f"<Admin {self._base_url}>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Unpack
@@ -11,7 +10,7 @@ from attrs import evolve
 
 from cycles._client.call_options import RequestOptions
 from cycles._core.outcome import Success
-from cycles._core.requests import Call, aware, without_none
+from cycles._core.requests import Call, aware, new_trace_id, without_none
 from cycles._errors import InvalidRequestError
 from cycles._wire import generated
 from cycles.admin._arguments import string_list, string_map, tenant_filter
@@ -209,7 +208,9 @@ async def raw(
         raise InvalidRequestError(f"operation must be an operation id: got {operation!r:.80}")
     channel = channel.with_options(timeout)
     name = generated.find(operation, PACKAGE)
-    call = generated.call_of(name, arguments, extra_headers or {}, secrets.token_hex(16), PACKAGE)
+    call = generated.call_of(
+        name, arguments, extra_headers or {}, evolve(channel.options, trace_id=new_trace_id()), PACKAGE
+    )
     if generated.is_read(name, PACKAGE):
         success = await read(channel, call)
     else:

@@ -25,7 +25,7 @@ from attrs import evolve, frozen
 from cycles._core.amounts import Amount
 from cycles._core.outcome import RejectedResponse, Success
 from cycles._core.protocol import CREATE_RESERVATION, is_allowed
-from cycles._core.requests import Call as Sent, new_key, new_keys, trace_of
+from cycles._core.requests import NO_OPTIONS, Call as Sent, new_key, new_keys
 from cycles._core.reserve_request import ReserveRequest
 from cycles._errors import BudgetExceededError, CyclesError, RateLimitedError, ReservationDeniedError
 from cycles._flows.approval import exempt_from_approval
@@ -140,7 +140,7 @@ class Admission:
         self._loop = loop
         self._enclosing = enclosing
         self._limits = tuple(limit for limit in limits_around() if limit.amount.unit == request.estimate.unit)
-        self._trace_id = ""
+        self._options = NO_OPTIONS
         self._keys = new_keys(2)  # of the reserve and of the commit
         self._approved = False
         self._error: BudgetExceededError | None = None  # of the last attempt
@@ -155,14 +155,14 @@ class Admission:
             ReservationDeniedError: it was denied.
             CyclesError: there is no reservation for another reason.
         """
-        self._trace_id = self._io.begin_trace(self._request, new_key())
+        self._options = self._io.begin_trace(self._request, new_key())
         found: list[Admitted] = []
 
         async def opening() -> GuardState:
             found.append(await self._reported())
             return found[0].guard
 
-        trace = trace_of(self._trace_id)
+        trace = self._options.trace
         await (opening() if trace is None else traced(trace, opening()))
         return found[0]
 
@@ -291,13 +291,13 @@ class Admission:
         """Reserve once. `approve` is called once for the call, with its unlowered estimate."""
         if self._approved:
             with exempt_from_approval():
-                return await open_with(self._io, request, self._trace_id, self._take, list(self._keys))
+                return await open_with(self._io, request, self._options, self._take, list(self._keys))
         if request is not self._request:
             await self._io.approve(self._request)
             self._approved = True
             return await self._reserve(request)
         try:
-            return await open_with(self._io, request, self._trace_id, self._take, list(self._keys))
+            return await open_with(self._io, request, self._options, self._take, list(self._keys))
         except CyclesError as error:
             self._approved = getattr(error, "code", None) != RUN_LIMIT  # which is raised before `approve` is called
             raise
@@ -344,7 +344,7 @@ class Admission:
         )
         while True:
             outcome = await send_write(
-                self._io, Sent(CREATE_RESERVATION, body=nothing.body(new_key()), trace_id=self._trace_id)
+                self._io, Sent(CREATE_RESERVATION, body=nothing.body(new_key()), options=self._options)
             )
             if not (isinstance(outcome, RejectedResponse) and outcome.status == 429):
                 break

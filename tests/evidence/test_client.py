@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 import cycles
+from cycles._client.call_options import ViewOptions
 from cycles._client.evidence import evidence_verdict
 from cycles._core.outcome import Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.requests import Call
@@ -232,7 +233,7 @@ MISSING = RejectedResponse(404, "NOT_FOUND", "no such evidence")
 
 
 def run(io: VirtualIo, wait_ms: int) -> cycles.EvidenceVerdict:
-    here: Any = SimpleNamespace(io=io)
+    here: Any = SimpleNamespace(io=io, options=ViewOptions())
     return asyncio.run(evidence_verdict(here, ID, wait_ms=wait_ms))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cycles._core.requests import new_trace_id
+from cycles._core.requests import CallOptions, new_trace_id
 from cycles._core.reserve_request import ReserveRequest
 from cycles._flows.heartbeat_state import Heartbeat
 
@@ -18,8 +18,8 @@ class VirtualIo:
     def now_ms(self) -> float:
         return self.clock_ms
 
-    def begin_trace(self, request: ReserveRequest, known: str | None = None) -> str:
-        return new_trace_id()
+    def begin_trace(self, request: ReserveRequest, known: str | None = None) -> CallOptions:
+        return CallOptions(new_trace_id())
 
     def is_enabled_for(self, level: int) -> bool:
         return True

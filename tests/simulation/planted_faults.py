@@ -43,9 +43,9 @@ FAULTS: Final = (
     Fault(
         "each attempt of an event has another key",
         "cycles/_core/settlement.py",
-        "    return event_call(record.event_fallback_body or {}, trace_id)",
+        "    return event_call(record.event_fallback_body or {}, options)",
         '    body = {**(record.event_fallback_body or {}), "idempotency_key": __import__("uuid").uuid4().hex}\n'
-        "    return event_call(body, trace_id)",
+        "    return event_call(body, options)",
     ),
     Fault(
         "the event charges the estimate",
@@ -388,9 +388,9 @@ FAULTS: Final = (
     Fault(
         "a caller waits for a second attempt of its settlement",
         "cycles/_flows/settle.py",
-        "        outcome = await io.send(call_of(record, trace_id))\n",
-        "        outcome = await io.send(call_of(record, trace_id))\n"
+        "        outcome = await io.send(call_of(record, options))\n",
+        "        outcome = await io.send(call_of(record, options))\n"
         "        if type(outcome).__name__ != 'Success':\n"
-        "            outcome = await io.send(call_of(record, trace_id))\n",
+        "            outcome = await io.send(call_of(record, options))\n",
     ),
 )
