@@ -354,6 +354,9 @@ class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
 
     async def aclose(self) -> None:
         """Close the client from async code, as `close` does."""
+        runtime = (self._root or self)._own_runtime()
+        if runtime is not None:
+            runtime.tasks()  # without an event loop this raises, and the client stays open
         runtime = self._closing()
         if runtime is not None:
             await runtime.aclose()

@@ -202,11 +202,11 @@ class Pool(ClosedByItsBlock):
 
     async def aclose(self) -> None:
         """As `close`, without blocking the event loop."""
-        self._closed_in = os.getpid()
         state = self._own_state()
-        if state is not None and not state.closed:
+        io = None if state is None or state.closed else self._client._runtime().tasks()
+        self._closed_in = os.getpid()
+        if state is not None and io is not None:
             state.closed = True
-            io = self._client._runtime().tasks()
             await flush(io, state, self._client.config.flush_timeout, force=True)
 
     def stats(self) -> PoolStats:

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from cycles._http.running_loop import running_loop
+
 T = TypeVar("T")
 
 
 async def call_in_thread(call: Callable[[], T]) -> T:
     """Run a blocking call in a new thread. The loop's executor would make it wait for the application's own work."""
-    loop = asyncio.get_running_loop()
+    loop = running_loop()
     result: asyncio.Future[T] = loop.create_future()
 
     def run() -> None:

@@ -99,7 +99,12 @@ class Runtime:
         """Return the operations for tasks of the running loop."""
         import asyncio  # late, everywhere here: scripts without an event loop start a tenth faster without it
 
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            from cycles._http.running_loop import no_event_loop
+
+            raise no_event_loop() from None
         try:
             return self._loops[loop]
         except KeyError:
@@ -194,14 +199,13 @@ class Runtime:
 
     async def aclose(self) -> FlushReport:
         """Close from an event loop, without blocking it."""
-        import asyncio
-
         from cycles._drivers.in_thread import call_in_thread
+        from cycles._http.running_loop import running_loop
 
         ends_at_s = time.monotonic() + self._config.flush_timeout
         await self.tasks().drain(self._config.flush_timeout)
         report = await call_in_thread(lambda: self.close(max(0.0, ends_at_s - time.monotonic())))
-        await self.channel.aclose(asyncio.get_running_loop())
+        await self.channel.aclose(running_loop())
         return report
 
     @cached_property

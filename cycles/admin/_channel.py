@@ -21,6 +21,7 @@ from cycles._drivers.reporting import Reporter
 from cycles._drivers.soft_limits import SoftLimits
 from cycles._errors import ConfigurationError, CyclesError
 from cycles._flows.retry import send_read, send_write
+from cycles._http.running_loop import running_loop
 from cycles._wire.wire import Tables, Wire, tables_of
 from cycles.admin._errors import admin_error
 
@@ -99,7 +100,7 @@ class Channels:
     async def aclose(self) -> None:
         """Close the connections of threads and of the running event loop."""
         self.close()
-        await self._channel.aclose(asyncio.get_running_loop())
+        await self._channel.aclose(running_loop())
 
 
 @define
@@ -164,7 +165,7 @@ class AsyncChannel(Channel):
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt in this task."""
-        return await self.channels.current().asend(self.with_own(call), asyncio.get_running_loop())
+        return await self.channels.current().asend(self.with_own(call), running_loop())
 
     async def pause(self, seconds: float) -> None:
         """Sleep in this task."""
