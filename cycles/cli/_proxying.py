@@ -224,6 +224,8 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None) -> Ru
         key=key,
         tunnel=options["tunnel"],
         allowed=options["allow_host"],
+        sealed=options.get("sealed", False),
+        shared_ports=tuple(dict.fromkeys(options.get("share_port", ()))),
         captured_hosts=options.get("captured_hosts", frozenset()),
         caller=caller_proxy(os.environ),
     )

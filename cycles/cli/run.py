@@ -37,6 +37,14 @@ _OF_SHARES: Final = ("share", "budget", "arguments", "no_cycles_env", "agent_set
     default=True,
     help="Give codex and gemini no settings of their own.",
 )
+@click.option("--sealed", is_flag=True, help="Give the command no network but loopback and the proxy (Linux).")
+@click.option(
+    "--share-port",
+    metavar="PORT",
+    multiple=True,
+    type=click.IntRange(1, 65_535),
+    help="With --sealed: a port of this machine that the command may reach; may be repeated.",
+)
 @click.option(
     "--share", metavar="NAME", help="Inside a run: a part of its budget for this command, with --budget as its limit."
 )
@@ -51,14 +59,23 @@ def command(
     if os.name != "posix":
         raise click.UsageError("cycles run needs a POSIX system: start cycles proxy and the command instead")
     from cycles.proxy._child import blocked_signals
+    from cycles.proxy._sealing import CannotSealError, check_platform
 
     if share is not None:
         ended = _run_share(share, arguments, options, cycles_env=not no_cycles_env)
     else:
         options["captured_hosts"] = _captured_hosts(arguments, capture, options)
-        with blocked_signals():
-            run = make_run(cli, options)
-            ended = run.run(arguments, dict(os.environ), cycles_env=not no_cycles_env)
+        if options["share_port"] and not options["sealed"]:
+            raise click.UsageError("--share-port needs --sealed: without it the command reaches every port")
+        try:
+            with blocked_signals():
+                if options["sealed"]:
+                    check_platform()
+                run = make_run(cli, options)
+                ended = run.run(arguments, dict(os.environ), cycles_env=not no_cycles_env)
+        except CannotSealError as error:
+            say(f"error: {error}")
+            return frame.NO_RESPONSE
     lines = [json.dumps(ended.document)] if cli.out.json else [f"cycles: {message}" for message in ended.lines]
     with contextlib.suppress(OSError):  # the reader of stderr may have ended with the command
         for message in lines:

@@ -6,6 +6,7 @@ only signals that were sent to this process alone are passed. Otherwise the comm
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -31,6 +32,13 @@ class CommandError(Exception):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+def not_started(name: str, error: OSError) -> CommandError:
+    """Return the error of a command that could not be started."""
+    if error.errno == errno.ENOENT or not name:
+        return CommandError(f"command not found: {name or repr(name)}; check its spelling and PATH", NOT_FOUND)
+    return CommandError(f"cannot run {name}: {error.strerror}; check that the file is a program", NOT_EXECUTABLE)
 
 
 @contextmanager
@@ -70,12 +78,8 @@ class Child:
             self._pid = os.posix_spawnp(
                 command[0], list(command), dict(environment), setsigmask=(), setsigdef=_RESET, **groups
             )
-        except FileNotFoundError:
-            raise CommandError(f"command not found: {command[0]}; check its spelling and PATH", NOT_FOUND) from None
         except OSError as error:
-            raise CommandError(
-                f"cannot run {command[0]}: {error.strerror}; check that the file is a program", NOT_EXECUTABLE
-            ) from None
+            raise not_started(command[0], error) from None
 
     def wait(self) -> int:
         """Pass signals until the command ends, and return its exit status: 128 + N after signal N."""
@@ -87,6 +91,14 @@ class Child:
                     return status
             elif not (from_terminal and self._shares_terminal):
                 self.send(number)
+
+    def discard(self) -> None:
+        """Wait for the end of a process that was not to be started."""
+        with self._lock:
+            if not self._ended:
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+                self._ended = True
 
     def _reap(self) -> int | None:
         with self._lock:

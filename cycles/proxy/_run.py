@@ -10,19 +10,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 from attrs import evolve, frozen
 
+from cycles._errors import ConfigurationError
+from cycles.embedded.serve import bound
 from cycles.proxy._agents import CODEX_HOST, for_agents
 from cycles.proxy._child import Child, CommandError
 from cycles.proxy._environment import command_environment, route_variables, tunnel_variables, with_key
 from cycles.proxy._ledger import RunLedger
 from cycles.proxy._server import ProxyServer
 from cycles.proxy._settings import ProxySettings
+from cycles.proxy._targets import is_loopback
 
 if TYPE_CHECKING:
     from cycles.proxy._authority import Authority
 
+_LOOPBACK: Final = "127.0.0.1"
+_PORT: Final = "PORT-OF-RELAY"
 DRAIN_S: Final = 30
 """How long running calls may take after a signal to stop."""
 
@@ -40,6 +46,20 @@ class Ended:
     status: int
     document: dict[str, Any]
     lines: list[str]
+
+
+def _relayed_ledger(url: str | None) -> tuple[str, tuple[str, int]] | None:
+    """Return the address of the ledger through a relay, with a mark for its port, and what it relays to.
+
+    A ledger elsewhere that needs TLS is reached through the tunnel: its certificate names its host.
+    """
+    parts = urlsplit(url or "")
+    host = parts.hostname
+    if host is None or not (parts.scheme == "http" or is_loopback(host)):
+        return None
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    name = "localhost" if host == "localhost" else _LOOPBACK
+    return urlunsplit(parts._replace(netloc=f"{name}:{_PORT}")), (host, port)
 
 
 class Run:
@@ -71,6 +91,7 @@ class Run:
         self._child: Child | None = None
         self._started = time.monotonic()
         self._server: ProxyServer | None = None
+        self._port = 0
 
     def run(self, command: Sequence[str], environ: Mapping[str, str], *, cycles_env: bool = True) -> Ended:
         """Run a command behind the proxy, with a new key that only it has; signals must be blocked.
@@ -98,12 +119,49 @@ class Run:
         notes: list[str] = []
         sys.stdout.flush()
         try:
-            self._child = Child(command, environment)
+            self._child = self._sealed(command, environment) if settings.sealed else Child(command, environment)
             status = self._child.wait()
         except CommandError as error:
             status = error.status
             notes.append(str(error))
         return self._ended(status, notes, seconds=0, cycles_env=cycles_env)
+
+    def _sealed(self, command: Sequence[str], environment: Mapping[str, str]) -> Child:
+        """Start a command that reaches the proxy, the ledger and the shared ports only.
+
+        Raises:
+            CannotSealError: if that is not possible here; nothing was started.
+            ConfigurationError: if a shared port is not possible.
+            CommandError: if the command cannot be started.
+        """
+        from cycles.proxy._sealing import CannotSealError, SealedChild
+
+        assert self._server is not None
+        targets: dict[int, tuple[str, int]] = {port: (_LOOPBACK, port) for port in self._settings.shared_ports}
+        changed = dict(environment)
+        relayed = _relayed_ledger(environment.get("CYCLES_BASE_URL"))
+        outside = bound(_LOOPBACK, 0, "free a port")
+        with outside:
+            if relayed is not None:
+                port = outside.getsockname()[1]
+                changed["CYCLES_BASE_URL"], targets[port] = relayed[0].replace(_PORT, str(port)), relayed[1]
+            try:
+                sealed = SealedChild(command, changed, [self._port, *targets])
+            except (CannotSealError, ConfigurationError):
+                self._server.stop(0)
+                self._ledger.close()
+                self._closing.close()
+                raise
+            self._server.app.totals.sealed = sealed.mode
+            if sealed.mode == "landlock":
+                self._say("under Landlock the command cannot reach its own servers by TCP")
+                if relayed is not None:
+                    self._server.relay(outside.dup(), *relayed[1])
+            else:
+                self._server.serve_also(sealed.sockets[0])
+                for sock, target in zip(sealed.sockets[1:], targets.values(), strict=True):
+                    self._server.relay(sock, *target)
+        return sealed.go()
 
     def _authority(
         self, settings: ProxySettings, environ: Mapping[str, str]
@@ -148,7 +206,9 @@ class Run:
             opened=lambda share: ledger.add_share(share, share.subject(settings.subject)),
         )
         self._started = time.monotonic()
-        return self._server.start(host, port)
+        url = self._server.start(host, port)
+        self._port = int(url.rpartition(":")[2])
+        return url
 
     def _denied(self) -> None:
         if self._stops and self._child is not None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -82,6 +83,8 @@ class ProxyServer:
                 each._runtime().channel.soft_limits.add(partial(_used, self._limit))
         self._settings = settings
         self._authority = authority
+        self._tunnels: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._server: Any = None
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
@@ -105,10 +108,14 @@ class ProxyServer:
             ConfigurationError: if the address is not available, or uvicorn is not installed.
         """
         import uvicorn
+        from uvicorn.protocols.http.h11_impl import H11Protocol
+
+        from cycles.proxy._tunnel import FirstBytes
 
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses with their query: a key may be there
         sock = bound(host, port, "pass another address with --listen")
-        http: Any = self._protocol(host)
+        self._tunnels = self._new_tunnels(host)
+        http: Any = partial(FirstBytes, self._tunnels) if self._settings.tunnel else H11Protocol
         config = uvicorn.Config(
             self.app,
             http=http,
@@ -131,15 +138,10 @@ class ProxyServer:
         found, number = sock.getsockname()[:2]
         return f"http://[{found}]:{number}" if ":" in found else f"http://{found}:{number}"
 
-    def _protocol(self, host: str) -> Any:
-        """Return the class of the connections: HTTP, and tunnels if they are accepted."""
-        from uvicorn.protocols.http.h11_impl import H11Protocol
-
-        from cycles.proxy._tunnel import FirstBytes, Tunnels, key_matches
+    def _new_tunnels(self, host: str) -> Any:
+        from cycles.proxy._tunnel import Tunnels, key_matches
 
         settings = self._settings
-        if not settings.tunnel:
-            return H11Protocol
         key = settings.key
 
         def knows(given: str) -> bool:
@@ -151,15 +153,41 @@ class ProxyServer:
 
             serving = Capture(self._authority, settings, self.app.totals, knows)
             capture = {"capture": serving, "captures": serving.captures}
-        tunnels = Tunnels(
+        return Tunnels(
             self.app.totals,
             keys=None if key is None else knows,
             allowed=settings.allowed,
             caller=settings.caller,
-            local=settings.local_ports if settings.sealed or not is_loopback(host) else None,
+            local=self._local_ports() if settings.sealed or not is_loopback(host) else None,
             **capture,
         )
-        return partial(FirstBytes, tunnels)
+
+    def _local_ports(self) -> set[int]:
+        """Return the ports of this machine that may be reached if others may not: shared ones, and the ledger's."""
+        parts = urlsplit(str(self._clients[0].config.base_url or ""))
+        ledger = {parts.port} if is_loopback(parts.hostname) and parts.port is not None else set()
+        return ledger | set(self._settings.shared_ports)
+
+    def serve_also(self, sock: socket.socket) -> None:
+        """Serve the same application on another socket that listens."""
+        config, state = self._server.config, self._server.server_state
+        self._add(sock, lambda: config.http_protocol_class(config=config, server_state=state, app_state={}))
+
+    def relay(self, sock: socket.socket, host: str, port: int) -> None:
+        """Copy the connections to a socket that listens to a host."""
+        from cycles.proxy._connect import Connect
+        from cycles.proxy._tunnel import Relayed
+
+        target = Connect(host, port, None)
+        self._add(sock, lambda: Relayed(self._tunnels, self._server.server_state.connections, target))
+
+    def _add(self, sock: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+        async def listen() -> None:
+            server = await asyncio.get_running_loop().create_server(protocol, sock=sock)
+            self._server.servers.append(server)
+
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(listen(), self._loop).result()
 
     def _run(self, sock: socket.socket) -> None:
         if self._limit is None:
@@ -169,7 +197,8 @@ class ProxyServer:
             asyncio.run(self._serve(sock))
 
     async def _serve(self, sock: socket.socket) -> None:
-        asyncio.get_running_loop().call_soon(self._started.set)
+        self._loop = asyncio.get_running_loop()
+        self._loop.call_soon(self._started.set)
         try:
             await self._server.serve([sock])
         finally:

@@ -40,7 +40,7 @@ class ProxySettings:
         allowed: Hosts of providers that are tunnelled, and not charged.
         caller: The proxy that the caller has configured, for tunnels and requests upstream.
         sealed: Whether the program has no other network.
-        local_ports: The ports of this machine that tunnels of a sealed program, or of another machine, may reach.
+        shared_ports: The ports of this machine that a sealed program may reach.
         key: The first segment of each path, or the header `X-Cycles-Proxy-Key`; None: no key is needed.
     """
 
@@ -60,7 +60,7 @@ class ProxySettings:
     allowed: frozenset[str] = frozenset()
     caller: CallerProxy | None = None
     sealed: bool = False
-    local_ports: frozenset[int] = frozenset()
+    shared_ports: tuple[int, ...] = ()
     key: str | None = field(default=None, repr=False)
 
 

@@ -96,8 +96,13 @@ class Tunnels:
             return "reject"
         return "tunnel"
 
-    async def connect(self, near: Near, target: Connect) -> None:
+    async def connect(self, near: Near, target: Connect, *, trusted: bool = False) -> None:
         """Connect a target. `Near.established` is called before its first byte arrives.
+
+        Args:
+            near: The program's side.
+            target: What the program has named, or `cycles run` if it is trusted.
+            trusted: Whether it may be this machine.
 
         Raises:
             UnreachableError: if it cannot be connected.
@@ -105,15 +110,14 @@ class Tunnels:
         """
         try:
             async with asyncio.timeout(CONNECT_S):
-                await self._connect(near, target)
+                await self._connect(near, target, None if trusted else await self._checked_addresses(target))
         except TimeoutError:
             raise UnreachableError(f"{target.host}:{target.port} did not accept within {CONNECT_S:g} s") from None
         except OSError as error:
             raise UnreachableError(f"{target.host}:{target.port} cannot be connected: {_reason(error)}") from error
 
-    async def _connect(self, near: Near, target: Connect) -> None:
+    async def _connect(self, near: Near, target: Connect, checked: list[str] | None) -> None:
         loop = asyncio.get_running_loop()
-        checked = await self._checked_addresses(target)
         proxy = self._caller
         if proxy is not None and proxy.serves(target.host) and not _is_loopback(target.host):
             context = tls_context() if proxy.encrypted else None
@@ -212,6 +216,10 @@ class Near(asyncio.Protocol):
     """
 
     transport: asyncio.Transport
+    greeting = ESTABLISHED
+    """What the program is sent when its target is connected."""
+    trusted = False
+    """Whether `cycles run` has named the target."""
 
     def __init__(self, tunnels: Tunnels, connections: set[Any], http_options: dict[str, Any]) -> None:
         self.http_options = http_options
@@ -276,7 +284,7 @@ class Near(asyncio.Protocol):
 
     async def _connect(self, target: Connect) -> None:
         try:
-            await self._tunnels.connect(self, target)
+            await self._tunnels.connect(self, target, trusted=self.trusted)
         except ForbiddenError as error:
             self.respond(response(403, f"Cycles rejected a connection to {target.host}", str(error)))
         except UnreachableError as error:
@@ -288,7 +296,8 @@ class Near(asyncio.Protocol):
             far.transport.abort()
             return
         self._far = far
-        self.transport.write(ESTABLISHED)
+        if self.greeting:
+            self.transport.write(self.greeting)
         if self._early:
             far.transport.write(self._early)
             self._early = b""
@@ -352,6 +361,29 @@ class Near(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class Relayed(Near):
+    """A connection that is copied to one target, without CONNECT: of a sealed program to a port outside."""
+
+    greeting = b""
+    trusted = True
+
+    def __init__(self, tunnels: Tunnels, connections: set[Any], target: Connect) -> None:
+        super().__init__(tunnels, connections, {})
+        self._target = target
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Connect the target."""
+        super().connection_made(transport)
+        self._stop_timer()
+        self._head = None
+        self.transport.pause_reading()
+        self._task = asyncio.get_running_loop().create_task(self._connect(self._target))
+
+    def respond(self, content: bytes) -> None:
+        """Break the connection, as a port without a server does."""
+        self.transport.abort()
 
 
 def _rejection(host: str) -> bytes:

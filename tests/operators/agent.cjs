@@ -5,7 +5,7 @@ const PROMPT = [{ role: "user", content: "hi" }];
 
 async function main() {
   const llm = new OpenAI({ apiKey: "k", maxRetries: 5 });
-  const call = { model: "gpt-4o", messages: PROMPT, max_tokens: 50 };
+  const call = { model: "gpt-4o", messages: PROMPT, max_tokens: 100 };
   const done = await llm.chat.completions.create(call);
   console.log(done.choices[0].message.content);
   let text = "";

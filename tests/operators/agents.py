@@ -20,13 +20,13 @@ def openai_agent() -> None:
     import openai
 
     llm = openai.OpenAI(api_key="k", max_retries=5)
-    print(llm.chat.completions.create(model="gpt-4o", messages=PROMPT, max_tokens=50).choices[0].message.content)
-    stream = llm.chat.completions.create(model="gpt-4o", messages=PROMPT, max_tokens=50, stream=True)
+    print(llm.chat.completions.create(model="gpt-4o", messages=PROMPT, max_tokens=100).choices[0].message.content)
+    stream = llm.chat.completions.create(model="gpt-4o", messages=PROMPT, max_tokens=100, stream=True)
     print("".join(chunk.choices[0].delta.content or "" for chunk in stream))
 
     async def run() -> None:
         async with openai.AsyncOpenAI(api_key="k") as other:
-            done = await other.responses.create(model="gpt-4o", input="hi", max_output_tokens=50)
+            done = await other.responses.create(model="gpt-4o", input="hi", max_output_tokens=100)
             print(done.output_text)
             async for _ in await other.responses.create(model="gpt-4o", input="hi", stream=True):
                 pass
@@ -40,14 +40,14 @@ def anthropic_agent() -> None:
 
     model = "claude-sonnet-4-5"
     llm = anthropic.Anthropic(api_key="k")
-    print(llm.messages.create(model=model, messages=PROMPT, max_tokens=50).content[0])
-    with llm.messages.stream(model=model, messages=PROMPT, max_tokens=50) as stream:
+    print(llm.messages.create(model=model, messages=PROMPT, max_tokens=100).content[0])
+    with llm.messages.stream(model=model, messages=PROMPT, max_tokens=100) as stream:
         print("".join(stream.text_stream))
 
     async def run() -> None:
         async with anthropic.AsyncAnthropic(api_key="k") as other:
-            await other.messages.create(model=model, messages=PROMPT, max_tokens=50)
-            async with other.messages.stream(model=model, messages=PROMPT, max_tokens=50) as events:
+            await other.messages.create(model=model, messages=PROMPT, max_tokens=100)
+            async with other.messages.stream(model=model, messages=PROMPT, max_tokens=100) as events:
                 async for _ in events:
                     pass
 
@@ -112,8 +112,8 @@ def hard_coded_agent() -> None:
     import openai
     from google import genai
 
-    chat: dict[str, Any] = {"model": "gpt-4o", "messages": PROMPT, "max_tokens": 50}
-    message: dict[str, Any] = {"model": "claude-sonnet-4-5", "messages": PROMPT, "max_tokens": 50}
+    chat: dict[str, Any] = {"model": "gpt-4o", "messages": PROMPT, "max_tokens": 100}
+    message: dict[str, Any] = {"model": "claude-sonnet-4-5", "messages": PROMPT, "max_tokens": 100}
     prompt: dict[str, Any] = {"model": "gemini-2.5-flash", "contents": "hi"}
     gpt: dict[str, Any] = {"api_key": "k", "base_url": "https://api.openai.com/v1", "max_retries": 0}
     claude: dict[str, Any] = {"api_key": "k", "base_url": "https://api.anthropic.com", "max_retries": 0}
@@ -147,7 +147,7 @@ def guarded_agent() -> None:
     import cycles
 
     llm = cycles.providers.guard(openai.OpenAI(api_key="k"))
-    llm.chat.completions.create(model="gpt-4o", messages=PROMPT, max_tokens=50)
+    llm.chat.completions.create(model="gpt-4o", messages=PROMPT, max_tokens=100)
 
 
 def reserving_agent() -> None:

@@ -314,7 +314,7 @@ def test_entries_of_no_proxy_that_cover_a_provider_are_known(entry: str, covers:
 
 def test_connections_of_a_sealed_program_do_not_reach_this_machine() -> None:
     with listening(echo) as port, listening(echo) as shared:
-        settings: dict[str, Any] = {"sealed": True, "local_ports": frozenset({shared})}
+        settings: dict[str, Any] = {"sealed": True, "shared_ports": (shared,)}
         with proxied(tunnel=True, **settings) as place:
             for host in ("127.0.0.1", "localhost", "[::1]", "0.0.0.0", "127.1", "169.254.1.1"):
                 assert _status(place, f"{host}:{port}")[0].startswith(REJECTED), host
