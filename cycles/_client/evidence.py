@@ -13,7 +13,7 @@ from cycles._core.protocol import GET_EVIDENCE, GET_EVIDENCE_KEYS
 from cycles._core.requests import Call
 from cycles._core.results import EvidenceEnvelope, EvidenceRef
 from cycles._errors import InvalidRequestError
-from cycles._flows.retry import describe, read, send_read
+from cycles._flows.retry import describe, pause, read, send_read
 
 if TYPE_CHECKING:
     from cycles.evidence import EvidenceVerdict, Keys
@@ -62,7 +62,7 @@ async def evidence_verdict(
     if not isinstance(outcome, Success):
         read(outcome, call.operation, EvidenceEnvelope)
     assert isinstance(outcome, Success)
-    trusted = [context.io.base_url + "/v1" if server_id is None else server_id]
+    trusted = [context.io.settings.base_url + "/v1" if server_id is None else server_id]
 
     def verified(keys: Keys) -> EvidenceVerdict:
         return verify_evidence(
@@ -81,21 +81,21 @@ async def evidence_verdict(
 
 async def _read_envelope(context: OperationContext, call: Call, wait_ms: int) -> Outcome:
     """Read the envelope; repeat it with growing pauses while the server has none."""
-    end, pause = context.io.now_ms() + wait_ms, _FIRST_PAUSE_S
+    end, pause_s = context.io.clock.now_ms() + wait_ms, _FIRST_PAUSE_S
     while True:
         outcome = await send_read(context.io, call)
-        left = (end - context.io.now_ms()) / 1000
+        left = (end - context.io.clock.now_ms()) / 1000
         if not isinstance(outcome, RejectedResponse) or outcome.status not in (404, 429) or left <= 0:
             return outcome
         least = (outcome.retry_after_ms or 0) / 1000
-        await context.io.pause(min(max(pause * (0.5 + context.io.random()), least), left))
-        pause = min(pause * 2, _LONGEST_PAUSE_S)
+        await pause(context.io, min(max(pause_s * (0.5 + context.io.clock.random()), least), left))
+        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
 async def _read_keys(context: OperationContext) -> Keys:
     from cycles.evidence import KeysUnavailable
 
-    url = urlsplit(context.io.base_url)
+    url = urlsplit(context.io.settings.base_url)
     if url.scheme != "https" and not _is_local(url.hostname or ""):
         return KeysUnavailable("a key set over plain HTTP is not trusted; use an https base_url")
     outcome = await send_read(context.io, Call(GET_EVIDENCE_KEYS, options=context.options.of_call))

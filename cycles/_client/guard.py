@@ -24,6 +24,7 @@ from cycles._flows.block_end import end_block, is_settled_and_renewed
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import run
+from cycles._flows.retry import pause
 from cycles._version import public
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Guard(GuardBase):
     def cooldown(self) -> None:
         """Wait for the `cooldown_ms` of the caps."""
         if wait_ms := rules.cooldown_ms(self.caps):
-            run(self._runtime.blocking.pause(wait_ms / 1000))
+            run(pause(self._runtime.blocking, wait_ms / 1000))
 
     def __enter__(self) -> Self:
         self._enter()
@@ -220,7 +221,7 @@ class AsyncGuard(GuardBase):
     async def cooldown(self) -> None:
         """Wait for the `cooldown_ms` of the caps."""
         if wait_ms := rules.cooldown_ms(self.caps):
-            await self._runtime.tasks().pause(wait_ms / 1000)
+            await pause(self._runtime.tasks(), wait_ms / 1000)
 
     async def __aenter__(self) -> Self:
         self._enter()

@@ -74,7 +74,7 @@ class GuardBase(GuardProperties):
         raise NotImplementedError
 
     def _now_ms(self) -> float:
-        return self._runtime.blocking.now_ms()
+        return self._runtime.blocking.clock.now_ms()
 
     def spend(self, amount: Amount) -> Amount:
         """As `GuardProperties.spend`; rejected for a guard of the parent process, which would never settle it.

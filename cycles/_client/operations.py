@@ -180,9 +180,9 @@ async def commit_reservation(
     )
     record = Record(
         reservation_id=reservation_id,
-        base_url=context.io.base_url,
+        base_url=context.io.settings.base_url,
         commit_body=body,
-        recorded_at_ms=context.io.wall_ms(),
+        recorded_at_ms=context.io.clock.wall_ms(),
     )
     settlement = await settle_record(context.io, record, context.traced(), COMMIT_RESERVATION)
     if isinstance(settlement.response, CommitResponse):

@@ -231,7 +231,7 @@ class PooledReservation(Reservation):
         pool, options, estimate = self._pool, self._options, self._estimate
         if options.sub is None or limits_apply() or pool.pool_io.is_traced:
             return None
-        now_ms = pool.io.now_ms()
+        now_ms = pool.io.clock.now_ms()
         chunk = pool.admit(options.sub, estimate.amount, now_ms)
         return None if chunk is None else PooledState(pool, chunk, estimate, options, now_ms)
 

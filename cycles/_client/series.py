@@ -56,7 +56,7 @@ class _Parts(Generic[G]):
 
     def _is_over(self, guard: G) -> bool:
         """Return whether the next piece of work needs a new part: this one ended, lost its lease or spent its share."""
-        age_ms = guard._runtime.blocking.now_ms() - guard._state.opened_ms
+        age_ms = guard._runtime.blocking.clock.now_ms() - guard._state.opened_ms
         full = guard.spent is not None and guard.spent >= guard.estimate
         return guard.state not in ("active", "unreserved") or guard._state.finalized or full or age_ms >= self._part_ms
 

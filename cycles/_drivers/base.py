@@ -12,7 +12,7 @@ from cycles._drivers.channel import Channel
 from cycles._drivers.reporting import Reporter
 from cycles._drivers.work.queue import WorkQueue
 from cycles._flows.heartbeat_state import Heartbeat
-from cycles._flows.io import BackgroundWork
+from cycles._flows.io import BackgroundWork, Clock, Settings
 from cycles._journal.client_records import Records
 
 if TYPE_CHECKING:
@@ -21,6 +21,28 @@ if TYPE_CHECKING:
     from cycles.events import Event
 
 T = TypeVar("T")
+
+
+_BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", None)  # Linux
+
+
+def _now_ms() -> float:
+    return time.monotonic() * 1000
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _boot_ms() -> float | None:
+    return None if _BOOTTIME is None else time.clock_gettime(_BOOTTIME) * 1000
+
+
+def _random() -> float:
+    return random.random()  # noqa: S311 - jitter keeps no secret
+
+
+CLOCK: Final = Clock(_now_ms, _wall_ms, _boot_ms, _random)
 
 
 class BaseIo:
@@ -33,30 +55,17 @@ class BaseIo:
         queue: Continues work without its caller.
     """
 
+    clock = CLOCK
+
     def __init__(self, channel: Channel, records: Records, reporter: Reporter, queue: WorkQueue) -> None:
         self._channel = channel
         self._records = records
         self._reporter = reporter
         self._queue = queue
-        self.base_url: str = channel.base_url
-        self.timeout_s: float = channel.timeout_s
-        self.max_retries: int = channel.max_retries
+        self.settings: Final = Settings(channel.base_url, channel.timeout_s, channel.max_retries, records.rejected_hint)
         self.is_enabled_for: Final = reporter.is_enabled_for
         self.check: Final = channel.wire.check
-        self.rejected_hint: str = records.rejected_hint
         self.begin_trace: Final = reporter.tracer.begin
-
-    def now_ms(self) -> float:
-        """Return the monotonic time in milliseconds."""
-        return time.monotonic() * 1000
-
-    def wall_ms(self) -> int:
-        """Return milliseconds since the epoch."""
-        return time.time_ns() // 1_000_000
-
-    def random(self) -> float:
-        """Return a random number from 0 to 1, for jitter."""
-        return random.random()  # noqa: S311 - jitter keeps no secret
 
     async def approve(self, request: ReserveRequest) -> None:
         """Return if the reservation may be sent."""

@@ -6,7 +6,6 @@ import contextvars
 import inspect
 import math
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -101,10 +100,6 @@ class BlockingIo(BaseIo):
         """Wait for the result in this thread."""
         return future.result()
 
-    async def pause(self, seconds: float) -> None:
-        """Sleep; a KeyboardInterrupt ends it."""
-        time.sleep(seconds)  # noqa: ASYNC251 - no operation of this driver suspends: it runs in a thread
-
     async def sync(self, log: Syncs) -> None:
         """Sync the log in this thread."""
         log.sync()
@@ -143,7 +138,7 @@ class BlockingIo(BaseIo):
         )
 
     def _send_heartbeat(self, heartbeat: Heartbeat, due_ms: float) -> None:
-        self._reporter.note_heartbeat_delay(heartbeat, due_ms, self.now_ms(), blocked_loop=False)
+        self._reporter.note_heartbeat_delay(heartbeat, due_ms, self.clock.now_ms(), blocked_loop=False)
         run(send_heartbeat(self, heartbeat))
 
 

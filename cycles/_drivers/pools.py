@@ -130,7 +130,7 @@ class Pools:
                 saved = result is PutResult.SAVED
                 if chunk is not None and result is PutResult.TAKEN:
                     theirs = self._records.taken_by_another(sealed.reservation_id)
-                    record = None if theirs is None else late_record(sealed, sum_of(theirs), self.io.wall_ms())
+                    record = None if theirs is None else late_record(sealed, sum_of(theirs), self.io.clock.wall_ms())
                     saved = record is None or self._records.put(record) is PutResult.SAVED
                 if saved:
                     log = None if chunk is None else chunk.log

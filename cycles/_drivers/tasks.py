@@ -115,10 +115,6 @@ class TaskIo(BaseIo):
         record: Record | None = await self._writer.run(partial(self._queue.record, reservation_id))
         return record
 
-    async def pause(self, seconds: float) -> None:
-        """Sleep; a cancellation ends it."""
-        await asyncio.sleep(seconds)
-
     async def sync(self, log: Syncs) -> None:
         """Sync the log on the journal's thread."""
         await self._writer.run(log.sync)
@@ -209,7 +205,7 @@ class TaskIo(BaseIo):
 
     def _start_heartbeat(self, heartbeat: Heartbeat, due_ms: float) -> None:
         heartbeat.timer = None
-        self._reporter.note_heartbeat_delay(heartbeat, due_ms, self.now_ms(), blocked_loop=True)
+        self._reporter.note_heartbeat_delay(heartbeat, due_ms, self.clock.now_ms(), blocked_loop=True)
         self.start(self._send_heartbeat(heartbeat))
 
     async def _send_heartbeat(self, heartbeat: Heartbeat) -> None:

@@ -106,7 +106,7 @@ def record_of(
     io: Io, guard: GuardState, amount: Amount, metrics: Metrics | None, metadata: Mapping[str, Any]
 ) -> Record:
     """Return the record of a settlement: everything that another process needs to finish it."""
-    latency_ms = max(0, round(io.now_ms() - guard.opened_ms))
+    latency_ms = max(0, round(io.clock.now_ms() - guard.opened_ms))
     used, unusable_metrics = settlement_metrics(metrics, guard.counted_usage, latency_ms if metrics is None else None)
     labels, unusable_labels = salvage_metadata(metadata)
     report_values_omitted(io, guard.reservation_id, (*unusable_metrics, *unusable_labels))
@@ -129,10 +129,10 @@ def _record(io: Io, guard: GuardState, amount: Amount, commit: dict[str, Any]) -
         return _event_record(io, event)
     return Record(
         reservation_id=reservation_id,
-        base_url=io.base_url,
+        base_url=io.settings.base_url,
         commit_body=commit,
         event_fallback_body=event,
-        recorded_at_ms=io.wall_ms(),
+        recorded_at_ms=io.clock.wall_ms(),
         estimate=request.estimate.amount if amount > request.estimate else None,
     )
 
@@ -140,10 +140,10 @@ def _record(io: Io, guard: GuardState, amount: Amount, commit: dict[str, Any]) -
 def _event_record(io: Io, body: dict[str, Any]) -> Record:
     return Record(
         reservation_id=event_record_id(body["idempotency_key"]),
-        base_url=io.base_url,
+        base_url=io.settings.base_url,
         mode="event",
         event_fallback_body=body,
-        recorded_at_ms=io.wall_ms(),
+        recorded_at_ms=io.clock.wall_ms(),
     )
 
 

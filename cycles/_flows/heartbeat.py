@@ -22,7 +22,7 @@ from cycles._flows.retry import describe, send_write
 def begin_heartbeat(io: Io, guard: GuardState, reservation_id: str, success: Success) -> None:
     """Start the heartbeat of the lease that a response granted. Only that response determines its timing."""
     request = guard.request
-    lease, step = Lease.opened(ttl_ms=request.ttl_ms, timeout_ms=io.timeout_s * 1000, grant=_grant(success))
+    lease, step = Lease.opened(ttl_ms=request.ttl_ms, timeout_ms=io.settings.timeout_s * 1000, grant=_grant(success))
     guard.heartbeat = heartbeat = Heartbeat(reservation_id, request.ttl_ms, lease, step, guard.call_options)
     heartbeat.on_change = guard.lease_changed
     _follow(io, heartbeat, lease.notices)
@@ -61,7 +61,7 @@ async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
     if isinstance(outcome, Success):
         _extended(io, heartbeat, outcome)
         return
-    now_ms = io.now_ms()
+    now_ms = io.clock.now_ms()
     lease, following = heartbeat.lease.failed(_failure(outcome), now_ms)
     heartbeat.error = error_of(outcome, EXTEND_RESERVATION)
     heartbeat.advance(lease, following)
@@ -122,14 +122,14 @@ def lose_lease(io: Io, heartbeat: Heartbeat, stop: Stop) -> None:
 
 def report_late(io: Io, heartbeat: Heartbeat) -> None:
     """Report that no thread can be started to send the next attempt. It is tried again with the next job or request."""
-    lasts_s = max(0, round((_ends_ms(heartbeat.lease) - io.now_ms()) / 1000))
+    lasts_s = max(0, round((_ends_ms(heartbeat.lease) - io.clock.now_ms()) / 1000))
     detail = f"no thread can be started to extend the lease, which ends in about {lasts_s} s; trying again"
     report(io, "LeaseNotice", heartbeat, kind="no_thread", detail=detail)
 
 
 def lose_if_over(io: Io, heartbeat: Heartbeat) -> None:
     """Report the loss of a lease that has ended without an attempt to extend it."""
-    if not heartbeat.lost and io.now_ms() >= _ends_ms(heartbeat.lease) and heartbeat.begin() is not None:
+    if not heartbeat.lost and io.clock.now_ms() >= _ends_ms(heartbeat.lease) and heartbeat.begin() is not None:
         lose_lease(io, heartbeat, Stop(StopReason.EXPIRED, "no thread could be started to extend it"))
 
 
@@ -140,7 +140,7 @@ def _ends_ms(lease: Lease) -> float:
 
 
 def _lost(io: Io, heartbeat: Heartbeat, stop: Stop) -> None:
-    lasts_ms = max(0, int(heartbeat.lease.lasts_until_ms() - io.now_ms()))
+    lasts_ms = max(0, int(heartbeat.lease.lasts_until_ms() - io.clock.now_ms()))
     report(io, "LeaseLost", heartbeat, detail=stop.detail, lasts_ms=lasts_ms)
     on_lost = heartbeat.on_lost
     if on_lost is not None:

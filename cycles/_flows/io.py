@@ -7,7 +7,7 @@ immediately and pass work to the background of the client.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from attrs import frozen
@@ -50,6 +50,40 @@ class CleanUp:
     """Find out what a create without a caller has reserved, and release it."""
 
     call: Call
+
+
+@frozen
+class Settings:
+    """What a client is configured with, as far as flows need it.
+
+    Attributes:
+        base_url: The address of the server as configured; part of every journal record.
+        timeout_s: Seconds that one whole attempt may take.
+        max_retries: How often a write with an unknown outcome is sent again.
+        rejected_hint: Where a rejected amount is, for reports: with a journal it is kept.
+    """
+
+    base_url: str
+    timeout_s: float
+    max_retries: int
+    rejected_hint: str = ""
+
+
+@frozen
+class Clock:
+    """The times of one process, and its jitter.
+
+    Attributes:
+        now_ms: Returns monotonic milliseconds.
+        wall_ms: Returns milliseconds since the epoch, for what outlives the process.
+        boot_ms: Returns milliseconds of a clock that also counts while the machine is suspended; None without one.
+        random: Returns a random number from 0 to 1.
+    """
+
+    now_ms: Callable[[], float]
+    wall_ms: Callable[[], int]
+    boot_ms: Callable[[], float | None]
+    random: Callable[[], float]
 
 
 BackgroundWork: TypeAlias = Settle | Release | CleanUp
@@ -95,10 +129,6 @@ class Io(Protocol):
         """Return the file names of the records whose settlement the background has not finished."""
         ...
 
-    async def pause(self, seconds: float) -> None:
-        """Wait for some seconds."""
-        ...
-
     async def sync(self, log: Syncs) -> None:
         """Return when what is written to the log of a chunk is on disk."""
         ...
@@ -108,39 +138,17 @@ class Io(Protocol):
         ...
 
     @property
-    def timeout_s(self) -> float:
-        """Seconds that one whole attempt may take."""
+    def settings(self) -> Settings:
+        """What the client is configured with."""
         ...
 
     @property
-    def max_retries(self) -> int:
-        """How often a write with an unknown outcome is sent again."""
-        ...
-
-    @property
-    def rejected_hint(self) -> str:
-        """Where a rejected amount is, for reports: with a journal it is kept."""
-        ...
-
-    @property
-    def base_url(self) -> str:
-        """The address of the server as configured; part of every journal record."""
+    def clock(self) -> Clock:
+        """The times, and the jitter."""
         ...
 
     def check(self, call: Call) -> None:
         """Check a call against the schema; raises InvalidRequestError."""
-        ...
-
-    def now_ms(self) -> float:
-        """Return monotonic milliseconds."""
-        ...
-
-    def wall_ms(self) -> int:
-        """Return milliseconds since the epoch, for what outlives the process."""
-        ...
-
-    def random(self) -> float:
-        """Return a random number from 0 to 1, for jitter."""
         ...
 
     def schedule(self, heartbeat: Heartbeat) -> None:

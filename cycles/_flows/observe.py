@@ -36,7 +36,7 @@ def open_observed(io: Io, request: ReserveRequest, key: str, options: CallOption
         ObservedReservationError: under ``on_observed="raise"``, unless the caller has requested observe mode.
     """
     if request.observe or request.on_observed == "run":
-        return GuardState(request, key, options, io.now_ms(), success, observed=True)
+        return GuardState(request, key, options, io.clock.now_ms(), success, observed=True)
     created = ReservationCreateResponse.read(
         success.body, **{**success.ids, "trace_id": success.trace_id or options.trace_id}
     )

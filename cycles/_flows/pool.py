@@ -149,7 +149,7 @@ class PoolState:
     def _result_for(self, sub: SubPool, waiter: Waiter) -> Admitted | None:
         if self.closed:
             return _closed()
-        now_ms, allotment = self.io.now_ms(), sub.allotment
+        now_ms, allotment = self.io.clock.now_ms(), sub.allotment
         if now_ms < sub.direct_until_ms:
             return Move.DIRECT
         chunk = self._admit(sub, waiter.estimate, now_ms)
@@ -302,7 +302,7 @@ class PoolState:
             elif not self.closed:  # another client settles it
                 chunk.sub.allotment.held -= chunk.amount
             self.serve(chunk.sub)
-            self.open_ahead(chunk.sub, self.io.now_ms())
+            self.open_ahead(chunk.sub, self.io.clock.now_ms())
         chunk.ended.set()
 
     def may_extend(self, chunk: PoolChunk) -> bool:
@@ -317,7 +317,7 @@ class PoolState:
                     self.drain(chunk)
                     return False
                 chunk.seen_admitted = chunk.sub.admitted
-            age_ms = self.io.now_ms() - chunk.lease.opened_ms
+            age_ms = self.io.clock.now_ms() - chunk.lease.opened_ms
             if chunk.state == "draining" and age_ms >= LONGEST_LIFE_TTLS * self.options.ttl_ms:
                 self.seal(chunk)
                 return False

@@ -17,6 +17,7 @@ from cycles._flows.pool import PoolState
 from cycles._flows.pool_guard import PooledState
 from cycles._flows.pool_parts import Admitted, PoolChunk, PooledOptions, SubPool, Waiter
 from cycles._flows.reserve import Take, open_with, report_unreserved, traced
+from cycles._flows.retry import pause
 from cycles._flows.run_limit import HeldByLimits, limits_apply
 
 _FIRST_WAIT_MS: Final = 250.0  # between attempts while waiting for budget, as for a reservation
@@ -59,17 +60,18 @@ async def acquire(
 
 async def _acquire(io: Io, wanted: _Admission, wait_s: float | None) -> GuardState:
     await io.approve(wanted.request)
-    until, pause = io.now_ms() + (wait_s or 0.0) * 1000, _FIRST_WAIT_MS
+    until, pause_ms = io.clock.now_ms() + (wait_s or 0.0) * 1000, _FIRST_WAIT_MS
     while True:
         try:
             return await _acquire_once(io, wanted)
         except (ReservationDeniedError, RateLimitedError) as error:
-            left = until - io.now_ms()
-            delay = min(pause * (0.5 + io.random()), left) if error.retry_after_ms is None else error.retry_after_ms
+            left = until - io.clock.now_ms()
+            jittered_ms = pause_ms * (0.5 + io.clock.random())
+            delay = min(jittered_ms, left) if error.retry_after_ms is None else error.retry_after_ms
             if left <= 0 or delay > left or getattr(error, "code", None) in ("POOL_LIMIT", "RUN_LIMIT"):
                 raise
-        await io.pause(delay / 1000)
-        pause = min(pause * 2, _LONGEST_WAIT_MS)
+        await pause(io, delay / 1000)
+        pause_ms = min(pause_ms * 2, _LONGEST_WAIT_MS)
 
 
 async def _acquire_once(io: Io, wanted: _Admission) -> GuardState:
@@ -81,7 +83,7 @@ async def _acquire_once(io: Io, wanted: _Admission) -> GuardState:
             pool.end_admission(estimate.amount)
             raise result
         if isinstance(result, PoolChunk):
-            state: GuardState = PooledState(pool, result, estimate, options, io.now_ms(), wanted.call_options)
+            state: GuardState = PooledState(pool, result, estimate, options, io.clock.now_ms(), wanted.call_options)
         elif isinstance(result, GuardState):
             state = _unreserved(io, wanted, result)
         else:
@@ -99,7 +101,7 @@ async def _acquire_once(io: Io, wanted: _Admission) -> GuardState:
 
 
 async def _admitted(io: Io, pool: PoolState, estimate: int, sub: SubPool | None) -> Admitted:
-    chunk = None if sub is None else pool.admit(sub, estimate, io.now_ms())
+    chunk = None if sub is None else pool.admit(sub, estimate, io.clock.now_ms())
     if chunk is not None:
         return chunk
     waiter = Waiter(sub, estimate)
@@ -129,7 +131,7 @@ async def _reserve_directly(io: Io, wanted: _Admission) -> GuardState:
 def _unreserved(io: Io, wanted: _Admission, chunk: GuardState) -> GuardState:
     """Return an unreserved guard, because no server could be reached to open a chunk."""
     request = wanted.request
-    guard = GuardState(request, new_key(), wanted.call_options, io.now_ms(), None)
+    guard = GuardState(request, new_key(), wanted.call_options, io.clock.now_ms(), None)
     guard.unreachable_detail = chunk.unreachable_detail
     report_unreserved(io, guard)
     wanted.pool.add_direct(guard)

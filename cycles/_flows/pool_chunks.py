@@ -106,7 +106,7 @@ def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None
         chunk.spent,
         chunk.totals.metrics(chunk.used),
         chunk.totals.metadata(chunk.used, chunk.header.metadata),
-        pool.io.wall_ms(),
+        pool.io.clock.wall_ms(),
     )
     lease.claim("commit", ANY_AMOUNT, record)
     lease.when_settled().on_set(partial(_settled, pool, chunk))
@@ -172,13 +172,13 @@ async def _with_log(pool: PoolState, sub: SubPool, number: int, lease: GuardStat
         lease.apply("release_started")
         lease.end_trace()
         return lease
-    chunk = PoolChunk(sub, number, lease, request.estimate.amount, pool.io.wall_ms() - pool.io.now_ms())
+    chunk = PoolChunk(sub, number, lease, request.estimate.amount, pool.io.clock.wall_ms() - pool.io.clock.now_ms())
     if lease.reservation_id is None:
         return chunk
     lease.commit_key = new_key()
     chunk.header = ChunkHeader(
         reservation_id=lease.reservation_id,
-        base_url=pool.io.base_url,
+        base_url=pool.io.settings.base_url,
         unit=request.estimate.unit,
         amount=request.estimate.amount,
         key=lease.commit_key,
@@ -231,7 +231,7 @@ def _watch(pool: PoolState, chunk: PoolChunk) -> None:
 
 def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | CyclesError | Move) -> None:
     """Continue with what the attempt to open a chunk brought. The lock is held."""
-    now_ms, allotment = pool.io.now_ms(), sub.allotment
+    now_ms, allotment = pool.io.clock.now_ms(), sub.allotment
     if not isinstance(result, PoolChunk):
         _not_opened(pool, sub, result, now_ms)
         return
@@ -290,14 +290,14 @@ def _report_denied(pool: PoolState, sub: SubPool, error: CyclesError) -> None:
 
 async def flush(io: Io, pool: PoolState, timeout_s: float, *, force: bool = False) -> FlushReport:
     """Settle the chunks of a pool and wait for at most `timeout_s` seconds. `force` does not wait for live guards."""
-    ends_at_ms = io.now_ms() + timeout_s * 1000
+    ends_at_ms = io.clock.now_ms() + timeout_s * 1000
     with pool.lock:
         chunks = list(pool.chunks)
         for chunk in chunks:
             pool.drain(chunk)
             if force:
                 pool.seal(chunk)
-    while (left_s := (ends_at_ms - io.now_ms()) / 1000) > 0:
+    while (left_s := (ends_at_ms - io.clock.now_ms()) / 1000) > 0:
         with pool.lock:
             signals = [*(chunk.ended for chunk in chunks), *pool.busy]
         waiting = next((signal for signal in signals if not signal.is_set), None)

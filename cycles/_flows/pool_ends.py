@@ -57,10 +57,10 @@ def separate_record(
     body = event_body(commit, request.subject, request.action, chunk_id, guard.pool.options.overage_policy)
     return Record(
         reservation_id=event_record_id(key),
-        base_url=io.base_url,
+        base_url=io.settings.base_url,
         mode="event",
         event_fallback_body=body,
-        recorded_at_ms=io.wall_ms(),
+        recorded_at_ms=io.clock.wall_ms(),
     )
 
 
@@ -73,7 +73,7 @@ def reject_excess(guard: PooledGuardState, separate: Separate) -> BudgetExceeded
     error = BudgetExceededError(
         f"{guard.name}: its chunk has no space for {Amount(unit, separate.amount)} above the estimate of "
         f"{guard.estimate}, and the overage policy is REJECT; the estimate is charged and the rest is in no ledger",
-        hint=guard.pool.io.rejected_hint,
+        hint=guard.pool.io.settings.rejected_hint,
         code=BUDGET_EXCEEDED,
     )
     guard.rejection = RejectedResponse(409, BUDGET_EXCEEDED, error.message)
@@ -84,7 +84,7 @@ def reject_excess(guard: PooledGuardState, separate: Separate) -> BudgetExceeded
 
 def report_excess(guard: PooledGuardState, io: Io, separate: Separate, error: BudgetExceededError) -> None:
     actual = Amount(guard.estimate.unit, separate.amount)
-    report(io, "SettlementRejected", guard, actual=actual, detail=str(error), hint=io.rejected_hint)
+    report(io, "SettlementRejected", guard, actual=actual, detail=str(error), hint=io.settings.rejected_hint)
 
 
 def guard_of(guard: PooledGuardState, separate: Separate) -> GuardState:
@@ -139,5 +139,5 @@ def report_pooled(
         subject=guard.options.request.subject,
         metrics=used,
         metadata={**(guard.options.request.metadata or {}), **(metadata or {})},
-        latency_ms=int(io.now_ms() - guard.opened_ms),
+        latency_ms=int(io.clock.now_ms() - guard.opened_ms),
     )

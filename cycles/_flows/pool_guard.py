@@ -327,7 +327,7 @@ class PooledState(GuardState):
         old, pool = self.chunk, self.pool
         pool.live -= self.estimated
         old.leave(self.estimated)
-        chunk = pool._admit(old.sub, amount, self.pool.io.now_ms())
+        chunk = pool._admit(old.sub, amount, self.pool.io.clock.now_ms())
         if chunk is None:
             pool.live += self.estimated
             return False
@@ -339,7 +339,7 @@ class PooledState(GuardState):
     def _pooled(self, actual: Amount, amount: int, metrics: Metrics | None, outcome: str | None) -> Settlement:
         """Settle `amount` in the chunk, where it fits: sums, slot, state. The lock is held."""
         pool, chunk, totals = self.pool, self.chunk, self.chunk.totals
-        now_ms = pool.io.now_ms()
+        now_ms = pool.io.clock.now_ms()
         latency_ms = int(now_ms - self.opened_ms)
         tokens_in = tokens_out = 0
         if metrics is not None or self._usage is not None:

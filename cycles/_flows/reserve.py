@@ -29,7 +29,7 @@ from cycles._flows.observe import is_observed, open_observed
 from cycles._flows.release import send_release
 from cycles._flows.replay import pending_error, replay_error
 from cycles._flows.reports import report
-from cycles._flows.retry import describe, may_have_taken_effect, pause_before_retry, send_write, uncertain
+from cycles._flows.retry import describe, may_have_taken_effect, pause, pause_before_retry, send_write, uncertain
 from cycles._flows.run_limit import HeldByLimits, limits_apply
 
 _CLEANUP: Final = uuid.UUID("6f1f2a3e-7a0f-5c0b-9d55-1f6f0a7c2b11")  # name space of the keys of cleanup releases
@@ -129,18 +129,19 @@ async def _open_or_wait(
     io: Io, request: ReserveRequest, key: str, options: CallOptions, create: _Create, take: Take
 ) -> GuardState:
     """Reserve; wait for budget as long as `wait=` says."""
-    until, pause = io.now_ms() + (request.wait or 0.0) * 1000, _FIRST_WAIT_MS
+    until, pause_ms = io.clock.now_ms() + (request.wait or 0.0) * 1000, _FIRST_WAIT_MS
     while True:
         try:
             return await _opened(io, request, key, options, create, await create.send(), take)
         except (ReservationDeniedError, RateLimitedError) as error:
-            left = until - io.now_ms()
-            delay = min(pause * (0.5 + io.random()), left) if error.retry_after_ms is None else error.retry_after_ms
+            left = until - io.clock.now_ms()
+            jittered_ms = pause_ms * (0.5 + io.clock.random())
+            delay = min(jittered_ms, left) if error.retry_after_ms is None else error.retry_after_ms
             if request.wait is None or isinstance(error, _PERMANENT) or left <= 0 or delay > left:
                 _report_denied(io, request, error)
                 raise
-        await io.pause(delay / 1000)
-        pause = min(pause * 2, _LONGEST_WAIT_MS)
+        await pause(io, delay / 1000)
+        pause_ms = min(pause_ms * 2, _LONGEST_WAIT_MS)
 
 
 class _Create:
@@ -238,7 +239,7 @@ async def _opened(
     reservation_id = body["reservation_id"]
     if request.idempotency_key is not None:
         await _check_replay(io, key, reservation_id, body, options, create.unsettled)
-    guard = GuardState(request, key, options, io.now_ms(), outcome)
+    guard = GuardState(request, key, options, io.clock.now_ms(), outcome)
     take(guard)
     create.owned()
     begin_heartbeat(io, guard, reservation_id, outcome)
@@ -295,7 +296,7 @@ def report_denied(io: Io, request: ReserveRequest, error: CyclesError) -> None:
 
 
 def _open_unreserved(io: Io, request: ReserveRequest, key: str, options: CallOptions, outcome: NoSuccess) -> GuardState:
-    guard = GuardState(request, key, options, io.now_ms(), None)
+    guard = GuardState(request, key, options, io.clock.now_ms(), None)
     guard.unreachable_detail = describe(outcome)
     if not request.is_chunk:
         report_unreserved(io, guard)
@@ -319,9 +320,9 @@ async def _open_shadow(io: Io, request: ReserveRequest, options: CallOptions) ->
     key = request.idempotency_key or new_key()
     outcome = await send_write(io, create_call(request, key, options))
     if isinstance(outcome, Success):
-        guard = GuardState(request, key, options, io.now_ms(), outcome)
+        guard = GuardState(request, key, options, io.clock.now_ms(), outcome)
     else:
-        guard = GuardState(request, key, options, io.now_ms(), None)
+        guard = GuardState(request, key, options, io.clock.now_ms(), None)
         guard.unreachable_detail = describe(outcome)
     created = guard.created
     report(

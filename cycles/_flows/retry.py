@@ -11,6 +11,8 @@ from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, RejectedResponse
 from cycles._core.protocol import error_code
 from cycles._core.requests import Call
 from cycles._core.results import Result
+from cycles._flows.io import Clock, Settings
+from cycles._flows.signal import Signal
 
 R = TypeVar("R", bound=Result)
 
@@ -24,27 +26,24 @@ class Sender(Protocol):
         """Make one attempt."""
         ...
 
-    async def pause(self, seconds: float) -> None:
-        """Wait."""
+    async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
+        """Wait until a signal is set, for at most some seconds."""
         ...
 
     @property
-    def timeout_s(self) -> float:
-        """Seconds that one attempt may take."""
+    def settings(self) -> Settings:
+        """What the client is configured with."""
         ...
 
     @property
-    def max_retries(self) -> int:
-        """How often a write with an unknown outcome is sent again."""
+    def clock(self) -> Clock:
+        """The times, and the jitter."""
         ...
 
-    def now_ms(self) -> float:
-        """Return monotonic milliseconds."""
-        ...
 
-    def random(self) -> float:
-        """Return a random number from 0 to 1, for jitter."""
-        ...
+async def pause(io: Sender, seconds: float) -> None:
+    """Wait for some seconds."""
+    await io.wait(Signal(), seconds)
 
 
 def uncertain(outcome: Outcome) -> bool:
@@ -85,7 +84,7 @@ async def send_write(io: Sender, call: Call) -> Outcome:
     """
     outcome = await io.send(call)
     retries = call.options.max_retries
-    for number in range(io.max_retries if retries is None else retries):
+    for number in range(io.settings.max_retries if retries is None else retries):
         if not uncertain(outcome):
             break
         await pause_before_retry(io, number)
@@ -96,25 +95,25 @@ async def send_write(io: Sender, call: Call) -> Outcome:
 async def pause_before_retry(io: Sender, number: int) -> None:
     """Wait before a retry of a write: not before the first (0), and then longer each time."""
     if number > 0:
-        await io.pause(_FIRST_PAUSE_S * 2 ** (number - 1) * (0.5 + io.random()))
+        await pause(io, _FIRST_PAUSE_S * 2 ** (number - 1) * (0.5 + io.clock.random()))
 
 
 async def send_read(io: Sender, call: Call) -> Outcome:
     """Send a read; repeat it after a temporary failure or a 429, all within one timeout."""
     own = call.options.timeout_s
-    deadline, pause = io.now_ms() + (io.timeout_s if own is None else own) * 1000, _FIRST_PAUSE_S
+    deadline, pause_s = io.clock.now_ms() + (io.settings.timeout_s if own is None else own) * 1000, _FIRST_PAUSE_S
     while True:
-        left = (deadline - io.now_ms()) / 1000
+        left = (deadline - io.clock.now_ms()) / 1000
         outcome = await io.send(evolve(call, timeout_s=max(left, 0.001)))
-        wait: float | None = pause * (0.5 + io.random())
+        wait: float | None = pause_s * (0.5 + io.clock.random())
         if isinstance(outcome, RejectedResponse) and outcome.status == 429:
             wait = None if outcome.retry_after_ms is None else outcome.retry_after_ms / 1000
         elif not uncertain(outcome):
             return outcome
-        if wait is None or io.now_ms() + wait * 1000 >= deadline:
+        if wait is None or io.clock.now_ms() + wait * 1000 >= deadline:
             return outcome
-        await io.pause(wait)
-        pause *= 2
+        await pause(io, wait)
+        pause_s *= 2
 
 
 def read(outcome: Outcome, operation: str, result: type[R]) -> R:

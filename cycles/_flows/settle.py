@@ -97,7 +97,7 @@ def conclude(
             actual=actual_of(result.kept or record),
             guards=guards_of(record),
             detail=describe(result.response),
-            hint=io.rejected_hint,
+            hint=io.settings.rejected_hint,
         )
 
 
@@ -144,22 +144,22 @@ async def attempt(
     whole = record
     if not is_saved:
         was_held_back = record.replaces_commit and record.event_since_ms is None and not found
-        timed = evolve(record, event_since_ms=io.wall_ms()) if was_held_back else record
+        timed = evolve(record, event_since_ms=io.clock.wall_ms()) if was_held_back else record
         stopped = stopped_by(await put(io, timed, guard))
         rest = await rest_of(io, whole) if isinstance(stopped, Taken) else None
         if stopped is not None and rest is None:
             return record, stopped
         record = rest or timed
-    over = before_sending(record, io.wall_ms())
+    over = before_sending(record, io.clock.wall_ms())
     if over is not None:
         return record, over
     while True:
         outcome = await io.send(call_of(record, options))
-        step: NextStep = classify_settlement(record, outcome, io.wall_ms(), found=found)
+        step: NextStep = classify_settlement(record, outcome, io.clock.wall_ms(), found=found)
         if isinstance(step, Lookup):
             call = Call(GET_RESERVATION, {"reservation_id": record.reservation_id}, options=options)
             step = after_lookup(
-                record, step.response, await io.send(call), now_ms=io.wall_ms(), sent_before=step.sent_before
+                record, step.response, await io.send(call), now_ms=io.clock.wall_ms(), sent_before=step.sent_before
             )
         if not isinstance(step, Resend):
             return await _saved_if_open(io, record, step), step
@@ -192,7 +192,7 @@ async def rest_of(io: Io, record: Record) -> Record | None:
     None if nothing is left, or if the record is not that of a chunk. The record is in progress here no longer.
     """
     theirs = None if guards_of(record) is None else await io.pending(record.reservation_id)
-    rest = None if theirs is None else late_record(record, sum_of(theirs), io.wall_ms())
+    rest = None if theirs is None else late_record(record, sum_of(theirs), io.clock.wall_ms())
     await io.finish(record, Taken())
     if rest is not None:
         await io.put(rest)
@@ -212,7 +212,7 @@ async def _saved_if_open(io: Io, record: Record, result: SettlementOutcome) -> R
         return record
     changed = record
     if result.retry_after_ms is not None:
-        now_ms = io.wall_ms()
+        now_ms = io.clock.wall_ms()
         changed = record.deferred_until(now_ms + result.retry_after_ms, now_ms=now_ms)
     if may_have_taken_effect(result.outcome) and not record.attempt_unknown:
         changed = evolve(changed, attempt_unknown=True)

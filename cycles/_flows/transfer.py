@@ -152,7 +152,7 @@ async def attach(io: Io, serialized: SerializedGuard, take: Take) -> GuardState:
 
 
 async def _attach(io: Io, serialized: SerializedGuard, options: CallOptions, take: Take) -> GuardState:
-    guard = GuardState(serialized.request, serialized.key, options, io.now_ms(), serialized.created)
+    guard = GuardState(serialized.request, serialized.key, options, io.clock.now_ms(), serialized.created)
     guard.spent = serialized.spent
     _restore(guard, serialized.usage or {})
     if guard.reservation_id is None or serialized.request.shadow:

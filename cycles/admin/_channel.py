@@ -17,17 +17,21 @@ from cycles._core.headers import checked_header, checked_headers, merged_headers
 from cycles._core.outcome import NoSuccess, Outcome, Success
 from cycles._core.requests import NO_OPTIONS, Call, CallOptions
 from cycles._drivers import channel
+from cycles._drivers.base import CLOCK
 from cycles._drivers.reporting import Reporter
 from cycles._drivers.soft_limits import SoftLimits
 from cycles._errors import ConfigurationError, CyclesError
+from cycles._flows.io import Clock, Settings
 from cycles._flows.retry import send_read, send_write
+from cycles._flows.signal import Signal
 from cycles._http.running_loop import running_loop
 from cycles._wire.wire import Tables, Wire, tables_of
 from cycles.admin._errors import admin_error
 
 PACKAGE: Final = "cycles_admin_client"
 _KEY_HEADER: Final = "X-Admin-API-Key"
-_jitter: Final = random.Random()  # noqa: S311 - jitter is no secret, and the user's generator stays as it is
+# Jitter is no secret, and the user's generator stays as it is.
+_CLOCK: Final = evolve(CLOCK, random=random.Random().random)  # noqa: S311
 
 
 def _tables() -> Tables:
@@ -130,22 +134,15 @@ class Channel:
         return self.channels.current().wire
 
     @property
-    def max_retries(self) -> int:
-        """How often a change with an unknown outcome is sent again."""
-        return self.channels.config.max_retries
+    def settings(self) -> Settings:
+        """What this client is configured with."""
+        config, own = self.channels.config, self.options.timeout_s
+        return Settings(config.base_url or "", config.timeout if own is None else own, config.max_retries)
 
     @property
-    def timeout_s(self) -> float:
-        """Seconds that one attempt may take."""
-        return self.channels.config.timeout if self.options.timeout_s is None else self.options.timeout_s
-
-    def now_ms(self) -> float:
-        """Return monotonic milliseconds."""
-        return time.monotonic() * 1000
-
-    def random(self) -> float:
-        """Return a random number from 0 to 1, for jitter."""
-        return _jitter.random()
+    def clock(self) -> Clock:
+        """The times, and the jitter."""
+        return _CLOCK
 
     def with_own(self, call: Call) -> Call:
         """Return a call with the options of this channel, unless it has its own."""
@@ -155,9 +152,10 @@ class Channel:
         """Make one attempt in this thread. No coroutine of this class suspends."""
         return self.channels.current().send(self.with_own(call))
 
-    async def pause(self, seconds: float) -> None:
-        """Sleep in this thread."""
-        time.sleep(seconds)  # noqa: ASYNC251 - no coroutine of this channel suspends
+    async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
+        """Sleep in this thread: no signal of a channel is ever set."""
+        time.sleep(timeout_s or 0.0)  # noqa: ASYNC251 - no coroutine of this channel suspends
+        return signal.is_set
 
 
 class AsyncChannel(Channel):
@@ -167,9 +165,10 @@ class AsyncChannel(Channel):
         """Make one attempt in this task."""
         return await self.channels.current().asend(self.with_own(call), running_loop())
 
-    async def pause(self, seconds: float) -> None:
-        """Sleep in this task."""
-        await asyncio.sleep(seconds)
+    async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
+        """Sleep in this task: no signal of a channel is ever set."""
+        await asyncio.sleep(timeout_s or 0.0)
+        return signal.is_set
 
 
 async def read(channel: Channel, call: Call) -> Success:

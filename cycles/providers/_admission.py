@@ -219,15 +219,15 @@ class Admission:
             if may_try and (admitted := await self._try(lane, sources, left)) is not None:
                 return admitted
             if self._wait_s:
-                due_s = (lane.since_ms - self._io.now_ms()) / 1000 + self._wait_s
-                await self._sleep(lane, ticket, min(pause_s * (0.75 + self._io.random() / 2), max(0.0, due_s)))
+                due_s = (lane.since_ms - self._io.clock.now_ms()) / 1000 + self._wait_s
+                await self._sleep(lane, ticket, min(pause_s * (0.75 + self._io.clock.random() / 2), max(0.0, due_s)))
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
     async def _try(self, lane: Lane, sources: tuple[Source, ...], left: Left) -> Admitted | None:
         """Reserve what would fit without other calls; after the whole wait, what is left. None: wait on."""
         amount, limit = self._need.fits(left.idle)
         if amount > left.left:
-            if self._io.now_ms() - lane.since_ms < self._wait_s * 1000:
+            if self._io.clock.now_ms() - lane.since_ms < self._wait_s * 1000:
                 return None
             if self._wait_s:
                 lane.note_stuck(sources)
@@ -240,7 +240,7 @@ class Admission:
             self._error = error
             self._misses = self._misses + 1 if self._missed == sources else 1
             self._missed = sources
-        if self._misses < MOST_MISSES or self._io.now_ms() - lane.since_ms < self._wait_s * 1000:
+        if self._misses < MOST_MISSES or self._io.clock.now_ms() - lane.since_ms < self._wait_s * 1000:
             return None  # another client was faster
         return await self._denied(left)
 
@@ -308,7 +308,7 @@ class Admission:
         Raises:
             RateLimitedError: it is longer.
         """
-        now_ms = self._io.now_ms()
+        now_ms = self._io.clock.now_ms()
         self._rated_ms = now_ms if self._rated_ms is None else self._rated_ms
         delay_ms = LONGEST_PAUSE_S * 1000 if retry_after_ms is None else retry_after_ms
         if now_ms + delay_ms > self._rated_ms + self._wait_s * 1000 or self._admissions.is_closed:

@@ -404,7 +404,7 @@ def admissions_of(runtime: Any) -> Admissions:
     found: Admissions | None = vars(runtime).get("admissions")
     if found is None:
         io = runtime.blocking
-        made = Admissions(io.base_url, io.now_ms, lambda: runtime.closed)
+        made = Admissions(io.settings.base_url, io.clock.now_ms, lambda: runtime.closed)
         found = vars(runtime).setdefault("admissions", made)
     return found
 

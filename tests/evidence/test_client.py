@@ -16,6 +16,8 @@ from cycles._client.call_options import ViewOptions
 from cycles._client.evidence import evidence_verdict
 from cycles._core.outcome import Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.requests import Call
+from cycles._flows.io import Clock, Settings
+from cycles._flows.signal import Signal
 from tests.evidence.kit import SERVER, jwk, key_set, sealed
 
 ENVELOPE = sealed()
@@ -198,10 +200,9 @@ def test_a_pin_is_compared(verify: Verify) -> None:
 
 
 class VirtualIo:
-    """The operations of a driver with a clock that only `pause` moves."""
+    """The operations of a driver with a clock that only `wait` moves."""
 
-    timeout_s = 1.0
-    base_url = BASE_URL
+    settings = Settings(BASE_URL, 1.0, 1)
 
     def __init__(self, *outcomes: Outcome) -> None:
         self.outcomes = list(outcomes)
@@ -211,15 +212,15 @@ class VirtualIo:
     def check(self, call: Call) -> None:
         assert call.operation == "getEvidence"
 
-    def now_ms(self) -> float:
-        return self.now
+    @property
+    def clock(self) -> Clock:
+        return Clock(lambda: self.now, lambda: int(self.now), lambda: self.now, lambda: 0.5)
 
-    def random(self) -> float:
-        return 0.5
-
-    async def pause(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        self.now += seconds * 1000
+    async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
+        assert timeout_s is not None
+        self.pauses.append(timeout_s)
+        self.now += timeout_s * 1000
+        return False
 
     async def send(self, call: Call) -> Outcome:
         return self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]

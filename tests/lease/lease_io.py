@@ -7,6 +7,7 @@ from typing import Any
 from cycles._core.requests import CallOptions, new_trace_id
 from cycles._core.reserve_request import ReserveRequest
 from cycles._flows.heartbeat_state import Heartbeat
+from cycles._flows.io import Clock, Settings
 
 
 class VirtualIo:
@@ -15,8 +16,11 @@ class VirtualIo:
     clock_ms: float
     events: list[Any]
 
-    def now_ms(self) -> float:
-        return self.clock_ms
+    settings = Settings("http://x", 5.0, 1)
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(lambda: self.clock_ms, lambda: int(self.clock_ms), lambda: self.clock_ms, lambda: 0.5)
 
     def begin_trace(self, request: ReserveRequest, known: str | None = None) -> CallOptions:
         return CallOptions(new_trace_id())

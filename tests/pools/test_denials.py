@@ -75,7 +75,7 @@ class TestDenials:
         assert (shop.count("reserve"), pool.stats().denied) == (1, 3)
         assert len(named(events, "PoolDenied")) == 1
         (sub,) = pool._state(client._runtime()).subs.values()
-        assert sub.allotment.denied_until_ms - client._runtime().blocking.now_ms() > 6_000
+        assert sub.allotment.denied_until_ms - client._runtime().blocking.clock.now_ms() > 6_000
         shop.faults.clear()
         sub.allotment.denied_until_ms = 0.0
         assert use(pool, 10, 1).is_pooled

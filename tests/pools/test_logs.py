@@ -32,7 +32,7 @@ def test_a_chunk_is_opened_again_after_settle_ms(
     assert [use(pool, 10, 5).is_pooled for _ in range(2)] == [False, False]
     assert estimates(shop) == [100, 10, 10]
     (sub,) = pool._state(client._runtime()).subs.values()
-    assert sub.direct_until_ms - client._runtime().blocking.now_ms() > 20_000
+    assert sub.direct_until_ms - client._runtime().blocking.clock.now_ms() > 20_000
     sub.direct_until_ms = 0.0
     assert not use(pool, 10, 5).is_pooled, "the disk is still full"
     full_disk.undo()
@@ -49,4 +49,4 @@ def test_short_settle_ms_does_not_try_it_for_each_guard(
     pool = pool_of(client, settle_ms=1)
     use(pool, 10, 5)
     (sub,) = pool._state(client._runtime()).subs.values()
-    assert sub.direct_until_ms - client._runtime().blocking.now_ms() > 500
+    assert sub.direct_until_ms - client._runtime().blocking.clock.now_ms() > 500

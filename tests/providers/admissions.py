@@ -14,8 +14,10 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 import cycles
+from cycles._drivers.base import BaseIo
 from cycles.providers._call import Call
 from cycles.providers._endpoints import find
 from cycles.providers._meter import make_meter
@@ -40,8 +42,8 @@ class VirtualTime:
         self.now_s = 1_000.0
         self._news = threading.Condition()
         self._sleeping: dict[threading.Event, float | None] = {}
-        monkeypatch.setattr("cycles._drivers.base.BaseIo.now_ms", lambda io: self.now_s * 1000)
-        monkeypatch.setattr("cycles._drivers.base.BaseIo.random", lambda io: 0.5)
+        clock = evolve(BaseIo.clock, now_ms=lambda: self.now_s * 1000, random=lambda: 0.5)
+        monkeypatch.setattr(BaseIo, "clock", clock)
         monkeypatch.setattr("cycles._drivers.blocking.BlockingIo.wait", lambda io, *given: self._wait(*given))
         monkeypatch.setattr("cycles._drivers.tasks.TaskIo.wait", lambda io, *given: self._wait_async(*given))
 

@@ -320,8 +320,8 @@ FAULTS: Final = (
     Fault(
         "a create is sent four times",
         "cycles/_flows/retry.py",
-        "    for number in range(io.max_retries):",
-        "    for number in range(io.max_retries + 2):",
+        "    for number in range(io.settings.max_retries):",
+        "    for number in range(io.settings.max_retries + 2):",
     ),
     Fault(
         "finish deletes what was rejected",

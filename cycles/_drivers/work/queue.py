@@ -166,7 +166,7 @@ class WorkQueue:
         if not isinstance(work, Settle):
             return self._schedule.add(key_of(work), work, due, lane=lane)
         record = self._records.latest(work.record)
-        wait_s = record.wait_ms(self._io.wall_ms()) / 1000
+        wait_s = record.wait_ms(self._io.clock.wall_ms()) / 1000
         work = Settle(record, work.guard, work.detail, work.is_saved)
         floor = time.monotonic() + wait_s if wait_s > 0 else 0.0
         item = self._schedule.add(key_of(work), work, due, floor=floor, lane=lane)
@@ -209,7 +209,7 @@ class WorkQueue:
                 return
             self._scan_begun = True
         try:
-            self._add_found(self._records.left_by_others(self._io.wall_ms()))
+            self._add_found(self._records.left_by_others(self._io.clock.wall_ms()))
             self._scan_finished = not self._records.unread
         finally:
             self._scanned.set()
@@ -282,7 +282,7 @@ class WorkQueue:
         return self._shown(list(self._records.rejected()))
 
     def _shown(self, records: list[tuple[Record, str | None]]) -> list[PendingSettlement]:
-        now_ms = self._io.wall_ms()
+        now_ms = self._io.clock.wall_ms()
         shown = [
             PendingSettlement(
                 each.reservation_id, each.mode, actual_of(each), max(0, now_ms - each.recorded_at_ms), outcome

@@ -113,7 +113,7 @@ async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Fou
     is_first = isinstance(work, Settle) and work.detail is None  # no attempt has failed
     if records.is_taken(record):
         return _leave(io, records, record, guard)
-    if was_read and record.wait_ms(io.wall_ms()) > 0:  # a 429 that an earlier process received defers it
+    if was_read and record.wait_ms(io.clock.wall_ms()) > 0:  # a 429 that an earlier process received defers it
         return _later(io, record, "deferred by the server's Retry-After", outage=False)
     # Other processes settle what is in the journal. They may also have the commit that an event replaces: it is saved
     # again before it is sent.
@@ -153,7 +153,7 @@ def _after_failure(io: Io, records: Records, item: Item[Work], record: Record, o
     later = evolve(_later(io, record, detail, outage=_concerns_all(outcome)), rejected=_is_rejected(outcome))
     if not is_unlisted(outcome):
         return later
-    if not item.is_reported and io.wall_ms() - record.recorded_at_ms > STUCK_AFTER_MS:
+    if not item.is_reported and io.clock.wall_ms() - record.recorded_at_ms > STUCK_AFTER_MS:
         command = f"cycles journal show {record.reservation_id}"
         stuck = f"stuck for more than 24 hours: {detail}; see `{command}`"
         report_pending(io, record, stuck, journaled=records.journaled)
@@ -162,7 +162,7 @@ def _after_failure(io: Io, records: Records, item: Item[Work], record: Record, o
 
 
 def _later(io: Io, record: Record, reason: str, *, outage: bool) -> Later:
-    wait_s = record.wait_ms(io.wall_ms()) / 1000
+    wait_s = record.wait_ms(io.clock.wall_ms()) / 1000
     return Later(reason, outage, time.monotonic() + wait_s if wait_s > 0 else 0.0)
 
 

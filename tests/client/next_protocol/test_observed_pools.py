@@ -61,7 +61,7 @@ async def test_a_chunk_is_reserved_again_after_settle_ms(used: World, observed: 
     async with used.enter(pool.reserve(T(10), actual=T(4))):
         observed.ledger.set_tenant("acme", observe_mode="ENFORCE")
     (sub,) = pool._state(used.client._runtime()).subs.values()
-    assert sub.direct_until_ms - used.client._runtime().blocking.now_ms() > 20_000
+    assert sub.direct_until_ms - used.client._runtime().blocking.clock.now_ms() > 20_000
     sub.direct_until_ms = 0.0
     async with used.enter(pool.reserve(T(10), actual=T(4))) as guard:
         assert guard.is_pooled
