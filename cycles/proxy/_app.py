@@ -31,7 +31,7 @@ from cycles.proxy._relay import Relay
 from cycles.proxy._routes import Route
 from cycles.proxy._settings import ProxySettings
 from cycles.proxy._shares import Share, ShareError, Shares, current_share
-from cycles.proxy._targets import KEY_HEADER, RejectedError, Target, check_caller, target_of
+from cycles.proxy._targets import KEY_HEADER, RejectedError, Target, check_caller, check_headers, target_of
 from cycles.proxy._totals import Totals
 
 SHARES_PATH: Final = "/shares"
@@ -124,6 +124,7 @@ class App:
             exchange.close()
 
     async def _handle(self, exchange: Exchange) -> None:
+        check_headers(exchange.raw_path, exchange.scope["headers"])
         path = self._path(exchange)
         if path == SHARES_PATH and self._shares is not None:
             await self._share(exchange, self._shares)

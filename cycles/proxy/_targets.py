@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -42,6 +43,8 @@ _HOP_BY_HOP: Final = frozenset(
     )
 )
 KEY_HEADER: Final = "x-cycles-proxy-key"
+_ONCE: Final = ("host", "origin", KEY_HEADER, "content-length")
+"""Headers of which a second one would count for the proxy or the upstream alone."""
 _DECODED: Final = ("gzip", "deflate", "identity")
 """Codings of responses that httpx decodes without another package."""
 
@@ -90,6 +93,23 @@ def provider_name(raw_path: str) -> str:
     return _SHAPES[next(names, "openai")]
 
 
+def check_headers(raw_path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Check the headers that decide who sends a request and where its body ends: there may be one of each.
+
+    Raises:
+        RejectedError: 400, if there are several, or two lengths of the body.
+    """
+    counts = Counter(name.decode("latin-1").lower() for name, _ in headers)
+    twice = next((name for name in _ONCE if counts[name] > 1), None)
+    if twice is not None:
+        raise RejectedError(
+            400, f"the header {twice} is there {counts[twice]} times: send it once", provider_name(raw_path)
+        )
+    if counts["content-length"] and counts["transfer-encoding"]:
+        message = "the body has a Content-Length and a Transfer-Encoding: send one of them"
+        raise RejectedError(400, message, provider_name(raw_path))
+
+
 def check_caller(raw_path: str, headers: Mapping[str, str], key: str | None, *, captured: bool = False) -> str:
     """Check who sends a request, and return its path without the key.
 
@@ -100,7 +120,7 @@ def check_caller(raw_path: str, headers: Mapping[str, str], key: str | None, *, 
     """
     name = provider_name(raw_path)
     origin = headers.get("origin")
-    if origin is not None and not captured and not is_loopback(urlsplit(origin).hostname):
+    if origin is not None and not captured and not is_loopback(_host_of(origin.partition("://")[2])):
         raise RejectedError(403, "requests of web pages of another origin are not accepted", name)
     if key is None:
         if not captured and not is_loopback(_host_of(headers.get("host", ""))):

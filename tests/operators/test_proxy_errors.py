@@ -152,6 +152,51 @@ def test_a_foreign_origin_is_403_and_without_a_key_a_foreign_host_too() -> None:
         assert place.post(key=None, headers={"host": "localhost:1"}).status_code == 200
 
 
+def _status(place: Place, head: str, body: bytes = b"") -> int:
+    """Send these bytes, and return the status."""
+    address, _, port = place.url.removeprefix("http://").partition(":")
+    with socket.create_connection((address, int(port)), timeout=60) as connection:
+        connection.sendall(head.replace("HOST", f"{address}:{port}").encode("latin-1") + body)
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+PAID, FREE = f"POST /{KEY}/openai/v1/chat/completions", f"GET /{KEY}/openai/v1/models"
+
+
+@pytest.mark.parametrize("target", [PAID, FREE], ids=["paid", "free"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ("Origin: http://[\r\nContent-Length: 2", 403),
+        ("Origin: http://]\r\nContent-Length: 2", 403),
+        ("Origin: http://[::1\r\nContent-Length: 2", 403),
+        ("Origin: http://localhost:1@evil.example\r\nContent-Length: 2", 403),
+        ("Origin: \r\nContent-Length: 2", 403),
+        ("Origin: https://evil.example\r\nOrigin: http://localhost\r\nContent-Length: 2", 400),
+        ("Origin: http://localhost\r\norigin: https://evil.example\r\nContent-Length: 2", 400),
+        ("Host: localhost\r\nContent-Length: 2", 400),
+        (f"X-Cycles-Proxy-Key: {KEY}\r\nX-Cycles-Proxy-Key: x\r\nContent-Length: 2", 400),
+        ("Content-Length: 2\r\nTransfer-Encoding: chunked", 400),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 2", 400),
+        ("Content-Length: 2\r\nContent-Length: 3", 400),
+    ],
+)
+def test_headers_that_two_readers_read_differently(target: str, headers: str, status: int) -> None:
+    body = b"2\r\n{}\r\n0\r\n\r\n" if "chunked" in headers else b"{}"
+    with proxied() as place:
+        head = f"{target} HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n{headers}\r\n\r\n"
+        assert _status(place, head, body) == status
+        assert place.provider.requests == []
+
+
+def test_a_broken_origin_without_a_key() -> None:
+    with proxied(key=None) as place:
+        for line, status in (("Origin: http://[", 403), ("Origin: http://127.0.0.1:5\r\nOrigin: null", 400)):
+            head = f"GET /openai/v1/models HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n{line}\r\n\r\n"
+            assert _status(place, head) == status
+        assert place.provider.requests == []
+
+
 def test_a_websocket_gets_426_and_the_program_sends_the_request_over_http() -> None:
     with proxied() as place:
         headers = {"upgrade": "websocket", "connection": "upgrade", "sec-websocket-version": "13"}
