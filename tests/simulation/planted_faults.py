@@ -168,10 +168,9 @@ FAULTS: Final = (
     ),
     Fault(
         "a rejected amount is not kept",
-        "cycles/_journal/record_files.py",
-        '            self._keep_rejected(name, {"reason": reason, "record": json.loads(self.read(name))})\n'
-        "            self._claimed",
-        "            self._claimed",
+        "cycles/_journal/journal.py",
+        '            self._files.keep_rejected(name, {"reason": reason, "record": json.loads(content)})\n',
+        "",
     ),
     Fault(
         "a reservation without a response runs unguarded",

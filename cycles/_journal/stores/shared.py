@@ -127,6 +127,7 @@ class StoreJournal:
         self._health = StoreHealth(claim_ms=claim_ms, outage=outage, report=report, clock=clock)
         self._held: dict[str, Held] = {}
         self._taken: dict[str, bytes] = {}  # what the store had when this client lost a record to another one
+        self._parted: dict[str, bytes] = {}  # earlier sums of open chunks that are settled here, as events
         self._watched: set[str] = set()  # those of chunks, until they are settled: rule 6
         self._open: set[str] = set()  # records of chunks that are open in this process: rule 5
         # To delete, to put with `settled`, or, unless settled, to let another task claim.
@@ -303,16 +304,12 @@ class StoreJournal:
             return self._is_taken(key_of(record.reservation_id), record)
 
     def _is_taken(self, key: str, record: Record) -> bool:
-        if key not in self._taken:
-            return False
-        held = self._held.get(
-            key
-        )  # of an open chunk that has become an event: that is settled here, the rest separately
-        return held is None or (record.mode == "commit" and guards_of(record) is not None)
+        return key in self._taken or (key in self._parted and record.mode == "commit")
 
     def taken_by_another(self, reservation_id: str) -> Record | None:
         """Return the record of this reservation that another client has, as it was when this client lost it."""
-        raw = self._taken.get(key_of(reservation_id))
+        key = key_of(reservation_id)
+        raw = self._taken.get(key) or self._parted.get(key)
         with contextlib.suppress(RecordError):
             return None if raw is None else decode(raw)
         return None
@@ -558,13 +555,11 @@ class StoreJournal:
                 self._finished.append((key, new, None))
                 return False
             self._held[key] = new
-            if key not in self._open:
-                self._taken.pop(key, None)
-                return True
-            if record is not None and record.mode == "commit":  # its chunk continues here
-                self._taken.pop(key, None)
-                return False
-            self._taken[key] = raw  # an event cannot take a larger sum: the rest of the chunk is a separate record
+            self._taken.pop(key, None)
+            if key in self._open and record is not None:
+                if record.mode == "commit":  # its chunk continues here
+                    return False
+                self._parted[key] = raw  # an event cannot take a larger sum: the rest of the chunk is a separate record
             return True
 
     def settle_finished(self) -> None:
@@ -595,7 +590,7 @@ class StoreJournal:
                     if raw is not None
                 ]
                 if settled:
-                    self._store.put(settled)  # one that fails is another client's, which finds it settled in the ledger
+                    self._put_settled(settled)
                 kept = {each.key for each in settled}
                 done = [(key, fence) for key, fence in fences if fence is not None and key not in kept]
                 if done:
@@ -605,6 +600,14 @@ class StoreJournal:
                     self._finished = [*batch, *self._finished]
                 raise
             self._health.succeeded()
+
+    def _put_settled(self, puts: list[Put]) -> None:
+        """Put what is settled. One that fails is another client's, which finds it settled, unless the store lost it."""
+        failed = [put for put, fence in zip(puts, self._store.put(puts), strict=True) if fence is None]
+        found = self._store.get([put.key for put in failed]) if failed else []
+        lost = [evolve(put, fence=None) for put, stored in zip(failed, found, strict=True) if stored is None]
+        if lost:
+            self._store.put(lost)
 
     def _renew(self) -> None:
         for batch in self._batches():
