@@ -209,7 +209,6 @@ async def _drip_async(library: Any, endpoint: Endpoint) -> Reply | ExchangeError
             return error
 
 
-@pytest.mark.skipif(httpx.__version__.startswith("0.27"), reason="httpx 0.27 ignores a missing SSL_CERT_FILE")
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_certificate_file_that_cannot_be_read_is_a_configuration_error(
     is_async: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -6,6 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
+from release import lowest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -59,3 +61,20 @@ def test_the_readme_lists_every_extra_with_what_it_requires() -> None:
     listed = {extra: re.findall(r"`([^`]+)`", requires) for extra, requires in rows}
     assert listed.pop("dev") == ["make check", "make test"]  # fifty requirements that no user needs
     assert listed == {extra: needed for extra, needed in optional.items() if extra not in ("dev", "release")}
+
+
+def test_the_lowest_versions_of_every_extra_are_checked() -> None:
+    optional = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(lowest.extras()) == set(optional) - {"dev", "docs", "release"}
+    for extra in lowest.extras():
+        pins = dict(pin.split("==") for pin in lowest.lowest_of(extra))
+        assert pins["httpx"] == "0.28.1", "google-genai and fastmcp need it in their lowest versions"
+        for requirement in optional[extra]:
+            if not requirement.startswith("cycles-sdk["):
+                assert pins[re.split(r"[<>=]", requirement)[0]]
+
+
+def test_an_extra_has_the_lowest_versions_of_the_extras_that_it_names() -> None:
+    pins = dict(pin.split("==") for pin in lowest.lowest_of("capture"))
+    assert pins["cryptography"] == "36", "the higher of two"
+    assert {"click", "uvicorn", "genai-prices", "starlette", "attrs"} <= pins.keys()
