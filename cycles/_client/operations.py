@@ -21,7 +21,7 @@ from cycles._core.protocol import (
     GET_EVIDENCE_KEYS,
     GET_RESERVATION,
 )
-from cycles._core.records import Record, event_record_id
+from cycles._core.records import Made, Record, event_record_id
 from cycles._core.requests import (
     Call,
     check_id,
@@ -183,6 +183,7 @@ async def commit_reservation(
         base_url=context.io.settings.base_url,
         commit_body=body,
         recorded_at_ms=context.io.clock.wall_ms(),
+        made=Made(context.io.clock.boot_ms()),
     )
     settlement = await settle_record(context.io, record, context.traced(), COMMIT_RESERVATION)
     if isinstance(settlement.response, CommitResponse):

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final, Literal, NoReturn
 
 import attrs
 
+from cycles._core.amounts import Amount
 from cycles._core.json_text import compact
 
 VERSION: Final = 1
@@ -30,6 +32,19 @@ class RecordError(ValueError):
     """The bytes are no record of a known version, or the record cannot be encoded."""
 
 
+@attrs.frozen
+class Made:
+    """How this process made a record: what the age of the record is counted from.
+
+    Attributes:
+        boot_ms: When, on a clock that also counts while the machine is suspended; None without such a clock.
+        is_interrupted: An attempt was interrupted, so its request may have arrived.
+    """
+
+    boot_ms: float | None
+    is_interrupted: bool = False
+
+
 @attrs.define(kw_only=True)  # not frozen: see `Call`
 class Record:
     """One unfinished settlement, never changed: everything that another process needs to finish it.
@@ -39,7 +54,6 @@ class Record:
         base_url: The server it belongs to, as configured; empty in records of writers that leave it out.
         mode: Which request is sent next: the commit, or the event that replaces it.
         commit_body: Body of the commit, idempotency key included; None for direct events.
-        event_fallback_body: Body of `POST /v1/events`, with the same idempotency key; None if the writer had none.
         recorded_at_ms: When it was first saved, milliseconds since the epoch.
         not_before_ms: No attempt before this time (429), milliseconds since the epoch, or None.
         attempt_unknown: An earlier attempt ended without a final response, so the amount may be charged already.
@@ -52,13 +66,14 @@ class Record:
         settled: What is charged of it; such a record stays in a shared store for a time, so that no late put brings it
             back. None for all others.
         extra: Members of the file that this version does not know.
+        made: How this process made it; None if it was read. It is not in the file.
     """
 
     reservation_id: str
     base_url: str
     mode: Mode = "commit"
     commit_body: dict[str, Any] | None = None
-    event_fallback_body: dict[str, Any] | None = None
+    _event_fallback_body: dict[str, Any] | None = attrs.field(default=None, alias="event_fallback_body")
     recorded_at_ms: int = 0
     not_before_ms: int | None = None
     attempt_unknown: bool = False
@@ -69,6 +84,48 @@ class Record:
     rejected: str | None = None
     settled: int | None = None
     extra: dict[str, Any] = attrs.field(factory=dict)
+    made: Made | None = attrs.field(default=None, eq=False)
+    event_of: Callable[[], dict[str, Any]] | None = attrs.field(default=None, eq=False, repr=False)
+    """Makes the event body, which most records need for their file only, and records without a journal never."""
+    _actual: Amount | None = attrs.field(default=None, init=False, eq=False, repr=False)
+
+    @property
+    def event_fallback_body(self) -> dict[str, Any] | None:
+        """Body of the event with the same idempotency key, made when it is needed; None if the writer had none."""
+        if self._event_fallback_body is None and self.event_of is not None:
+            self._event_fallback_body = self.event_of()
+        return self._event_fallback_body
+
+    @property
+    def actual(self) -> Amount:
+        """The amount to settle; zero tokens if a record of another SDK encodes it differently."""
+        if self._actual is None:
+            body: Mapping[str, Any] = self.commit_body or self.event_fallback_body or {}
+            try:
+                self._actual = Amount(body["actual"]["unit"], body["actual"]["amount"])
+            except (KeyError, TypeError, ValueError):
+                self._actual = Amount("TOKENS", 0)
+        return self._actual
+
+    @property
+    def may_have_arrived(self) -> bool:
+        """Whether a server may have received a request of this record, in the mode that it has now."""
+        made = self.made
+        return made is None or made.is_interrupted or self.attempt_unknown or self.previous_body is not None
+
+    def interrupted(self) -> Record:
+        """Return the record after an attempt that was interrupted."""
+        return self if self.made is None else attrs.evolve(self, made=attrs.evolve(self.made, is_interrupted=True))
+
+    def age_ms(self, now_ms: int, boot_ms: float | None) -> float:
+        """Return how long ago it was made, or first sent as an event; by the wall clock only if it was read.
+
+        `boot_ms` counts while the machine is suspended: otherwise an event could be sent after its key has ended.
+        """
+        if self.made is not None and self.made.boot_ms is not None and boot_ms is not None:
+            return boot_ms - self.made.boot_ms
+        since_ms = self.event_since_ms if self.mode == "event" else None
+        return now_ms - (self.recorded_at_ms if since_ms is None else since_ms)
 
     @property
     def body(self) -> dict[str, Any]:
@@ -86,10 +143,16 @@ class Record:
             return attrs.evolve(self, commit_body=body)
         return attrs.evolve(self, event_fallback_body=body)
 
-    def to_event_mode(self, now_ms: int | None = None) -> Record:
+    def to_event_mode(self, now_ms: int | None = None, boot_ms: float | None = None) -> Record:
         """Return the record after a response that the reservation is over: the event is sent next."""
         return attrs.evolve(
-            self, mode="event", not_before_ms=None, attempt_unknown=False, previous_body=None, event_since_ms=now_ms
+            self,
+            mode="event",
+            not_before_ms=None,
+            attempt_unknown=False,
+            previous_body=None,
+            event_since_ms=now_ms,
+            made=None if self.made is None else Made(boot_ms),
         )
 
     def deferred_until(self, not_before_ms: int, *, now_ms: int) -> Record:

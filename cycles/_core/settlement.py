@@ -177,18 +177,9 @@ def call_of(record: Record, options: CallOptions = NO_OPTIONS) -> Call:
     return event_call(record.event_fallback_body or {}, options)
 
 
-def actual_of(record: Record) -> Amount:
-    """Return the amount that a record settles; zero tokens if a record of another SDK encodes it differently."""
-    body: Mapping[str, Any] = record.commit_body or record.event_fallback_body or {}
-    try:
-        return Amount(body["actual"]["unit"], body["actual"]["amount"])
-    except (KeyError, TypeError, ValueError):
-        return Amount("TOKENS", 0)
-
-
 def settled_by(record: Record, success: Success) -> Settlement:
     """Return the settlement that a success response brought."""
-    actual = actual_of(record)
+    actual = record.actual
     if record.mode == "commit":
         commit = CommitResponse.read(success.body, **success.ids)
         return Settlement(

@@ -24,7 +24,7 @@ from cycles._core.protocol import (
 )
 from cycles._core.records import Record
 from cycles._core.results import ReservationDetail
-from cycles._core.settlement import Rejected, Settled, Settlement, Unresolved, actual_of, settled_by
+from cycles._core.settlement import Rejected, Settled, Settlement, Unresolved, settled_by
 
 MAY_BE_CHARGED: Final = "may_be_charged"
 """Why a record is kept in `rejected/` although no response rejected it: the ledger may have the amount already."""
@@ -65,33 +65,43 @@ class Lookup:
 NextStep: TypeAlias = Settled | Rejected | Unresolved | Resend | Lookup
 
 
-def before_sending(record: Record, now_ms: int) -> Rejected | None:
-    """Return how a record ends that must not be sent; None for all others."""
+def before_sending(record: Record, now_ms: int, boot_ms: float | None = None) -> Rejected | None:
+    """Return how a record ends that must not be sent; None for all others.
+
+    Args:
+        record: The record.
+        now_ms: Milliseconds since the epoch.
+        boot_ms: Milliseconds of a clock that also counts while the machine is suspended; None without one.
+    """
     if record.rejected is not None:
         return reject_here(record.rejected)
-    first_ms = record.event_since_ms if record.event_since_ms is not None else record.recorded_at_ms
-    limit_ms = EVENT_KEY_MS if record.mode == "event" else COMMIT_KEY_MS
-    age_ms = now_ms - (first_ms if record.mode == "event" else record.recorded_at_ms)
-    # A record without a time has an unknown age; its key protects it.
-    if first_ms and age_ms > limit_ms:
-        return Rejected(_local_response(f"the record is {age_ms // _DAY_MS} days old"), MAY_BE_CHARGED)
+    # No request can have carried it, so no key can have ended. A record without a time has an unknown age; its key
+    # protects it.
+    if not record.may_have_arrived or not (record.recorded_at_ms or record.event_since_ms):
+        return None
+    age_ms = record.age_ms(now_ms, boot_ms)
+    if age_ms > (EVENT_KEY_MS if record.mode == "event" else COMMIT_KEY_MS):
+        return Rejected(_local_response(f"the record is {int(age_ms) // _DAY_MS} days old"), MAY_BE_CHARGED)
     return None
 
 
-def classify_settlement(record: Record, outcome: Outcome, now_ms: int, *, found: bool = False) -> NextStep:
+def classify_settlement(
+    record: Record, outcome: Outcome, now_ms: int, boot_ms: float | None = None, *, found: bool = False
+) -> NextStep:
     """Return what a response to the request of a record means.
 
     Args:
         record: The record whose request was sent.
         outcome: The response to it.
-        now_ms: Milliseconds since the epoch.
+        now_ms: As for `before_sending`.
+        boot_ms: See there.
         found: Whether another process may have sent the record before.
     """
     if isinstance(outcome, Success):
         return _settled(record, outcome)
     if not isinstance(outcome, RejectedResponse):
         return Unresolved(outcome)
-    if record.mode == "commit" and (changed := _after_commit(record, outcome, now_ms)) is not None:
+    if record.mode == "commit" and (changed := _after_commit(record, outcome, now_ms, boot_ms)) is not None:
         return changed
     if record.mode == "event" and (changed := _after_event(record, outcome)) is not None:
         return changed
@@ -106,31 +116,31 @@ def classify_settlement(record: Record, outcome: Outcome, now_ms: int, *, found:
     return Unresolved(outcome, outcome.retry_after_ms if outcome.status == 429 else None)
 
 
-def _after_commit(record: Record, response: RejectedResponse, now_ms: int) -> NextStep | None:
+def _after_commit(record: Record, response: RejectedResponse, now_ms: int, boot_ms: float | None) -> NextStep | None:
     if response.expired:
         # A record of another SDK may have no event body: the amount stays in the journal for the operator.
         has_event = record.event_fallback_body is not None
-        return Resend(_as_event(record, now_ms)) if has_event else Unresolved(response)
+        return Resend(_as_event(record, now_ms, boot_ms)) if has_event else Unresolved(response)
     if response.understood and response.code == NOT_FOUND:
-        return _lost_reservation(record, response, now_ms)
+        return _lost_reservation(record, response, now_ms, boot_ms)
     if response.understood and response.code in _NO_BUDGET and record.estimate is not None:
         return Resend(_estimate_only(record, response))
     return None
 
 
-def _lost_reservation(record: Record, response: RejectedResponse, now_ms: int) -> NextStep:
+def _lost_reservation(record: Record, response: RejectedResponse, now_ms: int, boot_ms: float | None) -> NextStep:
     """Record the amount as an event if the server cannot have charged it, otherwise keep the record."""
-    is_recent = now_ms - record.recorded_at_ms < LOST_RESERVATION_MS
+    is_recent = not record.may_have_arrived or record.age_ms(now_ms, boot_ms) < LOST_RESERVATION_MS
     if record.event_fallback_body is None or record.attempt_unknown or not is_recent:
         return Rejected(response, MAY_BE_CHARGED)
-    changed = _as_event(record, now_ms)
+    changed = _as_event(record, now_ms, boot_ms)
     metadata = {**(changed.body.get("metadata") or {}), RECOVERY_REASON: LOST_REASON}
     return Resend(changed.with_body({**changed.body, "metadata": metadata}))
 
 
 def _estimate_only(record: Record, response: RejectedResponse) -> Record:
     """Return the record that commits the estimate, because the server rejected the amount above it."""
-    actual, estimate = actual_of(record), record.estimate or 0
+    actual, estimate = record.actual, record.estimate or 0
     key = record.body["idempotency_key"] + _RESERVED_SUFFIX
 
     def reduced(body: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +164,7 @@ def _estimate_only(record: Record, response: RejectedResponse) -> Record:
     )
 
 
-def _as_event(record: Record, now_ms: int) -> Record:
+def _as_event(record: Record, now_ms: int, boot_ms: float | None) -> Record:
     """Return the record that is sent as an event: its whole amount, under the key that it had first.
 
     Two processes may settle one record, and only one of them knows that the server rejected the excess. If their events
@@ -162,8 +172,8 @@ def _as_event(record: Record, now_ms: int) -> Record:
     """
     excess = (record.excess or {}).get("amount")
     if type(excess) is not int:
-        return record.to_event_mode(now_ms)
-    amount = {"unit": actual_of(record).unit, "amount": actual_of(record).amount + excess}
+        return record.to_event_mode(now_ms, boot_ms)
+    amount = {"unit": record.actual.unit, "amount": record.actual.amount + excess}
 
     def whole(body: dict[str, Any] | None) -> dict[str, Any] | None:
         if body is None:
@@ -174,7 +184,7 @@ def _as_event(record: Record, now_ms: int) -> Record:
         return restored if metadata else {name: value for name, value in restored.items() if name != "metadata"}
 
     commit, event = whole(record.commit_body), whole(record.event_fallback_body)
-    return evolve(record, commit_body=commit, event_fallback_body=event, excess=None).to_event_mode(now_ms)
+    return evolve(record, commit_body=commit, event_fallback_body=event, excess=None).to_event_mode(now_ms, boot_ms)
 
 
 def _after_event(record: Record, response: RejectedResponse) -> NextStep | None:
@@ -243,7 +253,7 @@ def after_lookup(
     if not isinstance(outcome, Success):
         return Unresolved(outcome)
     found = ReservationDetail.read(outcome.body, **outcome.ids)
-    actual, charged = actual_of(record), found.committed
+    actual, charged = record.actual, found.committed
     if found.status != "COMMITTED" or charged is None or charged.unit != actual.unit:
         return Rejected(response, response.code or "")
     if guards_of(record) is not None:  # another process has committed an earlier sum of the chunk, or all of it
@@ -253,7 +263,7 @@ def after_lookup(
     may_cap = (record.event_fallback_body or {}).get("overage_policy") in FORGIVING_POLICIES
     if charged.amount == record.estimate and not may_cap:  # another process has charged the estimate for this record
         record = _estimate_only(record, evolve(response, code=BUDGET_EXCEEDED))
-        actual = actual_of(record)
+        actual = record.actual
     elif not sent_before:
         return Rejected(response, response.code or "")
     # The same key with a larger amount: the record is an earlier state of what was committed, from the log of spend.
@@ -299,7 +309,7 @@ def _excess_record(record: Record, reason: str) -> Record:
     excess = (record.excess or {}).get("amount")
     event = dict(record.event_fallback_body or record.body)
     event["idempotency_key"] = event["idempotency_key"].removesuffix(_RESERVED_SUFFIX) + _EXCESS_SUFFIX
-    event["actual"] = {"unit": actual_of(record).unit, "amount": excess if type(excess) is int else 0}
+    event["actual"] = {"unit": record.actual.unit, "amount": excess if type(excess) is int else 0}
     return Record(
         reservation_id=record.reservation_id + _EXCESS_SUFFIX,
         base_url=record.base_url,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from cycles._core.amounts import Amount
 from cycles._core.error_mapping import error_of
 from cycles._core.json_values import salvage_json
 from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT, IDEMPOTENCY_MISMATCH
-from cycles._core.records import Record, event_record_id
+from cycles._core.records import Made, Record, event_record_id
 from cycles._core.requests import CallOptions, new_key
 from cycles._core.salvage import salvage_metadata
 from cycles._core.settlement import (
@@ -18,7 +19,6 @@ from cycles._core.settlement import (
     Settlement,
     Taken,
     Unresolved,
-    actual_of,
     call_of,
     commit_body,
     event_body,
@@ -124,15 +124,16 @@ def ahead_record(io: Io, guard: GuardState, amount: Amount) -> Record:
 
 def _record(io: Io, guard: GuardState, amount: Amount, commit: dict[str, Any]) -> Record:
     request, reservation_id = guard.request, guard.reservation_id
-    event = event_body(commit, request.subject, request.action, reservation_id, request.overage_policy)
+    event_of = partial(event_body, commit, request.subject, request.action, reservation_id, request.overage_policy)
     if reservation_id is None:
-        return _event_record(io, event)
+        return _event_record(io, event_of())
     return Record(
         reservation_id=reservation_id,
         base_url=io.settings.base_url,
         commit_body=commit,
-        event_fallback_body=event,
+        event_of=event_of,
         recorded_at_ms=io.clock.wall_ms(),
+        made=Made(io.clock.boot_ms()),
         estimate=request.estimate.amount if amount > request.estimate else None,
     )
 
@@ -144,15 +145,16 @@ def _event_record(io: Io, body: dict[str, Any]) -> Record:
         mode="event",
         event_fallback_body=body,
         recorded_at_ms=io.clock.wall_ms(),
+        made=Made(io.clock.boot_ms()),
     )
 
 
 async def _settle(io: Io, guard: GuardState, record: Record, *, wait: bool) -> Settlement:
     if guard.sends_nothing:
-        return settle_shadow(io, guard, actual_of(record))
+        return settle_shadow(io, guard, record.actual)
     stopped = stopped_by(await put(io, record, guard))
     if not wait and stopped is None:
-        pending = Settlement(status="pending", actual=actual_of(record), trace_id=guard.trace_id)
+        pending = Settlement(status="pending", actual=record.actual, trace_id=guard.trace_id)
         guard.apply("unresolved", pending, if_accepted=True)
         if io.hand_over(Settle(record, guard), now=True):
             guard.unfinished = None
@@ -210,7 +212,7 @@ async def settle_record(io: Io, record: Record, options: CallOptions, operation:
     try:
         record, result = await attempt(io, record, None, options=options, is_saved=False)
     except BaseException:
-        io.hand_over(Settle(record, None, is_saved=False), now=True)
+        io.hand_over(Settle(record.interrupted(), None, is_saved=False), now=True)
         raise
     if record.mode == "commit" and isinstance(result, Unresolved) and getattr(result.outcome, "expired", False):
         # The record has no event body. The caller gets the error and knows the amount, so the record can be deleted.
@@ -231,7 +233,7 @@ async def _check_pending(io: Io, record: Record) -> None:
     earlier = await io.pending(record.reservation_id)
     if earlier is not None and any(earlier.body.get(name) != record.body.get(name) for name in _SAME):
         raise IdempotencyMismatchError(
-            f"another amount is pending under this idempotency_key: {actual_of(earlier)}; "
+            f"another amount is pending under this idempotency_key: {earlier.actual}; "
             "wait until it is settled, or pass another key",
             code=IDEMPOTENCY_MISMATCH,
         )

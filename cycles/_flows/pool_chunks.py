@@ -12,7 +12,7 @@ from cycles._core.amounts import Amount
 from cycles._core.pool_log import ChunkHeader, chunk_record
 from cycles._core.protocol import BUDGET_EXCEEDED, OVERDRAFT_LIMIT_EXCEEDED
 from cycles._core.put import PutResult
-from cycles._core.records import Record
+from cycles._core.records import Made, Record
 from cycles._core.requests import new_key
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.settlement import FlushReport, Taken
@@ -108,6 +108,8 @@ def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None
         chunk.totals.metadata(chunk.used, chunk.header.metadata),
         pool.io.clock.wall_ms(),
     )
+    # Another client of a shared store may have sent what was put there so far.
+    record = evolve(record, made=Made(pool.io.clock.boot_ms(), is_interrupted=True))
     lease.claim("commit", ANY_AMOUNT, record)
     lease.when_settled().on_set(partial(_settled, pool, chunk))
     return record

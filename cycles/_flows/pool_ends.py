@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from cycles._core.amounts import Amount
 from cycles._core.outcome import RejectedResponse
 from cycles._core.protocol import BUDGET_EXCEEDED
-from cycles._core.records import Record, event_record_id
+from cycles._core.records import Made, Record, event_record_id
 from cycles._core.requests import new_key
 from cycles._core.settlement import Settlement, event_body
 from cycles._core.usage import Metrics
@@ -61,6 +61,7 @@ def separate_record(
         mode="event",
         event_fallback_body=body,
         recorded_at_ms=io.clock.wall_ms(),
+        made=Made(io.clock.boot_ms()),
     )
 
 

@@ -8,7 +8,6 @@ from cycles._core.outcome import RejectedResponse, Success
 from cycles._core.records import Record
 from cycles._core.requests import Call, CallOptions
 from cycles._core.results import ReservationDetail
-from cycles._core.settlement import actual_of
 from cycles._errors import ReservationNotActiveError
 from cycles._flows.io import Io
 
@@ -43,7 +42,7 @@ def pending_error(key: str, record: Record) -> ReservationNotActiveError:
     """Return the error for a replay whose first run has ended, but whose settlement is pending in this process."""
     return ReservationNotActiveError(
         f"idempotency_key {key!r:.80} was used before: reservation {record.reservation_id} has a pending commit of "
-        f"{actual_of(record)}, {_ADVICE}",
+        f"{record.actual}, {_ADVICE}",
         reservation_id=record.reservation_id,
     )
 

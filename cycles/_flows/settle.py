@@ -16,7 +16,7 @@ from cycles._core.outcome import Unreachable
 from cycles._core.pool_log import guards_of, late_record, sum_of
 from cycles._core.protocol import GET_RESERVATION
 from cycles._core.put import PutResult
-from cycles._core.records import Record
+from cycles._core.records import Made, Record
 from cycles._core.requests import NO_OPTIONS, Call, CallOptions
 from cycles._core.salvage import salvage_metadata, salvage_metrics
 from cycles._core.settlement import (
@@ -26,7 +26,6 @@ from cycles._core.settlement import (
     SettlementOutcome,
     Taken,
     Unresolved,
-    actual_of,
     call_of,
 )
 from cycles._core.settlement_rules import (
@@ -60,7 +59,7 @@ def finish_in_background(io: Io, guard: GuardState) -> None:
         stop_for_release(io, guard)
         io.hand_over(unfinished, now=True)
     else:
-        settle_later(io, guard, unfinished)
+        settle_later(io, guard, unfinished.interrupted())
 
 
 def conclude(
@@ -94,7 +93,7 @@ def conclude(
             "SettlementRejected",
             reservation_id=record.reservation_id,
             trace_id=result.response.trace_id,
-            actual=actual_of(result.kept or record),
+            actual=(result.kept or record).actual,
             guards=guards_of(record),
             detail=describe(result.response),
             hint=io.settings.rejected_hint,
@@ -103,7 +102,7 @@ def conclude(
 
 def _leave_to_another_client(io: Io, record: Record, guard: GuardState | None) -> None:
     if guard is not None:
-        pending = Settlement(status="pending", actual=actual_of(record), trace_id=guard.trace_id)
+        pending = Settlement(status="pending", actual=record.actual, trace_id=guard.trace_id)
         guard.apply("unresolved", pending, if_accepted=True)
         guard.end_written_ahead()
         if guard.own_heartbeat is not None:
@@ -115,7 +114,7 @@ def pending_settlement(record: Record, result: Unresolved | Taken, trace_id: str
     """Return the settlement of a record whose outcome is open."""
     outcome = result.outcome if isinstance(result, Unresolved) else None
     request_id, http = getattr(outcome, "request_id", None), getattr(outcome, "http", None)
-    return Settlement(status="pending", actual=actual_of(record), request_id=request_id, trace_id=trace_id, http=http)
+    return Settlement(status="pending", actual=record.actual, request_id=request_id, trace_id=trace_id, http=http)
 
 
 async def attempt(
@@ -144,18 +143,18 @@ async def attempt(
     whole = record
     if not is_saved:
         was_held_back = record.replaces_commit and record.event_since_ms is None and not found
-        timed = evolve(record, event_since_ms=io.clock.wall_ms()) if was_held_back else record
+        timed = record.to_event_mode(io.clock.wall_ms(), io.clock.boot_ms()) if was_held_back else record
         stopped = stopped_by(await put(io, timed, guard))
         rest = await rest_of(io, whole) if isinstance(stopped, Taken) else None
         if stopped is not None and rest is None:
             return record, stopped
         record = rest or timed
-    over = before_sending(record, io.clock.wall_ms())
+    over = before_sending(record, io.clock.wall_ms(), io.clock.boot_ms())
     if over is not None:
         return record, over
     while True:
         outcome = await io.send(call_of(record, options))
-        step: NextStep = classify_settlement(record, outcome, io.clock.wall_ms(), found=found)
+        step: NextStep = classify_settlement(record, outcome, io.clock.wall_ms(), io.clock.boot_ms(), found=found)
         if isinstance(step, Lookup):
             call = Call(GET_RESERVATION, {"reservation_id": record.reservation_id}, options=options)
             step = after_lookup(
@@ -215,7 +214,9 @@ async def _saved_if_open(io: Io, record: Record, result: SettlementOutcome) -> R
         now_ms = io.clock.wall_ms()
         changed = record.deferred_until(now_ms + result.retry_after_ms, now_ms=now_ms)
     if may_have_taken_effect(result.outcome) and not record.attempt_unknown:
-        changed = evolve(changed, attempt_unknown=True)
+        # The age of a record that no request of before can have carried counts from now on.
+        made = changed.made if changed.may_have_arrived else Made(io.clock.boot_ms())
+        changed = evolve(changed, attempt_unknown=True, made=made)
     if changed is not record:
         await io.put(changed)
     return changed
@@ -253,7 +254,7 @@ def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: b
 
 def report_pending(to: Reporting, record: Record, detail: str, *, journaled: bool) -> None:
     """Report an amount that the server has not confirmed yet."""
-    report(to, "SettlementPending", record, actual=actual_of(record), detail=detail, journaled=journaled)
+    report(to, "SettlementPending", record, actual=record.actual, detail=detail, journaled=journaled)
 
 
 def usable_values(
@@ -314,7 +315,7 @@ def settle_shadow(io: Io, guard: GuardState, amount: Amount | None) -> Settlemen
 
 def settle_later(io: Io, guard: GuardState, record: Record) -> None:
     """Settle a claimed guard in the background; no caller waits for it."""
-    pending = Settlement(status="pending", actual=actual_of(record), trace_id=guard.trace_id)
+    pending = Settlement(status="pending", actual=record.actual, trace_id=guard.trace_id)
     guard.apply("unresolved", pending, if_accepted=True)
     io.hand_over(Settle(record, guard, is_saved=False), now=True)
     guard.end_trace()

@@ -18,7 +18,6 @@ from attrs import field, frozen
 
 from cycles._core.amounts import Amount
 from cycles._core.records import Record, RecordError, decode
-from cycles._core.settlement import actual_of
 from cycles._journal.bounded import BoundedCalls
 from cycles._journal.file_calls import NOTHING_THERE, read_whole
 from cycles._journal.record_files import REJECTED, SETTLED_AT
@@ -186,7 +185,7 @@ def entry_of(identity: str, state: State, path: str, content: bytes, now_ms: int
         reservation_id=record.reservation_id,
         base_url=record.base_url,
         mode=record.mode,
-        amount=actual_of(record),
+        amount=record.actual,
         recorded_at_ms=record.recorded_at_ms,
         not_before_ms=record.not_before_ms,
         path=path,

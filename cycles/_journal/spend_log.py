@@ -16,7 +16,6 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from cycles._core.records import Record, RecordError, decode
-from cycles._core.settlement import actual_of
 from cycles._journal.bounded import CALLS
 from cycles._journal.file_calls import make_private_folder
 from cycles._journal.files import locked_file
@@ -232,6 +231,6 @@ def latest_records(entries: list[bytes]) -> list[Record]:
         with contextlib.suppress(RecordError):  # written by a later version in another form
             record = decode(entry)
             earlier = latest.get(record.reservation_id)
-            if earlier is None or actual_of(record) > actual_of(earlier):
+            if earlier is None or record.actual > earlier.actual:
                 latest[record.reservation_id] = record
     return list(latest.values())

@@ -21,7 +21,6 @@ from cycles._core.pool_log import (
 )
 from cycles._core.pool_totals import ChunkTotals
 from cycles._core.records import RecordError
-from cycles._core.settlement import actual_of
 from cycles._core.subjects import Action, Subject
 
 MAX_HELD = 100
@@ -170,7 +169,7 @@ class PoolMachine(RuleBasedStateMachine):
                 assert record is None
             else:
                 assert record is not None
-                assert actual_of(record).amount == chunk.spent
+                assert record.actual.amount == chunk.spent
 
     def _seal_if_idle(self, chunk: Chunk) -> None:
         if chunk.state == "draining" and not chunk.guards:

@@ -8,7 +8,7 @@ from attrs import evolve
 from cycles._core.amounts import Amount, tokens
 from cycles._core.outcome import Ambiguous, Outcome, RejectedResponse, Success, Unreachable
 from cycles._core.records import Record, decode, encode
-from cycles._core.settlement import Rejected, Settled, Unresolved, actual_of
+from cycles._core.settlement import Rejected, Settled, Unresolved
 from cycles._core.settlement_rules import (
     MAY_BE_CHARGED,
     Lookup,
@@ -175,7 +175,7 @@ def test_the_event_of_a_record_is_the_same_whether_its_excess_was_rejected_befor
     event = resent(reduced, refusal(*response))
     assert (event.mode, event.excess) == ("event", None)
     assert event.body == resent(above, refusal(*response)).body
-    assert actual_of(event) == ACTUAL
+    assert event.actual == ACTUAL
 
 
 # Bodies with optional parts
@@ -250,7 +250,7 @@ def test_an_estimate_that_another_process_charged_leaves_the_excess_only() -> No
     assert isinstance(result, Rejected)
     assert result.reason == "BUDGET_EXCEEDED"
     assert result.kept is not None
-    assert (result.kept.reservation_id, actual_of(result.kept)) == ("r1:excess", tokens(2))
+    assert (result.kept.reservation_id, result.kept.actual) == ("r1:excess", tokens(2))
     assert result.charged is not None
     assert result.charged.charged == tokens(5)
 
@@ -284,7 +284,7 @@ def test_a_lookup_that_confirms_the_estimate_keeps_the_excess() -> None:
     result = after_lookup(step.record, refusal(409, "IDEMPOTENCY_MISMATCH"), found)
     assert isinstance(result, Rejected)
     assert result.kept is not None
-    assert actual_of(result.kept) == tokens(2)
+    assert result.kept.actual == tokens(2)
 
 
 def test_an_earlier_state_of_spend_is_settled_if_more_was_committed_under_its_key() -> None:

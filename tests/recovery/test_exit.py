@@ -13,7 +13,6 @@ from attrs import evolve
 
 import cycles
 from cycles._core.records import Record, decode, encode, file_name
-from cycles._core.settlement import actual_of
 from cycles._drivers.write_ahead import Entry
 from cycles._flows.commit import ahead_record
 from cycles._journal.spend_log import LARGE, SMALL, Slot, latest_records, left_entries
@@ -307,7 +306,7 @@ def test_large_records_and_those_that_grow_are_written_ahead(world: Setup, tmp_p
         for path in journal_files(world.root):
             shutil.copy(path, tmp_path)  # the originals are locked
         with left_entries(f"{tmp_path}/") as left:
-            amounts = [actual_of(decode(each)).amount for each in left]
+            amounts = [decode(each).actual.amount for each in left]
         assert sorted(amounts) == [6, 7]
         large.commit()
         grows.commit()
@@ -345,7 +344,7 @@ def test_a_system_without_file_locks_is_reported_once(world: Setup, monkeypatch:
 def test_of_two_entries_of_a_reservation_the_larger_amount_counts() -> None:
     bodies = [{"idempotency_key": "k", "actual": {"unit": "TOKENS", "amount": amount}} for amount in (3, 8, 5)]
     left = [encode(Record(reservation_id="r1", base_url="", commit_body=body)) for body in bodies]
-    assert [actual_of(record) for record in latest_records([*left, b"no record"])] == [cycles.tokens(8)]
+    assert [record.actual for record in latest_records([*left, b"no record"])] == [cycles.tokens(8)]
 
 
 def test_a_guard_that_was_just_dropped_is_named_too(

@@ -58,7 +58,7 @@ FAULTS: Final = (
         "cycles/_core/settlement_rules.py",
         "    if not isinstance(outcome, RejectedResponse):\n        return Unresolved(outcome)",
         "    if not isinstance(outcome, RejectedResponse):\n"
-        '        return Settled(Settlement(status="committed", actual=actual_of(record)))',
+        '        return Settled(Settlement(status="committed", actual=record.actual))',
     ),
     Fault(
         "a failing server counts as a rejection",
@@ -77,7 +77,7 @@ FAULTS: Final = (
         "an amount of a lost reservation is dropped",
         "cycles/_core/settlement_rules.py",
         "        return _lost_reservation(record, response, now_ms)",
-        '        return Settled(Settlement(status="committed", actual=actual_of(record)))',
+        '        return Settled(Settlement(status="committed", actual=record.actual))',
     ),
     Fault(
         "spend replaces the sum",
@@ -100,7 +100,7 @@ FAULTS: Final = (
     Fault(
         "a shadow guard is charged",
         "cycles/_flows/commit.py",
-        "    if guard.sends_nothing:\n        return settle_shadow(io, guard, actual_of(record))\n",
+        "    if guard.sends_nothing:\n        return settle_shadow(io, guard, record.actual)\n",
         "",
     ),
     Fault(

@@ -236,6 +236,7 @@ def _patches(hub: Hub) -> list[tuple[Any, str, Any]]:
         (threading, "_time", lambda: hub.now_s),
         (queue, "time", lambda: hub.now_s),
         (time, "monotonic", lambda: hub.now_s),
+        (time, "clock_gettime", lambda clock: hub.now_s),
         (time, "perf_counter", lambda: hub.now_s),
         (time, "time", hub.wall_s),
         (time, "time_ns", lambda: int(hub.wall_s() * 1000) * 1_000_000),

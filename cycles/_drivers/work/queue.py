@@ -39,10 +39,12 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from attrs import evolve
+
 from cycles._config import Config
 from cycles._core.records import Record, file_name
 from cycles._core.retry_schedule import Item, RetrySchedule
-from cycles._core.settlement import FlushReport, PendingSettlement, actual_of
+from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._drivers.claims import ClaimTimer
 from cycles._drivers.ends import GuardEnds
 from cycles._drivers.reporting import Reporter, logger
@@ -166,6 +168,8 @@ class WorkQueue:
         if not isinstance(work, Settle):
             return self._schedule.add(key_of(work), work, due, lane=lane)
         record = self._records.latest(work.record)
+        if not work.is_saved and work.detail is None:  # its caller was interrupted
+            record = record.interrupted()
         wait_s = record.wait_ms(self._io.clock.wall_ms()) / 1000
         work = Settle(record, work.guard, work.detail, work.is_saved)
         floor = time.monotonic() + wait_s if wait_s > 0 else 0.0
@@ -285,7 +289,7 @@ class WorkQueue:
         now_ms = self._io.clock.wall_ms()
         shown = [
             PendingSettlement(
-                each.reservation_id, each.mode, actual_of(each), max(0, now_ms - each.recorded_at_ms), outcome
+                each.reservation_id, each.mode, each.actual, max(0, now_ms - each.recorded_at_ms), outcome
             )
             for each, outcome in records
         ]
@@ -324,6 +328,8 @@ class WorkQueue:
         except Exception as error:  # a bug: it must not reach other work, nor the caller of flush
             step = self._after_bug(item, error)
         except BaseException:  # an interrupt in the thread that flushes, or the end of an event loop: it stays pending
+            if isinstance(item.value, Settle):
+                item.value = evolve(item.value, record=item.value.record.interrupted())
             with self._lock:
                 self._schedule.interrupted(item, time.monotonic())
             self._wake()

@@ -44,7 +44,6 @@ from cycles._config import JournalOutage
 from cycles._core.pool_log import guards_of, late_record, sum_of
 from cycles._core.put import PutResult
 from cycles._core.records import Record, RecordError, decode, encode, file_name
-from cycles._core.settlement import actual_of
 from cycles._core.settlement_rules import MAY_BE_CHARGED
 from cycles._errors import StoreError
 from cycles._journal.journal import Entry, Journal, JournalIssue
@@ -456,7 +455,7 @@ class StoreJournal:
                     if rest is not None:
                         self.put(rest)
                         late.append(Entry(file_name(rest.reservation_id)))
-                elif theirs is None or actual_of(theirs).amount != actual_of(record).amount:
+                elif theirs is None or theirs.actual.amount != record.actual.amount:
                     # What the other client settles, and what of it is charged, cannot be known.
                     self._local.reject(record, MAY_BE_CHARGED)
                 self._local.delete(record)
@@ -706,7 +705,7 @@ def _is_same(stored: Stored, raw: bytes) -> bool:
 
 def _whole(record: Record) -> tuple[str, int]:
     excess = (record.excess or {}).get("amount")
-    actual = actual_of(record)
+    actual = record.actual
     return actual.unit, actual.amount + (excess if type(excess) is int else 0)
 
 

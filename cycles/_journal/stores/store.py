@@ -16,7 +16,6 @@ from attrs import evolve, frozen
 
 from cycles._config import Durability
 from cycles._core.records import RecordError, decode, encode
-from cycles._core.settlement import actual_of
 from cycles._errors import StoreError as StoreError
 from cycles._journal.record_files import SETTLED_KEPT_MS
 
@@ -149,7 +148,7 @@ def settled_by_hand(key: str, rejected: bytes, since_ms: int) -> Put:
     """Return the put of a rejected record that an operator has settled at a time, in milliseconds from now."""
     try:
         record = decode(rejected)
-        raw = encode(evolve(record, settled=actual_of(record).amount))
+        raw = encode(evolve(record, settled=record.actual.amount))
     except RecordError:
         raw = rejected
     return Put(key, raw, None, max(0, SETTLED_KEPT_MS + since_ms))
