@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from cycles._core.action_kinds import WINDOWS
@@ -12,8 +13,8 @@ from cycles._core.amounts import Unit
 from cycles._core.schema import Checkers
 from cycles._core.subjects import LEVELS
 from cycles.embedded.errors import ApiError
-from cycles.embedded.overage import POLICIES
 from cycles.embedded.records import Body
+from cycles_admin_client.protocol import OPERATIONS as OPERATIONS_BY_ID, SCHEMAS
 
 PERMISSIONS: Final = (
     "reservations:create", "reservations:commit", "reservations:release", "reservations:extend", "reservations:list",
@@ -27,103 +28,22 @@ DEFAULT_PAGE: Final = 50
 
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 _STRING: Final = {"type": "string"}
-_NAME: Final = {"type": "string", "minLength": 1, "maxLength": 256}
-_REASON: Final = {"type": "string", "maxLength": 512}
-_TTL: Final = {"type": "integer", "minimum": 1_000, "maximum": 86_400_000}
-_METADATA: Final = {"type": "object", "additionalProperties": _STRING, "maxProperties": 32}
-_STRINGS: Final = {"type": "array", "items": _STRING}
-_AMOUNT: Final = {"$ref": "Amount"}
-_UNIT: Final = {"enum": [unit.value for unit in Unit]}
-_POLICY: Final = {"enum": list(POLICIES)}
-_TIME: Final = {"type": "string", "format": "date-time"}
-_TENANT: Final[dict[str, Any]] = {
-    "default_commit_overage_policy": _POLICY,
-    "default_reservation_ttl_ms": _TTL,
-    "max_reservation_ttl_ms": _TTL,
-    "max_reservation_extensions": {"type": "integer", "minimum": 0},
-    "reservation_expiry_policy": {"enum": ["AUTO_RELEASE", "MANUAL_CLEANUP", "GRACE_ONLY"]},
-    "metadata": _METADATA,
-}
+_MOST_METADATA: Final = 32  # entries; the document has no limit, the reference server has
 
 
-def _closed(required: Sequence[str] = (), **members: Any) -> dict[str, Any]:
-    return {"type": "object", "required": list(required), "additionalProperties": False, "properties": members}
+@cache
+def _checkers() -> Checkers:
+    """Return the checkers of request bodies, made when the first one arrives."""
+    return Checkers({name: _limited(schema) for name, schema in SCHEMAS.items()}, responses=False)
 
 
-_KEY: Final[dict[str, Any]] = {"name": _NAME, "description": _STRING, "permissions": _STRINGS, "scope_filter": _STRINGS}
-_SHAPES: Final[dict[str, Any]] = {
-    "Amount": _closed(["unit", "amount"], unit=_UNIT, amount={"type": "integer", "minimum": 0, "format": "int64"}),
-    "createTenant": _closed(
-        ["tenant_id", "name"],
-        tenant_id={"type": "string", "pattern": "^[a-z0-9-]+$", "minLength": 3, "maxLength": 64},
-        name=_NAME,
-        parent_tenant_id=_STRING,
-        **_TENANT,
-    ),
-    "updateTenant": _closed(name=_NAME, status={"enum": ["ACTIVE", "SUSPENDED", "CLOSED"]}, **_TENANT),
-    "createBudget": _closed(
-        ["scope", "unit", "allocated"],
-        tenant_id=_STRING,
-        scope={"type": "string", "minLength": 1},
-        unit=_UNIT,
-        allocated=_AMOUNT,
-        overdraft_limit=_AMOUNT,
-        commit_overage_policy=_POLICY,
-        rollover_policy={"enum": ["NONE", "CARRY_FORWARD", "CAP_AT_ALLOCATED"]},
-        period_start=_TIME,
-        period_end=_TIME,
-        metadata=_METADATA,
-    ),
-    "updateBudget": _closed(overdraft_limit=_AMOUNT, commit_overage_policy=_POLICY, metadata=_METADATA),
-    "fundBudget": _closed(
-        ["operation", "amount"],
-        operation={"enum": list(OPERATIONS)},
-        amount=_AMOUNT,
-        spent=_AMOUNT,
-        reason=_REASON,
-        idempotency_key={"type": "string", "minLength": 1, "maxLength": 256},
-        metadata=_METADATA,
-    ),
-    "freezeBudget": _closed(reason=_REASON),
-    "unfreezeBudget": _closed(reason=_REASON),
-    "bulkActionBudgets": _closed(
-        ["filter", "action", "idempotency_key"],
-        filter=_closed(
-            ["tenant_id"],
-            tenant_id={"type": "string", "minLength": 1},
-            scope_prefix=_STRING,
-            unit=_UNIT,
-            status={"enum": ["ACTIVE", "FROZEN", "CLOSED"]},
-            over_limit={"type": "boolean"},
-            has_debt={"type": "boolean"},
-            utilization_min={"type": "number"},
-            utilization_max={"type": "number"},
-            search={"type": "string", "maxLength": 128},
-        ),
-        action={"enum": list(OPERATIONS)},
-        amount=_AMOUNT,
-        spent=_AMOUNT,
-        reason=_REASON,
-        expected_count={"type": "integer", "minimum": 0},
-        idempotency_key={"type": "string", "minLength": 1, "maxLength": 128},
-    ),
-    "createApiKey": _closed(
-        ["tenant_id", "name"],
-        tenant_id={"type": "string", "minLength": 1},
-        expires_at=_TIME,
-        metadata=_METADATA,
-        **_KEY,
-    ),
-    "updateApiKey": _closed(metadata=_METADATA, **_KEY),
-    "resetActionQuotaCounter": _closed(
-        ["scope", "window"],
-        window={"enum": list(WINDOWS)},
-        reason=_REASON,
-        **dict.fromkeys(("tenant_id", "scope", "action_kind", "risk_class", "window_key", "run_id"), _STRING),
-    ),
-    "validateApiKey": _closed(["key_secret"], key_secret={"type": "string", "minLength": 1}),
-}
-_CHECKERS: Final = Checkers(_SHAPES, responses=False)
+def _limited(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    members = schema.get("properties", {})
+    if "metadata" not in members:
+        return schema
+    return {**schema, "properties": {**members, "metadata": {**members["metadata"], "maxProperties": _MOST_METADATA}}}
+
+
 # A body may be absent: freeze and unfreeze have a reason only.
 _OPTIONAL: Final = ("freezeBudget", "unfreezeBudget")
 
@@ -142,7 +62,9 @@ def body_of(operation: str, content: bytes) -> Body:
         raise ApiError("INVALID_REQUEST", "the body is not JSON; send a JSON object") from None
     if isinstance(value, dict):
         value = {name: member for name, member in value.items() if member is not None}
-    problem = _CHECKERS[operation](value, "")
+    problem = _checkers()[OPERATIONS_BY_ID[operation]["request"]](value, "")
+    if problem is None and operation == "resetActionQuotaCounter" and value["window"] not in WINDOWS:
+        problem = f"window: must be one of {', '.join(WINDOWS)}, got {value['window']!r:.60}"
     if problem is not None:
         raise ApiError("INVALID_REQUEST", problem.removeprefix(": "))
     unknown = [name for name in value.get("permissions", ()) if name not in PERMISSIONS]
@@ -185,7 +107,7 @@ def place_of(query: Mapping[str, str]) -> tuple[str, str]:
     for name in ("scope", "unit"):
         if not query.get(name):
             raise ApiError("INVALID_REQUEST", f"the query parameter {name} is missing; send it")
-    return query["scope"].lower(), choice(query, "unit", _UNIT["enum"]) or ""
+    return query["scope"].lower(), choice(query, "unit", [unit.value for unit in Unit]) or ""
 
 
 def choice(query: Mapping[str, str], name: str, values: Sequence[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Decode request bodies strictly, check every field, and return them in one canonical form.
+"""Decode request bodies strictly, check every field by its schema, and return them in one canonical form.
 
 The form has the fixed fields in the protocol's order, without nulls and with defaults, so that equal requests are equal
 values (idempotency). A message names the path of each wrong field. The reference server also accepts numbers as strings
@@ -15,11 +15,11 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 from attrs import frozen
 
-from cycles._core.amounts import INT64_MAX, Unit
+from cycles._core.amounts import INT64_MAX
 from cycles._core.subjects import LEVELS
 from cycles.embedded.errors import ApiError
-from cycles.embedded.overage import POLICIES
 from cycles.embedded.records import Body
+from cycles_client.protocol import OPERATIONS, SCHEMAS
 
 INT32_MAX: Final = 2**31 - 1
 # Far more than useful, and far less than the JSON parser and encoder can process.
@@ -153,14 +153,14 @@ def _strings(most: int, each: Check) -> Check:
     return check
 
 
-def _dimensions(value: Any, path: str, problems: Problems) -> Any:
-    if not isinstance(value, dict) or len(value) > 16:
-        problems.append(f"{path}: must be an object of at most 16 entries")
-        return value
-    return {name: _DIMENSION(item, f"{path}.{name}", problems) for name, item in value.items()}
+def _entries(most: int, each: Check) -> Check:
+    def check(value: Any, path: str, problems: Problems) -> Any:
+        if not isinstance(value, dict) or len(value) > most:
+            problems.append(f"{path}: must be an object of at most {most} entries")
+            return value
+        return {name: each(item, f"{path}.{name}", problems) for name, item in value.items()}
 
-
-_DIMENSION: Final = _text(256)
+    return check
 
 
 @frozen
@@ -172,7 +172,7 @@ class _Field:
     null_stays: bool = False
 
 
-def _object(**fields: _Field) -> Check:
+def _object(fields: Mapping[str, _Field]) -> Check:
     def check(value: Any, path: str, problems: Problems) -> Any:
         if not isinstance(value, dict):
             problems.append(f"{path or 'body'}: must be an object")
@@ -193,90 +193,62 @@ def _object(**fields: _Field) -> Check:
     return check
 
 
-# --- the protocol's shapes ------------------------------------------------------------------------------------------
+# --- the protocol's shapes, and where the reference server differs from them -----------------------------------------
 
-_AMOUNT: Final = _object(
-    unit=_Field(_one_of([unit.value for unit in Unit]), required=True), amount=_Field(_integer(0), required=True)
-)
-_SUBJECT: Final = _object(
-    **{level: _Field(_text(128, pattern=_LEVEL_VALUE)) for level in LEVELS}, dimensions=_Field(_dimensions)
-)
-_ACTION_FIELDS: Final = {
-    "kind": _Field(_text(64, blank=False), required=True),
-    "name": _Field(_text(256, blank=False), required=True),
-    "tags": _Field(_strings(10, _text(64))),
+_REQUESTS: Final = {
+    "reserve": "createReservation",
+    "decide": "decide",
+    "commit": "commitReservation",
+    "release": "releaseReservation",
+    "extend": "extendReservation",
+    "event": "createEvent",
 }
-_ACTION: Final = _object(**_ACTION_FIELDS)
-_METRICS: Final = _object(
-    tokens_input=_Field(_integer(0, INT32_MAX)),
-    tokens_output=_Field(_integer(0, INT32_MAX)),
-    latency_ms=_Field(_integer(0, INT32_MAX)),
-    model_version=_Field(_text(128)),
-    custom=_Field(_free),
-)
-_DAY_MS: Final = 86_400_000
-_KEY: Final = _Field(_text(256, 1), required=True)
-_WHO: Final = {"idempotency_key": _KEY, "subject": _Field(_SUBJECT, required=True), "action": _Field(_ACTION, True)}
-_METADATA: Final = _Field(_free)
-_POLICY: Final = _Field(_one_of(POLICIES))
-
-_RESERVE: Final = {
-    **_WHO,
-    "estimate": _Field(_AMOUNT, required=True),
-    "ttl_ms": _Field(_integer(1_000, _DAY_MS)),
-    "grace_period_ms": _Field(_integer(0, 60_000), default=5_000, null_stays=True),
-    "overage_policy": _POLICY,
-    "dry_run": _Field(_flag, default=False, null_stays=True),
-    "metadata": _METADATA,
+_NEXT: Final = frozenset({"policy_keys", "observe_mode"})
+"""Members of protocol 0.1.26."""
+_STRICTER: Final[Mapping[str, Check]] = {
+    **dict.fromkeys(LEVELS, _text(128, pattern=_LEVEL_VALUE)),
+    "kind": _text(64, blank=False),
+    "name": _text(256, blank=False),
 }
-_DECIDE: Final = {**_WHO, "estimate": _Field(_AMOUNT, required=True), "metadata": _METADATA}
-_EVENT: Final = {
-    **_WHO,
-    "actual": _Field(_AMOUNT, required=True),
-    "overage_policy": _POLICY,
-    "metrics": _Field(_METRICS),
-    "client_time_ms": _Field(_integer(0)),
-    "metadata": _METADATA,
-}
-
-SHAPES: Final[Mapping[str, Check]] = {
-    "reserve": _object(**_RESERVE),
-    "decide": _object(**_DECIDE),
-    "commit": _object(
-        idempotency_key=_KEY, actual=_Field(_AMOUNT, required=True), metrics=_Field(_METRICS), metadata=_METADATA
-    ),
-    "release": _object(idempotency_key=_KEY, reason=_Field(_text(256))),
-    "extend": _object(
-        idempotency_key=_KEY, extend_by_ms=_Field(_integer(1, _DAY_MS), required=True), metadata=_METADATA
-    ),
-    "event": _object(**_EVENT),
-}
+_DEFAULTS: Final = {"grace_period_ms": 5_000, "dry_run": False}
+"""A null of these two is another payload than their absence."""
 
 
-_CUSTOM_KEY: Final = _text(256)
+def _check_of(schema: Mapping[str, Any], without: frozenset[str]) -> Check:
+    """Return the check of a schema. An integer has 64 bits only if the schema says so."""
+    if "$ref" in schema:
+        return _check_of(SCHEMAS[schema["$ref"]], without)
+    if "enum" in schema:
+        return _one_of(schema["enum"])
+    kind, values = schema.get("type"), schema.get("additionalProperties")
+    if kind == "string":
+        return _text(schema.get("maxLength", INT32_MAX), schema.get("minLength", 0))
+    if kind == "integer":
+        most = INT64_MAX if schema.get("format") == "int64" else INT32_MAX
+        return _integer(schema.get("minimum", -most), schema.get("maximum", most))
+    if kind == "boolean":
+        return _flag
+    if kind == "array":
+        return _strings(schema.get("maxItems", INT32_MAX), _check_of(schema["items"], without))
+    if "properties" in schema:
+        return _object({name: _field(schema, name, without) for name in schema["properties"] if name not in without})
+    if isinstance(values, Mapping):
+        return _entries(schema.get("maxProperties", INT32_MAX), _check_of(values, without))
+    return _free
 
 
-def _custom(value: Any, path: str, problems: Problems) -> Any:
-    if not isinstance(value, dict) or len(value) > 8:
-        problems.append(f"{path}: must be an object of at most 8 entries")
-        return value
-    return {name: _CUSTOM_KEY(item, f"{path}.{name}", problems) for name, item in value.items()}
+def _field(schema: Mapping[str, Any], name: str, without: frozenset[str]) -> _Field:
+    check = _STRICTER.get(name) or _check_of(schema["properties"][name], without)
+    default = _DEFAULTS.get(name, _ABSENT)
+    return _Field(check, name in schema.get("required", ()), default, null_stays=name in _DEFAULTS)
 
 
-_POLICY_KEYS: Final = _object(
-    host=_Field(_text(253)),
-    recipient_domain=_Field(_text(253)),
-    resource_type=_Field(_text(128)),
-    path_prefix=_Field(_text(512)),
-    custom=_Field(_custom),
-)
-_NEXT_WHO: Final = {**_WHO, "action": _Field(_object(**_ACTION_FIELDS, policy_keys=_Field(_POLICY_KEYS)), True)}
-NEXT_SHAPES: Final[Mapping[str, Check]] = {
-    **SHAPES,
-    "reserve": _object(**{**_RESERVE, **_NEXT_WHO}, observe_mode=_Field(_one_of(("DISABLED", "OBSERVE", "ENFORCE")))),
-    "decide": _object(**{**_DECIDE, **_NEXT_WHO}),
-    "event": _object(**{**_EVENT, **_NEXT_WHO}),
-}
+def _shapes(without: frozenset[str]) -> dict[str, Check]:
+    return {name: _check_of({"$ref": OPERATIONS[each]["request"]}, without) for name, each in _REQUESTS.items()}
+
+
+SHAPES: Final[Mapping[str, Check]] = _shapes(_NEXT)
+NEXT_SHAPES: Final[Mapping[str, Check]] = _shapes(frozenset())
 """The shapes of protocol 0.1.26."""
 
 
