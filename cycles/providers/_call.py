@@ -256,12 +256,19 @@ class Call:
             )
         return changed
 
-    def wants_usage_event(self) -> bool:
-        """Return whether the stream's usage event must be requested, and hidden from the user."""
+    def with_usage_event(self) -> dict[str, Any]:
+        """Return the change of the body that requests the usage event of its stream, and hide the event from the user.
+
+        Empty if the stream has none, or if the user decides about it.
+        """
         if self.endpoint is None or self.endpoint.name not in ("chat.completions", "completions"):
-            return False
-        options = self.request.body.get("stream_options")
-        return self.request.stream and not (isinstance(options, Mapping) and "include_usage" in options)
+            return {}
+        given = self.request.body.get("stream_options")
+        options = given if isinstance(given, Mapping) else {}
+        if not self.request.stream or "include_usage" in options:
+            return {}
+        self.hide_usage = True
+        return {"stream_options": {**options, "include_usage": True}}
 
     @property
     def usage_event(self) -> bool:

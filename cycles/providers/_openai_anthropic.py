@@ -225,11 +225,7 @@ def _merged(options: Any) -> dict[str, Any]:
 
 def _limited(options: Any, call: Call, cap: int | None) -> Any:
     """Return a copy of the options with the output limit, and with the usage event of a stream."""
-    changes: dict[str, Any] = dict(call.limits(cap))
-    if call.wants_usage_event():
-        given = call.request.body.get("stream_options")
-        changes["stream_options"] = {**(given if isinstance(given, Mapping) else {}), "include_usage": True}
-        call.hide_usage = True
+    changes: dict[str, Any] = {**call.limits(cap), **call.with_usage_event()}
     if not changes:
         return options
     extra = options.extra_json if isinstance(options.extra_json, Mapping) else {}

@@ -305,9 +305,7 @@ def _limited(call: Call, body: Mapping[str, Any], cap: int | None, route: Route)
     if route.old_limit and "max_completion_tokens" in changes and "max_completion_tokens" not in body:
         changes["max_tokens"] = changes.pop("max_completion_tokens")
     changed = with_limits(body, changes) if changes else None
-    if route.name != "mistral" and call.wants_usage_event():  # Mistral always reports it, and rejects the option
-        given = body.get("stream_options")
-        options = {**(given if isinstance(given, Mapping) else {}), "include_usage": True}
-        changed = {**(body if changed is None else changed), "stream_options": options}
-        call.hide_usage = True
-    return changed
+    asked = (
+        {} if route.name == "mistral" else call.with_usage_event()
+    )  # Mistral always reports it, and rejects the option
+    return {**(body if changed is None else changed), **asked} if asked else changed
