@@ -69,7 +69,7 @@ mutate: $(STAMP)  ## plant random faults, and print which the tests find (MODULE
 	@$(PY) -m tests.mutation.run $(MODULES) --sample $(or $(SAMPLE),200) --first $(or $(FIRST),0) \
 	  $(if $(CHANGED),--changed $(CHANGED)) $(if $(MINUTES),--minutes $(MINUTES))
 
-test-stores: $(STAMP)  ## run the tests of journal stores on a private redis-server and a private PostgreSQL
+test-stores: $(STAMP)  ## run the tests of journal stores on a private redis-server, PostgreSQL and PgBouncer
 	@$(PY) $(PIP) -e '.[redis,postgres]' 'psycopg[binary]>=3.1,<4'
 	$(PY) -m tests.stores.servers
 

@@ -1,4 +1,4 @@
-"""Start a private redis-server and a private PostgreSQL on loopback, run the tests of the stores, stop both.
+"""Start a private redis-server, PostgreSQL and PgBouncer on loopback, run the tests of the stores, stop them.
 
 `python -m tests.stores.servers` does all of it; `make test-stores` calls it. Debian packages that are missing are
 installed, with three tries. It fails if they cannot be installed: a store that was not tested is no pass.
@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from tests.support.waiting import until
 
@@ -27,8 +28,9 @@ TRIES: Final = 3
 START_S: Final = 120.0
 REDIS: Final = "TEST_STORES_REDIS"
 POSTGRES: Final = "TEST_STORES_POSTGRES"
+PGBOUNCER: Final = "TEST_STORES_PGBOUNCER"
 PASSWORD: Final = "secret-of-the-store"
-_PACKAGES: Final = {"redis-server": "redis-server", "initdb": "postgresql"}
+_PACKAGES: Final = {"redis-server": "redis-server", "initdb": "postgresql", "pgbouncer": "pgbouncer"}
 
 
 def program(name: str) -> str | None:
@@ -36,7 +38,8 @@ def program(name: str) -> str | None:
     for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
         if (folder / name).exists():
             return str(folder / name)
-    return shutil.which(name)
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # where Debian puts pgbouncer
+    return shutil.which(name, path=path)
 
 
 def install() -> None:
@@ -150,12 +153,46 @@ def postgres() -> Iterator[str]:
             process.wait()
 
 
+@contextlib.contextmanager
+def pgbouncer(postgres_url: str) -> Iterator[str]:
+    """Run a private PgBouncer in transaction mode, with two connections to the database, and yield its URL."""
+    parts = urlsplit(postgres_url)
+    server = program("pgbouncer")
+    assert server is not None
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), free_port()
+        folder.chmod(0o777)
+        users, settings = folder / "users.txt", folder / "pgbouncer.ini"
+        users.write_text(f'"{parts.username}" "{PASSWORD}"\n')
+        settings.write_text(
+            f"""[databases]
+* = host=127.0.0.1 port={parts.port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = scram-sha-256
+auth_file = {users}
+pool_mode = transaction
+default_pool_size = 2
+max_prepared_statements = 0
+"""
+        )
+        process = subprocess.Popen([*_as_user(), server, "-q", str(settings)], cwd=folder, stderr=subprocess.DEVNULL)
+        try:
+            _wait_for(port, process, "pgbouncer")
+            yield parts._replace(netloc=f"{parts.username}:{PASSWORD}@127.0.0.1:{port}").geturl()
+        finally:
+            process.kill()
+            process.wait()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run pytest on the tests of the stores with both servers. Return its exit status."""
+    """Run pytest on the tests of the stores with all servers. Return its exit status."""
     install()
     given = list(sys.argv[1:] if arguments is None else arguments) or ["-q", "tests/stores"]
-    with redis() as redis_url, postgres() as postgres_url:
-        environment = {**os.environ, REDIS: redis_url, POSTGRES: postgres_url}
+    with redis() as redis_url, postgres() as postgres_url, pgbouncer(postgres_url) as pgbouncer_url:
+        environment = {**os.environ, REDIS: redis_url, POSTGRES: postgres_url, PGBOUNCER: pgbouncer_url}
         return subprocess.run([sys.executable, "-m", "pytest", "-p", "no:xdist", *given], env=environment).returncode
 
 

@@ -17,7 +17,7 @@ from cycles._journal.stores.check import check_store
 from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.store import JournalStore, Put, Stored
-from tests.stores.servers import POSTGRES, REDIS
+from tests.stores.servers import PGBOUNCER, POSTGRES, REDIS
 
 
 def made(url: str, durability: Any = "process") -> Callable[[], JournalStore]:
@@ -42,7 +42,7 @@ def test_the_file_store_passes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("durability", ["process", "disk"])
-@pytest.mark.parametrize("variable", [REDIS, POSTGRES])
+@pytest.mark.parametrize("variable", [REDIS, POSTGRES, PGBOUNCER])
 def test_the_stores_of_a_fleet_pass(variable: str, durability: str) -> None:
     url = os.environ.get(variable)
     if not url:

@@ -40,7 +40,8 @@ _PARTS: Final = ("records", "state", "due", "live", "rejected", "quarantined")
 _OLD_PARTS: Final = ("records", "due", "fence", "claims", "quarantine", "rejected")
 _WAITAOF: Final = (7, 2)
 _MOVED: Final = 500  # records of an earlier version that are moved together
-_DEMOTED: Final = ("READONLY", "MASTERDOWN")  # in the response of a node that is not the primary any more
+# What a node that is not the primary any more responds: the class of the package, or the text of a script's error.
+_DEMOTED: Final = ("ReadOnlyError", "MasterDownError", "READONLY", "MASTERDOWN")
 _DIGESTS: Final = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in SCRIPTS.items()}  # noqa: S324 - as Redis names scripts
 
 
@@ -238,7 +239,7 @@ class RedisStore:
     def _failed(self, name: str, error: Exception) -> StoreError:
         if isinstance(error, self._module.exceptions.MovedError):  # the cluster has moved the slot of these keys
             self._refresh_nodes()
-        if any(word in str(error) for word in _DEMOTED):
+        if type(error).__name__ in _DEMOTED or any(word in str(error) for word in _DEMOTED):
             self._disconnect()
         text = f"the operation {name} of Redis failed: {type(error).__name__}: {error}; check the server"
         return StoreError(text)
