@@ -35,6 +35,9 @@ STORE_SCHEMES: Final = ("redis", "rediss", "valkey", "valkeys", "postgresql", "p
 _STORE_METHODS: Final = ("put", "get", "take", "renew", "delete", "list", "close")
 VARIABLES: Final = {"journal_store": "JOURNAL_URL"}  # the others are named like their setting
 
+REMOVED: Final = {"queue_timeout": "30 s", "background_commits": "1,024"}
+"""Settings of earlier versions. A variable of them is ignored."""
+
 MOST_CONNECTIONS: Final = 10_000  # a process rarely has more descriptors; more is a mistake
 MOST_RETRIES: Final = 10  # more would keep a caller waiting for a server that is down
 LONGEST_WAIT_S: Final = 86_400.0  # one day: more is a mistake in the unit, and larger values overflow timers
@@ -96,14 +99,12 @@ class Config:
             is called again after a 401. No repr, log record or error contains the key.
         tenant, workspace, app, workflow, agent, toolset: Defaults for the subject of every request.
         timeout: Seconds that one whole attempt may take, from the moment it holds a connection to the last byte.
-        queue_timeout: Seconds that a call waits for a connection, first come, first served.
         connect_timeout: Seconds that connecting may take, at most `timeout`.
         max_connections: Connections kept to the server, for sync code and for each event loop, at most 10,000.
         default_headers: Headers that are sent with every request. No variable sets them.
         max_retries: How often a write is sent again with the same key after an inconclusive response.
         retry_initial_delay: Seconds before the first retry of a pending settlement. Each retry doubles it, with jitter.
         retry_max_delay: Longest delay between two retries, in seconds.
-        background_commits: Most settlements queued by ``commit(wait=False)``; with more, `commit` waits for its own.
         journal: Whether unresolved settlements are saved on disk.
         journal_dir: Directory of the journal. None is the platform's user state directory.
         durability: ``"process"`` survives the death of the process, ``"disk"`` also the loss of power.
@@ -135,13 +136,11 @@ class Config:
     toolset: str | None = None
     timeout: float = 5.0
     connect_timeout: float = 2.0
-    queue_timeout: float = 30.0
     max_connections: int = 32
     default_headers: Mapping[str, str] | None = field(default=None, repr=False, hash=False)
     max_retries: int = 1
     retry_initial_delay: float = 0.5
     retry_max_delay: float = 60.0
-    background_commits: int = 1_024
     journal: bool = True
     journal_dir: Path | None = field(default=None, converter=_path)
     durability: Durability = "process"
@@ -189,7 +188,10 @@ class Config:
 
         Raises:
             ConfigurationError: There is no such setting, or its value is wrong. The message names it.
+            TypeError: It was a setting of an earlier version.
         """
+        for name in REMOVED.keys() & settings.keys():
+            raise TypeError(f"{name} is no setting any longer: it is always {REMOVED[name]}; remove the keyword")
         unknown = set(settings) - set(fields_dict(type(self)))
         if unknown:
             known = ", ".join(fields_dict(type(self)))
@@ -378,14 +380,11 @@ _CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
     "base_url": _url,
     "api_key": checked_key,
     **dict.fromkeys(("tenant", "workspace", "app", "workflow", "agent", "toolset"), _string),
-    **dict.fromkeys(
-        ("timeout", "connect_timeout", "queue_timeout", "retry_initial_delay", "retry_max_delay"), _positive_seconds
-    ),
+    **dict.fromkeys(("timeout", "connect_timeout", "retry_initial_delay", "retry_max_delay"), _positive_seconds),
     "flush_timeout": _seconds,
     "max_connections": _connections,
     "default_headers": _headers,
     "max_retries": _integer(0, MOST_RETRIES),
-    "background_commits": _count,
     "journal": _boolean,
     "journal_dir": _directory,
     "durability": _one_of(DURABILITIES),

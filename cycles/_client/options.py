@@ -54,13 +54,11 @@ class Settings(TypedDict, total=False):
     toolset: str | None
     timeout: float | None
     connect_timeout: float | None
-    queue_timeout: float | None
     max_connections: int | None
     default_headers: Mapping[str, str] | None
     max_retries: int | None
     retry_initial_delay: float | None
     retry_max_delay: float | None
-    background_commits: int | None
     journal: bool | None
     journal_dir: str | os.PathLike[str] | None
     durability: Durability | None

@@ -23,7 +23,7 @@ from cycles._drivers.reporting import Tracer
 from cycles._drivers.request_log import request_log
 from cycles._drivers.soft_limits import SoftLimits
 from cycles._errors import TransportError
-from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
+from cycles._http.exchange import QUEUE_TIMEOUT_S, Endpoint, ExchangeError, FailureKind
 from cycles._http.factory import Async, Blocking, asynchronous, blocking
 from cycles._http.first_use import loading
 from cycles._wire.wire import Prepared, Tables, Wire, runtime_tables
@@ -71,7 +71,6 @@ class Channel:
         self.base_url: str = base_url
         self.timeout_s: float = config.timeout
         self.max_retries: int = config.max_retries
-        self._queue_timeout_s = config.queue_timeout
         self.wire: Wire = Wire(api_key, partial(_loaded, tables), key_header, config.default_headers)
         self._variables = variables
         self._endpoint = Endpoint(self.base_url)
@@ -196,9 +195,7 @@ class Channel:
                 self.wire.prepare(call)
                 self._used = True
         timeout_s = self._timeout_of(call)
-        queue_timeout_s = (
-            min(timeout_s, self._queue_timeout_s) if call.operation == EXTEND_RESERVATION else self._queue_timeout_s
-        )
+        queue_timeout_s = min(timeout_s, QUEUE_TIMEOUT_S) if call.operation == EXTEND_RESERVATION else QUEUE_TIMEOUT_S
         return self.wire.prepare(call), timeout_s, queue_timeout_s
 
     def _logged(self, request: Prepared, started: float, outcome: Outcome) -> Outcome:

@@ -190,7 +190,7 @@ def timed_out(phase: str, *, request_sent: bool) -> ExchangeError:
 def no_free_connection(queue_timeout_s: float) -> ExchangeError:
     message = (
         f"no connection was free within {queue_timeout_s:g} s, so nothing was sent"
-        "; raise queue_timeout or max_connections, or start fewer calls at the same time"
+        "; raise max_connections, or start fewer calls at the same time"
     )
     return ExchangeError(FailureKind.QUEUE, message, request_sent=False)
 

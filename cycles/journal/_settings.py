@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cycles
-from cycles._config import VARIABLES
+from cycles._config import REMOVED, VARIABLES
 
 
 def profile_file() -> Path:
@@ -41,7 +41,7 @@ def profile(name: str) -> dict[str, Any]:
         raise cycles.ConfigurationError(
             f"there is no profile {name!r:.80} in {path} (it has: {known}); pass one of them, or add [{name:.80}]"
         )
-    return table
+    return {setting: value for setting, value in table.items() if setting not in REMOVED}
 
 
 def configuration(flags: Mapping[str, Any], profile_name: str | None) -> cycles.Config:

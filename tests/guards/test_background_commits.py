@@ -72,11 +72,9 @@ async def test_nothing_is_reported_as_pending(world: World, shop: Shop, events: 
     assert [type(event).__name__ for event in events] == ["Reserved", "Settled"]
 
 
-async def test_a_full_queue_makes_commit_wait_for_its_own_request(
-    shop: Shop, respond: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(work_queue, "QUEUED", 1)
+async def test_a_full_queue_makes_commit_wait_for_its_own_request(shop: Shop, respond: threading.Event) -> None:
     client = shop.client()
+    client._runtime().background.most_queued = 1
     queued = await commit_unsettled(World("sync", client), 1)
     await shop.arrivals.arrives("commit", 1)
     shop.faults.clear()
@@ -87,11 +85,9 @@ async def test_a_full_queue_makes_commit_wait_for_its_own_request(
     assert shop.money() == (3, 0)
 
 
-async def test_a_full_queue_makes_a_task_wait_for_its_own_request(
-    shop: Shop, respond: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(work_queue, "QUEUED", 1)
+async def test_a_full_queue_makes_a_task_wait_for_its_own_request(shop: Shop, respond: threading.Event) -> None:
     client = shop.client()
+    client._runtime().background.most_queued = 1
     queued = await commit_unsettled(World("async", client), 1)
     await shop.arrivals.arrives("commit", 1)
     shop.faults.clear()

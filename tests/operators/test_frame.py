@@ -27,7 +27,9 @@ def test_settings_come_from_options_then_the_profile_then_the_environment(
     monkeypatch.setenv("CYCLES_BASE_URL", "http://127.0.0.1:1")
     profiles = tmp_path / "xdg_config_home" / "cycles-sdk" / "config.toml"
     profiles.parent.mkdir(parents=True)
-    profiles.write_text(f'[work]\nbase_url = "{url}"\n[wrong]\nbase_url = "http://127.0.0.1:2"\nnonsense = 1\n')
+    profiles.write_text(
+        f'[work]\nbase_url = "{url}"\nqueue_timeout = 5\n[wrong]\nbase_url = "http://127.0.0.1:2"\nnonsense = 1\n'
+    )
     assert run("balances", "--profile", "work").status == 0
     with monkeypatch.context() as hurried:
         hurried.setenv("CYCLES_TIMEOUT", "0.2")  # no server responds there, and a read is repeated until then

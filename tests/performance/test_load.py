@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._drivers import channel
 from cycles._http.connection_pool import Held
 from tests.performance.conftest import ACTION, ACTUAL, ESTIMATE, answer
 from tests.support.stub import Stub, ok
@@ -20,7 +21,7 @@ from tests.support.stub import Stub, ok
 RESPONSE_S = 0.02
 CALLS = 60  # with one connection they take longer than TIMEOUT_S together
 TIMEOUT_S = 1.0
-BUSY: Any = {"queue_timeout": 0.05, "timeout": 60.0}
+BUSY: Any = {"timeout": 60.0}
 
 Make = Callable[..., cycles.Cycles]
 
@@ -97,15 +98,16 @@ def first_busy(slow: Stub, client: cycles.Cycles, pool: ThreadPoolExecutor) -> N
 
 
 @pytest.mark.parametrize("on_unavailable", ["raise", "allow"])
-def test_a_wait_longer_than_queue_timeout_is_an_error_that_says_so_and_sends_nothing(
+def test_a_wait_that_is_too_long_is_an_error_that_says_so_and_sends_nothing(
     make: Make, slow: Stub, hurry: threading.Event, on_unavailable: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = make(**BUSY)
+    monkeypatch.setattr(channel, "QUEUE_TIMEOUT_S", 0.05)
     monkeypatch.setattr("tests.performance.test_load.RESPONSE_S", 60.0)
     with ThreadPoolExecutor(1) as pool:
         first_busy(slow, client, pool)
         with pytest.raises(
-            cycles.TransportError, match=r"no connection was free within 0\.05 s.*queue_timeout"
+            cycles.TransportError, match=r"no connection was free within 0\.05 s.*max_connections"
         ) as raised:
             client.reserve(ESTIMATE, action=ACTION, on_unavailable=on_unavailable).acquire()
         hurry.set()
@@ -114,17 +116,18 @@ def test_a_wait_longer_than_queue_timeout_is_an_error_that_says_so_and_sends_not
     assert len(slow.requests) == 1  # neither sent nor repeated
 
 
-def test_a_tasks_wait_longer_than_queue_timeout_is_an_error_too(
+def test_a_tasks_wait_that_is_too_long_is_an_error_too(
     make: Make, slow: Stub, hurry: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = make(**BUSY)
+    monkeypatch.setattr(channel, "QUEUE_TIMEOUT_S", 0.05)
     monkeypatch.setattr("tests.performance.test_load.RESPONSE_S", 60.0)
 
     async def main() -> None:
         async with client:
             first = asyncio.ensure_future(client.aio.decide(ESTIMATE, action=ACTION))
             await asyncio.sleep(0)
-            with pytest.raises(cycles.TransportError, match="queue_timeout") as raised:
+            with pytest.raises(cycles.TransportError, match="max_connections") as raised:
                 await client.reserve(ESTIMATE, action=ACTION, on_unavailable="allow")
             assert not raised.value.request_sent
             hurry.set()
@@ -134,13 +137,16 @@ def test_a_tasks_wait_longer_than_queue_timeout_is_an_error_too(
     assert len(slow.requests) == 1
 
 
-def test_a_heartbeat_waits_for_no_connection_of_the_calls(make: Make, slow: Stub) -> None:
+def test_a_heartbeat_waits_for_no_connection_of_the_calls(
+    make: Make, slow: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = make(**BUSY)
+    monkeypatch.setattr(channel, "QUEUE_TIMEOUT_S", 0.05)
     guard = client.reserve(ESTIMATE, action=ACTION).acquire()
     connections: Any = client._runtime().channel._connections(heartbeat=False)
     held = Held(connections._pool)
     assert connections._pool.take(held)
-    with pytest.raises(cycles.TransportError, match="queue_timeout"):
+    with pytest.raises(cycles.TransportError, match="max_connections"):
         client.decide(ESTIMATE, action=ACTION)
     assert guard.extend() is not None
     connections._pool.put(held)

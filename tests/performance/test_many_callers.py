@@ -12,7 +12,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import cycles
+from cycles._drivers import channel
 from tests.performance.conftest import ACTION, ACTUAL, ESTIMATE
 from tests.performance.test_load import hurry as hurry, slow as slow
 from tests.support.stub import Stub
@@ -22,9 +25,16 @@ TASKS = int(os.environ.get("CYCLES_LOAD_TASKS", "300"))
 THREADS = int(os.environ.get("CYCLES_LOAD_THREADS", "60"))
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let calls wait for a connection as long as it takes on a busy machine."""
+    if not BARS:
+        monkeypatch.setattr(channel, "QUEUE_TIMEOUT_S", 600.0)
+
+
 def client_of(server: Stub, folder: Path, seen: list[Any]) -> cycles.Cycles:
     """A client of a server that is 20 ms away."""
-    limits: dict[str, Any] = {} if BARS else {"timeout": 120.0, "connect_timeout": 120.0, "queue_timeout": 600.0}
+    limits: dict[str, Any] = {} if BARS else {"timeout": 120.0, "connect_timeout": 120.0}
     client = cycles.Cycles(base_url=server.url, api_key="cyc_live_x", tenant="acme", journal_dir=folder, **limits)
     client.on_event(seen.append)
     return client

@@ -123,6 +123,31 @@ def test_a_setting_of_a_wrong_type_is_named(given: dict[str, Any], message: str)
     assert refused(cycles.ConfigurationError, lambda: cycles.Config(**settings)) == message
 
 
+@pytest.mark.parametrize(("removed", "fixed"), [("queue_timeout", "30 s"), ("background_commits", "1,024")])
+def test_a_setting_that_was_removed_is_a_type_error_and_its_variable_is_ignored(
+    removed: str, fixed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"base_url": "http://localhost", "api_key": "k", "tenant": "acme", "journal": False}
+    config = cycles.Config(**given)
+    makes: list[Callable[..., object]] = [
+        cycles.Cycles,
+        cycles.Config.from_env,
+        config.with_settings,
+        lambda **settings: cycles.Cycles(config, **settings),
+        lambda **settings: cycles.Cycles.embedded({"tenant:acme": cycles.usd(1)}, queue_timeout=5, **settings),
+    ]
+    for make in makes[:-1]:
+        message = refused(TypeError, lambda make=make: make(**{**given, removed: 5}))  # type: ignore[misc]
+        assert message == f"{removed} is no setting any longer: it is always {fixed}; remove the keyword"
+    with pytest.raises(TypeError, match="queue_timeout"):
+        makes[-1]()
+    with pytest.raises(TypeError, match=removed):
+        cycles.Config(**{**given, removed: 5})
+    monkeypatch.setenv(f"CYCLES_{removed.upper()}", "nonsense")
+    assert not hasattr(cycles.Config.from_env(), removed)
+    cycles.Cycles(**given).close()
+
+
 ARGUMENTS_OF_A_WRONG_TYPE: list[tuple[Callable[[cycles.Cycles], object], str]] = [
     (lambda client: client.flush(float("inf")), "timeout must be seconds, 0 to 86400, got inf"),
     (lambda client: client.flush("1"), "timeout must be seconds, 0 to 86400, got '1'"),  # type: ignore[arg-type]

@@ -96,7 +96,7 @@ class SimulatedRun:
         durability = "disk" if self._durable else "process"
         settings = {"tenant": tenant, "journal_dir": str(self._journal), "durability": durability}
         commits, flush_s = self.hub.random.choice((1, 1_024)), self.hub.random.choice((1.0, FLUSH_S))
-        return settings | {"background_commits": commits, "flush_timeout": flush_s}
+        return settings | {"most_queued": commits, "flush_timeout": flush_s}
 
     def _programs_ended(self) -> bool:
         return not self._restarts and all(program.finished or not program.process.alive for program in self._programs)

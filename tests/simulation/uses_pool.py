@@ -129,7 +129,7 @@ async def pool_async(program: Program, op: Op) -> None:
 
 def commits_unwaited(program: Program, op: Op) -> contextlib.AbstractContextManager[None]:
     """Check that a commit without waiting makes no request, unless the queue may be full."""
-    if program.settings["background_commits"] > 1:
+    if program.settings["most_queued"] > 1:
         return program.within(op, "commit", MOMENT_S)
     return program.settles(op, "commit")
 

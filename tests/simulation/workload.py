@@ -397,4 +397,7 @@ class TimedReservation:
 def client_of(server: SimServer, settings: dict[str, Any]) -> cycles.Cycles:
     """Return a client of the simulated server."""
     key = server.api_keys[settings["tenant"]]
-    return cycles.Cycles(base_url="http://sim.invalid", api_key=key, timeout=TIMEOUT_S, **settings)
+    of_client = {name: value for name, value in settings.items() if name != "most_queued"}
+    client = cycles.Cycles(base_url="http://sim.invalid", api_key=key, timeout=TIMEOUT_S, **of_client)
+    client._runtime().background.most_queued = settings["most_queued"]
+    return client

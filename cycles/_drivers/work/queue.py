@@ -97,6 +97,7 @@ class WorkQueue:
         # Re-entrant: a signal handler may commit while its thread is in here.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
+        self.most_queued: int = QUEUED
         self._untried: set[str] = set()  # keys of the settlements for which no caller waits
         self._wake_at: float | None = None
         self._workers = 0
@@ -137,7 +138,7 @@ class WorkQueue:
         may_decline = isinstance(work, Settle) and work.detail is None and work.is_saved
         with self._lock:
             if may_decline:
-                if self._is_closing or len(self._untried) >= QUEUED:
+                if self._is_closing or len(self._untried) >= self.most_queued:
                     return False
                 self._untried.add(key_of(work))
             item = self._add(work, now=now, lane=lane)
