@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class GuardBase(GuardProperties):
     """The process, the block and the end of a guard, which are the same for sync and async code."""
 
-    __slots__ = ("_runtime", "_span", "_token")
+    __slots__ = ("_place", "_runtime", "_span", "_token")  # `_place` is of guards of a pool
 
     def __init__(self, runtime: Runtime, state: GuardState | None = None) -> None:
         self._runtime = runtime
@@ -85,7 +85,7 @@ class GuardBase(GuardProperties):
         """
         self._check_process()
         total = super().spend(amount)
-        if not self._state.is_pooled:  # what live guards of a pool spend is not written ahead
+        if self._state.settler is None:  # what live guards of a pool spend is not written ahead
             self._runtime.write_ahead(self._state)
         return total
 

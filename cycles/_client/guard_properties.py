@@ -90,7 +90,7 @@ class GuardProperties:
         created = self._state.created
         if created is None or created.reservation_id is None:
             return None
-        return created.reserved or self._state.request.estimate
+        return created.reserved or self._state.estimate
 
     @property
     def balances(self) -> list[Balance]:
@@ -103,7 +103,7 @@ class GuardProperties:
     @property
     def estimate(self) -> Amount:
         """The estimate of the reservation."""
-        return self._state.request.estimate
+        return self._state.estimate
 
     @property
     def state(self) -> StateName:
@@ -247,7 +247,7 @@ class GuardProperties:
 
 
 def _amounts(state: GuardState) -> str:
-    settlement, held = state.settlement, state.request.estimate
+    settlement, held = state.settlement, state.estimate
     if settlement is not None and settlement.charged is not None:
         return f"{settlement.charged} charged"
     if settlement is not None:

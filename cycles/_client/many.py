@@ -36,9 +36,7 @@ class MakesMany:
         lease_policy: LeasePolicy | None = None,
         shadow: bool | None = None,
         on_unavailable: Unavailable | None = None,
-        settle_ms: int = 30_000,
         limit: Amount | None = None,
-        max_scopes: int = 8,
         timeout: float | None = None,
         extra_headers: Mapping[str, str] | None = None,
     ) -> Pool:
@@ -57,10 +55,8 @@ class MakesMany:
             lease_policy: For guards that do not set their own.
             shadow: As for `reserve`: one dry run for each chunk, nothing is held and nothing is settled.
             on_unavailable: As for `reserve`, if no chunk can be opened.
-            settle_ms: Age in milliseconds at which a chunk is settled, at most four times `ttl_ms`.
             limit: The most that the pool may spend in this process. Beyond it `reserve` raises `BudgetExceededError`
                 with the code POOL_LIMIT, and sends nothing.
-            max_scopes: The most sets of subject levels with chunks. Guards of further ones are reserved directly.
             timeout: Seconds that one attempt of a request of the pool may take, in place of the client's.
             extra_headers: Headers that the requests of the pool have in addition.
 

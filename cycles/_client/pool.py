@@ -216,14 +216,14 @@ class Pool(ClosedByItsBlock):
             none = Amount(unit, 0)
             return PoolStats(none, none, none, none, 0, 0, 0, 0, none)
         with state.lock:
-            held_directly = state.held_directly()
+            state.catch_up()
             subs = list(state.subs.values())
             return PoolStats(
                 held=Amount(unit, 0 if self._options.shadow else sum(sub.allotment.held for sub in subs)),
                 spent=Amount(unit, state.spent),
-                live=Amount(unit, state.live + held_directly),
-                free=Amount(unit, sum(chunk.free for sub in subs for chunk in sub.allotment.open)),
-                chunks=len(state.chunks),
+                live=Amount(unit, state.live),
+                free=Amount(unit, sum(chunk.sums.free for sub in subs for chunk in sub.allotment.open)),
+                chunks=sum(chunk.is_held for chunk in state.book.chunks),
                 refills=state.opened,
                 denied=state.denied,
                 direct=state.directs,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -12,14 +14,17 @@ from cycles._client.guard_base import GuardBase
 from cycles._client.reservation import Reservation
 from cycles._core.allotment import ChunkState
 from cycles._core.amounts import Amount
+from cycles._core.requests import NO_OPTIONS
 from cycles._core.results import ReservationExtendResponse
 from cycles._core.settlement import Settlement
 from cycles._core.usage import Metrics
 from cycles._errors import GuardFinalizedError, InvalidRequestError
+from cycles._flows.guard_state import GuardState
 from cycles._flows.io import run
 from cycles._flows.pool import PoolState
 from cycles._flows.pool_acquire import acquire
-from cycles._flows.pool_guard import PooledState
+from cycles._flows.pool_chunks import carry_out
+from cycles._flows.pool_guard import InChunk
 from cycles._flows.pool_parts import PooledOptions
 from cycles._flows.run_limit import limits_apply
 from cycles._version import public
@@ -53,17 +58,39 @@ class _InPool(GuardBase):
     """What the guards of pools cannot do, and what only they have."""
 
     __slots__ = ()
+    _place: InChunk
 
-    def __init__(self, runtime: Runtime, state: PooledState) -> None:
+    def __init__(self, runtime: Runtime, pool: PoolState, options: PooledOptions, estimate: Amount) -> None:
         self._runtime = runtime
         self._token = self._span = None
-        self._state = state
+        self._place = InChunk(pool, options, estimate.amount)
+        self._state = GuardState(
+            options.request,
+            "",
+            NO_OPTIONS,
+            pool.io.clock.now_ms(),
+            None,
+            estimate=estimate,
+            settler=self._place,
+            lock=pool.lock,
+        )
 
-    @property
-    def _pooled(self) -> PooledState:
-        state = self._state
-        assert isinstance(state, PooledState)
-        return state
+    def _admit_quickly(self) -> bool:
+        """Admit the guard if a chunk has space for it now."""
+        place, state = self._place, self._state
+        pool, sub = place.pool, place.options.sub
+        if sub is None or limits_apply() or pool.pool_io.is_traced or pool.is_inside():
+            return False
+        is_admitted = pool.admit(sub, state, place, state.opened_ms)
+        if pool.work:
+            carry_out(pool)
+        return is_admitted
+
+    def _abandon(self) -> None:
+        """End a guard whose caller never got it."""
+        with contextlib.suppress(GuardFinalizedError):
+            self._state.claim("interrupt")
+            self._place.leave(self._state)
 
     @property
     def is_pooled(self) -> bool:
@@ -73,33 +100,30 @@ class _InPool(GuardBase):
     @property
     def chunk(self) -> ChunkView:
         """The chunk of this guard."""
-        state = self._pooled
-        chunk, unit = state.chunk, state.estimate.unit
+        chunk, unit = self._place.chunk, self._state.estimate.unit
+        assert chunk is not None  # a guard that no chunk has admitted has no caller
+        spent, calls = chunk.sums.totals.spent, chunk.sums.totals.calls
         return ChunkView(
             chunk.lease.reservation_id,
             Amount(unit, chunk.amount),
-            Amount(unit, chunk.spent),
-            chunk.used,
+            Amount(unit, spent),
+            calls,
             chunk.state,
             chunk.lease.settlement,
         )
 
     @property
-    def estimate(self) -> Amount:
-        """The estimate of the guard."""
-        return self._pooled.estimate
-
-    @property
     def reserved(self) -> Amount | None:
         """What the chunk holds for this guard."""
-        return self._pooled.estimate
+        return self._state.estimate
 
     def _commit_quickly(self, actual: Amount | None, wait: Any) -> Settlement | None:
         """Add the amount to the chunk if it fits and nothing has to be sent; else return None."""
         if actual is None or actual.__class__ is not Amount or wait.__class__ is not bool:
             return None
-        self._check_process()
-        return self._pooled.commit_quickly(actual)
+        if self._runtime.pid != os.getpid():
+            self._check_process()  # raises the error
+        return self._place.commit_quickly(self._state, actual)
 
     def detach(self) -> NoReturn:
         """Raise an error: the server never sees this guard.
@@ -131,7 +155,7 @@ class PooledGuard(_InPool, Guard):
 
     def extend(self, extend_by_ms: int | None = None) -> None:
         """Do nothing: the heartbeat of the chunk renews the lease."""
-        _check_in_use(self._pooled)
+        _check_in_use(self._state)
 
 
 class PooledAsyncGuard(_InPool, AsyncGuard):
@@ -139,8 +163,8 @@ class PooledAsyncGuard(_InPool, AsyncGuard):
 
     __slots__ = ()
 
-    def __init__(self, runtime: Runtime, state: PooledState) -> None:
-        super().__init__(runtime, state)
+    def __init__(self, runtime: Runtime, pool: PoolState, options: PooledOptions, estimate: Amount) -> None:
+        super().__init__(runtime, pool, options, estimate)
         self._cancellation = None
 
     async def commit(
@@ -157,17 +181,17 @@ class PooledAsyncGuard(_InPool, AsyncGuard):
 
     async def extend(self, extend_by_ms: int | None = None) -> ReservationExtendResponse | None:
         """Do nothing: the heartbeat of the chunk renews the lease."""
-        _check_in_use(self._pooled)
+        _check_in_use(self._state)
         return None
 
     async def __aenter__(self) -> Self:
-        if self._pooled.options.request.lease_policy == "cancel":
+        if self._place.options.request.lease_policy == "cancel":
             return await super().__aenter__()
         self._enter()
         return self
 
 
-def _check_in_use(state: PooledState) -> None:
+def _check_in_use(state: GuardState) -> None:
     if state.finalized:
         raise GuardFinalizedError(f"cannot extend: {state.name} has already ended; nothing was sent")
 
@@ -194,46 +218,46 @@ class PooledReservation(Reservation):
             BudgetExceededError: The server denied a chunk, or the limit of the pool is reached (code POOL_LIMIT).
             CyclesError: As for a reservation.
         """
-        state = self._quickly()
-        if state is not None:
-            return PooledGuard(self._process, state)
+        guard = PooledGuard(self._process, self._pool, self._options, self._estimate)
+        try:
+            if guard._admit_quickly():
+                return guard
+        except BaseException:
+            guard._abandon()
+            raise
         direct = Guard(self._process)
         try:
             io = self._process.blocking
-            got = run(acquire(io, self._pool, self._estimate, self._options, self._wait, direct._take))
-            if isinstance(got, PooledState):
-                return PooledGuard(self._process, got)
+            got = run(acquire(io, self._pool, guard._state, guard._place, self._wait, direct._take))
+            if got is guard._state:
+                return guard
             direct._take(got)
         except BaseException:
+            guard._abandon()
             direct._abandon()
             raise
         return direct
 
     async def _acquire_async(self) -> AsyncGuard:
-        state = self._quickly()
-        if state is not None:
-            return PooledAsyncGuard(self._process, state)
-        io = self._process.tasks()
-        direct = AsyncGuard(self._process)
-        flow = acquire(io, self._pool, self._estimate, self._options, self._wait, direct._take)
+        guard = PooledAsyncGuard(self._process, self._pool, self._options, self._estimate)
         try:
-            got = await io.to_the_end(flow)
-            if isinstance(got, PooledState):
-                return PooledAsyncGuard(self._process, got)
+            if guard._admit_quickly():
+                return guard
+        except BaseException:
+            guard._abandon()
+            raise
+        direct = AsyncGuard(self._process)
+        try:
+            io = self._process.tasks()
+            got = await io.to_the_end(acquire(io, self._pool, guard._state, guard._place, self._wait, direct._take))
+            if got is guard._state:
+                return guard
             direct._take(got)
         except BaseException:
+            guard._abandon()
             direct._abandon()
             raise
         return direct
-
-    def _quickly(self) -> PooledState | None:
-        """Admit the guard if a chunk has space for it now."""
-        pool, options, estimate = self._pool, self._options, self._estimate
-        if options.sub is None or limits_apply() or pool.pool_io.is_traced:
-            return None
-        now_ms = pool.io.clock.now_ms()
-        chunk = pool.admit(options.sub, estimate.amount, now_ms)
-        return None if chunk is None else PooledState(pool, chunk, estimate, options, now_ms)
 
 
 public(ChunkView)

@@ -24,8 +24,7 @@ from cycles._flows.reserve import create_call
 
 PARTS: Final = 4  # chunks of a pool by default
 SETTLE_TTLS: Final = 4  # a server allows ten extensions, and each adds at least half a ttl
-MOST_SCOPES: Final = 1_024
-DEFAULT_SETTLE_MS: Final = 30_000
+SETTLE_MS: Final = 30_000  # the age at which a chunk is committed, and so how late the ledger learns of spend
 
 
 def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
@@ -57,8 +56,7 @@ def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
         lease_policy=request.lease_policy,
         shadow=request.shadow,
         on_unavailable=request.on_unavailable,
-        settle_ms=_settle_ms(given["settle_ms"], SETTLE_TTLS * request.ttl_ms),
-        max_scopes=_integer("max_scopes", given["max_scopes"], 1, MOST_SCOPES),
+        settle_ms=min(SETTLE_MS, SETTLE_TTLS * request.ttl_ms),
         sync=config.journal and config.durability == "disk",
     )
     return Pool(client, checked, request, own)
@@ -92,11 +90,6 @@ def _lease_policy(given: Any, default: LeasePolicy) -> LeasePolicy:
     return default if given is None else checked_policy(given)
 
 
-def _settle_ms(given: Any, most: int) -> int:
-    """Return a checked age; the default is shortened for short leases."""
-    return _integer("settle_ms", min(given, most) if given == DEFAULT_SETTLE_MS else given, 1, most)
-
-
 def _chunk_size(max_held: Amount, chunk: Amount | None, limit: Amount | None) -> int:
     """Return the amount of one chunk. `chunk` and `limit` must be in the unit of `max_held`."""
     for name, amount in (("chunk", chunk), ("limit", limit)):
@@ -108,9 +101,3 @@ def _chunk_size(max_held: Amount, chunk: Amount | None, limit: Amount | None) ->
             f"chunk must be from 1 to max_held, {max_held}: got {Amount(max_held.unit, size)}; pass a larger max_held"
         )
     return size
-
-
-def _integer(name: str, value: Any, least: int, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidRequestError(f"{name} must be an integer from {least} to {most}, got {value!r:.80}")
-    return value

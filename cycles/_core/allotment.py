@@ -1,13 +1,15 @@
 """The arithmetic of `client.pool`: chunks, and from which chunk a guard is admitted. It has no clock and no lock.
 
-A chunk is one reservation that many guards share. Of its amount, `spent` is settled by guards, `live` is the sum of the
-estimates of live guards, and the rest is `free`. See `docs/pools.md`.
+A chunk is one reservation that many guards share. `Sums` says what is spent, live and free of its amount. See
+`docs/pools.md`.
 """
 
 from __future__ import annotations
 
 from enum import Enum
 from typing import Final, Literal, NamedTuple, TypeAlias
+
+from cycles._core.pool.sums import Sums
 
 ChunkState: TypeAlias = Literal["open", "draining", "sealed", "confirmed", "rejected", "empty"]
 ChunkEvent: TypeAlias = Literal["drain", "seal", "confirm", "reject", "discard"]
@@ -22,75 +24,34 @@ CHUNK_TRANSITIONS: Final[dict[ChunkState, dict[ChunkEvent, ChunkState]]] = {
 }
 """State, event, next state. An opening chunk is not a `Chunk` yet: it is `Allotment.opening`."""
 
-SLOTS: Final = 4_096  # guards of one chunk: what its slot log has place for
+TAKES_SPEND: Final = ("open", "draining")
 SMALLEST_PART: Final = 16  # a denied chunk is halved down to this part of its size
 
 
 class Chunk:
-    """One reservation that many guards share. Its owner holds the lock of the pool for every call."""
+    """One reservation that many guards share. Its owner holds the lock of the pool for every change."""
 
-    __slots__ = ("amount", "free", "guards", "live", "slots", "spent", "state", "used")
+    __slots__ = ("amount", "state", "sums")
 
-    def __init__(self, amount: int, slots: int = SLOTS) -> None:
+    def __init__(self, amount: int) -> None:
         self.amount: int = amount
-        self.free: int = amount
-        self.spent: int = 0
-        self.live: int = 0
-        self.guards: int = 0  # live
-        self.used: int = 0  # slots that are written
-        self.slots: int = slots
+        self.sums: Sums = Sums(amount)
         self.state: ChunkState = "open"
 
     @property
     def takes_spend(self) -> bool:
         """Whether guards of this chunk can be settled in it."""
-        return self.state in ("open", "draining")
+        return self.state in TAKES_SPEND
 
     @property
     def is_half_used(self) -> bool:
         """Whether the next chunk should be opened."""
-        return 2 * self.free <= self.amount or 2 * (self.used + self.guards) >= self.slots
+        return 2 * self.sums.free <= self.amount
 
     @property
     def is_used_up(self) -> bool:
         """Whether no guard can be admitted any more, also after all live guards have ended."""
-        return self.spent >= self.amount or self.used >= self.slots
-
-    def admit(self, estimate: int) -> bool:
-        """Admit a guard if its estimate and its slot fit."""
-        if self.state != "open" or self.free < estimate or self.used + self.guards >= self.slots:
-            return False
-        self.free -= estimate
-        self.live += estimate
-        self.guards += 1
-        return True
-
-    def settle(self, estimate: int, actual: int) -> int:
-        """End a guard with its actual. Return the part of the actual that does not fit into the chunk."""
-        space = self.free + estimate
-        excess = actual - space if actual > space else 0
-        taken = actual - excess
-        self.free = space - taken
-        self.live -= estimate
-        self.spent += taken
-        self.guards -= 1
-        self.used += 1
-        return excess
-
-    def fits(self, estimate: int, actual: int) -> bool:
-        """Return whether the whole actual of a live guard fits."""
-        return actual - estimate <= self.free
-
-    def release(self, estimate: int) -> None:
-        """End a guard without an amount."""
-        self.free += estimate
-        self.live -= estimate
-        self.guards -= 1
-
-    def leave(self, estimate: int) -> None:
-        """Stop counting a live guard of a sealed chunk: it is settled elsewhere."""
-        self.live -= estimate
-        self.guards -= 1
+        return self.sums.totals.spent >= self.amount
 
     def change(self, event: ChunkEvent) -> bool:
         """Change the state; return False if the table has no row for it."""
@@ -123,30 +84,21 @@ class Allotment:
     Args:
         max_held: The most that may be held at the server.
         chunk: The amount of one chunk.
-        slots: Guards of one chunk.
     """
 
-    def __init__(self, max_held: int, chunk: int, slots: int = SLOTS) -> None:
+    def __init__(self, max_held: int, chunk: int) -> None:
         self.max_held = max_held
         self.chunk = chunk
-        self.slots = slots
         self.size: int = chunk  # of the next chunk: halved by denials
         self.open: list[Chunk] = []  # oldest first
         self.held: int = 0  # of all chunks that are not confirmed, the opening one included
         self.opening: int = 0  # amount of the chunk that is being reserved
-        self.sending: int = 0  # chunks whose commit or release is in its first attempt
+        self.sending: set[Chunk] = set()  # chunks whose commit or release is in its first attempt
         self.denied_until_ms: float = 0.0
-
-    def admit(self, estimate: int) -> Chunk | None:
-        """Admit a guard into the oldest open chunk that has space for it."""
-        for chunk in self.open:
-            if chunk.admit(estimate):
-                return chunk
-        return None
 
     def too_small(self, estimate: int) -> list[Chunk]:
         """Return the open chunks that can never admit this estimate, because of what is spent."""
-        return [chunk for chunk in self.open if chunk.amount - chunk.spent < estimate]
+        return [chunk for chunk in self.open if chunk.amount - chunk.sums.totals.spent < estimate]
 
     def next_step(self, estimate: int, now_ms: float) -> Step:
         """Return what to do for a guard that fits nowhere. Nothing here waits for live guards."""
@@ -196,24 +148,22 @@ class Allotment:
 
     def drained(self, chunk: Chunk) -> bool:
         """Admit no more guards into a chunk. Return whether it was open."""
-        if not chunk.change("drain"):
-            return False
-        self.open.remove(chunk)
-        return True
+        is_new = chunk.change("drain")
+        if chunk.state == "draining" and chunk in self.open:
+            self.open.remove(chunk)
+        return is_new
 
     def sealed(self, chunk: Chunk) -> bool:
         """Take no more spend in a chunk. Return whether it did before."""
-        was_open = chunk.state == "open"
-        if not chunk.change("seal"):
-            return False
-        if was_open:
+        self.sending.add(chunk)
+        is_new = chunk.change("seal")
+        if chunk in self.open:
             self.open.remove(chunk)
-        self.sending += 1
-        return True
+        return is_new
 
-    def sent(self) -> None:
+    def sent(self, chunk: Chunk) -> None:
         """Note that the first attempt to end a sealed chunk is over."""
-        self.sending -= 1
+        self.sending.discard(chunk)
 
     def ended(self, chunk: Chunk, event: Literal["confirm", "reject", "discard"]) -> bool:
         """Hold the amount of a sealed chunk no longer. Return whether it was held."""

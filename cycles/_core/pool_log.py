@@ -1,63 +1,47 @@
-"""The slot log of a chunk as bytes, and the record that settles a chunk. Nothing in this file opens a file.
+"""The log of a chunk: its first line as bytes, and the records that settle a chunk. Nothing in this file opens a file.
 
-A log is one line of JSON, padded to a multiple of a slot, and then fixed slots, one for each guard that ended with an
-amount. The first byte of a slot is written last: a slot that was not completed counts as nothing.
+A log is one line of JSON, padded to whole sectors, and then the cell (`_core/pool/cell.py`). Version 0.1.0 wrote slots
+in place of the cell, one for each guard that ended with an amount. The first byte of a slot was written last: a slot
+that was not completed counts as nothing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final
 
 from attrs import evolve, field, frozen
 
 from cycles._core.amounts import INT64_MAX, Amount
+from cycles._core.pool.cell import SECTOR, decode
+from cycles._core.pool.sums import Totals
 from cycles._core.records import Record, RecordError, event_record_id
 from cycles._core.requests import is_id
 from cycles._core.settlement import event_body
 from cycles._core.subjects import Action, Subject
 
-VERSION: Final = 1
-SLOT_BYTES: Final = 64
-WRITTEN: Final = ord("+")
+VERSION: Final = 2
+_WITH_SLOTS: Final = 1
+_SLOT_BYTES: Final = 64
+_WRITTEN: Final = ord("+")
 _LATE: Final = ":late:"  # in the key of an event for what a commit of the chunk did not charge
-_COUNT_MAX: Final = 10**13 - 1  # tokens of one guard in a slot; a slot has 64 bytes
-_LATENCY_MAX: Final = 10**10 - 1
 METRIC_MAX: Final = 2**31 - 1  # of the protocol's token counts; `custom` has the exact sums
-OUTCOMES: Final = {None: "o", "error": "e", "closed": "c", "dropped": "d"}
-"""How the block of a guard ended, as one character of its slot."""
 
 
-class Slot(NamedTuple):
-    """What one guard spent."""
-
-    actual: int
-    tokens_input: int
-    tokens_output: int
-    latency_ms: int
-    outcome: str
-
-
-def encode_slot(actual: int, tokens_input: int, tokens_output: int, latency_ms: int, outcome: str) -> bytes:
-    """Return the bytes of a slot without the first one, at most 63."""
-    if tokens_input > _COUNT_MAX or tokens_output > _COUNT_MAX or latency_ms > _LATENCY_MAX:
-        tokens_input, tokens_output = min(tokens_input, _COUNT_MAX), min(tokens_output, _COUNT_MAX)
-        latency_ms = min(latency_ms, _LATENCY_MAX)
-    return b"%d %d %d %d %b\n" % (actual, tokens_input, tokens_output, latency_ms, outcome.encode())
-
-
-def decode_slots(content: bytes) -> Iterator[Slot]:
-    """Yield the complete slots of a log, whose header is removed."""
-    for start in range(0, len(content) - SLOT_BYTES + 1, SLOT_BYTES):
-        if content[start] != WRITTEN:
+def _slots(content: bytes) -> Totals:
+    """Return the sum of the complete slots of a log of version 0.1.0, whose first line is removed."""
+    sums = [0] * len(Totals._fields)
+    for start in range(0, len(content) - _SLOT_BYTES + 1, _SLOT_BYTES):
+        if content[start] != _WRITTEN:
             continue
-        parts = content[start + 1 : start + SLOT_BYTES].partition(b"\n")[0].split()
+        parts = content[start + 1 : start + _SLOT_BYTES].partition(b"\n")[0].split()
         try:
-            actual, tokens_input, tokens_output, latency_ms = (int(part) for part in parts[:4])
-            yield Slot(actual, tokens_input, tokens_output, latency_ms, parts[4].decode())
+            numbers = [*(int(part) for part in parts[:4]), 1, parts[4] == b"e"]
         except (ValueError, IndexError):
             continue  # not written by this SDK
+        sums = [total + number for total, number in zip(sums, numbers, strict=True)]
+    return Totals(*sums)
 
 
 @frozen
@@ -80,7 +64,7 @@ class ChunkHeader:
     metadata: Mapping[str, Any] = field(factory=dict)
 
     def encode(self) -> bytes:
-        """Return the first line of the log, padded with blanks to whole slots."""
+        """Return the first line of the log, padded with blanks to whole sectors."""
         members = {
             "version": VERSION,
             "reservation_id": self.reservation_id,
@@ -94,7 +78,7 @@ class ChunkHeader:
             "metadata": dict(self.metadata),
         }
         header_line = json.dumps(members, separators=(",", ":")).encode("ascii")
-        return header_line + b" " * (-(len(header_line) + 1) % SLOT_BYTES) + b"\n"
+        return header_line + b" " * (-(len(header_line) + 1) % SECTOR) + b"\n"
 
 
 def decode_header(header_line: bytes) -> ChunkHeader:
@@ -105,7 +89,7 @@ def decode_header(header_line: bytes) -> ChunkHeader:
     """
     try:
         members = json.loads(header_line)
-        if members["version"] != VERSION or not is_id(members["reservation_id"]):
+        if members["version"] not in (VERSION, _WITH_SLOTS) or not is_id(members["reservation_id"]):
             raise RecordError("not the log of a chunk of a known version")
         amount = Amount(members["unit"], members["amount"])
         return ChunkHeader(
@@ -200,22 +184,20 @@ def late_record(record: Record, committed: int, now_ms: int) -> Record | None:
     return evolve(event, reservation_id=event_record_id(event.body["idempotency_key"]), commit_body=None)
 
 
-def summed_metrics(
-    calls: int, released: int, errors: int, latency_ms: int, tokens_input: int, tokens_output: int, model: str | None
-) -> dict[str, Any]:
+def summed_metrics(totals: Totals, *, released: int, model: str | None) -> dict[str, Any]:
     """Return the metrics of the commit of a chunk: sums over its guards. Sums of latencies are in `custom` only."""
     exact = {
-        "pool_calls": calls,
+        "pool_calls": totals.calls,
         "pool_released": released,
-        "pool_errors": errors,
-        "pool_latency_ms": latency_ms,
-        "tokens_input": tokens_input,
-        "tokens_output": tokens_output,
+        "pool_errors": totals.errors,
+        "pool_latency_ms": totals.latency_ms,
+        "tokens_input": totals.tokens_input,
+        "tokens_output": totals.tokens_output,
     }
     metrics: dict[str, Any] = {"custom": {name: min(value, INT64_MAX) for name, value in exact.items()}}
-    if tokens_input or tokens_output:
-        metrics["tokens_input"] = min(tokens_input, METRIC_MAX)
-        metrics["tokens_output"] = min(tokens_output, METRIC_MAX)
+    if totals.tokens_input or totals.tokens_output:
+        metrics["tokens_input"] = min(totals.tokens_input, METRIC_MAX)
+        metrics["tokens_output"] = min(totals.tokens_output, METRIC_MAX)
     if model is not None:
         metrics["model_version"] = model
     return metrics
@@ -229,17 +211,9 @@ def recovered_record(content: bytes, now_ms: int) -> tuple[ChunkHeader, Record |
     """
     header_line, _, rest = content.partition(b"\n")
     header = decode_header(header_line)
-    slots = list(decode_slots(rest))
-    if not slots:
+    totals = _slots(rest) if json.loads(header_line)["version"] == _WITH_SLOTS else decode(rest)
+    if not totals.calls:
         return header, None
-    metrics = summed_metrics(
-        calls=len(slots),
-        released=0,
-        errors=sum(slot.outcome == OUTCOMES["error"] for slot in slots),
-        latency_ms=sum(slot.latency_ms for slot in slots),
-        tokens_input=sum(slot.tokens_input for slot in slots),
-        tokens_output=sum(slot.tokens_output for slot in slots),
-        model=None,
-    )
-    spent = min(sum(slot.actual for slot in slots), header.amount)
-    return header, chunk_record(header, spent, metrics, {"pool_calls": len(slots), "pool_recovered": True}, now_ms)
+    metadata = {"pool_calls": totals.calls, "pool_recovered": True}
+    spent = min(totals.spent, header.amount)
+    return header, chunk_record(header, spent, summed_metrics(totals, released=0, model=None), metadata, now_ms)

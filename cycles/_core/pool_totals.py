@@ -1,4 +1,4 @@
-"""What the guards of one chunk used together, for the metrics and the metadata of the chunk's commit."""
+"""What the commit of a chunk tells beside its sums: its actions, its model, its first and its last end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from cycles._core.pool.sums import End, Totals
 from cycles._core.pool_log import summed_metrics
 
 ACTIONS: Final = 20  # of one commit: the biggest ones
@@ -13,45 +14,31 @@ METADATA_BYTES: Final = 4_096
 _MIXED: Final = object()
 
 
-class ChunkTotals:
-    """Sums over the guards of one chunk."""
+class ChunkAudit:
+    """What the guards of one chunk did, for the audit of the server. No amount depends on it."""
 
-    __slots__ = (
-        "actions",
-        "errors",
-        "first_ms",
-        "last_ms",
-        "latency_ms",
-        "model",
-        "released",
-        "tokens_in",
-        "tokens_out",
-    )
+    __slots__ = ("actions", "first_ms", "last_ms", "model", "released")
 
     def __init__(self) -> None:
         self.released: int = 0
-        self.errors: int = 0
-        self.latency_ms: int = 0
-        self.tokens_in: int = 0
-        self.tokens_out: int = 0
         self.model: Any = None  # that of all guards; `_MIXED` if they differ
-        self.actions: dict[str, list[int]] = {}
+        self.actions: dict[str, tuple[int, int]] = {}
         self.first_ms: int | None = None
         self.last_ms: int | None = None
 
-    def count_model(self, model: str) -> None:
-        """Note the model of one guard."""
-        if self.model is None:
-            self.model = model
-        elif self.model != model:
-            self.model = _MIXED
+    def note(self, end: End) -> None:
+        """Note the end of a guard. A second call changes nothing."""
+        self.actions[end.action] = end.of_action
+        self.last_ms = end.ended_ms
+        if self.first_ms is None:
+            self.first_ms = end.ended_ms
+        if end.model is not None:
+            self.model = end.model if self.model in (None, end.model) else _MIXED
 
-    def metrics(self, calls: int) -> dict[str, Any]:
+    def metrics(self, totals: Totals) -> dict[str, Any]:
         """Return the metrics of the commit."""
         model = None if self.model is _MIXED else self.model
-        return summed_metrics(
-            calls, self.released, self.errors, self.latency_ms, self.tokens_in, self.tokens_out, model
-        )
+        return summed_metrics(totals, released=self.released, model=model)
 
     def metadata(self, calls: int, of_chunk: Mapping[str, Any]) -> dict[str, Any]:
         """Return the metadata of the commit: that of the chunk and the biggest actions, as many as fit into 4 KiB."""

@@ -82,11 +82,13 @@ class Checkpoints:
 
 def _open_chunks(pool: PoolState) -> list[PoolChunk]:
     with pool.lock:
-        return [chunk for chunk in pool.chunks if chunk.header is not None and chunk.used and not chunk.begun]
+        chunks = pool.book.chunks
+        return [chunk for chunk in chunks if chunk.header is not None and chunk.sums.totals.calls and not chunk.begun]
 
 
 def _record(chunk: PoolChunk, spent: int) -> Record:
     assert chunk.header is not None
-    metrics = chunk.totals.metrics(chunk.used)
-    metadata = chunk.totals.metadata(chunk.used, chunk.header.metadata)
+    totals = chunk.sums.totals
+    metrics = chunk.audit.metrics(totals)
+    metadata = chunk.audit.metadata(totals.calls, chunk.header.metadata)
     return chunk_record(chunk.header, spent, metrics, metadata, time.time_ns() // 1_000_000)

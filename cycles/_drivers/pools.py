@@ -20,7 +20,7 @@ from cycles._flows.block_end import drop
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import run
 from cycles._flows.pool import PoolState
-from cycles._flows.pool_chunks import Chunks, end_live, settle_now
+from cycles._flows.pool_chunks import end_live, settle_now
 from cycles._flows.pool_parts import Log, PoolOptions
 from cycles._journal.client_records import Records
 from cycles._journal.files.locked_file import is_supported
@@ -64,7 +64,7 @@ class Pools:
 
     def make(self, options: PoolOptions) -> PoolState:
         """Return a new pool."""
-        pool = PoolState(options, self, Chunks())
+        pool = PoolState(options, self)
         self._pools.add(pool)
         if self._checkpoints is not None:
             self._checkpoints.watch(pool)
@@ -122,25 +122,20 @@ class Pools:
     def close(self, settle: Callable[[Any, GuardState], object]) -> None:
         """Seal every chunk, save its record and pass it to `settle`. Needs no thread."""
         for pool in list(self._pools):
-            chunks = {id(chunk.lease): chunk for chunk in list(pool.chunks)}
-            for sealed, lease in settle_now(pool):
+            for sealed, chunk in settle_now(pool):
                 record: Record | None = sealed
-                chunk = chunks.get(id(lease))
                 result = self._records.put(sealed)
                 saved = result is PutResult.SAVED
-                if chunk is not None and result is PutResult.TAKEN:
+                if result is PutResult.TAKEN:
                     theirs = self._records.taken_by_another(sealed.reservation_id)
                     record = None if theirs is None else late_record(sealed, sum_of(theirs), self.io.clock.wall_ms())
                     saved = record is None or self._records.put(record) is PutResult.SAVED
                 if saved:
-                    log = None if chunk is None else chunk.log
-                    if chunk is not None and log is not None:
-                        chunk.log = None
-                        with contextlib.suppress(OSError):
-                            log.remove()
-                self._left.append(lease)
+                    with contextlib.suppress(OSError):
+                        chunk.end()
+                self._left.append(chunk.lease)
                 if record is not None:
-                    settle(record, lease)
+                    settle(record, chunk.lease)
 
     def are_settling(self) -> bool:
         """Return whether a thread settles a chunk."""

@@ -238,13 +238,14 @@ class BlockCancellation:
         self._guard = guard
         self._heartbeat = guard.heartbeat
         self._cancelling = task.cancelling()
-        self._heartbeat.on_lost = partial(loop.call_soon_threadsafe, self._cancel)
+        self._loop = loop
+        guard.cancellation = self
         if self._heartbeat.lost:
             self._cancel()
 
     def end(self, raised: BaseException | None) -> BaseException | None:
         """End with the block. Returns the LeaseLostError if `raised` is our cancellation, and not another one."""
-        self._heartbeat.on_lost = None
+        self._guard.cancellation = None
         if not self._guard.cancelled_by_lease:
             return None
         others = self._task.uncancel() > self._cancelling
@@ -252,9 +253,13 @@ class BlockCancellation:
             return None
         return self._heartbeat.lost_error()
 
+    def lease_lost(self) -> None:
+        """Cancel the task, from any thread."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
     def _cancel(self) -> None:
         guard = self._guard
-        if self._heartbeat.on_lost is not None and not guard.finalized and not guard.cancelled_by_lease:
+        if guard.cancellation is not None and not guard.finalized and not guard.cancelled_by_lease:
             guard.cancelled_by_lease = True
             self._task.cancel("cycles: the lease was lost")
 

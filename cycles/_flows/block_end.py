@@ -24,7 +24,10 @@ _PACKAGE: Final = str(Path(__file__).parent.parent)
 
 def is_settled_and_renewed(guard: GuardState) -> bool:
     """Return whether `end_block` has nothing to do: its block has committed, and its lease was not lost."""
-    return guard.finalized and (guard.heartbeat is None or not guard.heartbeat.lost)
+    if not guard.finalized:
+        return False
+    heartbeat = guard.heartbeat
+    return heartbeat is None or not heartbeat.lost
 
 
 async def end_block(io: Io, guard: GuardState, raised: BaseException | None) -> None:
@@ -92,9 +95,9 @@ def _report_dropped(io: Io, guard: GuardState, what: str) -> None:
 def end_later(io: Io, guard: GuardState, raised: BaseException | None) -> None:
     """Settle a claimed guard in the background, when no caller can wait for it."""
     end = block_end(raised, guard.known, guard.request.actual, guard.usage.is_filled, guard.is_stream)
-    if guard.is_pooled:
+    if guard.settler is not None:
         amount, settlement_metadata = (None, {}) if isinstance(end, ReleaseBudget) else _amount(io, guard, end)
-        guard.end_pooled(io, amount, settlement_metadata)
+        guard.settler.end(io, guard, amount, settlement_metadata)
     elif isinstance(end, ReleaseBudget) or guard.sends_nothing:
         release_in_background(io, guard, end.reason if isinstance(end, ReleaseBudget) else None)
     else:

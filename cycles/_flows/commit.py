@@ -63,8 +63,8 @@ async def commit(
         GuardFinalizedError: the guard has ended; nothing is sent.
         ProtocolError: a final error response.
     """
-    if guard.is_pooled:
-        return await guard.commit_pooled(io, actual, metrics, metadata, settlement_metadata)
+    if guard.settler is not None:
+        return await guard.settler.commit(io, guard, actual, metrics, metadata, settlement_metadata)
     if actual is not None:
         guard.check_unit(actual)
         guard.reported_amount = actual  # stays known if another argument turns out to be wrong

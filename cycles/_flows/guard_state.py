@@ -10,9 +10,9 @@ import json
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cycles._core.amounts import Amount
 from cycles._core.caps import CapsLike, next_step
@@ -23,10 +23,12 @@ from cycles._core.requests import NO_OPTIONS, CallOptions
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
 from cycles._core.settlement import Settlement
-from cycles._core.usage import Usage
+from cycles._core.usage import Metrics, Usage
 from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.signal import Signal
+
+IoT = TypeVar("IoT", contravariant=True)  # `Io`, whose module uses this one
 
 ANY_AMOUNT: Final = "any amount"
 """Claim the guard regardless of the spend: the caller has said how it ends."""
@@ -62,41 +64,77 @@ class WrittenAhead(Protocol):
         ...
 
 
+class Cancellation(Protocol):
+    """Cancels the task of a block."""
+
+    def lease_lost(self) -> None:
+        """Cancel it: its lease is lost."""
+        ...
+
+
+class Settler(Protocol[IoT]):
+    """Ends guards that are not settled by a request of their own. `cycles._flows.pool_guard` has the one of pools."""
+
+    async def commit(
+        self,
+        io: IoT,
+        guard: GuardState,
+        actual: Amount | None,
+        metrics: Metrics | Mapping[str, Any] | None,
+        metadata: Mapping[str, Any] | None,
+        settlement_metadata: Mapping[str, str] | None,
+    ) -> Settlement:
+        """End a guard with an amount, by default the known spend. See `cycles._flows.commit.commit`."""
+        ...
+
+    def release(self, io: IoT, guard: GuardState, known: KnownSpend) -> bool:
+        """End a guard without an amount, if its spend is still `known`; return whether it is. Nothing is sent."""
+        ...
+
+    def end(self, io: IoT, guard: GuardState, amount: Amount | None, settlement_metadata: Mapping[str, str]) -> None:
+        """End a claimed guard whose caller cannot wait, with an amount or without."""
+        ...
+
+
 class GuardState:
     """What one guard knows, from the response to its reserve to its settlement."""
 
     __slots__ = (
         "__weakref__",
-        "_claimed",
         "_created",
+        "_heartbeat",
         "_lock",
+        "_rejection",
+        "_request",
         "_response",
         "_settled",
+        "_settlement",
         "_state",
         "_usage",
         "ahead",
         "attached",
         "call_options",
+        "cancellation",
         "cancelled_by_lease",
+        "claimed",
         "commit_key",
         "counted",
-        "heartbeat",
+        "estimate",
+        "excess",
         "in_block",
         "is_stream",
         "key",
+        "lease",
         "opened_ms",
-        "rejection",
         "reported_amount",
-        "request",
         "reservation_id",
-        "settlement",
+        "settled_in",
+        "settler",
         "spent",
         "steps",
         "unfinished",
         "unreachable_detail",
     )
-
-    is_pooled = False  # a guard of a pool; `PooledState` replaces what the next three methods do
 
     def __init__(
         self,
@@ -107,13 +145,22 @@ class GuardState:
         created: Success | ReservationCreateResponse | None,
         *,
         observed: bool = False,
+        estimate: Amount | None = None,
+        settler: Settler[Any] | None = None,
+        lock: AbstractContextManager[bool] | None = None,
     ) -> None:
-        self.request: ReserveRequest = request
+        self._request: ReserveRequest = request
+        self.estimate: Amount = request.estimate if estimate is None else estimate
+        self.settler: Settler[Any] | None = settler
+        self.lease: GuardState | None = None  # has the reservation, if it is shared: the chunk of a pool
+        self.settled_in: GuardState | None = None  # its settlement has the amount of this guard
+        self.excess: GuardState | None = None  # gets the outcome of the part that was settled separately
         self.key: str = key
         self.call_options: CallOptions = options
         self.opened_ms: float = opened_ms
         self.reservation_id: str | None = None
-        self.heartbeat: Heartbeat | None = None
+        self._heartbeat: Heartbeat | None = None
+        self.cancellation: Cancellation | None = None
         self.spent: Amount | None = None
         self.reported_amount: Amount | None = None  # by a commit that was rejected before anything was sent
         self.unfinished: Record | Release | None = None  # set by `claim`, until it is done or in the background
@@ -121,35 +168,39 @@ class GuardState:
         self.attached: GuardState | None = None  # the guard that continues this one, which was detached
         self.counted: Amount | None = None  # what a callable `actual` returned for the usage so far, written ahead
         self.commit_key: str | None = None  # of the commit, and of the spend that is written ahead
-        self.settlement: Settlement | None = None
-        self.rejection: RejectedResponse | None = None  # the error response that ended it
+        self._settlement: Settlement | None = None
+        self._rejection: RejectedResponse | None = None
         self.steps: int = 0
         self.cancelled_by_lease: bool = False
         self.unreachable_detail: str | None = None
         self.in_block: bool = False
         self.is_stream: bool = False  # closing a stream early is a normal end, not an error
-        self._claimed: str | None = None
-        self._state: StateName = "active" if created is not None or request.shadow else "unreserved"
+        self.claimed: str | None = None
+        is_held = created is not None or request.shadow or settler is not None
+        self._state: StateName = "active" if is_held else "unreserved"
         self._state = "observed" if observed else self._state
         self._usage: Usage | None = None
         self._settled: Signal | None = None
         self._created: ReservationCreateResponse | None = None
         self._response: tuple[bytes, str | None, str | None] | None = None
-        self._lock: AbstractContextManager[bool] = threading.Lock()
-        self._keep(created)
+        self._lock: AbstractContextManager[bool] = threading.Lock() if lock is None else lock
+        if created is not None:
+            self._keep(created)
 
-    def _keep(self, created: Success | ReservationCreateResponse | None) -> None:
+    def _keep(self, created: Success | ReservationCreateResponse) -> None:
         """Store the response to the reserve, unparsed if it has just arrived."""
         if isinstance(created, Success):
             self.reservation_id = created.body.get("reservation_id")
             self._response = created.content, created.request_id, created.trace_id or self.trace_id
-        elif created is not None:
+        else:
             self.reservation_id = created.reservation_id
             self._created = created
 
     @property
     def created(self) -> ReservationCreateResponse | None:
         """The response to the reserve, or None. It is parsed on first use, to save memory with thousands of guards."""
+        if self.lease is not None:
+            return self.lease.created
         if self._created is None and self._response is not None:
             content, request_id, trace_id = self._response
             body = json.loads(content)
@@ -175,9 +226,62 @@ class GuardState:
         return f"reservation {self.reservation_id}" if self.reservation_id else f"guard of {self.request.action.name!r}"
 
     @property
+    def request(self) -> ReserveRequest:
+        """The request that reserves this guard. For a guard of a pool it is made on first use."""
+        if self._request.estimate is not self.estimate:
+            self._request = evolve(self._request, estimate=self.estimate)
+        return self._request
+
+    @request.setter
+    def request(self, request: ReserveRequest) -> None:
+        self._request, self.estimate = request, request.estimate
+
+    @property
+    def heartbeat(self) -> Heartbeat | None:
+        """What renews the lease; None if nothing is held."""
+        return self._heartbeat if self.lease is None else self.lease.heartbeat
+
+    @heartbeat.setter
+    def heartbeat(self, heartbeat: Heartbeat | None) -> None:
+        self._heartbeat = heartbeat
+
+    @property
     def state(self) -> StateName:
-        """The current state (`docs/protocol/guards.md#states`)."""
-        return self._state
+        """The current state (`docs/protocol/guards.md#states`): with the outcome of its chunk that of the chunk."""
+        state, chunk = self._state, self.settled_in
+        if state == "pooled" and chunk is not None and chunk.state in ("committed", "rejected"):
+            return chunk.state
+        return state
+
+    @property
+    def settlement(self) -> Settlement | None:
+        """The settlement: that of its chunk, with the actual of this guard, as soon as there is one."""
+        own, chunk = self._settlement, self.settled_in
+        of_chunk = None if own is None or chunk is None or chunk.state != "committed" else chunk.settlement
+        if own is None or of_chunk is None:
+            return own
+        ids: dict[str, Any] = {"request_id": of_chunk.request_id, "trace_id": of_chunk.trace_id, "http": of_chunk.http}
+        charged = None if self._may_be_undercharged(of_chunk) else own.actual
+        return Settlement(status=of_chunk.status, actual=own.actual, charged=charged, **ids)
+
+    @settlement.setter
+    def settlement(self, settlement: Settlement | None) -> None:
+        self._settlement = settlement
+
+    def _may_be_undercharged(self, of_chunk: Settlement) -> bool:
+        if self.excess is None or of_chunk.undercharged:
+            return of_chunk.undercharged
+        event = self.excess.settlement
+        return event is None or event.charged is None or event.undercharged
+
+    @property
+    def rejection(self) -> RejectedResponse | None:
+        """The error response that ended it, or its chunk."""
+        return self._rejection or (None if self.settled_in is None else self.settled_in.rejection)
+
+    @rejection.setter
+    def rejection(self, response: RejectedResponse | None) -> None:
+        self._rejection = response
 
     @property
     def sends_nothing(self) -> bool:
@@ -199,9 +303,9 @@ class GuardState:
         with self._lock:
             if if_accepted and event not in TRANSITIONS[self._state]:
                 return
-            following = next_state(self._state, event)
+            following = TRANSITIONS[self._state].get(event) or next_state(self._state, event)
             if settlement is not None:
-                self.settlement = settlement  # before the state, by which `cost` knows that it is there
+                self._settlement = settlement  # before the state, by which `cost` knows that it is there
             self._state = following
             signal = None if TRANSITIONS[self._state] else self._settled
         if signal is not None:
@@ -215,7 +319,7 @@ class GuardState:
     @property
     def own_heartbeat(self) -> Heartbeat | None:
         """The heartbeat that ends with this guard; None in a pool, whose chunk needs it until it is settled."""
-        return None if self.is_pooled else self.heartbeat
+        return self._heartbeat
 
     @property
     def trace_id(self) -> str:
@@ -230,7 +334,9 @@ class GuardState:
     @property
     def charged(self) -> Amount | None:
         """What this guard was charged; None if it is not known, and for what the chunk of a pool is charged."""
-        return None if self.settlement is None else self.settlement.charged
+        if self.excess is not None:
+            return self.excess.charged
+        return None if self._settlement is None or self.settled_in is not None else self._settlement.charged
 
     @property
     def decision(self) -> str | None:
@@ -243,6 +349,8 @@ class GuardState:
 
     def when_settled(self) -> Signal:
         """Return the signal that is set when the state can change no longer."""
+        if self.settled_in is not None:
+            return self.settled_in.when_settled()
         with self._lock:
             signal = self._settled = self._settled or Signal()
             is_final = not TRANSITIONS[self._state]
@@ -258,10 +366,19 @@ class GuardState:
         """Apply an event of the heartbeat, which may continue after the end of the guard."""
         self.apply(event, if_accepted=True)
 
+    def lease_lost(self) -> None:
+        """Cancel its block under the policy ``cancel``. Called after the loss is reported."""
+        if self.cancellation is not None:
+            self.cancellation.lease_lost()
+
+    def may_extend(self) -> bool:
+        """Return whether the lease is needed: a guard needs it until its heartbeat is stopped."""
+        return True
+
     @property
     def finalized(self) -> bool:
         """True once a caller has begun to commit, release or detach it."""
-        return self._claimed is not None
+        return self.claimed is not None
 
     @property
     def known(self) -> Amount | None:
@@ -284,14 +401,14 @@ class GuardState:
             return settlement.actual.amount
         if state not in _ENDED:
             return 0 if state == "released" else None
-        return (self.known or self.request.estimate).amount
+        return (self.known or self.estimate).amount
 
     @property
     def held(self) -> int:
         """What limits count as long as `cost` is None: its estimate, or its known spend if that is more."""
         if self.attached is not None:
             return self.attached.held
-        known, estimate = self.known, self.request.estimate.amount
+        known, estimate = self.known, self.estimate.amount
         return estimate if known is None else max(estimate, known.amount)
 
     def claim(self, operation: str, known: KnownSpend = ANY_AMOUNT, unfinished: Record | Release | None = None) -> bool:
@@ -306,14 +423,14 @@ class GuardState:
             GuardFinalizedError: another caller has already ended it; nothing was sent.
         """
         with self._lock:
-            if self._claimed is not None:
+            if self.claimed is not None:
                 raise GuardFinalizedError(
-                    f"cannot {operation}: {self.name} already ended ({self._claimed}); nothing was sent"
+                    f"cannot {operation}: {self.name} already ended ({self.claimed}); nothing was sent"
                 )
             if known != ANY_AMOUNT and known != self.known:
                 return False
             self.unfinished = unfinished
-            self._claimed = operation
+            self.claimed = operation
             return True
 
     def enter_block(self) -> None:
@@ -323,8 +440,8 @@ class GuardState:
             GuardFinalizedError: The guard has ended, or a block of it is running.
         """
         with self._lock:
-            if self._claimed is not None:
-                raise GuardFinalizedError(f"cannot enter: {self.name} has ended ({self._claimed}); reserve again")
+            if self.claimed is not None:
+                raise GuardFinalizedError(f"cannot enter: {self.name} has ended ({self.claimed}); reserve again")
             if self.in_block:
                 raise GuardFinalizedError(f"cannot enter: a block of {self.name} is running; it ends this guard")
             self.in_block = True
@@ -360,8 +477,8 @@ class GuardState:
         """
         self.check_unit(amount)
         with self._lock:
-            if self._claimed is not None:
-                raise GuardFinalizedError(f"cannot spend: {self.name} already ended ({self._claimed}); reserve again")
+            if self.claimed is not None:
+                raise GuardFinalizedError(f"cannot spend: {self.name} already ended ({self.claimed}); reserve again")
             self.spent = amount if self.spent is None else self.spent + amount
             return self.spent
 
@@ -371,28 +488,11 @@ class GuardState:
         Raises:
             StepsExhaustedError: the caps allow no further step.
         """
+        if self.lease is not None:
+            return self.lease.next_step(limit)
         with self._lock:
             self.steps = next_step(limit, self.steps)
             return self.steps
-
-    async def commit_pooled(
-        self,
-        io: Any,
-        actual: Amount | None,
-        metrics: Any,
-        metadata: Mapping[str, Any] | None,
-        settlement_metadata: Mapping[str, str] | None,
-    ) -> Settlement:
-        """Commit a guard of a pool."""
-        raise NotImplementedError
-
-    async def release_pooled(self, io: Any, reason: str | None, known: KnownSpend) -> bool:
-        """Release a guard of a pool."""
-        raise NotImplementedError
-
-    def end_pooled(self, io: Any, amount: Amount | None, settlement_metadata: Mapping[str, str]) -> None:
-        """End a claimed guard of a pool, with an amount or without."""
-        raise NotImplementedError
 
     def check_unit(self, amount: Amount) -> None:
         """Check an actual against the unit of the reservation.
@@ -402,9 +502,9 @@ class GuardState:
         Raises:
             InvalidRequestError: not an amount, or in another unit.
         """
-        if not isinstance(amount, Amount):
+        if amount.__class__ is not Amount:
             raise InvalidRequestError(f"actual must be an amount: {amount!r:.80}; pass one such as cycles.usd('0.05')")
-        unit = self.request.estimate.unit
+        unit = self.estimate.unit
         if amount.unit != unit:
             raise InvalidRequestError(
                 f"actual must be in the unit of the reservation: {amount} is in {amount.unit}; pass an amount in {unit}"

@@ -23,8 +23,7 @@ def begin_heartbeat(io: Io, guard: GuardState, reservation_id: str, success: Suc
     """Start the heartbeat of the lease that a response granted. Only that response determines its timing."""
     request = guard.request
     lease, step = Lease.opened(ttl_ms=request.ttl_ms, timeout_ms=io.settings.timeout_s * 1000, grant=_grant(success))
-    guard.heartbeat = heartbeat = Heartbeat(reservation_id, request.ttl_ms, lease, step, guard.call_options)
-    heartbeat.on_change = guard.lease_changed
+    guard.heartbeat = heartbeat = Heartbeat(reservation_id, request.ttl_ms, lease, step, guard.call_options, guard)
     _follow(io, heartbeat, lease.notices)
 
 
@@ -40,7 +39,8 @@ def _grant(success: Success) -> Grant:
 
 async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
     """Make one attempt to extend the lease, and schedule the next one or report the loss."""
-    if heartbeat.may_extend is not None and not heartbeat.may_extend():
+    owner = heartbeat.owner
+    if owner is not None and not owner.may_extend():
         return
     step = heartbeat.begin()
     if step is None:
@@ -142,9 +142,9 @@ def _ends_ms(lease: Lease) -> float:
 def _lost(io: Io, heartbeat: Heartbeat, stop: Stop) -> None:
     lasts_ms = max(0, int(heartbeat.lease.lasts_until_ms() - io.clock.now_ms()))
     report(io, "LeaseLost", heartbeat, detail=stop.detail, lasts_ms=lasts_ms)
-    on_lost = heartbeat.on_lost
-    if on_lost is not None:
-        on_lost()
+    owner = heartbeat.owner
+    if owner is not None:
+        owner.lease_lost()
 
 
 async def extend(io: Io, guard: GuardState, extend_by_ms: int | None) -> ReservationExtendResponse | None:

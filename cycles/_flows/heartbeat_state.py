@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from cycles._core.lease.planner import ExtendAttempt, Lease, Step, Stop
 from cycles._core.requests import CallOptions, new_key
 from cycles._errors import CyclesError, LeaseLostError
+
+
+class LeaseOwner(Protocol):
+    """What needs a lease: a guard, or the chunk of a pool."""
+
+    def may_extend(self) -> bool:
+        """Return whether the lease is still needed when an attempt is due."""
+        ...
+
+    def lease_changed(self, event: Literal["lease_lost", "extended"]) -> object:
+        """Follow with the own state. Called before the loss is reported."""
+        ...
+
+    def lease_lost(self) -> object:
+        """Act on the loss. Called once, after it is reported."""
+        ...
 
 
 class Heartbeat:
@@ -16,9 +31,7 @@ class Heartbeat:
 
     Attributes:
         adopted: True if the scheduler thread sends the extends from now on, also of an async guard.
-        may_extend: Returns whether the lease is still needed when an attempt is due, or None.
-        on_change: Notified when the lease is lost or extended; the guard follows with its state.
-        on_lost: Called once when the heartbeat stops while the guard needs the lease.
+        owner: Needs the lease, and is notified of what happens to it. None: it has ended.
         timer: The driver's timer of the next attempt, or None.
     """
 
@@ -32,17 +45,23 @@ class Heartbeat:
         "extend_by_ms",
         "key",
         "lease",
-        "may_extend",
-        "on_change",
-        "on_lost",
         "options",
+        "owner",
         "reservation_id",
         "step",
         "stop",
         "timer",
     )
 
-    def __init__(self, reservation_id: str, extend_by_ms: int, lease: Lease, step: Step, options: CallOptions) -> None:
+    def __init__(
+        self,
+        reservation_id: str,
+        extend_by_ms: int,
+        lease: Lease,
+        step: Step,
+        options: CallOptions,
+        owner: LeaseOwner | None = None,
+    ) -> None:
         self.reservation_id: str = reservation_id
         self.extend_by_ms: int = extend_by_ms
         self.options: CallOptions = options
@@ -54,9 +73,7 @@ class Heartbeat:
         self.ended: bool = False
         self.adopted: bool = False
         self.timer: Any = None
-        self.may_extend: Callable[[], bool] | None = None
-        self.on_change: Callable[[Literal["lease_lost", "extended"]], object] | None = None
-        self.on_lost: Callable[[], object] | None = None
+        self.owner: LeaseOwner | None = owner
         self._attempting = False
         self._lock = threading.Lock()
 
@@ -105,9 +122,9 @@ class Heartbeat:
             self._notify("extended")
 
     def _notify(self, event: Literal["lease_lost", "extended"]) -> None:
-        on_change = self.on_change
-        if on_change is not None:
-            on_change(event)
+        owner = self.owner
+        if owner is not None:
+            owner.lease_changed(event)
 
     @property
     def lost(self) -> bool:
@@ -136,8 +153,7 @@ class Heartbeat:
         """End the heartbeat: the lease is not needed any longer."""
         with self._lock:
             self.ended = True
-            self.on_lost = None
-            self.on_change = None
+            self.owner = None
 
     def lost_error(self) -> LeaseLostError:
         """Return the exception that reports the loss; its cause is the failure of the last attempt."""

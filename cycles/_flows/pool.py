@@ -1,7 +1,34 @@
 """The state of one pool: its sub-pools, their chunks, and the guards that wait for a chunk.
 
-One re-entrant lock protects all of it; no request and no file call happens under it. `pool_chunks.py` opens and settles
-chunks, `pool_guard.py` is the guard. Admission waits for requests of this pool only, never for its guards.
+One re-entrant lock protects all of it. No request, no file call and no code of the user runs under it; the one thing
+that leaves it is a copy of 52 bytes into the mapped cell of a chunk. What a change requires beside that (open a
+chunk, settle one, wake a waiter) is put into `work`, and `carry_out` of `pool_chunks.py` does it. An entry leaves
+`work` only after it was passed on, so an interrupted caller loses none. Passing one on twice changes nothing.
+
+**One value.** All that decides about money in a chunk is its `sums`: one immutable value, which one store replaces. A
+chunk has two more writers of amounts, its cell and its guard's settlement. They follow from the value, so they are
+written after it, and writing them again changes nothing.
+
+**Redo.** A signal may raise an exception in the main thread after any call, also in the middle of an end. Before the
+store of the sums `redo` names the end in progress, and no call lies between the two. Whoever takes the lock next
+finds it and carries the end out (`catch_up`): the same sums, the same cell, the same state of the guard. Until then
+the amount is in the sums already, and the guard counts as ended. Before that point nothing has happened, and the
+caller may end the guard in another way.
+
+**Threads inside.** A signal handler runs in the thread that it interrupts, which may hold the lock, with sums
+computed and not yet stored. The lock would let it in. So a caller looks first (`is_inside`), and stays outside: what
+it reserves is reserved directly, what it commits becomes an event of its own, and the estimate of its guard goes into
+`freed`. The frame that it interrupted frees that when it ends, or the next caller does. A handler may close the
+client, too. It catches up, seals the chunks and settles them; the interrupted frame finds other sums than those that
+it has read, and settles its amount elsewhere.
+
+**No wait for guards.** A caller waits for requests of this pool only: for a chunk that is being opened, or for the
+commit of one. It never waits until other guards end, because they may be its own: a thread with nested guards would
+wait for ever. If live guards use up all that the pool may hold, a guard is reserved directly.
+
+A chunk goes from open to draining (admits no more guards) to sealed (takes no more spend). It is sealed when its last
+guard has ended, or when its lease does not last. A guard of a sealed chunk moves its amount into an open one, or
+settles it as an event.
 """
 
 from __future__ import annotations
@@ -9,161 +36,266 @@ from __future__ import annotations
 import copy
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
-from functools import partial
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
-from cycles._core.allotment import Move
+from cycles._core.allotment import TAKES_SPEND, Move
 from cycles._core.amounts import Amount
+from cycles._core.pool.sums import Sums
+from cycles._core.requests import NO_OPTIONS
 from cycles._core.subjects import Subject
 from cycles._errors import BudgetExceededError, CyclesError
 from cycles._flows.guard_state import GuardState
-from cycles._flows.pool_parts import DENIALS, Admitted, PoolChunk, PoolIo, PoolOptions, SubPool, Waiter
-from cycles._flows.reports import report
+from cycles._flows.io import Io
+from cycles._flows.pool_parts import (
+    DENIALS,
+    Admitted,
+    Open,
+    Place,
+    PoolChunk,
+    PoolIo,
+    PoolOptions,
+    SettleChunk,
+    SubPool,
+    Waiter,
+    Wake,
+    Work,
+)
 from cycles._flows.signal import Signal
 
 LONGEST_LIFE_TTLS: Final = 4  # a chunk is extended no longer: a server allows ten extensions
+MOST_SCOPES: Final = 8  # sub-pools; guards of further scope sets are reserved directly
+
+
+class Book(NamedTuple):
+    """What a pool counts beside the sums of its chunks, as one value.
+
+    Attributes:
+        chunks: Those that hold something, or have live guards.
+        direct: Guards that were reserved without the pool, and were live when they were last looked at.
+        spent: By all others: ended chunks, ended guards, and amounts that no chunk had space for.
+    """
+
+    chunks: frozenset[PoolChunk] = frozenset()
+    direct: tuple[GuardState, ...] = ()
+    spent: int = 0
 
 
 class PoolState:
     """One pool in one process."""
 
-    def __init__(self, options: PoolOptions, pool_io: PoolIo, chunks: ChunkFlows) -> None:
+    def __init__(self, options: PoolOptions, pool_io: PoolIo) -> None:
         self.options = options
         self.pool_io = pool_io
-        self.io: Final = pool_io.io
+        self.io: Final[Io] = pool_io.io
         self.lock: Final = threading.RLock()
+        owned: Any = self.lock
+        self.is_inside: Final[Callable[[], bool]] = owned._is_owned  # of this thread; `threading.Condition` uses it too
         self.closed = False
         self.subs: dict[object, SubPool] = {}
-        self.chunks: set[PoolChunk] = set()  # that hold something
+        self.book: Book = Book()
+        self.redo: tuple[PoolChunk, Sums] | None = None  # the end in progress
+        self.freed: deque[tuple[GuardState, Place]] = deque()  # places that a thread could not free
+        self.work: deque[Work] = deque()
         self.busy: set[Signal] = set()  # of requests in progress
         self.settling: int = 0  # threads that settle a chunk
-        self.direct: list[GuardState] = []  # guards that were reserved without the pool
-        self.spent: int = 0
-        self.live: int = 0
         self.awaited: int = 0  # estimates of guards that wait, or that are being reserved directly
         self.excess: int = 0
         self.opened: int = 0
         self.denied: int = 0
         self.directs: int = 0
         self.numbered: int = 0
-        self._flows = chunks
 
     # --- sub-pools ------------------------------------------------------------------------------------------
 
     def sub_pool(self, key: object, subject: Subject) -> SubPool | None:
         """Return the sub-pool of a scope set; None if there are too many others."""
         sub = self.subs.get(key)
-        if sub is None:
+        if sub is None and not self.is_inside():
             with self.lock:
-                if len(self.subs) >= self.options.max_scopes:
-                    for idle in [each for each in self.subs.values() if each.is_idle]:
-                        idle.has_place = False
-                        del self.subs[idle.key]
-                if len(self.subs) >= self.options.max_scopes:
-                    return None
-                sub = self.subs.setdefault(key, SubPool(key, subject, self.options))
+                sub = self._sub_pool(key, subject)
         return sub
+
+    def _sub_pool(self, key: object, subject: Subject) -> SubPool | None:
+        if len(self.subs) >= MOST_SCOPES:
+            for idle in [each for each in self.subs.values() if each.is_idle]:
+                idle.has_place = False
+                del self.subs[idle.key]
+        if len(self.subs) >= MOST_SCOPES:
+            return None
+        return self.subs.setdefault(key, SubPool(key, subject, self.options))
+
+    # --- amounts --------------------------------------------------------------------------------------------
+
+    @property
+    def spent(self) -> int:
+        """What guards of this pool have spent."""
+        book = self.book
+        outside = sum(guard.cost or 0 for guard in book.direct)
+        return book.spent + outside + sum(chunk.spent for chunk in book.chunks)
+
+    @property
+    def live(self) -> int:
+        """The estimates of live guards, and what guards that were reserved directly hold."""
+        book = self.book
+        outside = sum(guard.held for guard in book.direct if guard.cost is None)
+        return outside + sum(chunk.sums.live for chunk in book.chunks)
+
+    def add_direct(self, guard: GuardState, place: Place) -> None:
+        """Count a guard that was reserved without the pool, and drop those that have ended."""
+        while True:
+            book = self.book
+            costs = [(each, each.cost) for each in book.direct]
+            live = tuple(each for each, cost in costs if cost is None)
+            after = Book(book.chunks, (*live, guard), book.spent + sum(cost or 0 for _, cost in costs))
+            if self.is_inside():
+                after = book._replace(direct=(*book.direct, guard))
+            with self.lock:
+                if self.book is book:
+                    self.book = after
+                    self.directs += 1
+                    if place.is_awaited:
+                        place.is_awaited = False
+                        self.awaited -= place.held
+                    return
+
+    def over_limit(self, estimate: int) -> BudgetExceededError | None:
+        """Return the error if an estimate does not fit into the limit of the pool. The lock is held."""
+        limit = self.options.limit
+        if limit is None:
+            return None
+        used = self.spent + self.live + self.awaited
+        if used + estimate <= limit:
+            return None
+        unit = self.options.unit
+        left = Amount(unit, max(0, limit - used))
+        return BudgetExceededError(
+            f"the limit of this pool is {Amount(unit, limit)}, and {left} of it is left: a reservation of "
+            f"{Amount(unit, estimate)} was not made",
+            hint="pass a larger limit to client.pool(...), or finish the guards that are open",
+            code="POOL_LIMIT",
+        )
 
     # --- admission ------------------------------------------------------------------------------------------
 
-    def admit(self, sub: SubPool, estimate: int, now_ms: float) -> PoolChunk | None:
-        """Admit a guard without waiting; None if that is not possible now.
-
-        Raises:
-            BudgetExceededError: code POOL_LIMIT.
-        """
+    def admit(self, sub: SubPool, guard: GuardState, place: Place, now_ms: float) -> bool:
+        """Admit a guard without waiting; return False if that is not possible now. The thread is not inside."""
         with self.lock:
-            if self.options.limit is not None:
-                self._check_limit(estimate)
+            if self.redo is not None or self.freed:
+                self.catch_up()
             if sub.waiters or self.closed:
-                return None
-            return self._admit(sub, estimate, now_ms)
+                return False
+            if self.options.limit is not None and self.over_limit(place.held) is not None:
+                return False
+            is_admitted = self._admit(sub, guard, place, now_ms)
+        return is_admitted  # noqa: RET504 - a return out of `with` ends the block at another instruction
 
-    def _admit(self, sub: SubPool, estimate: int, now_ms: float) -> PoolChunk | None:
-        for chunk in sub.allotment.open:
-            if chunk.free >= estimate and chunk.admit(estimate):
-                assert isinstance(chunk, PoolChunk)
-                if not chunk.is_live(now_ms):  # this process was stopped for longer than the lease
-                    chunk.release(estimate)
-                    self.seal(chunk)
-                    return self._admit(sub, estimate, now_ms)
-                self.live += estimate
-                sub.admitted += 1
-                if not chunk.is_next_wanted and chunk.is_half_used:
-                    chunk.is_next_wanted = True
-                    self.open_ahead(sub, now_ms)
-                return chunk
-        return None
+    def _admit(self, sub: SubPool, guard: GuardState, place: Place, now_ms: float) -> bool:
+        estimate = place.held
+        for chunk in list(sub.allotment.open):
+            assert isinstance(chunk, PoolChunk)
+            before = chunk.sums
+            if before.free < estimate:
+                continue
+            if not chunk.is_live(now_ms):  # this process was stopped for longer than the lease
+                self.seal(chunk)
+                continue
+            lease, after = chunk.lease, before.admitted(estimate)
+            chunk.guards.add(guard)
+            if chunk.state != "open" or chunk.sums is not before:  # a signal handler has closed the pool
+                chunk.guards.discard(guard)
+                continue
+            # No call until the end of these lines: a signal cannot come in between.
+            chunk.sums = after
+            place.chunk = chunk
+            place.is_live = True
+            guard.lease = lease
+            guard.reservation_id = lease.reservation_id
+            guard.key = lease.key
+            if guard.call_options is NO_OPTIONS:
+                guard.call_options = lease.call_options
+            sub.admitted += 1
+            if not chunk.is_next_wanted and chunk.is_half_used:
+                chunk.is_next_wanted = True
+                self.open_ahead(sub, now_ms)
+            return True
+        return False
 
     def wait_for(self, waiter: Waiter) -> None:
         """Let a guard wait for its turn; it may have its result when this returns.
 
         Until it has a chunk, or `end_admission` is called, its estimate counts for the limit of the pool.
         """
+        is_inside, place = self.is_inside(), waiter.place
         with self.lock:
-            if self.options.limit is not None:
-                self._check_limit(waiter.estimate)
-            self.awaited += waiter.estimate
+            if not is_inside:
+                self.catch_up()
+            error = self.over_limit(place.held)
+            place.is_awaited = True  # no call until the next line
+            self.awaited += place.held
             sub = waiter.sub
-            if sub is not None and not sub.has_place:
-                sub = waiter.sub = self.sub_pool(sub.key, sub.subject)
-            if sub is None:
+            if sub is not None and not sub.has_place and not is_inside:
+                sub = waiter.sub = self._sub_pool(sub.key, sub.subject)
+            if error is not None:
+                waiter.result = error
+            elif sub is None or is_inside:
                 waiter.result = _closed() if self.closed else Move.DIRECT
-                waiter.signal.set()
+            else:
+                sub.waiters.append(waiter)
+                self.serve(sub)
                 return
-            sub.waiters.append(waiter)
-            self.serve(sub)
+        waiter.signal.set()
 
     def abandon(self, waiter: Waiter) -> None:
-        """Remove a guard whose caller was interrupted while it waited."""
+        """Remove a guard whose caller was interrupted while it waited. Its place, if it has one, is freed elsewhere."""
         with self.lock:
+            self.end_admission(waiter.place)
+            if waiter.opens is not None:
+                self.work.append(waiter.opens)
             sub = waiter.sub
-            if isinstance(waiter.result, PoolChunk):
-                self.release(waiter.result, waiter.estimate)
-            else:
-                self.end_admission(waiter.estimate)
             if sub is not None:
                 if waiter in sub.waiters:
                     sub.waiters.remove(waiter)
                 self.serve(sub)
 
-    def end_admission(self, estimate: int) -> None:
-        """Count a guard no longer that waited and was not admitted into a chunk."""
+    def end_admission(self, place: Place) -> None:
+        """Stop counting a guard as one that waits."""
         with self.lock:
-            self.awaited -= estimate
+            if place.is_awaited:
+                place.is_awaited = False  # no call until the next line
+                self.awaited -= place.held
 
     def serve(self, sub: SubPool) -> None:
         """Give every waiter its result that can have one, first come, first served. The lock is held."""
         while sub.waiters:
             waiter = sub.waiters[0]
-            result = self._result_for(sub, waiter)
+            place = waiter.place
+            result = waiter.result or (place.chunk if place.is_live else self._result_for(sub, waiter))
             if result is None:
                 return
-            sub.waiters.popleft()
             if isinstance(result, PoolChunk):
-                self.awaited -= waiter.estimate  # it is in `live`
+                self.end_admission(place)  # it is in the sums of its chunk
             waiter.result = result
-            waiter.signal.set()
+            self.work.append(Wake(waiter))
+            sub.waiters.popleft()
 
     def _result_for(self, sub: SubPool, waiter: Waiter) -> Admitted | None:
         if self.closed:
             return _closed()
-        now_ms, allotment = self.io.clock.now_ms(), sub.allotment
+        now_ms, allotment, place = self.io.clock.now_ms(), sub.allotment, waiter.place
         if now_ms < sub.direct_until_ms:
             return Move.DIRECT
-        chunk = self._admit(sub, waiter.estimate, now_ms)
-        if chunk is not None:
-            return chunk
-        if waiter.estimate <= allotment.chunk:
-            for small in allotment.too_small(waiter.estimate):
+        if self._admit(sub, waiter.guard, place, now_ms):
+            return place.chunk
+        if place.held <= allotment.chunk:
+            for small in allotment.too_small(place.held):
                 assert isinstance(small, PoolChunk)
                 self.drain(small)
-        step = allotment.next_step(waiter.estimate, now_ms)
+        step = allotment.next_step(place.held, now_ms)
         if step.move is Move.OPEN:
-            self._open(sub, step.amount, waiter.estimate)
+            self._open(sub, step.amount, place.held)
         elif step.move is Move.WAIT:
-            sub.floor = max(sub.floor, waiter.estimate)
+            sub.floor = max(sub.floor, place.held)
         if step.move is Move.DENY and sub.denial is not None:
             self.denied += 1
             return copy.copy(sub.denial)
@@ -171,14 +303,13 @@ class PoolState:
 
     def fail_waiters(self, sub: SubPool, result: CyclesError | GuardState | Move) -> None:
         """Give every waiter what follows from the failure of the chunk that it waited for. The lock is held."""
-        waiters, sub.waiters = sub.waiters, deque()
-        for waiter in waiters:
-            if isinstance(result, CyclesError):
+        while sub.waiters:
+            waiter = sub.waiters[0]
+            if waiter.result is None:
                 self.denied += isinstance(result, DENIALS)
-                waiter.result = copy.copy(result)
-            else:
-                waiter.result = result
-            waiter.signal.set()
+                waiter.result = copy.copy(result) if isinstance(result, CyclesError) else result
+            self.work.append(Wake(waiter))
+            sub.waiters.popleft()
 
     def open_ahead(self, sub: SubPool, now_ms: float) -> None:
         """Open the next chunk in the background if the current one is half used. The lock is held."""
@@ -190,113 +321,87 @@ class PoolState:
         sub.allotment.begin(amount)
         sub.floor = floor
         self.numbered += 1
-        self._start(partial(self._flows.open, self, sub, self.numbered))
+        self.work.append(Open(sub, self.numbered))
 
-    # --- the limit of the pool ------------------------------------------------------------------------------
+    # --- ends of guards; the lock is held, and the thread was not inside -------------------------------------
 
-    def _check_limit(self, estimate: int) -> None:
-        limit = self.options.limit
-        assert limit is not None
-        used = self.spent + self.live + self.awaited + self.held_directly()
-        if used + estimate <= limit:
+    def catch_up(self) -> None:
+        """Carry out an end that was interrupted, and free the places that signal handlers have left."""
+        if self.redo is not None:
+            self.carry_out(*self.redo)
+        while self.freed:
+            first = self.freed[0]
+            self.free(*first)
+            if self.freed and self.freed[0] is first:  # else a signal handler was faster
+                self.freed.popleft()
+
+    def carry_out(self, chunk: PoolChunk, sums: Sums) -> None:
+        """Count an end in its chunk, in the cell and in its guard. A second call changes nothing."""
+        chunk.sums = sums
+        end = sums.last
+        assert end is not None
+        if chunk.log is not None:
+            chunk.log.write(sums.totals)
+        chunk.audit.note(end)
+        guard: GuardState = end.guard
+        guard.settled_in = chunk.lease
+        guard.apply("pooled", end.settlement, if_accepted=True)
+        chunk.guards.discard(guard)
+        self.redo = None
+        self.after_end(chunk)
+
+    def free(self, guard: GuardState, place: Place) -> None:
+        """End a guard without an amount in its chunk. A second call changes nothing."""
+        chunk = place.chunk
+        if chunk is None:
             return
-        self.denied += 1
-        unit = self.options.unit
-        left = Amount(unit, max(0, limit - used))
-        error = BudgetExceededError(
-            f"the limit of this pool is {Amount(unit, limit)}, and {left} of it is left: a reservation of "
-            f"{Amount(unit, estimate)} was not made",
-            hint="pass a larger limit to client.pool(...), or finish the guards that are open",
-            code="POOL_LIMIT",
-        )
-        report(self.io, "PoolDenied", estimate=Amount(unit, estimate), pool=self.options.name, reason=str(error))
-        raise error
-
-    def held_directly(self) -> int:
-        """Count what guards outside of the chunks have spent, and return what the others hold."""
-        held, left = 0, []
-        for guard in self.direct:
-            cost = guard.cost
-            if cost is None:
-                held += guard.held
-                left.append(guard)
-            else:
-                self.spent += cost
-        self.direct = left
-        return held
-
-    def add_direct(self, guard: GuardState) -> None:
-        """Count a guard that waited and was reserved without the pool."""
-        with self.lock:
-            self.held_directly()
-            self.end_admission(guard.request.estimate.amount)
-            self.directs += 1
-            self.direct.append(guard)
-
-    # --- ends of guards and chunks; the lock is held --------------------------------------------------------
-
-    def release(self, chunk: PoolChunk, estimate: int) -> None:
-        """End a guard without an amount."""
-        self.live -= estimate
-        if chunk.takes_spend:
-            chunk.release(estimate)
-        else:
-            chunk.leave(estimate)
+        while place.is_live:
+            before = chunk.sums
+            after = before.released(place.held, is_sealed=chunk.state not in TAKES_SPEND)
+            if chunk.sums is before and place.is_live:
+                place.is_live = False  # no call until the next line
+                chunk.sums = after
+        chunk.guards.discard(guard)
         self.after_end(chunk)
 
     def after_end(self, chunk: PoolChunk) -> None:
         """Continue after a guard of the chunk has ended: seal the chunk, or serve a waiter."""
-        if chunk.state == "open" and chunk.is_used_up:
+        if chunk.state == "open" and chunk.sums.totals.spent >= chunk.amount:
             self.drain(chunk)
-        elif chunk.state == "draining" and not chunk.guards:
+        elif chunk.state == "draining" and not chunk.sums.guards:
             self.seal(chunk)
-        elif chunk.sub.waiters:
+        elif chunk.state not in TAKES_SPEND:
+            self._count_out(chunk)
+        if chunk.sub.waiters:
             self.serve(chunk.sub)
+
+    # --- ends of chunks; the lock is held --------------------------------------------------------------------
 
     def drain(self, chunk: PoolChunk) -> None:
         """Admit no more guards; seal the chunk when its last one has ended."""
-        if chunk.sub.allotment.drained(chunk) and not chunk.guards:
+        chunk.sub.allotment.drained(chunk)
+        if chunk.state == "draining" and not chunk.sums.guards:
             self.seal(chunk)
 
-    def seal(self, chunk: PoolChunk, *, now: bool = False) -> bool:
-        """Take no more spend, and settle the chunk in the background unless `now`. Return whether it was not sealed."""
-        if not chunk.sub.allotment.sealed(chunk):
-            return False
-        if chunk.timer is not None:
-            chunk.timer.cancel()
-            chunk.timer = None
-        if not now:
-            self._start(partial(self._settle, chunk))
-        return True
+    def seal(self, chunk: PoolChunk) -> None:
+        """Take no more spend, and settle the chunk."""
+        if chunk.state in TAKES_SPEND:
+            self.work.append(SettleChunk(chunk))  # first: what takes it from there seals the chunk, too
+            chunk.sub.allotment.sealed(chunk)
+            if chunk.timer is not None:
+                chunk.timer.cancel()
 
-    async def _settle(self, chunk: PoolChunk) -> None:
-        with self.lock:
-            self.settling += 1
-        try:
-            await self._flows.settle(self, chunk)
-        finally:
-            with self.lock:
-                self.settling -= 1
-
-    def _start(self, flow: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a flow in a thread of the client. The lock is held."""
-        done = Signal()
-        self.busy.add(done)
-        self.pool_io.soon(partial(self._until_done, flow, done))
-
-    async def _until_done(self, flow: Callable[[], Coroutine[Any, Any, None]], done: Signal) -> None:
-        try:
-            await flow()
-        finally:
-            with self.lock:
-                self.busy.discard(done)
-            done.set()
+    def add_chunk(self, chunk: PoolChunk) -> None:
+        """Count a new chunk."""
+        self.opened += 1
+        self.book = self.book._replace(chunks=self.book.chunks | {chunk})
 
     def end_chunk(self, chunk: PoolChunk) -> None:
         """Stop holding a chunk whose outcome is known, or that this process settles no longer."""
         event = {"committed": "confirm", "released": "discard", "rejected": "reject"}.get(chunk.lease.state)
         with self.lock:
-            self.chunks.discard(chunk)
+            chunk.is_held = False
+            self._count_out(chunk)
             if event is not None:
                 chunk.sub.allotment.ended(chunk, event)  # type: ignore[arg-type]
             elif not self.closed:  # another client settles it
@@ -305,6 +410,14 @@ class PoolState:
             self.open_ahead(chunk.sub, self.io.clock.now_ms())
         chunk.ended.set()
 
+    def _count_out(self, chunk: PoolChunk) -> None:
+        """Keep only the amount of a chunk that holds nothing and has no live guard."""
+        while chunk in self.book.chunks and not chunk.is_held and not chunk.sums.guards:
+            book = self.book
+            after = Book(book.chunks - {chunk}, book.direct, book.spent + chunk.spent)
+            if self.book is book:
+                self.book = after
+
     def may_extend(self, chunk: PoolChunk) -> bool:
         """Return whether a heartbeat renews the lease. An idle chunk is settled instead, and one that is too old.
 
@@ -312,8 +425,12 @@ class PoolState:
         stays as long as its predecessor is used.
         """
         with self.lock:
+            self.catch_up()
+            if chunk.state == "draining" and not chunk.sums.guards:
+                self.seal(chunk)
+                return False
             if chunk.state == "open":
-                if chunk.seen_admitted == chunk.sub.admitted and not chunk.guards:
+                if chunk.seen_admitted == chunk.sub.admitted and not chunk.sums.guards:
                     self.drain(chunk)
                     return False
                 chunk.seen_admitted = chunk.sub.admitted
@@ -323,28 +440,6 @@ class PoolState:
                 return False
             return True
 
-    def lease_lost(self, chunk: PoolChunk) -> None:
-        """Settle a chunk within its grace period; guards that still run are settled elsewhere."""
-        with self.lock:
-            self.seal(chunk)
-
-    def expire(self, chunk: PoolChunk) -> None:
-        """Settle a chunk that has reached `settle_ms`, when its last guard has ended."""
-        with self.lock:
-            self.drain(chunk)
-
 
 def _closed() -> CyclesError:
     return CyclesError("this pool is closed: make a new one with client.pool(...)")
-
-
-class ChunkFlows(Protocol):
-    """Opens and settles the chunks of a pool."""
-
-    async def open(self, pool: PoolState, sub: SubPool, number: int) -> None:
-        """Reserve the chunk that `sub.allotment` has begun."""
-        ...
-
-    async def settle(self, pool: PoolState, chunk: PoolChunk) -> None:
-        """Settle a sealed chunk."""
-        ...

@@ -4,62 +4,57 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import evolve, frozen
+from attrs import frozen
 
-from cycles._core.amounts import Amount
-from cycles._core.requests import CallOptions, new_key
-from cycles._core.reserve_request import ReserveRequest
+from cycles._core.requests import new_key
 from cycles._errors import CyclesError, RateLimitedError, ReservationDeniedError
 from cycles._flows.approval import exempt_from_approval
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io
 from cycles._flows.pool import PoolState
-from cycles._flows.pool_guard import PooledState
-from cycles._flows.pool_parts import Admitted, PoolChunk, PooledOptions, SubPool, Waiter
+from cycles._flows.pool_chunks import carry_out, open_chunk
+from cycles._flows.pool_guard import InChunk
+from cycles._flows.pool_parts import Admitted, PoolChunk, Waiter
+from cycles._flows.reports import report
 from cycles._flows.reserve import Take, open_with, report_unreserved, traced
 from cycles._flows.retry import pause
 from cycles._flows.run_limit import HeldByLimits, limits_apply
+from cycles._flows.signal import Signal
 
 _FIRST_WAIT_MS: Final = 250.0  # between attempts while waiting for budget, as for a reservation
 _LONGEST_WAIT_MS: Final = 5_000.0
 
 
-@frozen
-class _Admission:
-    """One guard that wants to be admitted.
-
-    Attributes:
-        pool: The pool.
-        options: What the caller passed.
-        request: The request that would reserve the guard directly.
-        call_options: Of the guard's requests.
-        take: As in `open_lease`.
-    """
-
-    pool: PoolState
-    options: PooledOptions
-    request: ReserveRequest
-    call_options: CallOptions
-    take: Take
-
-
 async def acquire(
-    io: Io, pool: PoolState, estimate: Amount, options: PooledOptions, wait_s: float | None, take: Take
+    io: Io, pool: PoolState, guard: GuardState, place: InChunk, wait_s: float | None, take: Take
 ) -> GuardState:
-    """Admit a guard, waiting for a chunk if necessary; reserve it directly if the pool cannot have it.
+    """Admit a guard, waiting for a chunk if necessary; reserve another one directly if the pool cannot have it.
 
     Raises:
         CyclesError: as for a reservation.
     """
-    request = evolve(options.request, estimate=estimate)
-    call_options = io.begin_trace(request)
-    opening = _acquire(io, _Admission(pool, options, request, call_options, take), wait_s)
-    trace = call_options.trace
+    guard.call_options = io.begin_trace(guard.request)
+    opening = _acquire(io, _Admission(pool, guard, place, take), wait_s)
+    trace = guard.trace
     return await (opening if trace is None else traced(trace, opening))
 
 
+@frozen
+class _Admission:
+    """One guard that wants to be admitted. `take` is as in `open_lease`."""
+
+    pool: PoolState
+    guard: GuardState
+    place: InChunk
+    take: Take
+
+
 async def _acquire(io: Io, wanted: _Admission, wait_s: float | None) -> GuardState:
-    await io.approve(wanted.request)
+    with wanted.pool.lock:
+        over = wanted.pool.over_limit(wanted.place.held)
+    if over is not None:  # without asking the user to approve it
+        raise _denied(io, wanted, over)
+    await io.approve(wanted.guard.request)
     until, pause_ms = io.clock.now_ms() + (wait_s or 0.0) * 1000, _FIRST_WAIT_MS
     while True:
         try:
@@ -75,15 +70,15 @@ async def _acquire(io: Io, wanted: _Admission, wait_s: float | None) -> GuardSta
 
 
 async def _acquire_once(io: Io, wanted: _Admission) -> GuardState:
-    pool, options, estimate = wanted.pool, wanted.options, wanted.request.estimate
-    held = HeldByLimits(estimate) if limits_apply() else None
+    pool, guard = wanted.pool, wanted.guard
+    held = HeldByLimits(guard.estimate) if limits_apply() else None
     try:
-        result = await _admitted(io, pool, estimate.amount, options.sub)
+        result = await _admitted(io, wanted)
         if isinstance(result, CyclesError):
-            pool.end_admission(estimate.amount)
-            raise result
+            pool.end_admission(wanted.place)
+            raise _denied(io, wanted, result) if getattr(result, "code", None) == "POOL_LIMIT" else result
         if isinstance(result, PoolChunk):
-            state: GuardState = PooledState(pool, result, estimate, options, io.clock.now_ms(), wanted.call_options)
+            state = guard
         elif isinstance(result, GuardState):
             state = _unreserved(io, wanted, result)
         else:
@@ -100,16 +95,34 @@ async def _acquire_once(io: Io, wanted: _Admission) -> GuardState:
     return state
 
 
-async def _admitted(io: Io, pool: PoolState, estimate: int, sub: SubPool | None) -> Admitted:
-    chunk = None if sub is None else pool.admit(sub, estimate, io.clock.now_ms())
-    if chunk is not None:
-        return chunk
-    waiter = Waiter(sub, estimate)
-    pool.wait_for(waiter)
+def _denied(io: Io, wanted: _Admission, error: CyclesError) -> CyclesError:
+    """Report that the limit of the pool is reached."""
+    pool = wanted.pool
+    pool.denied += 1
+    report(io, "PoolDenied", estimate=wanted.guard.estimate, pool=pool.options.name, reason=str(error))
+    return error
+
+
+async def _admitted(io: Io, wanted: _Admission) -> Admitted:
+    pool, guard, place = wanted.pool, wanted.guard, wanted.place
+    sub = place.options.sub
+    if sub is not None and not pool.is_inside() and pool.admit(sub, guard, place, io.clock.now_ms()):
+        carry_out(pool)
+        assert place.chunk is not None
+        return place.chunk
+    waiter = Waiter(sub, guard, place)
     try:
-        await io.wait(waiter.signal)
+        pool.wait_for(waiter)
+        carry_out(pool)
+        while waiter.result is None or waiter.opens is not None:
+            await io.wait(waiter.signal)
+            opens, waiter.opens = waiter.opens, None
+            if opens is not None:
+                waiter.signal = Signal()
+                await open_chunk(io, pool, opens)
     except BaseException:
         pool.abandon(waiter)
+        carry_out(pool)
         raise
     assert waiter.result is not None
     return waiter.result
@@ -117,22 +130,22 @@ async def _admitted(io: Io, pool: PoolState, estimate: int, sub: SubPool | None)
 
 async def _reserve_directly(io: Io, wanted: _Admission) -> GuardState:
     """Reserve a guard without the pool, with two requests."""
-    pool, request = wanted.pool, wanted.request
+    pool, request = wanted.pool, wanted.guard.request
     try:
         with exempt_from_approval():  # it is approved
-            guard = await open_with(io, request, wanted.call_options, wanted.take)
+            guard = await open_with(io, request, wanted.guard.call_options, wanted.take)
     except BaseException:
-        pool.end_admission(request.estimate.amount)
+        pool.end_admission(wanted.place)
         raise
-    pool.add_direct(guard)
+    pool.add_direct(guard, wanted.place)
     return guard
 
 
 def _unreserved(io: Io, wanted: _Admission, chunk: GuardState) -> GuardState:
     """Return an unreserved guard, because no server could be reached to open a chunk."""
-    request = wanted.request
-    guard = GuardState(request, new_key(), wanted.call_options, io.clock.now_ms(), None)
+    request = wanted.guard.request
+    guard = GuardState(request, new_key(), wanted.guard.call_options, io.clock.now_ms(), None)
     guard.unreachable_detail = chunk.unreachable_detail
     report_unreserved(io, guard)
-    wanted.pool.add_direct(guard)
+    wanted.pool.add_direct(guard, wanted.place)
     return guard

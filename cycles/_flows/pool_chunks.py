@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -22,74 +24,137 @@ from cycles._flows.approval import exempt_from_approval
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, Release
 from cycles._flows.io import Io
 from cycles._flows.pool import PoolState
-from cycles._flows.pool_parts import DENIALS, PoolChunk, SubPool
+from cycles._flows.pool_parts import DENIALS, Open, PoolChunk, SettleChunk, SubPool, Wake
 from cycles._flows.release import send_release
 from cycles._flows.reports import report
 from cycles._flows.reserve import open_lease
 from cycles._flows.settle import conclude, rest_of, settle_queued
+from cycles._flows.signal import Signal
 
 UNUSED: Final = "pool_unused"
 DENIED_MS: Final = 1_000.0  # how long a denial is repeated without a request, if the server names no time
 _TOO_LITTLE: Final = (BUDGET_EXCEEDED, OVERDRAFT_LIMIT_EXCEEDED)  # a smaller chunk may fit
 
 
-class Chunks:
-    """The flows of a pool's chunks."""
+def carry_out(pool: PoolState) -> None:
+    """Do what changes of the pool require: wake waiters, open and settle chunks in threads of the client.
 
-    async def open(self, pool: PoolState, sub: SubPool, number: int) -> None:
-        """Reserve a chunk, and a smaller one after each denial for lack of budget."""
-        result: PoolChunk | GuardState | CyclesError | Move = CyclesError(
-            "a chunk of the pool was not opened because of a bug in cycles; report the traceback in the log"
-        )
-        try:
-            lease = await _reserved(pool, sub)
-            result = await _with_log(pool, sub, number, lease) if isinstance(lease, GuardState) else lease
-        finally:
-            with pool.lock:
-                _opened(pool, sub, result)
-        if isinstance(result, PoolChunk) and result.state == "sealed" and pool.closed:
-            await self.settle(pool, result)  # here: the threads of the client may have ended
+    Work leaves the queue after it was passed on, so an interrupt loses none; doing some twice changes nothing.
+    """
+    while pool.work:
+        with pool.lock:
+            work = pool.work[0] if pool.work else None
+            if isinstance(work, Wake):
+                work.waiter.signal.set()
+            elif isinstance(work, SettleChunk):
+                work.chunk.has_thread = _start(pool, partial(settle, pool.io, pool, work.chunk))
+            elif work is not None and not _start(pool, partial(open_chunk, pool.io, pool, work)):
+                _open_in_caller(work)
+            if work is not None and pool.work and pool.work[0] is work:  # else a signal handler was faster
+                pool.work.popleft()
 
-    async def settle(self, pool: PoolState, chunk: PoolChunk) -> None:
-        """Settle a sealed chunk: save its record, remove its log, send its commit."""
+
+def _start(pool: PoolState, flow: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+    """Run a flow in a thread of the client. The lock is held."""
+    done = Signal()
+    pool.busy.add(done)
+    if pool.pool_io.soon(partial(_until_done, pool, flow, done)):
+        return True
+    pool.busy.discard(done)
+    return False
+
+
+async def _until_done(pool: PoolState, flow: Callable[[], Coroutine[Any, Any, None]], done: Signal) -> None:
+    try:
+        await flow()
+    finally:
+        with pool.lock:
+            pool.busy.discard(done)
+        done.set()
+
+
+def _open_in_caller(work: Open) -> None:
+    """Let the first guard that waits for a chunk open it, because no thread can start. The lock is held."""
+    waiter = work.sub.waiters[0] if work.sub.waiters else None
+    if waiter is not None:
+        waiter.opens = work
+        waiter.signal.set()
+    else:  # it was to be opened ahead of need
+        work.begun = True
+        work.sub.allotment.failed()
+
+
+async def open_chunk(io: Io, pool: PoolState, work: Open) -> None:
+    """Reserve a chunk, and a smaller one after each denial for lack of budget."""
+    with pool.lock:
+        if work.begun:
+            return
+        work.begun = True
+    sub = work.sub
+    result: PoolChunk | GuardState | CyclesError | Move = CyclesError(
+        "a chunk of the pool was not opened because of a bug in cycles; report the traceback in the log"
+    )
+    try:
+        lease = await _reserved(io, pool, sub)
+        result = await _with_log(io, pool, sub, work.number, lease) if isinstance(lease, GuardState) else lease
+    finally:
+        with pool.lock:
+            _opened(pool, sub, result)
+        _report_opened(pool, sub, result)
+        carry_out(pool)
+    if isinstance(result, PoolChunk) and result.state == "sealed" and pool.closed:
+        await settle(io, pool, result)  # here: the threads of the client may have ended
+
+
+async def settle(io: Io, pool: PoolState, chunk: PoolChunk) -> None:
+    """Settle a sealed chunk: save its record, remove its log, send its commit."""
+    with pool.lock:
+        if chunk.begun:
+            return
+        chunk.sub.allotment.sealed(chunk)
+        pool.settling += 1
+    try:
         record = begin_settling(pool, chunk)
-        try:
-            if isinstance(record, Record):
-                result = await pool.io.put(record)
-                if result is PutResult.SAVED:
-                    chunk.end()
-                await _settle_own_part(pool, chunk, record, result)
-            elif record is not None:
-                await send_release(pool.io, record, quiet=True)
-        finally:
-            chunk.lease.end_trace()
-            with pool.lock:
-                chunk.sub.allotment.sent()
-                pool.serve(chunk.sub)
+        if isinstance(record, Record):
+            result = await io.put(record)
+            if result is PutResult.SAVED:
+                chunk.end()
+            await _settle_own_part(io, chunk, record, result)
+        elif record is not None:
+            await send_release(io, record, quiet=True)
+    finally:
+        chunk.lease.end_trace()
+        with pool.lock:
+            pool.settling -= 1
+            chunk.sub.allotment.sent(chunk)
+            pool.serve(chunk.sub)
+        carry_out(pool)
 
 
-async def _settle_own_part(pool: PoolState, chunk: PoolChunk, record: Record, put: PutResult) -> None:
+async def _settle_own_part(io: Io, chunk: PoolChunk, record: Record, put: PutResult) -> None:
     """Commit the chunk; if another client has its record, send as an event what is not in that record."""
     if put is not PutResult.TAKEN:
-        await settle_queued(pool.io, record, chunk.lease)
+        await settle_queued(io, record, chunk.lease)
         return
-    rest = await rest_of(pool.io, record)
+    rest = await rest_of(io, record)
     chunk.end()
     if rest is None:
-        conclude(pool.io, record, Taken(), chunk.lease)
+        conclude(io, record, Taken(), chunk.lease)
     else:
-        await settle_queued(pool.io, rest, chunk.lease)
+        await settle_queued(io, rest, chunk.lease)
 
 
 def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None:
     """Claim the lease of a sealed chunk. Return what settles it; None if nothing is to be sent, or it has begun."""
     with pool.lock:
+        pool.catch_up()
         if chunk.begun:
             return None
         chunk.begun = True
     with chunk.put_lock:  # wait for a put of its sum that is in progress
         lease = chunk.lease
-    if lease.request.shadow or not chunk.used:
+    totals = chunk.sums.totals
+    if lease.request.shadow or not totals.calls:
         release = None
         if lease.reservation_id is not None:
             release = Release(lease.reservation_id, new_key(), UNUSED, lease.call_options)
@@ -103,9 +168,9 @@ def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None
     assert chunk.header is not None
     record = chunk_record(
         chunk.header,
-        chunk.spent,
-        chunk.totals.metrics(chunk.used),
-        chunk.totals.metadata(chunk.used, chunk.header.metadata),
+        totals.spent,
+        chunk.audit.metrics(totals),
+        chunk.audit.metadata(totals.calls, chunk.header.metadata),
         pool.io.clock.wall_ms(),
     )
     # Another client of a shared store may have sent what was put there so far.
@@ -119,6 +184,7 @@ def _settled(pool: PoolState, chunk: PoolChunk) -> None:
     """Continue when the outcome of a chunk is known, or when the client stops waiting for it."""
     settlement = chunk.lease.settlement
     pool.end_chunk(chunk)
+    carry_out(pool)
     if chunk.lease.state in ("committed", "rejected"):
         chunk.end()
     if chunk.lease.state == "committed" and settlement is not None:
@@ -129,17 +195,17 @@ def _settled(pool: PoolState, chunk: PoolChunk) -> None:
             pool=pool.options.name,
             reserved=Amount(pool.options.unit, chunk.amount),
             spent=Amount(pool.options.unit, chunk.spent),
-            guards=chunk.used,
+            guards=chunk.sums.totals.calls,
             status=settlement.status,
         )
 
 
-async def _reserved(pool: PoolState, sub: SubPool) -> GuardState | CyclesError | Move:
+async def _reserved(io: Io, pool: PoolState, sub: SubPool) -> GuardState | CyclesError | Move:
     """Return the lease of a chunk, the error of the last attempt, or DIRECT if the server only observes."""
     while True:
         try:
             with exempt_from_approval():  # the guards that wait were approved
-                return await open_lease(pool.io, _request(pool, sub, sub.allotment.opening), _take)
+                return await open_lease(io, _request(pool, sub, sub.allotment.opening), _take)
         except ReservationDeniedError as error:
             is_too_large = (error.code or error.reason_code) in _TOO_LITTLE
             with pool.lock:
@@ -163,7 +229,9 @@ def _request(pool: PoolState, sub: SubPool, amount: int) -> ReserveRequest:
     return evolve(options.request, estimate=estimate, subject=subject, on_observed="raise", is_chunk=True)
 
 
-async def _with_log(pool: PoolState, sub: SubPool, number: int, lease: GuardState) -> PoolChunk | GuardState | Move:
+async def _with_log(
+    io: Io, pool: PoolState, sub: SubPool, number: int, lease: GuardState
+) -> PoolChunk | GuardState | Move:
     """Return the chunk of a lease, with its log in place.
 
     Returns the lease itself if no server could be reached, and DIRECT if the log cannot be made.
@@ -198,7 +266,7 @@ async def _with_log(pool: PoolState, sub: SubPool, number: int, lease: GuardStat
                 f"the log of a pool cannot be made ({error.strerror or error}); its guards are reserved directly, "
                 "with two requests each"
             )
-            await _release_unused(pool.io, lease)
+            await _release_unused(io, lease)
             return Move.DIRECT
     return chunk
 
@@ -214,21 +282,43 @@ async def _release_unused(io: Io, lease: GuardState) -> None:
     lease.end_trace()
 
 
-def _watch(pool: PoolState, chunk: PoolChunk) -> None:
-    """Let the heartbeat of a chunk consult the pool, and report the loss of the lease to it."""
-    heartbeat = chunk.heartbeat
-    if heartbeat is None:
-        return
+class _Owner:
+    """A chunk as the owner of its lease: asks the pool whether it needs it, and passes its loss to the guards."""
 
-    def changed(event: Literal["lease_lost", "extended"]) -> None:
-        chunk.lease.lease_changed(event)
-        if event == "lease_lost":
-            for state in list(chunk.states):  # before the chunk is settled, which ends its heartbeat
-                state.lease_lost()
+    __slots__ = ("_chunk", "_pool")
 
-    heartbeat.may_extend = partial(pool.may_extend, chunk)
-    heartbeat.on_change = changed
-    heartbeat.on_lost = partial(pool.lease_lost, chunk)  # after the loss is reported
+    def __init__(self, pool: PoolState, chunk: PoolChunk) -> None:
+        self._pool = pool
+        self._chunk = chunk
+
+    def may_extend(self) -> bool:
+        needed = self._pool.may_extend(self._chunk)
+        carry_out(self._pool)
+        return needed
+
+    def lease_changed(self, event: Literal["lease_lost", "extended"]) -> None:
+        self._chunk.lease.lease_changed(event)
+        with self._pool.lock:
+            guards = list(self._chunk.guards)
+        for guard in guards:
+            guard.lease_changed(event)
+            if event == "lease_lost":  # before the chunk is settled, which ends its heartbeat
+                guard.lease_lost()
+
+    def lease_lost(self) -> None:
+        """Settle the chunk within its grace period; guards that still run are settled elsewhere."""
+        with self._pool.lock:
+            self._pool.catch_up()
+            self._pool.seal(self._chunk)
+        carry_out(self._pool)
+
+
+def _expire(pool: PoolState, chunk: PoolChunk) -> None:
+    """Settle a chunk that has reached `settle_ms`, when its last guard has ended."""
+    with pool.lock:
+        pool.catch_up()
+        pool.drain(chunk)
+    carry_out(pool)
 
 
 def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | CyclesError | Move) -> None:
@@ -237,8 +327,7 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
     if not isinstance(result, PoolChunk):
         _not_opened(pool, sub, result, now_ms)
         return
-    pool.opened += 1
-    pool.chunks.add(result)
+    pool.add_chunk(result)
     caps = result.lease.created.caps if result.lease.created is not None else None
     for older in list(allotment.open):
         assert isinstance(older, PoolChunk)
@@ -246,33 +335,36 @@ def _opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | Cycl
         if created is not None and created.caps != caps:
             pool.drain(older)
     allotment.opened(result)
-    _watch(pool, result)
-    result.timer = pool.pool_io.at(now_ms + pool.options.settle_ms, partial(pool.expire, result))
-    report(
-        pool.io,
-        "ChunkOpened",
-        result.lease,
-        pool=pool.options.name,
-        amount=Amount(pool.options.unit, result.amount),
-        held=Amount(pool.options.unit, allotment.held),
-    )
+    if result.heartbeat is not None:
+        result.heartbeat.owner = _Owner(pool, result)
+    result.timer = pool.pool_io.at(now_ms + pool.options.settle_ms, partial(_expire, pool, result))
     if pool.closed:
-        pool.seal(result, now=True)
+        pool.seal(result)
     elif not result.is_live(now_ms):  # another chunk could be as late, so the waiting callers reserve directly
         pool.seal(result)
         pool.fail_waiters(sub, Move.DIRECT)
     pool.serve(sub)
     if result.heartbeat is not None and result.heartbeat.lost:  # before the pool was notified of it
-        pool.lease_lost(result)
+        pool.seal(result)
+
+
+def _report_opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState | CyclesError | Move) -> None:
+    """Report what the attempt brought: observers run without the lock."""
+    unit, name = pool.options.unit, pool.options.name
+    if isinstance(result, PoolChunk):
+        held = Amount(unit, sub.allotment.held)
+        report(pool.io, "ChunkOpened", result.lease, pool=name, amount=Amount(unit, result.amount), held=held)
+    elif isinstance(result, DENIALS):
+        estimate = Amount(unit, max(sub.floor, sub.allotment.size))
+        report(pool.io, "PoolDenied", result, estimate=estimate, pool=name, reason=str(result))
 
 
 def _not_opened(pool: PoolState, sub: SubPool, result: GuardState | CyclesError | Move, now_ms: float) -> None:
     """Give the guards that wait what the attempt brought instead of a chunk. The lock is held."""
     is_denied = isinstance(result, DENIALS)
     sub.allotment.failed(denied_until_ms=now_ms + _pause_ms(result) if is_denied and sub.floor else 0.0)
-    if isinstance(result, CyclesError):
-        sub.denial = result if is_denied else sub.denial
-        _report_denied(pool, sub, result)
+    if isinstance(result, CyclesError) and is_denied:
+        sub.denial = result
     if result is Move.DIRECT:
         sub.direct_until_ms = now_ms + max(DENIED_MS, pool.options.settle_ms)
     if pool.closed:
@@ -284,21 +376,20 @@ def _pause_ms(error: Any) -> float:
     return max(DENIED_MS, float(error.retry_after_ms or 0))
 
 
-def _report_denied(pool: PoolState, sub: SubPool, error: CyclesError) -> None:
-    if isinstance(error, DENIALS):
-        estimate = Amount(pool.options.unit, max(sub.floor, sub.allotment.size))
-        report(pool.io, "PoolDenied", error, estimate=estimate, pool=pool.options.name, reason=str(error))
-
-
 async def flush(io: Io, pool: PoolState, timeout_s: float, *, force: bool = False) -> FlushReport:
     """Settle the chunks of a pool and wait for at most `timeout_s` seconds. `force` does not wait for live guards."""
     ends_at_ms = io.clock.now_ms() + timeout_s * 1000
     with pool.lock:
-        chunks = list(pool.chunks)
+        pool.catch_up()
+        chunks = [chunk for chunk in pool.book.chunks if chunk.is_held]
         for chunk in chunks:
             pool.drain(chunk)
             if force:
                 pool.seal(chunk)
+    carry_out(pool)
+    for chunk in chunks:
+        if not chunk.has_thread and chunk.state == "sealed":
+            await settle(io, pool, chunk)
     while (left_s := (ends_at_ms - io.clock.now_ms()) / 1000) > 0:
         with pool.lock:
             signals = [*(chunk.ended for chunk in chunks), *pool.busy]
@@ -311,33 +402,36 @@ async def flush(io: Io, pool: PoolState, timeout_s: float, *, force: bool = Fals
     return FlushReport(settled, pending)
 
 
-def settle_now(pool: PoolState) -> list[tuple[Record, GuardState]]:
-    """Seal every chunk when the client closes. Return the records to save and settle, with their leases."""
+def settle_now(pool: PoolState) -> list[tuple[Record, PoolChunk]]:
+    """Seal every chunk when the client closes. Return the records to save and settle, with their chunks."""
     with pool.lock:
+        pool.catch_up()
         pool.closed = True
         for sub in pool.subs.values():
             pool.serve(sub)
-        for chunk in pool.chunks:
-            pool.seal(chunk, now=True)
-        chunks = list(pool.chunks)
+        chunks = [chunk for chunk in pool.book.chunks if chunk.is_held]
+        for chunk in chunks:
+            pool.seal(chunk)
+        pool.work = deque(work for work in pool.work if isinstance(work, Wake))
+    carry_out(pool)
     left = []
     for chunk in chunks:
         record = begin_settling(pool, chunk)
         if isinstance(record, Record):
-            left.append((record, chunk.lease))
+            left.append((record, chunk))
         elif record is not None:
             pool.io.hand_over(record, now=True)
             chunk.lease.end_trace()
     return left
 
 
-def end_live(pool: PoolState, end: Any) -> None:
-    """Call `end` with every live guard of the pool."""
+def end_live(pool: PoolState, end: Callable[[GuardState], object]) -> None:
+    """Call `end` with every live guard of the pool, which is claimed."""
     with pool.lock:
-        states = [state for chunk in pool.chunks for state in chunk.states]
-    for state in states:
+        guards = [guard for chunk in pool.book.chunks for guard in chunk.guards]
+    for guard in guards:
         try:
-            state.claim("exit")
+            guard.claim("exit")
         except GuardFinalizedError:
             continue
-        end(state)
+        end(guard)

@@ -1,222 +1,117 @@
-"""A guard of a pool: admitted into a chunk, ended in memory and in one slot of the chunk's log.
+"""How a guard of a pool ends: in the sums of its chunk, or for what no chunk has space for, by an event of its own.
 
-Its end sends nothing, except for an amount that no chunk has space for: that becomes a separate event.
+`pool.py` explains the order of the steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
 
-from attrs import evolve
+from attrs import evolve, frozen
 
+from cycles._core.allotment import TAKES_SPEND
 from cycles._core.amounts import Amount
-from cycles._core.lifecycle import OUTCOME, StateName
+from cycles._core.lifecycle import OUTCOME
 from cycles._core.outcome import RejectedResponse
-from cycles._core.pool_log import OUTCOMES, encode_slot
+from cycles._core.pool.sums import End, Sums, Totals
 from cycles._core.protocol import BUDGET_EXCEEDED
-from cycles._core.requests import NO_OPTIONS, CallOptions
-from cycles._core.reserve_request import ReserveRequest
-from cycles._core.results import ReservationCreateResponse
-from cycles._core.settlement import Settlement
+from cycles._core.records import Made, Record, event_record_id
+from cycles._core.requests import new_key
+from cycles._core.settlement import Settlement, event_body
 from cycles._core.settlement_rules import reject_here
 from cycles._core.usage import Metrics
-from cycles._errors import InvalidRequestError
+from cycles._errors import BudgetExceededError, CyclesError, GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend
 from cycles._flows.io import Io, Settle
 from cycles._flows.pool import PoolState
-from cycles._flows.pool_ends import (
-    REJECT,
-    Separate,
-    finish_separately,
-    guard_of,
-    reject_excess,
-    report_excess,
-    report_pooled,
-    separate_record,
-    sync_slot,
-)
-from cycles._flows.pool_parts import LeaseView, PoolChunk, PooledOptions
+from cycles._flows.pool_chunks import carry_out
+from cycles._flows.pool_parts import Place, PoolChunk, PooledOptions
+from cycles._flows.reports import report
 from cycles._flows.settle import settle_queued, settle_shadow, usable_values
-from cycles._flows.signal import Signal
+
+EXCESS_OF: Final = "pool_excess_of"
+REJECT: Final = "REJECT"
 
 
-class PooledState(GuardState):
-    """What one guard of a pool knows. Its lease, caps and outcome are those of its chunk."""
+@frozen
+class Separate:
+    """An amount that no chunk has space for.
 
-    __slots__ = (
-        "_later",
-        "_own_settlement",
-        "_rejection",
-        "_request",
-        "_trace",
-        "chunk",
-        "estimate",
-        "estimated",
-        "excess",
-        "is_separate",
-        "on_lost",
-        "options",
-        "pool",
-    )
+    Attributes:
+        amount: The part of the actual.
+        record: Its event.
+        guard: The guard that gets the outcome of the event; None: it is kept in `rejected/`.
+    """
 
-    is_pooled = True
+    amount: int
+    record: Record
+    guard: GuardState | None
 
-    def __init__(
-        self,
-        pool: PoolState,
-        chunk: PoolChunk,
-        estimate: Amount,
-        options: PooledOptions,
-        now_ms: float,
-        call_options: CallOptions = NO_OPTIONS,
-    ) -> None:
-        # All attributes of `GuardState`, without those that are read from the chunk: this is on the way of every call.
-        lease = chunk.lease
-        self.pool = pool
-        self.chunk = chunk
-        self.estimate = estimate
-        self.estimated = estimate.amount  # what the chunk holds for this guard
-        self.options = options
-        self.opened_ms = now_ms
-        self.key = lease.key
-        self._trace = call_options.trace
-        self._later: Signal | None = None  # what ends the trace, if not the end of the guard
-        self.call_options = lease.call_options if self._trace is None else call_options
-        self.reservation_id = lease.reservation_id
-        self._lock = pool.lock
-        self._state = "active"
-        self._claimed = self._usage = self._settled = None
-        self.spent = self.reported_amount = self.unfinished = self.ahead = self.counted = self.commit_key = None
-        self.unreachable_detail = self.attached = None
-        self._request: ReserveRequest | None = None
-        self._own_settlement: Settlement | None = None
-        self._rejection: RejectedResponse | None = None
-        self.excess: GuardState | None = None  # of an event for the part that did not fit
-        self.on_lost: Callable[[], object] | None = None
-        self.steps = 0
-        self.cancelled_by_lease = self.in_block = self.is_stream = False
-        self.is_separate = False  # settled by its own event, not by the commit of the chunk
-        chunk.states.add(self)
 
-    @property
-    def request(self) -> ReserveRequest:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The request that would have reserved this guard directly."""
-        if self._request is None:
-            self._request = evolve(self.options.request, estimate=self.estimate)
-        return self._request
+class _Ending:
+    """One end of a guard with an amount: what was passed, and what is left to do if it is interrupted."""
 
-    @request.setter
-    def request(self, request: ReserveRequest) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        self._request = request
+    __slots__ = ("actual", "metadata", "metrics", "outcome", "separate")
 
-    @property
-    def heartbeat(self) -> Any:  # type: ignore[override]
-        """The heartbeat of the chunk; under ``cancel`` a view of it with this guard's own callback."""
-        heartbeat = self.chunk.lease.heartbeat
-        if heartbeat is None or self.options.request.lease_policy != "cancel":
-            return heartbeat
-        return LeaseView(heartbeat, self)
+    def __init__(self, actual: Amount, metrics: Metrics | None, metadata: Mapping[str, Any], outcome: str | None):
+        self.actual = actual
+        self.metrics = metrics
+        self.metadata = metadata
+        self.outcome = outcome
+        self.separate: Separate | None = None
 
-    @property
-    def created(self) -> ReservationCreateResponse | None:
-        """The response to the reserve of the chunk."""
-        return self.chunk.lease.created
 
-    @property
-    def trace(self) -> Any:
-        """The trace of this guard, if the client has a tracer. Without one, the guard has the trace id of its chunk."""
-        return self._trace
+class InChunk(Place):
+    """Ends one guard in a chunk of a pool."""
 
-    @property
-    def charged(self) -> Amount | None:
-        """What a separate event charged; the rest is charged with the chunk."""
-        own = self._own_settlement if self.is_separate else None if self.excess is None else self.excess.settlement
-        return None if own is None else own.charged
+    __slots__ = ("options", "pool")
 
-    @property
-    def state(self) -> StateName:
-        """The current state: with an outcome of the chunk that of the chunk."""
-        if self._state == "pooled" and not self.is_separate:
-            return outcome if (outcome := self.chunk.lease.state) in ("committed", "rejected") else "pooled"
-        if self._state == "active" and self._claimed is None:
-            heartbeat = self.chunk.lease.heartbeat
-            return "lost" if heartbeat is not None and heartbeat.lost else "active"
-        return self._state
+    def __init__(self, pool: PoolState, options: PooledOptions, held: int) -> None:
+        self.chunk = None
+        self.held = held
+        self.is_live = self.is_awaited = False
+        self.pool: PoolState = pool
+        self.options: PooledOptions = options
 
-    @property
-    def settlement(self) -> Settlement | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The settlement: that of the chunk, with the actual of this guard, as soon as there is one."""
-        own = self._own_settlement
-        outcome = self.chunk.lease.settlement
-        if own is None or own.status != "pooled" or self.is_separate:
-            return own
-        if outcome is None or self.chunk.lease.state != "committed":
-            return own
-        charged = None if self._may_be_undercharged(outcome) else own.actual
-        ids: dict[str, Any] = {"request_id": outcome.request_id, "trace_id": outcome.trace_id, "http": outcome.http}
-        return Settlement(status=outcome.status, actual=own.actual, charged=charged, **ids)
+    # --- with an amount -------------------------------------------------------------------------------------
 
-    @settlement.setter
-    def settlement(self, settlement: Settlement | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        self._own_settlement = settlement
-
-    def _may_be_undercharged(self, outcome: Settlement) -> bool:
-        if self.excess is None:
-            return outcome.undercharged
-        event = self.excess.settlement
-        return outcome.undercharged or event is None or event.charged is None or event.undercharged
-
-    @property
-    def rejection(self) -> RejectedResponse | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The error response to the commit of the chunk, or None."""
-        if self._rejection is not None or self.is_separate:
-            return self._rejection
-        return self.chunk.lease.rejection
-
-    @rejection.setter
-    def rejection(self, response: RejectedResponse | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Store the response to the guard's own event."""
-        self._rejection = response
-
-    def when_settled(self) -> Signal:
-        """Return the signal of the chunk."""
-        in_chunk = self._state == "pooled" and not self.is_separate
-        return self.chunk.lease.when_settled() if in_chunk else super().when_settled()
-
-    def check_unit(self, amount: Amount) -> None:
-        """As for other guards, without making a request."""
-        if amount.__class__ is not Amount or amount.unit != self.estimate.unit:
-            super().check_unit(amount)
-
-    def next_step(self, limit: Any) -> int:
-        """Count one more step of the chunk."""
-        return self.chunk.lease.next_step(limit)
-
-    def lease_lost(self) -> None:
-        """Notify a block that is cancelled when its lease is lost."""
-        if self.on_lost is not None:
-            self.on_lost()
-
-    def commit_quickly(self, actual: Amount) -> Settlement | None:
+    def commit_quickly(self, guard: GuardState, actual: Amount) -> Settlement | None:
         """End the guard with an amount that fits into its chunk. None: take the general way, nothing has happened."""
-        estimated, amount, chunk = self.estimated, actual.amount, self.chunk
-        pool = self.pool
-        if actual.unit != self.estimate.unit or pool.options.sync or pool.options.shadow:
+        pool, chunk, amount = self.pool, self.chunk, actual.amount
+        options = pool.options
+        if chunk is None or actual.unit != options.unit or options.sync or options.shadow or pool.is_inside():
             return None
-        with pool.lock:
-            if self._claimed is not None or not chunk.takes_spend or not chunk.fits(estimated, amount):
-                return None
-            self._claimed = "commit"
-            settlement = self._pooled(actual, amount, None, None)
-        report_pooled(self, actual, None, None)
-        if self._trace is not None:
-            self.end_trace()
+        settlement = Settlement(status="pooled", actual=actual, trace_id=guard.trace_id)
+        try:
+            with pool.lock:
+                if pool.redo is not None or pool.freed:
+                    pool.catch_up()
+                before = chunk.sums
+                if amount - self.held > before.free:
+                    return None
+                after = self._sums(guard, chunk, before, amount, settlement, guard.counted_usage, None)
+                if guard.claimed is not None or not self.is_live or chunk.state not in TAKES_SPEND:
+                    return None
+                if chunk.sums is not before:  # a signal handler has closed the pool
+                    return None
+                # No call until the end of these lines: a signal cannot come in between.
+                pool.redo = chunk, after
+                chunk.sums = after
+                self.is_live = False
+                guard.claimed = "commit"
+                pool.carry_out(chunk, after)
+        except BaseException:
+            self._catch_up()
+            raise
+        self._report(guard, actual, None, None)
         return settlement
 
-    async def commit_pooled(
+    async def commit(
         self,
         io: Io,
+        guard: GuardState,
         actual: Amount | None,
         metrics: Metrics | Mapping[str, Any] | None,
         metadata: Mapping[str, Any] | None,
@@ -224,175 +119,351 @@ class PooledState(GuardState):
     ) -> Settlement:
         """End the guard with an amount, by default the known spend. See `cycles._flows.commit.commit`."""
         if actual is not None:
-            self.check_unit(actual)
-            self.reported_amount = actual
-        given, labels = usable_values(io, self.reservation_id, metrics, metadata)
-        amount = self._claim_for_commit(actual)
-        settlement_metadata = {**self.request.settlement_metadata, **(settlement_metadata or {})}
+            guard.check_unit(actual)
+            guard.reported_amount = actual
+        given, labels = usable_values(io, guard.reservation_id, metrics, metadata)
+        settlement_metadata = {**guard.request.settlement_metadata, **(settlement_metadata or {})}
         if self.options.request.shadow:
-            settlement = self._end_shadow(io, amount)
-            self.end_trace()
+            settlement = self._end_shadow(io, guard, self._claim(guard, actual))
+            guard.end_trace()
             return settlement
-        separate = self._end(amount, given, settlement_metadata.get(OUTCOME))
-        report_pooled(self, amount, given, {**labels, **settlement_metadata})
+        ending = _Ending(
+            _amount(guard, actual), given, {**labels, **settlement_metadata}, settlement_metadata.get(OUTCOME)
+        )
+        separate: Separate | None = None
         try:
-            try:
-                if separate is not None:
-                    await self._settle_separately(io, separate, given, {**labels, **settlement_metadata})
-            finally:
-                await sync_slot(io, self)
+            separate = self._end(io, guard, ending, actual, is_claimed=False)
+            await self._follow(io, guard, ending, separate)
+        except CyclesError:
+            raise
+        except BaseException:  # interrupted or cancelled: what was counted is carried out, the rest is settled
+            self._catch_up()
+            if ending.separate is not None:
+                _finish_separately(io, guard, ending.separate)
+            raise
         finally:
-            if self._later is None:
-                self.end_trace()
+            if separate is None or separate.guard is None or guard.trace is None:
+                guard.end_trace()
             else:
-                self._later.on_set(self.end_trace)
-        self.raise_loss_outside_a_block()
-        return Settlement(status="pooled", actual=amount, trace_id=self.trace_id)
+                separate.guard.when_settled().on_set(guard.end_trace)
+        guard.raise_loss_outside_a_block()
+        return Settlement(status="pooled", actual=ending.actual, trace_id=guard.trace_id)
 
-    def _claim_for_commit(self, actual: Amount | None) -> Amount:
-        """Claim the guard, and return the amount to commit: `actual`, or the known spend."""
-        while True:
-            known = self.known
-            amount = known if actual is None else actual
-            if amount is None:
-                raise InvalidRequestError(
-                    "commit() has no amount: no spend is known; pass commit(amount), "
-                    "or call guard.spend(amount) before it"
-                )
-            if self.claim("commit", known if actual is None else ANY_AMOUNT):
-                return amount
+    async def _follow(self, io: Io, guard: GuardState, ending: _Ending, separate: Separate | None) -> None:
+        self._report(guard, ending.actual, ending.metrics, ending.metadata)
+        try:
+            if separate is not None:
+                await self._settle_separately(io, guard, ending, separate)
+        finally:
+            await self._sync(io)
 
-    async def release_pooled(self, io: Io, reason: str | None, known: KnownSpend) -> bool:
-        """End the guard without an amount. Return False if another thread has added to its spend."""
-        if not self.claim("release", known):
-            return False
-        self.release_claimed(io)
-        return True
-
-    def release_claimed(self, io: Io) -> None:
-        """Free the estimate of a claimed guard. Nothing is sent."""
-        if self.options.request.shadow:
-            self._end_shadow(io, None)
-            return
-        with self._lock:
-            self.chunk.totals.released += 1
-            self._leave()
-            self.apply("release_started")
-
-    def end_pooled(self, io: Io, amount: Amount | None, settlement_metadata: Mapping[str, str]) -> None:
+    def end(self, io: Io, guard: GuardState, amount: Amount | None, settlement_metadata: Mapping[str, str]) -> None:
         """End a claimed guard whose caller cannot wait."""
         if amount is None:
-            self.release_claimed(io)
+            self._release_claimed(io, guard)
         elif self.options.request.shadow:
-            self._end_shadow(io, amount)
+            self._end_shadow(io, guard, amount)
         else:
-            separate = self._end(amount, None, settlement_metadata.get(OUTCOME))
-            report_pooled(self, amount, None, settlement_metadata)
+            ending = _Ending(amount, None, settlement_metadata, settlement_metadata.get(OUTCOME))
+            separate = self._end(io, guard, ending, None, is_claimed=True)
+            self._report(guard, amount, None, settlement_metadata)
             if separate is not None:
-                finish_separately(self, io, separate, settlement_metadata)
-        self.end_trace()
+                _finish_separately(io, guard, separate)
+        guard.end_trace()
 
-    def _end_shadow(self, io: Io, amount: Amount | None) -> Settlement:
-        self._leave()
-        return settle_shadow(io, self, amount)
+    def _end(
+        self, io: Io, guard: GuardState, ending: _Ending, actual: Amount | None, *, is_claimed: bool
+    ) -> Separate | None:
+        """Claim the guard, and count its amount in its chunk or in another open one.
 
-    def _leave(self) -> None:
-        with self._lock:
-            self.chunk.states.discard(self)
-            self.pool.release(self.chunk, self.estimated)
+        Returns:
+            The part that has to be settled separately, or None.
+        """
+        pool = self.pool
+        is_inside = pool.is_inside()
+        try:
+            with pool.lock:
+                if not is_inside:
+                    pool.catch_up()
+                while True:
+                    if guard.claimed is not None and not is_claimed:
+                        guard.claim("commit")  # raises the error
+                    if not is_claimed:
+                        ending.actual = _amount(guard, actual)
+                    if self._end_once(io, guard, ending, is_claimed=is_claimed, is_inside=is_inside):
+                        break
+        finally:
+            carry_out(pool)
+        return ending.separate
 
-    def _end(self, actual: Amount, metrics: Metrics | None, outcome: str | None) -> Separate | None:
-        """Settle the actual in the chunk, in another open chunk, or name the part that has to be settled separately."""
-        pool, amount = self.pool, actual.amount
-        with pool.lock:
-            chunk = self.chunk
-            if not chunk.takes_spend and not self._move(amount):
-                pool.spent += amount
-                pool.live -= self.estimated
-                chunk.states.discard(self)
-                pool.after_end(chunk)
-                return Separate(amount, is_all=True)
-            chunk = self.chunk
-            excess = max(0, amount - self.estimated - chunk.free)
-            rejects = bool(excess) and pool.options.overage_policy == REJECT
-            if rejects:
-                excess = amount - self.estimated
-            self._pooled(actual, amount - excess, metrics, outcome)
-            pool.spent += excess
-            pool.excess += excess
-            return Separate(excess, is_rejected=rejects) if excess else None
-
-    def _move(self, amount: int) -> bool:
-        """Move the guard of a sealed chunk into an open chunk that has space for its actual. The lock is held."""
-        old, pool = self.chunk, self.pool
-        pool.live -= self.estimated
-        old.leave(self.estimated)
-        chunk = pool._admit(old.sub, amount, self.pool.io.clock.now_ms())
-        if chunk is None:
-            pool.live += self.estimated
+    def _end_once(self, io: Io, guard: GuardState, ending: _Ending, *, is_claimed: bool, is_inside: bool) -> bool:
+        """Count the amount; return False if a signal handler came in between. The lock is held."""
+        pool, amount, known = self.pool, ending.actual.amount, guard.known
+        found = None if is_inside else self._chunk_for(amount)
+        book = pool.book
+        if found is None:  # the thread is inside, or no chunk takes the amount
+            whole = self._separate(io, guard, ending, amount, is_all=True)
+            settlement = Settlement(status="pooled", actual=ending.actual)
+            after_book = book._replace(spent=book.spent + amount)
+            pool.freed.append((guard, self))  # if the guard is not ended after all, it is still counted, elsewhere
+            if (guard.claimed is not None and not is_claimed) or pool.book is not book or guard.known != known:
+                return False
+            guard.claimed = guard.claimed or "commit"
+            pool.book, ending.separate = after_book, whole
+            guard.apply("pooled", settlement, if_accepted=True)
+            if not is_inside:
+                pool.catch_up()
+            return True
+        chunk, before = found
+        is_own = chunk is self.chunk and self.is_live
+        held = self.held if is_own else amount
+        excess = max(0, amount - held - before.free)
+        rejects = bool(excess) and pool.options.overage_policy == REJECT
+        if rejects:
+            excess = amount - held
+        in_chunk = before if is_own else before.admitted(amount)
+        settlement = Settlement(status="pooled", actual=ending.actual, trace_id=guard.trace_id)
+        used = ending.metrics if ending.metrics is not None else guard.counted_usage
+        after = self._sums(guard, chunk, in_chunk, amount - excess, settlement, used, ending.outcome, held)
+        separate = self._separate(io, guard, ending, excess, rejects=rejects) if excess else None
+        after_book = book._replace(spent=book.spent + excess)
+        if not is_own:
+            pool.free(guard, self)
+        if (guard.claimed is not None and not is_claimed) or guard.known != known:
             return False
-        old.states.discard(self)
-        self.chunk, self.estimated = chunk, amount
-        self.reservation_id = chunk.lease.reservation_id
+        if chunk.state not in TAKES_SPEND or chunk.sums is not before or pool.book is not book:
+            return False
+        # No call until the end of these lines: a signal cannot come in between.
+        pool.redo = chunk, after
+        chunk.sums, pool.book = after, after_book
+        pool.excess += excess
+        self.is_live = False
+        self.chunk, self.held = chunk, held
+        guard.reservation_id, guard.lease = chunk.lease.reservation_id, chunk.lease
+        guard.claimed = guard.claimed or "commit"
+        ending.separate = separate
+        pool.carry_out(chunk, after)
         return True
 
-    def _pooled(self, actual: Amount, amount: int, metrics: Metrics | None, outcome: str | None) -> Settlement:
-        """Settle `amount` in the chunk, where it fits: sums, slot, state. The lock is held."""
-        pool, chunk, totals = self.pool, self.chunk, self.chunk.totals
-        now_ms = pool.io.clock.now_ms()
-        latency_ms = int(now_ms - self.opened_ms)
-        tokens_in = tokens_out = 0
-        if metrics is not None or self._usage is not None:
-            used: Any = metrics if metrics is not None else self._usage
-            tokens_in, tokens_out = used.tokens_input or 0, used.tokens_output or 0
-            if used.model_version is not None:
-                totals.count_model(used.model_version)
-        log = chunk.log
-        if log is not None:
-            log.write(chunk.used, encode_slot(amount, tokens_in, tokens_out, latency_ms, OUTCOMES[outcome]))
-        chunk.settle(self.estimated, amount)
-        pool.spent += amount
-        pool.live -= self.estimated
-        totals.latency_ms += latency_ms
-        totals.tokens_in += tokens_in
-        totals.tokens_out += tokens_out
-        totals.errors += outcome == "error"
-        name = self.options.action.name
-        entry = totals.actions.get(name)
-        if entry is None:
-            totals.actions[name] = [1, amount]
-        else:
-            entry[0] += 1
-            entry[1] += amount
-        totals.last_ms = int(now_ms + chunk.wall_offset_ms)
-        if totals.first_ms is None:
-            totals.first_ms = totals.last_ms
-        chunk.states.discard(self)
-        settlement = Settlement(status="pooled", actual=actual, trace_id=self.trace_id)
-        self.apply("pooled", settlement)
-        pool.after_end(chunk)
-        return settlement
+    def _chunk_for(self, amount: int) -> tuple[PoolChunk, Sums] | None:
+        """Return the chunk that takes the amount of this guard: its own, or if that is sealed another open one."""
+        own, now_ms = self.chunk, self.pool.io.clock.now_ms()
+        if own is None:
+            return None
+        if own.takes_spend and self.is_live:
+            return own, own.sums
+        for chunk in own.sub.allotment.open:
+            assert isinstance(chunk, PoolChunk)
+            if chunk.sums.free >= amount and chunk.is_live(now_ms):
+                return chunk, chunk.sums
+        return None
 
-    async def _settle_separately(
-        self, io: Io, separate: Separate, metrics: Metrics | None, metadata: Mapping[str, Any]
-    ) -> None:
+    def _sums(
+        self,
+        guard: GuardState,
+        chunk: PoolChunk,
+        before: Sums,
+        amount: int,
+        settlement: Settlement,
+        used: Any,
+        outcome: str | None,
+        held: int | None = None,
+    ) -> Sums:
+        """Return the sums of a chunk with this end."""
+        now_ms = self.pool.io.clock.now_ms()
+        tokens_in = tokens_out = 0
+        model = None
+        if used is not None:
+            tokens_in, tokens_out, model = used.tokens_input or 0, used.tokens_output or 0, used.model_version
+        spent, sum_in, sum_out, latency_ms, calls, errors = before.totals
+        totals = Totals(
+            spent + amount,
+            sum_in + tokens_in,
+            sum_out + tokens_out,
+            latency_ms + int(now_ms - guard.opened_ms),
+            calls + 1,
+            errors + (outcome == "error"),
+        )
+        action = self.options.action.name
+        action_calls, action_amount = chunk.audit.actions.get(action, (0, 0))
+        of_action = action_calls + 1, action_amount + amount
+        end = End(guard, settlement, action, of_action, model, int(now_ms + chunk.wall_offset_ms))
+        return before.ended(self.held if held is None else held, totals, end)
+
+    # --- without an amount ----------------------------------------------------------------------------------
+
+    def release(self, io: Io, guard: GuardState, known: KnownSpend) -> bool:
+        """Free the estimate of a guard, if its spend is still `known`. Nothing is sent."""
+        try:
+            is_claimed = guard.claim("release", known)
+            if is_claimed:
+                self._release_claimed(io, guard)
+        except GuardFinalizedError:
+            raise
+        except BaseException:
+            if guard.claimed == "release":
+                self.leave(guard)
+            raise
+        return is_claimed
+
+    def _release_claimed(self, io: Io, guard: GuardState) -> None:
+        if self.options.request.shadow:
+            self._end_shadow(io, guard, None)
+            return
+        guard.apply("release_started", if_accepted=True)
+        if self.chunk is not None:
+            self.chunk.audit.released += 1
+        self.leave(guard)
+
+    def leave(self, guard: GuardState) -> None:
+        """Free the place of a guard; if this thread is inside, the frame that it interrupted frees it."""
+        pool = self.pool
+        pool.freed.append((guard, self))
+        self._catch_up()
+
+    def _end_shadow(self, io: Io, guard: GuardState, amount: Amount | None) -> Settlement:
+        self.leave(guard)
+        return settle_shadow(io, guard, amount)
+
+    def _claim(self, guard: GuardState, actual: Amount | None) -> Amount:
+        while True:
+            amount = _amount(guard, actual)
+            if guard.claim("commit", amount if actual is None else ANY_AMOUNT):
+                return amount
+
+    def _catch_up(self) -> None:
+        pool = self.pool
+        if not pool.is_inside():
+            with pool.lock:
+                pool.catch_up()
+            carry_out(pool)
+
+    # --- what no chunk has space for ------------------------------------------------------------------------
+
+    def _separate(
+        self,
+        io: Io,
+        guard: GuardState,
+        ending: _Ending,
+        amount: int,
+        *,
+        is_all: bool = False,
+        rejects: bool = False,
+    ) -> Separate:
+        """Return an amount with its event, and the guard that gets the outcome: this one, or one for the excess."""
+        key, request, metadata = new_key(), guard.request, ending.metadata
+        commit: dict[str, Any] = {
+            "idempotency_key": key,
+            "actual": {"unit": guard.estimate.unit, "amount": amount},
+            "metadata": dict(metadata) if is_all else {**metadata, EXCESS_OF: guard.reservation_id},
+        }
+        if ending.metrics is not None and ending.metrics.to_dict():
+            commit["metrics"] = ending.metrics.to_dict()
+        chunk_id = guard.reservation_id if is_all else None
+        body = event_body(commit, request.subject, request.action, chunk_id, self.pool.options.overage_policy)
+        record = Record(
+            reservation_id=event_record_id(key),
+            base_url=io.settings.base_url,
+            mode="event",
+            event_fallback_body=body,
+            recorded_at_ms=io.clock.wall_ms(),
+            made=Made(io.clock.boot_ms()),
+        )
+        if rejects:
+            return Separate(amount, evolve(record, rejected=BUDGET_EXCEEDED), None)
+        if is_all:
+            return Separate(amount, record, guard)
+        excess = guard.excess = GuardState(request, guard.key, guard.call_options, guard.opened_ms, None)
+        excess.claim("commit")
+        return Separate(amount, record, excess)
+
+    async def _settle_separately(self, io: Io, guard: GuardState, ending: _Ending, separate: Separate) -> None:
         """Record an amount as an event, saved before it is sent; or keep it as rejected.
 
         Raises:
             BudgetExceededError: under the overage policy REJECT, with the code BUDGET_EXCEEDED.
         """
-        record = separate_record(self, io, separate, metrics, metadata)
-        if separate.is_rejected:
-            error = reject_excess(self, separate)
-            report_excess(self, io, separate, error)
-            await io.finish(evolve(record, rejected=BUDGET_EXCEEDED), reject_here(BUDGET_EXCEEDED))
+        if separate.guard is None:
+            error = _reject_excess(io, guard, separate)
+            actual = Amount(guard.estimate.unit, separate.amount)
+            report(io, "SettlementRejected", guard, actual=actual, detail=str(error), hint=io.settings.rejected_hint)
+            await io.finish(separate.record, reject_here(BUDGET_EXCEEDED))
+            ending.separate = None
             raise error
-        guard = guard_of(self, separate)
+        await io.put(separate.record)
+        if io.hand_over(Settle(separate.record, separate.guard), now=True):
+            ending.separate = None
+            return
+        await settle_queued(io, separate.record, separate.guard)
+        ending.separate = None
+
+    async def _sync(self, io: Io) -> None:
+        """With durability ``disk``, return when what the chunk counts is on disk."""
+        log = None if self.chunk is None or not self.pool.options.sync else self.chunk.log
+        if log is None:
+            return
         try:
-            await io.put(record)
-        except BaseException:  # interrupted or cancelled: the amount is known, so it is settled
-            io.hand_over(Settle(record, guard, is_saved=False), now=True)
-            raise
-        self._later = guard.when_settled() if self._trace is not None else None
-        if not io.hand_over(Settle(record, guard), now=True):
-            await settle_queued(io, record, guard)
+            await io.sync(log)
+        except OSError as error:
+            self.pool.pool_io.report_problem(
+                f"the log of a pool cannot be synced ({error}): a loss of power may lose what its guards spent; "
+                "the amounts are charged as long as the system runs"
+            )
+
+    def _report(
+        self, guard: GuardState, actual: Amount, metrics: Metrics | None, metadata: Mapping[str, Any] | None
+    ) -> None:
+        """Carry out what the end requires, and report it with everything that the server's audit does not get."""
+        pool = self.pool
+        if pool.work:
+            carry_out(pool)
+        io = pool.io
+        if not io.is_enabled_for(logging.DEBUG):
+            return
+        usage, request = guard.counted_usage, self.options.request
+        report(
+            io,
+            "PooledSettled",
+            guard,
+            actual=actual,
+            estimate=guard.estimate,
+            action=self.options.action,
+            subject=request.subject,
+            metrics=metrics if metrics is not None else (None if usage is None else usage.metrics()),
+            metadata={**(request.metadata or {}), **(metadata or {})},
+            latency_ms=int(io.clock.now_ms() - guard.opened_ms),
+        )
+
+
+def _amount(guard: GuardState, actual: Amount | None) -> Amount:
+    """Return the amount to commit: `actual`, or the known spend."""
+    amount = guard.known if actual is None else actual
+    if amount is None:
+        raise InvalidRequestError(
+            "commit() has no amount: no spend is known; pass commit(amount), or call guard.spend(amount) before it"
+        )
+    return amount
+
+
+def _reject_excess(io: Io, guard: GuardState, separate: Separate) -> BudgetExceededError:
+    """Note that the amount above the estimate is rejected, and return the error.
+
+    The guard has no settlement then, as one outside of a pool.
+    """
+    error = BudgetExceededError(
+        f"{guard.name}: its chunk has no space for {Amount(guard.estimate.unit, separate.amount)} above the estimate "
+        f"of {guard.estimate}, and the overage policy is REJECT; the estimate is charged and the rest is in no ledger",
+        hint=io.settings.rejected_hint,
+        code=BUDGET_EXCEEDED,
+    )
+    guard.rejection = RejectedResponse(409, BUDGET_EXCEEDED, error.message)
+    guard.settlement = None
+    guard.apply("rejected", if_accepted=True)
+    return error
+
+
+def _finish_separately(io: Io, guard: GuardState, separate: Separate) -> None:
+    """Settle an amount separately in the background, because the caller of its guard cannot wait."""
+    if separate.guard is None:
+        _reject_excess(io, guard, separate)
+    io.hand_over(Settle(separate.record, separate.guard, is_saved=False), now=True)

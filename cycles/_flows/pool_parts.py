@@ -11,8 +11,9 @@ from attrs import frozen
 
 from cycles._config import LeasePolicy, Unavailable
 from cycles._core.allotment import Allotment, Chunk, Move
+from cycles._core.pool.sums import Totals
 from cycles._core.pool_log import ChunkHeader
-from cycles._core.pool_totals import ChunkTotals
+from cycles._core.pool_totals import ChunkAudit
 from cycles._core.reserve_request import ReserveRequest
 from cycles._core.subjects import Action, Subject
 from cycles._errors import CyclesError, RateLimitedError, ReservationDeniedError
@@ -26,10 +27,10 @@ DENIALS: Final = (ReservationDeniedError, RateLimitedError)
 
 
 class Log(Protocol):
-    """The slot log of a chunk."""
+    """The log of a chunk."""
 
-    def write(self, index: int, slot: bytes) -> None:
-        """Write a slot."""
+    def write(self, totals: Totals) -> None:
+        """Replace the state of its cell."""
         ...
 
     def sync(self) -> None:
@@ -104,7 +105,6 @@ class PoolOptions:
     shadow: bool
     on_unavailable: Unavailable
     settle_ms: int
-    max_scopes: int
     sync: bool
 
 
@@ -112,6 +112,10 @@ class PoolChunk(Chunk):
     """A chunk with its lease, its log and its guards.
 
     Attributes:
+        guards: Those that are live.
+        audit: What its commit tells beside its sums.
+        has_thread: False if no thread could be started to settle it: a flush does so.
+        is_held: Whether the server holds its amount, as far as this process knows.
         ended: Set when the chunk holds nothing any more, or when this process stops settling it.
         begun: The settlement of the sealed chunk has begun.
         seen_admitted: The count of its sub-pool's admitted guards at the last heartbeat; None before the first one.
@@ -120,20 +124,22 @@ class PoolChunk(Chunk):
     """
 
     __slots__ = (
+        "audit",
         "begun",
         "checkpoint",
         "ended",
+        "guards",
+        "has_thread",
         "header",
+        "is_held",
         "is_next_wanted",
         "lease",
         "log",
         "number",
         "put_lock",
         "seen_admitted",
-        "states",
         "sub",
         "timer",
-        "totals",
         "wall_offset_ms",
     )
 
@@ -144,9 +150,11 @@ class PoolChunk(Chunk):
         self.lease: GuardState = lease
         self.log: Log | None = None
         self.header: ChunkHeader | None = None
-        self.totals: ChunkTotals = ChunkTotals()
-        self.states: set[Any] = set()  # of live guards
+        self.audit: ChunkAudit = ChunkAudit()
+        self.guards: set[GuardState] = set()
         self.ended: Signal = Signal()
+        self.is_held: bool = True
+        self.has_thread: bool = True
         self.timer: Timer | None = None
         self.seen_admitted: int | None = None
         self.begun: bool = False
@@ -157,8 +165,13 @@ class PoolChunk(Chunk):
 
     @property
     def is_left(self) -> bool:
-        """Whether its log is there: if this process dies, the next one commits the sum of its slots."""
+        """Whether its log is there: if this process dies, the next one commits the sum of its guards."""
         return self.log is not None
+
+    @property
+    def spent(self) -> int:
+        """What its guards have spent."""
+        return self.sums.totals.spent
 
     def end(self) -> None:
         """Remove its log: the journal has its record, or nothing is to be settled."""
@@ -214,14 +227,35 @@ Admitted: TypeAlias = "PoolChunk | Move | CyclesError | GuardState"
 """What a waiter gets: a chunk, DIRECT, an error, or the unreserved lease of a chunk that no server could open."""
 
 
+class Place:
+    """The place of one guard in a pool.
+
+    Attributes:
+        chunk: The chunk that has admitted it, or None.
+        held: What that chunk holds for it.
+        is_live: Whether the sums of the chunk count it as live.
+        is_awaited: Whether the pool counts it as one that waits.
+    """
+
+    __slots__ = ("chunk", "held", "is_awaited", "is_live")
+
+    def __init__(self, held: int) -> None:
+        self.chunk: PoolChunk | None = None
+        self.held: int = held
+        self.is_live: bool = False
+        self.is_awaited: bool = False
+
+
 class Waiter:
     """One guard that waits for a chunk."""
 
-    __slots__ = ("estimate", "result", "signal", "sub")
+    __slots__ = ("guard", "opens", "place", "result", "signal", "sub")
 
-    def __init__(self, sub: SubPool | None, estimate: int) -> None:
+    def __init__(self, sub: SubPool | None, guard: GuardState, place: Place) -> None:
         self.sub: SubPool | None = sub  # None: it has none, and is reserved directly
-        self.estimate: int = estimate
+        self.guard: GuardState = guard
+        self.place: Place = place
+        self.opens: Open | None = None  # what this guard has to open, because no thread can start
         self.result: Admitted | None = None
         self.signal: Signal = Signal()
 
@@ -235,23 +269,30 @@ class PooledOptions:
     request: ReserveRequest
 
 
-class LeaseView:
-    """The heartbeat of a chunk for one guard with the lease policy ``cancel``: only `on_lost` is the guard's own."""
+class Open:
+    """A chunk is to be reserved. `begun`: a thread or a caller does so."""
 
-    __slots__ = ("_heartbeat", "_state")
+    __slots__ = ("begun", "number", "sub")
 
-    def __init__(self, heartbeat: Heartbeat, state: Any) -> None:
-        self._heartbeat = heartbeat
-        self._state = state
+    def __init__(self, sub: SubPool, number: int) -> None:
+        self.sub: SubPool = sub
+        self.number: int = number
+        self.begun: bool = False
 
-    @property
-    def on_lost(self) -> Any:
-        """Called once when the lease of the chunk is lost."""
-        return self._state.on_lost
 
-    @on_lost.setter
-    def on_lost(self, callback: Any) -> None:
-        self._state.on_lost = callback
+@frozen
+class SettleChunk:
+    """A sealed chunk is to be settled."""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._heartbeat, name)
+    chunk: PoolChunk
+
+
+@frozen
+class Wake:
+    """A guard that waited has its result."""
+
+    waiter: Waiter
+
+
+Work: TypeAlias = Open | SettleChunk | Wake
+"""What a change of a pool requires. `carry_out` of `pool_chunks.py` does it."""

@@ -115,8 +115,8 @@ async def release_guard(
         GuardFinalizedError: the guard has ended; nothing is sent.
         ProtocolError: a final error response, unless `quiet`.
     """
-    if guard.is_pooled:
-        return await guard.release_pooled(io, reason, known), None
+    if guard.settler is not None:
+        return guard.settler.release(io, guard, known), None
     release = _release_of(guard, reason)
     try:
         if not guard.claim("release", known, release):

@@ -1,7 +1,7 @@
-"""The slot logs of a pool: what the guards of each chunk spent, in memory-mapped files that survive `kill -9`.
+"""The logs of a pool: what the guards of each chunk spent, in memory-mapped files that survive `kill -9`.
 
-One file for each chunk, `pool-<sha256 of the reservation id>.log` in the partition of the journal, locked as long as
-its process lives. A later process that gets the lock settles the sum. `_core/pool_log.py` has the format. Without file
+One `LockedFile` for each chunk, `pool-<sha256 of the reservation id>.log` in the partition of the journal. A later
+process that gets the lock settles the sum. `_core/pool_log.py` and `_core/pool/cell.py` have the format. Without file
 locks (Windows) there are no logs.
 """
 
@@ -15,8 +15,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from cycles._core.allotment import SLOTS
-from cycles._core.pool_log import SLOT_BYTES, WRITTEN, ChunkHeader
+from cycles._core.pool.cell import SECTOR, encode, start
+from cycles._core.pool.sums import Totals
+from cycles._core.pool_log import ChunkHeader
 from cycles._journal.bounded import CALLS
 from cycles._journal.file_calls import make_private_folder, sync_folder
 from cycles._journal.files import locked_file
@@ -45,12 +46,14 @@ class ChunkLog:
         self._synced = 0
         self._syncing = threading.Lock()
 
-    def write(self, index: int, slot: bytes) -> None:
-        """Write a slot. Its first byte comes last: without it, the slot counts as nothing."""
-        position = self._start + index * SLOT_BYTES
-        memory = self._map
-        memory[position + 1 : position + 1 + len(slot)] = slot
-        memory[position] = WRITTEN
+    def write(self, totals: Totals) -> None:
+        """Replace the older state of the cell. Nothing happens if the same totals are written again."""
+        half = encode(totals)
+        begin = self._start + start(totals.calls)
+        try:
+            self._map[begin : begin + len(half)] = half
+        except ValueError:  # a signal handler has closed the pool, and the journal has the record of the chunk
+            return
         self._writes += 1
 
     def sync(self) -> None:
@@ -98,7 +101,7 @@ class ChunkLogs:
         make_private_folder(folder, sync=self._sync)
         path = folder + log_name(header.reservation_id)
         header_line = header.encode()
-        content = header_line + bytes(SLOTS * SLOT_BYTES)
+        content = header_line + bytes(SECTOR)
         file = locked_file.make(path, content, temporary=f"{path}.{secrets.token_hex(4)}{NEW}", sync=self._sync)
         log = ChunkLog(file, len(header_line), durable=self._sync)
         if self._sync:

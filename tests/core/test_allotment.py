@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -10,23 +11,26 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from cycles._core.allotment import CHUNK_TRANSITIONS, Allotment, Chunk, Move
-from cycles._core.pool_log import (
-    SLOT_BYTES,
-    ChunkHeader,
-    Slot,
-    decode_header,
-    decode_slots,
-    encode_slot,
-    recovered_record,
-)
-from cycles._core.pool_totals import ChunkTotals
+from cycles._core.pool.cell import HALF, SECTOR, decode, encode, start
+from cycles._core.pool.sums import End, Totals
+from cycles._core.pool_log import ChunkHeader, decode_header, recovered_record
+from cycles._core.pool_totals import ChunkAudit
 from cycles._core.records import RecordError
 from cycles._core.subjects import Action, Subject
 
 MAX_HELD = 100
 CHUNK = 25
-SLOTS = 8
 HEADER = ChunkHeader("r1", "http://x", "TOKENS", CHUNK, "k", Subject(tenant="acme"), Action("a", "b"))
+
+
+END = End(None, None, "n", (1, 1), None, 1)
+
+
+def ended(chunk: Chunk, estimate: int, amount: int) -> None:
+    """End a guard with an amount that fits."""
+    before = chunk.sums.totals
+    totals = Totals(before.spent + amount, before.tokens_input + 1, 0, 3, before.calls + 1, 0)
+    chunk.sums = chunk.sums.ended(estimate, totals, END)
 
 
 class Guard:
@@ -40,7 +44,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool = Allotment(MAX_HELD, CHUNK, SLOTS)
+        self.pool = Allotment(MAX_HELD, CHUNK)
         self.now_ms = 0.0
         self.guards: list[Guard] = []
         self.chunks: list[Chunk] = []
@@ -52,9 +56,10 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(estimate=st.integers(0, CHUNK + 5))
     def reserve(self, estimate: int) -> None:
-        chunk = self.pool.admit(estimate)
+        chunk = self._chunk_with(estimate)
         if chunk is not None:
             assert chunk.state == "open"
+            chunk.sums = chunk.sums.admitted(estimate)
             self.guards.append(Guard(chunk, estimate))
             return
         for small in self.pool.too_small(estimate):
@@ -72,7 +77,7 @@ class PoolMachine(RuleBasedStateMachine):
     def server_responds(self, outcome: str, floor: int) -> None:
         opening = self.pool.opening
         if outcome == "open":
-            chunk = Chunk(opening, SLOTS)
+            chunk = Chunk(opening)
             self.chunks.append(chunk)
             self.slots[chunk] = []
             self.pool.opened(chunk)
@@ -98,20 +103,19 @@ class PoolMachine(RuleBasedStateMachine):
         chunk = guard.chunk
         self.actuals += actual
         if not chunk.takes_spend:
-            chunk.leave(guard.estimate)
-            other = self.pool.admit(actual)
+            chunk.sums = chunk.sums.released(guard.estimate, is_sealed=True)
+            other = self._chunk_with(actual)
             if other is None:
                 self.events += actual
                 return
+            other.sums = other.sums.admitted(actual)
             chunk, guard = other, Guard(other, actual)
-        if rejects and not chunk.fits(guard.estimate, actual):
-            assert chunk.settle(guard.estimate, guard.estimate) == 0
-            self.events += actual - guard.estimate
-            self.slots[chunk].append(guard.estimate)
-        else:
-            excess = chunk.settle(guard.estimate, actual)
-            self.events += excess
-            self.slots[chunk].append(actual - excess)
+        excess = max(0, actual - guard.estimate - chunk.sums.free)
+        if rejects and excess:
+            excess = actual - guard.estimate
+        ended(chunk, guard.estimate, actual - excess)
+        self.events += excess
+        self.slots[chunk].append(actual - excess)
         if chunk.is_used_up:
             self.pool.drained(chunk)
         self._seal_if_idle(chunk)
@@ -121,33 +125,33 @@ class PoolMachine(RuleBasedStateMachine):
     def release(self, data: Any) -> None:
         guard = self.guards.pop(data.draw(st.integers(0, len(self.guards) - 1)))
         if guard.chunk.takes_spend:
-            guard.chunk.release(guard.estimate)
+            guard.chunk.sums = guard.chunk.sums.released(guard.estimate)
             self._seal_if_idle(guard.chunk)
         else:
-            guard.chunk.leave(guard.estimate)
+            guard.chunk.sums = guard.chunk.sums.released(guard.estimate, is_sealed=True)
 
     @precondition(lambda self: any(chunk.takes_spend for chunk in self.chunks))
     @rule(data=st.data(), force=st.booleans())
     def end_chunk(self, data: Any, force: bool) -> None:
         chunk = data.draw(st.sampled_from([chunk for chunk in self.chunks if chunk.takes_spend]))
         self.pool.drained(chunk)
-        if force or not chunk.guards:
+        if force or not chunk.sums.guards:
             self._seal(chunk)
 
     @precondition(lambda self: self.unsent)
     @rule(is_confirmed=st.booleans())
     def chunk_is_settled(self, is_confirmed: bool) -> None:
         chunk = self.unsent.pop(0)
-        self.pool.sent()
-        assert chunk.spent <= chunk.amount
-        if not chunk.used:
+        self.pool.sent(chunk)
+        assert chunk.sums.totals.spent <= chunk.amount
+        if not chunk.sums.totals.calls:
             assert self.pool.ended(chunk, "discard")
         elif is_confirmed:
             assert self.pool.ended(chunk, "confirm")
-            self.charged += chunk.spent
+            self.charged += chunk.sums.totals.spent
         else:
             assert self.pool.ended(chunk, "reject")
-            self.events += chunk.spent
+            self.events += chunk.sums.totals.spent
 
     @rule(milliseconds=st.integers(1, 1500))
     def time_passes(self, milliseconds: int) -> None:
@@ -158,21 +162,27 @@ class PoolMachine(RuleBasedStateMachine):
         for chunk, amounts in self.slots.items():
             if chunk.state not in ("open", "draining", "sealed"):
                 continue
-            content = HEADER.encode()
-            for amount in amounts:
-                content += (b"+" + encode_slot(amount, 1, 2, 3, "o")).ljust(SLOT_BYTES, b"\0")
+            cell = bytearray(SECTOR)
+            for calls, spent in enumerate(itertools.accumulate(amounts), 1):
+                half = encode(Totals(spent, calls=calls))
+                cell[start(calls) : start(calls) + len(half)] = half
             if torn:
-                content += (b"\0" + encode_slot(7, 1, 2, 3, "o")).ljust(SLOT_BYTES, b"\0")
-            header, record = recovered_record(content + bytes(SLOT_BYTES), 5)
+                half = encode(Totals(sum(amounts) + 7, calls=len(amounts) + 1))
+                begin = start(len(amounts) + 1)
+                cell[begin : begin + len(half) - 1] = half[:-1]
+            header, record = recovered_record(HEADER.encode() + bytes(cell), 5)
             assert header == HEADER
             if not amounts:
                 assert record is None
             else:
                 assert record is not None
-                assert record.actual.amount == chunk.spent
+                assert record.actual.amount == chunk.sums.totals.spent
+
+    def _chunk_with(self, estimate: int) -> Chunk | None:
+        return next((chunk for chunk in self.pool.open if chunk.sums.free >= estimate), None)
 
     def _seal_if_idle(self, chunk: Chunk) -> None:
-        if chunk.state == "draining" and not chunk.guards:
+        if chunk.state == "draining" and not chunk.sums.guards:
             self._seal(chunk)
 
     def _seal(self, chunk: Chunk) -> None:
@@ -183,12 +193,11 @@ class PoolMachine(RuleBasedStateMachine):
     def each_chunk_adds_up(self) -> None:
         for chunk in self.chunks:
             live = sum(guard.estimate for guard in self.guards if guard.chunk is chunk)
-            assert chunk.live == live
+            assert (chunk.sums.live, chunk.sums.guards) == (live, sum(guard.chunk is chunk for guard in self.guards))
             if chunk.takes_spend:
-                assert chunk.spent + chunk.live + chunk.free == chunk.amount
-            assert chunk.free >= 0
-            assert chunk.used + (chunk.guards if chunk.takes_spend else 0) <= SLOTS
-            assert chunk.spent == sum(self.slots[chunk])
+                assert chunk.sums.totals.spent + chunk.sums.live + chunk.sums.free == chunk.amount
+            assert chunk.sums.free >= 0
+            assert chunk.sums.totals.spent == sum(self.slots[chunk])
 
     @invariant()
     def held_is_bounded_and_exact(self) -> None:
@@ -199,7 +208,9 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_amount_is_somewhere(self) -> None:
-        unsettled = sum(chunk.spent for chunk in self.chunks if chunk.state in ("open", "draining", "sealed"))
+        unsettled = sum(
+            chunk.sums.totals.spent for chunk in self.chunks if chunk.state in ("open", "draining", "sealed")
+        )
         assert self.charged + self.events + unsettled == self.actuals
 
 
@@ -207,30 +218,65 @@ PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=6
 test_random_guards_denials_overages_and_kills = PoolMachine.TestCase
 
 
-@given(st.lists(st.tuples(*(st.integers(0, 2**63 - 1) for _ in range(4)), st.sampled_from("oecd")), max_size=8))
-def test_a_slot_is_read_as_it_was_written(slots: list[tuple[int, int, int, int, str]]) -> None:
-    content = b""
-    for slot in slots:
-        encoded = encode_slot(*slot)
-        assert len(encoded) < SLOT_BYTES
-        content += b"+" + encoded + bytes(SLOT_BYTES - 1 - len(encoded))
-    clipped = [
-        Slot(slot[0], min(slot[1], 10**13 - 1), min(slot[2], 10**13 - 1), min(slot[3], 10**10 - 1), slot[4])
-        for slot in slots
-    ]
-    assert list(decode_slots(content)) == clipped
+NUMBERS = st.lists(st.integers(0, 2**64 - 1), min_size=5, max_size=5)
 
 
-@given(st.integers(0, SLOT_BYTES))
-def test_a_slot_that_was_not_completed_counts_as_nothing(written: int) -> None:
-    slot = encode_slot(2**63 - 1, 10**13 - 1, 10**13 - 1, 10**10 - 1, "e")
-    assert list(decode_slots((b"\0" + slot[:written]).ljust(SLOT_BYTES, b"\0"))) == []
+@given(st.lists(NUMBERS, max_size=8))
+def test_a_cell_has_the_latest_state(states: list[list[int]]) -> None:
+    cell, latest = bytearray(SECTOR), Totals()
+    for calls, (spent, tokens_in, tokens_out, latency, errors) in enumerate(states, 1):
+        latest = Totals(spent, tokens_in, tokens_out, latency, calls, errors)
+        half = encode(latest)
+        assert len(half) < HALF
+        cell[start(calls) : start(calls) + len(half)] = half
+        assert decode(bytes(cell)) == latest
+    assert decode(bytes(cell)) == latest
+
+
+@given(st.integers(1, 10), st.data())
+def test_a_copy_that_was_not_completed_leaves_the_state_before(calls: int, data: Any) -> None:
+    """The bytes of a copy may arrive in any order."""
+    cell, states = bytearray(SECTOR), [Totals(), *(Totals(10 * n, n, n, n, n) for n in range(1, calls + 1))]
+    for state in states[1:]:
+        half = encode(state)
+        before = bytes(cell)
+        written = data.draw(st.sets(st.integers(0, len(half) - 1)))
+        for index in written:
+            cell[start(state.calls) + index] = half[index]
+        assert decode(bytes(cell)) in (states[state.calls - 1], state), before
+        cell[start(state.calls) : start(state.calls) + len(half)] = half
+        assert decode(bytes(cell)) == state
+
+
+def test_counts_that_do_not_fit_are_the_largest_that_fits() -> None:
+    cell = encode(Totals(5, 2**70, 1, 2**64, 1, 0)).ljust(SECTOR, b"\0")
+    assert decode(cell) == Totals(5, 2**64 - 1, 1, 2**64 - 1, 1, 0)
+
+
+def test_the_log_of_an_earlier_version_is_recovered() -> None:
+    """Slots of 64 bytes in place of the cell. The first byte of a slot was written last."""
+    line = HEADER.encode().replace(b'"version":2', b'"version":1')
+    slots = [b"+7 3 4 20 o\n", b"+5 1 0 30 e\n", b"\x009 1 1 1 o\n", b"+x y\n", b""]
+    header, record = recovered_record(line + b"".join(slot.ljust(64, b"\0") for slot in slots), 5)
+    assert header == HEADER
+    assert record is not None
+    assert record.actual.amount == 12
+    assert record.commit_body is not None
+    assert record.commit_body["metrics"]["custom"] == {
+        "pool_calls": 2,
+        "pool_released": 0,
+        "pool_errors": 1,
+        "pool_latency_ms": 50,
+        "tokens_input": 4,
+        "tokens_output": 4,
+    }
+    assert recovered_record(line + bytes(4_096 * 64), 5) == (HEADER, None)
 
 
 def test_the_header_is_read_as_it_was_written() -> None:
     subject, action = Subject(agent="é", dimensions={"a": "b"}), Action("k", "n", ["t"])
     encoded = ChunkHeader("rés-1\ud800", "http://x", "CREDITS", 5, "key", subject, action).encode()
-    assert len(encoded) % SLOT_BYTES == 0
+    assert len(encoded) % SECTOR == 0
     with pytest.raises(RecordError):  # half of a surrogate pair cannot be part of a path
         decode_header(encoded)
     usable = ChunkHeader("rés-1", "http://x", "CREDITS", 5, "key", subject, action)
@@ -240,32 +286,31 @@ def test_the_header_is_read_as_it_was_written() -> None:
 NEGATIVE = HEADER.encode().replace(b'"amount":25', b'"amount":-1')
 
 
-@pytest.mark.parametrize("line", [b"", b"[]", b"{}", b'{"version":2}', NEGATIVE])
+@pytest.mark.parametrize("line", [b"", b"[]", b"{}", b'{"version":3}', NEGATIVE])
 def test_another_file_is_no_log(line: bytes) -> None:
     with pytest.raises(RecordError):
         decode_header(line)
 
 
-def test_the_totals_of_a_chunk_name_its_biggest_actions() -> None:
-    totals = ChunkTotals()
-    totals.actions = {f"action-{number}": [1, number] for number in range(100)}
-    totals.tokens_in = 2**40
-    totals.count_model("m")
-    metadata, metrics = totals.metadata(100, {}), totals.metrics(100)
+def test_the_commit_of_a_chunk_names_its_biggest_actions() -> None:
+    audit, totals = ChunkAudit(), Totals(tokens_input=2**40, calls=100)
+    for number in range(100):
+        audit.note(End(None, None, f"action-{number}", (1, number), "m", 5))
+    metadata, metrics = audit.metadata(100, {}), audit.metrics(totals)
     assert list(metadata["actions"]) == [f"action-{number}" for number in range(99, 79, -1)]
     assert (metrics["tokens_input"], metrics["custom"]["tokens_input"]) == (2**31 - 1, 2**40)
     assert metrics["model_version"] == "m"
-    totals.count_model("other")
-    assert "model_version" not in totals.metrics(100)
-    totals.actions = {"x" * 3000 + str(number): [1, number] for number in range(3)}
-    assert len(totals.metadata(3, {})["actions"]) == 1
+    audit.note(End(None, None, "n", (1, 1), "other", 6))
+    assert "model_version" not in audit.metrics(totals)
+    audit.actions = {"x" * 3000 + str(number): (1, number) for number in range(3)}
+    assert len(audit.metadata(3, {})["actions"]) == 1
 
 
 @pytest.mark.parametrize("length", range(150, 250, 3))
 def test_the_metadata_of_a_commit_has_at_most_four_kibibytes(length: int) -> None:
-    totals = ChunkTotals()
-    totals.actions = {f"{number:0{length}}": [1, number] for number in range(20)}
-    metadata = totals.metadata(20, {"pool": "p" * 12, "pool_chunk": 1_000})
+    audit = ChunkAudit()
+    audit.actions = {f"{number:0{length}}": (1, number) for number in range(20)}
+    metadata = audit.metadata(20, {"pool": "p" * 12, "pool_chunk": 1_000})
     assert metadata["pool_chunk"] == 1_000
     assert 3_300 < len(json.dumps(metadata)) <= 4_096
     assert (len(metadata["actions"]) == 20) == (length <= 186)  # as many as fit
@@ -284,7 +329,7 @@ def test_live_guards_that_use_up_max_held_are_not_waited_for() -> None:
     pool = Allotment(CHUNK, CHUNK)
     pool.begin(CHUNK)
     pool.opened(Chunk(CHUNK))
-    assert pool.admit(CHUNK) is not None
+    pool.open[0].sums = pool.open[0].sums.admitted(CHUNK)
     assert pool.next_step(1, 0).move is Move.DIRECT
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cycles._core.pool.sums import Totals
 from cycles._core.pool_log import ChunkHeader
 from cycles._core.subjects import Action, Subject
 from cycles._journal import pool_log, spare_files, spend_log
@@ -162,6 +163,6 @@ def test_many_forks_do_not_keep_a_log_from_being_made(
     monkeypatch.setattr(fcntl, "flock", fork_and_lock)
     folder = f"{tmp_path}/"
     logs = pool_log.ChunkLogs(lambda: folder)
-    logs.make(HEADER).write(0, b"5")
+    logs.make(HEADER).write(Totals(5, calls=1))
     assert len(children) == 5
     assert list(left(folder, pool_log.PREFIX)) == []

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._flows.pool_chunks import carry_out
 from tests.support.fixtures import events as events, world as world
 from tests.support.waiting import until
 from tests.support.worlds import ACTION as ACTION, World as World
@@ -85,4 +86,12 @@ async def close(world: World, pool: Any) -> None:
 
 def chunk_of(guard: Any) -> Any:
     """Return the chunk of a guard, to move its time."""
-    return guard._state.chunk
+    return guard._place.chunk
+
+
+def seal(guard: Any) -> None:
+    """Seal the chunk of a guard, as the loss of its lease does."""
+    pool = guard._place.pool
+    with pool.lock:
+        pool.seal(guard._place.chunk)
+    carry_out(pool)

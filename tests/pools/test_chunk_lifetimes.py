@@ -57,7 +57,7 @@ class TestTime:
         pool = pool_of(client)
         use(pool, 10, 7)
         guard = pool.reserve(T(10)).acquire()
-        state = guard._state.pool
+        state = guard._place.pool
         with state.lock:
             state.drain(chunk_of(guard))
         self.heartbeat(client, guard)

@@ -14,6 +14,12 @@ from .pool_use import estimates, pool_of, use
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def one_scope(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a pool have chunks for one set of subject levels only, not for eight."""
+    monkeypatch.setattr("cycles._flows.pool.MOST_SCOPES", 1)
+
+
 def test_a_pool_is_lazy(client: cycles.Cycles, shop: Shop) -> None:
     pool = pool_of(client)
     pool.close()
@@ -96,15 +102,16 @@ def test_a_chunk_whose_rest_is_too_small_makes_place_for_the_next(client: cycles
     assert shop.money() == (110, 0)
 
 
-def test_slots_limit_the_guards_of_a_chunk(client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cycles._core import allotment
-
-    monkeypatch.setattr(allotment.Chunk.__init__, "__defaults__", (4,))
-    pool = pool_of(client)
-    for _ in range(10):
-        use(pool, 1, 1)
+def test_any_number_of_guards_fits_into_a_chunk(client: cycles.Cycles, shop: Shop) -> None:
+    pool = client.pool(T(40_000), action=ACTION)
+    for _ in range(4_200):
+        guard = pool.reserve(T(1)).acquire()
+        guard.commit(T(1))
+    (log,) = shop.logs()
+    assert log.stat().st_size <= 2_048
     pool.close()
-    assert [body["metrics"]["custom"]["pool_calls"] for body in shop.bodies("commit")] == [4, 4, 2]
+    assert shop.count("reserve") == 1
+    assert [body["metrics"]["custom"]["pool_calls"] for body in shop.bodies("commit")] == [4_200]
 
 
 class TestScopes:
@@ -131,23 +138,25 @@ class TestScopes:
         assert body["subject"]["dimensions"] == {"team": "t"}
         assert named(events, "PooledSettled")[0].subject.dimensions == {"team": "t", "job": "j"}
 
-    def test_beyond_max_scopes_guards_are_reserved_directly(self, client: cycles.Cycles, shop: Shop) -> None:
-        pool = pool_of(client, max_scopes=2)
-        guards = [pool.reserve(T(10), subject={"agent": f"a{number}"}).acquire() for number in range(3)]
-        assert [guard.is_pooled for guard in guards] == [True, True, False]
+    def test_beyond_eight_scope_sets_guards_are_reserved_directly(self, client: cycles.Cycles, shop: Shop) -> None:
+        pool = pool_of(client)
+        guards = [pool.reserve(T(10), subject={"agent": f"a{number}"}).acquire() for number in range(9)]
+        assert [guard.is_pooled for guard in guards] == [True] * 8 + [False]
         for guard in guards:
             guard.release()
 
+    @pytest.mark.usefixtures("one_scope")
     def test_a_sub_pool_without_chunks_gives_up_its_place(self, client: cycles.Cycles) -> None:
-        pool = pool_of(client, max_scopes=1)
+        pool = pool_of(client)
         with cycles.subject(agent="a"):
             use(pool, 10, 1)
         pool.flush()
         with cycles.subject(agent="b"):
             assert use(pool, 10, 1).is_pooled
 
+    @pytest.mark.usefixtures("one_scope")
     def test_a_scope_set_that_gave_up_its_place_gets_another_one(self, client: cycles.Cycles, shop: Shop) -> None:
-        pool = pool_of(client, max_scopes=1)
+        pool = pool_of(client)
         described = pool.reserve(T(10))
         use(pool, 10, 1)
         pool.flush()
@@ -163,18 +172,20 @@ class TestScopes:
         assert guard.reservation_id == use(pool, 10, 1).reservation_id
         assert pool.stats().held.amount == shop.money()[1]
 
+    @pytest.mark.usefixtures("one_scope")
     def test_a_guard_without_a_place_does_not_keep_later_ones_out(self, client: cycles.Cycles) -> None:
-        pool = pool_of(client, max_scopes=1)
+        pool = pool_of(client)
         with cycles.subject(agent="a"):
             use(pool, 10, 1)
         assert not use(pool, 10, 1).is_pooled
         pool.flush()
         assert use(pool, 10, 1).is_pooled
 
+    @pytest.mark.usefixtures("one_scope")
     def test_a_closed_pool_reserves_nothing_for_a_scope_set_without_a_place(
         self, client: cycles.Cycles, shop: Shop
     ) -> None:
-        pool = pool_of(client, max_scopes=1)
+        pool = pool_of(client)
         with cycles.subject(agent="a"):
             use(pool, 10, 1)
         described = pool.reserve(T(10))
@@ -184,8 +195,9 @@ class TestScopes:
             described.acquire()
         assert shop.count("reserve") == before
 
+    @pytest.mark.usefixtures("one_scope")
     def test_many_subjects_fill_no_memory(self, client: cycles.Cycles) -> None:
-        pool = pool_of(client, max_scopes=1)
+        pool = pool_of(client)
         for number in range(300):
             pool.reserve(T(10), subject={"agent": f"a{number}"})
         assert len(pool._subjects) == 256
@@ -204,9 +216,6 @@ class TestOptions:
             ({"limit": cycles.usd(1)}, "limit must be in the unit of max_held"),
             ({"chunk": T(401)}, "chunk must be from 1 to max_held"),
             ({"chunk": T(0)}, "chunk must be from 1 to max_held"),
-            ({"settle_ms": 240_001}, "settle_ms must be an integer from 1 to 240000"),
-            ({"settle_ms": 1.5}, "settle_ms must be an integer"),
-            ({"max_scopes": 0}, "max_scopes must be an integer from 1"),
             ({"ttl_ms": 5}, "ttl_ms"),
             ({"overage_policy": "SOMETIMES"}, "overage_policy"),
             ({"lease_policy": "never"}, "lease_policy must be one of"),
@@ -251,7 +260,13 @@ class TestOptions:
         assert (body["overage_policy"], body["subject"]["agent"]) == ("REJECT", "a")
         assert guard._state.request.lease_policy == "cancel"
 
-    def test_the_default_of_settle_ms_fits_short_leases(self, client: cycles.Cycles, shop: Shop) -> None:
+    @pytest.mark.parametrize("option", ["settle_ms", "max_scopes"])
+    def test_an_option_that_was_removed_is_a_type_error(self, client: cycles.Cycles, option: str) -> None:
+        with pytest.raises(TypeError, match=option):
+            made: Any = client.pool
+            made(T(4), action=ACTION, **{option: 8})
+
+    def test_the_age_at_which_chunks_are_committed_fits_short_leases(self, client: cycles.Cycles, shop: Shop) -> None:
         assert use(pool_of(client, ttl_ms=1_000), 1, 1).is_pooled
 
 

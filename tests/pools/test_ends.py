@@ -12,7 +12,7 @@ import pytest
 import cycles
 from tests.recovery.kit import records_in, rejected_in
 
-from .conftest import ACTION, Shop, T, World, chunk_of, close, named
+from .conftest import ACTION, Shop, T, World, close, named, seal
 
 pytestmark = pytest.mark.anyio
 
@@ -105,8 +105,7 @@ async def test_a_guard_of_a_sealed_chunk_moves_into_an_open_one(world: World, sh
     pool = pool_of(world)
     guard = await world.acquire(pool.reserve(T(10)))
     first = guard.reservation_id
-    chunk = chunk_of(guard)
-    guard._state.pool.seal(chunk)
+    seal(guard)
     other = await world.acquire(pool.reserve(T(10)))
     assert other.reservation_id != first
     assert (await world.get(guard.commit(T(7)))).status == "pooled"

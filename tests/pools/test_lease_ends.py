@@ -1,4 +1,4 @@
-"""The leases of chunks on a virtual clock: idle pools, long guards, `settle_ms`, and processes that were stopped."""
+"""The leases of chunks on a virtual clock: idle pools, long guards, old chunks, and processes that were stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import cycles
 from cycles._flows import pool_chunks
 from cycles._flows.reserve import open_lease
 
-from .conftest import ACTION, T
+from .conftest import T
+from .pool_use import pool_of
 from .virtual_clock import VirtualClock
 
 TTL_S = 20
@@ -30,7 +31,7 @@ class Shop:
 
     def pool(self, **options: Any) -> Any:
         defaults: dict[str, Any] = {"chunk": T(100), "ttl_ms": TTL_S * 1000, "settle_ms": 4 * TTL_S * 1000}
-        return self.client.pool(T(1_000), action=ACTION, **{**defaults, **options})
+        return pool_of(self.client, **{"max_held": 1_000, **defaults, **options})
 
     def use(self, pool: Any, estimate: int, actual: int, **options: Any) -> Any:
         with pool.reserve(T(estimate), **options) as guard:
@@ -168,7 +169,7 @@ def test_a_process_that_was_stopped_beyond_the_lease_loses_no_amount(shop: Shop,
 
 
 def test_held_never_exceeds_max_held_while_time_passes(shop: Shop) -> None:
-    pool = shop.client.pool(T(200), action=ACTION, chunk=T(50), ttl_ms=5_000, settle_ms=3_000)
+    pool = pool_of(shop.client, 200, chunk=T(50), ttl_ms=5_000, settle_ms=3_000)
     for number in range(120):
         shop.use(pool, 20, number % 30)
         held = shop.money()[1]

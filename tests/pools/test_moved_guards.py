@@ -10,7 +10,7 @@ import pytest
 import cycles
 from tests.support.worlds import World
 
-from .conftest import ACTION, Shop, T, chunk_of, close
+from .conftest import ACTION, Shop, T, chunk_of, close, seal
 
 pytestmark = pytest.mark.anyio
 
@@ -24,8 +24,7 @@ async def moved(world: World, shop: Shop, pool: Any) -> tuple[Any, Any]:
     stays = await world.acquire(pool.reserve(T(10)))
     moves = await world.acquire(pool.reserve(T(10)))
     await world.get(stays.commit(T(3)))
-    with moves._state.pool.lock:
-        moves._state.pool.seal(chunk_of(moves))
+    seal(moves)
     await asyncio.to_thread(shop.until, lambda: stays.state == "committed")
     other = await world.acquire(pool.reserve(T(10)))
     await world.get(moves.commit(T(7)))
@@ -94,8 +93,7 @@ async def test_the_event_of_a_guard_does_not_end_the_heartbeat_of_a_pending_chun
     stays = await world.acquire(pool.reserve(T(10)))
     late = await world.acquire(pool.reserve(T(10)))
     await world.get(stays.commit(T(3)))
-    with late._state.pool.lock:
-        late._state.pool.seal(chunk_of(late))
+    seal(late)
     await asyncio.to_thread(shop.until, lambda: shop.count("commit"))
     await world.get(late.commit(T(7)))
     await asyncio.to_thread(shop.until, lambda: late.state == "committed")

@@ -348,9 +348,9 @@ FAULTS: Final = (
         "a guard can be ended twice",
         "cycles/_flows/guard_state.py",
         "                raise GuardFinalizedError(\n"
-        '                    f"cannot {operation}: {self.name} already ended ({self._claimed}); nothing was sent"',
+        '                    f"cannot {operation}: {self.name} already ended ({self.claimed}); nothing was sent"',
         "                str(\n"
-        '                    f"cannot {operation}: {self.name} already ended ({self._claimed}); nothing was sent"',
+        '                    f"cannot {operation}: {self.name} already ended ({self.claimed}); nothing was sent"',
     ),
     Fault(
         "caps are lost",

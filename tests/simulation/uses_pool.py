@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from attrs import evolve
+
 import cycles
 from tests.simulation.network import amount
 from tests.simulation.workload import ACTION, FLUSH_S, MOMENT_S, RESERVE_S, SETTLE_S, TIMEOUT_S, Op, Program
@@ -18,14 +20,10 @@ PARTS: Final = (5, 10, 20)
 def pool_of(program: Program, op: Op) -> Any:
     """Return a pool with small chunks and short leases."""
     ttl_ms = program.hub.random.choice((1_000, 5_000, 60_000))
-    return program.client.pool(
-        amount(80),
-        action=ACTION,
-        subject=op.account.subject,
-        chunk=amount(40),
-        ttl_ms=ttl_ms,
-        settle_ms=program.hub.random.choice((ttl_ms // 2, 2 * ttl_ms)),
-    )
+    settle_ms = program.hub.random.choice((ttl_ms // 2, 2 * ttl_ms))
+    pool = program.client.pool(amount(80), action=ACTION, subject=op.account.subject, chunk=amount(40), ttl_ms=ttl_ms)
+    pool._options = evolve(pool._options, settle_ms=settle_ms)
+    return pool
 
 
 def admits(program: Program, op: Op, pool: Any) -> contextlib.AbstractContextManager[None]:

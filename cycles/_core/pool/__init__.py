@@ -1,0 +1,1 @@
+"""Pools: what the guards of a chunk sum up to, and how its cell keeps that. No clock, no lock and no file."""

@@ -1,0 +1,87 @@
+"""A pool in a process that cannot start a thread: callers open its chunks, `flush` and `close` settle them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import cycles
+
+from .conftest import ACTION, Shop, T
+
+PATIENCE_S = 20.0
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch, client: cycles.Cycles) -> Callable[[], None]:
+    """Return a function after which this process can start no more threads."""
+    started = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("cycles-"):
+            raise RuntimeError("can't start new thread")
+        started(thread)
+
+    return lambda: monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def in_time(work: Callable[[], Any]) -> Any:
+    """Run some work in a thread of the test, which fails if the work waits for ever."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert results, "the caller waits for a thread that cannot start"
+    return results[0]
+
+
+@pytest.mark.parametrize("ends_with", ["flush", "close", "client"])
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_sync_callers_open_and_settle_chunks(
+    client: cycles.Cycles, shop: Shop, no_threads: Callable[[], None], ends_with: str
+) -> None:
+    pool = client.pool(T(400), action=ACTION)
+    no_threads()
+
+    def work() -> tuple[bool, str]:
+        with pool.reserve(T(10)) as guard:
+            guard.commit(T(7))
+        with pool.reserve(T(60)) as second:  # half of the chunk is used: the next one cannot be opened ahead
+            second.commit(T(60))
+        with pool.reserve(T(60)) as third:
+            third.commit(T(60))
+        if ends_with == "client":
+            client.close()
+        else:
+            getattr(pool, ends_with)()
+        return third.is_pooled, guard.state
+
+    assert in_time(work) == (True, "committed")
+    assert shop.money() == (127, 0)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_async_callers_open_and_settle_chunks(
+    client: cycles.Cycles, shop: Shop, no_threads: Callable[[], None]
+) -> None:
+    pool = client.pool(T(400), action=ACTION)
+
+    async def go() -> list[str]:
+        async def use() -> Any:
+            async with pool.reserve(T(30)) as guard:
+                await guard.commit(T(30))
+            return guard
+
+        async with client.reserve(T(1), action=ACTION) as direct:  # what an event loop needs is there
+            await direct.commit(T(1))
+        no_threads()
+        guards = await asyncio.gather(*(use() for _ in range(5)))
+        await pool.aclose()
+        return [guard.state for guard in guards]
+
+    assert in_time(lambda: asyncio.run(go())) == ["committed"] * 5
+    assert shop.money() == (151, 0)
