@@ -17,6 +17,13 @@ RELEASE := $(VENV)/release
 WORKERS ?= auto
 PIP    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# Tests of the project's own tools and texts. `make test` leaves them out, `make check` runs them with all others.
+TOOL_TESTS := tests/generator/test_checks.py tests/generator/test_coverage.py tests/generator/test_mutated_specs.py \
+  tests/generator/test_overlay.py tests/generator/test_pipeline.py tests/generator/test_spec_diff.py \
+  tests/generator/test_spec_structure.py tests/mutation tests/project/test_audit.py tests/project/test_background_start.py \
+  tests/project/test_citations.py tests/project/test_messages.py tests/project/test_packaging.py tests/project/test_pages.py \
+  tests/project/test_protocol_pages.py tests/project/test_requirements.py tests/project/test_structure.py tests/website
+
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-fleet test simulate simulate-planted mutate test-random test-faults test-stores test-live test-providers install-providers test-operators install-operators test-all check generate generate-check spec-diff format bench build clean messages size test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files
 
@@ -51,8 +58,8 @@ demo: $(DEMO)  ## run real guarded work against an embedded Cycles server
 	@$(PY) examples/run_demo.py
 	@$(PY) examples/demo.py
 
-test: $(STAMP)  ## run the tests
-	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
+test: $(STAMP)  ## run the tests of the package; those of tools and texts only run in `make check`
+	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile $(TOOL_TESTS:%=--ignore=%)
 
 test-random: $(STAMP)  ## run the tests in random order in New York, and note which lines they run, for mutate (ORDER=seed)
 	@$(PY) $(PIP) 'coverage>=7.6,<8'
@@ -108,14 +115,14 @@ test-all:  ## run the tests on every supported Python that is installed
 	    echo "== $$python"; $(MAKE) --no-print-directory test PYTHON=$$python VENV=$(VENV)/$$python || exit 1; \
 	  else echo "== $$python: not found, skipped"; fi; done
 
-check: $(STAMP)  ## format, lint, types, import rules, generated tree, tests
+check: $(STAMP)  ## format, lint, types, import rules, generated tree, all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(MAKE) --no-print-directory generate-check
-	$(MAKE) --no-print-directory test
+	$(MAKE) --no-print-directory test TOOL_TESTS=
 
 generate: $(STAMP)  ## regenerate cycles_client from SPEC=openapi.yaml, cycles_admin_client from ADMIN_SPEC=admin-openapi.yaml
 	$(PY) -m generator $(SPEC)

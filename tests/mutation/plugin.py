@@ -17,6 +17,9 @@ MAP_FOLDER: Final = "MUTATION_MAP"
 FAILED_FILE: Final = "MUTATION_FAILED"
 """The file for the id of the first test that fails."""
 _WARNINGS: Final = ["trace-changed", "no-data-collected", "module-not-measured", "couldnt-parse", "not-measured"]
+_TOO_SLOW: Final = (
+    "tests/simulation/"  # one test runs hundreds of programs, and is never among the quick ones of a line
+)
 _PACKAGE: Final = Path(__file__).parents[2] / "cycles"
 
 
@@ -29,13 +32,15 @@ class _Tracer:
         self._folder = folder
         self._seconds: dict[str, float] = {}
         self._failed: set[str] = set()
-        threads = ["thread", "greenlet"]  # the simulation runs in greenlets
-        self._coverage = coverage.Coverage(None, source=[str(_PACKAGE)], config_file=False, concurrency=threads)
+        self._coverage = coverage.Coverage(None, source=[str(_PACKAGE)], config_file=False)
         self._coverage.set_option("run:disable_warnings", _WARNINGS)  # warnings are errors in the tests
         self._coverage.start()
 
     def begin(self, test: str) -> None:
         """Attribute lines to this test from now on."""
+        if test.startswith(_TOO_SLOW):
+            self._coverage.stop()
+            return
         if sys.gettrace() is None:  # a test before has removed the trace
             self._coverage.stop()
             self._coverage.start()

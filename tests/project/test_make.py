@@ -1,0 +1,29 @@
+"""`make test` leaves out the tests of tools and texts, and `make check` leaves out nothing."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def commands(target: str) -> str:
+    """Return what a target would run, also through further calls of make."""
+    ran = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    return ran.stdout
+
+
+def ignored(target: str) -> list[str]:
+    (line,) = [line for line in commands(target).splitlines() if "-m pytest" in line]
+    return [word.removeprefix("--ignore=") for word in line.split() if word.startswith("--ignore=")]
+
+
+def test_make_test_leaves_out_tests_of_tools_that_exist() -> None:
+    left_out = ignored("test")
+    assert {"tests/website", "tests/mutation"} <= set(left_out)
+    assert [path for path in left_out if not (ROOT / path).exists()] == []
+
+
+def test_make_check_runs_every_test() -> None:
+    assert ignored("check") == []
