@@ -7,7 +7,6 @@ The ids are members of the event and `extra` of the log record. No event contain
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
@@ -25,7 +24,6 @@ from cycles._core.pool_events import (
     PoolDenied as PoolDenied,
     PooledSettled as PooledSettled,
 )
-from cycles._core.renamed import RENAMED_EVENTS, warn_renamed
 from cycles._core.threshold_event import BudgetThreshold as BudgetThreshold
 from cycles._version import readable
 
@@ -327,18 +325,3 @@ class SettlementsLost(Event):
 
 
 readable(*(each for each in tuple(globals().values()) if isinstance(each, type) and issubclass(each, Event)))
-
-if TYPE_CHECKING:
-    Capped = Undercharged
-    Flushed = SettlementsLeftPending
-    GuardForgotten = GuardNotCommitted
-    JournalTrouble = JournalProblem
-    LateBeat = HeartbeatDelayed
-    ValuesLeftOut = ValuesOmitted
-else:
-
-    def __getattr__(name: str) -> Any:
-        if name not in RENAMED_EVENTS:
-            raise AttributeError(f"module 'cycles.events' has no attribute {name!r}")
-        warn_renamed(name, f"cycles.events.{RENAMED_EVENTS[name]}")
-        return globals()[RENAMED_EVENTS[name]]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from attrs import frozen
-
-from cycles._core.renamed import warn_renamed
 
 
 @frozen(kw_only=True)
@@ -18,7 +16,7 @@ class Event:
         reservation_id: Id of the reservation, or None if there is none.
         request_id: The server's id of the request that caused the event, or None if no single request did.
         trace_id: Trace id of the guard (32 hex digits), or None.
-        detail: The cause, on events that have one. The old name `why` is deprecated.
+        detail: The cause, on events that have one.
     """
 
     reservation_id: str | None = None
@@ -34,15 +32,6 @@ class Event:
     @property
     def _id(self) -> str:
         return f"reservation {self.reservation_id}"
-
-    if not TYPE_CHECKING:
-
-        @property
-        def why(self) -> str | None:
-            """The old name of `detail`."""
-            detail = self.detail
-            warn_renamed(f"{type(self).__name__}.why", "event.detail")
-            return detail
 
 
 Event.__module__ = "cycles.events"

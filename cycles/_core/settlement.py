@@ -6,9 +6,8 @@ A settlement is a journal `Record`. Each attempt has one of three outcomes: sett
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from attrs import field, frozen
 
@@ -64,16 +63,6 @@ class Settlement:
         """True if less was charged than was spent, because the budget had no more (ALLOW_IF_AVAILABLE)."""
         charged = self.charged
         return charged is not None and charged.unit == self.actual.unit and charged.amount < self.actual.amount
-
-    if not TYPE_CHECKING:
-
-        @property
-        def capped(self) -> bool:
-            """The old name of `undercharged`."""
-            warnings.warn(
-                "Settlement.capped is deprecated: write settlement.undercharged", DeprecationWarning, stacklevel=2
-            )
-            return self.undercharged
 
 
 @frozen

@@ -83,3 +83,10 @@ def test_pickles_of_the_last_release_load(path: Path) -> None:
     value = PICKLED[path.stem]
     assert type(loaded) is type(value)
     assert str(loaded) == str(value)
+
+
+@pytest.mark.parametrize("old", ["Capped", "Flushed", "GuardForgotten", "JournalTrouble", "LateBeat", "ValuesLeftOut"])
+def test_event_names_of_0_1_0_are_gone(old: str) -> None:
+    assert not hasattr(cycles.events, old)
+    assert not hasattr(cycles.events.ActualFailed(estimate=cycles.usd(1), detail="KeyError"), "why")
+    assert not hasattr(cycles.Settlement(status="committed", actual=cycles.usd(2)), "capped")
