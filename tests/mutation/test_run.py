@@ -146,7 +146,7 @@ def test_a_changed_working_tree_is_rejected(project: Path) -> None:
 def test_a_module_that_does_not_exist_names_the_packages(project: Path, module: str) -> None:
     ran = mutate(project, module)
     assert ran.returncode == 2
-    assert ran.stdout.startswith(f"mutate: there is no module {module!r}; choose from: _core, _flows, _journal, ")
+    assert ran.stdout.startswith(f"mutate: there is no module {module!r}; choose from: _core, or files in them")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no process groups")
@@ -160,6 +160,11 @@ def test_an_interrupted_run_leaves_nothing(project: Path) -> None:
         process.wait(60)
     assert process.returncode != 0
     assert is_untouched(project)
+
+
+def test_the_packages_are_those_of_the_engine_and_two_more() -> None:
+    engine = {"_core", "_flows", "_drivers", "_journal", "_client", "_http", "_wire"}
+    assert engine | {"providers", "embedded"} <= set(run.packages())
 
 
 def test_a_number_draws_the_same_fault_again() -> None:
