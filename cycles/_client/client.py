@@ -13,7 +13,6 @@ from cycles._client.async_operations import AsyncOperations
 from cycles._client.call_options import ViewOptions
 from cycles._client.closing import ClosedByItsBlock
 from cycles._client.evidence import evidence_verdict
-from cycles._client.many import MakesMany
 from cycles._client.methods import blocking, iterating
 from cycles._client.operation_context import OperationContext
 from cycles._client.options import (
@@ -53,13 +52,15 @@ if TYPE_CHECKING:
     import httpx
 
     from cycles._client.decorator import F
-    from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions
+    from cycles._client.options import ActionOption, ActualOption, AmountOption, GuardedOptions, SeriesOptions
+    from cycles._client.pool import Pool
+    from cycles._client.series import LeaseSeries
     from cycles._client.tracing import Tracing
     from cycles._core.threshold_event import ThresholdCallback
     from cycles._drivers.runtime import Runtime
 
 
-class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
+class Cycles(ClosedByItsBlock, MakesViews):
     """A client of one Cycles server. Threads and any number of event loops can use it at the same time.
 
     Args:
@@ -209,6 +210,76 @@ class Cycles(ClosedByItsBlock, MakesMany, MakesViews):
         runtime.channel.wire.check(create_call(request, "k"))
         self._request_cache.keep(key, request)
         return Reservation(self._runtime, request)
+
+    def pool(
+        self,
+        max_held: Amount,
+        *,
+        action: AnyAction,
+        subject: AnySubject = None,
+        chunk: Amount | None = None,
+        ttl_ms: int = DEFAULT_TTL_MS,
+        grace_period_ms: int | None = None,
+        overage_policy: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        lease_policy: LeasePolicy | None = None,
+        shadow: bool | None = None,
+        on_unavailable: Unavailable | None = None,
+        limit: Amount | None = None,
+        timeout: float | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> Pool:
+        """Return a pool: many guards from few reservations, in microseconds and usually without a request.
+
+        Args:
+            max_held: The most that the pool holds at the server at any moment, for each set of subject levels. It does
+                not limit spending.
+            action: The action of the chunks, and of guards without their own.
+            subject: As for `reserve`; a guard may override its levels.
+            chunk: The amount of one chunk. A quarter of `max_held` by default.
+            ttl_ms: Duration of a chunk's lease without a heartbeat, in milliseconds.
+            grace_period_ms: As for `reserve`, for chunks.
+            overage_policy: As for `reserve`, for an actual that no chunk has space for.
+            metadata: JSON values to store with each chunk.
+            lease_policy: For guards that do not set their own.
+            shadow: As for `reserve`: one dry run for each chunk, nothing is held and nothing is settled.
+            on_unavailable: As for `reserve`, if no chunk can be opened.
+            limit: The most that the pool may spend in this process. Beyond it `reserve` raises `BudgetExceededError`
+                with the code POOL_LIMIT, and sends nothing.
+            timeout: Seconds that one attempt of a request of the pool may take, in place of the client's.
+            extra_headers: Headers that the requests of the pool have in addition.
+
+        Raises:
+            InvalidRequestError: A value is wrong; nothing was sent.
+        """
+        with loading:
+            from cycles._client.pool_options import make_pool
+
+        given = {name: value for name, value in locals().items() if name not in ("self", "make_pool")}
+        return make_pool(self, given)
+
+    def lease_series(
+        self, estimate: Amount, *, action: AnyAction, part_ms: int | None = None, **options: Unpack[SeriesOptions]
+    ) -> LeaseSeries:
+        """Describe work that outlasts one lease: consecutive reservations, each committed before the next is made.
+
+        ``with`` (or ``async with``) returns a series. Its ``next()`` returns the guard for the next piece of work. That
+        is the same guard until its part has spent the estimate, is `part_ms` old, or has lost its lease.
+
+        Args:
+            estimate: The largest amount that one part should cost.
+            action: As for `reserve`.
+            part_ms: Age in milliseconds at which the next piece of work begins a new part. Four times `ttl_ms` by
+                default.
+            options: Any other option of `reserve` except `idempotency_key` and `actual`.
+
+        Raises:
+            InvalidRequestError: As `reserve`; nothing was sent.
+        """
+        with loading:
+            from cycles._client.series import series_of
+
+        return series_of(self.reserve, estimate, action, part_ms, options)
 
     def guarded(
         self,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar, overload
+from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from cycles._core import caps as rules
 from cycles._core.amounts import Amount
@@ -16,6 +17,9 @@ from cycles._core.usage import Usage
 from cycles._errors import CyclesError
 from cycles._flows.guard_state import GuardState
 
+if TYPE_CHECKING:
+    from cycles._drivers.runtime import Runtime
+
 T = TypeVar("T")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,7 +29,8 @@ _LAST: Final = datetime.max.replace(tzinfo=UTC)
 class GuardProperties:
     """The attributes of a guard, and the methods that send nothing."""
 
-    __slots__ = ("__weakref__", "_state")
+    __slots__ = ("__weakref__", "_runtime", "_state")
+    _runtime: Runtime
     _state: GuardState
 
     @property
@@ -223,16 +228,14 @@ class GuardProperties:
         """
         return self._state.next_step(self.caps)
 
-    def _left_s(self) -> float | None:
-        heartbeat = self._state.heartbeat
-        return None if heartbeat is None else (heartbeat.lease.lasts_until_ms() - self._now_ms()) / 1000
-
     def _see_lease(self) -> None:
-        """Notice a lease that has ended unseen."""
+        """Report the loss of the lease if no thread could extend it: nothing else would. Cheap otherwise."""
+        if self._runtime.scheduler.short_of_threads and not self._inert():
+            self._runtime.blocking.see_lease(self._state.heartbeat)
 
-    def _now_ms(self) -> float:
-        """Return the monotonic time in milliseconds."""
-        raise NotImplementedError
+    def _inert(self) -> bool:
+        """Return whether the guard belongs to the parent process: a forked child can only read it."""
+        return self._runtime.pid != os.getpid()
 
     def __repr__(self) -> str:
         state: GuardState | None = getattr(self, "_state", None)  # absent until the reservation is made
@@ -240,9 +243,9 @@ class GuardProperties:
             return f"<{type(self).__name__}, nothing reserved>"
         name = f"{state.reservation_id[:8]}…" if state.reservation_id else "without reservation"
         properties = f"{state.state} {_amounts(state)}"
-        left = self._left_s()
-        if left is not None and not state.finalized:
-            properties += f", {max(0, round(left))} s left"
+        if state.heartbeat is not None and not state.finalized:
+            left_ms = state.heartbeat.lease.lasts_until_ms() - self._runtime.blocking.clock.now_ms()
+            properties += f", {max(0, round(left_ms / 1000))} s left"
         return f"<{type(self).__name__} {name} {properties}>"
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from attrs import frozen
 
-from cycles._client.guard import AsyncGuard, Guard
-from cycles._client.guard_base import GuardBase
+from cycles._client.guard import AsyncGuard, Guard, GuardBase
 from cycles._client.reservation import Reservation
 from cycles._core.allotment import ChunkState
 from cycles._core.amounts import Amount

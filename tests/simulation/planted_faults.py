@@ -235,7 +235,7 @@ FAULTS: Final = (
     ),
     Fault(
         "a closed generator is forgotten",
-        "cycles/_client/guard_base.py",
+        "cycles/_client/guard.py",
         "            self._runtime.end_later(self._state, raised)",
         "            return",
     ),

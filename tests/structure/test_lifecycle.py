@@ -110,7 +110,7 @@ def test_apply_is_the_only_writer_of_a_state() -> None:
         (f"cycles/{module}.py", "__init__")
         for module in ("_flows/pool_guard", "_flows/pool_parts", "_client/pool_guard")
     }
-    allowed.add(("cycles/_client/guard_base.py", "_take"))
+    allowed.add(("cycles/_client/guard.py", "_take"))
     assert found - allowed - chunk == {("cycles/_flows/guard_state.py", "apply")}
 
 
