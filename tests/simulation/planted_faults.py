@@ -76,7 +76,7 @@ FAULTS: Final = (
     Fault(
         "an amount of a lost reservation is dropped",
         "cycles/_core/settlement_rules.py",
-        "        return _lost_reservation(record, response, now_ms)",
+        "        return _lost_reservation(record, response, now_ms, boot_ms)",
         '        return Settled(Settlement(status="committed", actual=record.actual))',
     ),
     Fault(
@@ -318,9 +318,9 @@ FAULTS: Final = (
     ),
     Fault(
         "a create is sent four times",
-        "cycles/_flows/retry.py",
-        "    for number in range(io.settings.max_retries):",
-        "    for number in range(io.settings.max_retries + 2):",
+        "cycles/_flows/reserve.py",
+        "        for number in range(self._retries):",
+        "        for number in range(self._retries + 2):",
     ),
     Fault(
         "finish deletes what was rejected",

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
 from cycles._core.records import file_name
@@ -23,6 +24,7 @@ from tests.simulation.uses_sync import HELD, SYNC
 from tests.simulation.workload import FLUSH_S, MOMENT_S, Op, Program, client_of
 
 QUIET_S: Final = 4 * 3600.0  # virtual time without faults in which everything must be settled
+UNJOURNALED: Final = 0.08  # the share of runs with `journal=False`
 LATER_S: Final = 8 * DAY_S  # after the server has deleted the keys of events
 
 
@@ -31,6 +33,8 @@ class SimulatedRun:
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.hub = Hub(seed)
+        # Drawn from another generator, so that the runs of all other seeds stay as they are.
+        self._journaled = Random(f"journal {seed}").random() >= UNJOURNALED
         self.problems = self.hub.problems
         self.rejected = self.exempt = self.lost = 0
         self.ops: list[Op] = []
@@ -94,7 +98,8 @@ class SimulatedRun:
 
     def _settings(self, tenant: str) -> dict[str, Any]:
         durability = "disk" if self._durable else "process"
-        settings = {"tenant": tenant, "journal_dir": str(self._journal), "durability": durability}
+        journal = {"journal": self._journaled, "journal_dir": str(self._journal)}
+        settings = {"tenant": tenant, "durability": durability, **journal}
         commits, flush_s = self.hub.random.choice((1, 1_024)), self.hub.random.choice((1.0, FLUSH_S))
         return settings | {"most_queued": commits, "flush_timeout": flush_s}
 
@@ -123,7 +128,7 @@ class SimulatedRun:
         program.killed = True
         program.process.kill()
         saved = {agent_of(record) for path, record in files(self._journal, "v2-*.json") if self._is_saved(path)}
-        keeps_spend = keeps_spend and self._disk.keeps_spend(program.process)
+        keeps_spend = keeps_spend and self._journaled and self._disk.keeps_spend(program.process)
         for op in self.ops:
             if op.process is not program.process:
                 continue
@@ -132,7 +137,7 @@ class SimulatedRun:
                 op.killed_s = self.hub.awake_s
                 op.saved = op.agent in saved
                 op.keeps_spend = op.keeps_spend and keeps_spend
-                op.keeps_commits = not self._disk.has_failed(op.agent)
+                op.keeps_commits = not self._has_failed(op.agent)
         self._disk.release_locks(program.process)
 
     def _lose_power(self) -> None:
@@ -224,7 +229,7 @@ class SimulatedRun:
             if self._disk.has_failed() and event["idempotency_key"] in self._saved_commits():
                 self.problems.append(f"the event of {event['subject']['agent']} is sent while the disk has its commit")
         match = COMMIT.fullmatch(target)
-        if match is None or match[1] in self._sent or self._disk.has_failed(match[1]):
+        if match is None or match[1] in self._sent or self._has_failed(match[1]):
             return
         self._sent.add(match[1])  # later another process may settle it and delete the record
         if not any(self._is_saved(path) for path in self._journal.rglob(file_name(match[1]))):
@@ -256,7 +261,7 @@ class SimulatedRun:
         """Check that the slot of a pooled guard survives a loss of power, with durability ``disk``."""
         folder = self._folder_of(op.account.tenant)
         log, record = folder / log_name(reservation_id), folder / file_name(reservation_id)
-        if self._durable and not (self._disk.is_synced(log) or self._disk.is_durable(record)):
+        if self._durable and self._journaled and not (self._disk.is_synced(log) or self._disk.is_durable(record)):
             self.problems.append(f"{op.kind} {op.agent}: a commit has returned before its slot is on disk")
 
     def closed(self, program: Program) -> None:
@@ -295,8 +300,12 @@ class SimulatedRun:
 
     def _books(self) -> Books:
         forgets_keys = self.server.restores > 0 or self.hub.wall_s() - START_WALL_S > DAY_S
-        has_failed = self._disk.has_failed
-        return Books(self.server, self._journal, self._programs, self.ops, has_failed, self._events, forgets_keys)
+        known = self._has_failed, self._events, forgets_keys
+        return Books(self.server, self._journal, self._programs, self.ops, *known)
+
+    def _has_failed(self, text: str) -> bool:
+        """Return whether the journal may not have what contains a text: the disk did not take it, or there is none."""
+        return not self._journaled or self._disk.has_failed(text)
 
     def _check_books(self) -> None:
         for thread, error in self.hub.failures:
