@@ -1,7 +1,29 @@
 """The asyncio driver: operations that await, for the tasks of one event loop.
 
-A flow runs in the caller's own task; no task is made for it. If the caller is cancelled in the middle of a flow, a task
-of the client continues with the same key. If its loop ends too, the background continues.
+Theory of operation. A flow runs in the caller's own task, and no task is made for it. `send` awaits the connections of
+this loop. Everything that blocks on the disk or on a store runs on the journal's thread (`_writer`), and the task waits
+for it: after a commit has returned, its file is gone. Nothing here has a lock: all state belongs to the loop's thread.
+
+*A cancelled caller.* The cancellation is raised at an await of its flow. The flow hands over what it has begun, with
+the key that it had, and lets the error pass. `hand_over` gives that to a task of this client, notes it in
+`_left_behind`, and `to_the_end` lets the caller wait for it for `SETTLE_WAIT_S`, so that the usual case is settled when
+the caller's `CancelledError` arrives. `hand_over` and `to_the_end` run in one task without an await between them, so no
+other caller can take that note.
+
+*Repeated cancellation.* `asyncio.timeout` cancels once, `Task.cancel` as often as it is called, and a cancel scope of
+anyio at every await until its block has ended. While the caller waits, further cancellations are swallowed: the first
+one is raised at the end anyway, and the wait is short. A scope would make that wait spin, so it is shielded from
+scopes, if anyio is loaded.
+
+*A loop that ends while a task sends.* `asyncio.run` cancels all tasks, those of this client too. The worker that is
+interrupted puts its item back for the threads (`work/queue.py`). A task that never took its first step is closed; its
+end is counted in a callback, which passes the queue of the loop on. A caller that is closed by the garbage collector
+has no loop at all: `_is_running` finds out, and the threads get the work. A task of the client that is cancelled hands
+over to the threads and not to another task, which the ending loop would never run.
+
+*Heartbeats.* Until an extend is due it is a timer of the loop. When the loop shuts its generators down, `_loop_end` is
+closed: the leases that still live go to the scheduler's threads (`adopt`), because their guards may have left the loop,
+or their settlements are pending.
 """
 
 from __future__ import annotations
