@@ -163,6 +163,8 @@ async def _settle(io: Io, guard: GuardState, record: Record, *, wait: bool) -> S
     conclude(io, latest, result, guard)
     guard.unfinished = None
     await io.finish(latest, result)
+    if isinstance(result, Settled):
+        return result.settlement
     rejected = result.response if isinstance(result, Rejected) else rejected_excess(latest)
     if rejected is not None:
         raise error_of(rejected, COMMIT_RESERVATION)

@@ -149,9 +149,10 @@ async def attempt(
         if stopped is not None and rest is None:
             return record, stopped
         record = rest or timed
-    over = before_sending(record, io.clock.wall_ms(), io.clock.boot_ms())
-    if over is not None:
-        return record, over
+    if record.may_have_arrived or record.rejected is not None:
+        over = before_sending(record, io.clock.wall_ms(), io.clock.boot_ms())
+        if over is not None:
+            return record, over
     while True:
         outcome = await io.send(call_of(record, options))
         step: NextStep = classify_settlement(record, outcome, io.clock.wall_ms(), io.clock.boot_ms(), found=found)
@@ -161,7 +162,7 @@ async def attempt(
                 record, step.response, await io.send(call), now_ms=io.clock.wall_ms(), sent_before=step.sent_before
             )
         if not isinstance(step, Resend):
-            return await _saved_if_open(io, record, step), step
+            return (await _saved_open(io, record, step) if isinstance(step, Unresolved) else record), step
         report_values_omitted(io, record.reservation_id, step.omitted)
         stopped = stopped_by(await put(io, step.record, guard))
         rest = await rest_of(io, whole) if isinstance(stopped, Taken) else None
@@ -205,10 +206,8 @@ def stopped_by(result: PutResult) -> Taken | Unresolved | None:
     return Unresolved(_HELD_BACK, is_saved=False) if result is PutResult.HELD_BACK else None
 
 
-async def _saved_if_open(io: Io, record: Record, result: SettlementOutcome) -> Record:
+async def _saved_open(io: Io, record: Record, result: Unresolved) -> Record:
     """Save what an open attempt adds to the record: a deferred time, or that the amount may be charged already."""
-    if not isinstance(result, Unresolved):
-        return record
     changed = record
     if result.retry_after_ms is not None:
         now_ms = io.clock.wall_ms()

@@ -128,6 +128,8 @@ class Journal:
     def put(self, record: Record) -> PutResult:
         """Save the record, and return whether it may be sent."""
         saved = self.save(record)
+        if saved and record.mode == "commit":
+            return PutResult.SAVED
         if record.replaces_commit and self.keeps_commit(record):
             return PutResult.HELD_BACK
         return PutResult.SAVED if saved else PutResult.FAILED

@@ -143,6 +143,7 @@ class Broken:
     """A record with a bug."""
 
     reservation_id = "broken"
+    may_have_arrived = True
     attempts = 0
 
     @property
