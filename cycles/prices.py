@@ -13,14 +13,14 @@ from typing import Any, Final, Self, TypeAlias, Unpack, overload
 from attrs import evolve, frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.catalogue import Catalogue, Found, without_prefix
 from cycles._core.counts import Counts
-from cycles._core.estimating import Shape, highest, shape_of
-from cycles._core.pricing import Number, Price, as_price, microcents, rounded_up, select, unpriced
-from cycles._core.readers import any_response
-from cycles._core.tokens import MEDIA_TOKENS, UNSEEN_TOKENS, bound_of
 from cycles._core.usage import Usage, checked_count, checked_counts
 from cycles._errors import ConfigurationError, InvalidRequestError, UnknownModelError
+from cycles._usage.catalogue import Catalogue, Found, without_prefix
+from cycles._usage.estimating import Shape, highest, shape_of
+from cycles._usage.pricing import Number, Price, as_price, microcents, rounded_up, select, unpriced
+from cycles._usage.readers import any_response
+from cycles._usage.tokens import MEDIA_TOKENS, UNSEEN_TOKENS, bound_of
 from cycles._version import public, readable
 
 __all__ = ["Price", "PriceBook"]

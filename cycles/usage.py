@@ -3,8 +3,8 @@
 Pass one to ``guard.wrap(stream, usage=cycles.usage.openai)``, or call it with a response. No SDK is imported.
 """
 
-from cycles._core.readers import anthropic, google, openai
-from cycles._core.tokens import token_bound
 from cycles._core.usage import ResponseUsage, Usage
+from cycles._usage.readers import anthropic, google, openai
+from cycles._usage.tokens import token_bound
 
 __all__ = ["ResponseUsage", "Usage", "anthropic", "google", "openai", "token_bound"]

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from cycles._core.catalogue import without_prefix
 from cycles._errors import InvalidRequestError
+from cycles._usage.catalogue import without_prefix
 from cycles.providers._endpoints import Endpoint, normalized
 from cycles.providers._meter import Request
 

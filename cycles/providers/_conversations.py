@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from cycles._core.tokens import bound_of
+from cycles._usage.tokens import bound_of
 
 MOST_KEPT: Final = 4_096
 """Hashes that one guarded client keeps."""

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
-from cycles._core.estimating import Kind
+from cycles._usage.estimating import Kind
 
 Provider: TypeAlias = Literal["openai", "anthropic", "google"]
 

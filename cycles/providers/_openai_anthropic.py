@@ -15,8 +15,8 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from cycles._core.estimating import Files
 from cycles._errors import ConfigurationError
+from cycles._usage.estimating import Files
 from cycles.providers._bodies import with_limits
 from cycles.providers._call import Call
 from cycles.providers._meter import Meter

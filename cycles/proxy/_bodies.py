@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from cycles._core.estimating import Files
+from cycles._usage.estimating import Files
 from cycles.providers._endpoints import Provider
 from cycles.proxy._targets import RejectedError
 

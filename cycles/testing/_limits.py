@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from cycles._core.estimating import output_maximum, results_of
+from cycles._usage.estimating import output_maximum, results_of
 from cycles.testing._reply import Reply
 
 _LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_tokens_to_sample")

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from cycles._core.pricing import Price
+from cycles._usage.pricing import Price
 
 _RATES: Final[Mapping[str, tuple[str, ...]]] = {
     "input": ("input_mtok", "input_text_mtok"),

@@ -13,9 +13,9 @@ from typing import Any, Final, Literal, TypeAlias
 
 from attrs import frozen
 
-from cycles._core.catalogue import Found
-from cycles._core.pricing import MICROCENTS_PER_USD, Price
-from cycles._core.tokens import MEDIA_TOKENS, Bound
+from cycles._usage.catalogue import Found
+from cycles._usage.pricing import MICROCENTS_PER_USD, Price
+from cycles._usage.tokens import MEDIA_TOKENS, Bound
 
 Kind: TypeAlias = Literal["text", "embedding", "image", "transcription", "speech"]
 _Rate: TypeAlias = Decimal | Fraction
