@@ -1,8 +1,8 @@
 """The log of a chunk: its first line as bytes, and the records that settle a chunk. Nothing in this file opens a file.
 
-A log is one line of JSON, padded to whole sectors, and then the cell (`_core/pool/cell.py`). Version 0.1.0 wrote slots
-in place of the cell, one for each guard that ended with an amount. The first byte of a slot was written last: a slot
-that was not completed counts as nothing.
+A log is one line of JSON, padded to whole sectors, and then the cell (`_core/pool/cell.py`). Logs of version 1 have
+slots in place of the cell, one for each guard that ended with an amount. The first byte of a slot was written last: a
+slot that was not completed counts as nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ METRIC_MAX: Final = 2**31 - 1  # of the protocol's token counts; `custom` has th
 
 
 def _slots(content: bytes) -> Totals:
-    """Return the sum of the complete slots of a log of version 0.1.0, whose first line is removed."""
+    """Return the sum of the complete slots of a log of version 1, whose first line is removed."""
     sums = [0] * len(Totals._fields)
     for start in range(0, len(content) - _SLOT_BYTES + 1, _SLOT_BYTES):
         if content[start] != _WRITTEN:

@@ -176,9 +176,9 @@ class GuardState:
         self.in_block: bool = False
         self.is_stream: bool = False  # closing a stream early is a normal end, not an error
         self.claimed: str | None = None
-        is_held = created is not None or request.shadow or settler is not None
-        self._state: StateName = "active" if is_held else "unreserved"
-        self._state = "observed" if observed else self._state
+        self._state: StateName = "observed" if observed else "active"
+        if created is None and settler is None and not request.shadow:
+            self._state = "unreserved"
         self._usage: Usage | None = None
         self._settled: Signal | None = None
         self._created: ReservationCreateResponse | None = None

@@ -192,14 +192,14 @@ class PoolState:
 
     def _admit(self, sub: SubPool, guard: GuardState, place: Place, now_ms: float) -> bool:
         estimate = place.held
-        for chunk in list(sub.allotment.open):
-            assert isinstance(chunk, PoolChunk)
+        for chunk in sub.allotment.open:
             before = chunk.sums
             if before.free < estimate:
                 continue
+            assert isinstance(chunk, PoolChunk)
             if not chunk.is_live(now_ms):  # this process was stopped for longer than the lease
                 self.seal(chunk)
-                continue
+                return self._admit(sub, guard, place, now_ms)
             lease, after = chunk.lease, before.admitted(estimate)
             chunk.guards.add(guard)
             if chunk.state != "open" or chunk.sums is not before:  # a signal handler has closed the pool
@@ -215,7 +215,7 @@ class PoolState:
             if guard.call_options is NO_OPTIONS:
                 guard.call_options = lease.call_options
             sub.admitted += 1
-            if not chunk.is_next_wanted and chunk.is_half_used:
+            if 2 * after.free <= chunk.amount and not chunk.is_next_wanted:
                 chunk.is_next_wanted = True
                 self.open_ahead(sub, now_ms)
             return True
@@ -348,7 +348,8 @@ class PoolState:
         guard.apply("pooled", end.settlement, if_accepted=True)
         chunk.guards.discard(guard)
         self.redo = None
-        self.after_end(chunk)
+        if chunk.state != "open" or chunk.sub.waiters or sums.totals.spent >= chunk.amount:
+            self.after_end(chunk)
 
     def free(self, guard: GuardState, place: Place) -> None:
         """End a guard without an amount in its chunk. A second call changes nothing."""

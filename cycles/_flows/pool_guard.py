@@ -15,7 +15,7 @@ from cycles._core.allotment import TAKES_SPEND
 from cycles._core.amounts import Amount
 from cycles._core.lifecycle import OUTCOME
 from cycles._core.outcome import RejectedResponse
-from cycles._core.pool.sums import End, Sums, Totals
+from cycles._core.pool.sums import Sums
 from cycles._core.protocol import BUDGET_EXCEEDED
 from cycles._core.records import Made, Record, event_record_id
 from cycles._core.requests import new_key
@@ -83,7 +83,7 @@ class InChunk(Place):
         options = pool.options
         if chunk is None or actual.unit != options.unit or options.sync or options.shadow or pool.is_inside():
             return None
-        settlement = Settlement(status="pooled", actual=actual, trace_id=guard.trace_id)
+        settlement = Settlement(status="pooled", actual=actual, trace_id=guard.call_options.trace_id)
         try:
             with pool.lock:
                 if pool.redo is not None or pool.freed:
@@ -105,7 +105,8 @@ class InChunk(Place):
         except BaseException:
             self._catch_up()
             raise
-        self._report(guard, actual, None, None)
+        if pool.work or pool.io.is_enabled_for(logging.DEBUG):
+            self._report(guard, actual, None, None)
         return settlement
 
     async def commit(
@@ -270,25 +271,19 @@ class InChunk(Place):
         held: int | None = None,
     ) -> Sums:
         """Return the sums of a chunk with this end."""
-        now_ms = self.pool.io.clock.now_ms()
-        tokens_in = tokens_out = 0
-        model = None
-        if used is not None:
-            tokens_in, tokens_out, model = used.tokens_input or 0, used.tokens_output or 0, used.model_version
-        spent, sum_in, sum_out, latency_ms, calls, errors = before.totals
-        totals = Totals(
-            spent + amount,
-            sum_in + tokens_in,
-            sum_out + tokens_out,
-            latency_ms + int(now_ms - guard.opened_ms),
-            calls + 1,
-            errors + (outcome == "error"),
+        now_ms, action = self.pool.io.clock.now_ms(), self.options.action.name
+        return before.ended(
+            self.held if held is None else held,
+            amount,
+            settlement,
+            guard=guard,
+            used=used,
+            latency_ms=int(now_ms - guard.opened_ms),
+            is_error=outcome == "error",
+            action=action,
+            of_action=chunk.audit.actions.get(action, (0, 0)),
+            ended_ms=int(now_ms + chunk.wall_offset_ms),
         )
-        action = self.options.action.name
-        action_calls, action_amount = chunk.audit.actions.get(action, (0, 0))
-        of_action = action_calls + 1, action_amount + amount
-        end = End(guard, settlement, action, of_action, model, int(now_ms + chunk.wall_offset_ms))
-        return before.ended(self.held if held is None else held, totals, end)
 
     # --- without an amount ----------------------------------------------------------------------------------
 

@@ -27,9 +27,9 @@ POOL_FAULTS: Final = (
     ),
     Fault(
         "a chunk is committed for what its guards held, not for what they spent",
-        "cycles/_flows/pool_guard.py",
-        "            spent + amount,\n",
-        "            spent + self.held,\n",
+        "cycles/_core/pool/sums.py",
+        "(spent + amount, tokens_in,",
+        "(spent + held, tokens_in,",
     ),
     Fault(
         "an end of a guard is not written into the cell of its chunk",

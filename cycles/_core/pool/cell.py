@@ -8,7 +8,7 @@ are in one sector, which a disk writes as a whole.
 from __future__ import annotations
 
 from binascii import crc32
-from struct import Struct
+from struct import Struct, error as StructError
 from typing import Final
 
 from cycles._core.pool.sums import Totals
@@ -22,9 +22,10 @@ _CHECK: Final = Struct(">I")
 
 def encode(totals: Totals) -> bytes:
     """Return the bytes of a half. Counts that do not fit are the largest that fits; `spent` fits always."""
-    if max(totals) > _UINT64_MAX:
-        totals = Totals(*(min(number, _UINT64_MAX) for number in totals))
-    numbers = _NUMBERS.pack(*totals)
+    try:
+        numbers = _NUMBERS.pack(*totals)
+    except StructError:
+        numbers = _NUMBERS.pack(*(min(number, _UINT64_MAX) for number in totals))
     return numbers + _CHECK.pack(crc32(numbers))
 
 

@@ -65,7 +65,42 @@ class Sums(NamedTuple):
         free = self.free if is_sealed else self.free + estimate
         return Sums(free, self.live - estimate, self.guards - 1, self.totals, self.last)
 
-    def ended(self, estimate: int, totals: Totals, end: End) -> Sums:
-        """End a guard with an amount, which is in `totals`."""
-        free, live, guards, before, _ = self
-        return _new(Sums, (free + estimate - totals[0] + before[0], live - estimate, guards - 1, totals, end))
+    def ended(
+        self,
+        held: int,
+        amount: int,
+        settlement: Any,
+        *,
+        guard: Any,
+        used: Any,
+        latency_ms: int,
+        is_error: bool,
+        action: str,
+        of_action: tuple[int, int],
+        ended_ms: int,
+    ) -> Sums:
+        """End a guard with an amount.
+
+        Args:
+            held: What is live for it.
+            amount: What the chunk takes; it fits.
+            settlement: What the guard gets.
+            guard: The guard, for `End`, as the last three.
+            used: Its metrics, or its usage, or None.
+            latency_ms: How long it took.
+            is_error: Whether its block raised an exception.
+            action: See there.
+            of_action: See there, without this end.
+            ended_ms: See there.
+        """
+        free, live, guards, (spent, tokens_in, tokens_out, latency, calls, errors), _ = self
+        model = None
+        if used is not None:
+            tokens_in, tokens_out = tokens_in + (used.tokens_input or 0), tokens_out + (used.tokens_output or 0)
+            model = used.model_version
+        totals = _new(
+            Totals, (spent + amount, tokens_in, tokens_out, latency + latency_ms, calls + 1, errors + is_error)
+        )
+        of_action = of_action[0] + 1, of_action[1] + amount
+        end = _new(End, (guard, settlement, action, of_action, model, ended_ms))
+        return _new(Sums, (free + held - amount, live - held, guards - 1, totals, end))
