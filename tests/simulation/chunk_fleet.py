@@ -31,6 +31,7 @@ from cycles._core.requests import Call
 from cycles._core.settlement import Rejected, Settled, SettlementOutcome, Taken, Unresolved
 from cycles._core.subjects import Action, Subject
 from cycles._errors import StoreError
+from cycles._flows.io import Clock as IoClock
 from cycles._flows.settle import attempt, rest_of
 from cycles._journal.journal import Entry
 from cycles._journal.stores.shared import StoreJournal, key_of
@@ -157,6 +158,8 @@ class SteppedIo:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        clock = worker.fleet.clock
+        self.clock = IoClock(lambda: float(clock.ms), clock.wall_ms, lambda: float(clock.ms), worker.fleet.rng.random)
 
     async def send(self, call: Call) -> Outcome:
         await _suspend()
@@ -184,9 +187,6 @@ class SteppedIo:
 
     async def pending(self, reservation_id: str) -> Record | None:
         return self._worker.journal.taken_by_another(reservation_id)
-
-    def wall_ms(self) -> int:
-        return self._worker.fleet.clock.ms
 
     def report(self, event: Any) -> None:
         """Drop the event."""

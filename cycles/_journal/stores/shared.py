@@ -35,7 +35,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Final, Literal
 
 from attrs import define, evolve
@@ -164,16 +165,8 @@ class StoreJournal:
             raw = encode(record)
         except RecordError:
             return self._local.put(record)  # reports why
-        saved = False
-        is_tried = not self._health.is_open
-        if is_tried:
-            try:
-                saved = self._put(key, raw, max(self.claim_ms, record.wait_ms(self._wall_ms())))
-                self._health.succeeded()
-            except StoreError as error:
-                self._health.failed(error)
-                saved = self._put_elsewhere(key, raw, record)
-        else:
+        saved = self._try_put(key, raw, max(self.claim_ms, record.wait_ms(self._wall_ms())))
+        if saved is None:
             saved = self._put_elsewhere(key, raw, record)
         if self.is_taken(record):
             return PutResult.TAKEN
@@ -191,20 +184,16 @@ class StoreJournal:
                     fresh[key] = encode(record)
         saved: set[str] = set()
         if len(fresh) > 1 and not self._health.is_open:
-            try:
+            fences: list[str | None] = []
+            with self._outages_noted():
                 fences = self._combiner.put([Put(key, raw, None, self.claim_ms) for key, raw in fresh.items()])
-            except StoreError as error:
-                self._health.failed(error)
-                with self._lock:
-                    for key, raw in fresh.items():
-                        self._held.setdefault(key, Held(raw, None, "memory", (raw,), is_unsure=True, is_shared=True))
-            else:
                 self._health.succeeded()
-                with self._lock:
-                    for (key, raw), fence in zip(fresh.items(), fences, strict=True):
-                        if fence is not None:
-                            self._held[key] = Held(raw, fence, "store", (raw,))
-                            saved.add(key)
+            for (key, raw), fence in zip_longest(fresh.items(), fences):
+                if fence is not None:
+                    self._own(key, raw, fence, is_shared=False)
+                    saved.add(key)
+                elif not fences:  # no response
+                    self._be_unsure(key, raw)
         return [PutResult.SAVED if key_of(each.reservation_id) in saved else self.put(each) for each in records]
 
     def checkpoint(self, record: Record) -> bool:
@@ -214,13 +203,19 @@ class StoreJournal:
             self._open.add(key)
             if self._health.is_open or self._is_taken(key, record):
                 return False
+        with contextlib.suppress(RecordError):
+            return bool(self._try_put(key, encode(record), self.claim_ms))
+        return False
+
+    def _try_put(self, key: str, raw: bytes, due_ms: int, kept: KeptState | None = None) -> bool | None:
+        """Put a form of a record as `_put`. None: the store does not respond."""
+        if self._health.is_open:
+            return None
         try:
-            saved = self._put(key, encode(record), self.claim_ms)
-        except RecordError:
-            return False
+            saved = self._put(key, raw, due_ms, kept)
         except StoreError as error:
             self._health.failed(error)
-            return False
+            return None
         self._health.succeeded()
         return saved
 
@@ -341,6 +336,9 @@ class StoreJournal:
             held = None if self._is_taken(key, record) else self._held.pop(key, None)
             if held is not None:
                 self._finished.append((key, held, held.record))
+            self._parted.pop(key, None)
+            if key not in self._watched:
+                self._taken.pop(key, None)
 
     def delete(self, record: Record) -> None:
         """Delete the record of a finished settlement, soon and together with others."""
@@ -368,13 +366,10 @@ class StoreJournal:
     def reject(self, record: Record, reason: str) -> None:
         """Keep the record of a rejected amount, with the reason: in the store, or in a local file."""
         key = key_of(record.reservation_id)
-        saved = False
-        try:
+        saved = None
+        with contextlib.suppress(RecordError):
             raw = encode(evolve(record, rejected=reason))
-            saved = key not in self._taken and self._put(key, raw, 0, "rejected")
-        except (StoreError, RecordError) as error:
-            if isinstance(error, StoreError):
-                self._health.failed(error)
+            saved = None if key in self._taken else self._try_put(key, raw, 0, "rejected")
         with self._lock:
             held = self._held.pop(key, None)
         if held is not None and held.place == "disk":
@@ -411,17 +406,14 @@ class StoreJournal:
     def _quarantine(self, key: str, held: Held, error: RecordError) -> None:
         with self._lock:
             self._held.pop(key, None)
-        try:
-            self._store.put([Put(key, held.record, held.fence, 0, "quarantined")])
-        except StoreError as failed:
-            self._health.failed(failed)
-            return
-        self._quarantined += 1
         message = (
             f"record {key[:12]} is quarantined in the journal's store and will not be settled: {error}; see "
             "`cycles journal list`, or record its amount by hand with client.record()"
         )
-        self._report(JournalIssue("quarantined", key, message, error))
+        with self._outages_noted():
+            self._store.put([Put(key, held.record, held.fence, 0, "quarantined")])
+            self._quarantined += 1
+            self._report(JournalIssue("quarantined", key, message, error))
 
     # --- what an earlier process left -------------------------------------------------------------------------------
 
@@ -444,7 +436,7 @@ class StoreJournal:
             The late events of chunks that other clients have claimed.
         """
         late: list[Entry] = []
-        try:
+        with self._outages_noted():
             for entry in entries:
                 record = self._load_file(entry)
                 if record is None or self._put(key_of(record.reservation_id), encode(record), self.claim_ms):
@@ -459,20 +451,16 @@ class StoreJournal:
                     # What the other client settles, and what of it is charged, cannot be known.
                     self._local.reject(record, MAY_BE_CHARGED)
                 self._local.delete(record)
-        except StoreError as error:
-            self._health.failed(error)
         return late
 
     def rejected(self) -> list[tuple[Record, str]]:
         """Return the rejected records, with the reason of each."""
         found = self._local.rejected()
-        try:
+        with self._outages_noted():
             for each in pages(self._store, "rejected"):
                 with contextlib.suppress(RecordError):
                     record = decode(each.record)
                     found.append((record, record.rejected or "rejected"))
-        except StoreError as error:
-            self._health.failed(error)
         return found
 
     def remove_settled(self, now_ms: int) -> None:
@@ -493,17 +481,15 @@ class StoreJournal:
 
     def _store_has(self, reservation_id: str) -> bool:
         """Return whether the store has a record; False also if it does not respond."""
-        try:
+        with self._outages_noted():
             return self._store.get([key_of(reservation_id)]) != [None]
-        except StoreError as error:
-            self._health.failed(error)
-            return False
+        return False
 
     # --- all records of this client ---------------------------------------------------------------------------------
 
     def tick(self, max_records: int) -> list[Entry]:
         """Renew what this client holds, move what an outage left elsewhere, and claim up to `max_records` more."""
-        try:
+        with self._outages_noted():
             self._delete_now()
             self._renew()
             self._watch()
@@ -511,10 +497,8 @@ class StoreJournal:
                 self._store.list("", 1)
             self._health.succeeded()
             self._move_own()
-        except StoreError as error:
-            self._health.failed(error)
-            return []
-        return self.claim(max_records)
+            return self.claim(max_records)
+        return []
 
     def claim(self, max_records: int) -> list[Entry]:
         """Claim at most `max_records` due records; none soon after an outage: their owners renew them first."""
@@ -522,7 +506,7 @@ class StoreJournal:
         self.has_more = False
         if not self._health.may_claim:
             return entries
-        try:
+        with self._outages_noted():
             while max_records > 0:
                 limit = min(TAKE_BATCH, max_records)
                 taken = self._store.take(limit, self.claim_ms)
@@ -533,8 +517,6 @@ class StoreJournal:
                 if not self.has_more:
                     break
             self._delete_now()
-        except StoreError as error:
-            self._health.failed(error)
         return entries
 
     def _claim(self, taken: Stored) -> bool:
@@ -563,12 +545,9 @@ class StoreJournal:
 
     def settle_finished(self) -> None:
         """Delete what is finished from the store; what fails is tried again at the next tick."""
-        if self._health.is_open:
-            return
-        try:
-            self._delete_now()
-        except StoreError as error:
-            self._health.failed(error)
+        if not self._health.is_open:
+            with self._outages_noted():
+                self._delete_now()
 
     def _delete_now(self) -> None:
         while True:
@@ -637,6 +616,8 @@ class StoreJournal:
                 elif stored is None or stored.kept is not None or _is_settled(stored.record):
                     with self._lock:
                         self._watched.discard(key)
+                        if key not in self._open:
+                            self._taken.pop(key, None)
 
     def _move_own(self) -> None:
         """Put what this client saved elsewhere during an outage, and what it is unsure of."""
@@ -656,23 +637,25 @@ class StoreJournal:
         if not self.refuses:
             return
         if not self._health.is_open:
-            try:
+            with self._outages_noted():
                 self._store.list("", 1)
-            except StoreError as error:
-                self._health.failed(error)
-            else:
                 self._health.succeeded()
                 return
         self._health.raise_unavailable()
 
+    @contextlib.contextmanager
+    def _outages_noted(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError as error:
+            self._health.failed(error)
+
     def close(self) -> None:
         """Delete what is finished, let other clients claim the rest immediately, and close the local files."""
-        try:
+        with self._outages_noted():
             self._delete_now()
             for batch in self._batches():
                 self._store.renew(batch, 0)
-        except StoreError as error:
-            self._health.failed(error)
         if self._owns_store:
             self._store.close()
         self._local.close()
