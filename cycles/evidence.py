@@ -13,19 +13,19 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
-from cycles._core.evidence_bodies import as_received, attests as attests
-from cycles._core.evidence_checks import (
+from cycles._core.results import EvidenceEnvelope, EvidenceKeys
+from cycles._errors import ConfigurationError, EvidenceRejectedError, InvalidRequestError
+from cycles._evidence.bodies import as_received, attests as attests
+from cycles._evidence.checks import (
     KEYS_UNAVAILABLE as KEYS_UNAVAILABLE,
     KeysUnavailable as KeysUnavailable,
     Verification,
 )
-from cycles._core.evidence_envelope import check_structure, read_envelope, rejected
-from cycles._core.evidence_verdict import (
+from cycles._evidence.envelope import check_structure, read_envelope, rejected
+from cycles._evidence.verdict import (
     EvidenceDisposition as EvidenceDisposition,
     EvidenceVerdict as EvidenceVerdict,
 )
-from cycles._core.results import EvidenceEnvelope, EvidenceKeys
-from cycles._errors import ConfigurationError, EvidenceRejectedError, InvalidRequestError
 from cycles._version import public
 
 Envelope: TypeAlias = bytes | str | Mapping[str, Any] | EvidenceEnvelope

@@ -247,7 +247,7 @@ class EvidenceEnvelope(Result):
 
     def attests(self, response: Any) -> bool:
         """Return whether this envelope attests `response`; it verifies no signature. See `cycles.evidence.attests`."""
-        from cycles._core.evidence_bodies import attests
+        from cycles._evidence.bodies import attests
 
         return attests(self, response)
 

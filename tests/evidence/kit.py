@@ -9,7 +9,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cycles._core.evidence_envelope import content_id, signed_bytes
+from cycles._evidence.envelope import content_id, signed_bytes
 
 SERVER = "https://cycles.example.com/v1"
 ISSUED = 1_810_000_000_100

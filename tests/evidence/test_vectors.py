@@ -11,8 +11,8 @@ import pytest
 
 import cycles
 from cycles._core.canonical_json import LossyNumberError, canonical, read_exact
-from cycles._core.evidence_keys import read_signer
 from cycles._core.strict_json import StrictJsonError
+from cycles._evidence.keys import read_signer
 
 HERE = Path(__file__).parent
 FILES = {name: json.loads((HERE / f"{name}.json").read_text("utf-8")) for name in ("vectors", "captures")}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.evidence_keys import is_sound_key, is_sound_signature
+from cycles._evidence.keys import is_sound_key, is_sound_signature
 from tests.evidence.kit import ISSUED, OTHER_SEED, SERVER, did, jwk, key_set, public_key, sealed
 
 AUTHENTIC = "authentic"

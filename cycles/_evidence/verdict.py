@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 from attrs import field, frozen
 
-from cycles._core.evidence_bodies import attests
 from cycles._core.results import EvidenceEnvelope
 from cycles._errors import EvidenceError
+from cycles._evidence.bodies import attests
 from cycles._version import public
 
 

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from cycles._core.evidence_envelope import content_id, signed_bytes
-from cycles._core.evidence_keys import (
+from cycles._errors import ConfigurationError
+from cycles._evidence.envelope import content_id, signed_bytes
+from cycles._evidence.keys import (
     KeySetProblem,
     SelectedKey,
     Signer,
@@ -18,8 +19,7 @@ from cycles._core.evidence_keys import (
     read_signer,
     select_key,
 )
-from cycles._core.evidence_verdict import EvidenceDisposition
-from cycles._errors import ConfigurationError
+from cycles._evidence.verdict import EvidenceDisposition
 
 
 class KeysUnavailable:

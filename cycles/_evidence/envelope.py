@@ -12,9 +12,9 @@ from hashlib import sha256
 from typing import Any, Final
 
 from cycles._core.canonical_json import LossyNumberError, canonical, copy_exact, read_exact
-from cycles._core.evidence_payload import ARTIFACTS, payload_problem
 from cycles._core.strict_json import StrictJsonError
 from cycles._errors import EvidenceRejectedError
+from cycles._evidence.payload import ARTIFACTS, payload_problem
 
 SCHEMA_VERSION: Final = "cycles-evidence/v0.1"
 _INT64: Final = 2**63
