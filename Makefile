@@ -25,7 +25,7 @@ TOOL_TESTS := tests/generator/test_checks.py tests/generator/test_coverage.py te
   tests/project/test_protocol_pages.py tests/project/test_requirements.py tests/project/test_structure.py tests/website
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-fleet test simulate simulate-planted mutate test-random test-faults test-stores test-live test-providers install-providers test-operators install-operators test-all check generate generate-check spec-diff format bench build clean messages size test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files
+.PHONY: help bench-exact demo demo-fleet test simulate simulate-planted simulate-calls mutate test-random test-faults test-stores test-live test-providers install-providers test-operators install-operators test-all check generate generate-check spec-diff format bench build clean messages size test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -70,6 +70,10 @@ simulate: $(STAMP)  ## run the simulation of the whole system (SEEDS=1000, SEED=
 
 simulate-planted: $(STAMP)  ## show that the simulation finds planted faults, and after how many seeds
 	$(PY) -m tests.simulation.planted
+
+simulate-calls: $(STAMP)  ## run the simulation of calls that wait for budget, and its planted faults (SEEDS=5000, FIRST=n)
+	PYTHONHASHSEED=0 $(PY) -m tests.simulation.calls --seeds $(or $(SEEDS),5000) $(if $(FIRST),--first $(FIRST))
+	PYTHONHASHSEED=0 $(PY) -m tests.simulation.calls_planted
 
 mutate: $(STAMP)  ## plant random faults, and print which the tests find (MODULES="_core _http" SAMPLE=200 FIRST=n CHANGED=commits MINUTES=m)
 	@$(PY) $(PIP) 'coverage>=7.6,<8'
@@ -147,6 +151,9 @@ format: $(STAMP)  ## format, and fix lint errors that can be fixed automatically
 
 bench: $(BENCH)/.installed  ## measure, side by side, in one interleaved run (BENCH_ARGS=--quick for a short one)
 	$(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)
+
+bench-exact: $(STAMP)  ## measure how much of a budget calls can use, and what is denied (BENCH_ARGS=--quick for a short one)
+	$(PY) -m benchmarks.exact $(BENCH_ARGS)
 
 $(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(PYTHON) -m venv $(BENCH)
