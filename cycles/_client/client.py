@@ -22,8 +22,8 @@ from cycles._client.options import (
     check_http_clients,
     checked_actual,
     checked_amount,
+    checked_choice,
     checked_choices,
-    checked_policy,
     checked_seconds,
     checked_watcher,
     merged,
@@ -336,7 +336,7 @@ class Cycles(ClosedByItsBlock, MakesViews):
         with loading:
             from cycles._flows import transfer
 
-        policy = None if lease_policy is None else checked_policy(lease_policy)
+        policy = None if lease_policy is None else checked_choice("lease_policy", lease_policy)
         if isinstance(token, ReservationSummary):
             serialized = transfer.found(token, actual, policy or self._options.of_request(self._config)["lease_policy"])
         else:

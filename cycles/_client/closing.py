@@ -1,9 +1,10 @@
-"""Close an object at the end of its block: `with` closes it, and `async with` closes it from async code."""
+"""Close an object at the end of its block, from sync and async code, and the stream of a caller."""
 
 from __future__ import annotations
 
+import inspect
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 
 class _Closable(Protocol):
@@ -29,3 +30,12 @@ class ClosedByItsBlock:
         self: _Closable, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+async def close_stream(stream: Any) -> None:
+    """Close a stream that async code reads, if it can be closed. It may be a sync one."""
+    close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
+    if callable(close):
+        closing = close()
+        if inspect.isawaitable(closing):
+            await closing

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, cast
 
 from cycles._config import (
     LEASE_POLICIES,
@@ -39,6 +39,14 @@ AnySubject: TypeAlias = Subject | Mapping[str, Any] | None
 ActionOption: TypeAlias = Action | tuple[str, str] | Callable[..., Action | tuple[str, str]]
 ActualOption: TypeAlias = Amount | Callable[..., Amount] | None
 AmountOption: TypeAlias = Amount | Callable[..., Amount]
+
+
+_CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "lease_policy": LEASE_POLICIES,
+    "on_unavailable": UNAVAILABLE,
+    "on_observed": ON_OBSERVED,
+    "settle": SETTLE,
+}
 
 
 class Settings(TypedDict, total=False):
@@ -115,49 +123,14 @@ def checked_actual(actual: Any, estimate: Amount) -> Actual:
     return actual
 
 
-def checked_policy(policy: Any) -> LeasePolicy:
-    """Return a lease policy.
-
-    Raises:
-        InvalidRequestError: There is no such policy.
-    """
-    checked: LeasePolicy = _one_of("lease_policy", policy, LEASE_POLICIES)
-    return checked
-
-
-def checked_unavailable(choice: Any) -> Unavailable:
-    """Return a value of `on_unavailable`.
+def checked_choice(name: str, value: Any) -> Any:
+    """Return the value of an option that has a few values.
 
     Raises:
         InvalidRequestError: There is no such value.
     """
-    checked: Unavailable = _one_of("on_unavailable", choice, UNAVAILABLE)
-    return checked
-
-
-def checked_on_observed(choice: Any) -> OnObserved:
-    """Return a value of `on_observed`.
-
-    Raises:
-        InvalidRequestError: There is no such value.
-    """
-    checked: OnObserved = _one_of("on_observed", choice, ON_OBSERVED)
-    return checked
-
-
-def checked_settle(choice: Any) -> Settle | None:
-    """Return a value of `settle`.
-
-    Raises:
-        InvalidRequestError: There is no such value.
-    """
-    checked: Settle | None = None if choice is None else _one_of("settle", choice, SETTLE)
-    return checked
-
-
-def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> Any:
-    if value not in choices:
-        raise InvalidRequestError(f"{name} must be one of {', '.join(choices)}, got {value!r:.80}")
+    if value not in _CHOICES[name]:
+        raise InvalidRequestError(f"{name} must be one of {', '.join(_CHOICES[name])}, got {value!r:.80}")
     return value
 
 
@@ -283,11 +256,11 @@ def checked_choices(
     """
     return {
         "shadow": config.shadow if shadow is None else checked_flag("shadow", shadow),
-        "on_unavailable": "raise" if on_unavailable is None else checked_unavailable(on_unavailable),
+        "on_unavailable": "raise" if on_unavailable is None else checked_choice("on_unavailable", on_unavailable),
         "wait": checked_wait(wait),
-        "on_observed": config.on_observed if on_observed is None else checked_on_observed(on_observed),
+        "on_observed": config.on_observed if on_observed is None else checked_choice("on_observed", on_observed),
         "observe": checked_flag("observe", observe),
-        "settle": checked_settle(settle),
+        "settle": None if settle is None else checked_choice("settle", settle),
     }
 
 

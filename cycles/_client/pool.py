@@ -17,7 +17,7 @@ from cycles._client.options import (
     AnySubject,
     checked_actual,
     checked_amount,
-    checked_policy,
+    checked_choice,
     checked_seconds,
     checked_wait,
 )
@@ -156,7 +156,9 @@ class Pool(ClosedByItsBlock):
             action=self._request.action if action is None else as_action(action),
             actual=checked_actual(actual, estimate),
             metadata=self._request.metadata if metadata is None else clean_object(metadata, "metadata"),
-            lease_policy=self._request.lease_policy if lease_policy is None else checked_policy(lease_policy),
+            lease_policy=self._request.lease_policy
+            if lease_policy is None
+            else checked_choice("lease_policy", lease_policy),
         )
         options = self._options_of(runtime, state, request, subject)
         return PooledReservation(runtime, state, estimate, options, checked_wait(wait))

@@ -7,13 +7,11 @@ from typing import Any, Final
 from cycles._client.call_options import REQUEST_OPTIONS
 from cycles._client.options import (
     checked_amount,
+    checked_choice,
     checked_flag,
-    checked_policy,
     checked_timeout,
-    checked_unavailable,
 )
 from cycles._client.pool import Pool, PoolOwner, pool_name
-from cycles._config import LeasePolicy
 from cycles._core.amounts import Amount
 from cycles._core.json_values import clean_object
 from cycles._core.reserve_request import ReserveRequest
@@ -68,6 +66,7 @@ def _request(client: PoolOwner, given: dict[str, Any], chunk: Amount) -> Reserve
     if given["timeout"] is not None:
         checked_timeout(given["timeout"])
     options = context.options.over({name: given[name] for name in REQUEST_OPTIONS})
+    policy, unavailable = given["lease_policy"] or options.lease_policy, given["on_unavailable"]
     return ReserveRequest(
         estimate=chunk,
         action=as_action(given["action"]),
@@ -76,18 +75,14 @@ def _request(client: PoolOwner, given: dict[str, Any], chunk: Amount) -> Reserve
         grace_period_ms=given["grace_period_ms"],
         overage_policy=given["overage_policy"] if given["overage_policy"] is not None else options.overage_policy,
         metadata=None if given["metadata"] is None else clean_object(given["metadata"], "metadata"),
-        lease_policy=_lease_policy(given["lease_policy"] or options.lease_policy, config.lease_policy),
+        lease_policy=config.lease_policy if policy is None else checked_choice("lease_policy", policy),
         timeout=options.timeout,
         extra_headers=options.extra_headers,
         max_retries=config.max_retries if options.max_retries is None else options.max_retries,
         shadow=config.shadow if given["shadow"] is None else checked_flag("shadow", given["shadow"]),
-        on_unavailable="raise" if given["on_unavailable"] is None else checked_unavailable(given["on_unavailable"]),
+        on_unavailable="raise" if unavailable is None else checked_choice("on_unavailable", unavailable),
         on_observed=config.on_observed,
     )
-
-
-def _lease_policy(given: Any, default: LeasePolicy) -> LeasePolicy:
-    return default if given is None else checked_policy(given)
 
 
 def _chunk_size(max_held: Amount, chunk: Amount | None, limit: Amount | None) -> int:

@@ -20,6 +20,7 @@ from collections.abc import (
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
 
+from cycles._client.closing import close_stream
 from cycles._core.notes import add_note
 from cycles._core.usage import Usage
 from cycles._errors import InvalidRequestError
@@ -192,7 +193,7 @@ async def _async_chunks(
             yield chunk
     except BaseException as raised:
         try:
-            await _aclose(stream)
+            await close_stream(stream)
         except Exception as error:  # a failing close must not hide the reason for closing
             add_note(raised, f"cycles: closing the stream failed too: {error!r}")
         finally:
@@ -201,14 +202,6 @@ async def _async_chunks(
         raise
     if guard is not None:
         await guard._end(None)
-
-
-async def _aclose(stream: Any) -> None:
-    close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
-    if callable(close):
-        closing = close()
-        if inspect.isawaitable(closing):
-            await closing
 
 
 def _start(chunks: AsyncGenerator[Any, None]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
+from cycles._client.closing import close_stream
 from cycles._client.context import running
 from cycles._client.guard import AsyncGuard, Guard
 from cycles._errors import GuardFinalizedError
@@ -92,7 +93,7 @@ def guarded_rest_async(guard: AsyncGuard, returned: Returned, result: Any) -> An
         return _awaited(guard, returned, result)
     if _is_async_iterator(result):
         return async_steps(guard, returned, lambda: result)
-    return guarded_rest(_sync_end(guard), returned, result)
+    return guarded_rest(_SyncEnd(guard), returned, result)
 
 
 class _AsyncEnd(AsyncGuard):
@@ -113,10 +114,6 @@ class _SyncEnd(Guard):
     def __init__(self, guard: AsyncGuard) -> None:
         super().__init__(guard._runtime, guard._state)
         self._guard = guard
-
-
-def _sync_end(guard: AsyncGuard) -> Guard:
-    return _SyncEnd(guard)
 
 
 def steps(guard: Guard, returned: Returned, start: Callable[[], Any]) -> Generator[Any, Any, Any]:
@@ -165,11 +162,11 @@ async def async_steps(guard: AsyncGuard, returned: Returned, start: Callable[[],
                 step = partial(body.asend, sent) if hasattr(body, "asend") else body.__anext__
             except GeneratorExit:
                 with running(guard):
-                    await _close(body)
+                    await close_stream(body)
                 raise
             except BaseException as thrown:
                 if not hasattr(body, "athrow"):
-                    await _close(body)
+                    await close_stream(body)
                     raise
                 step = partial(body.athrow, thrown)
         returned.report(guard, None)
@@ -177,14 +174,6 @@ async def async_steps(guard: AsyncGuard, returned: Returned, start: Callable[[],
         await guard._end(raised)
         raise
     await guard._end(None)
-
-
-async def _close(body: Any) -> None:
-    close = getattr(body, "aclose", None) or getattr(body, "close", None)
-    if callable(close):
-        closing = close()
-        if inspect.isawaitable(closing):
-            await closing
 
 
 async def _awaited(guard: AsyncGuard, returned: Returned, awaitable: Awaitable[Any]) -> Any:

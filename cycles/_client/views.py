@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, Self, cast
 
 from cycles._client.async_operations import AsyncOperations, HasRuntime
 from cycles._client.call_options import ViewOptions, checked_overage, checked_retries
 from cycles._client.description import describe, short
-from cycles._client.options import AnySubject, checked_policy, checked_timeout
+from cycles._client.options import AnySubject, checked_choice, checked_timeout
 from cycles._client.request_cache import RequestCache
 from cycles._config import Config, LeasePolicy
 from cycles._version import readable
@@ -17,7 +18,7 @@ from cycles._version import readable
 _CHECKS: Final[Mapping[str, Callable[[Any], object]]] = {
     "timeout": checked_timeout,
     "overage_policy": checked_overage,
-    "lease_policy": checked_policy,
+    "lease_policy": partial(checked_choice, "lease_policy"),
     "max_retries": checked_retries,
 }
 

@@ -11,7 +11,7 @@ import cycles
 from cycles._client import options
 from cycles._core.reserve_request import ReserveRequest
 
-INTERNAL = {"settlement_metadata", "max_retries", "is_chunk"}  # set by the decorator, client and pool, not by callers
+INTERNAL = {"settlement_metadata", "max_retries", "is_chunk", "reports_denial"}  # not set by callers
 
 
 def parameters(function: object) -> set[str]:
