@@ -80,9 +80,13 @@ class _InPool(GuardBase):
         pool, sub = place.pool, place.options.sub
         if sub is None or limits_apply() or pool.pool_io.is_traced or pool.is_inside():
             return False
-        is_admitted = pool.admit(sub, state, place, state.opened_ms)
-        if pool.work:
-            carry_out(pool)
+        try:
+            is_admitted = pool.admit(sub, state, place, state.opened_ms)
+            if pool.work:
+                carry_out(pool)
+        except BaseException:
+            self._abandon()
+            raise
         return is_admitted
 
     def _abandon(self) -> None:
@@ -218,12 +222,8 @@ class PooledReservation(Reservation):
             CyclesError: As for a reservation.
         """
         guard = PooledGuard(self._process, self._pool, self._options, self._estimate)
-        try:
-            if guard._admit_quickly():
-                return guard
-        except BaseException:
-            guard._abandon()
-            raise
+        if guard._admit_quickly():
+            return guard
         direct = Guard(self._process)
         try:
             io = self._process.blocking
@@ -239,12 +239,8 @@ class PooledReservation(Reservation):
 
     async def _acquire_async(self) -> AsyncGuard:
         guard = PooledAsyncGuard(self._process, self._pool, self._options, self._estimate)
-        try:
-            if guard._admit_quickly():
-                return guard
-        except BaseException:
-            guard._abandon()
-            raise
+        if guard._admit_quickly():
+            return guard
         direct = AsyncGuard(self._process)
         try:
             io = self._process.tasks()

@@ -155,13 +155,7 @@ def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None
         lease = chunk.lease
     totals = chunk.sums.totals
     if lease.request.shadow or not totals.calls:
-        release = None
-        if lease.reservation_id is not None:
-            release = Release(lease.reservation_id, new_key(), UNUSED, lease.call_options)
-        lease.claim("release", ANY_AMOUNT, release)
-        lease.apply("release_started", if_accepted=True)
-        if lease.heartbeat is not None:
-            pool.io.stop(lease.heartbeat)
+        release = _claim_release(pool.io, lease)
         chunk.end()
         pool.end_chunk(chunk)
         return release
@@ -238,8 +232,7 @@ async def _with_log(
     """
     request = lease.request
     if not request.shadow and lease.reservation_id is None:
-        lease.claim("release", ANY_AMOUNT)  # the guards that wait run unreserved; each records its own amount
-        lease.apply("release_started")
+        _claim_release(io, lease)  # the guards that wait run unreserved; each records its own amount
         lease.end_trace()
         return lease
     chunk = PoolChunk(sub, number, lease, request.estimate.amount, pool.io.clock.wall_ms() - pool.io.clock.now_ms())
@@ -266,20 +259,24 @@ async def _with_log(
                 f"the log of a pool cannot be made ({error.strerror or error}); its guards are reserved directly, "
                 "with two requests each"
             )
-            await _release_unused(io, lease)
+            release = _claim_release(io, lease)
+            if release is not None:
+                await send_release(io, release, quiet=True)
+            lease.end_trace()
             return Move.DIRECT
     return chunk
 
 
-async def _release_unused(io: Io, lease: GuardState) -> None:
-    assert lease.reservation_id is not None
-    release = Release(lease.reservation_id, new_key(), UNUSED, lease.call_options)
+def _claim_release(io: Io, lease: GuardState) -> Release | None:
+    """End a lease without an amount. Return what releases it; None if the server holds nothing."""
+    release = None
+    if lease.reservation_id is not None:
+        release = Release(lease.reservation_id, new_key(), UNUSED, lease.call_options)
     lease.claim("release", ANY_AMOUNT, release)
     lease.apply("release_started", if_accepted=True)
     if lease.heartbeat is not None:
         io.stop(lease.heartbeat)
-    await send_release(io, release, quiet=True)
-    lease.end_trace()
+    return release
 
 
 class _Owner:

@@ -227,6 +227,7 @@ class InChunk(Place):
         used = ending.metrics if ending.metrics is not None else guard.counted_usage
         after = self._sums(guard, chunk, in_chunk, amount - excess, settlement, used, ending.outcome, held)
         separate = self._separate(io, guard, ending, excess, rejects=rejects) if excess else None
+        of_excess = None if separate is None else separate.guard
         after_book = book._replace(spent=book.spent + excess)
         if not is_own:
             pool.free(guard, self)
@@ -242,7 +243,7 @@ class InChunk(Place):
         self.chunk, self.held = chunk, held
         guard.reservation_id, guard.lease = chunk.lease.reservation_id, chunk.lease
         guard.claimed = guard.claimed or "commit"
-        ending.separate = separate
+        guard.excess, ending.separate = of_excess, separate
         pool.carry_out(chunk, after)
         return True
 
@@ -368,7 +369,7 @@ class InChunk(Place):
             return Separate(amount, evolve(record, rejected=BUDGET_EXCEEDED), None)
         if is_all:
             return Separate(amount, record, guard)
-        excess = guard.excess = GuardState(request, guard.key, guard.call_options, guard.opened_ms, None)
+        excess = GuardState(request, guard.key, guard.call_options, guard.opened_ms, None)
         excess.claim("commit")
         return Separate(amount, record, excess)
 
