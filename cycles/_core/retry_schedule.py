@@ -149,7 +149,8 @@ class RetrySchedule(Generic[T]):
     def settled(self, item: Item[T], now: float) -> None:
         """Remove an item that got a final response: the server responds, so items that wait for it are due."""
         self.drop(item)
-        self._succeeded(now)
+        if self._outages or self._heaps.get(None):
+            self._succeeded(now)
 
     def server_responded(self, now: float) -> bool:
         """Note that another request succeeded. Return True if an item is due now, at most once per interval."""

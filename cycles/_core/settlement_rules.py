@@ -98,7 +98,7 @@ def classify_settlement(
         found: Whether another process may have sent the record before.
     """
     if isinstance(outcome, Success):
-        return _settled(record, outcome)
+        return after_success(record, outcome)
     if not isinstance(outcome, RejectedResponse):
         return Unresolved(outcome)
     if record.mode == "commit" and (changed := _after_commit(record, outcome, now_ms, boot_ms)) is not None:
@@ -274,7 +274,8 @@ def after_lookup(
     return Rejected(response, response.code or "")
 
 
-def _settled(record: Record, success: Success) -> Settled | Rejected:
+def after_success(record: Record, success: Success) -> Settled | Rejected:
+    """Return how a record ends whose request succeeded: its age and its time do not matter then."""
     return _without_excess(record, settled_by(record, success))
 
 

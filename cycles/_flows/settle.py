@@ -12,7 +12,7 @@ from typing import Any, Final
 from attrs import evolve
 
 from cycles._core.amounts import Amount
-from cycles._core.outcome import Unreachable
+from cycles._core.outcome import Success, Unreachable
 from cycles._core.pool_log import guards_of, late_record, sum_of
 from cycles._core.protocol import GET_RESERVATION
 from cycles._core.put import PutResult
@@ -33,6 +33,7 @@ from cycles._core.settlement_rules import (
     NextStep,
     Resend,
     after_lookup,
+    after_success,
     before_sending,
     classify_settlement,
 )
@@ -155,7 +156,11 @@ async def attempt(
             return record, over
     while True:
         outcome = await io.send(call_of(record, options))
-        step: NextStep = classify_settlement(record, outcome, io.clock.wall_ms(), io.clock.boot_ms(), found=found)
+        step: NextStep
+        if isinstance(outcome, Success):
+            step = after_success(record, outcome)
+        else:
+            step = classify_settlement(record, outcome, io.clock.wall_ms(), io.clock.boot_ms(), found=found)
         if isinstance(step, Lookup):
             call = Call(GET_RESERVATION, {"reservation_id": record.reservation_id}, options=options)
             step = after_lookup(

@@ -183,3 +183,62 @@ def test_a_429_delays_the_other_items_at_most_as_long_as_an_outage() -> None:
     assert probe is not None
     backlog.failed(probe, 5.0, "throttled", outage=True, floor=5_000.0)
     assert backlog.next_due() == 5.0 + LONGEST
+
+
+def test_a_lane_has_its_own_workers() -> None:
+    backlog, loop = make(), object()
+    backlog.add("thread", "debt", 0.0)
+    backlog.add("task", "debt", 0.0, lane=loop)
+    item = backlog.take(0.0, loop)
+    assert item is not None
+    assert (item.key, backlog.take(0.0, loop), backlog.next_due(loop)) == ("task", None, None)
+    other = backlog.take(0.0)
+    assert other is not None
+    assert other.key == "thread"
+    assert backlog.lanes() == {loop}
+
+
+def test_the_threads_take_over_a_lane_but_for_what_its_workers_do() -> None:
+    backlog, loop = make(), object()
+    for name in ("first", "second"):
+        backlog.add(name, "debt", 0.0, lane=loop)
+    first = backlog.take(0.0, loop)
+    backlog.move(loop, busy=False)
+    assert backlog.take(0.0, loop) is None
+    taken = backlog.take(0.0)
+    assert taken is not None
+    assert taken.key == "second"
+    assert backlog.take(0.0) is None
+    assert first is not None
+    backlog.settled(first, 0.0)
+    assert [item.key for item in backlog] == ["second"]
+
+
+def test_the_result_of_a_worker_whose_item_was_taken_over_counts_no_longer() -> None:
+    backlog, loop = make(), object()
+    backlog.add("a", "debt", 0.0, lane=loop)
+    stopped = backlog.take(0.0, loop)
+    backlog.move(loop, busy=True)
+    taken = backlog.take(0.0)
+    assert stopped is not None
+    assert taken is not None
+    backlog.failed(stopped, 0.0, "late", outage=True)
+    assert not backlog.is_outage
+    backlog.drop(stopped)
+    assert (len(backlog), backlog.is_current(taken)) == (1, True)
+    backlog.settled(taken, 0.0)
+    assert len(backlog) == 0
+
+
+def test_what_a_lane_has_tried_without_success_is_tried_by_threads() -> None:
+    backlog, loop = make(), object()
+    backlog.add("failed", "debt", 0.0, lane=loop)
+    backlog.add("interrupted", "debt", 0.0, lane=loop)
+    failed, interrupted = backlog.take(0.0, loop), backlog.take(0.0, loop)
+    assert failed is not None
+    assert interrupted is not None
+    backlog.failed(failed, 0.0, "down", outage=False)
+    backlog.interrupted(interrupted, 0.0)
+    assert backlog.take(0.0, loop) is None
+    assert backlog.take(0.0) is interrupted  # now, and the other after its pause
+    assert backlog.take(INITIAL) is failed

@@ -47,12 +47,12 @@ class LoopWorkers:
 
     def hand_over(self, work: BackgroundWork) -> bool:
         """Take some work that is due now, from code on this loop. False as for `Io.hand_over`."""
-        if self._queue.is_outage:
-            return self._queue.hand_over(work, now=True)  # the gate is closed: a thread waits for it
         if not self._queue.hand_over(work, now=True, lane=self):
             return False
-        self._start_if_wanted()
-        self._watch()
+        if not self._workers:
+            self._start_if_wanted()
+        elif not self._is_watched:
+            self._watch()
         return True
 
     def done(self, work: BackgroundWork) -> asyncio.Future[None]:
@@ -85,8 +85,8 @@ class LoopWorkers:
 
     async def _work(self) -> None:
         while (item := self._queue.take(self)) is not None:
-            self._start_if_wanted()
-            self._watch()
+            if not self._is_watched:
+                self._watch()
             try:
                 await self._queue.attempt(self._io, item)
             finally:

@@ -135,14 +135,19 @@ class WorkQueue:
 
     def hand_over(self, work: BackgroundWork, *, now: bool, lane: Lane | None = None) -> bool:
         """Take some work. False: no caller waits for it, but it cannot be queued; see `Io.hand_over`."""
-        may_decline = isinstance(work, Settle) and work.detail is None and work.is_saved
+        key, may_decline = key_of(work), isinstance(work, Settle) and work.detail is None and work.is_saved
         with self._lock:
             if may_decline:
                 if self._is_closing or len(self._untried) >= self.most_queued:
                     return False
-                self._untried.add(key_of(work))
-            item = self._add(work, now=now, lane=lane)
-        if lane is not None:
+                self._untried.add(key)
+            item = self._add(key, work, now=now, lane=None if self._schedule.is_outage else lane)
+            has_worker = now and self._workers > 0
+        if item.lane is not None:
+            return True
+        if has_worker:  # it takes this item too, or looks again after it has counted itself out
+            if not self._is_watched:
+                self._watch()
             return True
         if not may_decline:
             self._wake()
@@ -159,22 +164,23 @@ class WorkQueue:
     def keep(self, work: BackgroundWork) -> None:
         """Take some work that is due now, also while the client closes."""
         with self._lock:
-            self._add(work, now=True)
+            self._add(key_of(work), work, now=True)
         self._wake()
 
-    def _add(self, work: BackgroundWork, *, now: bool, lane: Lane | None = None) -> Item[Work]:
+    def _add(self, key: str, work: BackgroundWork, *, now: bool, lane: Lane | None = None) -> Item[Work]:
         due = time.monotonic() + (0.0 if now else self._config.retry_initial_delay)
         if isinstance(work, CleanUp):
             self._limit_cleanups()
         if not isinstance(work, Settle):
-            return self._schedule.add(key_of(work), work, due, lane=lane)
+            return self._schedule.add(key, work, due, lane=lane)
         record = self._records.latest(work.record)
         if not work.is_saved and work.detail is None:  # its caller was interrupted
             record = record.interrupted()
-        wait_s = record.wait_ms(self._io.clock.wall_ms()) / 1000
-        work = Settle(record, work.guard, work.detail, work.is_saved)
+        if record is not work.record:
+            work = Settle(record, work.guard, work.detail, work.is_saved)
+        wait_s = 0.0 if record.not_before_ms is None else record.wait_ms(self._io.clock.wall_ms()) / 1000
         floor = time.monotonic() + wait_s if wait_s > 0 else 0.0
-        item = self._schedule.add(key_of(work), work, due, floor=floor, lane=lane)
+        item = self._schedule.add(key, work, due, floor=floor, lane=lane)
         if work.detail is not None:
             item.outcome = work.detail
             self._note_pending(work, work.detail)
@@ -317,11 +323,6 @@ class WorkQueue:
         with self._lock:
             return workers < WORKERS and not self._closed and self._schedule.next_due(lane) is not None
 
-    @property
-    def is_outage(self) -> bool:
-        """Whether the server fails, so that one item at a time is tried."""
-        return self._schedule.is_outage
-
     async def attempt(self, io: Io, item: Item[Work]) -> None:
         """Try an item that was taken, and put it back."""
         try:
@@ -409,7 +410,8 @@ class WorkQueue:
         item = self.take()
         if item is None:
             return False
-        self._watch()
+        if not self._is_watched:
+            self._watch()
         run(self.attempt(io, item))
         return True
 
@@ -438,7 +440,8 @@ class WorkQueue:
             else:
                 self._settled += step.settled
                 self._schedule.settled(item, now)
-            self._claims.note_waiting(len(self._schedule))
+            if self._records.shared is not None:
+                self._claims.note_waiting(len(self._schedule))
             self._changed.notify_all()
         if isinstance(step, Later):
             self._wake()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Final, TypeAlias
+from collections.abc import Coroutine
+from typing import Any, Final, TypeAlias
 
 from attrs import evolve, frozen
 
@@ -96,17 +97,18 @@ def record_of(work: Work, records: Records) -> Record | None:
     return work.record if isinstance(work, Settle) else None
 
 
-async def attempt(io: Io, records: Records, item: Item[Work]) -> Step:
+def attempt(io: Io, records: Records, item: Item[Work]) -> Coroutine[Any, Any, Step]:
     """Try some work once, and change its item if it is still pending."""
-    if isinstance(item.value, Release):
-        return await _release(io, item.value, item.attempts)
-    if isinstance(item.value, CleanUp):
-        return await _clean_up(io, item, item.value)
-    return await _settle(io, records, item, item.value)
+    work = item.value
+    if isinstance(work, Release):
+        return _release(io, work, item.attempts)
+    if isinstance(work, CleanUp):
+        return _clean_up(io, item, work)
+    return _settle(io, records, item, work)
 
 
 async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Found) -> Step:
-    record = record_of(work, records)
+    record = work.record if isinstance(work, Settle) else records.load(work.entry)
     if record is None:
         return None
     guard, was_read = (None, True) if isinstance(work, Found) else (work.guard, False)
