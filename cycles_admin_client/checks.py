@@ -1,8 +1,8 @@
-"""One function per body, which recognizes valid values.
+"""One function per body and parameter, which recognizes valid values.
 
 A function returns True for a value that is surely valid by `SCHEMAS` of `protocol.py`, and False for one that needs a
-closer look. `REQUESTS` reads a schema exactly, so that a server does not reject the body. `RESPONSES` lets newer
-members and values pass, and null for an optional member. This file is generated; change the document instead.
+closer look. `REQUESTS` and `PARAMETERS` read a schema exactly, so that a server does not reject it. `RESPONSES` lets
+newer members and values pass, and null for an optional member. This file is generated; change the document instead.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any
 
 from .protocol import SCHEMAS
 
-__all__ = ["REQUESTS", "RESPONSES", "SCHEMAS"]
+__all__ = ["PARAMETERS", "REQUESTS", "RESPONSES", "SCHEMAS"]
 
 
 def _is_text(value: str) -> bool:
@@ -2233,6 +2233,114 @@ def action_quota_reset_response(value: Any) -> bool:
     return True
 
 
+def status_parameter(value: Any) -> bool:
+    if type(value) is not str or value not in {"ACTIVE", "SUSPENDED", "CLOSED"}:
+        return False
+    return True
+
+
+def parent_tenant_id_parameter(value: Any) -> bool:
+    if type(value) is not str or not (value.isascii() or _is_text(value)):
+        return False
+    return True
+
+
+def search_parameter(value: Any) -> bool:
+    if type(value) is not str or len(value) > 128 or not (value.isascii() or _is_text(value)):
+        return False
+    return True
+
+
+def sort_dir_parameter(value: Any) -> bool:
+    if type(value) is not str or value not in {"asc", "desc"}:
+        return False
+    return True
+
+
+def limit_parameter(value: Any) -> bool:
+    if type(value) is not int or not 1 <= value <= 100:
+        return False
+    return True
+
+
+def unit_parameter(value: Any) -> bool:
+    if type(value) is not str or value not in {
+        "USD_MICROCENTS",
+        "TOKENS",
+        "CREDITS",
+        "RISK_POINTS",
+    }:
+        return False
+    return True
+
+
+def status_parameter_64(value: Any) -> bool:
+    if type(value) is not str or value not in {"ACTIVE", "FROZEN", "CLOSED"}:
+        return False
+    return True
+
+
+def over_limit_parameter(value: Any) -> bool:
+    if type(value) is not bool:
+        return False
+    return True
+
+
+def utilization_min_parameter(value: Any) -> bool:
+    if type(value) is not float and type(value) is not int:
+        return False
+    return True
+
+
+def status_parameter_67(value: Any) -> bool:
+    if type(value) is not str or value not in {"ACTIVE", "REVOKED", "EXPIRED"}:
+        return False
+    return True
+
+
+def reason_parameter(value: Any) -> bool:
+    if type(value) is not str or len(value) > 512 or not (value.isascii() or _is_text(value)):
+        return False
+    return True
+
+
+def status_parameter_69(value: Any) -> bool:
+    if type(value) is not str or value not in {"ACTIVE", "PAUSED", "DISABLED"}:
+        return False
+    return True
+
+
+def from__parameter(value: Any) -> bool:
+    if (
+        type(value) is not str
+        or not _is_date_time(value)
+        or not (value.isascii() or _is_text(value))
+    ):
+        return False
+    return True
+
+
+def operation_parameter(value: Any) -> bool:
+    if type(value) is not list or len(value) > 25:
+        return False
+    for v1 in value:
+        if type(v1) is not str or not (v1.isascii() or _is_text(v1)):
+            return False
+    return True
+
+
+def status_parameter_72(value: Any) -> bool:
+    if type(value) is not int or not -9223372036854775808 <= value <= 9223372036854775807:
+        return False
+    return True
+
+
+def limit_parameter_73(value: Any) -> bool:
+    if type(value) is not int or not 1 <= value <= 200:
+        return False
+    return True
+
+
 REQUESTS: dict[str, Callable[[Any], bool]] = {
     "TenantCreateRequest": tenant_create_request,
     "TenantUpdateRequest": tenant_update_request,
@@ -2284,4 +2392,191 @@ RESPONSES: dict[str, Callable[[Any], bool]] = {
     "BalanceResponse": balance_response,
     "ActionQuotaListResponse": action_quota_list_response,
     "ActionQuotaResetResponse": action_quota_reset_response,
+}
+
+PARAMETERS: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "createTenant": {},
+    "listTenants": {
+        "status": status_parameter,
+        "parent_tenant_id": parent_tenant_id_parameter,
+        "observe_mode": parent_tenant_id_parameter,
+        "search": search_parameter,
+        "sort_by": parent_tenant_id_parameter,
+        "sort_dir": sort_dir_parameter,
+        "limit": limit_parameter,
+        "cursor": parent_tenant_id_parameter,
+    },
+    "getTenant": {"tenant_id": parent_tenant_id_parameter},
+    "updateTenant": {"tenant_id": parent_tenant_id_parameter},
+    "bulkActionTenants": {},
+    "createBudget": {},
+    "listBudgets": {
+        "tenant_id": parent_tenant_id_parameter,
+        "scope_prefix": parent_tenant_id_parameter,
+        "unit": unit_parameter,
+        "status": status_parameter_64,
+        "over_limit": over_limit_parameter,
+        "has_debt": over_limit_parameter,
+        "utilization_min": utilization_min_parameter,
+        "utilization_max": utilization_min_parameter,
+        "search": search_parameter,
+        "sort_by": parent_tenant_id_parameter,
+        "sort_dir": sort_dir_parameter,
+        "limit": limit_parameter,
+        "cursor": parent_tenant_id_parameter,
+    },
+    "updateBudget": {"scope": parent_tenant_id_parameter, "unit": unit_parameter},
+    "lookupBudget": {"scope": parent_tenant_id_parameter, "unit": unit_parameter},
+    "fundBudget": {
+        "scope": parent_tenant_id_parameter,
+        "unit": unit_parameter,
+        "tenant_id": parent_tenant_id_parameter,
+    },
+    "freezeBudget": {"scope": parent_tenant_id_parameter, "unit": unit_parameter},
+    "unfreezeBudget": {"scope": parent_tenant_id_parameter, "unit": unit_parameter},
+    "bulkActionBudgets": {},
+    "createPolicy": {},
+    "listPolicies": {
+        "tenant_id": parent_tenant_id_parameter,
+        "scope_pattern": parent_tenant_id_parameter,
+        "status": parent_tenant_id_parameter,
+        "search": search_parameter,
+        "sort_by": parent_tenant_id_parameter,
+        "sort_dir": sort_dir_parameter,
+        "limit": limit_parameter,
+        "cursor": parent_tenant_id_parameter,
+    },
+    "updatePolicy": {"policy_id": parent_tenant_id_parameter},
+    "createApiKey": {},
+    "listApiKeys": {
+        "tenant_id": parent_tenant_id_parameter,
+        "status": status_parameter_67,
+        "search": search_parameter,
+        "sort_by": parent_tenant_id_parameter,
+        "sort_dir": sort_dir_parameter,
+        "limit": limit_parameter,
+        "cursor": parent_tenant_id_parameter,
+    },
+    "updateApiKey": {"key_id": parent_tenant_id_parameter},
+    "revokeApiKey": {"key_id": parent_tenant_id_parameter, "reason": reason_parameter},
+    "validateApiKey": {},
+    "introspectAuth": {},
+    "createWebhookSubscription": {"tenant_id": parent_tenant_id_parameter},
+    "listWebhookSubscriptions": {
+        "tenant_id": parent_tenant_id_parameter,
+        "status": status_parameter_69,
+        "event_type": parent_tenant_id_parameter,
+        "search": search_parameter,
+        "sort_by": parent_tenant_id_parameter,
+        "sort_dir": sort_dir_parameter,
+        "limit": limit_parameter,
+        "cursor": parent_tenant_id_parameter,
+    },
+    "getWebhookSubscription": {"subscription_id": parent_tenant_id_parameter},
+    "updateWebhookSubscription": {"subscription_id": parent_tenant_id_parameter},
+    "deleteWebhookSubscription": {"subscription_id": parent_tenant_id_parameter},
+    "testWebhookSubscription": {"subscription_id": parent_tenant_id_parameter},
+    "listWebhookDeliveries": {
+        "subscription_id": parent_tenant_id_parameter,
+        "status": parent_tenant_id_parameter,
+        "from": from__parameter,
+        "to": from__parameter,
+        "limit": limit_parameter,
+        "cursor": parent_tenant_id_parameter,
+    },
+    "replayEvents": {"subscription_id": parent_tenant_id_parameter},
+    "bulkActionWebhooks": {},
+    "getWebhookSecurityConfig": {},
+    "updateWebhookSecurityConfig": {},
+    "createTenantWebhook": {},
+    "listTenantWebhooks": {
+        "tenant": parent_tenant_id_parameter,
+        "status": status_parameter_69,
+        "event_type": parent_tenant_id_parameter,
+        "search": search_parameter,
+        "sort_by": parent_tenant_id_parameter,
+        "sort_dir": sort_dir_parameter,
+        "limit": limit_parameter,
+        "cursor": parent_tenant_id_parameter,
+    },
+    "getTenantWebhook": {"subscription_id": parent_tenant_id_parameter},
+    "updateTenantWebhook": {"subscription_id": parent_tenant_id_parameter},
+    "deleteTenantWebhook": {"subscription_id": parent_tenant_id_parameter},
+    "testTenantWebhook": {"subscription_id": parent_tenant_id_parameter},
+    "listTenantWebhookDeliveries": {
+        "subscription_id": parent_tenant_id_parameter,
+        "status": parent_tenant_id_parameter,
+        "from": from__parameter,
+        "to": from__parameter,
+        "limit": limit_parameter,
+        "cursor": parent_tenant_id_parameter,
+    },
+    "listEvents": {
+        "tenant_id": parent_tenant_id_parameter,
+        "event_type": parent_tenant_id_parameter,
+        "category": parent_tenant_id_parameter,
+        "scope": parent_tenant_id_parameter,
+        "correlation_id": parent_tenant_id_parameter,
+        "from": from__parameter,
+        "to": from__parameter,
+        "search": search_parameter,
+        "sort_by": parent_tenant_id_parameter,
+        "sort_dir": sort_dir_parameter,
+        "limit": limit_parameter,
+        "cursor": parent_tenant_id_parameter,
+    },
+    "getEvent": {"event_id": parent_tenant_id_parameter},
+    "listTenantEvents": {
+        "event_type": parent_tenant_id_parameter,
+        "category": parent_tenant_id_parameter,
+        "scope": parent_tenant_id_parameter,
+        "correlation_id": parent_tenant_id_parameter,
+        "from": from__parameter,
+        "to": from__parameter,
+        "search": search_parameter,
+        "sort_by": parent_tenant_id_parameter,
+        "sort_dir": sort_dir_parameter,
+        "limit": limit_parameter,
+        "cursor": parent_tenant_id_parameter,
+    },
+    "listAuditLogs": {
+        "tenant_id": parent_tenant_id_parameter,
+        "key_id": parent_tenant_id_parameter,
+        "operation": operation_parameter,
+        "resource_type": operation_parameter,
+        "resource_id": parent_tenant_id_parameter,
+        "error_code": operation_parameter,
+        "error_code_exclude": operation_parameter,
+        "status": status_parameter_72,
+        "status_min": status_parameter_72,
+        "status_max": status_parameter_72,
+        "request_id": parent_tenant_id_parameter,
+        "trace_id": parent_tenant_id_parameter,
+        "from": from__parameter,
+        "to": from__parameter,
+        "search": search_parameter,
+        "sort_by": parent_tenant_id_parameter,
+        "sort_dir": sort_dir_parameter,
+        "limit": limit_parameter,
+        "cursor": parent_tenant_id_parameter,
+    },
+    "getAdminOverview": {},
+    "getBalances": {
+        "tenant": parent_tenant_id_parameter,
+        "scope_prefix": parent_tenant_id_parameter,
+        "unit": unit_parameter,
+        "limit": limit_parameter,
+        "cursor": parent_tenant_id_parameter,
+    },
+    "listActionQuotaCounters": {
+        "tenant_id": parent_tenant_id_parameter,
+        "scope": parent_tenant_id_parameter,
+        "action_kind": parent_tenant_id_parameter,
+        "window": parent_tenant_id_parameter,
+        "run_id": parent_tenant_id_parameter,
+        "include_zero": over_limit_parameter,
+        "limit": limit_parameter_73,
+        "cursor": parent_tenant_id_parameter,
+    },
+    "resetActionQuotaCounter": {},
 }

@@ -1,8 +1,8 @@
-"""One function per body, which recognizes valid values.
+"""One function per body and parameter, which recognizes valid values.
 
 A function returns True for a value that is surely valid by `SCHEMAS` of `protocol.py`, and False for one that needs a
-closer look. `REQUESTS` reads a schema exactly, so that a server does not reject the body. `RESPONSES` lets newer
-members and values pass, and null for an optional member. This file is generated; change the document instead.
+closer look. `REQUESTS` and `PARAMETERS` read a schema exactly, so that a server does not reject it. `RESPONSES` lets
+newer members and values pass, and null for an optional member. This file is generated; change the document instead.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any
 
 from .protocol import SCHEMAS
 
-__all__ = ["REQUESTS", "RESPONSES", "SCHEMAS"]
+__all__ = ["PARAMETERS", "REQUESTS", "RESPONSES", "SCHEMAS"]
 
 
 def _is_text(value: str) -> bool:
@@ -1021,7 +1021,7 @@ def cycles_evidence_jwk_response(value: Any) -> bool:
     return True
 
 
-def balance_response_(value: Any) -> bool:
+def balance_response_32(value: Any) -> bool:
     if type(value) is not dict:
         return False
     v1 = value.get("balances")
@@ -1118,6 +1118,130 @@ def action_kind_response(value: Any) -> bool:
     return True
 
 
+def x_idempotency_key_parameter(value: Any) -> bool:
+    if (
+        type(value) is not str
+        or len(value) < 1
+        or len(value) > 256
+        or not (value.isascii() or _is_text(value))
+    ):
+        return False
+    return True
+
+
+def status_parameter(value: Any) -> bool:
+    if type(value) is not str or value not in {"ACTIVE", "COMMITTED", "RELEASED", "EXPIRED"}:
+        return False
+    return True
+
+
+def tenant_parameter(value: Any) -> bool:
+    if type(value) is not str or not (value.isascii() or _is_text(value)):
+        return False
+    return True
+
+
+def from__parameter(value: Any) -> bool:
+    if (
+        type(value) is not str
+        or not _is_date_time(value)
+        or not (value.isascii() or _is_text(value))
+    ):
+        return False
+    return True
+
+
+def sort_by_parameter(value: Any) -> bool:
+    if type(value) is not str or value not in {
+        "reservation_id",
+        "tenant",
+        "scope_path",
+        "status",
+        "reserved",
+        "created_at_ms",
+        "expires_at_ms",
+    }:
+        return False
+    return True
+
+
+def sort_dir_parameter(value: Any) -> bool:
+    if type(value) is not str or value not in {"asc", "desc"}:
+        return False
+    return True
+
+
+def include_parameter(value: Any) -> bool:
+    if type(value) is not list:
+        return False
+    for v1 in value:
+        if type(v1) is not str or not (v1.isascii() or _is_text(v1)):
+            return False
+    return True
+
+
+def limit_parameter(value: Any) -> bool:
+    if type(value) is not int or not 1 <= value <= 200:
+        return False
+    return True
+
+
+def reservation_id_parameter(value: Any) -> bool:
+    if (
+        type(value) is not str
+        or len(value) < 1
+        or len(value) > 128
+        or not (value.isascii() or _is_text(value))
+    ):
+        return False
+    return True
+
+
+def evidence_id_parameter(value: Any) -> bool:
+    if (
+        type(value) is not str
+        or not _search("^[0-9a-f]{64}\\Z")(value)
+        or not (value.isascii() or _is_text(value))
+    ):
+        return False
+    return True
+
+
+def include_children_parameter(value: Any) -> bool:
+    if type(value) is not bool:
+        return False
+    return True
+
+
+def risk_class_parameter(value: Any) -> bool:
+    if type(value) is not str or value not in {
+        "read_only",
+        "local_mutation",
+        "side_effect",
+        "external_side_effect",
+        "high_risk",
+    }:
+        return False
+    return True
+
+
+def limit_parameter_48(value: Any) -> bool:
+    if type(value) is not int or not 1 <= value <= 100:
+        return False
+    return True
+
+
+def kind_parameter(value: Any) -> bool:
+    if (
+        type(value) is not str
+        or len(value) < 1
+        or len(value) > 64
+        or not (value.isascii() or _is_text(value))
+    ):
+        return False
+    return True
+
+
 REQUESTS: dict[str, Callable[[Any], bool]] = {
     "DecisionRequest": decision_request,
     "ReservationCreateRequest": reservation_create_request,
@@ -1138,8 +1262,68 @@ RESPONSES: dict[str, Callable[[Any], bool]] = {
     "ReservationExtendResponse": reservation_extend_response,
     "CyclesEvidenceEnvelope": cycles_evidence_envelope_response,
     "CyclesEvidenceJwks": cycles_evidence_jwks_response,
-    "BalanceResponse": balance_response_,
+    "BalanceResponse": balance_response_32,
     "EventCreateResponse": event_create_response,
     "ActionKindRegistry": action_kind_registry_response,
     "ActionKind": action_kind_response,
+}
+
+PARAMETERS: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "decide": {"X-Idempotency-Key": x_idempotency_key_parameter},
+    "createReservation": {"X-Idempotency-Key": x_idempotency_key_parameter},
+    "listReservations": {
+        "idempotency_key": x_idempotency_key_parameter,
+        "status": status_parameter,
+        "tenant": tenant_parameter,
+        "workspace": tenant_parameter,
+        "app": tenant_parameter,
+        "workflow": tenant_parameter,
+        "agent": tenant_parameter,
+        "toolset": tenant_parameter,
+        "from": from__parameter,
+        "to": from__parameter,
+        "expires_from": from__parameter,
+        "expires_to": from__parameter,
+        "finalized_from": from__parameter,
+        "finalized_to": from__parameter,
+        "sort_by": sort_by_parameter,
+        "sort_dir": sort_dir_parameter,
+        "include": include_parameter,
+        "limit": limit_parameter,
+        "cursor": tenant_parameter,
+    },
+    "getReservation": {"reservation_id": reservation_id_parameter},
+    "commitReservation": {
+        "reservation_id": reservation_id_parameter,
+        "X-Idempotency-Key": x_idempotency_key_parameter,
+    },
+    "releaseReservation": {
+        "reservation_id": reservation_id_parameter,
+        "X-Idempotency-Key": x_idempotency_key_parameter,
+    },
+    "extendReservation": {
+        "reservation_id": reservation_id_parameter,
+        "X-Idempotency-Key": x_idempotency_key_parameter,
+    },
+    "getEvidence": {"evidence_id": evidence_id_parameter},
+    "getEvidenceJwks": {},
+    "getBalances": {
+        "tenant": tenant_parameter,
+        "workspace": tenant_parameter,
+        "app": tenant_parameter,
+        "workflow": tenant_parameter,
+        "agent": tenant_parameter,
+        "toolset": tenant_parameter,
+        "include_children": include_children_parameter,
+        "limit": limit_parameter,
+        "cursor": tenant_parameter,
+    },
+    "createEvent": {"X-Idempotency-Key": x_idempotency_key_parameter},
+    "listActionKinds": {
+        "risk_class": risk_class_parameter,
+        "deprecated": include_children_parameter,
+        "cursor": tenant_parameter,
+        "limit": limit_parameter_48,
+    },
+    "getActionKind": {"kind": kind_parameter},
 }

@@ -1,4 +1,4 @@
-"""Write `checks.py`: one function per body, which recognizes valid values without a call for each member.
+"""Write `checks.py`: one function per body and parameter, which recognizes valid values without a call for each member.
 
 `cycles/_core/schema.py` decides what is valid and says what is wrong. A function returns True only for a value that is
 surely valid; of every other value, and of a part that it does not know, it says False, and the checker of `schema.py`
@@ -36,11 +36,11 @@ _LIMITS: Final = frozenset(
     name for keywords in _KEYWORDS.values() for name in keywords if name.startswith(("min", "max"))
 )
 
-_HEAD: Final = '''"""One function per body, which recognizes valid values.
+_HEAD: Final = '''"""One function per body and parameter, which recognizes valid values.
 
 A function returns True for a value that is surely valid by `SCHEMAS` of `protocol.py`, and False for one that needs a
-closer look. `REQUESTS` reads a schema exactly, so that a server does not reject the body. `RESPONSES` lets newer
-members and values pass, and null for an optional member. This file is generated; change the document instead.
+closer look. `REQUESTS` and `PARAMETERS` read a schema exactly, so that a server does not reject it. `RESPONSES` lets
+newer members and values pass, and null for an optional member. This file is generated; change the document instead.
 """
 
 import re
@@ -51,7 +51,7 @@ from typing import Any
 
 from .protocol import SCHEMAS
 
-__all__ = ["REQUESTS", "RESPONSES", "SCHEMAS"]
+__all__ = ["PARAMETERS", "REQUESTS", "RESPONSES", "SCHEMAS"]
 
 
 def _is_text(value: str) -> bool:
@@ -85,6 +85,8 @@ def render(tables: Tables) -> str:
         f"{table}: dict[str, Callable[[Any], bool]] = {{{', '.join(writer.entries(names, strict=strict))}}}"
         for table, names, strict in (("REQUESTS", requests, True), ("RESPONSES", responses, False))
     ]
+    parameters = [f"{name!a}: {{{writer.parameters(entry)}}}" for name, entry in tables.operations.items()]
+    both.append(f"PARAMETERS: dict[str, dict[str, Callable[[Any], bool]]] = {{{', '.join(parameters)}}}")
     return "\n\n".join([_HEAD, *writer.functions.values(), *both]) + "\n"
 
 
@@ -99,23 +101,38 @@ class _Writer:
         self.functions: dict[str, str] = {}  # by name; the text is empty while a function is being written
         self.schemas = schemas
         self._names: dict[tuple[str, bool, bool], str] = {}
+        self._parameters: dict[str, str] = {}  # function by schema
 
     def entries(self, names: Iterable[str], *, strict: bool) -> list[str]:
         """Return the entries of a table, after their functions are written."""
         return [f"{name!a}: {self.function(name, strict, True)}" for name in names]
 
+    def parameters(self, entry: Mapping[str, Any]) -> str:
+        """Return the entries of the parameters of an operation. Those with one schema have one function."""
+        return ", ".join(f"{each['name']!a}: {self._parameter(each)}" for each in entry["parameters"])
+
+    def _parameter(self, parameter: Mapping[str, Any]) -> str:
+        shown = repr(parameter["schema"])
+        if shown not in self._parameters:
+            self._parameters[shown] = self._new(parameter["name"], "_parameter")
+            self._write(self._parameters[shown], True, parameter["schema"], True)
+        return self._parameters[shown]
+
     def function(self, name: str, strict: bool, bounds: bool) -> str:
         """Return the name of the function of a schema. It is written if it is new."""
         key = name, strict, bounds or not _LIMITS & self.schemas[name].keys()
         if key not in self._names:
-            suffix = "_request" if strict else "_response"
-            taken = str(PythonIdentifier(_NO_WORD.sub("_", name), "field_")).removesuffix(suffix) + suffix
-            while taken in self.functions:
-                taken += "_"
-            self._names[key] = taken
-            self.functions[taken] = ""
-            self.functions[taken] = _Body(self, taken, strict).text(self.schemas[name], key[2])
+            self._names[key] = self._new(name, "_request" if strict else "_response")
+            self._write(self._names[key], strict, self.schemas[name], key[2])
         return self._names[key]
+
+    def _new(self, name: str, suffix: str) -> str:
+        words = str(PythonIdentifier(_NO_WORD.sub("_", name), "field_")).removesuffix(suffix) + suffix
+        return words if words not in self.functions else f"{words}_{len(self.functions)}"
+
+    def _write(self, function: str, strict: bool, schema: _Schema, bounds: bool) -> None:
+        self.functions[function] = ""  # it may refer to itself
+        self.functions[function] = _Body(self, function, strict).text(schema, bounds)
 
 
 class _Body:

@@ -15,7 +15,6 @@ import reprlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
-from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from cycles._core.json_values import is_text
@@ -42,39 +41,23 @@ _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
 class Checkers(dict[str, Check]):
-    """The checkers of one set of component schemas by name; `responses` selects the tolerant reading.
+    """The checkers of one set of component schemas by name; `responses` selects the tolerant reading."""
 
-    A function of `recognizes` returns True for values that are surely valid, so most values need no checker.
-    """
-
-    def __init__(
-        self,
-        schemas: Mapping[str, Mapping[str, Any]],
-        *,
-        responses: bool,
-        recognizes: Mapping[str, Callable[[Any], bool]] = MappingProxyType({}),
-    ) -> None:
+    def __init__(self, schemas: Mapping[str, Mapping[str, Any]], *, responses: bool) -> None:
         super().__init__()
         self._schemas = schemas
         self._responses = responses
-        self._recognizes = recognizes
         self._tests: dict[tuple[str, bool], _Test] = {}
         self._inlined: dict[int, tuple[Mapping[str, Any], Check]] = {}  # a schema kept here keeps its id
 
     def __missing__(self, name: str) -> Check:
-        recognizes = self._recognizes.get(name, _nothing)
-
-        def check(value: Any, path: str) -> str | None:
-            return None if recognizes(value) else _placed(self._named(name, True)(value), path)
-
-        return self.setdefault(name, check)
+        return self.setdefault(name, _placed(self._named(name, True)))
 
     def inline(self, schema: Mapping[str, Any]) -> Check:
         """The checker of a schema that has no name, such as a parameter's."""
         known = self._inlined.get(id(schema))
         if known is None:
-            test = self._compile(schema)
-            known = self._inlined[id(schema)] = schema, lambda value, path: _placed(test(value), path)
+            known = self._inlined[id(schema)] = schema, _placed(self._compile(schema))
         return known[1]
 
     def _named(self, name: str, bounds: bool) -> _Test:
@@ -166,14 +149,14 @@ class Checkers(dict[str, Check]):
         return test
 
 
-def _placed(problem: str | None, path: str) -> str | None:
-    if problem is None:
-        return None
-    return path + problem if path else problem.removeprefix(".")
+def _placed(test: _Test) -> Check:
+    def check(value: Any, path: str) -> str | None:
+        problem = test(value)
+        if problem is None:
+            return None
+        return path + problem if path else problem.removeprefix(".")
 
-
-def _nothing(value: Any) -> bool:
-    return False
+    return check
 
 
 def _all(tests: list[_Test]) -> _Test:

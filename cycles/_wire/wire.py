@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import quote, urlencode
 
@@ -67,11 +68,12 @@ class _Operation:
     method: str
     path: str
     parameters: dict[str, Mapping[str, Any]]
-    request: str | None
+    checks: dict[str, Check]
+    request: Check | None
     success: int
     other_success: tuple[int, ...]
-    response: str | None
-    error: str | None
+    response: Check | None
+    error: Check
     public: bool
 
 
@@ -97,8 +99,6 @@ class Wire:
         if api_key:
             self.use_key(api_key)
         self._operations: dict[str, _Operation] = {}
-        self._requests: Checkers | None = None
-        self._responses: Checkers | None = None
 
     def __repr__(self) -> str:
         return "<Wire>"
@@ -123,7 +123,6 @@ class Wire:
             InvalidRequestError: A value is wrong. The message names it and what is allowed; nothing was sent.
         """
         operation = self._operation(call.operation)
-        assert self._requests is not None
         for name, value in {**call.path, **call.query}.items():
             if name not in operation.parameters:
                 known = ", ".join(operation.parameters)
@@ -131,9 +130,9 @@ class Wire:
             schema = operation.parameters[name]["schema"]
             if schema.get("format") == "date-time" or (schema.get("type") == "array" and not isinstance(value, list)):
                 continue
-            _raise(self._requests.inline(schema)(value, name))
+            _raise(operation.checks[name](value, name))
         if operation.request is not None and call.body is not None:
-            _raise(self._requests[operation.request](call.body, ""))
+            _raise(operation.request(call.body, ""))
 
     def prepare(self, call: Call) -> Prepared:
         """Return the request of a call.
@@ -171,8 +170,6 @@ class Wire:
     def classify_response(self, call: Call, reply: ReplyLike) -> Outcome:
         """Classify the reply to a call: see `docs/protocol/responses.md`."""
         operation = self._operation(call.operation)
-        checkers = self._responses
-        assert checkers is not None
         status, body, sent, received = reply.status, reply.body, reply.sent, reply.received
         redact = _unchanged
         for secret in self._secret_bytes:
@@ -180,8 +177,8 @@ class Wire:
                 redact = self.redact
         return classify_response(
             success=status if status in operation.other_success else operation.success,
-            check=checkers[operation.response] if operation.response is not None else None,
-            error_check=checkers[operation.error] if operation.error is not None else _anything,
+            check=operation.response,
+            error_check=operation.error,
             status=status,
             header=reply.header,
             body=body,
@@ -198,10 +195,8 @@ class Wire:
     def item_check(self, operation: str) -> Check:
         """Return the check of one item of a list whose items are checked one by one."""
         tables = self._tables()
-        self._load()
-        assert self._responses is not None
         members = tables.SCHEMAS[tables.OPERATIONS[operation]["response"]]["properties"]
-        return self._responses.inline(members[_ONE_BY_ONE[operation]]["items"])
+        return Checkers(tables.SCHEMAS, responses=True).inline(members[_ONE_BY_ONE[operation]]["items"])
 
     def _operation(self, name: str) -> _Operation:
         try:
@@ -215,15 +210,11 @@ class Wire:
         return self._operations[name]
 
     def _load(self) -> None:
-        # The tables are read at the first call, so that creating a client stays fast.
+        """Read the tables, at the first call: creating a client stays fast."""
         tables = self._tables()
-        if self._requests is None:
-            one_by_one = [tables.OPERATIONS.get(name, {}).get("response") for name in _ONE_BY_ONE]
-            recognizes = {name: valid for name, valid in tables.RESPONSES.items() if name not in one_by_one}
-            schemas = _without_items(tables.SCHEMAS, tables.OPERATIONS)
-            self._responses = Checkers(schemas, responses=True, recognizes=recognizes)
-            self._operations = {name: _operation(table) for name, table in tables.OPERATIONS.items()}
-            self._requests = Checkers(tables.SCHEMAS, responses=False, recognizes=tables.REQUESTS)
+        requests = Checkers(tables.SCHEMAS, responses=False)
+        responses = Checkers(_without_items(tables), responses=True)
+        self._operations = {name: _operation(name, tables, requests, responses) for name in tables.OPERATIONS}
 
     def _header(self, where: str, name: Any, value: Any) -> tuple[bytes, bytes]:
         name, value = checked_header(where, name, value, self._key_header)
@@ -241,19 +232,35 @@ class Wire:
         return pairs
 
 
-def _operation(table: Mapping[str, Any]) -> _Operation:
+def _operation(name: str, tables: Tables, requests: Checkers, responses: Checkers) -> _Operation:
+    table = tables.OPERATIONS[name]
     parameters = {parameter["name"]: parameter for parameter in table["parameters"]}
+    recognized = tables.PARAMETERS.get(name, {})
+    request, response, error = table["request"], table["response"], table["error"]
+    known = {} if name in _ONE_BY_ONE else tables.RESPONSES
     return _Operation(
         table["method"],
         table["path"],
         parameters,
-        table["request"],
+        {key: _check(recognized.get(key), requests.inline, each["schema"]) for key, each in parameters.items()},
+        None if request is None else _check(tables.REQUESTS.get(request), requests.__getitem__, request),
         table["success"],
         tuple(table.get("other_success", ())),
-        table["response"],
-        table["error"],
+        None if response is None else _check(known.get(response), responses.__getitem__, response),
+        _anything if error is None else _check(tables.RESPONSES.get(error), responses.__getitem__, error),
         public=not table["security"],
     )
+
+
+def _check(recognizes: Callable[[Any], bool] | None, checker_of: Callable[[Any], Check], schema: Any) -> Check:
+    """Return a check whose checker is only made for a value that is not recognized as valid."""
+
+    def check(value: Any, path: str) -> str | None:
+        if recognizes is not None and recognizes(value):
+            return None
+        return checker_of(schema)(value, path)
+
+    return check
 
 
 @frozen
@@ -262,15 +269,16 @@ class Tables:
 
     OPERATIONS: Mapping[str, Mapping[str, Any]]
     SCHEMAS: Mapping[str, Mapping[str, Any]]
-    REQUESTS: Mapping[str, Callable[[Any], bool]]
-    RESPONSES: Mapping[str, Callable[[Any], bool]]
+    REQUESTS: Mapping[str, Callable[[Any], bool]] = MappingProxyType({})
+    RESPONSES: Mapping[str, Callable[[Any], bool]] = MappingProxyType({})
+    PARAMETERS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = MappingProxyType({})
 
 
 def tables_of(protocol: Any, checks: Any) -> Tables:
     """Return the tables of the modules `protocol` and `checks` of a package."""
     if checks.SCHEMAS is not protocol.SCHEMAS:  # a test or a program has replaced them
-        return Tables(protocol.OPERATIONS, protocol.SCHEMAS, {}, {})
-    return Tables(protocol.OPERATIONS, protocol.SCHEMAS, checks.REQUESTS, checks.RESPONSES)
+        return Tables(protocol.OPERATIONS, protocol.SCHEMAS)
+    return Tables(protocol.OPERATIONS, protocol.SCHEMAS, checks.REQUESTS, checks.RESPONSES, checks.PARAMETERS)
 
 
 def runtime_tables() -> Tables:
@@ -280,11 +288,11 @@ def runtime_tables() -> Tables:
     return tables_of(protocol, checks)
 
 
-def _without_items(schemas: Mapping[str, Any], operations: Mapping[str, Any]) -> dict[str, Any]:
+def _without_items(tables: Tables) -> dict[str, Any]:
     """Return the schemas without those of items that are checked one by one."""
-    changed: dict[str, Any] = dict(schemas)
+    changed: dict[str, Any] = dict(tables.SCHEMAS)
     for operation, member in _ONE_BY_ONE.items():
-        name = operations.get(operation, {}).get("response")
+        name: Any = tables.OPERATIONS.get(operation, {}).get("response")
         if member in changed.get(name, {}).get("properties", {}):
             members = {**changed[name]["properties"], member: {"type": "array"}}
             changed[name] = {**changed[name], "properties": members}

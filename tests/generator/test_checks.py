@@ -112,6 +112,21 @@ def test_a_check_recognizes_no_edit_of_a_valid_value_that_the_checker_rejects(pa
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+def test_a_check_of_a_parameter_decides_as_the_checker(package: str) -> None:
+    names: dict[str, Any] = {}
+    exec(SOURCES[package].replace("from .protocol import SCHEMAS\n", "SCHEMAS = None\n"), names)
+    checkers, samples = Checkers(SCHEMAS[package], responses=False), Samples(SCHEMAS[package])
+    for operation, entry in importlib.import_module(f"{package}.protocol").OPERATIONS.items():
+        recognizes = names["PARAMETERS"][operation]
+        for parameter in entry["parameters"]:
+            sample = samples.of(parameter["schema"], full=True)
+            for value in (sample, *edited(sample)):
+                problem = checkers.inline(parameter["schema"])(value, "p")
+                assert recognizes[parameter["name"]](value) <= (problem is None), (operation, parameter, value)
+            assert recognizes[parameter["name"]](sample) is (checkers.inline(parameter["schema"])(sample, "p") is None)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_each_body_has_a_check(package: str) -> None:
     entries = importlib.import_module(f"{package}.protocol").OPERATIONS.values()
     functions = loaded(SOURCES[package], None)
@@ -138,7 +153,7 @@ def test_each_body_has_a_check(package: str) -> None:
         (r"or _is_text\(\w+\)", r"or True"),
         (r"not _search\([^\n]*\)\(\w+\)", r"False"),
         (r"not _is_date_time\(\w+\)", r"False"),
-        (r"not \w+_re(quest|sponse)\(\w+\)", r"False"),
+        (r"not \w+_re(quest|sponse)(_\d+)?\(\w+\)", r"False"),
         (r"if (v\d+) is not None:", r"if \1:"),
         (r"for (\w+) in (v\d+):", r"for \1 in \2[:1]:"),
         (r"for (\w+) in (v\d+).values\(\):", r"for \1 in ():"),
@@ -219,7 +234,8 @@ SCHEMA: st.SearchStrategy[dict[str, Any]] = st.recursive(
 
 def checks_of(schemas: dict[str, Any], name: str, responses: bool) -> Recognizes:
     """The function that is written for one schema of a document."""
-    body = {"request": None, "response": name, "error": None} if responses else {"request": name}
+    body: dict[str, Any] = {"request": None, "response": name, "error": None} if responses else {"request": name}
+    body["parameters"] = []
     tables: Any = SimpleNamespace(schemas=schemas, operations={"it": {"response": None, "error": None, **body}})
     return loaded(render(tables), schemas)[responses][name]
 
