@@ -25,6 +25,11 @@ def test_a_seed_that_once_found_a_fault(seed: int) -> None:
     assert chunk_fleet.run(seed) is None
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_more_than_ten_thousand_other_records_change_nothing(seed: int) -> None:
+    assert chunk_fleet.run(seed, others=10_001) is None
+
+
 def test_a_seed_decides_everything() -> None:
     def ledger(seed: int) -> tuple[Any, ...]:
         fleet = chunk_fleet.ChunkFleet(seed)

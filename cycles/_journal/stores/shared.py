@@ -118,6 +118,8 @@ class StoreJournal:
         self._local = local
         self.claim_ms = claim_ms
         self._outage = outage
+        self.refuses: bool = outage == "refuse"
+        """Whether no reservation may be made while the store does not respond."""
         self._report = report
         self._owns_store = owns_store
         self.name = name
@@ -146,11 +148,6 @@ class StoreJournal:
     def quarantined(self) -> int:
         """How many records were quarantined so far."""
         return self._quarantined + self._local.quarantined
-
-    @property
-    def refuses(self) -> bool:
-        """Whether no reservation may be made while the store does not respond."""
-        return self._outage == "refuse"
 
     # --- one record -------------------------------------------------------------------------------------------------
 
@@ -304,9 +301,7 @@ class StoreJournal:
         """Return the record of this reservation that another client has, as it was when this client lost it."""
         key = key_of(reservation_id)
         raw = self._taken.get(key) or self._parted.get(key)
-        with contextlib.suppress(RecordError):
-            return None if raw is None else decode(raw)
-        return None
+        return None if raw is None else _decoded(raw)
 
     def keeps_commit(self, record: Record) -> bool:
         """Return whether the store, or a local file, may have the commit of this event: another client sends it."""
@@ -522,9 +517,7 @@ class StoreJournal:
     def _claim(self, taken: Stored) -> bool:
         """Hold a record that this client has taken. Return whether it is to be settled now."""
         key, raw = taken.key, taken.record
-        record = None
-        with contextlib.suppress(RecordError):
-            record = decode(raw)
+        record = _decoded(raw)
         with self._lock:
             self._watched.discard(key)
             held = self._held.get(key)
@@ -557,20 +550,17 @@ class StoreJournal:
                 return
             try:
                 unsure = [key for key, held, _ in batch if held.is_unsure]
-                found = dict(zip(unsure, self._store.get(unsure), strict=True)) if unsure else {}
-                fences = [
-                    (key, (None if (stored := found[key]) is None else stored.fence) if held.is_unsure else held.fence)
-                    for key, held, _ in batch
-                ]
-                settled = [
-                    Put(key, raw, fence, SETTLED_CHUNK_MS if _is_settled(raw) else 0)
-                    for (key, fence), (_, _, raw) in zip(fences, batch, strict=True)
-                    if raw is not None
-                ]
+                found = {each.key: each.fence for each in self._store.get(unsure) if each is not None} if unsure else {}
+                settled: list[Put] = []
+                done: list[tuple[str, str]] = []
+                for key, held, raw in batch:
+                    fence = found.get(key) if held.is_unsure else held.fence
+                    if raw is not None:
+                        settled.append(Put(key, raw, fence, SETTLED_CHUNK_MS if _is_settled(raw) else 0))
+                    elif fence is not None:
+                        done.append((key, fence))
                 if settled:
                     self._put_settled(settled)
-                kept = {each.key for each in settled}
-                done = [(key, fence) for key, fence in fences if fence is not None and key not in kept]
                 if done:
                     self._store.delete(done)
             except BaseException:
@@ -671,18 +661,14 @@ def _is_same(stored: Stored, raw: bytes) -> bool:
 
     It may if it is the same amount, or an earlier sum of the chunk that no client sends as an event.
     """
-    record = decode(raw)
-    try:
-        theirs = decode(stored.record)
-    except RecordError:
-        return False
-    if guards_of(record) is None:
-        return _whole(theirs) == _whole(record)
+    record, theirs = decode(raw), _decoded(stored.record)
+    if theirs is None or guards_of(record) is None:
+        return theirs is not None and _whole(theirs) == _whole(record)
     if theirs.settled is not None or stored.kept is not None:
         return False
-    is_same_request = theirs.mode == record.mode and theirs.body["idempotency_key"] == record.body["idempotency_key"]
     if theirs.mode == "commit":
         return sum_of(theirs) <= sum_of(record)
+    is_same_request = theirs.mode == record.mode and theirs.body["idempotency_key"] == record.body["idempotency_key"]
     return is_same_request and sum_of(theirs) == sum_of(record)
 
 
@@ -692,13 +678,17 @@ def _whole(record: Record) -> tuple[str, int]:
     return actual.unit, actual.amount + (excess if type(excess) is int else 0)
 
 
-def _is_event(raw: bytes) -> bool:
+def _decoded(raw: bytes) -> Record | None:
     with contextlib.suppress(RecordError):
-        return decode(raw).mode == "event"
-    return True  # unreadable: no client sends it
+        return decode(raw)
+    return None
+
+
+def _is_event(raw: bytes) -> bool:
+    record = _decoded(raw)
+    return record is None or record.mode == "event"  # no client sends one that is unreadable
 
 
 def _is_settled(raw: bytes) -> bool:
-    with contextlib.suppress(RecordError):
-        return decode(raw).settled is not None
-    return False
+    record = _decoded(raw)
+    return record is not None and record.settled is not None
