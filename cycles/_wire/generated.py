@@ -28,23 +28,23 @@ def find(operation: str | ModuleType, package: str = _PACKAGE) -> str:
     Raises:
         InvalidRequestError: There is no such operation. The message names similar ones.
     """
-    protocol = _protocol(package)
+    operations = _operations(package)
     if isinstance(operation, ModuleType):
         module = operation.__name__.removeprefix(f"{package}.")
-        for name, entry in protocol.OPERATIONS.items():
+        for name, entry in operations.items():
             if entry["module"] == module:
                 return str(name)
-    elif operation in protocol.OPERATIONS:
+    elif operation in operations:
         return operation
     shown = operation.__name__ if isinstance(operation, ModuleType) else str(operation)
-    near = get_close_matches(shown, protocol.OPERATIONS, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(protocol.OPERATIONS)}"
+    near = get_close_matches(shown, operations, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(operations)}"
     raise InvalidRequestError(f"operation: the protocol has no {shown!r:.80}; {hint}")
 
 
 def is_read(operation: str, package: str = _PACKAGE) -> bool:
     """Return whether the operation changes nothing, so that it can always be retried."""
-    return _entry(operation, package)["method"] in ("GET", "HEAD", "OPTIONS")
+    return _operations(package)[operation]["method"] in ("GET", "HEAD", "OPTIONS")
 
 
 def call_of(
@@ -61,7 +61,7 @@ def call_of(
     """
     if not isinstance(headers, Mapping):
         raise InvalidRequestError(f"extra_headers must be a mapping of names to values, got {type(headers).__name__}")
-    entry = _entry(operation, package)
+    entry = _operations(package)[operation]
     given = dict(arguments)
     if isinstance(given.get("body"), Mapping):
         given["body"] = _Body(given["body"])
@@ -87,7 +87,7 @@ def model_of(operation: str, body: Any, package: str = _PACKAGE) -> Any:
     """
     import httpx
 
-    entry = _entry(operation, package)
+    entry = _operations(package)[operation]
     if entry["response"] is None:
         return None
     client = import_module(package).Client(base_url="")
@@ -110,14 +110,10 @@ class _Body:
         return dict(self.members)
 
 
-def _protocol(package: str) -> Any:
-    """Return the tables of a generated package."""
-    return import_module(f"{package}.protocol")
-
-
-def _entry(operation: str, package: str) -> dict[str, Any]:
-    entry: dict[str, Any] = _protocol(package).OPERATIONS[operation]
-    return entry
+def _operations(package: str) -> dict[str, dict[str, Any]]:
+    """Return the table of operations of a generated package."""
+    found: dict[str, dict[str, Any]] = import_module(f"{package}.protocol").OPERATIONS
+    return found
 
 
 def _module(entry: Mapping[str, Any], package: str) -> Any:

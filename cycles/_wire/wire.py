@@ -213,7 +213,7 @@ class Wire:
         """Read the tables, at the first call: creating a client stays fast."""
         tables = self._tables()
         requests = Checkers(tables.SCHEMAS, responses=False)
-        responses = Checkers(_without_items(tables), responses=True)
+        responses = Checkers(tables.SCHEMAS, responses=True)
         self._operations = {name: _operation(name, tables, requests, responses) for name in tables.OPERATIONS}
 
     def _header(self, where: str, name: Any, value: Any) -> tuple[bytes, bytes]:
@@ -223,12 +223,9 @@ class Wire:
     def _query(self, operation: _Operation, query: Mapping[str, Any]) -> list[tuple[str, str]]:
         pairs: list[tuple[str, str]] = []
         for name, value in query.items():
-            if isinstance(value, list | tuple):
-                exploded = operation.parameters[name].get("explode", True)
-                items = [str(item) for item in value]
-                pairs += [(name, item) for item in (items if exploded else [",".join(items)])]
-            else:
-                pairs.append((name, _query_text(name, value)))
+            items = value if isinstance(value, list | tuple) else [_query_text(name, value)]
+            exploded = operation.parameters[name].get("explode", True)
+            pairs += [(name, str(item)) for item in (items if exploded else [",".join(map(str, items))])]
         return pairs
 
 
@@ -237,28 +234,35 @@ def _operation(name: str, tables: Tables, requests: Checkers, responses: Checker
     parameters = {parameter["name"]: parameter for parameter in table["parameters"]}
     recognized = tables.PARAMETERS.get(name, {})
     request, response, error = table["request"], table["response"], table["error"]
-    known = {} if name in _ONE_BY_ONE else tables.RESPONSES
     return _Operation(
         table["method"],
         table["path"],
         parameters,
-        {key: _check(recognized.get(key), requests.inline, each["schema"]) for key, each in parameters.items()},
-        None if request is None else _check(tables.REQUESTS.get(request), requests.__getitem__, request),
+        {key: _check(recognized.get(key), requests, each["schema"]) for key, each in parameters.items()},
+        _check(tables.REQUESTS.get(request), requests, {"$ref": request}) if request else None,
         table["success"],
         tuple(table.get("other_success", ())),
-        None if response is None else _check(known.get(response), responses.__getitem__, response),
-        _anything if error is None else _check(tables.RESPONSES.get(error), responses.__getitem__, error),
+        _response_check(name, response, tables, responses) if response else None,
+        _check(tables.RESPONSES.get(error), responses, {"$ref": error}) if error else _anything,
         public=not table["security"],
     )
 
 
-def _check(recognizes: Callable[[Any], bool] | None, checker_of: Callable[[Any], Check], schema: Any) -> Check:
+def _response_check(operation: str, name: str, tables: Tables, responses: Checkers) -> Check:
+    """Return the check of a response, without its items if they are checked one by one."""
+    schema, member = tables.SCHEMAS.get(name, {}), _ONE_BY_ONE.get(operation)
+    if member not in schema.get("properties", {}):
+        return _check(tables.RESPONSES.get(name), responses, {"$ref": name})
+    return responses.inline({**schema, "properties": {**schema["properties"], member: {"type": "array"}}})
+
+
+def _check(recognizes: Callable[[Any], bool] | None, checkers: Checkers, schema: Mapping[str, Any]) -> Check:
     """Return a check whose checker is only made for a value that is not recognized as valid."""
 
     def check(value: Any, path: str) -> str | None:
         if recognizes is not None and recognizes(value):
             return None
-        return checker_of(schema)(value, path)
+        return checkers.inline(schema)(value, path)
 
     return check
 
@@ -286,17 +290,6 @@ def runtime_tables() -> Tables:
     from cycles_client import checks, protocol
 
     return tables_of(protocol, checks)
-
-
-def _without_items(tables: Tables) -> dict[str, Any]:
-    """Return the schemas without those of items that are checked one by one."""
-    changed: dict[str, Any] = dict(tables.SCHEMAS)
-    for operation, member in _ONE_BY_ONE.items():
-        name: Any = tables.OPERATIONS.get(operation, {}).get("response")
-        if member in changed.get(name, {}).get("properties", {}):
-            members = {**changed[name]["properties"], member: {"type": "array"}}
-            changed[name] = {**changed[name], "properties": members}
-    return changed
 
 
 def _query_text(name: str, value: Any) -> str:
