@@ -30,6 +30,7 @@ SECTIONS: Final[dict[str, list[tuple[str, str]]]] = {
         ("Share the journal of a fleet", "fleets.md"),
         ("Test your agent", "testing.md"),
         ("Run any program under a budget", "run-under-a-budget.md"),
+        ("Share a budget among sub-agents", "sub-agents.md"),
         ("Use the whole budget, and not more", "exact-budgets.md"),
         ("Warn and ask before a budget is used up", "soft-limits.md"),
         ("See and repair from the command line", "command-line.md"),

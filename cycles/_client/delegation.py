@@ -72,7 +72,7 @@ def delegate(name: str, limit: Amount | str) -> Share:
         response = httpx.post(f"{url}/shares", json=body, timeout=_TIMEOUT_S, trust_env=False)
         document: Any = response.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise TransportError(f"the proxy of cycles run did not respond: {error!r}", cause=error) from error
+        raise TransportError(f"the proxy of cycles run did not respond: {error!r:.200}", cause=error) from error
     if response.status_code != 200:
         raise InvalidRequestError(f"delegate: {document['error']['message']}")
     variables: dict[str, str] = document["environment"]

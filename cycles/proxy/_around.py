@@ -26,7 +26,9 @@ def state_of(url: str) -> dict[str, Any]:
         response.raise_for_status()
         document: dict[str, Any] = response.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise TransportError(f"the proxy of the run around this one did not respond: {error!r}", cause=error) from error
+        raise TransportError(
+            f"the proxy of the run around this one did not respond: {error!r:.200}", cause=error
+        ) from error
     return document
 
 
@@ -43,5 +45,7 @@ def part_of_run(percentage: str, environ: Mapping[str, str]) -> Amount:
         )
     remaining = state_of(url)["remaining"]
     if remaining is None:
-        raise ConfigurationError(f"--budget {percentage} is a part of a limit, and the run around this one has none")
+        raise ConfigurationError(
+            f"--budget {percentage} is a part of a limit, and the run around this one has none: pass 5USD"
+        )
     return usd_microcents(int(remaining["amount"] * Fraction(percentage.removesuffix("%").strip()) / 100))

@@ -107,7 +107,7 @@ def _restrict_tcp(ports: list[int]) -> None:
         _syscall(_RESTRICT_SELF, ctypes.c_int(descriptor), ctypes.c_uint32(0))
         os.close(descriptor)
     except OSError as error:
-        raise CannotSealError(f"Landlock is denied ({_name(error.errno or 0)})") from error
+        raise CannotSealError(f"rules of Landlock are denied ({_name(error.errno or 0)})") from error
 
 
 def _prctl(option: int, second: int, third: object) -> None:

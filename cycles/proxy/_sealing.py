@@ -59,7 +59,7 @@ class SealedChild:
                 _reject_low(low[0], reasons)
             try:
                 self._start(mode, command, environment, ports)
-            except _FailedError as error:
+            except ModeFailedError as error:
                 if mode != "network":  # it needs privileges that few have, so its reason says nothing
                     reasons.append(str(error))
             else:
@@ -78,7 +78,7 @@ class SealedChild:
         near.settimeout(_TIMEOUT_S)
         try:
             self.sockets = self._sealed()
-        except _FailedError:
+        except ModeFailedError:
             near.close()
             self._child.discard()
             raise
@@ -89,7 +89,8 @@ class SealedChild:
             self._send({"mapped": _map_all_users(int(message["map"]))})
             message, sockets = self._receive()
         if "sealed" not in message:
-            raise _FailedError(message.get("failed", "the launcher ended"))
+            reason = message.get("failed", "the launcher ended")
+            raise ModeFailedError(str(reason))
         return sockets
 
     def _receive(self) -> tuple[dict[str, Any], list[socket.socket]]:
@@ -98,7 +99,7 @@ class SealedChild:
             while data and not data.endswith(b"\n"):
                 data += self._socket.recv(_MOST_BYTES)
         except OSError as error:
-            raise _FailedError(f"the launcher did not respond ({error})") from error
+            raise ModeFailedError(f"the launcher did not respond ({error})") from error
         message: dict[str, Any] = json.loads(data) if data else {}
         return message, [socket.socket(fileno=descriptor) for descriptor in descriptors]
 
@@ -121,7 +122,7 @@ class SealedChild:
         return self._child
 
 
-class _FailedError(Exception):
+class ModeFailedError(Exception):
     """A mode is not possible."""
 
 
