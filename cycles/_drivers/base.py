@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from cycles._core.reserve_request import ReserveRequest
 from cycles._drivers.channel import Channel
 from cycles._drivers.reporting import Reporter
 from cycles._drivers.work.queue import WorkQueue
@@ -16,8 +14,6 @@ from cycles._flows.io import BackgroundWork, Clock, Settings
 from cycles._journal.client_records import Records
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from cycles.events import Event
 
 T = TypeVar("T")
@@ -66,18 +62,6 @@ class BaseIo:
         self.is_enabled_for: Final = reporter.is_enabled_for
         self.check: Final = channel.wire.check
         self.begin_trace: Final = reporter.tracer.begin
-
-    async def approve(self, request: ReserveRequest) -> None:
-        """Return if the reservation may be sent."""
-        await self._channel.soft_limits.approve(self, request)
-
-    async def call_user(self, function: Callable[[T], Any], argument: T) -> Any:
-        """Call a function of the user, as the driver does."""
-        raise NotImplementedError
-
-    async def result_of(self, future: Future[T]) -> T:
-        """Wait for a result, as the driver does."""
-        raise NotImplementedError
 
     def report(self, event: Event) -> None:
         """Report an event to the observers and the log."""

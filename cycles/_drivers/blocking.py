@@ -15,6 +15,7 @@ from cycles._core.outcome import Outcome
 from cycles._core.put import PutResult
 from cycles._core.records import Record
 from cycles._core.requests import Call
+from cycles._core.reserve_request import ReserveRequest
 from cycles._core.settlement import SettlementOutcome
 from cycles._drivers.base import BaseIo
 from cycles._drivers.channel import Channel
@@ -90,6 +91,10 @@ class BlockingIo(BaseIo):
     async def pending(self, reservation_id: str) -> Record | None:
         """Return the record that the queue has under this id."""
         return self._queue.record(reservation_id)
+
+    async def approve(self, request: ReserveRequest) -> None:
+        """Return if the reservation may be sent."""
+        await self._channel.soft_limits.approve(self, request)
 
     async def call_user(self, function: Callable[[T], Any], argument: T) -> Any:
         """Call a function of the user in this thread; a coroutine function runs in a new event loop."""

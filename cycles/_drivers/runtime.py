@@ -73,7 +73,7 @@ class Runtime:
         self.records: Records = Records(open_journal(config, reporter.journal_issue))
         self.scheduler: Scheduler = Scheduler(urlsplit(self.channel.base_url).netloc)
         heartbeats = self.scheduler.worker_pool("heartbeats", HEARTBEAT_WORKERS)
-        self.background: WorkQueue = WorkQueue(self.scheduler, self.records, reporter, config)
+        self.background: WorkQueue = WorkQueue(self.scheduler, self.records, reporter, config, self._pools_settle)
         self.blocking: BlockingIo = BlockingIo(self.channel, self.records, reporter, self.background, heartbeats)
         self.guards: LiveGuards = LiveGuards(self.blocking)
         self.write_ahead: Final = self._write_ahead(heartbeats)
@@ -208,14 +208,15 @@ class Runtime:
         await self.channel.aclose(running_loop())
         return report
 
+    def _pools_settle(self) -> bool:
+        return "pools" in self.__dict__ and self.pools.are_settling()
+
     @cached_property
     def pools(self) -> Pools:
         """The pools of this client; made on first use."""
         from cycles._drivers.pools import Pools
 
-        pools = Pools(self.scheduler, self.blocking, self.records, self._reporter, self._config.journal_checkpoint_ms)
-        self.background.pools_settle = pools.are_settling
-        return pools
+        return Pools(self.scheduler, self.blocking, self.records, self._reporter, self._config.journal_checkpoint_ms)
 
     @cached_property
     def _journal_writer(self) -> JournalWriter:

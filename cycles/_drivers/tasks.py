@@ -45,6 +45,7 @@ from cycles._core.outcome import Outcome
 from cycles._core.put import PutResult
 from cycles._core.records import Record
 from cycles._core.requests import Call
+from cycles._core.reserve_request import ReserveRequest
 from cycles._core.settlement import SettlementOutcome
 from cycles._drivers.base import BaseIo
 from cycles._drivers.blocking import BlockingIo
@@ -117,6 +118,10 @@ class TaskIo(BaseIo):
         """Check the journal's store, on the journal's thread."""
         if self._records.shared is not None and self._records.shared.refuses:
             await self._writer.run(self._records.shared.ensure_available)
+
+    async def approve(self, request: ReserveRequest) -> None:
+        """Return if the reservation may be sent."""
+        await self._channel.soft_limits.approve(self, request)
 
     async def call_user(self, function: Callable[[T], Any], argument: T) -> Any:
         """Await a coroutine function of the user; run a function in a thread, so that the loop continues."""

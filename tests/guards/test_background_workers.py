@@ -131,7 +131,7 @@ def test_the_look_for_one_more_worker_comes_later_while_others_are_sent(monkeypa
     """It wakes two threads, which a program whose settlements are sent does not need."""
     monkeypatch.setattr(work_queue, "time", SimpleNamespace(monotonic=lambda: 0.0))
     scheduler: Any = Recorder()
-    queue = work_queue.WorkQueue(scheduler, Records(NoJournal()), Reporter(), cycles.Config())
+    queue = work_queue.WorkQueue(scheduler, Records(NoJournal()), Reporter(), cycles.Config(), lambda: False)
     io: Any = SimpleNamespace(clock=SimpleNamespace(wall_ms=lambda: 0))
     queue.start(io, lambda until: io)
 

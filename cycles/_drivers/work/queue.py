@@ -83,9 +83,17 @@ class WorkQueue:
         records: Loads what an earlier process left.
         reporter: Gets the events.
         config: The delays of retries.
+        pools_settle: Returns whether a thread settles the chunk of a pool, for which a flush waits.
     """
 
-    def __init__(self, scheduler: Scheduler, records: Records, reporter: Reporter, config: Config) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        records: Records,
+        reporter: Reporter,
+        config: Config,
+        pools_settle: Callable[[], bool],
+    ) -> None:
         self._scheduler = scheduler
         self._pool = scheduler.worker_pool("background", WORKERS)
         self._records = records
@@ -108,7 +116,7 @@ class WorkQueue:
         self._scanned = threading.Event()
         self._scan_finished = False  # all that an earlier process left is known
         self._settled = 0
-        self.pools_settle: Callable[[], bool] = lambda: False
+        self._pools_settle = pools_settle
         self.ends: GuardEnds = GuardEnds()
         self._claims = ClaimTimer(scheduler, records, self._take_claimed)
         self._rejected: set[str] = set()  # keys that the server rejected during this flush
@@ -478,7 +486,7 @@ class WorkQueue:
             if self._work(io):
                 continue
             with self._changed:
-                callers = self.ends.running or self.pools_settle() or (await_callers and self._callers_settle())
+                callers = self.ends.running or self._pools_settle() or (await_callers and self._callers_settle())
                 if not callers and not self._worth_waiting(end):
                     break
                 due = self._schedule.next_due()
