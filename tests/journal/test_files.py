@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from cycles._core.records import encode, file_name
+from cycles._journal.file_calls import move_to_free_name
 from cycles._journal.journal import Entry, Journal, default_root
 from tests.journal.kit import ROOT_USER, Told, a_record, failing, files, posix_only, put, settle_all
 
@@ -319,3 +320,21 @@ def test_what_a_dead_writer_left_is_made_to_last_before_it_is_sent(
     assert set(journal.pending()) == {name, file_name("renamed")}
     assert len(synced) == count
     assert [str(path).rstrip("/") for path in synced[-1:]] == [journal.directory][:count]
+
+
+def test_a_file_system_without_hard_links_moves_a_file_and_replaces_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("ours")
+    target.write_text("theirs")
+    with pytest.raises(FileExistsError):
+        move_to_free_name(str(source), str(target))
+    assert (source.read_text(), target.read_text()) == ("ours", "theirs")
+    target.unlink()
+    move_to_free_name(str(source), str(target))
+    assert (source.exists(), target.read_text()) == (False, "ours")

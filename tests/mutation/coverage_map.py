@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,9 @@ from tests.mutation.plugin import MAP_FOLDER
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "build" / "mutation"
-MOST_TESTS: Final = 150  # kept for a line: the quick ones that run few other lines
+MOST_TESTS: Final = 200  # kept for a line: the quick ones that run few other lines
+MOST_CASES: Final = 2  # of the same test function among them: its other cases would find the same
+NEAR: Final = 5  # lines above and below a fault; a test that runs a rare one of them is likely to see the fault
 
 
 class CoverageMap:
@@ -36,20 +38,31 @@ class CoverageMap:
         self._files = files
 
     def tests_of(self, mutant: Mutant) -> list[str]:
-        """Return the tests that run the changed lines, or else the function; for code that runs at import, the file."""
+        """Return the tests that run the changed lines, or else the statement; the file for code that runs at import."""
         lines = self._files.get(mutant.path, {})
-        for wanted in (range(mutant.first, mutant.last + 1), mutant.in_function and range(*_inclusive(mutant))):
-            if wanted and (found := self._ranked(lines.get(str(line), ()) for line in wanted)):
-                return found
-        return [] if mutant.in_function else self._ranked(lines.values())
+        if not mutant.in_function:
+            return [self.tests[number] for number in self._ranked(lines.values())]
+        for first, last in ((mutant.first, mutant.last), mutant.statement):
+            if found := self._ranked(lines.get(str(line), []) for line in range(first, last + 1)):
+                near: list[Sequence[int]] = [lines.get(str(line), []) for line in range(first - NEAR, last + NEAR + 1)]
+                return self._rarest_first(found, near)
+        return []
 
-    def _ranked(self, of_lines: Iterable[Iterable[int]]) -> list[str]:
+    def _ranked(self, of_lines: Iterable[Sequence[int]]) -> list[int]:
         """Return the tests of some lines: those that are high in the lists of many lines first."""
         ranks = Counter[int]()
         for numbers in of_lines:
             for rank, number in enumerate(numbers):
                 ranks[number] += MOST_TESTS - rank
-        return [self.tests[number] for number, _ in ranks.most_common(MOST_TESTS)]
+        return [number for number, _ in ranks.most_common(MOST_TESTS)]
+
+    def _rarest_first(self, found: list[int], near: list[Sequence[int]]) -> list[str]:
+        """Return the tests in the order of how rare the lines near the fault are that they run."""
+        rarest: dict[int, int] = {}  # how many tests run the rarest line that this test runs
+        for numbers in near:
+            for number in numbers:
+                rarest[number] = min(len(numbers), rarest.get(number, MOST_TESTS))
+        return [self.tests[number] for number in sorted(found, key=lambda number: rarest.get(number, MOST_TESTS))]
 
     def save(self, path: Path) -> None:
         """Write the map."""
@@ -59,11 +72,6 @@ class CoverageMap:
         with gzip.open(new, "wt", encoding="utf-8", compresslevel=1) as file:
             json.dump(content, file)
         new.replace(path)
-
-
-def _inclusive(mutant: Mutant) -> tuple[int, int]:
-    assert mutant.in_function is not None
-    return mutant.in_function[0], mutant.in_function[1] + 1
 
 
 def load(path: Path) -> CoverageMap:
@@ -101,10 +109,22 @@ def joined(notes: list[dict[str, Any]]) -> CoverageMap:
         return lines_of[number] * (seconds[number] + 0.01)
 
     files = {
-        path: {line: sorted(numbers, key=cost)[:MOST_TESTS] for line, numbers in lines.items() if numbers}
+        path: {line: _best(sorted(numbers, key=cost), tests) for line, numbers in lines.items() if numbers}
         for path, lines in every.items()
     }
     return CoverageMap(tests, seconds, files)
+
+
+def _best(numbers: list[int], tests: list[str]) -> list[int]:
+    """Return the first tests, with few cases of each test function."""
+    cases: Counter[str] = Counter()
+    kept = []
+    for number in numbers:
+        function = tests[number].partition("[")[0]
+        cases[function] += 1
+        if cases[function] <= MOST_CASES:
+            kept.append(number)
+    return kept[:MOST_TESTS]
 
 
 def measure(path: Path, workers: int, tests: list[str], arguments: list[str] | None = None) -> int:

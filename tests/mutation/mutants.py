@@ -49,8 +49,10 @@ class Mutant(NamedTuple):
     last: int
     source: str
     mutated: str
-    in_function: tuple[int, int] | None
-    """The first and last line of the body of the function around it; None for code that runs at import."""
+    statement: tuple[int, int]
+    """The first and last line of the statement around it, or of the head of an `if`, `with`, `for`..."""
+    in_function: bool
+    """Whether it runs when a function is called; False for code that runs at import."""
 
     @property
     def change(self) -> tuple[str, str]:
@@ -114,7 +116,7 @@ def mutants_of(path: str, source: str) -> list[Mutant]:
     """Return every mutant of a source, in the order of its text. Each is valid Python."""
     text, tree = _Text(source), ast.parse(source)
     found: list[Mutant] = []
-    for node, function in _nodes(tree, None):
+    for node, statement, in_function in _nodes(tree, (1, 1), False):
         for edit in _edits(node, text):
             mutated = (text.bytes[: edit.start] + edit.new + text.bytes[edit.end :]).decode()
             try:
@@ -122,24 +124,27 @@ def mutants_of(path: str, source: str) -> list[Mutant]:
             except SyntaxError:
                 continue
             first, last = text.line(edit.start), text.line(edit.end)
-            found.append(Mutant(path, edit.kind, first, last, source, mutated, function))
+            found.append(Mutant(path, edit.kind, first, last, source, mutated, statement, in_function))
     return sorted(found, key=lambda mutant: (mutant.first, mutant.last, mutant.kind, mutant.mutated))
 
 
-def _nodes(node: ast.AST, function: tuple[int, int] | None) -> Iterator[tuple[ast.AST, tuple[int, int] | None]]:
-    """Yield the nodes that may change, each with the function around it."""
-    yield node, function
+def _nodes(
+    node: ast.AST, statement: tuple[int, int], in_function: bool
+) -> Iterator[tuple[ast.AST, tuple[int, int], bool]]:
+    """Yield the nodes that may change, each with the lines of the statement around it."""
+    if isinstance(node, ast.stmt):
+        body = getattr(node, "body", None)
+        statement = node.lineno, max(node.lineno, body[0].lineno - 1) if body else node.end_lineno or node.lineno
+    yield node, statement, in_function
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "type_params", "bases", "keywords") and not isinstance(
             node, ast.Call
         ):
             continue
-        inside = function
-        if name == "body" and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            inside = node.body[0].lineno, node.end_lineno or node.lineno
+        is_body = name == "body" and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not _stays(child):
-                yield from _nodes(child, inside)
+                yield from _nodes(child, statement, in_function or is_body)
 
 
 def _stays(node: ast.AST) -> bool:

@@ -70,11 +70,13 @@ def test_what_is_no_behaviour_stays(source: str) -> None:
     assert faults(source) == set()
 
 
-def test_a_fault_knows_its_lines_and_its_function() -> None:
-    source = "a = b\n\n\ndef f():\n    c = d\n    return 1\n"
-    (mutant,) = mutants_of("cycles/x.py", source)
-    assert (mutant.first, mutant.last, mutant.in_function) == (6, 6, (5, 6))
-    assert mutant.diff.splitlines()[-2:] == ["-    return 1", "+    return 2"]
+def test_a_fault_knows_its_lines_and_its_statement() -> None:
+    source = "a = b\n\n\ndef f():\n    if (\n        c\n        < d\n    ):\n        return 1\n"
+    constant, comparison = sorted(mutants_of("cycles/x.py", source), key=lambda mutant: mutant.kind, reverse=True)
+    assert (constant.first, constant.last, constant.statement, constant.in_function) == (9, 9, (9, 9), True)
+    assert (comparison.first, comparison.last, comparison.statement) == (7, 7, (5, 8))
+    assert constant.diff.splitlines()[-2:] == ["-        return 1", "+        return 2"]
+    assert not mutants_of("cycles/x.py", "a = 1\n")[0].in_function
 
 
 def test_every_fault_of_a_file_changes_few_lines() -> None:

@@ -179,7 +179,7 @@ def test_the_list_of_faults_without_effect_can_be_read() -> None:
 
 
 def test_the_best_tests_of_a_line_are_those_that_run_little_else() -> None:
-    lines = {str(number): [0, 1] for number in range(1, 50)} | {"50": [0, 1, 2]}
+    lines = {str(number): [0, 1] for number in range(1, 40)} | {"50": [0, 1, 2]}
     note = {
         "tests": ["wide", "slow", "narrow"],
         "seconds": [0.01, 5.0, 0.01],
@@ -188,9 +188,19 @@ def test_the_best_tests_of_a_line_are_those_that_run_little_else() -> None:
     known = joined([note])
     mutant = mutants_of("cycles/_core/price.py", "def f():\n    a = 1\n")[0]
     assert known.tests_of(mutant._replace(first=50, last=50)) == ["narrow", "wide", "slow"]
-    assert known.tests_of(mutant._replace(first=60, last=60, in_function=(50, 60))) == ["narrow", "wide", "slow"]
-    assert known.tests_of(mutant._replace(first=60, last=60, in_function=(60, 61))) == []
-    assert set(known.tests_of(mutant._replace(first=60, last=60, in_function=None))) == {"narrow", "wide", "slow"}
+    assert known.tests_of(mutant._replace(first=60, last=60, statement=(50, 60))) == ["narrow", "wide", "slow"]
+    assert known.tests_of(mutant._replace(first=60, last=60, statement=(60, 61))) == []
+    assert set(known.tests_of(mutant._replace(first=60, last=60, in_function=False))) == {"narrow", "wide", "slow"}
+
+
+def test_a_line_keeps_few_cases_of_a_test_and_prefers_tests_that_run_rare_lines_near_it() -> None:
+    ids = [f"tests/test_a.py::test_many[{number}]" for number in range(300)] + ["tests/test_b.py::test_rare"]
+    seconds = [0.01] * 300 + [2.0]
+    files = {"cycles/_core/price.py": {"2": list(range(301)), "3": [300]}}
+    mutant = mutants_of("cycles/_core/price.py", "def f():\n    if a:\n        b = c\n")[0]
+    assert mutant.first == 2
+    found = joined([{"tests": ids, "seconds": seconds, "files": files}]).tests_of(mutant)
+    assert found == ["tests/test_b.py::test_rare", *ids[:2]]
 
 
 def test_the_share_of_a_package_below_its_bar_fails() -> None:
