@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import cycles
+from cycles._core.records import decode
 from cycles._drivers.checkpoints import Checkpoints
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.stores.memory import MemoryStore
@@ -22,6 +23,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.skipif(not is_supported(), reason="pools need file locks")
 T = cycles.tokens
 CLAIM_MS = 30_001
+SEVEN_DAYS_MS = 7 * 86_400_000
 POLICIES = ("REJECT", "ALLOW_IF_AVAILABLE", "ALLOW_WITH_OVERDRAFT")
 
 
@@ -192,3 +194,54 @@ def test_a_worker_that_claims_the_record_of_its_open_chunk_continues_with_it(
     check_charged(server, owner.client, 12)
     assert server.requests.of("event") == []
     assert records(store) == []
+
+
+def test_the_record_of_a_settled_chunk_stays_for_seven_days(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    spend: Callable[..., None],
+) -> None:
+    """Otherwise a put that arrives late would bring an earlier sum back."""
+    owner, other = Owner(worker()), worker()
+    spend(owner.pool, 3, 4)
+    checkpoint(owner.client)
+    ((place, row),) = store._tables.rows.items()
+    late = Put(place[1], row.record, None, 0)
+    commit_in(other, clock, server, 7)
+    assert (records(store), other.pending()) == ([], [])
+    (row,) = store._tables.rows.values()
+    assert (decode(row.record).settled, row.due_ms - clock.now) == (7, SEVEN_DAYS_MS)
+    assert shared(owner.client)._store.put([late]) == [None]
+    clock.now += SEVEN_DAYS_MS
+    tick(other)
+    assert store._tables.rows == {}
+    assert len(server.requests.of("commit")) == 1
+    owner.end()
+    check_charged(server, owner.client, 7)
+
+
+def test_an_owner_puts_a_taken_record_again_that_the_store_has_lost(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    spend: Callable[..., None],
+) -> None:
+    owner, other = Owner(worker()), worker()
+    spend(owner.pool, 3, 4)
+    checkpoint(owner.client)
+    server.faults.refuse("commit", times=None)
+    clock.now += CLAIM_MS
+    tick(other)
+    until(lambda: len(other.pending()) == 1)
+    other._runtime().background._claims.stop()  # it renews no more, as a process that was killed
+    spend(owner.pool, 1)
+    checkpoint(owner.client)  # it finds that another client has the record
+    store._tables.rows.clear()
+    tick(owner.client)
+    assert sums(store) == [7], "unchanged"
+    server.faults.clear()
+    owner.end()
+    check_charged(server, owner.client, 8)
