@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, TypedDict
 
 from attrs import Factory, evolve, field, frozen
 
+from cycles._client.options import checked_choice, checked_timeout
 from cycles._config import MOST_RETRIES, Config, LeasePolicy
 from cycles._core.headers import checked_headers, merged_headers
 from cycles._core.requests import CallOptions
@@ -26,7 +28,6 @@ class RequestOptions(TypedDict, total=False):
     extra_headers: Mapping[str, str] | None
 
 
-OVERAGE_POLICIES: Final = ("REJECT", "ALLOW_IF_AVAILABLE", "ALLOW_WITH_OVERDRAFT")
 REQUEST_OPTIONS: Final = tuple(RequestOptions.__annotations__)
 
 
@@ -43,8 +44,17 @@ class ViewOptions:
     of_call: CallOptions = field(init=False, repr=False, default=Factory(lambda self: self._of_call(), takes_self=True))
 
     def over(self, changes: Mapping[str, Any]) -> ViewOptions:
-        """Return these options with changes; subject and headers are merged."""
+        """Return these options with checked changes, of which None changes nothing; subject and headers are merged.
+
+        Raises:
+            InvalidRequestError: A value is wrong.
+        """
         given = {name: value for name, value in changes.items() if value is not None}
+        if not given:
+            return self
+        for name, value in given.items():
+            if name in _CHECKS:
+                _CHECKS[name](value)
         if "subject" in given:
             given["subject"] = as_subject(given["subject"]).over(self.subject)
         if "extra_headers" in given:
@@ -97,12 +107,9 @@ def checked_retries(value: Any) -> int:
     return value
 
 
-def checked_overage(value: Any) -> str:
-    """Return an overage policy.
-
-    Raises:
-        InvalidRequestError: There is no such policy.
-    """
-    if value not in OVERAGE_POLICIES:
-        raise InvalidRequestError(f"overage_policy must be one of {', '.join(OVERAGE_POLICIES)}, got {value!r:.80}")
-    return str(value)
+_CHECKS: Final[Mapping[str, Callable[[Any], object]]] = {
+    "timeout": checked_timeout,
+    "overage_policy": partial(checked_choice, "overage_policy"),
+    "lease_policy": partial(checked_choice, "lease_policy"),
+    "max_retries": checked_retries,
+}

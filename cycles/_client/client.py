@@ -193,7 +193,7 @@ class Cycles(ClosedByItsBlock, MakesViews):
         request = self._request_cache.find(key, estimate, actual)
         if request is not None:
             return Reservation(self._runtime, request)
-        options = self._changed({"timeout": timeout, "extra_headers": extra_headers, "lease_policy": lease_policy})
+        options = self._options.over({"timeout": timeout, "extra_headers": extra_headers, "lease_policy": lease_policy})
         request = ReserveRequest(
             estimate=estimate,
             action=as_action(action),
@@ -342,7 +342,7 @@ class Cycles(ClosedByItsBlock, MakesViews):
         else:
             serialized = transfer.deserialize(token, actual, policy)
         checked_actual(actual, serialized.request.estimate)
-        options = self._changed({"timeout": timeout, "extra_headers": extra_headers})
+        options = self._options.over({"timeout": timeout, "extra_headers": extra_headers})
         request = evolve(serialized.request, timeout=options.timeout, extra_headers=options.extra_headers)
         continued = evolve(serialized, request=request)
         return Reservation(self._runtime, request, lambda io, _, take: transfer.attach(io, continued, take))

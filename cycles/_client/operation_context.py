@@ -9,7 +9,7 @@ from attrs import evolve, field, frozen
 
 from cycles._client.call_options import ViewOptions
 from cycles._client.context import current_subject
-from cycles._client.options import AnySubject, checked_timeout
+from cycles._client.options import AnySubject
 from cycles._config import Config
 from cycles._core.error_mapping import error_of
 from cycles._core.outcome import Success
@@ -44,8 +44,6 @@ class OperationContext:
         Raises:
             InvalidRequestError: One of them is wrong; nothing was sent.
         """
-        if timeout is not None:
-            checked_timeout(timeout)
         return evolve(self, options=self.options.over({"timeout": timeout, "extra_headers": extra_headers}))
 
     def traced(self) -> CallOptions:

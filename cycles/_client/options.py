@@ -46,6 +46,7 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "on_unavailable": UNAVAILABLE,
     "on_observed": ON_OBSERVED,
     "settle": SETTLE,
+    "overage_policy": ("REJECT", "ALLOW_IF_AVAILABLE", "ALLOW_WITH_OVERDRAFT"),
 }
 
 

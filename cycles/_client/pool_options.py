@@ -9,7 +9,6 @@ from cycles._client.options import (
     checked_amount,
     checked_choice,
     checked_flag,
-    checked_timeout,
 )
 from cycles._client.pool import Pool, PoolOwner, pool_name
 from cycles._core.amounts import Amount
@@ -63,8 +62,6 @@ def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
 def _request(client: PoolOwner, given: dict[str, Any], chunk: Amount) -> ReserveRequest:
     """Return the reserve request of the pool's chunks. An option that is not given comes from the client."""
     config, context = client.config, client._context()
-    if given["timeout"] is not None:
-        checked_timeout(given["timeout"])
     options = context.options.over({name: given[name] for name in REQUEST_OPTIONS})
     policy, unavailable = given["lease_policy"] or options.lease_policy, given["on_unavailable"]
     return ReserveRequest(

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, Final, Self, cast
+from collections.abc import Mapping
+from typing import Any, Self, cast
 
 from cycles._client.async_operations import AsyncOperations, HasRuntime
-from cycles._client.call_options import ViewOptions, checked_overage, checked_retries
+from cycles._client.call_options import ViewOptions
 from cycles._client.description import describe, short
-from cycles._client.options import AnySubject, checked_choice, checked_timeout
+from cycles._client.options import AnySubject
 from cycles._client.request_cache import RequestCache
 from cycles._config import Config, LeasePolicy
 from cycles._version import readable
-
-_CHECKS: Final[Mapping[str, Callable[[Any], object]]] = {
-    "timeout": checked_timeout,
-    "overage_policy": checked_overage,
-    "lease_policy": partial(checked_choice, "lease_policy"),
-    "max_retries": checked_retries,
-}
 
 
 class MakesViews:
@@ -73,7 +65,7 @@ class MakesViews:
         }
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
-        view._options = self._changed(changes)
+        view._options = self._options.over(changes)
         view._request_cache = RequestCache()
         view._root = self._root or self
         view.aio = AsyncOperations(cast(HasRuntime, view))
@@ -88,15 +80,6 @@ class MakesViews:
         own = [type(each).__qualname__ for each in client._http_clients if each is not None]
         closed = client._closed_in == os.getpid()
         return describe(self._config, self._options, http_client=", ".join(own) or None, closed=closed)
-
-    def _changed(self, changes: dict[str, Any]) -> ViewOptions:
-        """Return the options of this view with checked changes."""
-        if all(value is None for value in changes.values()):
-            return self._options
-        for name, check in _CHECKS.items():
-            if changes.get(name) is not None:
-                check(changes[name])
-        return self._options.over(changes)
 
 
 readable(MakesViews)
