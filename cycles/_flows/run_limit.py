@@ -8,9 +8,11 @@ nothing. The context has the limits around the code, so any number of threads an
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
+from weakref import ref
 
 from cycles._core.amounts import Amount
 from cycles._errors import BudgetExceededError, InvalidRequestError
@@ -22,40 +24,64 @@ RUN_LIMIT: Final = "RUN_LIMIT"
 _limits: Final[ContextVar[tuple[RunLimit, ...]]] = ContextVar("cycles_limits", default=())
 
 
+class _Counted(NamedTuple):
+    """What a limit counts, as one value: one store replaces it, so that an interrupt comes before or after a change.
+
+    Attributes:
+        open: What is held, with the guard that decides from now on what it costs.
+        spent: By guards that have ended.
+    """
+
+    open: Mapping[object, tuple[int, GuardState | None]]
+    spent: int
+
+    def now(self) -> tuple[_Counted, int]:
+        """Return the value without the guards that have ended, and what the others hold, or have spent."""
+        held, spent, left = 0, self.spent, {}
+        for key, (estimate, guard) in self.open.items():
+            if (
+                guard is None and isinstance(key, ref) and key() is None
+            ):  # its caller was interrupted, so there is no reservation
+                continue
+            cost = None if guard is None else guard.cost
+            if cost is None:
+                held += estimate if guard is None else guard.held
+                left[key] = estimate, guard
+            else:
+                spent += cost
+        return _Counted(left, spent), held
+
+
 class RunLimit:
     """A limit for everything inside its block, in this context and in the tasks that it starts.
 
     ``with cycles.limit(cycles.usd(2)) as limit:`` and ``async with`` are the same. Nested limits all apply.
     """
 
-    __slots__ = ("_lock", "_open", "_spent", "amount")
+    __slots__ = ("_counted", "_lock", "amount")
 
     def __init__(self, amount: Amount) -> None:
         if not isinstance(amount, Amount):
             raise InvalidRequestError(f"limit must be an amount: {amount!r:.80}; pass one such as cycles.usd(2)")
         self.amount: Amount = amount
-        self._lock = threading.Lock()
-        self._open: dict[object, tuple[int, GuardState | None]] = {}
-        self._spent = 0
+        self._counted = _Counted({}, 0)
+        self._lock = threading.RLock()  # a signal handler may reserve, too, in the middle of a change
 
     @property
     def spent(self) -> Amount:
         """What guards inside have spent; what is only held does not count."""
-        with self._lock:
-            self._count_ended()
-            return Amount(self.amount.unit, self._spent)
+        return Amount(self.amount.unit, self._counted.now()[0].spent)
 
     @property
     def held(self) -> Amount:
         """What reservations inside hold now."""
-        with self._lock:
-            return Amount(self.amount.unit, self._count_ended())
+        return Amount(self.amount.unit, self._counted.now()[1])
 
     @property
     def remaining(self) -> Amount:
         """What further reservations may hold: 0 if more was spent than the limit."""
-        with self._lock:
-            return Amount(self.amount.unit, max(0, self._left()))
+        counted, held = self._counted.now()
+        return Amount(self.amount.unit, max(0, self.amount.amount - held - counted.spent))
 
     def add(self, key: object, estimate: Amount) -> None:
         """Hold an estimate.
@@ -65,8 +91,10 @@ class RunLimit:
         """
         if estimate.unit != self.amount.unit:
             return
-        with self._lock:
-            left = self._left()
+        while True:
+            before = self._counted
+            counted, held = before.now()
+            left = self.amount.amount - held - counted.spent
             if estimate.amount > left:
                 raise BudgetExceededError(
                     f"the limit of this run is {self.amount}, and {Amount(self.amount.unit, max(0, left))} of it is "
@@ -74,29 +102,28 @@ class RunLimit:
                     hint="raise the amount of cycles.limit(...), or finish the guards that are open inside it",
                     code=RUN_LIMIT,
                 )
-            self._open[key] = (estimate.amount, None)
+            if self._replace(before, _Counted({**counted.open, key: (estimate.amount, None)}, counted.spent)):
+                return
 
     def opened(self, key: object, guard: GuardState | None) -> None:
         """Take the guard whose state counts from now on; None if the reservation failed and nothing is held."""
+        while True:
+            before = self._counted
+            held = before.open.get(key)
+            if held is None:
+                return
+            others = {each: value for each, value in before.open.items() if each is not key}
+            after = others if guard is None else {**others, key: (held[0], guard)}
+            if self._replace(before, _Counted(after, before.spent)):
+                return
+
+    def _replace(self, before: _Counted, after: _Counted) -> bool:
+        """Replace the value; return False if another thread, or a signal handler, has done so."""
         with self._lock:
-            held = self._open.pop(key, None)
-            if held is not None and guard is not None:
-                self._open[key] = (held[0], guard)
-
-    def _left(self) -> int:
-        return self.amount.amount - self._count_ended() - self._spent
-
-    def _count_ended(self) -> int:
-        """Add what ended guards have spent, and return what the others hold, or have spent. The lock is held."""
-        held = 0
-        for key, (estimate, guard) in list(self._open.items()):
-            cost = None if guard is None else guard.cost
-            if cost is None:
-                held += estimate if guard is None else guard.held
-            else:
-                self._spent += cost
-                del self._open[key]
-        return held
+            is_current = self._counted is before
+            if is_current:
+                self._counted = after
+        return is_current
 
     def __enter__(self) -> Self:
         _limits.set((*_limits.get(), self))
@@ -126,24 +153,22 @@ class RunLimit:
 class HeldByLimits:
     """What one reservation holds in all limits around it."""
 
-    __slots__ = ("_limits",)
+    __slots__ = ("__weakref__", "_key", "_limits")
 
     def __init__(self, estimate: Amount) -> None:
-        self._limits: tuple[RunLimit, ...] = ()
-        around = limits_around()
-        for index, limit in enumerate(around):
-            try:
-                limit.add(self, estimate)
-            except BudgetExceededError:
-                for held in around[:index]:
-                    held.opened(self, None)
-                raise
-        self._limits = around
+        self._key: Final = ref(self)
+        self._limits: tuple[RunLimit, ...] = limits_around()
+        try:
+            for limit in self._limits:
+                limit.add(self._key, estimate)
+        except BudgetExceededError:
+            self.opened(None)
+            raise
 
     def opened(self, guard: GuardState | None) -> None:
         """Pass the guard to the limits, or None if there is no reservation."""
         for limit in self._limits:
-            limit.opened(self, guard)
+            limit.opened(self._key, guard)
 
 
 def limits_apply() -> bool:

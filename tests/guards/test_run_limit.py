@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.support.points import run_at
+from tests.support.waiting import until
 
 ACTION = ("llm.completion", "m")
 
@@ -284,3 +286,31 @@ def test_a_rejected_commit_counts_with_its_known_spend(server: cycles.EmbeddedSe
         with pytest.raises(cycles.BudgetExceededError):
             guard.commit(cycles.usd(2000))
         assert limit.spent == cycles.usd(2000)
+
+
+@pytest.mark.filterwarnings("ignore:.*was dropped without commit:ResourceWarning")
+def test_an_interrupt_at_any_point_of_the_limit_holds_nothing_for_ever(client: cycles.Cycles) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    number, more = 0, True
+    while more:
+        with cycles.limit(cycles.usd(3)) as limit:
+            try:
+                more = run_at("/cycles/_flows/run_limit", number, interrupt, lambda: spend(client, 2, actual=1))
+            except KeyboardInterrupt:
+                client.flush(5)
+            until(lambda: limit.held == cycles.usd(0))
+            assert limit.spent in (cycles.usd(0), cycles.usd(1))
+        number += 1
+    assert number > 20
+
+
+def test_a_signal_handler_may_reserve_inside_the_limit_at_any_point(client: cycles.Cycles) -> None:
+    number, more = 0, True
+    while more:
+        with cycles.limit(cycles.usd(6)) as limit:
+            more = run_at("/cycles/_flows/run_limit", number, lambda: spend(client, 1), lambda: spend(client, 2))
+            assert (limit.spent, limit.held) == (cycles.usd(3 if more else 2), cycles.usd(0)), number
+        number += 1
+    assert number > 20
