@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from attrs import fields_dict
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from cycles._core.records import (
@@ -31,6 +32,8 @@ KNOWN = {
     "not_before_ms": None,
 }
 
+MEMBERS = {*KNOWN, *fields_dict(Record)}
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -49,7 +52,7 @@ records = st.builds(
     event_fallback_body=bodies,
     recorded_at_ms=times,
     not_before_ms=st.none() | times,
-    extra=st.dictionaries(st.text().filter(lambda name: name not in KNOWN), json_values, max_size=2),
+    extra=st.dictionaries(st.text().filter(lambda name: name not in MEMBERS), json_values, max_size=2),
 )
 
 
