@@ -24,7 +24,7 @@ from attrs import evolve, frozen
 
 from cycles._core.amounts import Amount
 from cycles._core.outcome import RejectedResponse, Success
-from cycles._core.protocol import CREATE_RESERVATION, is_allowed
+from cycles._core.protocol import CREATE_RESERVATION, GET_BALANCES, is_allowed
 from cycles._core.requests import NO_OPTIONS, Call as Sent, new_key, new_keys
 from cycles._core.reserve_request import ReserveRequest
 from cycles._errors import BudgetExceededError, CyclesError, RateLimitedError, ReservationDeniedError
@@ -32,10 +32,10 @@ from cycles._flows.approval import exempt_from_approval
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io
 from cycles._flows.reserve import Take, open_with, report_denied, traced
-from cycles._flows.retry import send_write
+from cycles._flows.retry import send_read, send_write
 from cycles._flows.run_limit import RUN_LIMIT, limits_around
 from cycles._flows.signal import Signal
-from cycles.providers._queue import Admissions, Lane, Left, Source, Ticket
+from cycles.providers._queue import Admissions, Lane, Left, Source, Ticket, pays
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -355,9 +355,18 @@ class Admission:
         if not isinstance(outcome, Success):
             return ()
         if not is_allowed(outcome.body["decision"]):
-            lacks = outcome.body.get("reason_code") == "BUDGET_EXCEEDED"
-            return (Source("", -1, None),) if lacks else ()
+            return await self._overdrawn() if outcome.body.get("reason_code") == "BUDGET_EXCEEDED" else ()
         return tuple(self._read_balances(outcome.body.get("balances")))
+
+    async def _overdrawn(self) -> tuple[Source, ...]:
+        """Read the budgets of the tenant: less than 0 is left, and the denial of a dry run has no balances."""
+        subject, left = self._request.subject, Source("", -1, None)
+        if subject.tenant is None:
+            return (left,)
+        outcome = await send_read(self._io, Sent(GET_BALANCES, query={"tenant": subject.tenant}, options=self._options))
+        found = self._read_balances(outcome.body.get("balances")) if isinstance(outcome, Success) else ()
+        below = tuple(each for each in found if each.left < 0 and pays(each.name, self._request))
+        return below or (left,)
 
     def _read_balances(self, balances: Any) -> Iterator[Source]:
         unit = self._request.estimate.unit

@@ -99,6 +99,7 @@ class Meter:
     actual: Callable[[Usage], Amount] | None
     idempotency_key: Callable[[Request], str] | None
     options: Mapping[str, Any]
+    lowered_level: int = logging.WARNING
     conversations: Conversations = Factory(Conversations)
     _lock: Any = Factory(threading.Lock)
     _reported: set[str] = Factory(set)
@@ -171,7 +172,7 @@ class Meter:
         was = "set to" if planned is None else f"lowered from {planned} to"
         self.once(
             "lowered",
-            logging.WARNING,
+            self.lowered_level,
             f"the output limit of a request was {was} {limit} tokens, so that it fits its budget. "
             "Fund the budget, or pass min_output_tokens=None to guard() to deny such requests",
         )

@@ -114,7 +114,7 @@ class InFlight:
     def pays_into(self, name: Any) -> bool:
         """Return whether it holds something of a budget, or of a limit."""
         if isinstance(name, str):
-            return _pays(name, self.request)
+            return pays(name, self.request)
         return name in self.limits
 
     def opener(self, *, by_task: bool) -> object:
@@ -386,7 +386,7 @@ class Admissions:
         held: dict[Any, int] = {}
         for source in sources:
             requests = [one.request for one in mine if one.pays_into(source.name)]
-            if enclosing is not None and isinstance(source.name, str) and _pays(source.name, enclosing):
+            if enclosing is not None and isinstance(source.name, str) and pays(source.name, enclosing):
                 requests.append(enclosing)
             if requests:
                 held[source.name] = sum(request.estimate.amount for request in requests)
@@ -413,7 +413,8 @@ def _key(request: ReserveRequest, limits: tuple[RunLimit, ...]) -> LaneKey:
     return (request.estimate.unit, limits, *sorted(levels_of(request.subject).items()))
 
 
-def _pays(scope: str, request: ReserveRequest) -> bool:
+def pays(scope: str, request: ReserveRequest) -> bool:
+    """Return whether the budget of a scope is one of those of a reservation."""
     return Used(scope, request.estimate.unit, 1, 0).pays_for(levels_of(request.subject))
 
 

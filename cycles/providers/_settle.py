@@ -78,7 +78,8 @@ async def _admit(io: Io, call: Call, request: ReserveRequest, loop: AbstractEven
     """Reserve for a call, which is in flight from then on."""
     limits = limits_around()
     around = cycles.current_guard()
-    is_enclosed = around is not None and around.state in ("active", "lost") and not around.is_pooled
+    is_held = around is not None and around.state in ("active", "lost") and not around.is_pooled
+    is_enclosed = is_held and around is not None and around._runtime is call.runtime
 
     def take(guard: GuardState) -> None:
         call.guard = guard

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -102,6 +103,7 @@ class App:
             subject=subject,
             action=None,
             metadata=None,
+            lowered_level=logging.INFO,  # the summary and a header report it
         )
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:

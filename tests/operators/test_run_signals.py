@@ -57,7 +57,18 @@ def test_a_denial_stops_the_command_if_it_shall(provider: FakeProvider) -> None:
         "except openai.APIStatusError: signal.pause()\n"
     )
     ran = run_process(
-        "run", "--budget", "1USD", "--on-denied", "stop", *upstreams(provider), "--", sys.executable, "-c", program
+        "run",
+        "--budget",
+        "1USD",
+        "--min-output-tokens",
+        "0",
+        "--on-denied",
+        "stop",
+        *upstreams(provider),
+        "--",
+        sys.executable,
+        "-c",
+        program,
     )
     assert ran.status == 143
     assert "1 denied" in ran.err

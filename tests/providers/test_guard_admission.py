@@ -183,6 +183,15 @@ def test_a_waiting_call_is_denied_when_the_others_have_spent_what_it_needs(make:
     assert first.tokens == 10
 
 
+def test_a_budget_that_was_lowered_below_what_is_spent_denies_immediately(make: Make) -> None:
+    line = make(10)
+    line.end(line.open(8), 8)
+    line.server.ledger.set_budget("tenant:acme", dollars(5), spent=8 * TOKEN)
+    error = line.start(line.call(5)).error()
+    assert isinstance(error, cycles.BudgetExceededError)
+    assert "$0.00 is left in tenant:acme" in str(error)
+
+
 # --- 5: which limit it gets
 
 
