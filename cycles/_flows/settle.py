@@ -198,9 +198,9 @@ async def rest_of(io: Io, record: Record) -> Record | None:
     """
     theirs = None if guards_of(record) is None else await io.pending(record.reservation_id)
     rest = None if theirs is None else late_record(record, sum_of(theirs), io.clock.wall_ms())
-    await io.finish(record, Taken())
     if rest is not None:
         await io.put(rest)
+    await io.finish(record, Taken())
     return rest
 
 

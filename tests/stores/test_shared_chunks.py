@@ -16,7 +16,7 @@ from cycles._drivers.checkpoints import Checkpoints
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.store import Put
-from tests.stores.kit import ACTION, StoreClock, records, shared, spent, tick
+from tests.stores.kit import ACTION, StoreClock, files, records, shared, spent, tick
 from tests.stores.test_pools import checkpoint, sums
 from tests.support.waiting import until
 
@@ -245,3 +245,31 @@ def test_an_owner_puts_a_taken_record_again_that_the_store_has_lost(
     server.faults.clear()
     owner.end()
     check_charged(server, owner.client, 8)
+
+
+def test_a_pending_commit_whose_record_another_client_takes_charges_the_rest(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    clock: StoreClock,
+    spend: Callable[..., None],
+) -> None:
+    owner, other = Owner(worker()), worker()
+    spend(owner.pool, 3, 4)
+    checkpoint(owner.client)
+    spend(owner.pool, 5)
+    server.faults.refuse("commit", times=None)
+    shared(owner.client)._health.failed(cycles.StoreError("it is down"))  # the store gets no put now
+    owner.pool.close()  # the sum of 12 is in a local file, and its commit is pending
+    assert len(files(owner.client)) == 1
+    until(lambda: not shared(owner.client)._health.is_open)
+    clock.now += CLAIM_MS
+    tick(other)
+    until(lambda: len(other.pending()) == 1)
+    tick(owner.client)
+    owner.client.flush()
+    assert [event.json["actual"]["amount"] for event in server.requests.of("event")] == [5]
+    assert files(owner.client) == []
+    server.faults.clear()
+    assert other.flush().pending == 0
+    check_charged(server, owner.client, 12)

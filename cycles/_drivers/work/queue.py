@@ -260,12 +260,11 @@ class WorkQueue:
         return self._schedule.get(file_name(reservation_id)) is not None
 
     def record(self, reservation_id: str) -> Record | None:
-        """Return the record of such a settlement, or that of another client, or None. Blocks on the journal."""
+        """Return the record that another client has taken, or that of such a settlement, or None. It may block."""
+        theirs = self._records.taken_by_another(reservation_id)
         with self._lock:
             item = self._schedule.get(file_name(reservation_id))
-        if item is None:
-            return self._records.taken_by_another(reservation_id)
-        return record_of(item.value, self._records)
+        return theirs if theirs is not None or item is None else record_of(item.value, self._records)
 
     def unsettled(self) -> frozenset[str]:
         """Return the file names of the records whose settlement is unfinished here."""

@@ -23,7 +23,7 @@ from cycles._flows.io import BackgroundWork, CleanUp, Io, Settle
 from cycles._flows.release import is_final, is_released, release_call_of, report_release_failed, report_released
 from cycles._flows.reserve import clean_up_create
 from cycles._flows.retry import describe, is_unlisted, may_have_taken_effect, uncertain
-from cycles._flows.settle import attempt as attempt_settlement, conclude, report_pending
+from cycles._flows.settle import attempt as attempt_settlement, conclude, report_pending, rest_of
 from cycles._journal.client_records import Records
 from cycles._journal.journal import Entry
 
@@ -114,7 +114,10 @@ async def _settle(io: Io, records: Records, item: Item[Work], work: Settle | Fou
     guard, was_read = (None, True) if isinstance(work, Found) else (work.guard, False)
     is_first = isinstance(work, Settle) and work.detail is None  # no attempt has failed
     if records.is_taken(record):
-        return _leave(io, records, record, guard)
+        rest = await rest_of(io, record)
+        if rest is None:
+            return _leave(io, records, record, guard)
+        record = rest
     if was_read and record.wait_ms(io.clock.wall_ms()) > 0:  # a 429 that an earlier process received defers it
         return _later(io, record, "deferred by the server's Retry-After", outage=False)
     # Other processes settle what is in the journal. They may also have the commit that an event replaces: it is saved

@@ -277,7 +277,7 @@ class StoreJournal:
             self._taken[key] = stored.record
             if is_chunk:
                 self._watched.add(key)
-        if held is not None and held.place == "disk":  # the store has it
+        if held is not None and held.place == "disk" and not is_chunk:  # the store has it
             self._local.delete(record)
         return False
 
@@ -334,6 +334,8 @@ class StoreJournal:
             self._parted.pop(key, None)
             if key not in self._watched:
                 self._taken.pop(key, None)
+        if guards_of(record) is not None:  # what it has beyond the stored sum is saved now
+            self._local.delete(record)
 
     def delete(self, record: Record) -> None:
         """Delete the record of a finished settlement, soon and together with others."""
