@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import socket
 import time
 from typing import Any
 
@@ -99,3 +100,15 @@ def test_headers_of_a_call_replace_those_of_the_same_name() -> None:
     script.admin.tenant("acme", extra_headers={"x-team": "blue"})
     headers: httpx.Headers = script.requests[0].headers
     assert headers["X-Team"] == "blue"
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_an_error_names_the_variables_of_the_admin_client(is_async: bool) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        with Admin(url, "admin") as admin, pytest.raises(cycles.TransportError, match="CYCLES_ADMIN_BASE_URL"):
+            if is_async:
+                asyncio.run(admin.aio.tenant("acme", timeout=2.0))
+            else:
+                admin.tenant("acme", timeout=2.0)
