@@ -1,0 +1,64 @@
+"""A process that is killed while calls wait and run: what waits holds nothing, and what was committed is settled."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles.testing import FakeProvider
+from tests.support.waiting import until
+
+PROGRAM = """
+import sys, threading
+import cycles, openai
+url, key, journal, provider = sys.argv[1:]
+client = cycles.Cycles(base_url=url, api_key=key, tenant="acme", journal_dir=journal)
+book = cycles.PriceBook({"m": cycles.Price("0", "10")})
+llm = cycles.providers.guard(openai.OpenAI(api_key="k", base_url=provider, max_retries=0), client=client, prices=book)
+def ask():
+    llm.chat.completions.create(model="m", messages=[], max_tokens=6_000)
+ask()
+calls = [threading.Thread(target=ask) for _ in range(4)]
+for call in calls:
+    call.start()
+for call in calls:
+    call.join()
+"""
+
+
+def test_after_a_kill_only_the_call_in_flight_holds_something(tmp_path: Path) -> None:
+    pytest.importorskip("openai")
+    pytest.importorskip("uvicorn")
+    budget, gate = cycles.Amount("USD_MICROCENTS", 10_000_000), threading.Event()
+    with FakeProvider() as provider, cycles.EmbeddedServer(budgets={"tenant:acme": budget}) as server:
+        provider.reply(usage={"tokens_input": 1, "tokens_output": 100})
+        provider.reply(usage={"tokens_input": 1, "tokens_output": 100}, gate=gate, times=4)
+        with server.listen() as url:
+            given = [url, server.api_key_for("acme"), str(tmp_path), provider.openai_url]
+            with subprocess.Popen([sys.executable, "-c", PROGRAM, *given]) as process:
+                until(lambda: provider.count("/chat/completions") == 2 and _reads(server))
+                process.kill()
+            gate.set()
+            balance = server.ledger.balance("tenant:acme")
+            assert balance.reserved == cycles.Amount("USD_MICROCENTS", 6_000_000)
+            assert provider.count("/chat/completions") == 2
+            settings: dict[str, Any] = {
+                "base_url": url,
+                "api_key": given[1],
+                "tenant": "acme",
+                "journal_dir": str(tmp_path),
+            }
+            with cycles.Cycles(cycles.Config(**settings)) as again:
+                assert again.flush(20).pending == 0
+            assert server.spent("tenant:acme").amount == 100_000
+
+
+def _reads(server: cycles.EmbeddedServer) -> bool:
+    """Return whether a waiting call has read its budgets."""
+    return any(request.json.get("dry_run") for request in server.requests.of("reserve"))
