@@ -401,11 +401,12 @@ if hasattr(os, "register_at_fork"):
 
 def admissions_of(runtime: Any) -> Admissions:
     """Return the admissions of a client in this process: a forked child has another runtime, and new ones."""
-    found: Admissions | None = vars(runtime).get("admissions")
-    if found is None:
+    attributes: dict[str, Any] = vars(runtime)
+    if "admissions" not in attributes:
         io = runtime.blocking
         made = Admissions(io.settings.base_url, io.clock.now_ms, lambda: runtime.closed)
-        found = vars(runtime).setdefault("admissions", made)
+        attributes.setdefault("admissions", made)
+    found: Admissions = attributes["admissions"]
     return found
 
 
