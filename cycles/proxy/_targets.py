@@ -89,8 +89,8 @@ class RejectedError(Exception):
 
 def provider_name(raw_path: str) -> str:
     """Return the shape of an error response from the first segment that names a route; OpenAI's by default."""
-    names = (ROUTES[segment].provider for segment in raw_path.split("/")[:3] if segment in ROUTES)
-    return _SHAPES[next(names, "openai")]
+    names = (_SHAPES[ROUTES[segment].provider] for segment in raw_path.split("/")[:3] if segment in ROUTES)
+    return next(names, "openai")
 
 
 def check_headers(raw_path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
