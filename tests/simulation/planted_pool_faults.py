@@ -52,8 +52,9 @@ POOL_FAULTS: Final = (
     Fault(
         "hand_over drops what a loop is to settle",
         "cycles/_drivers/work/queue.py",
-        "            item = self._add(work, now=now, lane=lane)\n",
-        "            if lane is not None:\n                return True\n            item = self._add(work, now=now)\n",
+        "            item = self._add(key, work, now=now, lane=None if self._schedule.is_outage else lane)\n",
+        "            if lane is not None:\n                return True\n"
+        "            item = self._add(key, work, now=now)\n",
     ),
     Fault(
         "a queued settlement is counted as done before it is sent",
