@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cycles._drivers.channel import Channel
+from cycles._drivers.jitter import jitter
 from cycles._drivers.reporting import Reporter
 from cycles._drivers.work.queue import WorkQueue
 from cycles._flows.heartbeat_state import Heartbeat
@@ -34,11 +34,7 @@ def _boot_ms() -> float | None:
     return None if _BOOTTIME is None else time.clock_gettime(_BOOTTIME) * 1000
 
 
-def _random() -> float:
-    return random.random()  # noqa: S311 - jitter keeps no secret
-
-
-CLOCK: Final = Clock(_now_ms, _wall_ms, _boot_ms, _random)
+CLOCK: Final = Clock(_now_ms, _wall_ms, _boot_ms, jitter)
 
 
 class BaseIo:

@@ -5,11 +5,11 @@ A client with files only has no such timer.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from typing import Final
 
+from cycles._drivers.jitter import jitter
 from cycles._drivers.reporting import logger
 from cycles._drivers.scheduler import Handle, Scheduler
 from cycles._journal.client_records import Records
@@ -66,7 +66,7 @@ class ClaimTimer:
     def _schedule(self) -> None:
         assert self._shared is not None
         period_s = self._shared.claim_ms / 1000 / TICKS_PER_CLAIM
-        delay_s = period_s * (0.8 + 0.3 * random.random())  # noqa: S311 - jitter keeps no secret
+        delay_s = period_s * (0.8 + 0.3 * jitter())
         self._timer = self._scheduler.at(time.monotonic() + delay_s, self._tick, self._pool)
 
     def _tick(self) -> None:

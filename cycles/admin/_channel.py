@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Self
@@ -30,8 +29,6 @@ from cycles.admin._errors import admin_error
 
 PACKAGE: Final = "cycles_admin_client"
 _KEY_HEADER: Final = "X-Admin-API-Key"
-# Jitter is no secret, and the user's generator stays as it is.
-_CLOCK: Final = evolve(CLOCK, random=random.Random().random)  # noqa: S311
 
 
 def _tables() -> Tables:
@@ -142,7 +139,7 @@ class Channel:
     @property
     def clock(self) -> Clock:
         """The times, and the jitter."""
-        return _CLOCK
+        return CLOCK
 
     def with_own(self, call: Call) -> Call:
         """Return a call with the options of this channel, unless it has its own."""

@@ -6,7 +6,6 @@ import _thread
 import contextlib
 import os
 import queue
-import random
 import secrets
 import threading
 import time
@@ -16,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from cycles._drivers import jitter
 from cycles._drivers.scheduler import Scheduler
 from tests.simulation.hub import Hub, Process, Thread, Waiter
 from tests.simulation.patching import patched
@@ -244,7 +244,7 @@ def _patches(hub: Hub) -> list[tuple[Any, str, Any]]:
         (Scheduler.__init__, "__kwdefaults__", defaults),  # it was imported with the clock of an earlier run
         (os, "getpid", getpid),
         (uuid, "uuid4", uuid4),
-        (random, "random", hub.random.random),
+        (jitter, "_GENERATOR", hub.random),
         (secrets, "token_hex", lambda n=16: hub.random.getrandbits(8 * n).to_bytes(n, "big").hex()),
         (secrets, "token_bytes", lambda n=16: hub.random.getrandbits(8 * n).to_bytes(n, "big")),
     ]

@@ -32,7 +32,6 @@ the worker that runs this flow: it has one key, and one item.
 
 from __future__ import annotations
 
-import random
 import sys
 import threading
 import time
@@ -47,6 +46,7 @@ from cycles._core.retry_schedule import Item, RetrySchedule
 from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._drivers.claims import ClaimTimer
 from cycles._drivers.ends import GuardEnds
+from cycles._drivers.jitter import jitter
 from cycles._drivers.reporting import Reporter, logger
 from cycles._drivers.scheduler import Scheduler
 from cycles._drivers.work.work import Found, Later, Step, Work, attempt, is_settlement, key_of, record_of
@@ -99,9 +99,7 @@ class WorkQueue:
         self._records = records
         self._reporter = reporter
         self._config = config
-        self._schedule: RetrySchedule[Work] = RetrySchedule(
-            config.retry_initial_delay, config.retry_max_delay, random.random
-        )
+        self._schedule: RetrySchedule[Work] = RetrySchedule(config.retry_initial_delay, config.retry_max_delay, jitter)
         # Re-entrant: a signal handler may commit while its thread is in here.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
