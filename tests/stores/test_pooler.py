@@ -57,10 +57,10 @@ def other_program() -> list[tuple[str, str]]:
     """Return the settings that another program finds on each connection of the pooler to the database."""
     import psycopg
 
-    connections = [psycopg.connect(URL, prepare_threshold=None) for _ in range(2)]
+    connections: list[Any] = [psycopg.connect(URL, prepare_threshold=None) for _ in range(2)]
     try:
         # Both transactions are open at once, so that each one has another connection of the two.
-        return [connection.execute(SETTINGS).fetchone() for connection in connections]  # type: ignore[misc]
+        return [connection.execute(SETTINGS).fetchone() for connection in connections]
     finally:
         for connection in connections:
             connection.close()
