@@ -7,6 +7,7 @@ import gc
 import inspect
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ BOOK = cycles.PriceBook({"m": cycles.Price("1", "10", cached_input="0.1"), "dear
 USED = {"tokens_input": 1000, "tokens_output": 100}
 EXACT = 1000 * 100 + 100 * 1000
 
+HERE = Path(__file__).parent
 SDK_WARNINGS = (
     "ignore::DeprecationWarning:google.*",
     "ignore::DeprecationWarning:aiohttp.*",
@@ -279,7 +281,7 @@ ALL = (OpenAI, Responses, Anthropic, Gemini, AsyncOpenAI, AsyncAnthropic, AsyncG
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """SDKs warn about their own dependencies; that is not ours to fix."""
     for item in items:
-        if "sdk" in getattr(item, "fixturenames", ()) or item.path.name.startswith("test_guard"):
+        if item.path.parent == HERE:
             for warning in SDK_WARNINGS:
                 item.add_marker(pytest.mark.filterwarnings(warning))
 
