@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -122,6 +123,9 @@ _OPTIONS: Final = (
         "--upstream", metavar="PROVIDER=URL", multiple=True, callback=_upstreams, help="Where requests are sent."
     ),
     click.option(
+        "--fake", is_flag=True, help="Send all requests to a fake provider: no key, no network, nothing is paid."
+    ),
+    click.option(
         "--allow-host",
         metavar="HOST",
         multiple=True,
@@ -204,16 +208,29 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None) -> Ru
     Raises:
         ConfigurationError: a package, a budget or a setting is missing or wrong.
     """
+    if options["fake"] and options["upstream"]:
+        raise click.UsageError("--fake and --upstream exclude each other: --fake is the upstream of all routes")
     require_packages()
+    with ExitStack() as closing:
+        return _make_run(cli, options, key, closing)
+
+
+def _make_run(cli: Cli, options: dict[str, Any], key: str | None, closing: ExitStack) -> Run:
     from cycles.providers._meter import behind_proxy
     from cycles.proxy._caller_proxy import caller_proxy
     from cycles.proxy._ledger import open_ledger
     from cycles.proxy._prompts import Prompt, has_terminal, warn_at
     from cycles.proxy._run import Run
-    from cycles.proxy._settings import ProxySettings, price_book, upstreams_of
+    from cycles.proxy._settings import ProxySettings, fake_upstreams, price_book, upstreams_of
 
+    if options["fake"]:
+        from cycles.testing._stand_in import FakeModels
+
+        upstreams = fake_upstreams(closing.enter_context(FakeModels()).url)
+    else:
+        upstreams = upstreams_of(options["upstream"], os.environ)
     settings = ProxySettings(
-        **upstreams_of(options["upstream"], os.environ),
+        **upstreams,
         prices=price_book(options["prices"]),
         subject=options["subject"] or {},
         max_output_tokens=options["max_output_tokens"],
@@ -248,5 +265,6 @@ def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None) -> Ru
         ledger,
         stops=options["on_denied"] == "stop",
         agent_settings=options.get("agent_settings", False),
+        closing=closing.pop_all(),
         say=lambda message: say(f"cycles: {message}"),
     )

@@ -70,6 +70,7 @@ class Run:
         ledger: The budgets; closed at the end.
         stops: Whether a denial ends the command.
         agent_settings: Whether coding agents get what they need beside variables.
+        closing: What is closed at the end, with the run's own files.
         say: Prints a line immediately.
     """
 
@@ -80,11 +81,12 @@ class Run:
         *,
         stops: bool = False,
         agent_settings: bool = False,
+        closing: ExitStack | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._agent_settings = agent_settings
         self._say = say
-        self._closing = ExitStack()
+        self._closing = ExitStack() if closing is None else closing
         self._ledger = ledger
         self._stops = stops
         self._settings = settings
@@ -195,6 +197,8 @@ class Run:
 
     def _start(self, settings: ProxySettings, host: str, port: int, authority: Authority | None = None) -> str:
         ledger = self._ledger
+        if settings.fake:
+            self._say("--fake: a fake provider responds to all calls, and nothing is paid")
         self._server = ProxyServer(
             settings,
             ledger.client,
@@ -225,8 +229,10 @@ class Run:
         self._ledger.close()
         self._closing.close()
         shares = self._server.shares
-        document = totals.document(took, status) | {"shares": shares.document()}
+        document = totals.document(took, status) | {"fake": self._settings.fake, "shares": shares.document()}
         lines = [*notes, totals.line(took, self._ledger.budget), *shares.lines()]
+        if self._settings.fake:
+            lines.append("--fake: the fake provider made the responses, and nothing was paid")
         hosts = totals.host_lines(captures=self._settings.captured_hosts is None)
         if not totals.requests and not notes and not hosts:
             lines.append("no call reached the proxy: the command may set its base URL itself")

@@ -22,7 +22,6 @@ from cycles._http.exchange import tls_context
 from cycles.embedded.serve import bound
 from cycles.providers._queue import admissions_of
 from cycles.proxy._app import App
-from cycles.proxy._caller_proxy import CallerProxy
 from cycles.proxy._clients import UpstreamClient
 from cycles.proxy._settings import ProxySettings
 from cycles.proxy._shares import Share, Shares
@@ -71,7 +70,7 @@ class ProxyServer:
             timeout=timeout,
             limits=limits,
             follow_redirects=False,
-            mounts=_mounts(settings.caller, context, limits),
+            mounts=_mounts(settings, context, limits),
         )
         callbacks: dict[str, Any] = {"on_denied": on_denied, "on_settled": self._see_limit}
         self._shares = Shares(self._left if left is None else left, opened)
@@ -220,11 +219,16 @@ class ProxyServer:
             self._thread = None
 
 
-def _mounts(caller: CallerProxy | None, context: Any, limits: httpx.Limits) -> dict[str, httpx.AsyncHTTPTransport]:
-    """Return how https requests are sent through the caller's proxy; httpx reads the environment for the others."""
-    if caller is None:
+def _mounts(settings: ProxySettings, context: Any, limits: httpx.Limits) -> dict[str, httpx.AsyncHTTPTransport | None]:
+    """Return how https requests are sent through the caller's proxy; httpx reads the environment for the others.
+
+    A fake provider is in this process: requests to it go through no proxy.
+    """
+    if settings.fake:
+        return {"all://127.0.0.1": None}
+    if settings.caller is None:
         return {}
-    return {"https://": httpx.AsyncHTTPTransport(verify=context, limits=limits, proxy=caller.url)}
+    return {"https://": httpx.AsyncHTTPTransport(verify=context, limits=limits, proxy=settings.caller.url)}
 
 
 class _RunUsed(Used):

@@ -41,6 +41,7 @@ class ProxySettings:
         caller: The proxy that the caller has configured, for tunnels and requests upstream.
         sealed: Whether the program has no other network.
         shared_ports: The ports of this machine that a sealed program may reach.
+        fake: Whether a fake provider is the upstream of all routes.
         key: The first segment of each path, or the header `X-Cycles-Proxy-Key`; None: no key is needed.
     """
 
@@ -61,6 +62,7 @@ class ProxySettings:
     caller: CallerProxy | None = None
     sealed: bool = False
     shared_ports: tuple[int, ...] = ()
+    fake: bool = False
     key: str | None = field(default=None, repr=False)
 
 
@@ -87,6 +89,16 @@ def upstreams_of(given: Mapping[str, str], environ: Mapping[str, str]) -> dict[s
         if source is not None:
             named.add(name)
     return {"upstreams": upstreams, "named": frozenset(named), "flagged": frozenset(given), "mounts": mounts}
+
+
+def fake_upstreams(url: str) -> dict[str, Any]:
+    """Return these settings for `--fake`: all routes lead to the server of a fake provider.
+
+    Azure's variables are set only if they were set before, as without `--fake`: the SDK of OpenAI may reject them
+    beside those of OpenAI.
+    """
+    upstreams = {name: url + route.mount for name, route in ROUTES.items()}
+    return {"upstreams": upstreams, "named": frozenset(ROUTES), "flagged": frozenset({"ollama"}), "fake": True}
 
 
 def _upstream_of(route: Route, given: str | None, environ: Mapping[str, str]) -> tuple[str | None, str | None, str]:

@@ -165,21 +165,21 @@ class FakeProvider:
     def _receive(self, request: Received) -> Reply:
         with self._lock:
             self._received.append(request)
-            if not request.path.endswith(_GENERATES):
+            if not generates(request):
                 return Reply()
             reply = self._replies.popleft() if self._replies else Reply()
-        return limited(reply, _model_of(request, Reply()), _request_body(request))
+        return limited(reply, model_of(request, Reply()), request_body(request))
 
     def _bill(self, request: Received, reply: Reply) -> _Made:
         """Note that a response is being made."""
         tier = reply.extra.get("service_tier")
         context = {"service_tier": tier} if isinstance(tier, str) else {}
-        counts = reply.counts(_request_body(request))
+        counts = reply.counts(request_body(request))
         if _EMBEDS in request.path:
             counts = {name: n for name, n in counts.items() if name == "tokens_input"}
-        made = _Made(_model_of(request, reply), counts, context)
+        made = _Made(model_of(request, reply), counts, context)
         with self._lock:
-            if request.path.endswith(_GENERATES):
+            if generates(request):
                 self._made.append(made)
         return made
 
@@ -330,12 +330,19 @@ def _content_type(request: Received) -> str:
     return "audio/mpeg" if request.path.endswith("/audio/speech") else "application/json"
 
 
-def _request_body(request: Received) -> Mapping[str, Any]:
+def generates(request: Received) -> bool:
+    """Return whether a request gets output of a model."""
+    return request.path.endswith(_GENERATES)
+
+
+def request_body(request: Received) -> Mapping[str, Any]:
+    """Return the members of a request; none if its body is no JSON object."""
     return request.body if isinstance(request.body, Mapping) else {}
 
 
-def _model_of(request: Received, reply: Reply) -> str:
-    named = _request_body(request).get("model")
+def model_of(request: Received, reply: Reply) -> str:
+    """Return the model that a response names."""
+    named = request_body(request).get("model")
     if not isinstance(named, str):
         named = request.path.rpartition("models/")[2].partition(":")[0] if ":" in request.path else "gpt-4o"
     return reply.model or named
@@ -348,7 +355,7 @@ def _whole(request: Received, reply: Reply) -> bytes:
         return json.dumps(dict(reply.body)).encode()
     if request.path.endswith("/audio/speech"):
         return b"ID3" + reply.text.encode()
-    found = _api(request.path).body(request.path, _request_body(request), reply)
+    found = _api(request.path).body(request.path, request_body(request), reply)
     return json.dumps({**found, **reply.extra}, ensure_ascii=False).encode()
 
 
@@ -357,7 +364,7 @@ def _events(request: Received, reply: Reply) -> Iterator[bytes]:
     if isinstance(reply.body, bytes):
         yield reply.body
         return
-    for number, event in enumerate(api.events(request.path, _request_body(request), reply)):
+    for number, event in enumerate(api.events(request.path, request_body(request), reply)):
         if number == reply.error_after:
             yield api.error_event(request.path, reply)
             return
