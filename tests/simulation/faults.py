@@ -15,6 +15,7 @@ from tests.simulation.network import Faults
 from tests.simulation.server import SimServer
 
 DAY_S: Final = 86_400.0
+BACKUP_AGES_S: Final = (1.0, 5.0, 15.0)  # of a copy of the ledger when its server stops
 NETWORK: Final = (
     "lost_request",
     "lost_response",
@@ -59,6 +60,7 @@ class SeededFaults:
         self._server = server
         self._disk = disk
         self._actions = actions
+        self._ages = Random(f"backup {hub.seed}")  # drawn apart, so that the runs of all other seeds stay as they are
         self.calm = False  # planned faults do not happen any more
         self.has_faults = False
         self.disk_fails = False
@@ -103,9 +105,10 @@ class SeededFaults:
     def _plan(self, random: Random, *, durable: bool) -> None:
         for _ in range(random.choice((0, 0, 1, 2))):
             at, restore = random.random() * 40, random.random() < 0.3
-            self._at(at, self._stop_server)
             if restore:
-                self._at(at - 1.0, self._server.backup)
+                at /= 4  # most reservations begin early, and what they hold is lost only if they are in use
+                self._at(at - self._ages.choice(BACKUP_AGES_S), self._server.backup)
+            self._at(at, self._stop_server)
             start = self._restore_server if restore else self._start_server
             self._hub.at(self._hub.now_s + at + random.choice((0.1, 3.0, 60.0)), start)
         if random.random() < 0.4:

@@ -78,7 +78,6 @@ FAULTS: Final = (
         "cycles/_core/settlement_rules.py",
         "        return _lost_reservation(record, response, now_ms, boot_ms)",
         '        return Settled(Settlement(status="committed", actual=record.actual))',
-        most=2000,  # the ledger must be restored between a reserve and its commit
     ),
     Fault(
         "spend replaces the sum",

@@ -183,8 +183,9 @@ class SimulatedRun:
     def _exit_all(self) -> None:
         """End the processes of all programs that are left; the system releases their file locks."""
         for program in self._programs:
-            if program.process.alive and program.held:
-                self._kill(program)  # what these guards spent is in the log of spend only
+            # What these guards spent is in the log of spend only, and without a journal an open pool is in memory only.
+            if program.process.alive and (program.held or not (self._journaled or program.closed)):
+                self._kill(program)
             program.process.end()
             self._disk.release_locks(program.process)
 
