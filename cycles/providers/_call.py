@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -114,6 +115,7 @@ class Call:
         self._chunks: list[Any] = []
         self._filter: StreamFilter | None = None
         self._lock = threading.Lock()
+        self._pid = os.getpid()
 
     # --- before the request
 
@@ -335,7 +337,12 @@ class Call:
     # --- what it cost
 
     def claim_end(self, end: End) -> bool:
-        """Become the one that settles this call; False if it is settled or being settled."""
+        """Become the one that settles this call; False if it is settled or being settled, or is the parent process's.
+
+        A forked child has a copy of each call of its parent. It ends when the child drops it, and reports less usage.
+        """
+        if self._pid != os.getpid():
+            return False
         with self._lock:
             if self.end is not None:
                 return False
