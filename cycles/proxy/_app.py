@@ -12,13 +12,20 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
 from cycles import Balance, Cycles
 from cycles._core.amounts import Amount
-from cycles._errors import CyclesError, InvalidRequestError, ProtocolError, ReservationDeniedError, UnknownModelError
+from cycles._errors import (
+    CyclesError,
+    InvalidRequestError,
+    ProtocolError,
+    ReservationDeniedError,
+    TransportError,
+    UnknownModelError,
+)
 from cycles.providers._bodies import check_limits, with_limits
 from cycles.providers._call import Call
 from cycles.providers._endpoints import Endpoint, Provider, find
@@ -116,7 +123,9 @@ class App:
             await self._handle(exchange)
         except RejectedError as rejected:
             if rejected.status == DENIED:
-                self.totals.count_denied(exchange.share)
+                self.totals.count_denied(exchange.share, rejected.reason or "denied", rejected.detail)
+            elif rejected.failure is not None:
+                self.totals.failed_by[rejected.failure] += 1
             await exchange.respond(error_response(rejected.name, rejected.status, rejected.message, rejected.reason))
             if rejected.status == DENIED:
                 self._on_denied()
@@ -192,12 +201,21 @@ class App:
     async def _unmetered(self, exchange: Exchange, target: Target) -> None:
         if self._settings.unmetered == "refuse":
             message = f"a request to {target.path} may cost money and cannot be metered"
-            raise _denied(target, message, "unmetered")
+            detail = f"{exchange.method} {urlsplit(target.url).path:.80}"
+            raise _denied(target, message, "unmetered", detail)
         self.totals.unmetered += 1
         self.totals.paths[target.path] += 1
         await self._relay.untouched(exchange, target)
 
     async def _metered(self, exchange: Exchange, target: Target, endpoint: Endpoint) -> None:
+        try:
+            await self._send(exchange, target, endpoint)
+        except RejectedError as rejected:
+            if rejected.status == 400:
+                rejected.failure = "invalid request"
+            raise
+
+    async def _send(self, exchange: Exchange, target: Target, endpoint: Endpoint) -> None:
         raw = await exchange.body()
         try:
             body = read_body(raw, exchange.headers, target.provider)
@@ -209,8 +227,9 @@ class App:
         try:
             content = body.changed(_limited(call, body.content, cap, target.route))
         except BaseException as error:
-            await self._relay.failed(call, error)
-            if isinstance(error, InvalidRequestError):
+            is_invalid = isinstance(error, InvalidRequestError)
+            await self._relay.failed(call, error, is_sent=not is_invalid)
+            if is_invalid:
                 raise RejectedError(400, str(error), target.name) from None
             raise
         call.attempts = 1
@@ -237,7 +256,7 @@ class App:
             if self._settings.unknown_model is not None:
                 return self._settings.unknown_model
             message = f"no price is known for the model {call.request.model!r:.120}"
-            raise _denied(target, message, "unknown_model") from None
+            raise _denied(target, message, "unknown_model", f"{call.request.model:.80}") from None
         except InvalidRequestError as error:
             raise RejectedError(400, str(error), target.name) from None
 
@@ -252,9 +271,10 @@ class App:
             final = isinstance(error, ProtocolError) and not error.retryable
             if call.admissions is not None and call.admissions.is_closed:
                 message = "the proxy stops while the call waits for its budget, and nothing was sent"
-                raise RejectedError(503, message, target.name) from None
+                raise _failed(target, message, "the proxy stopped") from None
             message = f"the budget server gave no decision, and nothing was sent: {error}"
-            raise RejectedError(503, message, target.name, "no_decision" if final else None) from None
+            failure = f"no decision of the budget server: {_word_of(error)}"
+            raise _failed(target, message, failure, "no_decision" if final else None) from None
 
     async def _opened(self, call: Call) -> int | None:
         try:
@@ -290,8 +310,23 @@ def _address_of(exchange: Exchange) -> str:
     return f"http://{host}"
 
 
-def _denied(target: Target, message: str, reason: str) -> RejectedError:
-    return RejectedError(DENIED, denial_text(message, reason), target.name, reason)
+def _denied(target: Target, message: str, reason: str, detail: str | None = None) -> RejectedError:
+    rejected = RejectedError(DENIED, denial_text(message, reason), target.name, reason)
+    rejected.detail = detail
+    return rejected
+
+
+def _failed(target: Target, message: str, failure: str, reason: str | None = None) -> RejectedError:
+    rejected = RejectedError(503, message, target.name, reason)
+    rejected.failure = failure
+    return rejected
+
+
+def _word_of(error: CyclesError) -> str:
+    """Return a short name of an error, the same for all calls that fail for its reason."""
+    if isinstance(error, ProtocolError):
+        return error.code or f"status {error.status}"
+    return "no response" if isinstance(error, TransportError) else type(error).__name__
 
 
 def _priced(body: Body, target: Target) -> Mapping[str, Any]:

@@ -10,9 +10,11 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 
+from cycles.providers._bodies import was_sent
 from cycles.providers._call import Call, Outcome
 from cycles.providers._settle import end_call_async
 from cycles.proxy._errors import DENIED, REASON_HEADER
@@ -68,12 +70,21 @@ class Relay:
         """
         try:
             response = await self._send(exchange, target, content)
+        except RejectedError as rejected:
+            is_sent = isinstance(rejected.__cause__, StatusError) or was_sent(rejected.__cause__)
+            if not is_sent:
+                rejected.failure = f"no connection to {_host(target.url)}"
+            await self.failed(call, rejected.__cause__, is_sent=is_sent)
+            raise
         except BaseException as error:
-            await self.failed(call, error.__cause__ if isinstance(error, RejectedError) else error)
+            await self.failed(call, error)
             raise
         if response.status_code >= 300:
-            denied = response.status_code == DENIED and REASON_HEADER in response.headers
-            await self.failed(call, StatusError(response.status_code), denied=denied)
+            reason = response.headers.get(REASON_HEADER, "")[:80] or None if response.status_code == DENIED else None
+            denied = reason is not None
+            await self.failed(call, StatusError(response.status_code), is_sent=not denied)
+            if reason is not None:
+                self._totals.count_denied(current_share(), reason)
             await self._pass(exchange, target, response, call)
             await exchange.finish()
             return denied
@@ -84,15 +95,15 @@ class Relay:
             await self._stream(exchange, target, call, response, kind)
         return False
 
-    async def failed(self, call: Call, error: BaseException | None, *, denied: bool = False) -> None:
-        """Settle a call that has no response to be paid."""
+    async def failed(self, call: Call, error: BaseException | None, *, is_sent: bool = True) -> None:
+        """Settle a call that has no response to be paid; only if it was sent to a provider it counts as a call."""
         try:
             await end_call_async(call, None, error)
         finally:
-            if denied:
-                self._totals.count_denied(current_share())
-            else:
+            if is_sent:
                 self._totals.settled(call)
+            else:
+                self._totals.released(call)
 
     async def _send(self, exchange: Exchange, target: Target, content: bytes | AsyncIterator[bytes]) -> httpx.Response:
         headers = upstream_headers(exchange.scope["headers"])
@@ -179,6 +190,11 @@ class Relay:
         finally:  # if the program leaves now, the client continues with the settlement
             self._totals.settled(call)
             self._on_settled()
+
+
+def _host(url: str) -> str:
+    """Return the host of an address, and its port if the address has one; never credentials."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _headers(response: httpx.Response, call: Call | None, *, changed: bool) -> list[tuple[bytes, bytes]]:

@@ -77,7 +77,12 @@ class Target:
 
 
 class RejectedError(Exception):
-    """A request that reaches no upstream: a status and the reason."""
+    """A request that reaches no upstream: a status and the reason.
+
+    Attributes:
+        detail: What was denied, for the summary, for example ``POST /v1/audio/x``.
+        failure: Why a call that never left failed, for the summary; None: it is no such call.
+    """
 
     def __init__(self, status: int, message: str, name: str = "openai", reason: str | None = None) -> None:
         super().__init__(message)
@@ -85,6 +90,8 @@ class RejectedError(Exception):
         self.message = message
         self.name = name  # whose error shape the response has
         self.reason = reason
+        self.detail: str | None = None
+        self.failure: str | None = None
 
 
 def provider_name(raw_path: str) -> str:

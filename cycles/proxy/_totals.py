@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import Factory, define
@@ -14,6 +15,11 @@ from cycles.proxy._routes import route_of_host
 from cycles.proxy._shares import Share, current_share
 
 MOST_IDS: Final = 10_000
+MOST_DETAILS: Final = 100
+"""How many details of a reason are kept; a program chooses them."""
+MOST_SHOWN: Final = 3
+"""How many of them the summary names."""
+OTHERS: Final = "others"
 
 
 @define
@@ -22,8 +28,10 @@ class Totals:
 
     Attributes:
         requests: All requests that have reached the proxy.
-        calls: Metered requests that were reserved.
-        denied: Requests that were denied, with unknown models and unmetered paths.
+        calls: Metered requests that were sent.
+        denied_by: Requests that were denied, by reason, with unknown models and unmetered paths.
+        failed_by: Metered requests that were not sent because something failed, by reason.
+        details: By reason, what was denied.
         waited: Calls that have waited for their budget, also if they were denied then.
         lowered: Calls whose output limit was lowered to fit their budget.
         passed: Requests that cost nothing.
@@ -42,7 +50,9 @@ class Totals:
 
     requests: int = 0
     calls: int = 0
-    denied: int = 0
+    denied_by: Counter[str] = Factory(Counter)
+    failed_by: Counter[str] = Factory(Counter)
+    details: dict[str, Counter[str]] = Factory(dict)
     waited: int = 0
     lowered: int = 0
     passed: int = 0
@@ -58,6 +68,16 @@ class Totals:
     sealed: str | None = None
     reservations: set[str] = Factory(set)
     _unsettled: list[Any] = Factory(list)
+
+    @property
+    def denied(self) -> int:
+        """Requests that were denied."""
+        return self.denied_by.total()
+
+    @property
+    def failed(self) -> int:
+        """Metered requests that were not sent because something failed."""
+        return self.failed_by.total()
 
     @property
     def pending(self) -> int:
@@ -77,14 +97,11 @@ class Totals:
     def settled(self, call: Call) -> None:
         """Count a call that has ended."""
         self.calls += 1
-        if self.knows_all and call.guard.reservation_id is not None:
-            self.reservations.add(call.guard.reservation_id)
+        self.released(call)
         ending = call.ending
         amount = 0 if ending is None or ending.amount is None else ending.amount.amount
         if ending is not None and ending.metadata.get("actual_source") == "estimate":
             self.estimated += 1
-        if call.guard.state in ("active", "pending"):
-            self._unsettled.append(call.guard)
         self.spent += amount
         counts = self.models.setdefault(call.request.model or call.request.endpoint, [0, 0])
         counts[0] += 1
@@ -94,9 +111,19 @@ class Totals:
             each.calls += 1
             each.spent += amount
 
-    def count_denied(self, share: Share | None) -> None:
+    def released(self, call: Call) -> None:
+        """Keep the reservation of a call that has ended, also if it was not sent."""
+        if self.knows_all and call.guard.reservation_id is not None:
+            self.reservations.add(call.guard.reservation_id)
+        if call.guard.state in ("active", "pending"):
+            self._unsettled.append(call.guard)
+
+    def count_denied(self, share: Share | None, reason: str, detail: str | None = None) -> None:
         """Count a denied request, perhaps of a share."""
-        self.denied += 1
+        self.denied_by[reason] += 1
+        if detail is not None:
+            found = self.details.setdefault(reason, Counter())
+            found[detail if detail in found or len(found) < MOST_DETAILS else OTHERS] += 1
         for each in share.with_parents() if share is not None else ():
             each.denied += 1
 
@@ -105,6 +132,9 @@ class Totals:
         return {
             "calls": self.calls,
             "denied": self.denied,
+            "denied_by": dict(self.denied_by),
+            "failed": self.failed,
+            "failed_by": dict(self.failed_by),
             "waited": self.waited,
             "lowered": self.lowered,
             "passed": self.passed,
@@ -132,7 +162,8 @@ class Totals:
         parts = [
             f"{self.calls} {'call' if self.calls == 1 else 'calls'}",
             f"{spent} ({models})" if models else spent,
-            f"{self.denied} denied",
+            f"{self.denied} denied{_reasons(self.denied_by, self.details)}",
+            *([f"{self.failed} failed{_reasons(self.failed_by, {})}"] if self.failed else []),
             *([f"{self.waited} waited"] if self.waited else []),
             *([f"{self.lowered} lowered"] if self.lowered else []),
             *([f"{self.unmetered} not metered"] if self.unmetered else []),
@@ -157,6 +188,17 @@ class Totals:
         for host, count in self.allowed_hosts.most_common():
             lines.append(f"not charged: {_connections(count)} to {host} (--allow-host)")
         return lines
+
+
+def _reasons(counts: Counter[str], details: Mapping[str, Counter[str]]) -> str:
+    """Return the reasons of a count in brackets, each with its own count if there are several."""
+    words = []
+    for reason, count in counts.most_common():
+        shown = [detail for detail, _ in details.get(reason, Counter[str]()).most_common()]
+        more = [f"and {len(shown) - MOST_SHOWN} more"] if len(shown) > MOST_SHOWN else []
+        named = f"{reason}: {', '.join([*shown[:MOST_SHOWN], *more])}" if shown else reason
+        words.append(f"{count} {named}" if len(counts) > 1 else named)
+    return f" ({'; '.join(words)})" if words else ""
 
 
 def _connections(count: int) -> str:
