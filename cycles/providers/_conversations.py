@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -22,6 +21,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from cycles._usage.tokens import bound_of
+from cycles.providers._shared import shared
 
 MOST_KEPT: Final = 4_096
 """Hashes that one guarded client keeps."""
@@ -131,13 +131,12 @@ class Conversations:
     """The input tokens that were reported for the requests of one guarded client; threads share it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._tokens: OrderedDict[bytes, int] = OrderedDict()
 
     def learn(self, chain: Chain, tokens: int) -> None:
         """Keep what was reported for a request."""
         key = chain.hashes[-1]
-        with self._lock:
+        with shared:
             self._tokens[key] = max(tokens, self._tokens.pop(key, 0))
             if len(self._tokens) > MOST_KEPT:
                 self._tokens.popitem(last=False)
@@ -146,7 +145,7 @@ class Conversations:
         """Return a bound of the input tokens of a request; None if no beginning of it is known."""
         for count in range(len(chain.hashes), 0, -1):
             key = chain.hashes[count - 1]
-            with self._lock:
+            with shared:
                 tokens = self._tokens.get(key)
                 if tokens is not None:
                     self._tokens.move_to_end(key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, cast
 from urllib.parse import urlsplit
@@ -21,6 +20,7 @@ from cycles._version import readable
 from cycles.prices import PriceBook
 from cycles.providers._conversations import Conversations
 from cycles.providers._endpoints import Endpoint, Provider, find
+from cycles.providers._shared import shared
 
 if TYPE_CHECKING:
     from cycles import Action, Cycles, Subject, Usage
@@ -101,7 +101,6 @@ class Meter:
     options: Mapping[str, Any]
     lowered_level: int = logging.WARNING
     conversations: Conversations = Factory(Conversations)
-    _lock: Any = Factory(threading.Lock)
     _reported: set[str] = Factory(set)
 
     @property
@@ -152,7 +151,7 @@ class Meter:
 
     def once(self, key: str, level: int, message: str) -> None:
         """Log a message once for this client."""
-        with self._lock:
+        with shared:
             if key in self._reported:
                 return
             self._reported.add(key)
@@ -200,7 +199,6 @@ def behind_proxy(base_url: str) -> bool:
 
 
 _shared_book: dict[str, PriceBook] = {}
-_shared_lock: Final = threading.Lock()
 
 
 def shared_book() -> PriceBook:
@@ -209,7 +207,7 @@ def shared_book() -> PriceBook:
     Raises:
         ConfigurationError: if the package `genai-prices` is not installed.
     """
-    with _shared_lock:
+    with shared:
         if "genai" not in _shared_book:
             _shared_book["genai"] = PriceBook.genai()
         return _shared_book["genai"]

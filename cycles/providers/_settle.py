@@ -21,6 +21,7 @@ from cycles._flows.run_limit import limits_around
 from cycles.providers._admission import Admission, Need
 from cycles.providers._call import Call, End, Ending, Outcome
 from cycles.providers._queue import admissions_of
+from cycles.providers._shared import shared
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 _in_flight: Final[weakref.WeakKeyDictionary[Any, dict[Call, int]]] = weakref.WeakKeyDictionary()
 """Estimates of requests that an enclosing guard pays and that are not settled yet."""
-_in_flight_lock: Final = threading.Lock()
 
 
 def open_call(call: Call) -> int | None:
@@ -217,7 +217,7 @@ def _enclose(call: Call) -> int | None:
         return None
     if guard.state not in ("active", "lost", "unreserved", "observed"):
         return None
-    with _in_flight_lock:
+    with shared:
         calls = _in_flight.setdefault(guard, {})
         spent = guard.spent.amount if guard.spent is not None else 0
         found = _fits(call, guard.estimate.amount - spent - sum(calls.values()))
@@ -250,7 +250,7 @@ def _pay(call: Call, ending: Ending) -> dict[str, Any] | None:
         assert ending.amount is not None
         return _event(call, guard, ending.amount, ending.metadata)
     finally:  # after `spend`, so that no other request sees the amount as free in between
-        with _in_flight_lock:
+        with shared:
             _in_flight.get(guard, {}).pop(call, None)
     _copy_usage(call, guard.usage)
     return None

@@ -66,6 +66,52 @@ with client.reserve(cycles.usd(0.08), action=("test", "work")) if how == "enclos
 """
 )
 
+FORK_AT_EACH_LINE = (
+    START
+    + """
+import signal, httpx
+original = original.copy(http_client=httpx.Client(limits=httpx.Limits(max_keepalive_connections=0)))
+llm = of("both", within="enclosing")
+def work():
+    with client.reserve(cycles.usd(0.07), action=("test", "work")):
+        ask(llm)
+def traced(on_line):
+    def trace(frame, event, argument):
+        if frame.f_code.co_name not in ("learn", "bound", "_enclose", "_pay", "once"):
+            return None
+        if event == "line" and "providers" in frame.f_code.co_filename:
+            on_line()
+        return trace
+    sys.settrace(trace)
+    work()
+    sys.settrace(None)
+work()
+lines, forking = [], threading.Event()
+os.register_at_fork(before=forking.set)  # it runs before the functions that were registered earlier
+traced(lambda: lines.append(1))
+assert len(lines) > 20
+for number in range(1, len(lines) + 1):
+    at_line, left = threading.Event(), number
+    forking.clear()
+    def count():
+        global left
+        left -= 1
+        if left == 0:
+            at_line.set()
+            forking.wait(60)
+    thread = threading.Thread(target=traced, args=(count,))
+    thread.start()
+    assert at_line.wait(60)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)  # a child that hangs is killed
+        work()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0, f"the child that was forked at line {number} hung"
+    thread.join()
+"""
+)
+
 
 def _run(program: str, server: cycles.EmbeddedServer, url: str, journal: Path, provider: str) -> subprocess.Popen[str]:
     given = [url, server.api_key_for("acme"), str(journal), provider]
@@ -120,3 +166,17 @@ def test_a_child_does_not_settle_a_stream_of_its_parent(how: str, tmp_path: Path
         assert [request.json["actual"]["amount"] for request in server.requests.of("commit")] == [100_000]
         assert not server.requests.of("event")
         assert server.spent("tenant:acme").amount == 100_000
+
+
+def test_a_fork_while_another_thread_opens_or_ends_a_call_hangs_no_child(tmp_path: Path) -> None:
+    pytest.importorskip("openai")
+    pytest.importorskip("uvicorn")
+    with FakeProvider() as provider, cycles.EmbeddedServer(budgets={"tenant:acme": cycles.usd(100)}) as server:
+        provider.reply(usage={"tokens_input": 1, "tokens_output": 100}, times=1_000)
+        with (
+            server.listen() as url,
+            _run(FORK_AT_EACH_LINE, server, url, tmp_path, provider.openai_url) as process,
+        ):
+            assert process.communicate(timeout=300)[1] == ""
+        assert process.returncode == 0
+        assert server.spent("tenant:acme").amount == 100_000 * provider.count("/chat/completions")
