@@ -33,7 +33,7 @@ from cycles.providers._meter import Meter, behind_proxy, make_meter
 from cycles.providers._settle import open_call_async
 from cycles.proxy._bodies import Body, read_body, rejected_body
 from cycles.proxy._environment import share_variables
-from cycles.proxy._errors import DENIED, denial_text, error_response, json_response, reason_of
+from cycles.proxy._errors import DENIED, denial_text, error_response, json_response, no_decision_line, reason_of
 from cycles.proxy._exchange import Exchange, Message, Receive, Send
 from cycles.proxy._relay import Relay
 from cycles.proxy._routes import Route
@@ -53,7 +53,8 @@ class App:
         settings: How requests are treated.
         client: Where they are reserved.
         upstream: Sends them.
-        on_denied: Called after each denial.
+        on_denied: Called after each denial, with its message.
+        on_no_decision: Called with the first error of the ledger, if it has not decided any call.
         on_settled: Called after each call that is settled.
         forwarding: In place of `client` for calls that another proxy of Cycles charges.
         shares: The shares of the run; None: there can be none.
@@ -65,7 +66,8 @@ class App:
         client: Cycles,
         upstream: httpx.AsyncClient,
         *,
-        on_denied: Callable[[], None],
+        on_denied: Callable[[str], None],
+        on_no_decision: Callable[[str], None],
         on_settled: Callable[[], None],
         forwarding: Cycles | None,
         shares: Shares | None = None,
@@ -76,6 +78,7 @@ class App:
         self.totals = Totals()
         self._relay = Relay(upstream, self.totals, on_settled)
         self._on_denied = on_denied
+        self._on_no_decision = on_no_decision
         self._shares = shares
         self._meters: dict[tuple[str, Provider, Share | None], Meter] = {}
 
@@ -128,7 +131,7 @@ class App:
                 self.totals.failed_by[rejected.failure] += 1
             await exchange.respond(error_response(rejected.name, rejected.status, rejected.message, rejected.reason))
             if rejected.status == DENIED:
-                self._on_denied()
+                self._on_denied(rejected.message)
         except asyncio.CancelledError:
             pass  # the program has left or the proxy stops; the call is settled
         finally:
@@ -236,7 +239,7 @@ class App:
         if exchange.captured_host is not None:
             self.totals.captured[exchange.captured_host] += 1
         if await self._relay.metered(exchange, target, call, content):
-            self._on_denied()
+            self._on_denied("the proxy of the run around this one denied a call")
 
     def _planned(self, target: Target, endpoint: Endpoint, body: Body) -> Call:
         streams = target.streams or body.content.get("stream") is True or "streamGenerateContent" in target.path
@@ -262,8 +265,9 @@ class App:
 
     async def _reserve(self, call: Call, target: Target) -> int | None:
         try:
-            return await self._opened(call)
+            cap = await self._opened(call)
         except ReservationDeniedError as error:
+            self.totals.decided = True
             raise _denied(target, await self._explained(call, error), reason_of(error)) from None
         except InvalidRequestError as error:
             raise RejectedError(400, str(error), target.name) from None
@@ -272,9 +276,19 @@ class App:
             if call.admissions is not None and call.admissions.is_closed:
                 message = "the proxy stops while the call waits for its budget, and nothing was sent"
                 raise _failed(target, message, "the proxy stopped") from None
+            self._note_undecided(error)
             message = f"the budget server gave no decision, and nothing was sent: {error}"
             failure = f"no decision of the budget server: {_word_of(error)}"
             raise _failed(target, message, failure, "no_decision" if final else None) from None
+        self.totals.decided = True
+        return cap
+
+    def _note_undecided(self, error: CyclesError) -> None:
+        totals = self.totals
+        if totals.decided or totals.undecided is not None:
+            return
+        totals.undecided = f"{error}"
+        self._on_no_decision(no_decision_line(totals.undecided))
 
     async def _opened(self, call: Call) -> int | None:
         try:

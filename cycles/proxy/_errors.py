@@ -89,3 +89,8 @@ def reason_of(error: CyclesError) -> str:
 def denial_text(message: str, reason: str) -> str:
     """Return the message of a denial, with how to raise the budget."""
     return f"Cycles denied this call: {message}; {_REMEDIES.get(reason, _REMEDY)}"
+
+
+def no_decision_line(error: str) -> str:
+    """Return what to print about a run of which the budget server decides no call."""
+    return f"no call could be sent, because the budget server decided none: {error}; cycles doctor finds the cause"

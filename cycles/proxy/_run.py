@@ -19,6 +19,7 @@ from cycles.embedded.serve import bound
 from cycles.proxy._agents import CODEX_HOST, for_agents
 from cycles.proxy._child import Child, CommandError
 from cycles.proxy._environment import command_environment, route_variables, tunnel_variables, with_key
+from cycles.proxy._errors import no_decision_line
 from cycles.proxy._ledger import RunLedger
 from cycles.proxy._server import ProxyServer
 from cycles.proxy._settings import ProxySettings
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _LOOPBACK: Final = "127.0.0.1"
 _PORT: Final = "PORT-OF-RELAY"
+NO_DECISION: Final = 3
+"""The exit status of a command that ended with 0, if the ledger decided none of its calls."""
 DRAIN_S: Final = 30
 """How long running calls may take after a signal to stop."""
 
@@ -90,6 +93,7 @@ class Run:
         self._ledger = ledger
         self._stops = stops
         self._settings = settings
+        self._stopped: str | None = None
         self._child: Child | None = None
         self._started = time.monotonic()
         self._server: ProxyServer | None = None
@@ -205,6 +209,7 @@ class Run:
             forwarding=ledger.forwarding,
             limit=ledger.limit,
             on_denied=self._denied,
+            on_no_decision=self._say,
             authority=authority,
             left=None if ledger.limit is not None else ledger.left,
             opened=lambda share: ledger.add_share(share, share.subject(settings.subject)),
@@ -214,9 +219,11 @@ class Run:
         self._port = int(url.rpartition(":")[2])
         return url
 
-    def _denied(self) -> None:
+    def _denied(self, message: str) -> None:
         if self._stops and self._child is not None:
             self._stops = False
+            self._stopped = f"the command was stopped (--on-denied stop): {message}"
+            self._say(self._stopped)
             self._child.stop()
 
     def _ended(self, status: int, notes: list[str], *, seconds: int, cycles_env: bool = False) -> Ended:
@@ -224,6 +231,8 @@ class Run:
         took = time.monotonic() - self._started
         self._server.stop(seconds)
         totals = self._server.app.totals
+        if totals.is_stuck and self._child is not None and status == 0:
+            status = NO_DECISION
         known = cycles_env and totals.calls and totals.knows_all
         other = self._ledger.note_of_others(totals.reservations if known else None)
         self._ledger.close()
@@ -231,6 +240,10 @@ class Run:
         shares = self._server.shares
         document = totals.document(took, status) | {"fake": self._settings.fake, "shares": shares.document()}
         lines = [*notes, totals.line(took, self._ledger.budget), *shares.lines()]
+        if totals.is_stuck:
+            lines.append(no_decision_line(str(totals.undecided)))
+        if self._stopped is not None:
+            lines.append(self._stopped)
         if self._settings.fake:
             lines.append("--fake: the fake provider made the responses, and nothing was paid")
         hosts = totals.host_lines(captures=self._settings.captured_hosts is None)

@@ -44,7 +44,8 @@ class ProxyServer:
         client: Where they are reserved.
         forwarding: In place of `client` for calls that another proxy of Cycles charges; None if there are none.
         limit: What all calls together may spend, beside the client's budgets; None: no such limit.
-        on_denied: Called after each denial, in the event loop.
+        on_denied: Called after each denial, in the event loop, with its message.
+        on_no_decision: Called with a line for people if calls fail because the ledger decides none.
         left: Returns what is left of the run; None: what is left of `limit`.
         opened: Called with each new share.
         authority: Issues the certificates of captured hosts; None: nothing is captured.
@@ -57,7 +58,8 @@ class ProxyServer:
         *,
         forwarding: cycles.Cycles | None = None,
         limit: Amount | None = None,
-        on_denied: Callable[[], None] = lambda: None,
+        on_denied: Callable[[str], None] = lambda _: None,
+        on_no_decision: Callable[[str], None] = lambda _: None,
         authority: Authority | None = None,
         left: Callable[[], Amount | None] | None = None,
         opened: Callable[[Share], None] = lambda _: None,
@@ -72,7 +74,8 @@ class ProxyServer:
             follow_redirects=False,
             mounts=_mounts(settings, context, limits),
         )
-        callbacks: dict[str, Any] = {"on_denied": on_denied, "on_settled": self._see_limit}
+        callbacks: dict[str, Any] = {"on_denied": on_denied, "on_no_decision": on_no_decision}
+        callbacks["on_settled"] = self._see_limit
         self._shares = Shares(self._left if left is None else left, opened)
         self.app = App(settings, client, self._upstream, **callbacks, forwarding=forwarding, shares=self._shares)
         self._clients = [client] if forwarding is None else [client, forwarding]

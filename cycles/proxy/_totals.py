@@ -45,6 +45,8 @@ class Totals:
         captured: Captured hosts, with the number of their requests.
         untrusted: Captured hosts whose certificate the program rejected, and how often.
         sealed: How the program's network was sealed; None: it was not.
+        decided: Whether the ledger has allowed or denied a call.
+        undecided: The first error of the ledger before it decided any call; None: there was none.
         reservations: Ids of the reservations, at most `MOST_IDS`.
     """
 
@@ -66,6 +68,8 @@ class Totals:
     captured: Counter[str] = Factory(Counter)
     untrusted: Counter[str] = Factory(Counter)
     sealed: str | None = None
+    decided: bool = False
+    undecided: str | None = None
     reservations: set[str] = Factory(set)
     _unsettled: list[Any] = Factory(list)
 
@@ -78,6 +82,11 @@ class Totals:
     def failed(self) -> int:
         """Metered requests that were not sent because something failed."""
         return self.failed_by.total()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether calls failed because of the ledger, and it decided none."""
+        return self.undecided is not None and not self.decided
 
     @property
     def pending(self) -> int:
