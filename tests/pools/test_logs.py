@@ -1,13 +1,16 @@
-"""What a pool does when the log of a chunk cannot be made."""
+"""What a pool does when the log of a chunk cannot be made, or is synced slowly."""
 
 from __future__ import annotations
 
 import errno
+import threading
 from typing import Any
 
 import pytest
 
 import cycles
+from cycles._core.pool_log import recovered_record
+from cycles._journal.files.locked_file import LockedFile
 from cycles._journal.pool_log import ChunkLogs
 
 from .conftest import Shop
@@ -50,3 +53,47 @@ def test_short_settle_ms_does_not_try_it_for_each_guard(
     use(pool, 10, 5)
     (sub,) = pool._state(client._runtime()).subs.values()
     assert sub.direct_until_ms - client._runtime().blocking.clock.now_ms() > 500
+
+
+def test_a_commit_during_the_sync_of_another_one_waits_for_its_own(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With durability ``disk``, a sync writes what the log had when it began, and perhaps nothing that came later."""
+    begun, respond = threading.Event(), threading.Event()
+    on_disk = [0]
+    sync = LockedFile.sync
+
+    def slow(file: LockedFile) -> None:
+        content = sum_in(shop)
+        sync(file)
+        if not begun.is_set():
+            begun.set()
+            assert respond.wait(60)
+        on_disk[0] = content
+
+    client = shop.client(durability="disk")
+    pool = pool_of(client)
+    use(pool, 10, 5)
+    monkeypatch.setattr(LockedFile, "sync", slow)
+    found: list[int] = []
+
+    def commit() -> None:
+        use(pool, 10, 5)
+        found.append(on_disk[0])
+
+    first, second = threading.Thread(target=commit), threading.Thread(target=commit)
+    first.start()
+    assert begun.wait(60)
+    second.start()
+    shop.until(lambda: sum_in(shop) == 15)
+    respond.set()
+    first.join()
+    second.join()
+    assert max(found) == 15, "the second commit has returned"
+    pool.close()
+    assert shop.money() == (15, 0)
+
+
+def sum_in(shop: Shop) -> int:
+    """Return what the log of the only chunk has."""
+    (log,) = shop.logs()
+    record = recovered_record(log.read_bytes(), 0)[1]
+    return 0 if record is None else record.actual.amount

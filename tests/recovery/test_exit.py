@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +14,13 @@ from attrs import evolve
 
 import cycles
 from cycles._core.records import Record, decode, encode, file_name
+from cycles._drivers.ends import GuardEnds
 from cycles._drivers.write_ahead import Entry
 from cycles._flows.commit import ahead_record
 from cycles._journal.spend_log import LARGE, SMALL, Slot, latest_records, left_entries
 from tests.recovery.child import ACTION
 from tests.recovery.kit import TENANT, Setup, end_of, journal_files
+from tests.support.points import run_at
 
 
 def reserved(world: Setup) -> int:
@@ -40,6 +43,62 @@ def test_a_guard_in_use_at_exit_is_released_if_nothing_was_spent(world: Setup) -
 def test_a_guard_that_was_dropped_just_before_the_exit_is_committed(world: Setup) -> None:
     assert end_of(world.start(("hold_local", 7), leave=True)).code == 0
     assert (world.server.charged, reserved(world)) == (7, 0)
+
+
+def test_a_close_settles_a_dropped_guard_at_any_point_of_its_end(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that ends the guard stops at one point after the other, until the close has looked for it."""
+    for number in range(100):
+        client, ends = world.client(), Ends()
+        monkeypatch.setattr("cycles._drivers.ends._thread", SimpleNamespace(start_new_thread=ends.hold))
+        monkeypatch.setattr(GuardEnds, "running", property(ends.is_running))
+        guard = client.reserve(cycles.tokens(100), action=ACTION).acquire()
+        guard.spend(cycles.tokens(7))
+        before = world.server.charged
+        with pytest.warns(ResourceWarning, match="dropped"):
+            del guard
+
+        def close(client: cycles.Cycles = client, ends: Ends = ends) -> None:
+            client.close()
+            ends.charged = world.server.charged
+            ends.was_seen.set()
+
+        more = ends.stop_at(number, close)
+        assert ends.charged - before == 7, f"point {number}: the close has returned"
+        if not more:
+            break
+    assert 5 < number < 99
+
+
+class Ends:
+    """The thread that ends a dropped guard, under the control of a test."""
+
+    def __init__(self) -> None:
+        self.was_seen = threading.Event()  # the close has seen that a guard is being ended, or has returned
+        self.charged = 0
+        self._run: Any = None
+
+    def hold(self, run: Any, _: tuple[()]) -> None:
+        self._run = run
+
+    def is_running(self, ends: GuardEnds) -> bool:
+        running = bool(ends._running)
+        if running:
+            self.was_seen.set()
+        return running
+
+    def stop_at(self, number: int, close: Any) -> bool:
+        """Run the end, and close the client when it has reached this point. False if it has fewer points."""
+        closing = threading.Thread(target=close)
+
+        def act() -> None:
+            closing.start()
+            assert self.was_seen.wait(60)
+
+        more = run_at("/cycles/_drivers/ends.py", number, act, self._run)
+        if not more:
+            closing.start()
+        closing.join()
+        return more
 
 
 def no_thread(*_: Any) -> None:
@@ -273,6 +332,40 @@ def test_a_loop_of_spends_writes_once_and_the_rest_after_a_second(
         key = json.loads(written[0])["commit_body"]["idempotency_key"]
         guard.commit()
     assert [seen.key for seen in world.server.settling()] == [key]
+
+
+def amounts_in(root: Path, copy: Path) -> list[int]:
+    """Return the amounts that the next process would find in the log of spend if this one was killed now."""
+    (log,) = journal_files(root)
+    copy.mkdir(exist_ok=True)
+    shutil.copy(log, copy)
+    with left_entries(f"{copy}/") as entries:
+        return [record.actual.amount for record in latest_records(entries)]
+
+
+def test_a_kill_at_any_point_of_spend_leaves_the_sum_before_or_after(
+    world: Setup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Mapped memory survives `kill -9`, so what the file has at a point is what the next process finds."""
+    monkeypatch.setattr("cycles._drivers.write_ahead.INTERVAL_S", 0.0)
+    copy = tmp_path / "copy"
+    with world.client() as client:
+        guard = client.reserve(cycles.tokens(1_000), action=ACTION).acquire()
+        guard.spend(cycles.tokens(1))
+        for number in range(400):
+            found: list[list[int]] = []
+            more = run_at(
+                "/cycles/_journal/",
+                number,
+                lambda: found.append(amounts_in(world.root, copy)),  # noqa: B023
+                lambda: guard.spend(cycles.tokens(1)),
+            )
+            assert amounts_in(world.root, copy) == [number + 2], "spend has returned"
+            assert all(amounts in ([number + 1], [number + 2]) for amounts in found), f"point {number}: {found}"
+            if not more:
+                break
+        assert 5 < number < 399
+        guard.commit()
 
 
 def test_more_guards_than_one_file_has_slots(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
