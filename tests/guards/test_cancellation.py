@@ -17,7 +17,7 @@ import pytest
 
 import cycles
 from cycles._journal.journal import Journal
-from tests.support.waiting import PATIENCE_S, set_by
+from tests.support.waiting import PATIENCE_S, forever, set_by
 
 from .conftest import ACTION, Shop
 
@@ -113,6 +113,75 @@ async def test_in_the_middle_of_a_release(client: cycles.Cycles, shop: Shop, tim
     await cancel(task, times)
     shop.until(lambda: shop.money() == (0, 0))
     assert len({request.idempotency_key for request in shop.sent("release")}) == 1
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+async def test_in_the_middle_of_an_event(client: cycles.Cycles, shop: Shop, times: int) -> None:
+    """The commit was rejected and its event is saved: the background continues with the event."""
+    shop.faults.status("commit", 410, body={"error": "RESERVATION_EXPIRED", "message": "m", "request_id": "r"})
+    shop.faults.delay("event", LATE_S)
+    guard = await reserve(client)
+    task = asyncio.create_task(guard.commit(T(7)))
+    await arrives(shop, "event")
+    await cancel(task, times)
+    await client.aio.flush(PATIENCE_S)
+    assert shop.money()[0] == 7
+    assert len(shop.sent("commit")) == 1
+    assert len({request.idempotency_key for request in shop.sent("event")}) == 1
+
+
+async def test_in_the_middle_of_the_release_after_an_unknown_decision(client: cycles.Cycles, shop: Shop) -> None:
+    """A reservation under the caller's key stays for the next run, but not one that came without an allowance."""
+    made = await reserve(client, idempotency_key="of the caller")
+    denied = {"decision": "PERHAPS", "reservation_id": made.reservation_id, "affected_scopes": ["tenant:acme"]}
+    shop.faults.body("reserve", denied)
+    shop.faults.refuse("release")
+    made.detach()
+    loop = asyncio.get_running_loop()
+
+    async def work() -> None:
+        await reserve(client, idempotency_key="of the caller")
+
+    task = asyncio.create_task(work())
+    shop.on_arrival["release"] = lambda: loop.call_soon_threadsafe(task.cancel)
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await asyncio.to_thread(shop.until, lambda: shop.money() == (0, 0))
+
+
+async def test_a_later_caller_does_not_wait_for_the_settlement_of_an_earlier_one(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = shop.client(timeout=600.0)
+    respond = shop.hold(monkeypatch)
+    shop.faults.delay("commit", LATE_S, times=None)
+    monkeypatch.setattr("cycles._drivers.tasks.SETTLE_WAIT_S", 0.0)
+    guard = await reserve(client)
+    commits = asyncio.create_task(guard.commit(T(7)))
+    await arrives(shop, "commit")
+    await cancel(commits, 1)
+    monkeypatch.setattr("cycles._drivers.tasks.SETTLE_WAIT_S", 600.0)
+
+    pauses = asyncio.Event()
+
+    async def pause(*_: object) -> None:
+        pauses.set()
+        await forever()
+
+    monkeypatch.setattr("cycles._flows.reserve.pause", pause)
+
+    async def wait_for_budget() -> None:
+        await client.reserve(T(2_000_000), action=ACTION, wait=3_600.0)
+
+    waits = asyncio.create_task(wait_for_budget())
+    await set_by(waits, pauses)
+    waits.cancel()
+    await asyncio.wait([waits], timeout=PATIENCE_S)
+    is_cancelled = waits.cancelled()
+    respond.set()
+    assert is_cancelled, "it still waits, for a commit that is not its own"
+    await client.aio.flush(PATIENCE_S)
+    assert shop.money() == (7, 0)
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])
