@@ -15,6 +15,8 @@ from attrs import evolve
 
 import cycles
 from cycles._core.put import PutResult
+from cycles._errors import StoreError
+from cycles._journal.stores import batch
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.store import Put
 from tests.stores.kit import ACTION, FIVE, THREE, StoreClock, files, records, scanned, shared, spent, tick
@@ -131,6 +133,84 @@ def test_a_record_that_the_store_lost_is_put_again(
     changed = evolve(record, not_before_ms=7)
     assert client._runtime().records.put(changed) is PutResult.SAVED  # an update finds it missing
     assert records(store)[0].not_before_ms == 7
+
+
+def test_a_finished_record_is_deleted_after_a_failure_of_the_store(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, failed = worker(), threading.Event()
+    bound = shared(client)._store
+    delete = bound.delete
+
+    def fail_once(items: Any) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise StoreError("it is down")
+        delete(items)
+
+    monkeypatch.setattr(bound, "delete", fail_once)
+    client.reserve(FIVE, action=ACTION).acquire().commit(THREE)
+    assert failed.wait(60)
+
+    def is_deleted() -> bool:
+        tick(client)
+        return records(store) == []
+
+    until(is_deleted)
+    assert spent(server) == 3
+
+
+def test_a_put_that_waits_too_long_at_the_end_of_another_one_stops_no_later_one(
+    worker: Callable[..., cycles.Cycles],
+    store: MemoryStore,
+    server: cycles.EmbeddedServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The store responds to the first put just when the time of the caller of the second one is over."""
+    client, begun, respond = worker(), threading.Event(), threading.Event()
+    bound = shared(client)._store
+    put = bound.put
+
+    def slow(items: Any) -> Any:
+        if not begun.is_set():
+            begun.set()
+            assert respond.wait(60)
+        return put(items)
+
+    class Late(batch._Waiter):
+        def __init__(self, items: Any) -> None:
+            super().__init__(items)
+            woken, wait = self.woken, self.woken.wait
+
+            def too_late(timeout: float | None = None) -> bool:
+                if respond.is_set():
+                    return wait(timeout)
+                respond.set()
+                assert wait(60)
+                return False
+
+            monkeypatch.setattr(woken, "wait", too_late)
+
+    monkeypatch.setattr(bound, "put", slow)
+    monkeypatch.setattr(batch, "_Waiter", Late)
+    server.faults.refuse("commit", times=None)
+    guards = [client.reserve(FIVE, action=ACTION).acquire() for _ in range(3)]
+    first, second = (threading.Thread(target=guard.commit, args=(THREE,)) for guard in guards[:2])
+    first.start()
+    assert begun.wait(60)
+    second.start()
+    first.join()
+    second.join()
+    tick(client)
+    guards[2].commit(THREE)
+    assert len(records(store)) == 3
+    assert files(client) == []
+    server.faults.clear()
+    client.flush()
+    assert spent(server) == 9
 
 
 @pytest.mark.parametrize(("outage", "on_disk"), [("disk", 1), ("memory", 0), ("refuse", 1)])
