@@ -81,7 +81,9 @@ class InChunk(Place):
         """End the guard with an amount that fits into its chunk. None: take the general way, nothing has happened."""
         pool, chunk, amount = self.pool, self.chunk, actual.amount
         options = pool.options
-        if chunk is None or actual.unit != options.unit or options.sync or options.shadow or pool.is_inside():
+        if chunk is None or actual.unit != options.unit or options.sync or options.shadow:
+            return None
+        if guard.trace is not None or pool.is_inside():
             return None
         settlement = Settlement(status="pooled", actual=actual, trace_id=guard.call_options.trace_id)
         try:

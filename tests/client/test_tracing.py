@@ -98,6 +98,23 @@ async def test_a_tracer_sees_a_denial_and_a_release(world: World, tracer: Record
     assert ("ended", "released", None) in tracer.calls
 
 
+@pytest.mark.parametrize("how", ["commit", "end of the block", "release"])
+async def test_a_tracer_sees_the_end_of_a_guard_of_a_pool(
+    client: cycles.Cycles, world: World, tracer: Recorder, how: str
+) -> None:
+    with client.pool(cycles.tokens(1_000), chunk=cycles.tokens(500), action=("a", "chunk")) as pool:
+        async with world.enter(pool.reserve(cycles.tokens(10), action=("a", "mine"))) as guard:
+            if how == "commit":
+                await world.get(guard.commit(cycles.tokens(7)))
+            elif how == "release":
+                await world.get(guard.release())
+            else:
+                guard.spend(cycles.tokens(7))
+        state = "released" if how == "release" else "pooled"
+        ended = [call for call in tracer.calls if call[0] == "ended"]
+        assert ended == [("ended", state, None if how == "release" else "pooled")]
+
+
 async def test_requests_carry_the_headers_of_the_tracer_and_no_other(
     world: World, tracer: Recorder, server: cycles.EmbeddedServer
 ) -> None:
