@@ -36,9 +36,8 @@ from cycles._config import Config, LeasePolicy, OnObserved, Settle, Unavailable
 from cycles._core.amounts import Amount
 from cycles._core.headers import checked_headers
 from cycles._core.json_values import clean_object
-from cycles._core.lifecycle import Actual
 from cycles._core.requests import DEFAULT_TTL_MS, check_key
-from cycles._core.reserve_request import ReserveRequest
+from cycles._core.reserve_request import Actual, ReserveRequest
 from cycles._core.results import ReservationSummary
 from cycles._core.settlement import FlushReport, PendingSettlement
 from cycles._core.subjects import as_action

@@ -27,7 +27,7 @@ from cycles._config import (
     without_key_in_frames,
 )
 from cycles._core.amounts import Amount
-from cycles._core.lifecycle import Actual
+from cycles._core.reserve_request import Actual
 from cycles._core.subjects import Action, Subject
 from cycles._errors import ConfigurationError, InvalidRequestError
 

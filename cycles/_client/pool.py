@@ -25,9 +25,8 @@ from cycles._client.pool_guard import PooledReservation
 from cycles._config import Config, LeasePolicy
 from cycles._core.amounts import Amount
 from cycles._core.json_values import clean_object
-from cycles._core.lifecycle import Actual
 from cycles._core.requests import new_key
-from cycles._core.reserve_request import ReserveRequest
+from cycles._core.reserve_request import Actual, ReserveRequest
 from cycles._core.settlement import FlushReport
 from cycles._core.subjects import LEVELS, Subject, as_action, as_subject
 from cycles._errors import InvalidRequestError

@@ -13,6 +13,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from attrs import frozen
 
 from cycles._core.amounts import Amount
+from cycles._core.reserve_request import Actual
 from cycles._errors import LeaseLostError
 
 StateName: TypeAlias = Literal[
@@ -91,8 +92,6 @@ RECOVERY_REASON: Final = "recovery_reason"
 EXPIRED_REASON: Final = "commit_after_reservation_expired"
 LOST_REASON: Final = "reservation_not_found"
 ACTUAL_AMOUNT: Final = "actual_amount"  # of a commit whose excess the server rejected
-
-Actual: TypeAlias = Amount | Callable[..., Amount] | None
 
 
 class Dropped(Exception):

@@ -11,12 +11,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from cycles._core.amounts import INT64_MAX, Amount
 from cycles._core.pool.cell import SECTOR, decode
 from cycles._core.pool.sums import Totals
-from cycles._core.records import Record, RecordError, event_record_id
+from cycles._core.records import Record, RecordError
 from cycles._core.requests import is_id
 from cycles._core.settlement import event_body
 from cycles._core.subjects import Action, Subject
@@ -25,7 +25,6 @@ VERSION: Final = 2
 _WITH_SLOTS: Final = 1
 _SLOT_BYTES: Final = 64
 _WRITTEN: Final = ord("+")
-_LATE: Final = ":late:"  # in the key of an event for what a commit of the chunk did not charge
 METRIC_MAX: Final = 2**31 - 1  # of the protocol's token counts; `custom` has the exact sums
 
 
@@ -126,62 +125,6 @@ def chunk_record(
         ),
         recorded_at_ms=now_ms,
     )
-
-
-def guards_of(record: Record) -> int | None:
-    """Return how many guards have the sum of a record; None if it does not settle a chunk."""
-    for body in (record.commit_body, record.event_fallback_body):  # one of them may be without its metadata
-        metadata = (body or {}).get("metadata")
-        calls = metadata.get("pool_calls") if isinstance(metadata, Mapping) and "pool_chunk" in metadata else None
-        if type(calls) is int:
-            return calls
-    return None
-
-
-def sum_of(record: Record) -> int:
-    """Return the sum of the chunk up to which a record settles it: a late event counts from an earlier sum."""
-    if record.settled is not None:
-        return record.settled
-    body = record.body
-    amount, (_, mark, begin) = body["actual"]["amount"], body["idempotency_key"].rpartition(_LATE)
-    return int(amount) + (int(begin) if mark and begin.isdecimal() else 0)
-
-
-def late_key(key: str, committed: int) -> str:
-    """Return the key of the event for what a chunk spent beyond a sum. `key`: of its commit, or of such an event."""
-    first, mark, begin = key.rpartition(_LATE)
-    return f"{first if mark and begin.isdecimal() else key}{_LATE}{committed}"
-
-
-def late(record: Record, committed: int, now_ms: int) -> Record | None:
-    """Return the record of a chunk as the event for what is charged beyond an earlier sum; None if nothing is left.
-
-    The key names the sum from which the event counts: two clients that know different earlier sums must not send
-    different amounts under one key.
-
-    Args:
-        record: The record of a chunk, also one that is late already.
-        committed: The sum that is committed, or that another client commits.
-        now_ms: Milliseconds since the epoch.
-    """
-    rest = sum_of(record) - committed
-    if rest <= 0:
-        return None
-    own = {
-        "idempotency_key": late_key(record.body["idempotency_key"], committed),
-        "actual": {**record.body["actual"], "amount": rest},
-    }
-    event = {name: value for name, value in (record.event_fallback_body or {}).items() if name != "metrics"}
-    changed = evolve(record, commit_body={**(record.commit_body or {}), **own}, event_fallback_body={**event, **own})
-    return changed.to_event_mode(now_ms)
-
-
-def late_record(record: Record, committed: int, now_ms: int) -> Record | None:
-    """Return the event for the rest of a chunk whose record another client has, as a separate record; None as above."""
-    event = late(record, committed, now_ms)
-    if event is None:
-        return None
-    return evolve(event, reservation_id=event_record_id(event.body["idempotency_key"]), commit_body=None)
 
 
 def summed_metrics(totals: Totals, *, released: int, model: str | None) -> dict[str, Any]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from attrs import field, frozen
 
 from cycles._config import LeasePolicy, OnObserved, Settle, Unavailable
 from cycles._core.amounts import Amount
-from cycles._core.lifecycle import Actual
 from cycles._core.subjects import Action, Subject
+
+Actual: TypeAlias = Amount | Callable[..., Amount] | None
 
 
 @frozen(kw_only=True)

@@ -9,9 +9,9 @@ from typing import Any, Final, TypeAlias
 
 from attrs import evolve, frozen
 
+from cycles._core.late import guards_of, late
 from cycles._core.lifecycle import ACTUAL_AMOUNT, LOST_REASON, RECOVERED_ID, RECOVERY_REASON
 from cycles._core.outcome import Outcome, RejectedResponse, Success
-from cycles._core.pool_log import guards_of, late
 from cycles._core.protocol import (
     ALLOW_IF_AVAILABLE,
     BUDGET_EXCEEDED,

@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakSet
 
-from cycles._core.pool_log import ChunkHeader, late_record, sum_of
+from cycles._core.late import late_record, sum_of
+from cycles._core.pool_log import ChunkHeader
 from cycles._core.put import PutResult
 from cycles._core.records import Record
 from cycles._drivers.blocking import BlockingIo

@@ -12,8 +12,8 @@ from typing import Any, Final
 from attrs import evolve
 
 from cycles._core.amounts import Amount
+from cycles._core.late import guards_of, late_record, sum_of
 from cycles._core.outcome import Success, Unreachable
-from cycles._core.pool_log import guards_of, late_record, sum_of
 from cycles._core.protocol import GET_RESERVATION
 from cycles._core.put import PutResult
 from cycles._core.records import Made, Record

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.pool_log import late_record
+from cycles._core.late import late_record
 from cycles._core.records import decode
 from cycles._drivers.checkpoints import Checkpoints
 from cycles._journal.files.locked_file import is_supported

@@ -42,7 +42,7 @@ from typing import Final, Literal
 from attrs import define, evolve
 
 from cycles._config import JournalOutage
-from cycles._core.pool_log import guards_of, late_record, sum_of
+from cycles._core.late import guards_of, late_record, sum_of
 from cycles._core.put import PutResult
 from cycles._core.records import Record, RecordError, decode, encode, file_name
 from cycles._core.settlement_rules import MAY_BE_CHARGED
