@@ -26,7 +26,7 @@ def measure(port: int, count: int, journal: str) -> dict[str, Any]:
 
 
 def _fill(base_url: str, count: int, journal: str) -> None:
-    from cycles._core.records import Record
+    from cycles._core.settlement.record import Record
     from cycles._journal.journal import Journal
 
     writer = Journal(Path(journal), base_url=base_url, tenant="acme", api_key=KEY, report=print)

@@ -24,7 +24,7 @@ _HOMES = {
     "cycles._config": ("Config",),
     "cycles._client.context": ("copy_context_to", "current_guard", "current_subject", "limit", "run", "subject"),
     "cycles._client.delegation": ("Share", "delegate"),
-    "cycles._core.action_kinds": ("ActionKind", "PolicyKeys"),
+    "cycles._core.values.action_kinds": ("ActionKind", "PolicyKeys"),
     "cycles._core.amounts": (
         "Amount",
         "SignedAmount",
@@ -36,9 +36,9 @@ _HOMES = {
         "usd",
         "usd_microcents",
     ),
-    "cycles._core.deny_detail": ("DenyDetail", "QuotaViolation"),
-    "cycles._core.http_response": ("HttpResponse",),
-    "cycles._core.approval": ("ApprovalRequest",),
+    "cycles._core.values.deny_detail": ("DenyDetail", "QuotaViolation"),
+    "cycles._core.values.http_response": ("HttpResponse",),
+    "cycles._core.messages.approval": ("ApprovalRequest",),
     "cycles._core.results": (
         "Balance",
         "Caps",
@@ -56,9 +56,9 @@ _HOMES = {
         "ReservationExtendResponse",
         "ReservationSummary",
     ),
-    "cycles._core.settlement": ("FlushReport", "PendingSettlement", "Settlement"),
+    "cycles._core.settlement.settlement": ("FlushReport", "PendingSettlement", "Settlement"),
     "cycles._core.subjects": ("Action", "Subject"),
-    "cycles._core.usage": ("Metrics", "Usage"),
+    "cycles._core.values.usage": ("Metrics", "Usage"),
     "cycles._errors": (
         "ActionNotPermittedError",
         "ActionQuotaExceededError",

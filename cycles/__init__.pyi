@@ -41,7 +41,6 @@ from cycles._client.tracing import (
     Tracing as Tracing,
 )
 from cycles._config import Config as Config
-from cycles._core.action_kinds import ActionKind as ActionKind, PolicyKeys as PolicyKeys
 from cycles._core.amounts import (
     Amount as Amount,
     SignedAmount as SignedAmount,
@@ -53,9 +52,7 @@ from cycles._core.amounts import (
     usd as usd,
     usd_microcents as usd_microcents,
 )
-from cycles._core.approval import ApprovalRequest as ApprovalRequest
-from cycles._core.deny_detail import DenyDetail as DenyDetail, QuotaViolation as QuotaViolation
-from cycles._core.http_response import HttpResponse as HttpResponse
+from cycles._core.messages.approval import ApprovalRequest as ApprovalRequest
 from cycles._core.results import (
     Balance as Balance,
     Caps as Caps,
@@ -73,7 +70,7 @@ from cycles._core.results import (
     ReservationExtendResponse as ReservationExtendResponse,
     ReservationSummary as ReservationSummary,
 )
-from cycles._core.settlement import (
+from cycles._core.settlement.settlement import (
     FlushReport as FlushReport,
     PendingSettlement as PendingSettlement,
     Settlement as Settlement,
@@ -82,7 +79,10 @@ from cycles._core.subjects import (
     Action as Action,
     Subject as Subject,
 )
-from cycles._core.usage import (
+from cycles._core.values.action_kinds import ActionKind as ActionKind, PolicyKeys as PolicyKeys
+from cycles._core.values.deny_detail import DenyDetail as DenyDetail, QuotaViolation as QuotaViolation
+from cycles._core.values.http_response import HttpResponse as HttpResponse
+from cycles._core.values.usage import (
     Metrics as Metrics,
     Usage as Usage,
 )

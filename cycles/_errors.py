@@ -1,6 +1,6 @@
 """All errors and warnings of the SDK, in one tree. They can be pickled and copied.
 
-Inside the SDK outcomes are values. `_core/error_mapping.py` turns them into these errors.
+Inside the SDK outcomes are values. `_core/messages/errors.py` turns them into these errors.
 """
 
 from __future__ import annotations

@@ -11,20 +11,20 @@ import logging
 from attrs import frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.evaluation_events import (
+from cycles._core.events.base import Event as Event
+from cycles._core.events.evaluation import (
     ActionKindDeprecated as ActionKindDeprecated,
     Observed as Observed,
     ShadowDecided as ShadowDecided,
     ShadowSettled as ShadowSettled,
 )
-from cycles._core.event_base import Event as Event
-from cycles._core.pool_events import (
+from cycles._core.events.pooled import (
     ChunkOpened as ChunkOpened,
     ChunkSettled as ChunkSettled,
     PoolDenied as PoolDenied,
     PooledSettled as PooledSettled,
 )
-from cycles._core.threshold_event import BudgetThreshold as BudgetThreshold
+from cycles._core.events.threshold import BudgetThreshold as BudgetThreshold
 from cycles._version import readable
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from cycles._core.action_kinds import ActionKind
+from cycles._core.values.action_kinds import ActionKind
 from cycles._errors import InvalidRequestError
 
 UNKNOWN: Final = "unknown.call"

@@ -13,8 +13,8 @@ from typing import Any, Final, Self, TypeAlias, Unpack, overload
 from attrs import evolve, frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.counts import Counts
-from cycles._core.usage import Usage, checked_count, checked_counts
+from cycles._core.values.counts import Counts
+from cycles._core.values.usage import Usage, checked_count, checked_counts
 from cycles._errors import ConfigurationError, InvalidRequestError, UnknownModelError
 from cycles._usage.catalogue import Catalogue, Found, without_prefix
 from cycles._usage.estimating import Shape, highest, shape_of

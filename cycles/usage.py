@@ -3,7 +3,7 @@
 Pass one to ``guard.wrap(stream, usage=cycles.usage.openai)``, or call it with a response. No SDK is imported.
 """
 
-from cycles._core.usage import ResponseUsage, Usage
+from cycles._core.values.usage import ResponseUsage, Usage
 from cycles._usage.readers import anthropic, google, openai
 from cycles._usage.tokens import token_bound
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol, TypeAlias
 
-from cycles._core.webhook_event import WebhookEvent as WebhookEvent, read_event
+from cycles._core.events.webhook import WebhookEvent as WebhookEvent, read_event
 from cycles._errors import (
     ConfigurationError,
     InvalidRequestError,

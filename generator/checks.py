@@ -1,8 +1,9 @@
 """Write `checks.py`: one function per body and parameter, which recognizes valid values without a call for each member.
 
-`cycles/_core/schema.py` decides what is valid and says what is wrong. A function returns True only for a value that is
-surely valid; of every other value, and of a part that it does not know, it says False, and the checker of `schema.py`
-decides. Of a document, nothing but literals becomes code: names and strings as `ascii` writes them, and integers.
+`cycles/_core/messages/schema.py` decides what is valid and says what is wrong. A function returns True only for a value
+that is surely valid; of every other value, and of a part that it does not know, it says False, and the checker of
+`schema.py` decides. Of a document, nothing but literals becomes code: names and strings as `ascii` writes them, and
+integers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from openapi_python_client.strings import PythonIdentifier
 
-from cycles._core.schema import python_pattern
+from cycles._core.messages.schema import python_pattern
 from generator.protocol import Tables
 
 _Schema = Mapping[str, Any]

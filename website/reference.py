@@ -35,12 +35,17 @@ PAGES: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
     "amounts": (
         "Amounts, subjects, usage and prices",
         "The values that requests are made of, with their units.",
-        ("cycles._core.amounts", "cycles._core.subjects", "cycles._core.usage", "cycles.prices"),
+        ("cycles._core.amounts", "cycles._core.subjects", "cycles._core.values.usage", "cycles.prices"),
     ),
     "results": (
         "Results",
         "What the server returned, and how an amount was settled.",
-        ("cycles._core.results", "cycles._core.settlement", "cycles._core.action_kinds", "cycles._core.deny_detail"),
+        (
+            "cycles._core.results",
+            "cycles._core.settlement.settlement",
+            "cycles._core.values.action_kinds",
+            "cycles._core.values.deny_detail",
+        ),
     ),
     "errors": ("Errors", "Every exception and warning, with the rule of the protocol behind it.", ("cycles._errors",)),
     "webhooks": ("Webhooks", "Verify what a server sends.", ("cycles.webhooks",)),

@@ -12,7 +12,7 @@ from cycles._client.operation_context import OperationContext
 from cycles._client.options import checked_seconds
 from cycles._client.raw import raw
 from cycles._config import Config
-from cycles._core.settlement import FlushReport, PendingSettlement
+from cycles._core.settlement.settlement import FlushReport, PendingSettlement
 
 if TYPE_CHECKING:
     from cycles._drivers.runtime import Runtime

@@ -10,9 +10,9 @@ from attrs import Factory, evolve, field, frozen
 
 from cycles._client.options import checked_choice, checked_timeout
 from cycles._config import MOST_RETRIES, Config, LeasePolicy
-from cycles._core.headers import checked_headers, merged_headers
-from cycles._core.requests import CallOptions
+from cycles._core.messages.requests import CallOptions
 from cycles._core.subjects import Subject, as_subject
+from cycles._core.values.headers import checked_headers, merged_headers
 from cycles._errors import InvalidRequestError
 
 

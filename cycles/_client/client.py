@@ -34,13 +34,13 @@ from cycles._client.reservation import Reservation
 from cycles._client.views import MakesViews
 from cycles._config import Config, LeasePolicy, OnObserved, Settle, Unavailable
 from cycles._core.amounts import Amount
-from cycles._core.headers import checked_headers
-from cycles._core.json_values import clean_object
-from cycles._core.requests import DEFAULT_TTL_MS, check_key
-from cycles._core.reserve_request import Actual, ReserveRequest
+from cycles._core.messages.requests import DEFAULT_TTL_MS, check_key
+from cycles._core.messages.reserve_request import Actual, ReserveRequest
 from cycles._core.results import ReservationSummary
-from cycles._core.settlement import FlushReport, PendingSettlement
+from cycles._core.settlement.settlement import FlushReport, PendingSettlement
 from cycles._core.subjects import as_action
+from cycles._core.values.headers import checked_headers
+from cycles._core.values.json_values import clean_object
 from cycles._drivers.reporting import Observer, Reporter
 from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.reserve import create_call
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from cycles._client.pool import Pool
     from cycles._client.series import LeaseSeries
     from cycles._client.tracing import Tracing
-    from cycles._core.threshold_event import ThresholdCallback
+    from cycles._core.events.threshold import ThresholdCallback
     from cycles._drivers.runtime import Runtime
 
 

@@ -2,8 +2,8 @@
 
 The decorated object stays what it is for `inspect` and for type checkers: a function, coroutine function, generator
 function or async generator function, or a static or class method of one. Options that are callables are called for each
-call (`cycles._core.call_arguments`), before anything is reserved. A call whose result still has work to do, such as a
-generator that a plain function returns, is guarded until that work ends (`cycles._client.unfinished`).
+call (`cycles._core.values.call_arguments`), before anything is reserved. A call whose result still has work to do, such
+as a generator that a plain function returns, is guarded until that work ends (`cycles._client.unfinished`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from cycles._client.unfinished import (
     steps,
 )
 from cycles._core.amounts import Amount
-from cycles._core.call_arguments import Call, QuickBinder, by_name, by_result, signature_of
-from cycles._core.json_values import clean_object
 from cycles._core.subjects import as_action, as_subject
-from cycles._core.usage import Usage
+from cycles._core.values.call_arguments import Call, QuickBinder, by_name, by_result, signature_of
+from cycles._core.values.json_values import clean_object
+from cycles._core.values.usage import Usage
 from cycles._errors import InvalidRequestError
 
 F = TypeVar("F", bound="Callable[..., Any] | staticmethod[..., Any] | classmethod[Any, ..., Any]")

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 from cycles._client.call_options import RequestOptions
 from cycles._client.operation_context import OperationContext
-from cycles._core.outcome import Outcome, RejectedResponse, Success
+from cycles._core.messages.outcome import Outcome, RejectedResponse, Success
+from cycles._core.messages.requests import Call
 from cycles._core.protocol import GET_EVIDENCE, GET_EVIDENCE_KEYS
-from cycles._core.requests import Call
 from cycles._core.results import EvidenceEnvelope, EvidenceRef
 from cycles._errors import InvalidRequestError
 from cycles._flows.retry import describe, pause, read, send_read

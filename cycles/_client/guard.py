@@ -19,11 +19,11 @@ from cycles._client.context import _current
 from cycles._client.generator_frames import generator_dropped, in_async_generator
 from cycles._client.guard_properties import GuardProperties
 from cycles._client.options import checked_flag, checked_seconds
-from cycles._core import caps as rules
 from cycles._core.amounts import Amount
 from cycles._core.results import ReleaseResponse, ReservationExtendResponse
-from cycles._core.settlement import Settlement
-from cycles._core.usage import Metrics
+from cycles._core.settlement.settlement import Settlement
+from cycles._core.values import caps as rules
+from cycles._core.values.usage import Metrics
 from cycles._errors import CyclesError, GuardFinalizedError, InvalidRequestError
 from cycles._flows import commit as committing, heartbeat as renewing, release as releasing
 from cycles._flows.block_end import end_block, is_settled_and_renewed

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar, overload
 
-from cycles._core import caps as rules
 from cycles._core.amounts import Amount
-from cycles._core.lifecycle import StateName
 from cycles._core.results import Balance, Caps
-from cycles._core.settlement import Settlement
+from cycles._core.settlement.lifecycle import StateName
+from cycles._core.settlement.settlement import Settlement
 from cycles._core.subjects import Action, Subject
-from cycles._core.usage import Usage
+from cycles._core.values import caps as rules
+from cycles._core.values.usage import Usage
 from cycles._errors import CyclesError
 from cycles._flows.guard_state import GuardState
 

@@ -11,7 +11,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 from cycles._client.call_options import options_of_call
-from cycles._core.paging import Cursors
+from cycles._core.messages.paging import Cursors
 from cycles._flows.io import run
 
 P = ParamSpec("P")

@@ -11,10 +11,10 @@ from cycles._client.call_options import ViewOptions
 from cycles._client.context import current_subject
 from cycles._client.options import AnySubject
 from cycles._config import Config
-from cycles._core.error_mapping import error_of
-from cycles._core.outcome import Success
-from cycles._core.paging import Cursors
-from cycles._core.requests import Call, CallOptions, new_trace_id
+from cycles._core.messages.errors import error_of
+from cycles._core.messages.outcome import Success
+from cycles._core.messages.paging import Cursors
+from cycles._core.messages.requests import Call, CallOptions, new_trace_id
 from cycles._core.results import Result
 from cycles._core.subjects import LEVELS, Subject, as_subject
 from cycles._errors import InvalidRequestError

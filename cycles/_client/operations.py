@@ -10,19 +10,8 @@ from attrs import evolve, frozen
 from cycles._client.call_options import RequestOptions
 from cycles._client.operation_context import OperationContext, ResultT
 from cycles._client.options import AnyAction, AnySubject, checked_amount
-from cycles._core.action_kinds import ActionKind
 from cycles._core.amounts import Amount
-from cycles._core.json_values import clean_object
-from cycles._core.protocol import (
-    COMMIT_RESERVATION,
-    CREATE_RESERVATION,
-    GET_ACTION_KIND,
-    GET_EVIDENCE,
-    GET_EVIDENCE_KEYS,
-    GET_RESERVATION,
-)
-from cycles._core.records import Made, Record, event_record_id
-from cycles._core.requests import (
+from cycles._core.messages.requests import (
     Call,
     check_id,
     check_key,
@@ -30,6 +19,14 @@ from cycles._core.requests import (
     new_key,
     release_call,
     without_none,
+)
+from cycles._core.protocol import (
+    COMMIT_RESERVATION,
+    CREATE_RESERVATION,
+    GET_ACTION_KIND,
+    GET_EVIDENCE,
+    GET_EVIDENCE_KEYS,
+    GET_RESERVATION,
 )
 from cycles._core.results import (
     CommitResponse,
@@ -44,9 +41,12 @@ from cycles._core.results import (
     ReservationExtendResponse,
     Result,
 )
-from cycles._core.settlement import Settlement
+from cycles._core.settlement.record import Made, Record, event_record_id
+from cycles._core.settlement.settlement import Settlement
 from cycles._core.subjects import as_action
-from cycles._core.usage import Metrics, Usage
+from cycles._core.values.action_kinds import ActionKind
+from cycles._core.values.json_values import clean_object
+from cycles._core.values.usage import Metrics, Usage
 from cycles._flows.commit import record_event, settle_record
 from cycles._flows.retry import read, send_read, send_write
 from cycles._flows.settle import usable_values

@@ -27,12 +27,12 @@ from cycles._config import (
     without_key_in_frames,
 )
 from cycles._core.amounts import Amount
-from cycles._core.reserve_request import Actual
+from cycles._core.messages.reserve_request import Actual
 from cycles._core.subjects import Action, Subject
 from cycles._errors import ConfigurationError, InvalidRequestError
 
 if TYPE_CHECKING:
-    from cycles._core.threshold_event import ThresholdWatcher
+    from cycles._core.events.threshold import ThresholdWatcher
 
 AnyAction: TypeAlias = Action | tuple[str, str]
 AnySubject: TypeAlias = Subject | Mapping[str, Any] | None
@@ -162,7 +162,7 @@ def checked_watcher(thresholds: Any, callback: Any, scopes: Any) -> ThresholdWat
     Raises:
         InvalidRequestError: A threshold is no fraction from 0 to 1, `callback` is not callable, or `scopes` is a str.
     """
-    from cycles._core.threshold_event import ThresholdWatcher
+    from cycles._core.events.threshold import ThresholdWatcher
 
     many = isinstance(thresholds, Iterable) and not isinstance(thresholds, str)
     values: tuple[Any, ...] = tuple(thresholds) if many else (thresholds,)

@@ -24,11 +24,11 @@ from cycles._client.options import (
 from cycles._client.pool_guard import PooledReservation
 from cycles._config import Config, LeasePolicy
 from cycles._core.amounts import Amount
-from cycles._core.json_values import clean_object
-from cycles._core.requests import new_key
-from cycles._core.reserve_request import Actual, ReserveRequest
-from cycles._core.settlement import FlushReport
+from cycles._core.messages.requests import new_key
+from cycles._core.messages.reserve_request import Actual, ReserveRequest
+from cycles._core.settlement.settlement import FlushReport
 from cycles._core.subjects import LEVELS, Subject, as_action, as_subject
+from cycles._core.values.json_values import clean_object
 from cycles._errors import InvalidRequestError
 from cycles._flows.io import run
 from cycles._flows.pool import PoolState

@@ -11,12 +11,12 @@ from attrs import frozen
 
 from cycles._client.guard import AsyncGuard, Guard, GuardBase
 from cycles._client.reservation import Reservation
-from cycles._core.allotment import ChunkState
 from cycles._core.amounts import Amount
-from cycles._core.requests import NO_OPTIONS
+from cycles._core.messages.requests import NO_OPTIONS
+from cycles._core.pool.allotment import ChunkState
 from cycles._core.results import ReservationExtendResponse
-from cycles._core.settlement import Settlement
-from cycles._core.usage import Metrics
+from cycles._core.settlement.settlement import Settlement
+from cycles._core.values.usage import Metrics
 from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import run

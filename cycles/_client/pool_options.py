@@ -12,9 +12,9 @@ from cycles._client.options import (
 )
 from cycles._client.pool import Pool, PoolOwner, pool_name
 from cycles._core.amounts import Amount
-from cycles._core.json_values import clean_object
-from cycles._core.reserve_request import ReserveRequest
+from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.subjects import Subject, as_action, as_subject
+from cycles._core.values.json_values import clean_object
 from cycles._errors import InvalidRequestError
 from cycles._flows.pool_parts import PoolOptions
 from cycles._flows.reserve import create_call

@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import Any
 
 from cycles._client.operation_context import OperationContext
-from cycles._core.error_mapping import error_of
-from cycles._core.outcome import Success
+from cycles._core.messages.errors import error_of
+from cycles._core.messages.outcome import Success
 from cycles._flows.retry import send_read, send_write
 
 

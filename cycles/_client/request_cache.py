@@ -12,7 +12,7 @@ from attrs import evolve
 
 from cycles._client.context import current_subject
 from cycles._core.amounts import Amount
-from cycles._core.reserve_request import Actual, ReserveRequest
+from cycles._core.messages.reserve_request import Actual, ReserveRequest
 from cycles._core.subjects import Subject
 
 MOST: Final = 256  # a program has few kinds of calls; one with more checks some of them again

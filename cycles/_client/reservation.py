@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cycles._client.guard import AsyncGuard, Guard
-from cycles._core.reserve_request import ReserveRequest
+from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io, run

@@ -14,8 +14,8 @@ from cycles._client.guard import AsyncGuard, Guard
 from cycles._client.options import AnyAction, SeriesOptions
 from cycles._client.reservation import Reservation
 from cycles._core.amounts import Amount
-from cycles._core.requests import DEFAULT_TTL_MS
-from cycles._core.settlement import Settlement
+from cycles._core.messages.requests import DEFAULT_TTL_MS
+from cycles._core.settlement.settlement import Settlement
 from cycles._errors import InvalidRequestError
 from cycles._version import public
 

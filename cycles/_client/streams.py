@@ -21,8 +21,8 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
 
 from cycles._client.closing import close_stream
-from cycles._core.notes import add_note
-from cycles._core.usage import Usage
+from cycles._core.values.notes import add_note
+from cycles._core.values.usage import Usage
 from cycles._errors import InvalidRequestError
 from cycles._version import public
 

@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from cycles._core.amounts import Amount
-from cycles._core.lifecycle import StateName
-from cycles._core.reserve_request import ReserveRequest
-from cycles._core.settlement import Settlement
-from cycles._core.usage import Usage
+from cycles._core.messages.reserve_request import ReserveRequest
+from cycles._core.settlement.lifecycle import StateName
+from cycles._core.settlement.settlement import Settlement
+from cycles._core.values.usage import Usage
 from cycles._version import public
 
 

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 from attrs import field, frozen
 
-from cycles._core.action_kinds import PolicyKeys
 from cycles._core.amounts import Amount, SignedAmount
-from cycles._core.deny_detail import DenyDetail, read_deny_detail
 from cycles._core.protocol import is_allowed
-from cycles._core.result_base import Readers as Readers, Result as Result, many
 from cycles._core.subjects import LEVELS, Action, Subject
+from cycles._core.values.action_kinds import PolicyKeys
+from cycles._core.values.deny_detail import DenyDetail, read_deny_detail
+from cycles._core.values.result_base import Readers as Readers, Result as Result, many
 from cycles._version import public
 
 

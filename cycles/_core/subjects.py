@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from cycles._core.action_kinds import PolicyKeys
+from cycles._core.values.action_kinds import PolicyKeys
 from cycles._errors import InvalidRequestError
 from cycles._version import public
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cycles._config import checked_key
-from cycles._core.outcome import Outcome, RejectedResponse, Unreachable
+from cycles._core.messages.outcome import Outcome, RejectedResponse, Unreachable
 
 
 class KeyUnavailableError(Exception):

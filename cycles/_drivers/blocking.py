@@ -11,12 +11,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cycles._core.lease.planner import ExtendAttempt
-from cycles._core.outcome import Outcome
-from cycles._core.put import PutResult
-from cycles._core.records import Record
-from cycles._core.requests import Call
-from cycles._core.reserve_request import ReserveRequest
-from cycles._core.settlement import SettlementOutcome
+from cycles._core.messages.outcome import Outcome
+from cycles._core.messages.requests import Call
+from cycles._core.messages.reserve_request import ReserveRequest
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Record
+from cycles._core.settlement.settlement import SettlementOutcome
 from cycles._drivers.base import BaseIo
 from cycles._drivers.channel import Channel
 from cycles._drivers.reporting import Reporter

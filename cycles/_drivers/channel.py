@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import evolve
 
 from cycles._config import Config
-from cycles._core.headers import KEY_HEADER
-from cycles._core.outcome import Outcome, RejectedResponse, Success, Unreachable
+from cycles._core.messages.outcome import Outcome, RejectedResponse, Success, Unreachable
+from cycles._core.messages.requests import Call
 from cycles._core.protocol import EXTEND_RESERVATION
-from cycles._core.requests import Call
+from cycles._core.values.headers import KEY_HEADER
 from cycles._drivers.api_key import KeySource, KeyUnavailableError, is_rejected_key, no_key
 from cycles._drivers.reporting import Tracer
 from cycles._drivers.request_log import request_log

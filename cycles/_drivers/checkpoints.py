@@ -11,8 +11,8 @@ import time
 from typing import Final
 from weakref import WeakSet
 
-from cycles._core.pool_log import chunk_record
-from cycles._core.records import Record
+from cycles._core.pool.chunk_record import chunk_record
+from cycles._core.settlement.record import Record
 from cycles._drivers.reporting import logger
 from cycles._drivers.scheduler import Handle, Scheduler
 from cycles._flows.pool import PoolState

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from cycles._core.put import PutResult
-from cycles._core.records import Record
-from cycles._core.settlement import SettlementOutcome
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Record
+from cycles._core.settlement.settlement import SettlementOutcome
 
 IDLE_S: Final = 15.0  # then the thread ends; the next job starts another
 STUCK_S: Final = 4.0  # so long on one record: the file system hangs, and its tasks continue without their records

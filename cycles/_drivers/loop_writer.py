@@ -7,9 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from cycles._core.put import PutResult
-from cycles._core.records import Record
-from cycles._core.settlement import SettlementOutcome
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Record
+from cycles._core.settlement.settlement import SettlementOutcome
 from cycles._drivers import journal_writer
 from cycles._drivers.journal_writer import Job, JournalWriter
 from cycles._http.deadlines import Deadlines

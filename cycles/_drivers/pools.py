@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakSet
 
-from cycles._core.late import late_record, sum_of
-from cycles._core.pool_log import ChunkHeader
-from cycles._core.put import PutResult
-from cycles._core.records import Record
+from cycles._core.pool.chunk_record import ChunkHeader
+from cycles._core.settlement.late import late_record, sum_of
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Record
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.checkpoints import Checkpoints
 from cycles._drivers.reporting import Reporter

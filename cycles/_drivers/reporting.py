@@ -11,17 +11,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cycles._core.amounts import Amount
-from cycles._core.records import Record
-from cycles._core.requests import CallOptions, new_trace_id
-from cycles._core.reserve_request import ReserveRequest
-from cycles._core.settlement import FlushReport, PendingSettlement
+from cycles._core.messages.requests import CallOptions, new_trace_id
+from cycles._core.messages.reserve_request import ReserveRequest
+from cycles._core.settlement.record import Record
+from cycles._core.settlement.settlement import FlushReport, PendingSettlement
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.reports import report
 from cycles._flows.settle import report_pending
 from cycles._journal.journal import JournalIssue
 
 if TYPE_CHECKING:
-    from cycles._core.threshold_event import ThresholdWatcher
+    from cycles._core.events.threshold import ThresholdWatcher
     from cycles._drivers.tracing import SafeTrace
     from cycles.events import Event
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from cycles._core.outcome import Outcome
+from cycles._core.messages.outcome import Outcome
 from cycles._errors import ConfigurationError
 
 RequestLog: TypeAlias = Callable[[str, str, float, Outcome], None]

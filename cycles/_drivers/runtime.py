@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from attrs import evolve
 
 from cycles._config import Config
-from cycles._core.settlement import FlushReport, PendingSettlement
+from cycles._core.settlement.settlement import FlushReport, PendingSettlement
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.channel import Channel
 from cycles._drivers.live_guards import LiveGuards

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from cycles._config import Config
 from cycles._core.amounts import Amount, SignedAmount
-from cycles._core.reserve_request import ReserveRequest
-from cycles._core.used_fraction import HYSTERESIS, WITH_BALANCES, Used, used_of
+from cycles._core.events.used_fraction import HYSTERESIS, WITH_BALANCES, Used, used_of
+from cycles._core.messages.reserve_request import ReserveRequest
 
 if TYPE_CHECKING:
-    from cycles._core.threshold_event import BudgetThreshold, ThresholdWatcher
+    from cycles._core.events.threshold import BudgetThreshold, ThresholdWatcher
     from cycles._drivers.reporting import Reporter
     from cycles._flows.approval import Approvals, CallsUser
 
@@ -100,7 +100,7 @@ class SoftLimits:
 
 
 def _event(used: Used, threshold: float) -> BudgetThreshold:
-    from cycles._core.threshold_event import BudgetThreshold
+    from cycles._core.events.threshold import BudgetThreshold
 
     return BudgetThreshold(
         scope=used.scope,

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from cycles._core.outcome import Ambiguous, Outcome, RejectedResponse, Success
+from cycles._core.messages.outcome import Ambiguous, Outcome, RejectedResponse, Success
+from cycles._core.messages.requests import Call
 from cycles._core.protocol import is_allowed
-from cycles._core.requests import Call
 
 logger: Final = logging.getLogger("cycles")
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")

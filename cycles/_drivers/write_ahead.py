@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from cycles._core.records import RecordError, encode
+from cycles._core.settlement.record import RecordError, encode
 from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.scheduler import WorkerPool
 from cycles._flows.commit import ahead_record

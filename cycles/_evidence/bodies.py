@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from attrs import fields
 
-from cycles._core.canonical_json import canonical, copy_exact, read_exact
-from cycles._core.strict_json import StrictJsonError
+from cycles._core.values.canonical_json import canonical, copy_exact, read_exact
+from cycles._core.values.strict_json import StrictJsonError
 from cycles._errors import ProtocolError
 from cycles._evidence.envelope import check_structure, read_envelope
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from cycles._core.schema import Checkers
+from cycles._core.messages.schema import Checkers
 
 Schema: TypeAlias = dict[str, Any]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from cycles._core.amounts import Amount
-from cycles._core.lifecycle import ESTIMATED, OUTCOME, CallActual, Commit, Dropped, ReleaseBudget, block_end
-from cycles._core.notes import add_note
+from cycles._core.settlement.lifecycle import ESTIMATED, OUTCOME, CallActual, Commit, Dropped, ReleaseBudget, block_end
+from cycles._core.values.notes import add_note
 from cycles._errors import CyclesError, GuardFinalizedError, LeaseLostError, UncommittedGuardWarning
 from cycles._flows.commit import commit, record_of
 from cycles._flows.guard_state import GuardState

@@ -7,13 +7,12 @@ from functools import partial
 from typing import Any, Final
 
 from cycles._core.amounts import Amount
-from cycles._core.error_mapping import error_of
-from cycles._core.json_values import salvage_json
+from cycles._core.messages.errors import error_of
+from cycles._core.messages.requests import CallOptions, new_key
 from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT, IDEMPOTENCY_MISMATCH
-from cycles._core.records import Made, Record, event_record_id
-from cycles._core.requests import CallOptions, new_key
-from cycles._core.salvage import salvage_metadata
-from cycles._core.settlement import (
+from cycles._core.settlement.record import Made, Record, event_record_id
+from cycles._core.settlement.rules import rejected_excess
+from cycles._core.settlement.settlement import (
     Rejected,
     Settled,
     Settlement,
@@ -23,8 +22,9 @@ from cycles._core.settlement import (
     commit_body,
     event_body,
 )
-from cycles._core.settlement_rules import rejected_excess
-from cycles._core.usage import Metrics, settlement_metrics
+from cycles._core.values.json_values import salvage_json
+from cycles._core.values.salvage import salvage_metadata
+from cycles._core.values.usage import Metrics, settlement_metrics
 from cycles._errors import CyclesError, GuardFinalizedError, IdempotencyMismatchError, InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState
 from cycles._flows.io import Io, Settle

@@ -1,7 +1,7 @@
 """The state of one guard. Flows read and change it; sync and async guards share this class.
 
-`apply` is the only writer of the state, by the tables of `cycles._core.lifecycle`. The lock lets exactly one of two
-threads end a guard.
+`apply` is the only writer of the state, by the tables of `cycles._core.settlement.lifecycle`. The lock lets exactly one
+of two threads end a guard.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 from attrs import evolve, frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.caps import CapsLike, next_step
-from cycles._core.lifecycle import TRANSITIONS, GuardEvent, StateName, next_state
-from cycles._core.outcome import RejectedResponse, Success
-from cycles._core.records import Record
-from cycles._core.requests import NO_OPTIONS, CallOptions
-from cycles._core.reserve_request import ReserveRequest
+from cycles._core.messages.outcome import RejectedResponse, Success
+from cycles._core.messages.requests import NO_OPTIONS, CallOptions
+from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
-from cycles._core.settlement import Settlement
-from cycles._core.usage import Metrics, Usage
+from cycles._core.settlement.lifecycle import TRANSITIONS, GuardEvent, StateName, next_state
+from cycles._core.settlement.record import Record
+from cycles._core.settlement.settlement import Settlement
+from cycles._core.values.caps import CapsLike, next_step
+from cycles._core.values.usage import Metrics, Usage
 from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.signal import Signal

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cycles._core.error_mapping import error_of
 from cycles._core.lease.planner import ExtendAttempt, Failure, FailureKind, Grant, Lease, Notice, Stop, StopReason
-from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, RejectedResponse, Success, Unreachable
+from cycles._core.messages.errors import error_of
+from cycles._core.messages.outcome import Ambiguous, NoSuccess, Outcome, RejectedResponse, Success, Unreachable
+from cycles._core.messages.requests import extend_call, new_key
 from cycles._core.protocol import EXTEND_RESERVATION, KEY_REJECTED, RESERVATION_EXPIRED
-from cycles._core.requests import extend_call, new_key
 from cycles._core.results import ReservationExtendResponse
 from cycles._errors import (
     GuardFinalizedError,

@@ -6,7 +6,7 @@ import threading
 from typing import Any, Literal, Protocol
 
 from cycles._core.lease.planner import ExtendAttempt, Lease, Step, Stop
-from cycles._core.requests import CallOptions, new_key
+from cycles._core.messages.requests import CallOptions, new_key
 from cycles._errors import CyclesError, LeaseLostError
 
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from attrs import frozen
 
-from cycles._core.outcome import Outcome
-from cycles._core.put import PutResult
-from cycles._core.records import Record
-from cycles._core.requests import Call, CallOptions
-from cycles._core.reserve_request import ReserveRequest
-from cycles._core.settlement import SettlementOutcome
+from cycles._core.messages.outcome import Outcome
+from cycles._core.messages.requests import Call, CallOptions
+from cycles._core.messages.reserve_request import ReserveRequest
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Record
+from cycles._core.settlement.settlement import SettlementOutcome
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.signal import Signal

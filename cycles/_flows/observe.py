@@ -5,11 +5,11 @@ See `docs/protocol/decisions-and-caps.md#observe-mode`.
 
 from __future__ import annotations
 
-from cycles._core.error_mapping import observed_error
-from cycles._core.outcome import Outcome, Success
+from cycles._core.messages.errors import observed_error
+from cycles._core.messages.outcome import Outcome, Success
+from cycles._core.messages.requests import CallOptions
+from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.protocol import ALLOWING, DENY
-from cycles._core.requests import CallOptions
-from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io

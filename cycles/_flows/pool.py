@@ -39,10 +39,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from cycles._core.allotment import TAKES_SPEND, Move
 from cycles._core.amounts import Amount
+from cycles._core.messages.requests import NO_OPTIONS
+from cycles._core.pool.allotment import TAKES_SPEND, Move
 from cycles._core.pool.sums import Sums
-from cycles._core.requests import NO_OPTIONS
 from cycles._core.subjects import Subject
 from cycles._errors import BudgetExceededError, CyclesError
 from cycles._flows.guard_state import GuardState

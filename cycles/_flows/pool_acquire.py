@@ -6,7 +6,7 @@ from typing import Final
 
 from attrs import frozen
 
-from cycles._core.requests import new_key
+from cycles._core.messages.requests import new_key
 from cycles._errors import CyclesError, RateLimitedError, ReservationDeniedError
 from cycles._flows.approval import exempt_from_approval
 from cycles._flows.guard_state import GuardState

@@ -9,15 +9,15 @@ from typing import Any, Final, Literal
 
 from attrs import evolve
 
-from cycles._core.allotment import Move
 from cycles._core.amounts import Amount
-from cycles._core.pool_log import ChunkHeader, chunk_record
+from cycles._core.messages.requests import new_key
+from cycles._core.messages.reserve_request import ReserveRequest
+from cycles._core.pool.allotment import Move
+from cycles._core.pool.chunk_record import ChunkHeader, chunk_record
 from cycles._core.protocol import BUDGET_EXCEEDED, OVERDRAFT_LIMIT_EXCEEDED
-from cycles._core.put import PutResult
-from cycles._core.records import Made, Record
-from cycles._core.requests import new_key
-from cycles._core.reserve_request import ReserveRequest
-from cycles._core.settlement import FlushReport, Taken
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Made, Record
+from cycles._core.settlement.settlement import FlushReport, Taken
 from cycles._core.subjects import LEVELS, Subject
 from cycles._errors import CyclesError, GuardFinalizedError, ObservedReservationError, ReservationDeniedError
 from cycles._flows.approval import exempt_from_approval

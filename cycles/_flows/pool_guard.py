@@ -11,17 +11,17 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from cycles._core.allotment import TAKES_SPEND
 from cycles._core.amounts import Amount
-from cycles._core.lifecycle import OUTCOME
-from cycles._core.outcome import RejectedResponse
+from cycles._core.messages.outcome import RejectedResponse
+from cycles._core.messages.requests import new_key
+from cycles._core.pool.allotment import TAKES_SPEND
 from cycles._core.pool.sums import Sums
 from cycles._core.protocol import BUDGET_EXCEEDED
-from cycles._core.records import Made, Record, event_record_id
-from cycles._core.requests import new_key
-from cycles._core.settlement import Settlement, event_body
-from cycles._core.settlement_rules import reject_here
-from cycles._core.usage import Metrics
+from cycles._core.settlement.lifecycle import OUTCOME
+from cycles._core.settlement.record import Made, Record, event_record_id
+from cycles._core.settlement.rules import reject_here
+from cycles._core.settlement.settlement import Settlement, event_body
+from cycles._core.values.usage import Metrics
 from cycles._errors import BudgetExceededError, CyclesError, GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend
 from cycles._flows.io import Io, Settle

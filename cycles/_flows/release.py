@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cycles._core.error_mapping import error_of
-from cycles._core.outcome import Outcome, RejectedResponse, Success
+from cycles._core.messages.errors import error_of
+from cycles._core.messages.outcome import Outcome, RejectedResponse, Success
+from cycles._core.messages.requests import Call, new_key, release_call
 from cycles._core.protocol import RELEASE_RESERVATION, RESERVATION_FINALIZED
-from cycles._core.requests import Call, new_key, release_call
 from cycles._core.results import ReleaseResponse
 from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend, Release

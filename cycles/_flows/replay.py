@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from cycles._core.outcome import RejectedResponse, Success
-from cycles._core.records import Record
-from cycles._core.requests import Call, CallOptions
+from cycles._core.messages.outcome import RejectedResponse, Success
+from cycles._core.messages.requests import Call, CallOptions
 from cycles._core.results import ReservationDetail
+from cycles._core.settlement.record import Record
 from cycles._errors import ReservationNotActiveError
 from cycles._flows.io import Io
 

@@ -6,15 +6,15 @@ import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeAlias
 
-from cycles._core.denial_message import denial_message
-from cycles._core.error_mapping import denial, error_of
-from cycles._core.lifecycle import CALLER_LEFT, UNKNOWN_DECISION
-from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, Success
+from cycles._core.messages.denial_message import denial_message
+from cycles._core.messages.errors import denial, error_of
+from cycles._core.messages.outcome import Ambiguous, NoSuccess, Outcome, Success
+from cycles._core.messages.requests import NO_OPTIONS, Call, CallOptions, is_id, new_key, new_keys
+from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.protocol import CREATE_RESERVATION, is_allowed
-from cycles._core.records import file_name
-from cycles._core.requests import NO_OPTIONS, Call, CallOptions, is_id, new_key, new_keys
-from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import ReservationCreateResponse
+from cycles._core.settlement.lifecycle import CALLER_LEFT, UNKNOWN_DECISION
+from cycles._core.settlement.record import file_name
 from cycles._errors import (
     BudgetClosedError,
     CyclesError,

@@ -6,10 +6,10 @@ from typing import Final, Protocol, TypeVar
 
 from attrs import evolve
 
-from cycles._core.error_mapping import error_of
-from cycles._core.outcome import Ambiguous, NoSuccess, Outcome, RejectedResponse, Success, Unreachable
+from cycles._core.messages.errors import error_of
+from cycles._core.messages.outcome import Ambiguous, NoSuccess, Outcome, RejectedResponse, Success, Unreachable
+from cycles._core.messages.requests import Call
 from cycles._core.protocol import error_code
-from cycles._core.requests import Call
 from cycles._core.results import Result
 from cycles._flows.io import Clock, Settings
 from cycles._flows.signal import Signal

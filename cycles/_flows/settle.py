@@ -12,23 +12,13 @@ from typing import Any, Final
 from attrs import evolve
 
 from cycles._core.amounts import Amount
-from cycles._core.late import guards_of, late_record, sum_of
-from cycles._core.outcome import Success, Unreachable
+from cycles._core.messages.outcome import Success, Unreachable
+from cycles._core.messages.requests import NO_OPTIONS, Call, CallOptions
 from cycles._core.protocol import GET_RESERVATION
-from cycles._core.put import PutResult
-from cycles._core.records import Made, Record
-from cycles._core.requests import NO_OPTIONS, Call, CallOptions
-from cycles._core.salvage import salvage_metadata, salvage_metrics
-from cycles._core.settlement import (
-    Rejected,
-    Settled,
-    Settlement,
-    SettlementOutcome,
-    Taken,
-    Unresolved,
-    call_of,
-)
-from cycles._core.settlement_rules import (
+from cycles._core.settlement.late import guards_of, late_record, sum_of
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Made, Record
+from cycles._core.settlement.rules import (
     Lookup,
     NextStep,
     Resend,
@@ -37,7 +27,17 @@ from cycles._core.settlement_rules import (
     before_sending,
     classify_settlement,
 )
-from cycles._core.usage import Metrics, Usage
+from cycles._core.settlement.settlement import (
+    Rejected,
+    Settled,
+    Settlement,
+    SettlementOutcome,
+    Taken,
+    Unresolved,
+    call_of,
+)
+from cycles._core.values.salvage import salvage_metadata, salvage_metrics
+from cycles._core.values.usage import Metrics, Usage
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.io import Io, Settle
 from cycles._flows.reports import Reporting, report
@@ -127,7 +127,7 @@ async def attempt(
     found: bool = False,
     is_saved: bool = True,
 ) -> tuple[Record, SettlementOutcome]:
-    """Send what a saved record needs, by the rules of `_core/settlement_rules.py`, until its outcome is known or open.
+    """Send what a saved record needs, by the rules of `_core/settlement/rules.py`, until its outcome is known or open.
 
     Args:
         io: The operations.

@@ -10,15 +10,15 @@ from attrs import frozen
 
 from cycles._config import LeasePolicy
 from cycles._core.amounts import Amount
-from cycles._core.error_mapping import error_of
-from cycles._core.guard_token import members_of, token_of
-from cycles._core.outcome import RejectedResponse, Success
+from cycles._core.messages.errors import error_of
+from cycles._core.messages.guard_token import members_of, token_of
+from cycles._core.messages.outcome import RejectedResponse, Success
+from cycles._core.messages.requests import DEFAULT_TTL_MS, CallOptions, extend_call, new_key, new_trace_id
+from cycles._core.messages.reserve_request import Actual, ReserveRequest
 from cycles._core.protocol import EXTEND_RESERVATION, MAX_EXTENSIONS_EXCEEDED
-from cycles._core.requests import DEFAULT_TTL_MS, CallOptions, extend_call, new_key, new_trace_id
-from cycles._core.reserve_request import Actual, ReserveRequest
 from cycles._core.results import ReservationCreateResponse, ReservationSummary
 from cycles._core.subjects import Action, Subject
-from cycles._core.usage import settlement_metrics
+from cycles._core.values.usage import settlement_metrics
 from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import begin_heartbeat

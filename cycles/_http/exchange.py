@@ -1,6 +1,6 @@
 """One HTTP exchange: where it goes, what its reply is, how it fails.
 
-No socket, and no classification: `_core/outcome.py` decides what a response means to the protocol.
+No socket, and no classification: `_core/messages/outcome.py` decides what a response means to the protocol.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import Final
 
 from attrs import evolve
 
-from cycles._core.records import Record, decode, encode, file_name
+from cycles._core.settlement.record import Record, decode, encode, file_name
 from cycles._journal.file_calls import make_private_folder, move_to_free_name, read_whole, write_whole
 from cycles._journal.inspection import DISCARDED, InspectedRecord
 from cycles._journal.record_files import REJECTED, SETTLED_AT, SETTLED_KEPT_MS

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from cycles._core.put import PutResult
-from cycles._core.records import Record, file_name
-from cycles._core.settlement import Rejected, Settled, SettlementOutcome, Taken
-from cycles._core.settlement_rules import excess_left
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Record, file_name
+from cycles._core.settlement.rules import excess_left
+from cycles._core.settlement.settlement import Rejected, Settled, SettlementOutcome, Taken
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.journal import Entry, Journal
 from cycles._journal.no_journal import NoJournal

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeAlias
 from attrs import field, frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.records import Record, RecordError, decode
+from cycles._core.settlement.record import Record, RecordError, decode
 from cycles._journal.bounded import BoundedCalls
 from cycles._journal.file_calls import NOTHING_THERE, read_whole
 from cycles._journal.record_files import REJECTED, SETTLED_AT

@@ -17,8 +17,8 @@ from typing import Final, Literal, NewType
 import attrs
 
 from cycles._config import Durability
-from cycles._core.put import PutResult
-from cycles._core.records import Record, RecordError, decode, encode, file_name, partition
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name, partition
 from cycles._journal.file_calls import NOTHING_THERE
 from cycles._journal.kept_commits import KeptCommits
 from cycles._journal.pool_log import ChunkLogs

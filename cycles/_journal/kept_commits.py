@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from cycles._core.records import Record
+from cycles._core.settlement.record import Record
 
 
 class KeptCommits:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cycles._core.put import PutResult
-from cycles._core.records import Record
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Record
 from cycles._journal.journal import Entry
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from cycles._config import Config, without_password
-from cycles._core.records import partition
+from cycles._core.settlement.record import partition
 from cycles._errors import ConfigurationError
 from cycles._journal.journal import Journal, JournalIssue, default_root
 from cycles._journal.no_journal import NoJournal

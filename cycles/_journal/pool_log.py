@@ -1,8 +1,8 @@
 """The logs of a pool: what the guards of each chunk spent, in memory-mapped files that survive `kill -9`.
 
 One `LockedFile` for each chunk, `pool-<sha256 of the reservation id>.log` in the partition of the journal. A later
-process that gets the lock settles the sum. `_core/pool_log.py` and `_core/pool/cell.py` have the format. Without file
-locks (Windows) there are no logs.
+process that gets the lock settles the sum. `_core/pool/chunk_record.py` and `_core/pool/cell.py` have the format.
+Without file locks (Windows) there are no logs.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from functools import partial
 from typing import Final
 
 from cycles._core.pool.cell import SECTOR, encode, start
+from cycles._core.pool.chunk_record import ChunkHeader
 from cycles._core.pool.sums import Totals
-from cycles._core.pool_log import ChunkHeader
 from cycles._journal.bounded import CALLS
 from cycles._journal.file_calls import make_private_folder, sync_folder
 from cycles._journal.files import locked_file

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from cycles._core.pool_log import recovered_record
-from cycles._core.records import Record, RecordError, file_name
+from cycles._core.pool.chunk_record import recovered_record
+from cycles._core.settlement.record import Record, RecordError, file_name
 from cycles._journal.file_calls import NOTHING_THERE
 from cycles._journal.files.locked_file import LockedFile, left
 from cycles._journal.pool_log import PREFIX, SUFFIX

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from cycles._core.records import RecordError, decode, file_name
+from cycles._core.settlement.record import RecordError, decode, file_name
 from cycles._journal.bounded import BoundedCalls, Directory
 from cycles._journal.file_calls import (
     NOTHING_THERE,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, NamedTuple
 
-from cycles._core.records import Record, RecordError, decode
+from cycles._core.settlement.record import Record, RecordError, decode
 from cycles._journal.bounded import CALLS
 from cycles._journal.file_calls import make_private_folder
 from cycles._journal.files import locked_file

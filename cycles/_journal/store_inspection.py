@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from attrs import evolve, frozen
 
 from cycles._config import without_password
-from cycles._core.records import Record, encode
+from cycles._core.settlement.record import Record, encode
 from cycles._errors import StoreError
 from cycles._journal.inspection import InspectedRecord, entry_of, inspect
 from cycles._journal.open_journal import open_store

@@ -15,8 +15,8 @@ from typing import Any, Final, TypeAlias
 from attrs import field, fields, frozen
 
 from cycles._core.amounts import Amount, usd_microcents
-from cycles._core.counts import STANDALONE
-from cycles._core.usage import checked_counts
+from cycles._core.values.counts import STANDALONE
+from cycles._core.values.usage import checked_counts
 from cycles._errors import InvalidRequestError
 from cycles._version import public
 

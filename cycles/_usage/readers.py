@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from cycles._core.usage import MAX_MODEL_VERSION, Usage
+from cycles._core.values.usage import MAX_MODEL_VERSION, Usage
 
 _MODALITIES: Final = {"AUDIO": "audio", "IMAGE": "image", "DOCUMENT": "image", "VIDEO": "video"}
 _GEMINI: Final = re.compile(r"gemini-(\d+)(?:\.(\d+))?")

@@ -15,8 +15,8 @@ from urllib.parse import unquote
 
 from attrs import evolve, frozen
 
-from cycles._core.headers import merged_headers
-from cycles._core.requests import Call, CallOptions
+from cycles._core.messages.requests import Call, CallOptions
+from cycles._core.values.headers import merged_headers
 from cycles._errors import AmbiguousResponseError, InvalidRequestError
 
 _PACKAGE: Final = "cycles_client"

@@ -17,14 +17,14 @@ from urllib.parse import quote, urlencode
 
 from attrs import define, field, frozen
 
-from cycles._core.headers import KEY_HEADER, checked_header
-from cycles._core.http_response import HttpResponse
-from cycles._core.json_text import compact
-from cycles._core.outcome import Outcome, classify_response
+from cycles._core.messages.outcome import Outcome, classify_response
+from cycles._core.messages.requests import Call, aware, check_id
+from cycles._core.messages.schema import Check, Checkers
 from cycles._core.protocol import GET_EVIDENCE_KEYS
-from cycles._core.requests import Call, aware, check_id
-from cycles._core.schema import Check, Checkers
-from cycles._core.secret import Secret, pattern_of
+from cycles._core.values.headers import KEY_HEADER, checked_header
+from cycles._core.values.http_response import HttpResponse
+from cycles._core.values.json_text import compact
+from cycles._core.values.secret import Secret, pattern_of
 from cycles._errors import InvalidRequestError
 from cycles._version import __version__
 

@@ -8,8 +8,8 @@ from typing import Any, Unpack
 
 from cycles._client.call_options import RequestOptions
 from cycles._core.amounts import Amount
-from cycles._core.outcome import RejectedResponse, Success
-from cycles._core.requests import Call, aware, without_none
+from cycles._core.messages.outcome import RejectedResponse, Success
+from cycles._core.messages.requests import Call, aware, without_none
 from cycles._errors import InvalidRequestError, NotFoundError
 from cycles._flows.retry import uncertain
 from cycles.admin._arguments import lowered, string_map, tenant_filter

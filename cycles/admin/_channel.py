@@ -12,9 +12,9 @@ from attrs import define, evolve
 
 from cycles._client.options import checked_timeout
 from cycles._config import Config
-from cycles._core.headers import checked_header, checked_headers, merged_headers
-from cycles._core.outcome import NoSuccess, Outcome, Success
-from cycles._core.requests import NO_OPTIONS, Call, CallOptions
+from cycles._core.messages.outcome import NoSuccess, Outcome, Success
+from cycles._core.messages.requests import NO_OPTIONS, Call, CallOptions
+from cycles._core.values.headers import checked_header, checked_headers, merged_headers
 from cycles._drivers import channel
 from cycles._drivers.base import CLOCK
 from cycles._drivers.reporting import Reporter

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from cycles import _errors as errors
-from cycles._core.error_mapping import error_of
-from cycles._core.outcome import NoSuccess, RejectedResponse
+from cycles._core.messages.errors import error_of
+from cycles._core.messages.outcome import NoSuccess, RejectedResponse
 
 _BY_CODE: Final[dict[str, type[errors.ProtocolError]]] = {
     "DUPLICATE_RESOURCE": errors.DuplicateResourceError,

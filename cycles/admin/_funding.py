@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 from cycles._client.call_options import RequestOptions
 from cycles._core.amounts import Amount
-from cycles._core.requests import Call, new_key, without_none
+from cycles._core.messages.requests import Call, new_key, without_none
 from cycles._errors import BulkActionError, InvalidRequestError
 from cycles.admin._arguments import lowered
 from cycles.admin._budgets import amount_body, budgets

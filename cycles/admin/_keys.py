@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Final, Unpack
 
 from cycles._client.call_options import RequestOptions
-from cycles._core.outcome import NoSuccess, RejectedResponse, Success
-from cycles._core.paging import Cursors
-from cycles._core.requests import Call, aware, without_none
+from cycles._core.messages.outcome import NoSuccess, RejectedResponse, Success
+from cycles._core.messages.paging import Cursors
+from cycles._core.messages.requests import Call, aware, without_none
 from cycles._errors import AmbiguousResponseError, CyclesError, NotFoundError
 from cycles._flows.retry import may_have_taken_effect, uncertain
 from cycles.admin._arguments import string_list, tenant_filter

@@ -9,8 +9,8 @@ from typing import Any, Unpack
 from attrs import evolve
 
 from cycles._client.call_options import RequestOptions
-from cycles._core.outcome import Success
-from cycles._core.requests import Call, aware, new_trace_id, without_none
+from cycles._core.messages.outcome import Success
+from cycles._core.messages.requests import Call, aware, new_trace_id, without_none
 from cycles._errors import InvalidRequestError
 from cycles._wire import generated
 from cycles.admin._arguments import string_list, string_map, tenant_filter

@@ -7,8 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from attrs import frozen
 
-from cycles._core.paging import Cursors
-from cycles._core.requests import Call
+from cycles._core.messages.paging import Cursors
+from cycles._core.messages.requests import Call
 from cycles._core.results import Result
 from cycles.admin._channel import Channel, read
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import Final
 
-from cycles._core.requests import check_key
+from cycles._core.messages.requests import check_key
 from cycles._core.subjects import LEVELS
 from cycles._errors import InvalidRequestError
 

@@ -8,8 +8,8 @@ from typing import Any, Unpack
 from attrs import evolve
 
 from cycles._client.call_options import RequestOptions
-from cycles._core.outcome import Success
-from cycles._core.requests import Call, without_none
+from cycles._core.messages.outcome import Success
+from cycles._core.messages.requests import Call, without_none
 from cycles._errors import InvalidRequestError
 from cycles._flows.retry import uncertain
 from cycles.admin._arguments import string_map

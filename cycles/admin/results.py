@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Self
 from attrs import evolve, field, fields_dict, frozen
 
 from cycles._core.amounts import Amount, SignedAmount
-from cycles._core.http_response import HttpResponse
 from cycles._core.results import Readers, Result
+from cycles._core.values.http_response import HttpResponse
 from cycles._errors import CyclesError
 from cycles._version import readable
 

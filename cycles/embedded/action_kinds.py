@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
-from cycles._core.action_kinds import RISK_CLASSES
+from cycles._core.values.action_kinds import RISK_CLASSES
 from cycles.embedded import admin_forms as forms
 from cycles.embedded.action_policies import ActionPolicies
 from cycles.embedded.errors import ApiError

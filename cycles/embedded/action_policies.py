@@ -15,8 +15,8 @@ from typing import Any, Final
 from attrs import evolve
 
 from cycles import kinds
-from cycles._core.action_kinds import PER_RUN, window_end, window_key
 from cycles._core.protocol import ACTION_KIND_DENIED, ACTION_KIND_NOT_ALLOWED, ACTION_QUOTA_EXCEEDED
+from cycles._core.values.action_kinds import PER_RUN, window_end, window_key
 from cycles.embedded.errors import ApiError
 from cycles.embedded.records import DAY_MS, AdminInfo, Body, Policy, QuotaCounter, Reservation
 from cycles.embedded.tables import Tables

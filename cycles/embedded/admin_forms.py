@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
-from cycles._core.action_kinds import WINDOWS
 from cycles._core.amounts import Unit
-from cycles._core.schema import Checkers
+from cycles._core.messages.schema import Checkers
 from cycles._core.subjects import LEVELS
+from cycles._core.values.action_kinds import WINDOWS
 from cycles.embedded.errors import ApiError
 from cycles.embedded.records import Body
 from cycles_admin_client.protocol import OPERATIONS as OPERATIONS_BY_ID, SCHEMAS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from cycles._core.action_kinds import PER_RUN, WINDOWS
+from cycles._core.values.action_kinds import PER_RUN, WINDOWS
 from cycles.embedded import admin_forms as forms
 from cycles.embedded.action_policies import RISK
 from cycles.embedded.admin_state import AdminCall, AdminState, Result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from cycles._core.action_kinds import RISK_CLASSES, WINDOWS
+from cycles._core.values.action_kinds import RISK_CLASSES, WINDOWS
 from cycles._errors import InvalidRequestError
 from cycles.embedded.ledger import Ledger
 from cycles.embedded.records import AdminInfo, Body, Policy

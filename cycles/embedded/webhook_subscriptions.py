@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from attrs import define, evolve, field, fields_dict, frozen
 
-from cycles._core.schema import Checkers
+from cycles._core.messages.schema import Checkers
 from cycles._errors import InvalidRequestError
 from cycles.embedded.records import Body
 from cycles.embedded.webhook_events import CATEGORIES, is_event_type

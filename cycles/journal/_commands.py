@@ -16,8 +16,8 @@ from attrs import frozen
 
 import cycles
 from cycles._config import without_password
-from cycles._core.records import Record, partition
-from cycles._core.settlement_rules import MAY_BE_CHARGED
+from cycles._core.settlement.record import Record, partition
+from cycles._core.settlement.rules import MAY_BE_CHARGED
 from cycles._journal import by_hand
 from cycles._journal.inspection import InspectedRecord, select
 from cycles._journal.store_inspection import (

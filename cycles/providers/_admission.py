@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import evolve, frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.outcome import RejectedResponse, Success
+from cycles._core.messages.outcome import RejectedResponse, Success
+from cycles._core.messages.requests import NO_OPTIONS, Call as Sent, new_key, new_keys
+from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.protocol import CREATE_RESERVATION, GET_BALANCES, is_allowed
-from cycles._core.requests import NO_OPTIONS, Call as Sent, new_key, new_keys
-from cycles._core.reserve_request import ReserveRequest
 from cycles._errors import BudgetExceededError, CyclesError, RateLimitedError, ReservationDeniedError
 from cycles._flows.approval import exempt_from_approval
 from cycles._flows.guard_state import GuardState

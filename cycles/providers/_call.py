@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 from attrs import field, frozen
 
 from cycles._core.amounts import Amount, tokens
-from cycles._core.usage import Usage
+from cycles._core.values.usage import Usage
 from cycles._errors import InvalidRequestError, UnknownModelError
 from cycles._usage.estimating import Files, output_maximum, results_of, searches_in_chat, shape_of
 from cycles._usage.readers import anthropic, google, openai

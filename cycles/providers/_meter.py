@@ -14,7 +14,7 @@ from attrs import Factory, define, frozen
 import cycles
 from cycles._config import LONGEST_WAIT_S, is_seconds
 from cycles._core.amounts import Amount
-from cycles._core.reserve_request import ReserveRequest
+from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._errors import ConfigurationError, InvalidRequestError
 from cycles._version import readable
 from cycles.prices import PriceBook

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import cycles
 from cycles._core.amounts import Amount
-from cycles._core.reserve_request import ReserveRequest
+from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._errors import CyclesError
 from cycles._flows.commit import commit
 from cycles._flows.guard_state import GuardState

@@ -10,8 +10,8 @@ from typing import Final
 
 import cycles
 from cycles._core.amounts import Amount
-from cycles._core.approval import ApprovalRequest
-from cycles._core.threshold_event import BudgetThreshold
+from cycles._core.events.threshold import BudgetThreshold
+from cycles._core.messages.approval import ApprovalRequest
 from cycles._errors import InvalidRequestError
 
 TERMINAL: Final = "/dev/tty"

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from cycles._core.usage import checked_counts
+from cycles._core.values.usage import checked_counts
 from cycles._errors import InvalidRequestError
 from cycles._version import readable
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cycles._core.call_arguments import Call, QuickBinder, by_name, by_result
+from cycles._core.values.call_arguments import Call, QuickBinder, by_name, by_result
 from cycles._errors import InvalidRequestError
 
 

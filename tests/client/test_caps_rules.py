@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from cycles._core import caps as rules
 from cycles._core.results import Caps
+from cycles._core.values import caps as rules
 from cycles._errors import InvalidRequestError, StepsExhaustedError, ToolNotAllowedError
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
-from cycles._core.json_values import clean_json, clean_object, salvage_json
+from cycles._core.values.json_values import clean_json, clean_object, salvage_json
 from cycles._errors import InvalidRequestError
 
 

@@ -9,7 +9,7 @@ from attrs import fields_dict
 
 import cycles
 from cycles._client import options
-from cycles._core.reserve_request import ReserveRequest
+from cycles._core.messages.reserve_request import ReserveRequest
 
 INTERNAL = {"settlement_metadata", "max_retries", "is_chunk", "reports_denial"}  # not set by callers
 

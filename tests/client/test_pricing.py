@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from cycles import Price, PriceBook
 from cycles._core.amounts import usd, usd_microcents
-from cycles._core.usage import Usage
+from cycles._core.values.usage import Usage
 from cycles._errors import InvalidRequestError
 
 BOOK = PriceBook(

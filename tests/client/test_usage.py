@@ -11,7 +11,7 @@ import pytest
 
 import cycles
 from cycles import usage as readers
-from cycles._core.usage import Metrics, Usage, settlement_metrics
+from cycles._core.values.usage import Metrics, Usage, settlement_metrics
 from cycles._errors import InvalidRequestError
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 import cycles
-from cycles._core.settlement import commit_body, event_body
+from cycles._core.settlement.settlement import commit_body, event_body
 from cycles._core.subjects import Action, Subject
 from cycles_client import protocol
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.denial_message import denial_message
-from cycles._core.reserve_request import ReserveRequest
+from cycles._core.messages.denial_message import denial_message
+from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.results import Balance
 from cycles._core.subjects import Action, Subject
 

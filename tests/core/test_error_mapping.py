@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import cycles
-from cycles._core.error_mapping import error_of
-from cycles._core.outcome import RejectedResponse
+from cycles._core.messages.errors import error_of
+from cycles._core.messages.outcome import RejectedResponse
 
 
 @pytest.mark.parametrize(

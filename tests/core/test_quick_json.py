@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given, strategies as st
 
-from cycles._core.outcome import _value
+from cycles._core.messages.outcome import _value
 from cycles._errors import InvalidRequestError
 from cycles._wire import wire
 

@@ -6,7 +6,7 @@ import random
 
 from hypothesis import given, strategies as st
 
-from cycles._core.retry_schedule import RetrySchedule
+from cycles._core.settlement.schedule import RetrySchedule
 
 INITIAL, LONGEST = 0.5, 60.0
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cycles._core.schema import Checkers
+from cycles._core.messages.schema import Checkers
 
 SCHEMAS: dict[str, Any] = {
     "Amount": {

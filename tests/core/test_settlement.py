@@ -6,10 +6,9 @@ import pytest
 from attrs import evolve
 
 from cycles._core.amounts import Amount, tokens
-from cycles._core.outcome import Ambiguous, Outcome, RejectedResponse, Success, Unreachable
-from cycles._core.records import Record, decode, encode
-from cycles._core.settlement import Rejected, Settled, Unresolved
-from cycles._core.settlement_rules import (
+from cycles._core.messages.outcome import Ambiguous, Outcome, RejectedResponse, Success, Unreachable
+from cycles._core.settlement.record import Record, decode, encode
+from cycles._core.settlement.rules import (
     MAY_BE_CHARGED,
     Lookup,
     Resend,
@@ -17,6 +16,7 @@ from cycles._core.settlement_rules import (
     before_sending,
     classify_settlement,
 )
+from cycles._core.settlement.settlement import Rejected, Settled, Unresolved
 
 ACTUAL = tokens(7)
 HOUR = 3_600_000

@@ -14,8 +14,8 @@ import pytest
 import cycles
 from cycles._client.call_options import ViewOptions
 from cycles._client.evidence import evidence_verdict
-from cycles._core.outcome import Outcome, RejectedResponse, Success, Unreachable
-from cycles._core.requests import Call
+from cycles._core.messages.outcome import Outcome, RejectedResponse, Success, Unreachable
+from cycles._core.messages.requests import Call
 from cycles._flows.io import Clock, Settings
 from cycles._flows.signal import Signal
 from tests.evidence.kit import SERVER, jwk, key_set, sealed

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import cycles
-from cycles._core.schema import Checkers
+from cycles._core.messages.schema import Checkers
 from generator.checks import render
 from generator.samples import DEEPEST, Samples
 

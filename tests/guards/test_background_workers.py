@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.records import Record
+from cycles._core.settlement.record import Record
 from cycles._drivers.reporting import Reporter
 from cycles._drivers.work import queue as work_queue
 from cycles._drivers.work.work import Done

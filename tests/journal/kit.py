@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cycles._core.records import Record
+from cycles._core.settlement.record import Record
 from cycles._journal.journal import Journal, JournalIssue
 
 BASE = "http://localhost"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cycles._core.records import encode, file_name
+from cycles._core.settlement.record import encode, file_name
 from cycles._journal.file_calls import move_to_free_name
 from cycles._journal.journal import Entry, Journal, default_root
 from tests.journal.kit import ROOT_USER, Told, a_record, failing, files, posix_only, put, settle_all
@@ -257,7 +257,7 @@ def test_a_directory_of_another_user(open_folder: Path, mode: int, kind: str | N
     root.mkdir()
     root.chmod(mode)
     program = (
-        "import os, sys; from pathlib import Path; from cycles._core.records import Record;"
+        "import os, sys; from pathlib import Path; from cycles._core.settlement.record import Record;"
         "from cycles._journal.journal import Journal; os.setgid(65534); os.setuid(65534);"
         "j = Journal(Path(sys.argv[1]), base_url='b', tenant='t', api_key='k', report=lambda p: print(p.kind));"
         "r = Record(reservation_id='r', base_url='b', commit_body={'idempotency_key': 'k'});"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from cycles._core.pool.chunk_record import ChunkHeader
 from cycles._core.pool.sums import Totals
-from cycles._core.pool_log import ChunkHeader
 from cycles._core.subjects import Action, Subject
 from cycles._journal import pool_log, spare_files, spend_log
 from cycles._journal.files import locked_file

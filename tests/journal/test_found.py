@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cycles._core.records import encode, file_name
+from cycles._core.settlement.record import encode, file_name
 from cycles._journal.journal import Entry, Journal
 from tests.journal.kit import BASE, Told, a_record, all_files, failing, files, put, settle_all
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cycles._core.records import encode, file_name
+from cycles._core.settlement.record import encode, file_name
 from cycles._journal import bounded, file_calls, record_files, spare_files, spend_log
 from cycles._journal.files import locked_file
 from cycles._journal.inspection import inspect

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cycles._core.records import encode
+from cycles._core.settlement.record import encode
 from cycles._journal.files import locked_file
 from cycles._journal.journal import Journal
 from tests.journal.kit import a_record, failing, files, posix_only, put, settle_all

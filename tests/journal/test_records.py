@@ -10,7 +10,7 @@ import pytest
 from attrs import fields_dict
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from cycles._core.records import (
+from cycles._core.settlement.record import (
     MAX_DEFERRED_MS,
     Record,
     RecordError,

@@ -15,7 +15,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from cycles._core.records import Record
+from cycles._core.settlement.record import Record
 from cycles._journal.journal import Journal, JournalIssue
 from tests.journal.kit import a_record, settle_all
 
@@ -23,7 +23,7 @@ ACTUAL = {"unit": "TOKENS", "amount": 5}
 WRITER = """
 import sys
 from pathlib import Path
-from cycles._core.records import Record
+from cycles._core.settlement.record import Record
 from cycles._journal.journal import Journal
 root, name, shared = sys.argv[1:]
 journal = Journal(Path(root), base_url="b", tenant="t", api_key="k", report=lambda problem: print(problem, flush=True))
@@ -131,7 +131,7 @@ def test_a_forked_child_uses_the_same_journal(tmp_path: Path) -> None:
 import os, sys, threading, time
 from pathlib import Path
 import cycles._journal.journal as module
-from cycles._core.records import Record
+from cycles._core.settlement.record import Record
 inside, go_on = threading.Event(), threading.Event()
 real = module.partition
 def slow(*args):

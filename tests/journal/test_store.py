@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from cycles._core.records import decode, encode, file_name
+from cycles._core.settlement.record import decode, encode, file_name
 from cycles._journal.journal import Journal
 from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.store import Put, Stored, StoreError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cycles._core.requests import CallOptions, new_trace_id
-from cycles._core.reserve_request import ReserveRequest
+from cycles._core.messages.requests import CallOptions, new_trace_id
+from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Clock, Settings
 

@@ -9,9 +9,9 @@ import pytest
 
 import cycles
 from cycles._core.lease.planner import ExtendAttempt
-from cycles._core.outcome import Outcome, RejectedResponse, Success, Unreachable
-from cycles._core.requests import Call
-from cycles._core.reserve_request import ReserveRequest
+from cycles._core.messages.outcome import Outcome, RejectedResponse, Success, Unreachable
+from cycles._core.messages.requests import Call
+from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.subjects import Action, Subject
 from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from cycles._core.records import Record, encode, file_name, partition
+from cycles._core.settlement.record import Record, encode, file_name, partition
 from cycles._journal.journal import Journal
 
 OTHER_SERVER = "https://other.example.com"

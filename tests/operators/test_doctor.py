@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.records import encode, partition
+from cycles._core.settlement.record import encode, partition
 from cycles._journal import store_inspection
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import key_of

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.records import file_name
+from cycles._core.settlement.record import file_name
 from cycles._journal import by_hand
 from cycles._journal.record_files import RecordFiles
 from cycles.journal import __main__ as module, inspect

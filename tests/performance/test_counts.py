@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core import schema
+from cycles._core.messages import schema
 from cycles_client import checks
 from tests.performance.conftest import ACTION, ACTUAL, ESTIMATE, calls_of, steps
 from tests.support.stub import Stub

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from cycles._core.put import PutResult
-from cycles._core.records import Record
-from cycles._core.settlement import SettlementOutcome
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Record
+from cycles._core.settlement.settlement import SettlementOutcome
 from cycles._drivers import journal_writer as module
 from cycles._drivers.journal_writer import JournalWriter
 from cycles._drivers.loop_writer import LoopWriter

@@ -9,9 +9,9 @@ import pytest
 
 import cycles
 from cycles._core.pool.cell import encode
+from cycles._core.pool.chunk_record import recovered_record
 from cycles._core.pool.sums import Totals
-from cycles._core.pool_log import recovered_record
-from cycles._core.records import decode
+from cycles._core.settlement.record import decode
 from tests.support.points import run_at
 
 from .conftest import ACTION, Shop, T

@@ -28,7 +28,7 @@ PLANTED = {
     "hooks": ("cycles/providers/_openai_anthropic.py", "import cycles.providers._google"),
     "prices": ("cycles/usage.py", "import genai_prices"),
     "frameworks": ("cycles/integrations/rq.py", "import cycles.integrations.celery"),
-    "integrations": ("cycles/integrations/_cost.py", "import cycles._core.usage"),
+    "integrations": ("cycles/integrations/_cost.py", "import cycles._core.values.usage"),
     "outside": ("cycles/_journal/journal.py", "import cycles._http.exchange"),
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import cycles
-from cycles._core.counts import PART_OF
+from cycles._core.values.counts import PART_OF
 
 pytest.importorskip("genai_prices")
 

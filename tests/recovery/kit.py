@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cycles
-from cycles._core.records import Record
-from cycles._core.retry_schedule import Item
+from cycles._core.settlement.record import Record
+from cycles._core.settlement.schedule import Item
 from cycles._drivers.work.work import Step, Work, attempt
 from cycles._flows.io import Settle, run
 from cycles.embedded.http import Request, Response

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.requests import Call
-from cycles._core.retry_schedule import Item
+from cycles._core.messages.requests import Call
+from cycles._core.settlement.schedule import Item
 from cycles._drivers.work.queue import CREATE_CLEANUPS
 from cycles._drivers.work.work import attempt
 from cycles._flows.io import CleanUp, Settle, run

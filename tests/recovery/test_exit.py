@@ -13,7 +13,7 @@ import pytest
 from attrs import evolve
 
 import cycles
-from cycles._core.records import Record, decode, encode, file_name
+from cycles._core.settlement.record import Record, decode, encode, file_name
 from cycles._drivers.ends import GuardEnds
 from cycles._drivers.write_ahead import Entry
 from cycles._flows.commit import ahead_record

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.records import Record, event_record_id
+from cycles._core.settlement.record import Record, event_record_id
 from cycles._drivers.blocking import BlockingIo
 from cycles._journal.journal import Journal
 from tests.recovery.kit import PATIENCE_S, TENANT, Setup, journal_files, records_in

@@ -22,9 +22,9 @@ from unittest import mock
 from attrs import define
 
 from cycles._core.amounts import Amount
-from cycles._core.outcome import Success
-from cycles._core.requests import NO_OPTIONS, CallOptions
-from cycles._core.reserve_request import ReserveRequest
+from cycles._core.messages.outcome import Success
+from cycles._core.messages.requests import NO_OPTIONS, CallOptions
+from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.subjects import Action, Subject
 from cycles._errors import BudgetExceededError, CyclesError
 from cycles._flows.run_limit import RunLimit

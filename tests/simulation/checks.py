@@ -11,7 +11,7 @@ from typing import Any, Final
 from attrs import define
 
 from cycles._core.protocol import BUDGET_EXCEEDED, IDEMPOTENCY_MISMATCH, OVERDRAFT_LIMIT_EXCEEDED
-from cycles._core.settlement_rules import MAY_BE_CHARGED
+from cycles._core.settlement.rules import MAY_BE_CHARGED
 from tests.simulation.accounts import WORKSPACE
 from tests.simulation.server import SimServer
 from tests.simulation.uses_sync import HELD

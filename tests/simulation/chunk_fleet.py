@@ -23,12 +23,12 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from cycles._core.outcome import Outcome, RejectedResponse, Success, Unreachable
-from cycles._core.pool_log import ChunkHeader, chunk_record
-from cycles._core.put import PutResult
-from cycles._core.records import Record
-from cycles._core.requests import Call
-from cycles._core.settlement import Rejected, Settled, SettlementOutcome, Taken, Unresolved
+from cycles._core.messages.outcome import Outcome, RejectedResponse, Success, Unreachable
+from cycles._core.messages.requests import Call
+from cycles._core.pool.chunk_record import ChunkHeader, chunk_record
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Record
+from cycles._core.settlement.settlement import Rejected, Settled, SettlementOutcome, Taken, Unresolved
 from cycles._core.subjects import Action, Subject
 from cycles._errors import StoreError
 from cycles._flows.io import Clock as IoClock

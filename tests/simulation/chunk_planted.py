@@ -13,8 +13,8 @@ from unittest import mock
 
 from attrs import evolve
 
-from cycles._core import pool_log, settlement_rules
-from cycles._core.records import Record
+from cycles._core.settlement import late, rules
+from cycles._core.settlement.record import Record
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import StoreJournal
 from cycles._journal.stores.store import Put, Stored
@@ -25,7 +25,7 @@ MOST_SEEDS: Final = 3_000
 
 def believes_the_error_of_a_commit() -> Any:
     """Rule 1: a commit that is rejected as another request is not compared with the reservation."""
-    return mock.patch.object(settlement_rules, "guards_of", return_value=None)
+    return mock.patch.object(rules, "guards_of", return_value=None)
 
 
 def puts_over_any_fence() -> Any:
@@ -42,7 +42,7 @@ def puts_over_any_fence() -> Any:
 def names_no_sum_in_the_key() -> Any:
     """Rule 3: what is late of a chunk has one key, also if it counts from different sums."""
 
-    return mock.patch.object(pool_log, "late_key", lambda key, committed: f"{key.partition(':')[0]}:late")
+    return mock.patch.object(late, "late_key", lambda key, committed: f"{key.partition(':')[0]}:late")
 
 
 def deletes_what_is_settled() -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 from attrs import define
 
-from cycles._core import records
+from cycles._core.settlement import record as records
 from tests.simulation.hub import Hub, Process
 
 

@@ -23,8 +23,8 @@ from typing import Any, Final
 
 from attrs import define
 
-from cycles._core.put import PutResult
-from cycles._core.records import Record, decode, file_name
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Record, decode, file_name
 from cycles._journal.journal import Entry
 from cycles._journal.stores.shared import StoreJournal, key_of
 from tests.simulation.fleet_parts import Broken as Broken, Clock, Disk as Disk, Ledger, Store

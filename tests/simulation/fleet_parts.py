@@ -6,8 +6,8 @@ from typing import Any
 
 from attrs import define, field
 
-from cycles._core.put import PutResult
-from cycles._core.records import Record, decode, encode, file_name
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Record, decode, encode, file_name
 from cycles._errors import StoreError
 from cycles._journal.journal import Entry
 from cycles._journal.stores.memory import MemoryStore

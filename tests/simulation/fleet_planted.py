@@ -13,7 +13,7 @@ from unittest import mock
 
 from attrs import evolve
 
-from cycles._core.records import Record
+from cycles._core.settlement.record import Record
 from cycles._errors import StoreError
 from cycles._journal.stores.health import StoreHealth
 from cycles._journal.stores.memory import MemoryStore

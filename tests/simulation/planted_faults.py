@@ -33,7 +33,7 @@ FAULTS: Final = (
     ),
     Fault(
         "a commit without a response is recorded as an event too",
-        "cycles/_core/settlement_rules.py",
+        "cycles/_core/settlement/rules.py",
         "    if not isinstance(outcome, RejectedResponse):\n        return Unresolved(outcome)",
         '    if not isinstance(outcome, RejectedResponse) and record.mode == "commit":\n'
         "        return Resend(record.to_event_mode(now_ms))\n"
@@ -42,40 +42,40 @@ FAULTS: Final = (
     ),
     Fault(
         "each attempt of an event has another key",
-        "cycles/_core/settlement.py",
+        "cycles/_core/settlement/settlement.py",
         "    return event_call(record.event_fallback_body or {}, options)",
         '    body = {**(record.event_fallback_body or {}), "idempotency_key": __import__("uuid").uuid4().hex}\n'
         "    return event_call(body, options)",
     ),
     Fault(
         "the event charges the estimate",
-        "cycles/_core/settlement.py",
+        "cycles/_core/settlement/settlement.py",
         '"actual": commit["actual"]}\n    if "metrics"',
         '"actual": {**commit["actual"], "amount": 100}}\n    if "metrics"',
     ),
     Fault(
         "a timeout counts as settled",
-        "cycles/_core/settlement_rules.py",
+        "cycles/_core/settlement/rules.py",
         "    if not isinstance(outcome, RejectedResponse):\n        return Unresolved(outcome)",
         "    if not isinstance(outcome, RejectedResponse):\n"
         '        return Settled(Settlement(status="committed", actual=record.actual))',
     ),
     Fault(
         "a failing server counts as a rejection",
-        "cycles/_core/settlement_rules.py",
+        "cycles/_core/settlement/rules.py",
         "    if outcome.understood:\n        return Rejected(outcome, outcome.code or str(outcome.status))",
         "    if outcome.understood or outcome.status >= 500:\n"
         "        return Rejected(outcome, outcome.code or str(outcome.status))",
     ),
     Fault(
         "an expired reservation has no event",
-        "cycles/_core/settlement_rules.py",
+        "cycles/_core/settlement/rules.py",
         "        has_event = record.event_fallback_body is not None",
         "        has_event = False",
     ),
     Fault(
         "an amount of a lost reservation is dropped",
-        "cycles/_core/settlement_rules.py",
+        "cycles/_core/settlement/rules.py",
         "        return _lost_reservation(record, response, now_ms, boot_ms)",
         '        return Settled(Settlement(status="committed", actual=record.actual))',
     ),
@@ -87,13 +87,13 @@ FAULTS: Final = (
     ),
     Fault(
         "known spend of a block that raised is released",
-        "cycles/_core/lifecycle.py",
+        "cycles/_core/settlement/lifecycle.py",
         'BlockEndRow(True, "yes", "any", "commit_spend")',
         'BlockEndRow(True, "yes", "any", "release_raised")',
     ),
     Fault(
         "two records share a file",
-        "cycles/_core/records.py",
+        "cycles/_core/settlement/record.py",
         "hashlib.sha256(reservation_id.encode('utf-8', 'surrogatepass')).hexdigest()",
         "'0' * 64",
     ),
@@ -255,14 +255,14 @@ FAULTS: Final = (
     # Age of records.
     Fault(
         "events are sent without regard to the age of their key",
-        "cycles/_core/settlement_rules.py",
+        "cycles/_core/settlement/rules.py",
         "EVENT_KEY_MS: Final = 6 * _DAY_MS",
         "EVENT_KEY_MS: Final = 60 * _DAY_MS",
     ),
     # Responses that may come after an attempt that was received.
     Fault(
         "a mismatch after an unknown attempt counts as a rejection",
-        "cycles/_core/settlement_rules.py",
+        "cycles/_core/settlement/rules.py",
         "    return found or record.attempt_unknown or record.previous_body is not None",
         "    return False",
     ),
@@ -274,7 +274,7 @@ FAULTS: Final = (
     ),
     Fault(
         "the estimate is not charged when the excess is rejected",
-        "cycles/_core/settlement_rules.py",
+        "cycles/_core/settlement/rules.py",
         '        amount = {"unit": actual.unit, "amount": estimate}',
         '        amount = {"unit": actual.unit, "amount": 0}',
     ),
@@ -287,7 +287,7 @@ FAULTS: Final = (
     ),
     Fault(
         "all tenants share the records of a server",
-        "cycles/_core/records.py",
+        "cycles/_core/settlement/record.py",
         '    principal = f"tenant\\n{tenant}" if',
         "    principal = 'all' if",
     ),

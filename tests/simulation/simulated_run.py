@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from cycles._core.records import file_name
+from cycles._core.settlement.record import file_name
 from cycles._journal.pool_log import log_name
 from tests.simulation import disk as disks, faults, network
 from tests.simulation.accounts import TENANTS, make_accounts

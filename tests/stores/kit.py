@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import cycles
-from cycles._core.records import decode
+from cycles._core.settlement.record import decode
 from cycles._journal.stores.memory import MemoryStore
 
 ACTION = ("llm.completion", "small-model")

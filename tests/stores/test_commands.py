@@ -13,7 +13,7 @@ import pytest
 from attrs import evolve
 
 import cycles
-from cycles._core.records import Record, encode, file_name, partition
+from cycles._core.settlement.record import Record, encode, file_name, partition
 from cycles._journal import by_hand, open_journal, store_inspection
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import key_of

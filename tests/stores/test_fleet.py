@@ -14,7 +14,7 @@ import pytest
 from attrs import evolve
 
 import cycles
-from cycles._core.put import PutResult
+from cycles._core.settlement.put import PutResult
 from cycles._errors import StoreError
 from cycles._journal.stores import batch
 from cycles._journal.stores.memory import MemoryStore
@@ -370,7 +370,7 @@ def test_ten_thousand_due_records_are_claimed_in_small_portions(
     (template,) = records(store)
     client.close()
     ((partition, _),) = store._tables.rows
-    from cycles._core.records import encode
+    from cycles._core.settlement.record import encode
     from cycles._journal.stores.shared import key_of
 
     copies = [evolve(template, reservation_id=f"r-{number}") for number in range(10_000)]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.records import Record, decode, encode
+from cycles._core.settlement.record import Record, decode, encode
 from cycles._journal.stores.postgres import PostgresStore
 from cycles._journal.stores.redis import RedisStore
 from cycles._journal.stores.shared import key_of

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.late import late_record
-from cycles._core.records import decode
+from cycles._core.settlement.late import late_record
+from cycles._core.settlement.record import decode
 from cycles._drivers.checkpoints import Checkpoints
 from cycles._journal.files.locked_file import is_supported
 from cycles._journal.stores.memory import MemoryStore

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.records import Record, encode
+from cycles._core.settlement.record import Record, encode
 from cycles._journal.stores.shared import key_of
 from cycles._journal.stores.store import Put
 from tests.stores import servers

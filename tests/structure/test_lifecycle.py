@@ -9,8 +9,8 @@ from typing import get_args
 
 import pytest
 
-from cycles._core import lifecycle
-from cycles._core.lifecycle import BLOCK_ENDINGS, TRANSITIONS, GuardEvent, StateName, next_state
+from cycles._core.settlement import lifecycle
+from cycles._core.settlement.lifecycle import BLOCK_ENDINGS, TRANSITIONS, GuardEvent, StateName, next_state
 from tests.core.test_protocol import rows_of
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +104,7 @@ def test_apply_is_the_only_writer_of_a_state() -> None:
     # `GuardState.__init__` sets the first state; `GuardProperties.__init__` stores the object, not its state.
     allowed = {("cycles/_flows/guard_state.py", "__init__"), ("cycles/_client/guard_properties.py", "__init__")}
     # A chunk of a pool is no guard: it has its own states and its own table.
-    chunk = {("cycles/_core/allotment.py", "__init__"), ("cycles/_core/allotment.py", "change")}
+    chunk = {("cycles/_core/pool/allotment.py", "__init__"), ("cycles/_core/pool/allotment.py", "change")}
     # The first state of a pooled guard, and objects that store the object of a guard's state.
     allowed |= {
         (f"cycles/{module}.py", "__init__")

@@ -8,7 +8,7 @@ import pytest
 from attrs import NOTHING, fields_dict
 
 from cycles._core import results
-from cycles._core.deny_detail import DenyDetail
+from cycles._core.values.deny_detail import DenyDetail
 from cycles_client import protocol
 
 CLASSES = {

@@ -17,7 +17,7 @@ from attrs import frozen
 import cycles
 from cycles import providers
 from cycles._core import protocol
-from cycles._core.records import Record, encode, file_name
+from cycles._core.settlement.record import Record, encode, file_name
 from cycles._flows.heartbeat import send_heartbeat
 from cycles._flows.io import run
 

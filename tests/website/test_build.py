@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cycles
-from cycles._core.lifecycle import TRANSITIONS
+from cycles._core.settlement.lifecycle import TRANSITIONS
 from website import assistants, build, diagrams, outputs, pages, reference, rules
 from website.errors import BuildError
 

@@ -41,9 +41,9 @@ from typing import Final, Protocol
 from attrs import evolve
 
 from cycles._config import Config
-from cycles._core.records import Record, file_name
-from cycles._core.retry_schedule import Item, RetrySchedule
-from cycles._core.settlement import FlushReport, PendingSettlement
+from cycles._core.settlement.record import Record, file_name
+from cycles._core.settlement.schedule import Item, RetrySchedule
+from cycles._core.settlement.settlement import FlushReport, PendingSettlement
 from cycles._drivers.claims import ClaimTimer
 from cycles._drivers.ends import GuardEnds
 from cycles._drivers.jitter import jitter

@@ -12,12 +12,12 @@ from typing import Any, Final, TypeAlias
 
 from attrs import evolve, frozen
 
-from cycles._core.outcome import NoSuccess, RejectedResponse, Success
+from cycles._core.messages.outcome import NoSuccess, RejectedResponse, Success
+from cycles._core.messages.requests import DEFAULT_GRACE_MS, DEFAULT_TTL_MS
 from cycles._core.protocol import CREATE_RESERVATION, KEY_REJECTED, STUCK_AFTER_MS, UNLISTED_LONGEST_PAUSE_S
-from cycles._core.records import Record, file_name
-from cycles._core.requests import DEFAULT_GRACE_MS, DEFAULT_TTL_MS
-from cycles._core.retry_schedule import Item
-from cycles._core.settlement import Settled, Taken, Unresolved
+from cycles._core.settlement.record import Record, file_name
+from cycles._core.settlement.schedule import Item
+from cycles._core.settlement.settlement import Settled, Taken, Unresolved
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.io import BackgroundWork, CleanUp, Io, Settle
 from cycles._flows.release import is_final, is_released, release_call_of, report_release_failed, report_released

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cycles._config import JournalOutage
-from cycles._core.circuit_breaker import CircuitBreaker
+from cycles._core.settlement.circuit_breaker import CircuitBreaker
 from cycles._errors import JournalUnavailableError, StoreError
 from cycles._journal.journal import JournalIssue
 from cycles._journal.stores.store import CheckedStore, JournalStore

@@ -16,7 +16,7 @@ A chunk of a pool is the exception, because its sum grows: two clients may know 
 and the stored record decide, never what an owner remembers of its puts.
 
 1. A client whose commit of a chunk is rejected as another request reads the reservation, and sends an event
-   ``<key>:late:<committed>`` with the difference (`_core/settlement_rules.py`).
+   ``<key>:late:<committed>`` with the difference (`_core/settlement/rules.py`).
 2. A larger sum, an event and a late event are put over the own fence before their request. A stale client fails there.
 3. After TAKEN the difference to the stored sum is a separate record ``<key>:late:<that sum>`` (`_flows/settle.py`).
 4. The record of a chunk that two clients may have is not deleted when it is settled: it is put with `settled`, the sum,
@@ -42,10 +42,10 @@ from typing import Final, Literal
 from attrs import define, evolve
 
 from cycles._config import JournalOutage
-from cycles._core.late import guards_of, late_record, sum_of
-from cycles._core.put import PutResult
-from cycles._core.records import Record, RecordError, decode, encode, file_name
-from cycles._core.settlement_rules import MAY_BE_CHARGED
+from cycles._core.settlement.late import guards_of, late_record, sum_of
+from cycles._core.settlement.put import PutResult
+from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name
+from cycles._core.settlement.rules import MAY_BE_CHARGED
 from cycles._errors import StoreError
 from cycles._journal.journal import Entry, Journal, JournalIssue
 from cycles._journal.pool_log import ChunkLogs

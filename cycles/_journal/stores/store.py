@@ -15,7 +15,7 @@ from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 from attrs import evolve, frozen
 
 from cycles._config import Durability
-from cycles._core.records import RecordError, decode, encode
+from cycles._core.settlement.record import RecordError, decode, encode
 from cycles._errors import StoreError as StoreError
 from cycles._journal.record_files import SETTLED_KEPT_MS
 
@@ -35,7 +35,7 @@ class Put:
     """A record to save.
 
     Attributes:
-        key: The 64 hex digits of its file name (`file_name` in `_core/records.py`).
+        key: The 64 hex digits of its file name (`file_name` in `_core/settlement/record.py`).
         record: Its bytes, kept unchanged.
         fence: Replace only the record that has this fence; None: save it only if no record has the key.
         due_ms: Milliseconds until another worker may take it.

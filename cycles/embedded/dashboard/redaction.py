@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from cycles._core.secret import pattern_of
+from cycles._core.values.secret import pattern_of
 from cycles.embedded.records import ApiKey, Record
 
 REDACTED: Final = "***"

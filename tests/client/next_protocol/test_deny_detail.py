@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.outcome import Success
+from cycles._core.messages.outcome import Success
 from cycles._drivers.tracing import result_of
 from tests.client.next_protocol.conftest import MAIL
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from cycles import _errors as errors
-from cycles._core.outcome import RejectedResponse
+from cycles._core.messages.outcome import RejectedResponse
 
 HINT_OF: Final[dict[type[errors.CyclesError], str]] = {
     errors.UnauthorizedError: "the server does not accept this key; check api_key / CYCLES_API_KEY",

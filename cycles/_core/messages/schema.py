@@ -17,7 +17,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final, TypeAlias
 
-from cycles._core.json_values import is_text
+from cycles._core.values.json_values import is_text
 
 Check: TypeAlias = Callable[[Any, str], str | None]
 """Takes a value and its path; returns what is wrong with it, or None."""

@@ -14,8 +14,8 @@ from typing import Any, Final, TypeGuard
 
 from attrs import define, field
 
-from cycles._core.json_values import is_text
 from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT, EXTEND_RESERVATION, RELEASE_RESERVATION
+from cycles._core.values.json_values import is_text
 from cycles._errors import InvalidRequestError
 
 DEFAULT_TTL_MS: Final = 60_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cycles._core.json_values import salvage_json
-from cycles._core.usage import Metrics, Usage, members_of, usable_members
+from cycles._core.values.json_values import salvage_json
+from cycles._core.values.usage import Metrics, Usage, members_of, usable_members
 
 
 def salvage_metrics(value: Metrics | Usage | Mapping[str, Any] | None) -> tuple[Metrics | None, list[str]]:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from cycles._core.pool.chunk_record import summed_metrics
 from cycles._core.pool.sums import End, Totals
-from cycles._core.pool_log import summed_metrics
 
 ACTIONS: Final = 20  # of one commit: the biggest ones
 METADATA_BYTES: Final = 4_096

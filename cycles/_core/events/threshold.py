@@ -9,7 +9,7 @@ from typing import TypeAlias
 from attrs import frozen
 
 from cycles._core.amounts import Amount, SignedAmount
-from cycles._core.event_base import Event
+from cycles._core.events.base import Event
 
 
 @frozen(kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
 from attrs import field, fields_dict, frozen
 
-from cycles._core.http_response import HttpResponse
+from cycles._core.values.http_response import HttpResponse
 
 R = TypeVar("R", bound="Result")
 Readers: TypeAlias = dict[str, Callable[..., Any]]

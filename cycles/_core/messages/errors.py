@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from cycles import _errors as errors
-from cycles._core.denial_message import denial_message
-from cycles._core.deny_detail import DenyDetail, read_deny_detail
-from cycles._core.error_hints import HINT_OF, hint_for
-from cycles._core.outcome import Ambiguous, NoSuccess, RejectedResponse, Unreachable
+from cycles._core.messages.denial_message import denial_message
+from cycles._core.messages.error_hints import HINT_OF, hint_for
+from cycles._core.messages.outcome import Ambiguous, NoSuccess, RejectedResponse, Unreachable
+from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.protocol import (
     CREATE_RESERVATION,
     DENY,
@@ -18,8 +18,8 @@ from cycles._core.protocol import (
     SPENDING,
     error_code,
 )
-from cycles._core.reserve_request import ReserveRequest
 from cycles._core.results import EvidenceRef, ReservationCreateResponse
+from cycles._core.values.deny_detail import DenyDetail, read_deny_detail
 
 
 def error_of(outcome: NoSuccess, operation: str, request: ReserveRequest | None = None) -> errors.CyclesError:

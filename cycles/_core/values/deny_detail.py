@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Final
 
 from attrs import frozen
 
-from cycles._core.action_kinds import window_end
-from cycles._core.result_base import Readers, Result
+from cycles._core.values.action_kinds import window_end
+from cycles._core.values.result_base import Readers, Result
 from cycles._version import public
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from attrs import frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.event_base import Event
+from cycles._core.events.base import Event
 from cycles._core.subjects import Action, Subject
-from cycles._core.usage import Metrics
+from cycles._core.values.usage import Metrics
 
 
 @frozen(kw_only=True)

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NoReturn
 import attrs
 
 from cycles._core.amounts import Amount
-from cycles._core.json_text import compact
+from cycles._core.values.json_text import compact
 
 VERSION: Final = 1
 # A wrong Retry-After, or a clock that was wrong when the record was saved, must not defer an amount for days.

@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import evolve
 
-from cycles._core.records import Record, event_record_id
+from cycles._core.settlement.record import Record, event_record_id
 
 _LATE: Final = ":late:"  # in the key of an event for what a commit of the chunk did not charge
 

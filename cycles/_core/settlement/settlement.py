@@ -12,14 +12,14 @@ from typing import Any, Literal, TypeAlias
 from attrs import field, frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.http_response import HttpResponse
-from cycles._core.lifecycle import EXPIRED_REASON, RECOVERED_ID, RECOVERY_REASON
-from cycles._core.outcome import NoSuccess, RejectedResponse, Success
+from cycles._core.messages.outcome import NoSuccess, RejectedResponse, Success
+from cycles._core.messages.requests import NO_OPTIONS, Call, CallOptions, commit_call, event_call
 from cycles._core.protocol import FORGIVING_POLICIES
-from cycles._core.records import Record
-from cycles._core.requests import NO_OPTIONS, Call, CallOptions, commit_call, event_call
 from cycles._core.results import Balance, CommitResponse, EventCreateResponse, EvidenceRef
+from cycles._core.settlement.lifecycle import EXPIRED_REASON, RECOVERED_ID, RECOVERY_REASON
+from cycles._core.settlement.record import Record
 from cycles._core.subjects import Action, Subject
+from cycles._core.values.http_response import HttpResponse
 from cycles._version import public
 
 SettlementStatus: TypeAlias = Literal["committed", "recorded_as_event", "pending", "pooled", "shadow"]

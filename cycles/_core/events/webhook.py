@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from cycles._core.amounts import Amount, SignedAmount
-from cycles._core.strict_json import StrictJsonError, read_strict
+from cycles._core.values.strict_json import StrictJsonError, read_strict
 from cycles._errors import WebhookPayloadError
 from cycles._version import public
 

@@ -10,7 +10,7 @@ import logging
 from attrs import frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.event_base import Event
+from cycles._core.events.base import Event
 from cycles._core.protocol import is_allowed
 
 

@@ -14,11 +14,11 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from cycles._core.amounts import INT64_MAX, Amount
+from cycles._core.messages.requests import is_id
 from cycles._core.pool.cell import SECTOR, decode
 from cycles._core.pool.sums import Totals
-from cycles._core.records import Record, RecordError
-from cycles._core.requests import is_id
-from cycles._core.settlement import event_body
+from cycles._core.settlement.record import Record, RecordError
+from cycles._core.settlement.settlement import event_body
 from cycles._core.subjects import Action, Subject
 
 VERSION: Final = 2

@@ -9,9 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import evolve, frozen
 
-from cycles._core.late import guards_of, late
-from cycles._core.lifecycle import ACTUAL_AMOUNT, LOST_REASON, RECOVERED_ID, RECOVERY_REASON
-from cycles._core.outcome import Outcome, RejectedResponse, Success
+from cycles._core.messages.outcome import Outcome, RejectedResponse, Success
 from cycles._core.protocol import (
     ALLOW_IF_AVAILABLE,
     BUDGET_EXCEEDED,
@@ -22,9 +20,11 @@ from cycles._core.protocol import (
     OVERDRAFT_LIMIT_EXCEEDED,
     RESERVATION_FINALIZED,
 )
-from cycles._core.records import Record
 from cycles._core.results import ReservationDetail
-from cycles._core.settlement import Rejected, Settled, Settlement, Unresolved, settled_by
+from cycles._core.settlement.late import guards_of, late
+from cycles._core.settlement.lifecycle import ACTUAL_AMOUNT, LOST_REASON, RECOVERED_ID, RECOVERY_REASON
+from cycles._core.settlement.record import Record
+from cycles._core.settlement.settlement import Rejected, Settled, Settlement, Unresolved, settled_by
 
 MAY_BE_CHARGED: Final = "may_be_charged"
 """Why a record is kept in `rejected/` although no response rejected it: the ledger may have the amount already."""

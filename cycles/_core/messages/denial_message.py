@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cycles._core.amounts import Amount, SignedAmount
-from cycles._core.reserve_request import ReserveRequest
+from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.results import Balance
 from cycles._core.subjects import LEVELS, Subject
 

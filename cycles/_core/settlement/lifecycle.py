@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from attrs import frozen
 
 from cycles._core.amounts import Amount
-from cycles._core.reserve_request import Actual
+from cycles._core.messages.reserve_request import Actual
 from cycles._errors import LeaseLostError
 
 StateName: TypeAlias = Literal[

@@ -15,8 +15,8 @@ from typing import Any, Final, Self, TypeVar, Unpack
 from attrs import field, frozen
 
 from cycles._core.amounts import INT64_MAX
-from cycles._core.counts import PART_OF, Counts, clip_parts
-from cycles._core.json_values import clean_object, salvage_json
+from cycles._core.values.counts import PART_OF, Counts, clip_parts
+from cycles._core.values.json_values import clean_object, salvage_json
 from cycles._errors import InvalidRequestError
 from cycles._version import public, readable
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from attrs import field, fields_dict, frozen
 
-from cycles._core.result_base import Result
+from cycles._core.values.result_base import Result
 from cycles._errors import InvalidRequestError
 from cycles._version import public
 
