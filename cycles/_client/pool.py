@@ -31,9 +31,9 @@ from cycles._core.subjects import LEVELS, Subject, as_action, as_subject
 from cycles._core.values.json_values import clean_object
 from cycles._errors import InvalidRequestError
 from cycles._flows.io import run
-from cycles._flows.pool import PoolState
-from cycles._flows.pool_chunks import flush
-from cycles._flows.pool_parts import PooledOptions, PoolOptions
+from cycles._flows.pool.chunks import flush
+from cycles._flows.pool.parts import PooledOptions, PoolOptions
+from cycles._flows.pool.pool import PoolState
 from cycles._flows.reserve import create_call
 from cycles._http.first_use import loading
 from cycles._version import public

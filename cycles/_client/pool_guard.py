@@ -20,11 +20,11 @@ from cycles._core.values.usage import Metrics
 from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import run
-from cycles._flows.pool import PoolState
-from cycles._flows.pool_acquire import acquire
-from cycles._flows.pool_chunks import carry_out
-from cycles._flows.pool_guard import InChunk
-from cycles._flows.pool_parts import PooledOptions
+from cycles._flows.pool.admission import acquire
+from cycles._flows.pool.chunks import carry_out
+from cycles._flows.pool.in_chunk import InChunk
+from cycles._flows.pool.parts import PooledOptions
+from cycles._flows.pool.pool import PoolState
 from cycles._flows.run_limit import limits_apply
 from cycles._version import public
 

@@ -16,7 +16,7 @@ from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.subjects import Subject, as_action, as_subject
 from cycles._core.values.json_values import clean_object
 from cycles._errors import InvalidRequestError
-from cycles._flows.pool_parts import PoolOptions
+from cycles._flows.pool.parts import PoolOptions
 from cycles._flows.reserve import create_call
 
 PARTS: Final = 4  # chunks of a pool by default

@@ -20,9 +20,9 @@ from cycles._drivers.scheduler import Handle, Scheduler
 from cycles._flows.block_end import drop
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import run
-from cycles._flows.pool import PoolState
-from cycles._flows.pool_chunks import end_live, settle_now
-from cycles._flows.pool_parts import Log, PoolOptions
+from cycles._flows.pool.chunks import end_live, settle_now
+from cycles._flows.pool.parts import Log, PoolOptions
+from cycles._flows.pool.pool import PoolState
 from cycles._journal.client_records import Records
 from cycles._journal.files.locked_file import is_supported
 

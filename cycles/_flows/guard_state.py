@@ -73,7 +73,7 @@ class Cancellation(Protocol):
 
 
 class Settler(Protocol[IoT]):
-    """Ends guards that are not settled by a request of their own. `cycles._flows.pool_guard` has the one of pools."""
+    """Ends guards that are not settled by a separate request. `cycles._flows.pool.in_chunk` has the one of pools."""
 
     async def commit(
         self,

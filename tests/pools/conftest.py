@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._flows.pool_chunks import carry_out
+from cycles._flows.pool.chunks import carry_out
 from tests.support.fixtures import events as events, world as world
 from tests.support.waiting import until
 from tests.support.worlds import ACTION as ACTION, World as World

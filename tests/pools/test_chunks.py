@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def one_scope(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a pool have chunks for one set of subject levels only, not for eight."""
-    monkeypatch.setattr("cycles._flows.pool.MOST_SCOPES", 1)
+    monkeypatch.setattr("cycles._flows.pool.pool.MOST_SCOPES", 1)
 
 
 def test_a_pool_is_lazy(client: cycles.Cycles, shop: Shop) -> None:

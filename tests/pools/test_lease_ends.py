@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._flows import pool_chunks
+from cycles._flows.pool import chunks as pool_chunks
 from cycles._flows.reserve import open_lease
 
 from .conftest import T

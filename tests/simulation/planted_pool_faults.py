@@ -9,19 +9,19 @@ from tests.simulation.planted_faults import Fault
 POOL_FAULTS: Final = (
     Fault(
         "the excess of a pooled guard is not settled",
-        "cycles/_flows/pool_guard.py",
+        "cycles/_flows/pool/in_chunk.py",
         "                await self._settle_separately(io, guard, ending, separate)\n",
         "                pass\n",
     ),
     Fault(
         "the end of a pooled guard is not synced",
-        "cycles/_flows/pool_guard.py",
+        "cycles/_flows/pool/in_chunk.py",
         "            await self._sync(io)\n",
         "            pass\n",
     ),
     Fault(
         "the amount of a sealed chunk's guard is dropped",
-        "cycles/_flows/pool_guard.py",
+        "cycles/_flows/pool/in_chunk.py",
         "            pool.book, ending.separate = after_book, whole\n",
         "            pool.book = after_book\n",
     ),
@@ -33,7 +33,7 @@ POOL_FAULTS: Final = (
     ),
     Fault(
         "an end of a guard is not written into the cell of its chunk",
-        "cycles/_flows/pool.py",
+        "cycles/_flows/pool/pool.py",
         "            chunk.log.write(sums.totals)\n",
         "            pass\n",
     ),
@@ -45,7 +45,7 @@ POOL_FAULTS: Final = (
     ),
     Fault(
         "chunks stay when their client closes",
-        "cycles/_flows/pool_chunks.py",
+        "cycles/_flows/pool/chunks.py",
         "            left.append((record, chunk))\n",
         "            pass\n",
     ),

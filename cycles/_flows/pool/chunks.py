@@ -23,8 +23,8 @@ from cycles._errors import CyclesError, GuardFinalizedError, ObservedReservation
 from cycles._flows.approval import exempt_from_approval
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, Release
 from cycles._flows.io import Io
-from cycles._flows.pool import PoolState
-from cycles._flows.pool_parts import DENIALS, Open, PoolChunk, SettleChunk, SubPool, Wake
+from cycles._flows.pool.parts import DENIALS, Open, PoolChunk, SettleChunk, SubPool, Wake
+from cycles._flows.pool.pool import PoolState
 from cycles._flows.release import send_release
 from cycles._flows.reports import report
 from cycles._flows.reserve import open_lease

@@ -47,7 +47,7 @@ from cycles._core.subjects import Subject
 from cycles._errors import BudgetExceededError, CyclesError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io
-from cycles._flows.pool_parts import (
+from cycles._flows.pool.parts import (
     DENIALS,
     Admitted,
     Open,

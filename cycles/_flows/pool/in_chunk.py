@@ -25,9 +25,9 @@ from cycles._core.values.usage import Metrics
 from cycles._errors import BudgetExceededError, CyclesError, GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend
 from cycles._flows.io import Io, Settle
-from cycles._flows.pool import PoolState
-from cycles._flows.pool_chunks import carry_out
-from cycles._flows.pool_parts import Place, PoolChunk, PooledOptions
+from cycles._flows.pool.chunks import carry_out
+from cycles._flows.pool.parts import Place, PoolChunk, PooledOptions
+from cycles._flows.pool.pool import PoolState
 from cycles._flows.reports import report
 from cycles._flows.settle import settle_queued, settle_shadow, usable_values
 

@@ -11,10 +11,10 @@ from cycles._errors import CyclesError, RateLimitedError, ReservationDeniedError
 from cycles._flows.approval import exempt_from_approval
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io
-from cycles._flows.pool import PoolState
-from cycles._flows.pool_chunks import carry_out, open_chunk
-from cycles._flows.pool_guard import InChunk
-from cycles._flows.pool_parts import Admitted, PoolChunk, Waiter
+from cycles._flows.pool.chunks import carry_out, open_chunk
+from cycles._flows.pool.in_chunk import InChunk
+from cycles._flows.pool.parts import Admitted, PoolChunk, Waiter
+from cycles._flows.pool.pool import PoolState
 from cycles._flows.reports import report
 from cycles._flows.reserve import Take, open_with, report_unreserved, traced
 from cycles._flows.retry import pause
