@@ -35,8 +35,8 @@ from cycles._version import public
 
 if TYPE_CHECKING:
     from cycles._client.streams import AsyncGuardedStream, GuardedStream, UsageReader
+    from cycles._drivers.io.tasks import BlockCancellation
     from cycles._drivers.runtime import Runtime
-    from cycles._drivers.tasks import BlockCancellation
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import Final
 from weakref import WeakSet, ref
 
 from cycles._core.lease.planner import Stop, StopReason
-from cycles._drivers.blocking import BlockingIo
+from cycles._drivers.io.threads import BlockingIo
 from cycles._errors import CyclesError
 from cycles._flows.block_end import drop, end_dropped
 from cycles._flows.guard_state import GuardState

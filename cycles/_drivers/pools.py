@@ -13,10 +13,10 @@ from cycles._core.pool.chunk_record import ChunkHeader
 from cycles._core.settlement.late import late_record, sum_of
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
-from cycles._drivers.blocking import BlockingIo
-from cycles._drivers.checkpoints import Checkpoints
+from cycles._drivers.io.threads import BlockingIo
 from cycles._drivers.reporting import Reporter
-from cycles._drivers.scheduler import Handle, Scheduler
+from cycles._drivers.work.checkpoints import Checkpoints
+from cycles._drivers.work.scheduler import Handle, Scheduler
 from cycles._flows.block_end import drop
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import run

@@ -19,13 +19,13 @@ from attrs import evolve
 
 from cycles._config import Config
 from cycles._core.settlement.settlement import FlushReport, PendingSettlement
-from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.channel import Channel
+from cycles._drivers.io.threads import BlockingIo
 from cycles._drivers.live_guards import LiveGuards
 from cycles._drivers.reporting import Reporter, logger
-from cycles._drivers.scheduler import Scheduler, WorkerPool
 from cycles._drivers.soft_limits import SoftLimits
 from cycles._drivers.work.queue import WorkQueue
+from cycles._drivers.work.scheduler import Scheduler, WorkerPool
 from cycles._drivers.write_ahead import WriteAhead
 from cycles._flows.block_end import DROPPED, drop, end_later
 from cycles._flows.guard_state import GuardState
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from cycles._drivers.journal_writer import JournalWriter
+    from cycles._drivers.io.tasks import TaskIo
+    from cycles._drivers.journal.writer import JournalWriter
     from cycles._drivers.pools import Pools
-    from cycles._drivers.tasks import TaskIo
 
 HEARTBEAT_WORKERS: Final = 32  # extends in flight at the same time: one slow response delays no other lease
 UNREAD: Final = (
@@ -220,7 +220,7 @@ class Runtime:
 
     @cached_property
     def _journal_writer(self) -> JournalWriter:
-        from cycles._drivers.journal_writer import JournalWriter
+        from cycles._drivers.journal.writer import JournalWriter
 
         put_many = None if self.records.shared is None else self.records.put_many
         return JournalWriter(self.records.put, self.records.finish, put_many)
@@ -228,8 +228,8 @@ class Runtime:
     def _add_loop(self, loop: asyncio.AbstractEventLoop) -> TaskIo:
         """Make the operations of a loop, and delete those of loops that are closed."""
         with loading:
-            from cycles._drivers.loop_writer import DirectWriter, LoopWriter
-            from cycles._drivers.tasks import TaskIo
+            from cycles._drivers.io.tasks import TaskIo
+            from cycles._drivers.journal.loop_writer import DirectWriter, LoopWriter
 
             self._loops = {known: its for known, its in self._loops.items() if not known.is_closed()}
             if loop not in self._loops:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from cycles._core.settlement.record import RecordError, encode
-from cycles._drivers.blocking import BlockingIo
-from cycles._drivers.scheduler import WorkerPool
+from cycles._drivers.io.threads import BlockingIo
+from cycles._drivers.work.scheduler import WorkerPool
 from cycles._flows.commit import ahead_record
 from cycles._flows.guard_state import GuardState
 from cycles._journal.spend_log import LARGE, Slot, SpendLog

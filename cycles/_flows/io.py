@@ -1,7 +1,7 @@
 """The operations that flows await. A flow decides the order of steps; the implementation of `Io` carries them out.
 
-Two drivers implement it. In `_drivers.blocking` no operation suspends, so ``coroutine.send(None)`` runs a flow to its
-end in the calling thread. In `_drivers.tasks` operations really await. Operations that are not coroutines return
+Two drivers implement it. In `_drivers.io.threads` no operation suspends, so ``coroutine.send(None)`` runs a flow to its
+end in the calling thread. In `_drivers.io.tasks` operations really await. Operations that are not coroutines return
 immediately and pass work to the background of the client.
 """
 

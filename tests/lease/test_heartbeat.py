@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._drivers import scheduler
+from cycles._drivers.work import scheduler
 from tests.lease.conftest import TTL_MS, Events, reserve
 from tests.lease.server import LeaseServer, Seen, gated, grant, hang, refuse
 from tests.support.still_time import StillTime

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cycles._drivers.scheduler import GROW_AFTER_S, IDLE_S, Scheduler
+from cycles._drivers.work.scheduler import GROW_AFTER_S, IDLE_S, Scheduler
 from tests.lease.virtual import PATIENCE_S, VirtualTime
 
 
@@ -364,7 +364,7 @@ def test_an_entry_is_small() -> None:
 
 def test_a_process_ends_with_jobs_to_come() -> None:
     code = (
-        "from cycles._drivers.scheduler import Scheduler; s = Scheduler('x');"
+        "from cycles._drivers.work.scheduler import Scheduler; s = Scheduler('x');"
         "s.at(1e9, print, s.worker_pool('heartbeats', 1))"
     )
     done = subprocess.run([sys.executable, "-c", code], timeout=PATIENCE_S, capture_output=True, text=True, check=False)

@@ -11,9 +11,9 @@ import pytest
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import SettlementOutcome
-from cycles._drivers import journal_writer as module
-from cycles._drivers.journal_writer import JournalWriter
-from cycles._drivers.loop_writer import LoopWriter
+from cycles._drivers.journal import writer as module
+from cycles._drivers.journal.loop_writer import LoopWriter
+from cycles._drivers.journal.writer import JournalWriter
 
 SAVED, FAILED = PutResult.SAVED, PutResult.FAILED
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._drivers.scheduler import Scheduler
+from cycles._drivers.work.scheduler import Scheduler
 
 STEP_S = 0.5
 PATIENCE_S = 60.0  # real time; a test that reaches it has failed

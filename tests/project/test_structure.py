@@ -23,7 +23,7 @@ def test_a_client_loads_no_server_and_no_driver_it_does_not_use() -> None:
     loaded = after("import cycles; c = cycles.Cycles(base_url='http://localhost', api_key='k', journal=False)")
     assert not [name for name in loaded if name.startswith(("cycles.embedded", "cycles_client", "cycles_admin_client"))]
     absent = {
-        "cycles._drivers.tasks",
+        "cycles._drivers.io.tasks",
         "cycles._http.asyncio_connections",
         "uvicorn",
         "dateutil",

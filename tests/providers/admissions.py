@@ -17,7 +17,7 @@ import pytest
 from attrs import evolve
 
 import cycles
-from cycles._drivers.base import BaseIo
+from cycles._drivers.io.base import BaseIo
 from cycles.providers._call import Call
 from cycles.providers._endpoints import find
 from cycles.providers._meter import make_meter
@@ -44,8 +44,8 @@ class VirtualTime:
         self._sleeping: dict[threading.Event, float | None] = {}
         clock = evolve(BaseIo.clock, now_ms=lambda: self.now_s * 1000, random=lambda: 0.5)
         monkeypatch.setattr(BaseIo, "clock", clock)
-        monkeypatch.setattr("cycles._drivers.blocking.BlockingIo.wait", lambda io, *given: self._wait(*given))
-        monkeypatch.setattr("cycles._drivers.tasks.TaskIo.wait", lambda io, *given: self._wait_async(*given))
+        monkeypatch.setattr("cycles._drivers.io.threads.BlockingIo.wait", lambda io, *given: self._wait(*given))
+        monkeypatch.setattr("cycles._drivers.io.tasks.TaskIo.wait", lambda io, *given: self._wait_async(*given))
 
     async def _wait(self, signal: Any, timeout_s: float | None = None) -> bool:
         event = threading.Event()

@@ -459,7 +459,7 @@ def test_an_interrupted_thread_leaves_the_queue(make: Make, monkeypatch: pytest.
             raise interrupts.pop()
         return await line.time._wait(signal, timeout_s)
 
-    monkeypatch.setattr("cycles._drivers.blocking.BlockingIo.wait", lambda io, *given: interrupted(*given))
+    monkeypatch.setattr("cycles._drivers.io.threads.BlockingIo.wait", lambda io, *given: interrupted(*given))
     assert isinstance(line.start(line.call(10)).error(), KeyboardInterrupt)
     second = line.waiting(10)
     line.end(running, 1)

@@ -53,13 +53,13 @@ class Points:
         return watched
 
     def install(self) -> None:
-        from cycles._drivers import blocking, tasks
+        from cycles._drivers.io import tasks, threads
         from cycles._journal import journal, record_files as files, spare_files
         from cycles._journal.files import locked_file
 
         watched_os = _WatchedOs(self)
         files.os = journal.os = locked_file.os = spare_files.os = watched_os  # type: ignore[assignment,attr-defined]
-        for driver in (blocking.BlockingIo, tasks.TaskIo):
+        for driver in (threads.BlockingIo, tasks.TaskIo):
             driver.send = self._around_send(driver.send)  # type: ignore[method-assign]
 
     def _around_send(self, send: Callable[..., Any]) -> Callable[..., Any]:

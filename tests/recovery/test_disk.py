@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cycles
-from cycles._drivers import journal_writer
+from cycles._drivers.journal import writer as journal_writer
 from cycles._journal import bounded
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, Setup

@@ -16,7 +16,7 @@ import pytest
 from attrs import evolve
 
 import cycles
-from cycles._drivers.blocking import BlockingIo
+from cycles._drivers.io.threads import BlockingIo
 from cycles._drivers.work.work import Later
 from cycles._flows.commit import record_of
 from cycles._journal import file_calls, record_files, spare_files

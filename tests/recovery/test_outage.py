@@ -16,7 +16,7 @@ import pytest
 
 import cycles
 from cycles._core.settlement.record import Record, event_record_id
-from cycles._drivers.blocking import BlockingIo
+from cycles._drivers.io.threads import BlockingIo
 from cycles._journal.journal import Journal
 from tests.recovery.kit import PATIENCE_S, TENANT, Setup, journal_files, records_in
 

@@ -186,7 +186,7 @@ FAULTS: Final = (
     ),
     Fault(
         "the journal writer ignores its jobs",
-        "cycles/_drivers/tasks.py",
+        "cycles/_drivers/io/tasks.py",
         "        return await self._writer.put(record)",
         "        return PutResult.SAVED",
     ),
@@ -338,7 +338,7 @@ FAULTS: Final = (
     ),
     Fault(
         "the thread of the journal is woken once while several tasks are at work",
-        "cycles/_drivers/loop_writer.py",
+        "cycles/_drivers/journal/loop_writer.py",
         "        self._will_wake = False\n        self._writer.wake()",
         "        self._writer.wake()",
         most=1000,  # several tasks must save or delete at the same time, twice

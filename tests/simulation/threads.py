@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cycles._drivers import jitter
-from cycles._drivers.scheduler import Scheduler
+from cycles._drivers.work.scheduler import Scheduler
 from tests.simulation.hub import Hub, Process, Thread, Waiter
 from tests.simulation.patching import patched
 

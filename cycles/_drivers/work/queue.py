@@ -44,11 +44,11 @@ from cycles._config import Config
 from cycles._core.settlement.record import Record, file_name
 from cycles._core.settlement.schedule import Item, RetrySchedule
 from cycles._core.settlement.settlement import FlushReport, PendingSettlement
-from cycles._drivers.claims import ClaimTimer
-from cycles._drivers.ends import GuardEnds
 from cycles._drivers.jitter import jitter
 from cycles._drivers.reporting import Reporter, logger
-from cycles._drivers.scheduler import Scheduler
+from cycles._drivers.work.claims import ClaimTimer
+from cycles._drivers.work.ends import GuardEnds
+from cycles._drivers.work.scheduler import Scheduler
 from cycles._drivers.work.work import Found, Later, Step, Work, attempt, is_settlement, key_of, record_of
 from cycles._flows.guard_state import Release
 from cycles._flows.heartbeat import adopt

@@ -14,7 +14,7 @@ from weakref import WeakSet
 from cycles._core.pool.chunk_record import chunk_record
 from cycles._core.settlement.record import Record
 from cycles._drivers.reporting import logger
-from cycles._drivers.scheduler import Handle, Scheduler
+from cycles._drivers.work.scheduler import Handle, Scheduler
 from cycles._flows.pool.parts import PoolChunk
 from cycles._flows.pool.pool import PoolState
 from cycles._journal.stores.shared import StoreJournal

@@ -11,7 +11,7 @@ from typing import Final
 
 from cycles._drivers.jitter import jitter
 from cycles._drivers.reporting import logger
-from cycles._drivers.scheduler import Handle, Scheduler
+from cycles._drivers.work.scheduler import Handle, Scheduler
 from cycles._journal.client_records import Records
 from cycles._journal.journal import Entry
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from cycles._drivers.timetable import Timetable
+from cycles._drivers.work.timetable import Timetable
 
 GROW_AFTER_S: Final = 0.02  # a job that waits this long for a worker shows that there are too few
 IDLE_S: Final = 15.0  # threads end after idling this long: longer than the pause between two extends of a short lease

@@ -47,11 +47,11 @@ from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import SettlementOutcome
-from cycles._drivers.base import BaseIo
-from cycles._drivers.blocking import BlockingIo
 from cycles._drivers.channel import Channel
 from cycles._drivers.in_thread import call_in_thread
-from cycles._drivers.loop_writer import DirectWriter, LoopWriter
+from cycles._drivers.io.base import BaseIo
+from cycles._drivers.io.threads import BlockingIo
+from cycles._drivers.journal.loop_writer import DirectWriter, LoopWriter
 from cycles._drivers.reporting import Reporter
 from cycles._drivers.work.loop_workers import LoopWorkers
 from cycles._drivers.work.queue import WorkQueue

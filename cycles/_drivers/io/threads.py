@@ -17,11 +17,11 @@ from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import SettlementOutcome
-from cycles._drivers.base import BaseIo
 from cycles._drivers.channel import Channel
+from cycles._drivers.io.base import BaseIo
 from cycles._drivers.reporting import Reporter
-from cycles._drivers.scheduler import Handle, WorkerPool
 from cycles._drivers.work.queue import WorkQueue
+from cycles._drivers.work.scheduler import Handle, WorkerPool
 from cycles._flows.heartbeat import lose_if_over, report_late, send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Syncs, run
