@@ -23,8 +23,8 @@ from cycles._flows.io import run
 from cycles._flows.pool.chunks import end_live, settle_now
 from cycles._flows.pool.parts import Log, PoolOptions
 from cycles._flows.pool.pool import PoolState
-from cycles._journal.client_records import Records
 from cycles._journal.files.locked_file import is_supported
+from cycles._journal.records import Records
 
 WORKERS: Final = 8  # chunks that are opened and settled at the same time
 EXITED: Final = "the interpreter exits and the guard was not committed or released"

@@ -31,8 +31,8 @@ from cycles._flows.block_end import DROPPED, drop, end_later
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Settle
 from cycles._http.first_use import loading
-from cycles._journal.client_records import Records
-from cycles._journal.open_journal import open_journal
+from cycles._journal.open import open_journal
+from cycles._journal.records import Records
 
 if TYPE_CHECKING:
     import asyncio

@@ -12,7 +12,7 @@ from cycles._drivers.io.threads import BlockingIo
 from cycles._drivers.work.scheduler import WorkerPool
 from cycles._flows.commit import ahead_record
 from cycles._flows.guard_state import GuardState
-from cycles._journal.spend_log import LARGE, Slot, SpendLog
+from cycles._journal.files.spend import LARGE, Slot, SpendLog
 
 INTERVAL_S: Final = 1.0  # `kill -9` loses at most this much
 

@@ -19,12 +19,12 @@ import attrs
 from cycles._config import Durability
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name, partition
-from cycles._journal.file_calls import NOTHING_THERE
+from cycles._journal.files.chunk_cells import ChunkLogs
+from cycles._journal.files.file_calls import NOTHING_THERE
+from cycles._journal.files.pool_recovery import recover_chunks
+from cycles._journal.files.record_files import SETTLED_KEPT_MS, RecordFiles
+from cycles._journal.files.spend import SpendLog, latest_records, left_entries
 from cycles._journal.kept_commits import KeptCommits
-from cycles._journal.pool_log import ChunkLogs
-from cycles._journal.pool_recovery import recover_chunks
-from cycles._journal.record_files import SETTLED_KEPT_MS, RecordFiles
-from cycles._journal.spend_log import SpendLog, latest_records, left_entries
 
 IssueKind = Literal["unwritable", "unreadable", "quarantined", "foreign", "store"]
 Entry = NewType("Entry", str)

@@ -13,9 +13,9 @@ import os
 from pathlib import Path
 
 from cycles._errors import ConfigurationError, StoreError as StoreError
-from cycles._journal import inspection
-from cycles._journal.inspection import InspectedRecord as InspectedRecord
 from cycles._journal.journal import default_root
+from cycles._journal.operators import inspect as inspection
+from cycles._journal.operators.inspect import InspectedRecord as InspectedRecord
 from cycles._journal.stores.check import check_store as check_store
 from cycles._journal.stores.files import FileStore as FileStore
 from cycles._journal.stores.memory import MemoryStore as MemoryStore

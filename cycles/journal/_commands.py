@@ -18,9 +18,9 @@ import cycles
 from cycles._config import without_password
 from cycles._core.settlement.record import Record, partition
 from cycles._core.settlement.rules import MAY_BE_CHARGED
-from cycles._journal import by_hand
-from cycles._journal.inspection import InspectedRecord, select
-from cycles._journal.store_inspection import (
+from cycles._journal.operators import by_hand
+from cycles._journal.operators.inspect import InspectedRecord, select
+from cycles._journal.operators.inspect_store import (
     StoreView,
     directory,
     files_of,

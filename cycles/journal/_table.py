@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from cycles._journal.inspection import InspectedRecord
+from cycles._journal.operators.inspect import InspectedRecord
 from cycles.journal._terminal import Terminal
 
 ID_DIGITS: Final = 12

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cycles._core.settlement.record import encode, file_name
-from cycles._journal.file_calls import move_to_free_name
+from cycles._journal.files.file_calls import move_to_free_name
 from cycles._journal.journal import Entry, Journal, default_root
 from tests.journal.kit import ROOT_USER, Told, a_record, failing, files, posix_only, put, settle_all
 
@@ -299,7 +299,7 @@ def test_new_directories_are_made_to_last_too(
     open_journal: Callable[..., Journal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
-    monkeypatch.setattr("cycles._journal.file_calls.sync_folder", synced.append)
+    monkeypatch.setattr("cycles._journal.files.file_calls.sync_folder", synced.append)
     open_journal(tmp_path / "new", durability="disk").save(a_record())
     assert synced[:2] == [str(tmp_path), str(tmp_path / "new")]
 
@@ -315,8 +315,8 @@ def test_what_a_dead_writer_left_is_made_to_last_before_it_is_sent(
     name = file_name("temporary")
     put(journal, f"{name}.0badcafe-1-0.tmp", encode(a_record("temporary")))
     synced: list[str] = []
-    monkeypatch.setattr("cycles._journal.record_files.sync_folder", synced.append)
-    monkeypatch.setattr("cycles._journal.record_files.sync_file", synced.append)
+    monkeypatch.setattr("cycles._journal.files.record_files.sync_folder", synced.append)
+    monkeypatch.setattr("cycles._journal.files.record_files.sync_file", synced.append)
     assert set(journal.pending()) == {name, file_name("renamed")}
     assert len(synced) == count
     assert [str(path).rstrip("/") for path in synced[-1:]] == [journal.directory][:count]

@@ -14,8 +14,7 @@ import pytest
 from cycles._core.pool.chunk_record import ChunkHeader
 from cycles._core.pool.sums import Totals
 from cycles._core.subjects import Action, Subject
-from cycles._journal import pool_log, spare_files, spend_log
-from cycles._journal.files import locked_file
+from cycles._journal.files import chunk_cells as pool_log, locked_file, spare_files, spend as spend_log
 from cycles._journal.files.locked_file import fcntl, left
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="forks are of Linux here")

@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 from cycles._core.settlement.record import encode, file_name
-from cycles._journal import bounded, file_calls, record_files, spare_files, spend_log
-from cycles._journal.files import locked_file
-from cycles._journal.inspection import inspect
+from cycles._journal.files import bounded, file_calls, locked_file, record_files, spare_files, spend as spend_log
 from cycles._journal.journal import Journal
+from cycles._journal.operators.inspect import inspect
 from tests.journal.kit import Told, a_record, put, settle_all
 from tests.support.waiting import until
 

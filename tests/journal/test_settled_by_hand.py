@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cycles._journal import by_hand
-from cycles._journal.client_records import Records
-from cycles._journal.inspection import inspect
 from cycles._journal.journal import Journal
+from cycles._journal.operators import by_hand
+from cycles._journal.operators.inspect import inspect
+from cycles._journal.records import Records
 from tests.journal.kit import a_record
 
 DAY_MS = 86_400_000

@@ -10,7 +10,7 @@ import pytest
 
 import cycles
 from cycles._core.settlement.record import encode, partition
-from cycles._journal import store_inspection
+from cycles._journal.operators import inspect_store as store_inspection
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import key_of
 from cycles._journal.stores.store import Put

@@ -14,8 +14,8 @@ import pytest
 
 import cycles
 from cycles._core.settlement.record import file_name
-from cycles._journal import by_hand
-from cycles._journal.record_files import RecordFiles
+from cycles._journal.files.record_files import RecordFiles
+from cycles._journal.operators import by_hand
 from cycles.journal import __main__ as module, inspect
 from tests.operators.conftest import Cycles
 from tests.operators.journals import OTHER_SERVER, a_record, fill, folder, journal, lines, snapshot

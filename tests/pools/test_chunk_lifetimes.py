@@ -11,7 +11,7 @@ import cycles
 from cycles._core.lease.planner import Stop, StopReason
 from cycles._flows.heartbeat import lose_lease, send_heartbeat
 from cycles._flows.io import run
-from cycles._journal.pool_log import ChunkLogs
+from cycles._journal.files.chunk_cells import ChunkLogs
 
 from .conftest import Shop, T, chunk_of, named
 from .pool_use import pool_of, use

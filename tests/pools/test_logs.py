@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.pool_log import recovered_record
+from cycles._core.pool.chunk_record import recovered_record
+from cycles._journal.files.chunk_cells import ChunkLogs
 from cycles._journal.files.locked_file import LockedFile
-from cycles._journal.pool_log import ChunkLogs
 
 from .conftest import Shop
 from .pool_use import estimates, pool_of, use

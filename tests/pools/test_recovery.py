@@ -185,7 +185,7 @@ def test_the_log_of_an_earlier_version_is_settled(setup: Setup) -> None:
 def test_the_record_of_a_chunk_is_saved_before_its_log_is_removed(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cycles._journal.pool_log import ChunkLog
+    from cycles._journal.files.chunk_cells import ChunkLog
 
     found: list[int] = []
     remove = ChunkLog.remove

@@ -54,8 +54,8 @@ class Points:
 
     def install(self) -> None:
         from cycles._drivers.io import tasks, threads
-        from cycles._journal import journal, record_files as files, spare_files
-        from cycles._journal.files import locked_file
+        from cycles._journal import journal
+        from cycles._journal.files import locked_file, record_files as files, spare_files
 
         watched_os = _WatchedOs(self)
         files.os = journal.os = locked_file.os = spare_files.os = watched_os  # type: ignore[assignment,attr-defined]

@@ -11,7 +11,7 @@ import pytest
 
 import cycles
 from cycles._drivers.journal import writer as journal_writer
-from cycles._journal import bounded
+from cycles._journal.files import bounded
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, Setup
 from tests.support.directories import HangingDirectory, directory as directory

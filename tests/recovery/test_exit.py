@@ -17,7 +17,7 @@ from cycles._core.settlement.record import Record, decode, encode, file_name
 from cycles._drivers.ends import GuardEnds
 from cycles._drivers.write_ahead import Entry
 from cycles._flows.commit import ahead_record
-from cycles._journal.spend_log import LARGE, SMALL, Slot, latest_records, left_entries
+from cycles._journal.files.spend import LARGE, SMALL, Slot, latest_records, left_entries
 from tests.recovery.child import ACTION
 from tests.recovery.kit import TENANT, Setup, end_of, journal_files
 from tests.support.points import run_at
@@ -421,7 +421,7 @@ def problem_of_two_guards(world: Setup) -> Any:
 
 
 def test_a_record_that_is_too_large_is_reported_once(world: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cycles._journal.spend_log._LAYOUTS", (SMALL._replace(half_bytes=64),))
+    monkeypatch.setattr("cycles._journal.files.spend._LAYOUTS", (SMALL._replace(half_bytes=64),))
     problem = problem_of_two_guards(world)
     assert "is not written ahead" in problem.detail
     assert "bytes" in problem.detail

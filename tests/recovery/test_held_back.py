@@ -19,8 +19,7 @@ import cycles
 from cycles._drivers.io.threads import BlockingIo
 from cycles._drivers.work.work import Later
 from cycles._flows.commit import record_of
-from cycles._journal import file_calls, record_files, spare_files
-from cycles._journal.files import locked_file
+from cycles._journal.files import file_calls, locked_file, record_files, spare_files
 from tests.recovery.child import ACTION
 from tests.recovery.kit import PATIENCE_S, Seen, Setup, attempt_once, records_in
 

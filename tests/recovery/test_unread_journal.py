@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._journal.record_files import RecordFiles
+from cycles._journal.files.record_files import RecordFiles
 from tests.recovery.kit import PATIENCE_S, Setup
 from tests.recovery.test_leaving import leave_one_pending
 

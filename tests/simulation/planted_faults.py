@@ -27,7 +27,7 @@ FAULTS: Final = (
     ),
     Fault(
         "the record of an open settlement is deleted",
-        "cycles/_journal/client_records.py",
+        "cycles/_journal/records.py",
         "        if result is None or isinstance(result, Settled) or is_kept:",
         "        if not isinstance(result, Rejected) or is_kept:",
     ),
@@ -105,7 +105,7 @@ FAULTS: Final = (
     ),
     Fault(
         "records of an earlier process are not found",
-        "cycles/_journal/record_files.py",
+        "cycles/_journal/files/record_files.py",
         '        entries = {name for name in names if name.endswith(".json")}',
         "        entries: set[str] = set()",
     ),
@@ -242,13 +242,13 @@ FAULTS: Final = (
     # Power loss.
     Fault(
         "a record is not fsynced",
-        "cycles/_journal/file_calls.py",
+        "cycles/_journal/files/file_calls.py",
         "            if sync:\n                os.fsync(handle)",
         "            if False:\n                os.fsync(handle)",
     ),
     Fault(
         "the folder of a record is not fsynced",
-        "cycles/_journal/file_calls.py",
+        "cycles/_journal/files/file_calls.py",
         "    if sync:\n        sync_folder(os.path.dirname(path))",
         "    if False:\n        sync_folder(os.path.dirname(path))",
     ),
@@ -268,7 +268,7 @@ FAULTS: Final = (
     ),
     Fault(
         "the excess of a commit is not kept",
-        "cycles/_journal/client_records.py",
+        "cycles/_journal/records.py",
         "            self._reject(result.kept or record, result.reason)",
         "            self._reject(record, result.reason)",
     ),
@@ -293,7 +293,7 @@ FAULTS: Final = (
     ),
     Fault(
         "a file that is no record is deleted",
-        "cycles/_journal/record_files.py",
+        "cycles/_journal/files/record_files.py",
         "        self._calls.call(self.locate(), lambda _: os.replace(source, target))",
         "        os.unlink(self.path(name))",
     ),
@@ -324,7 +324,7 @@ FAULTS: Final = (
     ),
     Fault(
         "finish deletes what was rejected",
-        "cycles/_journal/client_records.py",
+        "cycles/_journal/records.py",
         "        self._journal.reject(record, reason)",
         "        self._journal.delete(record)",
     ),
@@ -373,7 +373,7 @@ FAULTS: Final = (
     ),
     Fault(
         "the log of spend stays open after its last guard has ended",
-        "cycles/_journal/spend_log.py",
+        "cycles/_journal/files/spend.py",
         "            if not (self._closed and file.is_empty()):",
         "            if file.layout:",
     ),

@@ -39,7 +39,7 @@ POOL_FAULTS: Final = (
     ),
     Fault(
         "the log of a dead process is removed without its record",
-        "cycles/_journal/pool_recovery.py",
+        "cycles/_journal/files/pool_recovery.py",
         "    is_saved = record is None or files.has(file_name(header.reservation_id))\n",
         "    is_saved = True\n",
     ),

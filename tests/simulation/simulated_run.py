@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, Final
 
 from cycles._core.settlement.record import file_name
-from cycles._journal.pool_log import log_name
+from cycles._journal.files.chunk_cells import log_name
 from tests.simulation import disk as disks, faults, network
 from tests.simulation.accounts import TENANTS, make_accounts
 from tests.simulation.checks import Books, agent_of, files

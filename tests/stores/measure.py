@@ -20,7 +20,7 @@ from typing import Any, Final
 from attrs import frozen
 
 import cycles
-from cycles._journal.open_journal import open_store
+from cycles._journal.open import open_store
 from cycles._journal.stores.store import JournalStore, Put
 from tests.stores import servers
 

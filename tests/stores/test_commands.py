@@ -14,7 +14,8 @@ from attrs import evolve
 
 import cycles
 from cycles._core.settlement.record import Record, encode, file_name, partition
-from cycles._journal import by_hand, open_journal, store_inspection
+from cycles._journal import open as open_journal
+from cycles._journal.operators import by_hand, inspect_store as store_inspection
 from cycles._journal.stores.memory import MemoryStore
 from cycles._journal.stores.shared import key_of
 from cycles._journal.stores.store import Put, settled_by_hand, with_reason

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._journal.store_inspection import view_of
+from cycles._journal.operators.inspect_store import view_of
 from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.memory import MemoryStore
 from tests.stores.kit import ACTION, records, shared

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from cycles._journal import bounded, file_calls, record_files, spare_files
-from cycles._journal.files import locked_file
+from cycles._journal.files import bounded, file_calls, locked_file, record_files, spare_files
 
 
 class HangingDirectory:

@@ -11,7 +11,7 @@ from cycles._drivers.reporting import Reporter
 from cycles._drivers.work.queue import WorkQueue
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import BackgroundWork, Clock, Settings
-from cycles._journal.client_records import Records
+from cycles._journal.records import Records
 
 if TYPE_CHECKING:
     from cycles.events import Event

@@ -60,7 +60,7 @@ from cycles._flows.heartbeat import adopt, send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import BackgroundWork, Settle, Syncs
 from cycles._flows.signal import Signal
-from cycles._journal.client_records import Records
+from cycles._journal.records import Records
 
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ from cycles._flows.heartbeat import lose_if_over, report_late, send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Syncs, run
 from cycles._flows.signal import Signal
-from cycles._journal.client_records import Records
+from cycles._journal.records import Records
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

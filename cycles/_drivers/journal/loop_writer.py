@@ -13,7 +13,7 @@ from cycles._core.settlement.settlement import SettlementOutcome
 from cycles._drivers.journal import writer as journal_writer
 from cycles._drivers.journal.writer import Job, JournalWriter
 from cycles._http.deadlines import Deadlines
-from cycles._journal.client_records import Records
+from cycles._journal.records import Records
 
 
 class LoopWriter:

@@ -12,8 +12,8 @@ from typing import Final
 from cycles._drivers.jitter import jitter
 from cycles._drivers.reporting import logger
 from cycles._drivers.work.scheduler import Handle, Scheduler
-from cycles._journal.client_records import Records
 from cycles._journal.journal import Entry
+from cycles._journal.records import Records
 
 MOST_WAITING: Final = 64  # claimed records that wait here; the others stay in the store for other workers
 CLAIM_AGAIN_BELOW: Final = 16

@@ -54,8 +54,8 @@ from cycles._flows.guard_state import Release
 from cycles._flows.heartbeat import adopt
 from cycles._flows.io import BackgroundWork, CleanUp, Io, Settle, run
 from cycles._flows.settle import put
-from cycles._journal.client_records import Records
 from cycles._journal.journal import Entry
+from cycles._journal.records import Records
 
 QUEUED: Final = 1_024  # settlements without a waiting caller that have not been tried yet
 WORKERS: Final = 4  # of each kind: enough for a backlog, few enough for the server

@@ -24,8 +24,8 @@ from cycles._flows.release import is_final, is_released, release_call_of, report
 from cycles._flows.reserve import clean_up_create
 from cycles._flows.retry import describe, is_unlisted, may_have_taken_effect, uncertain
 from cycles._flows.settle import attempt as attempt_settlement, conclude, report_pending, rest_of
-from cycles._journal.client_records import Records
 from cycles._journal.journal import Entry
+from cycles._journal.records import Records
 
 RELEASE_TRIES: Final = 4  # then the budget returns when the lease ends
 

@@ -42,8 +42,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 from weakref import WeakMethod, WeakSet
 
-from cycles._journal.bounded import CALLS
-from cycles._journal.file_calls import names_in
+from cycles._journal.files.bounded import CALLS
+from cycles._journal.files.file_calls import names_in
 
 fcntl: Any
 try:

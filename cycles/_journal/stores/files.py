@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from cycles._errors import StoreError
-from cycles._journal.file_calls import NOTHING_THERE
-from cycles._journal.record_files import REJECTED, SETTLED_AT, SETTLED_KEPT_MS, RecordFiles, key_in
+from cycles._journal.files.file_calls import NOTHING_THERE
+from cycles._journal.files.record_files import REJECTED, SETTLED_AT, SETTLED_KEPT_MS, RecordFiles, key_in
 from cycles._journal.stores.store import PAGE, KeptState, Owned, Put, Stored
 
 

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from cycles._config import Durability
 from cycles._errors import ConfigurationError, StoreError
-from cycles._journal.record_files import SETTLED_KEPT_MS
+from cycles._journal.files.record_files import SETTLED_KEPT_MS
 from cycles._journal.stores.postgres_link import LinkError, PostgresLink, Row
 from cycles._journal.stores.store import (
     PAGE,

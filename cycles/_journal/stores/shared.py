@@ -47,9 +47,9 @@ from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record, RecordError, decode, encode, file_name
 from cycles._core.settlement.rules import MAY_BE_CHARGED
 from cycles._errors import StoreError
+from cycles._journal.files.chunk_cells import ChunkLogs
+from cycles._journal.files.spend import SpendLog
 from cycles._journal.journal import Entry, Journal, JournalIssue
-from cycles._journal.pool_log import ChunkLogs
-from cycles._journal.spend_log import SpendLog
 from cycles._journal.stores.batch import Combiner
 from cycles._journal.stores.health import StoreHealth
 from cycles._journal.stores.store import JournalStore, KeptState, Put, Stored, pages

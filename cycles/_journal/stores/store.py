@@ -17,7 +17,7 @@ from attrs import evolve, frozen
 from cycles._config import Durability
 from cycles._core.settlement.record import RecordError, decode, encode
 from cycles._errors import StoreError as StoreError
-from cycles._journal.record_files import SETTLED_KEPT_MS
+from cycles._journal.files.record_files import SETTLED_KEPT_MS
 
 POISON_TAKES: Final = 10
 """So many takes without a put: the record stops each process that takes it, and is quarantined."""

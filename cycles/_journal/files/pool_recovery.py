@@ -8,10 +8,10 @@ from contextlib import closing
 
 from cycles._core.pool.chunk_record import recovered_record
 from cycles._core.settlement.record import Record, RecordError, file_name
-from cycles._journal.file_calls import NOTHING_THERE
+from cycles._journal.files.chunk_cells import PREFIX, SUFFIX
+from cycles._journal.files.file_calls import NOTHING_THERE
 from cycles._journal.files.locked_file import LockedFile, left
-from cycles._journal.pool_log import PREFIX, SUFFIX
-from cycles._journal.record_files import RecordFiles
+from cycles._journal.files.record_files import RecordFiles
 
 
 def recover_chunks(

@@ -16,9 +16,9 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from cycles._core.settlement.record import Record, RecordError, decode
-from cycles._journal.bounded import CALLS
-from cycles._journal.file_calls import make_private_folder
 from cycles._journal.files import locked_file
+from cycles._journal.files.bounded import CALLS
+from cycles._journal.files.file_calls import make_private_folder
 from cycles._journal.files.locked_file import LockedFile, after_fork
 
 PREFIX: Final = "spend-"

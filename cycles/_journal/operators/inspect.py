@@ -18,9 +18,9 @@ from attrs import field, frozen
 
 from cycles._core.amounts import Amount
 from cycles._core.settlement.record import Record, RecordError, decode
-from cycles._journal.bounded import BoundedCalls
-from cycles._journal.file_calls import NOTHING_THERE, read_whole
-from cycles._journal.record_files import REJECTED, SETTLED_AT
+from cycles._journal.files.bounded import BoundedCalls
+from cycles._journal.files.file_calls import NOTHING_THERE, read_whole
+from cycles._journal.files.record_files import REJECTED, SETTLED_AT
 
 State: TypeAlias = Literal["pending", "deferred", "quarantined", "rejected", "unfinished"]
 

@@ -19,9 +19,9 @@ from attrs import evolve, frozen
 from cycles._config import without_password
 from cycles._core.settlement.record import Record, encode
 from cycles._errors import StoreError
-from cycles._journal.inspection import InspectedRecord, entry_of, inspect
-from cycles._journal.open_journal import open_store
-from cycles._journal.record_files import SETTLED_KEPT_MS
+from cycles._journal.files.record_files import SETTLED_KEPT_MS
+from cycles._journal.open import open_store
+from cycles._journal.operators.inspect import InspectedRecord, entry_of, inspect
 from cycles._journal.stores.files import FileStore
 from cycles._journal.stores.shared import key_of
 from cycles._journal.stores.store import (

@@ -18,9 +18,9 @@ from typing import Final
 from cycles._core.pool.cell import SECTOR, encode, start
 from cycles._core.pool.chunk_record import ChunkHeader
 from cycles._core.pool.sums import Totals
-from cycles._journal.bounded import CALLS
-from cycles._journal.file_calls import make_private_folder, sync_folder
 from cycles._journal.files import locked_file
+from cycles._journal.files.bounded import CALLS
+from cycles._journal.files.file_calls import make_private_folder, sync_folder
 from cycles._journal.files.locked_file import NEW, LockedFile
 
 PREFIX: Final = "pool-"

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from cycles._core.settlement.record import RecordError, decode, file_name
-from cycles._journal.bounded import BoundedCalls, Directory
-from cycles._journal.file_calls import (
+from cycles._journal.files.bounded import BoundedCalls, Directory
+from cycles._journal.files.file_calls import (
     NOTHING_THERE,
     make_private_folder,
     move_to_free_name,
@@ -34,7 +34,7 @@ from cycles._journal.file_calls import (
     write_whole,
 )
 from cycles._journal.files.locked_file import LockedFile, lock
-from cycles._journal.spare_files import SUFFIX, SpareFiles
+from cycles._journal.files.spare_files import SUFFIX, SpareFiles
 
 # A writer starts over if its folder or its temporary file was removed. Once is rare, three times is a problem.
 _WRITE_ATTEMPTS: Final = 3

@@ -18,10 +18,10 @@ from typing import Final
 from attrs import evolve
 
 from cycles._core.settlement.record import Record, decode, encode, file_name
-from cycles._journal.file_calls import make_private_folder, move_to_free_name, read_whole, write_whole
-from cycles._journal.inspection import DISCARDED, InspectedRecord
-from cycles._journal.record_files import REJECTED, SETTLED_AT, SETTLED_KEPT_MS
-from cycles._journal.spend_log import PREFIX, SUFFIX, left_entries
+from cycles._journal.files.file_calls import make_private_folder, move_to_free_name, read_whole, write_whole
+from cycles._journal.files.record_files import REJECTED, SETTLED_AT, SETTLED_KEPT_MS
+from cycles._journal.files.spend import PREFIX, SUFFIX, left_entries
+from cycles._journal.operators.inspect import DISCARDED, InspectedRecord
 
 _ENDINGS: Final = (".json", ".quarantined", DISCARDED, ".tmp")
 _PARTITION: Final = re.compile(r"[0-9a-f]{16}")

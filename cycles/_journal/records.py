@@ -8,11 +8,11 @@ from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record, file_name
 from cycles._core.settlement.rules import excess_left
 from cycles._core.settlement.settlement import Rejected, Settled, SettlementOutcome, Taken
+from cycles._journal.files.chunk_cells import ChunkLogs
 from cycles._journal.files.locked_file import is_supported
+from cycles._journal.files.spend import SpendLog
 from cycles._journal.journal import Entry, Journal
 from cycles._journal.no_journal import NoJournal
-from cycles._journal.pool_log import ChunkLogs
-from cycles._journal.spend_log import SpendLog
 from cycles._journal.stores.shared import StoreJournal
 
 AnyJournal: TypeAlias = Journal | StoreJournal | NoJournal
