@@ -57,7 +57,7 @@ def blocking(
 ) -> Blocking:
     """Return what threads send through: the user's `client` if there is one."""
     if client is None and not goes_through_a_proxy(endpoint):
-        from cycles._http.blocking_connections import BlockingConnections
+        from cycles._http.blocking import BlockingConnections
 
         return BlockingConnections(endpoint, connect_timeout_s=connect_timeout_s, max_connections=max_connections)
     from cycles._http.httpx_client import BlockingClient
@@ -75,7 +75,7 @@ def asynchronous(
 ) -> Async:
     """Return what the tasks of one event loop send through: the user's `client` if there is one."""
     if client is None and not goes_through_a_proxy(endpoint):
-        from cycles._http.asyncio_connections import AsyncConnections
+        from cycles._http.loop import AsyncConnections
 
         return AsyncConnections(endpoint, connect_timeout_s=connect_timeout_s, max_connections=max_connections)
     from cycles._http.httpx_client import AsyncClient

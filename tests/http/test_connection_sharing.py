@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 
 import pytest
 
-from cycles._http import asyncio_connections, blocking_connections, connection_pool, http11
-from cycles._http.asyncio_connections import AsyncConnections
-from cycles._http.blocking_connections import BlockingConnections
+from cycles._http import blocking, connection_pool, http11, loop as loop_connections
+from cycles._http.blocking import BlockingConnections
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply
+from cycles._http.loop import AsyncConnections
 from tests.support.stub import Stub, after, ok, reply, stall
 
 
@@ -245,7 +245,7 @@ def test_an_interrupt_in_the_queue_leaves_its_slot_to_the_next(monkeypatch: pyte
 
             with monkeypatch.context() as patch:
                 module = SimpleNamespace(SimpleQueue=Interrupted, Empty=queue.Empty)
-                patch.setattr(blocking_connections, "queue", module)
+                patch.setattr(blocking, "queue", module)
                 patch.setattr(connection_pool, "Empty", IndexError)
                 with pytest.raises(KeyboardInterrupt):
                     post(connections)
@@ -348,7 +348,7 @@ def test_connections_without_use_are_closed(monkeypatch: pytest.MonkeyPatch) -> 
             gate.set()
             first.result()
         assert stub.open == 2
-        for module in (blocking_connections, connection_pool):
+        for module in (blocking, connection_pool):
             monkeypatch.setattr(module, "KEEPALIVE_S", 0.0)
         post(connections)  # its own is too old to be used, the other too old to be kept
         stub.wait_for(lambda stub: stub.open <= 1)
@@ -360,7 +360,7 @@ def test_an_old_connection_is_not_used_by_a_task(monkeypatch: pytest.MonkeyPatch
     async def main(stub: Stub) -> None:
         connections = tasks(stub.url)
         await apost(connections)
-        monkeypatch.setattr(asyncio_connections, "KEEPALIVE_S", 0.0)
+        monkeypatch.setattr(loop_connections, "KEEPALIVE_S", 0.0)
         await apost(connections)
         await connections.aclose()
         assert [request.connection for request in stub.requests] == [1, 2]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cycles._http.blocking_connections import BlockingConnections
+from cycles._http.blocking import BlockingConnections
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 
 BODY = b"x" * (16 * 1024 * 1024)

@@ -17,10 +17,10 @@ import httpx2
 import pytest
 
 import cycles
-from cycles._http.asyncio_connections import AsyncConnections
-from cycles._http.blocking_connections import BlockingConnections
+from cycles._http.blocking import BlockingConnections
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind, Reply
 from cycles._http.httpx_client import AsyncClient, BlockingClient
+from cycles._http.loop import AsyncConnections
 from tests.support.stub import Stub, drip, ok
 
 CONNECT_S = 1.0
@@ -170,7 +170,7 @@ def test_a_process_without_a_free_file_descriptor_gets_a_transport_error(
 
     with Stub() as stub, monkeypatch.context() as patch:
         if kind == "threads":
-            patch.setattr("cycles._http.blocking_connections.new_socket", none_free)
+            patch.setattr("cycles._http.blocking.new_socket", none_free)
         else:
             patch.setattr(asyncio.BaseEventLoop, "create_connection", none_free)
         (outcome,) = exchange(kind, Endpoint(stub.url))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cycles._http.blocking_connections import BlockingConnections
+from cycles._http.blocking import BlockingConnections
 from cycles._http.exchange import Endpoint
 from tests.support.points import run_at
 from tests.support.stub import Stub, ok

@@ -15,11 +15,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cycles._http.asyncio_connections import AsyncConnections
-from cycles._http.blocking_connections import BlockingConnections
+from cycles._http.blocking import BlockingConnections
 from cycles._http.exchange import Endpoint, ExchangeError, FailureKind
 from cycles._http.factory import asynchronous, blocking
 from cycles._http.httpx_client import AsyncClient, BlockingClient
+from cycles._http.loop import AsyncConnections
 from tests.http.connections import Open
 from tests.support.stub import Stub, drip, ok, ok_then_hang_up, raw, reply, stall
 

@@ -24,7 +24,7 @@ def test_a_client_loads_no_server_and_no_driver_it_does_not_use() -> None:
     assert not [name for name in loaded if name.startswith(("cycles.embedded", "cycles_client", "cycles_admin_client"))]
     absent = {
         "cycles._drivers.io.tasks",
-        "cycles._http.asyncio_connections",
+        "cycles._http.loop",
         "uvicorn",
         "dateutil",
         "jsonschema",
