@@ -155,12 +155,12 @@ async def test_a_later_caller_does_not_wait_for_the_settlement_of_an_earlier_one
     client = shop.client(timeout=600.0)
     respond = shop.hold(monkeypatch)
     shop.faults.delay("commit", LATE_S, times=None)
-    monkeypatch.setattr("cycles._drivers.tasks.SETTLE_WAIT_S", 0.0)
+    monkeypatch.setattr("cycles._drivers.io.tasks.SETTLE_WAIT_S", 0.0)
     guard = await reserve(client)
     commits = asyncio.create_task(guard.commit(T(7)))
     await arrives(shop, "commit")
     await cancel(commits, 1)
-    monkeypatch.setattr("cycles._drivers.tasks.SETTLE_WAIT_S", 600.0)
+    monkeypatch.setattr("cycles._drivers.io.tasks.SETTLE_WAIT_S", 600.0)
 
     pauses = asyncio.Event()
 
