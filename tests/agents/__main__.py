@@ -137,6 +137,8 @@ def _run(agent: Agent, folder: Path, budget: str) -> Seen:
     work = home / "work"
     work.mkdir(parents=True)
     home.chmod(0o755)
+    # Its own repository: aider writes its history into the root of the one around it, and others read its files.
+    subprocess.run(["git", "init", "--quiet", str(work)], check=True)
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TERM") if name in os.environ}
     variables = {**kept, "HOME": str(home), "PYTHONPATH": str(ROOT), "CI": "1", **agent.variables}
     with FakeProvider() as provider:
