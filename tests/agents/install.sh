@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install the command line agents of `make test-agents` into a folder of their own: $VENV/agents. NAMES selects some of
-# them ("claude codex gemini aider"); the default is all, with the SDKs of `tests/operators/test_witness.py`. Each download is tried three times; one that fails ends this.
+# them ("claude codex gemini aider"); the default is all, with the SDKs of `tests/operators/test_witness.py`. Each
+# download is tried three times; one that fails ends this.
 set -eu
 cd "$(dirname "$0")/../.."
 VENV=${VENV:-.venv}
@@ -27,6 +28,10 @@ package_of() {
     qwen) echo "@qwen-code/qwen-code@0.15" ;;
     pi) echo "@earendil-works/pi-coding-agent@0.74" ;;
     cline) echo "cline@3" ;;
+    *)
+      echo "install-agents: there is no agent $1; NAMES may have claude codex gemini aider opencode qwen pi cline sdks" >&2
+      return 1
+      ;;
   esac
 }
 
@@ -43,6 +48,7 @@ for name in $NAMES; do
     tried "$folder/sdks/bin/python" -m pip install --quiet --disable-pip-version-check $SDKS
     touch "$folder/sdks/.installed"
   elif [ ! -e "$folder/node_modules/.bin/$name" ]; then
-    tried npm install --prefix "$folder" --no-audit --no-fund --silent "$(package_of "$name")"
+    package=$(package_of "$name")
+    tried npm install --prefix "$folder" --no-audit --no-fund --loglevel=error "$package"
   fi
 done
