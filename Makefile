@@ -25,7 +25,7 @@ TOOL_TESTS := tests/generator/test_checks.py tests/generator/test_coverage.py te
   tests/project/test_protocol_pages.py tests/project/test_requirements.py tests/project/test_structure.py tests/website
 
 .DEFAULT_GOAL := help
-.PHONY: help bench-exact demo demo-fleet test simulate simulate-planted simulate-calls mutate test-random test-faults test-stores test-live test-providers install-providers test-operators install-operators test-agents install-agents test-all check generate generate-check spec-diff format bench build clean messages size test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files
+.PHONY: help bench-exact demo demo-fleet test simulate simulate-planted simulate-calls mutate test-random test-faults test-stores test-live test-providers install-providers test-operators install-operators test-shares test-agents install-agents test-all check generate generate-check spec-diff format bench build clean messages size test-integrations install-integrations docs docs-serve docs-outputs diagrams test-docs compare api test-package test-lowest test-free-threaded audit lock release-files
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.13] [VENV=.venv]"
@@ -106,6 +106,9 @@ install-operators: $(STAMP)  ## install the browser and the packages that test-o
 
 test-operators: $(OPERATORS)  ## run the tests of the command line, the guard proxy and the dashboard as processes
 	CYCLES_OPERATORS=1 $(PY) -m pytest -q -p no:xdist tests/operators
+
+test-shares: $(STAMP)  ## run 1,000 random trees of shares; make test-operators runs 100 (TREES=n)
+	CYCLES_OPERATORS=1 CYCLES_SHARE_TREES=$(or $(TREES),1000) $(PY) -m pytest -q -p no:xdist tests/operators/test_shares.py
 
 install-agents: $(STAMP)  ## install the coding agents of test-agents (NAMES="claude codex gemini aider" for some)
 	@VENV=$(VENV) PYTHON=$(PYTHON) NAMES="$(NAMES)" sh tests/agents/install.sh
