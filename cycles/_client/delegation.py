@@ -46,8 +46,9 @@ def delegate(name: str, limit: Amount | str) -> Share:
     share. A share limits and does not hold: other calls may use the budget first.
 
     ```python
-    with cycles.delegate("researcher", cycles.usd(1)) as share:
-        subprocess.run(["python", "researcher.py"], env=share.environment)
+    def research() -> None:
+        with cycles.delegate("researcher", cycles.usd(1)) as share:
+            subprocess.run(["python", "researcher.py"], env=share.environment, check=True)
     ```
 
     Args:
