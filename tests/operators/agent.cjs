@@ -13,11 +13,10 @@ async function main() {
     text += chunk.choices[0].delta.content ?? "";
   }
   console.log(text);
-  const started = Date.now();
   try {
     await llm.chat.completions.create({ ...call, max_tokens: 1000000 });
   } catch (error) {
-    console.log(error.constructor.name, error.status, error.code, Date.now() - started < 400 ? "at once" : "late");
+    console.log(error.constructor.name, error.status, error.code);
   }
 }
 
