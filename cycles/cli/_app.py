@@ -28,6 +28,7 @@ from cycles.cli._frame import (
     shared_options,
 )
 from cycles.cli._output import say
+from cycles.cli._warnings import Lines
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "dev": ("cycles.cli.dev", "Run a server with a dashboard, for development."),
@@ -168,14 +169,9 @@ def _bounds(kind: click.IntRange | click.FloatRange) -> str:
     return f"{name} of {kind.min} or more" if kind.max is None else f"{name} from {kind.min} to {kind.max}"
 
 
-class _Lines(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        say(f"{record.levelname.lower()}: {record.getMessage()}")
-
-
 def _log_to_stderr() -> None:
     """Print warnings of the SDK as lines, with control characters escaped."""
     logger = logging.getLogger("cycles")
     if not logger.handlers:
-        logger.addHandler(_Lines(logging.WARNING))
+        logger.addHandler(Lines())
         logger.propagate = False

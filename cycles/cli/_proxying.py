@@ -100,20 +100,27 @@ def _dollars(ctx: click.Context, param: click.Parameter, value: cycles.Amount | 
     return value
 
 
-def _budget(ctx: click.Context, param: click.Parameter, value: str | None) -> cycles.Amount | str | None:
+def _budget(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> cycles.Amount | str | None:
     """Return an amount, or a percentage as it was written."""
-    if value is None:
+    if not values:
         return None
+    value, *more = values
+    if more:
+        raise click.BadParameter(f"it is there {len(values)} times ({', '.join(values):.80}); pass one", ctx, param)
     if value.strip().endswith("%"):
         _percent(ctx, param, value)
         return value.strip()
-    return _dollars(ctx, param, amount(value))
+    found = _dollars(ctx, param, amount(value))
+    if found is not None and found.amount <= 0:
+        raise click.BadParameter(f"{value!r:.80} is not above zero; write it like 5USD", ctx, param)
+    return found
 
 
 _OPTIONS: Final = (
     click.option(
         "--budget",
         metavar="AMOUNT",
+        multiple=True,
         callback=_budget,
         help="The budget, like 5USD; inside a run also a part of what is left there, like 20%.",
     ),
@@ -185,6 +192,7 @@ _OPTIONS: Final = (
         callback=_percent,
         help="Prompt before more is spent from there on, like 90%.",
     ),
+    click.option("--verbose", "-v", is_flag=True, help="Print each warning by itself, with the id of its reservation."),
 )
 
 

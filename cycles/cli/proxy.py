@@ -14,9 +14,10 @@ from cycles.cli import _frame as frame
 from cycles.cli._frame import Cli
 from cycles.cli._output import say
 from cycles.cli._proxying import make_run, proxy_options
+from cycles.cli._warnings import gathered_warnings
 
 if TYPE_CHECKING:
-    from cycles.proxy._run import Run
+    from cycles.proxy._run import Ended, Run
 
 
 def _address(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, int]:
@@ -46,22 +47,27 @@ def _address(ctx: click.Context, param: click.Parameter, value: str) -> tuple[st
 @proxy_options
 def command(cli: Cli, listen: tuple[str, int], proxy_key: str | None, **options: Any) -> int:
     """Serve the proxy of `cycles run` until SIGTERM or Ctrl-C."""
-    host, port = listen
+    host = listen[0]
     if not proxy_key and not _is_loopback(host):
         raise click.UsageError(f"{host} is not a loopback address: pass --proxy-key KEY, or set CYCLES_PROXY_KEY")
     if options["on_denied"] == "stop":
         raise click.UsageError("--on-denied stop needs a command: use cycles run, or leave the option out")
-    run = make_run(cli, options, key=proxy_key or None)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    ended = run.serve(host, port, lambda url: _announce(cli, run, url, proxy_key or None), stop)
+    with gathered_warnings(verbose=options["verbose"]):
+        ended = _serve(cli, listen, proxy_key or None, options)
     if cli.out.json:
         cli.out.document(ended.document)
     else:
         for message in ended.lines:
             say(f"cycles: {message}")
     return 0
+
+
+def _serve(cli: Cli, listen: tuple[str, int], key: str | None, options: dict[str, Any]) -> Ended:
+    run = make_run(cli, options, key=key)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return run.serve(*listen, lambda url: _announce(cli, run, url, key), stop)
 
 
 def _is_loopback(host: str) -> bool:

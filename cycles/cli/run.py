@@ -15,6 +15,7 @@ from cycles.cli import _frame as frame
 from cycles.cli._frame import Cli
 from cycles.cli._output import say
 from cycles.cli._proxying import make_run, proxy_options, require_packages
+from cycles.cli._warnings import gathered_warnings
 
 if TYPE_CHECKING:
     from cycles.proxy._run import Ended
@@ -68,7 +69,7 @@ def command(
         if options["share_port"] and not options["sealed"]:
             raise click.UsageError("--share-port needs --sealed: without it the command reaches every port")
         try:
-            with blocked_signals():
+            with blocked_signals(), gathered_warnings(verbose=options["verbose"]):
                 if options["sealed"]:
                     check_platform()
                 run = make_run(cli, options)

@@ -99,6 +99,7 @@ class Call:
         self.waited = False
         self.sent_limit: int | None = None
         self.hide_usage = False
+        self.flat = False  # it costs what is reserved: the model has no price
         self.streams = False  # the response is settled when the user has read it
         self.guard: Any = None  # a GuardState, or the enclosing guard
         self.runtime: Any = None  # of the client that has reserved; it settles also if the client is closed
@@ -389,6 +390,8 @@ class Call:
         self._reserved = amount
 
     def _amount(self, outcome: Outcome, unanswered: int) -> tuple[Amount, dict[str, Any]]:
+        if self.flat:
+            return self.reserved, {"actual_source": "estimate"}
         more: dict[str, Any] = {}
         exact = self._exact_usage(outcome)
         if exact and self._chain is not None and self.attempts == 1 and self.usage.tokens_input:

@@ -257,6 +257,7 @@ class App:
             return call.estimate()
         except UnknownModelError:
             if self._settings.unknown_model is not None:
+                call.flat = True
                 return self._settings.unknown_model
             message = f"no price is known for the model {call.request.model!r:.120}"
             raise _denied(target, message, "unknown_model", f"{call.request.model:.80}") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -113,12 +114,14 @@ class Relay:
         try:
             response = await self._upstream.send(request, stream=True)
         except httpx.HTTPError as error:
-            message = f"the provider gave no response: {type(error).__name__}"
+            kind = "gave no response" if was_sent(error) else "cannot be reached"
+            message = f"the provider gave no response: {_host(target.url)} {kind} ({_cause(error)})"
             raise RejectedError(502, message, target.name) from error
         if response.has_redirect_location:
             await response.aclose()
             status = StatusError(response.status_code)
-            raise RejectedError(502, "the provider redirects, and the proxy does not follow", target.name) from status
+            message = f"the provider redirects, and the proxy does not follow: {_host(target.url)} ({status})"
+            raise RejectedError(502, message, target.name) from status
         return response
 
     async def _pass(
@@ -144,9 +147,9 @@ class Relay:
             outcome = None
         except httpx.HTTPError as error:
             outcome = "error"
-            raise RejectedError(
-                502, "the provider broke off its response; send the request again", target.name
-            ) from error
+            cause = f"{_host(target.url)}, {_cause(error)}"
+            message = f"the provider broke off its response ({cause}); send the request again"
+            raise RejectedError(502, message, target.name) from error
         finally:
             await response.aclose()
             await self._ended(call, outcome)
@@ -195,6 +198,21 @@ class Relay:
 def _host(url: str) -> str:
     """Return the host of an address, and its port if the address has one; never credentials."""
     return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def _cause(error: BaseException) -> str:
+    """Return why a request failed in the words of the system; those of the client if it has none."""
+    current: BaseException | None = error
+    for _ in range(8):
+        if isinstance(current, ConnectionError) and current.errno:
+            return os.strerror(current.errno)
+        if isinstance(current, OSError) and current.strerror:
+            return str(current.strerror)
+        if isinstance(current, BaseExceptionGroup):  # a host with several addresses
+            current = current.exceptions[0]
+        elif current is not None:
+            current = current.__cause__ or current.__context__
+    return f"{str(error) or type(error).__name__:.200}"
 
 
 def _headers(response: httpx.Response, call: Call | None, *, changed: bool) -> list[tuple[bytes, bytes]]:
