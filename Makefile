@@ -45,7 +45,7 @@ $(OPERATORS): $(STAMP) tests/operators/install.sh tests/operators/requirements.t
 
 $(DEMO): pyproject.toml constraints.txt
 	$(call set_up,the demo)
-	@$(PY) $(PIP) -e '.[proxy]'
+	@$(PY) $(PIP) -e '.[run]'
 	@touch $@
 
 $(STAMP): pyproject.toml requirements/dev.txt

@@ -1,6 +1,7 @@
-"""The version of the SDK, which the build and the User-Agent read, and what every public name has.
+"""The version of the SDK, how its command is installed, and what every public name has.
 
-That is the module name `cycles`, and a `repr` and `str` that work in every state of an object.
+The build and the User-Agent read the version. What every public name has is the module name `cycles`, and a `repr` and
+`str` that work in every state of an object.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 PROTOCOL_VERSION = "0.1.25"
+INSTALL_COMMAND = "pip install '.[run]'"
+"""Installs the command `cycles` with all that it needs, in a clone: no release is published yet (`RELEASING.md`)."""
 
 
 def public(*values: type[Any] | Callable[..., Any]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from cycles._version import INSTALL_COMMAND
+
 _NEEDED = ("click", "rich")
 
 
@@ -19,6 +21,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] not in _NEEDED:
             raise
-        print(f"error: {missing.name} is not installed: run pip install 'cycles-sdk[cli]'", file=sys.stderr)
+        print(f"error: {missing.name} is not installed: run {INSTALL_COMMAND}", file=sys.stderr)
         return 2
     return run(arguments)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 import cycles
+from cycles._version import INSTALL_COMMAND
 from cycles.cli._frame import Cli
 from cycles.cli._options import Seconds, amount, subject_option
 from cycles.cli._output import say
@@ -207,7 +208,7 @@ def require_packages() -> None:
     """Raise `ConfigurationError` if a package that the proxy needs is not installed."""
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise cycles.ConfigurationError(f"{missing[0]} is not installed: run pip install 'cycles-sdk[proxy]'")
+        raise cycles.ConfigurationError(f"{missing[0]} is not installed: run {INSTALL_COMMAND}")
 
 
 def make_run(cli: Cli, options: dict[str, Any], *, key: str | None = None) -> Run:

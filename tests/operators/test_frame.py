@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import cycles
-from cycles._version import PROTOCOL_VERSION
+from cycles._version import INSTALL_COMMAND, PROTOCOL_VERSION
 from cycles.cli._app import COMMANDS
 from cycles.cli._output import printable
 from cycles_client.protocol import SPEC_VERSION
@@ -139,7 +139,30 @@ def test_without_the_extra_one_line_names_it() -> None:
     program = "import sys; sys.modules['click'] = None; from cycles.cli import main; sys.exit(main([]))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == "error: click is not installed: run pip install 'cycles-sdk[cli]'\n"
+    assert ran.stderr == f"error: click is not installed: run {INSTALL_COMMAND}\n"
+
+
+@pytest.mark.parametrize("command", [["run", "--budget", "1USD", "--", "true"], ["proxy", "--budget", "1USD"]])
+def test_without_a_package_of_the_proxy_one_line_names_the_same_command(command: list[str]) -> None:
+    program = (
+        "import importlib.util, sys; found = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *more: None if name == 'starlette' else found(name, *more)\n"
+        f"from cycles.cli import main; sys.exit(main({command!r}))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == f"error: starlette is not installed: run {INSTALL_COMMAND}\n"
+
+
+@pytest.mark.parametrize("page", ["README", "docs/command-line", "docs/dashboard", "docs/run-under-a-budget"])
+def test_the_pages_of_the_command_name_it_too(page: str) -> None:
+    assert INSTALL_COMMAND in (ROOT / f"{page}.md").read_text("utf-8")
+
+
+def test_one_extra_has_what_all_commands_need_and_proxy_is_its_alias() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    assert extras["proxy"] == ["cycles-sdk[run]"]
+    assert {"cycles-sdk[cli,embedded,prices]", "starlette>=0.40"} == set(extras["run"])
 
 
 @processes
