@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import webbrowser
+from contextlib import nullcontext
 from typing import Any, Final
 
 import click
@@ -13,6 +14,8 @@ from cycles.cli import _frame as frame
 from cycles.cli._frame import Cli
 from cycles.cli._output import say
 from cycles.embedded.options import DEFAULT_PORT, budgets_of, export_command, keys_by_tenant, keys_of, stop_signal
+from cycles.proxy._routes import base_urls
+from cycles.testing._stand_in import FakeModels
 
 DEFAULT_BUDGET: Final = ("tenant:acme", cycles.usd(10))
 # Responses that a fault delays are broken off after this time, so that the process ends within two seconds.
@@ -34,20 +37,28 @@ MAX_LINES: Final = 20
 )
 @click.option("--port", type=click.IntRange(0, 65_535), default=DEFAULT_PORT, show_default=True, help="0 for any.")
 @click.option("--db", metavar="FILE", help="Keep the ledger in this SQLite file.")
+@click.option("--fake", is_flag=True, help="Also run a fake provider of models, and print the variables of its SDKs.")
 @click.option("--open", "opens", is_flag=True, help="Open the dashboard in the browser.")
-def command(cli: Cli, budgets: tuple[str, ...], keys: tuple[str, ...], port: int, db: str | None, opens: bool) -> None:
+def command(
+    cli: Cli, budgets: tuple[str, ...], keys: tuple[str, ...], port: int, db: str | None, fake: bool, opens: bool
+) -> None:
     """Run a Cycles server with a dashboard for development, on loopback, until Ctrl-C or SIGTERM.
 
     Without --budget, and with no budget in the file, the tenant acme has 10 dollars.
     """
     given = keys_of(keys)
-    with stop_signal() as stop, cycles.EmbeddedServer(budgets_of(budgets), path=db, api_keys=given) as server:
+    provider = FakeModels() if fake else nullcontext()
+    with (
+        stop_signal() as stop,
+        cycles.EmbeddedServer(budgets_of(budgets), path=db, api_keys=given) as server,
+        provider as models,
+    ):
         if not server.ledger.scopes():
             server.ledger.set_budget(*DEFAULT_BUDGET)
         listener = server.listen(port=port)
         url = listener.start()
         try:
-            _announce(cli, server, url, given)
+            _announce(cli, server, url, given, {} if models is None else _fake_variables(models.url))
             if opens:
                 _open(str(server.dashboard_url))
             stop.wait()
@@ -55,11 +66,20 @@ def command(cli: Cli, budgets: tuple[str, ...], keys: tuple[str, ...], port: int
             listener.stop(STOP_S)
 
 
-def _announce(cli: Cli, server: cycles.EmbeddedServer, url: str, given: dict[str, str]) -> None:
+def _fake_variables(url: str) -> dict[str, str]:
+    """Return the variables with which the SDKs reach a fake provider; they require a key, and it reads none."""
+    keys = dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"), "fake")
+    return {**base_urls(url, (), ()), **keys}
+
+
+def _announce(
+    cli: Cli, server: cycles.EmbeddedServer, url: str, given: dict[str, str], variables: dict[str, str]
+) -> None:
     keys = keys_by_tenant(server, given)
     if cli.out.json:
         tenants = [{"tenant": tenant, "api_key": key} for tenant, key in keys.items()]
-        cli.out.document({"url": url, "dashboard": server.dashboard_url, "tenants": tenants})
+        fake = {"environment": variables} if variables else {}
+        cli.out.document({"url": url, "dashboard": server.dashboard_url, "tenants": tenants, **fake})
         return
     rows: list[Any] = [("server", url), ("dashboard", server.dashboard_url)]
     rows += [(f"tenant {tenant}", key) for tenant, key in list(keys.items())[:MAX_LINES]]
@@ -68,6 +88,8 @@ def _announce(cli: Cli, server: cycles.EmbeddedServer, url: str, given: dict[str
     for name, value in rows:
         cli.out.line(f"{name:<11}  {value}")
     cli.out.line(export_command(url, keys))
+    if variables:
+        cli.out.line("export " + " ".join(f"{name}={value}" for name, value in variables.items()))
     cli.out.console.file.flush()
     say("Ctrl-C stops the server")
 

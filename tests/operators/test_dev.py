@@ -20,7 +20,7 @@ import pytest
 
 import cycles
 from tests.operators.conftest import Cycles
-from tests.operators.kit import ROOT, environment, processes
+from tests.operators.kit import ROOT, environment, processes, run_process
 
 SOON_S = 30.0  # half of the delay of the response that the process does not wait for
 
@@ -146,3 +146,40 @@ def test_wrong_usage_exits_2_and_says_what_to_type(
             assert message in ran.err
             assert "secret" not in ran.err
     assert foreign.read_bytes() == before
+
+
+@processes
+def test_with_fake_it_prints_addresses_of_a_provider_that_responds() -> None:
+    with dev("--fake", "--json") as (process, line):
+        found = json.loads(line)
+        variables = found["environment"]
+        assert {variables[name] for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")} == {"fake"}
+        chat = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 10}
+        part = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
+        for variable, path, body in (
+            ("OPENAI_BASE_URL", "/chat/completions", chat),
+            ("ANTHROPIC_BASE_URL", "/v1/messages", chat),
+            ("GOOGLE_GEMINI_BASE_URL", "/v1beta/models/gemini-2.5-flash:generateContent", part),
+        ):
+            response = httpx.post(f"{variables[variable]}{path}", json=body, timeout=60)
+            assert (response.status_code, "Done (" in response.text) == (200, True), response.text
+        [tenant] = found["tenants"]
+        env = {"CYCLES_BASE_URL": found["url"], "CYCLES_API_KEY": tenant["api_key"], "CYCLES_TENANT": "acme"}
+        agent = (sys.executable, "examples/agent.py")
+        ran = run_process("run", "--budget", "0.05USD", "--", *agent, env=environment(**variables, **env))
+        assert "4 calls, $0.0401 of $0.05 spent (gpt-4o $0.0401), 1 denied (run_limit)" in ran.err
+        assert end(process, signal.SIGTERM)[0] < SOON_S
+    with pytest.raises(httpx.ConnectError):
+        httpx.post(f"{variables['OPENAI_BASE_URL']}/chat/completions", json=chat, timeout=60)
+
+
+@processes
+def test_with_fake_it_prints_two_lines_for_a_shell() -> None:
+    with dev("--fake") as (process, first):
+        out = first + end(process, signal.SIGTERM)[1]
+        exports = [line for line in out.splitlines() if line.startswith("export ")]
+        assert [line.split("=")[0] for line in exports] == ["export CYCLES_BASE_URL", "export OPENAI_BASE_URL"]
+        shown = subprocess.run(
+            ["sh", "-c", f"{exports[1]}; echo $OPENAI_API_KEY $ANTHROPIC_BASE_URL"], capture_output=True, text=True
+        )
+        assert shown.stdout.startswith("fake http://127.0.0.1:")
