@@ -104,6 +104,46 @@ def test_a_cancelled_waiter_holds_nothing(client: cycles.Cycles, shop: Shop, mon
     assert shop.money() == (7, 0)
 
 
+def test_a_cancelled_waiter_serves_those_behind_it(
+    client: cycles.Cycles, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second guard waits behind one that needs a new chunk, and has space in the old one when that is cancelled."""
+    arrived, respond = threading.Event(), threading.Event()
+    pool, handle = client.pool(T(400), action=ACTION), shop.server.handle
+    first = pool.reserve(T(30)).acquire()
+
+    def slow(request: Any) -> Any:
+        if request.target == "/v1/reservations":
+            arrived.set()
+            assert respond.wait(60)
+        return handle(request)
+
+    monkeypatch.setattr(shop.server, "handle", slow)
+
+    async def enter(estimate: int) -> None:
+        async with pool.reserve(T(estimate)) as guard:
+            await guard.commit(T(estimate))
+
+    async def cancelled() -> bool:
+        large = asyncio.create_task(enter(90))
+        assert await asyncio.to_thread(arrived.wait, 60)
+        small = asyncio.create_task(enter(10))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not small.done()
+        large.cancel()
+        await asyncio.wait([small], timeout=30)
+        is_served = small.done()
+        respond.set()
+        await asyncio.wait([large, small])
+        return is_served
+
+    assert asyncio.run(cancelled())
+    first.release()
+    pool.close()
+    assert shop.money() == (10, 0)
+
+
 def test_waiters_are_served_in_their_order(client: cycles.Cycles, shop: Shop) -> None:
     shop.faults.delay("reserve", 0.05, times=None)
     pool = client.pool(T(400), action=ACTION)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,3 +86,41 @@ def test_async_callers_open_and_settle_chunks(
 
     assert in_time(lambda: asyncio.run(go())) == ["committed"] * 5
     assert shop.money() == (151, 0)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_cancelled_caller_leaves_the_chunk_that_it_should_open_to_the_next_one(
+    client: cycles.Cycles, shop: Shop, no_threads: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = client.pool(T(400), action=ACTION)
+
+    async def until_all_wait(_: float) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr("cycles.embedded.transports.asyncio", SimpleNamespace(sleep=until_all_wait))
+
+    async def go() -> list[str]:
+        async with client.reserve(T(1), action=ACTION) as direct:  # what an event loop needs is there
+            await direct.commit(T(1))
+        no_threads()
+        waits: list[asyncio.Task[Any]] = []
+
+        async def enter() -> Any:
+            async with pool.reserve(T(90)) as guard:
+                if waits:
+                    waits.pop().cancel()  # it is to open a chunk, and has not begun
+                await guard.commit(T(90))
+            return guard
+
+        shop.faults.delay("reserve", 1.0)
+        first = asyncio.create_task(enter())
+        second, third = asyncio.create_task(enter()), asyncio.create_task(enter())
+        waits.append(second)
+        await asyncio.wait([first, second, third])
+        await pool.aclose()
+        assert second.cancelled()
+        return [first.result().state, third.result().state]
+
+    assert in_time(lambda: asyncio.run(go())) == ["committed"] * 2
+    assert shop.money() == (181, 0)

@@ -242,15 +242,21 @@ FAULTS: Final = (
     # Power loss.
     Fault(
         "a record is not fsynced",
-        "cycles/_journal/files/file_calls.py",
-        "            if sync:\n                os.fsync(handle)",
-        "            if False:\n                os.fsync(handle)",
+        "cycles/_journal/files/locked_file.py",
+        "        if sync:\n            os.fsync(file.descriptor)",
+        "        if False:\n            os.fsync(file.descriptor)",
+    ),
+    Fault(
+        "a record in a file that is used again is not fsynced",
+        "cycles/_journal/files/spare_files.py",
+        "            if self._sync:\n                os.fsync(descriptor)",
+        "            if False:\n                os.fsync(descriptor)",
     ),
     Fault(
         "the folder of a record is not fsynced",
-        "cycles/_journal/files/file_calls.py",
-        "    if sync:\n        sync_folder(os.path.dirname(path))",
-        "    if False:\n        sync_folder(os.path.dirname(path))",
+        "cycles/_journal/files/record_files.py",
+        "            if self._sync:\n                sync_folder(folder)",
+        "            if False:\n                sync_folder(folder)",
     ),
     # Age of records.
     Fault(
