@@ -7,6 +7,8 @@ import json
 import os
 import re
 import runpy
+import shlex
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -162,3 +164,26 @@ def test_the_first_part_of_the_demo_prints_what_the_readme_shows(tmp_path: Path)
     shown = took.sub("N s", ran.stdout.strip())
     assert shown in took.sub("N s", (ROOT / "README.md").read_text("utf-8"))
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_the_first_block_of_the_readme_does_what_is_printed_under_it(tmp_path: Path) -> None:
+    """In an empty folder with a copy of the examples, without a key; stderr comes where a terminal shows it."""
+    block = re.search(r"```bash\n\$ (.+)\n([^`]+)```", (ROOT / "README.md").read_text("utf-8"))
+    assert block is not None
+    folder, programs = tmp_path / "empty", tmp_path / "bin"
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    programs.mkdir()
+    for name, arguments in (("cycles", "-m cycles "), ("python", "")):
+        (programs / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments}"$@"\n')
+        (programs / name).chmod(0o755)
+    known = {
+        "HOME": str(tmp_path / "home"),
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+    }
+    ran = subprocess.run(
+        ["sh", "-c", f"{block[1]} 2>&1"], cwd=folder, env=known, capture_output=True, text=True, timeout=120
+    )
+    took = re.compile(r"\d+\.\d s")
+    assert (ran.returncode, ran.stderr) == (1, "")
+    assert took.sub("N s", ran.stdout) == took.sub("N s", block[2])
