@@ -42,16 +42,16 @@ class Item(Generic[T]):
     )
 
     def __init__(self, key: str, value: T, due: float, floor: float = 0.0, lane: object = None) -> None:
-        self.key = key
-        self.value = value
-        self.due = max(due, floor)
-        self.floor = floor
-        self.lane = lane
-        self.since = due
-        self.attempts = 0
-        self.busy = False
-        self.expedited = False
-        self.is_reported = False
+        self.key: str = key
+        self.value: T = value
+        self.due: float = max(due, floor)
+        self.floor: float = floor
+        self.lane: object = lane
+        self.since: float = due
+        self.attempts: int = 0
+        self.busy: bool = False
+        self.expedited: bool = False
+        self.is_reported: bool = False
         self.outcome: str | None = None
 
 

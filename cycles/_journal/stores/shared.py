@@ -135,7 +135,7 @@ class StoreJournal:
         # To delete, to put with `settled`, or, unless settled, to let another task claim.
         self._finished: list[tuple[str, Held, bytes | None]] = []
         self._quarantined = 0
-        self.has_more = False  # whether the last take left due records in the store
+        self.has_more: bool = False  # whether the last take left due records in the store
         self.later: Callable[[float, Callable[[], object]], object] | None = None
         """Calls a function after some seconds, in another thread."""
 
