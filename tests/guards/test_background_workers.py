@@ -127,6 +127,25 @@ class Recorder:
         self.delays.append(when_s)
 
 
+def test_a_commit_that_arrives_while_the_last_worker_ends_is_sent(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker has found nothing more to do, and still counts as one when the second commit is queued."""
+    client = shop.client()
+    first, second = (client.reserve(T(100), action=ACTION).acquire() for _ in range(2))
+    take, arrived = work_queue.WorkQueue.take, threading.Event()
+
+    def last_look(waiting: work_queue.WorkQueue, lane: work_queue.Lane | None = None) -> Any:
+        item = take(waiting, lane)
+        if item is None and waiting._workers and not arrived.is_set():
+            arrived.set()
+            second.commit(T(4), wait=False)
+        return item
+
+    monkeypatch.setattr(work_queue.WorkQueue, "take", last_look)
+    first.commit(T(3), wait=False)
+    shop.until(lambda: shop.money() == (7, 0))
+    assert arrived.is_set()
+
+
 def test_the_look_for_one_more_worker_comes_later_while_others_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """It wakes two threads, which a program whose settlements are sent does not need."""
     monkeypatch.setattr(work_queue, "time", SimpleNamespace(monotonic=lambda: 0.0))
