@@ -347,7 +347,6 @@ FAULTS: Final = (
         "cycles/_drivers/journal/loop_writer.py",
         "        self._will_wake = False\n        self._writer.wake()",
         "        self._writer.wake()",
-        most=1000,  # several tasks must save or delete at the same time, twice
     ),
     # What callers get.
     Fault(

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import threading
 from collections.abc import Callable, Generator, Iterator
+from random import Random
 from types import TracebackType
 from typing import Any, Final, Protocol
 
@@ -25,6 +26,7 @@ RESERVE_S: Final = 2 * TIMEOUT_S  # two attempts with the same key
 SETTLE_S: Final = 3 * TIMEOUT_S  # one attempt, one for the event, one without metadata
 CANCEL_S: Final = 0.5  # a cancelled caller waits so long for the task that continues without it
 ENDS_S: Final = 3.0  # the end of the threads of a client
+TOGETHER: Final = 0.25  # the share of runs in which all tasks of a loop do the same at the same time
 MOMENT_S: Final = 0.1  # what needs no request
 ACTION: Final = ("llm.completion", "small-model")
 NOT_FINAL: Final = (cycles.ServerError, cycles.RateLimitedError, cycles.UnauthorizedError)
@@ -209,7 +211,10 @@ class Program:
 
     async def _tasks(self, kinds: list[str]) -> None:
         random = self.hub.random
-        tasks = [asyncio.ensure_future(self._in_task(kind, random.random() * 5)) for kind in kinds]
+        delays = [random.random() * 5 for _ in kinds]
+        if Random(f"together {self.hub.seed}").random() < TOGETHER:  # drawn apart, as other seeds stay as they are
+            kinds, delays = kinds[:1] * len(kinds), delays[:1] * len(kinds)
+        tasks = [asyncio.ensure_future(self._in_task(*each)) for each in zip(kinds, delays, strict=True)]
         for task in tasks:
             how = random.random()
             if how < 0.2:  # at a moment
