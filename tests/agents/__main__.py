@@ -6,9 +6,11 @@ agents that are not installed are skipped, unless they are named.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +32,7 @@ CLAUDE: Final = 1000 * 300 + 100 * 1500
 GEMINI: Final = 1000 * 30 + 100 * 250
 COSTS: Final = {"gpt-4o": GPT_4O, "claude-sonnet-4-5": CLAUDE, "gemini-2.5-flash": GEMINI}
 PROMPT: Final = "say hello"
+_SET_CHILD_SUBREAPER: Final = 36
 
 
 @frozen
@@ -160,10 +163,26 @@ def _run(agent: Agent, folder: Path, budget: str) -> Seen:
             check=False,
         )
         took = time.monotonic() - started
+        _end_daemons()
         generated = [one for one in provider.requests if one.method == "POST" and "count" not in one.path]
     lines = [line for line in ran.stderr.splitlines() if line.startswith('{"calls"')]
     summary = json.loads(lines[-1]) if lines else {}
     return Seen(summary, ran.returncode, took, len(generated), ran.stdout[-1500:] + ran.stderr[-2500:])
+
+
+def _end_daemons() -> None:
+    """End what an agent left running, as Cline does. This process is the reaper of all that it started."""
+    while children := [int(pid) for task in Path("/proc/self/task").iterdir() for pid in _children_of(task)]:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _children_of(task: Path) -> list[str]:
+    try:
+        return (task / "children").read_text().split()
+    except FileNotFoundError:  # the thread has ended
+        return []
 
 
 def _cost(model: str) -> int:
@@ -190,6 +209,7 @@ def _problems(agent: Agent, allowed: Seen, denied: Seen, witness: Witness, befor
 
 def main(folder: Path, names: list[str]) -> int:
     """Run the agents, and return the exit status."""
+    ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1)
     witness = enter()
     failed, rows, ran = 0, [], 0
     for agent in AGENTS:
