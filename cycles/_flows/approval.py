@@ -6,9 +6,7 @@ Reservations that come in the meantime wait for its reply. A reserve that `appro
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
@@ -17,6 +15,7 @@ from cycles._core.events.used_fraction import Used, levels_of
 from cycles._core.messages.approval import ApprovalRequest, Waiting
 from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._errors import ApprovalDeniedError
+from cycles._flows.signal import Signal
 
 T = TypeVar("T")
 Approve: TypeAlias = Callable[[ApprovalRequest], Any]
@@ -31,19 +30,9 @@ class CallsUser(Protocol):
         """Call a function or a coroutine function of the user; in an event loop a function runs in a thread."""
         ...
 
-    async def result_of(self, future: Future[T]) -> T:
-        """Wait for a result that another thread or task sets."""
+    async def wait(self, signal: Signal) -> bool:
+        """Wait until another thread or task sets a signal."""
         ...
-
-
-@contextmanager
-def exempt_from_approval() -> Iterator[None]:
-    """Reserve without approval in this block, for example to refill a pool ahead."""
-    token = _exempt.set(True)
-    try:
-        yield
-    finally:
-        _exempt.reset(token)
 
 
 class Approvals:
@@ -68,18 +57,24 @@ class Approvals:
         Raises:
             ApprovalDeniedError: it may not. Nothing was sent.
         """
-        used = None if _exempt.get() else self._most_used(request)
+        used = None if request.is_approved or _exempt.get() else self._most_used(request)
         if used is None or used.fraction < self._above:
             return
-        gate = self._gate(request)
-        while not gate.covers(request.estimate.amount):
-            waits_for = gate.enter(request.estimate.amount)
-            if waits_for is None:
-                await self._decide(io, request, used, gate)
-                return
-            reply = await io.result_of(waits_for)
-            if isinstance(reply, _Denied):
-                raise _denied(request, used, reply)
+        gate, turn = self._gate(request), _Turn()
+        try:
+            while not gate.covers(request.estimate.amount):
+                current = gate.enter(turn, request.estimate.amount)
+                if current is turn:
+                    await self._decide(io, request, used, gate, turn)
+                    return
+                await io.wait(current.ended)
+                if current.denied is not None:
+                    raise _denied(request, used, current.denied)
+        finally:  # if this caller is interrupted, the next one in the queue calls `approve`
+            try:
+                gate.leave(turn)
+            finally:  # the interrupt may have come inside of the first call
+                gate.leave(turn)
 
     def _most_used(self, request: ReserveRequest) -> Used | None:
         levels = levels_of(request.subject)
@@ -89,20 +84,20 @@ class Approvals:
     def _gate(self, request: ReserveRequest) -> _Gate:
         key = (request.estimate.unit, *sorted(levels_of(request.subject).items()))
         with self._lock:
-            return self._gates.setdefault(key, _Gate())
+            gate = self._gates.get(key)
+            if gate is None:
+                gate = self._gates[key] = _Gate()
+            return gate
 
-    async def _decide(self, io: CallsUser, request: ReserveRequest, used: Used, gate: _Gate) -> None:
-        reply: _Denied | None = None
-        granted = 0
+    async def _decide(self, io: CallsUser, request: ReserveRequest, used: Used, gate: _Gate, turn: _Turn) -> None:
         try:
             returned = await self._reply_of_user(io, request, used, gate)
-            reply, granted = _read_reply(returned, request)
+            turn.denied, granted = _read_reply(returned, request)
+            gate.grant(granted)
         except Exception as error:
-            reply = _Denied(error)
-        finally:  # also if this caller is interrupted: then the next one in the queue calls `approve`
-            gate.leave(reply, granted)
-        if reply is not None:
-            raise _denied(request, used, reply)
+            turn.denied = _Denied(error)
+        if turn.denied is not None:
+            raise _denied(request, used, turn.denied)
 
     async def _reply_of_user(self, io: CallsUser, request: ReserveRequest, used: Used, gate: _Gate) -> Any:
         unit = request.estimate.unit
@@ -115,8 +110,13 @@ class Approvals:
             remaining=SignedAmount(unit, used.remaining),
             waiting=lambda: Waiting(gate.count, Amount(unit, gate.sum)),
         )
-        with exempt_from_approval():
-            return await io.call_user(self._approve, question)
+        before = _exempt.get()
+        try:  # `set` stands inside, and no token is needed: an interrupt at any point ends the exemption
+            _exempt.set(True)
+            reply = await io.call_user(self._approve, question)
+        finally:
+            _exempt.set(before)
+        return reply
 
 
 class _Denied:
@@ -126,13 +126,28 @@ class _Denied:
         self.cause = cause
 
 
+class _Turn:
+    """One call of `approve`, for which other reservations may wait.
+
+    Attributes:
+        denied: The reply if it is no; None as long as there is none, and if the caller was interrupted.
+        ended: Set when the caller has its reply or is interrupted.
+    """
+
+    __slots__ = ("denied", "ended")
+
+    def __init__(self) -> None:
+        self.denied: _Denied | None = None
+        self.ended: Final = Signal()
+
+
 class _Gate:
     """Lets one reservation at a time call `approve`, and keeps what it has granted."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._granted = 0
-        self._reply: Future[_Denied | None] | None = None  # set while `approve` runs
+        self._turn: _Turn | None = None  # of the caller whose `approve` runs
         self.count = 0
         self.sum = 0
 
@@ -144,24 +159,29 @@ class _Gate:
             self._granted -= estimate
             return True
 
-    def enter(self, estimate: int) -> Future[_Denied | None] | None:
-        """Return None if this caller calls `approve`, otherwise the reply to wait for."""
+    def enter(self, turn: _Turn, estimate: int) -> _Turn:
+        """Return `turn` if its caller calls `approve`, otherwise the turn to wait for."""
         with self._lock:
-            if self._reply is None:
-                self._reply = Future()
-                return None
-            self.count += 1
-            self.sum += estimate
-            return self._reply
+            if self._turn is None:
+                self._turn = turn
+            if self._turn is not turn:
+                self.count += 1
+                self.sum += estimate
+            return self._turn
 
-    def leave(self, reply: _Denied | None, granted: int) -> None:
-        """Pass the reply to those that wait."""
+    def grant(self, amount: int) -> None:
+        """Keep what a reply has granted beyond its reservation."""
         with self._lock:
-            waiting, self._reply = self._reply, None
-            self._granted += granted
+            self._granted += amount
+
+    def leave(self, turn: _Turn) -> None:
+        """End a turn, if it has begun, and wake those that wait for it. May be called twice."""
+        with self._lock:
+            if self._turn is not turn:
+                return
             self.count = self.sum = 0
-        assert waiting is not None
-        waiting.set_result(reply)
+            turn.ended.set()
+            self._turn = None
 
 
 def _read_reply(returned: Any, request: ReserveRequest) -> tuple[_Denied | None, int]:

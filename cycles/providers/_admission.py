@@ -28,7 +28,6 @@ from cycles._core.messages.requests import NO_OPTIONS, Call as Sent, new_key, ne
 from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.protocol import CREATE_RESERVATION, GET_BALANCES, is_allowed
 from cycles._errors import BudgetExceededError, CyclesError, RateLimitedError, ReservationDeniedError
-from cycles._flows.approval import exempt_from_approval
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io
 from cycles._flows.reserve import Take, open_with, report_denied, traced
@@ -290,8 +289,8 @@ class Admission:
     async def _reserve(self, request: ReserveRequest) -> GuardState:
         """Reserve once. `approve` is called once for the call, with its unlowered estimate."""
         if self._approved:
-            with exempt_from_approval():
-                return await open_with(self._io, request, self._options, self._take, list(self._keys))
+            request = evolve(request, is_approved=True)
+            return await open_with(self._io, request, self._options, self._take, list(self._keys))
         if request is not self._request:
             await self._io.approve(self._request)
             self._approved = True

@@ -173,10 +173,10 @@ def _compete(server: cycles.EmbeddedServer, queue: Queue, count: int) -> list[st
 def _counting(gate: Any, count: int) -> threading.Event:
     """Return an event that is set when this many reservations wait at the gate."""
     full = threading.Event()
-    enter: Callable[[int], Any] = gate.enter
+    enter: Callable[[Any, int], Any] = gate.enter
 
-    def counted(estimate: int) -> Any:
-        waits = enter(estimate)
+    def counted(turn: Any, estimate: int) -> Any:
+        waits = enter(turn, estimate)
         if gate.count == count:
             full.set()
         return waits

@@ -11,7 +11,7 @@ import cycles
 from cycles._client import options
 from cycles._core.messages.reserve_request import ReserveRequest
 
-INTERNAL = {"settlement_metadata", "max_retries", "is_chunk", "reports_denial"}  # not set by callers
+INTERNAL = {"settlement_metadata", "max_retries", "is_chunk", "is_approved", "reports_denial"}  # not set by callers
 
 
 def parameters(function: object) -> set[str]:

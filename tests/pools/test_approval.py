@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import cycles
+from tests.support.points import run_at
 from tests.support.worlds import World
 
 from .conftest import ACTION, Shop, T, close
@@ -90,3 +91,35 @@ async def test_beyond_the_limit_of_the_pool_nobody_is_asked(world: World, review
     with pytest.raises(cycles.BudgetExceededError) as raised:
         await world.acquire(pool.reserve(T(6), wait=30))
     assert (raised.value.code, reviewer.requests) == ("POOL_LIMIT", [])
+
+
+def raise_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*was dropped without commit:ResourceWarning", "ignore:coroutine .* was never awaited:RuntimeWarning"
+)
+@pytest.mark.parametrize("estimate", [10, 60], ids=["opens a chunk", "directly"])
+def test_an_interrupted_reserve_leaves_the_approval_on(
+    client: cycles.Cycles, reviewer: Reviewer, estimate: int
+) -> None:
+    """Ctrl-C at any point of the approval: the next reservation of this thread needs an approval again."""
+    for number in range(1_000):
+        pool = client.pool(T(200), action=ACTION, chunk=T(50))
+
+        def reserve() -> None:
+            pool.reserve(T(estimate)).acquire().release()  # noqa: B023 - it is called in this run only
+
+        try:
+            more = run_at("/cycles/_flows/approval.py", number, raise_interrupt, reserve)
+        except KeyboardInterrupt:
+            more = True
+        pool.close()
+        reviewer.requests.clear()
+        client.reserve(T(1), action=ACTION).acquire().release()
+        assert len(reviewer.requests) == 1, f"point {number}"
+        if not more:
+            assert number > 5
+            return
+    pytest.fail("the call never ends")

@@ -38,6 +38,7 @@ class ReserveRequest:
     max_retries: int = 1
     settle: Settle | None = None
     is_chunk: bool = False
+    is_approved: bool = False  # `approve` has been called for what this request pays for
     reports_denial: bool = True  # False: the caller waits, and reports its last denial itself
     settlement_metadata: Mapping[str, str] = field(factory=dict)
 

@@ -36,7 +36,6 @@ import sys
 import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -130,10 +129,6 @@ class TaskIo(BaseIo):
         context = contextvars.copy_context()
         result: Any = await call_in_thread(lambda: context.run(function, argument))
         return await result if inspect.isawaitable(result) else result
-
-    async def result_of(self, future: Future[T]) -> T:
-        """Wait for the result; a cancelled waiter cancels nothing for the others."""
-        return await asyncio.shield(asyncio.wrap_future(future))
 
     async def pending(self, reservation_id: str) -> Record | None:
         """Return the record that the queue has under this id, read on the journal's thread."""

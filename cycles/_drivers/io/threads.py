@@ -29,7 +29,7 @@ from cycles._flows.signal import Signal
 from cycles._journal.records import Records
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    pass
 
 T = TypeVar("T")
 
@@ -100,10 +100,6 @@ class BlockingIo(BaseIo):
         """Call a function of the user in this thread; a coroutine function runs in a new event loop."""
         result = function(argument)
         return run_coroutine(result) if inspect.isawaitable(result) else result
-
-    async def result_of(self, future: Future[T]) -> T:
-        """Wait for the result in this thread."""
-        return future.result()
 
     async def sync(self, log: Syncs) -> None:
         """Sync the log in this thread."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from cycles._core.messages.requests import new_key
 from cycles._errors import CyclesError, RateLimitedError, ReservationDeniedError
-from cycles._flows.approval import exempt_from_approval
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io
 from cycles._flows.pool.chunks import carry_out, open_chunk
@@ -132,8 +131,7 @@ async def _reserve_directly(io: Io, wanted: _Admission) -> GuardState:
     """Reserve a guard without the pool, with two requests."""
     pool, request = wanted.pool, wanted.guard.request
     try:
-        with exempt_from_approval():  # it is approved
-            guard = await open_with(io, request, wanted.guard.call_options, wanted.take)
+        guard = await open_with(io, evolve(request, is_approved=True), wanted.guard.call_options, wanted.take)
     except BaseException:
         pool.end_admission(wanted.place)
         raise

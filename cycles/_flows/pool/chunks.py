@@ -20,7 +20,6 @@ from cycles._core.settlement.record import Made, Record
 from cycles._core.settlement.settlement import FlushReport, Taken
 from cycles._core.subjects import LEVELS, Subject
 from cycles._errors import CyclesError, GuardFinalizedError, ObservedReservationError, ReservationDeniedError
-from cycles._flows.approval import exempt_from_approval
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, Release
 from cycles._flows.io import Io
 from cycles._flows.pool.parts import DENIALS, Open, PoolChunk, SettleChunk, SubPool, Wake
@@ -198,8 +197,7 @@ async def _reserved(io: Io, pool: PoolState, sub: SubPool) -> GuardState | Cycle
     """Return the lease of a chunk, the error of the last attempt, or DIRECT if the server only observes."""
     while True:
         try:
-            with exempt_from_approval():  # the guards that wait were approved
-                return await open_lease(io, _request(pool, sub, sub.allotment.opening), _take)
+            return await open_lease(io, _request(pool, sub, sub.allotment.opening), _take)
         except ReservationDeniedError as error:
             is_too_large = (error.code or error.reason_code) in _TOO_LITTLE
             with pool.lock:
@@ -220,7 +218,14 @@ def _request(pool: PoolState, sub: SubPool, amount: int) -> ReserveRequest:
     levels = {level: getattr(sub.subject, level) for level in LEVELS}
     subject = Subject(**levels, dimensions=dict(options.dimensions))
     estimate = Amount(options.unit, amount)
-    return evolve(options.request, estimate=estimate, subject=subject, on_observed="raise", is_chunk=True)
+    return evolve(
+        options.request,
+        estimate=estimate,
+        subject=subject,
+        on_observed="raise",
+        is_chunk=True,
+        is_approved=True,  # the guards that wait for it were
+    )
 
 
 async def _with_log(
