@@ -64,7 +64,7 @@ def test_a_denial_of_the_outer_run_is_one_of_the_inner_run(provider: FakeProvide
     pytest.importorskip("openai")
     inside = inner("--on-denied", option, "--budget", "1USD", *agent("denied_openai"))
     ran = run_process("run", "--budget", "0.001USD", "--json", *upstreams(provider), *inside)
-    assert ran.out.strip() in ("APIStatusError 402 budget_exceeded", "")
+    assert "APIStatusError 402 budget_exceeded".startswith(ran.out.strip()), "it may be stopped while it prints"
     of_inner, of_outer = (json.loads(line) for line in ran.err.splitlines() if line.startswith("{"))
     assert (of_inner["calls"], of_inner["denied"], of_outer["denied"]) == (0, 1, 1)
     assert provider.requests == []
