@@ -20,7 +20,7 @@ from cycles._journal.stores.shared import StoreJournal
 from cycles._journal.stores.store import Put, Stored
 from tests.simulation import chunk_fleet
 
-MOST_SEEDS: Final = 3_000
+MOST_SEEDS: Final = 6_000
 
 
 def believes_the_error_of_a_commit() -> Any:
