@@ -1,4 +1,4 @@
-"""Threads for blocking attempts, so that a caller can leave at its deadline whatever the attempt waits for.
+"""Threads for blocking attempts, so that a caller can leave at its deadline while the attempt waits for anything.
 
 A thread runs one attempt at a time and is used again, the last one first. It belongs to the attempt until that returns:
 one whose caller has left sends, reads and ends as it would have done, and its result is dropped.
@@ -65,10 +65,10 @@ class AttemptThreads:
 
         Args:
             attempt: Runs in another thread, in a copy of the caller's context.
-            wait_s: Returns for how many seconds the attempt may go on; it is called again after them.
+            wait_s: Returns for how many seconds the attempt may continue; it is called again after them.
 
         Raises:
-            TimeoutError: `wait_s` returned no more time. The attempt goes on without its caller.
+            TimeoutError: `wait_s` returned no more time. The attempt continues without its caller.
         """
         if len(self._left) >= _MOST_LEFT:
             self._left = [job for job in self._left if job.finished.locked()]

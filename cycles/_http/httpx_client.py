@@ -4,7 +4,7 @@ A request is built here, not by the client: its `base_url`, `params` and cookies
 `auth` are (a gateway may need them); redirects are never followed, so the API key is sent to no other server.
 
 One deadline limits an attempt, from the moment when it has a connection to the last byte of the body. httpx limits
-each read instead, and no look-up of a name, auth flow or event hook. So a blocking attempt runs in a thread of its own
+each read instead, and no look-up of a name, auth flow or event hook. So a blocking attempt runs in a separate thread
 (`attempt_threads.py`), which its caller leaves at the deadline, and an async one in `asyncio.timeout`. The documented
 extension `trace` reports when the connection is there, and when the request is sent.
 
@@ -112,7 +112,7 @@ class _Attempt:
         self._extensions.pop("trace", None)
 
     def wait_s(self) -> float:
-        """Return for how many seconds the attempt surely may go on: its deadline moves when it has its connection."""
+        """Return for how many seconds the attempt may continue: its deadline moves when it has its connection."""
         now = time.monotonic()
         return (self.deadline if self._is_traced else min(self.deadline, now + self._timeout_s)) - now
 
@@ -126,7 +126,7 @@ class _Attempt:
         self._chunks.append(chunk)
 
     def reply(self, response: Any, content: bytes | None = None) -> Reply:
-        """Return the reply. `content`: the decoded body of a response that somebody has read already."""
+        """Return the reply. `content`: the decoded body of a response that the user's hook has read already."""
         received = time.monotonic()
         body = b"".join(self._chunks) if content is None else content
         if len(body) > MAX_BODY:

@@ -126,7 +126,7 @@ def journal(config: cycles.Config) -> Check:
 
 
 def _is_mounted(path: Path) -> bool:
-    """Return whether a directory is on a volume of its own, which outlives a container; False if that is unknown."""
+    """Return whether a directory is on a separate volume, which outlives a container; False if that is unknown."""
     try:
         mounts = [line.split() for line in Path("/proc/self/mounts").read_text("utf-8").splitlines()]
     except OSError:

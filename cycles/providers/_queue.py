@@ -5,7 +5,7 @@ first of a lane reads its budgets, tries to reserve and has a clock; the others 
 other subjects have other lanes, so a budget that is used up holds up no call that another budget pays.
 
 Who wakes whom: the end of a call wakes the first of every lane of the same server, because scopes overlap. A call that
-leaves a lane, for whatever reason, wakes the next one. A wake-up is a flag of the ticket beside its signal, so one that
+leaves a lane, for any reason, wakes the next one. A wake-up is a flag of the ticket beside its signal, so one that
 comes while the call reads the budgets is not lost. Locks protect lanes and tickets only; signals are set without them.
 
 What was hard: a task whose event loop has stopped never takes its turn. The first of a lane is therefore the first

@@ -17,7 +17,7 @@ ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 @frozen
 class Connect:
-    """What a CONNECT request asks for.
+    """The target of a CONNECT request.
 
     Attributes:
         host: The host, in the form in which hosts are compared.

@@ -1,4 +1,4 @@
-"""Shares: parts of a run's budget with a secret and a limit of their own, for the agents to which a program delegates.
+"""Shares: parts of a run's budget with a separate secret and limit, for the agents to which a program delegates.
 
 The secret of a request selects its share, and no header changes it. The proxy keeps the limit of each share as a
 `cycles.limit`: a request runs in the context of its share, where the limits of the run, of the parents and of the share

@@ -1,4 +1,4 @@
-"""What the commit of a chunk tells beside its sums: its actions, its model, its first and its last end."""
+"""What the commit of a chunk reports beside its sums: its actions, its model, its first and its last end."""
 
 from __future__ import annotations
 

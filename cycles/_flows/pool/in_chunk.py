@@ -1,4 +1,4 @@
-"""How a guard of a pool ends: in the sums of its chunk, or for what no chunk has space for, by an event of its own.
+"""How a guard of a pool ends: in the sums of its chunk, or for what no chunk has space for, by a separate event.
 
 `pool.py` explains the order of the steps.
 """

@@ -113,7 +113,7 @@ class PoolChunk(Chunk):
 
     Attributes:
         guards: Those that are live.
-        audit: What its commit tells beside its sums.
+        audit: What its commit reports beside its sums.
         has_thread: False if no thread could be started to settle it: a flush does so.
         is_held: Whether the server holds its amount, as far as this process knows.
         ended: Set when the chunk holds nothing any more, or when this process stops settling it.

@@ -10,14 +10,14 @@ chunk has two more writers of amounts, its cell and its guard's settlement. They
 written after it, and writing them again changes nothing.
 
 **Redo.** A signal may raise an exception in the main thread after any call, also in the middle of an end. Before the
-store of the sums `redo` names the end in progress, and no call lies between the two. Whoever takes the lock next
+store of the sums `redo` names the end in progress, and no call lies between the two. The next caller under the lock
 finds it and carries the end out (`catch_up`): the same sums, the same cell, the same state of the guard. Until then
 the amount is in the sums already, and the guard counts as ended. Before that point nothing has happened, and the
 caller may end the guard in another way.
 
 **Threads inside.** A signal handler runs in the thread that it interrupts, which may hold the lock, with sums
 computed and not yet stored. The lock would let it in. So a caller looks first (`is_inside`), and stays outside: what
-it reserves is reserved directly, what it commits becomes an event of its own, and the estimate of its guard goes into
+it reserves is reserved directly, what it commits becomes a separate event, and the estimate of its guard goes into
 `freed`. The frame that it interrupted frees that when it ends, or the next caller does. A handler may close the
 client, too. It catches up, seals the chunks and settles them; the interrupted frame finds other sums than those that
 it has read, and settles its amount elsewhere.

@@ -18,7 +18,7 @@ A lock belongs to the open file, not to the process. A forked child has a copy o
 as long as the child lives, the files of its dead parent would look owned. So the child closes every file of its parent,
 before anything else runs in it. It can close only what it knows of. A file that another thread was just making is not
 known yet, so the parent makes such a file once more, under a new descriptor. The map of a file keeps the lock as well,
-because it has a descriptor of its own; both are closed together.
+because it has a separate descriptor; both are closed together.
 
 A disk that hangs must stop neither a caller nor a start. Each step that may block runs in a thread with a deadline
 (`bounded.py`). If the deadline has passed, that thread closes the file when its call returns, so no lock is left.

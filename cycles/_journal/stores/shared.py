@@ -13,7 +13,7 @@ send a request at the same moment as the other one. Both send the same key and b
 Nothing is claimed for one claim after an outage, so that the owners renew first.
 
 A chunk of a pool is the exception, because its sum grows: two clients may know different sums under one key. The ledger
-and the stored record decide, never what an owner remembers of its puts.
+and the stored record decide, never what an owner has stored of its puts.
 
 1. A client whose commit of a chunk is rejected as another request reads the reservation, and sends an event
    ``<key>:late:<committed>`` with the difference (`_core/settlement/rules.py`).
