@@ -67,7 +67,9 @@ class CoverageMap:
     def save(self, path: Path) -> None:
         """Write the map."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"tests": self.tests, "seconds": list(self.seconds.values()), "files": self._files}
+        # A test is twice in the list if a test forked a worker: the child writes notes too.
+        seconds = [self.seconds[test] for test in self.tests]
+        content = {"tests": self.tests, "seconds": seconds, "files": self._files}
         new = path.with_suffix(".new")
         with gzip.open(new, "wt", encoding="utf-8", compresslevel=1) as file:
             json.dump(content, file)

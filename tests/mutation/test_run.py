@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.mutation import random_order, run
-from tests.mutation.coverage_map import CoverageMap, joined
+from tests.mutation.coverage_map import CoverageMap, joined, load
 from tests.mutation.mutants import mutants_of
 from tests.support.waiting import until
 
@@ -178,7 +178,7 @@ def test_the_list_of_faults_without_effect_can_be_read() -> None:
     assert all((ROOT / path).exists() for path, _, _ in run.without_effect())
 
 
-def test_the_best_tests_of_a_line_are_those_that_run_little_else() -> None:
+def test_the_best_tests_of_a_line_are_those_that_run_little_else(tmp_path: Path) -> None:
     lines = {str(number): [0, 1] for number in range(1, 40)} | {"50": [0, 1, 2]}
     note = {
         "tests": ["wide", "slow", "narrow"],
@@ -191,6 +191,8 @@ def test_the_best_tests_of_a_line_are_those_that_run_little_else() -> None:
     assert known.tests_of(mutant._replace(first=60, last=60, statement=(50, 60))) == ["narrow", "wide", "slow"]
     assert known.tests_of(mutant._replace(first=60, last=60, statement=(60, 61))) == []
     assert set(known.tests_of(mutant._replace(first=60, last=60, in_function=False))) == {"narrow", "wide", "slow"}
+    joined([note, note]).save(tmp_path / "map")  # a child of a worker has written the same tests
+    assert set(load(tmp_path / "map").tests_of(mutant._replace(first=50, last=50))) == {"narrow", "wide", "slow"}
 
 
 def test_a_line_keeps_few_cases_of_a_test_and_prefers_tests_that_run_rare_lines_near_it() -> None:
