@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from attrs import fields
 
-from cycles._core.values.canonical_json import canonical, copy_exact, read_exact
 from cycles._core.values.strict_json import StrictJsonError
 from cycles._errors import ProtocolError
+from cycles._evidence.canonical_json import canonical, copy_exact, read_exact
 from cycles._evidence.envelope import check_structure, read_envelope
 
 _NEVER_ATTESTED: Final = ("cycles_evidence", "remaining_ttl_ms")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.values.canonical_json import LossyNumberError, canonical, read_exact
 from cycles._core.values.strict_json import StrictJsonError
+from cycles._evidence.canonical_json import LossyNumberError, canonical, read_exact
 from cycles._evidence.keys import read_signer
 
 HERE = Path(__file__).parent
