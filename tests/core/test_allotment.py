@@ -11,10 +11,8 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from cycles._core.pool.allotment import CHUNK_TRANSITIONS, Allotment, Chunk, Move
-from cycles._core.pool.cell import HALF, SECTOR, decode, encode, start
 from cycles._core.pool.chunk_record import ChunkHeader, decode_header, recovered_record
-from cycles._core.pool.sums import End, Totals
-from cycles._core.pool.totals import ChunkAudit
+from cycles._core.pool.sums import HALF, SECTOR, ChunkAudit, End, Totals, decode, encode, start
 from cycles._core.settlement.record import RecordError
 from cycles._core.subjects import Action, Subject
 

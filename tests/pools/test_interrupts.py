@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.pool.cell import encode
 from cycles._core.pool.chunk_record import recovered_record
-from cycles._core.pool.sums import Totals
+from cycles._core.pool.sums import Totals, encode
 from cycles._core.settlement.record import decode
 from tests.support.points import run_at
 

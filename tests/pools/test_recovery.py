@@ -20,9 +20,8 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.pool.cell import SECTOR, encode
 from cycles._core.pool.chunk_record import recovered_record
-from cycles._core.pool.sums import Totals
+from cycles._core.pool.sums import SECTOR, Totals, encode
 from cycles._flows.pool import chunks as pool_chunks
 from tests.recovery.kit import PATIENCE_S, Setup, journal_files, records_in
 from tests.support.waiting import until

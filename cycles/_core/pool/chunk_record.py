@@ -1,6 +1,6 @@
 """The log of a chunk: its first line as bytes, and the records that settle a chunk. Nothing in this file opens a file.
 
-A log is one line of JSON, padded to whole sectors, and then the cell (`_core/pool/cell.py`). Logs of version 1 have
+A log is one line of JSON, padded to whole sectors, and then the cell (`_core/pool/sums.py`). Logs of version 1 have
 slots in place of the cell, one for each guard that ended with an amount. The first byte of a slot was written last: a
 slot that was not completed counts as nothing.
 """
@@ -13,10 +13,9 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from cycles._core.amounts import INT64_MAX, Amount
+from cycles._core.amounts import Amount
 from cycles._core.messages.requests import is_id
-from cycles._core.pool.cell import SECTOR, decode
-from cycles._core.pool.sums import Totals
+from cycles._core.pool.sums import SECTOR, Totals, decode, summed_metrics
 from cycles._core.settlement.record import Record, RecordError
 from cycles._core.settlement.settlement import event_body
 from cycles._core.subjects import Action, Subject
@@ -25,7 +24,6 @@ VERSION: Final = 2
 _WITH_SLOTS: Final = 1
 _SLOT_BYTES: Final = 64
 _WRITTEN: Final = ord("+")
-METRIC_MAX: Final = 2**31 - 1  # of the protocol's token counts; `custom` has the exact sums
 
 
 def _slots(content: bytes) -> Totals:
@@ -125,25 +123,6 @@ def chunk_record(
         ),
         recorded_at_ms=now_ms,
     )
-
-
-def summed_metrics(totals: Totals, *, released: int, model: str | None) -> dict[str, Any]:
-    """Return the metrics of the commit of a chunk: sums over its guards. Sums of latencies are in `custom` only."""
-    exact = {
-        "pool_calls": totals.calls,
-        "pool_released": released,
-        "pool_errors": totals.errors,
-        "pool_latency_ms": totals.latency_ms,
-        "tokens_input": totals.tokens_input,
-        "tokens_output": totals.tokens_output,
-    }
-    metrics: dict[str, Any] = {"custom": {name: min(value, INT64_MAX) for name, value in exact.items()}}
-    if totals.tokens_input or totals.tokens_output:
-        metrics["tokens_input"] = min(totals.tokens_input, METRIC_MAX)
-        metrics["tokens_output"] = min(totals.tokens_output, METRIC_MAX)
-    if model is not None:
-        metrics["model_version"] = model
-    return metrics
 
 
 def recovered_record(content: bytes, now_ms: int) -> tuple[ChunkHeader, Record | None]:

@@ -1,8 +1,33 @@
-"""What a chunk counts, as immutable values: each change of a chunk is one store of a new value."""
+"""What a chunk counts: as immutable values, as the bytes of its cell, and as the audit of its commit.
+
+Each change of a chunk is one store of a new value.
+
+The cell has two halves, each with a serial number, the totals and a checksum. A new state replaces the older half. The
+other one stays whole, so a process that dies during the copy leaves the state before. Each state counts one call more
+than the state before, so the number of calls is the serial number. Both halves are in one sector, which a disk writes
+as a whole.
+"""
 
 from __future__ import annotations
 
+import json
+from binascii import crc32
+from collections.abc import Mapping
+from struct import Struct, error as StructError
 from typing import Any, Final, NamedTuple
+
+from cycles._core.amounts import INT64_MAX
+
+SECTOR: Final = 512  # a cell begins at a multiple of it
+HALF: Final = SECTOR // 2
+_UINT64_MAX: Final = 2**64 - 1
+_NUMBERS: Final = Struct(">6Q")
+_CHECK: Final = Struct(">I")
+
+METRIC_MAX: Final = 2**31 - 1  # of the protocol's token counts; `custom` has the exact sums
+ACTIONS: Final = 20  # of one commit: the biggest ones
+METADATA_BYTES: Final = 4_096
+_MIXED: Final = object()
 
 _new: Final = tuple.__new__  # half of the time of a call of the class: these are on the way of every pooled guard
 
@@ -104,3 +129,87 @@ class Sums(NamedTuple):
         of_action = of_action[0] + 1, of_action[1] + amount
         end = _new(End, (guard, settlement, action, of_action, model, ended_ms))
         return _new(Sums, (free + held - amount, live - held, guards - 1, totals, end))
+
+
+def encode(totals: Totals) -> bytes:
+    """Return the bytes of a half. Counts that do not fit are the largest that fits; `spent` fits always."""
+    try:
+        numbers = _NUMBERS.pack(*totals)
+    except StructError:
+        numbers = _NUMBERS.pack(*(min(number, _UINT64_MAX) for number in totals))
+    return numbers + _CHECK.pack(crc32(numbers))
+
+
+def start(calls: int) -> int:
+    """Return where the half of a state begins within the cell."""
+    return HALF * (calls % 2)
+
+
+def decode(cell: bytes) -> Totals:
+    """Return the latest state of a cell; zeros if no guard has ended."""
+    found = [Totals()]
+    for begin in (0, HALF):
+        numbers = cell[begin : begin + _NUMBERS.size]
+        check = cell[begin + _NUMBERS.size : begin + _NUMBERS.size + _CHECK.size]
+        if len(check) == _CHECK.size and _CHECK.pack(crc32(numbers)) == check:
+            found.append(Totals(*_NUMBERS.unpack(numbers)))
+    return max(found, key=lambda totals: totals.calls)
+
+
+class ChunkAudit:
+    """What the guards of one chunk did, for the audit of the server. No amount depends on it."""
+
+    __slots__ = ("actions", "first_ms", "last_ms", "model", "released")
+
+    def __init__(self) -> None:
+        self.released: int = 0
+        self.model: Any = None  # that of all guards; `_MIXED` if they differ
+        self.actions: dict[str, tuple[int, int]] = {}
+        self.first_ms: int | None = None
+        self.last_ms: int | None = None
+
+    def note(self, end: End) -> None:
+        """Note the end of a guard. A second call changes nothing."""
+        self.actions[end.action] = end.of_action
+        self.last_ms = end.ended_ms
+        if self.first_ms is None:
+            self.first_ms = end.ended_ms
+        if end.model is not None:
+            self.model = end.model if self.model in (None, end.model) else _MIXED
+
+    def metrics(self, totals: Totals) -> dict[str, Any]:
+        """Return the metrics of the commit."""
+        model = None if self.model is _MIXED else self.model
+        return summed_metrics(totals, released=self.released, model=model)
+
+    def metadata(self, calls: int, of_chunk: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the metadata of the commit: that of the chunk and the biggest actions, as many as fit into 4 KiB."""
+        biggest = sorted(self.actions.items(), key=lambda item: -item[1][1])[:ACTIONS]
+        sums = {"pool_calls": calls, "first_ms": self.first_ms, "last_ms": self.last_ms}
+        metadata = {**of_chunk, **{name: value for name, value in sums.items() if value is not None}}
+        while biggest:
+            metadata["actions"] = dict(biggest)
+            if len(json.dumps(metadata)) <= METADATA_BYTES:
+                break
+            biggest.pop()
+            del metadata["actions"]
+        return metadata
+
+
+def summed_metrics(totals: Totals, *, released: int, model: str | None) -> dict[str, Any]:
+    """Return the metrics of the commit of a chunk: sums over its guards. Sums of latencies are in `custom` only."""
+    exact = {
+        "pool_calls": totals.calls,
+        "pool_released": released,
+        "pool_errors": totals.errors,
+        "pool_latency_ms": totals.latency_ms,
+        "tokens_input": totals.tokens_input,
+        "tokens_output": totals.tokens_output,
+    }
+    metrics: dict[str, Any] = {"custom": {name: min(value, INT64_MAX) for name, value in exact.items()}}
+    if totals.tokens_input or totals.tokens_output:
+        metrics["tokens_input"] = min(totals.tokens_input, METRIC_MAX)
+        metrics["tokens_output"] = min(totals.tokens_output, METRIC_MAX)
+    if model is not None:
+        metrics["model_version"] = model
+    return metrics

@@ -13,8 +13,7 @@ from cycles._config import LeasePolicy, Unavailable
 from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.pool.allotment import Allotment, Chunk, Move
 from cycles._core.pool.chunk_record import ChunkHeader
-from cycles._core.pool.sums import Totals
-from cycles._core.pool.totals import ChunkAudit
+from cycles._core.pool.sums import ChunkAudit, Totals
 from cycles._core.subjects import Action, Subject
 from cycles._errors import CyclesError, RateLimitedError, ReservationDeniedError
 from cycles._flows.guard_state import GuardState

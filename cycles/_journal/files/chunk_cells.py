@@ -1,7 +1,7 @@
 """The logs of a pool: what the guards of each chunk spent, in memory-mapped files that survive `kill -9`.
 
 One `LockedFile` for each chunk, `pool-<sha256 of the reservation id>.log` in the partition of the journal. A later
-process that gets the lock settles the sum. `_core/pool/chunk_record.py` and `_core/pool/cell.py` have the format.
+process that gets the lock settles the sum. `_core/pool/chunk_record.py` and `_core/pool/sums.py` have the format.
 Without file locks (Windows) there are no logs.
 """
 
@@ -15,9 +15,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from cycles._core.pool.cell import SECTOR, encode, start
 from cycles._core.pool.chunk_record import ChunkHeader
-from cycles._core.pool.sums import Totals
+from cycles._core.pool.sums import SECTOR, Totals, encode, start
 from cycles._journal.files import locked_file
 from cycles._journal.files.bounded import CALLS
 from cycles._journal.files.file_calls import make_private_folder, sync_folder
