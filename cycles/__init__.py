@@ -37,7 +37,7 @@ _HOMES = {
         "usd_microcents",
     ),
     "cycles._core.values.deny_detail": ("DenyDetail", "QuotaViolation"),
-    "cycles._core.values.http_response": ("HttpResponse",),
+    "cycles._core.values.result_base": ("HttpResponse",),
     "cycles._core.messages.approval": ("ApprovalRequest",),
     "cycles._core.results": (
         "Balance",

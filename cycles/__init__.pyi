@@ -81,7 +81,7 @@ from cycles._core.subjects import (
 )
 from cycles._core.values.action_kinds import ActionKind as ActionKind, PolicyKeys as PolicyKeys
 from cycles._core.values.deny_detail import DenyDetail as DenyDetail, QuotaViolation as QuotaViolation
-from cycles._core.values.http_response import HttpResponse as HttpResponse
+from cycles._core.values.result_base import HttpResponse as HttpResponse
 from cycles._core.values.usage import (
     Metrics as Metrics,
     Usage as Usage,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal, InvalidOperation, localcontext
 from enum import StrEnum
 from typing import Any, Final, Literal, Self
@@ -155,7 +156,8 @@ class SignedAmount:
 
     def to_dict(self) -> dict[str, Any]:
         """The amount as it goes over the wire."""
-        return {"unit": str(self.unit), "amount": self.amount}
+        # The text of a `Unit` itself: its own `__str__` is Python code, and each body has an amount.
+        return {"unit": str.__str__(self.unit), "amount": self.amount}
 
 
 # Each response has several amounts, and `object.__setattr__` takes as long as all checks of one.
@@ -197,6 +199,16 @@ class Amount(SignedAmount):
         if dollar or full is None:
             raise InvalidRequestError(f"{_shown(text)} names no unit; use USD, {', '.join(Unit)}")
         return _whole(full, number, text)
+
+
+def amount_of(wire: Mapping[str, Any]) -> Amount:
+    """Return the amount that `to_dict` or a server wrote."""
+    return Amount(wire["unit"], wire["amount"])
+
+
+def signed_of(wire: Mapping[str, Any]) -> SignedAmount:
+    """Return such an amount that may be below zero."""
+    return SignedAmount(wire["unit"], wire["amount"])
 
 
 _UNIT_NAMES: Final = {

@@ -11,21 +11,13 @@ from typing import Any, ClassVar
 
 from attrs import field, frozen
 
-from cycles._core.amounts import Amount, SignedAmount
+from cycles._core.amounts import Amount, SignedAmount, amount_of, signed_of
 from cycles._core.protocol import is_allowed
 from cycles._core.subjects import LEVELS, Action, Subject
 from cycles._core.values.action_kinds import PolicyKeys
 from cycles._core.values.deny_detail import DenyDetail, read_deny_detail
 from cycles._core.values.result_base import Readers as Readers, Result as Result, many
 from cycles._version import public
-
-
-def _amount(body: Mapping[str, Any]) -> Amount:
-    return Amount(body["unit"], body["amount"])
-
-
-def _signed(body: Mapping[str, Any]) -> SignedAmount:
-    return SignedAmount(body["unit"], body["amount"])
 
 
 def _subject(body: Mapping[str, Any]) -> Subject:
@@ -90,8 +82,8 @@ class Balance(Result):
     overdraft_limit: Amount | None = None
     is_over_limit: bool | None = None
 
-    _read: ClassVar[Readers] = {"remaining": _signed} | dict.fromkeys(
-        ("reserved", "spent", "debt", "allocated", "overdraft_limit"), _amount
+    _read: ClassVar[Readers] = {"remaining": signed_of} | dict.fromkeys(
+        ("reserved", "spent", "debt", "allocated", "overdraft_limit"), amount_of
     )
 
 
@@ -140,7 +132,7 @@ class ReservationCreateResponse(DecisionResponse):
     scope_path: str | None = None
     balances: list[Balance] | None = None
 
-    _read: ClassVar[Readers] = DecisionResponse._read | {"reserved": _amount, "balances": _balances}
+    _read: ClassVar[Readers] = DecisionResponse._read | {"reserved": amount_of, "balances": _balances}
 
 
 @frozen(kw_only=True)
@@ -154,8 +146,8 @@ class CommitResponse(Result):
     cycles_evidence: EvidenceRef | None = None
 
     _read: ClassVar[Readers] = {
-        "charged": _amount,
-        "released": _amount,
+        "charged": amount_of,
+        "released": amount_of,
         "balances": _balances,
         "cycles_evidence": EvidenceRef.read,
     }
@@ -170,7 +162,7 @@ class ReleaseResponse(Result):
     balances: list[Balance] | None = None
     cycles_evidence: EvidenceRef | None = None
 
-    _read: ClassVar[Readers] = {"released": _amount, "balances": _balances, "cycles_evidence": EvidenceRef.read}
+    _read: ClassVar[Readers] = {"released": amount_of, "balances": _balances, "cycles_evidence": EvidenceRef.read}
 
 
 @frozen(kw_only=True)
@@ -194,7 +186,7 @@ class EventCreateResponse(Result):
     charged: Amount | None = None
     balances: list[Balance] | None = None
 
-    _read: ClassVar[Readers] = {"charged": _amount, "balances": _balances}
+    _read: ClassVar[Readers] = {"charged": amount_of, "balances": _balances}
 
 
 @frozen(kw_only=True)
@@ -220,8 +212,8 @@ class ReservationSummary(Result):
     _read: ClassVar[Readers] = {
         "subject": _subject,
         "action": _action,
-        "reserved": _amount,
-        "committed": _amount,
+        "reserved": amount_of,
+        "committed": amount_of,
         "affected_scopes": list,
         "evidence": ReservationEvidence.read,
     }

@@ -16,8 +16,7 @@ from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import FlushReport, PendingSettlement
 from cycles._flows.heartbeat_state import Heartbeat
-from cycles._flows.reports import report
-from cycles._flows.settle import report_pending
+from cycles._flows.reports import LEVELS, event_of
 from cycles._journal.journal import JournalIssue
 
 if TYPE_CHECKING:
@@ -100,7 +99,14 @@ class Reporter:
         """Return whether an observer or a log handler wants events of this logging level."""
         return bool(self._observers) or logger.isEnabledFor(level)
 
-    def report(self, event: Event) -> None:
+    def report(self, name: str, ids: object = None, **members: Any) -> None:
+        """Report the event `name`, if an observer or the log takes it. See `Io.report`."""
+        if self.is_enabled_for(LEVELS[name]):
+            event = event_of(name, ids, members)
+            if event is not None:
+                self.emit(event)
+
+    def emit(self, event: Event) -> None:
         """Log the event and call each observer with it. What an observer raises is logged and goes no further."""
         if self._is_repeated(event):
             return
@@ -122,31 +128,31 @@ class Reporter:
 
     def pending(self, record: Record, detail: str, *, journaled: bool) -> None:
         """Report that a settlement is pending."""
-        report_pending(self, record, detail, journaled=journaled)
+        self.report("SettlementPending", record, actual=record.actual, detail=detail, journaled=journaled)
 
     def left_pending(self, flushed: FlushReport, left: list[PendingSettlement], directory: str | None) -> None:
         """Report what a client leaves pending when it closes. Without a journal, an error lists each amount."""
         total = ", ".join(str(amount) for amount in _sums(left)) or None
         counts = {"settled": flushed.settled, "pending": flushed.pending}
-        report(self, "SettlementsLeftPending", **counts, directory=directory, total=total)
+        self.report("SettlementsLeftPending", **counts, directory=directory, total=total)
         if directory is None and left:
             amounts = tuple((each.reservation_id, each.amount) for each in left)
-            report(self, "SettlementsLost", amounts=amounts)
+            self.report("SettlementsLost", amounts=amounts)
 
     def journal_issue(self, issue: JournalIssue) -> None:
         """Report a problem of the journal."""
-        report(self, "JournalProblem", detail=issue.message, quarantined=issue.kind == "quarantined")
+        self.report("JournalProblem", detail=issue.message, quarantined=issue.kind == "quarantined")
 
     def journal_problem(self, detail: str) -> None:
         """Report something that the journal cannot do."""
-        report(self, "JournalProblem", detail=detail)
+        self.report("JournalProblem", detail=detail)
 
     def note_heartbeat_delay(self, heartbeat: Heartbeat, due_ms: float, now_ms: float, *, blocked_loop: bool) -> None:
         """Report a heartbeat that runs late, at most once a minute."""
         if now_ms - due_ms < DELAYED_MS or now_ms - self._delay_reported_ms < DELAYED_AGAIN_MS:
             return
         self._delay_reported_ms = now_ms
-        report(self, "HeartbeatDelayed", heartbeat, late_ms=round(now_ms - due_ms), blocked_loop=blocked_loop)
+        self.report("HeartbeatDelayed", heartbeat, late_ms=round(now_ms - due_ms), blocked_loop=blocked_loop)
 
 
 def _sums(pending: list[PendingSettlement]) -> list[Amount]:

@@ -62,7 +62,7 @@ class SoftLimits:
         for target, used, threshold in reached:
             event = _event(used, threshold)
             if target is None:
-                self._reporter.report(event)
+                self._reporter.emit(event)
             else:
                 self._reporter.call(target.callback, event)
 

@@ -15,7 +15,6 @@ from cycles._flows.commit import commit, record_of
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io
 from cycles._flows.release import release_guard, release_in_background
-from cycles._flows.reports import report
 from cycles._flows.settle import settle_later
 
 DROPPED: Final = "the guard was dropped without commit or release"
@@ -65,7 +64,7 @@ async def _settle(io: Io, guard: GuardState, raised: BaseException | None) -> bo
         uncommitted = end.uncommitted and not guard.sends_nothing
         if uncommitted:
             detail = "the block ended without commit, spend or actual=; its budget is released"
-            report(io, "GuardNotCommitted", guard, detail=detail)
+            io.report("GuardNotCommitted", guard, detail=detail)
         return uncommitted
     amount, settlement_metadata = _amount(io, guard, end)
     # What threads of the block spend until the guard is claimed counts too.
@@ -89,7 +88,7 @@ async def end_dropped(io: Io, guard: GuardState, what: str) -> None:
 def _report_dropped(io: Io, guard: GuardState, what: str) -> None:
     end = block_end(Dropped(), guard.known, guard.request.actual, guard.usage.is_filled, guard.is_stream)
     then = "its budget is released" if isinstance(end, ReleaseBudget) else "its known spend is committed"
-    report(io, "GuardNotCommitted", guard, detail=f"{what}; {then}")
+    io.report("GuardNotCommitted", guard, detail=f"{what}; {then}")
 
 
 def end_later(io: Io, guard: GuardState, raised: BaseException | None) -> None:
@@ -130,7 +129,7 @@ def _actual_amount(io: Io, guard: GuardState, end: CallActual) -> Amount | None:
         guard.check_unit(amount)
     except Exception as error:  # the caller's own code; its failure must not lose the spend
         detail = f"{type(error).__name__}: {error!s:.200}"
-        report(io, "ActualFailed", guard, estimate=guard.request.estimate, detail=detail)
+        io.report("ActualFailed", guard, estimate=guard.request.estimate, detail=detail)
         return None
     return amount
 

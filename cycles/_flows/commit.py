@@ -22,8 +22,7 @@ from cycles._core.settlement.settlement import (
     commit_body,
     event_body,
 )
-from cycles._core.values.json_values import salvage_json
-from cycles._core.values.salvage import salvage_metadata
+from cycles._core.values.json_values import salvage_json, salvage_metadata
 from cycles._core.values.usage import Metrics, settlement_metrics
 from cycles._errors import CyclesError, GuardFinalizedError, IdempotencyMismatchError, InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState

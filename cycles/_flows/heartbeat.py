@@ -15,7 +15,6 @@ from cycles._errors import (
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Io
-from cycles._flows.reports import report
 from cycles._flows.retry import describe, send_write
 
 
@@ -67,7 +66,7 @@ async def send_heartbeat(io: Io, heartbeat: Heartbeat) -> None:
     heartbeat.advance(lease, following)
     if isinstance(following, ExtendAttempt):
         wait_ms = max(0, round(following.due_ms - now_ms))
-        report(io, "LeaseRetrying", heartbeat, detail=describe(outcome), retry_in_ms=wait_ms)
+        io.report("LeaseRetrying", heartbeat, detail=describe(outcome), retry_in_ms=wait_ms)
     _follow(io, heartbeat, lease.notices)
 
 
@@ -89,14 +88,14 @@ def _extended(io: Io, heartbeat: Heartbeat, success: Success) -> None:
     lease, step = heartbeat.lease.granted(_grant(success))
     heartbeat.error = None
     heartbeat.advance(lease, step)
-    report(io, "LeaseExtended", heartbeat, expires_at_ms=heartbeat.expires_at_ms)
+    io.report("LeaseExtended", heartbeat, expires_at_ms=heartbeat.expires_at_ms)
     _follow(io, heartbeat, lease.notices)
 
 
 def _follow(io: Io, heartbeat: Heartbeat, notices: tuple[Notice, ...]) -> None:
     """Report what the planner noticed, then schedule the next attempt or report the loss."""
     for notice in notices:
-        report(io, "LeaseNotice", heartbeat, kind=str(notice.kind), detail=notice.detail)
+        io.report("LeaseNotice", heartbeat, kind=str(notice.kind), detail=notice.detail)
     if isinstance(heartbeat.step, Stop):
         _lost(io, heartbeat, heartbeat.step)
     else:
@@ -124,7 +123,7 @@ def report_late(io: Io, heartbeat: Heartbeat) -> None:
     """Report that no thread can be started to send the next attempt. It is tried again with the next job or request."""
     lasts_s = max(0, round((_ends_ms(heartbeat.lease) - io.clock.now_ms()) / 1000))
     detail = f"no thread can be started to extend the lease, which ends in about {lasts_s} s; trying again"
-    report(io, "LeaseNotice", heartbeat, kind="no_thread", detail=detail)
+    io.report("LeaseNotice", heartbeat, kind="no_thread", detail=detail)
 
 
 def lose_if_over(io: Io, heartbeat: Heartbeat) -> None:
@@ -141,7 +140,7 @@ def _ends_ms(lease: Lease) -> float:
 
 def _lost(io: Io, heartbeat: Heartbeat, stop: Stop) -> None:
     lasts_ms = max(0, int(heartbeat.lease.lasts_until_ms() - io.clock.now_ms()))
-    report(io, "LeaseLost", heartbeat, detail=stop.detail, lasts_ms=lasts_ms)
+    io.report("LeaseLost", heartbeat, detail=stop.detail, lasts_ms=lasts_ms)
     owner = heartbeat.owner
     if owner is not None:
         owner.lease_lost()

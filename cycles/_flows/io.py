@@ -8,7 +8,7 @@ immediately and pass work to the background of the client.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from attrs import frozen
 
@@ -21,9 +21,6 @@ from cycles._core.settlement.settlement import SettlementOutcome
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.signal import Signal
-
-if TYPE_CHECKING:
-    from cycles.events import Event
 
 T = TypeVar("T")
 
@@ -185,8 +182,14 @@ class Io(Protocol):
         """Return whether an observer or the log takes events of this level."""
         ...
 
-    def report(self, event: Event) -> None:
-        """Report an event to the observers and the log."""
+    def report(self, name: str, ids: object = None, **members: Any) -> None:
+        """Report an event, if an observer or the log takes it.
+
+        Args:
+            name: Name of the event class in `cycles.events`. `cycles._flows.reports` has its level.
+            ids: Any object with some of `reservation_id`, `request_id` and `trace_id`: a guard, a heartbeat, a record.
+            members: The other members of the event; an id given here replaces the one of `ids`.
+        """
         ...
 
 

@@ -10,7 +10,6 @@ from cycles._core.results import ReleaseResponse
 from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend, Release
 from cycles._flows.io import Io
-from cycles._flows.reports import report
 from cycles._flows.retry import describe
 from cycles._flows.settle import finish_in_background, settle_shadow, stop_for_release
 
@@ -69,12 +68,12 @@ def is_final(outcome: Outcome) -> bool:
 
 def report_released(io: Io, release: Release) -> None:
     """Report that the reserved amount was returned to the budget."""
-    report(io, "Released", release, reason=release.reason)
+    io.report("Released", release, reason=release.reason)
 
 
 def report_release_failed(io: Io, release: Release, detail: str, *, retrying: bool) -> None:
     """Report a release that failed, and what happens next."""
-    report(io, "ReleaseFailed", release, detail=detail, retrying=retrying)
+    io.report("ReleaseFailed", release, detail=detail, retrying=retrying)
 
 
 async def release(io: Io, guard: GuardState, reason: str | None) -> ReleaseResponse | None:

@@ -1,12 +1,12 @@
-"""Report events to observers and the log. Every event of the flows and the drivers goes through `report`.
+"""The events of flows and drivers by their names: the level of each, and how it is made.
 
-The level is looked up here, before the class is loaded: a client without observers and log loads no event class.
+Who reports an event names it. Its class is loaded only if an observer or the log takes events of its level.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from cycles.events import Event
@@ -49,37 +49,14 @@ logger = logging.getLogger("cycles")
 _IDS: Final = ("reservation_id", "request_id", "trace_id")
 
 
-class Reporting(Protocol):
-    """What `report` needs: an `Io`, or the reporter of a client."""
-
-    def is_enabled_for(self, level: int) -> bool:
-        """Return whether an observer or the log takes events of this level."""
-        ...
-
-    def report(self, event: Event) -> None:
-        """Pass the event to the observers and the log."""
-        ...
-
-
-def report(to: Reporting, name: str, ids: object = None, **members: Any) -> None:
-    """Report the event `name`, if an observer or the log takes it.
-
-    Args:
-        to: Where to report.
-        name: Name of the event class in `cycles.events`.
-        ids: Any object with some of `reservation_id`, `request_id` and `trace_id`: a guard, a heartbeat, a record.
-        members: The other members of the event; an id given here replaces the one of `ids`.
-    """
-    if not to.is_enabled_for(LEVELS[name]):
-        return
+def event_of(name: str, ids: object, members: dict[str, Any]) -> Event | None:
+    """Return the event `name`. See `Io.report`. None: its class cannot be loaded, and the log has its members."""
     members = {**{each: getattr(ids, each, None) for each in _IDS}, **members}
     try:
         import cycles.events as events
     except OSError as error:  # no free file descriptor: what a guard does must not depend on a report
-        logger.log(LEVELS[name], "%s, and no event for observers (%s): %s", name, error, _given(members))
-        return
-    to.report(getattr(events, name)(**members))
-
-
-def _given(members: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={str(value)[:200]!r}" for name, value in members.items() if value is not None)
+        given = ", ".join(f"{member}={str(value)[:200]!r}" for member, value in members.items() if value is not None)
+        logger.log(LEVELS[name], "%s, and no event for observers (%s): %s", name, error, given)
+        return None
+    event: Event = getattr(events, name)(**members)
+    return event

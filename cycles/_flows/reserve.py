@@ -28,7 +28,6 @@ from cycles._flows.io import CleanUp, Io
 from cycles._flows.observe import is_observed, open_observed
 from cycles._flows.release import send_release
 from cycles._flows.replay import pending_error, replay_error
-from cycles._flows.reports import report
 from cycles._flows.retry import describe, may_have_taken_effect, pause, pause_before_retry, send_write, uncertain
 from cycles._flows.run_limit import HeldByLimits, limits_apply
 
@@ -231,7 +230,7 @@ async def _opened(
         raise error_of(outcome, CREATE_RESERVATION, request) from getattr(outcome, "cause", None)
     body = outcome.body
     if outcome.replacement_kind is not None:
-        report(io, "ActionKindDeprecated", outcome, kind=request.action.kind, replacement=outcome.replacement_kind)
+        io.report("ActionKindDeprecated", outcome, kind=request.action.kind, replacement=outcome.replacement_kind)
     if is_observed(outcome):
         return open_observed(io, request, key, options, outcome)
     if not is_allowed(body["decision"]):
@@ -243,8 +242,7 @@ async def _opened(
     take(guard)
     create.owned()
     begin_heartbeat(io, guard, reservation_id, outcome)
-    report(
-        io,
+    io.report(
         "Reserved",
         outcome,
         reservation_id=reservation_id,
@@ -292,7 +290,7 @@ def _report_denied(io: Io, request: ReserveRequest, error: CyclesError) -> None:
 
 def report_denied(io: Io, request: ReserveRequest, error: CyclesError) -> None:
     """Report that a reservation was denied."""
-    report(io, "Denied", error, estimate=request.estimate, action=request.action.name, reason=str(error))
+    io.report("Denied", error, estimate=request.estimate, action=request.action.name, reason=str(error))
 
 
 def _open_unreserved(io: Io, request: ReserveRequest, key: str, options: CallOptions, outcome: NoSuccess) -> GuardState:
@@ -305,8 +303,7 @@ def _open_unreserved(io: Io, request: ReserveRequest, key: str, options: CallOpt
 
 def report_unreserved(io: Io, guard: GuardState) -> None:
     """Report that a block runs without a reservation."""
-    report(
-        io,
+    io.report(
         "Unreserved",
         trace_id=guard.trace_id,
         estimate=guard.request.estimate,
@@ -325,8 +322,7 @@ async def _open_shadow(io: Io, request: ReserveRequest, options: CallOptions) ->
         guard = GuardState(request, key, options, io.clock.now_ms(), None)
         guard.unreachable_detail = describe(outcome)
     created = guard.created
-    report(
-        io,
+    io.report(
         "ShadowDecided",
         trace_id=options.trace_id,
         estimate=request.estimate,

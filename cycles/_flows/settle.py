@@ -36,11 +36,10 @@ from cycles._core.settlement.settlement import (
     Unresolved,
     call_of,
 )
-from cycles._core.values.salvage import salvage_metadata, salvage_metrics
-from cycles._core.values.usage import Metrics, Usage
+from cycles._core.values.json_values import salvage_metadata
+from cycles._core.values.usage import Metrics, Usage, salvage_metrics
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.io import Io, Settle
-from cycles._flows.reports import Reporting, report
 from cycles._flows.retry import describe, may_have_taken_effect
 
 _HELD_BACK: Final = Unreachable(
@@ -89,8 +88,7 @@ def conclude(
             guard.apply("rejected", if_accepted=True)
         if result.charged is not None:
             _report_settled(io, record, result.charged, recovered)
-        report(
-            io,
+        io.report(
             "SettlementRejected",
             reservation_id=record.reservation_id,
             trace_id=result.response.trace_id,
@@ -235,8 +233,7 @@ async def settle_queued(io: Io, record: Record, guard: GuardState | None, *, is_
 
 
 def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: bool) -> None:
-    report(
-        io,
+    io.report(
         "Settled",
         settlement,
         reservation_id=record.reservation_id,
@@ -246,8 +243,7 @@ def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: b
         recovered=recovered,
     )
     if settlement.undercharged:
-        report(
-            io,
+        io.report(
             "Undercharged",
             settlement,
             reservation_id=record.reservation_id,
@@ -256,9 +252,9 @@ def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: b
         )
 
 
-def report_pending(to: Reporting, record: Record, detail: str, *, journaled: bool) -> None:
+def report_pending(io: Io, record: Record, detail: str, *, journaled: bool) -> None:
     """Report an amount that the server has not confirmed yet."""
-    report(to, "SettlementPending", record, actual=record.actual, detail=detail, journaled=journaled)
+    io.report("SettlementPending", record, actual=record.actual, detail=detail, journaled=journaled)
 
 
 def usable_values(
@@ -274,7 +270,7 @@ def usable_values(
 def report_values_omitted(io: Io, reservation_id: str | None, names: tuple[str, ...]) -> None:
     """Report parts of metrics or metadata without which the amount is settled."""
     if names:
-        report(io, "ValuesOmitted", reservation_id=reservation_id, names=names)
+        io.report("ValuesOmitted", reservation_id=reservation_id, names=names)
 
 
 def stop_for_release(io: Io, guard: GuardState) -> None:
@@ -291,8 +287,7 @@ def settle_shadow(io: Io, guard: GuardState, amount: Amount | None) -> Settlemen
     settlement = Settlement(status="shadow", actual=amount or Amount(estimate.unit, 0))
     if guard.state == "observed":
         assert created is not None  # the response by which it was recognised
-        report(
-            io,
+        io.report(
             "Observed",
             created,
             trace_id=guard.trace_id,
@@ -304,8 +299,7 @@ def settle_shadow(io: Io, guard: GuardState, amount: Amount | None) -> Settlemen
         )
         guard.end_observed(settlement)
         return settlement
-    report(
-        io,
+    io.report(
         "ShadowSettled",
         trace_id=guard.trace_id,
         estimate=estimate,

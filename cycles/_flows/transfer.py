@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 from attrs import frozen
 
 from cycles._config import LeasePolicy
-from cycles._core.amounts import Amount
+from cycles._core.amounts import Amount, amount_of
 from cycles._core.messages.errors import error_of
 from cycles._core.messages.guard_token import members_of, token_of
 from cycles._core.messages.outcome import RejectedResponse, Success
@@ -23,7 +23,6 @@ from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import Io
-from cycles._flows.reports import report
 from cycles._flows.reserve import Take, traced
 from cycles._flows.retry import describe, send_write
 
@@ -96,7 +95,7 @@ def deserialize(token: str, actual: Actual, lease_policy: LeasePolicy | None) ->
     members = members_of(token)
     try:
         request = ReserveRequest(
-            estimate=_amount(members["estimate"]),
+            estimate=amount_of(members["estimate"]),
             action=Action(**members["action"]),
             subject=Subject(**members["subject"]),
             ttl_ms=members["ttl_ms"],
@@ -105,7 +104,7 @@ def deserialize(token: str, actual: Actual, lease_policy: LeasePolicy | None) ->
             shadow=members["shadow"],
         )
         created = None if members["created"] is None else ReservationCreateResponse.read(members["created"])
-        spent = None if members["spent"] is None else _amount(members["spent"])
+        spent = None if members["spent"] is None else amount_of(members["spent"])
         return SerializedGuard(request, members["key"], members["trace_id"], created, spent, members["usage"])
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise InvalidRequestError(
@@ -174,7 +173,7 @@ async def _attach(io: Io, serialized: SerializedGuard, options: CallOptions, tak
 def _without_heartbeat(io: Io, guard: GuardState, reason: str) -> None:
     """Report that the lease keeps its current end, because the server grants no more extensions."""
     detail = f"attached, but its lease cannot be extended any longer: {reason}"
-    report(io, "LeaseNotice", guard, kind="not_extendable", detail=detail)
+    io.report("LeaseNotice", guard, kind="not_extendable", detail=detail)
 
 
 def _restore(guard: GuardState, usage: Mapping[str, Any]) -> None:
@@ -187,7 +186,3 @@ def _restore(guard: GuardState, usage: Mapping[str, Any]) -> None:
         custom=custom,
         **counts,
     )
-
-
-def _amount(wire: Mapping[str, Any]) -> Amount:
-    return Amount(wire["unit"], wire["amount"])

@@ -22,8 +22,8 @@ from cycles._core.messages.requests import Call, aware, check_id
 from cycles._core.messages.schema import Check, Checkers
 from cycles._core.protocol import GET_EVIDENCE_KEYS
 from cycles._core.values.headers import KEY_HEADER, checked_header
-from cycles._core.values.http_response import HttpResponse
-from cycles._core.values.json_text import compact
+from cycles._core.values.json_values import compact
+from cycles._core.values.result_base import HttpResponse
 from cycles._core.values.secret import Secret, pattern_of
 from cycles._errors import InvalidRequestError
 from cycles._version import __version__

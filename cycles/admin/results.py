@@ -10,7 +10,7 @@ from attrs import evolve, field, fields_dict, frozen
 
 from cycles._core.amounts import Amount, SignedAmount
 from cycles._core.results import Readers, Result
-from cycles._core.values.http_response import HttpResponse
+from cycles._core.values.result_base import HttpResponse
 from cycles._errors import CyclesError
 from cycles._version import readable
 

@@ -8,6 +8,7 @@ from cycles._core.messages.requests import CallOptions, new_trace_id
 from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Clock, Settings
+from cycles._flows.reports import event_of
 
 
 class VirtualIo:
@@ -28,8 +29,8 @@ class VirtualIo:
     def is_enabled_for(self, level: int) -> bool:
         return True
 
-    def report(self, event: Any) -> None:
-        self.events.append(event)
+    def report(self, name: str, ids: object = None, **members: Any) -> None:
+        self.events.append(event_of(name, ids, members))
 
     async def approve(self, request: ReserveRequest) -> None:
         """No limit needs an approval."""

@@ -204,7 +204,7 @@ class Client:
     def is_enabled_for(self, level: int) -> bool:
         return False
 
-    def report(self, event: object) -> None:
+    def report(self, name: str, ids: object = None, **members: Any) -> None:
         raise AssertionError("nothing is enabled")
 
     async def approve(self, request: ReserveRequest) -> None:

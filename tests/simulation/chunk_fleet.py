@@ -188,7 +188,7 @@ class SteppedIo:
     async def pending(self, reservation_id: str) -> Record | None:
         return self._worker.journal.taken_by_another(reservation_id)
 
-    def report(self, event: Any) -> None:
+    def report(self, name: str, ids: object = None, **members: Any) -> None:
         """Drop the event."""
 
     def is_enabled_for(self, level: int) -> bool:

@@ -43,9 +43,9 @@ FAULTS: Final = (
     Fault(
         "each attempt of an event has another key",
         "cycles/_core/settlement/settlement.py",
-        "    return event_call(record.event_fallback_body or {}, options)",
+        "    return Call(CREATE_EVENT, body=record.event_fallback_body or {}, options=options)",
         '    body = {**(record.event_fallback_body or {}), "idempotency_key": __import__("uuid").uuid4().hex}\n'
-        "    return event_call(body, options)",
+        "    return Call(CREATE_EVENT, body=body, options=options)",
     ),
     Fault(
         "the event charges the estimate",

@@ -1,12 +1,15 @@
-"""Events of the flows and the drivers: one function, one table of levels, no class that is not needed."""
+"""Events of the flows and the drivers: one table of levels, no class that is not needed."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
+
 from cycles import events
-from cycles._flows.reports import LEVELS, report
+from cycles._drivers.reporting import Reporter
+from cycles._flows.reports import LEVELS
 
 CYCLES = Path(__file__).parents[2] / "cycles"
 IMPORT = re.compile(r"^ *(from cycles\.events import|import cycles\.events|from cycles import events)", re.M)
@@ -25,19 +28,7 @@ def test_only_reports_imports_the_event_classes() -> None:
             r"^ *(from cycles\.events import|import cycles\.events|from cycles import events)", path.read_text(), re.M
         )
     ]
-    assert set(found) <= {"_flows/reports.py", "_flows/io.py"}  # io.py names the type in an annotation
-
-
-class Sink:
-    def __init__(self, threshold: int) -> None:
-        self.threshold = threshold
-        self.seen: list[events.Event] = []
-
-    def is_enabled_for(self, level: int) -> bool:
-        return level >= self.threshold
-
-    def report(self, event: events.Event) -> None:
-        self.seen.append(event)
+    assert found == ["_flows/reports.py"]
 
 
 class Ids:
@@ -46,12 +37,16 @@ class Ids:
 
 
 def test_an_event_has_the_ids_of_its_object_and_those_that_are_passed() -> None:
-    sink = Sink(0)
-    report(sink, "Released", Ids(), reason="why", trace_id="t2")
-    assert sink.seen == [events.Released(reservation_id="r1", request_id=None, trace_id="t2", reason="why")]
+    seen: list[events.Event] = []
+    reporter = Reporter()
+    reporter.add(seen.append)
+    reporter.report("Released", Ids(), reason="why", trace_id="t2")
+    assert seen == [events.Released(reservation_id="r1", request_id=None, trace_id="t2", reason="why")]
 
 
-def test_an_event_below_the_level_is_not_made() -> None:
-    sink = Sink(LEVELS["Released"] + 1)
-    report(sink, "Released", Ids(), no_such_member=1)
-    assert sink.seen == []
+def test_an_event_below_the_level_is_not_made(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(LEVELS["Released"] + 1, "cycles")
+    Reporter().report("Released", Ids(), no_such_member=1)
+    caplog.set_level(LEVELS["Released"], "cycles")
+    with pytest.raises(TypeError, match="no_such_member"):
+        Reporter().report("Released", Ids(), no_such_member=1)

@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 
 from cycles._core.messages.schema import Check
 from cycles._core.protocol import INTERNAL_ERROR, RESERVATION_EXPIRED, error_code
-from cycles._core.values.http_response import HttpResponse
+from cycles._core.values.result_base import HttpResponse
 
 _scan: Final[Callable[[str, int], tuple[Any, int]]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _RETRY_AFTER_DIGITS: Final = 12  # more seconds than any server can mean; bounds the input of int()

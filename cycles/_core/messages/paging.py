@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cycles._core.values.http_response import HttpResponse
+from cycles._core.values.result_base import HttpResponse
 from cycles._errors import AmbiguousResponseError
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeGuard
 
 from attrs import define, field
 
-from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT, EXTEND_RESERVATION, RELEASE_RESERVATION
+from cycles._core.protocol import EXTEND_RESERVATION, RELEASE_RESERVATION
 from cycles._core.values.json_values import is_text
 from cycles._errors import InvalidRequestError
 
@@ -133,16 +133,6 @@ def aware(name: str, value: datetime) -> datetime:
 def without_none(**members: Any) -> dict[str, Any]:
     """Return the members that are not None; an absent member is never sent as null."""
     return {name: value for name, value in members.items() if value is not None}
-
-
-def commit_call(reservation_id: str, body: Mapping[str, Any], options: CallOptions = NO_OPTIONS) -> Call:
-    """Return the request that commits the actual of a reservation."""
-    return Call(COMMIT_RESERVATION, {"reservation_id": reservation_id}, body=body, options=options)
-
-
-def event_call(body: Mapping[str, Any], options: CallOptions = NO_OPTIONS) -> Call:
-    """Return the request that records an actual without a reservation."""
-    return Call(CREATE_EVENT, body=body, options=options)
 
 
 def release_call(reservation_id: str, key: str, reason: str | None, options: CallOptions = NO_OPTIONS) -> Call:

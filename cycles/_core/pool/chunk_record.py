@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from cycles._core.amounts import Amount
+from cycles._core.amounts import amount_of
 from cycles._core.messages.requests import is_id
 from cycles._core.pool.sums import SECTOR, Totals, decode, summed_metrics
 from cycles._core.settlement.record import Record, RecordError
@@ -88,7 +88,7 @@ def decode_header(header_line: bytes) -> ChunkHeader:
         members = json.loads(header_line)
         if members["version"] not in (VERSION, _WITH_SLOTS) or not is_id(members["reservation_id"]):
             raise RecordError("not the log of a chunk of a known version")
-        amount = Amount(members["unit"], members["amount"])
+        amount = amount_of(members)
         return ChunkHeader(
             reservation_id=members["reservation_id"],
             base_url=str(members["base_url"]),

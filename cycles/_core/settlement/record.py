@@ -15,8 +15,8 @@ from typing import Any, Final, Literal, NoReturn
 
 import attrs
 
-from cycles._core.amounts import Amount
-from cycles._core.values.json_text import compact
+from cycles._core.amounts import Amount, amount_of
+from cycles._core.values.json_values import compact
 
 VERSION: Final = 1
 # A wrong Retry-After, or a clock that was wrong when the record was saved, must not defer an amount for days.
@@ -102,7 +102,7 @@ class Record:
         if self._actual is None:
             body: Mapping[str, Any] = self.commit_body or self.event_fallback_body or {}
             try:
-                self._actual = Amount(body["actual"]["unit"], body["actual"]["amount"])
+                self._actual = amount_of(body["actual"])
             except (KeyError, TypeError, ValueError):
                 self._actual = Amount("TOKENS", 0)
         return self._actual

@@ -13,13 +13,13 @@ from attrs import field, frozen
 
 from cycles._core.amounts import Amount
 from cycles._core.messages.outcome import NoSuccess, RejectedResponse, Success
-from cycles._core.messages.requests import NO_OPTIONS, Call, CallOptions, commit_call, event_call
-from cycles._core.protocol import FORGIVING_POLICIES
+from cycles._core.messages.requests import NO_OPTIONS, Call, CallOptions
+from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT, FORGIVING_POLICIES
 from cycles._core.results import Balance, CommitResponse, EventCreateResponse, EvidenceRef
 from cycles._core.settlement.lifecycle import EXPIRED_REASON, RECOVERED_ID, RECOVERY_REASON
 from cycles._core.settlement.record import Record
 from cycles._core.subjects import Action, Subject
-from cycles._core.values.http_response import HttpResponse
+from cycles._core.values.result_base import HttpResponse
 from cycles._version import public
 
 SettlementStatus: TypeAlias = Literal["committed", "recorded_as_event", "pending", "pooled", "shadow"]
@@ -162,8 +162,9 @@ def event_body(
 def call_of(record: Record, options: CallOptions = NO_OPTIONS) -> Call:
     """Return the request that a record sends next."""
     if record.mode == "commit":
-        return commit_call(record.reservation_id, record.commit_body or {}, options)
-    return event_call(record.event_fallback_body or {}, options)
+        path = {"reservation_id": record.reservation_id}
+        return Call(COMMIT_RESERVATION, path, body=record.commit_body or {}, options=options)
+    return Call(CREATE_EVENT, body=record.event_fallback_body or {}, options=options)
 
 
 def settled_by(record: Record, success: Success) -> Settlement:

@@ -1,4 +1,4 @@
-"""JSON values: what metadata and custom metrics may contain.
+"""JSON values: what metadata and custom metrics may contain, and how bodies and records are written.
 
 Allowed are None, booleans, finite numbers (integers within 64 bits), strings, lists, and mappings with string keys.
 Anything else (datetimes, Decimals, bytes, sets, NaN, other classes) is rejected when the caller passes it, with a hint
@@ -7,8 +7,9 @@ how to write it. When a settlement is sent, it is omitted: an amount must never 
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from cycles._errors import InvalidRequestError
@@ -31,7 +32,28 @@ _HINTS: Final = {
     "UUID": "write it as text with str()",
 }
 
+# One encoder for all: creating one takes as long as encoding a small body. The one of C has no Python around it.
+_encoder: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_encoder_in_c: Final = getattr(json.encoder, "c_make_encoder", None)
+_chunks: Final[Callable[[Any, int], Iterable[str]] | None] = _encoder_in_c and _encoder_in_c(
+    None, _encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False
+)
+
 Reject = Callable[[str, str], None]
+
+
+def compact(value: Any) -> bytes:
+    """Return a value as JSON without spaces, in ASCII.
+
+    Raises:
+        TypeError, ValueError, RecursionError: It cannot be written as JSON; the message says why.
+    """
+    if _chunks is not None:
+        try:
+            return "".join(_chunks(value, 0)).encode("ascii")
+        except (TypeError, ValueError, RecursionError):
+            pass  # the whole encoder finds the error again, and says what it is
+    return _encoder.encode(value).encode("ascii")
 
 
 def clean_json(value: Any, where: str) -> Any:
@@ -79,6 +101,16 @@ def salvage_json(value: Any, where: str = "metadata") -> tuple[Any, list[str]]:
     except Exception:  # a caller's own class failed while it was read; the amount goes out without it
         return None, [where]
     return (None if kept is _LEFT_OUT else kept), left_out
+
+
+def salvage_metadata(value: Any) -> tuple[dict[str, Any], list[str]]:
+    """Return the usable members of the caller's metadata, and the places of the others. Never raises."""
+    if value is None or (type(value) is dict and not value):
+        return {}, []
+    if not isinstance(value, Mapping):
+        return {}, ["metadata"]
+    kept, omitted = salvage_json(value)
+    return (kept if isinstance(kept, dict) else {}), omitted
 
 
 def _copy(value: Any, path: str, reject: Reject, depth: int) -> Any:

@@ -402,6 +402,25 @@ def _filled(account: _Account) -> Iterator[_Response]:
     return (response for response in account.responses.values() if response.counts)
 
 
+def salvage_metrics(value: Metrics | Usage | Mapping[str, Any] | None) -> tuple[Metrics | None, list[str]]:
+    """Return the usable members of the caller's metrics, and the names of the others. Never raises."""
+    if value is None:
+        return None, []
+    if isinstance(value, Usage):
+        value = value.metrics()
+    if isinstance(value, Metrics):
+        usable, omitted = usable_members(members_of(value))
+        return Metrics(**usable), omitted
+    if not isinstance(value, Mapping):
+        return None, ["metrics"]
+    try:
+        members = dict(value.items())
+    except Exception:  # a caller's own mapping may raise anything
+        return None, ["metrics"]
+    usable, omitted = usable_members(members)
+    return (Metrics(**usable) if usable else None), omitted
+
+
 def settlement_metrics(
     given: Metrics | None, usage: Usage | None, latency_ms: int | None = None
 ) -> tuple[dict[str, Any], list[str]]:
@@ -412,8 +431,8 @@ def settlement_metrics(
         usage: The guard's running account, used if `given` is None; None if nothing was counted.
         latency_ms: The measured time of the block, used if neither has a latency.
     """
-    counted = {} if usage is None else usage._members()
-    wire, omitted = usable_members(counted if given is None else members_of(given))
+    members = members_of(given) if given is not None else {} if usage is None else usage._members()
+    wire, omitted = usable_members(members) if members else ({}, [])
     if latency_ms is not None and latency_ms >= 0:
         wire.setdefault("latency_ms", latency_ms)
     return wire, omitted

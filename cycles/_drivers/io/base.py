@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 from cycles._drivers.channel import Channel
 from cycles._drivers.jitter import jitter
@@ -12,9 +12,6 @@ from cycles._drivers.work.queue import WorkQueue
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import BackgroundWork, Clock, Settings
 from cycles._journal.records import Records
-
-if TYPE_CHECKING:
-    from cycles.events import Event
 
 T = TypeVar("T")
 
@@ -56,12 +53,9 @@ class BaseIo:
         self._queue = queue
         self.settings: Final = Settings(channel.base_url, channel.timeout_s, channel.max_retries, records.rejected_hint)
         self.is_enabled_for: Final = reporter.is_enabled_for
+        self.report: Final = reporter.report
         self.check: Final = channel.wire.check
         self.begin_trace: Final = reporter.tracer.begin
-
-    def report(self, event: Event) -> None:
-        """Report an event to the observers and the log."""
-        self._reporter.report(event)
 
     def stop(self, heartbeat: Heartbeat) -> None:
         """Send no more extends."""

@@ -14,7 +14,6 @@ from cycles._flows.pool.chunks import carry_out, open_chunk
 from cycles._flows.pool.in_chunk import InChunk
 from cycles._flows.pool.parts import Admitted, PoolChunk, Waiter
 from cycles._flows.pool.pool import PoolState
-from cycles._flows.reports import report
 from cycles._flows.reserve import Take, open_with, report_unreserved, traced
 from cycles._flows.retry import pause
 from cycles._flows.run_limit import HeldByLimits, limits_apply
@@ -98,7 +97,7 @@ def _denied(io: Io, wanted: _Admission, error: CyclesError) -> CyclesError:
     """Report that the limit of the pool is reached."""
     pool = wanted.pool
     pool.denied += 1
-    report(io, "PoolDenied", estimate=wanted.guard.estimate, pool=pool.options.name, reason=str(error))
+    io.report("PoolDenied", estimate=wanted.guard.estimate, pool=pool.options.name, reason=str(error))
     return error
 
 

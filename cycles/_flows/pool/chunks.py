@@ -25,7 +25,6 @@ from cycles._flows.io import Io
 from cycles._flows.pool.parts import DENIALS, Open, PoolChunk, SettleChunk, SubPool, Wake
 from cycles._flows.pool.pool import PoolState
 from cycles._flows.release import send_release
-from cycles._flows.reports import report
 from cycles._flows.reserve import open_lease
 from cycles._flows.settle import conclude, rest_of, settle_queued
 from cycles._flows.signal import Signal
@@ -181,8 +180,7 @@ def _settled(pool: PoolState, chunk: PoolChunk) -> None:
     if chunk.lease.state in ("committed", "rejected"):
         chunk.end()
     if chunk.lease.state == "committed" and settlement is not None:
-        report(
-            pool.io,
+        pool.io.report(
             "ChunkSettled",
             chunk.lease,
             pool=pool.options.name,
@@ -355,10 +353,10 @@ def _report_opened(pool: PoolState, sub: SubPool, result: PoolChunk | GuardState
     unit, name = pool.options.unit, pool.options.name
     if isinstance(result, PoolChunk):
         held = Amount(unit, sub.allotment.held)
-        report(pool.io, "ChunkOpened", result.lease, pool=name, amount=Amount(unit, result.amount), held=held)
+        pool.io.report("ChunkOpened", result.lease, pool=name, amount=Amount(unit, result.amount), held=held)
     elif isinstance(result, DENIALS):
         estimate = Amount(unit, max(sub.floor, sub.allotment.size))
-        report(pool.io, "PoolDenied", result, estimate=estimate, pool=name, reason=str(result))
+        pool.io.report("PoolDenied", result, estimate=estimate, pool=name, reason=str(result))
 
 
 def _not_opened(pool: PoolState, sub: SubPool, result: GuardState | CyclesError | Move, now_ms: float) -> None:

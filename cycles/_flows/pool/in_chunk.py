@@ -28,7 +28,6 @@ from cycles._flows.io import Io, Settle
 from cycles._flows.pool.chunks import carry_out
 from cycles._flows.pool.parts import Place, PoolChunk, PooledOptions
 from cycles._flows.pool.pool import PoolState
-from cycles._flows.reports import report
 from cycles._flows.settle import settle_queued, settle_shadow, usable_values
 
 EXCESS_OF: Final = "pool_excess_of"
@@ -384,7 +383,7 @@ class InChunk(Place):
         if separate.guard is None:
             error = _reject_excess(io, guard, separate)
             actual = Amount(guard.estimate.unit, separate.amount)
-            report(io, "SettlementRejected", guard, actual=actual, detail=str(error), hint=io.settings.rejected_hint)
+            io.report("SettlementRejected", guard, actual=actual, detail=str(error), hint=io.settings.rejected_hint)
             await io.finish(separate.record, reject_here(BUDGET_EXCEEDED))
             ending.separate = None
             raise error
@@ -419,8 +418,7 @@ class InChunk(Place):
         if not io.is_enabled_for(logging.DEBUG):
             return
         usage, request = guard.counted_usage, self.options.request
-        report(
-            io,
+        io.report(
             "PooledSettled",
             guard,
             actual=actual,
