@@ -12,15 +12,15 @@ from typing import Any, Final, Self, TypeAlias, Unpack, overload
 
 from attrs import evolve, frozen
 
-from cycles._core.amounts import Amount
+from cycles._core.amounts import Amount, tokens
 from cycles._core.values.counts import Counts
 from cycles._core.values.usage import Usage, checked_count, checked_counts
 from cycles._errors import ConfigurationError, InvalidRequestError, UnknownModelError
 from cycles._usage.catalogue import Catalogue, Found, without_prefix
-from cycles._usage.estimating import Shape, highest, shape_of
+from cycles._usage.estimating import Shape, highest, most_tokens, shape_of
 from cycles._usage.pricing import Number, Price, as_price, microcents, rounded_up, select, unpriced
 from cycles._usage.readers import any_response
-from cycles._usage.tokens import MEDIA_TOKENS, UNSEEN_TOKENS, bound_of
+from cycles._usage.tokens import MEDIA_TOKENS, UNSEEN_TOKENS, Bound, bound_of
 from cycles._version import public, readable
 
 __all__ = ["Price", "PriceBook"]
@@ -302,11 +302,8 @@ class PriceBook:
             UnknownModelError: (an InvalidRequestError) if the book has no price for the model.
         """
         bound = bound_of(content)
-        if tokens_input is None and self._count_tokens is not None and content is not None:
-            counted = checked_count(self._count_tokens(model, content), "count_tokens")
-            tokens_input = counted + MEDIA_TOKENS * bound.media + UNSEEN_TOKENS * bound.unseen
-        elif tokens_input is None and known_input is not None:
-            tokens_input = min(known_input, bound.tokens())
+        if tokens_input is None:
+            tokens_input = self._input_of(model, content, bound, known_input)
         founds = [self._found(model, {}, origin)]
         if context:  # a tier may be lowered to the standard one, which may cost more
             founds.append(self._found(model, context, origin))
@@ -319,6 +316,30 @@ class PriceBook:
             return rounded_up([max(costs) + images])
 
         return at
+
+    def token_bounds(
+        self, model: str, content: Any, shape: Shape, *, known_input: int | None = None
+    ) -> Callable[[int], Amount]:
+        """Return the most tokens of a request by its output limit; the model needs no price.
+
+        Args:
+            model: Its name, for a book that counts tokens.
+            content: As for `estimate`.
+            shape: As for `bounds`.
+            known_input: As for `bounds`.
+        """
+        bound = bound_of(content)
+        tokens_input = self._input_of(model, content, bound, known_input)
+        return lambda output_tokens: tokens(
+            most_tokens(bound, evolve(shape, output_tokens=output_tokens), tokens_input=tokens_input)
+        )
+
+    def _input_of(self, model: str, content: Any, bound: Bound, known_input: int | None) -> int | None:
+        """Return the input tokens of a request, if the book counts them or a lower bound is known."""
+        if self._count_tokens is not None and content is not None:
+            counted = checked_count(self._count_tokens(model, content), "count_tokens")
+            return counted + MEDIA_TOKENS * bound.media + UNSEEN_TOKENS * bound.unseen
+        return None if known_input is None else min(known_input, bound.tokens())
 
     @property
     def counts_tokens(self) -> bool:

@@ -204,6 +204,19 @@ def highest(
     )
 
 
+def most_tokens(bound: Bound, shape: Shape, *, tokens_input: int | None = None) -> int:
+    """Return the most tokens that a request may read and write.
+
+    Args:
+        bound: The bound of its content.
+        shape: What else of the request decides.
+        tokens_input: Input tokens, if they are known; otherwise the bound.
+    """
+    read = bound.tokens() if tokens_input is None else tokens_input
+    read += MEDIA_TOKENS * shape.images_input + _AUDIO_TOKENS_PER_SECOND * shape.audio_s
+    return read + _output_tokens(shape) + shape.images * (read + IMAGE_TOKENS)
+
+
 def _reachable(price: Price, tokens: int) -> Iterator[Price]:
     yield price
     for start, longer in price.above.items():

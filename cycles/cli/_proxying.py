@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+from attrs import evolve
 
 import cycles
 from cycles._version import INSTALL_COMMAND
@@ -36,6 +37,8 @@ ROUTES: Final = (
     "ollama",
 )
 """The routes of `cycles.proxy`, which is imported when it is used."""
+UNITS: Final = {"USD": "USD_MICROCENTS", "TOKENS": "TOKENS"}
+"""The values of `--unit`, and the units of the protocol."""
 _NEEDED: Final = ("uvicorn", "starlette", "genai_prices")
 
 
@@ -111,10 +114,22 @@ def _budget(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
     if value.strip().endswith("%"):
         _percent(ctx, param, value)
         return value.strip()
-    found = _dollars(ctx, param, amount(value))
-    if found is not None and found.amount <= 0:
+    found = amount(value)
+    if found.unit not in UNITS.values():
+        raise click.BadParameter(f"{found} is neither in USD nor in TOKENS; write it like 5USD", ctx, param)
+    if found.amount <= 0:
         raise click.BadParameter(f"{value!r:.80} is not above zero; write it like 5USD", ctx, param)
     return found
+
+
+def _unit_of(options: dict[str, Any]) -> str | None:
+    """Return the unit of a run, if it was given: by `--unit`, or by an amount of `--budget`."""
+    budget, unit = options["budget"], UNITS.get(options["unit"] or "")
+    if not isinstance(budget, cycles.Amount):
+        return unit
+    if unit not in (None, budget.unit):
+        raise click.UsageError(f"--unit {options['unit']} is not the unit of --budget {budget}: a run has one unit")
+    return budget.unit
 
 
 _OPTIONS: Final = (
@@ -123,7 +138,12 @@ _OPTIONS: Final = (
         metavar="AMOUNT",
         multiple=True,
         callback=_budget,
-        help="The budget, like 5USD; inside a run also a part of what is left there, like 20%.",
+        help="The budget, like 5USD or 50000TOKENS; inside a run also a part of what is left there, like 20%.",
+    ),
+    click.option(
+        "--unit",
+        type=click.Choice(list(UNITS)),
+        help="What is counted: by default the unit of --budget, else USD. Tokens need no prices.",
     ),
     click.option("--embedded", is_flag=True, help="Use a ledger in this process, also if a server is configured."),
     click.option("--keep", metavar="NAME", help="Keep that ledger in a file, where the spend of runs adds up."),
@@ -260,17 +280,21 @@ def _make_run(cli: Cli, options: dict[str, Any], key: str | None, closing: ExitS
         if not has_terminal():
             raise click.UsageError("--ask-at needs a terminal: leave it out, or use --warn-at")
         approval = {"approve": Prompt(), "approve_above": options["ask_at"]}
+    unit = _unit_of(options)
     budget, embedded, keep = options["budget"], options["embedded"], options["keep"]
     if isinstance(budget, str):
         from cycles.proxy._around import part_of_run
 
         budget = part_of_run(budget, os.environ)
+        unit = _unit_of({**options, "budget": budget})
     nested = any(behind_proxy(url) for url in settings.upstreams.values())
-    ledger = open_ledger(cli.config(), budget, embedded=embedded, keep=keep, nested=nested, approval=approval)
+    ledger = open_ledger(
+        cli.config(), budget, embedded=embedded, keep=keep, nested=nested, unit=unit, approval=approval
+    )
     if options["warn_at"]:
         warn_at(ledger.clients, options["warn_at"], lambda message: say(f"cycles: {message}"))
     return Run(
-        settings,
+        evolve(settings, unit=ledger.unit),
         ledger,
         stops=options["on_denied"] == "stop",
         agent_settings=options.get("agent_settings", False),

@@ -13,6 +13,7 @@ import cycles
 from cycles.cli import _frame as frame
 from cycles.cli._frame import Cli
 from cycles.cli._output import say
+from cycles.cli._proxying import UNITS
 from cycles.embedded.options import DEFAULT_PORT, budgets_of, export_command, keys_by_tenant, keys_of, stop_signal
 from cycles.proxy._routes import base_urls
 from cycles.testing._stand_in import FakeModels
@@ -87,11 +88,28 @@ def _announce(
         rows.append(("", f"and {len(keys) - MAX_LINES} more tenants; --json prints all"))
     for name, value in rows:
         cli.out.line(f"{name:<11}  {value}")
+    for line in _without_spending(server):
+        cli.out.line(line)
     cli.out.line(export_command(url, keys))
     if variables:
         cli.out.line("export " + " ".join(f"{name}={value}" for name, value in variables.items()))
     cli.out.console.file.flush()
     say("Ctrl-C stops the server")
+
+
+def _without_spending(server: cycles.EmbeddedServer) -> list[str]:
+    """Return a line for each budget that calls draw on only if an option says so: a deeper scope, or another unit."""
+    lines = []
+    for budget in server.ledger.records()[0]:
+        _, *levels = budget.scope.split("/")
+        options = [f"--subject {level.replace(':', '=', 1)}" for level in levels]
+        if budget.unit != cycles.Unit.USD_MICROCENTS:
+            options.append(f"--unit {budget.unit}" if budget.unit in UNITS else "an estimate in its unit")
+        if options:
+            unit = "" if budget.unit == cycles.Unit.USD_MICROCENTS else f" in {budget.unit}"
+            lines.append(f"{budget.scope}{unit}: no call draws on it by default; it needs {' '.join(options)}")
+    more = len(lines) - MAX_LINES
+    return lines if more <= 0 else [*lines[:MAX_LINES], f"and {more} more budgets on which no call draws by default"]
 
 
 def _open(address: str) -> None:

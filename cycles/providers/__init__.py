@@ -42,6 +42,7 @@ def guard(
     *,
     client: Cycles | None = None,
     prices: PriceBook | None = None,
+    unit: str | None = None,
     estimate: Amount | Callable[[Request], Amount] | None = None,
     subject: Subject | Mapping[str, Any] | Callable[[Request], Any] | None = None,
     action: Action | tuple[str, str] | Callable[[Request], Any] | None = None,
@@ -59,6 +60,8 @@ def guard(
         llm: A client of the packages openai, anthropic or google-genai, sync or async; no Bedrock client.
         client: The Cycles client; by default the default client, looked up at each request.
         prices: The price book; by default one `PriceBook.genai()` for the process.
+        unit: The unit of the budgets: ``"USD_MICROCENTS"`` (by default), or ``"TOKENS"``, which needs no price of the
+            model: it reserves a bound of the prompt and the output limit, and commits all tokens of the response.
         estimate: What to reserve: an amount, or a callable of the `Request`. By default the book's upper bound.
         subject: As for `reserve`, or a callable of the `Request`.
         action: As for `reserve`, or a callable of the `Request`; by default the kind of the endpoint and the model.
@@ -81,6 +84,7 @@ def guard(
     settings: dict[str, Any] = {
         "client": client,
         "prices": prices,
+        "unit": unit,
         "estimate": estimate,
         "subject": subject,
         "action": action,

@@ -27,7 +27,7 @@ from cycles._core.messages.outcome import RejectedResponse, Success
 from cycles._core.messages.requests import NO_OPTIONS, Call as Sent, new_key, new_keys
 from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.protocol import CREATE_RESERVATION, GET_BALANCES, is_allowed
-from cycles._errors import BudgetExceededError, CyclesError, RateLimitedError, ReservationDeniedError
+from cycles._errors import BudgetExceededError, CyclesError, RateLimitedError, ReservationDeniedError, UnitMismatchError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.io import Io
 from cycles._flows.reserve import Take, open_with, report_denied, traced
@@ -101,6 +101,12 @@ class Admitted:
     limit: int | None
 
 
+def units_of_budgets(error: UnitMismatchError) -> str | None:
+    """Return the units in which the scope of a call has budgets, if the server names them."""
+    units = error.details.get("expected_units")
+    return ", ".join(map(str, units)) if isinstance(units, list) and units else None
+
+
 class Admission:
     """The admission of one call.
 
@@ -170,6 +176,11 @@ class Admission:
             return await self._admitted()
         except (ReservationDeniedError, RateLimitedError) as error:
             report_denied(self._io, self._request, error)
+            raise
+        except UnitMismatchError as error:
+            units = units_of_budgets(error)
+            if units is not None:
+                error.hint = f"its budgets are in {units}: pass unit={units.split(', ')[0]!r} to guard()"
             raise
 
     async def _admitted(self) -> Admitted:

@@ -15,7 +15,7 @@ from attrs import field, frozen
 from cycles._core.amounts import Amount, tokens
 from cycles._core.values.usage import Usage
 from cycles._errors import InvalidRequestError, UnknownModelError
-from cycles._usage.estimating import Files, output_maximum, results_of, searches_in_chat, shape_of
+from cycles._usage.estimating import Files, Shape, output_maximum, results_of, searches_in_chat, shape_of
 from cycles._usage.readers import anthropic, google, openai
 from cycles.prices import Origin, PriceBook
 from cycles.providers._admission import Need
@@ -150,21 +150,30 @@ class Call:
         limit = self.planned_limit()
         most = self._maximum() if limit is None else limit
         shape = shape_of(self.request.body, kind=self.endpoint.kind, output_tokens=most, files=self.files)
-        bounds = self._book().bounds(
-            self._model(),
-            self.request.body,
-            shape,
-            known_input=self._known_input(),
-            context=tier_of(self.request),
-            origin=self.origin,
-        )
+        bounds = self._bounds(shape)
         amount = bounds(shape.output_tokens)
         self.need = self._need(amount.amount, limit, most, lambda n: bounds(n).amount)
         return amount
 
+    def _bounds(self, shape: Shape) -> Callable[[int], Amount]:
+        """Return what the request may cost at most, by its output limit."""
+        body, known_input = self.request.body, self._known_input()
+        if self._in_tokens:
+            book = self.meter.book or PriceBook({})
+            return book.token_bounds(self.request.model or "", body, shape, known_input=known_input)
+        context = tier_of(self.request)
+        return self._book().bounds(
+            self._model(), body, shape, known_input=known_input, context=context, origin=self.origin
+        )
+
+    @property
+    def _in_tokens(self) -> bool:
+        return self.meter.estimate is None and self.meter.unit == "TOKENS"
+
     def _known_input(self) -> int | None:
         """Return a bound of the input by what the provider has counted of this conversation, if it has."""
-        if self.endpoint is None or self._book().counts_tokens:
+        book = self.meter.book
+        if self.endpoint is None or (book is not None and book.counts_tokens):
             return None
         self._chain = chain_of(self.endpoint.name, (self.request.model, self._url), self.request.body)
         return None if self._chain is None else self.meter.conversations.bound(self._chain)
@@ -172,7 +181,7 @@ class Call:
     def _maximum(self) -> int:
         """Return the output limit that the provider enforces for a request without one."""
         assert self.endpoint is not None
-        most = output_maximum(self._model())
+        most = output_maximum((self.request.model or "") if self._in_tokens else self._model())
         if self.endpoint.limits:
             self.meter.report_maximum(most)
         return most
@@ -400,7 +409,7 @@ class Call:
             more["actual_source"] = "estimate"
             if self.endpoint is None or not self._estimate_response():
                 return self.reserved, more
-        if self._count_search():
+        if self.reserved.unit != "TOKENS" and self._count_search():
             more["actual_source"] = "estimate"
         for number in range(unanswered):
             more["actual_source"] = "estimate"
@@ -428,6 +437,8 @@ class Call:
         exact = self._exact or (seen is not None and seen.usage_seen)
         # Gemini's totals are exact at the end of a stream; one whose prompt is blocked has no finish reason.
         exact = exact or (outcome is None and self.meter.provider == "google" and self.usage.is_filled)
+        if self.meter.actual is None and self.reserved.unit == "TOKENS":  # others report seconds or characters
+            return exact and self.usage.tokens_input + self.usage.tokens_output > 0
         return exact or self._count_speech()
 
     def _count_search(self) -> bool:

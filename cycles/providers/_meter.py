@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Within: TypeAlias = Literal["own", "enclosing"]
 Unmetered: TypeAlias = Literal["refuse", "estimate", "allow"]
 
+UNITS: Final = ("USD_MICROCENTS", "TOKENS")
+"""The units in which calls can be bounded and settled without `estimate` and `actual`."""
 WAIT_S: Final = 240.0
 """How long a call waits by default while nothing of its budget ends: less than common HTTP timeouts (300 s or more)."""
 MIN_OUTPUT_TOKENS: Final = 1_024
@@ -87,6 +89,7 @@ class Meter:
     pricing: str
     given_client: Cycles | None
     book: PriceBook | None
+    unit: str
     estimate: Amount | Callable[[Request], Amount] | None
     subject: Subject | Mapping[str, Any] | Callable[[Request], Any] | None
     action: Action | tuple[str, str] | Callable[[Request], Any] | None
@@ -228,6 +231,7 @@ def make_meter(
     max_output_tokens: int | None,
     within: Any,
     unmetered: Any,
+    unit: Any = None,
     wait: float = WAIT_S,
     min_output_tokens: int | None = MIN_OUTPUT_TOKENS,
     options: Mapping[str, Any],
@@ -242,6 +246,7 @@ def make_meter(
     """
     _check_settings(client, prices, estimate, max_output_tokens, within, unmetered)
     _check_admission(wait, min_output_tokens)
+    _check_unit(unit, estimate)
     fixed = {name: value for name in ("subject", "action", "metadata") if not callable(value := others.get(name))}
     rest, actual, key = _checked_options(options, fixed)
     if isinstance(estimate, Amount) and estimate.unit not in ("USD_MICROCENTS", "TOKENS") and actual is None:
@@ -251,7 +256,8 @@ def make_meter(
         provider=provider,
         pricing=pricing,
         given_client=client,
-        book=prices if prices is not None else _book_if_needed(estimate, actual),
+        book=prices if prices is not None else _book_if_needed(estimate, actual, unit),
+        unit=unit or "USD_MICROCENTS",
         estimate=amount,
         max_output_tokens=max_output_tokens,
         wait_s=wait,
@@ -284,6 +290,14 @@ def _check_settings(
         raise InvalidRequestError("unmetered='estimate' needs estimate=: pass an amount or a callable of the request")
 
 
+def _check_unit(unit: object, estimate: object) -> None:
+    if unit is None:
+        return
+    _one_of("unit", unit, UNITS)
+    if estimate is not None:
+        raise InvalidRequestError("unit= and estimate= exclude each other: an estimate has its unit; pass one of them")
+
+
 def _check_admission(wait: object, min_output_tokens: object) -> None:
     if not is_seconds(wait):
         raise InvalidRequestError(
@@ -297,8 +311,8 @@ def _check_admission(wait: object, min_output_tokens: object) -> None:
         )
 
 
-def _book_if_needed(estimate: Any, actual: Any) -> PriceBook | None:
-    if estimate is not None and (actual is not None or getattr(estimate, "unit", "") == "TOKENS"):
+def _book_if_needed(estimate: Any, actual: Any, unit: Any) -> PriceBook | None:
+    if unit == "TOKENS" or (estimate is not None and (actual is not None or getattr(estimate, "unit", "") == "TOKENS")):
         return None
     try:
         return shared_book()

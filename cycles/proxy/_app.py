@@ -24,8 +24,10 @@ from cycles._errors import (
     ProtocolError,
     ReservationDeniedError,
     TransportError,
+    UnitMismatchError,
     UnknownModelError,
 )
+from cycles.providers._admission import units_of_budgets
 from cycles.providers._bodies import check_limits, with_limits
 from cycles.providers._call import Call
 from cycles.providers._endpoints import Endpoint, Provider, find
@@ -75,7 +77,7 @@ class App:
         self._settings = settings
         self._client = client
         self._forwarding = forwarding
-        self.totals = Totals()
+        self.totals = Totals(settings.unit)
         self._relay = Relay(upstream, self.totals, on_settled)
         self._on_denied = on_denied
         self._on_no_decision = on_no_decision
@@ -103,6 +105,7 @@ class App:
             target.route.pricing,
             client=client,
             prices=settings.prices,
+            unit=settings.unit,
             estimate=None,
             max_output_tokens=settings.max_output_tokens,
             within="own",
@@ -270,6 +273,11 @@ class App:
         except ReservationDeniedError as error:
             self.totals.decided = True
             raise _denied(target, await self._explained(call, error), reason_of(error)) from None
+        except UnitMismatchError as error:
+            self.totals.decided = True
+            units = units_of_budgets(error)
+            message = f"it is counted in {call.reserved.unit}, and its budgets are in {units or 'another unit'}"
+            raise _denied(target, message, "unit_mismatch", units and f"its budgets are in {units}") from None
         except InvalidRequestError as error:
             raise RejectedError(400, str(error), target.name) from None
         except CyclesError as error:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import httpx
 
-from cycles._core.amounts import Amount, usd_microcents
+from cycles._core.amounts import Amount
 from cycles._errors import ConfigurationError, TransportError
 
 _TIMEOUT_S: Final = 30.0
@@ -48,4 +48,4 @@ def part_of_run(percentage: str, environ: Mapping[str, str]) -> Amount:
         raise ConfigurationError(
             f"--budget {percentage} is a part of a limit, and the run around this one has none: pass 5USD"
         )
-    return usd_microcents(int(remaining["amount"] * Fraction(percentage.removesuffix("%").strip()) / 100))
+    return Amount(remaining["unit"], int(remaining["amount"] * Fraction(percentage.removesuffix("%").strip()) / 100))

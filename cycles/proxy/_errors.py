@@ -34,6 +34,7 @@ _REMEDIES: Final = {
     "unknown_model": "pass its price with --prices, or --unknown-model allow=AMOUNT",
     "unmetered": "pass --unmetered allow to send such requests without metering them",
     "run_limit": "raise --budget of this run",
+    "unit_mismatch": "pass --unit TOKENS or --unit USD, or a --budget in that unit",
     "approval_denied": "approve it at the prompt of --ask-at",
 }
 _REMEDY: Final = "raise the budget (cycles run --budget), or fund the scope"

@@ -14,7 +14,7 @@ from typing import Any, Final
 from attrs import evolve
 
 import cycles
-from cycles._core.amounts import INT64_MAX, Amount, usd_microcents
+from cycles._core.amounts import INT64_MAX, Amount
 from cycles._errors import ConfigurationError, CyclesError
 from cycles.embedded import EmbeddedServer
 from cycles.embedded.scopes import derive
@@ -23,6 +23,7 @@ from cycles.proxy._shares import Share
 
 TENANT: Final = "run"
 SCOPE: Final = f"tenant:{TENANT}"
+_USD: Final = "USD_MICROCENTS"
 MODEL_CALLS: Final = "llm."
 """The kinds of actions that the proxy has."""
 LIST_S: Final = 2.0
@@ -39,11 +40,13 @@ class RunLedger:
         budget: What the run may spend, for its summary; None: what the server allows.
         limit: What the run may spend beside the budgets of the server; None: no such limit.
         environment: The variables with which the command reaches the same budgets.
+        unit: The unit of the run.
         forwarding: Meters calls that another proxy of Cycles charges, without charging them; None if there are none.
     """
 
-    def __init__(self, client: cycles.Cycles, budget: Amount | None, limit: Amount | None) -> None:
+    def __init__(self, client: cycles.Cycles, budget: Amount | None, limit: Amount | None, unit: str) -> None:
         self.client = client
+        self.unit = unit
         self.forwarding: cycles.Cycles | None = None
         self.budget = budget
         self.limit = limit
@@ -96,7 +99,7 @@ class RunLedger:
         """Return what is left of the run's own ledger; None if there is none."""
         if self._own is None:
             return None
-        return usd_microcents(max(0, self._own.ledger.balance(SCOPE, "USD_MICROCENTS").remaining.amount))
+        return Amount(self.unit, max(0, self._own.ledger.balance(SCOPE, self.unit).remaining.amount))
 
     def add_share(self, share: Share, subject: Mapping[str, Any]) -> None:
         """Give a share a budget in the run's own ledger, beside the limit that the proxy keeps.
@@ -110,8 +113,8 @@ class RunLedger:
         ledger, limit = self._own.ledger, share.limit.amount
         if scope in self._shared:
             ledger.fund(scope, limit)
-        elif scope in ledger.scopes():
-            spent = ledger.balance(scope, "USD_MICROCENTS").spent
+        elif _has_budget(self._own, scope, self.unit):
+            spent = ledger.balance(scope, self.unit).spent
             ledger.set_allocated(scope, limit if spent is None else limit + spent)
         else:
             ledger.set_budget(scope, limit)
@@ -129,6 +132,7 @@ def open_ledger(
     embedded: bool,
     keep: str | None,
     nested: bool = False,
+    unit: str | None = None,
     approval: Mapping[str, Any] | None = None,
 ) -> RunLedger:
     """Return the budgets of a run.
@@ -139,20 +143,20 @@ def open_ledger(
         embedded: Use an embedded server, also if another one is configured.
         keep: The name of the file in which the embedded server keeps its ledger; None keeps it in memory.
         nested: Requests go to the proxy of another run, which charges them to the configured server.
+        unit: The unit of the run; None: that of `budget`, or of the only budget of the file, else USD.
         approval: The settings `approve` and `approve_above` of the client.
 
     Raises:
         ConfigurationError: if there is no budget, or the file of `keep` cannot be used.
     """
-    if budget is not None and budget.unit != "USD_MICROCENTS":
-        raise ConfigurationError(f"--budget must be in USD, got {budget}: write it like 5USD")
     settings: dict[str, Any] = dict(approval or {})
+    unit = budget.unit if budget is not None else unit
     if config.base_url and not embedded and keep is None:
-        ledger = RunLedger(cycles.Cycles(config, **settings), budget, budget)
+        ledger = RunLedger(cycles.Cycles(config, **settings), budget, budget, unit or _USD)
         if nested:
             _forward(ledger, settings)
         return ledger
-    return _own_ledger(budget, None if keep is None else kept_file(keep), settings)
+    return _own_ledger(budget, unit, None if keep is None else kept_file(keep), settings)
 
 
 def kept_file(name: str) -> Path:
@@ -173,22 +177,26 @@ def kept_file(name: str) -> Path:
     return directory / f"{name}.db"
 
 
-def _own_ledger(budget: Amount | None, path: Path | None, approval: Mapping[str, Any]) -> RunLedger:
+def _own_ledger(budget: Amount | None, unit: str | None, path: Path | None, approval: Mapping[str, Any]) -> RunLedger:
     try:
         server = EmbeddedServer(path=path)
     except ConfigurationError as error:
         if "another server has" in str(error):
             raise ConfigurationError(f"another run has {path} open: wait for its end, or pass another --keep") from None
         raise
-    known = SCOPE in server.ledger.scopes()
+    unit = unit or next((each for each in (_USD, "TOKENS") if _has_budget(server, SCOPE, each)), _USD)
+    known = _has_budget(server, SCOPE, unit)
     if budget is not None:
         _set_budget(server, budget, known=known)
     elif not known:
         server.close()
-        raise ConfigurationError("there is no budget: pass --budget 5USD, or set CYCLES_BASE_URL and CYCLES_API_KEY")
+        example = "5USD" if unit == _USD else "50000TOKENS"
+        raise ConfigurationError(
+            f"there is no budget: pass --budget {example}, or set CYCLES_BASE_URL and CYCLES_API_KEY"
+        )
     else:
-        budget = server.ledger.balance(SCOPE, "USD_MICROCENTS").allocated
-    ledger = RunLedger(_client_of(server, approval), budget, None)
+        budget = server.ledger.balance(SCOPE, unit).allocated
+    ledger = RunLedger(_client_of(server, approval), budget, None, unit)
     ledger._closing.callback(server.close)
     ledger._own = server
     ledger._counting = _Counting(server)
@@ -203,7 +211,7 @@ def _own_ledger(budget: Amount | None, path: Path | None, approval: Mapping[str,
 
 def _forward(ledger: RunLedger, approval: Mapping[str, Any]) -> None:
     """Meter the calls that another proxy charges in a ledger without a limit: the server would charge them twice."""
-    server = EmbeddedServer({SCOPE: usd_microcents(INT64_MAX)})
+    server = EmbeddedServer({SCOPE: Amount(ledger.unit, INT64_MAX)})
     ledger._closing.callback(server.close)
     ledger.forwarding = _client_of(server, approval)
 
@@ -213,11 +221,15 @@ def _client_of(server: EmbeddedServer, approval: Mapping[str, Any]) -> cycles.Cy
     return server.client(tenant=TENANT, async_http_client=direct, **approval)
 
 
+def _has_budget(server: EmbeddedServer, scope: str, unit: str) -> bool:
+    return bool(server.ledger.budgets_of([scope], unit))
+
+
 def _set_budget(server: EmbeddedServer, budget: Amount, *, known: bool) -> None:
     if not known:
         server.ledger.set_budget(SCOPE, budget)
         return
-    balance = server.ledger.balance(SCOPE, "USD_MICROCENTS")
+    balance = server.ledger.balance(SCOPE, budget.unit)
     spent, debt = balance.spent, balance.debt
     assert spent is not None  # the ledger fills every field
     assert debt is not None

@@ -76,7 +76,7 @@ class ProxyServer:
         )
         callbacks: dict[str, Any] = {"on_denied": on_denied, "on_no_decision": on_no_decision}
         callbacks["on_settled"] = self._see_limit
-        self._shares = Shares(self._left if left is None else left, opened)
+        self._shares = Shares(self._left if left is None else left, opened, settings.unit)
         self.app = App(settings, client, self._upstream, **callbacks, forwarding=forwarding, shares=self._shares)
         self._clients = [client] if forwarding is None else [client, forwarding]
         self._limit = None if limit is None else cycles.limit(limit)

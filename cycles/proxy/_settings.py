@@ -29,6 +29,7 @@ class ProxySettings:
         flagged: Those of them that `--upstream` named.
         mounts: The part of a path that the base URL of a route contains, if it is not that of the table.
         prices: The price book.
+        unit: The unit of each reservation: USD_MICROCENTS or TOKENS.
         subject: Subject fields of each reservation.
         max_output_tokens: Sent if a request sets no output limit, and the ceiling of those that do.
         unknown_model: What a request to a model without a price may cost; None rejects it.
@@ -50,6 +51,7 @@ class ProxySettings:
     named: frozenset[str] = frozenset()
     flagged: frozenset[str] = frozenset()
     mounts: Mapping[str, str] = field(factory=dict)
+    unit: str = "USD_MICROCENTS"
     subject: Mapping[str, str] = field(factory=dict)
     max_output_tokens: int | None = None
     unknown_model: Amount | None = None

@@ -20,16 +20,15 @@ from typing import Any, Final
 from attrs import define, field
 
 import cycles
-from cycles._core.amounts import Amount, usd_microcents
+from cycles._core.amounts import Amount
 from cycles._errors import InvalidRequestError
 from cycles._flows.run_limit import RunLimit
-from cycles.proxy._dollars import dollars
+from cycles.proxy._shown import shown
 
 MOST_SHARES: Final = 10_000
 MOST_PATH: Final = 256
 NAME: Final = re.compile(r"[a-z0-9_.-]{1,64}")
 PERCENT: Final = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%")
-_UNIT: Final = "USD_MICROCENTS"
 
 
 class ShareError(Exception):
@@ -54,7 +53,7 @@ class Share:
         context: The context of its requests, with all limits around it.
         calls: Its calls, with those of the shares below it; so also the next two.
         denied: Calls that were denied.
-        spent: Microcents of its calls.
+        spent: What its calls have spent, in the unit of its limit.
     """
 
     path: str
@@ -80,8 +79,8 @@ class Share:
         return {
             "calls": self.calls,
             "denied": self.denied,
-            "spent": {"unit": _UNIT, "amount": self.spent},
-            "limit": {"unit": _UNIT, "amount": self.limit.amount.amount},
+            "spent": Amount(self.limit.amount.unit, self.spent).to_dict(),
+            "limit": self.limit.amount.to_dict(),
         }
 
     def subject(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,11 +103,13 @@ class Shares:
     Args:
         left: Returns what is left of the run; None: it has no limit that the proxy knows.
         opened: Called with each new share, to give it a scope of the ledger.
+        unit: The unit of the run.
     """
 
-    def __init__(self, left: Callable[[], Amount | None], opened: Callable[[Share], None]) -> None:
+    def __init__(self, left: Callable[[], Amount | None], opened: Callable[[Share], None], unit: str) -> None:
         self._left = left
         self._opened = opened
+        self._unit = unit
         self._by_path: dict[str, Share] = {}
         self._by_key: dict[bytes, Share] = {}
 
@@ -144,7 +145,7 @@ class Shares:
         path = name if parent is None else f"{parent.path}/{name}"
         known = self._by_path.get(path)
         if known is not None:
-            if not _same(known, asked):
+            if not self._same(known, asked):
                 raise ShareError(409, f"the share {path} has the limit {known.asked}: use it, or another name")
             return known
         if len(path) > MOST_PATH or len(self._by_path) >= MOST_SHARES:
@@ -162,19 +163,37 @@ class Shares:
     def _amount(self, parent: Share | None, asked: str) -> Amount:
         percent = PERCENT.fullmatch(asked)
         if percent is None:
-            return _dollars(asked)
+            return self._parsed(asked)
         if not 0 < Fraction(percent[1]) <= 100:
             raise ShareError(400, f"limit {asked!r:.80} is not a percentage from 0 to 100: write it like 20%")
         left = self.left(parent)
         if left is None:
             raise ShareError(400, f"limit {asked} is a part of nothing: the run has no --budget; write it like 1USD")
-        return usd_microcents(int(left.amount * Fraction(percent[1]) / 100))
+        return Amount(left.unit, int(left.amount * Fraction(percent[1]) / 100))
+
+    def _parsed(self, asked: str) -> Amount:
+        example = "1USD" if self._unit == "USD_MICROCENTS" else f"1000{self._unit}"
+        try:
+            amount = Amount.parse(asked)
+        except InvalidRequestError as error:
+            raise ShareError(400, f"limit: {error}; write it like {example} or 20%") from None
+        if amount.unit != self._unit:
+            word = "USD" if self._unit == "USD_MICROCENTS" else self._unit
+            raise ShareError(400, f"limit {asked!r:.80} is not in {word}; write it like {example}")
+        if amount.amount <= 0:
+            raise ShareError(400, f"limit {asked!r:.80} is not above zero; write it like {example}")
+        return amount
+
+    def _same(self, share: Share, asked: str) -> bool:
+        if PERCENT.fullmatch(asked) or PERCENT.fullmatch(share.asked):
+            return asked == share.asked
+        return self._parsed(asked) == share.limit.amount
 
 
 def share_line(path: str, used: Mapping[str, Any]) -> str:
     """Return what a share has used, as one line."""
     calls = f"{used['calls']} {'call' if used['calls'] == 1 else 'calls'}"
-    spent, limit = dollars(used["spent"]["amount"]), dollars(used["limit"]["amount"], 2)
+    spent, limit = shown(**used["spent"]), shown(**used["limit"], decimals=2)
     return f"share {path}: {calls}, {spent} of {limit} spent, {used['denied']} denied"
 
 
@@ -195,21 +214,3 @@ def _request(raw: bytes) -> tuple[str, str]:
     if not isinstance(asked, str):
         raise ShareError(400, f"limit {asked!r:.80} is not an amount; write it like 1USD or 20%")
     return name, asked.strip()
-
-
-def _dollars(asked: str) -> Amount:
-    try:
-        amount = Amount.parse(asked)
-    except InvalidRequestError as error:
-        raise ShareError(400, f"limit: {error}; write it like 1USD or 20%") from None
-    if amount.unit != _UNIT:
-        raise ShareError(400, f"limit {asked!r:.80} is not in USD; write it like 1USD")
-    if amount.amount <= 0:
-        raise ShareError(400, f"limit {asked!r:.80} is not above zero; write it like 1USD")
-    return amount
-
-
-def _same(share: Share, asked: str) -> bool:
-    if PERCENT.fullmatch(asked) or PERCENT.fullmatch(share.asked):
-        return asked == share.asked
-    return _dollars(asked) == share.limit.amount

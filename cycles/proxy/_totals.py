@@ -10,9 +10,9 @@ from attrs import Factory, define
 
 from cycles._core.amounts import Amount
 from cycles.providers._call import Call
-from cycles.proxy._dollars import dollars
 from cycles.proxy._routes import route_of_host
 from cycles.proxy._shares import Share, current_share
+from cycles.proxy._shown import shown
 
 MOST_IDS: Final = 10_000
 MOST_DETAILS: Final = 100
@@ -27,6 +27,7 @@ class Totals:
     """Counts of one run.
 
     Attributes:
+        unit: The unit of all amounts.
         requests: All requests that have reached the proxy.
         calls: Metered requests that were sent.
         denied_by: Requests that were denied, by reason, with unknown models and unmetered paths.
@@ -37,8 +38,8 @@ class Totals:
         passed: Requests that cost nothing.
         unmetered: Requests that may have cost money and were not metered.
         estimated: Calls whose cost is an estimate.
-        spent: Microcents of all calls.
-        models: By model, the number of calls and microcents.
+        spent: The cost of all calls.
+        models: By model, the number of calls and their cost.
         paths: Unmetered paths, with the number of requests.
         rejected_hosts: Hosts to which tunnels were rejected, and how often.
         allowed_hosts: Hosts of providers to which tunnels were allowed, and how often.
@@ -50,6 +51,7 @@ class Totals:
         reservations: Ids of the reservations, at most `MOST_IDS`.
     """
 
+    unit: str = "USD_MICROCENTS"
     requests: int = 0
     calls: int = 0
     denied_by: Counter[str] = Factory(Counter)
@@ -150,9 +152,9 @@ class Totals:
             "unmetered": self.unmetered,
             "estimated": self.estimated,
             "pending": self.pending,
-            "spent": _amount(self.spent),
+            "spent": self._amount(self.spent),
             "models": {
-                model: {"calls": calls, "spent": _amount(spent)}
+                model: {"calls": calls, "spent": self._amount(spent)}
                 for model, (calls, spent) in sorted(self.models.items())
             },
             "rejected_hosts": dict(self.rejected_hosts + self.untrusted),
@@ -165,9 +167,12 @@ class Totals:
 
     def line(self, seconds: float, budget: Amount | None) -> str:
         """Return the summary as one line."""
-        spent = f"{dollars(self.spent)}{'' if budget is None else f' of {dollars(budget.amount, 2)}'} spent"
+        spent = f"{shown(self.unit, self.spent)} spent"
+        if budget is not None:
+            whole = shown(budget.unit, budget.amount, 2)
+            spent = f"{shown(self.unit, self.spent).removesuffix(' tokens')} of {whole} spent"
         by_cost = sorted(self.models.items(), key=lambda item: -item[1][1])
-        models = ", ".join(f"{model} {dollars(cost)}" for model, (_, cost) in by_cost)
+        models = ", ".join(f"{model} {shown(self.unit, cost)}" for model, (_, cost) in by_cost)
         parts = [
             f"{self.calls} {'call' if self.calls == 1 else 'calls'}",
             f"{spent} ({models})" if models else spent,
@@ -181,6 +186,9 @@ class Totals:
             _duration(seconds),
         ]
         return ", ".join(parts)
+
+    def _amount(self, amount: int) -> dict[str, Any]:
+        return {"unit": self.unit, "amount": amount}
 
     def host_lines(self, *, captures: bool) -> list[str]:
         """Return a line for each host with connections that were not charged or failed.
@@ -212,10 +220,6 @@ def _reasons(counts: Counter[str], details: Mapping[str, Counter[str]]) -> str:
 
 def _connections(count: int) -> str:
     return f"{count} {'connection' if count == 1 else 'connections'}"
-
-
-def _amount(microcents: int) -> dict[str, Any]:
-    return {"unit": "USD_MICROCENTS", "amount": microcents}
 
 
 def _duration(seconds: float) -> str:
