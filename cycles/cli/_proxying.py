@@ -294,7 +294,7 @@ def _make_run(cli: Cli, options: dict[str, Any], key: str | None, closing: ExitS
     if options["warn_at"]:
         warn_at(ledger.clients, options["warn_at"], lambda message: say(f"cycles: {message}"))
     return Run(
-        evolve(settings, unit=ledger.unit),
+        evolve(settings, unit=ledger.unit, own_scope=ledger.own_scope),
         ledger,
         stops=options["on_denied"] == "stop",
         agent_settings=options.get("agent_settings", False),

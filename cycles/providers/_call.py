@@ -105,6 +105,7 @@ class Call:
         self.runtime: Any = None  # of the client that has reserved; it settles also if the client is closed
         self.client = meter.client
         self.need: Need | None = None
+        self.bound: Callable[[int], int] | None = None  # what it may cost at an output limit
         self.admissions: Any = None  # of the client that has reserved
         self.end: End | None = None  # set by `claim_end`
         self.ending: Ending | None = None  # set by `conclude`
@@ -152,6 +153,8 @@ class Call:
         shape = shape_of(self.request.body, kind=self.endpoint.kind, output_tokens=most, files=self.files)
         bounds = self._bounds(shape)
         amount = bounds(shape.output_tokens)
+        if self.endpoint.limits:
+            self.bound = lambda n: bounds(n).amount
         self.need = self._need(amount.amount, limit, most, lambda n: bounds(n).amount)
         return amount
 

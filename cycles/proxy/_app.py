@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from cycles import Balance, Cycles
-from cycles._core.amounts import Amount
+from cycles import Cycles
+from cycles._core.amounts import Amount, SignedAmount
 from cycles._errors import (
     CyclesError,
     InvalidRequestError,
@@ -27,13 +27,16 @@ from cycles._errors import (
     UnitMismatchError,
     UnknownModelError,
 )
+from cycles._flows.run_limit import RUN_LIMIT, limits_around
 from cycles.providers._admission import units_of_budgets
 from cycles.providers._bodies import check_limits, with_limits
-from cycles.providers._call import Call
+from cycles.providers._call import UNLIMITED_REQUEST_TOKENS, Call
 from cycles.providers._endpoints import Endpoint, Provider, find
 from cycles.providers._meter import Meter, behind_proxy, make_meter
+from cycles.providers._queue import pays
 from cycles.providers._settle import open_call_async
 from cycles.proxy._bodies import Body, read_body, rejected_body
+from cycles.proxy._denials import Payer, remedies, tightest
 from cycles.proxy._environment import share_variables
 from cycles.proxy._errors import DENIED, denial_text, error_response, json_response, no_decision_line, reason_of
 from cycles.proxy._exchange import Exchange, Message, Receive, Send
@@ -272,7 +275,8 @@ class App:
             cap = await self._opened(call)
         except ReservationDeniedError as error:
             self.totals.decided = True
-            raise _denied(target, await self._explained(call, error), reason_of(error)) from None
+            message, remedy = await self._explained(call, error)
+            raise _denied(target, message, reason_of(error), remedy=remedy) from None
         except UnitMismatchError as error:
             self.totals.decided = True
             units = units_of_budgets(error)
@@ -305,23 +309,60 @@ class App:
         finally:
             self.totals.admitted(call)
 
-    async def _explained(self, call: Call, error: ReservationDeniedError) -> str:
-        """Return what the call may cost at its lowest limit, and what is left in the scope with the least."""
+    async def _explained(self, call: Call, error: ReservationDeniedError) -> tuple[str, str | None]:
+        """Return what the call may cost at its lowest limit and what is left, and what would let it pass."""
         share = current_share()
         cost = f"it may cost up to {call.lowest_cost}"
         cost = cost if share is None else f"share {share.path}: {cost}"
-        if error.code in ("RUN_LIMIT", "APPROVAL_DENIED"):
-            return f"{cost}; {error.message}"
-        tightest: Balance | None = None
-        with contextlib.suppress(CyclesError):
-            async for balance in self._client.aio.balances(subject=self._subject(share)):
-                same = balance.remaining.unit == call.reserved.unit
-                if same and (tightest is None or balance.remaining.amount < tightest.remaining.amount):
-                    tightest = balance
-        if tightest is None:
-            return f"{cost}; {error.message}"
         code = error.reason_code or error.code
-        return f"{cost}, and {tightest.remaining} is left in {tightest.scope_path} ({code})"
+        if code not in (RUN_LIMIT, "BUDGET_EXCEEDED"):
+            return f"{cost}; {error.message}", None
+        need, unit = call.need, str(call.reserved.unit)
+        payers = [*_limits_of(share, unit), *await self._budgets_of(call)]
+        least = call.reserved.amount if need is None else need.least
+        lowest = call.planned_limit() or UNLIMITED_REQUEST_TOKENS
+        lowest = lowest if need is None or need.bound is None else need.lowest
+        remedy = remedies(payers, unit, least=least, bound=call.bound, lowest=lowest, wait=self._settings.wait)
+        if code == RUN_LIMIT:
+            return f"{cost}; {error.message}", remedy
+        least_left = tightest(payers)
+        if least_left is None:
+            return f"{cost}; {error.message}", None
+        left = SignedAmount(unit, least_left.left)
+        return f"{cost}, and {left} is left in {least_left.name} ({code})", remedy
+
+    async def _budgets_of(self, call: Call) -> list[Payer]:
+        """Return the budgets of the ledger that pay for a call; empty if the ledger does not respond."""
+        request = call.client.reserve(call.reserved, **call.reserve_options())._request
+        own = self._settings.own_scope
+        found = []
+        with contextlib.suppress(CyclesError):
+            async for balance in call.client.aio.balances(subject=request.subject):
+                left, held = balance.remaining, balance.reserved
+                if left.unit != call.reserved.unit or not pays(balance.scope_path, request):
+                    continue
+                if own not in (None, balance.scope_path):
+                    continue  # a share: its limit is one of those around the request
+                whole = balance.allocated if own is not None else None
+                name = balance.scope_path if own is None else "this run"
+                held_now, limit = 0 if held is None else held.amount, None if whole is None else whole.amount
+                found.append(Payer(name, left.amount, held_now, limit))
+        return found
+
+
+def _limits_of(share: Share | None, unit: str) -> list[Payer]:
+    """Return the limits around a request: that of the run, and those of its share and the shares around it."""
+    names = {} if share is None else {each.limit: f"share {each.path}" for each in share.with_parents()}
+    return [
+        Payer(
+            names.get(limit, "this run"),
+            limit.amount.amount - limit.spent.amount - limit.held.amount,
+            limit.held.amount,
+            limit.amount.amount,
+        )
+        for limit in limits_around()
+        if limit.amount.unit == unit
+    ]
 
 
 def _address_of(exchange: Exchange) -> str:
@@ -333,8 +374,10 @@ def _address_of(exchange: Exchange) -> str:
     return f"http://{host}"
 
 
-def _denied(target: Target, message: str, reason: str, detail: str | None = None) -> RejectedError:
-    rejected = RejectedError(DENIED, denial_text(message, reason), target.name, reason)
+def _denied(
+    target: Target, message: str, reason: str, detail: str | None = None, *, remedy: str | None = None
+) -> RejectedError:
+    rejected = RejectedError(DENIED, denial_text(message, reason, remedy), target.name, reason)
     rejected.detail = detail
     return rejected
 

@@ -36,8 +36,12 @@ _REMEDIES: Final = {
     "run_limit": "raise --budget of this run",
     "unit_mismatch": "pass --unit TOKENS or --unit USD, or a --budget in that unit",
     "approval_denied": "approve it at the prompt of --ask-at",
+    "budget_frozen": "an operator can unfreeze it with cycles budget unfreeze SCOPE",
+    "budget_closed": "a closed budget stays closed: use another --subject",
+    "debt_outstanding": "an operator can pay the debt with cycles fund SCOPE AMOUNT",
+    "overdraft_limit_exceeded": "an operator can pay the debt with cycles fund SCOPE AMOUNT",
 }
-_REMEDY: Final = "raise the budget (cycles run --budget), or fund the scope"
+_REMEDY: Final = "raise the budget"
 
 
 def error_response(
@@ -87,9 +91,9 @@ def reason_of(error: CyclesError) -> str:
     return (code or "denied").lower()
 
 
-def denial_text(message: str, reason: str) -> str:
-    """Return the message of a denial, with how to raise the budget."""
-    return f"Cycles denied this call: {message}; {_REMEDIES.get(reason, _REMEDY)}"
+def denial_text(message: str, reason: str, remedy: str | None = None) -> str:
+    """Return the message of a denial, with what would let the call pass; None is what the reason alone says."""
+    return f"Cycles denied this call: {message}; {remedy or _REMEDIES.get(reason, _REMEDY)}"
 
 
 def no_decision_line(error: str) -> str:

@@ -95,6 +95,11 @@ class RunLedger:
             )
         return 0
 
+    @property
+    def own_scope(self) -> str | None:
+        """The scope whose budget is that of the run; None: a server has the budgets."""
+        return None if self._own is None else SCOPE
+
     def left(self) -> Amount | None:
         """Return what is left of the run's own ledger; None if there is none."""
         if self._own is None:

@@ -30,6 +30,7 @@ class ProxySettings:
         mounts: The part of a path that the base URL of a route contains, if it is not that of the table.
         prices: The price book.
         unit: The unit of each reservation: USD_MICROCENTS or TOKENS.
+        own_scope: The scope of the run's own ledger, whose budget `--budget` sets; None: a server has the budgets.
         subject: Subject fields of each reservation.
         max_output_tokens: Sent if a request sets no output limit, and the ceiling of those that do.
         unknown_model: What a request to a model without a price may cost; None rejects it.
@@ -52,6 +53,7 @@ class ProxySettings:
     flagged: frozenset[str] = frozenset()
     mounts: Mapping[str, str] = field(factory=dict)
     unit: str = "USD_MICROCENTS"
+    own_scope: str | None = None
     subject: Mapping[str, str] = field(factory=dict)
     max_output_tokens: int | None = None
     unknown_model: Amount | None = None

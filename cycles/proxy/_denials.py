@@ -1,0 +1,102 @@
+"""What would let a denied call pass: a lower output limit, a longer wait, or a larger budget. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from attrs import frozen
+
+from cycles._core.amounts import Amount
+
+_CENT_OF_A_CENT = 10_000  # microcents: amounts for people are rounded up to it
+
+
+@frozen
+class Payer:
+    """One budget that must pay for a call: that of the run, the limit of a share, or a scope of a server.
+
+    Attributes:
+        name: As people know it: ``this run``, ``share NAME``, or the path of a scope.
+        left: What is left of it, perhaps less than nothing.
+        held: What calls in flight hold of it.
+        whole: Its limit, if it belongs to the run or to a share; None: it is a scope of a server.
+    """
+
+    name: str
+    left: int
+    held: int
+    whole: int | None = None
+
+
+def tightest(payers: Sequence[Payer]) -> Payer | None:
+    """Return the payer with the least left."""
+    return min(payers, key=lambda payer: payer.left, default=None)
+
+
+def remedies(
+    payers: Sequence[Payer],
+    unit: str,
+    *,
+    least: int,
+    bound: Callable[[int], int] | None,
+    lowest: int,
+    wait: float,
+) -> str | None:
+    """Return what would let a call pass, the cheapest first; None if nothing is short.
+
+    Args:
+        payers: All budgets that must pay for it.
+        unit: Their unit.
+        least: What it may cost at the lowest output limit that it may get.
+        bound: Returns what it may cost at an output limit; None: it has none.
+        lowest: That lowest output limit.
+        wait: Seconds that it could wait for calls in flight.
+    """
+    short = [payer for payer in payers if payer.left < least]
+    if not short:
+        return None
+    left = min(payer.left for payer in short)
+    found = []
+    limit = _highest(bound, lowest, left)
+    if limit is not None:
+        found.append(f"request at most {limit} output tokens (or pass --min-output-tokens {limit})")
+    if all(payer.left + payer.held >= least for payer in short):
+        found.append(f"pass a --wait above {wait:g} s, until the calls that hold the budget end")
+    found.append(" and ".join(_raised(payer, unit, least) for payer in short))
+    return "; or ".join(found)
+
+
+def _highest(bound: Callable[[int], int] | None, lowest: int, left: int) -> int | None:
+    """Return the highest output limit below `lowest` that fits; None if none does."""
+    if bound is None or bound(1) > left:
+        return None
+    low, high = 1, max(1, lowest)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if bound(middle) <= left:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _raised(payer: Payer, unit: str, least: int) -> str:
+    missing = least - payer.left
+    if payer.whole is None:
+        amount = _rounded(missing, unit)
+        return f"raise the budget of {payer.name} by {amount}: cycles fund {payer.name} {written(amount)}"
+    whole = _rounded(payer.whole + missing, unit)
+    option = "--budget" if payer.name == "this run" else "its limit"
+    return f"raise the budget of {payer.name} to {whole}: {option} {written(whole)}"
+
+
+def _rounded(amount: int, unit: str) -> Amount:
+    step = _CENT_OF_A_CENT if unit == "USD_MICROCENTS" else 1
+    return Amount(unit, -(-amount // step) * step)
+
+
+def written(amount: Amount) -> str:
+    """Return an amount as options take it, like ``0.0012USD`` or ``500TOKENS``."""
+    if amount.unit == "USD_MICROCENTS":
+        return f"{str(amount).removeprefix('$')}USD"
+    return f"{amount.amount}{amount.unit}"

@@ -1,0 +1,115 @@
+"""What a denial says would let the call pass: each remedy is tried, and the call passes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+import cycles
+from cycles.proxy._denials import Payer, remedies
+from tests.operators.proxying import Place, proxied
+
+CALL: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5_000}
+
+
+def message(place: Place, **more: Any) -> str:
+    denied = place.post(json={**CALL, **more})
+    assert denied.status_code == 402
+    return str(denied.json()["error"]["message"])
+
+
+def found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    assert match is not None, text
+    return match[1]
+
+
+def test_the_named_output_limit_passes_and_one_more_does_not() -> None:
+    with proxied(cycles.usd_microcents(900_000)) as place:
+        limit = int(found(r"request at most (\d+) output tokens", message(place)))
+        assert place.post(json={**CALL, "max_tokens": limit + 1}).status_code == 402
+        assert place.post(json={**CALL, "max_tokens": limit}).status_code == 200
+
+
+def test_the_named_minimum_of_lowered_limits_passes() -> None:
+    with proxied(cycles.usd_microcents(900_000)) as place:
+        least = int(found(r"--min-output-tokens (\d+)", message(place)))
+    with proxied(cycles.usd_microcents(900_000), min_output_tokens=least) as place:
+        assert place.post(json=CALL).status_code == 200
+
+
+def test_the_named_amount_for_a_scope_of_a_server_passes() -> None:
+    with proxied(cycles.usd_microcents(900_000)) as place:
+        text = message(place)
+        amount = cycles.Amount.parse(found(r"cycles fund tenant:run (\S+USD)", text))
+        assert text.index("request at most") < text.index("raise the budget of tenant:run by")
+        place.server.ledger.fund("tenant:run", amount)
+        assert place.post(json=CALL).status_code == 200
+
+
+def test_the_named_budget_of_the_run_passes_and_no_scope_is_to_be_funded() -> None:
+    with proxied(cycles.usd_microcents(900_000), own_scope="tenant:run") as place:
+        text = message(place)
+        assert "is left in this run" in text
+        assert "fund" not in text
+        budget = cycles.Amount.parse(found(r"raise the budget of this run to .*: --budget (\S+USD)", text))
+    with proxied(budget, own_scope="tenant:run") as place:
+        assert place.post(json=CALL).status_code == 200
+
+
+def test_the_named_limit_of_the_run_and_the_budget_of_the_server_both_have_to_be_raised() -> None:
+    budget = cycles.usd_microcents(900_000)
+    with proxied(budget, limit=budget) as place:
+        text = message(place)
+        limit = cycles.Amount.parse(found(r"raise the budget of this run to .*?: --budget (\S+USD)", text))
+        amount = cycles.Amount.parse(
+            found(r"and raise the budget of tenant:run by .*: cycles fund tenant:run (\S+USD)", text)
+        )
+    with proxied(budget + amount, limit=limit) as place:
+        assert place.post(json=CALL).status_code == 200
+
+
+def test_a_share_names_its_own_limit() -> None:
+    with proxied(cycles.usd(1), own_scope="tenant:run", limit=cycles.usd(1)) as place:
+        made = place.post("/shares", json={"name": "bot", "limit": "0.009USD"})
+        url = made.json()["environment"]["OPENAI_BASE_URL"]
+        denied = httpx.post(f"{url}/chat/completions", json=CALL, timeout=120)
+        text = denied.json()["error"]["message"]
+        assert denied.status_code == 402
+        assert re.search(r"raise the budget of share bot to \$0\.\d+: its limit 0\.\d+USD", text), text
+        assert "--budget" not in text
+
+
+def test_waiting_is_named_only_if_calls_in_flight_hold_enough() -> None:
+    def of(held: int) -> str:
+        payers = [Payer("this run", 5, held, 20)]
+        return str(remedies(payers, "TOKENS", least=10, bound=None, lowest=0, wait=240.0))
+
+    assert of(5).startswith("pass a --wait above 240 s, until the calls that hold the budget end; or raise")
+    assert of(4) == "raise the budget of this run to 25 tokens: --budget 25TOKENS"
+
+
+def test_a_request_without_an_output_limit_of_its_kind_has_no_lower_one() -> None:
+    with proxied(cycles.usd_microcents(10)) as place:
+        denied = place.post("/openai/v1/embeddings", json={"model": "m", "input": "x" * 500})
+        assert denied.status_code == 402
+        assert "output tokens" not in denied.text
+        assert "cycles fund tenant:run 0.0" in denied.text
+
+
+def test_the_budget_of_another_agent_is_not_named() -> None:
+    with proxied(cycles.usd_microcents(900_000)) as place:
+        place.server.ledger.set_budget("tenant:run/agent:other", cycles.usd_microcents(1))
+        assert "other" not in message(place)
+
+
+@pytest.mark.parametrize(("status", "says"), [("FROZEN", "cycles budget unfreeze"), ("CLOSED", "another --subject")])
+def test_a_budget_that_cannot_pay_at_all_names_another_remedy(status: str, says: str) -> None:
+    with proxied() as place:
+        place.server.ledger.set_status("tenant:run", status)
+        text = message(place)
+        assert says in text
+        assert "output tokens" not in text
