@@ -23,6 +23,7 @@ from cycles.embedded.serve import bound
 from cycles.providers._queue import admissions_of
 from cycles.proxy._app import App
 from cycles.proxy._clients import UpstreamClient
+from cycles.proxy._hosts import normalized_host
 from cycles.proxy._settings import ProxySettings
 from cycles.proxy._shares import Share, Shares
 from cycles.proxy._targets import is_loopback
@@ -155,20 +156,19 @@ class ProxyServer:
 
             serving = Capture(self._authority, settings, self.app.totals, knows)
             capture = {"capture": serving, "captures": serving.captures}
+        ledger = _ledger_target(str(self._clients[0].config.base_url or ""))
+        local = set(settings.shared_ports)
+        if ledger is not None and is_loopback(ledger[0]):
+            local.add(ledger[1])
         return Tunnels(
             self.app.totals,
             keys=None if key is None else knows,
             allowed=settings.allowed,
             caller=settings.caller,
-            local=self._local_ports() if settings.sealed or not is_loopback(host) else None,
+            local=local if settings.sealed or not is_loopback(host) else None,
+            ledger=ledger,
             **capture,
         )
-
-    def _local_ports(self) -> set[int]:
-        """Return the ports of this machine that may be reached if others may not: shared ones, and the ledger's."""
-        parts = urlsplit(str(self._clients[0].config.base_url or ""))
-        ledger = {parts.port} if is_loopback(parts.hostname) and parts.port is not None else set()
-        return ledger | set(self._settings.shared_ports)
 
     def serve_also(self, sock: socket.socket) -> None:
         """Serve the same application on another socket that listens."""
@@ -243,3 +243,12 @@ class _RunUsed(Used):
 
 def _used(limit: RunLimit) -> Used:
     return _RunUsed("this run", limit.amount.unit, max(1, limit.amount.amount), limit.remaining.amount)
+
+
+def _ledger_target(url: str) -> tuple[str, int] | None:
+    """Return host and port of the configured server; None if there is none."""
+    parts = urlsplit(url)
+    try:
+        return normalized_host(parts.hostname or ""), parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return None

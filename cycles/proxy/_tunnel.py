@@ -54,6 +54,7 @@ class Tunnels:
         allowed: Hosts that are tunnelled although a call to them is not charged.
         caller: The proxy that tunnels go through; None: they are direct.
         local: Ports of this machine that may be reached; None: all.
+        ledger: Host and port of the configured server: it may be this machine, or a public address.
         capture: Serves a captured connection; None: nothing is captured.
         captures: Returns whether a host is captured.
     """
@@ -66,6 +67,7 @@ class Tunnels:
         allowed: Collection[str] = (),
         caller: CallerProxy | None = None,
         local: Collection[int] | None = None,
+        ledger: tuple[str, int] | None = None,
         capture: Capture | None = None,
         captures: Callable[[str], bool] = lambda _: False,
     ) -> None:
@@ -75,14 +77,18 @@ class Tunnels:
         self._allowed = frozenset(allowed)
         self._caller = caller
         self._local = local
+        self._ledger = ledger
         self._captures = captures
 
     def accepts(self, key: str | None) -> bool:
         """Return whether the key of a request is right."""
         return self._keys is None or (key is not None and self._keys(key))
 
-    def decide(self, host: str) -> Decision:
+    def decide(self, target: Connect) -> Decision:
         """Return what happens with a connection to a host, and count it if it is not charged."""
+        if (target.host, target.port) == self._ledger:
+            return "tunnel"
+        host = target.host
         address = address_of(host)
         outside = is_public(address) if address is not None else is_provider(host)
         if host in self._allowed:
@@ -139,7 +145,11 @@ class Tunnels:
 
     async def _checked_addresses(self, target: Connect) -> list[str] | None:
         """Return the addresses of a target that are not this machine; None if all are allowed."""
-        if self._local is None or (_is_loopback(target.host) and target.port in self._local):
+        if (
+            self._local is None
+            or (target.host, target.port) == self._ledger
+            or (_is_loopback(target.host) and target.port in self._local)
+        ):
             return None
         loop = asyncio.get_running_loop()
         try:
@@ -272,7 +282,7 @@ class Near(asyncio.Protocol):
             authenticate = 'Proxy-Authenticate: Basic realm="cycles"'
             self.respond(response(407, "Proxy Authentication Required", message, authenticate))
             return
-        decision = self._tunnels.decide(target.host)
+        decision = self._tunnels.decide(target)
         if decision == "reject":
             self.respond(_rejection(target.host))
         elif decision == "capture":

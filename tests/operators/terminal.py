@@ -13,7 +13,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.operators.kit import ROOT, environment
@@ -58,19 +58,25 @@ class Terminal:
         return self.process.wait(WAIT_S)
 
 
+def _take_terminal() -> None:
+    """Make standard input the terminal of this session, so that its keys send signals."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 @contextmanager
-def in_terminal(*arguments: str, **variables: str) -> Iterator[Terminal]:
-    """Yield `cycles` with these arguments in a terminal; the process is killed at the end."""
+def in_terminal(*arguments: str, command: Sequence[str] = (), **variables: str) -> Iterator[Terminal]:
+    """Yield `cycles` with these arguments, or a command, in its own terminal; the process is killed at the end."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "cycles", *arguments],
+        command or [sys.executable, "-m", "cycles", *arguments],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         cwd=ROOT,
         env=environment(TERM="xterm-256color", **variables),
         start_new_session=True,
+        preexec_fn=_take_terminal,
     )
     os.close(theirs)
     try:

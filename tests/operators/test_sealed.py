@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import threading
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,8 @@ from cycles.proxy._seal import CannotSealError, filter_program
 from cycles.testing import FakeProvider
 from tests.operators.kit import ROOT, Ran, environment, processes, run_process
 from tests.operators.running import GPT_4O, USED, agent, summary, upstreams
+from tests.operators.terminal import in_terminal
+from tests.operators.test_doctor_tls import certificate
 from tests.operators.tunnels import echo, listening
 
 pytestmark = [
@@ -25,13 +31,16 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux can seal a program"),
 ]
 MODES = {"namespace": [], "landlock": ["no-namespaces"]}
+"""How the world is confined in which each mode is the first that is possible."""
+
+
+def _command(mode: str, *arguments: str) -> list[str]:
+    confined = [[sys.executable, "-m", "tests.operators.confined", how] for how in MODES.get(mode, [mode])]
+    return [*chain(*confined), sys.executable, "-m", "cycles", "run", *arguments]
 
 
 def _run(mode: str, *arguments: str, stdin: str = "", **options: Any) -> Ran:
-    """Run `cycles run` where a mode is the first that is possible."""
-    confined = [sys.executable, "-m", "tests.operators.confined", *MODES.get(mode, [mode])]
-    prefix = [] if mode == "namespace" else confined
-    command = [*prefix, sys.executable, "-m", "cycles", "run", *arguments]
+    command = _command(mode, *arguments)
     ran = subprocess.run(
         command, capture_output=True, input=stdin, text=True, timeout=120, cwd=ROOT, env=environment(), **options
     )
@@ -54,6 +63,25 @@ def test_a_sealed_program_is_charged_exactly(provider: FakeProvider, mode: str) 
     assert ran.status == 0, ran.err
     found = summary(ran)
     assert (found["calls"], found["spent"]["amount"], found["sealed"]) == (4, GPT_4O * 4, mode)
+
+
+def test_a_privileged_program_is_sealed_without_a_user_namespace(provider: FakeProvider) -> None:
+    """A container may deny user namespaces and give its user CAP_SYS_ADMIN."""
+    pytest.importorskip("openai")
+    provider.reply(usage=USED, times=4)
+    ran = _sealed("no-user-namespaces", "--json", *upstreams(provider), *agent("openai"))
+    assert ran.status == 0, ran.err
+    found = summary(ran)
+    assert (found["calls"], found["spent"]["amount"], found["sealed"]) == (4, GPT_4O * 4, "namespace")
+    code = (
+        "import os, socket\n"
+        "try: os.unshare(0x10000000)\n"
+        "except OSError: print('no user namespaces')\n"
+        "except AttributeError: print('no user namespaces')\n"
+        "try: socket.create_connection(('192.0.2.1', 443), 5)\n"
+        "except OSError: print('closed')\n"
+    )
+    assert _sealed("no-user-namespaces", *_python(code)).out == "no user namespaces\nclosed\n"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -156,8 +184,7 @@ def test_a_program_that_ignores_the_proxy_reaches_nothing(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_signals_reach_a_sealed_program_once(mode: str) -> None:
-    prefix = [] if mode == "namespace" else [sys.executable, "-m", "tests.operators.confined", "no-namespaces"]
-    command = [*prefix, sys.executable, "-m", "cycles", "run", "--budget", "1USD", "--sealed", *agent("signals")]
+    command = _command(mode, "--budget", "1USD", "--sealed", *agent("signals"))
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment()
     )
@@ -167,6 +194,69 @@ def test_signals_reach_a_sealed_program_once(mode: str) -> None:
     out, err = process.communicate(timeout=60)
     assert out == "INT 0 TERM 1\n", err
     assert process.returncode == 5
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_sealed_program_has_the_terminal(mode: str) -> None:
+    """It is in the foreground, may open the terminal, sees its size, and Ctrl-C reaches it once."""
+    code = (
+        "import os, signal, sys, time\n"
+        "def interrupted(*_): print('interrupted', flush=True); os._exit(7)\n"
+        "signal.signal(signal.SIGINT, interrupted)\n"
+        "with open('/dev/tty', 'w') as tty: print('tty', os.get_terminal_size(tty.fileno()).columns, file=tty)\n"
+        "print('ready', os.isatty(0), os.tcgetpgrp(0) == os.getpgrp(), input(), flush=True)\n"
+        "signal.pause()\n"
+    )
+    command = _command(mode, "--budget", "1USD", "--sealed", *_python(code))
+    with in_terminal(command=command) as terminal:
+        terminal.read_until("tty 80")
+        terminal.type("typed\n")
+        terminal.read_until("ready True True typed")
+        terminal.type("\x03")
+        assert terminal.wait() == 7
+        assert terminal.text.count("interrupted") == 1
+
+
+@pytest.mark.parametrize("landlock", [[], ["no-namespaces"]], ids=MODES)
+def test_a_ledger_elsewhere_is_reached_over_tls(
+    configured: cycles.EmbeddedServer, provider: FakeProvider, tmp_path: Path, landlock: list[str]
+) -> None:
+    """Its certificate names its host, so the command must reach it under that name."""
+    pytest.importorskip("cryptography")
+    host = "ledger.example"
+    pem = certificate(tmp_path, days=30, host=host)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    ledger = int(os.environ["CYCLES_BASE_URL"].rpartition(":")[2])
+
+    def front(connection: socket.socket) -> None:
+        with (
+            context.wrap_socket(connection, server_side=True) as near,
+            socket.create_connection(("127.0.0.1", ledger)) as far,
+        ):
+            threading.Thread(target=_copy, args=(far, near), daemon=True).start()
+            _copy(near, far)
+
+    with listening(front) as port:
+        how = [[sys.executable, "-m", "tests.operators.confined", each] for each in [f"host={host}", *landlock]]
+        command = [*chain(*how), sys.executable, "-m", "cycles", "run", "--sealed", "--json", *upstreams(provider)]
+        ran = subprocess.run(
+            [*command, *agent("reserving")],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=ROOT,
+            env=environment() | {"CYCLES_BASE_URL": f"https://{host}:{port}", "SSL_CERT_FILE": str(pem)},
+        )
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stderr.splitlines()[-1])["sealed"] == ("landlock" if landlock else "namespace")
+    assert configured.spent("tenant:acme", "USD_MICROCENTS").amount == 500_000
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
 
 
 def test_a_run_inside_a_sealed_run_is_charged_once(provider: FakeProvider) -> None:
