@@ -8,7 +8,7 @@ VENV=${VENV:-.venv}
 PYTHON=${PYTHON:-python3}
 NAMES=${NAMES:-claude codex gemini aider opencode qwen pi cline sdks}
 folder=$VENV/agents
-SDKS="openai anthropic[vertex,bedrock] google-genai groq mistralai cohere boto3 litellm aiohttp requests"
+SDKS="openai anthropic[vertex,bedrock] google-genai groq mistralai cohere boto3 litellm xai-sdk aiohttp requests"
 
 tried() {
   for try in 1 2 3; do

@@ -37,16 +37,27 @@ ROUTES: Final = {
 }
 
 
-LITELLM: Final = (
-    "openai/gpt-4o",
-    "anthropic/claude-sonnet-4-5",
-    "gemini/gemini-2.5-flash",
-    "groq/llama-3.3-70b-versatile",
-    "xai/grok-3",
-    "openrouter/openai/gpt-4o",
-    "deepseek/deepseek-chat",
-)
-"""Models of LiteLLM; one process calls all of them, because its import takes long."""
+LITELLM: Final = {
+    "openai/gpt-4o": 350_000,
+    "anthropic/claude-sonnet-4-5": 450_000,
+    "gemini/gemini-2.5-flash": 55_000,
+    "groq/llama-3.3-70b-versatile": 66_900,
+    "xai/grok-3": 450_000,
+    "openrouter/openai/gpt-4o": 350_000,
+    "deepseek/deepseek-chat": 38_000,
+}
+"""Models of LiteLLM, with the price of `USED` in microcents; one process calls all, because its import takes long."""
+SUMS: Final = {
+    "openai": 350_000,
+    "openai azure": 350_000,
+    "anthropic": 450_000,
+    "anthropic vertex": 450_000,
+    "google-genai": 55_000,
+    "google-genai vertex": 55_000,
+    "groq": 66_900,
+    "litellm": sum(LITELLM.values()),
+}
+"""What each case of `CHARGED` costs, in microcents, by the price lists of the providers."""
 CHARGED: Final = {
     "openai": f"import openai; openai.OpenAI().chat.completions.create({_GPT})",
     "openai azure": (
@@ -69,7 +80,7 @@ CHARGED: Final = {
     "groq": f"import groq; groq.Groq().chat.completions.create(model='llama-3.3-70b-versatile', {_CHAT})",
     "litellm": (
         "import litellm\n"
-        f"for name in {LITELLM}:\n"
+        f"for name in {list(LITELLM)}:\n"
         f"    try: litellm.completion(model=name, {_CHAT}, num_retries=0)\n"
         "    except Exception as error: print(name, repr(error)[:400], file=__import__('sys').stderr)"
     ),
@@ -102,6 +113,11 @@ REJECTED: Final = {
         "bedrock-runtime.us-east-1.amazonaws.com",
         "import boto3; boto3.client('bedrock-runtime', region_name='us-east-1', aws_access_key_id='a', "
         "aws_secret_access_key='b').converse(modelId='m', messages=[{'role': 'user', 'content': [{'text': 'hi'}]}])",
+    ),
+    "xai-sdk": (  # gRPC
+        "api.x.ai",
+        "from xai_sdk import Client; from xai_sdk.chat import user; "
+        "chat = Client(api_key='k', timeout=20).chat.create(model='grok-3'); chat.append(user('hi')); chat.sample()",
     ),
     "requests": ("api.openai.com", "import requests; requests.post('https://api.openai.com/v1/chat/completions')"),
     "urllib": ("api.openai.com", "import urllib.request; urllib.request.urlopen('https://api.openai.com/v1/models')"),
@@ -166,7 +182,7 @@ def _problem(python: str, name: str) -> str | None:
         summary, requests, printed = _run(python, CHARGED[name])
         wanted = len(LITELLM) if name == "litellm" else 1
         charged = summary.get("calls") == wanted == requests
-        if charged and not summary["estimated"] and summary["spent"]["amount"] > 0:
+        if charged and not summary["estimated"] and summary["spent"]["amount"] == SUMS[name]:
             return None
     elif name in REJECTED:
         host, code = REJECTED[name]
