@@ -38,7 +38,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "balances": ("cycles.cli.balances", "Show budgets: allocated, spent, reserved, what is left."),
     "reservations": ("cycles.cli.reservations", "List reservations."),
     "reservation": ("cycles.cli.reservation", "Show one reservation."),
-    "spend": ("cycles.cli.spend", "Show what was spent, by agent, action or day."),
+    "spend": ("cycles.cli.spend", "Show what was spent, by agent, action, model or day."),
     "release": ("cycles.cli.release", "Release a reservation by hand."),
     "extend": ("cycles.cli.extend", "Extend a lease by hand."),
     "commit": ("cycles.cli.commit", "Commit a reservation by hand."),

@@ -1,36 +1,49 @@
-"""`cycles spend`: what was committed, by agent, action or day."""
+"""`cycles spend`: what was committed, by agent, action, model or day."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import click
 
 import cycles
+from cycles.billing._items import is_chunk, items_of
 from cycles.cli import _format, _frame as frame
 from cycles.cli._frame import Cli
 from cycles.cli._options import moment
 from cycles.cli._output import say
 
 NONE: Final = "(none)"
+MODEL_CALLS: Final = "llm."
+"""The kinds of actions whose name is a model."""
 _NOT_ITEMISED: Final = "calculated from committed reservations; events and pooled calls are not itemised"
+
+_ITEMISED: Final = "calculated from committed reservations of kind llm.*; events are not itemised"
 
 
 @frame.command("spend")
-@click.option("--by", type=click.Choice(("agent", "action", "day")), default="agent", show_default=True)
+@click.option("--by", type=click.Choice(("agent", "action", "model", "day")), default="agent", show_default=True)
 @click.option("--since", type=moment, metavar="AGE|TIME", help="Settled since then: 2h, 7d (the default) or a time.")
 def command(cli: Cli, by: str, since: datetime | None) -> None:
-    """Show what was spent, by agent, action or day (in UTC)."""
+    """Show what was spent, by agent, action, model or day (in UTC)."""
     since = since or datetime.now(UTC) - timedelta(days=7)
     sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    pooled: dict[tuple[str, str], int] = defaultdict(int)
     with cli.client() as client:
-        for row in client.reservations(status="COMMITTED", finalized_from=since):
-            if row.committed is not None:
-                total = sums[_key(row, by), row.committed.unit]
-                total[0] += row.committed.amount
+        for row in client.reservations(
+            status="COMMITTED", finalized_from=since, include=("metadata", "committed_metadata")
+        ):
+            if row.committed is None:
+                continue
+            for key, amount in _parts(row, by):
+                total = sums[key, row.committed.unit]
+                total[0] += amount
                 total[1] += 1
+            for item in items_of(row) if is_chunk(row) else ():
+                pooled[item.name, row.committed.unit] += item.amount
     order = sorted(sums.items(), key=lambda item: item[0] if by == "day" else (item[0][1], -item[1][0]))
     if cli.out.json:
         found = [
@@ -53,7 +66,23 @@ def command(cli: Cli, by: str, since: datetime | None) -> None:
         cli.out.table((by, "spent", "reservations", ""), rows, right=("spent", "reservations"))
     else:
         cli.out.line(f"no reservation was committed since {since:%Y-%m-%d %H:%M %Z}")
-    say(_NOT_ITEMISED)
+    say(_ITEMISED if by == "model" else _NOT_ITEMISED)
+    by_cost = sorted(pooled.items(), key=lambda item: (item[0][1], -item[1], item[0]))
+    names = [f"{name} {_format.amount_of(cycles.Amount(unit, amount))}" for (name, unit), amount in by_cost]
+    if names:
+        say(f"of it pooled: {', '.join(names)}")
+
+
+def _parts(row: cycles.ReservationSummary, by: str) -> Iterator[tuple[str, int]]:
+    """Yield the keys of a committed reservation with their amounts: several only for the models of a chunk."""
+    assert row.committed is not None
+    if by != "model":
+        yield _key(row, by), row.committed.amount
+    elif row.action.kind.startswith(MODEL_CALLS):
+        models: dict[str, int] = defaultdict(int)
+        for item in items_of(row):
+            models[item.name] += item.amount
+        yield from models.items()
 
 
 def _key(row: cycles.ReservationSummary, by: str) -> str:

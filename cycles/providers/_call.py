@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 from attrs import field, frozen
 
 from cycles._core.amounts import Amount, tokens
-from cycles._core.values.usage import Usage
+from cycles._core.values.usage import MAX_MODEL_VERSION, Usage
 from cycles._errors import InvalidRequestError, UnknownModelError
 from cycles._usage.estimating import Files, Shape, output_maximum, results_of, searches_in_chat, shape_of
 from cycles._usage.readers import anthropic, google, openai
@@ -38,6 +38,7 @@ Outcome: TypeAlias = Literal["closed", "error"] | None
 
 UNLIMITED_REQUEST_TOKENS: Final = 16_384
 """The output limit that a request without one gets if the maximum of its model does not fit into its budgets."""
+PROJECT_HEADER: Final = "openai-project"
 
 _log: Final = logging.getLogger("cycles")
 _READERS: Final[Mapping[str, Callable[[Any, Usage], Usage]]] = {
@@ -99,6 +100,7 @@ class Call:
         self.waited = False
         self.sent_limit: int | None = None
         self.hide_usage = False
+        self.project: str | None = None  # whose key sends the request, if the client says so
         self.flat = False  # it costs what is reserved: the model has no price
         self.streams = False  # the response is settled when the user has read it
         self.guard: Any = None  # a GuardState, or the enclosing guard
@@ -240,10 +242,17 @@ class Call:
         options = dict(meter.options)
         options["action"] = action
         options["subject"] = meter.subject(request) if callable(meter.subject) else meter.subject
-        options["metadata"] = meter.metadata(request) if callable(meter.metadata) else meter.metadata
+        options["metadata"] = self._metadata(meter.metadata(request) if callable(meter.metadata) else meter.metadata)
         if meter.idempotency_key is not None:
             options["idempotency_key"] = meter.idempotency_key(request)
         return options
+
+    def _metadata(self, given: Any) -> Any:
+        """Return the metadata of the user with what joins a reservation with the provider's bill."""
+        if given is not None and not isinstance(given, Mapping):
+            return given  # `reserve` rejects it
+        project = {} if self.project is None else {"project": self.project}
+        return {"provider": self.meter.pricing, **project, **(given or {})}
 
     def limits(self, max_tokens: int | None) -> dict[str, int]:
         """Return the output limits to set in the body, by their names in the endpoint table.
@@ -390,7 +399,19 @@ class Call:
         except Exception as error:  # a price or a callable of the user failed; the spend must not be lost
             _log.warning("the price of a request to %s failed, its estimate is settled: %r", self.request.path, error)
             amount, more = self.reserved, {"actual_source": "estimate"}
-        return Ending(amount, None, {**metadata, **more})
+        return Ending(amount, None, {**metadata, **more, **self._billed_as()})
+
+    def _billed_as(self) -> dict[str, str]:
+        """Return the model and the tier under which the provider bills the response, if they are not the usual ones."""
+        found: dict[str, str] = {}
+        model = self.usage.model_version
+        if model is not None and self.request.model is not None and model != self.request.model:
+            found["response_model"] = model[:MAX_MODEL_VERSION]
+        for one in self.usage.responses():
+            tier = one.context.get("service_tier") or one.context.get("processing")
+            if tier is not None and tier not in ("default", "standard", "auto"):
+                found["service_tier"] = tier
+        return found
 
     @property
     def reserved(self) -> Amount:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from cycles._errors import ConfigurationError
 from cycles._usage.estimating import Files
 from cycles.providers._bodies import with_limits
-from cycles.providers._call import Call
+from cycles.providers._call import PROJECT_HEADER, Call
 from cycles.providers._meter import Meter
 from cycles.providers._pump import Pump, guarded_response
 from cycles.providers._settle import end_call, end_call_async, end_dropped, open_call, open_call_async
@@ -202,8 +202,18 @@ def _planned(client: Any, meter: Meter, options: Any, how: Mapping[str, Any]) ->
     streams = bool(how.get("stream")) or body.get("stream") is True
     call = Call(meter, None if found == "unmetered" else found, path, body, stream=streams, url=base_url)
     call.files = _files_of(options.files)
+    call.project = _project(client, options)
     call.reserved = call.estimate()
     return call
+
+
+def _project(client: Any, options: Any) -> str | None:
+    """Return the header `OpenAI-Project` of a request: its own, or that of the client."""
+    for headers in (options.headers, getattr(client, "default_headers", None)):
+        for name, value in headers.items() if isinstance(headers, Mapping) else ():
+            if name.lower() == PROJECT_HEADER and isinstance(value, str) and value:
+                return value
+    return None
 
 
 def _relative(url: str, base_url: str, meter: Meter) -> str:

@@ -30,7 +30,7 @@ from cycles._errors import (
 from cycles._flows.run_limit import RUN_LIMIT, limits_around
 from cycles.providers._admission import units_of_budgets
 from cycles.providers._bodies import check_limits, with_limits
-from cycles.providers._call import UNLIMITED_REQUEST_TOKENS, Call
+from cycles.providers._call import PROJECT_HEADER, UNLIMITED_REQUEST_TOKENS, Call
 from cycles.providers._endpoints import Endpoint, Provider, find
 from cycles.providers._meter import Meter, behind_proxy, make_meter
 from cycles.providers._queue import pays
@@ -232,6 +232,7 @@ class App:
         except ValueError as error:
             raise rejected_body(target.name, error) from None
         call = self._planned(target, endpoint, body)
+        call.project = exchange.headers.get(PROJECT_HEADER) or None
         cap = await self._reserve(call, target)
         try:
             content = body.changed(_limited(call, body.content, cap, target.route))

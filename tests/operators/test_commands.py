@@ -114,6 +114,22 @@ def test_spend_by_agent_action_and_day(run: Cycles, client: cycles.Cycles) -> No
     assert shown.err == "calculated from committed reservations; events and pooled calls are not itemised\n"
 
 
+def test_spend_by_model_itemises_chunks_of_pools(run: Cycles, client: cycles.Cycles) -> None:
+    commit(client, "bot", 4)
+    with client.pool(limit=cycles.usd("0.4"), max_held=cycles.usd("0.4"), action=("llm.completion", "gpt-4o")) as pool:
+        for model, cost in (("gpt-4o-mini", "0.002"), ("gpt-4o", "0.03")):
+            with pool.reserve(cycles.usd("0.05"), action=("llm.completion", model)) as guard:
+                guard.commit(cycles.usd(cost))
+    ran = run("spend", "--by", "model", "--json")
+    assert ran.document == {
+        "spend": [
+            {"key": "gpt-4o", "unit": "USD_MICROCENTS", "amount": 7_000_000, "reservations": 2},
+            {"key": "gpt-4o-mini", "unit": "USD_MICROCENTS", "amount": 200_000, "reservations": 1},
+        ]
+    }
+    assert run("spend", "--by", "model").err.splitlines()[-1] == "of it pooled: gpt-4o $0.03, gpt-4o-mini $0.002"
+
+
 def test_release_extend_and_commit_by_hand(run: Cycles, client: cycles.Cycles) -> None:
     reservation_id = reserve(client)
     before = client.reservation(reservation_id).expires_at_ms

@@ -45,6 +45,19 @@ def test_a_response_is_charged_exactly_before_it_is_passed_on(path: str, body: d
         assert place.proxy.app.totals.models == {"m": [1, EXACT]}
 
 
+def test_a_reservation_says_which_provider_and_project_pay() -> None:
+    with proxied() as place:
+        place.post(PATHS[0][0], json=CHAT, headers={"OpenAI-Project": "proj_1"})
+        place.post(PATHS[2][0], json=MESSAGES)
+        place.post("/azure/openai/deployments/m/chat/completions?api-version=1", json={"messages": []})
+        sent = [request.json["metadata"] for request in place.server.requests.of("reserve")]
+    assert sent == [
+        {"provider": "openai", "project": "proj_1"},
+        {"provider": "anthropic"},
+        {"provider": "azure"},
+    ]
+
+
 @pytest.mark.parametrize(("path", "body"), STREAMS)
 def test_a_stream_is_charged_exactly(path: str, body: dict[str, Any]) -> None:
     with proxied() as place:
@@ -86,7 +99,10 @@ def test_every_route_is_charged_exactly(path: str, body: dict[str, Any], sent: s
         place.provider.reply(usage=USED)
         response = place.post(path, json=body)
         assert response.status_code == 200
-        assert place.commits == [(EXACT, {})]
+        # The fake reads no model in these paths, and responds with one of its own.
+        others = {"/deployments/": "gpt-4o", "/publishers/anthropic/models/": "claude-sonnet-4-5"}
+        named = [{"response_model": model} for part, model in others.items() if part in path]
+        assert place.commits == [(EXACT, named[0] if named else {})]
         assert place.provider.requests[0].path.startswith(sent)
         assert ("model" in place.provider.requests[0].body) == ("model" in body)
 

@@ -206,7 +206,8 @@ def test_a_model_of_the_response_is_priced_if_the_book_knows_it(sdk: Sdk) -> Non
     sdk.desk.provider.reply(usage=USED, model="dear").reply(usage=USED, model="nobody-knows")
     sdk.complete()
     sdk.complete()
-    assert sdk.desk.commits == [(EXACT * 100, {}), (EXACT, {})]
+    named = [{"response_model": "dear"}, {"response_model": "nobody-knows"}]
+    assert sdk.desk.commits == [(EXACT * 100, named[0]), (EXACT, named[1])]
 
 
 def test_the_metrics_have_the_counts_and_the_model(sdk: Sdk) -> None:

@@ -69,7 +69,7 @@ def test_callables_get_the_request(desk: Desk) -> None:
     assert body["estimate"]["amount"] == cycles.usd(1).amount
     assert body["action"] == {"kind": "tool", "name": "chat.completions m"}
     assert body["subject"]["agent"] == "openai"
-    assert (body["metadata"], body["idempotency_key"]) == ({"stream": False}, "key-12")
+    assert (body["metadata"], body["idempotency_key"]) == ({"provider": "openai", "stream": False}, "key-12")
 
 
 def test_an_estimate_in_tokens_settles_tokens(desk: Desk) -> None:
@@ -101,7 +101,29 @@ def test_what_has_no_price_is_in_the_metadata(desk: Desk) -> None:
     fallback._fallback = cycles.Price(1, 10)
     desk.provider.reply(usage=USED)
     OpenAI(desk, prices=fallback).complete()
-    assert desk.commits == [(EXACT, {"unpriced": ["service_tier:flex"]}), (EXACT, {"price_source": "fallback"})]
+    flex = {"unpriced": ["service_tier:flex"], "service_tier": "flex"}
+    assert desk.commits == [(EXACT, flex), (EXACT, {"price_source": "fallback"})]
+
+
+def test_a_reservation_says_which_provider_and_project_pay(desk: Desk) -> None:
+    """The names join the reservation with the provider's bill; what the user passes as metadata is kept."""
+    llm = OpenAI(desk, metadata={"team": "search"})
+    llm.complete()
+    llm.llm = llm.llm.with_options(project="proj_client")
+    llm.complete()
+    llm.complete(extra_headers={"openai-project": "proj_call"})
+    sent = [body.json["metadata"] for body in desk.server.requests.of("reserve")]
+    assert sent == [
+        {"provider": "openai", "team": "search"},
+        {"provider": "openai", "project": "proj_client", "team": "search"},
+        {"provider": "openai", "project": "proj_call", "team": "search"},
+    ]
+
+
+def test_the_standard_tier_is_not_in_the_metadata(desk: Desk) -> None:
+    desk.provider.reply(usage=USED, extra={"service_tier": "default"})
+    OpenAI(desk).complete()
+    assert desk.commits == [(EXACT, {})]
 
 
 def test_the_default_client_is_looked_up_at_the_first_request(desk: Desk) -> None:
