@@ -79,7 +79,52 @@ def test_a_member_of_the_wrong_type_is_rejected(member: str, value: Any) -> None
 
 def test_the_members_have_the_names_of_the_sibling_sdks() -> None:
     record = decode(json.dumps(KNOWN).encode())
-    assert json.loads(encode(record)) == KNOWN
+    written = json.loads(encode(record))
+    assert list(written) == ["check", *KNOWN]
+    assert {name: value for name, value in written.items() if name != "check"} == KNOWN
+
+
+def test_the_check_is_a_digest_that_any_language_can_calculate() -> None:
+    """Compact JSON of the other members in UTF-8, sorted keys, not ASCII only."""
+    raw = encode(
+        Record(reservation_id="r\u00e9", base_url="", commit_body=OWED | {"metadata": {"b": 1.5, "a": "\u20ac"}})
+    )
+    members = json.loads(raw)
+    check = members.pop("check")
+    text = json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert check == hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+    assert b"\\u20ac" in raw  # the file itself is ASCII
+    assert decode(json.dumps(json.loads(raw), indent=2, ensure_ascii=False).encode()) == decode(raw)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_a_record_with_a_flipped_bit_is_rejected_or_unchanged(data: st.DataObject) -> None:
+    raw = encode(decode(json.dumps(KNOWN).encode()))
+    bit = data.draw(st.integers(0, 8 * len(raw) - 1))
+    flipped = bytearray(raw)
+    flipped[bit // 8] ^= 1 << bit % 8
+    try:
+        found = decode(bytes(flipped))
+    except RecordError:
+        return
+    # The name of the check itself is hit: then the record is one without a check.
+    assert (found.commit_body, found.event_fallback_body) == (KNOWN["commit_body"], KNOWN["event_fallback_body"])
+    assert b'"check":' not in flipped
+
+
+@pytest.mark.parametrize("check", ["0" * 16, "", None, 5, {}])
+def test_a_wrong_check_is_rejected(check: object) -> None:
+    with pytest.raises(RecordError, match="bytes were changed"):
+        decode(json.dumps({"check": check, **KNOWN}).encode())
+
+
+def test_a_check_that_an_older_version_has_moved_is_dropped() -> None:
+    """It keeps members that it does not know, writes them last, and does not calculate the check again."""
+    record = decode(json.dumps({**KNOWN, "check": "0" * 16}).encode())
+    assert record.extra == {}
+    assert next(iter(json.loads(encode(record)))) == "check"
+    assert decode(encode(record)) == record
 
 
 def test_a_record_of_a_sibling_sdk_is_read() -> None:

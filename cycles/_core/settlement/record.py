@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NoReturn
 import attrs
 
 from cycles._core.amounts import Amount, amount_of
-from cycles._core.values.json_values import compact
+from cycles._core.values.json_values import canonical, compact
 
 VERSION: Final = 1
 # A wrong Retry-After, or a clock that was wrong when the record was saved, must not defer an amount for days.
@@ -24,6 +24,7 @@ MAX_DEFERRED_MS: Final = 3_600_000
 # The principal may be an API key and names a directory: stretched, so that a leaked name does not disclose a weak key.
 PARTITION_ROUNDS: Final = 30_000
 PARTITION_HEX_DIGITS: Final = 16
+CHECK: Final = "check"  # the first member of a record: a reader charges nothing of one whose bytes have changed
 
 Mode = Literal["commit", "event"]
 
@@ -198,7 +199,7 @@ _ADDED: Final = ("attempt_unknown", "event_since_ms", "estimate", "excess", "pre
 
 
 def encode(record: Record) -> bytes:
-    """Return the bytes of the file: one line of ASCII JSON.
+    """Return the bytes of the file: one line of ASCII JSON, with the check of its other members first.
 
     Raises:
         RecordError: a body contains a value that JSON cannot express.
@@ -220,9 +221,14 @@ def encode(record: Record) -> bytes:
             members[name] = value
     members |= record.extra
     try:
-        return compact(members)
+        return compact({CHECK: check_of(members), **members})
     except (TypeError, ValueError, RecursionError) as error:
         raise RecordError(f"the record of {record.reservation_id!r:.120} cannot be written as JSON: {error}") from error
+
+
+def check_of(members: Mapping[str, Any]) -> str:
+    """Return the check of a record, over all its other members."""
+    return hashlib.sha256(canonical(members)).hexdigest()[:16]
 
 
 def decode(raw: bytes) -> Record:
@@ -281,6 +287,10 @@ def _members(raw: bytes) -> dict[str, Any]:
         raise RecordError(f"not JSON: {error}") from error
     if not isinstance(members, dict):
         raise RecordError("not a JSON object")
+    is_first = next(iter(members), None) == CHECK
+    check = members.pop(CHECK, None)  # in another place, an older version has rewritten what it stands for
+    if is_first and check != check_of(members):
+        raise RecordError(f"its check {check!r:.80} is not that of its content: bytes were changed")
     return members
 
 

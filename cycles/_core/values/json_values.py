@@ -38,8 +38,18 @@ _encoder_in_c: Final = getattr(json.encoder, "c_make_encoder", None)
 _chunks: Final[Callable[[Any, int], Iterable[str]] | None] = _encoder_in_c and _encoder_in_c(
     None, _encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False
 )
+_sorted: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, sort_keys=True, ensure_ascii=False)
 
 Reject = Callable[[str, str], None]
+
+
+def canonical(value: Any) -> bytes:
+    """Return a value as JSON without spaces, with sorted keys, in UTF-8: the same bytes in every language.
+
+    Raises:
+        TypeError, ValueError, RecursionError: It cannot be written as JSON; the message says why.
+    """
+    return _sorted.encode(value).encode("utf-8", "surrogatepass")
 
 
 def compact(value: Any) -> bytes:
