@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any, Final, Self, TypeAlias, Unpack, overload
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from cycles._core.amounts import Amount, tokens
 from cycles._core.values.counts import Counts
@@ -21,6 +21,7 @@ from cycles._usage.estimating import Shape, highest, most_tokens, shape_of
 from cycles._usage.pricing import Number, Price, as_price, microcents, rounded_up, select, unpriced
 from cycles._usage.readers import any_response
 from cycles._usage.tokens import MEDIA_TOKENS, UNSEEN_TOKENS, Bound, bound_of
+from cycles._usage.tool_prices import checked_tools
 from cycles._version import public, readable
 
 __all__ = ["Price", "PriceBook"]
@@ -41,11 +42,13 @@ class Priced:
         amount: The sum of all responses, rounded up once.
         unpriced: Counts and tiers that have no price.
         fallback: True if the book's `fallback` priced a part of it.
+        rules: What has supplied each rate that the data lacked: ``"maker"``, ``"table"`` or ``"bound"``.
     """
 
     amount: Amount
     unpriced: tuple[str, ...] = ()
     fallback: bool = False
+    rules: Mapping[str, str] = field(factory=dict)
 
 
 @frozen
@@ -66,6 +69,11 @@ class Origin:
 
 
 _NO_ORIGIN: Final = Origin()
+_RULES: Final = {
+    "maker": "that of the model's maker is used",
+    "table": "that of the table of tool prices is used",
+    "bound": "the highest that it may cost is used",
+}
 
 
 class PriceBook:
@@ -126,6 +134,7 @@ class PriceBook:
         provider: str | None = None,
         at: datetime | None = None,
         count_tokens: CountTokens | None = None,
+        tools: Mapping[str, Number] | None = None,
     ) -> Self:
         """Make a book of the prices in the package `genai-prices`; nothing is downloaded.
 
@@ -137,10 +146,12 @@ class PriceBook:
             provider: The provider whose prices apply, for example ``"azure"``.
             at: The time whose prices apply; by default that of each request.
             count_tokens: Counts the input tokens of ``(model, content)`` for `estimate`, in place of the byte bound.
+            tools: USD for one of a count, for all models, in place of the package's prices and the table of tool
+                prices; for example ``{"code_sessions": "0.12"}``.
 
         Raises:
             ConfigurationError: if the package is not installed.
-            InvalidRequestError: for a wrong price.
+            InvalidRequestError: for a wrong price, or a count in `tools` that is unknown.
         """
         try:
             from genai_prices.data_snapshot import get_snapshot
@@ -157,7 +168,7 @@ class PriceBook:
         book = cls(overrides or {}, default_model=default_model)
         book._aliases = dict(aliases or {})
         book._fallback = fallback if fallback is None or isinstance(fallback, str) else _price("fallback", fallback)
-        book._catalogue = Catalogue(get_snapshot(), provider)
+        book._catalogue = Catalogue(get_snapshot, provider, checked_tools(tools))
         book._at = at
         book._count_tokens = count_tokens
         return book
@@ -218,20 +229,25 @@ class PriceBook:
             raise InvalidRequestError(
                 "the usage has no token counts to price; send the request with stream_options={'include_usage': True}"
             )
-        parts, missing, fallback = [], dict[str, None](), False
+        parts, missing, fallback, rules = [], dict[str, None](), False, dict[str, str]()
         for one in responses:
             model = one.model or usage.model_version or origin.model or self.default_model
             if model is None:
                 raise InvalidRequestError("the usage names no model: pass PriceBook(..., default_model=...)")
             found, name = self._settled(model, one.context, origin)
             parts.append(microcents(found.price, one.counts))
-            absent = [*(x for x in found.missing if ":" in x or one.counts.get(x)), *unpriced(found.price, one.counts)]
+            absent = [x for x in found.missing if ":" in x]
+            absent += unpriced(found.price, one.counts, [x for x in found.missing if ":" not in x])
             missing.update(dict.fromkeys(absent))
             fallback = fallback or found.fallback
             for kind in absent:
                 instead = "the standard price is used" if ":" in kind else "it is not in the amount"
                 self._report(name, kind, f"no price is known for it; {instead}")
-        return Priced(rounded_up(parts), tuple(missing), fallback)
+            for kind, rule in found.rules.items():
+                if ":" in kind or one.counts.get(kind):
+                    rules[kind] = rule
+                    self._report(name, kind, f"the data has no rate; {_RULES[rule]}")
+        return Priced(rounded_up(parts), tuple(missing), fallback, rules)
 
     def estimate(
         self,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from cycles._usage.pricing import Price
+from cycles._usage.tool_prices import Rate, complete, factor_of, rate_of, times
 
 _RATES: Final[Mapping[str, tuple[str, ...]]] = {
     "input": ("input_mtok", "input_text_mtok"),
@@ -39,7 +40,11 @@ _CALLS: Final = (
 """Counts that are no tokens: the names of their rates, and how many units one rate is for."""
 
 _PREFIX: Final = re.compile(r"^(?:projects/[^/]+/locations/[^/]+/)?(?:publishers/[^/]+/)?models/")
+_BEDROCK: Final = re.compile(r"(?:[\w-]+\.)?(?P<vendor>[a-z]\w*)\.(?P<name>[a-z][\w.-]*?)(?:-v\d+(?::\w+)*)?")
+_VENDORS: Final = {"mistralai": "mistral", "meta-llama": "meta"}
 _LAST_PROVIDERS: Final = ("openai", "anthropic", "google")
+_MOST_COMPLETED: Final = 4_096
+"""Completed prices that are kept: a caller of the proxy chooses the names."""
 _STANDARD: Final = ("default", "standard", "auto")
 
 
@@ -53,6 +58,7 @@ class Found:
         window: The model's context window in tokens, if it is known.
         provider: Whose price it is.
         fallback: True if the book's `fallback` priced an unknown model.
+        rules: What has supplied each rate that the model's entry lacks: ``"maker"``, ``"table"`` or ``"bound"``.
     """
 
     price: Price
@@ -60,6 +66,7 @@ class Found:
     window: int | None = None
     provider: str | None = None
     fallback: bool = False
+    rules: Mapping[str, str] = field(factory=dict)
 
 
 def without_prefix(model: str) -> str:
@@ -68,13 +75,22 @@ def without_prefix(model: str) -> str:
 
 
 class Catalogue:
-    """Finds models in a snapshot of `genai-prices`."""
+    """Finds models in the current snapshot of `genai-prices`, and completes their prices.
 
-    __slots__ = ("_provider", "_snapshot")
+    Args:
+        snapshot: Returns the current snapshot; it may be another one at each call.
+        provider: The provider whose prices apply.
+        tools: USD for one of a count, in place of the table of tool prices.
+    """
 
-    def __init__(self, snapshot: Any, provider: str | None) -> None:
+    __slots__ = ("_completed", "_of", "_provider", "_snapshot", "_tools")
+
+    def __init__(self, snapshot: Callable[[], Any], provider: str | None, tools: Mapping[str, Rate]) -> None:
         self._snapshot = snapshot
         self._provider = provider
+        self._tools = tools
+        self._of: Any = None  # the snapshot that `_completed` belongs to
+        self._completed: dict[Any, Found | None] = {}
 
     def find(
         self, model: str, context: Mapping[str, str], at: datetime, provider: str | None, url: str | None
@@ -88,13 +104,50 @@ class Catalogue:
             provider: The provider whose client sent the request.
             url: The base URL of that client; it may belong to another provider.
         """
+        data = self._snapshot()
         for hints in self._places(provider, url):
             try:
-                owner, info = self._snapshot.find_provider_model(model, None, *hints)
+                owner, info = data.find_provider_model(model, None, *hints)
             except LookupError:
                 continue
-            return _found(owner, info, context, at)
+            return self._complete(data, owner, info, model, context, at)
         return None
+
+    def _complete(
+        self, data: Any, owner: Any, info: Any, model: str, context: Mapping[str, str], at: datetime
+    ) -> Found | None:
+        """Return a completed price; from the cache as long as the same data applies at that time."""
+        if self._of is not data:
+            self._of, self._completed = data, {}
+        key = (owner.id, info.id, model, *sorted(context.items()))
+        if key in (known := self._completed):
+            return known[key]
+        found = _found(owner, info, context, at)
+        maker, name, listed = _maker_of(data, owner, model)
+        of_maker = None if listed is None or listed is info else _found(owner, listed, {}, at)
+        if found is not None or rate_of(owner.id, "tokens_input", model) is not None:  # a row: it costs nothing
+            found = self._completed_price(found, owner.id, info.context_window, name, maker, of_maker)
+        if not _varies(info) and (listed is None or not _varies(listed)):
+            if len(self._completed) >= _MOST_COMPLETED:
+                self._completed = {}
+            self._completed[key] = found
+        return found
+
+    def _completed_price(
+        self, found: Found | None, owner: str, window: int | None, name: str, maker: str, of_maker: Found | None
+    ) -> Found:
+        if found is None:
+            found = Found(Price(0, 0), ("tokens_input", "tokens_output"), window, owner)
+        absent = [kind for kind in found.missing if ":" not in kind]
+        listed = None if of_maker is None else of_maker.price
+        price, rules = complete(found.price, absent, name, maker, listed, self._tools)
+        missing = [kind for kind in found.missing if kind not in rules]
+        for kind in [kind for kind in missing if ":" in kind]:
+            if (factor := factor_of(owner, kind)) is not None:
+                price = times(price, factor)
+                rules[kind] = "table"
+                missing.remove(kind)
+        return evolve(found, price=price, missing=tuple(missing), rules=rules)
 
     def _places(self, provider: str | None, url: str | None) -> Iterable[tuple[str | None, str | None]]:
         if self._provider is not None:
@@ -106,6 +159,28 @@ class Catalogue:
         yield None, None
         for known in _LAST_PROVIDERS:
             yield known, None
+
+
+def _maker_of(data: Any, owner: Any, model: str) -> tuple[str, str, Any]:
+    """Return who makes a model, its name there, and its entry in that maker's own list, if it has one."""
+    vendor, _, name = model.rpartition("/")
+    if found := _BEDROCK.fullmatch(model):
+        vendor, name = found["vendor"], found["name"]
+    name = name.removeprefix("ft:")
+    vendor = vendor.rpartition("/")[2]
+    for hint in (vendor,) if vendor else (None, *(() if owner.id in _LAST_PROVIDERS else _LAST_PROVIDERS)):
+        try:
+            maker, info = data.find_provider_model(name, None, hint, None)
+        except LookupError:
+            continue
+        if any(info is each for each in maker.models):
+            return maker.id, name, info
+    return _VENDORS.get(vendor, vendor or owner.id), name, None
+
+
+def _varies(info: Any) -> bool:
+    """Whether the price of an entry depends on the time."""
+    return isinstance(info.prices, list) or any(one.constraint is not None for one in info.price_variants or ())
 
 
 def _found(owner: Any, info: Any, context: Mapping[str, str], at: datetime) -> Found | None:

@@ -14,7 +14,8 @@ from typing import Any, Final, Literal, TypeAlias
 from attrs import frozen
 
 from cycles._usage.catalogue import Found
-from cycles._usage.pricing import MICROCENTS_PER_USD, Price
+from cycles._usage.pricing import MICROCENTS_PER_USD, Price, call_rate
+from cycles._usage.readers import gigabytes
 from cycles._usage.tokens import MEDIA_TOKENS, Bound
 
 Kind: TypeAlias = Literal["text", "embedding", "image", "transcription", "speech"]
@@ -52,6 +53,22 @@ BYTES_PER_AUDIO_SECOND: Final = 2_000
 HOSTED_IMAGE_MODEL: Final = "gpt-image-1"
 """The model of a hosted image tool that names none."""
 _MODALITIES: Final = frozenset(("audio", "image", "video"))
+_GOOGLE_SEARCH: Final = ("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval")
+_HOSTED: Final = {"file_search": "file_searches", "code_interpreter": "code_sessions"}
+_FREE_TOOLS: Final = (
+    "function",
+    "custom",
+    "mcp",
+    "computer",
+    "image_generation",
+    "local_shell",
+    "shell",
+    "apply_patch",
+    "namespace",
+    "tool_search",
+    "programmatic_tool_calling",
+)
+"""Tools of the responses API whose calls cost tokens only, or are priced by their own usage."""
 _SEARCH_MODEL: Final = re.compile(r"-search-(?:preview|api)")
 _AUDIO_TOKENS_PER_SECOND: Final = 20
 _SPEECH_TOKENS_PER_CHARACTER: Final = 2
@@ -154,16 +171,34 @@ def _output_kinds(body: Mapping[str, Any], config: Mapping[str, Any]) -> Iterato
 def _searches(body: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     limit = body.get("max_tool_calls")
     for tool in _list(body.get("tools")):
-        kind = str(_mapping(tool).get("type", ""))
         uses = _mapping(tool).get("max_uses") or limit
         calls = _number(uses) if uses is not None else HOSTED_CALLS
-        google = ("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval")
-        if kind.startswith("web_search") or any(name in _mapping(tool) for name in google):
-            yield "web_searches", calls
-        elif kind == "file_search":
-            yield "file_searches", calls
+        if (count := _hosted(_mapping(tool), "input" in body or "prompt" in body)) is not None:
+            size = gigabytes(tool) if count == "code_sessions" else 1
+            yield count, calls * size
     if searches_in_chat(body):
         yield "web_searches", HOSTED_CALLS
+
+
+def _hosted(tool: Mapping[str, Any], is_response: bool) -> str | None:
+    """Return the count of a hosted tool that costs something for each call.
+
+    Args:
+        tool: As the request has it.
+        is_response: Whether it is a request to the responses API, whose hosted tools are called by name.
+    """
+    kind = str(tool.get("type", ""))
+    if kind.startswith("web_search_preview"):
+        return "web_searches_preview"
+    if kind.startswith("web_search") or any(name in tool for name in _GOOGLE_SEARCH):
+        return "web_searches"
+    if "googleMaps" in tool or "google_maps" in tool:
+        return "maps_searches"
+    if kind == "shell" and str(_mapping(tool.get("environment")).get("type")).startswith("container"):
+        return "code_sessions"
+    if kind in _HOSTED:
+        return _HOSTED[kind]
+    return "other_calls" if is_response and kind and not kind.startswith(_FREE_TOOLS) else None
 
 
 def searches_in_chat(body: Mapping[str, Any]) -> bool:
@@ -237,7 +272,7 @@ def _at(
     spent += _output_tokens(shape) * _output_rate(price, shape)
     calls = Fraction(0)
     for name, n in (*shape.searches, ("audio_ms", shape.audio_s * 1000), ("characters_input", shape.characters)):
-        calls += n * Fraction(per_call.get(name, 0))
+        calls += n * Fraction(call_rate(per_call, name) or 0)
     return spent * _MICROCENTS_PER_TOKEN + calls * MICROCENTS_PER_USD
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 from attrs import field, fields, frozen
 
 from cycles._core.amounts import Amount, usd_microcents
-from cycles._core.values.counts import STANDALONE
+from cycles._core.values.counts import CALLS, PART_OF
 from cycles._core.values.usage import checked_counts
 from cycles._errors import InvalidRequestError
 from cycles._version import public
@@ -63,8 +63,8 @@ def _mapping(value: Any, where: str) -> dict[Any, Any]:
 
 def _per_call(value: Mapping[str, Number | Fraction] | None) -> dict[str, Decimal | Fraction]:
     rates = _mapping(value, "per_call")
-    if unknown := [name for name in rates if name not in STANDALONE]:
-        raise InvalidRequestError(f"per_call has no count {unknown[0]!r:.80}: use {', '.join(STANDALONE)}")
+    if unknown := [name for name in rates if name not in CALLS]:
+        raise InvalidRequestError(f"per_call has no count {unknown[0]!r:.80}: use {', '.join(CALLS)}")
     return {name: rate if isinstance(rate, Fraction) else _required_rate(rate) for name, rate in rates.items()}
 
 
@@ -196,7 +196,7 @@ def select(price: Price, context: Mapping[str, str]) -> tuple[Price, list[str]]:
     missing: list[str] = []
     chosen = price
     for kind, value in context.items():
-        if kind in ("service_tier", "processing", "speed") and value not in _STANDARD_TIERS:
+        if kind in ("service_tier", "processing", "speed", "inference_geo") and value not in _STANDARD_TIERS:
             if value in price.tiers:
                 chosen = price.tiers[value]
             else:
@@ -226,8 +226,22 @@ def microcents(price: Price, counts: Mapping[str, int]) -> Fraction:
     """
     rates = at_length(price, counts.get("tokens_input", 0))
     tokens = sum(n * Fraction(rate) for n, rate in (*_input_parts(rates, counts), *_output_parts(rates, counts)) if n)
-    calls = sum(counts.get(name, 0) * Fraction(rate) for name, rate in (rates.per_call or price.per_call).items())
+    calls = _calls(rates.per_call or price.per_call, counts)
     return Fraction(tokens * _MICROCENTS_PER_TOKEN + calls * MICROCENTS_PER_USD)
+
+
+def call_rate(rates: Mapping[str, Decimal | Fraction], name: str) -> Decimal | Fraction | None:
+    """Return the price of one of a count that is no token: its own, or that of the count that contains it."""
+    return rates.get(name, rates.get(PART_OF[name] or name))
+
+
+def _calls(rates: Mapping[str, Decimal | Fraction], counts: Mapping[str, int]) -> Fraction:
+    total = Fraction(0)
+    for name in CALLS:
+        if n := counts.get(name):
+            n -= sum(counts.get(part, 0) for part, whole in PART_OF.items() if whole == name)
+            total += n * Fraction(call_rate(rates, name) or 0)
+    return total
 
 
 def _input_parts(price: Price, counts: Mapping[str, int]) -> list[tuple[int, Decimal]]:
@@ -269,9 +283,23 @@ def _output_parts(price: Price, counts: Mapping[str, int]) -> list[tuple[int, De
     return [*special, (max(0, rest), price.output)]
 
 
-def unpriced(price: Price, counts: Mapping[str, int]) -> list[str]:
-    """Return the counts that have no rate and are part of nothing that has one."""
-    return [name for name in STANDALONE if counts.get(name) and name not in price.per_call]
+def unpriced(price: Price, counts: Mapping[str, int], missing: Sequence[str] = ()) -> list[str]:
+    """Return the counts that have no rate and are part of nothing that has one.
+
+    Args:
+        price: Selected by context.
+        counts: Of one response.
+        missing: Those of `tokens_input` and `tokens_output` that the price data has no rate for.
+    """
+    calls = [name for name in CALLS if counts.get(name) and call_rate(price.per_call, name) is None]
+    return [*(name for name in PART_OF if missing and counts.get(name) and _lacks(price, name, missing)), *calls]
+
+
+def _lacks(price: Price, name: str, missing: Sequence[str]) -> bool:
+    whole = PART_OF[name]
+    if whole is None:
+        return name in missing
+    return getattr(price, name.removeprefix("tokens_"), None) is None and _lacks(price, whole, missing)
 
 
 def rounded_up(parts: Iterable[Fraction]) -> Amount:

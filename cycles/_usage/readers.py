@@ -15,6 +15,25 @@ from cycles._core.values.usage import MAX_MODEL_VERSION, Usage
 
 _MODALITIES: Final = {"AUDIO": "audio", "IMAGE": "image", "DOCUMENT": "image", "VIDEO": "video"}
 _GEMINI: Final = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
+_EVERYWHERE: Final = ("global", "not_available")
+"""Values of Anthropic's `inference_geo` that cost the standard price."""
+_GIGABYTES: Final = re.compile(r"(\d{1,6})gb?", re.IGNORECASE)
+_PRICED_CALLS: Final = frozenset(
+    ("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call")
+)
+_FREE_CALLS: Final = frozenset(
+    (
+        "function_call",
+        "custom_tool_call",
+        "mcp_call",
+        "computer_call",
+        "local_shell_call",
+        "shell_call",
+        "apply_patch_call",
+        "tool_search_call",
+    )
+)
+"""Items of a response that cost tokens only."""
 _NESTED_ITERATIONS: Final = ("compaction", "advisor_message")
 
 
@@ -43,13 +62,27 @@ def openai(response: Any, usage: Usage | None = None) -> Usage:
     return total
 
 
+def _completed(read: int | None, written: int | None, total: int | None) -> tuple[int | None, int | None]:
+    """Return input and output; one that is absent is the rest of the reported total."""
+    if total is not None and read is None and written is not None:
+        read = max(0, total - written)
+    elif total is not None and written is None and read is not None:
+        written = max(0, total - read)
+    return read, written
+
+
 def _openai_counts(reported: Any) -> dict[str, int]:
     inputs = _first(reported, "prompt_tokens_details", "input_tokens_details", "input_token_details")
     outputs = _first(reported, "completion_tokens_details", "output_tokens_details", "output_token_details")
     cached = _first(inputs, "cached_tokens_details") or _get(reported, "cached_tokens_details")
+    read, written = _completed(
+        _count(reported, "prompt_tokens", "input_tokens"),
+        _count(reported, "completion_tokens", "output_tokens"),
+        _count(reported, "total_tokens"),
+    )
     return _present(
-        tokens_input=_count(reported, "prompt_tokens", "input_tokens"),
-        tokens_output=_count(reported, "completion_tokens", "output_tokens"),
+        tokens_input=read,
+        tokens_output=written,
         tokens_cached_input=_largest(_count(inputs, "cached_tokens"), _count(reported, "cached_tokens")),
         tokens_cache_write=_count(inputs, "cache_write_tokens"),
         tokens_input_audio=_count(inputs, "audio_tokens"),
@@ -64,13 +97,47 @@ def _openai_counts(reported: Any) -> dict[str, int]:
 
 
 def _openai_tools(source: Any, tools: Any) -> dict[str, int]:
-    items = list(_items(_get(source, "output")))
+    kinds = [(_word(_get(item, "type")) or "", item) for item in _items(_get(source, "output"))]
     searches = _count(_get(tools, "web_search"), "num_requests")
     if searches is None:
-        calls = [item for item in items if _get(item, "type") == "web_search_call"]
-        searches = sum(_word(_get(_get(item, "action"), "type")) == "search" for item in calls) or None
-    files = sum(_get(item, "type") == "file_search_call" for item in items)
-    return _present(web_searches=searches, file_searches=files or None)
+        searches = sum(kind == "web_search_call" and _searches(_get(item, "action")) for kind, item in kinds) or None
+    offered = [_word(_get(tool, "type")) or "" for tool in _items(_get(source, "tools"))]
+    is_preview = any(kind.startswith("web_search_preview") for kind in offered)
+    files = sum(kind == "file_search_call" for kind, _ in kinds)
+    others = sum(kind.endswith("_call") and kind not in _PRICED_CALLS | _FREE_CALLS for kind, _ in kinds)
+    return _present(
+        web_searches=searches,
+        web_searches_preview=searches if is_preview else None,
+        file_searches=files or None,
+        code_sessions=sum(code_sessions(source).values()) or None,
+        other_calls=others or None,
+    )
+
+
+def _searches(action: Any) -> bool:
+    """Whether a call of the web search searches, and does not only open a page; a call without an action does."""
+    return action is None or _word(_get(action, "type")) in (None, "search")
+
+
+def code_sessions(response: Any) -> dict[str, int]:
+    """Return the containers in which a response has run code, and how many sessions of 1 GB each of them costs."""
+    source = _inner(response, "response")
+    found = dict[str, int]()
+    for number, item in enumerate(_items(_get(source, "output"))):
+        if _get(item, "type") == "code_interpreter_call":
+            found[_text(_get(item, "container_id")) or f"call {number}"] = 0
+        elif _get(item, "type") == "shell_call" and (name := _text(_get(_get(item, "environment"), "container_id"))):
+            found[name] = 0  # a shell in a container of the provider
+    if not found:
+        return found
+    return dict.fromkeys(found, max((gigabytes(tool) for tool in _items(_get(source, "tools"))), default=1))
+
+
+def gigabytes(tool: Any) -> int:
+    """Return the memory limit in GB of a tool's container, for example 4 for ``"4g"``; 1 if it has none."""
+    limit = _get(_first(tool, "container", "environment"), "memory_limit")
+    found = _GIGABYTES.fullmatch(_word(limit) or "")
+    return max(1, int(found[1])) if found else 1
 
 
 def _openai_nested(total: Usage, source: Any, tools: Any) -> None:
@@ -111,6 +178,8 @@ def anthropic(response: Any, usage: Usage | None = None) -> Usage:
         context["service_tier"] = tier
     if speed and speed != "standard":
         context["speed"] = speed
+    if (region := _word(_get(reported, "inference_geo"))) and region not in _EVERYWHERE:
+        context["inference_geo"] = region
     _see(total, source, _anthropic_counts(reported), context)
     for index, iteration in enumerate(_items(_get(reported, "iterations"))):
         kind = _get(iteration, "type")
@@ -151,6 +220,9 @@ def google(response: Any, usage: Usage | None = None) -> Usage:
     reported = _first(response, "usage_metadata", "usageMetadata")
     model = _model(_first(response, "model_version", "modelVersion"))
     counts = _google_counts(reported) | _google_searches(response, model or total.model_version)
+    if (kind := _inline_kind(response)) and not any(name.startswith("tokens_output_") for name in counts):
+        made = counts.get("tokens_output", 0) - counts.get("tokens_reasoning", 0)
+        counts |= {f"tokens_output_{kind}": made} if made > 0 else {}
     tier = _google_tier(reported)
     context = {"service_tier": tier} if tier else None
     response_id = _text(_first(response, "response_id", "responseId"))
@@ -171,11 +243,17 @@ def _google_counts(reported: Any) -> dict[str, int]:
     tool = _count(reported, "tool_use_prompt_token_count", "toolUsePromptTokenCount")
     thoughts = _count(reported, "thoughts_token_count", "thoughtsTokenCount")
     written = _count(reported, "candidates_token_count", "candidatesTokenCount")
+    total = _count(reported, "total_token_count", "totalTokenCount")
+    made = None if written is None else _sum(written, thoughts)
+    read = None if prompt is None else _sum(prompt, tool)
+    read, made = _completed(read, made, total)
+    if read is None and made is not None and isinstance(reported, Mapping):  # protobuf omits a 0, and never a null
+        read = None if {"promptTokenCount", "prompt_token_count"} & reported.keys() else tool or 0
     counts = _present(
-        tokens_input=_sum(prompt, tool),
+        tokens_input=read if read is not None else tool,
         tokens_input_tool=tool,
         tokens_cached_input=_count(reported, "cached_content_token_count", "cachedContentTokenCount"),
-        tokens_output=_sum(written, thoughts),
+        tokens_output=made if made is not None else thoughts,
         tokens_reasoning=thoughts,
     )
     for prefix, *names in (
@@ -193,13 +271,31 @@ def _google_counts(reported: Any) -> dict[str, int]:
 
 
 def _google_searches(response: Any, model: str | None) -> dict[str, int]:
-    queries = 0
+    queries = places = 0
     for candidate in _items(_get(response, "candidates")):
         grounding = _first(candidate, "grounding_metadata", "groundingMetadata")
-        queries += sum(1 for _ in _items(_first(grounding, "web_search_queries", "webSearchQueries")))
-    if not queries:
-        return {}
-    return {"web_searches": 1 if _bills_per_prompt(model) else queries}
+        asked = sum(1 for _ in _items(_first(grounding, "web_search_queries", "webSearchQueries")))
+        chunks = list(_items(_first(grounding, "grounding_chunks", "groundingChunks")))
+        if not any(_get(chunk, "maps") is not None for chunk in chunks):
+            queries += asked
+        elif any(_get(chunk, "web") is not None for chunk in chunks):
+            queries, places = queries + asked, places + 1
+        else:  # the queries of a grounding by Maps alone are those of Maps
+            places += max(1, asked)
+    if _bills_per_prompt(model):
+        queries, places = min(queries, 1), min(places, 1)
+    return _present(web_searches=queries or None, maps_searches=places or None)
+
+
+def _inline_kind(response: Any) -> str | None:
+    """Return the modality of the media that a response contains."""
+    for candidate in _items(_get(response, "candidates")):
+        for part in _items(_get(_get(candidate, "content"), "parts")):
+            data = _first(part, "inline_data", "inlineData")
+            kind = (_text(_first(data, "mime_type", "mimeType")) or "").partition("/")[0].lower()
+            if kind in ("audio", "image", "video"):
+                return kind
+    return None
 
 
 def _bills_per_prompt(model: str | None) -> bool:

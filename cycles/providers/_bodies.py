@@ -110,7 +110,11 @@ def tier_of(request: Request) -> dict[str, str]:
     if tier == "auto":  # the tier of the project's settings, which may be the dearest
         tier = "priority"
     found = {"service_tier": tier.lower()} if isinstance(tier, str) else {}
-    return {**found, "speed": speed} if isinstance(speed, str) else found
+    if isinstance(speed, str):
+        found["speed"] = speed
+    if isinstance(region := request.body.get("inference_geo"), str) and region != "global":
+        found["inference_geo"] = region
+    return found
 
 
 def with_limits(body: Mapping[str, Any], limits: Mapping[str, int]) -> dict[str, Any]:

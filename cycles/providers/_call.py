@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
@@ -16,7 +17,7 @@ from cycles._core.amounts import Amount, tokens
 from cycles._core.values.usage import MAX_MODEL_VERSION, Usage
 from cycles._errors import InvalidRequestError, UnknownModelError
 from cycles._usage.estimating import Files, Shape, output_maximum, results_of, searches_in_chat, shape_of
-from cycles._usage.readers import anthropic, google, openai
+from cycles._usage.readers import anthropic, code_sessions, google, openai
 from cycles.prices import Origin, PriceBook
 from cycles.providers._admission import Need
 from cycles.providers._bodies import (
@@ -113,7 +114,8 @@ class Call:
         self.ending: Ending | None = None  # set by `conclude`
         self._url = url
         self._chain: Chain | None = None
-        self._exact = False
+        self._exact = False  # the response has reported its totals
+        self._sessions: dict[str, int] = {}  # containers that have run code, and what each costs
         self._failed = False
         self._whole: Any = None
         self._chunks: list[Any] = []
@@ -312,7 +314,7 @@ class Call:
         self.responded = True
         self._whole = parsed_json(content)
         self._read(self._whole)
-        self._exact = self.usage.is_filled
+        self._exact = bool(self.usage.responses())
 
     def chunk(self, value: Any) -> None:
         """Read a decoded chunk of a Gemini stream."""
@@ -339,6 +341,8 @@ class Call:
 
     def _read(self, value: Any) -> None:
         _READERS[self.meter.provider](value, self.usage)
+        if "code_sessions" in self.usage.counts:
+            self._sessions.update(code_sessions(value))
 
     @property
     def chunks_outcome(self) -> Outcome:
@@ -426,15 +430,18 @@ class Call:
         if self.flat:
             return self.reserved, {"actual_source": "estimate"}
         more: dict[str, Any] = {}
-        exact = self._exact_usage(outcome)
+        ended = self._has_totals(outcome)
+        exact = self._is_exact(ended)
         if exact and self._chain is not None and self.attempts == 1 and self.usage.tokens_input:
             self.meter.conversations.learn(self._chain, self.usage.tokens_input)
         if not exact:
             more["actual_source"] = "estimate"
-            if self.endpoint is None or not self._estimate_response():
+            if self.endpoint is None or not self._estimate_response(ended):
                 return self.reserved, more
         if self.reserved.unit != "TOKENS" and self._count_search():
             more["actual_source"] = "estimate"
+        if self._sessions:
+            self._pay_new_sessions()
         for number in range(unanswered):
             more["actual_source"] = "estimate"
             counts = {"tokens_input": self._count_input()}
@@ -451,19 +458,48 @@ class Call:
             more["unpriced"] = list(priced.unpriced)
         if priced.fallback:
             more["price_source"] = "fallback"
+        if priced.rules:
+            more["price_rules"] = dict(priced.rules)
+        if "bound" in priced.rules.values():
+            more["actual_source"] = "estimate"
         return priced.amount, more
 
-    def _exact_usage(self, outcome: Outcome) -> bool:
+    def _has_totals(self, outcome: Outcome) -> bool:
+        """Return whether the response has reported its totals."""
         if not self.responded:
             return False
         self.take_reported()
         seen = self._filter
         exact = self._exact or (seen is not None and seen.usage_seen)
         # Gemini's totals are exact at the end of a stream; one whose prompt is blocked has no finish reason.
-        exact = exact or (outcome is None and self.meter.provider == "google" and self.usage.is_filled)
+        return exact or (outcome is None and self.meter.provider == "google" and self.usage.is_filled)
+
+    def _is_exact(self, ended: bool) -> bool:
+        """Return whether the response has reported all that its charge needs."""
+        exact = ended and not self._missing()
         if self.meter.actual is None and self.reserved.unit == "TOKENS":  # others report seconds or characters
             return exact and self.usage.tokens_input + self.usage.tokens_output > 0
         return exact or self._count_speech()
+
+    def _missing(self) -> set[str]:
+        """Return which of input and output the response of a text model has not reported; a reported 0 is a count."""
+        if self.endpoint is None or self.endpoint.kind != "text":
+            return set()
+        return {"tokens_input", "tokens_output"}.difference(*(one.counts for one in self.usage.responses()))
+
+    def _pay_new_sessions(self) -> None:
+        """Leave out the containers that an earlier request of this client has paid: one costs once in 20 minutes."""
+        now = monotonic()
+        paid = sum(size for name, size in self._sessions.items() if not self.meter.sessions.pays(name, now))
+        if not paid:
+            return
+        usage = Usage()
+        for number, one in enumerate(self.usage.responses()):
+            counts = dict(one.counts)
+            if n := counts.get("code_sessions", 0):
+                counts["code_sessions"], paid = max(0, n - paid), max(0, paid - n)
+            usage.see_response(number, counts, model=one.model, context=one.context)
+        self.usage = usage
 
     def _count_search(self) -> bool:
         """Count one web search of a chat completion that searches: its usage does not report it."""
@@ -485,19 +521,19 @@ class Call:
         self.usage.see_response(None, {"characters_input": len(spoken)}, model=model)
         return True
 
-    def _estimate_response(self) -> bool:
-        """Count what a response made so far; False if that is unknown."""
+    def _estimate_response(self, ended: bool) -> bool:
+        """Count what a response made so far, or what its totals lack; False if that is unknown."""
         if not self.responded:
             return True  # only attempts without a response
         background = isinstance(self._whole, Mapping) and self._whole.get("status") in ("queued", "in_progress")
         if self.endpoint is None or self.endpoint.kind not in ("text", "embedding") or background:
             return False
-        made = self._made()
+        missing = self._missing() if self.usage.responses() else {"tokens_input", "tokens_output"}
         counts: dict[str, int] = {}
-        if not self.usage.tokens_input:
+        if "tokens_input" in missing or not (ended or self.usage.tokens_input):
             counts["tokens_input"] = self._count_input()
-        if self.endpoint.kind == "text":
-            counts["tokens_output"] = max(self._count_output(made), self.usage.tokens_output)
+        if self.endpoint.kind == "text" and ("tokens_output" in missing or not ended):
+            counts["tokens_output"] = max(self._count_output(self._made()), self.usage.tokens_output)
         self.usage.see_response(None, counts, model=self.usage.model_version or self.request.model)
         return True
 

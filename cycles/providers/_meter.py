@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, cast
@@ -34,6 +35,9 @@ WAIT_S: Final = 240.0
 """How long a call waits by default while nothing of its budget ends: less than common HTTP timeouts (300 s or more)."""
 MIN_OUTPUT_TOKENS: Final = 1_024
 """The lowest output limit to which a request is lowered by default."""
+
+_SESSION_S: Final = 1_200.0
+"""How long a container costs nothing after it was paid."""
 
 _log: Final = logging.getLogger("cycles")
 _OWN: Final = ("self", "estimate", "action", "subject", "metadata", "wait")
@@ -81,6 +85,22 @@ class Request:
     stream: bool
 
 
+class Sessions:
+    """The containers that a client has paid: running code in one of them again costs nothing for 20 minutes."""
+
+    def __init__(self) -> None:
+        self._paid: dict[str, float] = {}
+
+    def pays(self, name: str, now: float) -> bool:
+        """Return whether a container is to be paid, and note that it is."""
+        with shared:
+            if self._paid.get(name, -math.inf) > now - _SESSION_S:
+                return False
+            self._paid = {each: at for each, at in self._paid.items() if at > now - _SESSION_S}
+            self._paid[name] = now
+        return True
+
+
 @define(eq=False)
 class Meter:
     """The settings of one guarded client; its copies share it."""
@@ -104,6 +124,7 @@ class Meter:
     options: Mapping[str, Any]
     lowered_level: int = logging.WARNING
     conversations: Conversations = Factory(Conversations)
+    sessions: Sessions = Factory(Sessions)
     _reported: set[str] = Factory(set)
 
     @property

@@ -154,9 +154,7 @@ class StreamFilter:
             self.kept.append(event)
             return True
         self._reported.append(value)
-        if _COMPLETED.search(event) is not None or (
-            isinstance(value, Mapping) and value.get("type") == "message_delta"
-        ):
+        if _COMPLETED.search(event) is not None or _is_total(value):
             self.usage_seen = self.finished = True
         hidden = isinstance(value, Mapping) and value.get("choices") == []
         if "choices" in value and (hidden or self.finished):
@@ -192,6 +190,12 @@ def _ends(data: bytes) -> Iterator[int]:
     while end >= 0:
         yield end + 2
         end = data.find(b"\n\n", end + 2)
+
+
+def _is_total(value: Any) -> bool:
+    """Whether an event of the messages API reports the output so far; one whose output is null does not."""
+    reported = value.get("usage") if value.get("type") == "message_delta" else None
+    return isinstance(reported, Mapping) and isinstance(reported.get("output_tokens"), int)
 
 
 def _has_usage(value: Any) -> bool:

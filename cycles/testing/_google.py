@@ -47,6 +47,14 @@ def _chunk(
         queries = (reply.usage or {}).get("web_searches", 0)
         if queries:
             candidate["groundingMetadata"] = {"webSearchQueries": [f"query {n}" for n in range(queries)]}
+        if places := (reply.usage or {}).get("maps_searches", 0):
+            chunks = [{"maps": {"uri": "https://maps.google.com/?cid=1", "title": "Place"}}]
+            chunks += [{"web": {"uri": "https://example.com"}}] if queries else []
+            asked = queries or places
+            candidate["groundingMetadata"] = {
+                "webSearchQueries": [f"query {n}" for n in range(asked)],
+                "groundingChunks": chunks,
+            }
     found: Json = {"candidates": [candidate]}
     counts = reply.counts(request)
     if counts:

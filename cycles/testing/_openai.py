@@ -26,9 +26,8 @@ def body(path: str, request: Mapping[str, Any], reply: Reply) -> Json:
             "usage": done["usage"],
         }
     if path.endswith("/embeddings"):
-        counts = {
-            name: n for name, n in chat_usage(request, reply).items() if name in ("prompt_tokens", "total_tokens")
-        }
+        read = chat_usage(request, reply).get("prompt_tokens")
+        counts = {} if read is None else {"prompt_tokens": read, "total_tokens": read}
         data = [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}]
         return {"object": "list", "model": model, "data": data, "usage": counts}
     if path.endswith(("/generations", "/edits", "/variations")):
@@ -150,6 +149,10 @@ def _items(reply: Reply) -> list[Json]:
     items += [{"id": f"ws_{n}", **search} for n in range(counts.get("web_searches", 0))]
     files = {"type": "file_search_call", "status": "completed", "queries": ["q"], "results": None}
     items += [{"id": f"fs_{n}", **files} for n in range(counts.get("file_searches", 0))]
+    code = {"type": "code_interpreter_call", "status": "completed", "code": "1", "outputs": None}
+    items += [{"id": f"ci_{n}", "container_id": f"cntr_{n}", **code} for n in range(counts.get("code_sessions", 0))]
+    other = {"type": "fake_call", "status": "completed"}
+    items += [{"id": f"oc_{n}", **other} for n in range(counts.get("other_calls", 0))]
     if reply.text:
         content = [{"type": "output_text", "text": reply.text, "annotations": []}]
         items.append({"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content})

@@ -13,6 +13,7 @@ import pytest
 
 import cycles
 from cycles._core.values.counts import PART_OF
+from cycles._usage.tool_prices import FACTORS, TOOL_PRICES
 
 pytest.importorskip("genai_prices")
 
@@ -39,3 +40,10 @@ def test_a_sample_costs_what_was_calculated_by_hand(what: str, usage: str, by_ha
 def test_the_table_of_counts_is_complete() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (?:`(\w+)`)? ?\| [a-z]", PAGE, re.M)
     assert {name: whole or None for name, whole in rows} == PART_OF
+
+
+def test_the_tables_of_tool_prices_and_factors_are_those_of_the_code() -> None:
+    rows = re.findall(r"^\| (\w+) \| `(\w+)` \| [^|]+ \| ([\d.]+) \| \[page\]\(([^)]+)\) \| ([\d-]+) \|$", PAGE, re.M)
+    assert rows == [(row.maker, row.count, format(row.usd, "f"), row.page, row.checked) for row in TOOL_PRICES]
+    rows = re.findall(r"^\| (\w+) \| `(\w+:\w+)` \| ([\d.]+) \| \[page\]\(([^)]+)\) \| ([\d-]+) \|$", PAGE, re.M)
+    assert rows == [(row.maker, row.context, str(row.times), row.page, row.checked) for row in FACTORS]

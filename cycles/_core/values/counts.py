@@ -23,8 +23,12 @@ PART_OF: Final[Mapping[str, str | None]] = {
     "tokens_output_image": "tokens_output",
     "tokens_output_video": "tokens_output",
     "web_searches": None,
+    "web_searches_preview": "web_searches",
+    "maps_searches": None,
     "file_searches": None,
     "code_executions": None,
+    "code_sessions": None,
+    "other_calls": None,
     "audio_ms": None,
     "characters_input": None,
 }
@@ -51,14 +55,18 @@ class Counts(TypedDict, total=False):
     tokens_output_image: int
     tokens_output_video: int
     web_searches: int
+    web_searches_preview: int
+    maps_searches: int
     file_searches: int
     code_executions: int
+    code_sessions: int
+    other_calls: int
     audio_ms: int
     characters_input: int
 
 
-STANDALONE: Final = tuple(name for name, whole in PART_OF.items() if whole is None and not name.startswith("tokens_"))
-"""Counts that are no tokens: each has a price per unit, or none."""
+CALLS: Final = tuple(name for name in PART_OF if not name.startswith("tokens_"))
+"""Counts that are no tokens: each has a price per unit, or that of its whole, or none."""
 
 
 def clip_parts(counts: MutableMapping[str, int]) -> None:

@@ -390,7 +390,7 @@ def _raise_counts(totals: dict[str, int], seen: dict[str, int], reported: Mappin
     """Take over larger counts of a response, and add what is new to the totals."""
     before = dict(seen)
     for name, total in reported.items():
-        if total > seen.get(name, 0):
+        if total > seen.get(name, -1):  # a reported 0 is stored: it is not an absent count
             seen[name] = total
     clip_parts(seen)
     for name, total in seen.items():

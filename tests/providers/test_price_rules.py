@@ -1,0 +1,254 @@
+"""Rates that the price data lacks: a reported count never costs 0 because data is missing."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+import cycles
+from cycles._core.values.counts import PART_OF
+from cycles._usage.tool_prices import FACTORS, TOOL_PRICES
+from cycles.prices import Origin
+from cycles.usage import Usage, google, openai
+from tests.providers.bodies import gemini, responses
+
+pytest.importorskip("genai_prices")
+
+AT = datetime(2026, 11, 1, tzinfo=UTC)
+BOOK = cycles.PriceBook.genai(at=AT)
+LARGE = 1_000_000
+
+
+def seen(model: str, **counts: int) -> Usage:
+    usage = Usage()
+    usage.see_response("r", {"tokens_input": 1000, "tokens_output": 100, **counts}, model=model)
+    return usage
+
+
+@pytest.mark.parametrize(
+    ("model", "counts", "provider", "microcents", "rules"),
+    [
+        ("gpt-5", {"code_sessions": 2}, "openai", 6_225_000, {"code_sessions": "table"}),
+        ("gpt-5", {"other_calls": 1}, "openai", 3_225_000, {"other_calls": "bound"}),
+        ("gpt-5", {"web_searches": 1}, "openai", 1_225_000, {}),
+        ("gpt-4.1", {"web_searches": 1}, "openai", 1_280_000, {}),
+        (
+            "gpt-4.1",
+            {"web_searches": 3, "web_searches_preview": 2},
+            "openai",
+            280_000 + 1_000_000 + 2 * 2_500_000,
+            {"web_searches_preview": "table"},
+        ),
+        ("gpt-4o-search-preview", {"web_searches": 1}, "openai", 2_850_000, {"web_searches": "table"}),
+        ("gpt-5-search-api", {"web_searches": 1}, "openai", 1_225_000, {"web_searches": "table"}),
+        ("claude-sonnet-4-5", {"web_searches": 2}, "google", 450_000 + 2_000_000, {"web_searches": "maker"}),
+        ("gemini-2.5-flash", {"maps_searches": 1}, "google", 2_555_000, {"maps_searches": "table"}),
+        ("gemini-3-flash-preview", {"maps_searches": 2}, "google", 80_000 + 2_800_000, {"maps_searches": "table"}),
+        ("gemini-1.5-pro", {"web_searches": 1}, "google", 175_000 + 3_500_000, {"web_searches": "table"}),
+        ("anthropic/claude-sonnet-4.5", {"web_searches": 1}, "openrouter", 1_450_000, {"web_searches": "maker"}),
+        ("gemma-3", {}, "google", 0, {"tokens_input": "table", "tokens_output": "table"}),
+    ],
+)
+def test_a_rule_supplies_the_rate(
+    model: str, counts: dict[str, int], provider: str, microcents: int, rules: dict[str, str]
+) -> None:
+    priced = BOOK.priced(seen(model, **counts), Origin(provider=provider))
+    assert (priced.amount, dict(priced.rules)) == (cycles.usd_microcents(microcents), rules)
+    assert priced.unpriced == ()
+
+
+@pytest.mark.parametrize(("tier", "microcents"), [("priority", 99_000), ("flex", 27_500)], ids=["priority", "flex"])
+def test_a_tier_of_gemini_has_a_factor(tier: str, microcents: int) -> None:
+    usage = google(gemini("gemini-2.5-flash", trafficType=f"ON_DEMAND_{tier.upper()}"))
+    priced = BOOK.priced(usage, Origin(provider="google"))
+    assert priced.amount == cycles.usd_microcents(microcents)
+    assert dict(priced.rules) == {f"service_tier:{tier}": "table"}
+
+
+def test_data_that_stays_in_a_region_costs_a_tenth_more() -> None:
+    usage = Usage()
+    context = {"inference_geo": "us"}
+    counts = {"tokens_input": 1000, "tokens_output": 100, "web_searches": 1}
+    usage.see_response("r", counts, model="claude-opus-4-6", context=context)
+    priced = BOOK.priced(usage)
+    assert priced.amount == cycles.usd_microcents((1000 * 500 + 100 * 2500) * 11 // 10 + 1_000_000)
+    assert dict(priced.rules)["inference_geo:us"] == "table"
+    estimate = BOOK.estimate("claude-opus-4-6", "x", max_output_tokens=100, tokens_input=1000, context=context)
+    assert estimate >= cycles.usd_microcents((1000 * 500 + 100 * 2500) * 11 // 10)
+
+
+def test_a_count_is_reported_once_for_each_model(caplog: pytest.LogCaptureFixture) -> None:
+    book = cycles.PriceBook.genai(at=AT)
+    for _ in range(2):
+        book.priced(seen("gpt-5", code_sessions=1))
+        book.priced(seen("gpt-5.1", code_sessions=1))
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+        (
+            logging.WARNING,
+            f"price of model {model}, code_sessions: the data has no rate; that of the table of tool prices is used",
+        )
+        for model in ("gpt-5", "gpt-5.1")
+    ]
+
+
+def test_a_price_of_the_user_is_complete() -> None:
+    price = cycles.Price("1", "10")
+    for book in (cycles.PriceBook.genai({"gpt-5": price}), cycles.PriceBook({"gpt-5": price})):
+        priced = book.priced(seen("gpt-5", code_sessions=1, other_calls=1))
+        assert priced.amount == cycles.usd_microcents(200_000)
+        assert (priced.unpriced, dict(priced.rules)) == (("code_sessions", "other_calls"), {})
+    own = cycles.PriceBook({"m": cycles.Price("1", "10", per_call={"web_searches": "0.01"})})
+    priced = own.priced(seen("m", web_searches=2, web_searches_preview=2))
+    assert (priced.amount, priced.unpriced) == (cycles.usd_microcents(2_200_000), ())
+
+
+def test_prices_of_tools_can_be_replaced_for_all_models() -> None:
+    book = cycles.PriceBook.genai(at=AT, tools={"code_sessions": "0.12", "web_searches": 0.02})
+    assert book.cost("gpt-5", code_sessions=1) == cycles.usd("0.12")
+    assert book.cost("gpt-5", web_searches=1) == cycles.usd("0.02")
+    assert book.cost("claude-sonnet-4-5", web_searches=1) == cycles.usd("0.02")
+    assert book.estimate("gpt-5", {"input": "", "tools": [{"type": "code_interpreter"}]}, max_output_tokens=1) > (
+        cycles.usd("0.60")
+    )
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        {"teleports": "1"},
+        {"tokens_input": "1"},
+        {"web_searches": "-1"},
+        {"web_searches": "x"},
+        {"web_searches": None},
+        [1],
+    ],
+)
+def test_wrong_prices_of_tools_are_rejected(tools: Any) -> None:
+    with pytest.raises(cycles.InvalidRequestError, match="tools"):
+        cycles.PriceBook.genai(tools=tools)
+
+
+def test_each_row_names_its_page_and_the_day_of_its_check() -> None:
+    for row in (*TOOL_PRICES, *FACTORS):
+        assert row.page.startswith("https://")
+        assert datetime.fromisoformat(row.checked).date() <= datetime.now(UTC).date()
+
+
+def models() -> list[tuple[str, str]]:
+    from genai_prices.data_snapshot import get_snapshot
+
+    return [
+        (provider.id, model.id)
+        for provider in get_snapshot().providers
+        if provider.id in ("openai", "anthropic", "google")
+        for model in provider.models
+    ]
+
+
+@pytest.mark.parametrize(("provider", "model"), models())
+def test_every_count_of_every_model_has_a_price(provider: str, model: str) -> None:
+    book, origin = cycles.PriceBook.genai(at=AT), Origin(provider=provider)
+    free = provider == "google" and model.startswith("gemma")
+    if model not in book:
+        return  # an entry without rates is no price: the request is rejected
+    for count, whole in PART_OF.items():
+        counts = {count: LARGE}
+        while whole is not None:
+            counts[whole], whole = LARGE, PART_OF[whole]
+        usage = Usage()
+        usage.see_response("r", counts, model=model)
+        priced = book.priced(usage, origin)
+        assert priced.amount.amount > 0 or count in priced.unpriced or (free and count.startswith("tokens_")), count
+
+
+TOOLS = {
+    "web_searches": {"type": "web_search"},
+    "web_searches_preview": {"type": "web_search_preview"},
+    "file_searches": {"type": "file_search"},
+    "code_sessions": {"type": "code_interpreter", "container": {"type": "auto"}},
+    "maps_searches": {"googleMaps": {}},
+    "other_calls": {"type": "teleport"},
+}
+
+
+@pytest.mark.parametrize(("provider", "model"), models())
+def test_the_estimate_is_a_bound_of_every_count(provider: str, model: str) -> None:
+    book, origin = cycles.PriceBook.genai(at=AT), Origin(provider=provider)
+    if model not in book:
+        return
+    from cycles._usage.estimating import shape_of
+
+    for count, tool in TOOLS.items():
+        body = {"model": model, "input": "x" * 1000, "tools": [tool], "max_tool_calls": 3}
+        shape = shape_of(body, output_tokens=100)
+        estimate = book.worst_case(model, body, shape, tokens_input=1000, origin=origin)
+        counts = {"tokens_input": 1000, "tokens_output": 100, "tokens_cached_input": 500, "tokens_reasoning": 50}
+        counts |= {count: 3} | ({"web_searches": 3} if count == "web_searches_preview" else {})
+        usage = Usage()
+        usage.see_response("r", counts, model=model)
+        assert estimate >= book.priced(usage, origin).amount, count
+
+
+def test_code_runs_in_containers_of_a_size() -> None:
+    calls = [{"type": "code_interpreter_call", "container_id": name} for name in ("c1", "c1", "c2")]
+    tool = {"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "4g"}}
+    assert openai(responses(output=calls)).counts["code_sessions"] == 2
+    assert openai(responses(output=calls, tools=[tool])).counts["code_sessions"] == 8
+    shell = {"type": "shell_call", "environment": {"type": "container_reference", "container_id": "c1"}}
+    assert openai(responses(output=[shell, {"type": "shell_call"}])).counts["code_sessions"] == 1
+
+
+def test_unknown_calls_are_counted_and_free_ones_are_not() -> None:
+    free = ["function_call", "mcp_call", "computer_call", "shell_call", "apply_patch_call", "custom_tool_call"]
+    items = [{"type": kind} for kind in [*free, "image_generation_call", "teleport_call", "teleport_call", "message"]]
+    usage = openai(responses(output=items))
+    assert dict(usage.counts) == {"tokens_input": 1000, "tokens_output": 100, "other_calls": 2}
+
+
+def test_a_web_search_without_an_action_is_a_search() -> None:
+    items = [{"type": "web_search_call", "action": action} for action in (None, {"type": "search"}, {"type": "find"})]
+    usage = openai(responses(output=items, tools=[{"type": "web_search_preview_2025_03_11"}]))
+    assert (usage.counts["web_searches"], usage.counts["web_searches_preview"]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "chunks", "queries", "counts"),
+    [
+        ("gemini-2.5-x", [{"maps": {}}], ["a", "b"], {"maps_searches": 1}),
+        ("gemini-3-x", [{"maps": {}}, {"maps": {}}], [], {"maps_searches": 1}),
+        ("gemini-3-x", [{"maps": {}}], ["a", "b"], {"maps_searches": 2}),
+        ("gemini-3-x", [{"maps": {}}, {"web": {}}], ["a", "b"], {"maps_searches": 1, "web_searches": 2}),
+    ],
+)
+def test_grounding_by_maps(model: str, chunks: list[Any], queries: list[str], counts: dict[str, int]) -> None:
+    grounding = {"groundingChunks": chunks, "webSearchQueries": queries}
+    usage = google(gemini(model, [{"groundingMetadata": grounding}]))
+    assert dict(usage.counts) == {"tokens_input": 1000, "tokens_output": 100, **counts}
+
+
+def test_output_without_details_has_the_modality_of_the_response() -> None:
+    parts = [{"text": "here"}, {"inlineData": {"mimeType": "image/png", "data": "AA"}}]
+    usage = google(
+        gemini("gemini-2.5-flash-image", [{"content": {"parts": parts}}])
+        | {"usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 1290}}
+    )
+    assert usage.counts["tokens_output_image"] == 1290
+    assert BOOK.cost(usage) == cycles.usd_microcents(3_870_300)
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        ({"prompt_tokens": 60, "completion_tokens": None, "total_tokens": 560}, (60, 500)),
+        ({"prompt_tokens": None, "completion_tokens": 500, "total_tokens": 560}, (60, 500)),
+        ({"prompt_tokens": 60, "completion_tokens": "x", "total_tokens": 10}, (60, 0)),
+        ({"prompt_tokens": 60, "completion_tokens": -1}, (60, None)),
+        ({"prompt_tokens": 0, "completion_tokens": 0}, (0, 0)),
+    ],
+)
+def test_partial_usage_is_completed_from_its_total(usage: dict[str, Any], counts: tuple[int, int | None]) -> None:
+    seen = openai({"id": "r", "model": "m", "usage": usage}).responses()[0].counts
+    assert (seen["tokens_input"], seen.get("tokens_output")) == counts
