@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -94,7 +93,6 @@ class PriceBook:
         "_catalogue",
         "_count_tokens",
         "_fallback",
-        "_lock",
         "_prices",
         "_reported",
         "default_model",
@@ -120,8 +118,7 @@ class PriceBook:
         self._catalogue: Catalogue | None = None
         self._at: datetime | None = None
         self._count_tokens: CountTokens | None = None
-        self._lock = threading.Lock()
-        self._reported: set[tuple[str, str]] = set()
+        self._reported: dict[tuple[str, str], object] = {}
 
     @classmethod
     def genai(
@@ -450,11 +447,9 @@ class PriceBook:
         return self._catalogue.find(name, context, at, origin.provider, origin.url)
 
     def _report(self, model: str, kind: str, what: str) -> None:
-        with self._lock:
-            if (model, kind) in self._reported:
-                return
-            self._reported.add((model, kind))
-        _log.warning("price of model %s, %s: %s", model, kind, what)
+        own = object()  # no lock, which a signal handler or a forked child could meet
+        if self._reported.setdefault((model, kind), own) is own:
+            _log.warning("price of model %s, %s: %s", model, kind, what)
 
 
 def _price(model: str, price: PriceLike) -> Price:

@@ -26,7 +26,8 @@ class KeySource:
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
         self._key: str | None = None
-        self._lock = threading.Lock()  # callers of one moment share one call
+        # Callers of one moment share one call. A signal handler may make a request while the function runs.
+        self._lock = threading.RLock()
 
     def get(self, rejected: str | None = None) -> str:
         """Return the key, after calling the function if there is none, or if it is the one that was rejected.

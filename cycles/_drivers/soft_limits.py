@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +26,8 @@ class SoftLimits:
 
     def __init__(self, config: Config, reporter: Reporter) -> None:
         self._reporter = reporter
-        self._lock = threading.Lock()
         self._known: dict[tuple[str, str], Used] = {}
-        self._reached: set[tuple[ThresholdWatcher | None, str, str, float]] = set()
+        self._reached: dict[tuple[ThresholdWatcher | None, str, str, float], object] = {}
         self._sources: tuple[Callable[[], Used], ...] = ()
         self._approvals: Approvals | None = None
         if config.approve is not None:
@@ -54,11 +52,10 @@ class SoftLimits:
     def _note(self, budgets: list[Used]) -> None:
         watchers = self._reporter.watchers
         reached: list[tuple[ThresholdWatcher | None, Used, float]] = []
-        with self._lock:
-            for used in budgets:
-                self._known[used.scope, used.unit] = used
-                for watcher in watchers:
-                    reached += self._newly_reached(watcher, used)
+        for used in budgets:
+            self._known[used.scope, used.unit] = used
+            for watcher in watchers:
+                reached += self._newly_reached(watcher, used)
         for target, used, threshold in reached:
             event = _event(used, threshold)
             if target is None:
@@ -76,15 +73,14 @@ class SoftLimits:
             await self._approvals.check(io, request)
 
     def _budgets(self) -> list[Used]:
-        added = [source() for source in self._sources]
-        with self._lock:
-            self._known.update({(used.scope, used.unit): used for used in added})
-            return list(self._known.values())
+        for used in [source() for source in self._sources]:
+            self._known[used.scope, used.unit] = used
+        return list(self._known.values())
 
     def _newly_reached(
         self, watcher: ThresholdWatcher, used: Used
     ) -> list[tuple[ThresholdWatcher | None, Used, float]]:
-        """Return the thresholds that are reached now, also for observers (None). The lock is held."""
+        """Return the thresholds that are reached now, also for observers (None)."""
         if watcher.scopes is not None and used.scope.lower() not in watcher.scopes:
             return []
         found: list[tuple[ThresholdWatcher | None, Used, float]] = []
@@ -92,9 +88,11 @@ class SoftLimits:
             for target in (None, watcher):
                 key = (target, used.scope, used.unit, threshold)
                 if used.fraction < threshold - HYSTERESIS:
-                    self._reached.discard(key)
-                elif used.fraction >= threshold and key not in self._reached:
-                    self._reached.add(key)
+                    self._reached.pop(key, None)
+                    continue
+                # One call of C code and no lock: a signal handler may make a call, whose response is read here too.
+                own = object()
+                if used.fraction >= threshold and self._reached.setdefault(key, own) is own:
                     found.append((target, used, threshold))
         return found
 

@@ -82,7 +82,7 @@ class WriteAhead:
         self._failed = False
         self._too_large = False
         self._waiting: dict[int, GuardState] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may spend, too
 
     def spent(self, guard: GuardState) -> None:
         """Note that the known spend of a guard has grown."""
@@ -159,7 +159,7 @@ class WriteAhead:
 
     def _write_waiting(self) -> None:
         with self._lock:
-            guards, self._waiting = list(self._waiting.values()), {}
-        for guard in guards:
+            waiting, self._waiting = self._waiting, {}
+        for guard in list(waiting.values()):
             if not guard.finalized:
                 self._write(guard, time.monotonic())

@@ -7,7 +7,6 @@ nothing. The context has the limits around the code, so any number of threads an
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
 from types import TracebackType
@@ -30,10 +29,12 @@ class _Counted(NamedTuple):
     Attributes:
         open: What is held, with the guard that decides from now on what it costs.
         spent: By guards that have ended.
+        following: The value that has replaced this one, if there is one.
     """
 
     open: Mapping[object, tuple[int, GuardState | None]]
     spent: int
+    following: dict[None, _Counted]
 
     def now(self) -> tuple[_Counted, int]:
         """Return the value without the guards that have ended, and what the others hold, or have spent."""
@@ -49,7 +50,7 @@ class _Counted(NamedTuple):
                 left[key] = estimate, guard
             else:
                 spent += cost
-        return _Counted(left, spent), held
+        return _Counted(left, spent, {}), held
 
 
 class RunLimit:
@@ -58,14 +59,13 @@ class RunLimit:
     ``with cycles.limit(cycles.usd(2)) as limit:`` and ``async with`` are the same. Nested limits all apply.
     """
 
-    __slots__ = ("_counted", "_lock", "amount")
+    __slots__ = ("_earlier", "amount")
 
     def __init__(self, amount: Amount) -> None:
         if not isinstance(amount, Amount):
             raise InvalidRequestError(f"limit must be an amount: {amount!r:.80}; pass one such as cycles.usd(2)")
         self.amount: Amount = amount
-        self._counted = _Counted({}, 0)
-        self._lock = threading.RLock()  # a signal handler may reserve, too, in the middle of a change
+        self._earlier = _Counted({}, 0, {})  # one of the last values: `_counted` is the current one
 
     @property
     def spent(self) -> Amount:
@@ -102,7 +102,7 @@ class RunLimit:
                     hint="raise the amount of cycles.limit(...), or finish the guards that are open inside it",
                     code=RUN_LIMIT,
                 )
-            if self._replace(before, _Counted({**counted.open, key: (estimate.amount, None)}, counted.spent)):
+            if self._replace(before, _Counted({**counted.open, key: (estimate.amount, None)}, counted.spent, {})):
                 return
 
     def opened(self, key: object, guard: GuardState | None) -> None:
@@ -114,16 +114,26 @@ class RunLimit:
                 return
             others = {each: value for each, value in before.open.items() if each is not key}
             after = others if guard is None else {**others, key: (held[0], guard)}
-            if self._replace(before, _Counted(after, before.spent)):
+            if self._replace(before, _Counted(after, before.spent, {})):
                 return
 
+    @property
+    def _counted(self) -> _Counted:
+        counted = self._earlier
+        while following := counted.following.get(None):
+            counted = following
+        return counted
+
     def _replace(self, before: _Counted, after: _Counted) -> bool:
-        """Replace the value; return False if another thread, or a signal handler, has done so."""
-        with self._lock:
-            is_current = self._counted is before
-            if is_current:
-                self._counted = after
-        return is_current
+        """Replace the value; return False if another thread, or a signal handler, has done so.
+
+        No lock: a handler that reserves in the middle would wait for ever, and so would a child that was forked while
+        another thread held it.
+        """
+        if before.following.setdefault(None, after) is not after:
+            return False
+        self._earlier = after  # an earlier value, if another thread is faster; a later one always follows from it
+        return True
 
     def __enter__(self) -> Self:
         _limits.set((*_limits.get(), self))

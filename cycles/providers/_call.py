@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from time import monotonic
@@ -110,7 +109,7 @@ class Call:
         self.need: Need | None = None
         self.bound: Callable[[int], int] | None = None  # what it may cost at an output limit
         self.admissions: Any = None  # of the client that has reserved
-        self.end: End | None = None  # set by `claim_end`
+        self._ends: dict[None, End] = {}
         self.ending: Ending | None = None  # set by `conclude`
         self._url = url
         self._chain: Chain | None = None
@@ -120,7 +119,6 @@ class Call:
         self._whole: Any = None
         self._chunks: list[Any] = []
         self._filter: StreamFilter | None = None
-        self._lock = threading.Lock()
         self._pid = os.getpid()
 
     # --- before the request
@@ -362,6 +360,11 @@ class Call:
 
     # --- what it cost
 
+    @property
+    def end(self) -> End | None:
+        """What settles it; None until `claim_end`."""
+        return self._ends.get(None)
+
     def claim_end(self, end: End) -> bool:
         """Become the one that settles this call; False if it is settled or being settled, or is the parent process's.
 
@@ -369,11 +372,8 @@ class Call:
         """
         if self._pid != os.getpid():
             return False
-        with self._lock:
-            if self.end is not None:
-                return False
-            self.end = end
-        return True
+        # One call of C code and no lock: a signal handler may end calls in the middle of it.
+        return self._ends.setdefault(None, end) is end
 
     def conclude(self, end: End) -> Ending:
         """Return how the call is settled. Raises only what interrupts it, and may be called again then."""

@@ -6,7 +6,8 @@ other subjects have other lanes, so a budget that is used up holds up no call th
 
 Who wakes whom: the end of a call wakes the first of every lane of the same server, because scopes overlap. A call that
 leaves a lane, for any reason, wakes the next one. A wake-up is a flag of the ticket beside its signal, so one that
-comes while the call reads the budgets is not lost. Locks protect lanes and tickets only; signals are set without them.
+comes while the call reads the budgets is not lost. Lanes and tickets have no lock, which a signal handler that makes a
+call, or a child that was forked, could meet: each step is one call of C code, and may be repeated.
 
 What was hard: a task whose event loop has stopped never takes its turn. The first of a lane is therefore the first
 whose loop runs, and the one behind a task of another loop looks after it once a second.
@@ -18,7 +19,6 @@ import os
 import sys
 import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -27,6 +27,7 @@ from attrs import define, frozen
 from cycles._core.events.used_fraction import Used, levels_of
 from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._flows.signal import Signal
+from cycles.providers._shared import shared
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -133,9 +134,8 @@ class Lane:
     """
 
     def __init__(self, now_ms: Callable[[], float]) -> None:
-        self._lock = threading.Lock()
         self._now_ms = now_ms
-        self._tickets: OrderedDict[Ticket, None] = OrderedDict()
+        self._tickets: dict[Ticket, None] = {}
         self._sources: tuple[Source, ...] | None = None
         self._stuck: dict[Any, int] = {}
         self._stuck_since_ms = self._stuck_noted_ms = 0.0
@@ -154,20 +154,17 @@ class Lane:
 
     def holds_up(self, need: int) -> bool:
         """Return whether a call waits that needs as much or less."""
-        with self._lock:
-            return any(ticket.need <= need for ticket in self._tickets if not ticket.is_stalled)
+        return any(ticket.need <= need for ticket in tuple(self._tickets) if not ticket.is_stalled)
 
     def join(self, ticket: Ticket) -> None:
         """Add a call at the end."""
-        with self._lock:
-            if not self._tickets and not self._stuck:
-                self.since_ms, self._sources, self.idle = self._now_ms(), None, None
-            self._tickets[ticket] = None
+        if not self.is_needed:
+            self.since_ms, self._sources, self.idle = self._now_ms(), None, None
+        self._tickets[ticket] = None
 
     def leave(self, ticket: Ticket) -> None:
         """Remove a call, if it is there, and wake the next one."""
-        with self._lock:
-            self._tickets.pop(ticket, None)
+        self._tickets.pop(ticket, None)
         self.wake()
 
     def has(self, ticket: Ticket) -> bool:
@@ -176,65 +173,54 @@ class Lane:
 
     def is_first(self, ticket: Ticket) -> bool:
         """Return whether it is this call's turn."""
-        with self._lock:
-            return self._first_running()[:1] == [ticket]
+        return self._first_running()[:1] == [ticket]
 
     def watch_s(self, ticket: Ticket) -> float | None:
         """Return after how many seconds a call that is not the first looks again; None: it is woken."""
-        with self._lock:
-            first, *others = self._first_running()
+        first, *others = self._first_running() or [ticket]
         return WATCH_S if others == [ticket] and first.loop not in (None, ticket.loop) else None
 
     def wake(self) -> None:
         """Wake the first call, and the second, which may have to watch it."""
-        with self._lock:
-            signals = [_woken(ticket) for ticket in self._first_running()]
-        _set(signals)
+        _wake(self._first_running())
 
     def wake_all(self) -> None:
         """Wake every call."""
-        with self._lock:
-            signals = [_woken(ticket) for ticket in self._tickets]
-        _set(signals)
+        _wake(tuple(self._tickets))
 
     def begin_turn(self, ticket: Ticket) -> None:
         """Note that a call looks at its budgets now: only later wake-ups count."""
-        with self._lock:
-            ticket._woken = False
+        ticket._woken = False
 
     def armed(self, ticket: Ticket) -> Signal:
         """Return the signal that wakes a call; it is set already if it was woken since it began its turn."""
-        signal = Signal()
-        with self._lock:
-            ticket._signal = signal
-            is_woken, ticket._woken = ticket._woken, False
-        if is_woken:
+        signal = ticket._signal = Signal()
+        if ticket._woken:  # looked at after the signal is in its place, so that `_wake` sets the one or the other
+            ticket._woken = False
             signal.set()
         return signal
 
     def changed(self, one: InFlight | None) -> None:
         """Note that a call has ended: the clock starts again. Less is held of what counts as spent, if it was held."""
-        with self._lock:
-            self.since_ms = self._now_ms()
-            if one is not None and one.opened_ms <= self._stuck_noted_ms:
-                for name in [name for name in self._stuck if one.pays_into(name)]:
-                    del self._stuck[name]
+        self.since_ms = self._now_ms()
+        if one is not None and one.opened_ms <= self._stuck_noted_ms:
+            for name in tuple(self._stuck):
+                if one.pays_into(name):
+                    self._stuck.pop(name, None)
 
     def see(self, sources: tuple[Source, ...]) -> None:
         """Note what was read; the clock starts again if it differs."""
-        with self._lock:
-            if sources != self._sources:
-                self._sources = sources
-                self.since_ms = self._now_ms()
-            for source in sources:
-                if source.held is not None and source.held < self._stuck.get(source.name, 0):
-                    del self._stuck[source.name]
+        if sources != self._sources:
+            self._sources = sources
+            self.since_ms = self._now_ms()
+        for source in sources:
+            if source.held is not None and source.held < self._stuck.get(source.name, 0):
+                self._stuck.pop(source.name, None)
 
     def note_stuck(self, sources: tuple[Source, ...]) -> None:
         """Count what is held as spent until less is held: nothing of it has ended in a whole wait."""
-        with self._lock:
-            self._stuck = {source.name: source.held for source in sources if source.held}
-            self._stuck_since_ms, self._stuck_noted_ms = self.since_ms, self._now_ms()
+        self._stuck_since_ms, self._stuck_noted_ms = self.since_ms, self._now_ms()
+        self._stuck = {source.name: source.held for source in sources if source.held}
 
     def left_of(self, sources: tuple[Source, ...], own: Mapping[Any, int], wait_s: float) -> Left:
         """Return what is left for a call.
@@ -244,9 +230,8 @@ class Lane:
             own: By name, what the caller itself has open: it cannot end while the caller waits.
             wait_s: How long the call waits for holds that do not end.
         """
-        with self._lock:
-            is_due = self._now_ms() - self._stuck_since_ms >= wait_s * 1000
-            stuck = dict(self._stuck) if is_due else {}
+        is_due = self._now_ms() - self._stuck_since_ms >= wait_s * 1000
+        stuck = dict(self._stuck) if is_due else {}
         found = Left(float("inf"), float("inf"))
         for source in sources:
             spent = max(stuck.get(source.name, 0), own.get(source.name, 0))
@@ -259,16 +244,13 @@ class Lane:
 
     def note_idle(self, sources: tuple[Source, ...]) -> None:
         """Keep what could be left at most, and wake the calls that need more: they can never fit."""
-        idle = self.left_of(sources, {}, float("inf")).idle
-        with self._lock:
-            self.idle = idle
-            signals = [_woken(ticket) for ticket in self._tickets if ticket.lowest > idle]
-        _set(signals)
+        idle = self.idle = self.left_of(sources, {}, float("inf")).idle
+        _wake([ticket for ticket in tuple(self._tickets) if ticket.lowest > idle])
 
     def _first_running(self) -> list[Ticket]:
-        """Return the first two calls that can take their turn. The lock is held."""
+        """Return the first two calls that can take their turn."""
         found: list[Ticket] = []
-        for ticket in self._tickets:
+        for ticket in tuple(self._tickets):
             if not ticket.is_stalled:
                 found.append(ticket)
                 if len(found) == 2:
@@ -289,8 +271,7 @@ class Admissions:
         self._base_url = base_url
         self._now_ms = now_ms
         self._is_closed = is_closed
-        self._lock = threading.Lock()
-        self._lanes: OrderedDict[LaneKey, Lane] = OrderedDict()
+        self._lanes: dict[LaneKey, Lane] = {}
         self._in_flight: dict[object, InFlight] = {}
         self._most_lanes = MOST_LANES
         self._stopped = False
@@ -308,14 +289,13 @@ class Admissions:
 
     def holds_up(self, request: ReserveRequest, limits: tuple[RunLimit, ...], need: int) -> bool:
         """Return whether a call waits for the same budgets that needs as much or less."""
-        with self._lock:
-            lane = self._lanes.get(_key(request, limits))
+        lane = self._lanes.get(_key(request, limits))
         return lane is not None and lane.holds_up(need)
 
     def join(self, request: ReserveRequest, limits: tuple[RunLimit, ...], ticket: Ticket) -> Lane:
         """Let a call wait for its budgets, and return its lane. The end of a call of the same server wakes it."""
         key = _key(request, limits)
-        with self._lock:
+        with shared:  # so that the lane is not dropped before the call is in it
             lane = self._lanes.get(key)
             if lane is None:
                 self._drop_unneeded()
@@ -333,12 +313,11 @@ class Admissions:
         if len(self._lanes) >= self._most_lanes:
             for key, lane in list(self._lanes.items()):
                 if not lane.has_waiting:
-                    del self._lanes[key]
+                    self._lanes.pop(key, None)
             self._most_lanes = max(MOST_LANES, 2 * len(self._lanes))
 
     def _all(self) -> list[Lane]:
-        with self._lock:
-            return list(self._lanes.values())
+        return list(self._lanes.values())
 
     def opened(self, call: object, request: ReserveRequest, limits: tuple[RunLimit, ...]) -> None:
         """Note a call in flight, of the running thread and task."""
@@ -426,14 +405,8 @@ def _running_task() -> Any:
     return asyncio.current_task()
 
 
-def _woken(ticket: Ticket) -> Signal | None:
-    """Note a wake-up, and return the signal to set. The lock is held."""
-    ticket._woken = True
-    signal, ticket._signal = ticket._signal, None
-    return signal
-
-
-def _set(signals: Iterable[Signal | None]) -> None:
-    for signal in signals:
-        if signal is not None:
-            signal.set()
+def _wake(tickets: Iterable[Ticket]) -> None:
+    for ticket in tickets:
+        ticket._woken = True  # before the signal is read: see `armed`
+        if ticket._signal is not None:
+            ticket._signal.set()

@@ -26,11 +26,12 @@ MOST_SEEDS: Final = 2_000
 def loses_a_wake_up() -> Any:
     """A call that is woken while it reads its budgets is not woken."""
 
-    def woken(ticket: Any) -> Any:
-        signal, ticket._signal = ticket._signal, None
-        return signal
+    def wake(tickets: Any) -> None:
+        for ticket in tickets:
+            if ticket._signal is not None:
+                ticket._signal.set()
 
-    return mock.patch.object(_queue, "_woken", woken)
+    return mock.patch.object(_queue, "_wake", wake)
 
 
 def leaves_a_ticket() -> Any:

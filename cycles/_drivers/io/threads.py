@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import inspect
 import math
-import threading
+import queue
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from cycles._core.lease.planner import ExtendAttempt
 from cycles._core.messages.outcome import Outcome
@@ -27,9 +28,6 @@ from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Syncs, run
 from cycles._flows.signal import Signal
 from cycles._journal.records import Records
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 
@@ -108,12 +106,15 @@ class BlockingIo(BaseIo):
     async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
         """Wait in this thread; a KeyboardInterrupt ends it."""
         if not signal.is_set:
-            event = threading.Event()
-            signal.on_set(event.set)
+            # A signal handler may set the signal at any point. `threading.Event` has a lock that it could meet.
+            woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+            wake = partial(woken.put, None)
+            signal.on_set(wake)
             try:
-                event.wait(timeout_s)
+                with contextlib.suppress(queue.Empty):
+                    woken.get(timeout=None if timeout_s is None else max(0.0, timeout_s))
             finally:
-                signal.drop(event.set)
+                signal.drop(wake)
         return signal.is_set
 
     def schedule(self, heartbeat: Heartbeat) -> None:

@@ -78,7 +78,7 @@ class JournalWriter:
         self._put_many = put_many
         self._jobs: deque[Job] = deque()
         self._worker: _Worker | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close the client in the middle of `wake`
 
     def close(self, timeout_s: float | None = None) -> None:
         """Do the remaining jobs and end the thread, waiting at most `timeout_s` for a file system that hangs."""
