@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "dev": ("cycles.cli.dev", "Run a server with a dashboard, for development."),
     "doctor": ("cycles.cli.doctor", "Check settings, server and journal."),
     "run": ("cycles.cli.run", "Run a command under a budget."),
+    "runs": ("cycles.cli.runs", "List kept runs, reset what one has spent, or delete it."),
     "proxy": ("cycles.cli.proxy", "Serve the proxy of cycles run."),
     "balances": ("cycles.cli.balances", "Show budgets: allocated, spent, reserved, what is left."),
     "reservations": ("cycles.cli.reservations", "List reservations."),

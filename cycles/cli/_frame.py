@@ -193,14 +193,19 @@ def yes_option(function: F) -> F:
     return click.option("--yes", "-y", is_flag=True, help="Confirm without a prompt.")(function)
 
 
-def group(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], click.Group]:
-    """Make a function a group of commands."""
+def group(
+    name: str, *, default: click.Command | None = None, **attributes: Any
+) -> Callable[[Callable[..., Any]], click.Group]:
+    """Make a function a group of commands. Without the name of one of them it runs `default`, if there is one."""
 
     def decorate(function: Callable[..., Any]) -> click.Group:
         @functools.wraps(function)
-        def run(**options: Any) -> None:
+        def run(**options: Any) -> Any:
+            ctx = click.get_current_context()
+            if default is not None and ctx.invoked_subcommand is None:
+                return ctx.invoke(default)
             needs_command()
-            function(**options)
+            return function(**options)
 
         attributes.update(invoke_without_command=True, subcommand_metavar=SUBCOMMAND)
         return click.command(name, click.Group, **attributes)(shared_options(run))

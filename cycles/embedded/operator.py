@@ -111,6 +111,12 @@ class Operator(PolicyOperator):
             else:
                 self._save(evolve(budget, allocated=allocated.amount))
 
+    def reset_spent(self) -> None:
+        """Set what was spent and owed to 0, in all budgets. What reservations hold stays."""
+        with self._ledger.locked():
+            budgets = self._tables.budgets.values()
+            self._tables.apply(*[evolve(each, spent=0, debt=0, is_over_limit=False) for each in budgets])
+
     def set_status(self, scope: str, status: str, unit: str | None = None) -> None:
         """Set the status of a budget: ACTIVE, FROZEN or CLOSED. `unit` may be omitted if the scope has one budget.
 

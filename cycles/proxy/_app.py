@@ -330,7 +330,7 @@ class App:
         if least_left is None:
             return f"{cost}; {error.message}", None
         left = SignedAmount(unit, least_left.left)
-        return f"{cost}, and {left} is left in {least_left.name} ({code})", remedy
+        return f"{cost}, and {left} is left in {least_left.scope} ({code})", remedy
 
     async def _budgets_of(self, call: Call) -> list[Payer]:
         """Return the budgets of the ledger that pay for a call; empty if the ledger does not respond."""
@@ -347,7 +347,7 @@ class App:
                 whole = balance.allocated if own is not None else None
                 name = balance.scope_path if own is None else "this run"
                 held_now, limit = 0 if held is None else held.amount, None if whole is None else whole.amount
-                found.append(Payer(name, left.amount, held_now, limit))
+                found.append(Payer(name, balance.scope_path, left.amount, held_now, limit))
         return found
 
 
@@ -356,7 +356,8 @@ def _limits_of(share: Share | None, unit: str) -> list[Payer]:
     names = {} if share is None else {each.limit: f"share {each.path}" for each in share.with_parents()}
     return [
         Payer(
-            names.get(limit, "this run"),
+            name := names.get(limit, "this run"),
+            name,
             limit.amount.amount - limit.spent.amount - limit.held.amount,
             limit.held.amount,
             limit.amount.amount,

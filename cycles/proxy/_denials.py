@@ -17,12 +17,14 @@ class Payer:
 
     Attributes:
         name: As people know it: ``this run``, ``share NAME``, or the path of a scope.
+        scope: How the ledger names it.
         left: What is left of it, perhaps less than nothing.
         held: What calls in flight hold of it.
         whole: Its limit, if it belongs to the run or to a share; None: it is a scope of a server.
     """
 
     name: str
+    scope: str
     left: int
     held: int
     whole: int | None = None

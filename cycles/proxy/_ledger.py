@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Container, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -19,17 +18,16 @@ from cycles._errors import ConfigurationError, CyclesError
 from cycles.embedded import EmbeddedServer
 from cycles.embedded.scopes import derive
 from cycles.proxy._clients import LedgerClient
+from cycles.proxy._kept import SCOPE, kept_file
 from cycles.proxy._shares import Share
 
 TENANT: Final = "run"
-SCOPE: Final = f"tenant:{TENANT}"
 _USD: Final = "USD_MICROCENTS"
 MODEL_CALLS: Final = "llm."
 """The kinds of actions that the proxy has."""
 LIST_S: Final = 2.0
 """How long a request for the reservations of a server may take at the end of a run."""
 MOST_LISTED: Final = 1_000
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
 class RunLedger:
@@ -41,6 +39,7 @@ class RunLedger:
         limit: What the run may spend beside the budgets of the server; None: no such limit.
         environment: The variables with which the command reaches the same budgets.
         unit: The unit of the run.
+        kept: The name of the file of the run's own ledger; None: it is in memory, or there is none.
         forwarding: Meters calls that another proxy of Cycles charges, without charging them; None if there are none.
     """
 
@@ -58,6 +57,7 @@ class RunLedger:
         self._since = datetime.now(UTC)
         self._counting: _Counting | None = None
         self._own: EmbeddedServer | None = None
+        self.kept: str | None = None
         self._shared: set[str] = set()
 
     @property
@@ -99,6 +99,17 @@ class RunLedger:
     def own_scope(self) -> str | None:
         """The scope whose budget is that of the run; None: a server has the budgets."""
         return None if self._own is None else SCOPE
+
+    def kept_total(self) -> dict[str, Any] | None:
+        """Return what all runs of the kept ledger have spent, as JSON; None if it is not kept."""
+        if self._own is None or self.kept is None:
+            return None
+        balance = self._own.ledger.balance(SCOPE, self.unit)
+        spent, debt, budget = balance.spent, balance.debt, balance.allocated
+        assert spent is not None  # the ledger fills every field
+        assert debt is not None
+        assert budget is not None
+        return {"name": self.kept, "spent": (spent + debt).to_dict(), "budget": budget.to_dict()}
 
     def left(self) -> Amount | None:
         """Return what is left of the run's own ledger; None if there is none."""
@@ -161,25 +172,9 @@ def open_ledger(
         if nested:
             _forward(ledger, settings)
         return ledger
-    return _own_ledger(budget, unit, None if keep is None else kept_file(keep), settings)
-
-
-def kept_file(name: str) -> Path:
-    """Return the file of ``--keep NAME`` in the user state directory; the directory is made.
-
-    Raises:
-        ConfigurationError: if it is no name, or the directory cannot be made.
-    """
-    import platformdirs
-
-    if _NAME.fullmatch(name) is None:
-        raise ConfigurationError(f"--keep must be a name of letters, digits, dots and dashes, got {name!r:.80}")
-    directory = platformdirs.user_state_path("cycles-sdk", appauthor=False) / "runs"
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"--keep cannot make the directory {directory}: {error.strerror}") from error
-    return directory / f"{name}.db"
+    ledger = _own_ledger(budget, unit, None if keep is None else kept_file(keep), settings)
+    ledger.kept = keep
+    return ledger
 
 
 def _own_ledger(budget: Amount | None, unit: str | None, path: Path | None, approval: Mapping[str, Any]) -> RunLedger:

@@ -23,6 +23,7 @@ from cycles.proxy._errors import no_decision_line
 from cycles.proxy._ledger import RunLedger
 from cycles.proxy._server import ProxyServer
 from cycles.proxy._settings import ProxySettings
+from cycles.proxy._shown import shown
 from cycles.proxy._targets import is_loopback
 
 if TYPE_CHECKING:
@@ -235,11 +236,16 @@ class Run:
             status = NO_DECISION
         known = cycles_env and totals.calls and totals.knows_all
         other = self._ledger.note_of_others(totals.reservations if known else None)
+        kept = self._ledger.kept_total()
         self._ledger.close()
         self._closing.close()
         shares = self._server.shares
         document = totals.document(took, status) | {"fake": self._settings.fake, "shares": shares.document()}
         lines = [*notes, totals.line(took, self._ledger.budget), *shares.lines()]
+        if kept is not None:
+            document["kept"] = kept
+            spent, budget = shown(**kept["spent"]), shown(**kept["budget"], decimals=2)
+            lines.insert(len(notes) + 1, f"kept as {kept['name']}: {spent} of {budget} spent by all its runs")
         if totals.is_stuck:
             lines.append(no_decision_line(str(totals.undecided)))
         if self._stopped is not None:

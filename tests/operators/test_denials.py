@@ -53,8 +53,8 @@ def test_the_named_amount_for_a_scope_of_a_server_passes() -> None:
 def test_the_named_budget_of_the_run_passes_and_no_scope_is_to_be_funded() -> None:
     with proxied(cycles.usd_microcents(900_000), own_scope="tenant:run") as place:
         text = message(place)
-        assert "is left in this run" in text
-        assert "fund" not in text
+        assert "is left in tenant:run" in text
+        assert "cycles fund" not in text
         budget = cycles.Amount.parse(found(r"raise the budget of this run to .*: --budget (\S+USD)", text))
     with proxied(budget, own_scope="tenant:run") as place:
         assert place.post(json=CALL).status_code == 200
@@ -85,7 +85,7 @@ def test_a_share_names_its_own_limit() -> None:
 
 def test_waiting_is_named_only_if_calls_in_flight_hold_enough() -> None:
     def of(held: int) -> str:
-        payers = [Payer("this run", 5, held, 20)]
+        payers = [Payer("this run", "tenant:run", 5, held, 20)]
         return str(remedies(payers, "TOKENS", least=10, bound=None, lowest=0, wait=240.0))
 
     assert of(5).startswith("pass a --wait above 240 s, until the calls that hold the budget end; or raise")

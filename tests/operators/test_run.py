@@ -145,7 +145,7 @@ def test_a_kept_ledger_adds_up_over_runs(provider: FakeProvider) -> None:
     for _ in range(2):
         ran = run_process("run", "--budget", "1USD", "--keep", "job", *upstreams(provider), *agent("openai"))
         assert ran.status == 0, ran.err
-    from cycles.proxy._ledger import kept_file
+    from cycles.proxy._kept import kept_file
 
     with cycles.EmbeddedServer(path=kept_file("job")) as server:
         assert server.spent("tenant:run").amount == GPT_4O * 8

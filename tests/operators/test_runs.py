@@ -1,0 +1,141 @@
+"""`cycles runs`: kept ledgers are listed without a change, reset and deleted; and the total in the summary of a run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cycles
+from cycles.proxy._kept import kept_file
+from tests.operators.conftest import Cycles
+from tests.operators.kit import processes, run_process
+from tests.operators.running import start, summary
+from tests.support.waiting import until
+
+AGENT = ("--", sys.executable, "examples/agent.py")
+
+
+def keep(name: str, *budgets: cycles.Amount, spent: int = 0) -> Path:
+    path = kept_file(name)
+    with cycles.EmbeddedServer(path=path) as server:
+        for budget in budgets:
+            server.ledger.set_budget("tenant:run", budget, spent=spent)
+            server.ledger.set_budget("tenant:run/agent:bot", budget, spent=spent)
+    return path
+
+
+def files(path: Path) -> dict[str, tuple[int, int]]:
+    return {each.name: (each.stat().st_mtime_ns, each.stat().st_size) for each in path.parent.iterdir()}
+
+
+def test_without_a_kept_run_it_says_how_to_keep_one_and_makes_no_folder(run: Cycles) -> None:
+    assert run("runs").out == "no run is kept; cycles run --keep NAME keeps one\n"
+    assert run("runs", "--json").document == {"runs": []}
+    assert not (Path(os.environ["XDG_STATE_HOME"]) / "cycles-sdk" / "runs").exists()
+
+
+@pytest.mark.parametrize("command", [("runs",), ("runs", "list")])
+def test_kept_runs_are_listed_with_budget_spend_and_last_use_and_no_file_changes(
+    run: Cycles, command: tuple[str, ...]
+) -> None:
+    path = keep("b.job", cycles.usd(5), cycles.tokens(500), spent=7)
+    keep("a", cycles.usd(1))
+    before = files(path)
+    first, second, third = run(*command, "--json").document["runs"]
+    assert [run("runs").out.splitlines()[number].split()[0] for number in (1, 2, 3)] == ["a", "b.job", "b.job"]
+    assert files(path) == before
+    assert first["name"] == "a"
+    assert second == {
+        "name": "b.job",
+        "file": str(path),
+        "budget": {"unit": "USD_MICROCENTS", "amount": 500_000_000},
+        "spent": {"unit": "USD_MICROCENTS", "amount": 7},
+        "last_use_ms": path.stat().st_mtime_ns // 1_000_000,
+        "in_use": False,
+    }
+    assert third["spent"] == {"unit": "TOKENS", "amount": 7}
+
+
+def test_a_file_of_another_program_is_listed_without_amounts(run: Cycles) -> None:
+    kept_file("odd").write_text("no database")
+    [odd] = run("runs", "--json").document["runs"]
+    assert (odd["budget"], odd["spent"], odd["in_use"]) == (None, None, False)
+
+
+def test_reset_sets_the_spend_of_all_scopes_and_units_to_zero(run: Cycles) -> None:
+    path = keep("job", cycles.usd(5), cycles.tokens(500), spent=7)
+    assert run("runs", "reset", "job", "--yes").out == "reset job\n"
+    with cycles.EmbeddedServer(path=path) as server:
+        for scope in ("tenant:run", "tenant:run/agent:bot"):
+            assert server.spent(scope, "USD_MICROCENTS").amount == server.spent(scope, "TOKENS").amount == 0
+            assert server.ledger.balance(scope, "USD_MICROCENTS").allocated == cycles.usd(5)
+
+
+def test_delete_removes_the_file_and_what_is_beside_it(run: Cycles) -> None:
+    path = keep("job", cycles.usd(5))
+    path.with_name("job.db-wal").touch()
+    assert run("runs", "delete", "job", "--yes", "--json").document == {"name": "job", "status": "deleted"}
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["reset", "delete"])
+def test_without_a_terminal_and_yes_nothing_is_changed(run: Cycles, verb: str) -> None:
+    path = keep("job", cycles.usd(5), spent=7)
+    ran = run("runs", verb, "job")
+    assert (ran.status, "pass --yes to confirm" in ran.err) == (2, True)
+    assert path.exists()
+    assert run("runs", "--json").document["runs"][0]["spent"]["amount"] == 7
+
+
+@pytest.mark.parametrize("verb", ["reset", "delete"])
+def test_a_run_in_use_stays_and_is_listed_as_such(run: Cycles, verb: str) -> None:
+    path = keep("job", cycles.usd(5), spent=7)
+    with cycles.EmbeddedServer(path=path) as server:
+        ran = run("runs", verb, "job", "--yes")
+        assert ran.status == 2
+        assert len(ran.err.splitlines()) == 1
+        assert f"another run has {path} open" in ran.err
+        [found] = run("runs", "--json").document["runs"]
+        assert (found["in_use"], found["budget"]) == (True, None)
+        assert server.spent("tenant:run").amount == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("other", "there is no kept run other; there are job"), ("../job", "NAME must be a name of letters")],
+)
+def test_a_wrong_name_is_one_line(run: Cycles, name: str, says: str) -> None:
+    keep("job", cycles.usd(5))
+    for verb in ("reset", "delete"):
+        ran = run("runs", verb, name, "--yes")
+        assert (ran.status, len(ran.err.splitlines())) == (2, 1)
+        assert says in ran.err
+
+
+@processes
+def test_the_summary_has_the_total_of_all_runs() -> None:
+    run_process("run", "--fake", "--keep", "job", "--budget", "1USD", *AGENT)
+    ran = run_process("run", "--fake", "--keep", "job", "--json", *AGENT)
+    found = summary(ran)
+    assert found["kept"]["name"] == "job"
+    assert found["kept"]["budget"] == {"unit": "USD_MICROCENTS", "amount": 100_000_000}
+    assert found["kept"]["spent"]["amount"] == 2 * found["spent"]["amount"] > 0
+    again = run_process("run", "--keep", "job", "--", "true")
+    assert "cycles: kept as job: $0.1203 of $1.00 spent by all its runs" in again.err
+    assert "kept" not in summary(run_process("run", "--budget", "1USD", "--json", "--", "true"))
+
+
+@processes
+def test_a_killed_run_is_listed_with_what_it_has_spent() -> None:
+    keep("job", cycles.usd(5), spent=7)
+    with start("run", "--budget", "1USD", "--keep", "job", "--", "cat", stdin=subprocess.PIPE) as process:
+        until(lambda: run_process("runs", "--json").document["runs"][0]["in_use"])
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    [found] = run_process("runs", "--json").document["runs"]
+    assert (found["in_use"], found["spent"]["amount"], found["budget"]["amount"]) == (False, 7, 100_000_000)
