@@ -4,9 +4,9 @@
 # it only installs, and fails if a package cannot be installed. The newest set also checks the types.
 set -u
 LOWEST="langchain==1.0.0 fastapi==0.121.0 fastmcp==3.0.0 pydantic-ai-slim==2.64.0 openai-agents==0.22.0 celery==5.3.6
-  rq==2.6.0 dramatiq==1.17.0 opentelemetry-api==1.28.0 opentelemetry-sdk==1.28.0"
+  rq==2.6.0 dramatiq==1.17.0 opentelemetry-api==1.28.0 opentelemetry-sdk==1.28.0 flask==3.0.0 django==4.2"
 NEWEST="langchain>=1,<2 fastapi>=0.121,<1 fastmcp>=3,<5 pydantic-ai-slim>=2.64,<3 openai-agents>=0.22,<0.25
-  celery>=5.3.6,<6 rq>=2.6,<4 dramatiq>=1.17,<3 opentelemetry-api>=1.28,<2 opentelemetry-sdk>=1.28,<2"
+  celery>=5.3.6,<6 rq>=2.6,<4 dramatiq>=1.17,<3 opentelemetry-api>=1.28,<2 opentelemetry-sdk>=1.28,<2 flask>=3,<4 django>=4.2,<7"
 # kombu 5.7 needs redis and packaging for its Redis transport and does not declare them.
 TOOLS="pytest>=8.3 pytest-timeout>=2.3 pytest-xdist>=3.6 anyio>=4.4 sybil>=8.0 ruamel.yaml>=0.18 mypy>=1.13 redis>=6.1
   packaging types-python-dateutil jsonschema"
@@ -34,7 +34,7 @@ for set in lowest newest; do
   fi
   [ "$mode" = install ] && continue
   echo "test-integrations: the $set versions:" $("$python" -m pip list --format=freeze 2>/dev/null \
-    | grep -E '^(langchain|fastapi|starlette|fastmcp|pydantic-ai-slim|openai-agents|celery|rq|dramatiq|opentelemetry-api)=')
+    | grep -E '^(langchain|fastapi|starlette|fastmcp|pydantic-ai-slim|openai-agents|celery|rq|dramatiq|opentelemetry-api|flask|django)=')
   command -v redis-server >/dev/null \
     || echo "test-integrations: redis-server is not installed, the tests of queues on a real server are skipped"
   "$python" -m pytest -n "${WORKERS:-auto}" --maxprocesses 4 tests/integrations \
