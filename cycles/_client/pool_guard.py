@@ -62,7 +62,7 @@ class _InPool(GuardBase):
     def __init__(self, runtime: Runtime, pool: PoolState, options: PooledOptions, estimate: Amount) -> None:
         self._runtime = runtime
         self._token = self._span = None
-        self._place = InChunk(pool, options, estimate.amount)
+        self._place = InChunk(estimate.amount, pool, options)
         self._state = GuardState(
             options.request,
             "",

@@ -47,7 +47,7 @@ class Returned:
         if state.spent is not None:
             return  # spend that was counted is more precise than an estimate
         if self.estimated:
-            state.request = evolve(state.request, actual=state.request.estimate, settlement_metadata=_ESTIMATED)
+            state.request = evolve(state.request, actual=state.estimate, settlement_metadata=_ESTIMATED)
         elif self.of_result is not None and not state.is_stream:
             state.request = evolve(state.request, actual=partial(self.of_result, result))
 

@@ -68,7 +68,7 @@ class LiveGuards:
 
     def dropped(self, guard: GuardState) -> None:
         """Note a guard that no caller has ended and that the background ends. The garbage collector may call this."""
-        named = f"{guard.name} ({guard.known or guard.request.estimate})"
+        named = f"{guard.name} ({guard.known or guard.estimate})"
         self._ended.append((guard.reservation_id, named, ref(guard)))
 
     def left(self, unfinished: set[str]) -> list[str]:

@@ -112,11 +112,7 @@ def _amount(io: Io, guard: GuardState, end: Commit | CallActual) -> tuple[Amount
     if isinstance(end, Commit):
         return end.amount, settlement_metadata
     amount = _actual_amount(io, guard, end)
-    return (
-        (guard.request.estimate, {**settlement_metadata, **ESTIMATED})
-        if amount is None
-        else (amount, settlement_metadata)
-    )
+    return (guard.estimate, {**settlement_metadata, **ESTIMATED}) if amount is None else (amount, settlement_metadata)
 
 
 def _actual_amount(io: Io, guard: GuardState, end: CallActual) -> Amount | None:
@@ -129,7 +125,7 @@ def _actual_amount(io: Io, guard: GuardState, end: CallActual) -> Amount | None:
         guard.check_unit(amount)
     except Exception as error:  # the caller's own code; its failure must not lose the spend
         detail = f"{type(error).__name__}: {error!s:.200}"
-        io.report("ActualFailed", guard, estimate=guard.request.estimate, detail=detail)
+        io.report("ActualFailed", guard, estimate=guard.estimate, detail=detail)
         return None
     return amount
 
@@ -149,7 +145,7 @@ def _apply_policy(guard: GuardState, raised: BaseException | None) -> None:
 
 def _warn(guard: GuardState) -> None:
     message = (
-        f"{guard.name} ended and no cost was reported: its {guard.request.estimate} were released; "
+        f"{guard.name} ended and no cost was reported: its {guard.estimate} were released; "
         "call guard.commit(amount) or guard.spend(amount), or pass actual= to reserve()"
     )
     warnings.warn(message, UncommittedGuardWarning, stacklevel=_user_frame())

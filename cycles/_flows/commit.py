@@ -122,7 +122,7 @@ def ahead_record(io: Io, guard: GuardState, amount: Amount) -> Record:
 
 
 def _record(io: Io, guard: GuardState, amount: Amount, commit: dict[str, Any]) -> Record:
-    request, reservation_id = guard.request, guard.reservation_id
+    request, reservation_id, estimate = guard.request, guard.reservation_id, guard.estimate
     event_of = partial(event_body, commit, request.subject, request.action, reservation_id, request.overage_policy)
     if reservation_id is None:
         return _event_record(io, event_of())
@@ -133,7 +133,7 @@ def _record(io: Io, guard: GuardState, amount: Amount, commit: dict[str, Any]) -
         event_of=event_of,
         recorded_at_ms=io.clock.wall_ms(),
         made=Made(io.clock.boot_ms()),
-        estimate=request.estimate.amount if amount > request.estimate else None,
+        estimate=estimate.amount if amount > estimate else None,
     )
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
-from attrs import evolve, frozen
+from attrs import define, frozen
 
 from cycles._core.amounts import Amount
 from cycles._core.messages.outcome import RejectedResponse, Success
@@ -23,12 +22,13 @@ from cycles._core.settlement.lifecycle import TRANSITIONS, GuardEvent, StateName
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import Settlement
 from cycles._core.values.caps import CapsLike, next_step
-from cycles._core.values.usage import Metrics, Usage
+from cycles._core.values.usage import Usage
 from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.signal import Signal
 
-IoT = TypeVar("IoT", contravariant=True)  # `Io`, whose module uses this one
+if TYPE_CHECKING:
+    from cycles._flows.pool.in_chunk import InChunk
 
 ANY_AMOUNT: Final = "any amount"
 """Claim the guard regardless of the spend: the caller has said how it ends."""
@@ -72,69 +72,60 @@ class Cancellation(Protocol):
         ...
 
 
-class Settler(Protocol[IoT]):
-    """Ends guards that are not settled by a separate request. `cycles._flows.pool.in_chunk` has the one of pools."""
-
-    async def commit(
-        self,
-        io: IoT,
-        guard: GuardState,
-        actual: Amount | None,
-        metrics: Metrics | Mapping[str, Any] | None,
-        metadata: Mapping[str, Any] | None,
-        settlement_metadata: Mapping[str, str] | None,
-    ) -> Settlement:
-        """End a guard with an amount, by default the known spend. See `cycles._flows.commit.commit`."""
-        ...
-
-    def release(self, io: IoT, guard: GuardState, known: KnownSpend) -> bool:
-        """End a guard without an amount, if its spend is still `known`; return whether it is. Nothing is sent."""
-        ...
-
-    def end(self, io: IoT, guard: GuardState, amount: Amount | None, settlement_metadata: Mapping[str, str]) -> None:
-        """End a claimed guard whose caller cannot wait, with an amount or without."""
-        ...
-
-
+@define(init=False, eq=False, repr=False)
 class GuardState:
-    """What one guard knows, from the response to its reserve to its settlement."""
+    """What one guard knows, from the response to its reserve to its settlement.
 
-    __slots__ = (
-        "__weakref__",
-        "_created",
-        "_heartbeat",
-        "_lock",
-        "_rejection",
-        "_request",
-        "_response",
-        "_settled",
-        "_settlement",
-        "_state",
-        "_usage",
-        "ahead",
-        "attached",
-        "call_options",
-        "cancellation",
-        "cancelled_by_lease",
-        "claimed",
-        "commit_key",
-        "counted",
-        "estimate",
-        "excess",
-        "in_block",
-        "is_stream",
-        "key",
-        "lease",
-        "opened_ms",
-        "reported_amount",
-        "reservation_id",
-        "settled_in",
-        "settler",
-        "spent",
-        "steps",
-        "unfinished",
-        "unreachable_detail",
-    )
+    Attributes:
+        request: What was reserved. Of a guard of a pool that did not wait it has no estimate of its own.
+        settler: Ends the guard in a pool. None: requests of its own settle it.
+        lease: Has the reservation, if it is shared: the chunk of a pool.
+        settled_in: Its settlement has the amount of this guard.
+        excess: Gets the outcome of the part that was settled separately.
+        own_heartbeat: Ends with this guard; None in a pool, whose chunk needs its heartbeat until it is settled.
+        reported_amount: That of a commit that was rejected before anything was sent.
+        unfinished: Set by `claim`, until it is done or in the background.
+        attached: The guard that continues this one, which was detached.
+        counted_usage: The value of `usage`; None if it was never read.
+        counted: What a callable `actual` returned for the usage so far, written ahead.
+        commit_key: Of the commit, and of the spend that is written ahead.
+        claimed: What its caller does that ends it.
+        is_stream: Closing a stream early is a normal end, not an error.
+    """
+
+    request: ReserveRequest
+    key: str
+    call_options: CallOptions
+    opened_ms: float
+    estimate: Amount
+    settler: InChunk | None
+    _lock: AbstractContextManager[bool]
+    _state: StateName
+    reservation_id: str | None = None
+    lease: GuardState | None = None
+    settled_in: GuardState | None = None
+    excess: GuardState | None = None
+    own_heartbeat: Heartbeat | None = None
+    cancellation: Cancellation | None = None
+    cancelled_by_lease: bool = False
+    in_block: bool = False
+    is_stream: bool = False
+    spent: Amount | None = None
+    steps: int = 0
+    counted_usage: Usage | None = None
+    counted: Amount | None = None
+    commit_key: str | None = None
+    ahead: WrittenAhead | None = None
+    claimed: str | None = None
+    unfinished: Record | Release | None = None
+    reported_amount: Amount | None = None
+    attached: GuardState | None = None
+    unreachable_detail: str | None = None
+    _created: ReservationCreateResponse | None = None
+    _response: tuple[bytes, str | None, str | None] | None = None
+    _settlement: Settlement | None = None
+    _rejection: RejectedResponse | None = None
+    _settled: Signal | None = None
 
     def __init__(
         self,
@@ -146,55 +137,19 @@ class GuardState:
         *,
         observed: bool = False,
         estimate: Amount | None = None,
-        settler: Settler[Any] | None = None,
+        settler: InChunk | None = None,
         lock: AbstractContextManager[bool] | None = None,
     ) -> None:
-        self._request: ReserveRequest = request
-        self.estimate: Amount = request.estimate if estimate is None else estimate
-        self.settler: Settler[Any] | None = settler
-        self.lease: GuardState | None = None  # has the reservation, if it is shared: the chunk of a pool
-        self.settled_in: GuardState | None = None  # its settlement has the amount of this guard
-        self.excess: GuardState | None = None  # gets the outcome of the part that was settled separately
-        self.key: str = key
-        self.call_options: CallOptions = options
-        self.opened_ms: float = opened_ms
-        self.reservation_id: str | None = None
-        self._heartbeat: Heartbeat | None = None
-        self.cancellation: Cancellation | None = None
-        self.spent: Amount | None = None
-        self.reported_amount: Amount | None = None  # by a commit that was rejected before anything was sent
-        self.unfinished: Record | Release | None = None  # set by `claim`, until it is done or in the background
-        self.ahead: WrittenAhead | None = None
-        self.attached: GuardState | None = None  # the guard that continues this one, which was detached
-        self.counted: Amount | None = None  # what a callable `actual` returned for the usage so far, written ahead
-        self.commit_key: str | None = None  # of the commit, and of the spend that is written ahead
-        self._settlement: Settlement | None = None
-        self._rejection: RejectedResponse | None = None
-        self.steps: int = 0
-        self.cancelled_by_lease: bool = False
-        self.unreachable_detail: str | None = None
-        self.in_block: bool = False
-        self.is_stream: bool = False  # closing a stream early is a normal end, not an error
-        self.claimed: str | None = None
-        self._state: StateName = "observed" if observed else "active"
-        if created is None and settler is None and not request.shadow:
-            self._state = "unreserved"
-        self._usage: Usage | None = None
-        self._settled: Signal | None = None
-        self._created: ReservationCreateResponse | None = None
-        self._response: tuple[bytes, str | None, str | None] | None = None
-        self._lock: AbstractContextManager[bool] = threading.Lock() if lock is None else lock
-        if created is not None:
-            self._keep(created)
-
-    def _keep(self, created: Success | ReservationCreateResponse) -> None:
-        """Store the response to the reserve, unparsed if it has just arrived."""
-        if isinstance(created, Success):
+        is_unreserved = created is None and settler is None and not request.shadow
+        state: StateName = "observed" if observed else "unreserved" if is_unreserved else "active"
+        own_lock = threading.Lock() if lock is None else lock
+        reserved = request.estimate if estimate is None else estimate
+        self.__attrs_init__(request, key, options, opened_ms, reserved, settler, own_lock, state)
+        if isinstance(created, Success):  # it has just arrived, and is parsed when it is needed
             self.reservation_id = created.body.get("reservation_id")
-            self._response = created.content, created.request_id, created.trace_id or self.trace_id
-        else:
-            self.reservation_id = created.reservation_id
-            self._created = created
+            self._response = created.content, created.request_id, created.trace_id or options.trace_id or ""
+        elif created is not None:
+            self.reservation_id, self._created = created.reservation_id, created
 
     @property
     def created(self) -> ReservationCreateResponse | None:
@@ -210,15 +165,10 @@ class GuardState:
     @property
     def usage(self) -> Usage:
         """What the work of this guard has used; made on first use."""
-        if self._usage is None:
+        if self.counted_usage is None:
             with self._lock:
-                self._usage = self._usage or Usage()
-        return self._usage
-
-    @property
-    def counted_usage(self) -> Usage | None:
-        """The value of `usage`, or None if it was never read."""
-        return self._usage
+                self.counted_usage = self.counted_usage or Usage()
+        return self.counted_usage
 
     @property
     def name(self) -> str:
@@ -226,24 +176,9 @@ class GuardState:
         return f"reservation {self.reservation_id}" if self.reservation_id else f"guard of {self.request.action.name!r}"
 
     @property
-    def request(self) -> ReserveRequest:
-        """The request that reserves this guard. For a guard of a pool it is made on first use."""
-        if self._request.estimate is not self.estimate:
-            self._request = evolve(self._request, estimate=self.estimate)
-        return self._request
-
-    @request.setter
-    def request(self, request: ReserveRequest) -> None:
-        self._request, self.estimate = request, request.estimate
-
-    @property
     def heartbeat(self) -> Heartbeat | None:
         """What renews the lease; None if nothing is held."""
-        return self._heartbeat if self.lease is None else self.lease.heartbeat
-
-    @heartbeat.setter
-    def heartbeat(self, heartbeat: Heartbeat | None) -> None:
-        self._heartbeat = heartbeat
+        return self.own_heartbeat if self.lease is None else self.lease.heartbeat
 
     @property
     def state(self) -> StateName:
@@ -317,11 +252,6 @@ class GuardState:
             trace.ended(self)
 
     @property
-    def own_heartbeat(self) -> Heartbeat | None:
-        """The heartbeat that ends with this guard; None in a pool, whose chunk needs it until it is settled."""
-        return self._heartbeat
-
-    @property
     def trace_id(self) -> str:
         """The trace id of its requests."""
         return self.call_options.trace_id or ""
@@ -342,10 +272,6 @@ class GuardState:
     def decision(self) -> str | None:
         """The decision of the reserve; None if no server could be reached."""
         return None if self.created is None else self.created.decision
-
-    def end_observed(self, settlement: Settlement) -> None:
-        """Store the settlement of an observed guard, whose state never changes."""
-        self.settlement = settlement
 
     def when_settled(self) -> Signal:
         """Return the signal that is set when the state can change no longer."""

@@ -22,7 +22,7 @@ def begin_heartbeat(io: Io, guard: GuardState, reservation_id: str, success: Suc
     """Start the heartbeat of the lease that a response granted. Only that response determines its timing."""
     request = guard.request
     lease, step = Lease.opened(ttl_ms=request.ttl_ms, timeout_ms=io.settings.timeout_s * 1000, grant=_grant(success))
-    guard.heartbeat = heartbeat = Heartbeat(reservation_id, request.ttl_ms, lease, step, guard.call_options, guard)
+    guard.own_heartbeat = heartbeat = Heartbeat(reservation_id, request.ttl_ms, lease, step, guard.call_options, guard)
     _follow(io, heartbeat, lease.notices)
 
 

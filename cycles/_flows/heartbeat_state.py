@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any, Literal, Protocol
 
+from attrs import define, field
+
 from cycles._core.lease.planner import ExtendAttempt, Lease, Step, Stop
 from cycles._core.messages.requests import CallOptions, new_key
 from cycles._errors import CyclesError, LeaseLostError
@@ -26,56 +28,34 @@ class LeaseOwner(Protocol):
         ...
 
 
+@define(eq=False, repr=False)
 class Heartbeat:
     """One lease while it is renewed: the planner's value, its next step, and why the heartbeat stopped.
 
     Attributes:
-        adopted: True if the scheduler thread sends the extends from now on, also of an async guard.
         owner: Needs the lease, and is notified of what happens to it. None: it has ended.
+        key: Of the attempt that is due; a repetition of an attempt has the same.
+        stop: Why the lease is lost; None as long as it is not.
+        error: The failure of the last attempt.
+        ended: Whether the lease is not needed any longer.
+        adopted: True if the scheduler thread sends the extends from now on, also of an async guard.
         timer: The driver's timer of the next attempt, or None.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_attempting",
-        "_lock",
-        "adopted",
-        "ended",
-        "error",
-        "extend_by_ms",
-        "key",
-        "lease",
-        "options",
-        "owner",
-        "reservation_id",
-        "step",
-        "stop",
-        "timer",
-    )
-
-    def __init__(
-        self,
-        reservation_id: str,
-        extend_by_ms: int,
-        lease: Lease,
-        step: Step,
-        options: CallOptions,
-        owner: LeaseOwner | None = None,
-    ) -> None:
-        self.reservation_id: str = reservation_id
-        self.extend_by_ms: int = extend_by_ms
-        self.options: CallOptions = options
-        self.lease: Lease = lease
-        self.step: Step | None = step
-        self.key: str = ""
-        self.error: CyclesError | None = None
-        self.stop: Stop | None = None
-        self.ended: bool = False
-        self.adopted: bool = False
-        self.timer: Any = None
-        self.owner: LeaseOwner | None = owner
-        self._attempting = False
-        self._lock = threading.Lock()
+    reservation_id: str
+    extend_by_ms: int
+    lease: Lease
+    step: Step | None
+    options: CallOptions
+    owner: LeaseOwner | None = None
+    key: str = ""
+    stop: Stop | None = None
+    error: CyclesError | None = None
+    ended: bool = False
+    adopted: bool = False
+    timer: Any = None
+    _attempting: bool = field(default=False, init=False)
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
     @property
     def trace_id(self) -> str | None:

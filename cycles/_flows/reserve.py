@@ -306,7 +306,7 @@ def report_unreserved(io: Io, guard: GuardState) -> None:
     io.report(
         "Unreserved",
         trace_id=guard.trace_id,
-        estimate=guard.request.estimate,
+        estimate=guard.estimate,
         action=guard.request.action.name,
         detail=guard.unreachable_detail,
     )

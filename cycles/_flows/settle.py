@@ -283,7 +283,7 @@ def stop_for_release(io: Io, guard: GuardState) -> None:
 
 def settle_shadow(io: Io, guard: GuardState, amount: Amount | None) -> Settlement:
     """End a shadow or observed guard: send nothing, and report the decision, and what the block cost."""
-    created, estimate = guard.created, guard.request.estimate
+    created, estimate = guard.created, guard.estimate
     settlement = Settlement(status="shadow", actual=amount or Amount(estimate.unit, 0))
     if guard.state == "observed":
         assert created is not None  # the response by which it was recognised
@@ -297,7 +297,7 @@ def settle_shadow(io: Io, guard: GuardState, amount: Amount | None) -> Settlemen
             decision=created.decision,
             reason_code=created.denial_code,
         )
-        guard.end_observed(settlement)
+        guard.settlement = settlement  # its state never changes
         return settlement
     io.report(
         "ShadowSettled",

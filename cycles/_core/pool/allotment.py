@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from attrs import define, field
+
 from cycles._core.pool.sums import Sums
 
 ChunkState: TypeAlias = Literal["open", "draining", "sealed", "confirmed", "rejected", "empty"]
@@ -28,15 +30,17 @@ TAKES_SPEND: Final = ("open", "draining")
 SMALLEST_PART: Final = 16  # a denied chunk is halved down to this part of its size
 
 
+@define(eq=False, repr=False)
 class Chunk:
     """One reservation that many guards share. Its owner holds the lock of the pool for every change."""
 
-    __slots__ = ("amount", "state", "sums")
+    amount: int
+    sums: Sums = field(init=False)
+    state: ChunkState = field(default="open", init=False)
 
-    def __init__(self, amount: int) -> None:
-        self.amount: int = amount
-        self.sums: Sums = Sums(amount)
-        self.state: ChunkState = "open"
+    @sums.default
+    def _unused(self) -> Sums:
+        return Sums(self.amount)
 
     @property
     def takes_spend(self) -> bool:

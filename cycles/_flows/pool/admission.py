@@ -31,6 +31,7 @@ async def acquire(
     Raises:
         CyclesError: as for a reservation.
     """
+    guard.request = evolve(guard.request, estimate=guard.estimate)
     guard.call_options = io.begin_trace(guard.request)
     opening = _acquire(io, _Admission(pool, guard, place, take), wait_s)
     trace = guard.trace

@@ -238,7 +238,7 @@ async def _with_log(
         _claim_release(io, lease)  # the guards that wait run unreserved; each records its own amount
         lease.end_trace()
         return lease
-    chunk = PoolChunk(sub, number, lease, request.estimate.amount, pool.io.clock.wall_ms() - pool.io.clock.now_ms())
+    chunk = PoolChunk(request.estimate.amount, sub, number, lease, pool.io.clock.wall_ms() - pool.io.clock.now_ms())
     if lease.reservation_id is None:
         return chunk
     lease.commit_key = new_key()

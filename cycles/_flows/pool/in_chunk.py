@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 
 from cycles._core.amounts import Amount
 from cycles._core.messages.outcome import RejectedResponse
@@ -49,30 +49,23 @@ class Separate:
     guard: GuardState | None
 
 
+@define(eq=False)
 class _Ending:
     """One end of a guard with an amount: what was passed, and what is left to do if it is interrupted."""
 
-    __slots__ = ("actual", "metadata", "metrics", "outcome", "separate")
-
-    def __init__(self, actual: Amount, metrics: Metrics | None, metadata: Mapping[str, Any], outcome: str | None):
-        self.actual = actual
-        self.metrics = metrics
-        self.metadata = metadata
-        self.outcome = outcome
-        self.separate: Separate | None = None
+    actual: Amount
+    metrics: Metrics | None
+    metadata: Mapping[str, Any]
+    outcome: str | None
+    separate: Separate | None = None
 
 
+@define(eq=False, repr=False)
 class InChunk(Place):
     """Ends one guard in a chunk of a pool."""
 
-    __slots__ = ("options", "pool")
-
-    def __init__(self, pool: PoolState, options: PooledOptions, held: int) -> None:
-        self.chunk = None
-        self.held = held
-        self.is_live = self.is_awaited = False
-        self.pool: PoolState = pool
-        self.options: PooledOptions = options
+    pool: PoolState
+    options: PooledOptions
 
     # --- with an amount -------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Protocol, TypeAlias
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from cycles._config import LeasePolicy, Unavailable
 from cycles._core.messages.reserve_request import ReserveRequest
@@ -107,6 +107,7 @@ class PoolOptions:
     sync: bool
 
 
+@define(eq=False, repr=False)
 class PoolChunk(Chunk):
     """A chunk with its lease, its log and its guards.
 
@@ -122,45 +123,23 @@ class PoolChunk(Chunk):
         put_lock: Held for each put of its sum.
     """
 
-    __slots__ = (
-        "audit",
-        "begun",
-        "checkpoint",
-        "ended",
-        "guards",
-        "has_thread",
-        "header",
-        "is_held",
-        "is_next_wanted",
-        "lease",
-        "log",
-        "number",
-        "put_lock",
-        "seen_admitted",
-        "sub",
-        "timer",
-        "wall_offset_ms",
-    )
-
-    def __init__(self, sub: SubPool, number: int, lease: GuardState, amount: int, wall_offset_ms: float) -> None:
-        super().__init__(amount)
-        self.sub: SubPool = sub
-        self.number: int = number
-        self.lease: GuardState = lease
-        self.log: Log | None = None
-        self.header: ChunkHeader | None = None
-        self.audit: ChunkAudit = ChunkAudit()
-        self.guards: set[GuardState] = set()
-        self.ended: Signal = Signal()
-        self.is_held: bool = True
-        self.has_thread: bool = True
-        self.timer: Timer | None = None
-        self.seen_admitted: int | None = None
-        self.begun: bool = False
-        self.checkpoint: int = 0
-        self.put_lock: Final = threading.Lock()
-        self.is_next_wanted: bool = False
-        self.wall_offset_ms: float = wall_offset_ms
+    sub: SubPool
+    number: int
+    lease: GuardState
+    wall_offset_ms: float
+    log: Log | None = None
+    header: ChunkHeader | None = None
+    audit: ChunkAudit = field(factory=ChunkAudit)
+    guards: set[GuardState] = field(factory=set)
+    ended: Signal = field(factory=Signal)
+    is_held: bool = True
+    has_thread: bool = True
+    timer: Timer | None = None
+    seen_admitted: int | None = None
+    begun: bool = False
+    checkpoint: int = 0
+    put_lock: threading.Lock = field(factory=threading.Lock)
+    is_next_wanted: bool = False
 
     @property
     def is_left(self) -> bool:
@@ -189,32 +168,26 @@ class PoolChunk(Chunk):
         return heartbeat is None or now_ms < heartbeat.lease.confirmed_until_ms
 
 
+@define(eq=False, repr=False)
 class SubPool:
-    """The chunks of one scope set, and the guards that wait for one."""
+    """The chunks of one scope set, and the guards that wait for one.
 
-    __slots__ = (
-        "admitted",
-        "allotment",
-        "denial",
-        "denied_amount",
-        "direct_until_ms",
-        "floor",
-        "has_place",
-        "key",
-        "subject",
-        "waiters",
-    )
+    Attributes:
+        direct_until_ms: Until when guards are reserved directly: no log could be made, or the server only observes.
+        floor: The largest estimate that waits for the opening chunk.
+        admitted: How many guards it has admitted.
+        has_place: False: it was idle, and another scope set got its place.
+    """
 
-    def __init__(self, key: object, subject: Subject, options: PoolOptions) -> None:
-        self.key: Final = key
-        self.subject: Subject = subject
-        self.allotment: Allotment = Allotment(options.max_held, options.chunk)
-        self.waiters: deque[Waiter] = deque()
-        self.denial: CyclesError | None = None
-        self.direct_until_ms: float = 0.0  # no log could be made, or the server only observes
-        self.floor: int = 0  # the largest estimate that waits for the opening chunk
-        self.admitted: int = 0  # guards so far
-        self.has_place: bool = True  # False: it was idle, and another scope set got its place
+    key: object
+    subject: Subject
+    allotment: Allotment
+    waiters: deque[Waiter] = field(factory=deque)
+    denial: CyclesError | None = None
+    direct_until_ms: float = 0.0
+    floor: int = 0
+    admitted: int = 0
+    has_place: bool = True
 
     @property
     def is_idle(self) -> bool:
@@ -226,37 +199,38 @@ Admitted: TypeAlias = "PoolChunk | Move | CyclesError | GuardState"
 """What a waiter gets: a chunk, DIRECT, an error, or the unreserved lease of a chunk that no server could open."""
 
 
+@define(eq=False, repr=False)
 class Place:
     """The place of one guard in a pool.
 
     Attributes:
+        held: What its chunk holds for it.
         chunk: The chunk that has admitted it, or None.
-        held: What that chunk holds for it.
         is_live: Whether the sums of the chunk count it as live.
         is_awaited: Whether the pool counts it as one that waits.
     """
 
-    __slots__ = ("chunk", "held", "is_awaited", "is_live")
-
-    def __init__(self, held: int) -> None:
-        self.chunk: PoolChunk | None = None
-        self.held: int = held
-        self.is_live: bool = False
-        self.is_awaited: bool = False
+    held: int
+    chunk: PoolChunk | None = field(default=None, init=False)
+    is_live: bool = field(default=False, init=False)
+    is_awaited: bool = field(default=False, init=False)
 
 
+@define(eq=False, repr=False)
 class Waiter:
-    """One guard that waits for a chunk."""
+    """One guard that waits for a chunk.
 
-    __slots__ = ("guard", "opens", "place", "result", "signal", "sub")
+    Attributes:
+        sub: None: it has none, and is reserved directly.
+        opens: What this guard has to open, because no thread can start.
+    """
 
-    def __init__(self, sub: SubPool | None, guard: GuardState, place: Place) -> None:
-        self.sub: SubPool | None = sub  # None: it has none, and is reserved directly
-        self.guard: GuardState = guard
-        self.place: Place = place
-        self.opens: Open | None = None  # what this guard has to open, because no thread can start
-        self.result: Admitted | None = None
-        self.signal: Signal = Signal()
+    sub: SubPool | None
+    guard: GuardState
+    place: Place
+    opens: Open | None = None
+    result: Admitted | None = None
+    signal: Signal = field(factory=Signal)
 
 
 @frozen
@@ -268,15 +242,13 @@ class PooledOptions:
     request: ReserveRequest
 
 
+@define(eq=False)
 class Open:
     """A chunk is to be reserved. `begun`: a thread or a caller does so."""
 
-    __slots__ = ("begun", "number", "sub")
-
-    def __init__(self, sub: SubPool, number: int) -> None:
-        self.sub: SubPool = sub
-        self.number: int = number
-        self.begun: bool = False
+    sub: SubPool
+    number: int
+    begun: bool = False
 
 
 @frozen

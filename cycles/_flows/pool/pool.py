@@ -41,7 +41,7 @@ from typing import Any, Final, NamedTuple
 
 from cycles._core.amounts import Amount
 from cycles._core.messages.requests import NO_OPTIONS
-from cycles._core.pool.allotment import TAKES_SPEND, Move
+from cycles._core.pool.allotment import TAKES_SPEND, Allotment, Move
 from cycles._core.pool.sums import Sums
 from cycles._core.subjects import Subject
 from cycles._errors import BudgetExceededError, CyclesError
@@ -123,7 +123,7 @@ class PoolState:
                 del self.subs[idle.key]
         if len(self.subs) >= MOST_SCOPES:
             return None
-        return self.subs.setdefault(key, SubPool(key, subject, self.options))
+        return self.subs.setdefault(key, SubPool(key, subject, Allotment(self.options.max_held, self.options.chunk)))
 
     # --- amounts --------------------------------------------------------------------------------------------
 
