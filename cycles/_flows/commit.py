@@ -10,7 +10,7 @@ from cycles._core.amounts import Amount
 from cycles._core.messages.errors import error_of
 from cycles._core.messages.requests import CallOptions, new_key
 from cycles._core.protocol import COMMIT_RESERVATION, CREATE_EVENT, IDEMPOTENCY_MISMATCH
-from cycles._core.settlement.record import Made, Record, event_record_id
+from cycles._core.settlement.record import Made, Record
 from cycles._core.settlement.rules import rejected_excess
 from cycles._core.settlement.settlement import (
     Rejected,
@@ -22,7 +22,6 @@ from cycles._core.settlement.settlement import (
     commit_body,
     event_body,
 )
-from cycles._core.values.json_values import salvage_json, salvage_metadata
 from cycles._core.values.usage import Metrics, settlement_metrics
 from cycles._errors import CyclesError, GuardFinalizedError, IdempotencyMismatchError, InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState
@@ -30,6 +29,7 @@ from cycles._flows.io import Io, Settle
 from cycles._flows.settle import (
     attempt,
     conclude,
+    event_record,
     finish_in_background,
     pending_settlement,
     put,
@@ -105,27 +105,25 @@ def record_of(
     io: Io, guard: GuardState, amount: Amount, metrics: Metrics | None, metadata: Mapping[str, Any]
 ) -> Record:
     """Return the record of a settlement: everything that another process needs to finish it."""
-    latency_ms = max(0, round(io.clock.now_ms() - guard.opened_ms))
-    used, unusable_metrics = settlement_metrics(metrics, guard.counted_usage, latency_ms if metrics is None else None)
-    labels, unusable_labels = salvage_metadata(metadata)
-    report_values_omitted(io, guard.reservation_id, (*unusable_metrics, *unusable_labels))
-    commit = commit_body(guard.commit_key or new_key(), amount, used, labels)
-    return _record(io, guard, amount, commit)
+    latency_ms = max(0, round(io.clock.now_ms() - guard.opened_ms)) if metrics is None else None
+    used, unusable = settlement_metrics(metrics, guard.counted_usage, latency_ms)
+    report_values_omitted(io, guard.reservation_id, tuple(unusable))
+    return _record(io, guard, commit_body(guard.commit_key or new_key(), amount, used, metadata), amount)
 
 
 def ahead_record(io: Io, guard: GuardState, amount: Amount) -> Record:
     """Return the record that settles the known spend so far; the later commit has the same key."""
     if guard.commit_key is None:
         guard.commit_key = new_key()
-    labels, _ = salvage_json({**guard.request.settlement_metadata}, "metadata")
-    return _record(io, guard, amount, commit_body(guard.commit_key, amount, None, labels))
+    commit = commit_body(guard.commit_key, amount, None, {**guard.request.settlement_metadata})
+    return _record(io, guard, commit, amount)
 
 
-def _record(io: Io, guard: GuardState, amount: Amount, commit: dict[str, Any]) -> Record:
+def _record(io: Io, guard: GuardState, commit: dict[str, Any], amount: Amount) -> Record:
     request, reservation_id, estimate = guard.request, guard.reservation_id, guard.estimate
     event_of = partial(event_body, commit, request.subject, request.action, reservation_id, request.overage_policy)
-    if reservation_id is None:
-        return _event_record(io, event_of())
+    if reservation_id is None:  # no server could be reached to reserve: there is nothing to commit, only an event
+        return event_record(io, event_of())
     return Record(
         reservation_id=reservation_id,
         base_url=io.settings.base_url,
@@ -133,18 +131,7 @@ def _record(io: Io, guard: GuardState, amount: Amount, commit: dict[str, Any]) -
         event_of=event_of,
         recorded_at_ms=io.clock.wall_ms(),
         made=Made(io.clock.boot_ms()),
-        estimate=estimate.amount if amount > estimate else None,
-    )
-
-
-def _event_record(io: Io, body: dict[str, Any]) -> Record:
-    return Record(
-        reservation_id=event_record_id(body["idempotency_key"]),
-        base_url=io.settings.base_url,
-        mode="event",
-        event_fallback_body=body,
-        recorded_at_ms=io.clock.wall_ms(),
-        made=Made(io.clock.boot_ms()),
+        estimate=estimate.amount if amount.amount > estimate.amount else None,
     )
 
 
@@ -153,7 +140,7 @@ async def _settle(io: Io, guard: GuardState, record: Record, *, wait: bool) -> S
         return settle_shadow(io, guard, record.actual)
     stopped = stopped_by(await put(io, record, guard))
     if not wait and stopped is None:
-        pending = Settlement(status="pending", actual=record.actual, trace_id=guard.trace_id)
+        pending = pending_settlement(record, guard.trace_id)
         guard.apply("unresolved", pending, if_accepted=True)
         if io.hand_over(Settle(record, guard), now=True):
             guard.unfinished = None
@@ -198,7 +185,7 @@ async def record_event(io: Io, body: dict[str, Any], options: CallOptions) -> Se
     Raises:
         ProtocolError: a final error response.
     """
-    return await settle_record(io, _event_record(io, body), options, CREATE_EVENT)
+    return await settle_record(io, event_record(io, body), options, CREATE_EVENT)
 
 
 async def settle_record(io: Io, record: Record, options: CallOptions, operation: str) -> Settlement:
@@ -226,7 +213,7 @@ async def settle_record(io: Io, record: Record, options: CallOptions, operation:
     if isinstance(result, Settled):
         return result.settlement
     assert isinstance(result, Unresolved | Taken)  # `attempt` sends the event of an expired record immediately
-    return pending_settlement(record, result, options.trace_id)
+    return pending_settlement(record, options.trace_id, getattr(result, "outcome", None))
 
 
 async def _check_pending(io: Io, record: Record) -> None:

@@ -12,12 +12,12 @@ from typing import Any, Final
 from attrs import evolve
 
 from cycles._core.amounts import Amount
-from cycles._core.messages.outcome import Success, Unreachable
+from cycles._core.messages.outcome import NoSuccess, Success, Unreachable
 from cycles._core.messages.requests import NO_OPTIONS, Call, CallOptions
 from cycles._core.protocol import GET_RESERVATION
 from cycles._core.settlement.late import guards_of, late_record, sum_of
 from cycles._core.settlement.put import PutResult
-from cycles._core.settlement.record import Made, Record
+from cycles._core.settlement.record import Made, Record, event_record_id
 from cycles._core.settlement.rules import (
     Lookup,
     NextStep,
@@ -66,26 +66,17 @@ def conclude(
     io: Io, record: Record, result: SettlementOutcome, guard: GuardState | None, *, recovered: bool = False
 ) -> None:
     """Store the result of an attempt in the guard and report it. If it is open, pass it to the background."""
-    if isinstance(result, Taken):
-        _leave_to_another_client(io, record, guard)
-        return
     if isinstance(result, Unresolved):
         if guard is not None and not recovered:
-            guard.apply("unresolved", pending_settlement(record, result, guard.trace_id), if_accepted=True)
+            pending = pending_settlement(record, guard.trace_id, result.outcome)
+            guard.apply("unresolved", pending, if_accepted=True)
         io.hand_over(Settle(record, guard, describe(result.outcome), result.is_saved), now=False)
         return
     if guard is not None:
-        guard.end_written_ahead()
-        if guard.own_heartbeat is not None:
-            io.stop(guard.own_heartbeat)
+        _conclude_guard(io, record, result, guard)
     if isinstance(result, Settled):
-        if guard is not None:
-            guard.apply("settled", result.settlement, if_accepted=True)
         _report_settled(io, record, result.settlement, recovered)
     elif isinstance(result, Rejected):
-        if guard is not None:
-            guard.rejection = result.response
-            guard.apply("rejected", if_accepted=True)
         if result.charged is not None:
             _report_settled(io, record, result.charged, recovered)
         io.report(
@@ -99,21 +90,38 @@ def conclude(
         )
 
 
-def _leave_to_another_client(io: Io, record: Record, guard: GuardState | None) -> None:
-    if guard is not None:
-        pending = Settlement(status="pending", actual=record.actual, trace_id=guard.trace_id)
-        guard.apply("unresolved", pending, if_accepted=True)
-        guard.end_written_ahead()
-        if guard.own_heartbeat is not None:
-            io.stop(guard.own_heartbeat)
-        guard.stop_waiting()
+def _conclude_guard(io: Io, record: Record, result: Settled | Rejected | Taken, guard: GuardState) -> None:
+    """Store in a guard that this process has nothing more to settle for it."""
+    # Before the state: once a caller sees that a guard is settled, its file and its heartbeat are gone.
+    guard.end_written_ahead()
+    if guard.own_heartbeat is not None:
+        io.stop(guard.own_heartbeat)
+    if isinstance(result, Settled):
+        guard.apply("settled", result.settlement, if_accepted=True)
+    elif isinstance(result, Rejected):
+        guard.rejection = result.response
+        guard.apply("rejected", if_accepted=True)
+    else:  # another client settles it, and reports that to its own process only: no wait here would end
+        guard.apply("unresolved", pending_settlement(record, guard.trace_id), if_accepted=True)
+        guard.when_settled().set()
 
 
-def pending_settlement(record: Record, result: Unresolved | Taken, trace_id: str | None) -> Settlement:
-    """Return the settlement of a record whose outcome is open."""
-    outcome = result.outcome if isinstance(result, Unresolved) else None
-    request_id, http = getattr(outcome, "request_id", None), getattr(outcome, "http", None)
+def pending_settlement(record: Record, trace_id: str | None, last: NoSuccess | None = None) -> Settlement:
+    """Return the settlement of a record whose outcome is open. `last` is the response to its last attempt."""
+    request_id, http = getattr(last, "request_id", None), getattr(last, "http", None)
     return Settlement(status="pending", actual=record.actual, request_id=request_id, trace_id=trace_id, http=http)
+
+
+def event_record(io: Io, body: dict[str, Any]) -> Record:
+    """Return the record of an amount that has no reservation."""
+    return Record(
+        reservation_id=event_record_id(body["idempotency_key"]),
+        base_url=io.settings.base_url,
+        mode="event",
+        event_fallback_body=body,
+        recorded_at_ms=io.clock.wall_ms(),
+        made=Made(io.clock.boot_ms()),
+    )
 
 
 async def attempt(
@@ -139,42 +147,53 @@ async def attempt(
         The current record, and the outcome. Call `conclude` and then `io.finish` with both.
     """
     options = options if guard is None else guard.call_options
-    whole = record
+    clock, whole = io.clock, record
     if not is_saved:
+        # The age of an event counts from when it could first be sent, and not while it is held back.
         was_held_back = record.replaces_commit and record.event_since_ms is None and not found
-        timed = record.to_event_mode(io.clock.wall_ms(), io.clock.boot_ms()) if was_held_back else record
-        stopped = stopped_by(await put(io, timed, guard))
-        rest = await rest_of(io, whole) if isinstance(stopped, Taken) else None
-        if stopped is not None and rest is None:
-            return record, stopped
-        record = rest or timed
+        timed = record.to_event_mode(clock.wall_ms(), clock.boot_ms()) if was_held_back else record
+        saved = await _saved(io, timed, guard, whole)
+        if not isinstance(saved, Record):
+            return record, saved
+        record = saved
     if record.may_have_arrived or record.rejected is not None:
-        over = before_sending(record, io.clock.wall_ms(), io.clock.boot_ms())
+        over = before_sending(record, clock.wall_ms(), clock.boot_ms())
         if over is not None:
             return record, over
     while True:
         outcome = await io.send(call_of(record, options))
         step: NextStep
-        if isinstance(outcome, Success):
+        if isinstance(outcome, Success):  # the common case needs no clock
             step = after_success(record, outcome)
         else:
-            step = classify_settlement(record, outcome, io.clock.wall_ms(), io.clock.boot_ms(), found=found)
+            step = classify_settlement(record, outcome, clock.wall_ms(), clock.boot_ms(), found=found)
         if isinstance(step, Lookup):
             call = Call(GET_RESERVATION, {"reservation_id": record.reservation_id}, options=options)
+            reservation = await io.send(call)
             step = after_lookup(
-                record, step.response, await io.send(call), now_ms=io.clock.wall_ms(), sent_before=step.sent_before
+                record, step.response, reservation, now_ms=clock.wall_ms(), sent_before=step.sent_before
             )
+        if isinstance(step, Unresolved):
+            return await _saved_open(io, record, step), step
         if not isinstance(step, Resend):
-            return (await _saved_open(io, record, step) if isinstance(step, Unresolved) else record), step
+            return record, step
         report_values_omitted(io, record.reservation_id, step.omitted)
-        stopped = stopped_by(await put(io, step.record, guard))
-        rest = await rest_of(io, whole) if isinstance(stopped, Taken) else None
-        if rest is not None:
-            record = whole = rest
-            continue
-        if stopped is not None:  # a new event gets its time when it is sent
-            return step.record if record.mode == "event" else evolve(step.record, event_since_ms=None), stopped
-        record = step.record
+        saved = await _saved(io, step.record, guard, whole)
+        if not isinstance(saved, Record):  # a new event gets its time when it is sent
+            return step.record if record.mode == "event" else evolve(step.record, event_since_ms=None), saved
+        whole = whole if saved is step.record else saved
+        record = saved
+
+
+async def _saved(io: Io, record: Record, guard: GuardState | None, whole: Record) -> Record | Taken | Unresolved:
+    """Save a record before it is sent.
+
+    Returns:
+        What is sent: the record, or the rest of `whole` that another client leaves. Otherwise how the attempt ends.
+    """
+    stopped = stopped_by(await put(io, record, guard))
+    rest = await rest_of(io, whole) if isinstance(stopped, Taken) else None
+    return rest or stopped or record
 
 
 async def put(io: Io, record: Record, guard: GuardState | None) -> PutResult:
@@ -261,6 +280,8 @@ def usable_values(
     io: Io, reservation_id: str | None, metrics: Metrics | Usage | Mapping[str, Any] | None, metadata: Any
 ) -> tuple[Metrics | None, dict[str, Any]]:
     """Return what can be sent of the caller's metrics and metadata, and report what cannot. Never raises."""
+    if metrics is None and metadata is None:
+        return None, {}
     usable, omitted = salvage_metrics(metrics)
     labels, omitted_labels = salvage_metadata(metadata)
     report_values_omitted(io, reservation_id, (*omitted, *omitted_labels))
@@ -313,7 +334,6 @@ def settle_shadow(io: Io, guard: GuardState, amount: Amount | None) -> Settlemen
 
 def settle_later(io: Io, guard: GuardState, record: Record) -> None:
     """Settle a claimed guard in the background; no caller waits for it."""
-    pending = Settlement(status="pending", actual=record.actual, trace_id=guard.trace_id)
-    guard.apply("unresolved", pending, if_accepted=True)
+    guard.apply("unresolved", pending_settlement(record, guard.trace_id), if_accepted=True)
     io.hand_over(Settle(record, guard, is_saved=False), now=True)
     guard.end_trace()

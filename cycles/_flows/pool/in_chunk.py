@@ -18,9 +18,9 @@ from cycles._core.pool.allotment import TAKES_SPEND
 from cycles._core.pool.sums import Sums
 from cycles._core.protocol import BUDGET_EXCEEDED
 from cycles._core.settlement.lifecycle import OUTCOME
-from cycles._core.settlement.record import Made, Record, event_record_id
+from cycles._core.settlement.record import Record
 from cycles._core.settlement.rules import reject_here
-from cycles._core.settlement.settlement import Settlement, event_body
+from cycles._core.settlement.settlement import Settlement, commit_body, event_body
 from cycles._core.values.usage import Metrics
 from cycles._errors import BudgetExceededError, CyclesError, GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend
@@ -28,7 +28,7 @@ from cycles._flows.io import Io, Settle
 from cycles._flows.pool.chunks import carry_out
 from cycles._flows.pool.parts import Place, PoolChunk, PooledOptions
 from cycles._flows.pool.pool import PoolState
-from cycles._flows.settle import settle_queued, settle_shadow, usable_values
+from cycles._flows.settle import event_record, settle_queued, settle_shadow, usable_values
 
 EXCESS_OF: Final = "pool_excess_of"
 REJECT: Final = "REJECT"
@@ -341,29 +341,18 @@ class InChunk(Place):
         rejects: bool = False,
     ) -> Separate:
         """Return an amount with its event, and the guard that gets the outcome: this one, or one for the excess."""
-        key, request, metadata = new_key(), guard.request, ending.metadata
-        commit: dict[str, Any] = {
-            "idempotency_key": key,
-            "actual": {"unit": guard.estimate.unit, "amount": amount},
-            "metadata": dict(metadata) if is_all else {**metadata, EXCESS_OF: guard.reservation_id},
-        }
-        if ending.metrics is not None and ending.metrics.to_dict():
-            commit["metrics"] = ending.metrics.to_dict()
+        request = guard.request
+        metrics = None if ending.metrics is None else ending.metrics.to_dict()
+        metadata = ending.metadata if is_all else {**ending.metadata, EXCESS_OF: guard.reservation_id}
+        commit = commit_body(new_key(), Amount(guard.estimate.unit, amount), metrics, dict(metadata))
         chunk_id = guard.reservation_id if is_all else None
         body = event_body(commit, request.subject, request.action, chunk_id, self.pool.options.overage_policy)
-        record = Record(
-            reservation_id=event_record_id(key),
-            base_url=io.settings.base_url,
-            mode="event",
-            event_fallback_body=body,
-            recorded_at_ms=io.clock.wall_ms(),
-            made=Made(io.clock.boot_ms()),
-        )
+        record = event_record(io, body)
         if rejects:
             return Separate(amount, evolve(record, rejected=BUDGET_EXCEEDED), None)
         if is_all:
             return Separate(amount, record, guard)
-        excess = GuardState(request, guard.key, guard.call_options, guard.opened_ms, None)
+        excess = GuardState(request, guard.key, guard.call_options, guard.opened_ms, None, estimate=guard.estimate)
         excess.claim("commit")
         return Separate(amount, record, excess)
 
