@@ -1,33 +1,38 @@
-"""Reserve: send the create request, open the lease, and clean up a create whose caller has left."""
+"""Reserve: send the create request, open the lease, and clean up a create whose caller has left.
+
+A response to a create has four forms: a reservation; a denial; the decision of a server that only observes, which holds
+nothing (`docs/protocol/decisions-and-caps.md#observe-mode`); and, under a key of the caller, the reservation of an
+earlier run, whose work must not run again.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
 from cycles._core.messages.denial_message import denial_message
-from cycles._core.messages.errors import denial, error_of
-from cycles._core.messages.outcome import Ambiguous, NoSuccess, Outcome, Success
+from cycles._core.messages.errors import denial, error_of, observed_error
+from cycles._core.messages.outcome import Ambiguous, NoSuccess, Outcome, RejectedResponse, Success
 from cycles._core.messages.requests import NO_OPTIONS, Call, CallOptions, is_id, new_key, new_keys
 from cycles._core.messages.reserve_request import ReserveRequest
-from cycles._core.protocol import CREATE_RESERVATION, is_allowed
-from cycles._core.results import ReservationCreateResponse
+from cycles._core.protocol import ALLOWING, CREATE_RESERVATION, DENY, GET_RESERVATION, is_allowed
+from cycles._core.results import ReservationCreateResponse, ReservationDetail
 from cycles._core.settlement.lifecycle import CALLER_LEFT, UNKNOWN_DECISION
-from cycles._core.settlement.record import file_name
+from cycles._core.settlement.record import Record, file_name
 from cycles._errors import (
     BudgetClosedError,
     CyclesError,
     RateLimitedError,
     ReservationDeniedError,
+    ReservationNotActiveError,
     TenantClosedError,
 )
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import CleanUp, Io
-from cycles._flows.observe import is_observed, open_observed
 from cycles._flows.release import send_release
-from cycles._flows.replay import pending_error, replay_error
 from cycles._flows.retry import describe, may_have_taken_effect, pause, pause_before_retry, send_write, uncertain
 from cycles._flows.run_limit import HeldByLimits, limits_apply
 
@@ -35,6 +40,7 @@ _CLEANUP: Final = uuid.UUID("6f1f2a3e-7a0f-5c0b-9d55-1f6f0a7c2b11")  # name spac
 _PERMANENT: Final = (BudgetClosedError, TenantClosedError)  # waiting for budget does not change these
 _FIRST_WAIT_MS: Final = 250.0  # between attempts while waiting for budget; doubled and jittered, up to the next value
 _LONGEST_WAIT_MS: Final = 5_000.0
+_NOT_AGAIN: Final = "so the block does not run again; use a new key for new work"
 
 
 Take: TypeAlias = Callable[[GuardState], object]
@@ -200,7 +206,7 @@ def _with_id(outcome: Outcome) -> Outcome:
         isinstance(outcome, Success)
         and not is_id(outcome.body.get("reservation_id"))
         and is_allowed(outcome.body["decision"])
-        and not is_observed(outcome)
+        and not _is_observed(outcome)
     ):
         message = "the server allowed the reservation but returned no usable reservation_id"
         return Ambiguous(200, message, outcome.request_id, outcome.trace_id)
@@ -231,8 +237,8 @@ async def _opened(
     body = outcome.body
     if outcome.replacement_kind is not None:
         io.report("ActionKindDeprecated", outcome, kind=request.action.kind, replacement=outcome.replacement_kind)
-    if is_observed(outcome):
-        return open_observed(io, request, key, options, outcome)
+    if _is_observed(outcome):
+        return _open_observed(io, request, key, options, outcome)
     if not is_allowed(body["decision"]):
         await _raise_denial(io, request, outcome, options, create)
     reservation_id = body["reservation_id"]
@@ -254,17 +260,85 @@ async def _opened(
     return guard
 
 
+def _is_observed(outcome: Outcome) -> bool:
+    """Return whether the response to a live create has the form of observe mode: a decision, and nothing held.
+
+    The response has no mark of the mode. A response with an id or an expiry, but not both, is ambiguous.
+    """
+    if not isinstance(outcome, Success):
+        return False
+    body = outcome.body
+    if body.get("reservation_id") is not None:
+        return False
+    is_known = body["decision"] in ALLOWING or body["decision"] == DENY
+    return is_known and body.get("expires_at_ms") is None and bool(body.get("affected_scopes"))
+
+
+def _open_observed(io: Io, request: ReserveRequest, key: str, options: CallOptions, success: Success) -> GuardState:
+    """Return the guard of an observed reservation. Its block runs with any decision.
+
+    Raises:
+        ObservedReservationError: under ``on_observed="raise"``, unless the caller has requested observe mode.
+    """
+    if request.observe or request.on_observed == "run":
+        return GuardState(request, key, options, io.clock.now_ms(), success, observed=True)
+    created = ReservationCreateResponse.read(
+        success.body, **{**success.ids, "trace_id": success.trace_id or options.trace_id}
+    )
+    raise observed_error(created)
+
+
 async def _check_replay(
     io: Io, key: str, reservation_id: str, body: Mapping[str, Any], options: CallOptions, unsettled: frozenset[str]
 ) -> None:
     """Raise ReservationNotActiveError if the caller's key replays a reservation whose work has ended."""
     if body.get("remaining_ttl_ms") == 0:
-        raise await replay_error(io, key, reservation_id, options)
+        raise await _replay_error(io, key, reservation_id, options)
     pending = await io.pending(reservation_id)
     if pending is not None:
-        raise pending_error(key, pending)
+        raise _pending_error(key, pending)
     if file_name(reservation_id) in unsettled:  # the background has settled it since the server made this response
-        raise await replay_error(io, key, reservation_id, options)
+        raise await _replay_error(io, key, reservation_id, options)
+
+
+async def _replay_error(io: Io, key: str, reservation_id: str, options: CallOptions) -> ReservationNotActiveError:
+    """Read the reservation, and return the error for a replay: it contains status, amount and time of the first run.
+
+    One attempt is made. Without a usable response, the error only says that the reservation has ended.
+    """
+    outcome = await io.send(Call(GET_RESERVATION, {"reservation_id": reservation_id}, options=options))
+    start = f"idempotency_key {key!r:.80} was used before: reservation {reservation_id}"
+    if isinstance(outcome, RejectedResponse) and outcome.expired:
+        return ReservationNotActiveError(
+            f"{start} expired without a commit, {_NOT_AGAIN}", reservation_id=reservation_id, status="EXPIRED"
+        )
+    if not isinstance(outcome, Success):
+        return ReservationNotActiveError(f"{start} has ended, {_NOT_AGAIN}", reservation_id=reservation_id)
+    first = ReservationDetail.read(outcome.body)
+    amount = f" {first.committed}" if first.committed is not None else ""
+    return ReservationNotActiveError(
+        f"{start} {first.status.lower()}{amount}{_time_of(first.finalized_at_ms)}, {_NOT_AGAIN}",
+        reservation_id=reservation_id,
+        status=first.status,
+        committed=first.committed,
+        finalized_at_ms=first.finalized_at_ms,
+    )
+
+
+def _pending_error(key: str, record: Record) -> ReservationNotActiveError:
+    """Return the error for a replay whose first run has ended, but whose settlement is pending in this process."""
+    return ReservationNotActiveError(
+        f"idempotency_key {key!r:.80} was used before: reservation {record.reservation_id} has a pending commit of "
+        f"{record.actual}, {_NOT_AGAIN}",
+        reservation_id=record.reservation_id,
+    )
+
+
+def _time_of(at_ms: int | None) -> str:
+    try:
+        return "" if at_ms is None else f" at {datetime.fromtimestamp(at_ms // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (OverflowError, ValueError, OSError):  # a time that no calendar has
+        return ""
 
 
 async def _raise_denial(

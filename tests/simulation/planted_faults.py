@@ -372,7 +372,7 @@ FAULTS: Final = (
     Fault(
         "the work of a key runs again while its settlement is pending",
         "cycles/_flows/reserve.py",
-        "    if pending is not None:\n        raise pending_error(key, pending)\n"
+        "    if pending is not None:\n        raise _pending_error(key, pending)\n"
         "    if file_name(reservation_id) in unsettled:",
         "    if pending is None and not file_name(reservation_id):",
     ),
