@@ -28,11 +28,9 @@ class CallsUser(Protocol):
 
     async def call_user(self, function: Callable[[T], Any], argument: T) -> Any:
         """Call a function or a coroutine function of the user; in an event loop a function runs in a thread."""
-        ...
 
     async def wait(self, signal: Signal) -> bool:
         """Wait until another thread or task sets a signal."""
-        ...
 
 
 class Approvals:

@@ -57,11 +57,9 @@ class WrittenAhead(Protocol):
     @property
     def is_left(self) -> bool:
         """Whether a log has it: if this process dies, the next one commits it."""
-        ...
 
     def end(self) -> None:
         """Delete it. Takes no lock that a flow holds."""
-        ...
 
 
 class Cancellation(Protocol):
@@ -69,7 +67,6 @@ class Cancellation(Protocol):
 
     def lease_lost(self) -> None:
         """Cancel it: its lease is lost."""
-        ...
 
 
 @define(init=False, eq=False, repr=False)

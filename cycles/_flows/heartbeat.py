@@ -8,10 +8,7 @@ from cycles._core.messages.outcome import Ambiguous, NoSuccess, Outcome, Rejecte
 from cycles._core.messages.requests import extend_call, new_key
 from cycles._core.protocol import EXTEND_RESERVATION, KEY_REJECTED, RESERVATION_EXPIRED
 from cycles._core.results import ReservationExtendResponse
-from cycles._errors import (
-    GuardFinalizedError,
-    InvalidRequestError,
-)
+from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import Io

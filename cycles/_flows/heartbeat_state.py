@@ -17,15 +17,12 @@ class LeaseOwner(Protocol):
 
     def may_extend(self) -> bool:
         """Return whether the lease is still needed when an attempt is due."""
-        ...
 
     def lease_changed(self, event: Literal["lease_lost", "extended"]) -> object:
         """Follow with the own state. Called before the loss is reported."""
-        ...
 
     def lease_lost(self) -> object:
         """Act on the loss. Called once, after it is reported."""
-        ...
 
 
 @define(eq=False, repr=False)

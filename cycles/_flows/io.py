@@ -92,7 +92,6 @@ class Syncs(Protocol):
 
     def sync(self) -> None:
         """Return when what is written is on disk. Blocks."""
-        ...
 
 
 class Io(Protocol):
@@ -100,15 +99,12 @@ class Io(Protocol):
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt within its deadline and classify the response. No response raises an exception."""
-        ...
 
     async def put(self, record: Record) -> PutResult:
         """Save the record in the journal; the result says whether it may be sent."""
-        ...
 
     async def finish(self, record: Record, result: SettlementOutcome | None) -> None:
         """End a record: delete it, or keep what was rejected of it. None: nothing of it is to be settled."""
-        ...
 
     async def ensure_journal(self) -> None:
         """Check that the journal's store responds, if no reservation may be made without it.
@@ -116,45 +112,35 @@ class Io(Protocol):
         Raises:
             JournalUnavailableError: it does not.
         """
-        ...
 
     async def pending(self, reservation_id: str) -> Record | None:
         """Return the record of an unfinished settlement that the background or another client has, or None."""
-        ...
 
     def unsettled(self) -> frozenset[str]:
         """Return the file names of the records whose settlement the background has not finished."""
-        ...
 
     async def sync(self, log: Syncs) -> None:
         """Return when what is written to the log of a chunk is on disk."""
-        ...
 
     async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
         """Wait until a signal is set, for at most `timeout_s` seconds. Return whether it is set."""
-        ...
 
     @property
     def settings(self) -> Settings:
         """What the client is configured with."""
-        ...
 
     @property
     def clock(self) -> Clock:
         """The times, and the jitter."""
-        ...
 
     def check(self, call: Call) -> None:
         """Check a call against the schema; raises InvalidRequestError."""
-        ...
 
     def schedule(self, heartbeat: Heartbeat) -> None:
         """Make the next extend attempt of this heartbeat when it is due."""
-        ...
 
     def stop(self, heartbeat: Heartbeat) -> None:
         """Send no more extends."""
-        ...
 
     def hand_over(self, work: BackgroundWork, *, now: bool) -> bool:
         """Continue some work without its caller. Any thread may call this, and it returns immediately.
@@ -168,19 +154,15 @@ class Io(Protocol):
             can start: nothing was taken, and the caller does it. Otherwise True: `flush` and `close` do what no worker
             has done.
         """
-        ...
 
     def begin_trace(self, request: ReserveRequest, known: str | None = None) -> CallOptions:
         """Return the options of the requests of a new guard. Their trace id is the tracer's, or `known`, or new."""
-        ...
 
     async def approve(self, request: ReserveRequest) -> None:
         """Return if the reservation may be sent; raises ApprovalDeniedError if the user's `approve` says no."""
-        ...
 
     def is_enabled_for(self, level: int) -> bool:
         """Return whether an observer or the log takes events of this level."""
-        ...
 
     def report(self, name: str, ids: object = None, **members: Any) -> None:
         """Report an event, if an observer or the log takes it.
@@ -190,7 +172,6 @@ class Io(Protocol):
             ids: Any object with some of `reservation_id`, `request_id` and `trace_id`: a guard, a heartbeat, a record.
             members: The other members of the event; an id given here replaces the one of `ids`.
         """
-        ...
 
 
 def run(flow: Coroutine[Any, Any, T]) -> T:

@@ -98,12 +98,7 @@ async def release(io: Io, guard: GuardState, reason: str | None) -> ReleaseRespo
 
 
 async def release_guard(
-    io: Io,
-    guard: GuardState,
-    reason: str | None,
-    *,
-    quiet: bool,
-    known: KnownSpend = ANY_AMOUNT,
+    io: Io, guard: GuardState, reason: str | None, *, quiet: bool, known: KnownSpend = ANY_AMOUNT
 ) -> tuple[bool, ReleaseResponse | None]:
     """Release the reservation, if the spend is still `known`.
 

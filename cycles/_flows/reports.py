@@ -11,37 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from cycles.events import Event
 
-LEVELS: Final = {
-    "ActionKindDeprecated": logging.WARNING,
-    "ActualFailed": logging.WARNING,
-    "BudgetThreshold": logging.WARNING,
-    "ChunkOpened": logging.DEBUG,
-    "ChunkSettled": logging.INFO,
-    "Denied": logging.INFO,
-    "GuardNotCommitted": logging.WARNING,
-    "HeartbeatDelayed": logging.WARNING,
-    "JournalProblem": logging.WARNING,
-    "LeaseExtended": logging.DEBUG,
-    "LeaseLost": logging.WARNING,
-    "LeaseNotice": logging.WARNING,
-    "LeaseRetrying": logging.WARNING,
-    "Observed": logging.INFO,
-    "PoolDenied": logging.INFO,
-    "PooledSettled": logging.DEBUG,
-    "ReleaseFailed": logging.WARNING,
-    "Released": logging.INFO,
-    "Reserved": logging.DEBUG,
-    "Settled": logging.INFO,
-    "SettlementPending": logging.WARNING,
-    "SettlementRejected": logging.ERROR,
-    "SettlementsLeftPending": logging.WARNING,
-    "SettlementsLost": logging.ERROR,
-    "ShadowDecided": logging.DEBUG,
-    "ShadowSettled": logging.INFO,
-    "Undercharged": logging.WARNING,
-    "Unreserved": logging.WARNING,
-    "ValuesOmitted": logging.WARNING,
+_OF_LEVEL: Final = {
+    logging.DEBUG: "ChunkOpened LeaseExtended PooledSettled Reserved ShadowDecided",
+    logging.INFO: "ChunkSettled Denied Observed PoolDenied Released Settled ShadowSettled",
+    logging.WARNING: (
+        "ActionKindDeprecated ActualFailed BudgetThreshold GuardNotCommitted HeartbeatDelayed "
+        "JournalProblem LeaseLost LeaseNotice LeaseRetrying ReleaseFailed SettlementPending "
+        "SettlementsLeftPending Undercharged Unreserved ValuesOmitted"
+    ),
+    logging.ERROR: "SettlementRejected SettlementsLost",
 }
+LEVELS: Final = {name: level for level, names in _OF_LEVEL.items() for name in names.split()}
 """Event class of `cycles.events`, and its level."""
 
 logger = logging.getLogger("cycles")

@@ -10,14 +10,7 @@ from cycles._core.messages.denial_message import denial_message
 from cycles._core.messages.error_hints import HINT_OF, hint_for
 from cycles._core.messages.outcome import Ambiguous, NoSuccess, RejectedResponse, Unreachable
 from cycles._core.messages.reserve_request import ReserveRequest
-from cycles._core.protocol import (
-    CREATE_RESERVATION,
-    DENY,
-    ERROR_CODES,
-    ERROR_OF_STATUS,
-    SPENDING,
-    error_code,
-)
+from cycles._core.protocol import CREATE_RESERVATION, DENY, ERROR_CODES, ERROR_OF_STATUS, SPENDING, error_code
 from cycles._core.results import EvidenceRef, ReservationCreateResponse
 from cycles._core.values.deny_detail import DenyDetail, read_deny_detail
 

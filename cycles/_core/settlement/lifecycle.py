@@ -17,26 +17,10 @@ from cycles._core.messages.reserve_request import Actual
 from cycles._errors import LeaseLostError
 
 StateName: TypeAlias = Literal[
-    "active",
-    "committed",
-    "pending",
-    "released",
-    "lost",
-    "unreserved",
-    "rejected",
-    "detached",
-    "pooled",
-    "observed",
+    "active", "committed", "pending", "released", "lost", "unreserved", "rejected", "detached", "pooled", "observed"
 ]
 GuardEvent: TypeAlias = Literal[
-    "lease_lost",
-    "extended",
-    "settled",
-    "unresolved",
-    "pooled",
-    "rejected",
-    "release_started",
-    "detached",
+    "lease_lost", "extended", "settled", "unresolved", "pooled", "rejected", "release_started", "detached"
 ]
 
 _ENDINGS: Final[dict[GuardEvent, StateName]] = {

@@ -173,14 +173,7 @@ class RetrySchedule(Generic[T]):
         return True
 
     def failed(
-        self,
-        item: Item[T],
-        now: float,
-        outcome: str,
-        *,
-        outage: bool,
-        floor: float = 0.0,
-        longest: float | None = None,
+        self, item: Item[T], now: float, outcome: str, *, outage: bool, floor: float = 0.0, longest: float | None = None
     ) -> None:
         """Try the item again later, never before `floor`. `outage` means that all items would fail the same way.
 

@@ -331,14 +331,7 @@ class InChunk(Place):
     # --- what no chunk has space for ------------------------------------------------------------------------
 
     def _separate(
-        self,
-        io: Io,
-        guard: GuardState,
-        ending: _Ending,
-        amount: int,
-        *,
-        is_all: bool = False,
-        rejects: bool = False,
+        self, io: Io, guard: GuardState, ending: _Ending, amount: int, *, is_all: bool = False, rejects: bool = False
     ) -> Separate:
         """Return an amount with its event, and the guard that gets the outcome: this one, or one for the excess."""
         request = guard.request
