@@ -1,7 +1,9 @@
 """The state of one guard. Flows read and change it; sync and async guards share this class.
 
 `apply` is the only writer of the state, by the tables of `cycles._core.settlement.lifecycle`. The lock lets exactly one
-of two threads end a guard.
+of two threads end a guard. It is re-entrant: a signal handler may use the guard, or close its client, while the thread
+that it interrupts holds the lock, and must not wait for that thread. Python runs a handler after calls only. So each
+method looks after its last call whether what it has read still holds, and then stores.
 """
 
 from __future__ import annotations
@@ -139,7 +141,7 @@ class GuardState:
     ) -> None:
         is_unreserved = created is None and settler is None and not request.shadow
         state: StateName = "observed" if observed else "unreserved" if is_unreserved else "active"
-        own_lock = threading.Lock() if lock is None else lock
+        own_lock = threading.RLock() if lock is None else lock
         reserved = request.estimate if estimate is None else estimate
         self.__attrs_init__(request, key, options, opened_ms, reserved, settler, own_lock, state)
         if isinstance(created, Success):  # it has just arrived, and is parsed when it is needed
@@ -163,8 +165,10 @@ class GuardState:
     def usage(self) -> Usage:
         """What the work of this guard has used; made on first use."""
         if self.counted_usage is None:
+            made = Usage()
             with self._lock:
-                self.counted_usage = self.counted_usage or Usage()
+                if self.counted_usage is None:
+                    self.counted_usage = made
         return self.counted_usage
 
     @property
@@ -233,9 +237,15 @@ class GuardState:
             ValueError: the table has no row for this state and event.
         """
         with self._lock:
-            if if_accepted and event not in TRANSITIONS[self._state]:
-                return
-            following = TRANSITIONS[self._state].get(event) or next_state(self._state, event)
+            while True:
+                state = self._state
+                following = TRANSITIONS[state].get(event)
+                if following is None:
+                    if if_accepted:
+                        return
+                    following = next_state(state, event)  # raises the error
+                if self._state == state:
+                    break
             if settlement is not None:
                 self._settlement = settlement  # before the state, by which `cost` knows that it is there
             self._state = following
@@ -274,8 +284,9 @@ class GuardState:
         """Return the signal that is set when the state can change no longer."""
         if self.settled_in is not None:
             return self.settled_in.when_settled()
+        made = Signal()
         with self._lock:
-            signal = self._settled = self._settled or Signal()
+            signal = self._settled = self._settled or made
             is_final = not TRANSITIONS[self._state]
         if is_final:
             signal.set()
@@ -346,15 +357,16 @@ class GuardState:
             GuardFinalizedError: another caller has already ended it; nothing was sent.
         """
         with self._lock:
+            # The same object: of an equal one, a comparison would be a call.
+            is_known = known is ANY_AMOUNT or known is self.known
             if self.claimed is not None:
                 raise GuardFinalizedError(
                     f"cannot {operation}: {self.name} already ended ({self.claimed}); nothing was sent"
                 )
-            if known != ANY_AMOUNT and known != self.known:
-                return False
-            self.unfinished = unfinished
-            self.claimed = operation
-            return True
+            if is_known:
+                self.unfinished = unfinished
+                self.claimed = operation
+        return is_known
 
     def enter_block(self) -> None:
         """Note that the block of this guard begins.
@@ -400,10 +412,16 @@ class GuardState:
         """
         self.check_unit(amount)
         with self._lock:
-            if self.claimed is not None:
-                raise GuardFinalizedError(f"cannot spend: {self.name} already ended ({self.claimed}); reserve again")
-            self.spent = amount if self.spent is None else self.spent + amount
-            return self.spent
+            while True:
+                before = self.spent
+                after = amount if before is None else before + amount
+                if self.claimed is not None:
+                    raise GuardFinalizedError(
+                        f"cannot spend: {self.name} already ended ({self.claimed}); reserve again"
+                    )
+                if self.spent is before:
+                    self.spent = after
+                    return after
 
     def next_step(self, limit: CapsLike | None) -> int:
         """Count one more step and return its number.
@@ -414,8 +432,12 @@ class GuardState:
         if self.lease is not None:
             return self.lease.next_step(limit)
         with self._lock:
-            self.steps = next_step(limit, self.steps)
-            return self.steps
+            while True:
+                before = self.steps
+                after = next_step(limit, before)
+                if self.steps == before:
+                    self.steps = after
+                    return after
 
     def check_unit(self, amount: Amount) -> None:
         """Check an actual against the unit of the reservation.

@@ -1,8 +1,12 @@
-"""The state of the heartbeat of one reservation. With `GuardState`, one of the two flow classes that hold a lock."""
+"""The state of the heartbeat of one reservation. With `GuardState`, one of the two flow classes that hold a lock.
+
+The lock is re-entrant, as that of a guard and for the same reason: a signal handler may close the client.
+"""
 
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
 from attrs import define, field
@@ -52,7 +56,7 @@ class Heartbeat:
     adopted: bool = False
     timer: Any = None
     _attempting: bool = field(default=False, init=False)
-    _lock: threading.Lock = field(factory=threading.Lock, init=False)
+    _lock: AbstractContextManager[bool] = field(factory=threading.RLock, init=False)
 
     @property
     def trace_id(self) -> str | None:
@@ -65,12 +69,12 @@ class Heartbeat:
         None means that the heartbeat has ended, or that another thread is already making the attempt.
         """
         with self._lock:
-            step = self.step
-            if self.ended or self._attempting or not isinstance(step, ExtendAttempt):
+            step, key = self.step, new_key()
+            if not isinstance(step, ExtendAttempt) or self.ended or self._attempting:
                 return None
             self._attempting = True
             if step.fresh_key or not self.key:
-                self.key = new_key()
+                self.key = key
             return step
 
     def interrupted(self) -> None:
@@ -83,12 +87,13 @@ class Heartbeat:
     def advance(self, lease: Lease, step: Step) -> None:
         """Store the planner's lease and next step after an attempt."""
         with self._lock:
+            stop = step if isinstance(step, Stop) else None
+            is_loss = stop is not None and self.stop is None
             self._attempting = False
             self.lease = lease
             self.step = step
-            is_loss = isinstance(step, Stop) and self.stop is None
-            if isinstance(step, Stop) and self.stop is None:
-                self.stop = step
+            if is_loss:
+                self.stop = stop
         if is_loss:
             self._notify("lease_lost")
 

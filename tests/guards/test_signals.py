@@ -62,6 +62,8 @@ print("done")
         # Where locks are, every point.
         ("record", "/cycles/_drivers/", 1),
         ("close", "/cycles/_drivers/", 1),
+        ("record", "/cycles/_flows/", 1),
+        ("close", "/cycles/_flows/", 1),
         ("record", "/cycles/_journal/", 1),
         ("close", "/cycles/_journal/", 1),
     ],

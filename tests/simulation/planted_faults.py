@@ -82,8 +82,8 @@ FAULTS: Final = (
     Fault(
         "spend replaces the sum",
         "cycles/_flows/guard_state.py",
-        "self.spent = amount if self.spent is None else self.spent + amount",
-        "self.spent = amount",
+        "after = amount if before is None else before + amount",
+        "after = amount",
     ),
     Fault(
         "known spend of a block that raised is released",
