@@ -27,6 +27,7 @@ from cycles._errors import CyclesError, GuardFinalizedError, IdempotencyMismatch
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState
 from cycles._flows.io import Io, Settle
 from cycles._flows.settle import (
+    amount_to_commit,
     attempt,
     conclude,
     event_record,
@@ -90,11 +91,7 @@ def _claim(
     """Claim the guard and return its record. A shadow guard leaves nothing to finish in the background."""
     while True:
         known = guard.known
-        amount = known if actual is None else actual
-        if amount is None:
-            raise InvalidRequestError(
-                "commit() has no amount: no spend is known; pass commit(amount), or call guard.spend(amount) before it"
-            )
+        amount = amount_to_commit(actual, known)
         record = record_of(io, guard, amount, metrics, metadata)
         io.check(call_of(record))
         if guard.claim("commit", known if actual is None else ANY_AMOUNT, None if guard.sends_nothing else record):

@@ -111,7 +111,7 @@ async def release_guard(
     """
     if guard.settler is not None:
         return guard.settler.release(io, guard, known), None
-    release = _release_of(guard, reason)
+    release = release_of(guard, reason)
     try:
         if not guard.claim("release", known, release):
             return False, None
@@ -131,13 +131,14 @@ async def release_guard(
 
 def release_in_background(io: Io, guard: GuardState, reason: str | None) -> None:
     """Release a claimed guard in the background; no caller waits for it."""
-    guard.unfinished = _release_of(guard, reason)
+    guard.unfinished = release_of(guard, reason)
     stop_for_release(io, guard)
     finish_in_background(io, guard)
     guard.end_trace()
 
 
-def _release_of(guard: GuardState, reason: str | None) -> Release | None:
+def release_of(guard: GuardState, reason: str | None) -> Release | None:
+    """Return what releases a guard, with a new key; None if the server holds nothing for it."""
     if guard.reservation_id is None:
         return None
     return Release(guard.reservation_id, new_key(), reason, guard.call_options)

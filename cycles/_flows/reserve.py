@@ -12,6 +12,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
+from attrs import define, field
+
 from cycles._core.messages.denial_message import denial_message
 from cycles._core.messages.errors import denial, error_of, observed_error
 from cycles._core.messages.outcome import Ambiguous, NoSuccess, Outcome, RejectedResponse, Success
@@ -33,13 +35,19 @@ from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.heartbeat import begin_heartbeat
 from cycles._flows.io import CleanUp, Io
 from cycles._flows.release import send_release
-from cycles._flows.retry import describe, may_have_taken_effect, pause, pause_before_retry, send_write, uncertain
+from cycles._flows.retry import (
+    BudgetWait,
+    describe,
+    may_have_taken_effect,
+    pause,
+    pause_before_retry,
+    send_write,
+    uncertain,
+)
 from cycles._flows.run_limit import HeldByLimits, limits_apply
 
 _CLEANUP: Final = uuid.UUID("6f1f2a3e-7a0f-5c0b-9d55-1f6f0a7c2b11")  # name space of the keys of cleanup releases
 _PERMANENT: Final = (BudgetClosedError, TenantClosedError)  # waiting for budget does not change these
-_FIRST_WAIT_MS: Final = 250.0  # between attempts while waiting for budget; doubled and jittered, up to the next value
-_LONGEST_WAIT_MS: Final = 5_000.0
 _NOT_AGAIN: Final = "so the block does not run again; use a new key for new work"
 
 
@@ -109,15 +117,11 @@ async def _open(
 ) -> GuardState:
     await io.ensure_journal()
     own_key, commit_key = keys or new_keys(2)
-    key = request.idempotency_key or own_key
     await io.approve(request)
-    call, has_own_key = create_call(request, key, options), request.idempotency_key is None
-    create = _Create(io, call, has_own_key=has_own_key, retries=request.max_retries)
-    if not has_own_key:
-        create.unsettled = io.unsettled()
+    create = _Create(io, request, options, take, request.idempotency_key or own_key)
     try:
         try:
-            guard = await _open_or_wait(io, request, key, options, create, take)
+            guard = await create.run()
             guard.commit_key = guard.commit_key or commit_key
             return guard
         except CyclesError:
@@ -130,25 +134,7 @@ async def _open(
         raise
 
 
-async def _open_or_wait(
-    io: Io, request: ReserveRequest, key: str, options: CallOptions, create: _Create, take: Take
-) -> GuardState:
-    """Reserve; wait for budget as long as `wait=` says."""
-    until, pause_ms = io.clock.now_ms() + (request.wait or 0.0) * 1000, _FIRST_WAIT_MS
-    while True:
-        try:
-            return await _opened(io, request, key, options, create, await create.send(), take)
-        except (ReservationDeniedError, RateLimitedError) as error:
-            left = until - io.clock.now_ms()
-            jittered_ms = pause_ms * (0.5 + io.clock.random())
-            delay = min(jittered_ms, left) if error.retry_after_ms is None else error.retry_after_ms
-            if request.wait is None or isinstance(error, _PERMANENT) or left <= 0 or delay > left:
-                _report_denied(io, request, error)
-                raise
-        await pause(io, delay / 1000)
-        pause_ms = min(pause_ms * 2, _LONGEST_WAIT_MS)
-
-
+@define(eq=False)
 class _Create:
     """One create request with its repetitions, which have the same key, and its cleanup.
 
@@ -156,45 +142,126 @@ class _Create:
     it. Under a caller's key it stays: it belongs to the next run with that key.
     """
 
-    def __init__(self, io: Io, call: Call, *, has_own_key: bool, retries: int) -> None:
-        self._io = io
-        self._call = call
-        self._retries = retries
-        self._has_own_key = has_own_key
-        self._may_exist = False
-        self.unsettled: frozenset[str] = frozenset()  # before the first attempt: the file names of pending records
+    io: Io
+    request: ReserveRequest
+    options: CallOptions
+    take: Take
+    key: str
+    call: Call = field(init=False)
+    unsettled: frozenset[str] = frozenset()  # before the first attempt: the file names of pending records
+    may_exist: bool = False
 
-    async def send(self) -> Outcome:
-        """Send the create; while its outcome is unknown, send it again."""
-        outcome = await self._attempt()
-        for number in range(self._retries):
-            if not uncertain(outcome):
-                break
-            await pause_before_retry(self._io, number)
-            outcome = await self._attempt()
-        return outcome
+    def __attrs_post_init__(self) -> None:
+        self.call = create_call(self.request, self.key, self.options)
+        if self.request.idempotency_key is not None:
+            self.unsettled = self.io.unsettled()
 
-    async def _attempt(self) -> Outcome:
-        earlier, self._may_exist = self._may_exist, True  # until there is a response
-        outcome = _with_id(await self._io.send(self._call))
-        if isinstance(outcome, Success):  # the response to the key, so it covers the earlier attempts too
-            self._may_exist = is_id(outcome.body.get("reservation_id"))
-        else:
-            self._may_exist = earlier or may_have_taken_effect(outcome)
-        return outcome
-
-    def owned(self) -> None:
-        """Note that a guard owns the reservation, or that its release was sent."""
-        self._may_exist = False
+    async def run(self) -> GuardState:
+        """Reserve; wait for budget as long as `wait=` says."""
+        wait = BudgetWait(self.io, self.request.wait)
+        while True:
+            try:
+                return await self._guard_of(await self._send())
+            except (ReservationDeniedError, RateLimitedError) as error:
+                delay_s = None if isinstance(error, _PERMANENT) else wait.next_s(error)
+                if delay_s is None:
+                    if self.request.reports_denial:
+                        report_denied(self.io, self.request, error)
+                    raise
+            await pause(self.io, delay_s)
 
     def clean_up(self, *, now: bool = False, runs_unreserved: bool = False) -> None:
         """Release in the background what an attempt may have reserved for which there is no guard.
 
         After a failure the server gets the pause of a retry; after an interruption, `now`, nothing shows that it fails.
         """
-        if self._may_exist and (self._has_own_key or runs_unreserved):
-            self._io.hand_over(CleanUp(self._call), now=now)
-            self._may_exist = False
+        if self.may_exist and (self.request.idempotency_key is None or runs_unreserved):
+            self.io.hand_over(CleanUp(self.call), now=now)
+            self.may_exist = False
+
+    async def _send(self) -> Outcome:
+        """Send the create; while its outcome is unknown, send it again."""
+        outcome = await self._attempt()
+        for number in range(self.request.max_retries):
+            if not uncertain(outcome):
+                break
+            await pause_before_retry(self.io, number)
+            outcome = await self._attempt()
+        return outcome
+
+    async def _attempt(self) -> Outcome:
+        earlier, self.may_exist = self.may_exist, True  # until there is a response
+        outcome = _with_id(await self.io.send(self.call))
+        if isinstance(outcome, Success):  # the response to the key, so it covers the earlier attempts too
+            self.may_exist = is_id(outcome.body.get("reservation_id"))
+        else:
+            self.may_exist = earlier or may_have_taken_effect(outcome)
+        return outcome
+
+    async def _guard_of(self, outcome: Outcome) -> GuardState:
+        io, request, options = self.io, self.request, self.options
+        if not isinstance(outcome, Success):
+            if request.on_unavailable == "allow" and uncertain(outcome):
+                self.clean_up(runs_unreserved=True)
+                guard = _guard_without_response(io, request, self.key, options, outcome)
+                if not request.is_chunk:  # a chunk reports each guard that runs without it
+                    report_unreserved(io, guard)
+                return guard
+            raise error_of(outcome, CREATE_RESERVATION, request) from getattr(outcome, "cause", None)
+        body = outcome.body
+        if outcome.replacement_kind is not None:
+            io.report("ActionKindDeprecated", outcome, kind=request.action.kind, replacement=outcome.replacement_kind)
+        if _is_observed(outcome):
+            if not (request.observe or request.on_observed == "run"):
+                raise observed_error(_created(outcome, options))
+            return GuardState(request, self.key, options, io.clock.now_ms(), outcome, observed=True)
+        if not is_allowed(body["decision"]):
+            raise await self._denial(outcome)
+        reservation_id = body["reservation_id"]
+        if request.idempotency_key is not None:
+            await self._check_replay(reservation_id, body)
+        guard = GuardState(request, self.key, options, io.clock.now_ms(), outcome)
+        self.take(guard)
+        self.may_exist = False  # from here on the caller's guard ends it
+        begin_heartbeat(io, guard, reservation_id, outcome)
+        io.report(
+            "Reserved",
+            outcome,
+            reservation_id=reservation_id,
+            trace_id=options.trace_id,
+            estimate=request.estimate,
+            decision=body["decision"],
+            action=request.action.name,
+        )
+        return guard
+
+    async def _denial(self, success: Success) -> CyclesError:
+        """Return the error of DENY, or of a decision that this SDK does not know. Release what came with it.
+
+        See `docs/protocol/decisions-and-caps.md#unknown-decisions`.
+        """
+        created = _created(success, self.options)
+        if created.reservation_id is not None and is_id(created.reservation_id):
+            release = Release(created.reservation_id, new_key(), UNKNOWN_DECISION, self.options)
+            await send_release(self.io, release, quiet=True)
+        self.may_exist = False
+        return denial(created, context=denial_message(self.request, success.body, created.balances))
+
+    async def _check_replay(self, reservation_id: str, body: Mapping[str, Any]) -> None:
+        """Raise ReservationNotActiveError if the caller's key replays a reservation whose work has ended."""
+        if body.get("remaining_ttl_ms") == 0:
+            raise await _replay_error(self.io, self.key, reservation_id, self.options)
+        pending = await self.io.pending(reservation_id)
+        if pending is not None:
+            raise _pending_error(self.key, pending)
+        if file_name(reservation_id) in self.unsettled:  # the background has settled it since this response was made
+            raise await _replay_error(self.io, self.key, reservation_id, self.options)
+
+
+def _created(success: Success, options: CallOptions) -> ReservationCreateResponse:
+    """Return the response to a create of which no guard is made."""
+    ids = {**success.ids, "trace_id": success.trace_id or options.trace_id}
+    return ReservationCreateResponse.read(success.body, **ids)
 
 
 def _with_id(outcome: Outcome) -> Outcome:
@@ -226,40 +293,6 @@ def _release_key(create: Call) -> str:
     return uuid.uuid5(_CLEANUP, str((create.body or {}).get("idempotency_key"))).hex
 
 
-async def _opened(
-    io: Io, request: ReserveRequest, key: str, options: CallOptions, create: _Create, outcome: Outcome, take: Take
-) -> GuardState:
-    if not isinstance(outcome, Success):
-        if request.on_unavailable == "allow" and uncertain(outcome):
-            create.clean_up(runs_unreserved=True)
-            return _open_unreserved(io, request, key, options, outcome)
-        raise error_of(outcome, CREATE_RESERVATION, request) from getattr(outcome, "cause", None)
-    body = outcome.body
-    if outcome.replacement_kind is not None:
-        io.report("ActionKindDeprecated", outcome, kind=request.action.kind, replacement=outcome.replacement_kind)
-    if _is_observed(outcome):
-        return _open_observed(io, request, key, options, outcome)
-    if not is_allowed(body["decision"]):
-        await _raise_denial(io, request, outcome, options, create)
-    reservation_id = body["reservation_id"]
-    if request.idempotency_key is not None:
-        await _check_replay(io, key, reservation_id, body, options, create.unsettled)
-    guard = GuardState(request, key, options, io.clock.now_ms(), outcome)
-    take(guard)
-    create.owned()
-    begin_heartbeat(io, guard, reservation_id, outcome)
-    io.report(
-        "Reserved",
-        outcome,
-        reservation_id=reservation_id,
-        trace_id=options.trace_id,
-        estimate=request.estimate,
-        decision=body["decision"],
-        action=request.action.name,
-    )
-    return guard
-
-
 def _is_observed(outcome: Outcome) -> bool:
     """Return whether the response to a live create has the form of observe mode: a decision, and nothing held.
 
@@ -272,33 +305,6 @@ def _is_observed(outcome: Outcome) -> bool:
         return False
     is_known = body["decision"] in ALLOWING or body["decision"] == DENY
     return is_known and body.get("expires_at_ms") is None and bool(body.get("affected_scopes"))
-
-
-def _open_observed(io: Io, request: ReserveRequest, key: str, options: CallOptions, success: Success) -> GuardState:
-    """Return the guard of an observed reservation. Its block runs with any decision.
-
-    Raises:
-        ObservedReservationError: under ``on_observed="raise"``, unless the caller has requested observe mode.
-    """
-    if request.observe or request.on_observed == "run":
-        return GuardState(request, key, options, io.clock.now_ms(), success, observed=True)
-    created = ReservationCreateResponse.read(
-        success.body, **{**success.ids, "trace_id": success.trace_id or options.trace_id}
-    )
-    raise observed_error(created)
-
-
-async def _check_replay(
-    io: Io, key: str, reservation_id: str, body: Mapping[str, Any], options: CallOptions, unsettled: frozenset[str]
-) -> None:
-    """Raise ReservationNotActiveError if the caller's key replays a reservation whose work has ended."""
-    if body.get("remaining_ttl_ms") == 0:
-        raise await _replay_error(io, key, reservation_id, options)
-    pending = await io.pending(reservation_id)
-    if pending is not None:
-        raise _pending_error(key, pending)
-    if file_name(reservation_id) in unsettled:  # the background has settled it since the server made this response
-        raise await _replay_error(io, key, reservation_id, options)
 
 
 async def _replay_error(io: Io, key: str, reservation_id: str, options: CallOptions) -> ReservationNotActiveError:
@@ -341,37 +347,16 @@ def _time_of(at_ms: int | None) -> str:
         return ""
 
 
-async def _raise_denial(
-    io: Io, request: ReserveRequest, success: Success, options: CallOptions, create: _Create
-) -> None:
-    """Raise for DENY and for a decision that this SDK does not know. Release a reservation that came with it.
-
-    See `docs/protocol/decisions-and-caps.md#unknown-decisions`.
-    """
-    created = ReservationCreateResponse.read(
-        success.body, **{**success.ids, "trace_id": success.trace_id or options.trace_id}
-    )
-    if created.reservation_id is not None and is_id(created.reservation_id):
-        await send_release(io, Release(created.reservation_id, new_key(), UNKNOWN_DECISION, options), quiet=True)
-    create.owned()
-    raise denial(created, context=denial_message(request, success.body, created.balances))
-
-
-def _report_denied(io: Io, request: ReserveRequest, error: CyclesError) -> None:
-    if request.reports_denial:
-        report_denied(io, request, error)
-
-
 def report_denied(io: Io, request: ReserveRequest, error: CyclesError) -> None:
     """Report that a reservation was denied."""
     io.report("Denied", error, estimate=request.estimate, action=request.action.name, reason=str(error))
 
 
-def _open_unreserved(io: Io, request: ReserveRequest, key: str, options: CallOptions, outcome: NoSuccess) -> GuardState:
+def _guard_without_response(
+    io: Io, request: ReserveRequest, key: str, options: CallOptions, outcome: NoSuccess
+) -> GuardState:
     guard = GuardState(request, key, options, io.clock.now_ms(), None)
     guard.unreachable_detail = describe(outcome)
-    if not request.is_chunk:
-        report_unreserved(io, guard)
     return guard
 
 
@@ -393,8 +378,7 @@ async def _open_shadow(io: Io, request: ReserveRequest, options: CallOptions) ->
     if isinstance(outcome, Success):
         guard = GuardState(request, key, options, io.clock.now_ms(), outcome)
     else:
-        guard = GuardState(request, key, options, io.clock.now_ms(), None)
-        guard.unreachable_detail = describe(outcome)
+        guard = _guard_without_response(io, request, key, options, outcome)
     created = guard.created
     io.report(
         "ShadowDecided",

@@ -11,11 +11,14 @@ from cycles._core.messages.outcome import Ambiguous, NoSuccess, Outcome, Rejecte
 from cycles._core.messages.requests import Call
 from cycles._core.protocol import error_code
 from cycles._core.results import Result
+from cycles._errors import RateLimitedError, ReservationDeniedError
 from cycles._flows.io import Clock, Settings
 from cycles._flows.signal import Signal
 
 R = TypeVar("R", bound=Result)
 
+_FIRST_WAIT_MS: Final = 250.0  # between attempts while waiting for budget; doubled and jittered, up to the next value
+_LONGEST_WAIT_MS: Final = 5_000.0
 _FIRST_PAUSE_S: Final = 0.1  # between attempts of a read; doubled each time; far below the timeout of a read
 
 
@@ -35,6 +38,23 @@ class Sender(Protocol):
     @property
     def clock(self) -> Clock:
         """The times, and the jitter."""
+
+
+class BudgetWait:
+    """The pauses of a caller that waits for budget, for at most `wait_s` seconds. None: it does not wait."""
+
+    def __init__(self, io: Sender, wait_s: float | None) -> None:
+        self._clock = io.clock
+        self._until_ms = io.clock.now_ms() + (wait_s or 0.0) * 1000
+        self._pause_ms = _FIRST_WAIT_MS
+
+    def next_s(self, error: ReservationDeniedError | RateLimitedError) -> float | None:
+        """Return the seconds until the next attempt after a denial; None if the time is over, or would be."""
+        left_ms = self._until_ms - self._clock.now_ms()
+        jittered_ms = self._pause_ms * (0.5 + self._clock.random())
+        self._pause_ms = min(self._pause_ms * 2, _LONGEST_WAIT_MS)
+        delay_ms = min(jittered_ms, left_ms) if error.retry_after_ms is None else error.retry_after_ms
+        return None if left_ms <= 0 or delay_ms > left_ms else delay_ms / 1000
 
 
 async def pause(io: Sender, seconds: float) -> None:

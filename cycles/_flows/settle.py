@@ -38,6 +38,7 @@ from cycles._core.settlement.settlement import (
 )
 from cycles._core.values.json_values import salvage_metadata
 from cycles._core.values.usage import Metrics, Usage, salvage_metrics
+from cycles._errors import InvalidRequestError
 from cycles._flows.guard_state import GuardState, Release
 from cycles._flows.io import Io, Settle
 from cycles._flows.retry import describe, may_have_taken_effect
@@ -193,6 +194,8 @@ async def _saved(io: Io, record: Record, guard: GuardState | None, whole: Record
     """
     stopped = stopped_by(await put(io, record, guard))
     rest = await rest_of(io, whole) if isinstance(stopped, Taken) else None
+    if rest is not None and guard is not None:
+        guard.end_written_ahead()  # the other client and the rest have all of it: a log would charge it again
     return rest or stopped or record
 
 
@@ -274,6 +277,20 @@ def _report_settled(io: Io, record: Record, settlement: Settlement, recovered: b
 def report_pending(io: Io, record: Record, detail: str, *, journaled: bool) -> None:
     """Report an amount that the server has not confirmed yet."""
     io.report("SettlementPending", record, actual=record.actual, detail=detail, journaled=journaled)
+
+
+def amount_to_commit(actual: Amount | None, known: Amount | None) -> Amount:
+    """Return what a commit charges: the amount that its caller passed, or the known spend.
+
+    Raises:
+        InvalidRequestError: there is neither.
+    """
+    amount = known if actual is None else actual
+    if amount is None:
+        raise InvalidRequestError(
+            "commit() has no amount: no spend is known; pass commit(amount), or call guard.spend(amount) before it"
+        )
+    return amount
 
 
 def usable_values(

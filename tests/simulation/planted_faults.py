@@ -175,8 +175,8 @@ FAULTS: Final = (
     Fault(
         "a reservation without a response runs unguarded",
         "cycles/_flows/reserve.py",
-        '        if request.on_unavailable == "allow" and uncertain(outcome):',
-        "        if uncertain(outcome):",
+        '            if request.on_unavailable == "allow" and uncertain(outcome):',
+        "            if uncertain(outcome):",
     ),
     Fault(
         "a cancelled commit is dropped",
@@ -325,8 +325,8 @@ FAULTS: Final = (
     Fault(
         "a create is sent four times",
         "cycles/_flows/reserve.py",
-        "        for number in range(self._retries):",
-        "        for number in range(self._retries + 2):",
+        "        for number in range(self.request.max_retries):",
+        "        for number in range(self.request.max_retries + 2):",
     ),
     Fault(
         "finish deletes what was rejected",
@@ -372,9 +372,9 @@ FAULTS: Final = (
     Fault(
         "the work of a key runs again while its settlement is pending",
         "cycles/_flows/reserve.py",
-        "    if pending is not None:\n        raise _pending_error(key, pending)\n"
-        "    if file_name(reservation_id) in unsettled:",
-        "    if pending is None and not file_name(reservation_id):",
+        "        if pending is not None:\n            raise _pending_error(self.key, pending)\n"
+        "        if file_name(reservation_id) in self.unsettled:",
+        "        if pending is None and not file_name(reservation_id):",
     ),
     Fault(
         "the log of spend stays open after its last guard has ended",

@@ -22,8 +22,8 @@ POOL_FAULTS: Final = (
     Fault(
         "the amount of a sealed chunk's guard is dropped",
         "cycles/_flows/pool/in_chunk.py",
-        "            pool.book, ending.separate = after_book, whole\n",
-        "            pool.book = after_book\n",
+        "        pool.book, ending.separate = after_book, whole\n",
+        "        pool.book = after_book\n",
     ),
     Fault(
         "a chunk is committed for what its guards held, not for what they spent",

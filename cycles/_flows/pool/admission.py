@@ -15,12 +15,11 @@ from cycles._flows.pool.in_chunk import InChunk
 from cycles._flows.pool.parts import Admitted, PoolChunk, Waiter
 from cycles._flows.pool.pool import PoolState
 from cycles._flows.reserve import Take, open_with, report_unreserved, traced
-from cycles._flows.retry import pause
+from cycles._flows.retry import BudgetWait, pause
 from cycles._flows.run_limit import HeldByLimits, limits_apply
 from cycles._flows.signal import Signal
 
-_FIRST_WAIT_MS: Final = 250.0  # between attempts while waiting for budget, as for a reservation
-_LONGEST_WAIT_MS: Final = 5_000.0
+_OWN_LIMITS: Final = ("POOL_LIMIT", "RUN_LIMIT")  # denials of this process: waiting does not change them
 
 
 async def acquire(
@@ -54,18 +53,15 @@ async def _acquire(io: Io, wanted: _Admission, wait_s: float | None) -> GuardSta
     if over is not None:  # without asking the user to approve it
         raise _denied(io, wanted, over)
     await io.approve(wanted.guard.request)
-    until, pause_ms = io.clock.now_ms() + (wait_s or 0.0) * 1000, _FIRST_WAIT_MS
+    wait = BudgetWait(io, wait_s)
     while True:
         try:
             return await _acquire_once(io, wanted)
         except (ReservationDeniedError, RateLimitedError) as error:
-            left = until - io.clock.now_ms()
-            jittered_ms = pause_ms * (0.5 + io.clock.random())
-            delay = min(jittered_ms, left) if error.retry_after_ms is None else error.retry_after_ms
-            if left <= 0 or delay > left or getattr(error, "code", None) in ("POOL_LIMIT", "RUN_LIMIT"):
+            delay_s = None if error.code in _OWN_LIMITS else wait.next_s(error)
+            if delay_s is None:
                 raise
-        await pause(io, delay / 1000)
-        pause_ms = min(pause_ms * 2, _LONGEST_WAIT_MS)
+        await pause(io, delay_s)
 
 
 async def _acquire_once(io: Io, wanted: _Admission) -> GuardState:

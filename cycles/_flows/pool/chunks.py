@@ -15,18 +15,17 @@ from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.pool.allotment import Move
 from cycles._core.pool.chunk_record import ChunkHeader, chunk_record
 from cycles._core.protocol import BUDGET_EXCEEDED, OVERDRAFT_LIMIT_EXCEEDED
-from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Made, Record
-from cycles._core.settlement.settlement import FlushReport, Taken
+from cycles._core.settlement.settlement import FlushReport
 from cycles._core.subjects import LEVELS, Subject
 from cycles._errors import CyclesError, GuardFinalizedError, ObservedReservationError, ReservationDeniedError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, Release
 from cycles._flows.io import Io
 from cycles._flows.pool.parts import DENIALS, Open, PoolChunk, SettleChunk, SubPool, Wake
 from cycles._flows.pool.pool import PoolState
-from cycles._flows.release import send_release
+from cycles._flows.release import release_of, send_release
 from cycles._flows.reserve import open_lease
-from cycles._flows.settle import conclude, rest_of, settle_queued
+from cycles._flows.settle import settle_queued, stop_for_release
 from cycles._flows.signal import Signal
 
 UNUSED: Final = "pool_unused"
@@ -105,7 +104,10 @@ async def open_chunk(io: Io, pool: PoolState, work: Open) -> None:
 
 
 async def settle(io: Io, pool: PoolState, chunk: PoolChunk) -> None:
-    """Settle a sealed chunk: save its record, remove its log, send its commit."""
+    """Settle a sealed chunk: save its record, remove its log, send its commit.
+
+    If another client of a shared store has its record, an event charges what is not in that record.
+    """
     with pool.lock:
         if chunk.begun:
             return
@@ -114,10 +116,7 @@ async def settle(io: Io, pool: PoolState, chunk: PoolChunk) -> None:
     try:
         record = begin_settling(pool, chunk)
         if isinstance(record, Record):
-            result = await io.put(record)
-            if result is PutResult.SAVED:
-                chunk.end()
-            await _settle_own_part(io, chunk, record, result)
+            await settle_queued(io, record, chunk.lease, is_saved=False)
         elif record is not None:
             await send_release(io, record, quiet=True)
     finally:
@@ -127,19 +126,6 @@ async def settle(io: Io, pool: PoolState, chunk: PoolChunk) -> None:
             chunk.sub.allotment.sent(chunk)
             pool.serve(chunk.sub)
         carry_out(pool)
-
-
-async def _settle_own_part(io: Io, chunk: PoolChunk, record: Record, put: PutResult) -> None:
-    """Commit the chunk; if another client has its record, send as an event what is not in that record."""
-    if put is not PutResult.TAKEN:
-        await settle_queued(io, record, chunk.lease)
-        return
-    rest = await rest_of(io, record)
-    chunk.end()
-    if rest is None:
-        conclude(io, record, Taken(), chunk.lease)
-    else:
-        await settle_queued(io, rest, chunk.lease)
 
 
 def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None:
@@ -154,7 +140,6 @@ def begin_settling(pool: PoolState, chunk: PoolChunk) -> Record | Release | None
     totals = chunk.sums.totals
     if lease.request.shadow or not totals.calls:
         release = _claim_release(pool.io, lease)
-        chunk.end()
         pool.end_chunk(chunk)
         return release
     assert chunk.header is not None
@@ -272,13 +257,9 @@ async def _with_log(
 
 def _claim_release(io: Io, lease: GuardState) -> Release | None:
     """End a lease without an amount. Return what releases it; None if the server holds nothing."""
-    release = None
-    if lease.reservation_id is not None:
-        release = Release(lease.reservation_id, new_key(), UNUSED, lease.call_options)
+    release = release_of(lease, UNUSED)
     lease.claim("release", ANY_AMOUNT, release)
-    lease.apply("release_started", if_accepted=True)
-    if lease.heartbeat is not None:
-        io.stop(lease.heartbeat)
+    stop_for_release(io, lease)
     return release
 
 

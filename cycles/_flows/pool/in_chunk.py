@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve, field, frozen
 
 from cycles._core.amounts import Amount
 from cycles._core.messages.outcome import RejectedResponse
@@ -22,13 +22,13 @@ from cycles._core.settlement.record import Record
 from cycles._core.settlement.rules import reject_here
 from cycles._core.settlement.settlement import Settlement, commit_body, event_body
 from cycles._core.values.usage import Metrics
-from cycles._errors import BudgetExceededError, CyclesError, GuardFinalizedError, InvalidRequestError
+from cycles._errors import BudgetExceededError, CyclesError, GuardFinalizedError
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState, KnownSpend
 from cycles._flows.io import Io, Settle
 from cycles._flows.pool.chunks import carry_out
 from cycles._flows.pool.parts import Place, PoolChunk, PooledOptions
 from cycles._flows.pool.pool import PoolState
-from cycles._flows.settle import event_record, settle_queued, settle_shadow, usable_values
+from cycles._flows.settle import amount_to_commit, event_record, settle_queued, settle_shadow, usable_values
 
 EXCESS_OF: Final = "pool_excess_of"
 REJECT: Final = "REJECT"
@@ -51,13 +51,34 @@ class Separate:
 
 @define(eq=False)
 class _Ending:
-    """One end of a guard with an amount: what was passed, and what is left to do if it is interrupted."""
+    """One end of a guard with an amount: what was passed, and what is left to do if it is interrupted.
 
-    actual: Amount
+    Attributes:
+        given: The amount that the caller passed; None commits the known spend.
+        outcome: How the block ended, if it did not end normally.
+        is_claimed: Whether the guard was claimed before, for a caller that cannot wait.
+        known: The spend that `actual` counts.
+        actual: What is committed.
+        separate: What is still to be settled separately.
+    """
+
+    given: Amount | None
     metrics: Metrics | None
     metadata: Mapping[str, Any]
     outcome: str | None
+    is_claimed: bool = False
+    known: Amount | None = None
+    actual: Amount = field(init=False)
     separate: Separate | None = None
+
+    def begin(self, guard: GuardState) -> None:
+        """Take the amount. The known spend is read first: a signal handler may add to it at any point."""
+        self.known = guard.known
+        self.actual = amount_to_commit(self.given, self.known)
+
+    def is_overtaken(self, guard: GuardState) -> bool:
+        """Return whether a signal handler has ended the guard, or added to its spend, since `begin`."""
+        return (guard.claimed is not None and not self.is_claimed) or guard.known != self.known
 
 
 @define(eq=False, repr=False)
@@ -85,7 +106,7 @@ class InChunk(Place):
                 before = chunk.sums
                 if amount - self.held > before.free:
                     return None
-                after = self._sums(guard, chunk, before, amount, settlement, guard.counted_usage, None)
+                after = self._sums(guard, chunk, before, self.held, amount, settlement, guard.counted_usage, None)
                 if guard.claimed is not None or not self.is_live or chunk.state not in TAKES_SPEND:
                     return None
                 if chunk.sums is not before:  # a signal handler has closed the pool
@@ -122,12 +143,10 @@ class InChunk(Place):
             settlement = self._end_shadow(io, guard, self._claim(guard, actual))
             guard.end_trace()
             return settlement
-        ending = _Ending(
-            _amount(guard, actual), given, {**labels, **settlement_metadata}, settlement_metadata.get(OUTCOME)
-        )
+        ending = _Ending(actual, given, {**labels, **settlement_metadata}, settlement_metadata.get(OUTCOME))
         separate: Separate | None = None
         try:
-            separate = self._end(io, guard, ending, actual, is_claimed=False)
+            separate = self._end(io, guard, ending)
             await self._follow(io, guard, ending, separate)
         except CyclesError:
             raise
@@ -159,75 +178,79 @@ class InChunk(Place):
         elif self.options.request.shadow:
             self._end_shadow(io, guard, amount)
         else:
-            ending = _Ending(amount, None, settlement_metadata, settlement_metadata.get(OUTCOME))
-            separate = self._end(io, guard, ending, None, is_claimed=True)
+            outcome = settlement_metadata.get(OUTCOME)
+            separate = self._end(io, guard, _Ending(amount, None, settlement_metadata, outcome, is_claimed=True))
             self._report(guard, amount, None, settlement_metadata)
             if separate is not None:
                 _finish_separately(io, guard, separate)
         guard.end_trace()
 
-    def _end(
-        self, io: Io, guard: GuardState, ending: _Ending, actual: Amount | None, *, is_claimed: bool
-    ) -> Separate | None:
+    def _end(self, io: Io, guard: GuardState, ending: _Ending) -> Separate | None:
         """Claim the guard, and count its amount in its chunk or in another open one.
 
         Returns:
             The part that has to be settled separately, or None.
         """
         pool = self.pool
-        is_inside = pool.is_inside()
+        is_inside, is_counted = pool.is_inside(), False
         try:
             with pool.lock:
                 if not is_inside:
                     pool.catch_up()
-                while True:
-                    if guard.claimed is not None and not is_claimed:
+                while not is_counted:
+                    ending.begin(guard)
+                    if guard.claimed is not None and not ending.is_claimed:
                         guard.claim("commit")  # raises the error
-                    if not is_claimed:
-                        ending.actual = _amount(guard, actual)
-                    if self._end_once(io, guard, ending, is_claimed=is_claimed, is_inside=is_inside):
-                        break
+                    found = None if is_inside else self._chunk_for(ending.actual.amount)
+                    if found is None:
+                        is_counted = self._end_outside(io, guard, ending, is_inside=is_inside)
+                    else:
+                        is_counted = self._end_in(io, guard, ending, *found)
         finally:
             carry_out(pool)
         return ending.separate
 
-    def _end_once(self, io: Io, guard: GuardState, ending: _Ending, *, is_claimed: bool, is_inside: bool) -> bool:
-        """Count the amount; return False if a signal handler came in between. The lock is held."""
-        pool, amount, known = self.pool, ending.actual.amount, guard.known
-        found = None if is_inside else self._chunk_for(amount)
+    def _end_outside(self, io: Io, guard: GuardState, ending: _Ending, *, is_inside: bool) -> bool:
+        """Settle the whole amount separately: the thread is inside, or no chunk takes it. False: begin again."""
+        pool, amount = self.pool, ending.actual.amount
         book = pool.book
-        if found is None:  # the thread is inside, or no chunk takes the amount
-            whole = self._separate(io, guard, ending, amount, is_all=True)
-            settlement = Settlement(status="pooled", actual=ending.actual)
-            after_book = book._replace(spent=book.spent + amount)
-            pool.freed.append((guard, self))  # if the guard is not ended after all, it is still counted, elsewhere
-            if (guard.claimed is not None and not is_claimed) or pool.book is not book or guard.known != known:
-                return False
-            guard.claimed = guard.claimed or "commit"
-            pool.book, ending.separate = after_book, whole
-            guard.apply("pooled", settlement, if_accepted=True)
-            if not is_inside:
-                pool.catch_up()
-            return True
-        chunk, before = found
+        whole = self._separate(io, guard, ending, amount, is_all=True)
+        settlement = Settlement(status="pooled", actual=ending.actual)
+        after_book = book._replace(spent=book.spent + amount)
+        pool.freed.append((guard, self))  # if the guard is not ended after all, it is still counted, elsewhere
+        if ending.is_overtaken(guard) or pool.book is not book:
+            return False
+        # No call until the amount has its event: a signal cannot come in between.
+        guard.claimed = guard.claimed or "commit"
+        pool.book, ending.separate = after_book, whole
+        guard.apply("pooled", settlement, if_accepted=True)
+        if not is_inside:
+            pool.catch_up()
+        return True
+
+    def _end_in(self, io: Io, guard: GuardState, ending: _Ending, chunk: PoolChunk, before: Sums) -> bool:
+        """Count the amount in a chunk, and what does not fit separately. False: begin again."""
+        pool, amount = self.pool, ending.actual.amount
+        book = pool.book
         is_own = chunk is self.chunk and self.is_live
         held = self.held if is_own else amount
         excess = max(0, amount - held - before.free)
+        # REJECT rejects all that is above the estimate, as a server does that knows the guard.
         rejects = bool(excess) and pool.options.overage_policy == REJECT
         if rejects:
             excess = amount - held
-        in_chunk = before if is_own else before.admitted(amount)
         settlement = Settlement(status="pooled", actual=ending.actual, trace_id=guard.trace_id)
         used = ending.metrics if ending.metrics is not None else guard.counted_usage
-        after = self._sums(guard, chunk, in_chunk, amount - excess, settlement, used, ending.outcome, held)
+        in_chunk = before if is_own else before.admitted(amount)
+        after = self._sums(guard, chunk, in_chunk, held, amount - excess, settlement, used, ending.outcome)
         separate = self._separate(io, guard, ending, excess, rejects=rejects) if excess else None
         of_excess = None if separate is None else separate.guard
         after_book = book._replace(spent=book.spent + excess)
         if not is_own:
             pool.free(guard, self)
-        if (guard.claimed is not None and not is_claimed) or guard.known != known:
+        if ending.is_overtaken(guard) or chunk.state not in TAKES_SPEND:
             return False
-        if chunk.state not in TAKES_SPEND or chunk.sums is not before or pool.book is not book:
+        if chunk.sums is not before or pool.book is not book:
             return False
         # No call until the end of these lines: a signal cannot come in between.
         pool.redo = chunk, after
@@ -259,16 +282,16 @@ class InChunk(Place):
         guard: GuardState,
         chunk: PoolChunk,
         before: Sums,
+        held: int,
         amount: int,
         settlement: Settlement,
         used: Any,
         outcome: str | None,
-        held: int | None = None,
     ) -> Sums:
-        """Return the sums of a chunk with this end."""
+        """Return the sums of a chunk with this end. See `Sums.ended`."""
         now_ms, action = self.pool.io.clock.now_ms(), self.options.action.name
         return before.ended(
-            self.held if held is None else held,
+            held,
             amount,
             settlement,
             guard=guard,
@@ -317,8 +340,9 @@ class InChunk(Place):
 
     def _claim(self, guard: GuardState, actual: Amount | None) -> Amount:
         while True:
-            amount = _amount(guard, actual)
-            if guard.claim("commit", amount if actual is None else ANY_AMOUNT):
+            known = guard.known
+            amount = amount_to_commit(actual, known)
+            if guard.claim("commit", known if actual is None else ANY_AMOUNT):
                 return amount
 
     def _catch_up(self) -> None:
@@ -404,16 +428,6 @@ class InChunk(Place):
             metadata={**(request.metadata or {}), **(metadata or {})},
             latency_ms=int(io.clock.now_ms() - guard.opened_ms),
         )
-
-
-def _amount(guard: GuardState, actual: Amount | None) -> Amount:
-    """Return the amount to commit: `actual`, or the known spend."""
-    amount = guard.known if actual is None else actual
-    if amount is None:
-        raise InvalidRequestError(
-            "commit() has no amount: no spend is known; pass commit(amount), or call guard.spend(amount) before it"
-        )
-    return amount
 
 
 def _reject_excess(io: Io, guard: GuardState, separate: Separate) -> BudgetExceededError:
