@@ -56,7 +56,8 @@ class Heartbeat:
     adopted: bool = False
     timer: Any = None
     _attempting: bool = field(default=False, init=False)
-    _lock: AbstractContextManager[bool] = field(factory=threading.RLock, init=False)
+    # By a lambda, which looks the class up at each call: the simulation replaces it.
+    _lock: AbstractContextManager[bool] = field(factory=lambda: threading.RLock(), init=False)
 
     @property
     def trace_id(self) -> str | None:

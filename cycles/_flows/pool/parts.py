@@ -127,7 +127,7 @@ class PoolChunk(Chunk):
     seen_admitted: int | None = None
     begun: bool = False
     checkpoint: int = 0
-    put_lock: threading.Lock = field(factory=threading.Lock)
+    put_lock: threading.Lock = field(factory=lambda: threading.Lock())  # see `Heartbeat`
     is_next_wanted: bool = False
 
     @property
