@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from attrs import define, frozen
 
@@ -24,13 +25,10 @@ from cycles._core.settlement.lifecycle import TRANSITIONS, GuardEvent, StateName
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import Settlement
 from cycles._core.values.caps import CapsLike, next_step
-from cycles._core.values.usage import Usage
+from cycles._core.values.usage import Metrics, Usage
 from cycles._errors import GuardFinalizedError, InvalidRequestError
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.signal import Signal
-
-if TYPE_CHECKING:
-    from cycles._flows.pool.in_chunk import InChunk
 
 ANY_AMOUNT: Final = "any amount"
 """Claim the guard regardless of the spend: the caller has said how it ends."""
@@ -71,6 +69,30 @@ class Cancellation(Protocol):
         """Cancel it: its lease is lost."""
 
 
+class Settler(Protocol):
+    """Ends guards that no request of their own settles. `cycles._flows.pool.in_chunk` has the one of pools.
+
+    `io` is an `Io`, whose module uses this one.
+    """
+
+    async def commit(
+        self,
+        io: Any,
+        guard: GuardState,
+        actual: Amount | None,
+        metrics: Metrics | Mapping[str, Any] | None,
+        metadata: Mapping[str, Any] | None,
+        settlement_metadata: Mapping[str, str] | None,
+    ) -> Settlement:
+        """End a guard with an amount, by default the known spend. See `cycles._flows.commit.commit`."""
+
+    def release(self, io: Any, guard: GuardState, known: KnownSpend) -> bool:
+        """End a guard without an amount, if its spend is still `known`; return whether it is. Nothing is sent."""
+
+    def end(self, io: Any, guard: GuardState, amount: Amount | None, settlement_metadata: Mapping[str, str]) -> None:
+        """End a claimed guard whose caller cannot wait, with an amount or without."""
+
+
 @define(init=False, eq=False, repr=False)
 class GuardState:
     """What one guard knows, from the response to its reserve to its settlement.
@@ -97,7 +119,7 @@ class GuardState:
     call_options: CallOptions
     opened_ms: float
     estimate: Amount
-    settler: InChunk | None
+    settler: Settler | None
     _lock: AbstractContextManager[bool]
     _state: StateName
     reservation_id: str | None = None
@@ -136,7 +158,7 @@ class GuardState:
         *,
         observed: bool = False,
         estimate: Amount | None = None,
-        settler: InChunk | None = None,
+        settler: Settler | None = None,
         lock: AbstractContextManager[bool] | None = None,
     ) -> None:
         is_unreserved = created is None and settler is None and not request.shadow
