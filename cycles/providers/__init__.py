@@ -17,16 +17,20 @@ from cycles.providers._meter import (
     Unmetered,
     Within,
     make_meter,
+    paid_meter,
 )
+from cycles.providers._paid import paid_by
 
 if TYPE_CHECKING:
     from cycles import Action, Amount, Cycles, PriceBook, Subject
+    from cycles.providers._endpoints import Provider
+    from cycles.providers._meter import Meter
 
-__all__ = ["Request", "ReserveOptions", "guard"]
+__all__ = ["Request", "ReserveOptions", "guard", "paid_by"]
 
 T = TypeVar("T")
 
-_SDK_CLASSES: Final = {
+_SDK_CLASSES: Final[Mapping[tuple[str, str], Provider]] = {
     ("openai", "OpenAI"): "openai",
     ("openai", "AsyncOpenAI"): "openai",
     ("anthropic", "Anthropic"): "anthropic",
@@ -96,17 +100,32 @@ def guard(
         "unmetered": unmetered,
         "options": reserve_options,
     }
+    return _copy(llm, provider, lambda pricing: make_meter(provider, pricing, **settings))
+
+
+def metered(llm: T) -> T:
+    """Return a copy of a provider client for a framework: `paid_by` pays for its requests, others pass unguarded.
+
+    Raises:
+        InvalidRequestError: for a client of another kind, and for a client that is guarded.
+        ConfigurationError: if the SDK has no known hooks.
+    """
+    provider = _provider_of(llm)
+    return _copy(llm, provider, lambda pricing: paid_meter(provider, pricing))
+
+
+def _copy(llm: T, provider: Provider, make: Callable[[str], Meter]) -> T:
+    """Return a copy of a client with the hooks of its SDK. `make` returns its settings, by the provider of prices."""
     if provider == "google":
         from cycles.providers._google import guarded_copy as google_copy
 
-        return google_copy(llm, make_meter("google", "google", **settings))
+        return google_copy(llm, make("google"))
     from cycles.providers._openai_anthropic import guarded_copy, pricing_of
 
-    meter = make_meter("openai" if provider == "openai" else "anthropic", pricing_of(llm), **settings)
-    return guarded_copy(llm, meter)
+    return guarded_copy(llm, make(pricing_of(llm)))
 
 
-def _provider_of(llm: object) -> str:
+def _provider_of(llm: object) -> Provider:
     cls = type(llm)
     if getattr(cls, "_cycles_meter", None) is not None:
         raise InvalidRequestError(f"this {cls.__name__} client is guarded already: guard the original client")

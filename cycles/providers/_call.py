@@ -32,6 +32,7 @@ from cycles.providers._bodies import (
 from cycles.providers._conversations import Chain, chain_of
 from cycles.providers._endpoints import Endpoint, normalized
 from cycles.providers._meter import Meter, Request
+from cycles.providers._paid import current_payer
 from cycles.providers._stream_filter import StreamFilter, parsed, strings_of
 
 Outcome: TypeAlias = Literal["closed", "error"] | None
@@ -78,6 +79,8 @@ class Call:
     ) -> None:
         self.meter = meter
         self.endpoint = endpoint
+        self.payer = None if endpoint is None else current_payer()  # it has reserved, and gets the cost
+        self.book, self.actual = meter.book, meter.actual
         limit = None if endpoint is None else limit_of(endpoint, body)
         self.request = Request(
             provider=meter.provider,
@@ -105,7 +108,7 @@ class Call:
         self.streams = False  # the response is settled when the user has read it
         self.guard: Any = None  # a GuardState, or the enclosing guard
         self.runtime: Any = None  # of the client that has reserved; it settles also if the client is closed
-        self.client = meter.client
+        self.client: Any = meter.client if self.payer is None else None
         self.need: Need | None = None
         self.bound: Callable[[int], int] | None = None  # what it may cost at an output limit
         self.admissions: Any = None  # of the client that has reserved
@@ -120,6 +123,10 @@ class Call:
         self._chunks: list[Any] = []
         self._filter: StreamFilter | None = None
         self._pid = os.getpid()
+        if self.payer is not None:
+            price = self.payer.price
+            self.book, self.actual = (price, None) if isinstance(price, PriceBook) else (None, price)
+            self.flat = price is None and self.payer.estimate.unit != "TOKENS"
 
     # --- before the request
 
@@ -135,6 +142,8 @@ class Call:
             UnknownModelError: if the price book does not know the model.
             InvalidRequestError: if an output limit is no integer of 0 or more, or a callable returns no amount.
         """
+        if self.payer is not None:
+            return self.payer.estimate
         if self.endpoint is not None:
             check_limits(self.endpoint, self.request.body, least=0)
         given = self.meter.estimate
@@ -219,7 +228,7 @@ class Call:
             self.meter.report_lowered(planned, limit)
 
     def _book(self) -> PriceBook:
-        book = self.meter.book
+        book = self.book
         if book is None:
             raise InvalidRequestError("this request needs prices: pass prices= to guard()")
         return book
@@ -375,6 +384,16 @@ class Call:
         # One call of C code and no lock: a signal handler may end calls in the middle of it.
         return self._ends.setdefault(None, end) is end
 
+    def paid(self, outcome: Outcome) -> Ending:
+        """Return what the payer is to commit; a response that has not ended ends now, with this outcome."""
+        self.claim_end(End(outcome, None))
+        return self.conclude(self.end or End(outcome, None))
+
+    def add_usage(self, usage: Usage) -> None:
+        """Add what the response used to the usage of the guard that pays."""
+        for number, one in enumerate(self.usage.responses()):
+            usage.see_response((self, number), one.counts, model=one.model, context=one.context)
+
     def conclude(self, end: End) -> Ending:
         """Return how the call is settled. Raises only what interrupts it, and may be called again then."""
         if self.ending is None:
@@ -428,6 +447,7 @@ class Call:
 
     def _amount(self, outcome: Outcome, unanswered: int) -> tuple[Amount, dict[str, Any]]:
         if self.flat:
+            self.take_reported()
             return self.reserved, {"actual_source": "estimate"}
         more: dict[str, Any] = {}
         ended = self._has_totals(outcome)
@@ -446,8 +466,8 @@ class Call:
             more["actual_source"] = "estimate"
             counts = {"tokens_input": self._count_input()}
             self.usage.see_response(("unanswered", number), counts, model=self.request.model)
-        if self.meter.actual is not None:
-            amount = self.meter.actual(self.usage)
+        if self.actual is not None:
+            amount = self.actual(self.usage)
             if not isinstance(amount, Amount) or amount.unit != self.reserved.unit:
                 raise InvalidRequestError(f"actual must return an amount in {self.reserved.unit}, got {amount!r:.80}")
             return amount, more
@@ -477,7 +497,7 @@ class Call:
     def _is_exact(self, ended: bool) -> bool:
         """Return whether the response has reported all that its charge needs."""
         exact = ended and not self._missing()
-        if self.meter.actual is None and self.reserved.unit == "TOKENS":  # others report seconds or characters
+        if self.actual is None and self.reserved.unit == "TOKENS":  # others report seconds or characters
             return exact and self.usage.tokens_input + self.usage.tokens_output > 0
         return exact or self._count_speech()
 
@@ -515,7 +535,7 @@ class Call:
         spoken = self.request.body.get("input")
         if self.endpoint is None or self.endpoint.kind != "speech" or not isinstance(spoken, str):
             return False
-        book, model = self.meter.book, self.request.model
+        book, model = self.book, self.request.model
         if book is None or model is None or "characters_input" not in book.price(model).per_call:
             return False
         self.usage.see_response(None, {"characters_input": len(spoken)}, model=model)
@@ -548,11 +568,11 @@ class Call:
         return [made for made in found if made]
 
     def _count_input(self) -> int:
-        book = PriceBook({}) if self.meter.book is None else self.meter.book
+        book = PriceBook({}) if self.book is None else self.book
         return book.count_input(self.request.model or "", self.request.body)
 
     def _count_output(self, made: list[list[str]]) -> int:
-        text, book = "".join(map("".join, made)).encode("utf-8", "surrogatepass"), self.meter.book
+        text, book = "".join(map("".join, made)).encode("utf-8", "surrogatepass"), self.book
         counted = None if book is None else book.count_output(self.request.model or "", text)
         if counted is None:
             counted = max(-(-len(text) // 3), len(made))

@@ -68,6 +68,8 @@ def _rebound(module: Any, api: Any, meter: Meter) -> Any:
 
 def _quiet_class(cls: Any, meter: Meter) -> type[Any]:
     """Return a subclass that closes nothing when it is dropped, and rejects what cannot be metered."""
+    if (made := meter.classes.get(cls)) is not None:
+        return made
     members: dict[str, Any] = {
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
@@ -82,7 +84,7 @@ def _quiet_class(cls: Any, meter: Meter) -> type[Any]:
                 members[name] = _rejected_property(name, meter)
         if (live := _LIVE.get(cls.__name__)) is not None:
             members["connect"] = lambda self, *args, **how: meter.reject_unmetered(live)
-    return type(cls.__name__, (cls,), members)
+    return meter.classes.setdefault(cls, type(cls.__name__, (cls,), members))
 
 
 def _rejected_property(name: str, meter: Meter) -> property:
@@ -90,6 +92,8 @@ def _rejected_property(name: str, meter: Meter) -> property:
 
 
 def _guarded_api(cls: Any, meter: Meter) -> type[Any]:
+    if (made := meter.classes.get(cls)) is not None:
+        return made
     members = {
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
@@ -98,7 +102,7 @@ def _guarded_api(cls: Any, meter: Meter) -> type[Any]:
         **_sync_hooks(cls, meter),
         **_async_hooks(cls, meter),
     }
-    return type(cls.__name__, (cls,), members)
+    return meter.classes.setdefault(cls, type(cls.__name__, (cls,), members))
 
 
 def _sync_hooks(cls: Any, meter: Meter) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, cast
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from cycles._version import readable
 from cycles.prices import PriceBook
 from cycles.providers._conversations import Conversations
 from cycles.providers._endpoints import Endpoint, Provider, find
+from cycles.providers._paid import current_payer
 from cycles.providers._shared import shared
 
 if TYPE_CHECKING:
@@ -122,9 +124,11 @@ class Meter:
     actual: Callable[[Usage], Amount] | None
     idempotency_key: Callable[[Request], str] | None
     options: Mapping[str, Any]
+    only_paid: bool = False  # requests without a payer pass untouched: it is a framework's own client
     lowered_level: int = logging.WARNING
     conversations: Conversations = Factory(Conversations)
     sessions: Sessions = Factory(Sessions)
+    classes: dict[type, type] = Factory(dict)  # guarded subclasses by their base; a class takes long to make
     _reported: set[str] = Factory(set)
 
     @property
@@ -139,7 +143,7 @@ class Meter:
             InvalidRequestError: for a request that may cost money and cannot be metered.
         """
         found = find(self.provider, method, path)
-        if found == "free":
+        if found == "free" or (self.only_paid and current_payer() is None):
             return None
         if behind_proxy(base_url):
             self.once("proxy", logging.INFO, f"requests to {base_url} are metered by the Cycles proxy, not here")
@@ -199,6 +203,16 @@ class Meter:
             f"the output limit of a request was {was} {limit} tokens, so that it fits its budget. "
             "Fund the budget, or pass min_output_tokens=None to guard() to deny such requests",
         )
+
+    def report_payer(self) -> None:
+        """Report once that the call of a framework pays for the requests of this client."""
+        if not self.only_paid:
+            self.once(
+                "payer",
+                logging.WARNING,
+                "an integration guards the model call that sends its requests, so that call pays for them. Guard "
+                "either the client or the call",
+            )
 
     def report_wait(self, request: ReserveRequest) -> None:
         """Report once that a call waits."""
@@ -289,6 +303,27 @@ def make_meter(
         idempotency_key=key,
         options=rest,
         **others,
+    )
+
+
+@cache
+def paid_meter(provider: Provider, pricing: str) -> Meter:
+    """Return the settings of clients whose requests the call of a framework pays."""
+    nothing: dict[str, Any] = dict.fromkeys(
+        ("given_client", "book", "estimate", "subject", "action", "metadata", "max_output_tokens", "min_output_tokens")
+    )
+    return Meter(
+        provider=provider,
+        pricing=pricing,
+        unit="USD_MICROCENTS",
+        wait_s=0,
+        within="own",
+        unmetered="allow",
+        actual=None,
+        idempotency_key=None,
+        options={},
+        only_paid=True,
+        **nothing,
     )
 
 

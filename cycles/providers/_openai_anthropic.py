@@ -79,6 +79,8 @@ def _copy(llm: Any, cls: Any) -> Any:
 
 
 def _guarded_class(cls: Any, meter: Meter) -> type[Any]:
+    if (made := meter.classes.get(cls)) is not None:
+        return made
     hooks = _async_hooks(cls, meter) if inspect.iscoroutinefunction(cls.request) else _sync_hooks(cls, meter)
     members = {
         "__slots__": (),
@@ -89,7 +91,7 @@ def _guarded_class(cls: Any, meter: Meter) -> type[Any]:
         **hooks,
         **_connections(cls, meter),
     }
-    return type(cls.__name__, (cls,), members)
+    return meter.classes.setdefault(cls, type(cls.__name__, (cls,), members))
 
 
 def _sync_hooks(cls: Any, meter: Meter) -> dict[str, Any]:
@@ -201,6 +203,8 @@ def _planned(client: Any, meter: Meter, options: Any, how: Mapping[str, Any]) ->
     body = _merged(options)
     streams = bool(how.get("stream")) or body.get("stream") is True
     call = Call(meter, None if found == "unmetered" else found, path, body, stream=streams, url=base_url)
+    if call.payer is not None and body.get("background") is True:
+        return None  # its response reports no usage; the framework reports that of the response that ends it
     call.files = _files_of(options.files)
     call.project = _project(client, options)
     call.reserved = call.estimate()

@@ -71,7 +71,8 @@ def _request_of(call: Call) -> ReserveRequest:
     reservation = call.client.reserve(call.reserved, **call.reserve_options())
     call.runtime = call.client._runtime()
     call.admissions = admissions_of(call.runtime)
-    return reservation._request
+    request: ReserveRequest = reservation._request
+    return request
 
 
 async def _admit(io: Io, call: Call, request: ReserveRequest, loop: AbstractEventLoop | None = None) -> GuardState:
@@ -141,8 +142,10 @@ def _continue_later(call: Call, end: End) -> None:
     """Settle a call in another thread, whose caller was interrupted after it had claimed the end.
 
     A guard is claimed once, so an amount that was committed is not committed again. What an enclosing guard pays is
-    added to its spend; if the call was priced already, that may have been done.
+    added to its spend; if the call was priced already, that may have been done. A payer prices the call when it ends.
     """
+    if call.payer is not None:
+        return
     is_own = isinstance(call.guard, GuardState)
     is_done = call.guard.finalized if is_own else call.guard is None or call.ending is not None
     if call.end is not end or is_done:
@@ -189,7 +192,7 @@ def end_dropped(call: Call) -> None:
 
 async def _end(io: Io, call: Call, ending: Ending) -> None:
     state: GuardState = call.guard
-    _copy_usage(call, state.usage)
+    call.add_usage(state.usage)
     with contextlib.suppress(CyclesError):  # a response that is paid is returned; the client reports the rejection
         if ending.amount is None:
             await release(io, state, ending.reason)
@@ -203,13 +206,13 @@ def _wake_others(call: Call, guard: GuardState) -> None:
     guard.when_settled().on_set(partial(call.admissions.ended, call.admissions.closed(call)))
 
 
-def _copy_usage(call: Call, usage: Any) -> None:
-    for number, one in enumerate(call.usage.responses()):
-        usage.see_response((call, number), one.counts, model=one.model, context=one.context)
-
-
 def _enclose(call: Call) -> int | None:
     """Let the guard around the request pay, if it can: then the call has that guard, and its cap is returned."""
+    if call.payer is not None:
+        call.guard = call.payer
+        call.meter.report_payer()
+        call.payer.bind(call)
+        return None
     if call.meter.within != "enclosing":
         return None
     guard: Guard | AsyncGuard | None = cycles.current_guard()
@@ -242,6 +245,9 @@ def _fits(call: Call, left: int) -> tuple[int, int | None] | None:
 def _pay(call: Call, ending: Ending) -> dict[str, Any] | None:
     """Add what a call cost to its enclosing guard; return the event to record if that guard has ended."""
     guard = call.guard
+    if call.payer is not None:
+        call.payer.ended(call)
+        return None
     try:
         if ending.amount is None:
             return None
@@ -252,7 +258,7 @@ def _pay(call: Call, ending: Ending) -> dict[str, Any] | None:
     finally:  # after `spend`, so that no other request sees the amount as free in between
         with shared:
             _in_flight.get(guard, {}).pop(call, None)
-    _copy_usage(call, guard.usage)
+    call.add_usage(guard.usage)
     return None
 
 
