@@ -53,7 +53,7 @@ def guard_tool(
 
     Raises:
         TypeError: for an unknown option.
-        InvalidRequestError: for a wrong value.
+        InvalidRequestError: for a wrong value; when a tool is decorated, if `tool_actual` cannot take its arguments.
     """
     budget = checked_budget("tool_budget", tool_budget, mapping=True)
     actual = checked_actual("tool_actual", tool_actual, amount=True)
@@ -61,9 +61,14 @@ def guard_tool(
 
     def decorate(tool: Any) -> Any:
         if isinstance(tool, FunctionTool):
+            checked_actual("tool_actual", actual, amount=True, takes=("context", "result"))
             return _guarded_tool(guarding, tool)
         if not inspect.isroutine(tool):
             raise InvalidRequestError(f"guard_tool needs a function or a FunctionTool, got {tool!r:.80}")
+        parameters = inspect.signature(tool).parameters.values()
+        if not any(each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in parameters):
+            takes = (*(each.name for each in parameters), "result")
+            checked_actual("tool_actual", actual, amount=True, takes=takes)
         return _guarded_function(guarding, tool)
 
     return decorate

@@ -102,7 +102,7 @@ class Common:
         if choice == "raise":
             raise error
         if callable(choice):
-            return str(choice(error, *call) if _takes(choice, error, *call) else choice(error))
+            return str(choice(error, *call) if _takes(choice, (error, *call)) else choice(error))
         return standard_message(error)
 
 
@@ -137,12 +137,26 @@ def checked_budget(name: str, value: Any, *, mapping: bool = False) -> BudgetOpt
     return value  # type: ignore[no-any-return]
 
 
-def checked_actual(name: str, value: Any, *, amount: bool) -> Any:
+def withhold(error: Exception) -> None:
+    """Make the standard message the string of a denial: frameworks write errors into messages, which are public.
+
+    Its attributes stay, and its own text becomes a note.
+    """
+    public = standard_message(error)
+    if error.args != (public,):
+        error.add_note(f"cycles: {error}")
+        error.args = (public,)
+
+
+def checked_actual(name: str, value: Any, *, amount: bool, takes: tuple[str, ...] = ()) -> Any:
     """Check an actual option when the integration object is made.
 
     Raises:
-        InvalidRequestError: if it is no callable or None; with `amount` an Amount is allowed too.
+        InvalidRequestError: if it is no callable or None; with `amount` an Amount is allowed too. If it cannot take
+            the arguments `takes`; a callable without a signature passes.
     """
+    if takes and callable(value) and not _takes(value, takes, unknown=True):
+        raise InvalidRequestError(f"{name} must take ({', '.join(takes)}), got {value!r:.80}, which takes others")
     if value is None or callable(value) or (amount and isinstance(value, cycles.Amount)):
         return value
     kinds = "an Amount or a callable" if amount else "a callable of the usage, such as a cycles.PriceBook"
@@ -162,10 +176,15 @@ def estimate_of(name: str, option: BudgetOption, tool: str | None, *call: Any) -
     raise InvalidRequestError(f"{name} must return an Amount or None, got {amount!r:.80}")
 
 
-def _takes(function: Callable[..., Any], *arguments: Any) -> bool:
+def _takes(function: Callable[..., Any], arguments: tuple[Any, ...], *, unknown: bool = False) -> bool:
+    """Return whether a callable takes these arguments; `unknown` if it has no signature, as some built-in ones."""
     try:
-        inspect.signature(function).bind(*arguments)
-    except (TypeError, ValueError):  # too few parameters, or a built-in function without a signature
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return unknown
+    try:
+        signature.bind(*arguments)
+    except TypeError:
         return False
     return True
 

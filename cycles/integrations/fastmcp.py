@@ -71,7 +71,7 @@ class CyclesMiddleware(Middleware):
         **options: Any,
     ) -> None:
         self._budget = checked_budget("tool_budget", tool_budget, mapping=True)
-        self._actual = checked_actual("tool_actual", tool_actual, amount=True)
+        self._actual = checked_actual("tool_actual", tool_actual, amount=True, takes=("context", "result"))
         self._claims = checked_levels("claims", claims)
         given = Common(client, subject, on_denied, options)
         self._given = given

@@ -84,7 +84,7 @@ class CyclesMiddleware(AgentMiddleware[Any, Any]):
         self._model_budget = checked_budget("model_budget", model_budget)
         self._model_actual = checked_actual("model_actual", model_actual, amount=False)
         self._tool_budget = checked_budget("tool_budget", tool_budget, mapping=True)
-        self._tool_actual = checked_actual("tool_actual", tool_actual, amount=True)
+        self._tool_actual = checked_actual("tool_actual", tool_actual, amount=True, takes=("request", "result"))
         self._limit = max_tokens_setting
         self._common = Common(client, subject, on_denied, options)
 

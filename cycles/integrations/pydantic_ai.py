@@ -68,7 +68,7 @@ class CyclesCapability(AbstractCapability[Any]):
         self._common = Common(client, subject, on_denied, options)
         self._guarding = Guarding.of(self._common, model_budget, model_actual)
         self._tool_budget = checked_budget("tool_budget", tool_budget, mapping=True)
-        self._tool_actual = checked_actual("tool_actual", tool_actual, amount=True)
+        self._tool_actual = checked_actual("tool_actual", tool_actual, amount=True, takes=("call", "result"))
 
     def get_ordering(self) -> CapabilityOrdering:
         """Stay outside of `BatchModelRequests`, so that each request of a batch is guarded."""
