@@ -155,6 +155,8 @@ class ProtocolError(CyclesError):
         self.deny_detail = deny_detail
 
     def __str__(self) -> str:
+        if self.args != (self.message,):  # an integration has replaced it: model output is public
+            return " ".join(map(str, self.args))
         data = [
             str(item)
             for item in (

@@ -128,7 +128,7 @@ class GuardedModel(WrapperModel):
         try:
             guard = await work.areserve()
         except DENIALS as error:
-            denied = work.denied(error)
+            denied = work.replaced(error)
         if guard is None:
             yield denial_stream(denied, model_request_parameters)
             return

@@ -15,7 +15,7 @@ from attrs import define, field
 
 import cycles
 from cycles.integrations._cost import LONGEST_NAME, OPEN, Cost, FailedResult
-from cycles.integrations._shared import DENIALS, Common
+from cycles.integrations._shared import DENIALS, Common, withhold
 
 if TYPE_CHECKING:
     from cycles import AsyncGuard, Guard, Reservation
@@ -72,7 +72,7 @@ class Work(Cost):
         except DENIALS as error:
             if self.began:
                 raise
-            return self.denied(error)  # type: ignore[no-any-return]
+            return self.replaced(error)  # type: ignore[no-any-return]
         return result
 
     async def arun(self, call: Callable[[AsyncGuard], Awaitable[T]]) -> T:
@@ -96,7 +96,7 @@ class Work(Cost):
         except DENIALS as error:
             if self.began:
                 raise
-            return self.denied(error)  # type: ignore[no-any-return]
+            return self.replaced(error)  # type: ignore[no-any-return]
         return result
 
     async def astream(self, open_: Callable[[AsyncGuard], Any]) -> AsyncGenerator[Any, None]:
@@ -107,7 +107,7 @@ class Work(Cost):
         try:
             guard = await self.areserve()
         except DENIALS as error:
-            yield self.denied(error)
+            yield self.replaced(error)
             return
         stream: Any = None
         event: Any = None
@@ -124,6 +124,18 @@ class Work(Cost):
                 await self.abreak(guard, raised, sent=stream is not None)
             raise
         await (self.abreak(guard, FailedResult(), sent=True) if self.broke_off(event) else self.afinish(guard))
+
+    def replaced(self, error: Exception) -> Any:
+        """Return what replaces the denied call.
+
+        Raises:
+            Exception: `error` itself, if a denial is raised. Its string has nothing that a model must not read.
+        """
+        try:
+            return self.denied(error)
+        except DENIALS as raised:
+            withhold(raised)
+            raise
 
     async def areserve(self) -> AsyncGuard:
         """Reserve for a stream. The caller ends the guard with `afinish` or `abreak`.
