@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from attrs import define, field
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cycles import Amount, AsyncGuard, Guard
 
     AnyGuard: TypeAlias = Guard | AsyncGuard
+    Outcome: TypeAlias = Literal["closed", "error"] | None
 
 OPEN: Final = ("active", "lost", "unreserved", "observed")
 """States of a guard that has not ended."""
@@ -61,12 +62,49 @@ class Cost:
     strings: Callable[[Any], Iterable[str]] | None = None
     limit: int | None = None
     streams: bool = field(default=False, init=False)
+    _requests: list[Any] = field(factory=list, init=False)
+    _used: Usage | None = field(default=None, init=False)
     _complete: bool = field(default=False, init=False)
     _text_bytes: int = field(default=0, init=False)
     _deltas: int = field(default=0, init=False)
 
+    def bind(self, request: Any) -> None:
+        """Take a request of a guarded client that this call pays."""
+        self._requests.append(request)
+
+    def ended(self, request: Any) -> None:
+        """Add what a request used to the usage of the guard, so that the guard is priced also if it is interrupted."""
+        if self._used is not None:
+            request.add_usage(self._used)
+
+    def paid(self, outcome: Outcome = None) -> tuple[Amount, dict[str, Any]] | None:
+        """Return the cost of the requests of guarded clients, and its metadata; None if none was sent to a provider.
+
+        `outcome` is that of the responses that have not ended.
+        """
+        endings = [request.paid(outcome) for request in self._requests]
+        costs = [ending for ending in endings if ending.amount is not None]
+        if not costs:
+            return None
+        for request in self._requests:
+            self.ended(request)
+        metadata: dict[str, Any] = {}
+        for ending in costs:
+            metadata = {
+                name: _joined(metadata.get(name), value) for name, value in {**metadata, **ending.metadata}.items()
+            }
+        total = costs[0].amount
+        for ending in costs[1:]:
+            total += ending.amount
+        return total, metadata
+
     def see(self, event: Any, guard: AnyGuard) -> None:
-        """Read a result, or one event of a stream. One of an unknown shape reports nothing."""
+        """Read a result, or one event of a stream. One of an unknown shape reports nothing.
+
+        Nothing is read of a call whose requests guarded clients have sent: they report more than a framework does.
+        """
+        if self._requests:
+            return
         made: list[str] = []
         try:
             if self.read is not None and self.read(event, guard.usage):
@@ -83,24 +121,28 @@ class Cost:
         """Whether an event of a stream carried text."""
         return self._deltas > 0
 
-    def made_inside(self, guard: AnyGuard, *, left: bool) -> tuple[Amount | None, dict[str, str]] | None:
+    def made_inside(self, guard: AnyGuard, *, left: bool) -> tuple[Amount | None, dict[str, Any]] | None:
         """Return what a call made so far, if the framework streams inside of it; None: the block's end settles."""
-        if guard.state not in OPEN or not (self.has_streamed or (left and self.streams)):
+        if guard.state not in OPEN:
             return None
-        return self.made(guard, "closed" if left else "error")
+        if self.paid("closed" if left else "error") or self.has_streamed or (left and self.streams):
+            return self.made(guard, "closed" if left else "error")
+        return None
 
     def broke_off(self, event: Any) -> bool:
         """Return whether the last event of a stream says that the call failed, before complete usage was reported."""
-        return not self._complete and self.failed is not None and self.failed(event)
+        return not (self._complete or self._requests) and self.failed is not None and self.failed(event)
 
     def begun(self, guard: AnyGuard) -> bool:
         """Return whether a stream has produced anything, or something is known to be spent."""
-        return self._deltas > 0 or guard.usage.is_filled or guard.spent is not None
+        return self._deltas > 0 or guard.usage.is_filled or guard.spent is not None or self.paid() is not None
 
-    def ending(self, guard: AnyGuard, result: Any) -> tuple[Amount | None, Mapping[str, str], Exception | None]:
+    def ending(self, guard: AnyGuard, result: Any) -> tuple[Amount | None, Mapping[str, Any], Exception | None]:
         """Return the amount to commit and its metadata, or why the call failed; neither if the block's end settles."""
         if guard.state not in OPEN or guard.spent is not None:
             return None, {}, None
+        if (paid := self.paid()) is not None:
+            return *paid, None
         if self.failed is not None and self.failed(result):
             return None, {}, FailedResult()
         if isinstance(self.actual, cycles.Amount) or (guard.usage.is_filled and self.of_usage() is not None):
@@ -114,11 +156,18 @@ class Cost:
             return self.price
         return lambda usage: cycles.tokens(usage.tokens_input + usage.tokens_output)
 
-    def made(self, guard: AnyGuard, outcome: str) -> tuple[Amount | None, dict[str, str]]:
+    def known(self) -> Callable[[Usage], Amount] | None:
+        """Return what calculates the cost if the end of the block has to: an interruption has prevented `ending`."""
+        calculate = self.of_usage()
+        return None if calculate is None else lambda usage: (self.paid() or [calculate(usage)])[0]
+
+    def made(self, guard: AnyGuard, outcome: Literal["closed", "error"]) -> tuple[Amount | None, dict[str, Any]]:
         """Return the cost of what a stream made so far, and its metadata. None is the known spend."""
-        metadata = {"outcome": outcome}
+        metadata: dict[str, Any] = {"outcome": outcome}
         if guard.spent is not None:
             return None, metadata
+        if (paid := self.paid(outcome)) is not None:
+            return paid[0], metadata | paid[1]
         if not self._complete:
             metadata |= _ESTIMATED
             self._count(guard.usage)
@@ -150,3 +199,12 @@ class Cost:
             _log.warning("the actual of %s failed, its estimate of %s is committed: %r", name, self.estimate, error)
             return None
         return amount
+
+
+def _joined(first: Any, second: Any) -> Any:
+    """Return one metadata value for two requests: the members of both, else the later one."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return {**first, **second}
+    if isinstance(first, list) and isinstance(second, list):
+        return list(dict.fromkeys([*first, *second]))
+    return second

@@ -60,22 +60,48 @@ def read_usage(event: Any, usage: Usage) -> bool:
     reported = [message for message in messages if isinstance(message, AIMessage) and message.usage_metadata]
     for message in reported:
         metadata = message.response_metadata
+        counted: Mapping[str, Any] = message.usage_metadata or {}
         served_by = metadata.get("model_name") or metadata.get("model")
-        usage.see_response(message.id, _counts(message.usage_metadata or {}), model=served_by)
+        usage.see_response(message.id, _counts(counted), model=served_by, context=_tier(counted))
     return bool(reported)
 
 
+_TIERS: Final = ("priority", "flex")
+
+
 def _counts(metadata: Mapping[str, Any]) -> dict[str, int]:
-    of_input = metadata.get("input_token_details") or {}
-    of_output = metadata.get("output_token_details") or {}
+    of_input, of_output = _details(metadata, "input"), _details(metadata, "output")
+    for_1h = of_input.get("ephemeral_1h_input_tokens", 0)
     counts = {
         "tokens_input": metadata.get("input_tokens"),
         "tokens_output": metadata.get("output_tokens"),
-        "tokens_cached_input": of_input.get("cache_read"),
-        "tokens_cache_write": of_input.get("cache_creation"),
-        "tokens_reasoning": of_output.get("reasoning"),
+        "tokens_cached_input": _of_all_tiers(of_input, "cache_read"),
+        # ChatAnthropic reports 0 as the sum of the two if it reports them.
+        "tokens_cache_write": max(
+            _of_all_tiers(of_input, "cache_creation"), of_input.get("ephemeral_5m_input_tokens", 0) + for_1h
+        ),
+        "tokens_cache_write_1h": for_1h,
+        "tokens_input_audio": of_input.get("audio"),
+        "tokens_output_audio": of_output.get("audio"),
+        "tokens_reasoning": _of_all_tiers(of_output, "reasoning"),
     }
     return {name: count for name, count in counts.items() if isinstance(count, int) and count > 0}
+
+
+def _details(metadata: Mapping[str, Any], side: str) -> dict[str, int]:
+    found = metadata.get(f"{side}_token_details") or {}
+    return {name: count for name, count in found.items() if isinstance(count, int)}
+
+
+def _of_all_tiers(details: Mapping[str, int], name: str) -> int:
+    return sum(details.get(each, 0) for each in (name, *(f"{tier}_{name}" for tier in _TIERS)))
+
+
+def _tier(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return the service tier; LangChain puts its name before the names of the counts."""
+    names = [*_details(metadata, "input"), *_details(metadata, "output")]
+    found = next((tier for tier in _TIERS if any(name.startswith(tier) for name in names)), None)
+    return {} if found is None else {"service_tier": found}
 
 
 def text_of(event: Any) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from pydantic_ai.models import Model, ModelRequestContext
 from pydantic_ai.models.wrapper import WrapperModel
 
 from cycles import Amount, Cycles, InvalidRequestError, Usage
+from cycles.integrations._metering import metered
 from cycles.integrations._pydantic_ai_guarding import Guarding, ModelBudget
 from cycles.integrations._pydantic_ai_reading import (
     denial_stream,
@@ -80,7 +81,7 @@ class GuardedModel(WrapperModel):
         work = self._guarding.work(request)
         if work is None:
             return await self.wrapped.request(messages, model_settings, model_request_parameters)
-        return await work.arun(lambda guard: self.wrapped.request(messages, *within_caps(request, guard)))
+        return await work.arun(lambda guard: metered(self.wrapped).request(messages, *within_caps(request, guard)))
 
     async def compact_messages(self, request_context: Any, *, instructions: str | None = None) -> Any:
         """Guard one compaction of messages. A denial is raised."""
@@ -93,7 +94,7 @@ class GuardedModel(WrapperModel):
         def compact(guard: Any) -> Any:
             settings, parameters = within_caps(request, guard)
             context = replace(request_context, model_settings=settings, model_request_parameters=parameters)
-            return self.wrapped.compact_messages(context, instructions=instructions)
+            return metered(self.wrapped).compact_messages(context, instructions=instructions)
 
         return await work.arun(compact)
 
@@ -134,7 +135,10 @@ class GuardedModel(WrapperModel):
             return
         opened: Any = None
         try:
-            async with self.wrapped.request_stream(messages, *within_caps(request, guard), run_context) as opened:
+            async with AsyncExitStack() as stack:
+                with work.paying():
+                    opening = metered(self.wrapped).request_stream(messages, *within_caps(request, guard), run_context)
+                    opened = await stack.enter_async_context(opening)
                 yield opened
         except BaseException as raised:
             if opened is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import define, field
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _LEFT: Final = (GeneratorExit, asyncio.CancelledError)
+_END: Final = object()
 
 
 @define(kw_only=True)
@@ -57,7 +58,8 @@ class Work(Cost):
             with self._reservation() as guard:
                 self._permit(guard)
                 try:
-                    result = call(guard)
+                    with self.paying():
+                        result = call(guard)
                 except BaseException as raised:
                     with self._noting(raised):
                         if made := self.made_inside(guard, left=isinstance(raised, _LEFT)):
@@ -81,7 +83,8 @@ class Work(Cost):
             async with self._reservation() as guard:
                 self._permit(guard)
                 try:
-                    result = await call(guard)
+                    with self.paying():
+                        result = await call(guard)
                 except BaseException as raised:
                     with self._noting(raised):
                         if made := self.made_inside(guard, left=isinstance(raised, _LEFT)):
@@ -112,9 +115,16 @@ class Work(Cost):
         stream: Any = None
         event: Any = None
         try:
-            stream = open_(guard)
-            stream = await stream if inspect.isawaitable(stream) else stream
-            async for event in stream:
+            with self.paying():
+                stream = open_(guard)
+                stream = await stream if inspect.isawaitable(stream) else stream
+            events = aiter(stream)
+            while True:
+                with self.paying():
+                    step = await anext(events, _END)
+                if step is _END:
+                    break
+                event = step
                 self.see(event, guard)
                 yield event
         except BaseException as raised:
@@ -124,6 +134,10 @@ class Work(Cost):
                 await self.abreak(guard, raised, sent=stream is not None)
             raise
         await (self.abreak(guard, FailedResult(), sent=True) if self.broke_off(event) else self.afinish(guard))
+
+    def paying(self) -> AbstractContextManager[None]:
+        """Return the block in which guarded clients report to this call. A tool's call lets them pay themselves."""
+        return cycles.providers.paid_by(self if self.is_model else None)
 
     def replaced(self, error: Exception) -> Any:
         """Return what replaces the denied call.
@@ -188,7 +202,7 @@ class Work(Cost):
             action=(kind, name[:LONGEST_NAME] or "unknown"),
             subject=common.subject_of(*self.call) if self.subject is None else self.subject,
             idempotency_key=self.key,
-            actual=self.actual if isinstance(self.actual, cycles.Amount) else self.of_usage(),
+            actual=self.actual if isinstance(self.actual, cycles.Amount) else self.known(),
             **common.options,
         )
 
@@ -197,6 +211,7 @@ class Work(Cost):
             guard.require_tool(self.tool)
         if self.is_model:
             guard.step()
+        self._used = guard.usage
         self.began = True
 
 

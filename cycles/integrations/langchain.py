@@ -28,6 +28,7 @@ require("langchain.agents.middleware", "langchain")
 from langchain.agents.middleware import AgentMiddleware, ModelRequest
 from langchain_core.messages import AIMessage, ToolMessage
 
+from cycles.integrations._langchain_guard import guard
 from cycles.integrations._langchain_reading import (
     integer_setting,
     model_name,
@@ -37,11 +38,12 @@ from cycles.integrations._langchain_reading import (
     tool_name,
     watched,
 )
+from cycles.integrations._metering import metered
 
 if TYPE_CHECKING:
     from cycles import AsyncGuard, Guard
 
-__all__ = ["CyclesMiddleware"]
+__all__ = ["CyclesMiddleware", "guard"]
 
 
 class CyclesMiddleware(AgentMiddleware[Any, Any]):
@@ -167,10 +169,10 @@ class CyclesMiddleware(AgentMiddleware[Any, Any]):
         )
 
     def _within_caps(self, request: ModelRequest[Any], guard: Guard | AsyncGuard) -> ModelRequest[Any]:
-        """Return a copy of the request with the limits of the caps."""
+        """Return a copy of the request, with guarded clients in its model and with the limits of the caps."""
+        changes: dict[str, Any] = {"model": metered(request.model)}
         if not guard.is_capped:
-            return request
-        changes: dict[str, Any] = {}
+            return request.override(**changes)
         most = guard.max_tokens(integer_setting(request.model_settings.get(self._limit)))
         if most is not None:
             changes["model_settings"] = {**request.model_settings, self._limit: most}

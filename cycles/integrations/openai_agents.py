@@ -28,6 +28,7 @@ require("agents", "openai-agents")
 
 from agents import Model, ModelProvider, MultiProvider
 
+from cycles.integrations._metering import metered
 from cycles.integrations._openai_agents_reading import (
     ModelCall,
     denial_event,
@@ -130,7 +131,9 @@ class GuardedModel(Model):
         if work is None:
             return await self._model.get_response(system_instructions, input, model_settings, tools, *rest, **more)
         return await work.arun(
-            lambda guard: self._model.get_response(system_instructions, input, *within_caps(call, guard), *rest, **more)
+            lambda guard: metered(self._model).get_response(
+                system_instructions, input, *within_caps(call, guard), *rest, **more
+            )
         )
 
     def stream_response(
@@ -142,7 +145,7 @@ class GuardedModel(Model):
         if work is None:
             return self._model.stream_response(system_instructions, input, model_settings, tools, *rest, **more)
         return work.astream(
-            lambda guard: self._model.stream_response(
+            lambda guard: metered(self._model).stream_response(
                 system_instructions, input, *within_caps(call, guard), *rest, **more
             )
         )
