@@ -34,6 +34,7 @@ SECTIONS: Final[dict[str, list[tuple[str, str]]]] = {
         ("Use the whole budget, and not more", "exact-budgets.md"),
         ("Warn and ask before a budget is used up", "soft-limits.md"),
         ("See and repair from the command line", "command-line.md"),
+        ("Compare the ledger with the bill", "reconcile.md"),
         ("Watch budgets in a browser", "dashboard.md"),
         ("Introduce budgets step by step", "rollout.md"),
         ("Watch events and logs", "events.md"),

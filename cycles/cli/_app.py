@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "reservations": ("cycles.cli.reservations", "List reservations."),
     "reservation": ("cycles.cli.reservation", "Show one reservation."),
     "spend": ("cycles.cli.spend", "Show what was spent, by agent, action, model or day."),
+    "reconcile": ("cycles.cli.reconcile", "Compare the bill of a provider with the ledger."),
     "release": ("cycles.cli.release", "Release a reservation by hand."),
     "extend": ("cycles.cli.extend", "Extend a lease by hand."),
     "commit": ("cycles.cli.commit", "Commit a reservation by hand."),

@@ -28,6 +28,7 @@ INNER = {
     "ModeFailedError",
     "OSError",
     "RecordError",
+    "ReportError",
     "StrictJsonError",
     "TimeoutError",
     "UnreachableError",

@@ -1,0 +1,112 @@
+"""What OpenAI has billed: its costs by day and line item, and its usage for the number of calls and their tiers.
+
+The sums come from the costs, because they agree with the invoice. The shapes are those of the package openai 3.57,
+`types/admin/organization`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, time
+from fractions import Fraction
+from typing import Any, Final
+
+from attrs import evolve
+
+from cycles.billing._admin_api import AdminApi
+from cycles.billing._rows import (
+    MICROCENTS_PER_DOLLAR,
+    BillRow,
+    ReportError,
+    count,
+    exact,
+    merged,
+    model_name,
+    text,
+    tiers,
+)
+
+VARIABLE: Final = "OPENAI_ADMIN_KEY"
+BASE: Final = "https://api.openai.com"
+COSTS: Final = "/v1/organization/costs"
+USAGE: Final = "/v1/organization/usage/completions"
+_OTHER: Final = "(other)"
+
+
+def admin_api(base: str | None, key: str) -> AdminApi:
+    """Return the admin API.
+
+    Raises:
+        ConfigurationError: the address or the key cannot be used.
+    """
+    return AdminApi(base or BASE, key, VARIABLE, {"Authorization": f"Bearer {key}"})
+
+
+def read(api: AdminApi, since: date, until: date) -> list[BillRow]:
+    """Return what was billed on some days.
+
+    Raises:
+        TransportError: there is no usable response.
+        ProtocolError: the request was rejected.
+    """
+    times = [("start_time", _seconds(since)), ("end_time", _seconds(until)), ("bucket_width", "1d")]
+    costs = merged(_rows(api, COSTS, [*times, ("group_by[]", "line_item"), ("limit", "31")], _cost))
+    groups = [("group_by[]", name) for name in ("model", "service_tier", "batch")]
+    usage = merged(_rows(api, USAGE, [*times, *groups, ("limit", "31")], _usage))
+    known = {(row.day, row.model): row for row in usage}
+    models = {row.model for row in usage}
+    found = []
+    for row in costs:
+        counted = known.pop((row.day, row.model), None)
+        is_model = row.is_model or row.model in models
+        if counted is not None and is_model:
+            row = evolve(row, calls=counted.calls, tiers=counted.tiers)
+        found.append(evolve(row, is_model=is_model))
+    found += known.values()  # calls that cost nothing, or whose cost is not there yet
+    return [row for row in merged(found) if since.isoformat() <= row.day < until.isoformat()]
+
+
+def _rows(api: AdminApi, path: str, query: list[tuple[str, str]], read_one: Any) -> Iterator[BillRow]:
+    for body in api.pages(path, query):
+        try:
+            for bucket in body["data"]:
+                for result in bucket["results"]:
+                    yield read_one(_day(bucket["start_time"]), result)
+        except ReportError as error:
+            raise api.no_report(path, str(error)) from None
+        except (KeyError, TypeError, AttributeError) as error:
+            raise api.no_report(path, f"a member is missing or has another type ({type(error).__name__})") from None
+
+
+def _cost(day: str, result: Mapping[str, Any]) -> BillRow:
+    item = text(result.get("line_item"))
+    model, comma, _ = (item or _OTHER).partition(",")
+    amount = result["amount"]
+    if amount is None:
+        return BillRow(day=day, model=model_name(model.strip()), amount=Fraction(0), is_model=bool(comma))
+    currency = amount.get("currency", "usd")
+    if not isinstance(currency, str) or currency.lower() != "usd":
+        raise ReportError(f"an amount is in {currency!r:.40}, and not in usd")
+    cost = exact(amount["value"], MICROCENTS_PER_DOLLAR)
+    return BillRow(day=day, model=model_name(model.strip()), amount=cost, is_model=bool(comma))
+
+
+def _usage(day: str, result: Mapping[str, Any]) -> BillRow:
+    model = text(result.get("model"))
+    calls = count(result["num_model_requests"])
+    found = tiers(result.get("service_tier"), "batch" if result.get("batch") is True else None)
+    name = model_name(model) if model else _OTHER
+    return BillRow(day=day, model=name, amount=Fraction(0), calls=calls, tiers=found if calls else frozenset())
+
+
+def _seconds(day: date) -> str:
+    return str(int(datetime.combine(day, time(), UTC).timestamp()))
+
+
+def _day(seconds: Any) -> str:
+    if type(seconds) is not int:
+        raise ReportError(f"{seconds!r:.80} is no time")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).date().isoformat()
+    except (OverflowError, OSError, ValueError):
+        raise ReportError(f"{seconds!r:.80} is no time") from None

@@ -1,0 +1,324 @@
+"""`cycles reconcile --import`: what is on the bill only is charged once, whoever runs it, and however often."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from fractions import Fraction
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+import cycles
+from cycles.billing import _compare, _ledger
+from cycles.billing._imports import Importer
+from cycles.billing._rows import BillRow
+from tests.operators.admin_apis import CENT, AdminApis, Billed, Ledger, ago, today
+from tests.operators.kit import ROOT, environment, processes
+from tests.operators.test_reconcile import DOLLAR, Reconcile, apis as apis, ledger as ledger, reconcile as reconcile
+
+IMPORT = ("--import", "--yes", "--json")
+
+
+def listed(ledger: Ledger) -> list[Any]:
+    """Return the imports that the server lists, without the claims."""
+    rows = ledger.client.reservations(status="COMMITTED", include=("metadata", "committed_metadata"))
+    return [row for row in rows if row.action.kind == "llm.imported"]
+
+
+def test_a_difference_is_charged_once_and_later_what_the_bill_has_grown_by(
+    reconcile: Reconcile, apis: AdminApis, ledger: Ledger
+) -> None:
+    day = ago(2)
+    ledger.spend(day, "gpt-4o", "1")
+    apis.bill = [Billed(day=day, model="gpt-4o-2024-08-06", amount="4", calls=4)]
+    ran = reconcile(*IMPORT)
+    assert ran.status == 0
+    [done] = ran.document["imports"]
+    reservation_id = done.pop("reservation_id")
+    assert done == {
+        "day": day.isoformat(),
+        "model": "gpt-4o",
+        "amount": 3 * DOLLAR,
+        "charged": 3 * DOLLAR,
+        "status": "imported",
+    }
+    [row] = ran.document["rows"]
+    assert (row["imported"], row["difference"], row["ok"], row["causes"]) == (3 * DOLLAR, 0, True, [])
+    assert (ran.document["imported"], ran.document["difference"]) == (3 * DOLLAR, 0)
+    [charged] = listed(ledger)
+    assert charged.reservation_id == reservation_id
+    assert (charged.action.kind, charged.action.name) == ("llm.imported", "gpt-4o")
+    assert charged.idempotency_key == f"reconcile:openai:{day}:gpt-4o:{DOLLAR}:{3 * DOLLAR}"
+    assert charged.metadata == {"provider": "openai", "day": day.isoformat()}
+    assert charged.reserved == cycles.usd(0)
+    assert ledger.spent == 4 * DOLLAR
+    again = reconcile(*IMPORT)
+    assert (again.status, again.document["imports"]) == (0, [])
+    assert ledger.spent == 4 * DOLLAR
+    apis.bill = [Billed(day=day, model="gpt-4o-2024-08-06", amount="4.5", calls=5)]
+    [grown] = reconcile(*IMPORT).document["imports"]
+    assert (grown["amount"], grown["charged"]) == (50 * CENT, 50 * CENT)
+    assert ledger.spent == 450 * CENT
+    keys = [row.idempotency_key for row in listed(ledger)]
+    assert f"reconcile:openai:{day}:gpt-4o:{4 * DOLLAR}:{50 * CENT}" in keys
+
+
+def test_what_is_never_imported(reconcile: Reconcile, apis: AdminApis, ledger: Ledger) -> None:
+    """An edge of a day, a line without a model, what the ledger has more, and what is within the tolerance."""
+    ledger.spend(ago(4), "gpt-4o", "1", hours=23.99)
+    ledger.spend(ago(2), "gpt-5", "3")
+    ledger.spend(ago(1), "o3", "1")
+    apis.bill = [
+        Billed(day=ago(4), model="gpt-4o", amount="0", calls=0),
+        Billed(day=ago(3), model="gpt-4o", amount="1"),
+        Billed(day=ago(2), model="gpt-5", amount="1"),
+        Billed(day=ago(2), model=None, amount="5", item="Vector storage"),
+        Billed(day=ago(1), model="o3", amount="1.0001"),
+    ]
+    before = ledger.spent
+    ran = reconcile(*IMPORT)
+    assert (ran.status, ran.document["imports"]) == (4, [])
+    assert ledger.spent == before
+    assert listed(ledger) == []
+
+
+def test_a_budget_that_has_less(reconcile: Reconcile, apis: AdminApis, ledger: Ledger) -> None:
+    ledger.go_to(ago(1))
+    ledger.server.ledger.set_budget("tenant:acme", cycles.usd(2))
+    apis.bill = [Billed(day=ago(1), model="gpt-4o", amount="3", calls=3)]
+    ran = reconcile(*IMPORT)
+    [done] = ran.document["imports"]
+    assert (ran.status, done["status"], done["charged"]) == (4, "partly", 2 * DOLLAR)
+    [row] = ran.document["rows"]
+    assert (row["imported"], row["difference"], row["ok"]) == (2 * DOLLAR, DOLLAR, False)
+    for _ in range(2):
+        ran = reconcile(*IMPORT)
+        [done] = ran.document["imports"]
+        assert (ran.status, done["status"], done["charged"], done["reservation_id"]) == (4, "denied", 0, None)
+    assert ledger.spent == 2 * DOLLAR
+    ledger.server.ledger.set_budget("tenant:acme", cycles.usd(10), spent=2 * DOLLAR)
+    ran = reconcile(*IMPORT)
+    assert (ran.status, ran.document["imports"][0]["charged"]) == (0, DOLLAR)
+    assert ledger.spent == 3 * DOLLAR
+
+
+def test_an_import_is_charged_to_the_subject(reconcile: Reconcile, apis: AdminApis, ledger: Ledger) -> None:
+    ledger.go_to(ago(1))
+    ledger.server.ledger.set_budget("tenant:acme/agent:planner", cycles.usd(5))
+    apis.bill = [Billed(day=ago(1), model="gpt-4o", amount="1")]
+    assert reconcile("--subject", "agent=planner", *IMPORT).status == 0
+    assert ledger.server.spent("tenant:acme/agent:planner").amount == DOLLAR
+    assert reconcile("--subject", "agent=planner", *IMPORT).document["imports"] == []
+
+
+def test_anthropic_imports_with_its_name(reconcile: Reconcile, apis: AdminApis, ledger: Ledger) -> None:
+    ledger.go_to(ago(1))
+    apis.bill = [Billed(day=ago(1), model="claude-opus-4-20250514", amount="1")]
+    assert reconcile(*IMPORT, provider="anthropic").status == 0
+    [row] = listed(ledger)
+    assert row.metadata == {"provider": "anthropic", "day": ago(1).isoformat()}
+    apis.bill = []
+    assert reconcile(*IMPORT, provider="openai").document["rows"] == []
+
+
+def test_an_import_that_lost_its_response_is_charged_once(
+    reconcile: Reconcile, apis: AdminApis, ledger: Ledger
+) -> None:
+    apis.bill = [Billed(day=ago(1), model="gpt-4o", amount="1")]
+    ledger.server.faults.drop_response("commit", times=None)
+    assert reconcile(*IMPORT).status == 3
+    ledger.server.faults.clear()
+    assert reconcile(*IMPORT).status == 0
+    assert ledger.spent == DOLLAR
+
+
+def test_text_of_an_import(reconcile: Reconcile, apis: AdminApis, ledger: Ledger) -> None:
+    apis.bill = [Billed(day=ago(1), model="gpt-4o", amount="1.5")]
+    ran = reconcile("--import", "--yes")
+    assert ran.out.splitlines()[:2] == [
+        f"{ago(1)}  gpt-4o  $1.5000 of $1.5000 charged: imported",
+        "7 days, 1 model: bill $1.5000, ledger $0.0000, imported $1.5000; 0 of 1 row differ by more than 0.1%",
+    ]
+
+
+@processes
+def test_two_processes_charge_once(apis: AdminApis, ledger: Ledger) -> None:
+    command = [sys.executable, "-m", "cycles", "reconcile", "--provider", "openai", "--upstream", apis.url, *IMPORT]
+    for dollars in ("4", "5.5", "7.25"):
+        apis.bill = [
+            Billed(day=ago(days), model=model, amount=dollars, calls=3) for days in (1, 2) for model in ("gpt-4o", "o3")
+        ]
+        both = [
+            subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) for _ in range(2)
+        ]
+        outputs = [process.communicate(timeout=120)[0] for process in both]
+        assert [process.returncode for process in both] == [0, 0], outputs
+        assert ledger.spent == 4 * cycles.usd(dollars).amount
+        assert all(json.loads(output)["ok"] for output in outputs)
+
+
+class Gate:
+    """Lets two imports take turns at each request, in an order that a test draws; no clock and no sleep."""
+
+    def __init__(self, order: list[bool]) -> None:
+        self._order = order
+        self._changed = threading.Condition()
+        self._running = {0, 1}
+
+    def pass_through(self, which: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._may_go(which), timeout=60)
+            if self._order:
+                self._order.pop(0)
+            self._changed.notify_all()
+
+    def _may_go(self, which: int) -> bool:
+        return not self._order or int(self._order[0]) == which or int(self._order[0]) not in self._running
+
+    def leave(self, which: int) -> None:
+        with self._changed:
+            self._running.discard(which)
+            self._changed.notify_all()
+
+
+class Turns:
+    """The client of one of two imports: each of its requests waits for its turn."""
+
+    def __init__(self, client: cycles.Cycles, gate: Gate, which: int) -> None:
+        self._client = client
+        self._gate = gate
+        self._which = which
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._gate.pass_through(self._which)
+            return found(*args, **kwargs)
+
+        return call
+
+
+bills = st.lists(st.integers(0, 500), min_size=1, max_size=4)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(growth=bills, later=st.lists(st.integers(0, 200), min_size=4, max_size=4), data=st.data())
+def test_two_imports_at_the_same_time_charge_what_the_bill_has(
+    growth: list[int], later: list[int], data: st.DataObject
+) -> None:
+    """One of them may have read a later bill, and their requests come in any order."""
+    day, ledger = ago(1), Ledger(days=3)
+    ledger.spend(day, "gpt-4o", "0.01")
+    billed = CENT
+    try:
+        for step, more in enumerate(growth):
+            billed += more * CENT
+            seen = [billed, billed + later[step] * CENT]
+            order = data.draw(st.lists(st.booleans(), min_size=0, max_size=40))
+            _import_both(ledger, day.isoformat(), seen, order)
+            billed = max(seen)
+            assert ledger.spent <= billed
+            # The next run, alone, charges what is left.
+            _import_both(ledger, day.isoformat(), [billed], [])
+            assert ledger.spent == billed
+    finally:
+        ledger.close()
+
+
+def _import_both(ledger: Ledger, day: str, bills: list[int], order: list[bool]) -> None:
+    gate = Gate(order)
+    failures: list[BaseException] = []
+
+    def run(which: int, amount: int) -> None:
+        try:
+            with ledger.server.client(tenant="acme", journal=False) as plain:
+                client: Any = Turns(plain, gate, which)
+                names = _ledger.Names("openai", frozenset({"gpt-4o"}), {})
+                since = ago(1)
+                side = _ledger.read(client, names, since, since + timedelta(days=1))
+                bill = [BillRow(day=day, model="gpt-4o", amount=Fraction(amount), calls=9)]
+                for row in _compare.compare(bill, side, Fraction(0)):
+                    if row.may_be_imported:
+                        Importer(client, "openai").run(row)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            gate.leave(which)
+
+    if len(bills) == 1:
+        gate.leave(1)
+    workers = [threading.Thread(target=run, args=(which, amount)) for which, amount in enumerate(bills)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert failures == []
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.tuples(st.integers(0, 300), st.sampled_from(["whole", "claimed", "reserved"])), max_size=5))
+def test_an_import_that_was_killed_blocks_no_other(steps: list[tuple[int, str]]) -> None:
+    """It may end after its claim, or after its reservation."""
+    day, ledger = ago(1).isoformat(), Ledger(days=3)
+    ledger.go_to(ago(1))
+    billed = 0
+    try:
+        for more, end in [*steps, (1, "whole")]:
+            billed += more * CENT
+            _import_until(ledger, day, billed, end)
+        assert ledger.spent == billed
+    finally:
+        ledger.close()
+
+
+class _Killed(BaseException):
+    pass
+
+
+def _import_until(ledger: Ledger, day: str, amount: int, end: str) -> None:
+    names = _ledger.Names("openai", frozenset({"gpt-4o"}), {})
+    side = _ledger.read(ledger.client, names, ago(1), today())
+    bill = [BillRow(day=day, model="gpt-4o", amount=Fraction(amount), calls=9)]
+    stops = {"claimed": "release_reservation", "reserved": "commit_reservation"}
+
+    class Dying:
+        def __getattr__(self, name: str) -> Any:
+            if name == stops.get(end):
+                raise _Killed
+            return getattr(ledger.client, name)
+
+    dying: Any = Dying()
+    for row in _compare.compare(bill, side, Fraction(0)):
+        if row.may_be_imported:
+            with contextlib.suppress(_Killed):
+                Importer(dying, "openai").run(row)
+
+
+def test_an_import_whose_reservation_expired_is_made_again() -> None:
+    ledger = Ledger(days=3)
+    ledger.go_to(ago(1))
+    day = ago(1).isoformat()
+    try:
+        _import_until(ledger, day, DOLLAR, "reserved")
+        ledger.clock.advance(3_600_000)
+        _import_until(ledger, day, DOLLAR, "whole")
+        assert ledger.spent == DOLLAR
+    finally:
+        ledger.close()
+
+
+def test_the_day_of_an_import_is_the_one_of_its_metadata(reconcile: Reconcile, apis: AdminApis, ledger: Ledger) -> None:
+    """It was made days later, and belongs to the day whose bill it charges."""
+    ledger.go_to(ago(1))
+    apis.bill = [Billed(day=ago(6), model="gpt-4o", amount="2")]
+    assert reconcile(*IMPORT).status == 0
+    [row] = reconcile("--json").document["rows"]
+    assert (row["day"], row["imported"], row["ledger"]) == (ago(6).isoformat(), 2 * DOLLAR, 0)
+    ran = reconcile("--json", "--until", ago(5).isoformat())
+    assert (ran.status, ran.document["rows"][0]["imported"]) == (0, 2 * DOLLAR)
