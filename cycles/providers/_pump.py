@@ -30,8 +30,9 @@ class Pump:
         self.source: Any = None  # the iterator over the response's bytes, once the user reads
         self.reading = False
         self.exhausted = False
-        self._filter = call.stream() if "event-stream" in content_type else None
-        self._body: list[bytes] | None = [] if "json" in content_type else None
+        kind = content_type.lower()
+        self._filter = call.stream() if "event-stream" in kind else None
+        self._body: list[bytes] | None = [] if "json" in kind else None
         call.responded = True
 
     @contextlib.contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 _END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_LONGEST_END: Final = 3  # bytes of an end that may be in the pieces before
 _USAGE: Final = re.compile(rb'"usage(?:Metadata)?"\s*:\s*\{')
 _FINISH: Final = re.compile(rb'"(?:finish_reason|stop_reason|finishReason)"\s*:\s*"')
 _PACK: Final = 256
@@ -77,6 +78,7 @@ class StreamFilter:
         "_reported",
         "_rest",
         "_running",
+        "_tail",
         "complete",
         "failed",
         "finished",
@@ -89,7 +91,8 @@ class StreamFilter:
         self._running = running_totals
         self._latest: bytes | None = None  # the last event with running totals
         self._grounded: list[bytes] = []
-        self._rest = b""
+        self._rest: list[bytes] = []  # pieces of an event that is not complete
+        self._tail = b""  # its last bytes
         self.finished = False
         self.complete = False
         self.failed = False
@@ -99,20 +102,28 @@ class StreamFilter:
 
     def feed(self, chunk: bytes) -> bytes:
         """Take bytes of the body and return the bytes of the events that are complete now."""
-        data = self._rest + chunk if self._rest else chunk
+        tail = self._tail
+        searched = tail + chunk  # only new bytes: an event may come in thousands of pieces
+        ends = list(_ends(searched))
+        if not ends:
+            self._rest.append(chunk)
+            self._tail = searched[-_LONGEST_END:]
+            return b""
+        before = sum(map(len, self._rest)) - len(tail)
+        data = b"".join([*self._rest, chunk])
         forward = []
         start = 0
-        for end in _ends(data):
-            event = data[start:end]
-            start = end
+        for end in ends:
+            event = data[start : before + end]
+            start = before + end
             if self._see(event):
                 forward.append(event)
-        self._rest = data[start:]
+        self._rest, self._tail = [data[start:]], data[start:][-_LONGEST_END:]
         return b"".join(forward)
 
     def flush(self) -> bytes:
         """Return what is left when the body ends."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest, self._tail = b"".join(self._rest), [], b""
         return rest if rest and self._see(rest) else b""
 
     def take_reported(self) -> list[Any]:

@@ -89,7 +89,7 @@ class Relay:
             await self._pass(exchange, target, response, call)
             await exchange.finish()
             return denied
-        kind = response.headers.get("content-type", "")
+        kind = response.headers.get("content-type", "").lower()
         if "json" in kind and not call.request.stream:
             await self._whole(exchange, target, call, response)
         else:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,54 @@ def test_events_that_arrive_in_pieces_are_forwarded_when_they_are_complete() -> 
     assert forwarded == chunk + b"data: [DONE]\n\n"
     assert (stream.complete, stream.usage_seen, len(stream.take_reported())) == (True, True, 1)
     assert StreamFilter(hide_usage=False).feed(usage) == usage
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 64, 1000])
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r"])
+def test_every_size_of_pieces_gives_the_same_events(size: int, end: bytes) -> None:
+    events = [b'data: {"choices":[{"delta":{"content":"%b"}}]}' % (b"a" * n) + end for n in (0, 1, 2, 300)]
+    data = b"".join(events) + b"data: [DONE]"
+    stream, forwarded = StreamFilter(hide_usage=True), b""
+    for start in range(0, len(data), size):
+        forwarded += stream.feed(data[start : start + size])
+    assert list(stream.kept) == events
+    assert forwarded + stream.flush() == data
+    assert stream.complete
+
+
+def test_the_cost_of_an_event_grows_linearly_with_its_size() -> None:
+    def copied(pieces: int) -> int:
+        """Return the bytes that are searched for one event of so many pieces."""
+        searched = 0
+
+        class Piece(bytes):
+            def __radd__(self, tail: bytes) -> bytes:
+                nonlocal searched
+                searched += len(tail) + len(self)
+                return bytes(tail) + bytes(self)
+
+        stream = StreamFilter(hide_usage=False)
+        for _ in range(pieces):
+            assert stream.feed(Piece(b"a" * 1024)) == b""
+        assert len(stream.feed(b"\n\n")) == 1024 * pieces + 2
+        return searched
+
+    assert copied(2000) < 2.1 * copied(1000)
+
+
+def test_a_media_type_has_no_case(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    send = BaseHTTPRequestHandler.send_header
+
+    def send_in_capitals(handler: BaseHTTPRequestHandler, name: str, value: str) -> None:
+        send(handler, name, value.title() if name == "content-type" else value)
+
+    monkeypatch.setattr(BaseHTTPRequestHandler, "send_header", send_in_capitals)
+    desk.provider.reply(text="one two", usage=USED, times=2)
+    sdk = OpenAI(desk)
+    assert sdk.read() >= 2
+    with sdk.llm.chat.completions.with_streaming_response.create(model="m", messages=[]) as response:
+        response.read()
+    assert desk.commits == [(EXACT, {})] * 2
 
 
 def test_azures_first_event_without_choices_stays() -> None:
