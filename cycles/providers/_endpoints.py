@@ -106,7 +106,6 @@ FREE: Final[Mapping[Provider, tuple[str, ...]]] = {
         "upload/*/files",
         "**operations/**",
         "**:fetchPredictOperation",
-        "**auth_tokens",
     ),
 }
 """POSTs that cost nothing. ``*`` is one segment, ``**`` any number of them."""

@@ -46,19 +46,23 @@ def guarded_copy(llm: T, meter: Meter) -> T:
         )
     guarded: Any = object.__new__(_guarded_api(type(api), meter))
     guarded.__dict__ = api.__dict__
-    copied: Any = _rebound(original, guarded, meter)
-    copied.__dict__["_cycles_original"] = original  # closes the shared transport when it is dropped
+    copied: Any = _rebound(original, guarded, meter, original)
     return copied  # type: ignore[no-any-return]
 
 
-def _rebound(module: Any, api: Any, meter: Meter) -> Any:
-    """Return a copy of a client or module whose requests go through the guarded API client."""
+def _rebound(module: Any, api: Any, meter: Meter, client: Any) -> Any:
+    """Return a copy of a client or module whose requests go through the guarded API client.
+
+    Each part refers to the original client, which closes the shared transport when it is dropped: a program may keep
+    nothing but ``guard(genai.Client()).aio.models``.
+    """
     copied = object.__new__(_quiet_class(type(module), meter))
+    copied.__dict__["_cycles_original"] = client
     for name, value in vars(module).items():
         if name == "_api_client":
             copied.__dict__[name] = api
         elif hasattr(value, "_api_client") and value is not api:
-            copied.__dict__[name] = _rebound(value, api, meter)
+            copied.__dict__[name] = _rebound(value, api, meter, client)
         elif name.strip("_") in (*_UNMETERED, "nextgen_client_instance"):
             copied.__dict__[name] = None
         else:

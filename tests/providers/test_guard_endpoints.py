@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import io
 from typing import Any
@@ -285,4 +286,35 @@ def test_gemini_chats_are_guarded(desk: Desk) -> None:
     chat = Gemini(desk).llm.chats.create(model="m")
     assert chat.send_message("x").text == "one"
     assert "".join(chunk.text or "" for chunk in chat.send_message_stream("y")) == "two"
+    assert desk.commits == [(EXACT, {})] * 2
+
+
+@pytest.mark.filterwarnings("ignore:.*experimental")
+def test_a_token_for_a_live_session_is_unmetered(desk: Desk) -> None:
+    gemini = Gemini(desk).llm
+    if not hasattr(gemini, "auth_tokens"):
+        pytest.skip("this version of google-genai has no auth_tokens")
+    with pytest.raises(cycles.InvalidRequestError, match=r"auth_tokens.*unmetered="):
+        gemini.auth_tokens.create(config={"http_options": {"api_version": "v1alpha"}})
+    assert desk.provider.requests == []
+
+
+def test_a_part_of_a_guarded_gemini_client_works_without_the_client(desk: Desk) -> None:
+    genai: Any = pytest.importorskip("google.genai")
+    options: dict[str, Any] = {"base_url": desk.provider.google_url}
+
+    async def ask() -> str:
+        aio = desk.guard(genai.Client(api_key="k", http_options=options)).aio
+        gc.collect()
+        models = aio.models
+        del aio
+        gc.collect()
+        text: str = (await models.generate_content(model="m", contents="hi")).text
+        return text
+
+    desk.provider.reply(text="one", usage=USED, times=2)
+    assert desk.runner.run(ask()) == "one"
+    models = desk.guard(genai.Client(api_key="k", http_options={"base_url": desk.provider.google_url})).models
+    gc.collect()
+    assert models.generate_content(model="m", contents="hi").text == "one"
     assert desk.commits == [(EXACT, {})] * 2
