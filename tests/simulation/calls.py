@@ -205,7 +205,7 @@ class Client:
         return False
 
     def report(self, name: str, ids: object = None, **members: Any) -> None:
-        raise AssertionError("nothing is enabled")
+        return  # no observer
 
     async def approve(self, request: ReserveRequest) -> None:
         return
