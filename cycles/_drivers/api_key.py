@@ -29,12 +29,17 @@ class KeySource:
         # Callers of one moment share one call. A signal handler may make a request while the function runs.
         self._lock = threading.RLock()
 
-    def get(self, rejected: str | None = None) -> str:
+    async def get(self, rejected: str | None = None) -> str:
         """Return the key, after calling the function if there is none, or if it is the one that was rejected.
+
+        It does not suspend: `aget` is for event loops.
 
         Raises:
             KeyUnavailableError: There is no key.
         """
+        return self._get(rejected)
+
+    def _get(self, rejected: str | None) -> str:
         with self._lock:
             if self._key is None or self._key == rejected:
                 self._key = _checked(lambda: _result(self._function))
@@ -47,7 +52,7 @@ class KeySource:
         if self._key is not None and self._key != rejected:
             return self._key
         if not inspect.iscoroutinefunction(self._function):
-            return await call_in_thread(lambda: self.get(rejected))
+            return await call_in_thread(lambda: self._get(rejected))
         try:
             found = await self._function()
         except Exception as error:  # the application's own code

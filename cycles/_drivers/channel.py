@@ -24,7 +24,7 @@ from cycles._drivers.request_log import request_log
 from cycles._drivers.soft_limits import SoftLimits
 from cycles._errors import TransportError
 from cycles._http.exchange import QUEUE_TIMEOUT_S, Endpoint, ExchangeError, FailureKind
-from cycles._http.factory import Async, Blocking, asynchronous, blocking
+from cycles._http.factory import asynchronous, blocking
 from cycles._http.first_use import loading
 from cycles._wire.wire import Prepared, Tables, Wire, runtime_tables
 
@@ -84,95 +84,62 @@ class Channel:
         self._async_http_client = async_http_client
         self._used = False
         self._closed = False
-        self._blocking: dict[bool, Blocking] = {}
-        self._loops: dict[asyncio.AbstractEventLoop, dict[bool, Async]] = {}
+        self._threads: dict[bool, Any] = {}  # by whether they are for heartbeats only
+        self._loops: dict[asyncio.AbstractEventLoop, dict[bool, Any]] = {}
 
-    def send(self, call: Call, ends_at_s: float = math.inf) -> Outcome:
-        """Make one attempt in this thread, within the call's timeout, which ends at `ends_at_s` (monotonic seconds)."""
+    async def send(
+        self, call: Call, loop: asyncio.AbstractEventLoop | None = None, ends_at_s: float = math.inf
+    ) -> Outcome:
+        """Make one attempt within the call's timeout: on this event loop, or without one in this thread.
+
+        Without a loop nothing suspends, and the attempt ends at `ends_at_s` (monotonic seconds) at the latest.
+        """
         trace = self._trace_of(call)
         if trace is None:
-            return self._send(call, ends_at_s)
+            return await self._send(call, loop, ends_at_s)
         with trace.sending(call) as (traced, received):
-            outcome = self._send(traced, ends_at_s)
+            outcome = await self._send(traced, loop, ends_at_s)
             received(outcome)
         return outcome
 
-    def _send(self, call: Call, ends_at_s: float) -> Outcome:
+    async def _send(self, call: Call, loop: asyncio.AbstractEventLoop | None, ends_at_s: float) -> Outcome:
         if self._keys is None or not self.wire.needs_key(call):
-            return self._attempt(call, ends_at_s)
+            return await self._attempt(call, loop, ends_at_s)
+        get = self._keys.get if loop is None else self._keys.aget
         try:
-            self.wire.use_key(key := self._keys.get())
-            outcome = self._attempt(call, ends_at_s)
-            if not is_rejected_key(outcome) or (other := self._keys.get(rejected=key)) == key:
+            self.wire.use_key(key := await get())
+            outcome = await self._attempt(call, loop, ends_at_s)
+            if not is_rejected_key(outcome) or (other := await get(rejected=key)) == key:
                 return outcome
         except KeyUnavailableError as error:
             return no_key(error, call.trace_id)
         self.wire.use_key(other)
-        return self._attempt(call, ends_at_s)
+        return await self._attempt(call, loop, ends_at_s)
 
-    def _attempt(self, call: Call, ends_at_s: float) -> Outcome:
+    async def _attempt(self, call: Call, loop: asyncio.AbstractEventLoop | None, ends_at_s: float) -> Outcome:
         try:
             request, timeout_s, queue_timeout_s = self._prepare(call)
-            connections = self._connections(heartbeat=call.operation == EXTEND_RESERVATION)
+            connections = self._connections(loop, heartbeat=call.operation == EXTEND_RESERVATION)
         except TransportError as error:
             return _not_loaded(call, error)
         was_open, started = not self._closed, time.monotonic()
         try:
             to = request.method, request.target, request.headers, request.content
-            reply = connections.send(*to, timeout_s, queue_timeout_s, ends_at_s)
+            sent = connections.send(*to, timeout_s, queue_timeout_s, ends_at_s)
+            reply = sent if loop is None else await sent
         except ExchangeError as error:
-            if error.kind is FailureKind.CLOSED and was_open and self._closed:
-                return self._attempt(call, ends_at_s)  # closed while this call was on its way to a connection
+            if loop is None and error.kind is FailureKind.CLOSED and was_open and self._closed:
+                return await self._attempt(call, loop, ends_at_s)  # closed on its way to a connection
             return self._logged(request, started, self._unreachable(call, error))
         finally:
-            if self._closed:
-                connections.close()
-        return self._logged(request, started, self._classify(call, reply))
-
-    async def asend(self, call: Call, loop: asyncio.AbstractEventLoop) -> Outcome:
-        """Make one attempt on this event loop, within the call's timeout."""
-        trace = self._trace_of(call)
-        if trace is None:
-            return await self._asend(call, loop)
-        with trace.sending(call) as (traced, received):
-            outcome = await self._asend(traced, loop)
-            received(outcome)
-        return outcome
-
-    async def _asend(self, call: Call, loop: asyncio.AbstractEventLoop) -> Outcome:
-        if self._keys is None or not self.wire.needs_key(call):
-            return await self._async_attempt(call, loop)
-        try:
-            self.wire.use_key(key := await self._keys.aget())
-            outcome = await self._async_attempt(call, loop)
-            if not is_rejected_key(outcome) or (other := await self._keys.aget(rejected=key)) == key:
-                return outcome
-        except KeyUnavailableError as error:
-            return no_key(error, call.trace_id)
-        self.wire.use_key(other)
-        return await self._async_attempt(call, loop)
-
-    async def _async_attempt(self, call: Call, loop: asyncio.AbstractEventLoop) -> Outcome:
-        try:
-            request, timeout_s, queue_timeout_s = self._prepare(call)
-            connections = self._async_connections(loop, heartbeat=call.operation == EXTEND_RESERVATION)
-        except TransportError as error:
-            return _not_loaded(call, error)
-        started = time.monotonic()
-        try:
-            to = request.method, request.target, request.headers, request.content
-            reply = await connections.send(*to, timeout_s, queue_timeout_s)
-        except ExchangeError as error:
-            return self._logged(request, started, self._unreachable(call, error))
-        finally:
-            if self._closed and loop not in self._loops:
-                await connections.aclose()
+            if self._closed and (loop is None or loop not in self._loops):
+                await connections.aclose() if loop is not None else connections.close()
         return self._logged(request, started, self._classify(call, reply))
 
     def close(self) -> None:
         """Close the idle connections of threads. A guard that ends later gets a new connection for each request."""
         self._closed = True
-        for connections in self._blocking.values():
+        for connections in self._threads.values():
             connections.close()
 
     async def aclose(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -233,54 +200,36 @@ class Channel:
         cause = without_frames(error.__cause__ or error)
         return Unreachable(self.wire.redact(message), cause, error.request_sent, call.trace_id, queued)
 
-    def _connections(self, *, heartbeat: bool) -> Blocking:
-        separate = heartbeat and self._http_client is None
-        if self._closed:
-            return self._new_connections(heartbeat=separate)
-        try:
-            return self._blocking[separate]
-        except KeyError:
+    def _connections(self, loop: asyncio.AbstractEventLoop | None, *, heartbeat: bool) -> Any:
+        """Return the connections of threads or of a loop. Heartbeats have separate ones, unless the user's client does.
+
+        After the close each request gets new ones.
+        """
+        client = self._http_client if loop is None else self._async_http_client
+        separate = heartbeat and client is None
+        kept = self._threads if loop is None else self._loops.get(loop)
+        if self._closed and (loop is None or kept is None):
+            return self._new_connections(loop, separate=separate)
+        if kept is None or separate not in kept:
             with loading:
-                if separate not in self._blocking:
-                    self._blocking[separate] = self._new_connections(heartbeat=separate)
-                return self._blocking[separate]
+                kept = kept if kept is not None else self._add_loop(loop)
+                if separate not in kept:
+                    kept[separate] = self._new_connections(loop, separate=separate)
+        return kept[separate]
 
-    def _new_connections(self, *, heartbeat: bool) -> Blocking:
-        return blocking(
-            self._endpoint,
-            connect_timeout_s=self._config.usable_connect_timeout,
-            max_connections=self._max_connections(heartbeat=heartbeat),
-            client=self._http_client,
-        )
+    def _new_connections(self, loop: asyncio.AbstractEventLoop | None, *, separate: bool) -> Any:
+        limits: dict[str, Any] = {
+            "connect_timeout_s": self._config.usable_connect_timeout,
+            "max_connections": HEARTBEAT_CONNECTIONS if separate else self._config.max_connections,
+        }
+        if loop is None:
+            return blocking(self._endpoint, client=self._http_client, **limits)
+        return asynchronous(self._endpoint, client=self._async_http_client, **limits)
 
-    def _async_connections(self, loop: asyncio.AbstractEventLoop, *, heartbeat: bool) -> Async:
-        separate = heartbeat and self._async_http_client is None
-        connections = self._loops.get(loop)
-        if connections is None:
-            if self._closed:
-                return self._new_async_connections(heartbeat=separate)
-            connections = self._add_loop(loop)
-        if separate not in connections:
-            with loading:
-                connections[separate] = self._new_async_connections(heartbeat=separate)
-        return connections[separate]
-
-    def _new_async_connections(self, *, heartbeat: bool) -> Async:
-        return asynchronous(
-            self._endpoint,
-            connect_timeout_s=self._config.usable_connect_timeout,
-            max_connections=self._max_connections(heartbeat=heartbeat),
-            client=self._async_http_client,
-        )
-
-    def _max_connections(self, *, heartbeat: bool) -> int:
-        return HEARTBEAT_CONNECTIONS if heartbeat else self._config.max_connections
-
-    def _add_loop(self, loop: asyncio.AbstractEventLoop) -> dict[bool, Async]:
+    def _add_loop(self, loop: Any) -> dict[bool, Any]:
         """Register a loop, and delete those that are closed."""
-        with loading:
-            self._loops = {known: its for known, its in self._loops.items() if not known.is_closed()}
-            return self._loops.setdefault(loop, {})
+        self._loops = {known: its for known, its in self._loops.items() if not known.is_closed()}
+        return self._loops.setdefault(loop, {})
 
 
 def without_frames(error: BaseException) -> BaseException:

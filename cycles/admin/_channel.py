@@ -147,7 +147,7 @@ class Channel:
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt in this thread. No coroutine of this class suspends."""
-        return self.channels.current().send(self.with_own(call))
+        return await self.channels.current().send(self.with_own(call))
 
     async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
         """Sleep in this thread: no signal of a channel is ever set."""
@@ -160,7 +160,7 @@ class AsyncChannel(Channel):
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt in this task."""
-        return await self.channels.current().asend(self.with_own(call), running_loop())
+        return await self.channels.current().send(self.with_own(call), running_loop())
 
     async def wait(self, signal: Signal, timeout_s: float | None = None) -> bool:
         """Sleep in this task: no signal of a channel is ever set."""

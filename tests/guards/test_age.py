@@ -62,18 +62,13 @@ async def flush(world: World) -> None:
 def unreachable(world: World, operation: str) -> pytest.MonkeyPatch:
     """Let no request of an operation leave the client, until the returned patch is undone."""
     channel, patch = world.client._runtime().channel, pytest.MonkeyPatch()
-    send, asend = channel.send, channel.asend
+    send = channel.send
 
-    def refused(call: Any, *more: Any) -> Any:
+    async def refused(call: Any, *more: Any) -> Any:
         is_refused = call.operation == operation
-        return Unreachable("connection refused", sent=False) if is_refused else send(call, *more)
-
-    async def refused_async(call: Any, *more: Any) -> Any:
-        is_refused = call.operation == operation
-        return Unreachable("connection refused", sent=False) if is_refused else await asend(call, *more)
+        return Unreachable("connection refused", sent=False) if is_refused else await send(call, *more)
 
     patch.setattr(channel, "send", refused)
-    patch.setattr(channel, "asend", refused_async)
     return patch
 
 

@@ -143,7 +143,7 @@ def test_a_heartbeat_waits_for_no_connection_of_the_calls(
     client = make(**BUSY)
     monkeypatch.setattr(channel, "QUEUE_TIMEOUT_S", 0.05)
     guard = client.reserve(ESTIMATE, action=ACTION).acquire()
-    connections: Any = client._runtime().channel._connections(heartbeat=False)
+    connections: Any = client._runtime().channel._connections(None, heartbeat=False)
     held = Held(connections._pool)
     assert connections._pool.take(held)
     with pytest.raises(cycles.TransportError, match="max_connections"):

@@ -313,8 +313,8 @@ FAULTS: Final = (
     Fault(
         "close leaves the connections of threads",
         "cycles/_drivers/channel.py",
-        "        for connections in self._blocking.values():\n            connections.close()",
-        "        for connections in self._blocking.values():\n            connections",
+        "        for connections in self._threads.values():\n            connections.close()",
+        "        for connections in self._threads.values():\n            connections",
     ),
     Fault(
         "a flush does not cut short the attempt in progress",

@@ -103,7 +103,7 @@ class TaskIo(BaseIo):
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt on this loop."""
-        return await self._channel.asend(call, self._loop)
+        return await self._channel.send(call, self._loop)
 
     async def put(self, record: Record) -> PutResult:
         """Save the record on the journal's thread."""

@@ -71,7 +71,7 @@ class BlockingIo(BaseIo):
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt in this thread."""
-        return self._channel.send(call, self._ends_at_s)
+        return await self._channel.send(call, None, self._ends_at_s)
 
     async def put(self, record: Record) -> PutResult:
         """Save the record in this thread."""
