@@ -54,11 +54,13 @@ class AsyncOperations:
 
     async def pending(self, rejected: bool = False) -> list[PendingSettlement]:
         """As `Cycles.pending`."""
-        return await self._client._runtime().pending_async(rejected=rejected)
+        runtime = self._client._runtime()
+        return await runtime.in_thread(runtime.background.rejected if rejected else runtime.background.pending)
 
     async def flush(self, timeout: float = 10.0) -> FlushReport:
         """As `Cycles.flush`. The event loop continues in the meantime."""
-        return await self._client._runtime().flush_async(checked_seconds("timeout", timeout))
+        runtime, timeout_s = self._client._runtime(), checked_seconds("timeout", timeout)
+        return await runtime.in_thread(lambda: runtime.background.flush(timeout_s))
 
     async def aclose(self) -> None:
         """As `Cycles.aclose`."""

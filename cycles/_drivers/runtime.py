@@ -12,20 +12,20 @@ import time
 import weakref
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
 from attrs import evolve
 
 from cycles._config import Config
-from cycles._core.settlement.settlement import FlushReport, PendingSettlement
+from cycles._core.settlement.settlement import FlushReport
 from cycles._drivers.channel import Channel
 from cycles._drivers.io.threads import BlockingIo
 from cycles._drivers.live_guards import LiveGuards
 from cycles._drivers.reporting import Reporter, logger
 from cycles._drivers.soft_limits import SoftLimits
 from cycles._drivers.work.queue import WorkQueue
-from cycles._drivers.work.scheduler import Scheduler, WorkerPool
+from cycles._drivers.work.scheduler import Scheduler
 from cycles._drivers.write_ahead import WriteAhead
 from cycles._flows.block_end import DROPPED, drop, end_later
 from cycles._flows.guard_state import GuardState
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from cycles._drivers.io.tasks import TaskIo
     from cycles._drivers.journal.writer import JournalWriter
     from cycles._drivers.pools import Pools
+
+T = TypeVar("T")
 
 HEARTBEAT_WORKERS: Final = 32  # extends in flight at the same time: one slow response delays no other lease
 UNREAD: Final = (
@@ -65,7 +67,6 @@ class Runtime:
         self.closed: bool = False
         self._config = config
         self._reporter = reporter
-        self._ahead: WriteAhead | None = None
         self._loops: dict[asyncio.AbstractEventLoop, TaskIo] = {}
         soft_limits = SoftLimits(config, reporter)
         clients = http_client, async_http_client
@@ -76,9 +77,12 @@ class Runtime:
         self.background: WorkQueue = WorkQueue(self.scheduler, self.records, reporter, config, self._pools_settle)
         self.blocking: BlockingIo = BlockingIo(self.channel, self.records, reporter, self.background, heartbeats)
         self.guards: LiveGuards = LiveGuards(self.blocking)
-        self.write_ahead: Final = self._write_ahead(heartbeats)
+        self._ahead: WriteAhead | None = None
+        if self.records.journaled:
+            log = self.records.spend_log()
+            self._ahead = WriteAhead(log, self.blocking, heartbeats, reporter.journal_problem)
         self.background.start(self.blocking, self.blocking.until)
-        self._at_exit = _flush_at_exit(self)
+        self._at_exit = atexit.register(partial(_close_at_exit, weakref.ref(self)))
 
     def watch(self, guard: GuardState) -> None:
         """Know a guard that a caller is about to get, and write what its usage costs ahead."""
@@ -88,12 +92,10 @@ class Runtime:
         if self._ahead is not None and callable(guard.request.actual) and not guard.sends_nothing:
             guard.usage.watch(partial(_counted, self._ahead, weakref.ref(guard)))
 
-    def _write_ahead(self, pool: WorkerPool) -> Callable[[GuardState], None]:
-        """Return what writes the known spend of a guard ahead; it does nothing without a journal."""
-        if not self.records.journaled:
-            return lambda guard: None
-        self._ahead = WriteAhead(self.records.spend_log(), self.blocking, pool, self._reporter.journal_problem)
-        return self._ahead.spent
+    def write_ahead(self, guard: GuardState) -> None:
+        """Write the known spend of a guard ahead; without a journal do nothing."""
+        if self._ahead is not None:
+            self._ahead.spent(guard)
 
     def tasks(self) -> TaskIo:
         """Return the operations for tasks of the running loop."""
@@ -129,17 +131,11 @@ class Runtime:
         self.guards.dropped(guard)
         self.background.end_guard(partial(end_later, self.blocking, guard, raised))
 
-    async def pending_async(self, *, rejected: bool = False) -> list[PendingSettlement]:
-        """Return the pending or the rejected settlements, without blocking the loop."""
+    async def in_thread(self, call: Callable[[], T]) -> T:
+        """Run a blocking call, without blocking the event loop."""
         from cycles._drivers.in_thread import call_in_thread
 
-        return await call_in_thread(self.background.rejected if rejected else self.background.pending)
-
-    async def flush_async(self, timeout_s: float) -> FlushReport:
-        """Flush the background, without blocking the loop."""
-        from cycles._drivers.in_thread import call_in_thread
-
-        return await call_in_thread(partial(self.background.flush, timeout_s))
+        return await call_in_thread(call)
 
     def close(self, flush_timeout_s: float | None = None) -> FlushReport:
         """Flush with a bounded wait, report what is left, end the threads. Idempotent.
@@ -199,12 +195,11 @@ class Runtime:
 
     async def aclose(self) -> FlushReport:
         """Close from an event loop, without blocking it."""
-        from cycles._drivers.in_thread import call_in_thread
         from cycles._http.running_loop import running_loop
 
         ends_at_s = time.monotonic() + self._config.flush_timeout
         await self.tasks().drain(self._config.flush_timeout)
-        report = await call_in_thread(lambda: self.close(max(0.0, ends_at_s - time.monotonic())))
+        report = await self.in_thread(lambda: self.close(max(0.0, ends_at_s - time.monotonic())))
         await self.channel.aclose(running_loop())
         return report
 
@@ -233,10 +228,9 @@ class Runtime:
 
             self._loops = {known: its for known, its in self._loops.items() if not known.is_closed()}
             if loop not in self._loops:
-                parts = (self.channel, self.records, self._reporter, self.background, self.blocking)
                 is_kept = self.records.journaled
                 writer = LoopWriter(self._journal_writer, loop) if is_kept else DirectWriter(self.records)
-                self._loops[loop] = TaskIo(*parts, writer, loop)
+                self._loops[loop] = TaskIo(self.blocking, writer, loop)
             return self._loops[loop]
 
     def _note_success(self) -> None:
@@ -249,19 +243,8 @@ def _counted(ahead: WriteAhead, reference: weakref.ref[GuardState]) -> None:
         ahead.counted(guard)
 
 
-def _flush_at_exit(runtime: Runtime) -> _AtExit:
-    at_exit = _AtExit(runtime)
-    atexit.register(at_exit)
-    return at_exit
-
-
-class _AtExit:
-    """Closes a runtime that is still open when the interpreter exits, without keeping it alive until then."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = weakref.ref(runtime)
-
-    def __call__(self) -> None:
-        runtime = self._runtime()
-        if runtime is not None and runtime.pid == os.getpid():
-            runtime.close_at_exit()
+def _close_at_exit(reference: weakref.ref[Runtime]) -> None:
+    """Close a runtime that is still open when the interpreter exits, without keeping it alive until then."""
+    runtime = reference()
+    if runtime is not None and runtime.pid == os.getpid():
+        runtime.close_at_exit()

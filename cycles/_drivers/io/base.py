@@ -47,6 +47,7 @@ class BaseIo:
     clock = CLOCK
 
     def __init__(self, channel: Channel, records: Records, reporter: Reporter, queue: WorkQueue) -> None:
+        self.parts: Final = (channel, records, reporter, queue)  # of the client, for the operations of each loop
         self._channel = channel
         self._records = records
         self._reporter = reporter

@@ -46,20 +46,16 @@ from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.settlement.put import PutResult
 from cycles._core.settlement.record import Record
 from cycles._core.settlement.settlement import SettlementOutcome
-from cycles._drivers.channel import Channel
 from cycles._drivers.in_thread import call_in_thread
 from cycles._drivers.io.base import BaseIo
 from cycles._drivers.io.threads import BlockingIo
 from cycles._drivers.journal.loop_writer import DirectWriter, LoopWriter
-from cycles._drivers.reporting import Reporter
 from cycles._drivers.work.loop_workers import LoopWorkers
-from cycles._drivers.work.queue import WorkQueue
 from cycles._flows.guard_state import GuardState
 from cycles._flows.heartbeat import adopt, send_heartbeat
 from cycles._flows.heartbeat_state import Heartbeat
 from cycles._flows.io import BackgroundWork, Settle, Syncs
 from cycles._flows.signal import Signal
-from cycles._journal.records import Records
 
 T = TypeVar("T")
 
@@ -71,26 +67,15 @@ class TaskIo(BaseIo):
     """`Io` for one client on one event loop.
 
     Args:
-        channel: As for `BaseIo`, like the next three.
-        records: See there.
-        reporter: See there.
-        queue: See there.
-        blocking: Renews the leases of settlements that outlive the loop.
+        blocking: The operations of threads. They renew the leases of settlements that outlive the loop.
         writer: Does the file work of the loop.
         loop: The event loop.
     """
 
     def __init__(
-        self,
-        channel: Channel,
-        records: Records,
-        reporter: Reporter,
-        queue: WorkQueue,
-        blocking: BlockingIo,
-        writer: LoopWriter | DirectWriter,
-        loop: asyncio.AbstractEventLoop,
+        self, blocking: BlockingIo, writer: LoopWriter | DirectWriter, loop: asyncio.AbstractEventLoop
     ) -> None:
-        super().__init__(channel, records, reporter, queue)
+        super().__init__(*blocking.parts)
         self._blocking = blocking
         self._writer = writer
         self._loop = loop
@@ -99,7 +84,7 @@ class TaskIo(BaseIo):
         self._gate = asyncio.Semaphore(HEARTBEATS_IN_FLIGHT)
         self._heartbeats: weakref.WeakSet[Heartbeat] = weakref.WeakSet()  # those that this loop sends
         self._loop_end: AsyncGenerator[None, None] | None = None
-        self._workers = LoopWorkers(queue, self, loop, self.start)
+        self._workers = LoopWorkers(self._queue, self, loop, self.start)
 
     async def send(self, call: Call) -> Outcome:
         """Make one attempt on this loop."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import copy
 import inspect
 import math
 import queue
@@ -133,29 +134,12 @@ class BlockingIo(BaseIo):
             self._heartbeats.scheduler.resume()
             lose_if_over(self, heartbeat)
 
-    def until(self, ends_at_s: float) -> DeadlineIo:
-        """Return the same operations for a thread that has only until `ends_at_s` (monotonic seconds)."""
-        return DeadlineIo(
-            self._channel, self._records, self._reporter, self._queue, self._heartbeats, ends_at_s=ends_at_s
-        )
+    def until(self, ends_at_s: float) -> BlockingIo:
+        """Return the same operations, whose attempts end at `ends_at_s` (monotonic seconds) at the latest."""
+        limited = copy.copy(self)
+        limited._ends_at_s = ends_at_s
+        return limited
 
     def _send_heartbeat(self, heartbeat: Heartbeat, due_ms: float) -> None:
         self._reporter.note_heartbeat_delay(heartbeat, due_ms, self.clock.now_ms(), blocked_loop=False)
         run(send_heartbeat(self, heartbeat))
-
-
-class DeadlineIo(BlockingIo):
-    """The same operations until a deadline (monotonic seconds): an attempt that is in progress then is ended."""
-
-    def __init__(
-        self,
-        channel: Channel,
-        records: Records,
-        reporter: Reporter,
-        queue: WorkQueue,
-        heartbeats: WorkerPool,
-        *,
-        ends_at_s: float,
-    ) -> None:
-        super().__init__(channel, records, reporter, queue, heartbeats)
-        self._ends_at_s = ends_at_s
