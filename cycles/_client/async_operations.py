@@ -10,7 +10,6 @@ from cycles._client.evidence import evidence_verdict
 from cycles._client.methods import iterating_async, suspending
 from cycles._client.operation_context import OperationContext
 from cycles._client.options import checked_seconds
-from cycles._client.raw import raw
 from cycles._config import Config
 from cycles._core.settlement.settlement import FlushReport, PendingSettlement
 
@@ -47,7 +46,7 @@ class AsyncOperations:
     evidence_verdict: Final = suspending(evidence_verdict)
     action_kinds: Final = iterating_async(lists.action_kinds)
     action_kind: Final = suspending(operations.action_kind)
-    raw: Final = suspending(raw)
+    raw: Final = suspending(operations.raw)
 
     def __init__(self, client: HasRuntime) -> None:
         self._client = client

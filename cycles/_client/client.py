@@ -23,24 +23,20 @@ from cycles._client.options import (
     checked_actual,
     checked_amount,
     checked_choice,
-    checked_choices,
     checked_seconds,
     checked_watcher,
     merged,
 )
-from cycles._client.raw import raw
 from cycles._client.request_cache import RequestCache, cache_key
 from cycles._client.reservation import Reservation
 from cycles._client.views import MakesViews
 from cycles._config import Config, LeasePolicy, OnObserved, Settle, Unavailable
 from cycles._core.amounts import Amount
-from cycles._core.messages.requests import DEFAULT_TTL_MS, check_key
-from cycles._core.messages.reserve_request import Actual, ReserveRequest
+from cycles._core.messages.requests import DEFAULT_TTL_MS
+from cycles._core.messages.reserve_request import Actual
 from cycles._core.results import ReservationSummary
 from cycles._core.settlement.settlement import FlushReport, PendingSettlement
-from cycles._core.subjects import as_action
 from cycles._core.values.headers import checked_headers
-from cycles._core.values.json_values import clean_object
 from cycles._drivers.reporting import Observer, Reporter
 from cycles._errors import CyclesError, InvalidRequestError
 from cycles._flows.reserve import create_call
@@ -89,7 +85,7 @@ class Cycles(ClosedByItsBlock, MakesViews):
     evidence_verdict: Final = blocking(evidence_verdict)
     action_kinds: Final = iterating(lists.action_kinds)
     action_kind: Final = blocking(operations.action_kind)
-    raw: Final = blocking(raw)
+    raw: Final = blocking(operations.raw)
 
     def __init__(
         self,
@@ -192,20 +188,7 @@ class Cycles(ClosedByItsBlock, MakesViews):
         request = self._request_cache.find(key, estimate, actual)
         if request is not None:
             return Reservation(self._runtime, request)
-        options = self._options.over({"timeout": timeout, "extra_headers": extra_headers, "lease_policy": lease_policy})
-        request = ReserveRequest(
-            estimate=estimate,
-            action=as_action(action),
-            subject=self._context().subject(subject),
-            ttl_ms=ttl_ms,
-            grace_period_ms=grace_period_ms,
-            overage_policy=overage_policy if overage_policy is not None else options.overage_policy,
-            metadata=clean_object(metadata, "metadata") if metadata is not None else None,
-            idempotency_key=None if idempotency_key is None else check_key(idempotency_key),
-            actual=actual,
-            **options.of_request(self._config),
-            **checked_choices(self._config, shadow, on_unavailable, wait, on_observed, observe, settle),
-        )
+        request = self._context().reserve_request(estimate, locals())
         runtime.channel.wire.check(create_call(request, "k"))
         self._request_cache.keep(key, request)
         return Reservation(self._runtime, request)
@@ -252,7 +235,7 @@ class Cycles(ClosedByItsBlock, MakesViews):
             InvalidRequestError: A value is wrong; nothing was sent.
         """
         with loading:
-            from cycles._client.pool_options import make_pool
+            from cycles._client.pool import make_pool
 
         given = {name: value for name, value in locals().items() if name not in ("self", "make_pool")}
         return make_pool(self, given)

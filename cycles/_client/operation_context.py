@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -9,14 +10,17 @@ from attrs import evolve, field, frozen
 
 from cycles._client.call_options import ViewOptions
 from cycles._client.context import current_subject
-from cycles._client.options import AnySubject
+from cycles._client.options import AnySubject, checked_choice, checked_flag, checked_wait
 from cycles._config import Config
+from cycles._core.amounts import Amount
 from cycles._core.messages.errors import error_of
 from cycles._core.messages.outcome import Success
 from cycles._core.messages.paging import Cursors
-from cycles._core.messages.requests import Call, CallOptions, new_trace_id
+from cycles._core.messages.requests import Call, CallOptions, check_key, new_trace_id
+from cycles._core.messages.reserve_request import ReserveRequest
 from cycles._core.results import Result
-from cycles._core.subjects import LEVELS, Subject, as_subject
+from cycles._core.subjects import LEVELS, Subject, as_action, as_subject
+from cycles._core.values.json_values import clean_object
 from cycles._errors import InvalidRequestError
 from cycles._flows.io import Io
 from cycles._flows.retry import send_read
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from cycles._wire.wire import Wire
 
 _NO_SUBJECT: Final = Subject()
+_OF_VIEW: Final = ("timeout", "extra_headers", "lease_policy")  # options of a reservation that a view has too
+_CHOSEN: Final = ("on_unavailable", "on_observed", "settle")
 
 ResultT = TypeVar("ResultT", bound=Result)
 
@@ -66,6 +72,36 @@ class OperationContext:
                 'pass subject={"tenant": "acme"} or set CYCLES_TENANT'
             )
         return merged
+
+    def reserve_request(self, estimate: Amount, given: Mapping[str, Any]) -> ReserveRequest:
+        """Return the checked request of a reservation, or of the chunks of a pool, which have fewer options.
+
+        Args:
+            estimate: The amount.
+            given: The other options of `Cycles.reserve` or `Cycles.pool`. What is None comes from the client.
+
+        Raises:
+            InvalidRequestError: A value is wrong.
+        """
+        config, options = self.config, self.options.over({name: given[name] for name in _OF_VIEW})
+        metadata, key = given["metadata"], given.get("idempotency_key")
+        chosen = {name: checked_choice(name, given[name]) for name in _CHOSEN if given.get(name) is not None}
+        return ReserveRequest(
+            estimate=estimate,
+            action=as_action(given["action"]),
+            subject=self.subject(given["subject"]),
+            ttl_ms=given["ttl_ms"],
+            grace_period_ms=given["grace_period_ms"],
+            overage_policy=options.overage_policy if given["overage_policy"] is None else given["overage_policy"],
+            metadata=None if metadata is None else clean_object(metadata, "metadata"),
+            idempotency_key=None if key is None else check_key(key),
+            actual=given.get("actual"),
+            shadow=config.shadow if given["shadow"] is None else checked_flag("shadow", given["shadow"]),
+            wait=checked_wait(given.get("wait")),
+            observe=checked_flag("observe", given.get("observe", False)),
+            **options.of_request(config),
+            **{"on_observed": config.on_observed, **chosen},
+        )
 
 
 @lru_cache(maxsize=64)

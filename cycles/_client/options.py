@@ -241,30 +241,6 @@ class SeriesOptions(TypedDict, total=False):
     settle: Settle | None
 
 
-def checked_choices(
-    config: Config,
-    shadow: bool | None,
-    on_unavailable: Unavailable | None,
-    wait: float | None,
-    on_observed: OnObserved | None,
-    observe: bool,
-    settle: Settle | None,
-) -> dict[str, Any]:
-    """Return these options of `reserve` with the defaults of the configuration, as values of a `ReserveRequest`.
-
-    Raises:
-        InvalidRequestError: One of them is wrong.
-    """
-    return {
-        "shadow": config.shadow if shadow is None else checked_flag("shadow", shadow),
-        "on_unavailable": "raise" if on_unavailable is None else checked_choice("on_unavailable", on_unavailable),
-        "wait": checked_wait(wait),
-        "on_observed": config.on_observed if on_observed is None else checked_choice("on_observed", on_observed),
-        "observe": checked_flag("observe", observe),
-        "settle": None if settle is None else checked_choice("settle", settle),
-    }
-
-
 def check_http_clients(http_client: object, async_http_client: object) -> None:
     """Check by what they can do, not by their classes, that the user's HTTP clients are a sync and an async one.
 

@@ -1,16 +1,18 @@
-"""`client.pool`: many guards from one reservation. See `docs/pools.md`."""
+"""`client.pool`: many guards from one reservation, their guards, and the checks of its options. See `docs/pools.md`."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self
 
 from attrs import evolve, frozen
 
 from cycles._client.closing import ClosedByItsBlock
 from cycles._client.context import current_subject
+from cycles._client.guard import AsyncGuard, Guard, GuardBase
 from cycles._client.operation_context import OperationContext
 from cycles._client.options import (
     AnyAction,
@@ -21,20 +23,27 @@ from cycles._client.options import (
     checked_seconds,
     checked_wait,
 )
-from cycles._client.pool_guard import PooledReservation
+from cycles._client.reservation import Reservation
 from cycles._config import Config, LeasePolicy
 from cycles._core.amounts import Amount
-from cycles._core.messages.requests import new_key
+from cycles._core.messages.requests import NO_OPTIONS, new_key
 from cycles._core.messages.reserve_request import Actual, ReserveRequest
-from cycles._core.settlement.settlement import FlushReport
+from cycles._core.pool.allotment import ChunkState
+from cycles._core.results import ReservationExtendResponse
+from cycles._core.settlement.settlement import FlushReport, Settlement
 from cycles._core.subjects import LEVELS, Subject, as_action, as_subject
 from cycles._core.values.json_values import clean_object
-from cycles._errors import InvalidRequestError
+from cycles._core.values.usage import Metrics
+from cycles._errors import GuardFinalizedError, InvalidRequestError
+from cycles._flows.guard_state import GuardState
 from cycles._flows.io import run
-from cycles._flows.pool.chunks import flush
+from cycles._flows.pool.admission import acquire
+from cycles._flows.pool.chunks import carry_out, flush
+from cycles._flows.pool.in_chunk import InChunk
 from cycles._flows.pool.parts import PooledOptions, PoolOptions
 from cycles._flows.pool.pool import PoolState
 from cycles._flows.reserve import create_call
+from cycles._flows.run_limit import limits_apply
 from cycles._http.first_use import loading
 from cycles._version import public
 
@@ -48,6 +57,232 @@ _OF_POOL: Final = frozenset(
     {"ttl_ms", "grace_period_ms", "overage_policy", "shadow", "on_unavailable", "timeout", "extra_headers"}
 )
 SUBJECTS: Final = 256  # resolved subjects that are cached
+PARTS: Final = 4  # chunks of a pool by default
+SETTLE_TTLS: Final = 4  # a server allows ten extensions, and each adds at least half a ttl
+SETTLE_MS: Final = 30_000  # the age at which a chunk is committed, and so how late the ledger learns of spend
+
+
+@frozen
+class ChunkView:
+    """The current state of the chunk of a guard.
+
+    Attributes:
+        reservation_id: The server's id.
+        reserved: Its amount.
+        spent: What its guards have spent.
+        guards: How many guards have ended with an amount.
+        state: ``open``, ``draining``, ``sealed``, ``confirmed``, ``rejected`` or ``empty``.
+        settlement: That of its commit; None until it is confirmed or pending.
+    """
+
+    reservation_id: str | None
+    reserved: Amount
+    spent: Amount
+    guards: int
+    state: ChunkState
+    settlement: Settlement | None
+
+
+class _InPool(GuardBase):
+    """What the guards of pools cannot do, and what only they have."""
+
+    __slots__ = ()
+    _place: InChunk
+
+    def __init__(self, runtime: Runtime, pool: PoolState, options: PooledOptions, estimate: Amount) -> None:
+        self._runtime = runtime
+        self._token = self._span = None
+        self._place = InChunk(estimate.amount, pool, options)
+        self._state = GuardState(
+            options.request,
+            "",
+            NO_OPTIONS,
+            pool.io.clock.now_ms(),
+            None,
+            estimate=estimate,
+            settler=self._place,
+            lock=pool.lock,
+        )
+
+    def _admit_quickly(self) -> bool:
+        """Admit the guard if a chunk has space for it now."""
+        place, state = self._place, self._state
+        pool, sub = place.pool, place.options.sub
+        if sub is None or limits_apply() or pool.pool_io.is_traced or pool.is_inside():
+            return False
+        try:
+            is_admitted = pool.admit(sub, state, place, state.opened_ms)
+            if pool.work:
+                carry_out(pool)
+        except BaseException:
+            self._abandon()
+            raise
+        return is_admitted
+
+    def _abandon(self) -> None:
+        """End a guard whose caller never got it."""
+        with contextlib.suppress(GuardFinalizedError):
+            self._state.claim("interrupt")
+            self._place.leave(self._state)
+
+    @property
+    def is_pooled(self) -> bool:
+        """True: this guard shares its reservation with others."""
+        return True
+
+    @property
+    def chunk(self) -> ChunkView:
+        """The chunk of this guard."""
+        chunk, unit = self._place.chunk, self._state.estimate.unit
+        assert chunk is not None  # a guard that no chunk has admitted has no caller
+        spent, calls = chunk.sums.totals.spent, chunk.sums.totals.calls
+        return ChunkView(
+            chunk.lease.reservation_id,
+            Amount(unit, chunk.amount),
+            Amount(unit, spent),
+            calls,
+            chunk.state,
+            chunk.lease.settlement,
+        )
+
+    @property
+    def reserved(self) -> Amount | None:
+        """What the chunk holds for this guard."""
+        return self._state.estimate
+
+    def _commit_quickly(self, actual: Amount | None, wait: Any) -> Settlement | None:
+        """Add the amount to the chunk if it fits and nothing has to be sent; else return None."""
+        if actual is None or actual.__class__ is not Amount or wait.__class__ is not bool:
+            return None
+        if self._runtime.pid != os.getpid():
+            self._check_process()  # raises the error
+        return self._place.commit_quickly(self._state, actual)
+
+    def detach(self) -> NoReturn:
+        """Raise an error: the server never sees this guard.
+
+        Raises:
+            InvalidRequestError: Always.
+        """
+        raise InvalidRequestError(
+            "a guard of a pool cannot be detached, because the server never sees it: use client.reserve(...) for it"
+        )
+
+
+class PooledGuard(_InPool, Guard):
+    """A guard of a pool in sync code."""
+
+    __slots__ = ()
+
+    def commit(
+        self,
+        actual: Amount | None = None,
+        *,
+        metrics: Metrics | Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        wait: bool = True,
+    ) -> Settlement:
+        """As `Guard.commit`. The amount becomes part of the chunk's commit: status ``pooled``."""
+        settlement = self._commit_quickly(actual, wait) if metrics is None and metadata is None else None
+        return settlement or super().commit(actual, metrics=metrics, metadata=metadata, wait=wait)
+
+    def extend(self, extend_by_ms: int | None = None) -> None:
+        """Do nothing: the heartbeat of the chunk renews the lease."""
+        _check_in_use(self._state)
+
+
+class PooledAsyncGuard(_InPool, AsyncGuard):
+    """A guard of a pool in async code."""
+
+    __slots__ = ()
+
+    def __init__(self, runtime: Runtime, pool: PoolState, options: PooledOptions, estimate: Amount) -> None:
+        super().__init__(runtime, pool, options, estimate)
+        self._cancellation = None
+
+    async def commit(
+        self,
+        actual: Amount | None = None,
+        *,
+        metrics: Metrics | Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        wait: bool = True,
+    ) -> Settlement:
+        """As `Guard.commit`. It does not suspend if the amount fits into the chunk."""
+        settlement = self._commit_quickly(actual, wait) if metrics is None and metadata is None else None
+        return settlement or await super().commit(actual, metrics=metrics, metadata=metadata, wait=wait)
+
+    async def extend(self, extend_by_ms: int | None = None) -> ReservationExtendResponse | None:
+        """Do nothing: the heartbeat of the chunk renews the lease."""
+        _check_in_use(self._state)
+        return None
+
+    async def __aenter__(self) -> Self:
+        if self._place.options.request.lease_policy == "cancel":
+            return await super().__aenter__()
+        self._enter()
+        return self
+
+
+def _check_in_use(state: GuardState) -> None:
+    if state.finalized:
+        raise GuardFinalizedError(f"cannot extend: {state.name} has already ended; nothing was sent")
+
+
+class PooledReservation(Reservation):
+    """Describes a guard of a pool."""
+
+    __slots__ = ("_estimate", "_options", "_pool", "_process", "_wait")
+
+    def __init__(
+        self, runtime: Runtime, pool: PoolState, estimate: Amount, options: PooledOptions, wait: float | None
+    ) -> None:
+        super().__init__(lambda: runtime, options.request)
+        self._process = runtime
+        self._pool = pool
+        self._estimate = estimate
+        self._options = options
+        self._wait = wait
+
+    def acquire(self) -> Guard:
+        """Return a guard of the pool, usually without a request.
+
+        Raises:
+            BudgetExceededError: The server denied a chunk, or the limit of the pool is reached (code POOL_LIMIT).
+            CyclesError: As for a reservation.
+        """
+        guard = PooledGuard(self._process, self._pool, self._options, self._estimate)
+        if guard._admit_quickly():
+            return guard
+        direct = Guard(self._process)
+        try:
+            io = self._process.blocking
+            got = run(acquire(io, self._pool, guard._state, guard._place, self._wait, direct._take))
+            if got is guard._state:
+                return guard
+            direct._take(got)
+        except BaseException:
+            guard._abandon()
+            direct._abandon()
+            raise
+        return direct
+
+    async def _acquire_async(self) -> AsyncGuard:
+        guard = PooledAsyncGuard(self._process, self._pool, self._options, self._estimate)
+        if guard._admit_quickly():
+            return guard
+        direct = AsyncGuard(self._process)
+        try:
+            io = self._process.tasks()
+            got = await io.to_the_end(acquire(io, self._pool, guard._state, guard._place, self._wait, direct._take))
+            if got is guard._state:
+                return guard
+            direct._take(got)
+        except BaseException:
+            guard._abandon()
+            direct._abandon()
+            raise
+        return direct
 
 
 @frozen
@@ -299,9 +534,52 @@ def _check_estimate(estimate: Any, unit: str) -> None:
         raise InvalidRequestError(f"estimate must be in the unit of the pool: {estimate} is not in {unit}")
 
 
-def pool_name() -> str:
-    """Return the name of a new pool, for the metadata of its commits."""
-    return new_key()[:12]
+def make_pool(client: PoolOwner, given: dict[str, Any]) -> Pool:
+    """Return a pool with checked options.
+
+    Raises:
+        InvalidRequestError: a value is wrong.
+    """
+    max_held = checked_amount(given["max_held"], "max_held")
+    limit = given["limit"]
+    size = _chunk_size(max_held, given["chunk"], limit)
+    config = client.config
+    request = client._context().reserve_request(Amount(max_held.unit, size), given)
+    client._runtime().channel.wire.check(create_call(request, "k"))
+    own: Subject = as_subject(given["subject"])
+    checked = PoolOptions(
+        request=request,
+        name=new_key()[:12],  # in the metadata of its commits
+        unit=max_held.unit,
+        max_held=max_held.amount,
+        chunk=size,
+        limit=None if limit is None else limit.amount,
+        action=request.action,
+        dimensions=own.dimensions,
+        ttl_ms=request.ttl_ms,
+        grace_period_ms=request.grace_period_ms,
+        overage_policy=request.overage_policy,
+        metadata=request.metadata,
+        lease_policy=request.lease_policy,
+        shadow=request.shadow,
+        on_unavailable=request.on_unavailable,
+        settle_ms=min(SETTLE_MS, SETTLE_TTLS * request.ttl_ms),
+        sync=config.journal and config.durability == "disk",
+    )
+    return Pool(client, checked, request, own)
 
 
-public(Pool, PoolStats)
+def _chunk_size(max_held: Amount, chunk: Amount | None, limit: Amount | None) -> int:
+    """Return the amount of one chunk. `chunk` and `limit` must be in the unit of `max_held`."""
+    for name, amount in (("chunk", chunk), ("limit", limit)):
+        if amount is not None and checked_amount(amount, name).unit != max_held.unit:
+            raise InvalidRequestError(f"{name} must be in the unit of max_held: {amount} is not in {max_held.unit}")
+    size = -(-max_held.amount // PARTS) if chunk is None else chunk.amount
+    if not 1 <= size <= max_held.amount:
+        raise InvalidRequestError(
+            f"chunk must be from 1 to max_held, {max_held}: got {Amount(max_held.unit, size)}; pass a larger max_held"
+        )
+    return size
+
+
+public(ChunkView, Pool, PoolStats)

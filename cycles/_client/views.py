@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
+
+from attrs import fields_dict
 
 from cycles._client.async_operations import AsyncOperations, HasRuntime
 from cycles._client.call_options import ViewOptions
-from cycles._client.description import describe, short
 from cycles._client.options import AnySubject
 from cycles._client.request_cache import RequestCache
 from cycles._config import Config, LeasePolicy
-from cycles._version import readable
+from cycles._core.subjects import LEVELS, Subject
+from cycles._version import PROTOCOL_VERSION, __version__, readable
+
+_SHOWN_ELSEWHERE: Final = ("base_url", "api_key", "default_headers", *LEVELS)
 
 
 class MakesViews:
@@ -80,6 +84,53 @@ class MakesViews:
         own = [type(each).__qualname__ for each in client._http_clients if each is not None]
         closed = client._closed_in == os.getpid()
         return describe(self._config, self._options, http_client=", ".join(own) or None, closed=closed)
+
+
+def describe(config: Config, options: ViewOptions, *, http_client: str | None, closed: bool) -> dict[str, Any]:
+    """Return the description of a client.
+
+    Args:
+        config: Its configuration.
+        options: What a view of it changes.
+        http_client: The kind of the user's own HTTP client, if there is one.
+        closed: Whether it is closed.
+    """
+    settings = {name: getattr(config, name) for name in fields_dict(Config) if name not in _SHOWN_ELSEWHERE}
+    for name in ("timeout", "lease_policy", "max_retries", "overage_policy"):
+        value = getattr(options, name)
+        if value is not None:
+            settings[name] = value
+    return {
+        "base_url": config.base_url,
+        "api_key": "a callable" if callable(config.api_key) else "a str",
+        "subject": subject_of(config, options).to_dict(),
+        "headers": sorted({*(config.default_headers or {}), *options.extra_headers}),  # names only
+        "settings": {name: _shown(value) for name, value in settings.items()},
+        "http_client": http_client,
+        "closed": closed,
+        "version": __version__,
+        "protocol": PROTOCOL_VERSION,
+    }
+
+
+def short(config: Config, options: ViewOptions) -> str:
+    """Return the repr of a client."""
+    subject = ", ".join(f"{name} {value}" for name, value in subject_of(config, options).to_dict().items())
+    changed = [name for name in ("timeout", "lease_policy", "max_retries", "overage_policy") if getattr(options, name)]
+    more = "".join(f", {name}={getattr(options, name)}" for name in changed)
+    return f"<Cycles {config.base_url}{', ' if subject else ''}{subject}{more}>"
+
+
+def subject_of(config: Config, options: ViewOptions) -> Subject:
+    """Return the subject that requests have without an own one."""
+    return options.subject.over(Subject(**{level: getattr(config, level) for level in LEVELS}))
+
+
+def _shown(value: Any) -> Any:
+    """Return a value that a person can read and that can be encoded as JSON."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return "a callable" if callable(value) else str(value)
 
 
 readable(MakesViews)

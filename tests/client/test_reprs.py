@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._client.pool import Pool
-from cycles._client.pool_guard import PooledAsyncGuard, PooledGuard, PooledReservation
+from cycles._client.pool import Pool, PooledAsyncGuard, PooledGuard, PooledReservation
 from cycles._flows.run_limit import RunLimit
 
 from .conftest import ACTION, World

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import cycles
-from cycles._client import client as client_module
+from cycles._client import operation_context
 from cycles._client.request_cache import MOST, RequestCache, cache_key
 from cycles.embedded import EmbeddedServer
 
@@ -33,7 +33,7 @@ def test_the_second_call_has_the_same_request(ours: cycles.Cycles, monkeypatch: 
     def fail(*_: Any, **__: Any) -> Any:
         raise AssertionError("the request was made again")
 
-    monkeypatch.setattr(client_module, "ReserveRequest", fail)
+    monkeypatch.setattr(operation_context, "ReserveRequest", fail)
     assert _request(ours, ESTIMATE) is first
     assert _request(ours, cycles.usd("0.05")) is first
     assert _request(ours, cycles.usd("0.06")).estimate == cycles.usd("0.06")
