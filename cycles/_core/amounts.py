@@ -161,6 +161,7 @@ class SignedAmount:
 
 
 # Each response has several amounts, and `object.__setattr__` takes as long as all checks of one.
+_new: Final = object.__new__
 _set_unit: Final = vars(SignedAmount)["unit"].__set__
 _set_amount: Final = vars(SignedAmount)["amount"].__set__
 
@@ -203,7 +204,13 @@ class Amount(SignedAmount):
 
 def amount_of(wire: Mapping[str, Any]) -> Amount:
     """Return the amount that `to_dict` or a server wrote."""
-    return Amount(wire["unit"], wire["amount"])
+    unit, amount = wire["unit"], wire["amount"]
+    if type(amount) is not int or not 0 <= amount <= INT64_MAX or not unit or type(unit) is not str:
+        return Amount(unit, amount)  # checks again, and raises the error
+    made = _new(Amount)  # without a call of `__init__`, which takes as long as all of this: a response has several
+    _set_unit(made, unit)
+    _set_amount(made, amount)
+    return made
 
 
 def signed_of(wire: Mapping[str, Any]) -> SignedAmount:

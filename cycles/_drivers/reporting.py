@@ -101,7 +101,7 @@ class Reporter:
 
     def report(self, name: str, ids: object = None, **members: Any) -> None:
         """Report the event `name`, if an observer or the log takes it. See `Io.report`."""
-        if self.is_enabled_for(LEVELS[name]):
+        if self._observers or logger.isEnabledFor(LEVELS[name]):
             event = event_of(name, ids, members)
             if event is not None:
                 self.emit(event)

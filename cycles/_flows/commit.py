@@ -27,6 +27,7 @@ from cycles._errors import CyclesError, GuardFinalizedError, IdempotencyMismatch
 from cycles._flows.guard_state import ANY_AMOUNT, GuardState
 from cycles._flows.io import Io, Settle
 from cycles._flows.settle import (
+    STOPPED_BY,
     amount_to_commit,
     attempt,
     conclude,
@@ -34,9 +35,7 @@ from cycles._flows.settle import (
     finish_in_background,
     pending_settlement,
     put,
-    report_values_omitted,
     settle_shadow,
-    stopped_by,
     usable_values,
 )
 
@@ -68,7 +67,8 @@ async def commit(
     if actual is not None:
         guard.check_unit(actual)
         guard.reported_amount = actual  # stays known if another argument turns out to be wrong
-    given, labels = usable_values(io, guard.reservation_id, metrics, metadata)
+    has_values = metrics is not None or metadata is not None
+    given, labels = usable_values(io, guard.reservation_id, metrics, metadata) if has_values else (None, {})
     try:
         record = _claim(
             io, guard, actual, given, {**labels, **guard.request.settlement_metadata, **(settlement_metadata or {})}
@@ -90,8 +90,8 @@ def _claim(
 ) -> Record:
     """Claim the guard and return its record. A shadow guard leaves nothing to finish in the background."""
     while True:
-        known = guard.known
-        amount = amount_to_commit(actual, known)
+        known = guard.known if actual is None else None
+        amount = amount_to_commit(known) if actual is None else actual
         record = record_of(io, guard, amount, metrics, metadata)
         io.check(call_of(record))
         if guard.claim("commit", known if actual is None else ANY_AMOUNT, None if guard.sends_nothing else record):
@@ -102,9 +102,14 @@ def record_of(
     io: Io, guard: GuardState, amount: Amount, metrics: Metrics | None, metadata: Mapping[str, Any]
 ) -> Record:
     """Return the record of a settlement: everything that another process needs to finish it."""
-    latency_ms = max(0, round(io.clock.now_ms() - guard.opened_ms)) if metrics is None else None
-    used, unusable = settlement_metrics(metrics, guard.counted_usage, latency_ms)
-    report_values_omitted(io, guard.reservation_id, tuple(unusable))
+    # What has used nothing that was counted reports how long it took, and nothing else.
+    used: dict[str, Any] = {"latency_ms": max(0, round(io.clock.now_ms() - guard.opened_ms))}
+    if metrics is not None or guard.counted_usage is not None:
+        used, unusable = settlement_metrics(
+            metrics, guard.counted_usage, None if metrics is not None else used["latency_ms"]
+        )
+        if unusable:
+            io.report("ValuesOmitted", reservation_id=guard.reservation_id, names=tuple(unusable))
     return _record(io, guard, commit_body(guard.commit_key or new_key(), amount, used, metadata), amount)
 
 
@@ -135,7 +140,7 @@ def _record(io: Io, guard: GuardState, commit: dict[str, Any], amount: Amount) -
 async def _settle(io: Io, guard: GuardState, record: Record, *, wait: bool) -> Settlement:
     if guard.sends_nothing:
         return settle_shadow(io, guard, record.actual)
-    stopped = stopped_by(await put(io, record, guard))
+    stopped = STOPPED_BY.get(await put(io, record, guard))
     if not wait and stopped is None:
         pending = pending_settlement(record, guard.trace_id)
         guard.apply("unresolved", pending, if_accepted=True)

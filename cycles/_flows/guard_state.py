@@ -277,7 +277,8 @@ class GuardState:
 
     def end_trace(self) -> None:
         """Report to the tracer that this guard has ended, after its last request and its last event."""
-        if (trace := self.trace) is not None and self.finalized and self._state not in _OPEN:
+        trace = self.call_options.trace
+        if trace is not None and self.claimed is not None and self._state not in _OPEN:
             trace.ended(self)
 
     @property
@@ -421,9 +422,10 @@ class GuardState:
         Raises:
             LeaseLostError: under ``fail_on_finalize`` and ``cancel``, if the lease was lost.
         """
-        heartbeat = self.heartbeat
-        if not self.in_block and self.request.lease_policy != "warn" and heartbeat is not None and heartbeat.lost:
-            raise heartbeat.lost_error()
+        if not self.in_block and self.request.lease_policy != "warn":
+            heartbeat = self.heartbeat
+            if heartbeat is not None and heartbeat.lost:
+                raise heartbeat.lost_error()
 
     def spend(self, amount: Amount) -> Amount:
         """Add to the known spend and return the sum.

@@ -137,6 +137,9 @@ class Heartbeat:
         with self._lock:
             self.ended = True
             self.owner = None
+        timer, self.timer = self.timer, None
+        if timer is not None:
+            timer.cancel()
 
     def lost_error(self) -> LeaseLostError:
         """Return the exception that reports the loss; its cause is the failure of the last attempt."""

@@ -49,6 +49,11 @@ _HELD_BACK: Final = Unreachable(
     sent=False,
     queued=True,
 )
+STOPPED_BY: Final[dict[PutResult, Taken | Unresolved]] = {
+    PutResult.TAKEN: Taken(),
+    PutResult.HELD_BACK: Unresolved(_HELD_BACK, is_saved=False),
+}
+"""How an attempt ends whose record must not be sent. Records with other results may."""
 
 
 def finish_in_background(io: Io, guard: GuardState) -> None:
@@ -178,7 +183,8 @@ async def attempt(
             return await _saved_open(io, record, step), step
         if not isinstance(step, Resend):
             return record, step
-        report_values_omitted(io, record.reservation_id, step.omitted)
+        if step.omitted:
+            io.report("ValuesOmitted", record, names=step.omitted)
         saved = await _saved(io, step.record, guard, whole)
         if not isinstance(saved, Record):  # a new event gets its time when it is sent
             return step.record if record.mode == "event" else evolve(step.record, event_since_ms=None), saved
@@ -192,7 +198,7 @@ async def _saved(io: Io, record: Record, guard: GuardState | None, whole: Record
     Returns:
         What is sent: the record, or the rest of `whole` that another client leaves. Otherwise how the attempt ends.
     """
-    stopped = stopped_by(await put(io, record, guard))
+    stopped = STOPPED_BY.get(await put(io, record, guard))
     rest = await rest_of(io, whole) if isinstance(stopped, Taken) else None
     if rest is not None and guard is not None:
         guard.end_written_ahead()  # the other client and the rest have all of it: a log would charge it again
@@ -222,13 +228,6 @@ async def rest_of(io: Io, record: Record) -> Record | None:
         await io.put(rest)
     await io.finish(record, Taken())
     return rest
-
-
-def stopped_by(result: PutResult) -> Taken | Unresolved | None:
-    """Return how an attempt ends whose record must not be sent; None if it may."""
-    if result is PutResult.TAKEN:
-        return Taken()
-    return Unresolved(_HELD_BACK, is_saved=False) if result is PutResult.HELD_BACK else None
 
 
 async def _saved_open(io: Io, record: Record, result: Unresolved) -> Record:
@@ -279,36 +278,28 @@ def report_pending(io: Io, record: Record, detail: str, *, journaled: bool) -> N
     io.report("SettlementPending", record, actual=record.actual, detail=detail, journaled=journaled)
 
 
-def amount_to_commit(actual: Amount | None, known: Amount | None) -> Amount:
-    """Return what a commit charges: the amount that its caller passed, or the known spend.
+def amount_to_commit(known: Amount | None) -> Amount:
+    """Return what a commit charges whose caller passed no amount: the known spend.
 
     Raises:
-        InvalidRequestError: there is neither.
+        InvalidRequestError: no spend is known.
     """
-    amount = known if actual is None else actual
-    if amount is None:
+    if known is None:
         raise InvalidRequestError(
             "commit() has no amount: no spend is known; pass commit(amount), or call guard.spend(amount) before it"
         )
-    return amount
+    return known
 
 
 def usable_values(
     io: Io, reservation_id: str | None, metrics: Metrics | Usage | Mapping[str, Any] | None, metadata: Any
 ) -> tuple[Metrics | None, dict[str, Any]]:
     """Return what can be sent of the caller's metrics and metadata, and report what cannot. Never raises."""
-    if metrics is None and metadata is None:
-        return None, {}
     usable, omitted = salvage_metrics(metrics)
     labels, omitted_labels = salvage_metadata(metadata)
-    report_values_omitted(io, reservation_id, (*omitted, *omitted_labels))
+    if omitted or omitted_labels:
+        io.report("ValuesOmitted", reservation_id=reservation_id, names=(*omitted, *omitted_labels))
     return usable, labels
-
-
-def report_values_omitted(io: Io, reservation_id: str | None, names: tuple[str, ...]) -> None:
-    """Report parts of metrics or metadata without which the amount is settled."""
-    if names:
-        io.report("ValuesOmitted", reservation_id=reservation_id, names=names)
 
 
 def stop_for_release(io: Io, guard: GuardState) -> None:

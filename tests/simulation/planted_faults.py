@@ -22,7 +22,7 @@ FAULTS: Final = (
     Fault(
         "a commit is sent before its record is saved",
         "cycles/_flows/commit.py",
-        "    stopped = stopped_by(await put(io, record, guard))\n",
+        "    stopped = STOPPED_BY.get(await put(io, record, guard))\n",
         "    guard.end_written_ahead()\n    stopped = None\n",
     ),
     Fault(
@@ -338,8 +338,8 @@ FAULTS: Final = (
     Fault(
         "an event is sent although the disk keeps its commit",
         "cycles/_flows/settle.py",
-        "    return Unresolved(_HELD_BACK, is_saved=False) if result is PutResult.HELD_BACK else None",
-        "    return None",
+        "    PutResult.HELD_BACK: Unresolved(_HELD_BACK, is_saved=False),\n",
+        "",
         most=4000,  # a disk must fail between the two, and the lease must be over
     ),
     Fault(

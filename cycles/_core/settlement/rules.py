@@ -276,7 +276,8 @@ def after_lookup(
 
 def after_success(record: Record, success: Success) -> Settled | Rejected:
     """Return how a record ends whose request succeeded: its age and its time do not matter then."""
-    return _without_excess(record, settled_by(record, success))
+    settlement = settled_by(record, success)
+    return Settled(settlement) if record.excess is None else _without_excess(record, settlement)
 
 
 def _without_excess(record: Record, settlement: Settlement) -> Settled | Rejected:

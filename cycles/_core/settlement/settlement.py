@@ -169,9 +169,9 @@ def call_of(record: Record, options: CallOptions = NO_OPTIONS) -> Call:
 
 def settled_by(record: Record, success: Success) -> Settlement:
     """Return the settlement that a success response brought."""
-    actual = record.actual
+    actual, ids = record.actual, success.ids
     if record.mode == "commit":
-        commit = CommitResponse.read(success.body, **success.ids)
+        commit = CommitResponse.read(success.body, **ids)
         return Settlement(
             status="committed",
             actual=actual,
@@ -180,9 +180,9 @@ def settled_by(record: Record, success: Success) -> Settlement:
             balances=commit.balances,
             evidence=commit.cycles_evidence,
             response=commit,
-            **success.ids,
+            **ids,
         )
-    event = EventCreateResponse.read(success.body, **success.ids)
+    event = EventCreateResponse.read(success.body, **ids)
     return Settlement(
         status="recorded_as_event",
         actual=actual,
@@ -190,7 +190,7 @@ def settled_by(record: Record, success: Success) -> Settlement:
         balances=event.balances,
         event_id=event.event_id,
         response=event,
-        **success.ids,
+        **ids,
     )
 
 

@@ -61,7 +61,6 @@ class BaseIo:
     def stop(self, heartbeat: Heartbeat) -> None:
         """Send no more extends."""
         heartbeat.end()
-        heartbeat.drop_timer()
 
     def unsettled(self) -> frozenset[str]:
         """Return the file names of the records whose settlement the queue has not finished."""

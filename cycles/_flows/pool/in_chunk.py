@@ -74,7 +74,7 @@ class _Ending:
     def begin(self, guard: GuardState) -> None:
         """Take the amount. The known spend is read first: a signal handler may add to it at any point."""
         self.known = guard.known
-        self.actual = amount_to_commit(self.given, self.known)
+        self.actual = amount_to_commit(self.known) if self.given is None else self.given
 
     def is_overtaken(self, guard: GuardState) -> bool:
         """Return whether a signal handler has ended the guard, or added to its spend, since `begin`."""
@@ -341,7 +341,7 @@ class InChunk(Place):
     def _claim(self, guard: GuardState, actual: Amount | None) -> Amount:
         while True:
             known = guard.known
-            amount = amount_to_commit(actual, known)
+            amount = amount_to_commit(known) if actual is None else actual
             if guard.claim("commit", known if actual is None else ANY_AMOUNT):
                 return amount
 
