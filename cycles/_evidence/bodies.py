@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from attrs import fields
 
-from cycles._core.values.strict_json import StrictJsonError
 from cycles._errors import ProtocolError
 from cycles._evidence.canonical_json import canonical, copy_exact, read_exact
 from cycles._evidence.envelope import check_structure, read_envelope
+from cycles._evidence.strict_json import StrictJsonError
 
 _NEVER_ATTESTED: Final = ("cycles_evidence", "remaining_ttl_ms")
 _NOT_IN_BODIES: Final = ("raw", "request_id")

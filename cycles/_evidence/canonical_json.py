@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from cycles._core.values.strict_json import StrictJsonError, read_strict
+from cycles._evidence.strict_json import StrictJsonError, read_strict
 
 _EXACT: Final = 2**53  # every integer up to it is a double, so its digits are its canonical form
 _INT64: Final = 2**63

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any, Final
 
-from cycles._core.values.strict_json import StrictJsonError
 from cycles._errors import EvidenceRejectedError
 from cycles._evidence.canonical_json import LossyNumberError, canonical, copy_exact, read_exact
 from cycles._evidence.payload import ARTIFACTS, payload_problem
+from cycles._evidence.strict_json import StrictJsonError
 
 SCHEMA_VERSION: Final = "cycles-evidence/v0.1"
 _INT64: Final = 2**63

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 
-from cycles._core.values.strict_json import StrictJsonError, read_strict
+from cycles._evidence.strict_json import StrictJsonError, read_strict
 
 _RAW: Final = re.compile(r"[0-9a-f]{64}")
 # 32 bytes in base64url without padding. The last character has two bits of padding, which must be zero: one key has one

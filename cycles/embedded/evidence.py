@@ -16,10 +16,10 @@ from urllib.parse import parse_qs
 
 from attrs import evolve
 
-from cycles._core.values.strict_json import StrictJsonError
 from cycles._errors import ConfigurationError
 from cycles._evidence.canonical_json import canonical, copy_exact
 from cycles._evidence.envelope import SCHEMA_VERSION, content_id, signed_bytes
+from cycles._evidence.strict_json import StrictJsonError
 from cycles.embedded import validation
 from cycles.embedded.clock import Clock
 from cycles.embedded.errors import ApiError

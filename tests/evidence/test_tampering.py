@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 import cycles
-from cycles._core.values.strict_json import StrictJsonError
 from cycles._evidence.canonical_json import canonical, copy_exact, number_text, read_exact
+from cycles._evidence.strict_json import StrictJsonError
 from tests.evidence.kit import REQUEST, did, key_set, reserve, sealed
 
 ENVELOPES = [

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import cycles
-from cycles._core.values.strict_json import StrictJsonError
 from cycles._evidence.canonical_json import LossyNumberError, canonical, read_exact
 from cycles._evidence.keys import read_signer
+from cycles._evidence.strict_json import StrictJsonError
 
 HERE = Path(__file__).parent
 FILES = {name: json.loads((HERE / f"{name}.json").read_text("utf-8")) for name in ("vectors", "captures")}

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from struct import Struct, error as StructError
 from typing import Any, Final, NamedTuple
 
+from attrs import define, field
+
 from cycles._core.amounts import INT64_MAX
 
 SECTOR: Final = 512  # a cell begins at a multiple of it
@@ -156,17 +158,15 @@ def decode(cell: bytes) -> Totals:
     return max(found, key=lambda totals: totals.calls)
 
 
+@define(eq=False)
 class ChunkAudit:
     """What the guards of one chunk did, for the audit of the server. No amount depends on it."""
 
-    __slots__ = ("actions", "first_ms", "last_ms", "model", "released")
-
-    def __init__(self) -> None:
-        self.released: int = 0
-        self.model: Any = None  # that of all guards; `_MIXED` if they differ
-        self.actions: dict[str, tuple[int, int]] = {}
-        self.first_ms: int | None = None
-        self.last_ms: int | None = None
+    released: int = 0
+    model: Any = None  # that of all guards; `_MIXED` if they differ
+    actions: dict[str, tuple[int, int]] = field(factory=dict)
+    first_ms: int | None = None
+    last_ms: int | None = None
 
     def note(self, end: End) -> None:
         """Note the end of a guard. A second call changes nothing."""

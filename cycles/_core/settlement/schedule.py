@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any, Final, Generic, TypeVar
 
+from attrs import define, field
+
 T = TypeVar("T")
 
 RESPONSE_INTERVAL_S: Final = 1.0  # an item that fails for its own reason is not tried with every successful call
 
 
+@define(eq=False)
 class Item(Generic[T]):
     """One pending task. `due` and `floor` are monotonic seconds; `floor` is the earliest time after a 429.
 
@@ -27,32 +30,20 @@ class Item(Generic[T]):
     effect, at first that of `add`; and whether its long wait was reported.
     """
 
-    __slots__ = (
-        "attempts",
-        "busy",
-        "due",
-        "expedited",
-        "floor",
-        "is_reported",
-        "key",
-        "lane",
-        "outcome",
-        "since",
-        "value",
-    )
+    key: str
+    value: T
+    due: float
+    floor: float = 0.0
+    lane: object = None
+    since: float = field(init=False)
+    attempts: int = 0
+    busy: bool = False
+    expedited: bool = False
+    is_reported: bool = False
+    outcome: str | None = None
 
-    def __init__(self, key: str, value: T, due: float, floor: float = 0.0, lane: object = None) -> None:
-        self.key: str = key
-        self.value: T = value
-        self.due: float = max(due, floor)
-        self.floor: float = floor
-        self.lane: object = lane
-        self.since: float = due
-        self.attempts: int = 0
-        self.busy: bool = False
-        self.expedited: bool = False
-        self.is_reported: bool = False
-        self.outcome: str | None = None
+    def __attrs_post_init__(self) -> None:
+        self.since, self.due = self.due, max(self.due, self.floor)
 
 
 class RetrySchedule(Generic[T]):

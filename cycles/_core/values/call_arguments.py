@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature
 from typing import Any, Final
 
+from attrs import define, field
+
 from cycles._errors import InvalidRequestError
 
 _NAMED: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
@@ -41,19 +43,15 @@ class QuickBinder:
         return values if is_whole and all(name in values for name in names) else None
 
 
+@define(eq=False)
 class Call:
     """One call of a decorated function: the arguments, and the value of every parameter."""
 
-    __slots__ = ("_binder", "_named", "_signature", "args", "kwargs")
-
-    def __init__(
-        self, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any], binder: QuickBinder | None = None
-    ) -> None:
-        self._signature = signature
-        self._binder = binder
-        self._named: dict[str, Any] | None = None
-        self.args = args
-        self.kwargs = kwargs
+    _signature: Signature
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    _binder: QuickBinder | None = None
+    _named: dict[str, Any] | None = field(default=None, init=False)
 
     @property
     def named(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Self, TypeVar, Unpack
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from cycles._core.amounts import INT64_MAX
 from cycles._core.values.counts import PART_OF, Counts, clip_parts
@@ -185,29 +185,25 @@ class ResponseUsage:
     context: Mapping[str, str] = field(factory=dict)
 
 
-class _Account:
-    """What the views of one `Usage` share."""
-
-    __slots__ = ("counts", "custom", "lock", "model", "on_change", "responses")
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.on_change: Callable[[], object] | None = None  # called after counts were added, in that thread
-        self.counts: dict[str, int] = {}
-        self.responses: dict[object, _Response] = {}
-        self.model: str | None = None
-        self.custom: dict[str, Any] = {}
-
-
+@define(eq=False)
 class _Response:
     """The counts of one response so far."""
 
-    __slots__ = ("context", "counts", "model")
+    counts: dict[str, int] = field(factory=dict)
+    model: str | None = None
+    context: dict[str, str] = field(factory=dict)
 
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        self.model: str | None = None
-        self.context: dict[str, str] = {}
+
+@define(eq=False)
+class _Account:
+    """What the views of one `Usage` share. `on_change` is called after counts were added, in that thread."""
+
+    lock: threading.Lock = field(factory=lambda: threading.Lock())
+    on_change: Callable[[], object] | None = None
+    counts: dict[str, int] = field(factory=dict)
+    responses: dict[object, _Response] = field(factory=dict)
+    model: str | None = None
+    custom: dict[str, Any] = field(factory=dict)
 
 
 class Usage:
