@@ -36,6 +36,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("cycles.cli.run", "Run a command under a budget."),
     "runs": ("cycles.cli.runs", "List kept runs, reset what one has spent, or delete it."),
     "proxy": ("cycles.cli.proxy", "Serve the proxy of cycles run."),
+    "mcp": ("cycles.cli.mcp", "Serve budget tools to agents over MCP."),
     "balances": ("cycles.cli.balances", "Show budgets: allocated, spent, reserved, what is left."),
     "reservations": ("cycles.cli.reservations", "List reservations."),
     "reservation": ("cycles.cli.reservation", "Show one reservation."),

@@ -15,8 +15,13 @@ TOOLS="pytest>=8.3 pytest-timeout>=2.3 pytest-xdist>=3.6 anyio>=4.4 sybil>=8.0 r
   packaging types-python-dateutil jsonschema"
 mode=${1:-test}
 failed=0
-for set in lowest newest; do
-  if [ "$set" = lowest ]; then packages=$LOWEST; else packages=$NEWEST; fi
+for set in lowest lowest-mcp newest; do
+  tests=tests/integrations
+  case $set in
+    lowest) packages=$LOWEST ;;
+    lowest-mcp) packages=$LOWEST_MCP tests=tests/integrations/test_mcp.py ;;
+    newest) packages=$NEWEST ;;
+  esac
   home=$VENV/integrations-$set
   python=$home/bin/python
   if [ ! -e "$home/.installed" ] || [ pyproject.toml -nt "$home/.installed" ]; then
@@ -37,11 +42,12 @@ for set in lowest newest; do
   fi
   [ "$mode" = install ] && continue
   echo "test-integrations: the $set versions:" $("$python" -m pip list --format=freeze 2>/dev/null \
-    | grep -E '^(langchain|fastapi|starlette|fastmcp|pydantic-ai-slim|openai-agents|celery|rq|dramatiq|opentelemetry-api|flask|django)=')
+    | grep -E '^(langchain|fastapi|starlette|fastmcp|pydantic-ai-slim|openai-agents|celery|rq|dramatiq|opentelemetry-api|flask|django|mcp)=')
   command -v redis-server >/dev/null \
     || echo "test-integrations: redis-server is not installed, the tests of queues on a real server are skipped"
-  "$python" -m pytest -n "${WORKERS:-auto}" --maxprocesses 4 tests/integrations \
+  "$python" -m pytest -n "${WORKERS:-auto}" --maxprocesses 4 "$tests" \
     || failed=1
+  [ "$set" = lowest-mcp ] && continue
   "$python" -m pytest -q -p no:xdist tests/test_docs.py -k docs/integrations || failed=1
   if [ "$set" = newest ]; then "$python" -m mypy cycles/integrations || failed=1; fi
 done

@@ -22,6 +22,7 @@ OTHERS = {
     "dramatiq_agent": ("dramatiq", ["denied: the message waits", "spent: 54 tokens"]),
     "fastapi_agent": ("fastapi", ["request 2: 200", "request 3: 402", "BUDGET_EXCEEDED", "spent: 18 tokens of 30"]),
     "flask_agent": ("flask", ["request 2: 200", "request 3: 402", "BUDGET_EXCEEDED", "spent: 18 tokens of 30"]),
+    "mcp_agent": ("mcp.server.mcpserver", ["ledgers: searched for 0.015USD", "budgets: not searched, BUDGET_EXCEEDED"]),
     "opentelemetry_agent": ("opentelemetry.sdk", ["agent run", "  cycles.guard committed", "    cycles.reserve"]),
     "rq_agent": ("rq", ["summary: The long tex", "spent: 24 tokens"]),
 }

@@ -321,3 +321,11 @@ def test_no_command_prints_the_api_key(
         ):
             ran = run(*arguments)
             assert key not in ran.out + ran.err + caplog.text
+
+
+def test_mcp_without_its_package_says_what_to_install(run_here: Cycles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    monkeypatch.delitem(sys.modules, "cycles.cli._mcp_server", raising=False)
+    ran = run_here("mcp")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err == "error: cycles mcp needs the package mcp; install it with pip install '.[mcp]'\n"
